@@ -1,0 +1,75 @@
+"""Artifacts: files under content addresses, with the small ones also hot in Redis."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import uuid
+
+import fsspec
+import redis
+
+from jobs.records import Artifact
+from jobs.scripts import PREFIX
+from jobs.settings import Settings
+
+__all__ = ["ArtifactStore"]
+
+
+class ArtifactStore:
+    """Puts bytes under their digest and gets them back; a file is never changed."""
+
+    def __init__(self, settings: Settings, client: redis.Redis) -> None:
+        self._files, self._root = fsspec.url_to_fs(settings.artifacts)
+        self._redis = client
+        self._hot_bytes = settings.hot_artifact_bytes
+        self._hot_seconds = settings.cache_ttl_seconds
+
+    def put(self, content: bytes, media_type: str) -> Artifact:
+        """Store bytes. Readers see the file whole or not at all."""
+        artifact = Artifact(
+            digest=hashlib.sha256(content).hexdigest(), media_type=media_type, size=len(content)
+        )
+        if not self.exists(artifact):
+            path = self._path(artifact)
+            temporary = f"{self._root}/incoming/{uuid.uuid4().hex}"
+            for target in (temporary, path):
+                self._files.makedirs(target.rpartition("/")[0], exist_ok=True)
+            self._files.pipe_file(temporary, content)
+            self._files.mv(temporary, path)
+        self._heat(artifact, content)
+        return artifact
+
+    def exists(self, artifact: Artifact) -> bool:
+        """Whether the file is there, whole."""
+        try:
+            return bool(self._files.size(self._path(artifact)) == artifact.size)
+        except FileNotFoundError:
+            return False
+
+    def read(self, artifact: Artifact) -> bytes:
+        """All bytes. Raises FileNotFoundError where they are no longer stored."""
+        if artifact.size > self._hot_bytes:
+            return self.read_range(artifact, 0, artifact.size)
+        with contextlib.suppress(redis.RedisError):
+            hot = self._redis.get(self._hot_key(artifact))
+            if hot is not None:
+                return bytes(hot)  # type: ignore[arg-type]
+        content = self.read_range(artifact, 0, artifact.size)
+        self._heat(artifact, content)
+        return content
+
+    def read_range(self, artifact: Artifact, start: int, stop: int) -> bytes:
+        """Bytes start to stop, the last one left out. Raises FileNotFoundError."""
+        return bytes(self._files.cat_file(self._path(artifact), start=start, end=stop))
+
+    def _heat(self, artifact: Artifact, content: bytes) -> None:
+        if artifact.size <= self._hot_bytes:
+            with contextlib.suppress(redis.RedisError):
+                self._redis.set(self._hot_key(artifact), content, ex=self._hot_seconds)
+
+    def _path(self, artifact: Artifact) -> str:
+        return f"{self._root}/{artifact.digest[:2]}/{artifact.digest}"
+
+    def _hot_key(self, artifact: Artifact) -> str:
+        return f"{PREFIX}hot:{artifact.digest}"

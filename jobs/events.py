@@ -1,0 +1,81 @@
+"""Following a job: its events as they come, from any one of them on.
+
+The events of a job are a Redis stream; an event's id is the stream's, so a client that was cut off goes on
+where it was by naming the last id it saw.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from typing import Any
+
+import redis.asyncio
+
+from jobs.connection import text
+from jobs.records import FINISHED
+from jobs.scripts import PREFIX
+
+__all__ = ["EVENT_ID_PATTERN", "Event", "follow", "wait_finished"]
+
+EVENT_ID_PATTERN = r"^[0-9]{1,15}-[0-9]{1,10}$"
+START = "0-0"
+QUIET_SECONDS = 2.0
+
+
+@dataclass(frozen=True)
+class Event:
+    """A `status` or `progress` event; `data` holds the status, or done, total and unit."""
+
+    id: str
+    name: str
+    data: dict[str, Any]
+
+    @property
+    def is_last(self) -> bool:
+        """Whether nothing follows."""
+        return self.name == "status" and self.data["status"] in FINISHED
+
+
+async def follow(
+    client: redis.asyncio.Redis, job_id: str, last_event_id: str = START
+) -> AsyncIterator[Event | None]:
+    """The events of a job after `last_event_id`, until it has finished; None whenever none came for a while.
+
+    Ends at once where the job is not known, or had finished by that event. Raises redis.RedisError.
+    """
+    stream = f"{PREFIX}job:{job_id}:events"
+    block = round(QUIET_SECONDS * 1000)
+    while True:
+        entries = await client.xread({stream: last_event_id}, block=block, count=100)
+        batch = _entries(entries)
+        for event in batch:
+            yield event
+            if event.is_last:
+                return
+            last_event_id = event.id
+        if not batch:
+            status = await client.hget(f"{PREFIX}job:{job_id}", "status")
+            if status is None or text(status) in FINISHED:
+                return
+            yield None
+
+
+async def wait_finished(client: redis.asyncio.Redis, job_id: str, seconds: float) -> None:
+    """Return when a job has finished, or after so many seconds. Raises redis.RedisError."""
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(seconds):
+            async for _ in follow(client, job_id):
+                pass
+
+
+def _entries(answer: Any) -> list[Event]:
+    streams = answer.items() if isinstance(answer, dict) else answer or []
+    return [
+        Event(id=text(entry_id), name=text(fields[b"event"]), data=json.loads(fields[b"data"]))
+        for _, entries in streams
+        for entry_id, fields in entries
+    ]

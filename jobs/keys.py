@@ -1,0 +1,27 @@
+"""The content address of a job: same request, same weights, same code, same key."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from typing import Any
+
+__all__ = ["RESULT_VERSION", "canonical_json", "digest", "job_key"]
+
+RESULT_VERSION = 1
+"""Raised whenever the same request gives another result: older answers are then no longer found."""
+
+
+def canonical_json(data: Any) -> bytes:
+    """JSON with one spelling for equal data. Raises ValueError for NaN and infinity."""
+    return json.dumps(data, sort_keys=True, separators=(",", ":"), allow_nan=False).encode()
+
+
+def digest(data: Any) -> str:
+    """The sha256 of data, by its canonical JSON."""
+    return hashlib.sha256(canonical_json(data)).hexdigest()
+
+
+def job_key(kind: str, request: dict[str, Any], model_digest: str) -> str:
+    """The key of a job, from its resolved request and the digest of its model's checkpoint."""
+    return digest({"kind": kind, "request": request, "model": model_digest, "version": RESULT_VERSION})

@@ -1,0 +1,90 @@
+"""Problems (RFC 9457) and the catalogue of their types; `docs/problems.md` describes each."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+__all__ = ["TYPES", "Fault", "InvalidRequest", "Problem", "Slug", "problem"]
+
+PREFIX = "urn:tailprune:problem:"
+
+Slug = Literal[
+    "invalid-request",
+    "malformed-request",
+    "not-found",
+    "method-not-allowed",
+    "unknown-model",
+    "model-not-ready",
+    "unknown-job",
+    "unknown-artifact",
+    "artifact-gone",
+    "range-not-satisfiable",
+    "body-too-large",
+    "idempotency-key-reused",
+    "job-finished",
+    "unavailable",
+    "worker-lost",
+    "failed",
+    "internal",
+]
+
+TYPES: dict[Slug, tuple[int, str]] = {
+    "invalid-request": (422, "The request is not valid"),
+    "malformed-request": (400, "The request could not be read"),
+    "not-found": (404, "Nothing is here"),
+    "method-not-allowed": (405, "This method does not apply here"),
+    "unknown-model": (404, "No such model"),
+    "model-not-ready": (409, "The model's files are not there"),
+    "unknown-job": (404, "No such job"),
+    "unknown-artifact": (404, "No such artifact"),
+    "artifact-gone": (410, "The artifact is no longer stored"),
+    "range-not-satisfiable": (416, "The range lies outside the artifact"),
+    "body-too-large": (413, "The request body is too large"),
+    "idempotency-key-reused": (422, "The idempotency key belongs to another request"),
+    "job-finished": (409, "The job has already finished"),
+    "unavailable": (503, "The job store cannot be reached"),
+    "worker-lost": (500, "The job's workers were lost"),
+    "failed": (422, "The job could not be done"),
+    "internal": (500, "Something went wrong inside"),
+}
+
+
+class Fault(BaseModel):
+    """One thing that is wrong with a request."""
+
+    location: str = Field(description="Where, as a path: body.labels.0", examples=["body.threshold"])
+    message: str = Field(description="What is wrong, and what would be right.")
+
+
+class Problem(BaseModel):
+    """A problem document (RFC 9457)."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    type: str = Field(
+        description="A stable name of the kind of problem.", examples=[PREFIX + "unknown-model"]
+    )
+    title: str
+    status: int
+    detail: str
+    errors: list[Fault] | None = None
+
+    def public(self) -> dict[str, Any]:
+        """The document as JSON data; no list of errors where there is none."""
+        return self.model_dump(mode="json", exclude_none=True)
+
+
+class InvalidRequest(ValueError):
+    """A request that its model or the limits do not allow, with all that is wrong with it."""
+
+    def __init__(self, faults: list[Fault]) -> None:
+        super().__init__("; ".join(f"{fault.location}: {fault.message}" for fault in faults))
+        self.faults = faults
+
+
+def problem(slug: Slug, detail: str, errors: list[Fault] | None = None) -> Problem:
+    """A problem of a catalogued type."""
+    status, title = TYPES[slug]
+    return Problem(type=PREFIX + slug, title=title, status=status, detail=detail, errors=errors)

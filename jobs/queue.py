@@ -1,0 +1,89 @@
+"""The broker's queues: a job's id goes in here, and comes out at a worker."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from celery import Celery
+from kombu.exceptions import OperationalError
+from redis.exceptions import ConnectionError, TimeoutError
+
+from jobs.records import Kind
+from jobs.settings import Settings, get_settings
+
+__all__ = ["QUEUES", "TASK", "BrokerUnavailable", "JobQueue", "celery_app", "make_celery"]
+
+TASK = "tailprune.run_job"
+
+QUEUES: dict[Kind, str] = {"metrics": "metrics", "prune-sample": "sampling"}
+"""The queue of each kind. Workers take from them in this order: what is short goes first."""
+
+VISIBILITY_SECONDS = 6 * 3600  # leases notice lost workers long before; this only tidies up after them
+
+
+class BrokerUnavailable(Exception):
+    """The broker cannot be reached."""
+
+
+def make_celery(settings: Settings) -> Celery:
+    """A Celery application on the broker of these settings. Results are in job records, not in Celery."""
+    app = Celery("tailprune", broker=settings.broker, set_as_current=False)
+    app.conf.update(
+        accept_content=["json"],
+        task_serializer="json",
+        task_ignore_result=True,
+        task_acks_late=True,
+        task_reject_on_worker_lost=True,
+        task_queues={name: {} for name in QUEUES.values()},
+        task_default_queue=QUEUES["prune-sample"],
+        worker_prefetch_multiplier=1,
+        worker_cancel_long_running_tasks_on_connection_loss=False,
+        worker_hijack_root_logger=False,
+        broker_connection_timeout=2,
+        broker_connection_retry_on_startup=True,
+        broker_connection_max_retries=None,  # a worker waits for its broker however long that takes
+        broker_transport_options=_transport_options(settings.broker),
+    )
+    return app
+
+
+def _transport_options(broker: str) -> dict[str, Any]:
+    # Of a publisher: how often it tries to connect before it says that the broker is gone.
+    options: dict[str, Any] = {"max_retries": 1, "interval_start": 0.1, "interval_max": 0.5}
+    if broker.startswith(("redis", "valkey")):
+        options |= {
+            "queue_order_strategy": "priority",
+            "visibility_timeout": VISIBILITY_SECONDS,
+            "socket_connect_timeout": 2,
+            "socket_timeout": 5,
+            "socket_keepalive": True,
+            "health_check_interval": 10,
+        }
+    return options
+
+
+class JobQueue:
+    """Puts jobs on the broker's queues."""
+
+    def __init__(self, celery: Celery) -> None:
+        self._celery = celery
+
+    def put(self, job_id: str, kind: Kind) -> None:
+        """Send a job to the workers of its kind. Raises BrokerUnavailable within seconds."""
+        try:
+            self._celery.send_task(TASK, args=[job_id], queue=QUEUES[kind], retry=False)
+        except (OperationalError, ConnectionError, TimeoutError, OSError) as error:
+            raise BrokerUnavailable(f"the broker cannot be reached: {error}") from error
+
+    def depth(self, kind: Kind) -> int:
+        """How many jobs of a kind wait in the broker. Raises BrokerUnavailable."""
+        try:
+            with self._celery.connection_for_write() as connection:
+                queue = self._celery.amqp.queues[QUEUES[kind]](connection.default_channel)
+                return int(queue.queue_declare().message_count)
+        except (OperationalError, ConnectionError, TimeoutError, OSError) as error:
+            raise BrokerUnavailable(f"the broker cannot be reached: {error}") from error
+
+
+celery_app = make_celery(get_settings())
+"""The application that a worker process runs: `celery -A workers.app worker`."""

@@ -1,0 +1,200 @@
+"""The record of a job, and how clients see it."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from jobs.problems import Problem
+from jobs.requests import MetricsRequest, PruneSampleRequest
+from jobs.results import MetricsResult, PruneSampleResult
+
+__all__ = [
+    "FINISHED",
+    "ID_PATTERN",
+    "Artifact",
+    "Job",
+    "JobSummary",
+    "JobView",
+    "Kind",
+    "Links",
+    "Progress",
+    "Status",
+    "new_id",
+]
+
+Kind = Literal["prune-sample", "metrics"]
+Status = Literal["queued", "running", "succeeded", "failed", "cancelled"]
+
+FINISHED: frozenset[str] = frozenset({"succeeded", "failed", "cancelled"})
+
+ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"  # Crockford's base 32, sorted
+ID_LENGTH = 26
+ID_PATTERN = f"^[{ALPHABET}]{{{ID_LENGTH}}}$"
+
+
+def new_id() -> str:
+    """An id that sorts by time of making: 48 bits of milliseconds, then 80 random bits (a ULID)."""
+    number = (time.time_ns() // 1_000_000) << 80 | int.from_bytes(os.urandom(10))
+    return "".join(ALPHABET[number >> shift & 31] for shift in range(5 * (ID_LENGTH - 1), -1, -5))
+
+
+class Artifact(BaseModel):
+    """A file that a job made, by the digest of its bytes."""
+
+    model_config = ConfigDict(frozen=True)
+
+    digest: str
+    media_type: str
+    size: int
+
+
+class Progress(BaseModel):
+    """How far a running job is."""
+
+    done: int = Field(ge=0)
+    total: int = Field(ge=0)
+    unit: str
+
+
+class Links(BaseModel):
+    """Where the rest of a job is found."""
+
+    self: str
+    events: str
+    artifacts: dict[str, str] = Field(default_factory=dict, description="The job's files by name.")
+
+
+class JobSummary(BaseModel):
+    """A job in a list."""
+
+    id: str = Field(pattern=ID_PATTERN)
+    kind: Kind
+    model: str
+    status: Status
+    progress: Progress | None
+    created: datetime
+    started: datetime | None
+    finished: datetime | None
+    links: Links
+
+
+class JobView(BaseModel):
+    """A job: what was asked for, how far it is, and what came out."""
+
+    id: str = Field(pattern=ID_PATTERN)
+    kind: Kind
+    status: Status
+    progress: Progress | None
+    created: datetime
+    started: datetime | None = Field(description="When its latest attempt began.")
+    finished: datetime | None
+    request: PruneSampleRequest | MetricsRequest = Field(
+        description="What was asked for, defaults filled in."
+    )
+    result: PruneSampleResult | MetricsResult | None
+    problem: Problem | None = Field(description="Why it failed.")
+    links: Links
+
+
+class Job(BaseModel):
+    """The record: the public part, and what the store and the workers need."""
+
+    model_config = ConfigDict(frozen=True)
+
+    id: str
+    kind: Kind
+    key: str
+    model: str
+    status: Status
+    request: dict[str, Any]
+    created: datetime
+    started: datetime | None = None
+    finished: datetime | None = None
+    progress: Progress | None = None
+    result: dict[str, Any] | None = None
+    problem: Problem | None = None
+    artifacts: dict[str, Artifact] = Field(default_factory=dict)
+    attempts: int = 0
+    worker: str | None = None
+    cancel_requested: bool = False
+
+    @classmethod
+    def from_hash(cls, text: Mapping[str, str]) -> Job:
+        """The record in a Redis hash, as `jobs.scripts` writes it."""
+        return cls.model_validate(
+            {
+                "id": text["id"],
+                "kind": text["kind"],
+                "key": text["key"],
+                "model": text["model"],
+                "status": text["status"],
+                "request": _json(text["request"]),
+                "created": _moment(text["created"]),
+                "started": _moment(text.get("started")),
+                "finished": _moment(text.get("finished")),
+                "progress": _json(text.get("progress")),
+                "result": _json(text.get("result")),
+                "problem": _json(text.get("problem")),
+                "artifacts": _json(text.get("artifacts")) or {},
+                "attempts": int(text.get("attempts", 0)),
+                "worker": text.get("worker"),
+                "cancel_requested": "cancel" in text,
+            }
+        )
+
+    @property
+    def is_finished(self) -> bool:
+        """Whether nothing more will happen to it."""
+        return self.status in FINISHED
+
+    @property
+    def queue_seconds(self) -> float:
+        """How long it waited for its latest attempt."""
+        return (self.started - self.created).total_seconds() if self.started else 0.0
+
+    @property
+    def _links(self) -> dict[str, Any]:
+        path = f"/jobs/{self.id}"
+        artifacts = {name: f"{path}/artifacts/{name}" for name in self.artifacts}
+        return {"self": path, "events": f"{path}/events", "artifacts": artifacts}
+
+    def public(self) -> dict[str, Any]:
+        """The job as clients see it: JSON data of the shape of JobView."""
+        data = self.model_dump(
+            mode="json",
+            include={
+                "id",
+                "kind",
+                "status",
+                "progress",
+                "created",
+                "started",
+                "finished",
+                "request",
+                "result",
+            },
+        )
+        return data | {"problem": self.problem.public() if self.problem else None, "links": self._links}
+
+    def summary(self) -> dict[str, Any]:
+        """The job as a line of a list: JSON data of the shape of JobSummary."""
+        data = self.model_dump(
+            mode="json",
+            include={"id", "kind", "model", "status", "progress", "created", "started", "finished"},
+        )
+        return data | {"links": self._links}
+
+
+def _json(text: str | None) -> Any:
+    return None if text is None else json.loads(text)
+
+
+def _moment(seconds: str | None) -> datetime | None:
+    return None if seconds is None else datetime.fromtimestamp(float(seconds), UTC)

@@ -1,0 +1,173 @@
+"""What comes out of a job, by kind; written by workers, documented in `openapi.yaml`."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from jobs.requests import Schedule
+
+__all__ = [
+    "Cosine",
+    "Drift",
+    "Embedding",
+    "Engine",
+    "Histogram",
+    "Image",
+    "MetricsResult",
+    "ModelUsed",
+    "PruneSampleResult",
+    "PruneUsed",
+    "Removed",
+    "Sparsity",
+    "Timing",
+    "Variance",
+    "Variant",
+]
+
+
+class _Result(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+
+class ModelUsed(_Result):
+    """The model that a result came from."""
+
+    name: str
+    digest: str = Field(description="sha256 of its checkpoint.")
+
+
+class PruneUsed(_Result):
+    """One prune: by `threshold` and `side`, or by `keep` and `by`."""
+
+    threshold: float | None = None
+    side: Literal["tail", "head"] | None = None
+    keep: int | None = None
+    by: Literal["variance"] | None = None
+    fill: Literal["zero", "mean"]
+    schedule: Schedule
+
+
+class Removed(_Result):
+    """How many components of `c` were removed from a vector, over the vectors that were pruned."""
+
+    mean: float
+    min: int
+    max: int
+    fraction: float = Field(description="mean / d, in [0, 1].")
+    by_step: list[float] = Field(description="The mean at each step of sampling; 0 where nothing was pruned.")
+
+
+class Embedding(_Result):
+    """The condition vectors before and after the prune."""
+
+    npr_before: float
+    npr_after: float
+    cosine_before: float | None = Field(description="Mean pairwise cosine; null where there is one vector.")
+    cosine_after: float | None
+
+
+class Drift(_Result):
+    """How far the samples moved from the unpruned ones."""
+
+    latent: float = Field(description="|pruned - baseline| / |baseline| of the latents.")
+    psnr: float | None = Field(description="Of the decoded images, in dB; null where they are equal.")
+    ssim: float = Field(description="Of the decoded images, in [-1, 1].")
+
+
+class Image(_Result):
+    """One sample as a picture."""
+
+    label: int
+    class_name: str | None
+    sample: int = Field(description="Which of the label's samples, from 0.")
+    artifact: str
+
+
+class Variant(_Result):
+    """The samples of one prune, or of none (the baseline)."""
+
+    name: str
+    prune: PruneUsed | None = Field(description="Null for the baseline.")
+    removed: Removed | None = None
+    embedding: Embedding | None = None
+    drift: Drift | None = Field(default=None, description="Null for the baseline and without `compare`.")
+    images: list[Image]
+    latents: str = Field(description="The artifact with the final latents (safetensors).")
+
+
+class Timing(_Result):
+    """Where the time went, in seconds."""
+
+    queue: float
+    load: float
+    sample: float
+    decode: float
+    samples_per_second: float
+
+
+class Engine(_Result):
+    """What the job ran on."""
+
+    device: str
+    dtype: str
+    versions: dict[str, str]
+
+
+class PruneSampleResult(_Result):
+    """The samples of every variant, what was removed and what that did."""
+
+    model: ModelUsed
+    variants: list[Variant]
+    grid: str = Field(description="The artifact with all samples in one picture, the baseline on top.")
+    timing: Timing
+    engine: Engine
+
+
+class Cosine(_Result):
+    """Cosine over all pairs of vectors."""
+
+    mean: float
+    min: float
+    max: float
+
+
+class Sparsity(_Result):
+    """The fraction of components below a threshold."""
+
+    threshold: float
+    fraction: float
+
+
+class Histogram(_Result):
+    """Counts of magnitudes; `edges` has one entry more than `counts`."""
+
+    edges: list[float]
+    counts: list[int]
+
+
+class Variance(_Result):
+    """The variance of each component over the vectors."""
+
+    components: list[float]
+    components_for: dict[str, int] = Field(
+        description="How few components hold this share of the summed variance.", examples=[{"0.9": 12}]
+    )
+
+
+class MetricsResult(_Result):
+    """Statistics of condition vectors."""
+
+    model: ModelUsed
+    part: Literal["c", "y", "t"]
+    timestep: float | None
+    count: int = Field(description="Vectors measured.")
+    dim: int = Field(description="Their width d.")
+    cosine: Cosine
+    pr: float = Field(description="Participation ratio, the mean over the vectors.")
+    npr: float = Field(description="pr / d, in [0, 1].")
+    norm: float = Field(description="Mean Euclidean norm.")
+    sparsity: list[Sparsity]
+    histogram: Histogram
+    variance: Variance

@@ -1,0 +1,256 @@
+"""Every change of a job's state, as Lua that Redis runs whole: two processes can never both win.
+
+Keys, all below `tailprune:`:
+
+    job:<id>            hash     the record
+    job:<id>:events     stream   its events, capped
+    key:<key>           string   the job that answers requests of this key
+    jobs                zset     ids, all with score 0, so in order of making
+    queued              zset     ids by the time they were last put on the broker's queue
+    leases              zset     ids of running jobs by the time their lease lapses
+    finished            zset     ids by the time they finished
+    telemetry           hash     counters (`jobs.telemetry`)
+    idempotency:<key>   hash     the job of an Idempotency-Key; expires
+
+None but the last expires. A job's `attempts` is its fencing token: every claim raises it, and a worker's
+writes name the one it was given. All times are the Redis server's, so there is one clock.
+"""
+
+from __future__ import annotations
+
+__all__ = ["CANCEL", "CLAIM", "FINISH", "PREFIX", "RENEW", "REPORT", "REQUEUE", "SUBMIT", "SWEEP", "TRIM"]
+
+PREFIX = "tailprune:"
+EVENTS_KEPT = 500
+
+_COMMON = f"""
+local P = '{PREFIX}'
+
+local function job(id) return P .. 'job:' .. id end
+
+local function now()
+    local t = redis.call('TIME')
+    return tonumber(t[1]) + tonumber(t[2]) / 1e6
+end
+
+local function stamp(seconds) return string.format('%.6f', seconds) end
+
+local function event(id, name, data)
+    redis.call('XADD', job(id) .. ':events', 'MAXLEN', '~', {EVENTS_KEPT}, '*', 'event', name, 'data', data)
+end
+
+local function to_status(id, status)
+    redis.call('HSET', job(id), 'status', status)
+    event(id, 'status', cjson.encode({{status = status}}))
+end
+
+local function release_key(id)
+    local pointer = P .. 'key:' .. redis.call('HGET', job(id), 'key')
+    if redis.call('GET', pointer) == id then redis.call('DEL', pointer) end
+end
+
+local function finish(id, status)
+    local finished = stamp(now())
+    redis.call('HSET', job(id), 'finished', finished)
+    redis.call('ZREM', P .. 'leases', id)
+    redis.call('ZREM', P .. 'queued', id)
+    redis.call('ZADD', P .. 'finished', finished, id)
+    if status == 'succeeded' then
+        redis.call('SET', P .. 'key:' .. redis.call('HGET', job(id), 'key'), id, 'NX')
+    else
+        release_key(id)
+    end
+    local counter = '["tailprune_jobs","' .. redis.call('HGET', job(id), 'kind') .. '","' .. status .. '"]'
+    redis.call('HINCRBY', P .. 'telemetry', counter, 1)
+    to_status(id, status)
+end
+
+local function queue(id)
+    redis.call('ZADD', P .. 'queued', stamp(now()), id)
+    to_status(id, 'queued')
+end
+
+local function holds(id, token)
+    local f = redis.call('HMGET', job(id), 'status', 'attempts')
+    return f[1] == 'running' and f[2] == token
+end
+"""
+
+# id, kind, key, model, request, idempotency key, fingerprint, its life in seconds, stale id
+#   -> the id of the job, and 'created', 'joined' or 'conflict'
+SUBMIT = (
+    _COMMON
+    + """
+local id, kind, key, model, request, idempotency, fingerprint, life, stale = unpack(ARGV)
+local note = P .. 'idempotency:' .. idempotency
+local pointer = P .. 'key:' .. key
+
+local function remember(answer)
+    if idempotency ~= '' then
+        redis.call('HSET', note, 'fingerprint', fingerprint, 'id', answer)
+        redis.call('EXPIRE', note, life)
+    end
+end
+
+if idempotency ~= '' then
+    local known = redis.call('HMGET', note, 'fingerprint', 'id')
+    if known[1] and known[1] ~= fingerprint then return {known[2], 'conflict'} end
+    if known[2] and known[2] ~= stale and redis.call('EXISTS', job(known[2])) == 1 then
+        return {known[2], 'joined'}
+    end
+end
+
+local answering = redis.call('GET', pointer)
+if answering and answering ~= stale then
+    remember(answering)
+    return {answering, 'joined'}
+end
+
+redis.call('HSET', job(id), 'id', id, 'kind', kind, 'key', key, 'model', model, 'request', request,
+    'created', stamp(now()), 'attempts', 0)
+redis.call('SET', pointer, id)
+redis.call('ZADD', P .. 'jobs', 0, id)
+queue(id)
+remember(id)
+return {id, 'created'}
+"""
+)
+
+# id, worker, seconds of lease, most attempts -> the token, or 0 where the job is not to be had
+CLAIM = (
+    _COMMON
+    + """
+local id, worker, lease, most = unpack(ARGV)
+local f = redis.call('HMGET', job(id), 'status', 'attempts', 'cancel')
+local lapsed = false
+if f[1] == 'running' then
+    local expiry = redis.call('ZSCORE', P .. 'leases', id)
+    lapsed = not f[3] and tonumber(f[2]) < tonumber(most) and (not expiry or tonumber(expiry) < now())
+end
+if f[1] ~= 'queued' and not lapsed then return 0 end
+local started = now()
+redis.call('HSET', job(id), 'worker', worker, 'started', stamp(started))
+redis.call('HDEL', job(id), 'progress')
+redis.call('ZREM', P .. 'queued', id)
+redis.call('ZADD', P .. 'leases', stamp(started + lease), id)
+to_status(id, 'running')
+return redis.call('HINCRBY', job(id), 'attempts', 1)
+"""
+)
+
+# id, token, seconds of lease -> 1, or 0 where the lease is lost
+RENEW = (
+    _COMMON
+    + """
+local id, token, lease = unpack(ARGV)
+if not holds(id, token) then return 0 end
+redis.call('ZADD', P .. 'leases', stamp(now() + lease), id)
+return 1
+"""
+)
+
+# id, token, progress -> 1, or 0 where the lease is lost
+REPORT = (
+    _COMMON
+    + """
+local id, token, progress = unpack(ARGV)
+if not holds(id, token) then return 0 end
+redis.call('HSET', job(id), 'progress', progress)
+event(id, 'progress', progress)
+return 1
+"""
+)
+
+# id, token, status, then names and values of the record's fields -> 1, or 0 where the lease is lost.
+# Saying it again after it was written answers 1: a worker that lost the answer asks twice.
+FINISH = (
+    _COMMON
+    + """
+local id, token, status = ARGV[1], ARGV[2], ARGV[3]
+local f = redis.call('HMGET', job(id), 'status', 'attempts')
+if f[1] == status and f[2] == token then return 1 end
+if not holds(id, token) then return 0 end
+for i = 4, #ARGV, 2 do redis.call('HSET', job(id), ARGV[i], ARGV[i + 1]) end
+finish(id, status)
+return 1
+"""
+)
+
+# id -> 'unknown', 'finished', 'cancelled' (it was queued) or 'requested' (its worker will stop)
+CANCEL = (
+    _COMMON
+    + """
+local id = ARGV[1]
+local status = redis.call('HGET', job(id), 'status')
+if not status then return 'unknown' end
+if status == 'queued' then
+    finish(id, 'cancelled')
+    return 'cancelled'
+end
+if status ~= 'running' then return 'finished' end
+redis.call('HSET', job(id), 'cancel', 1)
+release_key(id)
+return 'requested'
+"""
+)
+
+# most attempts, the problem of a job that used them up
+#   -> id and kind of those queued again, and of those failed
+SWEEP = (
+    _COMMON
+    + """
+local most, problem = tonumber(ARGV[1]), ARGV[2]
+local queued, failed = {}, {}
+for _, id in ipairs(redis.call('ZRANGEBYSCORE', P .. 'leases', '-inf', stamp(now()), 'LIMIT', 0, 100)) do
+    redis.call('ZREM', P .. 'leases', id)
+    local f = redis.call('HMGET', job(id), 'status', 'attempts', 'cancel', 'kind')
+    if f[1] == 'running' then
+        if f[3] then
+            finish(id, 'cancelled')
+        elseif tonumber(f[2]) < most then
+            queue(id)
+            queued[#queued + 1] = {id, f[4]}
+        else
+            redis.call('HSET', job(id), 'problem', problem)
+            finish(id, 'failed')
+            failed[#failed + 1] = {id, f[4]}
+        end
+    end
+end
+return {queued, failed}
+"""
+)
+
+# seconds, then kinds -> id and kind of jobs of these kinds queued for longer; their time starts anew
+REQUEUE = (
+    _COMMON
+    + """
+local before = stamp(now() - ARGV[1])
+local kinds, late = {}, {}
+for i = 2, #ARGV do kinds[ARGV[i]] = true end
+for _, id in ipairs(redis.call('ZRANGEBYSCORE', P .. 'queued', '-inf', before)) do
+    local kind = redis.call('HGET', job(id), 'kind')
+    if kinds[kind] then
+        redis.call('ZADD', P .. 'queued', stamp(now()), id)
+        late[#late + 1] = {id, kind}
+    end
+end
+return late
+"""
+)
+
+# finished jobs to keep -> how many were deleted
+TRIM = (
+    _COMMON
+    + """
+local excess = math.min(redis.call('ZCARD', P .. 'finished') - ARGV[1], 100)
+if excess <= 0 then return 0 end
+for _, id in ipairs(redis.call('ZRANGE', P .. 'finished', 0, excess - 1)) do
+    release_key(id)
+    redis.call('DEL', job(id), job(id) .. ':events')
+    redis.call('ZREM', P .. 'finished', id)
+    redis.call('ZREM', P .. 'jobs', id)
+end
+return excess
+"""
+)

@@ -1,0 +1,105 @@
+"""Every setting of the service and its workers, read from the environment.
+
+`TAILPRUNE_<NAME>` sets a field; `REDIS_URL` and `BROKER_URL` go by their usual names.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from pathlib import Path
+from typing import Literal
+
+from pydantic import AliasChoices, Field
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+__all__ = ["Settings", "get_settings"]
+
+KIB, MIB, GIB = 2**10, 2**20, 2**30
+
+
+class Settings(BaseSettings):
+    """One object holds them all; processes of one deployment share the same environment."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="TAILPRUNE_", frozen=True, populate_by_name=True, extra="ignore"
+    )
+
+    redis_url: str = Field(
+        default="redis://127.0.0.1:6379/0",
+        validation_alias=AliasChoices("TAILPRUNE_REDIS_URL", "REDIS_URL"),
+        description="Job records, events and cache, and the broker unless broker_url names another.",
+    )
+    broker_url: str | None = Field(
+        default=None,
+        validation_alias=AliasChoices("TAILPRUNE_BROKER_URL", "BROKER_URL"),
+        description="Any broker that Celery supports; redis_url when not set.",
+    )
+    data_dir: Path = Field(
+        default=Path("data"), description="Artifacts and small caches; safe to move as a whole."
+    )
+    artifacts_url: str | None = Field(
+        default=None, description="Where artifacts lie, as an fsspec URL; a folder of data_dir when not set."
+    )
+    registry: Path = Field(default=Path("models/models.toml"), description="The registry of models.")
+
+    max_body_bytes: int = Field(default=MIB, gt=0, description="Largest request body.")
+    max_samples: int = Field(
+        default=256, gt=0, description="Most samples of one job: labels x samples_per_label."
+    )
+    max_variants: int = Field(default=16, gt=0, description="Most prunes of one job.")
+    max_steps: int = Field(default=1000, gt=1, description="Most sampling steps.")
+    max_wait_seconds: float = Field(
+        default=60.0, ge=0, description="Longest wait that `Prefer: wait` is granted."
+    )
+    metrics_wait_seconds: float = Field(
+        default=10.0, ge=0, description="How long GET /metrics/{model} waits by itself."
+    )
+
+    lease_seconds: float = Field(
+        default=10.0, gt=0, description="A worker silent for this long has lost its job."
+    )
+    sweep_seconds: float = Field(default=2.0, gt=0, description="Pause between two looks for lapsed leases.")
+    requeue_seconds: float = Field(
+        default=30.0,
+        gt=0,
+        description="A job queued this long is queued again if the broker's queue is empty.",
+    )
+    max_attempts: int = Field(default=3, gt=0, description="How many workers may be lost over one job.")
+    job_history: int = Field(default=10_000, ge=0, description="Finished jobs that are kept.")
+    write_retry_seconds: float = Field(
+        default=300.0, ge=0, description="How long a worker tries to write a result while Redis is gone."
+    )
+
+    cache_ttl_seconds: int = Field(
+        default=86_400, gt=0, description="Life of cached values: hot artifacts, idempotency keys."
+    )
+    hot_artifact_bytes: int = Field(
+        default=256 * KIB, ge=0, description="Artifacts up to this size are also cached in Redis."
+    )
+
+    batch_size: int = Field(
+        default=64, gt=0, description="Rows of one network call: samples x variants; guidance doubles it."
+    )
+    model_memory_bytes: int = Field(
+        default=8 * GIB, gt=0, description="Warm models of a worker stay below this."
+    )
+    device: str = Field(default="auto", description="Device of a worker: auto, cpu, cuda, cuda:1, ...")
+
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
+    log_format: Literal["console", "json"] = "console"
+
+    @property
+    def broker(self) -> str:
+        """The URL of the broker."""
+        return self.broker_url or self.redis_url
+
+    @property
+    def artifacts(self) -> str:
+        """The fsspec URL of the artifacts."""
+        return self.artifacts_url or str(self.data_dir.absolute() / "artifacts")
+
+
+@lru_cache(maxsize=1)
+def get_settings() -> Settings:
+    """The settings of this process, read once."""
+    return Settings()

@@ -1,0 +1,54 @@
+"""A Redis server of a test's own, which it may stop and start again."""
+
+from __future__ import annotations
+
+import socket
+import subprocess
+import time
+from pathlib import Path
+
+import redis
+
+from jobs.redis_server import server_command
+
+START_SECONDS = 10.0
+
+
+def free_port() -> int:
+    """A loopback port that nothing listens on."""
+    with socket.socket() as sock:
+        sock.bind(("127.0.0.1", 0))
+        return int(sock.getsockname()[1])
+
+
+class RedisProcess:
+    """A server with its data in a folder; started again it has them still."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.port = free_port()
+        self.url = f"redis://127.0.0.1:{self.port}/0"
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        """Start, and return when it answers."""
+        log = (self.folder / "log").open("ab")
+        command = server_command(self.port, self.folder)
+        self._process = subprocess.Popen(command, stdout=log, stderr=log)
+        deadline = time.monotonic() + START_SECONDS
+        with redis.Redis.from_url(self.url) as client:
+            while True:
+                try:
+                    client.ping()
+                    return
+                except redis.ConnectionError:
+                    if time.monotonic() > deadline or self._process.poll() is not None:
+                        raise RuntimeError(f"no server: {(self.folder / 'log').read_text()}") from None
+                    time.sleep(0.02)
+
+    def stop(self) -> None:
+        """Stop, as at a shutdown of the machine."""
+        if self._process is not None:
+            self._process.terminate()
+            self._process.wait(10)
+            self._process = None
