@@ -1,0 +1,69 @@
+"""Measure, prune and sample the condition vectors of diffusion transformers.
+
+    system = tailprune.load("models/shapes-sit")
+    c = system.condition(t, {"labels": labels})
+    tailprune.describe(c)
+    tailprune.sample(system, {"labels": labels}, prune=tailprune.Prune("tail", 0.01), seeds=range(len(labels)))
+
+Names are imported when first used, so `import tailprune` itself does not import torch.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from tailprune.checkpoints import Checkpoint, CheckpointError, load, load_condition
+    from tailprune.conditions import ConditionTable
+    from tailprune.pruning import Prune
+    from tailprune.removal import Removal, measure_removal
+    from tailprune.sampling import Guidance, sample, sampling_times
+    from tailprune.statistics import Description, describe
+    from tailprune.systems import System
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "Checkpoint",
+    "CheckpointError",
+    "ConditionTable",
+    "Description",
+    "Guidance",
+    "Prune",
+    "Removal",
+    "System",
+    "describe",
+    "load",
+    "load_condition",
+    "measure_removal",
+    "sample",
+    "sampling_times",
+]
+
+_HOMES = {
+    "Checkpoint": "checkpoints",
+    "CheckpointError": "checkpoints",
+    "ConditionTable": "conditions",
+    "Description": "statistics",
+    "Guidance": "sampling",
+    "Prune": "pruning",
+    "Removal": "removal",
+    "System": "systems",
+    "describe": "statistics",
+    "load": "checkpoints",
+    "load_condition": "checkpoints",
+    "measure_removal": "removal",
+    "sample": "sampling",
+    "sampling_times": "sampling",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'tailprune' has no attribute {name!r}")
+    return getattr(import_module(f"tailprune.{_HOMES[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *__all__])

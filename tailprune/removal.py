@@ -1,0 +1,70 @@
+"""What a prune takes away from the vectors of a run: how many components, when, and what that does to c."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from tailprune.conditions import ConditionTable
+from tailprune.pruning import Prune
+from tailprune.statistics import participation_ratio, summarise_cosine
+from tailprune.systems.base import Condition, Inputs
+
+__all__ = ["Embedding", "Removal", "measure_removal"]
+
+
+@dataclass(frozen=True)
+class Embedding:
+    """nPR and mean pairwise cosine of the condition vectors; no cosine for a single vector."""
+
+    npr: float
+    cosine: float | None
+
+
+@dataclass(frozen=True)
+class Removal:
+    """Components removed from the condition vectors of the inputs, the null condition's aside."""
+
+    mean: float
+    """Components a vector, over the edited steps."""
+    min: int
+    max: int
+    fraction: float
+    """`mean` as a share of all d components, in [0, 1]."""
+    by_step: list[float]
+    """Components a vector at each sampling step; 0 where the schedule leaves the step alone."""
+    measured_at_step: int
+    """The first edited step, where `before` and `after` were measured."""
+    before: Embedding
+    after: Embedding
+
+
+@torch.inference_mode()
+def measure_removal(
+    condition: Condition, inputs: Inputs, prune: Prune, times: Tensor, population: Inputs | None = None
+) -> Removal:
+    """What `prune` removes. times, with shape (steps, stages), from `sampling_times`; inputs of any number of samples."""
+    table = ConditionTable(condition, inputs, times, population)
+    steps, stages = times.shape
+    gone = table.removed(prune)[:, :-1].sum(-1).view(steps, stages, -1)  # (steps, stages, U)
+    active = torch.tensor([prune.active(i, steps) for i in range(steps)], device=gone.device)
+    edited = gone[active]
+    first = int(active.nonzero()[0])
+    mean = edited.double().mean().item()
+    return Removal(
+        mean=mean,
+        min=int(edited.min()),
+        max=int(edited.max()),
+        fraction=mean / condition.condition_dim,
+        by_step=(gone.double().mean((1, 2)) * active).tolist(),
+        measured_at_step=first,
+        before=_embedding(table.at(first, 0, None)[:-1]),
+        after=_embedding(table.at(first, 0, prune)[:-1]),
+    )
+
+
+def _embedding(vectors: Tensor) -> Embedding:
+    npr = participation_ratio(vectors).mean().item() / vectors.shape[1]
+    return Embedding(npr=npr, cosine=summarise_cosine(vectors).mean if len(vectors) > 1 else None)

@@ -1,0 +1,7 @@
+"""From noise to latents: samplers, guidance, reproducible noise."""
+
+from tailprune.sampling.guidance import Guidance
+from tailprune.sampling.noise import Seed, gaussian_noise
+from tailprune.sampling.sample import SAMPLERS, sample, sampling_times
+
+__all__ = ["SAMPLERS", "Guidance", "Seed", "gaussian_noise", "sample", "sampling_times"]

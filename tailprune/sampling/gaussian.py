@@ -1,0 +1,87 @@
+"""Samplers of Gaussian diffusion, respaced from the 1,000 steps it was trained on.
+
+    q(x_t | x_0) = N(sqrt(a_t) x_0, (1 - a_t) I),   a_t = prod (1 - beta_s),   beta linear from 1e-4 to 0.02
+    x_0' = (x_t - sqrt(1 - a_t) eps) / sqrt(a_t)
+
+Respacing keeps evenly spaced timesteps and takes the betas from the products that remain (arXiv 2102.09672, sec. 4).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+__all__ = ["DDIM", "DDPM", "TRAINED_STEPS", "respaced_timesteps"]
+
+TRAINED_STEPS = 1000
+
+Evaluate = Callable[[Tensor, int], Tensor]
+Noise = Callable[[], Tensor]
+
+
+def respaced_timesteps(steps: int) -> list[int]:
+    """`steps` timesteps evenly spaced over 0 ... 999, rounded, the first and the last kept, in ascending order."""
+    if not 2 <= steps <= TRAINED_STEPS:
+        raise ValueError(f"a respaced schedule has 2 to {TRAINED_STEPS} steps, not {steps}")
+    stride = (TRAINED_STEPS - 1) / (steps - 1)
+    return [round(index * stride) for index in range(steps)]
+
+
+class _Respaced:
+    """The quantities of a respaced schedule, in the order of sampling (noise first)."""
+
+    stages: ClassVar[int] = 1
+
+    def __init__(self, steps: int) -> None:
+        kept = respaced_timesteps(steps)
+        betas = torch.linspace(1e-4, 0.02, TRAINED_STEPS, dtype=torch.float64)
+        product = (1 - betas).cumprod(0)[kept]
+        before = torch.cat([torch.ones(1, dtype=torch.float64), product[:-1]])
+        self.product = product.flip(0)  # a_t
+        self.product_before = before.flip(0)  # a_{t-1}, 1 at the last step
+        self.beta = 1 - self.product / self.product_before
+        self.times = torch.tensor(kept[::-1], dtype=torch.float32).unsqueeze(1)  # (steps, 1)
+        self.progress = 1 - self.times.double() / TRAINED_STEPS
+
+    def clean(self, i: int, x: Tensor, epsilon: Tensor) -> Tensor:
+        """x_0' from x_t and the predicted noise at step i."""
+        a = self.product[i].item()
+        return (x - (1 - a) ** 0.5 * epsilon) / a**0.5
+
+
+class DDIM(_Respaced):
+    """Deterministic sampling (eta 0), arXiv 2010.02502, eq. 12."""
+
+    def step(self, i: int, x: Tensor, evaluate: Evaluate, noise: Noise) -> Tensor:
+        epsilon = evaluate(x, 0)[..., : x.shape[-3], :, :]
+        before = self.product_before[i].item()
+        return before**0.5 * self.clean(i, x, epsilon) + (1 - before) ** 0.5 * epsilon
+
+
+class DDPM(_Respaced):
+    """Ancestral sampling with a learned variance: arXiv 2006.11239, eq. 7, and arXiv 2102.09672, eq. 15.
+
+    The network's further channels v interpolate the log of the variance, between beta and the posterior's.
+    """
+
+    def step(self, i: int, x: Tensor, evaluate: Evaluate, noise: Noise) -> Tensor:
+        channels = x.shape[-3]
+        out = evaluate(x, 0)
+        if out.shape[-3] != 2 * channels:
+            raise ValueError(
+                f"ddpm needs a learned variance, {2 * channels} output channels; this model has {out.shape[-3]}: use ddim"
+            )
+        epsilon, v = out.split(channels, dim=-3)
+        a, before, beta = self.product[i].item(), self.product_before[i].item(), self.beta[i].item()
+        mean = before**0.5 * beta / (1 - a) * self.clean(i, x, epsilon) + (1 - before) * (1 - beta) ** 0.5 / (1 - a) * x
+        if i == len(self.times) - 1:
+            return mean
+        share = (v + 1) / 2
+        log_variance = share * self.beta[i].log().item() + (1 - share) * self._posterior_variance(i).log().item()
+        return mean + (0.5 * log_variance).exp() * noise()
+
+    def _posterior_variance(self, i: int) -> Tensor:
+        return self.beta[i] * (1 - self.product_before[i]) / (1 - self.product[i])

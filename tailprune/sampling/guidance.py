@@ -1,0 +1,56 @@
+"""Classifier-free guidance (arXiv 2207.12598), as the published systems apply it.
+
+out = null + s (conditional - null),    s = 1 + (scale - 1) r(u)
+r = 1, or (1 - cos(pi u^power)) / 2 (power-cosine, MDT, arXiv 2303.14389),  u from 0 at noise to 1 at data
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+__all__ = ["Guidance"]
+
+
+@dataclass(frozen=True)
+class Guidance:
+    """How strongly, when and on which channels the condition is amplified.
+
+    `scale` 1 is no guidance. `channels`: how many of the first are guided, None for all; the others are the
+    conditional branch's. `power`: None for a constant scale. `interval`: guided where low <= t <= high, in the
+    system's own time.
+    """
+
+    scale: float = 1.0
+    channels: int | None = None
+    power: float | None = None
+    interval: tuple[float, float] | None = None
+
+    def __post_init__(self) -> None:
+        if not math.isfinite(self.scale) or self.scale < 0:
+            raise ValueError(f"guidance scale is a finite number of at least 0, not {self.scale!r}")
+        if self.channels is not None and self.channels < 1:
+            raise ValueError(f"at least 1 channel is guided, not {self.channels}")
+        if self.power is not None and not (math.isfinite(self.power) and self.power > 0):
+            raise ValueError(f"guidance power is a finite number above 0, not {self.power!r}")
+        if self.interval is not None and not self.interval[0] <= self.interval[1]:
+            raise ValueError(f"guidance interval runs from low to high, not {self.interval}")
+
+    def scale_at(self, t: float, progress: float) -> float:
+        """The scale at time `t`, with `progress` from 0 (noise) to 1 (data)."""
+        if self.interval is not None and not self.interval[0] <= t <= self.interval[1]:
+            return 1.0
+        if self.power is None:
+            return self.scale
+        ramp = (1 - math.cos(math.pi * min(max(progress, 0.0), 1.0) ** self.power)) / 2
+        return 1 + (self.scale - 1) * ramp
+
+    def combine(self, conditional: Tensor, null: Tensor, scale: float) -> Tensor:
+        """The guided output. conditional and null, with shape (..., C, H, W)."""
+        guided = null + scale * (conditional - null)
+        if self.channels is None or self.channels >= conditional.shape[-3]:
+            return guided
+        return torch.cat([guided[..., : self.channels, :, :], conditional[..., self.channels :, :, :]], dim=-3)

@@ -1,0 +1,234 @@
+"""One call that samples a system with any number of prunes, from the same noise.
+
+Prunes that agree on every step so far share one trajectory: a prune of the last k steps forks off where its edit
+begins. All trajectories of a step go through the network as one batch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import Protocol
+
+import torch
+from torch import Tensor
+from torchdiffeq import odeint
+
+from tailprune.conditions import ConditionTable
+from tailprune.pruning import Prune
+from tailprune.sampling.flow import SDE, Euler, Heun
+from tailprune.sampling.gaussian import DDIM, DDPM
+from tailprune.sampling.guidance import Guidance
+from tailprune.sampling.noise import INITIAL, Seed, gaussian_noise
+from tailprune.systems.base import Inputs, System
+
+__all__ = ["SAMPLERS", "Sampler", "build_sampler", "sample", "sampling_times"]
+
+SAMPLERS = {"epsilon": ("ddim", "ddpm"), "velocity": ("euler", "heun", "dopri5", "sde")}
+"""The samplers of a system, by what it predicts; the first is the default."""
+
+
+class Sampler(Protocol):
+    """A method that advances latents step by step.
+
+    `times` and `progress` (0 noise, 1 data), with shape (steps, stages), say when `step` evaluates the network.
+    """
+
+    times: Tensor
+    progress: Tensor
+
+    def step(
+        self, i: int, x: Tensor, evaluate: Callable[[Tensor, int], Tensor], noise: Callable[[], Tensor]
+    ) -> Tensor: ...
+
+
+def build_sampler(name: str, steps: int, **options: str) -> Sampler:
+    """The sampler of that name. Raises ValueError for fewer than 2 steps or an option it does not have."""
+    kinds: dict[str, Callable[..., Sampler]] = {"ddim": DDIM, "ddpm": DDPM, "euler": Euler, "heun": Heun, "sde": SDE}
+    if steps < 2:
+        raise ValueError(f"sampling takes at least 2 steps, not {steps}")
+    if options and name != "sde":
+        raise ValueError(f"the options {', '.join(options)} belong to the sampler sde, not to {name}")
+    return kinds[name](steps, **options)
+
+
+def sampling_times(system: System, sampler: str | None = None, steps: int = 50) -> Tensor:
+    """When each step evaluates the network, in the system's time -> (steps, stages).
+
+    dopri5 chooses its own times; for it, `steps` evenly spaced ones.
+    """
+    name = _sampler_name(system, sampler)
+    return build_sampler("euler" if name == "dopri5" else name, steps).times
+
+
+@torch.inference_mode()
+def sample(
+    system: System,
+    inputs: Inputs,
+    *,
+    sampler: str | None = None,
+    steps: int = 50,
+    guidance: Guidance | float = 1.0,
+    prune: Prune | None | Sequence[Prune | None] = None,
+    seeds: Sequence[Seed] | None = None,
+    noise: Tensor | None = None,
+    step_noise: Tensor | None = None,
+    population: Inputs | None = None,
+    on_step: Callable[[int, int], None] | None = None,
+    diffusion: str | None = None,
+    last_step: str | None = None,
+    atol: float = 1e-6,
+    rtol: float = 1e-3,
+) -> Tensor | list[Tensor]:
+    """Latents of B samples, with shape (B, C, H, W); one such tensor a prune where `prune` is a list.
+
+    inputs: of B samples, as the system's `condition` takes them. sampler: `ddim`, `ddpm` (systems that predict
+    noise), `euler`, `heun`, `dopri5`, `sde` (velocity). guidance: a scale for all channels, or a `Guidance`.
+    prune: an edit of every condition vector, the null condition's too; a list shares noise and, while they agree,
+    trajectories. seeds: one a sample; or `noise`, the initial latents (B, C, H, W), with `step_noise`, (steps, B, C,
+    H, W), where the method draws any. population: stands for all classes where the system has none. on_step(done,
+    total) is called after each step and may raise to stop. diffusion, last_step: of `sde`. atol, rtol: of `dopri5`,
+    which solves each sample by itself, so that its steps do not depend on the batch.
+
+    Raises ValueError for a method the system has not, both or neither of seeds and noise, shapes that do not fit, or
+    a schedule other than `every` with dopri5.
+    """
+    prunes = list(prune) if isinstance(prune, Sequence) else [prune]
+    device = next(system.parameters()).device
+    guidance = guidance if isinstance(guidance, Guidance) else Guidance(guidance)
+    name = _sampler_name(system, sampler)
+    inputs = {key: value.to(device) for key, value in inputs.items()}
+    count = len(next(iter(inputs.values())))
+    x = _initial(system, count, seeds, noise).to(device)
+    if name == "dopri5":
+        results = _adaptive(system, inputs, x, prunes, guidance, population, on_step, atol, rtol)
+    else:
+        options = {"diffusion": diffusion, "last_step": last_step}
+        method = build_sampler(name, steps, **{key: value for key, value in options.items() if value is not None})
+        if any(p is not None and p.count is not None and p.count > steps for p in prunes):
+            raise ValueError(f"a schedule counts at most the {steps} steps there are")
+        table = ConditionTable(system, inputs, method.times.to(device), population)
+
+        def draw(i: int) -> Tensor:
+            if seeds is not None:
+                return gaussian_noise(seeds, i + 1, system.latent_shape).to(device)
+            if step_noise is None:
+                raise ValueError(f"{name} draws noise at every step: give step_noise beside noise, or seeds")
+            return step_noise[i].to(device)
+
+        results = _stepwise(system, method, table, x, prunes, guidance, draw, on_step)
+    return results if isinstance(prune, Sequence) else results[0]
+
+
+def _stepwise(
+    system: System,
+    method: Sampler,
+    table: ConditionTable,
+    start: Tensor,
+    prunes: list[Prune | None],
+    guidance: Guidance,
+    draw: Callable[[int], Tensor],
+    on_step: Callable[[int, int], None] | None,
+) -> list[Tensor]:
+    steps = len(method.times)
+    tracks = [list(range(len(prunes)))]  # which prunes each trajectory stands for
+    x = start.unsqueeze(0)  # (tracks, B, C, H, W)
+    for i in range(steps):
+        forks: list[tuple[int, Prune | None, list[int]]] = []
+        for track, members in enumerate(tracks):
+            by_edit: dict[Prune | None, list[int]] = {}
+            for member in members:
+                by_edit.setdefault(_edit_at(prunes[member], i, steps), []).append(member)
+            forks += [(track, edit, together) for edit, together in by_edit.items()]
+        if len(forks) > len(tracks):
+            x = x[[track for track, _, _ in forks]]
+        tracks = [together for _, _, together in forks]
+        edits = [edit for _, edit, _ in forks]
+
+        def evaluate(x: Tensor, stage: int, i: int = i, edits: list[Prune | None] = edits) -> Tensor:
+            vectors = torch.stack([table.at(i, stage, edit) for edit in edits])  # (tracks, U + 1, d)
+            scale = guidance.scale_at(method.times[i, stage].item(), method.progress[i, stage].item())
+            return _guided(system, x, vectors[:, table.rows], vectors[:, table.null_row], guidance, scale)
+
+        x = method.step(i, x, evaluate, lambda i=i: draw(i))
+        if on_step is not None:
+            on_step(i + 1, steps)
+    results: list[Tensor] = [start] * len(prunes)
+    for latents, members in zip(x, tracks, strict=True):
+        for member in members:
+            results[member] = latents
+    return results
+
+
+def _guided(system: System, x: Tensor, conditional: Tensor, null: Tensor, guidance: Guidance, scale: float) -> Tensor:
+    """x, with shape (T, B, C, H, W), conditional (T, B, d), null (T, d) -> the guided output of T x B samples."""
+    tracks, count = x.shape[:2]
+    rows, c = x.flatten(0, 1), conditional.flatten(0, 1)
+    if scale == 1.0:
+        return system(rows, c).unflatten(0, (tracks, count))
+    null_rows = null.unsqueeze(1).expand_as(conditional).flatten(0, 1)
+    both = system(torch.cat([rows, rows]), torch.cat([c, null_rows])).unflatten(0, (2, tracks, count))
+    return guidance.combine(both[0], both[1], scale)
+
+
+def _adaptive(
+    system: System,
+    inputs: Inputs,
+    start: Tensor,
+    prunes: list[Prune | None],
+    guidance: Guidance,
+    population: Inputs | None,
+    on_step: Callable[[int, int], None] | None,
+    atol: float,
+    rtol: float,
+) -> list[Tensor]:
+    if any(p is not None and p.schedule != "every" for p in prunes):
+        raise ValueError("dopri5 chooses its own steps, so its prunes have the schedule 'every'")
+    begin, end = system.noise_time, system.data_time
+    span = torch.tensor([begin, end], dtype=torch.float32, device=start.device)
+    results: list[list[Tensor]] = [[] for _ in prunes]
+    for index in range(len(start)):
+        one = {key: value[index : index + 1] for key, value in inputs.items()}
+        for variant, prune in enumerate(prunes):
+
+            def velocity(t: Tensor, x: Tensor, one: Inputs = one, prune: Prune | None = prune) -> Tensor:
+                table = ConditionTable(system, one, t.view(1, 1), population)
+                vectors = table.at(0, 0, prune).unsqueeze(0)
+                scale = guidance.scale_at(t.item(), (t.item() - begin) / (end - begin))
+                conditional, null = vectors[:, table.rows], vectors[:, table.null_row]
+                return _guided(system, x.unsqueeze(0), conditional, null, guidance, scale)[0]
+
+            path = odeint(velocity, start[index : index + 1], span, method="dopri5", atol=atol, rtol=rtol)
+            results[variant].append(path[-1])
+            if on_step is not None:
+                on_step(index * len(prunes) + variant + 1, len(start) * len(prunes))
+    return [torch.cat(samples) for samples in results]
+
+
+def _edit_at(prune: Prune | None, step: int, steps: int) -> Prune | None:
+    """What `prune` does at this step, whatever its schedule says of others."""
+    if prune is None or not prune.active(step, steps):
+        return None
+    return replace(prune, schedule="every", count=None)
+
+
+def _sampler_name(system: System, sampler: str | None) -> str:
+    known = SAMPLERS[system.prediction]
+    if sampler is None:
+        return known[0]
+    if sampler not in known:
+        raise ValueError(f"{system.family} is sampled by {', '.join(known)}, not by {sampler!r}")
+    return sampler
+
+
+def _initial(system: System, count: int, seeds: Sequence[Seed] | None, noise: Tensor | None) -> Tensor:
+    if (seeds is None) == (noise is None):
+        raise ValueError("give either seeds, one a sample, or noise, the initial latents")
+    if noise is not None:
+        if noise.shape != (count, *system.latent_shape):
+            raise ValueError(f"noise has shape {(count, *system.latent_shape)}, not {tuple(noise.shape)}")
+        return noise
+    assert seeds is not None
+    if len(seeds) != count:
+        raise ValueError(f"one seed a sample: {count} samples, {len(seeds)} seeds")
+    return gaussian_noise(seeds, INITIAL, system.latent_shape)

@@ -1,0 +1,167 @@
+"""Statistics of condition vectors: how parallel they are, and how few components carry them.
+
+    cosine      mean over pairs i != j of  v_i . v_j / (|v_i| |v_j|)
+    PR(v)       (sum_k |v_k|)^2 / sum_k v_k^2,  from 1 (one component) to d (all alike);   nPR = PR / d
+    sparsity    fraction of components with |v_k| < tau
+    variance    of each component over the vectors, and how few components hold 90, 95, 99 % of it
+
+Definitions as in "A Hidden Semantic Bottleneck in Conditional Embeddings of Diffusion Transformers"
+(arXiv 2602.21596), sections 3 and 4.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+__all__ = [
+    "CosineSummary",
+    "Description",
+    "Histogram",
+    "cosine_matrix",
+    "describe",
+    "magnitude_histogram",
+    "participation_ratio",
+    "sparsity",
+    "summarise_cosine",
+]
+
+VARIANCE_SHARES = (0.9, 0.95, 0.99)
+
+
+@dataclass(frozen=True)
+class CosineSummary:
+    """Mean, least and greatest cosine over all pairs of different vectors."""
+
+    mean: float
+    min: float
+    max: float
+
+
+@dataclass(frozen=True)
+class Histogram:
+    """Counts of |v_k| in bins evenly spaced in log10; `edges` has one entry more than `counts`.
+
+    The first bin also counts what lies below it, zeros included.
+    """
+
+    edges: list[float]
+    counts: list[int]
+
+
+@dataclass(frozen=True)
+class Description:
+    """What `describe` finds in N vectors of d components."""
+
+    count: int
+    dim: int
+    cosine: CosineSummary
+    pr: float
+    npr: float
+    norm: float
+    histogram: Histogram
+    variance: Tensor
+    """The variance of each component over the vectors, with shape (d,)."""
+    components_for_variance: dict[float, int]
+    """How few components hold this share of the summed variance."""
+    magnitudes: Tensor
+    """|v|, with shape (N, d)."""
+
+    def sparsity(self, tau: float) -> float:
+        """The fraction of components below `tau`, in [0, 1]."""
+        return sparsity(self.magnitudes, tau)
+
+
+def participation_ratio(vectors: Tensor) -> Tensor:
+    """PR of each vector. vectors, with shape (..., d) -> (...), in [1, d]; 0 for a vector of zeros."""
+    magnitudes = vectors.double().abs()
+    squares = magnitudes.square().sum(-1)
+    return torch.where(squares > 0, magnitudes.sum(-1).square() / squares.clamp_min(1e-300), 0.0)
+
+
+def sparsity(vectors: Tensor, tau: float) -> float:
+    """The fraction of components with |v_k| < tau, in [0, 1]."""
+    return (vectors.abs() < tau).double().mean().item()
+
+
+def cosine_matrix(vectors: Tensor) -> Tensor:
+    """Cosine of every pair. vectors, with shape (N, d) -> (N, N). Vectors of zeros have cosine 0 with all."""
+    unit = _unit(vectors)
+    return unit @ unit.T
+
+
+def summarise_cosine(vectors: Tensor, rows_at_once: int = 256) -> CosineSummary:
+    """Cosine over all pairs, without the N x N matrix. vectors, with shape (N, d).
+
+    The mean comes from the sum of the unit vectors, since sum_ij u_i . u_j = |sum_i u_i|^2; least and
+    greatest from blocks of `rows_at_once` rows, so the memory is O(N).
+    """
+    count = len(vectors)
+    if count < 2:
+        raise ValueError(f"pairwise cosine needs at least two vectors, got {count}")
+    unit = _unit(vectors)
+    itself = unit.square().sum().item()  # 1 for each vector that is not zero
+    mean = (unit.sum(0).square().sum().item() - itself) / (count * (count - 1))
+    least, greatest = 1.0, -1.0
+    for start in range(0, count - 1, rows_at_once):
+        rows = unit[start : start + rows_at_once]
+        pairs = rows @ unit[start:].T  # (rows, count - start)
+        above_diagonal = torch.ones_like(pairs, dtype=torch.bool).triu(1)
+        values = pairs[above_diagonal]
+        least = min(least, values.min().item())
+        greatest = max(greatest, values.max().item())
+    return CosineSummary(mean=mean, min=least, max=greatest)
+
+
+def magnitude_histogram(vectors: Tensor, low: float = 1e-5, high: float = 1e2, bins_a_decade: int = 10) -> Histogram:
+    """A histogram of |v_k| over all components of all vectors, in bins even in log10."""
+    decades = torch.tensor([low, high], dtype=torch.float64).log10()
+    bins = int(round((decades[1] - decades[0]).item() * bins_a_decade))
+    edges = torch.logspace(decades[0].item(), decades[1].item(), bins + 1, dtype=torch.float64)
+    magnitudes = vectors.double().abs().flatten().clamp(low, high)
+    place = torch.bucketize(magnitudes, edges, right=True) - 1
+    counts = torch.bincount(place.clamp(0, bins - 1), minlength=bins)
+    return Histogram(edges=edges.tolist(), counts=counts.tolist())
+
+
+def components_for_variance(variance: Tensor, shares: Sequence[float] = VARIANCE_SHARES) -> dict[float, int]:
+    """How few components hold each share of the summed variance. variance, with shape (d,)."""
+    held = variance.double().sort(descending=True).values.cumsum(0)
+    total = held[-1].item()
+    return {share: int((held < share * total).sum().item()) + 1 if total > 0 else 0 for share in shares}
+
+
+def describe(vectors: Tensor) -> Description:
+    """All statistics of condition vectors. vectors, with shape (N, d), N >= 2.
+
+    PR, nPR and norm are means over the vectors; variance is the population's, over the vectors.
+
+    Raises ValueError for fewer than two vectors, or where a component is not finite.
+    """
+    if vectors.ndim != 2:
+        raise ValueError(f"condition vectors have shape (N, d), got {tuple(vectors.shape)}")
+    if not torch.isfinite(vectors).all():
+        raise ValueError("condition vectors hold NaN or infinity: the checkpoint's condition tensors are damaged")
+    count, dim = vectors.shape
+    pr = participation_ratio(vectors).mean().item()
+    variance = vectors.double().var(0, unbiased=False)
+    return Description(
+        count=count,
+        dim=dim,
+        cosine=summarise_cosine(vectors),
+        pr=pr,
+        npr=pr / dim,
+        norm=vectors.double().norm(dim=1).mean().item(),
+        histogram=magnitude_histogram(vectors),
+        variance=variance,
+        components_for_variance=components_for_variance(variance),
+        magnitudes=vectors.abs(),
+    )
+
+
+def _unit(vectors: Tensor) -> Tensor:
+    v = vectors.double()
+    return v / v.norm(dim=1, keepdim=True).clamp_min(1e-300)

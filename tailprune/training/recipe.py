@@ -1,0 +1,110 @@
+"""What the recipes share: the schedule, the running average, and a loop that can be stopped and taken up again."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+__all__ = ["Recipe", "train"]
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How a model is trained; the numbers a model card states."""
+
+    steps: int
+    batch_size: int
+    learning_rate: float
+    warmup: int = 200
+    final_share: float = 0.05
+    """The learning rate falls linearly to this share of itself."""
+    betas: tuple[float, float] = (0.9, 0.95)
+    weight_decay: float = 0.0
+    clip: float = 1.0
+    average: float = 0.999
+    """Decay of the exponential average of the weights, which is what ships."""
+    seed: int = 0
+    measure_every: int = 500
+
+    def rate(self, step: int) -> float:
+        """The learning rate at a step, counted from 0."""
+        rise = min(1.0, (step + 1) / self.warmup)
+        fall = 1 - (1 - self.final_share) * step / self.steps
+        return self.learning_rate * rise * fall
+
+
+def train(
+    model: nn.Module,
+    recipe: Recipe,
+    loss_of: Callable[[nn.Module, torch.Generator], Tensor],
+    measure: Callable[[nn.Module], dict[str, float]],
+    folder: Path,
+) -> nn.Module:
+    """Trains `model` in place and returns the averaged copy of it.
+
+    `loss_of(model, generator)` draws a batch from the generator and returns the loss; `measure(average)` gives the
+    figures of the curve. State and curve are kept in `folder` (`state.pt`, `training.json`) and taken up from there.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    device = next(model.parameters()).device
+    average = torch.optim.swa_utils.AveragedModel(
+        model, multi_avg_fn=torch.optim.swa_utils.get_ema_multi_avg_fn(recipe.average), use_buffers=True
+    )
+    optimizer = torch.optim.AdamW(
+        model.parameters(), lr=recipe.learning_rate, betas=recipe.betas, weight_decay=recipe.weight_decay
+    )
+    generator = torch.Generator().manual_seed(recipe.seed)
+    curve: list[dict[str, float]] = []
+    first, spent = 0, 0.0
+    state_file = folder / "state.pt"
+    if state_file.exists():
+        state: dict[str, Any] = torch.load(state_file, weights_only=True, map_location=device)
+        model.load_state_dict(state["model"])
+        average.load_state_dict(state["average"])
+        optimizer.load_state_dict(state["optimizer"])
+        generator.set_state(state["generator"].cpu())
+        curve, first, spent = state["curve"], state["step"], state["seconds"]
+
+    began, running = time.monotonic(), 0.0
+    for step in range(first, recipe.steps):
+        for group in optimizer.param_groups:
+            group["lr"] = recipe.rate(step)
+        loss = loss_of(model, generator)
+        optimizer.zero_grad()
+        loss.backward()
+        nn.utils.clip_grad_norm_(model.parameters(), recipe.clip)
+        optimizer.step()
+        average.update_parameters(model)
+        running += loss.item()
+        if (step + 1) % recipe.measure_every == 0 or step + 1 == recipe.steps:
+            since = (step + 1) % recipe.measure_every or recipe.measure_every
+            seconds = spent + time.monotonic() - began
+            point = {"step": step + 1, "seconds": round(seconds, 1), "loss": running / since}
+            curve.append(point | measure(average.module))
+            running = 0.0
+            print(json.dumps(curve[-1]), flush=True)
+            _write(folder, recipe, curve)
+            state = {
+                "model": model.state_dict(),
+                "average": average.state_dict(),
+                "optimizer": optimizer.state_dict(),
+                "generator": generator.get_state(),
+                "curve": curve,
+                "step": step + 1,
+                "seconds": seconds,
+            }
+            torch.save(state, state_file.with_suffix(".part"))
+            state_file.with_suffix(".part").replace(state_file)
+    return average.module
+
+
+def _write(folder: Path, recipe: Recipe, curve: list[dict[str, float]]) -> None:
+    text = json.dumps({"recipe": asdict(recipe), "curve": curve}, indent=1)
+    (folder / "training.json").write_text(text + "\n")

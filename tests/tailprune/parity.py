@@ -1,0 +1,100 @@
+"""Reading reference cases and reproducing every one of their outputs."""
+
+from __future__ import annotations
+
+import io
+import lzma
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import save_file
+from torch import Tensor
+
+from tailprune import Guidance, Prune, load, sample
+from tailprune.systems import Inputs, System
+
+TOLERANCE = 1e-4
+CONDITION_TOLERANCE = 1e-6
+
+INPUT_NAMES = {"y": "labels"}
+
+
+def read(path: Path) -> dict[str, Any]:
+    return torch.load(io.BytesIO(lzma.decompress(path.read_bytes())), weights_only=True)
+
+
+def relative_error(ours: Tensor, theirs: Tensor) -> float:
+    return ((ours.double() - theirs.double()).norm() / theirs.double().norm()).item()
+
+
+class Case:
+    """One reference case and this project's answer to each of its outputs."""
+
+    def __init__(self, content: dict[str, Any], folder: Path) -> None:
+        self.content = content
+        self.settings = content["settings"]
+        self.inputs: Inputs = {ours: content["inputs"][theirs] for theirs, ours in INPUT_NAMES.items()}
+        file = folder / "case.safetensors"
+        save_file({name: tensor.contiguous() for name, tensor in content["state_dict"].items()}, file)
+        family = content["family"]
+        self.system: System = load(file, family=family, num_heads=content["config"]["num_heads"])
+
+    def errors(self) -> Iterator[tuple[str, float]]:
+        """Every entry of `outputs` with our relative error. Raises KeyError for one that is not understood."""
+        for name, theirs in self.content["outputs"].items():
+            ours = self.reproduce(name)
+            assert ours.shape == theirs.shape, f"{name}: {tuple(ours.shape)}, not {tuple(theirs.shape)}"
+            yield name, relative_error(ours, theirs)
+
+    @torch.inference_mode()
+    def reproduce(self, name: str) -> Tensor:
+        x, t = self.content["inputs"]["x"], self.content["inputs"]["t"]
+        if name == "condition":
+            return self.system.condition(t, self.inputs)
+        if name == "forward" or name.startswith("forward_"):
+            c = self.system.condition(t, self.inputs)
+            edit = self._prune(name.removeprefix("forward").strip("_"), "every")
+            return self.system(x, c if edit is None else edit(c))
+        return self._sample(name.removeprefix("sample_"))
+
+    def _prune(self, words: str, schedule: str) -> Prune | None:
+        if not words:
+            return None
+        side = words.split("_")[0]
+        threshold = self.settings["tau_" + ("tail_1" if words == "tail" else words)]
+        count = {"every": None, "first": None, "last": self.settings.get("last_k")}[schedule]
+        return Prune(side, threshold, schedule=schedule, count=count)
+
+    def _sample(self, words: str) -> Tensor:
+        method, *edit = words.split("_")
+        options: dict[str, Any] = {}
+        prune = None
+        if method == "sde" and edit:
+            options = {"diffusion": edit[0], "last_step": edit[1]}
+            edit = edit[2:]
+        if method == "dopri5":
+            options = {"atol": 1e-7, "rtol": 1e-6}
+        if edit:
+            side, schedule = edit
+            prune = self._prune(side, schedule)
+        channels = self.settings["guided_channels"]
+        guidance = Guidance(
+            self.settings["guidance_scale"],
+            channels=None if channels == "all" else channels,
+            power=self.settings.get("guidance_power"),
+        )
+        inputs = self.content["inputs"]
+        step_noise = inputs.get(f"step_noise_{method}", inputs.get("step_noise"))
+        return sample(
+            self.system,
+            self.inputs,
+            sampler=method,
+            steps=self.settings["steps"],
+            guidance=guidance,
+            prune=prune,
+            noise=inputs["z"],
+            step_noise=step_noise,
+            **options,
+        )
