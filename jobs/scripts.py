@@ -18,7 +18,7 @@ writes name the one it was given. All times are the Redis server's, so there is 
 
 from __future__ import annotations
 
-__all__ = ["CANCEL", "CLAIM", "FINISH", "PREFIX", "RENEW", "REPORT", "REQUEUE", "SUBMIT", "SWEEP", "TRIM"]
+__all__ = ["CANCEL", "CLAIM", "FINISH", "PREFIX", "RELEASE", "RENEW", "REPORT", "REQUEUE", "SUBMIT", "SWEEP", "TRIM"]
 
 PREFIX = "tailprune:"
 EVENTS_KEPT = 500
@@ -68,6 +68,12 @@ end
 local function queue(id)
     redis.call('ZADD', P .. 'queued', stamp(now()), id)
     to_status(id, 'queued')
+end
+
+-- How many workers were lost over a job: those that took it and did not hand it back.
+local function losses(id)
+    local f = redis.call('HMGET', job(id), 'attempts', 'handovers')
+    return tonumber(f[1]) - tonumber(f[2] or 0)
 end
 
 local function holds(id, token)
@@ -121,11 +127,11 @@ CLAIM = (
     _COMMON
     + """
 local id, worker, lease, most = unpack(ARGV)
-local f = redis.call('HMGET', job(id), 'status', 'attempts', 'cancel')
+local f = redis.call('HMGET', job(id), 'status', 'cancel')
 local lapsed = false
 if f[1] == 'running' then
     local expiry = redis.call('ZSCORE', P .. 'leases', id)
-    lapsed = not f[3] and tonumber(f[2]) < tonumber(most) and (not expiry or tonumber(expiry) < now())
+    lapsed = not f[2] and losses(id) < tonumber(most) and (not expiry or tonumber(expiry) < now())
 end
 if f[1] ~= 'queued' and not lapsed then return 0 end
 local started = now()
@@ -145,6 +151,24 @@ RENEW = (
 local id, token, lease = unpack(ARGV)
 if not holds(id, token) then return 0 end
 redis.call('ZADD', P .. 'leases', stamp(now() + lease), id)
+return 1
+"""
+)
+
+# id, token -> 1 and the job is queued again (or cancelled, if that was asked for), or 0 where the lease is lost
+RELEASE = (
+    _COMMON
+    + """
+local id, token = unpack(ARGV)
+if not holds(id, token) then return 0 end
+if redis.call('HEXISTS', job(id), 'cancel') == 1 then
+    finish(id, 'cancelled')
+    return 1
+end
+redis.call('HINCRBY', job(id), 'handovers', 1)
+redis.call('HDEL', job(id), 'progress')
+redis.call('ZREM', P .. 'leases', id)
+queue(id)
 return 1
 """
 )
@@ -203,17 +227,17 @@ local most, problem = tonumber(ARGV[1]), ARGV[2]
 local queued, failed = {}, {}
 for _, id in ipairs(redis.call('ZRANGEBYSCORE', P .. 'leases', '-inf', stamp(now()), 'LIMIT', 0, 100)) do
     redis.call('ZREM', P .. 'leases', id)
-    local f = redis.call('HMGET', job(id), 'status', 'attempts', 'cancel', 'kind')
+    local f = redis.call('HMGET', job(id), 'status', 'cancel', 'kind')
     if f[1] == 'running' then
-        if f[3] then
+        if f[2] then
             finish(id, 'cancelled')
-        elseif tonumber(f[2]) < most then
+        elseif losses(id) < most then
             queue(id)
-            queued[#queued + 1] = {id, f[4]}
+            queued[#queued + 1] = {id, f[3]}
         else
             redis.call('HSET', job(id), 'problem', problem)
             finish(id, 'failed')
-            failed[#failed + 1] = {id, f[4]}
+            failed[#failed + 1] = {id, f[3]}
         end
     end
 end

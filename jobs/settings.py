@@ -20,9 +20,7 @@ KIB, MIB, GIB = 2**10, 2**20, 2**30
 class Settings(BaseSettings):
     """One object holds them all; processes of one deployment share the same environment."""
 
-    model_config = SettingsConfigDict(
-        env_prefix="TAILPRUNE_", frozen=True, populate_by_name=True, extra="ignore"
-    )
+    model_config = SettingsConfigDict(env_prefix="TAILPRUNE_", frozen=True, populate_by_name=True, extra="ignore")
 
     redis_url: str = Field(
         default="redis://127.0.0.1:6379/0",
@@ -34,30 +32,22 @@ class Settings(BaseSettings):
         validation_alias=AliasChoices("TAILPRUNE_BROKER_URL", "BROKER_URL"),
         description="Any broker that Celery supports; redis_url when not set.",
     )
-    data_dir: Path = Field(
-        default=Path("data"), description="Artifacts and small caches; safe to move as a whole."
-    )
+    data_dir: Path = Field(default=Path("data"), description="Artifacts and small caches; safe to move as a whole.")
     artifacts_url: str | None = Field(
         default=None, description="Where artifacts lie, as an fsspec URL; a folder of data_dir when not set."
     )
     registry: Path = Field(default=Path("models/models.toml"), description="The registry of models.")
 
     max_body_bytes: int = Field(default=MIB, gt=0, description="Largest request body.")
-    max_samples: int = Field(
-        default=256, gt=0, description="Most samples of one job: labels x samples_per_label."
-    )
+    max_samples: int = Field(default=256, gt=0, description="Most samples of one job: labels x samples_per_label.")
     max_variants: int = Field(default=16, gt=0, description="Most prunes of one job.")
     max_steps: int = Field(default=1000, gt=1, description="Most sampling steps.")
-    max_wait_seconds: float = Field(
-        default=60.0, ge=0, description="Longest wait that `Prefer: wait` is granted."
-    )
+    max_wait_seconds: float = Field(default=60.0, ge=0, description="Longest wait that `Prefer: wait` is granted.")
     metrics_wait_seconds: float = Field(
         default=10.0, ge=0, description="How long GET /metrics/{model} waits by itself."
     )
 
-    lease_seconds: float = Field(
-        default=10.0, gt=0, description="A worker silent for this long has lost its job."
-    )
+    lease_seconds: float = Field(default=10.0, gt=0, description="A worker silent for this long has lost its job.")
     sweep_seconds: float = Field(default=2.0, gt=0, description="Pause between two looks for lapsed leases.")
     requeue_seconds: float = Field(
         default=30.0,
@@ -80,10 +70,18 @@ class Settings(BaseSettings):
     batch_size: int = Field(
         default=64, gt=0, description="Rows of one network call: samples x variants; guidance doubles it."
     )
-    model_memory_bytes: int = Field(
-        default=8 * GIB, gt=0, description="Warm models of a worker stay below this."
-    )
+    model_memory_bytes: int = Field(default=8 * GIB, gt=0, description="Warm models of a worker stay below this.")
     device: str = Field(default="auto", description="Device of a worker: auto, cpu, cuda, cuda:1, ...")
+
+    threads: int | None = Field(
+        default=None, gt=0, description="CPU threads of a worker; as many as there are cores when not set."
+    )
+    worker_index: int = Field(
+        default=0, ge=0, description="Which of a machine's workers this is; with device auto, it picks the GPU."
+    )
+    handover_seconds: float = Field(
+        default=5.0, ge=0, description="What a job may still take when its worker stops, before it is queued again."
+    )
 
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
     log_format: Literal["console", "json"] = "console"

@@ -45,27 +45,21 @@ class UnknownJob(LookupError):
     """No job has this id."""
 
     def __init__(self, job_id: str) -> None:
-        super().__init__(
-            f"no job has the id {job_id!r}; finished jobs are deleted when many newer ones finished"
-        )
+        super().__init__(f"no job has the id {job_id!r}; finished jobs are deleted when many newer ones finished")
 
 
 class JobFinished(Exception):
     """The job has finished, so it cannot be cancelled."""
 
     def __init__(self, job: Job) -> None:
-        super().__init__(
-            f"job {job.id} has already {job.status}; only a queued or running job can be cancelled"
-        )
+        super().__init__(f"job {job.id} has already {job.status}; only a queued or running job can be cancelled")
 
 
 class IdempotencyConflict(Exception):
     """An idempotency key came with another request before."""
 
     def __init__(self) -> None:
-        super().__init__(
-            "this idempotency key came with another request before; a new request needs a new key"
-        )
+        super().__init__("this idempotency key came with another request before; a new request needs a new key")
 
 
 @dataclass(frozen=True)
@@ -98,6 +92,7 @@ class JobStore:
         self._queue = queue or JobQueue(make_celery(settings))
         self._submit = client.register_script(scripts.SUBMIT)
         self._claim = client.register_script(scripts.CLAIM)
+        self._release = client.register_script(scripts.RELEASE)
         self._renew = client.register_script(scripts.RENEW)
         self._report = client.register_script(scripts.REPORT)
         self._finish = client.register_script(scripts.FINISH)
@@ -250,10 +245,19 @@ class JobStore:
         """Finish a job that was cancelled. False where it was lost."""
         return self._finish_as("cancelled", claim)
 
+    def release(self, claim: Claim) -> bool:
+        """Hand a job back, for another worker to begin it anew. False where it was lost.
+
+        Only its message may get lost here, and then a later sweep sends it again.
+        """
+        released = bool(self._release(args=[claim.job.id, claim.token]) == 1)
+        if released:
+            with contextlib.suppress(BrokerUnavailable):
+                self._queue.put(claim.job.id, claim.job.kind)
+        return released
+
     def _finish_as(self, status: Status, claim: Claim, **fields: dict[str, Any]) -> bool:
-        pairs = [
-            part for name, value in fields.items() for part in (name, json.dumps(value, allow_nan=False))
-        ]
+        pairs = [part for name, value in fields.items() for part in (name, json.dumps(value, allow_nan=False))]
         args: list[str | int] = [claim.job.id, claim.token, status, *pairs]
         return bool(self._patiently(lambda: self._finish(args=args)) == 1)
 

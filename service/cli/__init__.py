@@ -1,0 +1,19 @@
+"""The command `tailprune`."""
+
+import typer
+
+from service.cli.commands import metrics, prune_sample
+from service.cli.serve import serve
+
+__all__ = ["app"]
+
+app = typer.Typer(
+    name="tailprune",
+    help="Measure, prune and sample the condition vectors of diffusion transformers.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+app.command()(serve)
+app.command()(prune_sample)
+app.command()(metrics)

@@ -1,0 +1,151 @@
+"""A running service as the command line sees it: start a job, follow it, fetch what it made."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx
+from pydantic import ValidationError
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    SpinnerColumn,
+    TextColumn,
+    TimeElapsedColumn,
+)
+
+from jobs.problems import Problem
+from jobs.records import FINISHED, JobView
+from jobs.results import MetricsResult
+
+__all__ = ["Client", "ClientError"]
+
+POLL_SECONDS = 0.2
+TIMEOUT = httpx.Timeout(10.0, read=90.0)  # GET /metrics waits for a worker by itself
+PATIENCE_SECONDS = 60.0
+"""How long a service that went away is waited for while a job runs."""
+
+
+class ClientError(Exception):
+    """The service is not there, or its answer is a problem; the message is for the user."""
+
+
+class ServiceAway(ClientError):
+    """Nothing answers, or what does is not ready."""
+
+
+class Client:
+    """The service at `url`. Progress is shown on `messages`."""
+
+    def __init__(self, url: str, messages: Console) -> None:
+        self._http = httpx.Client(base_url=url, timeout=TIMEOUT)
+        self._messages = messages
+
+    def __enter__(self) -> Client:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._http.close()
+
+    def prune_sample(self, body: dict[str, Any]) -> JobView:
+        """POST /prune-sample: a job, which may be finished already."""
+        return JobView.model_validate_json(self._ask("POST", "/prune-sample", json=body).content)
+
+    def metrics(self, model: str, query: dict[str, Any]) -> MetricsResult | JobView:
+        """GET /metrics/{model}: the result, or the job that computes it where that takes long."""
+        answer = self._ask("GET", f"/metrics/{model}", params=query)
+        if answer.status_code == httpx.codes.ACCEPTED:
+            return JobView.model_validate_json(answer.content)
+        return MetricsResult.model_validate_json(answer.content)
+
+    def finished(self, job: JobView) -> JobView:
+        """The job once it is finished, with a progress bar meanwhile.
+
+        Raises ClientError where it did not succeed; KeyboardInterrupt leaves it running.
+        """
+        try:
+            with _progress(job, self._messages) as show:
+                while job.status not in FINISHED:
+                    show(job)
+                    time.sleep(POLL_SECONDS)
+                    job = self._look(job)
+                show(job)
+        except KeyboardInterrupt:
+            self._messages.print(f"job {job.id} goes on without you; the same command finds it again")
+            raise
+        if job.status != "succeeded":
+            why = f": {job.problem.detail}" if job.problem else ""
+            raise ClientError(f"job {job.id} {job.status}{why}")
+        return job
+
+    def save(self, job: JobView, name: str, folder: Path) -> Path:
+        """Writes an artifact of a job into a folder."""
+        content = self._ask("GET", job.links.artifacts[name]).content
+        folder.mkdir(parents=True, exist_ok=True)
+        path = folder / Path(name).name
+        path.write_bytes(content)
+        return path
+
+    def _look(self, job: JobView) -> JobView:
+        """The job as it is now; a service that is restarting is waited for."""
+        deadline = time.monotonic() + PATIENCE_SECONDS
+        while True:
+            try:
+                return JobView.model_validate_json(self._ask("GET", job.links.self).content)
+            except ServiceAway:
+                if time.monotonic() > deadline:
+                    raise
+                time.sleep(POLL_SECONDS)
+
+    def _ask(self, method: str, path: str, **content: Any) -> httpx.Response:
+        try:
+            answer = self._http.request(method, path, **content)
+        except httpx.TransportError as error:
+            raise ServiceAway(
+                f"no service answers at {self._http.base_url} ({error}): start one with `tailprune serve`, "
+                "or say with --url where it is"
+            ) from error
+        if answer.is_error:
+            away = answer.status_code == httpx.codes.SERVICE_UNAVAILABLE
+            raise (ServiceAway if away else ClientError)(_explanation(answer))
+        return answer
+
+
+def _explanation(answer: httpx.Response) -> str:
+    """What a problem document says, or the little that any other answer does."""
+    try:
+        problem = Problem.model_validate_json(answer.content)
+    except ValidationError:
+        return f"{answer.request.url} answers {answer.status_code} {answer.reason_phrase}: is this tailprune?"
+    faults = [f"  {fault.location}: {fault.message}" for fault in problem.errors or []]
+    return "\n".join([f"{problem.title}: {problem.detail}", *faults])
+
+
+@contextmanager
+def _progress(job: JobView, console: Console) -> Iterator[Callable[[JobView], None]]:
+    """A progress bar that shows the job it is called with."""
+    columns = (
+        SpinnerColumn(),
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+    )
+    with Progress(*columns, console=console, transient=True) as bar:
+        task = bar.add_task(job.kind, total=None)
+
+        def show(job: JobView) -> None:
+            text = "waiting for a worker" if job.status == "queued" else f"{job.kind} {job.status}"
+            if job.progress is None:
+                bar.update(task, description=text)
+            else:
+                done, total = job.progress.done, job.progress.total
+                bar.update(task, description=f"{text} ({job.progress.unit})", completed=done, total=total)
+
+        yield show

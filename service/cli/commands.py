@@ -1,0 +1,105 @@
+"""`tailprune prune-sample` and `tailprune metrics`: ask a running service, follow the job, print a table."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+from rich.console import Console
+
+from jobs.records import JobView
+from jobs.results import MetricsResult, PruneSampleResult
+from service.cli.client import Client, ClientError
+from service.cli.tables import metrics_tables, prune_sample_table
+
+__all__ = ["metrics", "prune_sample"]
+
+Url = Annotated[str, typer.Option(envvar="TAILPRUNE_URL", help="Where the service is.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print the result as JSON rather than as a table.")]
+DEFAULT_URL = "http://127.0.0.1:8000"
+INTERRUPTED = 130
+
+output = Console()
+messages = Console(stderr=True, highlight=False)
+
+
+def prune_sample(
+    model: Annotated[str, typer.Argument(help="A model of the registry, such as shapes-sit.")],
+    threshold: Annotated[list[float] | None, typer.Option(help="Prune by this magnitude; repeatable.")] = None,
+    keep: Annotated[list[int] | None, typer.Option(help="Keep so many components; repeatable.")] = None,
+    side: Annotated[Literal["tail", "head"] | None, typer.Option(help="Cut below or above --threshold.")] = None,
+    fill: Annotated[Literal["zero", "mean"] | None, typer.Option(help="What replaces the removed.")] = None,
+    when: Annotated[Literal["every", "first", "last"], typer.Option(help="The steps to prune at.")] = "every",
+    count: Annotated[int | None, typer.Option(help="How many first or last steps.")] = None,
+    label: Annotated[list[int] | None, typer.Option(help="A class to sample; repeatable.")] = None,
+    samples: Annotated[int | None, typer.Option(help="Samples of each label.")] = None,
+    seed: Annotated[int, typer.Option(help="The same seed gives the same noise.")] = 0,
+    sampler: Annotated[str | None, typer.Option(help="ddim, ddpm; euler, heun, dopri5, sde.")] = None,
+    steps: Annotated[int | None, typer.Option(help="Sampling steps.")] = None,
+    guidance: Annotated[float | None, typer.Option(help="Guidance scale; 1 is unguided.")] = None,
+    compare: Annotated[bool, typer.Option(help="Sample unpruned too, and report the drift.")] = True,
+    save: Annotated[Path | None, typer.Option(help="Folder to write the grid picture into.")] = None,
+    as_json: AsJson = False,
+    url: Url = DEFAULT_URL,
+) -> None:
+    """Sample a model with pruned condition vectors; what is not said is the model's own choice."""
+    body = {
+        "model": model,
+        "threshold": threshold or None,
+        "keep": keep or None,
+        "side": side,
+        "fill": fill,
+        "schedule": {"when": when, "count": count},
+        "labels": label or None,
+        "samples_per_label": samples,
+        "seed": seed,
+        "sampler": sampler,
+        "steps": steps,
+        "guidance_scale": guidance,
+        "compare": compare,
+    }
+    with _told_plainly(), Client(url, messages) as client:
+        job = client.finished(client.prune_sample(body))
+        result = job.result
+        assert isinstance(result, PruneSampleResult)
+        if as_json:
+            typer.echo(result.model_dump_json(indent=2))
+        else:
+            output.print(prune_sample_table(result))
+        if save is not None:
+            messages.print(f"written: {client.save(job, result.grid, save)}")
+
+
+def metrics(
+    model: Annotated[str, typer.Argument(help="A model of the registry, such as shapes-sit.")],
+    part: Annotated[Literal["c", "y", "t"], typer.Option(help="The sum c, its class part or its time part.")] = "c",
+    timestep: Annotated[float | None, typer.Option(help="The time at which c is measured.")] = None,
+    threshold: Annotated[list[float] | None, typer.Option(help="Measure sparsity here; repeatable.")] = None,
+    as_json: AsJson = False,
+    url: Url = DEFAULT_URL,
+) -> None:
+    """Measure a model's condition vectors over its classes."""
+    query = {"part": part, "timestep": timestep, "threshold": threshold or None}
+    with _told_plainly(), Client(url, messages) as client:
+        answer = client.metrics(model, {name: value for name, value in query.items() if value is not None})
+        result = client.finished(answer).result if isinstance(answer, JobView) else answer
+        assert isinstance(result, MetricsResult)
+        if as_json:
+            typer.echo(result.model_dump_json(indent=2))
+        else:
+            output.print(*metrics_tables(result), sep="\n")
+
+
+@contextmanager
+def _told_plainly() -> Iterator[None]:
+    """Errors as one red line and an exit status, without a traceback."""
+    try:
+        yield
+    except ClientError as error:
+        messages.print(f"[red]tailprune:[/red] {error}", soft_wrap=True)
+        raise typer.Exit(1) from error
+    except KeyboardInterrupt:
+        raise typer.Exit(INTERRUPTED) from None

@@ -1,0 +1,221 @@
+"""`tailprune serve`: Redis, the workers and the service in one command, for one machine."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import signal
+import socket
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+from typing import Annotated
+
+import httpx
+import redis
+import typer
+from rich.console import Console
+
+from jobs.redis_server import NoServer, server_command
+from jobs.settings import Settings, get_settings
+from service.cli.supervisor import ChildFailed, Program, Supervisor
+
+__all__ = ["serve"]
+
+LOOPBACK = "127.0.0.1"
+TEND_SECONDS = 0.2
+FAILURES_BEFORE_READY = 2
+"""A program may die so often in a row while the stack comes up; after that nothing but a stop ends it."""
+LOCK_SECONDS = 10.0
+"""How long to wait for the Redis of a `serve` that was killed a moment ago to leave the data folder."""
+GRACE_SECONDS = 30.0
+REQUESTS_GRACE_SECONDS = 5
+REDIS = "redis"
+
+messages = Console(stderr=True, highlight=False, soft_wrap=True)
+
+
+def serve(
+    host: Annotated[str, typer.Option(help="Address to listen on; 0.0.0.0 for all of them.")] = LOOPBACK,
+    port: Annotated[int, typer.Option(min=0, max=65535, help="Port to listen on; 0 takes a free one.")] = 8000,
+    data_dir: Annotated[
+        Path | None, typer.Option(help="Folder of artifacts, logs and Redis' file. [default: data]")
+    ] = None,
+    workers: Annotated[int, typer.Option(min=0, help="How many workers to run: one a GPU, or one.")] = 1,
+    verbose: Annotated[bool, typer.Option(help="Logs to the terminal rather than to files.")] = False,
+) -> None:
+    """Run Redis, the workers and the service together; Ctrl-C stops them all.
+
+    Redis is the one REDIS_URL names; without it one is started, with its file in the data folder.
+    """
+    settings = get_settings()
+    folder = (data_dir or settings.data_dir).resolve()
+    folder.mkdir(parents=True, exist_ok=True)
+    stopping = StopRequests()
+    supervisor = Supervisor(None if verbose else folder / "logs")
+    try:
+        port = _free_port(host, port)
+        with redis_for(settings, folder, supervisor, stopping) as redis_url:
+            shared = {"REDIS_URL": redis_url, "TAILPRUNE_DATA_DIR": str(folder)}
+            with _running(
+                [*worker_programs(workers, shared), service_program(host, port, shared)], supervisor, stopping
+            ):
+                url = f"http://{_reachable(host)}:{port}"
+                _until(lambda: _is_ready(url), supervisor, stopping)
+                if not stopping:
+                    print(f"tailprune is ready at {url} (data in {folder}, workers: {workers})", flush=True)
+                while not stopping:
+                    for name in supervisor.tend():
+                        messages.print(f"{name} died and is started again; see {_log_of(name, supervisor)}")
+                    time.sleep(TEND_SECONDS)
+    except (ChildFailed, NoServer, ServeError) as error:
+        messages.print(f"[red]tailprune serve:[/red] {error}")
+        raise typer.Exit(1) from error
+
+
+class ServeError(Exception):
+    """The stack cannot come up; the message says why, and the way out."""
+
+
+class StopRequests:
+    """Counts SIGINT, SIGTERM and SIGHUP; true once there was one."""
+
+    def __init__(self) -> None:
+        self._count = 0
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            signal.signal(number, self._on_signal)
+
+    def __bool__(self) -> bool:
+        return self._count > 0
+
+    def repeated(self) -> bool:
+        """Whether somebody asked twice: then nothing is waited for."""
+        return self._count > 1
+
+    def _on_signal(self, number: int, frame: FrameType | None) -> None:
+        self._count += 1
+
+
+@contextmanager
+def _running(programs: list[Program], supervisor: Supervisor, stopping: StopRequests) -> Iterator[None]:
+    """The programs run as long as the context does; a second request to stop cuts their grace short."""
+    try:
+        for program in programs:
+            supervisor.start(program)
+        yield
+    finally:
+        names = [program.name for program in programs]
+        for name in supervisor.stop(names, GRACE_SECONDS, hurry=stopping.repeated):
+            messages.print(f"{name} did not stop in time and was killed")
+
+
+@contextmanager
+def redis_for(settings: Settings, folder: Path, supervisor: Supervisor, stopping: StopRequests) -> Iterator[str]:
+    """The URL of the Redis to use: the configured one, or one that runs as long as the context does."""
+    if "redis_url" in settings.model_fields_set:
+        yield settings.redis_url
+        return
+    server_folder = folder / "redis"
+    server_folder.mkdir(exist_ok=True)
+    with _sole_user(server_folder) as lock:
+        port = _free_port(LOOPBACK, 0)
+        supervisor.start(Program(REDIS, server_command(port, server_folder), keep_open=(lock,)))
+        try:
+            url = f"redis://{LOOPBACK}:{port}/0"
+            _until(lambda: _answers(url), supervisor, stopping)
+            yield url
+        finally:
+            supervisor.stop([REDIS], GRACE_SECONDS)
+
+
+def worker_programs(count: int, shared: dict[str, str]) -> list[Program]:
+    """Workers that share the machine's cores evenly; the index is what a worker picks its GPU by."""
+    threads = max(1, _cores() // max(1, count))
+    return [
+        Program(
+            f"worker-{index + 1}",
+            [
+                *(sys.executable, "-m", "celery", "--app", "workers.app", "worker"),
+                *("--pool", "threads", "--concurrency", "1", "--hostname", f"worker-{index + 1}@%h"),
+                *("--without-gossip", "--without-mingle", "--without-heartbeat"),
+            ],
+            {"TAILPRUNE_THREADS": str(threads), "TAILPRUNE_WORKER_INDEX": str(index), **shared},
+        )
+        for index in range(count)
+    ]
+
+
+def service_program(host: str, port: int, shared: dict[str, str]) -> Program:
+    """The HTTP service."""
+    grace = str(REQUESTS_GRACE_SECONDS)  # followers of events would otherwise hold it
+    listen = ("--host", host, "--port", str(port), "--timeout-graceful-shutdown", grace)
+    return Program("service", [sys.executable, "-m", "uvicorn", "service.app:app", *listen], shared)
+
+
+def _until(condition: Callable[[], bool], supervisor: Supervisor, stopping: StopRequests) -> None:
+    """Tends the children until the condition holds or a stop is asked for."""
+    while not stopping and not condition():
+        supervisor.tend(failures_allowed=FAILURES_BEFORE_READY)
+        time.sleep(TEND_SECONDS)
+
+
+def _is_ready(url: str) -> bool:
+    try:
+        return httpx.get(f"{url}/health/ready", timeout=2.0, trust_env=False).status_code == httpx.codes.OK
+    except httpx.TransportError:
+        return False
+
+
+def _answers(redis_url: str) -> bool:
+    try:
+        with redis.Redis.from_url(redis_url, socket_timeout=2.0) as client:
+            return bool(client.ping())
+    except redis.RedisError:  # not up yet, or still reading its file
+        return False
+
+
+@contextmanager
+def _sole_user(folder: Path) -> Iterator[int]:
+    """A lock on the folder. Redis inherits it, so it is held for as long as a Redis still writes there."""
+    with (folder / "lock").open("w") as lock:
+        deadline = time.monotonic() + LOCK_SECONDS
+        while True:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError as error:
+                if time.monotonic() > deadline:
+                    raise ServeError(
+                        f"another tailprune serve uses {folder}: stop it, or name another --data-dir"
+                    ) from error
+                time.sleep(TEND_SECONDS)
+        yield lock.fileno()
+
+
+def _free_port(host: str, port: int) -> int:
+    """The port, once it is known to be free; any free one for 0."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with socket.socket(family, socket.SOCK_STREAM) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # a port that just closed is free
+        try:
+            probe.bind((host, port))
+        except OSError as error:
+            raise ServeError(f"cannot listen on {host} port {port}: {error.strerror}; try --port 0") from error
+        return int(probe.getsockname()[1])
+
+
+def _reachable(host: str) -> str:
+    """An address of this machine under which a server that listens on `host` is reached."""
+    host = {"0.0.0.0": LOOPBACK, "::": "::1"}.get(host, host)
+    return f"[{host}]" if ":" in host else host
+
+
+def _cores() -> int:
+    return len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
+
+
+def _log_of(name: str, supervisor: Supervisor) -> str:
+    return "above" if supervisor.log_folder is None else str(supervisor.log_folder / f"{name}.log")

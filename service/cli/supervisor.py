@@ -1,0 +1,182 @@
+"""Child processes kept running: started, watched, restarted when they die, stopped in order.
+
+Each child leads a process group of its own, so that Ctrl-C in the terminal reaches the supervisor alone,
+and on Linux it is told to stop should the supervisor vanish.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import IO
+
+__all__ = ["ChildFailed", "Program", "Supervisor"]
+
+QUICK_DEATH_SECONDS = 10.0
+"""A child that dies sooner than this after its start has failed, and the next start waits longer."""
+FIRST_DELAY_SECONDS = 0.5
+LONGEST_DELAY_SECONDS = 30.0
+LOG_BYTES = 16 * 2**20
+"""A log greater than this is set aside (one generation) when its program starts."""
+
+
+@dataclass(frozen=True)
+class Program:
+    """A command to keep running."""
+
+    name: str
+    command: Sequence[str]
+    environment: Mapping[str, str] = field(default_factory=dict)
+    """Added to the supervisor's own environment."""
+    keep_open: tuple[int, ...] = ()
+    """File descriptors that the program inherits."""
+
+
+class ChildFailed(RuntimeError):
+    """A program died again and again."""
+
+    def __init__(self, name: str, code: int, log: str) -> None:
+        super().__init__(f"{name} does not stay up (exit status {code}){log}".rstrip())
+
+
+class Supervisor:
+    """Keeps programs running. Call `tend` a few times a second, from the main thread.
+
+    Output of a program goes to `<log_folder>/<name>.log`, or to the terminal where `log_folder` is None.
+    """
+
+    def __init__(self, log_folder: Path | None) -> None:
+        self.log_folder = log_folder
+        self._children: dict[str, _Child] = {}
+        if log_folder is not None:
+            log_folder.mkdir(parents=True, exist_ok=True)
+
+    def start(self, program: Program) -> None:
+        """Starts a program; from here on `tend` restarts it when it dies."""
+        child = _Child(program, self._log_path(program.name))
+        child.start()
+        self._children[program.name] = child
+
+    def tend(self, failures_allowed: int | None = None) -> list[str]:
+        """Restarts the dead, each after a delay that grows while it keeps dying; names the newly dead.
+
+        Raises ChildFailed for a child that died more than `failures_allowed` times in a row.
+        """
+        died = []
+        for child in self._children.values():
+            code = child.newly_dead()
+            if code is not None:
+                died.append(child.program.name)
+                if failures_allowed is not None and child.failures > failures_allowed:
+                    raise ChildFailed(child.program.name, code, child.last_words())
+            child.start_when_due()
+        return died
+
+    def stop(self, names: Iterable[str], grace_seconds: float, hurry: Callable[[], bool] = bool) -> list[str]:
+        """Asks programs to stop (SIGTERM), kills those that outlive the grace, and names the killed.
+
+        `hurry`, looked at meanwhile, ends the grace when it turns true.
+        """
+        children = [self._children.pop(name) for name in names if name in self._children]
+        for child in children:
+            child.ask_to_stop()
+        deadline = time.monotonic() + grace_seconds
+        while any(child.is_alive() for child in children) and time.monotonic() < deadline and not hurry():
+            time.sleep(0.05)
+        killed = [child.program.name for child in children if child.is_alive()]
+        for child in children:
+            child.kill()
+        return killed
+
+    def _log_path(self, name: str) -> Path | None:
+        return None if self.log_folder is None else self.log_folder / f"{name}.log"
+
+
+class _Child:
+    """A program, its process and the history of its deaths."""
+
+    def __init__(self, program: Program, log_path: Path | None) -> None:
+        self.program = program
+        self.log_path = log_path
+        self.failures = 0
+        self._process: subprocess.Popen[bytes] | None = None
+        self._started = 0.0
+        self._due = 0.0
+
+    def start(self) -> None:
+        log = self._open_log()
+        try:
+            self._process = subprocess.Popen(
+                self.program.command,
+                env={**os.environ, **self.program.environment},
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT if log is not None else None,
+                pass_fds=self.program.keep_open,
+                process_group=0,
+                preexec_fn=_stop_with_parent if _prctl is not None else None,
+            )
+        finally:
+            if log is not None:
+                log.close()
+        self._started = time.monotonic()
+
+    def is_alive(self) -> bool:
+        return self._process is not None and self._process.poll() is None
+
+    def newly_dead(self) -> int | None:
+        """The exit status of a process that has died since the last look; sets when to start the next."""
+        if self._process is None or (code := self._process.poll()) is None:
+            return None
+        now = time.monotonic()
+        lived_long = now - self._started >= QUICK_DEATH_SECONDS
+        self.failures = 1 if lived_long else self.failures + 1
+        self._due = now + min(FIRST_DELAY_SECONDS * 2 ** (self.failures - 1), LONGEST_DELAY_SECONDS)
+        self._process = None
+        return code
+
+    def start_when_due(self) -> None:
+        if self._process is None and time.monotonic() >= self._due:
+            self.start()
+
+    def ask_to_stop(self) -> None:
+        if self._process is not None and self._process.poll() is None:
+            self._process.terminate()
+
+    def kill(self) -> None:
+        if self._process is not None:
+            if self._process.poll() is None:
+                self._process.kill()
+            self._process.wait()
+
+    def last_words(self, lines: int = 15) -> str:
+        if self.log_path is None:
+            return ""
+        with self.log_path.open("rb") as log:
+            log.seek(max(0, self.log_path.stat().st_size - 8192))
+            tail = log.read().decode(errors="replace").splitlines()
+        return "\n".join(["; its last words:", *tail[-lines:]])
+
+    def _open_log(self) -> IO[bytes] | None:
+        if self.log_path is None:
+            return None
+        if self.log_path.exists() and self.log_path.stat().st_size > LOG_BYTES:
+            self.log_path.replace(self.log_path.with_suffix(".log.1"))
+        return self.log_path.open("ab")
+
+
+_PR_SET_PDEATHSIG = 1
+_prctl = ctypes.CDLL(None, use_errno=True).prctl if sys.platform == "linux" else None
+
+
+def _stop_with_parent() -> None:
+    """Runs in the child, between fork and exec: the kernel sends SIGTERM when the parent dies."""
+    if _prctl is not None:
+        _prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)

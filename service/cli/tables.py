@@ -1,0 +1,69 @@
+"""Results as tables for the terminal."""
+
+from __future__ import annotations
+
+from rich.table import Table
+
+from jobs.results import Drift, Embedding, MetricsResult, PruneSampleResult, Removed
+
+__all__ = ["metrics_tables", "prune_sample_table"]
+
+ABSENT = "–"
+
+
+def prune_sample_table(result: PruneSampleResult) -> Table:
+    """One row a variant: what was removed, the embedding before and after, and the drift."""
+    timing, engine = result.timing, result.engine
+    table = Table(
+        title=f"{result.model.name}: {len(result.variants[0].images)} samples of each variant",
+        caption=f"{timing.sample:.2f} s on {engine.device}, {timing.samples_per_second:.1f} samples a second",
+    )
+    table.add_column("variant")
+    for heading in ("removed", "least–most", "nPR", "cosine", "latent drift", "PSNR dB", "SSIM"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    for variant in result.variants:
+        table.add_row(variant.name, *_removed(variant.removed), *_embedding(variant.embedding), *_drift(variant.drift))
+    return table
+
+
+def metrics_tables(result: MetricsResult) -> tuple[Table, Table]:
+    """The statistics, and how much lies below each threshold."""
+    at = "" if result.timestep is None else f" at t = {result.timestep:g}"
+    summary = Table("statistic", title=f"{result.model.name}: {result.count} vectors {result.part}{at}")
+    summary.add_column("value", justify="right")
+    cosine = result.cosine
+    summary.add_row("components d", f"{result.dim}")
+    summary.add_row("cosine, mean of pairs", f"{cosine.mean:.4f}")
+    summary.add_row("cosine, least–most", f"{cosine.min:.4f}–{cosine.max:.4f}")
+    summary.add_row("participation ratio", f"{result.pr:.1f}")
+    summary.add_row("nPR", f"{result.npr:.4f}")
+    summary.add_row("norm", f"{result.norm:.3f}")
+    for share, components in result.variance.components_for.items():
+        summary.add_row(f"components for {float(share):.0%} of variance", f"{components}")
+    sparsity = Table("threshold", title="components below")
+    sparsity.add_column("fraction", justify="right")
+    for row in result.sparsity:
+        sparsity.add_row(f"{row.threshold:g}", f"{row.fraction:.1%}")
+    return summary, sparsity
+
+
+def _removed(removed: Removed | None) -> tuple[str, str]:
+    if removed is None:
+        return ABSENT, ABSENT
+    return f"{removed.mean:.1f} ({removed.fraction:.0%})", f"{removed.min}–{removed.max}"
+
+
+def _embedding(embedding: Embedding | None) -> tuple[str, str]:
+    if embedding is None:
+        return ABSENT, ABSENT
+    npr = f"{embedding.npr_before:.3f} → {embedding.npr_after:.3f}"
+    if embedding.cosine_before is None or embedding.cosine_after is None:
+        return npr, ABSENT
+    return npr, f"{embedding.cosine_before:.3f} → {embedding.cosine_after:.3f}"
+
+
+def _drift(drift: Drift | None) -> tuple[str, str, str]:
+    if drift is None:
+        return ABSENT, ABSENT, ABSENT
+    psnr = "equal" if drift.psnr is None else f"{drift.psnr:.1f}"
+    return f"{drift.latent:.3f}", psnr, f"{drift.ssim:.3f}"

@@ -1,0 +1,60 @@
+import io
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from workers.pictures import enlarge, grid, png
+
+
+@pytest.fixture
+def images() -> np.ndarray:
+    return np.random.default_rng(0).integers(0, 256, (3, 4, 6, 3), dtype=np.uint8)
+
+
+def test_a_png_holds_the_very_pixels(images: np.ndarray) -> None:
+    read = np.asarray(Image.open(io.BytesIO(png(images[0]))))
+    assert (read == images[0]).all()
+
+
+def test_the_same_pixels_give_the_same_bytes(images: np.ndarray) -> None:
+    assert png(images[0]) == png(images[0].copy())
+
+
+def test_enlarging_makes_a_square_of_each_pixel(images: np.ndarray) -> None:
+    large = enlarge(images, 8)
+    assert large.shape == (3, 32, 48, 3)
+    assert (large[:, 3::8, 5::8] == images).all()
+    assert (large[1, :8, :8] == images[1, 0, 0]).all()
+
+
+def test_the_grid_holds_every_image_of_every_row_in_order(images: np.ndarray) -> None:
+    baseline = enlarge(images, 8)
+    pruned = 255 - baseline
+    sheet = grid([baseline, pruned], ["baseline", "tail 0.01"], ["circle", "square", "star"])
+    above = [_place(sheet, tile) for tile in baseline]
+    below = [_place(sheet, tile) for tile in pruned]
+    assert above[0][0] < below[0][0]
+    assert [x for _, x in above] == [x for _, x in below] == sorted(x for _, x in above)
+
+
+def test_great_images_are_shrunk_in_the_grid() -> None:
+    row = np.zeros((2, 1024, 512, 3), dtype=np.uint8)
+    height, width, _ = grid([row], ["baseline"], ["a", "b"]).shape
+    assert height < 400
+    assert width < 500
+
+
+def test_a_long_name_stays_within_its_column() -> None:
+    row = np.full((2, 32, 32, 3), 255, dtype=np.uint8)
+    long = grid([row], ["r"], ["a class whose name goes on and on", "b"])
+    assert long.shape == grid([row], ["r"], ["a", "b"]).shape
+
+
+def _place(sheet: np.ndarray, tile: np.ndarray) -> tuple[int, int]:
+    """Where the tile lies in the sheet, by its upper left corner; exactly once."""
+    height, width, _ = tile.shape
+    corners = (sheet == tile[0, 0]).all(-1).nonzero()
+    places = [(int(y), int(x)) for y, x in zip(*corners, strict=True)]
+    (place,) = [(y, x) for y, x in places if np.array_equal(sheet[y : y + height, x : x + width], tile)]
+    return place

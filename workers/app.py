@@ -1,0 +1,61 @@
+"""The worker process: `celery --app workers.app worker --pool threads --concurrency 1`, one for each GPU."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from celery.signals import setup_logging, worker_init, worker_ready, worker_shutdown, worker_shutting_down
+
+from jobs.logging import configure_logging
+from jobs.queue import TASK, celery_app
+from jobs.registry import RegistryError
+from jobs.settings import get_settings
+from workers.upkeep import Upkeep
+from workers.worker import Worker
+
+__all__ = ["app"]
+
+app = celery_app
+
+
+class _Process:
+    """What this process holds once it has started."""
+
+    worker: Worker
+    upkeep: Upkeep
+
+
+@app.task(name=TASK)
+def run_job(job_id: str) -> None:
+    """The one task: does the job of this id."""
+    _Process.worker.run(job_id)
+
+
+@setup_logging.connect
+def _set_up_logging(**_: Any) -> None:
+    configure_logging(get_settings())
+
+
+@worker_init.connect
+def _prepare(sender: Any, **_: Any) -> None:
+    try:
+        _Process.worker = Worker(get_settings(), sender.hostname)
+    except RegistryError as error:
+        raise SystemExit(f"the worker cannot start: {error}") from error  # celery goes on after other exceptions
+
+
+@worker_ready.connect
+def _begin(**_: Any) -> None:
+    worker = _Process.worker
+    _Process.upkeep = Upkeep(worker.store, worker.roll, worker.info)
+    _Process.upkeep.start()
+
+
+@worker_shutting_down.connect
+def _wind_up(**_: Any) -> None:
+    _Process.worker.shutdown.begin()
+
+
+@worker_shutdown.connect
+def _end(**_: Any) -> None:
+    _Process.upkeep.stop()

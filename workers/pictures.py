@@ -1,0 +1,77 @@
+"""Samples as PNG: one by one, and as one labelled grid with a row a variant.
+
+An image is an array of bytes with shape (H, W, 3); a row of images has shape (N, H, W, 3).
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageDraw, ImageFont
+
+__all__ = ["enlarge", "grid", "png"]
+
+Images = NDArray[np.uint8]
+
+TILE_PIXELS = 256
+"""Greatest side of a tile in a grid; greater images are shrunk to it."""
+GAP = 4
+MARGIN = 10
+TEXT_PIXELS = 14
+INK = (32, 33, 36)
+PAPER = (255, 255, 255)
+
+
+def png(image: Images) -> bytes:
+    """An image as PNG. The bytes are a function of the pixels alone."""
+    buffer = io.BytesIO()
+    Image.fromarray(image).save(buffer, format="PNG")
+    return buffer.getvalue()
+
+
+def enlarge(images: Images, factor: int) -> Images:
+    """Each pixel as a square of `factor` pixels a side. images, with shape (..., H, W, 3)."""
+    return images.repeat(factor, axis=-3).repeat(factor, axis=-2)
+
+
+def grid(rows: Sequence[Images], row_names: Sequence[str], column_names: Sequence[str]) -> Images:
+    """A table of images: names of the rows on the left, names of the columns above.
+
+    Every row has the same shape (N, H, W, 3), N names of columns. A column's name is cut to its width.
+    """
+    font = ImageFont.load_default(TEXT_PIXELS)
+    height, width = _tile_size(*rows[0].shape[1:3])
+    left = MARGIN + round(max(font.getlength(name) for name in row_names)) + MARGIN
+    top = MARGIN + TEXT_PIXELS + MARGIN
+    size = (left + len(column_names) * (width + GAP) + MARGIN, top + len(rows) * (height + GAP) + MARGIN)
+    sheet = Image.new("RGB", size, PAPER)
+    draw = ImageDraw.Draw(sheet)
+    for column, name in enumerate(column_names):
+        x = left + column * (width + GAP)
+        draw.text((x + width / 2, top - MARGIN / 2), _cut(name, width, font), INK, font, anchor="md")
+    for row, (images, name) in enumerate(zip(rows, row_names, strict=True)):
+        y = top + row * (height + GAP)
+        draw.text((left - MARGIN, y + height / 2), name, INK, font, anchor="rm")
+        for column, image in enumerate(images):
+            tile = Image.fromarray(image)
+            if tile.size != (width, height):
+                tile = tile.resize((width, height), Image.Resampling.LANCZOS)
+            sheet.paste(tile, (left + column * (width + GAP), y))
+    return np.asarray(sheet)
+
+
+def _tile_size(height: int, width: int) -> tuple[int, int]:
+    shrink = min(1.0, TILE_PIXELS / max(height, width))
+    return max(1, round(height * shrink)), max(1, round(width * shrink))
+
+
+def _cut(text: str, width: float, font: ImageFont.FreeTypeFont | ImageFont.ImageFont) -> str:
+    """The text, or as much of it as fits before an ellipsis."""
+    if font.getlength(text) <= width:
+        return text
+    while text and font.getlength(text + "…") > width:
+        text = text[:-1]
+    return text + "…"

@@ -1,0 +1,112 @@
+"""What a `prune-sample` request comes down to: variants, samples, and the chunks they are made in.
+
+A sample's noise is a function of (seed, label, which of the label's samples): it depends neither on its chunk nor on
+the other labels of the request.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TypeVar
+
+from jobs.requests import PruneSampleRequest
+from jobs.results import PruneUsed
+from tailprune import Guidance, Prune
+
+__all__ = ["Edit", "Plan", "Sample"]
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Edit:
+    """A variant to make: its name, and its prune as the science and as the result say it. No prune: the baseline."""
+
+    name: str
+    prune: Prune | None = None
+    used: PruneUsed | None = None
+
+    @property
+    def slug(self) -> str:
+        """The name as a part of a file's name."""
+        return self.name.replace(" ", "-")
+
+
+@dataclass(frozen=True)
+class Sample:
+    """The `number`-th sample of a label."""
+
+    label: int
+    number: int
+
+    def seed(self, seed: int) -> tuple[int, int]:
+        """What its noise is drawn from: the request's seed, and an index that no other sample has."""
+        return seed, (self.label << 32) + self.number
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The variants of a resolved request, the baseline first where there is one, and its samples label by label."""
+
+    request: PruneSampleRequest
+    edits: list[Edit]
+    samples: list[Sample]
+    chunk_size: int
+    """Samples made at once, each with all its variants."""
+
+    @classmethod
+    def of(cls, request: PruneSampleRequest, rows_at_once: int) -> Plan:
+        """rows_at_once: how many samples x variants one call of the network may take."""
+        edits = [*([Edit("baseline")] if request.compare else []), *_prunes(request)]
+        each = range(request.samples_per_label or 1)
+        samples = [Sample(label, number) for label in request.labels or [] for number in each]
+        return cls(request, edits, samples, chunk_size=max(1, rows_at_once // len(edits)))
+
+    @property
+    def chunks(self) -> list[list[Sample]]:
+        """The samples, as many at a time as are made at once."""
+        return [self.samples[i : i + self.chunk_size] for i in range(0, len(self.samples), self.chunk_size)]
+
+    @property
+    def steps(self) -> int:
+        """Sampling steps."""
+        assert self.request.steps is not None, "a resolved request says its steps"
+        return self.request.steps
+
+    @property
+    def guidance(self) -> Guidance:
+        """The guidance of all variants."""
+        request, interval = self.request, self.request.guidance_interval
+        return Guidance(
+            scale=request.guidance_scale or 1.0,
+            channels=None if request.guided_channels == "all" else request.guided_channels,
+            power=request.guidance_power,
+            interval=None if interval is None else (interval[0], interval[1]),
+        )
+
+
+def _prunes(request: PruneSampleRequest) -> list[Edit]:
+    schedule, fill = request.schedule, request.fill
+    assert fill is not None, "a resolved request says its fill"
+    edits = []
+    for threshold in _each(request.threshold):
+        assert request.side is not None, "a resolved request by threshold says its side"
+        prune = Prune(request.side, threshold, schedule.when, schedule.count, fill)
+        used = PruneUsed(threshold=threshold, side=request.side, fill=fill, schedule=schedule)
+        edits.append(Edit(f"{request.side} {_plain(threshold)}", prune, used))
+    for kept in _each(request.keep):
+        prune = Prune.keep(kept, "variance", fill, schedule.when, schedule.count)
+        edits.append(Edit(f"keep {kept}", prune, PruneUsed(keep=kept, by="variance", fill=fill, schedule=schedule)))
+    return edits
+
+
+def _each(values: T | list[T] | None) -> list[T]:
+    """A field that a resolved request holds as a list, or not at all."""
+    if values is None:
+        return []
+    return values if isinstance(values, list) else [values]
+
+
+def _plain(number: float) -> str:
+    """A number without an empty fraction; two different numbers never look alike."""
+    return repr(number).removesuffix(".0")

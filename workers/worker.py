@@ -1,0 +1,98 @@
+"""A worker: takes a job by its id, does it, and writes down what came out."""
+
+from __future__ import annotations
+
+import redis
+import structlog
+import torch
+from pydantic import BaseModel
+from structlog.contextvars import bound_contextvars
+
+from jobs.connection import connect
+from jobs.problems import problem
+from jobs.queue import JobQueue, celery_app
+from jobs.records import Job
+from jobs.registry import Registry, UnknownModel
+from jobs.requests import MetricsRequest
+from jobs.settings import Settings
+from jobs.store import Claim, JobStore
+from jobs.telemetry import SAMPLES, SAMPLING
+from jobs.workers import WorkerInfo, WorkerRoll
+from workers.metrics import measure
+from workers.models import Models, choose_device
+from workers.prune_sample import prune_and_sample
+from workers.run import Cancelled, HandedOver, LeaseLost, Product, Run, Shutdown
+
+__all__ = ["Worker"]
+
+log = structlog.get_logger(__name__)
+
+
+class Worker:
+    """One process that does one job at a time, on one device.
+
+    Raises RegistryError where the registry of models cannot be read.
+    """
+
+    def __init__(self, settings: Settings, name: str) -> None:
+        if settings.threads is not None:
+            torch.set_num_threads(settings.threads)
+        client = connect(settings)
+        device = choose_device(settings.device, settings.worker_index)
+        self.info = WorkerInfo(name=name, device=str(device))
+        self.store = JobStore(client, settings, JobQueue(celery_app))
+        self.roll = WorkerRoll(client)
+        self.models = Models(Registry.read(settings.registry), settings, device)
+        self.shutdown = Shutdown(settings.handover_seconds)
+
+    def run(self, job_id: str) -> None:
+        """Does a job, unless it is finished, cancelled or another worker's. Messages may come twice or late."""
+        with bound_contextvars(job_id=job_id):
+            try:
+                claim = self.store.claim(job_id, self.info.name)
+            except redis.RedisError as error:
+                log.warning("job not claimed; the sweep will bring it back", reason=str(error))
+                return
+            if claim is None:
+                log.info("job is not to be had")
+                return
+            log.info("job starts", kind=claim.job.kind, model=claim.job.model, attempt=claim.token)
+            with Run(self.store, claim, self.shutdown) as run:  # until the outcome is written, the lease is kept
+                log.info("job ends", outcome=self._outcome(claim, run))
+
+    def _outcome(self, claim: Claim, run: Run) -> str:
+        """Does a claimed job and writes what became of it; names that."""
+        try:
+            product = self._do(claim.job, run)
+        except Cancelled:
+            return "cancelled" if self.store.cancelled(claim) else "lost"
+        except HandedOver:
+            return "handed over" if self.store.release(claim) else "lost"
+        except LeaseLost:
+            return "lost"
+        except torch.OutOfMemoryError as error:
+            torch.cuda.empty_cache()
+            return self._failed(claim, f"{error}; lower TAILPRUNE_BATCH_SIZE on the worker, or ask for less")
+        except (ValueError, FileNotFoundError, UnknownModel) as error:
+            return self._failed(claim, str(error))
+        except Exception:
+            log.exception("job broke")
+            reason = problem("internal", "the worker met an error of its own; its log has it under this job's id")
+            return "failed" if self.store.fail(claim, reason) else "lost"
+        if run.progress is not None:
+            self.store.report(claim, *run.progress)
+        written = self.store.succeed(claim, product.result.model_dump(mode="json"), product.artifacts)
+        return "succeeded" if written else "lost"
+
+    def _failed(self, claim: Claim, detail: str) -> str:
+        log.warning("job failed", detail=detail, exc_info=True)
+        return "failed" if self.store.fail(claim, problem("failed", detail)) else "lost"
+
+    def _do(self, job: Job, run: Run) -> Product[BaseModel]:
+        if job.kind == "metrics":
+            return Product(measure(MetricsRequest.model_validate(job.request), self.models))
+        product = prune_and_sample(job, self.models, self.store.artifacts, self.store.settings.batch_size, run)
+        made = sum(len(variant.images) for variant in product.result.variants)
+        self.store.telemetry.count(SAMPLES, job.model, by=made)
+        self.store.telemetry.observe(SAMPLING, job.model, value=product.result.timing.sample)
+        return product
