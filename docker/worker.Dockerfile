@@ -1,0 +1,53 @@
+# A worker: Celery, torch and the models it keeps warm. On the CPU unless it is told otherwise.
+# Build from the root of the repository: docker build -f docker/worker.Dockerfile -t tailprune-worker .
+#
+# BASE         any Debian or Ubuntu image; for a GPU a CUDA runtime (docker-compose.yml names one).
+# TORCH_INDEX  a further package index to take torch from, when the default one's build is not the one you want:
+#              PyTorch's own installation page names one for the CPU and one for each version of CUDA.
+ARG BASE=python:3.11-slim-bookworm
+
+
+FROM ${BASE} AS base
+# CUDA images come without Python. Its version is the distribution's: there is nothing to pin.
+# hadolint ignore=DL3008
+RUN python3 -c "import ensurepip" \
+ || { apt-get update \
+   && apt-get install --yes --no-install-recommends python3 python3-venv \
+   && rm -rf /var/lib/apt/lists/*; }
+
+
+FROM base AS build
+ARG TORCH_INDEX=""
+WORKDIR /build
+RUN python3 -m venv /opt/tailprune
+ENV PATH=/opt/tailprune/bin:$PATH
+
+# Dependencies come before the code, so that a change of code leaves torch's layer as it is.
+COPY pyproject.toml constraints.txt README.md LICENSE ./
+RUN --mount=type=cache,target=/root/.cache/pip \
+    PIP_EXTRA_INDEX_URL="${TORCH_INDEX}" pip install -c constraints.txt ".[worker]"
+
+COPY jobs jobs
+COPY tailprune tailprune
+COPY workers workers
+RUN --mount=type=cache,target=/root/.cache/pip pip install --no-deps --force-reinstall .
+
+
+FROM base
+# The same user in both images: service and workers write to one volume.
+RUN groupadd --gid 10001 tailprune \
+ && useradd --uid 10001 --gid tailprune --no-create-home --home-dir /tmp tailprune \
+ && install --directory --owner tailprune --group tailprune /data
+COPY --from=build /opt/tailprune /opt/tailprune
+COPY docker/worker_health.py /opt/tailprune/
+ENV PATH=/opt/tailprune/bin:$PATH \
+    PYTHONUNBUFFERED=1 \
+    TAILPRUNE_DATA_DIR=/data \
+    TAILPRUNE_REGISTRY=/models/models.toml \
+    TAILPRUNE_LOG_FORMAT=json
+
+WORKDIR /opt/tailprune
+USER 10001:10001
+HEALTHCHECK --interval=15s --timeout=10s --start-period=60s --retries=3 \
+    CMD ["python", "worker_health.py"]
+CMD ["python", "-m", "celery", "-A", "workers.app", "worker", "--pool", "threads", "--concurrency", "1", "--queues", "metrics,sampling", "--without-gossip", "--without-mingle", "--without-heartbeat"]

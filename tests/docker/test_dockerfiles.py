@@ -1,0 +1,116 @@
+"""The images: linted, built by the steps of `make install`, no torch in the service, no root."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+import tomllib
+from importlib import metadata
+from pathlib import Path
+
+import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
+from tests.docker.containers import DOCKERFILES, ROOT, SERVICE, WORKER, Dockerfile
+
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+INSTALL = re.compile(r'pip install [^"]*-c constraints\.txt (?:-e )?"\.\[([\w,]+)\]"')
+ROOMS = {"jobs", "service", "tailprune", "workers"}
+
+each_dockerfile = pytest.mark.parametrize("dockerfile", DOCKERFILES.values(), ids=DOCKERFILES)
+
+
+@each_dockerfile
+def test_hadolint_has_nothing_to_say(dockerfile: Dockerfile) -> None:
+    hadolint = Path(sys.executable).with_name("hadolint")
+    done = subprocess.run([hadolint, "--no-color", dockerfile.path], capture_output=True, text=True)
+    assert (done.returncode, done.stdout + done.stderr) == (0, "")
+
+
+@pytest.mark.parametrize("extra", DOCKERFILES)
+def test_an_image_installs_its_extra_under_the_constraints_as_make_does(extra: str) -> None:
+    of_image = [match[1] for run in DOCKERFILES[extra].all("RUN") for match in INSTALL.finditer(run)]
+    assert of_image == [extra]
+    of_make = INSTALL.search((ROOT / "Makefile").read_text())
+    assert of_make is not None, "make install no longer installs extras under constraints.txt"
+    assert extra in _extras_within(of_make[1])
+
+
+def test_the_constraints_leave_the_build_of_torch_to_the_package_index() -> None:
+    pins = re.findall(r"^torch==(\S+)", (ROOT / "constraints.txt").read_text(), re.MULTILINE)
+    assert pins
+    assert not any("+" in pin for pin in pins), "a build such as +cpu shuts out the one for CUDA"
+
+
+def test_the_service_image_installs_no_torch() -> None:
+    assert "torch" not in _installed_with("service")
+    assert "torch" in _installed_with("worker")
+
+
+def test_an_image_holds_only_the_rooms_that_its_process_may_know() -> None:
+    assert set(SERVICE.copied) & ROOMS == {"jobs", "service"}
+    assert set(WORKER.copied) & ROOMS == {"jobs", "tailprune", "workers"}
+
+
+@each_dockerfile
+def test_what_an_image_copies_is_there_and_reaches_the_builder(dockerfile: Dockerfile) -> None:
+    ignore = (ROOT / ".dockerignore").read_text().splitlines()
+    assert "*" in ignore
+    let_through = {line.removeprefix("!") for line in ignore if line.startswith("!")}
+    for source in dockerfile.copied:
+        assert (ROOT / source).exists()
+        assert source.rstrip("/") in let_through
+
+
+def test_both_images_run_as_one_user_who_is_not_root() -> None:
+    (user,) = {dockerfile.final("USER") for dockerfile in DOCKERFILES.values()}  # they share a volume
+    assert re.fullmatch(r"[1-9]\d+:[1-9]\d+", user), "numeric: a cluster can tell that it is not root"
+    uid, gid = user.split(":")
+    for dockerfile in DOCKERFILES.values():
+        assert f"groupadd --gid {gid} " in " ".join(dockerfile.all("RUN"))
+        assert f"useradd --uid {uid} " in " ".join(dockerfile.all("RUN"))
+
+
+def test_both_images_look_for_data_and_models_in_one_place() -> None:
+    service, worker = (
+        {name: value for name, value in dockerfile.environment.items() if name.startswith("TAILPRUNE_")}
+        for dockerfile in (SERVICE, WORKER)
+    )
+    assert service == worker
+    assert service.keys() >= {"TAILPRUNE_DATA_DIR", "TAILPRUNE_REGISTRY"}
+
+
+def _installed_with(extra: str) -> set[str]:
+    """Every distribution that installing the project with an extra brings, by the metadata of this environment."""
+    found: set[tuple[str, str]] = set()
+    todo = [(PROJECT["name"], extra)]
+    while todo:
+        name, extra = todo.pop()
+        if (name, extra) in found:
+            continue
+        found.add((name, extra))
+        for requirement in _requirements(name, extra):
+            needed = canonicalize_name(requirement.name)
+            todo += [(needed, wanted) for wanted in ("", *requirement.extras)]
+    return {name for name, _ in found}
+
+
+def _extras_within(extras: str) -> set[str]:
+    """Extras of the project, and those that they consist of."""
+    within = set(extras.split(","))
+    for extra in extras.split(","):
+        for requirement in _requirements(PROJECT["name"], extra):
+            if requirement.name == PROJECT["name"]:
+                within |= _extras_within(",".join(requirement.extras))
+    return within
+
+
+def _requirements(name: str, extra: str) -> list[Requirement]:
+    if name == PROJECT["name"]:
+        lines = PROJECT["optional-dependencies"][extra] if extra else PROJECT["dependencies"]
+    else:
+        lines = metadata.requires(name) or []
+    requirements = [Requirement(line) for line in lines]
+    return [needed for needed in requirements if not needed.marker or needed.marker.evaluate({"extra": extra})]
