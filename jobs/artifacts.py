@@ -27,9 +27,7 @@ class ArtifactStore:
 
     def put(self, content: bytes, media_type: str) -> Artifact:
         """Store bytes. Readers see the file whole or not at all."""
-        artifact = Artifact(
-            digest=hashlib.sha256(content).hexdigest(), media_type=media_type, size=len(content)
-        )
+        artifact = Artifact(digest=hashlib.sha256(content).hexdigest(), media_type=media_type, size=len(content))
         if not self.exists(artifact):
             path = self._path(artifact)
             temporary = f"{self._root}/incoming/{uuid.uuid4().hex}"

@@ -40,10 +40,8 @@ class Event:
         return self.name == "status" and self.data["status"] in FINISHED
 
 
-async def follow(
-    client: redis.asyncio.Redis, job_id: str, last_event_id: str = START
-) -> AsyncIterator[Event | None]:
-    """The events of a job after `last_event_id`, until it has finished; None whenever none came for a while.
+async def follow(client: redis.asyncio.Redis, job_id: str, last_event_id: str = START) -> AsyncIterator[Event]:
+    """The events of a job after `last_event_id`, until it has finished.
 
     Ends at once where the job is not known, or had finished by that event. Raises redis.RedisError.
     """
@@ -61,7 +59,6 @@ async def follow(
             status = await client.hget(f"{PREFIX}job:{job_id}", "status")
             if status is None or text(status) in FINISHED:
                 return
-            yield None
 
 
 async def wait_finished(client: redis.asyncio.Redis, job_id: str, seconds: float) -> None:

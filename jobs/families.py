@@ -30,7 +30,5 @@ class Family:
 
 FAMILIES: dict[str, Family] = {
     "dit": Family(samplers=("ddim", "ddpm"), first_time=999, last_time=0, whole_times=True),
-    "sit": Family(
-        samplers=("euler", "heun", "dopri5", "sde"), first_time=0.0, last_time=1.0, whole_times=False
-    ),
+    "sit": Family(samplers=("euler", "heun", "dopri5", "sde"), first_time=0.0, last_time=1.0, whole_times=False),
 }

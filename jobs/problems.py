@@ -63,9 +63,7 @@ class Problem(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    type: str = Field(
-        description="A stable name of the kind of problem.", examples=[PREFIX + "unknown-model"]
-    )
+    type: str = Field(description="A stable name of the kind of problem.", examples=[PREFIX + "unknown-model"])
     title: str
     status: int
     detail: str

@@ -95,9 +95,7 @@ class JobView(BaseModel):
     created: datetime
     started: datetime | None = Field(description="When its latest attempt began.")
     finished: datetime | None
-    request: PruneSampleRequest | MetricsRequest = Field(
-        description="What was asked for, defaults filled in."
-    )
+    request: PruneSampleRequest | MetricsRequest = Field(description="What was asked for, defaults filled in.")
     result: PruneSampleResult | MetricsResult | None
     problem: Problem | None = Field(description="Why it failed.")
     links: Links

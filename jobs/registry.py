@@ -7,7 +7,6 @@ import os
 import tempfile
 import tomllib
 from collections.abc import Iterator, Mapping
-from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -88,13 +87,17 @@ class ModelEntry(BaseModel):
         """Whether the model can be used."""
         return not self.missing
 
-    @cached_property
-    def _names(self) -> list[str]:
-        return self.class_names.read_text().splitlines() if self.class_names else []
+    @property
+    def names(self) -> list[str]:
+        """The names of the classes in order; none where the model has no names, or its file is not there."""
+        if self.class_names is None or not self.class_names.is_file():
+            return []
+        return self.class_names.read_text().splitlines()
 
     def class_name(self, label: int) -> str | None:
         """The name of a label, or None where the model has no names."""
-        return self._names[label] if self.ready and label < len(self._names) else None
+        names = self.names
+        return names[label] if label < len(names) else None
 
 
 class Registry:
@@ -112,9 +115,7 @@ class Registry:
         try:
             document = tomllib.loads(path.read_text())
         except FileNotFoundError:
-            raise RegistryError(
-                f"{path} does not exist; set TAILPRUNE_REGISTRY to the registry of models"
-            ) from None
+            raise RegistryError(f"{path} does not exist; set TAILPRUNE_REGISTRY to the registry of models") from None
         except tomllib.TOMLDecodeError as error:
             raise RegistryError(f"{path}: {error}") from None
         entries = {}

@@ -15,7 +15,7 @@ from jobs.problems import Fault, InvalidRequest
 from jobs.registry import ModelEntry
 from jobs.settings import Settings
 
-__all__ = ["MetricsRequest", "PruneSampleRequest", "Schedule", "resolve", "resolve_metrics"]
+__all__ = ["MetricsRequest", "PruneSampleRequest", "Schedule", "Thresholds", "resolve", "resolve_metrics"]
 
 DEFAULT_THRESHOLDS = [0.001, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0]
 GREATEST_SEED = 2**63 - 1
@@ -30,7 +30,7 @@ def _different(values: list[T]) -> list[T]:
     return values
 
 
-Threshold = Annotated[float, Field(ge=0)]
+Threshold = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Count = Annotated[int, Field(ge=1)]
 Thresholds = Annotated[list[Threshold], Field(min_length=1, max_length=64), AfterValidator(_different)]
 Counts = Annotated[list[Count], Field(min_length=1, max_length=64), AfterValidator(_different)]
@@ -61,9 +61,7 @@ class Schedule(BaseModel):
     @model_validator(mode="after")
     def _count_fits(self) -> Self:
         if self.when == "every" and self.count is not None:
-            raise ValueError(
-                f"count {self.count} says nothing with 'every'; leave it out, or use 'first' or 'last'"
-            )
+            raise ValueError(f"count {self.count} says nothing with 'every'; leave it out, or use 'first' or 'last'")
         if self.when == "last" and self.count is None:
             raise ValueError("'last' needs count, the number of last steps to prune at")
         if self.when == "first" and self.count is None:
@@ -137,9 +135,7 @@ class PruneSampleRequest(_Request):
     last_step: Literal["mean", "tweedie"] | None = Field(
         default=None, description="How the last step is taken, with sampler `sde`; mean unless said."
     )
-    compare: bool = Field(
-        default=True, description="Also sample unpruned from the same noise, and report the drift."
-    )
+    compare: bool = Field(default=True, description="Also sample unpruned from the same noise, and report the drift.")
 
     @model_validator(mode="after")
     def _one_rule(self) -> Self:
@@ -207,9 +203,7 @@ def resolve_metrics(request: MetricsRequest, entry: ModelEntry) -> MetricsReques
     """
     if request.part != "c":
         if request.timestep is not None:
-            message = (
-                f"part {request.part!r} is measured without a timestep; leave it out, or ask for part 'c'"
-            )
+            message = f"part {request.part!r} is measured without a timestep; leave it out, or ask for part 'c'"
             raise InvalidRequest([Fault(location="query.timestep", message=message)])
         return request
     timestep = _or(request.timestep, entry.facts.first_time)
@@ -249,9 +243,7 @@ def _model_faults(request: PruneSampleRequest, entry: ModelEntry) -> list[Fault]
     if request.guidance_interval is not None:
         low, high = request.guidance_interval
         if low >= high:
-            wrong(
-                "guidance_interval", f"the interval {low:g} to {high:g} is empty; give the lower time first"
-            )
+            wrong("guidance_interval", f"the interval {low:g} to {high:g} is empty; give the lower time first")
         for place, time in enumerate((low, high)):
             if fault := entry.facts.check_time(time):
                 wrong(f"guidance_interval.{place}", fault)

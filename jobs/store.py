@@ -11,7 +11,7 @@ import json
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any, Literal, cast
+from typing import Any, Literal, NamedTuple, cast
 
 import redis
 import structlog
@@ -27,7 +27,7 @@ from jobs.scripts import PREFIX
 from jobs.settings import Settings
 from jobs.telemetry import QUEUE_WAIT, REQUESTED, Telemetry
 
-__all__ = ["Claim", "IdempotencyConflict", "JobFinished", "JobStore", "Outcome", "Page", "UnknownJob"]
+__all__ = ["Claim", "IdempotencyConflict", "JobFinished", "JobStore", "Outcome", "Page", "UnderWay", "UnknownJob"]
 
 PROGRESS_SECONDS = 0.2
 LIST_BATCH = 200
@@ -68,6 +68,13 @@ class Page:
 
     jobs: list[Job]
     next_cursor: str | None
+
+
+class UnderWay(NamedTuple):
+    """How many jobs have not finished."""
+
+    queued: int
+    running: int
 
 
 @dataclass
@@ -321,13 +328,13 @@ class JobStore:
                 self._queue.put(job_id, kind)
         return [job_id for job_id, _ in jobs]
 
-    def counts(self) -> dict[str, int]:
+    def under_way(self) -> UnderWay:
         """How many jobs are queued and running."""
         pipeline = self._redis.pipeline()
         pipeline.zcard(PREFIX + "queued")
         pipeline.zcard(PREFIX + "leases")
         queued, running = pipeline.execute()
-        return {"queued": queued, "running": running}
+        return UnderWay(queued=queued, running=running)
 
 
 def _job_key(job_id: str) -> str:

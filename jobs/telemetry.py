@@ -96,9 +96,7 @@ class Telemetry:
 
     def read(self) -> Reading:
         """All values. Raises redis.RedisError."""
-        return {
-            tuple(json.loads(text(field))): float(value) for field, value in self._redis.hgetall(KEY).items()
-        }
+        return {tuple(json.loads(text(field))): float(value) for field, value in self._redis.hgetall(KEY).items()}
 
 
 def _field(*parts: str) -> str:

@@ -1,0 +1,1 @@
+"""The HTTP side: requests become jobs, and jobs become answers. Knows `jobs`; never torch."""

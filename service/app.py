@@ -1,0 +1,71 @@
+"""The application: `uvicorn service.app:app`."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from fastapi import FastAPI
+
+from jobs.connection import connect, connect_async
+from jobs.logging import configure_logging
+from jobs.registry import Registry
+from jobs.settings import Settings, get_settings
+from jobs.store import JobStore
+from jobs.workers import WorkerRoll
+from service.deps import Parts
+from service.problems import add_handlers
+from service.routes import artifacts, health, jobs, metrics, models, pages, prune_sample
+from service.telemetry import FleetCollector, RequestTelemetry, ServiceMetrics
+
+__all__ = ["app", "create_app"]
+
+CONTRACT_VERSION = "1.0"
+"""Of `openapi.yaml`, not of the code."""
+
+DESCRIPTION = """Measures, prunes and samples the condition vectors of diffusion transformers.
+
+What takes long is a job: posted, followed by its events, looked at, cancelled. Errors are problem documents
+(RFC 9457) with a stable `type`.
+"""
+
+
+def create_app(settings: Settings) -> FastAPI:
+    """The application with these settings. It connects to Redis when it is first asked for something."""
+    service_metrics = ServiceMetrics()
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        configure_logging(settings)
+        client, follower = connect(settings), connect_async(settings)
+        store, roll = JobStore(client, settings), WorkerRoll(client)
+        service_metrics.registry.register(FleetCollector(store, roll))
+        app.state.parts = Parts(
+            settings=settings,
+            registry=Registry.read(settings.registry),
+            store=store,
+            roll=roll,
+            follower=follower,
+            metrics=service_metrics,
+        )
+        yield
+        await follower.aclose()
+        client.close()
+
+    app = FastAPI(
+        title="tailprune",
+        version=CONTRACT_VERSION,
+        description=DESCRIPTION,
+        lifespan=lifespan,
+        max_body_size=settings.max_body_bytes,
+        redoc_url=None,
+        generate_unique_id_function=lambda route: route.name,
+    )
+    app.add_middleware(RequestTelemetry, metrics=service_metrics)
+    add_handlers(app)
+    for module in (prune_sample, metrics, models, jobs, artifacts, health, pages):
+        app.include_router(module.router)
+    return app
+
+
+app = create_app(get_settings())

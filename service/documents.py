@@ -1,0 +1,81 @@
+"""Descriptions of answers for `openapi.yaml` that routes share."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from jobs.records import JobView
+
+__all__ = ["JOB_DONE", "JOB_UNDER_WAY", "METRICS_DONE", "NOT_MODIFIED", "header"]
+
+JOB_ID = "01jd8y3v5n7q9r2s4t6w8x0z1a"
+JOB_EXAMPLE: dict[str, Any] = {
+    "id": JOB_ID,
+    "kind": "prune-sample",
+    "status": "running",
+    "progress": {"done": 12, "total": 50, "unit": "steps"},
+    "created": "2026-01-31T12:00:00Z",
+    "started": "2026-01-31T12:00:00.250000Z",
+    "finished": None,
+    "request": {
+        "model": "shapes-sit",
+        "threshold": [0.01],
+        "keep": None,
+        "by": None,
+        "side": "tail",
+        "fill": "zero",
+        "schedule": {"when": "every", "count": None},
+        "labels": [0, 17],
+        "samples_per_label": 4,
+        "seed": 0,
+        "sampler": "euler",
+        "steps": 50,
+        "guidance_scale": 2.5,
+        "guidance_interval": None,
+        "guidance_power": None,
+        "guided_channels": "all",
+        "diffusion": None,
+        "last_step": None,
+        "compare": True,
+    },
+    "result": None,
+    "problem": None,
+    "links": {"self": f"/jobs/{JOB_ID}", "events": f"/jobs/{JOB_ID}/events", "artifacts": {}},
+}
+
+
+def header(description: str, kind: str = "string") -> dict[str, Any]:
+    """A response header."""
+    return {"schema": {"type": kind}, "description": description}
+
+
+_LOCATION = header("The job.")
+_APPLIED = header("The wait that was granted, where one was asked for.")
+_REQUEST_ID = header("The request's name in the logs.")
+
+JOB_DONE: dict[str, Any] = {
+    "description": "The job has finished: from cache, or within the wait that was asked for.",
+    "headers": {"Location": _LOCATION, "Preference-Applied": _APPLIED, "X-Request-ID": _REQUEST_ID},
+}
+JOB_UNDER_WAY: dict[str, Any] = {
+    "description": "The job is queued or running; look at `Location`, or follow its events.",
+    "model": JobView,
+    "headers": {
+        "Location": _LOCATION,
+        "Preference-Applied": _APPLIED,
+        "Retry-After": header("Seconds until a look is worthwhile.", "integer"),
+        "X-Request-ID": _REQUEST_ID,
+    },
+    "content": {"application/json": {"example": JOB_EXAMPLE}},
+}
+METRICS_DONE: dict[str, Any] = {
+    "description": "The statistics.",
+    "headers": {
+        "ETag": header("Changes with the question, the weights and the version of the code."),
+        "Cache-Control": header("no-cache: ask again with If-None-Match."),
+    },
+}
+NOT_MODIFIED: dict[str, Any] = {
+    "description": "What the client has is still right.",
+    "headers": {"ETag": header("The entity tag.")},
+}

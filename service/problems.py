@@ -1,0 +1,154 @@
+"""Errors as problem documents (RFC 9457): each is translated here, once."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import redis
+import structlog
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import Response
+from starlette.exceptions import HTTPException
+
+from jobs.problems import PREFIX, TYPES, Fault, InvalidRequest, Problem, Slug, problem
+from jobs.queue import BrokerUnavailable
+from jobs.registry import UnknownModel
+from jobs.store import IdempotencyConflict, JobFinished, UnknownJob
+
+__all__ = ["MEDIA_TYPE", "ProblemError", "add_handlers", "describe", "problem_response"]
+
+MEDIA_TYPE = "application/problem+json"
+RETRY_AFTER_SECONDS = 5
+
+log = structlog.get_logger(__name__)
+
+
+class ProblemError(Exception):
+    """Ends a request with a problem of a catalogued type."""
+
+    def __init__(self, slug: Slug, detail: str, headers: Mapping[str, str] | None = None) -> None:
+        super().__init__(detail)
+        self.problem = problem(slug, detail)
+        self.headers = headers
+
+
+def problem_response(what: Problem, headers: Mapping[str, str] | None = None) -> Response:
+    """A problem as a response."""
+    # ASCII: a message may quote what a client sent, and that need not be valid Unicode.
+    return Response(json.dumps(what.public(), ensure_ascii=True), what.status, headers=headers, media_type=MEDIA_TYPE)
+
+
+def describe(*slugs: Slug) -> dict[int | str, dict[str, Any]]:
+    """The OpenAPI `responses` of these problems, by status."""
+    by_status: dict[int | str, dict[str, Any]] = {}
+    for slug in slugs:
+        status, title = TYPES[slug]
+        entry = by_status.setdefault(
+            status,
+            {
+                "description": title,
+                "content": {MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}, "examples": {}}},
+            },
+        )
+        if entry["description"] != title:
+            entry["description"] += f", or: {title}"
+        example = {"type": PREFIX + slug, "title": title, "status": status, "detail": title + "."}
+        entry["content"][MEDIA_TYPE]["examples"][slug] = {"value": example}
+        if slug == "unavailable":
+            entry["headers"] = {"Retry-After": {"schema": {"type": "integer"}, "description": "Seconds."}}
+    return by_status
+
+
+def add_handlers(app: FastAPI) -> None:
+    """Answer every error with a problem document."""
+    plain: dict[type[Exception], Slug] = {
+        UnknownModel: "unknown-model",
+        UnknownJob: "unknown-job",
+        JobFinished: "job-finished",
+        IdempotencyConflict: "idempotency-key-reused",
+    }
+    for kind, slug in plain.items():
+        app.add_exception_handler(kind, _plain_handler(slug))
+    app.add_exception_handler(ProblemError, _on_problem)
+    app.add_exception_handler(InvalidRequest, _on_invalid)
+    app.add_exception_handler(RequestValidationError, _on_validation)
+    app.add_exception_handler(HTTPException, _on_http)
+    for gone in (redis.ConnectionError, redis.TimeoutError, BrokerUnavailable):
+        app.add_exception_handler(gone, _on_unavailable)
+    app.add_exception_handler(Exception, _on_unexpected)
+
+
+def _plain_handler(slug: Slug) -> Any:
+    async def handler(_: Request, error: Exception) -> Response:
+        return problem_response(problem(slug, str(error)))
+
+    return handler
+
+
+async def _on_problem(_: Request, error: Exception) -> Response:
+    assert isinstance(error, ProblemError)
+    return problem_response(error.problem, error.headers)
+
+
+async def _on_invalid(_: Request, error: Exception) -> Response:
+    assert isinstance(error, InvalidRequest)
+    return problem_response(_invalid(error.faults))
+
+
+async def _on_validation(_: Request, error: Exception) -> Response:
+    assert isinstance(error, RequestValidationError)
+    errors = error.errors()
+    if errors[0]["type"] == "json_invalid":
+        place, reason = errors[0]["loc"][1], errors[0]["ctx"]["error"]
+        return problem_response(problem("malformed-request", f"the body is not JSON: {reason}, at character {place}"))
+    return problem_response(_invalid([Fault(location=_path(e["loc"]), message=_message(e)) for e in errors]))
+
+
+async def _on_http(_: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)
+    detail, headers = str(error.detail), error.headers
+    match error.status_code:
+        case 404:
+            what = problem("not-found", "nothing is at this path; see /docs for what there is")
+        case 405:
+            allowed = (headers or {}).get("Allow", "others")
+            what = problem("method-not-allowed", f"this path answers {allowed}")
+        case 413:
+            what = problem("body-too-large", "the request body is larger than the service accepts")
+        case 400:
+            what = problem("malformed-request", detail)
+        case status:
+            what = Problem(type="about:blank", title=detail, status=status, detail=detail)
+    return problem_response(what, headers)
+
+
+async def _on_unavailable(_: Request, error: Exception) -> Response:
+    log.warning("the job store cannot be reached", error=str(error))
+    detail = f"the store of jobs or its queue does not answer; try again in {RETRY_AFTER_SECONDS} seconds"
+    return problem_response(problem("unavailable", detail), {"Retry-After": str(RETRY_AFTER_SECONDS)})
+
+
+async def _on_unexpected(_: Request, error: Exception) -> Response:
+    log.error("unexpected error", exc_info=error)
+    return problem_response(problem("internal", "the error was logged; the same request may work later"))
+
+
+def _invalid(faults: list[Fault]) -> Problem:
+    count = "one thing is" if len(faults) == 1 else f"{len(faults)} things are"
+    return problem("invalid-request", f"{count} wrong with the request; see errors", faults)
+
+
+def _path(location: Sequence[Any]) -> str:
+    return ".".join(str(part) for part in location)
+
+
+def _message(error: Mapping[str, Any]) -> str:
+    """Pydantic's message, with the value where it is short enough to help."""
+    message = str(error["msg"]).removeprefix("Value error, ")
+    given = error.get("input")
+    if isinstance(given, str | int | float) and len(shown := ascii(given)) <= 80:
+        return f"{message}; given {shown}"
+    return message

@@ -1,0 +1,99 @@
+"""`/jobs/{job}/artifacts/{name}`: a job's files, whole or in ranges."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Header, Path
+from fastapi.responses import Response, StreamingResponse
+
+from jobs.artifacts import ArtifactStore
+from jobs.records import Artifact
+from service.deps import JobDep, PartsDep
+from service.documents import NOT_MODIFIED, header
+from service.headers import IfNoneMatch, Unsatisfiable, byte_range, etag_matches
+from service.problems import ProblemError, describe
+
+__all__ = ["router"]
+
+router = APIRouter(prefix="/jobs", tags=["jobs"])
+
+CHUNK_BYTES = 2**20
+
+Name = Annotated[str, Path(description="The artifact's name in the job's result and links.")]
+Range = Annotated[str | None, Header(alias="Range", description="One range of bytes.", examples=["bytes=0-1023"])]
+IfRange = Annotated[str | None, Header(alias="If-Range", description="The range only while the entity tag is this.")]
+
+_FILE = {"schema": {"type": "string", "format": "binary"}}
+_HEADERS = {
+    "ETag": header("The digest of the bytes."),
+    "Accept-Ranges": header("bytes"),
+    "Cache-Control": header("An artifact never changes."),
+}
+_RESPONSES: dict[int | str, dict[str, Any]] = {
+    200: {"description": "The artifact.", "content": {"*/*": _FILE}, "headers": _HEADERS},
+    206: {
+        "description": "A range of it.",
+        "content": {"*/*": _FILE},
+        "headers": {**_HEADERS, "Content-Range": header("Which bytes of how many.")},
+    },
+    304: NOT_MODIFIED,
+    **describe(
+        "unknown-job", "unknown-artifact", "artifact-gone", "range-not-satisfiable", "invalid-request",
+        "unavailable",
+    ),
+}  # fmt: skip
+
+
+@router.get("/{job}/artifacts/{name}", response_class=Response, responses=_RESPONSES)
+@router.head("/{job}/artifacts/{name}", name="artifact_head", response_class=Response, responses=_RESPONSES)
+def artifact(
+    job: JobDep,
+    name: Name,
+    parts: PartsDep,
+    range: Range = None,
+    if_range: IfRange = None,
+    if_none_match: IfNoneMatch = None,
+) -> Response:
+    """A file that the job made."""
+    file = job.artifacts.get(name)
+    if file is None:
+        has = ", ".join(list(job.artifacts)[:20]) or "none"
+        raise ProblemError("unknown-artifact", f"job {job.id} has no artifact {name!r}; it has {has}")
+    etag = f'"{file.digest}"'
+    headers = {
+        "ETag": etag,
+        "Accept-Ranges": "bytes",
+        "Cache-Control": "public, max-age=31536000, immutable",
+    }
+    if etag_matches(etag, if_none_match):
+        return Response(status_code=304, headers=headers)
+    if not parts.store.artifacts.exists(file):
+        raise ProblemError("artifact-gone", f"{name!r} is no longer stored; post the job's request again to remake it")
+    try:
+        part = byte_range(range, file.size) if if_range in (None, etag) else None
+    except Unsatisfiable:
+        raise ProblemError(
+            "range-not-satisfiable",
+            f"the range lies outside the {file.size} bytes of {name!r}",
+            {"Content-Range": f"bytes */{file.size}"},
+        ) from None
+    start, stop = part or (0, file.size)
+    headers["Content-Length"] = str(stop - start)
+    if part is not None:
+        headers["Content-Range"] = f"bytes {start}-{stop - 1}/{file.size}"
+    return StreamingResponse(
+        _chunks(parts.store.artifacts, file, start, stop),
+        status_code=200 if part is None else 206,
+        headers=headers,
+        media_type=file.media_type,
+    )
+
+
+def _chunks(store: ArtifactStore, file: Artifact, start: int, stop: int) -> Iterator[bytes]:
+    if (start, stop) == (0, file.size) and file.size <= CHUNK_BYTES:
+        yield store.read(file)
+        return
+    for at in range(start, stop, CHUNK_BYTES):
+        yield store.read_range(file, at, min(at + CHUNK_BYTES, stop))

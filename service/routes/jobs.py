@@ -1,0 +1,91 @@
+"""`/jobs`: look, list, cancel, follow."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from typing import Annotated
+
+import redis
+from fastapi import APIRouter, Header, Query
+from fastapi.responses import JSONResponse
+from fastapi.sse import EventSourceResponse, ServerSentEvent
+from pydantic import BaseModel, Field
+
+from jobs.events import EVENT_ID_PATTERN, START, follow
+from jobs.records import ID_PATTERN, JobSummary, JobView, Kind, Status
+from service.deps import JobDep, JobId, PartsDep
+from service.problems import describe
+
+__all__ = ["router"]
+
+router = APIRouter(prefix="/jobs", tags=["jobs"])
+
+
+class JobList(BaseModel):
+    """A page of jobs."""
+
+    jobs: list[JobSummary]
+    next_cursor: str | None = Field(description="`cursor` of the next page; null on the last one.")
+
+
+@router.get("", response_model=JobList, responses=describe("invalid-request", "unavailable"))
+def jobs(
+    parts: PartsDep,
+    status: Annotated[Status | None, Query(description="Only these.")] = None,
+    kind: Annotated[Kind | None, Query(description="Only these.")] = None,
+    model: Annotated[str | None, Query(description="Only this model's.", max_length=100)] = None,
+    limit: Annotated[int, Query(ge=1, le=200)] = 50,
+    cursor: Annotated[str | None, Query(pattern=ID_PATTERN, description="`next_cursor` of a page.")] = None,
+) -> JSONResponse:
+    """Jobs, newest first."""
+    page = parts.store.page(status=status, kind=kind, model=model, limit=limit, cursor=cursor)
+    return JSONResponse({"jobs": [job.summary() for job in page.jobs], "next_cursor": page.next_cursor})
+
+
+@router.get("/{job}", response_model=JobView, responses=describe("unknown-job", "invalid-request", "unavailable"))
+def look(job: JobDep) -> JSONResponse:
+    """A job: how far it is, and what came out."""
+    return JSONResponse(job.public())
+
+
+@router.delete(
+    "/{job}",
+    response_model=JobView,
+    responses={
+        200: {"description": "The job was queued; it is cancelled."},
+        202: {"description": "The job is running; it stops at its next step.", "model": JobView},
+        **describe("unknown-job", "job-finished", "invalid-request", "unavailable"),
+    },
+)
+def cancel(job_id: JobId, parts: PartsDep) -> JSONResponse:
+    """Cancel a job that has not finished."""
+    job = parts.store.cancel(job_id)
+    return JSONResponse(job.public(), 200 if job.is_finished else 202)
+
+
+LastEventId = Annotated[
+    str,
+    Header(
+        alias="Last-Event-ID",
+        pattern=EVENT_ID_PATTERN,
+        description="Go on after this event; from the first one unless said.",
+        examples=[START],
+    ),
+]
+
+
+@router.get(
+    "/{job}/events",
+    response_class=EventSourceResponse,
+    responses=describe("unknown-job", "invalid-request", "unavailable"),
+)
+async def events(job: JobDep, parts: PartsDep, last_event_id: LastEventId = START) -> AsyncIterator[ServerSentEvent]:
+    """The job's `status` and `progress` events as they come; the stream ends when the job has finished.
+
+    A client that was cut off goes on where it was by sending the last `id` it saw as `Last-Event-ID`.
+    """
+    try:
+        async for event in follow(parts.follower, job.id, last_event_id):
+            yield ServerSentEvent(event=event.name, data=event.data, id=event.id)
+    except redis.RedisError:
+        return  # the stream ends early, and the client comes back for the rest

@@ -1,0 +1,74 @@
+"""`GET /metrics/{model}`: statistics of a model's condition vectors."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from fastapi import APIRouter, Query
+from fastapi.responses import JSONResponse, Response
+
+from jobs.requests import MetricsRequest, Thresholds, resolve_metrics
+from jobs.results import MetricsResult
+from service.deps import ModelDep, PartsDep
+from service.documents import JOB_UNDER_WAY, METRICS_DONE, NOT_MODIFIED
+from service.headers import IfNoneMatch, PreferHeader, etag_matches, preferred_wait
+from service.problems import describe, problem_response
+from service.submission import job_response, key_of, submit, wait_for
+
+__all__ = ["router"]
+
+router = APIRouter(tags=["metrics"])
+
+Part = Annotated[Literal["c", "y", "t"], Query(description="The condition c, or its class part y or time part t.")]
+Timestep = Annotated[
+    float | None,
+    Query(
+        allow_inf_nan=False,
+        description="The time at which c is measured; where sampling starts, unless said. Part c alone.",
+    ),
+]
+ThresholdList = Annotated[
+    Thresholds | None, Query(description="Magnitudes at which sparsity is measured; may be repeated.")
+]
+
+
+@router.get(
+    "/metrics/{model}",
+    response_model=MetricsResult,
+    responses={
+        200: METRICS_DONE,
+        202: JOB_UNDER_WAY,
+        304: NOT_MODIFIED,
+        **describe("unknown-model", "model-not-ready", "invalid-request", "failed", "internal", "unavailable"),
+    },
+)
+async def metrics(
+    model: ModelDep,
+    parts: PartsDep,
+    part: Part = "c",
+    timestep: Timestep = None,
+    threshold: ThresholdList = None,
+    prefer: PreferHeader = None,
+    if_none_match: IfNoneMatch = None,
+) -> Response:
+    """Statistics of the condition vectors over a model's classes; no block of the network is loaded.
+
+    Waits for the result by itself; 202 and the job where that takes longer.
+    """
+    wait = preferred_wait(prefer, parts.settings.max_wait_seconds)
+    asked = MetricsRequest(model=model.name, part=part, timestep=timestep)
+    if threshold is not None:
+        asked.thresholds = threshold
+    request = resolve_metrics(asked, model)
+    key = await key_of("metrics", request, model, parts)
+    # Weak: two workers may differ in the last digits.
+    headers = {"ETag": f'W/"{key}"', "Cache-Control": "no-cache"}
+    if etag_matches(headers["ETag"], if_none_match):
+        return Response(status_code=304, headers=headers)
+    job = await submit("metrics", request, key, parts)
+    job = await wait_for(job, parts.settings.metrics_wait_seconds if wait is None else wait, parts)
+    if job.problem is not None:
+        return problem_response(job.problem)
+    if job.status != "succeeded":
+        return job_response(job, wait)
+    return JSONResponse(job.result, headers=headers)

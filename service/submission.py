@@ -1,0 +1,58 @@
+"""From a resolved request to a job, waited for where the client prefers that."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from fastapi.responses import JSONResponse
+from starlette.concurrency import run_in_threadpool
+
+from jobs.events import wait_finished
+from jobs.keys import job_key
+from jobs.records import Job, Kind
+from jobs.registry import ModelEntry, content_digest
+from jobs.requests import MetricsRequest, PruneSampleRequest
+from service.deps import Parts
+from service.problems import ProblemError
+
+__all__ = ["job_response", "key_of", "submit", "wait_for"]
+
+POLL_SECONDS = 1
+
+
+async def key_of(kind: Kind, request: PruneSampleRequest | MetricsRequest, entry: ModelEntry, parts: Parts) -> str:
+    """The key of the job that answers a resolved request. Raises ProblemError where the model has no files."""
+    if entry.missing:
+        raise ProblemError(
+            "model-not-ready",
+            f"model {entry.name!r} lacks {', '.join(entry.missing)} beside {parts.settings.registry}; "
+            "put the files there",
+        )
+    weights = await run_in_threadpool(content_digest, entry, parts.settings.data_dir)
+    return job_key(kind, request.model_dump(), weights)
+
+
+async def submit(
+    kind: Kind, request: PruneSampleRequest | MetricsRequest, key: str, parts: Parts, **idempotency: str
+) -> Job:
+    """The job of a key: one that is there, or a new one."""
+    job, _ = await run_in_threadpool(parts.store.submit, kind, request.model_dump(), key, **idempotency)
+    return job
+
+
+async def wait_for(job: Job, seconds: float, parts: Parts) -> Job:
+    """The job when it has finished, or as it is after so many seconds."""
+    if job.is_finished or seconds <= 0:
+        return job
+    await wait_finished(parts.follower, job.id, seconds)
+    return await run_in_threadpool(parts.store.get, job.id)
+
+
+def job_response(job: Job, waited: float | None) -> JSONResponse:
+    """A job as an answer: 200 when it has finished, else 202. `waited` is the granted preference."""
+    headers: dict[str, Any] = {"Location": f"/jobs/{job.id}"}
+    if waited is not None:
+        headers["Preference-Applied"] = f"wait={waited:g}"
+    if not job.is_finished:
+        headers["Retry-After"] = str(POLL_SECONDS)
+    return JSONResponse(job.public(), 200 if job.is_finished else 202, headers)
