@@ -311,9 +311,10 @@ class JobStore:
         return self._put_back(queued, "its worker was lost") + [job_id for job_id, _ in failed]
 
     def _requeue_late(self) -> list[str]:
-        seconds, _ = self._redis.time()
-        if not self._redis.zcount(PREFIX + "queued", "-inf", seconds - self.settings.requeue_seconds):
-            return []
+        second, _ = self._redis.time()
+        before = second + 1 - self.settings.requeue_seconds
+        if not self._redis.zcount(PREFIX + "queued", "-inf", before):
+            return []  # the usual case, without a look at the broker
         try:
             empty = [kind for kind in QUEUES if self._queue.depth(kind) == 0]
         except BrokerUnavailable:

@@ -1,13 +1,17 @@
-"""A real Redis server for the tests, started once, on a free loopback port."""
+"""A real Redis server for the tests, started once on a free loopback port, and a store on it."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 import redis
 
+from jobs.settings import Settings
+from jobs.store import JobStore
 from tests.redis_process import RedisProcess
+from tests.registry import write_registry
 
 
 @pytest.fixture(scope="session")
@@ -25,3 +29,21 @@ def redis_client(redis_url: str) -> Iterator[redis.Redis]:
     with redis.Redis.from_url(redis_url) as client:
         client.flushall()
         yield client
+
+
+@pytest.fixture
+def settings(redis_url: str, tmp_path: Path) -> Settings:
+    """Settings on the test server, with a registry and a data folder of the test's own."""
+    return Settings(
+        redis_url=redis_url,
+        broker_url=None,
+        data_dir=tmp_path / "data",
+        registry=write_registry(tmp_path / "models"),
+        lease_seconds=5.0,
+    )
+
+
+@pytest.fixture
+def store(settings: Settings, redis_client: redis.Redis) -> JobStore:
+    """The store on the emptied test server."""
+    return JobStore(redis_client, settings)

@@ -1,0 +1,382 @@
+"""The store: one job a key, one worker a job, finished once."""
+
+from __future__ import annotations
+
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+import redis
+
+from jobs.problems import problem
+from jobs.queue import BrokerUnavailable, JobQueue
+from jobs.records import Job, Kind
+from jobs.settings import Settings
+from jobs.store import Claim, IdempotencyConflict, JobFinished, JobStore, UnknownJob
+from tests.redis_process import RedisProcess
+
+REQUEST = {"model": "shapes-sit", "threshold": [0.1]}
+
+
+class Outbox(JobQueue):
+    """A queue that keeps what it is given; `gone` makes it fail."""
+
+    def __init__(self) -> None:
+        self.sent: list[str] = []
+        self.gone = False
+
+    def put(self, job_id: str, kind: Kind) -> None:
+        if self.gone:
+            raise BrokerUnavailable("gone")
+        self.sent.append(job_id)
+
+    def depth(self, kind: Kind) -> int:
+        return len(self.sent)
+
+
+@pytest.fixture
+def outbox() -> Outbox:
+    return Outbox()
+
+
+@pytest.fixture
+def quick(settings: Settings, redis_client: redis.Redis, outbox: Outbox) -> JobStore:
+    """A store whose leases lapse at once unless renewed, and that looks for late jobs at once."""
+    fast = settings.model_copy(update={"lease_seconds": 0.1, "requeue_seconds": 0.2})
+    while redis_client.info("server")["uptime_in_seconds"] == 0:
+        time.sleep(0.05)  # a server that just came up is given time before leases are swept
+    return JobStore(redis_client, fast, outbox)
+
+
+def submit(store: JobStore, key: str = "key") -> Job:
+    return store.submit("prune-sample", REQUEST, key)[0]
+
+
+def claim(store: JobStore, job: Job, worker: str = "worker") -> Claim:
+    claimed = store.claim(job.id, worker)
+    assert claimed is not None
+    return claimed
+
+
+def lapse(store: JobStore) -> None:
+    time.sleep(store.settings.lease_seconds + 0.05)
+
+
+def test_a_key_asked_for_by_many_threads_at_once_is_one_job_on_the_queue_once(
+    settings: Settings, redis_client: redis.Redis, outbox: Outbox
+) -> None:
+    store = JobStore(redis_client, settings, outbox)
+    together = threading.Barrier(20)
+
+    def ask(_: int) -> tuple[str, str]:
+        together.wait()
+        job, outcome = store.submit("prune-sample", REQUEST, "key")
+        return job.id, outcome
+
+    with ThreadPoolExecutor(20) as pool:
+        answers = list(pool.map(ask, range(20)))
+    assert len({job_id for job_id, _ in answers}) == 1
+    assert sorted(outcome for _, outcome in answers) == ["created"] + ["joined"] * 19
+    assert outbox.sent == [answers[0][0]]
+
+
+def test_a_queued_job_is_claimed_by_one_of_many_workers(store: JobStore) -> None:
+    job = submit(store)
+    with ThreadPoolExecutor(10) as pool:
+        claims = list(pool.map(lambda n: store.claim(job.id, f"worker-{n}"), range(10)))
+    assert sum(claimed is not None for claimed in claims) == 1
+
+
+def test_a_finished_job_answers_later_requests_of_its_key(store: JobStore) -> None:
+    job = submit(store)
+    assert store.succeed(claim(store, job), {"x": 1}, {})
+    again, outcome = store.submit("prune-sample", REQUEST, "key")
+    assert (again.id, outcome, again.result) == (job.id, "cached", {"x": 1})
+
+
+def test_a_job_whose_artifact_is_gone_is_made_anew(store: JobStore, settings: Settings) -> None:
+    job = submit(store)
+    artifact = store.artifacts.put(b"picture", "image/png")
+    store.succeed(claim(store, job), {}, {"grid.png": artifact})
+    next(Path(settings.artifacts).rglob(artifact.digest)).unlink()
+    again, outcome = store.submit("prune-sample", REQUEST, "key")
+    assert outcome == "created"
+    assert again.id != job.id
+    assert submit(store).id == again.id
+
+
+@pytest.mark.parametrize("end", ["failed", "cancelled"])
+def test_a_job_that_did_not_succeed_answers_no_later_request(store: JobStore, end: str) -> None:
+    job = submit(store)
+    held = claim(store, job)
+    assert store.fail(held, problem("failed", "no")) if end == "failed" else store.cancelled(held)
+    assert store.get(job.id).status == end
+    assert submit(store).id != job.id
+
+
+def test_a_job_being_cancelled_answers_no_later_request(store: JobStore) -> None:
+    job = submit(store)
+    claim(store, job)
+    store.cancel(job.id)
+    assert submit(store).id != job.id
+
+
+def test_an_idempotency_key_names_its_job_whatever_became_of_it(store: JobStore) -> None:
+    job, _ = store.submit("prune-sample", REQUEST, "key", idempotency_key="mine", fingerprint="f")
+    store.cancel(job.id)
+    again, outcome = store.submit("prune-sample", REQUEST, "key", idempotency_key="mine", fingerprint="f")
+    assert (again.id, outcome) == (job.id, "cached")
+
+
+def test_an_idempotency_key_with_another_request_is_refused(store: JobStore) -> None:
+    store.submit("prune-sample", REQUEST, "key", idempotency_key="mine", fingerprint="f")
+    with pytest.raises(IdempotencyConflict, match="new key"):
+        store.submit("prune-sample", REQUEST, "other", idempotency_key="mine", fingerprint="g")
+
+
+def test_an_unknown_job_is_said_to_be_unknown(store: JobStore) -> None:
+    for look in (store.get, store.cancel):
+        with pytest.raises(UnknownJob, match="no job has the id 'nothing'"):
+            look("nothing")
+    assert store.claim("nothing", "worker") is None
+
+
+def test_a_queued_job_is_cancelled_at_once_and_never_claimed(store: JobStore) -> None:
+    job = submit(store)
+    assert store.cancel(job.id).status == "cancelled"
+    assert store.claim(job.id, "worker") is None
+
+
+def test_a_running_job_is_asked_to_stop(store: JobStore) -> None:
+    job = submit(store)
+    held = claim(store, job)
+    assert not store.is_cancelled(held)
+    assert store.cancel(job.id).status == "running"
+    assert store.is_cancelled(held)
+    assert store.cancelled(held)
+    assert store.get(job.id).status == "cancelled"
+
+
+def test_a_finished_job_cannot_be_cancelled(store: JobStore) -> None:
+    job = submit(store)
+    store.succeed(claim(store, job), {}, {})
+    with pytest.raises(JobFinished, match="already succeeded"):
+        store.cancel(job.id)
+
+
+def test_a_held_job_is_not_claimed_by_another(store: JobStore) -> None:
+    job = submit(store)
+    claim(store, job)
+    assert store.claim(job.id, "other") is None
+
+
+def test_a_renewed_lease_is_kept(quick: JobStore) -> None:
+    job = submit(quick)
+    held = claim(quick, job)
+    for _ in range(4):
+        time.sleep(0.05)
+        assert quick.renew(held)
+    assert quick.sweep() == []
+    assert quick.get(job.id).status == "running"
+
+
+def test_a_lapsed_job_goes_back_to_its_queue_and_to_another_worker(quick: JobStore, outbox: Outbox) -> None:
+    job = submit(quick)
+    claim(quick, job, "lost")
+    lapse(quick)
+    assert quick.sweep() == [job.id]
+    assert outbox.sent == [job.id, job.id]
+    assert quick.get(job.id).status == "queued"
+    assert claim(quick, job, "other").token == 2
+
+
+def test_a_redelivered_job_whose_lease_lapsed_is_claimed_without_a_sweep(quick: JobStore) -> None:
+    job = submit(quick)
+    claim(quick, job, "lost")
+    lapse(quick)
+    assert claim(quick, job, "other").token == 2
+
+
+def test_sweeps_at_once_share_out_what_they_find(quick: JobStore, outbox: Outbox) -> None:
+    jobs = [submit(quick, f"key-{n}") for n in range(5)]
+    for job in jobs:
+        claim(quick, job, "lost")
+    lapse(quick)
+    with ThreadPoolExecutor(4) as pool:
+        found = [job_id for ids in pool.map(lambda _: quick.sweep(), range(4)) for job_id in ids]
+    assert sorted(found) == sorted(job.id for job in jobs)
+
+
+def test_a_job_that_lost_its_last_worker_fails_and_says_why(quick: JobStore) -> None:
+    job = submit(quick)
+    for attempt in range(quick.settings.max_attempts):
+        claim(quick, job, f"lost-{attempt}")
+        lapse(quick)
+        quick.sweep()
+    ended = quick.get(job.id)
+    assert ended.status == "failed"
+    assert ended.problem is not None
+    assert ended.problem.type.endswith("worker-lost")
+    assert "3 workers were lost" in ended.problem.detail
+    assert quick.claim(job.id, "late") is None
+
+
+def test_a_cancelled_job_whose_worker_is_lost_ends_as_cancelled(quick: JobStore) -> None:
+    job = submit(quick)
+    claim(quick, job, "lost")
+    quick.cancel(job.id)
+    lapse(quick)
+    assert quick.claim(job.id, "other") is None
+    quick.sweep()
+    assert quick.get(job.id).status == "cancelled"
+
+
+def test_a_worker_that_lost_its_job_writes_nothing_more(quick: JobStore) -> None:
+    job = submit(quick)
+    old = claim(quick, job, "old")
+    lapse(quick)
+    new = claim(quick, job, "new")
+    assert not quick.renew(old)
+    quick.report(old, 1, 1, "steps")
+    assert not quick.succeed(old, {"from": "old"}, {})
+    assert not quick.fail(old, problem("failed", "no"))
+    assert quick.get(job.id).progress is None
+    assert quick.succeed(new, {"from": "new"}, {})
+    assert quick.get(job.id).result == {"from": "new"}
+
+
+def test_a_result_written_twice_by_its_worker_is_written_once(store: JobStore) -> None:
+    job = submit(store)
+    held = claim(store, job)
+    assert store.succeed(held, {"x": 1}, {})
+    assert store.succeed(held, {"x": 1}, {})
+    assert sum(count for name, count in store.telemetry.read().items() if name[0] == "tailprune_jobs") == 1
+
+
+def test_a_job_whose_message_was_lost_is_sent_again(quick: JobStore, outbox: Outbox) -> None:
+    outbox.gone = True
+    with pytest.raises(BrokerUnavailable):
+        submit(quick)
+    outbox.gone = False
+    assert quick.sweep() == []
+    time.sleep(quick.settings.requeue_seconds)
+    (job_id,) = quick.sweep()
+    assert outbox.sent == [job_id]
+
+
+def test_progress_is_written_at_most_five_times_a_second_and_at_the_end(
+    store: JobStore, redis_client: redis.Redis
+) -> None:
+    job = submit(store)
+    held = claim(store, job)
+    for done in range(1, 101):
+        store.report(held, done, 100, "steps")
+    progress = store.get(job.id).progress
+    assert progress is not None
+    assert progress.done == 100
+    assert redis_client.xlen(f"tailprune:job:{job.id}:events") <= 2 + 3
+
+
+def test_nothing_that_a_job_needs_expires(store: JobStore, redis_client: redis.Redis) -> None:
+    for key in ("done", "running", "queued"):
+        submit(store, key)
+    done, running, _ = reversed(store.page().jobs)
+    store.succeed(claim(store, done), {}, {"a.txt": store.artifacts.put(b"hot", "text/plain")})
+    claim(store, running)
+    expiring = {key.decode().split(":")[1] for key in redis_client.scan_iter() if redis_client.ttl(key) >= 0}
+    assert expiring == {"hot"}
+
+
+def test_pages_follow_one_another_newest_first(store: JobStore) -> None:
+    ids = []
+    for n in range(5):
+        ids.append(submit(store, f"key-{n}").id)
+        time.sleep(0.002)  # ids sort by the millisecond
+    first = store.page(limit=2)
+    second = store.page(limit=2, cursor=first.next_cursor)
+    third = store.page(limit=2, cursor=second.next_cursor)
+    assert [job.id for page in (first, second, third) for job in page.jobs] == ids[::-1]
+    assert third.next_cursor is None
+
+
+def test_a_page_that_is_exactly_full_is_the_last(store: JobStore) -> None:
+    submit(store)
+    assert store.page(limit=1).next_cursor is None
+
+
+def test_pages_are_filled_with_what_is_looked_for(store: JobStore) -> None:
+    cancelled = [submit(store, f"key-{n}").id for n in range(6)][::2]
+    for job_id in cancelled:
+        store.cancel(job_id)
+    assert {job.id for job in store.page(status="cancelled", limit=3).jobs} == set(cancelled)
+    assert store.page(kind="metrics").jobs == []
+    assert store.page(model="other").jobs == []
+
+
+def test_the_oldest_finished_jobs_are_deleted_and_leave_nothing(
+    settings: Settings, redis_client: redis.Redis, outbox: Outbox
+) -> None:
+    store = JobStore(redis_client, settings.model_copy(update={"job_history": 2}), outbox)
+    ids = []
+    for n in range(4):
+        job = submit(store, f"key-{n}")
+        store.cancel(job.id)
+        ids.append(job.id)
+    store.sweep()
+    assert {job.id for job in store.page().jobs} == set(ids[2:])
+    assert not [key for key in redis_client.scan_iter() if any(gone in key.decode() for gone in ids[:2])]
+
+
+def test_a_job_survives_a_restart_of_redis_and_its_worker_finishes_it(
+    settings: Settings, tmp_path: Path, outbox: Outbox
+) -> None:
+    folder = tmp_path / "redis"
+    folder.mkdir()
+    server = RedisProcess(folder)
+    server.start()
+    try:
+        fast = settings.model_copy(update={"redis_url": server.url, "lease_seconds": 1.0})
+        with redis.Redis.from_url(server.url) as client:
+            store = JobStore(client, fast, outbox)
+            job = submit(store)
+            held = claim(store, job)
+            server.stop()
+            assert not store.is_cancelled(held)
+            store.report(held, 1, 2, "steps")
+            later = threading.Timer(1.2, server.start)
+            later.start()
+            assert store.succeed(held, {"x": 1}, {})
+            later.join()
+            assert store.get(job.id).result == {"x": 1}
+    finally:
+        server.stop()
+
+
+def test_a_sweep_just_after_redis_came_up_leaves_leases_alone(
+    settings: Settings, tmp_path: Path, outbox: Outbox
+) -> None:
+    folder = tmp_path / "redis"
+    folder.mkdir()
+    server = RedisProcess(folder)
+    server.start()
+    try:
+        fast = settings.model_copy(update={"lease_seconds": 3.0})
+        with redis.Redis.from_url(server.url) as client:
+            store = JobStore(client, fast, outbox)
+            job = submit(store)
+            claim(store, job)
+            client.zadd("tailprune:leases", {job.id: 0})
+            assert store.sweep() == []
+            assert store.get(job.id).status == "running"
+    finally:
+        server.stop()
+
+
+def test_a_result_that_is_not_json_is_refused_before_it_is_written(store: JobStore) -> None:
+    job = submit(store)
+    held = claim(store, job)
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        store.succeed(held, {"x": float("nan")}, {})
+    assert store.get(job.id).status == "running"
