@@ -1,0 +1,69 @@
+"""Artifacts: whole, by content, and hot while small."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+import redis
+
+from jobs.artifacts import ArtifactStore
+from jobs.settings import Settings
+
+
+@pytest.fixture
+def artifacts(settings: Settings, redis_client: redis.Redis) -> ArtifactStore:
+    return ArtifactStore(settings.model_copy(update={"hot_artifact_bytes": 10}), redis_client)
+
+
+def files(settings: Settings) -> list[Path]:
+    return [path for path in Path(settings.artifacts).rglob("*") if path.is_file()]
+
+
+def test_what_was_put_is_read(artifacts: ArtifactStore) -> None:
+    artifact = artifacts.put(b"0123456789abcdef", "text/plain")
+    assert artifacts.read(artifact) == b"0123456789abcdef"
+    assert artifacts.read_range(artifact, 2, 5) == b"234"
+    assert (artifact.size, artifact.media_type) == (16, "text/plain")
+
+
+def test_the_same_bytes_put_by_many_at_once_are_one_whole_file(artifacts: ArtifactStore, settings: Settings) -> None:
+    with ThreadPoolExecutor(8) as pool:
+        put = list(pool.map(lambda _: artifacts.put(b"x" * 100_000, "image/png"), range(16)))
+    assert len(set(put)) == 1
+    assert [path.stat().st_size for path in files(settings)] == [100_000]
+
+
+def test_small_artifacts_are_hot_and_expire_from_redis(
+    artifacts: ArtifactStore, settings: Settings, redis_client: redis.Redis
+) -> None:
+    artifact = artifacts.put(b"small", "text/plain")
+    (key,) = redis_client.scan_iter("tailprune:hot:*")
+    assert 0 < redis_client.ttl(key) <= settings.cache_ttl_seconds
+    files(settings)[0].unlink()
+    assert artifacts.read(artifact) == b"small"
+
+
+def test_large_artifacts_stay_out_of_redis(artifacts: ArtifactStore, redis_client: redis.Redis) -> None:
+    artifacts.put(b"larger than ten", "text/plain")
+    assert not list(redis_client.scan_iter("tailprune:hot:*"))
+
+
+def test_a_file_cut_short_does_not_exist(artifacts: ArtifactStore, settings: Settings) -> None:
+    artifact = artifacts.put(b"larger than ten", "text/plain")
+    files(settings)[0].write_bytes(b"larger")
+    assert not artifacts.exists(artifact)
+
+
+def test_an_artifact_that_is_gone_is_said_to_be_gone(artifacts: ArtifactStore, settings: Settings) -> None:
+    artifact = artifacts.put(b"larger than ten", "text/plain")
+    files(settings)[0].unlink()
+    with pytest.raises(FileNotFoundError):
+        artifacts.read(artifact)
+
+
+def test_artifacts_are_stored_and_read_without_redis(settings: Settings) -> None:
+    with redis.Redis(port=1) as nowhere:
+        artifacts = ArtifactStore(settings, nowhere)
+        assert artifacts.read(artifacts.put(b"small", "text/plain")) == b"small"

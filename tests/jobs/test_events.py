@@ -1,0 +1,76 @@
+"""Following a job."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Any, TypeVar
+
+import redis.asyncio
+
+from jobs.connection import connect_async
+from jobs.events import Event, follow, wait_finished
+from jobs.store import JobStore
+
+T = TypeVar("T")
+REQUEST = {"model": "shapes-sit"}
+
+
+def run(store: JobStore, what: Callable[[redis.asyncio.Redis], Awaitable[T]]) -> T:
+    async def go() -> T:
+        async with connect_async(store.settings) as client:
+            return await what(client)
+
+    return asyncio.run(go())
+
+
+def told(store: JobStore, job_id: str, last_event_id: str = "0-0") -> list[Event]:
+    async def go(client: redis.asyncio.Redis) -> list[Event]:
+        return [event async for event in follow(client, job_id, last_event_id)]
+
+    return run(store, go)
+
+
+def finished_job(store: JobStore) -> str:
+    job, _ = store.submit("metrics", REQUEST, "key")
+    held = store.claim(job.id, "worker")
+    assert held is not None
+    store.report(held, 1, 1, "steps")
+    store.succeed(held, {}, {})
+    return job.id
+
+
+def test_a_job_is_told_from_its_queue_to_its_end(store: JobStore) -> None:
+    said: list[tuple[str, Any]] = [(e.name, e.data.get("status")) for e in told(store, finished_job(store))]
+    assert said == [("status", "queued"), ("status", "running"), ("progress", None), ("status", "succeeded")]
+
+
+def test_a_follower_goes_on_after_the_event_it_names(store: JobStore) -> None:
+    job_id = finished_job(store)
+    events = told(store, job_id)
+    assert told(store, job_id, events[1].id) == events[2:]
+
+
+def test_following_ends_where_nothing_more_can_come(store: JobStore) -> None:
+    job_id = finished_job(store)
+    assert told(store, job_id, told(store, job_id)[-1].id) == []
+    assert told(store, "unknown") == []
+
+
+def test_waiting_ends_when_the_job_does(store: JobStore) -> None:
+    job, _ = store.submit("metrics", REQUEST, "key")
+
+    async def go(client: redis.asyncio.Redis) -> float:
+        began = asyncio.get_running_loop().time()
+        later = asyncio.get_running_loop().run_in_executor(None, store.cancel, job.id)
+        await wait_finished(client, job.id, 30)
+        await later
+        return asyncio.get_running_loop().time() - began
+
+    assert run(store, go) < 5
+
+
+def test_waiting_ends_after_its_time(store: JobStore) -> None:
+    job, _ = store.submit("metrics", REQUEST, "key")
+    run(store, lambda client: wait_finished(client, job.id, 0.1))
+    assert store.get(job.id).status == "queued"
