@@ -14,6 +14,7 @@ from jobs.settings import Settings, get_settings
 from jobs.store import JobStore
 from jobs.workers import WorkerRoll
 from service.deps import Parts
+from service.limits import BodyLimit
 from service.problems import add_handlers
 from service.routes import artifacts, health, jobs, metrics, models, pages, prune_sample
 from service.telemetry import FleetCollector, RequestTelemetry, ServiceMetrics
@@ -57,10 +58,10 @@ def create_app(settings: Settings) -> FastAPI:
         version=CONTRACT_VERSION,
         description=DESCRIPTION,
         lifespan=lifespan,
-        max_body_size=settings.max_body_bytes,
         redoc_url=None,
         generate_unique_id_function=lambda route: route.name,
     )
+    app.add_middleware(BodyLimit, most=settings.max_body_bytes)
     app.add_middleware(RequestTelemetry, metrics=service_metrics)
     add_handlers(app)
     for module in (prune_sample, metrics, models, jobs, artifacts, health, pages):

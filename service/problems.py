@@ -117,7 +117,7 @@ async def _on_http(_: Request, error: Exception) -> Response:
             allowed = (headers or {}).get("Allow", "others")
             what = problem("method-not-allowed", f"this path answers {allowed}")
         case 413:
-            what = problem("body-too-large", "the request body is larger than the service accepts")
+            what = problem("body-too-large", detail)
         case 400:
             what = problem("malformed-request", detail)
         case status:

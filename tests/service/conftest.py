@@ -1,0 +1,66 @@
+"""The application on a real store, and someone who plays the worker."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+from fastapi.testclient import TestClient
+
+from jobs.records import Job
+from jobs.settings import Settings
+from jobs.store import Claim, JobStore
+from service.app import create_app
+from tests.service.results import finish
+
+REQUEST: dict[str, Any] = {"model": "shapes-sit", "threshold": 0.1}
+
+
+@pytest.fixture
+def client(settings: Settings, store: JobStore) -> Iterator[TestClient]:
+    """A client of the application; `store` empties Redis before."""
+    with TestClient(create_app(settings)) as client:
+        yield client
+
+
+@pytest.fixture
+def claim(store: JobStore) -> Callable[[str], Claim]:
+    """Claims a job as a worker would."""
+
+    def claim(job_id: str) -> Claim:
+        claimed = store.claim(job_id, "worker")
+        assert claimed is not None
+        return claimed
+
+    return claim
+
+
+@pytest.fixture
+def done(store: JobStore, claim: Callable[[str], Claim]) -> Callable[[str], Job]:
+    """Does a job as a worker would, with a made-up result."""
+
+    def done(job_id: str) -> Job:
+        finish(store, claim(job_id))
+        return store.get(job_id)
+
+    return done
+
+
+@pytest.fixture
+def worker(store: JobStore) -> Iterator[None]:
+    """A worker that does every job as soon as it is queued."""
+    stop = threading.Event()
+
+    def work() -> None:
+        while not stop.wait(0.01):
+            for job in store.page(status="queued").jobs:
+                if claimed := store.claim(job.id, "worker"):
+                    finish(store, claimed)
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    yield
+    stop.set()
+    thread.join()

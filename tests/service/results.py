@@ -1,0 +1,57 @@
+"""Made-up results of the right shape."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from jobs.results import MetricsResult, PruneSampleResult
+from jobs.store import Claim, JobStore
+
+PICTURE = bytes(range(256)) * 8
+
+PRUNE_SAMPLE: dict[str, Any] = {
+    "model": {"name": "shapes-sit", "digest": "d"},
+    "variants": [
+        {
+            "name": "baseline",
+            "prune": None,
+            "removed": None,
+            "embedding": None,
+            "drift": None,
+            "images": [{"label": 0, "class_name": "class 0", "sample": 0, "artifact": "grid.png"}],
+            "latents": "latents.safetensors",
+        }
+    ],
+    "grid": "grid.png",
+    "timing": {"queue": 0.1, "load": 0.1, "sample": 1.0, "decode": 0.1, "samples_per_second": 2.0},
+    "engine": {"device": "cpu", "dtype": "float32", "versions": {"torch": "2"}},
+}
+
+METRICS: dict[str, Any] = {
+    "model": {"name": "shapes-sit", "digest": "d"},
+    "part": "c",
+    "timestep": 0.0,
+    "count": 100,
+    "dim": 128,
+    "cosine": {"mean": 0.9, "min": 0.8, "max": 1.0},
+    "pr": 12.0,
+    "npr": 0.1,
+    "norm": 3.0,
+    "sparsity": [{"threshold": 0.1, "fraction": 0.5}],
+    "histogram": {"edges": [0.1, 1.0], "counts": [3]},
+    "variance": {"components": [0.1, 0.2], "components_for": {"0.9": 2}},
+}
+
+
+def finish(store: JobStore, claim: Claim) -> None:
+    """End a job with the made-up result of its kind."""
+    if claim.job.kind == "metrics":
+        store.succeed(claim, MetricsResult.model_validate(METRICS).model_dump(), {})
+        return
+    store.report(claim, 1, 2, "steps")
+    store.report(claim, 2, 2, "steps")
+    artifacts = {
+        "grid.png": store.artifacts.put(PICTURE, "image/png"),
+        "latents.safetensors": store.artifacts.put(b"latents", "application/octet-stream"),
+    }
+    store.succeed(claim, PruneSampleResult.model_validate(PRUNE_SAMPLE).model_dump(), artifacts)

@@ -1,0 +1,60 @@
+"""The application as a whole."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from fastapi.testclient import TestClient
+
+from service.app import app
+from service.openapi import document
+
+ROOT = Path(__file__).parents[2]
+
+
+def test_the_contract_is_the_application() -> None:
+    written = (ROOT / "openapi.yaml").read_text()
+    assert written == document(app), "run: python -m service.openapi > openapi.yaml"
+
+
+def test_every_error_in_the_contract_is_a_problem_document() -> None:
+    for path, calls in app.openapi()["paths"].items():
+        for method, call in calls.items():
+            for status, answer in call["responses"].items():
+                if int(status) >= 400:
+                    assert list(answer["content"]) == ["application/problem+json"], (path, method, status)
+
+
+def test_the_service_imports_no_torch() -> None:
+    code = (
+        "import sys, service.app; "
+        "print([m for m in sys.modules if m.split('.')[0] in ('torch', 'tailprune', 'workers')])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+def test_models_say_what_may_be_asked_of_them(client: TestClient) -> None:
+    listed = client.get("/models").json()["models"]
+    assert [(model["name"], model["ready"]) for model in listed] == [("shapes-sit", True), ("absent-dit", False)]
+    model = client.get(listed[0]["links"]["self"]).json()
+    assert model["samplers"] == ["euler", "heun", "dopri5", "sde"]
+    assert model["times"] == {"first": 0.0, "last": 1.0, "whole": False}
+    assert (model["classes"], model["class_names"][17]) == (100, "class 17")
+
+
+def test_the_page_at_the_root_links_pages_that_are_there(client: TestClient) -> None:
+    page = client.get("/").text
+    for path in ("/docs", "/models", "/jobs", "/health/ready", "/metrics"):
+        assert f'href="{path}"' in page
+        assert client.get(path).status_code == 200
+
+
+@pytest.mark.parametrize(("given", "kept"), [("abc-123", True), ("a b", False), ("x" * 65, False)])
+def test_a_request_is_named_in_its_answer(client: TestClient, given: str, kept: bool) -> None:
+    named = client.get("/health/live", headers={"X-Request-ID": given}).headers["X-Request-ID"]
+    assert (named == given) is kept
+    assert named

@@ -1,0 +1,145 @@
+"""`/jobs`: look, list, cancel, follow."""
+
+from __future__ import annotations
+
+import json
+import re
+import threading
+import time
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from fastapi.testclient import TestClient
+
+from jobs.problems import problem
+from jobs.records import Job, JobSummary, JobView
+from jobs.store import Claim, JobStore
+from tests.service.conftest import REQUEST
+from tests.service.results import finish
+
+CREATED = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d+Z")
+
+
+def post(client: TestClient, **fields: Any) -> str:
+    return str(client.post("/prune-sample", json=REQUEST | fields).json()["id"])
+
+
+def events(text: str) -> list[tuple[str, str, dict[str, Any]]]:
+    """Id, name and data of each event of a stream."""
+    fields = [dict(line.split(": ", 1) for line in block.splitlines()) for block in text.strip().split("\n\n")]
+    return [(f["id"], f["event"], json.loads(f["data"])) for f in fields if "event" in f]
+
+
+def test_a_job_is_looked_at_in_every_state(client: TestClient, store: JobStore, claim: Callable[[str], Claim]) -> None:
+    job_id = post(client)
+    path = f"/jobs/{job_id}"
+    assert client.get(path).json()["status"] == "queued"
+    held = claim(job_id)
+    store.report(held, 3, 50, "steps")
+    running = client.get(path).json()
+    assert (running["status"], running["progress"]) == ("running", {"done": 3, "total": 50, "unit": "steps"})
+    finish(store, held)
+    done = client.get(path).json()
+    assert done["status"] == "succeeded"
+    assert done["links"]["artifacts"]["grid.png"] == f"{path}/artifacts/grid.png"
+    assert CREATED.fullmatch(done["created"])
+    JobView.model_validate(done)
+
+
+def test_a_failed_job_carries_its_problem(client: TestClient, store: JobStore, claim: Callable[[str], Claim]) -> None:
+    job_id = post(client)
+    store.fail(claim(job_id), problem("failed", "the samples hold NaN"))
+    job = client.get(f"/jobs/{job_id}").json()
+    assert (job["status"], job["result"]) == ("failed", None)
+    assert job["problem"]["detail"] == "the samples hold NaN"
+
+
+def test_a_list_is_walked_by_its_cursor(client: TestClient) -> None:
+    ids = []
+    for seed in range(5):
+        ids.append(post(client, seed=seed))
+        time.sleep(0.002)  # ids sort by the millisecond
+    found, cursor = [], None
+    while True:
+        page = client.get("/jobs", params={"limit": 2} | ({"cursor": cursor} if cursor else {})).json()
+        found += [JobSummary.model_validate(job).id for job in page["jobs"]]
+        cursor = page["next_cursor"]
+        if cursor is None:
+            break
+    assert found == ids[::-1]
+
+
+def test_a_list_holds_what_was_asked_for(client: TestClient) -> None:
+    queued, cancelled = post(client), post(client, seed=1)
+    client.delete(f"/jobs/{cancelled}")
+
+    def ids(**params: str) -> list[str]:
+        return [job["id"] for job in client.get("/jobs", params=params).json()["jobs"]]
+
+    assert ids(status="cancelled") == [cancelled]
+    assert ids(status="queued", kind="prune-sample", model="shapes-sit") == [queued]
+    assert ids(kind="metrics") == []
+
+
+def test_a_queued_job_is_cancelled_at_once(client: TestClient, store: JobStore) -> None:
+    job_id = post(client)
+    answer = client.delete(f"/jobs/{job_id}")
+    assert (answer.status_code, answer.json()["status"]) == (200, "cancelled")
+    assert store.claim(job_id, "worker") is None
+
+
+def test_a_running_job_is_asked_to_stop(client: TestClient, store: JobStore, claim: Callable[[str], Claim]) -> None:
+    job_id = post(client)
+    held = claim(job_id)
+    answer = client.delete(f"/jobs/{job_id}")
+    assert (answer.status_code, answer.json()["status"]) == (202, "running")
+    assert store.is_cancelled(held)
+    store.cancelled(held)
+    assert client.get(f"/jobs/{job_id}").json()["status"] == "cancelled"
+
+
+def test_a_finished_job_cannot_be_cancelled(client: TestClient, done: Callable[[str], Job]) -> None:
+    job = done(post(client))
+    answer = client.delete(f"/jobs/{job.id}")
+    assert answer.status_code == 409
+    assert answer.json()["type"] == "urn:tailprune:problem:job-finished"
+
+
+def test_events_tell_a_job_to_its_end(client: TestClient, done: Callable[[str], Job]) -> None:
+    job = done(post(client))
+    answer = client.get(f"/jobs/{job.id}/events")
+    assert answer.headers["Content-Type"].startswith("text/event-stream")
+    told = events(answer.text)
+    assert [data.get("status") or data["done"] for _, _, data in told] == ["queued", "running", 1, 2, "succeeded"]
+
+
+def test_events_go_on_after_the_last_one_seen(client: TestClient, done: Callable[[str], Job]) -> None:
+    job = done(post(client))
+    path = f"/jobs/{job.id}/events"
+    told = events(client.get(path).text)
+    for seen in range(len(told)):
+        rest = client.get(path, headers={"Last-Event-ID": told[seen][0]})
+        assert events(rest.text) == told[seen + 1 :] if rest.text.strip() else seen == len(told) - 1
+
+
+def test_events_come_while_the_job_runs(client: TestClient, store: JobStore, claim: Callable[[str], Claim]) -> None:
+    job_id = post(client)
+
+    def work() -> None:
+        time.sleep(0.3)
+        finish(store, claim(job_id))
+
+    worker = threading.Thread(target=work)
+    worker.start()
+    told = events(client.get(f"/jobs/{job_id}/events").text)
+    worker.join()
+    assert told[-1][2] == {"status": "succeeded"}
+
+
+@pytest.mark.parametrize("last", ["0-0", "99999999999999-0"])
+def test_events_of_a_finished_job_end_whatever_was_seen(
+    client: TestClient, done: Callable[[str], Job], last: str
+) -> None:
+    job = done(post(client))
+    assert client.get(f"/jobs/{job.id}/events", headers={"Last-Event-ID": last}).status_code == 200

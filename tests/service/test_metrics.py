@@ -1,0 +1,139 @@
+"""`GET /metrics/{model}` and the numbers for Prometheus."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+
+import pytest
+from fastapi.testclient import TestClient
+
+from jobs.problems import problem
+from jobs.records import Job
+from jobs.settings import Settings
+from jobs.store import JobStore
+from jobs.workers import WorkerInfo, WorkerRoll
+from service.app import create_app
+from tests.service.conftest import REQUEST
+from tests.service.results import METRICS
+
+NOW = {"Prefer": "wait=0"}
+
+
+@pytest.mark.usefixtures("worker")
+def test_statistics_are_waited_for_by_themselves(client: TestClient) -> None:
+    answer = client.get("/metrics/shapes-sit")
+    assert answer.status_code == 200
+    assert answer.json() == METRICS
+
+
+def test_statistics_that_are_not_there_yet_are_a_job(settings: Settings, store: JobStore) -> None:
+    with TestClient(create_app(settings.model_copy(update={"metrics_wait_seconds": 0.1}))) as client:
+        answer = client.get("/metrics/shapes-sit")
+        job = answer.json()
+        assert answer.status_code == 202
+        assert answer.headers["Location"] == f"/jobs/{job['id']}"
+        assert (job["kind"], job["request"]["timestep"]) == ("metrics", 0.0)
+
+
+def test_statistics_are_measured_once(client: TestClient, done: Callable[[str], Job]) -> None:
+    done(client.get("/metrics/shapes-sit", headers=NOW).json()["id"])
+    assert client.get("/metrics/shapes-sit", headers=NOW).status_code == 200
+
+
+def test_statistics_that_the_client_has_are_not_sent_again(client: TestClient, done: Callable[[str], Job]) -> None:
+    done(client.get("/metrics/shapes-sit", headers=NOW).json()["id"])
+    etag = client.get("/metrics/shapes-sit").headers["ETag"]
+    again = client.get("/metrics/shapes-sit", headers={"If-None-Match": etag})
+    assert (again.status_code, again.content) == (304, b"")
+    other = client.get("/metrics/shapes-sit?part=y", headers={"If-None-Match": etag} | NOW)
+    assert other.status_code == 202
+
+
+def test_new_weights_are_measured_anew(client: TestClient, done: Callable[[str], Job], settings: Settings) -> None:
+    done(client.get("/metrics/shapes-sit", headers=NOW).json()["id"])
+    (settings.registry.parent / "shapes-sit" / "model.safetensors").write_bytes(b"retrained")
+    assert client.get("/metrics/shapes-sit", headers=NOW).status_code == 202
+
+
+def test_the_question_is_the_part_the_timestep_and_the_thresholds(client: TestClient) -> None:
+    query = "part=c&timestep=0.5&threshold=0.1&threshold=0.2"
+    job = client.get(f"/metrics/shapes-sit?{query}", headers=NOW).json()
+    assert job["request"] == {
+        "model": "shapes-sit",
+        "part": "c",
+        "timestep": 0.5,
+        "thresholds": [0.1, 0.2],
+    }
+
+
+def test_a_measurement_that_failed_is_answered_with_its_problem(client: TestClient, store: JobStore) -> None:
+    import threading
+
+    def fail() -> None:
+        while not (queued := store.page(status="queued").jobs):
+            pass
+        claimed = store.claim(queued[0].id, "worker")
+        assert claimed is not None
+        store.fail(claimed, problem("failed", "the checkpoint is damaged"))
+
+    worker = threading.Thread(target=fail)
+    worker.start()
+    answer = client.get("/metrics/shapes-sit")
+    worker.join()
+    assert answer.status_code == 422
+    assert answer.json()["detail"] == "the checkpoint is damaged"
+
+
+def value(text: str, line: str) -> float:
+    match = re.search(rf"^{re.escape(line)} (.+)$", text, re.MULTILINE)
+    assert match, text
+    return float(match[1])
+
+
+def test_the_numbers_count_jobs_requests_cache_and_waits(
+    client: TestClient, store: JobStore, done: Callable[[str], Job]
+) -> None:
+    done(client.post("/prune-sample", json=REQUEST).json()["id"])
+    client.post("/prune-sample", json=REQUEST)
+    client.post("/prune-sample", json=REQUEST | {"seed": 1})
+    text = client.get("/metrics").text
+    kind = 'kind="prune-sample"'
+    assert value(text, f'tailprune_jobs_total{{{kind},status="succeeded"}}') == 1
+    assert value(text, f'tailprune_job_requests_total{{{kind},outcome="created"}}') == 2
+    assert value(text, f'tailprune_job_requests_total{{{kind},outcome="cached"}}') == 1
+    assert value(text, f"tailprune_queue_wait_seconds_count{{{kind}}}") == 1
+    assert value(text, 'tailprune_jobs_under_way{status="queued"}') == 1
+    post = 'method="POST",route="/prune-sample"'
+    assert value(text, f'tailprune_http_requests_total{{{post},status="202"}}') == 2
+    assert value(text, f"tailprune_http_request_seconds_count{{{post}}}") == 3
+
+
+def test_paths_that_are_not_there_are_counted_together(client: TestClient) -> None:
+    for path in ("/a", "/b"):
+        client.get(path)
+    line = 'tailprune_http_requests_total{method="GET",route="unmatched",status="404"}'
+    assert value(client.get("/metrics").text, line) == 2
+
+
+def test_histograms_cumulate(client: TestClient, store: JobStore) -> None:
+    from jobs.telemetry import SAMPLING
+
+    for seconds in (0.2, 3.0, 99_999.0):
+        store.telemetry.observe(SAMPLING, "shapes-sit", value=seconds)
+    text = client.get("/metrics").text
+    buckets = [
+        value(text, f'tailprune_sampling_seconds_bucket{{le="{le}",model="shapes-sit"}}')
+        for le in ("0.1", "0.25", "5", "1800", "+Inf")
+    ]
+    assert buckets == [0, 1, 2, 2, 3]
+
+
+def test_readiness_counts_workers_and_does_not_need_them(client: TestClient, store: JobStore) -> None:
+    assert client.get("/health/ready").json() == {"status": "ready", "queued": 0, "running": 0, "workers": []}
+
+
+def test_workers_alive_are_listed(client: TestClient, redis_client) -> None:  # type: ignore[no-untyped-def]
+    WorkerRoll(redis_client).beat(WorkerInfo(name="worker", device="cpu"))
+    assert client.get("/health/ready").json()["workers"] == [{"name": "worker", "device": "cpu"}]
+    assert "tailprune_workers 1.0" in client.get("/metrics").text

@@ -1,0 +1,250 @@
+"""Every error is a problem document that names the value, the limit and the way out."""
+
+from __future__ import annotations
+
+import json
+import re
+import time
+from pathlib import Path
+from typing import Any, get_args
+
+import httpx
+import pytest
+from fastapi.testclient import TestClient
+
+from jobs.problems import PREFIX, TYPES, Slug
+from jobs.settings import Settings
+from jobs.store import JobStore
+from service.app import create_app
+from tests.redis_process import RedisProcess
+from tests.service.conftest import REQUEST
+
+UNKNOWN_JOB = "0" * 26
+HUGE_INTEGER = b"1" * 5000
+DEEP = b"[" * 200_000
+
+
+def problem(answer: httpx.Response, slug: str) -> dict[str, Any]:
+    """The problem document of an answer, which must be of this type."""
+    document: dict[str, Any] = answer.json()
+    assert answer.headers["Content-Type"] == "application/problem+json"
+    assert document["type"] == PREFIX + slug, document
+    assert document["status"] == answer.status_code
+    assert document["title"]
+    assert document["detail"]
+    return document
+
+
+def faults(answer: httpx.Response) -> dict[str, str]:
+    """Location and message of each fault."""
+    return {fault["location"]: fault["message"] for fault in problem(answer, "invalid-request")["errors"]}
+
+
+def body(**fields: Any) -> bytes:
+    return json.dumps(REQUEST | fields).encode()
+
+
+def post(client: TestClient, content: bytes) -> httpx.Response:
+    return client.post("/prune-sample", content=content, headers={"Content-Type": "application/json"})
+
+
+def test_an_unknown_model(client: TestClient) -> None:
+    for answer in (
+        post(client, body(model="nothing")),
+        client.get("/metrics/nothing"),
+        client.get("/models/nothing"),
+    ):
+        assert answer.status_code == 404
+        assert "known models: shapes-sit, absent-dit" in problem(answer, "unknown-model")["detail"]
+
+
+def test_a_model_whose_checkpoint_is_not_there(client: TestClient) -> None:
+    for answer in (post(client, body(model="absent-dit")), client.get("/metrics/absent-dit")):
+        assert answer.status_code == 409
+        assert "lacks model.safetensors" in problem(answer, "model-not-ready")["detail"]
+
+
+@pytest.mark.parametrize(
+    ("fields", "location", "message"),
+    [
+        ({"labels": [0, 100]}, "body.labels.1", "label 100 is outside 0 to 99"),
+        ({"threshold": -1}, "body.threshold", "greater than or equal to 0"),
+        ({"threshold": float("nan")}, "body.threshold", "given nan"),
+        ({"threshold": float("inf")}, "body.threshold", "given inf"),
+        ({"samples_per_label": 200}, "body.samples_per_label", "400 samples; a job makes at most 256"),
+        ({"samples_per_label": 10**400}, "body.samples_per_label", "at most 256"),
+        ({"seed": 2**63}, "body.seed", "less than or equal to 9223372036854775807"),
+        ({"steps": 1001}, "body.steps", "1001 steps is more than the 1000"),
+        ({"surprise": 1}, "body.surprise", "Extra inputs are not permitted"),
+        ({"keep": 3}, "body", "exactly one of threshold and keep"),
+    ],
+    ids=str,
+)
+def test_a_request_that_is_not_valid(client: TestClient, fields: dict[str, Any], location: str, message: str) -> None:
+    answer = post(client, body(**fields))
+    assert answer.status_code == 422
+    said = faults(answer)
+    assert any(place.startswith(location) and message in text for place, text in said.items()), said
+
+
+@pytest.mark.parametrize(
+    "content",
+    [b"", b"null", b"[]", b'"text"', b"1", b"NaN", b'{"\\ud800": 1}', b'{"model": "\\ud800", "threshold": 1}'],
+)
+def test_a_body_of_another_shape(client: TestClient, content: bytes) -> None:
+    assert post(client, content).status_code == 422
+
+
+@pytest.mark.parametrize("content", [b"{", b"\xff\xfe", DEEP, b'{"seed": ' + HUGE_INTEGER + b"}", b"\x00"])
+def test_a_body_that_cannot_be_read(client: TestClient, content: bytes) -> None:
+    answer = post(client, content)
+    assert answer.status_code == 400
+    problem(answer, "malformed-request")
+
+
+def test_a_body_that_is_not_said_to_be_json(client: TestClient) -> None:
+    answer = client.post("/prune-sample", content=body(), headers={"Content-Type": "text/plain"})
+    assert answer.status_code == 422
+    problem(answer, "invalid-request")
+
+
+def test_a_body_that_is_too_large(client: TestClient, settings: Settings) -> None:
+    large = body(model="x" * settings.max_body_bytes)
+    chunks = (large[at : at + 65536] for at in range(0, len(large), 65536))
+    for content in (large, chunks):  # the length said before, and not said
+        answer = client.post("/prune-sample", content=content, headers={"Content-Type": "application/json"})
+        assert answer.status_code == 413
+        assert "at most 1048576 bytes are accepted" in problem(answer, "body-too-large")["detail"]
+
+
+@pytest.mark.parametrize(
+    "path", [f"/jobs/{UNKNOWN_JOB}", f"/jobs/{UNKNOWN_JOB}/events", "/jobs/x", "/jobs/%00", "/jobs/a:b", "/jobs/%FF"]
+)
+def test_an_unknown_job(client: TestClient, path: str) -> None:
+    answer = client.get(path)
+    assert answer.status_code == 404
+    problem(answer, "unknown-job")
+
+
+@pytest.mark.parametrize("path", ["/nothing", "/models/a/b", "/%00", "/jobs/"])
+def test_a_path_with_nothing_there(client: TestClient, path: str) -> None:
+    answer = client.get(path, follow_redirects=True)
+    assert answer.status_code in (404, 200)
+    if answer.status_code == 404:
+        problem(answer, "not-found")
+
+
+@pytest.mark.parametrize("model", ["%00", "..%2F..", "%F0%9F%92%A9", "a%0Ab"])
+def test_a_model_of_a_strange_name_is_unknown(client: TestClient, model: str) -> None:
+    assert client.get(f"/models/{model}").status_code == 404
+
+
+def test_a_method_that_does_not_apply(client: TestClient) -> None:
+    answer = client.put("/prune-sample", json=REQUEST)
+    assert answer.status_code == 405
+    assert answer.headers["Allow"] == "POST"
+    assert "POST" in problem(answer, "method-not-allowed")["detail"]
+
+
+@pytest.mark.parametrize(
+    ("query", "location"),
+    [
+        ("cursor=x", "query.cursor"),
+        ("cursor=%00", "query.cursor"),
+        ("limit=0", "query.limit"),
+        ("limit=201", "query.limit"),
+        ("limit=" + "9" * 400, "query.limit"),
+        ("status=done", "query.status"),
+        ("kind=other", "query.kind"),
+    ],
+)
+def test_a_list_that_cannot_be_made(client: TestClient, query: str, location: str) -> None:
+    assert location in faults(client.get(f"/jobs?{query}"))
+
+
+@pytest.mark.parametrize(
+    ("query", "location"),
+    [
+        ("threshold=-1", "query.threshold.0"),
+        ("threshold=nan", "query.threshold.0"),
+        ("threshold=0.1&threshold=0.1", "query.threshold"),
+        ("timestep=nan", "query.timestep"),
+        ("timestep=2", "query.timestep"),
+        ("part=y&timestep=0.5", "query.timestep"),
+        ("part=z", "query.part"),
+    ],
+)
+def test_metrics_that_cannot_be_measured(client: TestClient, query: str, location: str) -> None:
+    assert location in faults(client.get(f"/metrics/shapes-sit?{query}"))
+
+
+@pytest.mark.parametrize("last", ["x", "1", "-", "1-1-1", "9" * 30 + "-0"])
+def test_an_event_id_that_is_none(client: TestClient, last: str) -> None:
+    job = client.post("/prune-sample", json=REQUEST).json()
+    answer = client.get(job["links"]["events"], headers={"Last-Event-ID": last})
+    assert "header.Last-Event-ID" in faults(answer)
+
+
+def test_redis_gone_is_said_at_once_with_when_to_come_back_and_the_service_recovers(
+    settings: Settings, tmp_path: Path
+) -> None:
+    folder = tmp_path / "redis"
+    folder.mkdir()
+    server = RedisProcess(folder)
+    server.start()
+    try:
+        with TestClient(create_app(settings.model_copy(update={"redis_url": server.url}))) as client:
+            job = client.post("/prune-sample", json=REQUEST).json()
+            server.stop()
+            calls = [
+                ("POST", "/prune-sample"),
+                ("GET", "/metrics/shapes-sit"),
+                ("GET", "/jobs"),
+                ("GET", f"/jobs/{job['id']}"),
+                ("GET", f"/jobs/{job['id']}/events"),
+                ("GET", f"/jobs/{job['id']}/artifacts/grid.png"),
+                ("DELETE", f"/jobs/{job['id']}"),
+                ("GET", "/health/ready"),
+            ]
+            for method, path in calls:
+                began = time.monotonic()
+                answer = client.request(method, path, json=REQUEST if method == "POST" else None)
+                assert answer.status_code == 503, path
+                assert int(answer.headers["Retry-After"]) > 0
+                problem(answer, "unavailable")
+                assert time.monotonic() - began < 5
+            assert client.get("/health/live").status_code == 200
+            assert client.get("/models").status_code == 200
+            assert "tailprune_redis_up 0.0" in client.get("/metrics").text
+            server.start()
+            assert client.get(f"/jobs/{job['id']}").json()["status"] == "queued"
+    finally:
+        server.stop()
+
+
+def test_a_broker_gone_is_said_and_the_job_is_kept(settings: Settings, store: JobStore) -> None:
+    without = settings.model_copy(update={"broker_url": "redis://127.0.0.1:1/0"})
+    with TestClient(create_app(without)) as client:
+        answer = client.post("/prune-sample", json=REQUEST)
+        assert answer.status_code == 503
+        problem(answer, "unavailable")
+    assert [job.status for job in store.page().jobs] == ["queued"]
+
+
+def test_an_unexpected_error_tells_nothing_of_the_inside(
+    settings: Settings, store: JobStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*_: Any, **__: Any) -> None:
+        raise RuntimeError("the inside")
+
+    monkeypatch.setattr(JobStore, "page", broken)
+    with TestClient(create_app(settings), raise_server_exceptions=False) as client:
+        answer = client.get("/jobs")
+    assert answer.status_code == 500
+    assert "the inside" not in str(problem(answer, "internal"))
+
+
+def test_every_type_of_problem_is_described_for_users() -> None:
+    text = (Path(__file__).parents[2] / "docs" / "problems.md").read_text()
+    described = set(re.findall(r"^## `([a-z-]+)`", text, re.MULTILINE))
+    assert described == set(get_args(Slug)) == set(TYPES)
