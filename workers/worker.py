@@ -37,6 +37,7 @@ class Worker:
     def __init__(self, settings: Settings, name: str) -> None:
         if settings.threads is not None:
             torch.set_num_threads(settings.threads)
+        torch.nn.Linear(1, 1, device="meta")  # imports what loading a model needs, a second's worth, before a job waits
         client = connect(settings)
         device = choose_device(settings.device, settings.worker_index)
         self.info = WorkerInfo(name=name, device=str(device))

@@ -2,8 +2,7 @@
 
 import typer
 
-from service.cli.commands import metrics, prune_sample
-from service.cli.serve import serve
+from service.cli import commands, serve
 
 __all__ = ["app"]
 
@@ -14,6 +13,6 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-app.command()(serve)
-app.command()(prune_sample)
-app.command()(metrics)
+app.command()(serve.serve)
+app.command()(commands.prune_sample)
+app.command()(commands.metrics)

@@ -64,7 +64,7 @@ def serve(
                 [*worker_programs(workers, shared), service_program(host, port, shared)], supervisor, stopping
             ):
                 url = f"http://{_reachable(host)}:{port}"
-                _until(lambda: _is_ready(url), supervisor, stopping)
+                _until(lambda: _is_ready(url, workers), supervisor, stopping)
                 if not stopping:
                     print(f"tailprune is ready at {url} (data in {folder}, workers: {workers})", flush=True)
                 while not stopping:
@@ -162,11 +162,13 @@ def _until(condition: Callable[[], bool], supervisor: Supervisor, stopping: Stop
         time.sleep(TEND_SECONDS)
 
 
-def _is_ready(url: str) -> bool:
+def _is_ready(url: str, workers: int) -> bool:
+    """Whether the service is ready and has heard of so many workers."""
     try:
-        return httpx.get(f"{url}/health/ready", timeout=2.0, trust_env=False).status_code == httpx.codes.OK
+        answer = httpx.get(f"{url}/health/ready", timeout=2.0, trust_env=False)
     except httpx.TransportError:
         return False
+    return answer.status_code == httpx.codes.OK and len(answer.json()["workers"]) >= workers
 
 
 def _answers(redis_url: str) -> bool:

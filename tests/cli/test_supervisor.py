@@ -85,9 +85,7 @@ def test_children_do_not_hear_the_terminals_interrupt(supervisor: Supervisor) ->
     assert os.getpgid(child.pid) == child.pid != os.getpgid(0)
 
 
-@pytest.mark.skipif(
-    sys.platform != "linux", reason="the kernel tells children of their parent's death on Linux alone"
-)
+@pytest.mark.skipif(sys.platform != "linux", reason="the kernel tells children of their parent's death on Linux alone")
 def test_children_of_a_killed_supervisor_stop(tmp_path: Path) -> None:
     code = textwrap.dedent(f"""
         import sys, time

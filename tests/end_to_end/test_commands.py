@@ -1,0 +1,83 @@
+"""`tailprune prune-sample` and `tailprune metrics` against a running service."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from service.cli import app
+from tests.end_to_end.stack import Stack, eventually
+from tests.end_to_end.test_serve import COMMAND
+from tests.redis_process import free_port
+
+runner = CliRunner(env={"COLUMNS": "140", "NO_COLOR": "1"})
+
+
+@pytest.fixture(autouse=True)
+def _wide_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("output", "messages"):
+        monkeypatch.setattr(f"service.cli.commands.{name}.width", 140, raising=False)
+
+
+def test_prune_sample_prints_a_row_for_each_variant_and_saves_the_grid(stack: Stack, tmp_path: Path) -> None:
+    arguments = ["--threshold", "0.5", "--threshold", "1", "--label", "0", "--label", "2", "--samples", "2"]
+    said = runner.invoke(app, ["prune-sample", "tiny", *arguments, "--save", str(tmp_path), "--url", stack.url])
+    assert said.exit_code == 0, said.output
+    rows = [line for line in said.output.splitlines() if "│" in line]
+    assert [row.split("│")[1].strip() for row in rows] == ["baseline", "tail 0.5", "tail 1"]
+    assert "→" in rows[1]
+    assert (tmp_path / "grid.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_prune_sample_prints_json_when_asked(stack: Stack) -> None:
+    said = runner.invoke(app, ["prune-sample", "tiny", "--keep", "8", "--json", "--url", stack.url])
+    assert said.exit_code == 0, said.output
+    assert [variant["name"] for variant in json.loads(said.stdout)["variants"]] == ["baseline", "keep 8"]
+
+
+def test_metrics_prints_the_statistics_and_the_sparsity(stack: Stack) -> None:
+    said = runner.invoke(app, ["metrics", "tiny", "--part", "y", "--threshold", "0.25", "--url", stack.url])
+    assert said.exit_code == 0, said.output
+    assert "4 vectors y" in said.output
+    for word in ("nPR", "cosine", "0.25", "components for 90% of variance"):
+        assert word in said.output
+
+
+def test_a_refused_request_is_explained_without_a_traceback(stack: Stack) -> None:
+    said = runner.invoke(app, ["prune-sample", "tiny", "--threshold", "-1", "--label", "9", "--url", stack.url])
+    assert said.exit_code == 1
+    assert "body.threshold" in said.stderr
+    unknown = runner.invoke(app, ["metrics", "giant", "--url", stack.url])
+    assert unknown.exit_code == 1
+    assert "known models: tiny" in unknown.stderr
+
+
+def test_without_a_service_the_way_out_is_named() -> None:
+    said = runner.invoke(app, ["metrics", "tiny", "--url", f"http://127.0.0.1:{free_port()}"])
+    assert said.exit_code == 1
+    assert "tailprune serve" in said.stderr
+
+
+def test_an_interrupted_command_leaves_its_job_running(stack: Stack) -> None:
+    arguments = ["tiny", "--threshold", "0.5", "--steps", "1000", "--samples", "60", "--seed", "99"]
+    client = subprocess.Popen([*COMMAND, "prune-sample", *arguments, "--url", stack.url], stderr=subprocess.PIPE)
+
+    def running() -> list[str]:
+        listed = stack.http.get("/jobs", params={"status": "running"}).json()["jobs"]
+        return [job["id"] for job in listed]
+
+    eventually(running, "the job runs")
+    (job_id,) = running()
+    try:
+        client.send_signal(signal.SIGINT)
+        _, said = client.communicate(timeout=20)
+        assert client.returncode == 130
+        assert f"job {job_id} goes on without you" in said.decode()
+        assert stack.job(job_id)["status"] == "running"
+    finally:
+        stack.http.delete(f"/jobs/{job_id}")
