@@ -49,6 +49,10 @@ def header(description: str, kind: str = "string") -> dict[str, Any]:
     return {"schema": {"type": kind}, "description": description}
 
 
+_LINKS = {
+    operation: {"operationId": operation, "parameters": {"job": "$response.body#/id"}}
+    for operation in ("look", "cancel", "events")
+}
 _LOCATION = header("The job.")
 _APPLIED = header("The wait that was granted, where one was asked for.")
 _REQUEST_ID = header("The request's name in the logs.")
@@ -56,6 +60,7 @@ _REQUEST_ID = header("The request's name in the logs.")
 JOB_DONE: dict[str, Any] = {
     "description": "The job has finished: from cache, or within the wait that was asked for.",
     "headers": {"Location": _LOCATION, "Preference-Applied": _APPLIED, "X-Request-ID": _REQUEST_ID},
+    "links": _LINKS,
 }
 JOB_UNDER_WAY: dict[str, Any] = {
     "description": "The job is queued or running; look at `Location`, or follow its events.",
@@ -67,6 +72,7 @@ JOB_UNDER_WAY: dict[str, Any] = {
         "X-Request-ID": _REQUEST_ID,
     },
     "content": {"application/json": {"example": JOB_EXAMPLE}},
+    "links": _LINKS,
 }
 METRICS_DONE: dict[str, Any] = {
     "description": "The statistics.",

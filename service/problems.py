@@ -12,6 +12,7 @@ from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import Response
 from starlette.exceptions import HTTPException
+from starlette.routing import Match
 
 from jobs.problems import PREFIX, TYPES, Fault, InvalidRequest, Problem, Slug, problem
 from jobs.queue import BrokerUnavailable
@@ -22,6 +23,7 @@ __all__ = ["MEDIA_TYPE", "ProblemError", "add_handlers", "describe", "problem_re
 
 MEDIA_TYPE = "application/problem+json"
 RETRY_AFTER_SECONDS = 5
+METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE")
 
 log = structlog.get_logger(__name__)
 
@@ -107,15 +109,16 @@ async def _on_validation(_: Request, error: Exception) -> Response:
     return problem_response(_invalid([Fault(location=_path(e["loc"]), message=_message(e)) for e in errors]))
 
 
-async def _on_http(_: Request, error: Exception) -> Response:
+async def _on_http(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     detail, headers = str(error.detail), error.headers
     match error.status_code:
         case 404:
             what = problem("not-found", "nothing is at this path; see /docs for what there is")
         case 405:
-            allowed = (headers or {}).get("Allow", "others")
-            what = problem("method-not-allowed", f"this path answers {allowed}")
+            allowed = ", ".join(_methods(request))
+            what = problem("method-not-allowed", f"{request.method} is not answered here, but {allowed}")
+            headers = {"Allow": allowed}
         case 413:
             what = problem("body-too-large", detail)
         case 400:
@@ -134,6 +137,15 @@ async def _on_unavailable(_: Request, error: Exception) -> Response:
 async def _on_unexpected(_: Request, error: Exception) -> Response:
     log.error("unexpected error", exc_info=error)
     return problem_response(problem("internal", "the error was logged; the same request may work later"))
+
+
+def _methods(request: Request) -> list[str]:
+    """The methods that the request's path answers; Starlette's own `Allow` stops at the first route."""
+    return [
+        method
+        for method in METHODS
+        if any(route.matches({**request.scope, "method": method})[0] is Match.FULL for route in request.app.routes)
+    ]
 
 
 def _invalid(faults: list[Fault]) -> Problem:

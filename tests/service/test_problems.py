@@ -139,11 +139,19 @@ def test_a_model_of_a_strange_name_is_unknown(client: TestClient, model: str) ->
     assert client.get(f"/models/{model}").status_code == 404
 
 
-def test_a_method_that_does_not_apply(client: TestClient) -> None:
-    answer = client.put("/prune-sample", json=REQUEST)
+@pytest.mark.parametrize(
+    ("path", "allowed"),
+    [
+        ("/prune-sample", "POST"),
+        (f"/jobs/{UNKNOWN_JOB}", "GET, DELETE"),
+        (f"/jobs/{UNKNOWN_JOB}/artifacts/grid.png", "GET, HEAD"),
+    ],
+)
+def test_a_method_that_does_not_apply_is_told_those_that_do(client: TestClient, path: str, allowed: str) -> None:
+    answer = client.put(path, json=REQUEST)
     assert answer.status_code == 405
-    assert answer.headers["Allow"] == "POST"
-    assert "POST" in problem(answer, "method-not-allowed")["detail"]
+    assert answer.headers["Allow"] == allowed
+    assert allowed in problem(answer, "method-not-allowed")["detail"]
 
 
 @pytest.mark.parametrize(
