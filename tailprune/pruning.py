@@ -26,17 +26,17 @@ When = Literal["every", "first", "last"]
 
 @dataclass(frozen=True)
 class Population:
-    """What the condition vectors of all classes have in common at each of S times."""
+    """What the condition vectors of all classes have in common, at one time or at each of several."""
 
     mean: Tensor
-    """The mean of `c`, with shape (S, d)."""
+    """The mean of `c`, with shape (..., d)."""
     variation: Tensor
-    """The variance of `SiLU(c)` over the classes, with shape (S, d)."""
+    """The variance of `SiLU(c)` over the classes, with shape (..., d)."""
 
     @classmethod
     def of(cls, vectors: Tensor) -> Population:
-        """vectors, with shape (S, classes, d)."""
-        return cls(mean=vectors.mean(1), variation=F.silu(vectors).var(1, unbiased=False))
+        """vectors, with shape (..., classes, d) -> tensors with shape (..., d)."""
+        return cls(mean=vectors.mean(-2), variation=F.silu(vectors).var(-2, unbiased=False))
 
 
 @dataclass(frozen=True)
@@ -117,6 +117,7 @@ class Prune:
             gone = torch.ones_like(variation, dtype=torch.bool)
             gone.scatter_(-1, variation.topk(self.kept, dim=-1).indices, False)
             return gone.unsqueeze(-2).expand_as(c)
+        assert self.threshold is not None
         return c.abs() < self.threshold if self.side == "tail" else c.abs() > self.threshold
 
     def __call__(self, c: Tensor, population: Population | None = None) -> Tensor:

@@ -45,7 +45,7 @@ class Removal:
 def measure_removal(
     condition: Condition, inputs: Inputs, prune: Prune, times: Tensor, population: Inputs | None = None
 ) -> Removal:
-    """What `prune` removes. times, with shape (steps, stages), from `sampling_times`; inputs of any number of samples."""
+    """What `prune` removes from the vectors of `inputs`. times, with shape (steps, stages), from `sampling_times`."""
     table = ConditionTable(condition, inputs, times, population)
     steps, stages = times.shape
     gone = table.removed(prune)[:, :-1].sum(-1).view(steps, stages, -1)  # (steps, stages, U)

@@ -119,7 +119,7 @@ def summarise_cosine(vectors: Tensor, rows_at_once: int = 256) -> CosineSummary:
 def magnitude_histogram(vectors: Tensor, low: float = 1e-5, high: float = 1e2, bins_a_decade: int = 10) -> Histogram:
     """A histogram of |v_k| over all components of all vectors, in bins even in log10."""
     decades = torch.tensor([low, high], dtype=torch.float64).log10()
-    bins = int(round((decades[1] - decades[0]).item() * bins_a_decade))
+    bins = round((decades[1] - decades[0]).item() * bins_a_decade)
     edges = torch.logspace(decades[0].item(), decades[1].item(), bins + 1, dtype=torch.float64)
     magnitudes = vectors.double().abs().flatten().clamp(low, high)
     place = torch.bucketize(magnitudes, edges, right=True) - 1

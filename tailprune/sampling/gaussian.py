@@ -72,7 +72,7 @@ class DDPM(_Respaced):
         out = evaluate(x, 0)
         if out.shape[-3] != 2 * channels:
             raise ValueError(
-                f"ddpm needs a learned variance, {2 * channels} output channels; this model has {out.shape[-3]}: use ddim"
+                f"ddpm needs a learned variance, {2 * channels} output channels, not {out.shape[-3]}: use ddim"
             )
         epsilon, v = out.split(channels, dim=-3)
         a, before, beta = self.product[i].item(), self.product_before[i].item(), self.beta[i].item()

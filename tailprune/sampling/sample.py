@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Protocol
 
 import torch
@@ -69,7 +70,7 @@ def sample(
     sampler: str | None = None,
     steps: int = 50,
     guidance: Guidance | float = 1.0,
-    prune: Prune | None | Sequence[Prune | None] = None,
+    prune: Prune | Sequence[Prune | None] | None = None,
     seeds: Sequence[Seed] | None = None,
     noise: Tensor | None = None,
     step_noise: Tensor | None = None,
@@ -150,7 +151,7 @@ def _stepwise(
             scale = guidance.scale_at(method.times[i, stage].item(), method.progress[i, stage].item())
             return _guided(system, x, vectors[:, table.rows], vectors[:, table.null_row], guidance, scale)
 
-        x = method.step(i, x, evaluate, lambda i=i: draw(i))
+        x = method.step(i, x, evaluate, partial(draw, i))
         if on_step is not None:
             on_step(i + 1, steps)
     results: list[Tensor] = [start] * len(prunes)

@@ -52,6 +52,7 @@ class LabelCondition(Condition):
 class DiT(LabelCondition, System):
     """The diffusion transformer of arXiv 2212.09748; forward returns noise and variance, 2 C channels."""
 
+    pos_embed: Tensor
     family = "dit"
     prediction = "epsilon"
     noise_time, data_time = 999.0, 0.0

@@ -48,7 +48,7 @@ class TimestepEmbedder(nn.Module):
         self.mlp = nn.Sequential(nn.Linear(width, dim), nn.SiLU(), nn.Linear(dim, dim))
 
     def forward(self, t: Tensor) -> Tensor:
-        return self.mlp(timestep_features(t, self.width).to(self.mlp[0].weight.dtype))
+        return self.mlp(timestep_features(t, self.width))
 
 
 class LabelEmbedder(nn.Module):
@@ -56,7 +56,8 @@ class LabelEmbedder(nn.Module):
 
     def __init__(self, classes: int, dim: int) -> None:
         super().__init__()
-        self.embedding_table = nn.Embedding(classes + 1, dim)
+        # From zeros: drawing the table at random on the meta device would import half of torch's compiler.
+        self.embedding_table = nn.Embedding.from_pretrained(torch.zeros(classes + 1, dim), freeze=False)
 
     def forward(self, labels: Tensor) -> Tensor:
         return self.embedding_table(labels)

@@ -27,19 +27,15 @@ def sincos_positions(dim: int, side: int) -> Tensor:
 
 def initialise(system: DiT) -> None:
     """Sets the weights of a new network in place, from torch's global generator."""
-    for module in system.modules():
-        if isinstance(module, nn.Linear):
-            nn.init.xavier_uniform_(module.weight)
+    linear = {name: module for name, module in system.named_modules() if isinstance(module, nn.Linear)}
+    layers: list[nn.Linear | nn.Conv2d] = [*linear.values(), system.x_embedder.proj]
+    for module in layers:
+        nn.init.xavier_uniform_(module.weight.view(module.weight.shape[0], -1))
+        if module.bias is not None:
             nn.init.zeros_(module.bias)
-    projection = system.x_embedder.proj
-    nn.init.xavier_uniform_(projection.weight.view(projection.weight.shape[0], -1))
-    nn.init.zeros_(projection.bias)
     system.pos_embed.copy_(sincos_positions(system.condition_dim, system.grid[0]))
     nn.init.normal_(system.y_embedder.embedding_table.weight, std=0.02)
-    for index in (0, 2):
-        nn.init.normal_(system.t_embedder.mlp[index].weight, std=0.02)
-    for block in [*system.blocks, system.final_layer]:
-        nn.init.normal_(block.adaLN_modulation[1].weight, std=0.02)
-        nn.init.zeros_(block.adaLN_modulation[1].bias)
+    for name, layer in linear.items():
+        if name.startswith("t_embedder") or "adaLN_modulation" in name:
+            nn.init.normal_(layer.weight, std=0.02)
     nn.init.zeros_(system.final_layer.linear.weight)
-    nn.init.zeros_(system.final_layer.linear.bias)

@@ -7,12 +7,14 @@ import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar, cast
 
 import torch
 from torch import Tensor, nn
 
 __all__ = ["Recipe", "train"]
+
+Model = TypeVar("Model", bound=nn.Module)
 
 
 @dataclass(frozen=True)
@@ -41,12 +43,12 @@ class Recipe:
 
 
 def train(
-    model: nn.Module,
+    model: Model,
     recipe: Recipe,
-    loss_of: Callable[[nn.Module, torch.Generator], Tensor],
-    measure: Callable[[nn.Module], dict[str, float]],
+    loss_of: Callable[[Model, torch.Generator], Tensor],
+    measure: Callable[[Model], dict[str, float]],
     folder: Path,
-) -> nn.Module:
+) -> Model:
     """Trains `model` in place and returns the averaged copy of it.
 
     `loss_of(model, generator)` draws a batch from the generator and returns the loss; `measure(average)` gives the
@@ -87,7 +89,7 @@ def train(
             since = (step + 1) % recipe.measure_every or recipe.measure_every
             seconds = spent + time.monotonic() - began
             point = {"step": step + 1, "seconds": round(seconds, 1), "loss": running / since}
-            curve.append(point | measure(average.module))
+            curve.append(point | measure(cast(Model, average.module)))
             running = 0.0
             print(json.dumps(curve[-1]), flush=True)
             _write(folder, recipe, curve)
@@ -102,7 +104,7 @@ def train(
             }
             torch.save(state, state_file.with_suffix(".part"))
             state_file.with_suffix(".part").replace(state_file)
-    return average.module
+    return cast(Model, average.module)
 
 
 def _write(folder: Path, recipe: Recipe, curve: list[dict[str, float]]) -> None:

@@ -9,10 +9,11 @@ from __future__ import annotations
 import argparse
 import dataclasses
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors.torch import save_file
-from torch import Tensor, nn
+from torch import Tensor
 
 from tailprune.statistics import participation_ratio, summarise_cosine
 from tailprune.systems.dit import SiT
@@ -22,7 +23,7 @@ from tailprune.training.shapes import NUM_CLASSES, draw
 
 __all__ = ["CONFIGURATION", "RECIPE", "flow_matching_loss", "main", "measure_condition"]
 
-CONFIGURATION = {
+CONFIGURATION: dict[str, Any] = {
     "input_size": 16,
     "patch_size": 4,
     "in_channels": 3,
@@ -80,7 +81,7 @@ def main() -> None:
     initialise(system)
     system.to(options.device)
 
-    def loss_of(model: nn.Module, generator: torch.Generator) -> Tensor:
+    def loss_of(model: SiT, generator: torch.Generator) -> Tensor:
         labels = torch.randint(NUM_CLASSES, (recipe.batch_size,), generator=generator)
         return flow_matching_loss(model, draw(labels, generator, CONFIGURATION["input_size"]), labels, generator)
 

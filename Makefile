@@ -1,0 +1,48 @@
+# Everything a target needs is set up by the target. PIP_ARGS reaches pip, e.g. for an index with CPU builds of torch.
+PYTHON ?= python3
+PIP_ARGS ?=
+VENV := .venv
+BIN := $(VENV)/bin
+INSTALLED := $(VENV)/.installed
+
+.DEFAULT_GOAL := help
+.PHONY: help install demo test lint parity serve train-shapes bench openapi
+
+help: ## what each target does
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+install: $(INSTALLED) ## a virtual environment in .venv with everything in it
+
+$(INSTALLED): pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --disable-pip-version-check --quiet $(PIP_ARGS) -c constraints.txt -e ".[test]"
+	touch $@
+
+demo: $(INSTALLED) ## start the stack, prune and sample a shipped model, write demo/prune-sample.png
+	$(BIN)/python -m demo
+
+test: lint $(INSTALLED) ## linting, types, import rules and all tests
+	$(BIN)/python -m pytest
+
+lint: $(INSTALLED) ## linting, types and import rules alone
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+parity: $(INSTALLED) ## agreement with the official implementations; REFERENCE_CASES names another folder of cases
+	$(BIN)/python -m pytest -q tests/tailprune/test_parity.py
+
+serve: $(INSTALLED) ## Redis, a worker and the service on http://127.0.0.1:8000
+	$(BIN)/tailprune serve
+
+train-shapes: $(INSTALLED) ## train the shipped models anew (about an hour on one core)
+	$(BIN)/python -m tailprune.training.shapes_classifier
+	$(BIN)/python -m tailprune.training.shapes_sit
+	$(BIN)/python -m tailprune.training.card
+
+bench: $(INSTALLED) ## measure against what a user would run instead, write benchmarks/RESULTS.md
+	$(BIN)/python -m benchmarks
+
+openapi: $(INSTALLED) ## write openapi.yaml anew from the application
+	$(BIN)/python -m service.openapi > openapi.yaml

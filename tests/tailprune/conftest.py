@@ -1,0 +1,56 @@
+"""Small random systems, and one thread: the tensors here are too small to share out."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from tailprune.systems import DiT, SiT, System
+
+CONFIGURATION: dict[str, Any] = {
+    "input_size": 8,
+    "patch_size": 2,
+    "in_channels": 4,
+    "hidden_size": 32,
+    "depth": 2,
+    "num_heads": 4,
+    "num_classes": 10,
+}
+
+
+@pytest.fixture(autouse=True, scope="session")
+def one_thread() -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+def random_system(cls: type[System], **changes: Any) -> System:
+    torch.manual_seed(0)
+    system = cls(**(CONFIGURATION | changes))
+    for tensor in system.state_dict().values():
+        torch.nn.init.normal_(tensor, std=0.15)
+    return system.requires_grad_(False).eval()
+
+
+@pytest.fixture
+def sit() -> System:
+    return random_system(SiT)
+
+
+@pytest.fixture
+def dit() -> System:
+    return random_system(DiT)
+
+
+@pytest.fixture
+def dit_file(dit: System, tmp_path: Path) -> Path:
+    path = tmp_path / "dit.safetensors"
+    save_file(dit.state_dict(), path)
+    return path

@@ -1,0 +1,197 @@
+"""Loading: formats, inference of the configuration, refusal of what does not fit, and how little is read."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import pickle
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+import tailprune
+from tailprune.checkpoints import Checkpoint, CheckpointError
+from tailprune.systems import DiT, SiT, System
+from tests.tailprune.conftest import random_system
+
+
+@pytest.mark.parametrize("nesting", [(), ("ema",), ("model",), ("model", "module")])
+def test_weights_are_found_at_the_top_under_ema_and_under_model(
+    dit: System, tmp_path: Path, nesting: tuple[str, ...]
+) -> None:
+    content: dict[str, object] = dict(dit.state_dict())
+    if "module" in nesting:
+        content = {f"module.{name}": tensor for name, tensor in content.items()}
+    if nesting:
+        content = {nesting[0]: content, "args": argparse.Namespace(lr=1e-4), "step": 3}
+    torch.save(content, tmp_path / "dit.pt")
+    loaded = tailprune.load(tmp_path / "dit.pt", family="dit", num_heads=4)
+    assert all(torch.equal(loaded.state_dict()[name], tensor) for name, tensor in dit.state_dict().items())
+
+
+def test_ema_weights_are_preferred_to_the_raw_ones(dit: System, tmp_path: Path) -> None:
+    raw = {name: torch.zeros_like(tensor) for name, tensor in dit.state_dict().items()}
+    torch.save({"model": raw, "ema": dit.state_dict()}, tmp_path / "dit.pt")
+    loaded = tailprune.load(tmp_path / "dit.pt", family="dit", num_heads=4)
+    assert torch.equal(loaded.state_dict()["pos_embed"], dit.state_dict()["pos_embed"])
+
+
+def test_a_checkpoint_saved_before_torch_1_6_is_read(dit: System, tmp_path: Path) -> None:
+    torch.save(dit.state_dict(), tmp_path / "old.pt", _use_new_zipfile_serialization=False)
+    assert tailprune.load(tmp_path / "old.pt", family="dit", num_heads=4).family == "dit"
+
+
+@pytest.mark.parametrize("learn_sigma", [True, False])
+def test_the_configuration_is_read_off_names_and_shapes(tmp_path: Path, learn_sigma: bool) -> None:
+    shape = {"input_size": 6, "patch_size": 3, "depth": 5, "mlp_ratio": 2.0, "num_classes": 7}
+    system = random_system(SiT, **shape, learn_sigma=learn_sigma)
+    save_file(system.state_dict(), tmp_path / "sit.safetensors")
+    shapes = Checkpoint(tmp_path / "sit.safetensors").shapes
+    found = SiT.infer_configuration(shapes, num_heads=4)
+    expected = {"in_channels": 4, "hidden_size": 32, "num_heads": 4, "learn_sigma": learn_sigma} | shape
+    assert found == expected
+
+
+@pytest.mark.parametrize(("width", "heads"), [(384, 6), (768, 12), (1024, 16), (1152, 16)])
+def test_the_published_sizes_tell_their_number_of_heads(width: int, heads: int) -> None:
+    with torch.device("meta"):
+        system = DiT(
+            input_size=32,
+            patch_size=2,
+            in_channels=4,
+            hidden_size=width,
+            depth=1,
+            num_heads=heads,
+            num_classes=1000,
+        )
+    shapes = {name: tuple(tensor.shape) for name, tensor in system.state_dict().items()}
+    assert DiT.infer_configuration(shapes)["num_heads"] == heads
+
+
+def test_an_unpublished_width_asks_for_the_number_of_heads(dit_file: Path) -> None:
+    with pytest.raises(ValueError, match="width 32: give num_heads"):
+        tailprune.load(dit_file, family="dit")
+
+
+def test_a_number_of_heads_that_does_not_divide_the_width_is_refused(dit_file: Path) -> None:
+    with pytest.raises(ValueError, match="num_heads = 5 does not divide the width 32"):
+        tailprune.load(dit_file, family="dit", num_heads=5)
+
+
+def test_a_file_that_does_not_say_its_family_asks_for_it(dit_file: Path) -> None:
+    with pytest.raises(ValueError, match="give family, one of dit, sit"):
+        tailprune.load(dit_file, num_heads=4)
+
+
+def test_an_unknown_family_is_named_beside_the_known_ones(dit_file: Path) -> None:
+    with pytest.raises(ValueError, match="no system is called 'unet'; there are dit, sit"):
+        tailprune.load(dit_file, family="unet")
+
+
+def test_metadata_of_the_file_says_family_and_heads(dit: System, tmp_path: Path) -> None:
+    save_file(dit.state_dict(), tmp_path / "model.safetensors", metadata={"family": "sit", "num_heads": "4"})
+    assert tailprune.load(tmp_path).family == "sit"
+
+
+def test_a_registry_name_is_looked_up(dit_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    registry = tmp_path / "models.toml"
+    registry.write_text('[models.mine]\nfamily = "dit"\ncheckpoint = "dit.safetensors"\nnum_heads = 4\n')
+    monkeypatch.setenv("TAILPRUNE_REGISTRY", str(registry))
+    assert tailprune.load("mine").family == "dit"
+    with pytest.raises(FileNotFoundError, match=r"'yours' is neither a file nor a model .* has mine"):
+        tailprune.load("yours")
+
+
+def test_missing_and_foreign_tensors_and_wrong_shapes_are_named(dit: System, tmp_path: Path) -> None:
+    state = dict(dit.state_dict())
+    del state["blocks.1.attn.proj.bias"]
+    state["blocks.0.mlp.fc1.bias"] = torch.zeros(3)
+    state["extra.weight"] = torch.zeros(2)
+    save_file(state, tmp_path / "broken.safetensors")
+    with pytest.raises(CheckpointError) as error:
+        tailprune.load(tmp_path / "broken.safetensors", family="dit", num_heads=4)
+    message = str(error.value)
+    assert "blocks.1.attn.proj.bias is missing" in message
+    assert "extra.weight is not part of dit" in message
+    assert "blocks.0.mlp.fc1.bias is (3,), not (128,)" in message
+
+
+def test_a_file_of_something_else_is_refused_with_the_tensor_it_lacks(tmp_path: Path) -> None:
+    save_file({"conv.weight": torch.zeros(2)}, tmp_path / "other.safetensors")
+    with pytest.raises(CheckpointError, match=r"does not look like dit: no tensor named 'x_embedder.proj.weight'"):
+        tailprune.load(tmp_path / "other.safetensors", family="dit", num_heads=4)
+
+
+def test_a_pickle_that_would_run_code_is_refused_and_does_not_run(tmp_path: Path) -> None:
+    class Bomb:
+        def __reduce__(self) -> tuple[object, tuple[str]]:
+            return os.mkdir, (str(tmp_path / "exploded"),)
+
+    torch.save({"model": Bomb()}, tmp_path / "bomb.pt")
+    (tmp_path / "plain.pt").write_bytes(pickle.dumps({"model": Bomb()}))
+    for name in ("bomb.pt", "plain.pt"):
+        with pytest.raises(CheckpointError, match="cannot be read as tensors alone"):
+            Checkpoint(tmp_path / name)
+    assert not (tmp_path / "exploded").exists()
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("broken.safetensors", b"\x00" * 40, "not a safetensors file"),
+        ("broken.pt", b"PK\x03\x04 cut short", "cannot be read"),
+        ("weights.bin", b"", "ends in .safetensors, .pt or .pth"),
+    ],
+)
+def test_a_damaged_file_is_refused_with_its_name(tmp_path: Path, name: str, content: bytes, message: str) -> None:
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(CheckpointError, match=message) as error:
+        Checkpoint(tmp_path / name)
+    assert name in str(error.value)
+
+
+def test_a_missing_file_is_said_to_be_missing(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match=r"no checkpoint at .*nothing\.pt"):
+        tailprune.load(tmp_path / "nothing.pt", family="dit")
+
+
+def test_half_precision_weights_are_raised_to_float32(dit: System, tmp_path: Path) -> None:
+    save_file({name: tensor.half() for name, tensor in dit.state_dict().items()}, tmp_path / "half.safetensors")
+    loaded = tailprune.load(tmp_path / "half.safetensors", family="dit", num_heads=4)
+    assert {tensor.dtype for tensor in loaded.state_dict().values()} == {torch.float32}
+
+
+def test_the_condition_alone_equals_that_of_the_whole_system(dit: System, dit_file: Path) -> None:
+    condition = tailprune.load_condition(dit_file, family="dit")
+    t, inputs = torch.tensor([999.0, 3.0]), {"labels": torch.tensor([2, 10])}
+    assert torch.equal(condition.condition(t, inputs), dit.condition(t, inputs))
+    assert not any("block" in name for name in condition.state_dict())
+
+
+def test_the_condition_is_read_from_a_file_whose_blocks_are_unreadable(dit: System, tmp_path: Path) -> None:
+    path = tmp_path / "cut.safetensors"
+    state = dit.state_dict()
+    order = sorted(state, key=lambda name: not name.startswith(("t_embedder", "y_embedder")))
+    offset, header, body = 0, {}, b""
+    for name in order:
+        data = state[name].numpy().tobytes()
+        header[name] = {"dtype": "F32", "shape": list(state[name].shape), "data_offsets": [offset, offset + len(data)]}
+        offset += len(data)
+        body += data if name.startswith(("t_embedder", "y_embedder")) else bytes(len(data))
+    text = json.dumps(header).encode()
+    path.write_bytes(len(text).to_bytes(8, "little") + text + body)
+    assert load_file(path)["blocks.0.mlp.fc1.bias"].abs().sum() == 0
+    condition = tailprune.load_condition(path, family="dit")
+    inputs = {"labels": torch.arange(10)}
+    assert torch.equal(condition.embed_inputs(inputs), dit.embed_inputs(inputs))
+
+
+def test_importing_the_package_does_not_import_torch() -> None:
+    import subprocess
+    import sys
+
+    code = "import sys, tailprune; assert 'torch' not in sys.modules"
+    subprocess.run([sys.executable, "-c", code], check=True)

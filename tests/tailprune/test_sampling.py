@@ -1,0 +1,219 @@
+"""Sampling: reproducible noise, shared trajectories, guidance, schedules, and refusals."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from tailprune import Guidance, Prune, measure_removal, sample, sampling_times
+from tailprune.sampling.gaussian import respaced_timesteps
+from tailprune.sampling.noise import gaussian_noise
+from tailprune.systems import System
+
+ROUNDING = 1e-5  # float32, a few steps of a small network
+
+LABELS = torch.tensor([3, 1, 4, 1, 5, 9])
+SEEDS = [(7, index) for index in range(len(LABELS))]
+
+
+def close(a: Tensor, b: Tensor) -> bool:
+    return ((a - b).norm() / b.norm()).item() < ROUNDING
+
+
+def test_noise_depends_on_seed_index_and_step_alone() -> None:
+    one = gaussian_noise([(5, 2)], 3, (4, 8, 8))
+    assert torch.equal(gaussian_noise([(5, 0), (9, 9), (5, 2)], 3, (4, 8, 8))[2:], one)
+    for other in ([(6, 2)], 3), ([(5, 3)], 3), ([(5, 2)], 4):
+        assert not torch.equal(gaussian_noise(*other, (4, 8, 8)), one)
+
+
+def test_noise_is_standard_normal() -> None:
+    noise = gaussian_noise(range(20), 0, (50, 50))
+    assert noise.mean().abs().item() < 4 / math.sqrt(noise.numel())
+    assert noise.std().item() == pytest.approx(1, abs=4 / math.sqrt(2 * noise.numel()))
+
+
+def test_noise_is_the_same_in_every_release_of_numpy() -> None:
+    # The first draws of Philox(key=(1, 2)) by the ziggurat method. A change here would change every stored result.
+    draws = gaussian_noise([(1, 2)], 0, (3,))[0].tolist()
+    generator = np.random.Generator(np.random.Philox(key=np.array([1, 2], dtype=np.uint64)))
+    assert draws == generator.standard_normal(3, dtype=np.float32).tolist()
+    assert draws == pytest.approx(PHILOX_1_2, abs=1e-6)
+
+
+PHILOX_1_2 = [-0.36082658, -0.20863281, -0.12069435]
+
+
+@pytest.mark.parametrize("sampler", ["euler", "heun", "sde", "dopri5"])
+def test_a_sample_does_not_depend_on_its_batch(sit: System, sampler: str) -> None:
+    options: dict[str, Any] = {"sampler": sampler, "steps": 4, "guidance": 2.0}
+    together = sample(sit, {"labels": LABELS}, seeds=SEEDS, **options)
+    alone = [sample(sit, {"labels": LABELS[i : i + 1]}, seeds=[SEEDS[i]], **options) for i in range(len(LABELS))]
+    assert close(torch.cat(alone), together)
+
+
+@pytest.mark.parametrize("sampler", ["ddim", "ddpm"])
+def test_a_gaussian_sample_does_not_depend_on_its_batch(dit: System, sampler: str) -> None:
+    options: dict[str, Any] = {"sampler": sampler, "steps": 4, "guidance": Guidance(2.0, channels=3)}
+    together = sample(dit, {"labels": LABELS}, seeds=SEEDS, **options)
+    alone = [sample(dit, {"labels": LABELS[i : i + 1]}, seeds=[SEEDS[i]], **options) for i in range(len(LABELS))]
+    assert close(torch.cat(alone), together)
+
+
+VARIANTS = [
+    None,
+    Prune("tail", 0.3),
+    Prune("head", 0.5, schedule="first"),
+    Prune("tail", 0.3, schedule="last", count=2),
+    Prune("head", 0.5, schedule="last", count=1),
+    Prune("tail", 0.2, fill="mean", schedule="last", count=2),
+    Prune.keep(8),
+]
+
+
+@pytest.mark.parametrize("sampler", ["euler", "heun", "sde"])
+def test_a_list_of_prunes_gives_what_each_gives_alone(sit: System, sampler: str) -> None:
+    options: dict[str, Any] = {"sampler": sampler, "steps": 5, "guidance": 2.0, "seeds": SEEDS}
+    together = sample(sit, {"labels": LABELS}, prune=VARIANTS, **options)
+    for variant, latents in zip(VARIANTS, together, strict=True):
+        assert close(latents, sample(sit, {"labels": LABELS}, prune=variant, **options))
+
+
+def test_different_prunes_give_different_samples(sit: System) -> None:
+    results = sample(sit, {"labels": LABELS}, prune=VARIANTS, steps=5, seeds=SEEDS)
+    for i, first in enumerate(results):
+        for second in results[i + 1 :]:
+            assert not close(first, second)
+
+
+def test_variants_share_the_steps_before_their_edit_begins(sit: System) -> None:
+    rows: list[int] = []
+    hook = sit.register_forward_hook(lambda module, args, out: rows.append(len(args[0])))
+    prunes = [None, Prune("tail", 0.3, schedule="last", count=2), Prune("head", 0.5, schedule="last", count=1)]
+    sample(sit, {"labels": LABELS}, prune=prunes, steps=6, seeds=SEEDS)
+    hook.remove()
+    count = len(LABELS)
+    assert rows == [count, count, count, count, 2 * count, 3 * count]
+
+
+def test_equal_edits_on_different_schedules_share_until_they_part(sit: System) -> None:
+    rows: list[int] = []
+    hook = sit.register_forward_hook(lambda module, args, out: rows.append(len(args[0])))
+    sample(sit, {"labels": LABELS[:1]}, prune=[Prune("tail", 0.3), Prune("tail", 0.3, "first", 2)], steps=4, seeds=[0])
+    hook.remove()
+    assert rows == [1, 1, 2, 2]
+
+
+def test_a_prune_that_removes_nothing_changes_nothing(sit: System) -> None:
+    plain, pruned = sample(sit, {"labels": LABELS}, prune=[None, Prune("tail", 0.0)], steps=3, seeds=SEEDS)
+    assert torch.equal(plain, pruned)
+
+
+def test_the_null_branch_is_edited_too(sit: System) -> None:
+    seen: list[Tensor] = []
+    hook = sit.register_forward_hook(lambda module, args, out: seen.append(args[1]))
+    sample(sit, {"labels": LABELS[:2]}, prune=Prune("tail", 0.3), guidance=2.0, steps=2, seeds=[0, 1])
+    hook.remove()
+    assert seen[0].shape[0] == 4
+    assert all(((c.abs() >= 0.3) | (c == 0)).all() for c in seen)
+    assert (seen[0][2:] == 0).any()
+
+
+def test_guidance_of_one_asks_for_no_null_branch(sit: System) -> None:
+    rows: list[int] = []
+    hook = sit.register_forward_hook(lambda module, args, out: rows.append(len(args[0])))
+    sample(sit, {"labels": LABELS}, guidance=Guidance(3.0, interval=(0.3, 0.6)), steps=4, seeds=SEEDS)
+    hook.remove()
+    count = len(LABELS)
+    assert rows == [count, count, 2 * count, count]  # times 0, 0.25, 0.5, 0.75
+
+
+def test_guidance_of_the_first_three_channels_leaves_the_rest_to_the_condition() -> None:
+    conditional, null = torch.full((1, 5, 2, 2), 2.0), torch.full((1, 5, 2, 2), 1.0)
+    guided = Guidance(4.0, channels=3).combine(conditional, null, 4.0)
+    assert guided[0, :, 0, 0].tolist() == [5, 5, 5, 2, 2]
+    assert Guidance(4.0).combine(conditional, null, 4.0)[0, :, 0, 0].tolist() == [5] * 5
+
+
+def test_power_cosine_guidance_rises_from_one_to_its_scale() -> None:
+    guidance = Guidance(4.0, power=2.0)
+    scales = [guidance.scale_at(0.0, progress) for progress in (0.0, 0.5, 1.0)]
+    assert scales == pytest.approx([1.0, 1 + 3 * (1 - math.cos(math.pi / 4)) / 2, 4.0])
+
+
+@pytest.mark.parametrize("steps", [2, 3, 50, 250, 1000])
+def test_respacing_keeps_both_ends_and_spaces_evenly(steps: int) -> None:
+    kept = respaced_timesteps(steps)
+    assert (kept[0], kept[-1], len(set(kept))) == (0, 999, steps)
+    gaps = np.diff(kept)
+    assert gaps.max() - gaps.min() <= 1
+
+
+def test_progress_is_told_after_every_step_and_may_stop_the_run(sit: System) -> None:
+    told: list[tuple[int, int]] = []
+
+    def stop_after_two(done: int, total: int) -> None:
+        told.append((done, total))
+        if done == 2:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        sample(sit, {"labels": LABELS}, steps=5, seeds=SEEDS, on_step=stop_after_two)
+    assert told == [(1, 5), (2, 5)]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"sampler": "ddim", "seeds": SEEDS}, "sit is sampled by euler, heun, dopri5, sde, not by 'ddim'"),
+        ({}, "either seeds"),
+        ({"seeds": SEEDS, "noise": torch.zeros(6, 4, 8, 8)}, "either seeds"),
+        ({"seeds": SEEDS[:2]}, "6 samples, 2 seeds"),
+        ({"noise": torch.zeros(6, 4, 8, 9)}, r"noise has shape \(6, 4, 8, 8\)"),
+        ({"noise": torch.zeros(6, 4, 8, 8), "sampler": "sde"}, "give step_noise"),
+        ({"seeds": SEEDS, "steps": 1}, "at least 2 steps"),
+        ({"seeds": SEEDS, "steps": 5, "prune": Prune("tail", 0.1, "last", 6)}, "at most the 5 steps"),
+        ({"seeds": SEEDS, "sampler": "dopri5", "prune": Prune("tail", 0.1, "first")}, "schedule 'every'"),
+        ({"seeds": SEEDS, "diffusion": "sigma"}, "belong to the sampler sde"),
+        ({"seeds": SEEDS, "sampler": "sde", "diffusion": "cubic"}, "'sigma' or 'linear'"),
+        ({"seeds": SEEDS, "sampler": "sde", "last_step": "none"}, "'mean' or 'tweedie'"),
+    ],
+)
+def test_a_run_that_cannot_be_is_refused_with_the_way_out(sit: System, arguments: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        sample(sit, {"labels": LABELS}, **arguments)
+
+
+def test_ddpm_without_a_learned_variance_points_to_ddim(dit: System) -> None:
+    from tailprune.systems import DiT
+    from tests.tailprune.conftest import random_system
+
+    with pytest.raises(ValueError, match="use ddim"):
+        sample(random_system(DiT, learn_sigma=False), {"labels": LABELS}, sampler="ddpm", seeds=SEEDS, steps=3)
+
+
+def test_removal_counts_components_where_the_schedule_is_active(sit: System) -> None:
+    inputs = {"labels": torch.arange(4)}
+    times = sampling_times(sit, "heun", 6)
+    removal = measure_removal(sit, inputs, Prune("tail", 0.3, "last", 2), times)
+    c = sit.condition(times[4, :1].expand(4), inputs)
+    assert removal.measured_at_step == 4
+    assert removal.by_step[:4] == [0, 0, 0, 0]
+    assert min(removal.by_step[4:]) > 0
+    assert removal.min <= removal.mean <= removal.max
+    assert removal.fraction == pytest.approx(removal.mean / 32)
+    kept = torch.where(c.abs() < 0.3, 0, c)
+    npr = kept.abs().sum(1).square() / kept.square().sum(1) / 32
+    assert removal.after.npr == pytest.approx(npr.mean().item(), rel=1e-5)
+    assert removal.before.cosine is not None
+
+
+def test_removal_of_a_single_label_has_no_cosine(sit: System) -> None:
+    removal = measure_removal(sit, {"labels": torch.tensor([2])}, Prune.keep(8), sampling_times(sit, steps=3))
+    assert removal.before.cosine is None
+    assert (removal.mean, removal.fraction) == (24, 0.75)
