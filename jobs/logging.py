@@ -13,8 +13,11 @@ from jobs.settings import Settings
 __all__ = ["configure_logging"]
 
 
-def configure_logging(settings: Settings) -> None:
-    """Send structlog's and the standard library's logs to stderr in one form, console or JSON lines."""
+def configure_logging(settings: Settings, *adopted: str) -> None:
+    """Send structlog's and the standard library's logs to stderr in one form, console or JSON lines.
+
+    Loggers named in `adopted` lose the handlers that a library gave them, and log in this form too.
+    """
     shared: list[Processor] = [
         structlog.contextvars.merge_contextvars,
         structlog.stdlib.add_logger_name,
@@ -24,7 +27,9 @@ def configure_logging(settings: Settings) -> None:
     last: list[Processor] = (
         [structlog.processors.format_exc_info, structlog.processors.JSONRenderer()]
         if settings.log_format == "json"
-        else [structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())]
+        else [
+            structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty(), exception_formatter=structlog.dev.plain_traceback)
+        ]
     )
     structlog.configure(
         processors=[
@@ -46,3 +51,6 @@ def configure_logging(settings: Settings) -> None:
     root = logging.getLogger()
     root.handlers = [handler]
     root.setLevel(settings.log_level)
+    for name in adopted:
+        logging.getLogger(name).handlers = []
+        logging.getLogger(name).propagate = True

@@ -37,7 +37,7 @@ def create_app(settings: Settings) -> FastAPI:
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        configure_logging(settings)
+        configure_logging(settings, "uvicorn", "uvicorn.error")
         client, follower = connect(settings), connect_async(settings)
         store, roll = JobStore(client, settings), WorkerRoll(client)
         service_metrics.registry.register(FleetCollector(store, roll))
@@ -59,6 +59,7 @@ def create_app(settings: Settings) -> FastAPI:
         description=DESCRIPTION,
         lifespan=lifespan,
         redoc_url=None,
+        redirect_slashes=False,
         generate_unique_id_function=lambda route: route.name,
     )
     app.add_middleware(BodyLimit, most=settings.max_body_bytes)

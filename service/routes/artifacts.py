@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Header, Path
+from fastapi import APIRouter, Header, Path, Request
 from fastapi.responses import Response, StreamingResponse
 
 from jobs.artifacts import ArtifactStore
@@ -49,6 +49,7 @@ _RESPONSES: dict[int | str, dict[str, Any]] = {
 @router.get("/{job}/artifacts/{name}", response_class=Response, responses=_RESPONSES)
 @router.head("/{job}/artifacts/{name}", name="artifact_head", response_class=Response, responses=_RESPONSES)
 def artifact(
+    request: Request,
     job: JobDep,
     name: Name,
     parts: PartsDep,
@@ -71,6 +72,9 @@ def artifact(
         return Response(status_code=304, headers=headers)
     if not parts.store.artifacts.exists(file):
         raise ProblemError("artifact-gone", f"{name!r} is no longer stored; post the job's request again to remake it")
+    if request.method == "HEAD":
+        headers["Content-Length"] = str(file.size)
+        return Response(headers=headers, media_type=file.media_type)
     try:
         part = byte_range(range, file.size) if if_range in (None, etag) else None
     except Unsatisfiable:

@@ -12,7 +12,7 @@ from jobs.results import MetricsResult
 from service.deps import ModelDep, PartsDep
 from service.documents import JOB_UNDER_WAY, METRICS_DONE, NOT_MODIFIED
 from service.headers import IfNoneMatch, PreferHeader, etag_matches, preferred_wait
-from service.problems import describe, problem_response
+from service.problems import ProblemError, describe, problem_response
 from service.submission import job_response, key_of, submit, wait_for
 
 __all__ = ["router"]
@@ -39,9 +39,12 @@ ThresholdList = Annotated[
         200: METRICS_DONE,
         202: JOB_UNDER_WAY,
         304: NOT_MODIFIED,
-        **describe("unknown-model", "model-not-ready", "invalid-request", "failed", "internal", "unavailable"),
+        **describe(
+            "unknown-model", "model-not-ready", "job-cancelled", "invalid-request", "failed", "internal",
+            "worker-lost", "unavailable",
+        ),
     },
-)
+)  # fmt: skip
 async def metrics(
     model: ModelDep,
     parts: PartsDep,
@@ -67,8 +70,13 @@ async def metrics(
         return Response(status_code=304, headers=headers)
     job = await submit("metrics", request, key, parts)
     job = await wait_for(job, parts.settings.metrics_wait_seconds if wait is None else wait, parts)
-    if job.problem is not None:
-        return problem_response(job.problem)
-    if job.status != "succeeded":
-        return job_response(job, wait)
-    return JSONResponse(job.result, headers=headers)
+    match job.status:
+        case "succeeded":
+            return JSONResponse(job.result, headers=headers)
+        case "failed":
+            assert job.problem is not None
+            return problem_response(job.problem)
+        case "cancelled":
+            raise ProblemError("job-cancelled", f"job {job.id} was cancelled while it was waited for; ask again")
+        case _:
+            return job_response(job, wait)

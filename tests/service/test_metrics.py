@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import re
+import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 
+import httpx
 import pytest
+import redis
 from fastapi.testclient import TestClient
 
 from jobs.problems import problem
 from jobs.records import Job
 from jobs.settings import Settings
-from jobs.store import JobStore
+from jobs.store import Claim, JobStore
+from jobs.telemetry import SAMPLING
 from jobs.workers import WorkerInfo, WorkerRoll
 from service.app import create_app
 from tests.service.conftest import REQUEST
@@ -67,22 +72,28 @@ def test_the_question_is_the_part_the_timestep_and_the_thresholds(client: TestCl
     }
 
 
-def test_a_measurement_that_failed_is_answered_with_its_problem(client: TestClient, store: JobStore) -> None:
-    import threading
-
-    def fail() -> None:
-        while not (queued := store.page(status="queued").jobs):
-            pass
-        claimed = store.claim(queued[0].id, "worker")
-        assert claimed is not None
-        store.fail(claimed, problem("failed", "the checkpoint is damaged"))
-
-    worker = threading.Thread(target=fail)
-    worker.start()
-    answer = client.get("/metrics/shapes-sit")
-    worker.join()
+def test_a_measurement_that_failed_is_answered_with_its_problem(
+    client: TestClient, store: JobStore, claim: Callable[[str], Claim]
+) -> None:
+    answer = meanwhile(client, store, lambda job_id: store.fail(claim(job_id), problem("failed", "damaged")))
     assert answer.status_code == 422
-    assert answer.json()["detail"] == "the checkpoint is damaged"
+    assert answer.json()["detail"] == "damaged"
+
+
+def test_a_measurement_cancelled_while_it_is_waited_for_is_said_to_be(client: TestClient, store: JobStore) -> None:
+    answer = meanwhile(client, store, store.cancel)
+    assert answer.status_code == 409
+    assert answer.json()["type"] == "urn:tailprune:problem:job-cancelled"
+
+
+def meanwhile(client: TestClient, store: JobStore, act: Callable[[str], object]) -> httpx.Response:
+    """What is answered when something happens to the job that is waited for."""
+    with ThreadPoolExecutor(1) as pool:
+        answer = pool.submit(client.get, "/metrics/shapes-sit")
+        while not (queued := store.page(status="queued").jobs):
+            time.sleep(0.01)
+        act(queued[0].id)
+        return answer.result()
 
 
 def value(text: str, line: str) -> float:
@@ -117,8 +128,6 @@ def test_paths_that_are_not_there_are_counted_together(client: TestClient) -> No
 
 
 def test_histograms_cumulate(client: TestClient, store: JobStore) -> None:
-    from jobs.telemetry import SAMPLING
-
     for seconds in (0.2, 3.0, 99_999.0):
         store.telemetry.observe(SAMPLING, "shapes-sit", value=seconds)
     text = client.get("/metrics").text
@@ -133,7 +142,7 @@ def test_readiness_counts_workers_and_does_not_need_them(client: TestClient, sto
     assert client.get("/health/ready").json() == {"status": "ready", "queued": 0, "running": 0, "workers": []}
 
 
-def test_workers_alive_are_listed(client: TestClient, redis_client) -> None:  # type: ignore[no-untyped-def]
+def test_workers_alive_are_listed(client: TestClient, redis_client: redis.Redis) -> None:
     WorkerRoll(redis_client).beat(WorkerInfo(name="worker", device="cpu"))
     assert client.get("/health/ready").json()["workers"] == [{"name": "worker", "device": "cpu"}]
     assert "tailprune_workers 1.0" in client.get("/metrics").text
