@@ -54,6 +54,8 @@ def write_tiny_model(folder: Path) -> Path:
         num_classes=len(CLASSES),
         learn_sigma=False,
     )
+    for table in (system.y_embedder.embedding_table.weight, system.pos_embed):
+        torch.nn.init.normal_(table)
     tensors = system.state_dict()
     folder.mkdir(parents=True, exist_ok=True)
     save_file(tensors, folder / f"{NAME}.safetensors")

@@ -19,7 +19,6 @@ from torch import Tensor
 import tailprune
 from jobs.artifacts import ArtifactStore
 from jobs.records import Artifact, Job
-from jobs.registry import ModelEntry
 from jobs.requests import PruneSampleRequest
 from jobs.results import (
     Embedding,
@@ -58,7 +57,8 @@ def prune_and_sample(
         system = models.systems.get(source)
         decode = decoders.get(source.entry.decoder)
 
-    tracks = [_Track(edit, source.entry, shelf, _shown(plan.samples)) for edit in plan.edits]
+    names = source.entry.names
+    tracks = [_Track(edit, source.entry.display_scale, names, shelf, _shown(plan.samples)) for edit in plan.edits]
     on_steps = _steps_of_chunks(plan, run)
     for chunk, on_step in zip(plan.chunks, on_steps, strict=True):
         with clock.running("sample"):
@@ -69,9 +69,9 @@ def prune_and_sample(
                 track.add(chunk, made, pictures)
                 if plan.request.compare and track.edit.prune is not None:
                     track.drift.add(made, latents[0], pictures, images[0])
+    variants = [track.variant(system, plan) for track in tracks]
     with clock.running("decode"):
-        variants = [track.variant(system, plan) for track in tracks]
-        shelf.put(GRID, png(_grid(tracks, plan, source.entry)), "image/png")
+        shelf.put(GRID, png(_grid(tracks, names)), "image/png")
 
     seconds = clock.seconds
     result = PruneSampleResult(
@@ -119,12 +119,15 @@ class _Clock:
 class _Track:
     """One variant under way."""
 
-    def __init__(self, edit: Edit, entry: ModelEntry, shelf: _Shelf, shown: frozenset[Sample]) -> None:
+    def __init__(
+        self, edit: Edit, display_scale: int, names: Sequence[str], shelf: _Shelf, shown: frozenset[Sample]
+    ) -> None:
         self.edit = edit
         self.drift = DriftMeter()
         self.tiles: dict[Sample, Images] = {}
         """The pictures that the grid shows."""
-        self._entry = entry
+        self._display_scale = display_scale
+        self._names = names
         self._shelf = shelf
         self._shown = shown
         self._images: list[Image] = []
@@ -133,10 +136,10 @@ class _Track:
     def add(self, samples: Sequence[Sample], latents: Tensor, images: Images) -> None:
         """latents, with shape (B, C, H, W), and images, with shape (B, H, W, 3), of these samples."""
         self._latents.append(latents)
-        for sample, image in zip(samples, enlarge(images, self._entry.display_scale), strict=True):
+        for sample, image in zip(samples, enlarge(images, self._display_scale), strict=True):
             name = f"{self.edit.slug}-{sample.label}-{sample.number}.png"
             self._shelf.put(name, png(image), "image/png")
-            class_name = self._entry.class_name(sample.label)
+            class_name = _class_name(self._names, sample.label)
             self._images.append(Image(label=sample.label, class_name=class_name, sample=sample.number, artifact=name))
             if sample in self._shown:
                 self.tiles[sample] = image
@@ -218,12 +221,16 @@ def _shown(samples: Sequence[Sample]) -> frozenset[Sample]:
     return frozenset(sorted(samples, key=lambda sample: sample.number)[:GRID_COLUMNS])
 
 
-def _grid(tracks: Sequence[_Track], plan: Plan, entry: ModelEntry) -> Images:
+def _grid(tracks: Sequence[_Track], names: Sequence[str]) -> Images:
     """A row a variant, a column a sample."""
     shown = list(tracks[0].tiles)
     rows = [np.stack([track.tiles[sample] for sample in shown]) for track in tracks]
-    columns = [entry.class_name(sample.label) or f"class {sample.label}" for sample in shown]
-    return grid(rows, [edit.name for edit in plan.edits], columns)
+    columns = [_class_name(names, sample.label) or f"class {sample.label}" for sample in shown]
+    return grid(rows, [track.edit.name for track in tracks], columns)
+
+
+def _class_name(names: Sequence[str], label: int) -> str | None:
+    return names[label] if label < len(names) else None
 
 
 def _engine(device: torch.device, system: System) -> Engine:

@@ -10,7 +10,6 @@ from structlog.contextvars import bound_contextvars
 
 from jobs.connection import connect
 from jobs.problems import problem
-from jobs.queue import JobQueue, celery_app
 from jobs.records import Job
 from jobs.registry import Registry, UnknownModel
 from jobs.requests import MetricsRequest
@@ -41,7 +40,7 @@ class Worker:
         client = connect(settings)
         device = choose_device(settings.device, settings.worker_index)
         self.info = WorkerInfo(name=name, device=str(device))
-        self.store = JobStore(client, settings, JobQueue(celery_app))
+        self.store = JobStore(client, settings)
         self.roll = WorkerRoll(client)
         self.models = Models(Registry.read(settings.registry), settings, device)
         self.shutdown = Shutdown(settings.handover_seconds)

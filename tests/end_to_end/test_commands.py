@@ -15,7 +15,7 @@ from tests.end_to_end.stack import Stack, eventually
 from tests.end_to_end.test_serve import COMMAND
 from tests.redis_process import free_port
 
-runner = CliRunner(env={"COLUMNS": "140", "NO_COLOR": "1"})
+runner = CliRunner()
 
 
 @pytest.fixture(autouse=True)

@@ -64,13 +64,6 @@ def serve(tmp_path: Path) -> Iterator[Serve]:
         server.stop()
 
 
-def tailprune(*arguments: str, url: str) -> subprocess.CompletedProcess[str]:
-    """Runs a command against a server."""
-    environment = {**os.environ, "COLUMNS": "140", "NO_COLOR": "1"}
-    command = [*COMMAND, *arguments, "--url", url]
-    return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60)
-
-
 def test_serve_stops_on_ctrl_c_and_shows_old_jobs_when_started_again(serve: Serve) -> None:
     server = serve()
     children = psutil.Process(server.process.pid).children(recursive=True)

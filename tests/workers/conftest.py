@@ -1,0 +1,86 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import redis
+import torch
+
+from jobs.keys import job_key
+from jobs.queue import JobQueue
+from jobs.records import Job, Kind
+from jobs.registry import Registry, content_digest
+from jobs.requests import MetricsRequest, PruneSampleRequest, resolve, resolve_metrics
+from jobs.settings import Settings
+from jobs.store import Claim, JobStore
+from tests.tiny_model import NAME, write_tiny_model
+from workers.models import Models
+from workers.run import Run, Shutdown
+
+
+class Silent(JobQueue):
+    """A queue that goes nowhere: the tests hand jobs to workers themselves."""
+
+    def __init__(self) -> None:
+        self.sent: list[str] = []
+
+    def put(self, job_id: str, kind: Kind) -> None:
+        self.sent.append(job_id)
+
+
+@pytest.fixture
+def settings(settings: Settings, tmp_path: Path) -> Settings:
+    """Settings with the registry of the very small model."""
+    return settings.model_copy(update={"registry": write_tiny_model(tmp_path / "tiny"), "lease_seconds": 1.0})
+
+
+@pytest.fixture
+def queue() -> Silent:
+    return Silent()
+
+
+@pytest.fixture
+def store(settings: Settings, redis_client: redis.Redis, queue: Silent) -> JobStore:
+    return JobStore(redis_client, settings, queue)
+
+
+@pytest.fixture
+def models(settings: Settings) -> Models:
+    return Models(Registry.read(settings.registry), settings, torch.device("cpu"))
+
+
+Submit = Callable[..., Job]
+
+
+@pytest.fixture
+def submit(store: JobStore, settings: Settings) -> Submit:
+    """Submits a request as the service would; of samples unless `kind` says otherwise."""
+    registry = Registry.read(settings.registry)
+
+    def submit(kind: Kind = "prune-sample", model: str = NAME, **body: Any) -> Job:
+        entry = registry.get(model)
+        request: PruneSampleRequest | MetricsRequest
+        if kind == "metrics":
+            request = resolve_metrics(MetricsRequest(model=model, **body), entry)
+        else:
+            request = resolve(PruneSampleRequest(model=model, **{"threshold": 0.5, **body}), entry, settings)
+        key = job_key(kind, request.model_dump(), content_digest(entry, settings.data_dir))
+        return store.submit(kind, request.model_dump(), key)[0]
+
+    return submit
+
+
+@pytest.fixture
+def claim(store: JobStore, submit: Submit) -> Claim:
+    """A job held by a worker."""
+    claimed = store.claim(submit().id, "worker")
+    assert claimed is not None
+    return claimed
+
+
+@pytest.fixture
+def run(store: JobStore, claim: Claim) -> Run:
+    """The claimed job, not yet accompanied."""
+    return Run(store, claim, Shutdown(60))

@@ -1,0 +1,44 @@
+from __future__ import annotations
+
+import pytest
+import torch
+
+import tailprune
+from jobs.requests import MetricsRequest
+from tests.tiny_model import CONDITION_ONLY, NAME
+from workers.metrics import measure
+from workers.models import Models
+
+
+def ask(models: Models, part: str = "c", timestep: float | None = None, model: str = NAME) -> dict[str, object]:
+    request = MetricsRequest.model_validate(
+        {"model": model, "part": part, "timestep": timestep, "thresholds": [0.1, 1.0]}
+    )
+    return measure(request, models).model_dump()
+
+
+@pytest.mark.parametrize(("part", "timestep"), [("c", 0.25), ("y", None), ("t", None)])
+def test_the_statistics_are_those_of_the_vectors_of_the_part(models: Models, part: str, timestep: float | None) -> None:
+    system = models.systems.get(models.source(NAME))
+    classes = {"labels": torch.arange(4)}
+    with torch.no_grad():
+        vectors = {
+            "c": system.condition(torch.full((4,), 0.25), classes),
+            "y": system.embed_inputs(classes),
+            "t": system.embed_time(torch.linspace(0, 1, 1000)),
+        }[part]
+    expected = tailprune.describe(vectors)
+    found = ask(models, part, timestep)
+    assert (found["count"], found["dim"]) == vectors.shape
+    # the same float32 vectors, summed in doubles
+    assert found["npr"] == pytest.approx(expected.npr, rel=1e-6)
+    assert found["cosine"] == pytest.approx(vars(expected.cosine), rel=1e-6)
+    assert found["sparsity"] == [
+        {"threshold": tau, "fraction": pytest.approx(expected.sparsity(tau))} for tau in (0.1, 1.0)
+    ]
+    assert set(found["variance"]["components_for"]) == {"0.9", "0.95", "0.99"}  # type: ignore[index]
+
+
+def test_no_tensor_but_the_conditions_is_needed(models: Models) -> None:
+    whole, condition_only = ask(models, "y"), ask(models, "y", model=CONDITION_ONLY)
+    assert {**whole, "model": None} == {**condition_only, "model": None}

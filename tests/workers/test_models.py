@@ -1,0 +1,93 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from jobs.registry import Registry, UnknownModel
+from jobs.settings import Settings
+from tests.tiny_model import CONDITION_ONLY, NAME
+from workers.models import Models, Pool, Source, choose_device
+
+KIB = 2**10
+
+
+@pytest.fixture
+def source(settings: Settings, tmp_path: Path) -> Source:
+    """A model whose checkpoint has 4 KiB."""
+    file = tmp_path / "checkpoint"
+    file.write_bytes(bytes(4 * KIB))
+    entry = Registry.read(settings.registry).get(NAME)
+    return Source(entry.model_copy(update={"checkpoint": file}), "a")
+
+
+def of_digest(source: Source, digest: str) -> Source:
+    return Source(source.entry, digest)
+
+
+class Loads:
+    """Loads modules of 4 KiB, and remembers which."""
+
+    def __init__(self) -> None:
+        self.digests: list[str] = []
+
+    def __call__(self, source: Source) -> nn.Module:
+        self.digests.append(source.digest)
+        return nn.Linear(KIB, 1, bias=False)
+
+
+def test_a_model_is_loaded_once(source: Source) -> None:
+    loads = Loads()
+    pool = Pool(8 * KIB, loads)
+    assert pool.get(source) is pool.get(of_digest(source, "a"))
+    assert loads.digests == ["a"]
+
+
+def test_the_longest_unused_is_dropped_when_there_is_no_room(source: Source) -> None:
+    loads = Loads()
+    pool = Pool(8 * KIB, loads)
+    for digest in ("a", "b", "a", "c", "a", "b"):
+        pool.get(of_digest(source, digest))
+    assert loads.digests == ["a", "b", "c", "b"]
+    assert len(pool) == 2
+    assert pool.bytes == 8 * KIB
+
+
+def test_a_model_larger_than_the_limit_is_used_alone(source: Source) -> None:
+    pool = Pool(KIB, Loads())
+    for digest in ("a", "b"):
+        pool.get(of_digest(source, digest))
+    assert len(pool) == 1
+
+
+def test_statistics_load_the_condition_and_not_the_system(models: Models) -> None:
+    condition = models.conditions.get(models.source(CONDITION_ONLY))
+    assert not any("block" in name for name, _ in condition.named_parameters())
+    assert len(models.systems) == 0
+
+
+def test_the_systems_weights_are_those_of_the_file(models: Models) -> None:
+    system = models.systems.get(models.source(NAME))
+    assert system.family == "sit"
+    condition = models.conditions.get(models.source(CONDITION_ONLY))
+    t, inputs = torch.tensor([0.5]), {"labels": torch.tensor([2])}
+    torch.testing.assert_close(system.condition(t, inputs), condition.condition(t, inputs))
+
+
+def test_an_unknown_model_is_named_with_the_known(models: Models) -> None:
+    with pytest.raises(UnknownModel, match="known models: tiny"):
+        models.source("giant")
+
+
+def test_workers_are_spread_over_the_gpus(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    assert [str(choose_device("auto", index)) for index in range(3)] == ["cuda:0", "cuda:1", "cuda:0"]
+    assert str(choose_device("cpu", 1)) == "cpu"
+
+
+def test_without_a_gpu_the_cpu_is_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert str(choose_device("auto", 3)) == "cpu"

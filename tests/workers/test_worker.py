@@ -1,0 +1,92 @@
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import redis
+
+from jobs.settings import Settings
+from jobs.store import JobStore
+from tests.tiny_model import CONDITION_ONLY
+from tests.workers.conftest import Submit
+from workers.worker import Worker
+
+
+@pytest.fixture
+def worker(settings: Settings, redis_client: redis.Redis) -> Worker:
+    return Worker(settings, "worker")
+
+
+def test_a_job_of_either_kind_is_done(worker: Worker, submit: Submit, store: JobStore) -> None:
+    for job in (submit(), submit("metrics")):
+        worker.run(job.id)
+        done = store.get(job.id)
+        assert done.status == "succeeded"
+        assert done.result is not None
+        assert done.result["model"]["name"] == "tiny"
+
+
+def test_a_message_that_comes_twice_does_the_job_once(
+    worker: Worker, submit: Submit, store: JobStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job = submit()
+    worker.run(job.id)
+    first = store.get(job.id)
+    monkeypatch.setattr("workers.worker.prune_and_sample", _break)
+    worker.run(job.id)
+    assert store.get(job.id) == first
+
+
+def test_a_job_that_is_not_there_is_passed_over(worker: Worker) -> None:
+    worker.run("0" * 26)
+
+
+def test_a_checkpoint_that_does_not_fit_fails_the_job_with_the_reason(
+    worker: Worker, submit: Submit, store: JobStore
+) -> None:
+    job = submit(model=CONDITION_ONLY)
+    worker.run(job.id)
+    failed = store.get(job.id)
+    assert failed.status == "failed"
+    assert failed.problem is not None
+    assert failed.problem.type.endswith(":failed")
+    assert "no tensor named" in failed.problem.detail
+
+
+def test_an_error_of_the_workers_own_is_told_without_its_details(
+    worker: Worker, submit: Submit, store: JobStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("workers.worker.prune_and_sample", _break)
+    job = submit()
+    worker.run(job.id)
+    failed = store.get(job.id)
+    assert failed.status == "failed"
+    assert failed.problem is not None
+    assert failed.problem.type.endswith(":internal")
+    assert "secret" not in failed.problem.detail
+
+
+def test_a_worker_takes_the_next_job_after_a_failed_one(worker: Worker, submit: Submit, store: JobStore) -> None:
+    worker.run(submit(model=CONDITION_ONLY).id)
+    job = submit()
+    worker.run(job.id)
+    assert store.get(job.id).status == "succeeded"
+
+
+def test_samples_and_seconds_are_counted(worker: Worker, submit: Submit, store: JobStore) -> None:
+    worker.run(submit(labels=[0, 1, 2]).id)
+    reading = store.telemetry.read()
+    assert reading[("tailprune_samples", "tiny")] == 2 * 3
+    assert reading[("tailprune_sampling_seconds", "tiny", "sum")] > 0
+
+
+def test_a_worker_that_stops_hands_its_job_back(settings: Settings, submit: Submit, store: JobStore) -> None:
+    worker = Worker(settings.model_copy(update={"handover_seconds": 0.0}), "worker")
+    worker.shutdown.begin()
+    job = submit(steps=1000, samples_per_label=60)
+    worker.run(job.id)
+    assert store.get(job.id).status == "queued"
+
+
+def _break(*_: Any) -> None:
+    raise ZeroDivisionError("secret")
