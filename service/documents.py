@@ -79,6 +79,7 @@ METRICS_DONE: dict[str, Any] = {
     "headers": {
         "ETag": header("Changes with the question, the weights and the version of the code."),
         "Cache-Control": header("no-cache: ask again with If-None-Match."),
+        "Preference-Applied": _APPLIED,
     },
 }
 NOT_MODIFIED: dict[str, Any] = {

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from fastapi.responses import JSONResponse
 from starlette.concurrency import run_in_threadpool
 
@@ -15,7 +13,7 @@ from jobs.requests import MetricsRequest, PruneSampleRequest
 from service.deps import Parts
 from service.problems import ProblemError
 
-__all__ = ["job_response", "key_of", "submit", "wait_for"]
+__all__ = ["applied", "job_response", "key_of", "submit", "wait_for"]
 
 POLL_SECONDS = 1
 
@@ -48,11 +46,14 @@ async def wait_for(job: Job, seconds: float, parts: Parts) -> Job:
     return await run_in_threadpool(parts.store.get, job.id)
 
 
+def applied(waited: float | None) -> dict[str, str]:
+    """The header that says which wait was granted, where one was asked for."""
+    return {} if waited is None else {"Preference-Applied": f"wait={waited:g}"}
+
+
 def job_response(job: Job, waited: float | None) -> JSONResponse:
     """A job as an answer: 200 when it has finished, else 202. `waited` is the granted preference."""
-    headers: dict[str, Any] = {"Location": f"/jobs/{job.id}"}
-    if waited is not None:
-        headers["Preference-Applied"] = f"wait={waited:g}"
+    headers = {"Location": f"/jobs/{job.id}", **applied(waited)}
     if not job.is_finished:
         headers["Retry-After"] = str(POLL_SECONDS)
     return JSONResponse(job.public(), 200 if job.is_finished else 202, headers)

@@ -22,6 +22,8 @@ from jobs.workers import WorkerRoll
 
 __all__ = ["FleetCollector", "RequestTelemetry", "ServiceMetrics"]
 
+METHODS = {"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"}
+OTHER = "other"  # a client may make up methods and paths; each must not be a new time series
 UNMATCHED = "unmatched"
 REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 
@@ -75,7 +77,8 @@ class RequestTelemetry:
                 await self.app(scope, receive, send_named)
             finally:
                 seconds = time.perf_counter() - began
-                method, route = scope["method"], getattr(scope.get("route"), "path", UNMATCHED)
+                method = scope["method"] if scope["method"] in METHODS else OTHER
+                route = getattr(scope.get("route"), "path", UNMATCHED)
                 self.metrics.requests.labels(method, route, str(status)).inc()
                 self.metrics.seconds.labels(method, route).observe(seconds)
                 log.info("request", method=method, path=scope["path"], status=status, seconds=round(seconds, 4))

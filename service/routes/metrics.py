@@ -13,7 +13,7 @@ from service.deps import ModelDep, PartsDep
 from service.documents import JOB_UNDER_WAY, METRICS_DONE, NOT_MODIFIED
 from service.headers import IfNoneMatch, PreferHeader, etag_matches, preferred_wait
 from service.problems import ProblemError, describe, problem_response
-from service.submission import job_response, key_of, submit, wait_for
+from service.submission import applied, job_response, key_of, submit, wait_for
 
 __all__ = ["router"]
 
@@ -72,7 +72,7 @@ async def metrics(
     job = await wait_for(job, parts.settings.metrics_wait_seconds if wait is None else wait, parts)
     match job.status:
         case "succeeded":
-            return JSONResponse(job.result, headers=headers)
+            return JSONResponse(job.result, headers=headers | applied(wait))
         case "failed":
             assert job.problem is not None
             return problem_response(job.problem)

@@ -9,6 +9,7 @@ import pytest
 import redis
 
 from jobs.artifacts import ArtifactStore
+from jobs.connection import connect
 from jobs.settings import Settings
 
 
@@ -64,6 +65,6 @@ def test_an_artifact_that_is_gone_is_said_to_be_gone(artifacts: ArtifactStore, s
 
 
 def test_artifacts_are_stored_and_read_without_redis(settings: Settings) -> None:
-    with redis.Redis(port=1) as nowhere:
+    with connect(settings.model_copy(update={"redis_url": "redis://127.0.0.1:1/0"})) as nowhere:
         artifacts = ArtifactStore(settings, nowhere)
         assert artifacts.read(artifacts.put(b"small", "text/plain")) == b"small"

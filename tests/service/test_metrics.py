@@ -43,7 +43,9 @@ def test_statistics_that_are_not_there_yet_are_a_job(settings: Settings, store: 
 
 def test_statistics_are_measured_once(client: TestClient, done: Callable[[str], Job]) -> None:
     done(client.get("/metrics/shapes-sit", headers=NOW).json()["id"])
-    assert client.get("/metrics/shapes-sit", headers=NOW).status_code == 200
+    again = client.get("/metrics/shapes-sit", headers=NOW)
+    assert again.status_code == 200
+    assert again.headers["Preference-Applied"] == "wait=0"
 
 
 def test_statistics_that_the_client_has_are_not_sent_again(client: TestClient, done: Callable[[str], Job]) -> None:
@@ -120,10 +122,10 @@ def test_the_numbers_count_jobs_requests_cache_and_waits(
     assert value(text, f"tailprune_http_request_seconds_count{{{post}}}") == 3
 
 
-def test_paths_that_are_not_there_are_counted_together(client: TestClient) -> None:
+def test_made_up_methods_and_paths_are_counted_together(client: TestClient) -> None:
     for path in ("/a", "/b"):
-        client.get(path)
-    line = 'tailprune_http_requests_total{method="GET",route="unmatched",status="404"}'
+        client.request("MADEUP", path)
+    line = 'tailprune_http_requests_total{method="other",route="unmatched",status="404"}'
     assert value(client.get("/metrics").text, line) == 2
 
 
