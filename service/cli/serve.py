@@ -45,7 +45,7 @@ def serve(
         Path | None, typer.Option(help="Folder of artifacts, logs and Redis' file. [default: data]")
     ] = None,
     workers: Annotated[int, typer.Option(min=0, help="How many workers to run: one a GPU, or one.")] = 1,
-    verbose: Annotated[bool, typer.Option(help="Logs to the terminal rather than to files.")] = False,
+    verbose: Annotated[bool, typer.Option("--verbose", help="Logs to the terminal rather than to files.")] = False,
 ) -> None:
     """Run Redis, the workers and the service together; Ctrl-C stops them all.
 
@@ -150,9 +150,9 @@ def worker_programs(count: int, shared: dict[str, str]) -> list[Program]:
 
 def service_program(host: str, port: int, shared: dict[str, str]) -> Program:
     """The HTTP service."""
-    grace = str(REQUESTS_GRACE_SECONDS)  # followers of events would otherwise hold it
-    listen = ("--host", host, "--port", str(port), "--timeout-graceful-shutdown", grace)
-    return Program("service", [sys.executable, "-m", "uvicorn", "service.app:app", *listen], shared)
+    options = ("--host", host, "--port", str(port), "--no-access-log")  # the service logs its requests itself
+    grace = ("--timeout-graceful-shutdown", str(REQUESTS_GRACE_SECONDS))  # followers of events would hold it
+    return Program("service", [sys.executable, "-m", "uvicorn", "service.app:app", *options, *grace], shared)
 
 
 def _until(condition: Callable[[], bool], supervisor: Supervisor, stopping: StopRequests) -> None:
