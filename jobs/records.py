@@ -119,9 +119,6 @@ class Job(BaseModel):
     result: dict[str, Any] | None = None
     problem: Problem | None = None
     artifacts: dict[str, Artifact] = Field(default_factory=dict)
-    attempts: int = 0
-    worker: str | None = None
-    cancel_requested: bool = False
 
     @classmethod
     def from_hash(cls, text: Mapping[str, str]) -> Job:
@@ -141,9 +138,6 @@ class Job(BaseModel):
                 "result": _json(text.get("result")),
                 "problem": _json(text.get("problem")),
                 "artifacts": _json(text.get("artifacts")) or {},
-                "attempts": int(text.get("attempts", 0)),
-                "worker": text.get("worker"),
-                "cancel_requested": "cancel" in text,
             }
         )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -38,6 +39,7 @@ def create_app(settings: Settings) -> FastAPI:
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         configure_logging(settings, "uvicorn", "uvicorn.error")
+        logging.getLogger("uvicorn.access").disabled = True  # RequestTelemetry logs each request
         client, follower = connect(settings), connect_async(settings)
         store, roll = JobStore(client, settings), WorkerRoll(client)
         service_metrics.registry.register(FleetCollector(store, roll))

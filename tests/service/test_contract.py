@@ -41,7 +41,7 @@ def service_url(settings: Settings, redis_client: object, tmp_path: Path) -> Ite
         "TAILPRUNE_MAX_WAIT_SECONDS": "0.2",
         "TAILPRUNE_METRICS_WAIT_SECONDS": "0.2",
     }
-    command = [sys.executable, "-m", "uvicorn", "service.app:app", "--port", str(port), "--no-access-log"]
+    command = [sys.executable, "-m", "uvicorn", "service.app:app", "--port", str(port)]
     with (tmp_path / "service.log").open("wb") as log:
         process = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=log, stderr=log)
     try:
