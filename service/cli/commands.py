@@ -9,6 +9,7 @@ from typing import Annotated, Literal
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 
 from jobs.records import JobView
 from jobs.results import MetricsResult, PruneSampleResult
@@ -99,7 +100,7 @@ def _told_plainly() -> Iterator[None]:
     try:
         yield
     except ClientError as error:
-        messages.print(f"[red]tailprune:[/red] {error}", soft_wrap=True)
+        messages.print(f"[red]tailprune:[/red] {escape(str(error))}", soft_wrap=True)
         raise typer.Exit(1) from error
     except KeyboardInterrupt:
         raise typer.Exit(INTERRUPTED) from None

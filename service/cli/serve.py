@@ -18,8 +18,10 @@ import httpx
 import redis
 import typer
 from rich.console import Console
+from rich.markup import escape
 
 from jobs.redis_server import NoServer, server_command
+from jobs.registry import Registry, RegistryError
 from jobs.settings import Settings, get_settings
 from service.cli.supervisor import ChildFailed, Program, Supervisor
 
@@ -57,6 +59,7 @@ def serve(
     stopping = StopRequests()
     supervisor = Supervisor(None if verbose else folder / "logs")
     try:
+        Registry.read(settings.registry)  # said here at once, rather than by a child that dies of it
         port = _free_port(host, port)
         with redis_for(settings, folder, supervisor, stopping) as redis_url:
             shared = {"REDIS_URL": redis_url, "TAILPRUNE_DATA_DIR": str(folder)}
@@ -71,8 +74,8 @@ def serve(
                     for name in supervisor.tend():
                         messages.print(f"{name} died and is started again; see {_log_of(name, supervisor)}")
                     time.sleep(TEND_SECONDS)
-    except (ChildFailed, NoServer, ServeError) as error:
-        messages.print(f"[red]tailprune serve:[/red] {error}")
+    except (ChildFailed, NoServer, RegistryError, ServeError) as error:
+        messages.print(f"[red]tailprune serve:[/red] {escape(str(error))}")
         raise typer.Exit(1) from error
 
 

@@ -3,7 +3,7 @@ from pathlib import Path
 
 from jobs.settings import Settings
 
-DOCUMENT = Path("docs/operations.md").read_text()
+DOCUMENT = (Path(__file__).parents[2] / "docs" / "operations.md").read_text()
 
 
 def test_every_setting_is_documented_and_nothing_else() -> None:

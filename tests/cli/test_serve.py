@@ -1,7 +1,6 @@
 import socket
 from pathlib import Path
 
-import psutil
 import pytest
 import redis
 from typer.testing import CliRunner
@@ -10,6 +9,8 @@ from jobs.settings import Settings
 from service.cli import app
 from service.cli.serve import ServeError, StopRequests, redis_for, service_program, worker_programs
 from service.cli.supervisor import Supervisor
+from tests.cli.conftest import Children
+from tests.tiny_model import write_tiny_model
 
 
 @pytest.fixture
@@ -19,21 +20,26 @@ def settings(monkeypatch: pytest.MonkeyPatch) -> Settings:
     return Settings()
 
 
+@pytest.fixture(autouse=True)
+def _own_handlers(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The test run keeps its own handlers of signals."""
+    monkeypatch.setattr("signal.signal", lambda *_: None)
+
+
 @pytest.fixture
-def stopping(monkeypatch: pytest.MonkeyPatch) -> StopRequests:
-    monkeypatch.setattr("signal.signal", lambda *_: None)  # the test run keeps its own handlers
+def stopping() -> StopRequests:
     return StopRequests()
 
 
 def test_redis_runs_as_long_as_it_is_needed_and_keeps_its_data(
-    settings: Settings, stopping: StopRequests, tmp_path: Path
+    settings: Settings, stopping: StopRequests, tmp_path: Path, children: Children
 ) -> None:
     supervisor = Supervisor(tmp_path / "logs")
     with redis_for(settings, tmp_path, supervisor, stopping) as url, redis.Redis.from_url(url) as client:
         client.set("kept", "yes")
         policy = client.config_get("maxmemory-policy")
     assert policy == {"maxmemory-policy": "volatile-lru"}
-    assert not psutil.Process().children()
+    assert not children()
     with redis_for(settings, tmp_path, supervisor, stopping) as url, redis.Redis.from_url(url) as client:
         assert client.get("kept") == b"yes"
 
@@ -52,15 +58,24 @@ def test_two_serves_do_not_share_a_data_folder(
 
 
 def test_a_configured_redis_is_used_and_none_is_started(
-    stopping: StopRequests, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    stopping: StopRequests, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, children: Children
 ) -> None:
     monkeypatch.setenv("REDIS_URL", "redis://elsewhere:6379/1")
     with redis_for(Settings(), tmp_path, Supervisor(tmp_path / "logs"), stopping) as url:
         assert url == "redis://elsewhere:6379/1"
-        assert not psutil.Process().children()
+        assert not children()
 
 
-def test_a_port_in_use_is_told_at_once(tmp_path: Path) -> None:
+def test_a_registry_that_cannot_be_read_is_told_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("service.cli.serve.get_settings", lambda: Settings(registry=tmp_path / "none.toml"))
+    said = CliRunner().invoke(app, ["serve", "--port", "0", "--data-dir", str(tmp_path)])
+    assert said.exit_code == 1
+    assert "TAILPRUNE_REGISTRY" in said.stderr
+
+
+def test_a_port_in_use_is_told_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    registry = write_tiny_model(tmp_path / "models")
+    monkeypatch.setattr("service.cli.serve.get_settings", lambda: Settings(registry=registry))
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()

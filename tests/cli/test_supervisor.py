@@ -11,6 +11,7 @@ import psutil
 import pytest
 
 from service.cli.supervisor import ChildFailed, Program, Supervisor
+from tests.cli.conftest import Children
 
 STEADY = "import time; print('up', flush=True); time.sleep(60)"
 STUBBORN = f"import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN); {STEADY}"
@@ -40,11 +41,7 @@ def says_up(supervisor: Supervisor, name: str, times: int = 1) -> Callable[[], b
     return lambda: log.exists() and log.read_text().count("up") == times
 
 
-def children() -> list[psutil.Process]:
-    return [p for p in psutil.Process().children() if p.status() != psutil.STATUS_ZOMBIE]
-
-
-def test_a_killed_child_is_started_again(supervisor: Supervisor) -> None:
+def test_a_killed_child_is_started_again(supervisor: Supervisor, children: Children) -> None:
     supervisor.start(python("one", STEADY))
     eventually(says_up(supervisor, "one"))
     (first,) = children()
@@ -62,7 +59,7 @@ def test_a_child_that_keeps_dying_is_given_up_with_its_last_words(supervisor: Su
         eventually(lambda: bool(supervisor.tend(failures_allowed=1) and False))
 
 
-def test_stopping_asks_first_and_kills_what_does_not_listen(supervisor: Supervisor) -> None:
+def test_stopping_asks_first_and_kills_what_does_not_listen(supervisor: Supervisor, children: Children) -> None:
     supervisor.start(python("one", STEADY))
     supervisor.start(python("two", STUBBORN))
     eventually(says_up(supervisor, "one"))
@@ -79,7 +76,7 @@ def test_a_second_request_cuts_the_grace_short(supervisor: Supervisor) -> None:
     assert time.monotonic() - begun < 10
 
 
-def test_children_do_not_hear_the_terminals_interrupt(supervisor: Supervisor) -> None:
+def test_children_do_not_hear_the_terminals_interrupt(supervisor: Supervisor, children: Children) -> None:
     supervisor.start(python("one", STEADY))
     (child,) = children()
     assert os.getpgid(child.pid) == child.pid != os.getpgid(0)

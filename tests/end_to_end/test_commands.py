@@ -61,6 +61,7 @@ def test_without_a_service_the_way_out_is_named() -> None:
     said = runner.invoke(app, ["metrics", "tiny", "--url", f"http://127.0.0.1:{free_port()}"])
     assert said.exit_code == 1
     assert "tailprune serve" in said.stderr
+    assert "[Errno" in said.stderr  # and not taken for markup
 
 
 def test_an_interrupted_command_leaves_its_job_running(stack: Stack) -> None:
