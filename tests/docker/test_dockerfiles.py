@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import re
 import subprocess
 import sys
@@ -54,6 +55,21 @@ def test_an_image_holds_only_the_rooms_that_its_process_may_know() -> None:
     assert set(WORKER.copied) & ROOMS == {"jobs", "tailprune", "workers"}
 
 
+@pytest.mark.parametrize("extra", DOCKERFILES)
+def test_whatever_an_images_code_imports_is_installed_in_it(extra: str) -> None:
+    providers = metadata.packages_distributions()
+    installed = _installed_with(extra)
+    missing = {
+        f"{path.relative_to(ROOT)} imports {module}"
+        for room in ROOMS & set(DOCKERFILES[extra].copied)
+        for path in (ROOT / room).rglob("*.py")
+        if path.parent.name != "training"  # travels along, but no worker trains
+        for module in _imported_on_import(path) - ROOMS - sys.stdlib_module_names
+        if not installed & {canonicalize_name(provider) for provider in providers.get(module, [])}
+    }
+    assert not missing
+
+
 @each_dockerfile
 def test_what_an_image_copies_is_there_and_reaches_the_builder(dockerfile: Dockerfile) -> None:
     ignore = (ROOT / ".dockerignore").read_text().splitlines()
@@ -80,6 +96,17 @@ def test_both_images_look_for_data_and_models_in_one_place() -> None:
     )
     assert service == worker
     assert service.keys() >= {"TAILPRUNE_DATA_DIR", "TAILPRUNE_REGISTRY"}
+
+
+def _imported_on_import(path: Path) -> set[str]:
+    """The top-level modules that importing a file imports; what its functions import comes later, if ever."""
+    modules: set[str] = set()
+    for statement in ast.parse(path.read_text()).body:
+        if isinstance(statement, ast.Import):
+            modules |= {name.name.partition(".")[0] for name in statement.names}
+        elif isinstance(statement, ast.ImportFrom) and statement.module and not statement.level:
+            modules.add(statement.module.partition(".")[0])
+    return modules
 
 
 def _installed_with(extra: str) -> set[str]:
