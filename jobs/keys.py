@@ -22,6 +22,7 @@ def digest(data: Any) -> str:
     return hashlib.sha256(canonical_json(data)).hexdigest()
 
 
-def job_key(kind: str, request: dict[str, Any], model_digest: str) -> str:
-    """The key of a job, from its resolved request and the digest of its model's checkpoint."""
-    return digest({"kind": kind, "request": request, "model": model_digest, "version": RESULT_VERSION})
+def job_key(kind: str, request: dict[str, Any], weights: str, reading: dict[str, Any]) -> str:
+    """The key of a job, from its resolved request and its model: the digest of the checkpoint and how it is read."""
+    model = {"weights": weights, "reading": reading}
+    return digest({"kind": kind, "request": request, "model": model, "version": RESULT_VERSION})

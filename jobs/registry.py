@@ -78,6 +78,12 @@ class ModelEntry(BaseModel):
         return FAMILIES[self.family]
 
     @property
+    def reading(self) -> dict[str, Any]:
+        """What a result depends on besides request and weights: how they are read, decoded and shown."""
+        said = self.model_dump(mode="json", include={"family", "num_heads", "decoder", "display_scale"})
+        return said | {"class_names": self.names}
+
+    @property
     def missing(self) -> list[str]:
         """The files that are not there; the model can be used when there is none."""
         return [path.name for path in (self.checkpoint, self.class_names) if path and not path.is_file()]

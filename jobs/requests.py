@@ -9,13 +9,21 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal, Self, TypeVar
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Discriminator, Field, Tag, model_validator
 
 from jobs.problems import Fault, InvalidRequest
 from jobs.registry import ModelEntry
 from jobs.settings import Settings
 
-__all__ = ["MetricsRequest", "PruneSampleRequest", "Schedule", "Thresholds", "resolve", "resolve_metrics"]
+__all__ = [
+    "UNION_TAGS",
+    "MetricsRequest",
+    "PruneSampleRequest",
+    "Schedule",
+    "Thresholds",
+    "resolve",
+    "resolve_metrics",
+]
 
 DEFAULT_THRESHOLDS = [0.001, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0]
 GREATEST_SEED = 2**63 - 1
@@ -30,11 +38,32 @@ def _different(values: list[T]) -> list[T]:
     return values
 
 
+UNION_TAGS = frozenset({"one", "several", "word"})
+"""Stand in the locations of pydantic's errors for the branch of a union that a value was meant for."""
+
+
+def _one_or_several(value: Any) -> str:
+    return "several" if isinstance(value, list) else "one"
+
+
+def _number_or_word(value: Any) -> str:
+    return "word" if isinstance(value, str) else "one"
+
+
 Threshold = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Count = Annotated[int, Field(ge=1)]
 Thresholds = Annotated[list[Threshold], Field(min_length=1, max_length=64), AfterValidator(_different)]
 Counts = Annotated[list[Count], Field(min_length=1, max_length=64), AfterValidator(_different)]
 Label = Annotated[int, Field(ge=0)]
+OneOrMoreThresholds = Annotated[
+    Annotated[Threshold, Tag("one")] | Annotated[Thresholds, Tag("several")], Discriminator(_one_or_several)
+]
+OneOrMoreCounts = Annotated[
+    Annotated[Count, Tag("one")] | Annotated[Counts, Tag("several")], Discriminator(_one_or_several)
+]
+Channels = Annotated[
+    Annotated[Count, Tag("one")] | Annotated[Literal["all"], Tag("word")], Discriminator(_number_or_word)
+]
 Labels = Annotated[list[Label], Field(min_length=1, max_length=4096), AfterValidator(_different)]
 
 
@@ -88,11 +117,11 @@ class PruneSampleRequest(_Request):
         }
     )
 
-    threshold: Threshold | Thresholds | None = Field(
+    threshold: OneOrMoreThresholds | None = Field(
         default=None,
         description="Magnitudes at which components of c are cut, one variant each. Either this or `keep`.",
     )
-    keep: Count | Counts | None = Field(
+    keep: OneOrMoreCounts | None = Field(
         default=None,
         description="How many components are kept, one variant each. Either this or `threshold`.",
     )
@@ -126,7 +155,7 @@ class PruneSampleRequest(_Request):
         le=1000,
         description="Exponent of the power-cosine guidance scale; constant when null.",
     )
-    guided_channels: Annotated[int, Field(ge=1)] | Literal["all"] | None = Field(
+    guided_channels: Channels | None = Field(
         default=None, description="Guide the first so many latent channels, or all."
     )
     diffusion: Literal["sigma", "linear"] | None = Field(

@@ -17,6 +17,7 @@ from starlette.routing import Match
 from jobs.problems import PREFIX, TYPES, Fault, InvalidRequest, Problem, Slug, problem
 from jobs.queue import BrokerUnavailable
 from jobs.registry import UnknownModel
+from jobs.requests import UNION_TAGS
 from jobs.store import IdempotencyConflict, JobFinished, UnknownJob
 
 __all__ = ["MEDIA_TYPE", "ProblemError", "add_handlers", "describe", "problem_response"]
@@ -154,7 +155,7 @@ def _invalid(faults: list[Fault]) -> Problem:
 
 
 def _path(location: Sequence[Any]) -> str:
-    return ".".join(str(part) for part in location)
+    return ".".join(str(part) for part in location if part not in UNION_TAGS)
 
 
 def _message(error: Mapping[str, Any]) -> str:

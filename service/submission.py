@@ -27,7 +27,7 @@ async def key_of(kind: Kind, request: PruneSampleRequest | MetricsRequest, entry
             "put the files there",
         )
     weights = await run_in_threadpool(content_digest, entry, parts.settings.data_dir)
-    return job_key(kind, request.model_dump(), weights)
+    return job_key(kind, request.model_dump(), weights, entry.reading)
 
 
 async def submit(

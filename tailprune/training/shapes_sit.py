@@ -33,7 +33,7 @@ CONFIGURATION: dict[str, Any] = {
     "num_classes": NUM_CLASSES,
     "learn_sigma": False,
 }
-RECIPE = Recipe(steps=30_000, batch_size=64, learning_rate=3e-3)
+RECIPE = Recipe(steps=20_000, batch_size=64, learning_rate=3e-3)
 LABEL_DROPOUT = 0.1
 
 

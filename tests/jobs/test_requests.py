@@ -115,12 +115,15 @@ def test_a_resolved_request_resolves_to_itself(sit: ModelEntry) -> None:
 
 def test_spelling_out_a_default_is_the_same_job(sit: ModelEntry) -> None:
     short, long = (resolve(r, sit, LIMITS) for r in (request(), request(threshold=[0.1], steps=50, side="tail")))
-    assert job_key("prune-sample", short.model_dump(), "w") == job_key("prune-sample", long.model_dump(), "w")
+    assert job_key("prune-sample", short.model_dump(), "w", {}) == job_key("prune-sample", long.model_dump(), "w", {})
 
 
 def test_other_weights_are_another_job(sit: ModelEntry) -> None:
     asked = resolve(request(), sit, LIMITS).model_dump()
-    assert job_key("prune-sample", asked, "w") != job_key("prune-sample", asked, "v")
+    assert job_key("prune-sample", asked, "w", {}) != job_key("prune-sample", asked, "v", {})
+    assert job_key("prune-sample", asked, "w", {"num_heads": 4}) != job_key(
+        "prune-sample", asked, "w", {"num_heads": 8}
+    )
 
 
 @pytest.mark.parametrize(

@@ -66,7 +66,7 @@ def submit(store: JobStore, settings: Settings) -> Submit:
             request = resolve_metrics(MetricsRequest(model=model, **body), entry)
         else:
             request = resolve(PruneSampleRequest(model=model, **{"threshold": 0.5, **body}), entry, settings)
-        key = job_key(kind, request.model_dump(), content_digest(entry, settings.data_dir))
+        key = job_key(kind, request.model_dump(), content_digest(entry, settings.data_dir), entry.reading)
         return store.submit(kind, request.model_dump(), key)[0]
 
     return submit

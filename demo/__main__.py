@@ -1,0 +1,146 @@
+"""`make demo`: the whole stack on a free port, one model pruned four ways, one picture.
+
+Starts `tailprune serve` on a data folder of its own, posts the requests, follows the jobs, judges the samples with the
+shipped classifier, writes `demo/prune-sample.png`, and stops everything.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+from rich.console import Console
+from rich.table import Table
+from safetensors.torch import load_file
+
+from jobs.records import JobView
+from jobs.results import PruneSampleResult, Variant
+from service.cli.client import Client
+from tailprune.training.shapes_classifier import ShapesClassifier, accuracy, load_classifier
+from workers.pictures import grid, png
+
+ROOT = Path(__file__).parents[1]
+PICTURE = ROOT / "demo" / "prune-sample.png"
+MODEL = "shapes-sit"
+LABELS = [10 * shape + (shape + shift) % 10 for shape in range(10) for shift in (0, 5)]
+"""Two colours of each shape."""
+START_SECONDS = 60
+
+console = Console(highlight=False)
+
+
+def main() -> None:
+    thresholds = {row["name"]: row["threshold"] for row in _card()["variants"]}
+    common = {"model": MODEL, "labels": LABELS, "seed": 1}
+    tail = common | {"side": "tail", "threshold": [thresholds["mild"], thresholds["strong"]]}
+    head = common | {"side": "head", "threshold": [thresholds["head-5"]]}
+    with _stack() as url, Client(url, console) as client, tempfile.TemporaryDirectory() as folder:
+        console.print(f"The stack is up at {url}. Sampling {len(LABELS)} labels, unpruned and pruned …")
+        jobs = [client.finished(client.prune_sample(body)) for body in (tail, head)]
+        rows = _rows(client, jobs, Path(folder))
+        metrics = client.metrics(MODEL, {})
+    _print_table(rows, load_classifier(ROOT / "models" / "shapes-classifier" / "model.safetensors"))
+    if not isinstance(metrics, JobView):
+        console.print(
+            f"All {metrics.count} condition vectors at t = {metrics.timestep:g}: nPR {metrics.npr:.3f}, "
+            f"mean pairwise cosine {metrics.cosine.mean:.3f}"
+        )
+    names = (ROOT / "models" / MODEL / "classes.txt").read_text().splitlines()
+    columns = [names[label] for label in LABELS]
+    PICTURE.write_bytes(png(grid([images for _, images, _ in rows], [name for name, _, _ in _titled(rows)], columns)))
+    console.print(f"One row a variant, one column a label: {PICTURE.relative_to(ROOT)}")
+    console.print("\nThe same by hand, beside a running `make serve`:\n")
+    console.print(_curl(tail), soft_wrap=True)
+
+
+Row = tuple[Variant, Any, Any]
+
+
+def _rows(client: Client, jobs: list[JobView], folder: Path) -> list[Row]:
+    """Each variant with its images, (N, H, W, 3), and its latents; the baseline once."""
+    rows: list[Row] = []
+    for job in jobs:
+        assert isinstance(job.result, PruneSampleResult)
+        for variant in job.result.variants:
+            if variant.prune is None and rows:
+                continue
+            files = [client.save(job, image.artifact, folder) for image in variant.images]
+            images = np.stack([np.asarray(Image.open(io.BytesIO(file.read_bytes()))) for file in files])
+            rows.append((variant, images, load_file(client.save(job, variant.latents, folder))["latents"]))
+    return rows
+
+
+def _titled(rows: list[Row]) -> Iterator[tuple[str, Any, Any]]:
+    """Rows with what was removed in their names."""
+    for variant, images, latents in rows:
+        share = "" if variant.removed is None else f" (-{variant.removed.fraction:.0%})"
+        yield variant.name + share, images, latents
+
+
+def _print_table(rows: list[Row], classifier: ShapesClassifier) -> None:
+    table = Table(title=f"{MODEL}: {len(LABELS)} labels, one sample each, pruned at every step")
+    for heading in ("variant", "components removed", "nPR", "cosine", "drift", "class accuracy"):
+        table.add_column(heading, justify="left" if heading == "variant" else "right")
+    for variant, _, latents in rows:
+        share = accuracy(classifier, latents.clamp(-1, 1), torch.tensor(LABELS))
+        removed, embedding, drift = variant.removed, variant.embedding, variant.drift
+        table.add_row(
+            variant.name,
+            f"{removed.mean:.1f} ({removed.fraction:.0%})" if removed else "–",
+            f"{embedding.npr_before:.3f} → {embedding.npr_after:.3f}" if embedding else "–",
+            f"{embedding.cosine_before:.3f} → {embedding.cosine_after:.3f}" if embedding else "–",
+            f"{drift.latent:.3f}" if drift else "–",
+            f"{share:.0%}",
+        )
+    console.print(table)
+
+
+def _card() -> dict[str, Any]:
+    """The numbers of the model card, which chose the thresholds."""
+    found: dict[str, Any] = json.loads((ROOT / "models" / MODEL / "evaluation.json").read_text())
+    return found
+
+
+def _curl(body: dict[str, Any]) -> str:
+    return (
+        "curl -s -H 'Prefer: wait=60' -H 'Content-Type: application/json' http://127.0.0.1:8000/prune-sample \\\n"
+        f"  -d '{json.dumps(body)}'"
+    )
+
+
+@contextmanager
+def _stack() -> Iterator[str]:
+    """The URL of a stack that lives as long as the context does."""
+    with tempfile.TemporaryDirectory(prefix="tailprune-demo-") as data:
+        tailprune = Path(sys.executable).with_name("tailprune")
+        command = [str(tailprune), "serve", "--port", "0", "--data-dir", data]
+        process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True)
+        patience = threading.Timer(START_SECONDS, process.terminate)
+        patience.start()
+        try:
+            assert process.stdout is not None
+            line = process.stdout.readline()
+            patience.cancel()
+            if " at http://" not in line:
+                raise SystemExit("the stack did not come up; see above, or run `make serve` to see it start")
+            yield line.split(" at ")[1].split()[0]
+        finally:
+            patience.cancel()
+            process.send_signal(signal.SIGINT)
+            process.wait(START_SECONDS)
+
+
+if __name__ == "__main__":
+    main()
