@@ -18,7 +18,8 @@ from jobs.redis_server import find_server
 from tests.docker.containers import ROOT, SERVICE, SERVICES, WORKER, Dockerfile
 from tests.redis_process import free_port
 
-START_SECONDS = 60.0  # a worker imports torch first
+START_SECONDS = 120.0  # a worker imports torch first, on a machine that may be busy
+STOP_SECONDS = 60.0
 
 
 @pytest.fixture(scope="module")
@@ -57,10 +58,10 @@ def test_the_service_is_healthy_when_redis_and_a_worker_are_there(composed_redis
         _wait_until(lambda: _is_healthy(WORKER, composed_redis), worker)
         _wait_until(lambda: _is_healthy(SERVICE, composed_redis, port), service)
         worker.send_signal(signal.SIGTERM)
-        assert worker.wait(20) == 0
+        assert worker.wait(STOP_SECONDS) == 0
         assert not _is_healthy(WORKER, composed_redis)
         service.send_signal(signal.SIGTERM)
-        service.wait(20)
+        service.wait(STOP_SECONDS)
         assert not _is_healthy(SERVICE, composed_redis, port)
 
 
