@@ -38,7 +38,7 @@ LABELS = [10 * shape + (shape + shift) % 10 for shape in range(10) for shift in 
 """Two colours of each shape."""
 START_SECONDS = 60
 
-console = Console(highlight=False)
+console = Console(highlight=False, width=max(110, Console().width))
 
 
 def main() -> None:
@@ -92,7 +92,7 @@ def _titled(rows: list[Row]) -> Iterator[tuple[str, Any, Any]]:
 def _print_table(rows: list[Row], classifier: ShapesClassifier) -> None:
     table = Table(title=f"{MODEL}: {len(LABELS)} labels, one sample each, pruned at every step")
     for heading in ("variant", "components removed", "nPR", "cosine", "drift", "class accuracy"):
-        table.add_column(heading, justify="left" if heading == "variant" else "right")
+        table.add_column(heading, justify="left" if heading == "variant" else "right", no_wrap=True)
     for variant, _, latents in rows:
         share = accuracy(classifier, latents.clamp(-1, 1), torch.tensor(LABELS))
         removed, embedding, drift = variant.removed, variant.embedding, variant.drift

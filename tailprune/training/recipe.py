@@ -10,9 +10,10 @@ from pathlib import Path
 from typing import Any, TypeVar, cast
 
 import torch
+from safetensors.torch import save_file
 from torch import Tensor, nn
 
-__all__ = ["Recipe", "train"]
+__all__ = ["Recipe", "ship", "train"]
 
 Model = TypeVar("Model", bound=nn.Module)
 
@@ -105,6 +106,15 @@ def train(
             torch.save(state, state_file.with_suffix(".part"))
             state_file.with_suffix(".part").replace(state_file)
     return cast(Model, average.module)
+
+
+def ship(model: nn.Module, work: Path, folder: Path, metadata: dict[str, str] | None = None) -> None:
+    """Writes `model.safetensors` into `folder`, and beside it the curve that `train` left in `work`."""
+    folder.mkdir(parents=True, exist_ok=True)
+    file = folder / "model.safetensors"
+    save_file({name: tensor.contiguous().cpu() for name, tensor in model.state_dict().items()}, file, metadata)
+    file.chmod(0o644)  # safetensors writes for its owner alone, and a worker runs as another
+    (folder / "training.json").write_bytes((work / "training.json").read_bytes())
 
 
 def _write(folder: Path, recipe: Recipe, curve: list[dict[str, float]]) -> None:

@@ -13,10 +13,10 @@ from pathlib import Path
 
 import torch
 import torch.nn.functional as F
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from tailprune.training.recipe import Recipe, train
+from tailprune.training.recipe import Recipe, ship, train
 from tailprune.training.shapes import COLOURS, NUM_CLASSES, SHAPES, draw
 
 __all__ = ["RECIPE", "ShapesClassifier", "accuracy", "load_classifier", "main"]
@@ -104,9 +104,7 @@ def main() -> None:
         return {"accuracy": accuracy(average, images, labels)}
 
     average = train(classifier, recipe, loss_of, measure, options.work)
-    options.folder.mkdir(parents=True, exist_ok=True)
-    save_file(average.state_dict(), options.folder / "model.safetensors")
-    (options.folder / "training.json").write_bytes((options.work / "training.json").read_bytes())
+    ship(average, options.work, options.folder)
 
 
 if __name__ == "__main__":

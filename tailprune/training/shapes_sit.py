@@ -12,13 +12,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import save_file
 from torch import Tensor
 
 from tailprune.statistics import participation_ratio, summarise_cosine
 from tailprune.systems.dit import SiT
 from tailprune.training.initialise import initialise
-from tailprune.training.recipe import Recipe, train
+from tailprune.training.recipe import Recipe, ship, train
 from tailprune.training.shapes import NUM_CLASSES, draw
 
 __all__ = ["CONFIGURATION", "RECIPE", "flow_matching_loss", "main", "measure_condition"]
@@ -86,11 +85,7 @@ def main() -> None:
         return flow_matching_loss(model, draw(labels, generator, CONFIGURATION["input_size"]), labels, generator)
 
     average = train(system, recipe, loss_of, measure_condition, options.work)
-    options.folder.mkdir(parents=True, exist_ok=True)
-    tensors = {name: tensor.contiguous().cpu() for name, tensor in average.state_dict().items()}
-    metadata = {"family": "sit", "num_heads": str(CONFIGURATION["num_heads"])}
-    save_file(tensors, options.folder / "model.safetensors", metadata=metadata)
-    (options.folder / "training.json").write_bytes((options.work / "training.json").read_bytes())
+    ship(average, options.work, options.folder, {"family": "sit", "num_heads": str(CONFIGURATION["num_heads"])})
 
 
 if __name__ == "__main__":

@@ -34,8 +34,9 @@ def test_the_lease_is_kept_however_long_the_work_takes(store: JobStore, claim: C
 def test_progress_is_told_while_the_work_goes_on(store: JobStore, claim: Claim, run: Run) -> None:
     with run:
         run.step(3, 10, "steps")
-        time.sleep(0.5)
-        progress = store.get(claim.job.id).progress
+        deadline = time.monotonic() + 20
+        while (progress := store.get(claim.job.id).progress) is None and time.monotonic() < deadline:
+            time.sleep(0.02)
     assert progress is not None
     assert (progress.done, progress.total, progress.unit) == (3, 10, "steps")
 
