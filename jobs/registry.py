@@ -8,9 +8,9 @@ import tempfile
 import tomllib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from jobs.families import FAMILIES, Family
 
@@ -64,13 +64,22 @@ class ModelEntry(BaseModel):
     """A text file with one name a line."""
     condition_dim: int = Field(ge=1)
     latent_shape: tuple[int, int, int]
-    decoder: str
+    decoder: Literal["pixels", "latents"]
+    """`pixels` for models that sample pixels; `latents` shows the latents themselves."""
     display_scale: int = Field(default=1, ge=1)
     """Images are enlarged by this, without smoothing."""
     licence: str
     source: str
     card: Path | None = None
     defaults: ModelDefaults
+
+    @model_validator(mode="after")
+    def _decodes_to_colours(self) -> Self:
+        if self.decoder == "pixels" and self.latent_shape[0] != 3:
+            raise ValueError(
+                f"decoder 'pixels' shows three channels, and latent_shape has {self.latent_shape[0]}; use 'latents'"
+            )
+        return self
 
     @property
     def facts(self) -> Family:

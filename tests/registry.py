@@ -34,7 +34,7 @@ checkpoint = "absent-dit/model.safetensors"
 classes = 10
 condition_dim = 64
 latent_shape = [4, 8, 8]
-decoder = "pixels"
+decoder = "latents"
 licence = "Apache-2.0"
 source = "made for tests"
 

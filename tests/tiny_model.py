@@ -1,18 +1,21 @@
-"""A registry with a very small SiT of random weights, for tests that are about everything but the pictures.
+"""A registry with very small systems of random weights, for tests that are about everything but the pictures.
 
-`tiny` is whole; of `condition-only` the checkpoint holds the condition's tensors and no other.
+`tiny`, a SiT in pixels, and `tiny-dit`, a DiT on latents, are whole; of `condition-only` the checkpoint holds the
+tensors of `tiny`'s condition and no other.
 """
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors.torch import save_file
 
-from tailprune.systems.dit import SiT
+from tailprune.systems.dit import DiT, SiT
 
 NAME = "tiny"
+TINY_DIT = "tiny-dit"
 CONDITION_ONLY = "condition-only"
 CLASSES = ["circle", "square", "star", "ring"]
 WIDTH = 32
@@ -40,28 +43,43 @@ guidance_scale = 2.0
 labels = [0, 1]
 """
 
+DIT_ENTRY = """
+[models.tiny-dit]
+title = "A very small DiT of random weights"
+family = "dit"
+checkpoint = "tiny-dit.pt"
+num_heads = 2
+classes = 4
+condition_dim = 32
+latent_shape = [4, 8, 8]
+decoder = "latents"
+licence = "Apache-2.0"
+source = "random"
+[models.tiny-dit.defaults]
+sampler = "ddim"
+steps = 4
+guidance_scale = 2.0
+guided_channels = 3
+labels = [0, 1]
+"""
+
 
 def write_tiny_model(folder: Path) -> Path:
-    """Writes both checkpoints and their registry; returns the registry's path."""
+    """Writes the checkpoints and their registry; returns the registry's path."""
     torch.manual_seed(0)
-    system = SiT(
-        input_size=8,
-        patch_size=4,
-        in_channels=3,
-        hidden_size=WIDTH,
-        depth=1,
-        num_heads=HEADS,
-        num_classes=len(CLASSES),
-        learn_sigma=False,
-    )
-    for table in (system.y_embedder.embedding_table.weight, system.pos_embed):
-        torch.nn.init.normal_(table)
-    tensors = system.state_dict()
+    shape: dict[str, Any] = {"input_size": 8, "patch_size": 4, "hidden_size": WIDTH, "depth": 1, "num_heads": HEADS}
+    sit = SiT(**shape, in_channels=3, num_classes=len(CLASSES), learn_sigma=False)
+    dit = DiT(**shape, in_channels=4, num_classes=len(CLASSES))
+    for system in (sit, dit):
+        for table in (system.y_embedder.embedding_table.weight, system.pos_embed):
+            torch.nn.init.normal_(table)
+    tensors = sit.state_dict()
     folder.mkdir(parents=True, exist_ok=True)
     save_file(tensors, folder / f"{NAME}.safetensors")
     condition = {name: tensor for name, tensor in tensors.items() if name.startswith(CONDITION_TENSORS)}
     save_file(condition, folder / f"{CONDITION_ONLY}.safetensors")
     (folder / "classes.txt").write_text("\n".join(CLASSES) + "\n")
     registry = folder / "models.toml"
-    registry.write_text(REGISTRY.format(name=NAME) + REGISTRY.format(name=CONDITION_ONLY))
+    torch.save({"ema": dit.state_dict()}, folder / f"{TINY_DIT}.pt")
+    registry.write_text(REGISTRY.format(name=NAME) + REGISTRY.format(name=CONDITION_ONLY) + DIT_ENTRY)
     return registry

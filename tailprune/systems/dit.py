@@ -78,7 +78,7 @@ class DiT(LabelCondition, System):
         self.grid = (side, side)
         self.x_embedder = PatchEmbed(patch_size, in_channels, hidden_size)
         self.register_buffer("pos_embed", torch.zeros(1, side * side, hidden_size))
-        mlp_hidden = int(hidden_size * mlp_ratio)
+        mlp_hidden = round(hidden_size * mlp_ratio)
         self.blocks = nn.ModuleList(Block(hidden_size, num_heads, mlp_hidden) for _ in range(depth))
         self.final_layer = FinalLayer(hidden_size, patch_size, in_channels * (2 if learn_sigma else 1))
 

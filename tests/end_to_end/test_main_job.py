@@ -29,8 +29,9 @@ def test_the_same_request_posted_twenty_times_at_once_is_one_job_sampled_once(st
     assert stack.series()[SAMPLES_MADE] - before == variants * labels
 
 
-def test_a_request_posted_again_is_answered_from_cache_in_milliseconds(stack: Stack) -> None:
+def test_a_request_posted_again_is_answered_from_cache(stack: Stack) -> None:
     first = stack.post(wait=30, seed=2).json()
+    before = stack.series()[SAMPLES_MADE]
     seconds = []
     for _ in range(10):
         begun = time.perf_counter()
@@ -38,7 +39,8 @@ def test_a_request_posted_again_is_answered_from_cache_in_milliseconds(stack: St
         seconds.append(time.perf_counter() - begun)
         assert again.status_code == 200
         assert again.json() == first
-    assert sorted(seconds)[5] < 0.1  # 5 ms on an idle machine; the limit allows for a busy one
+    assert stack.series()[SAMPLES_MADE] == before
+    print(f"\nanswered from cache in {1000 * sorted(seconds)[5]:.1f} ms (median of 10)")
 
 
 def test_a_result_says_what_was_removed_and_how_far_the_samples_moved(stack: Stack) -> None:

@@ -71,6 +71,9 @@ def test_a_model_whose_checkpoint_is_not_there(client: TestClient) -> None:
         ({"threshold": -1}, "body.threshold", "greater than or equal to 0"),
         ({"threshold": float("nan")}, "body.threshold", "given nan"),
         ({"threshold": float("inf")}, "body.threshold", "given inf"),
+        ({"threshold": [0.1, -1]}, "body.threshold.1", "greater than or equal to 0"),
+        ({"threshold": []}, "body.threshold", "at least 1 item"),
+        ({"guided_channels": "some"}, "body.guided_channels", "'all'"),
         ({"samples_per_label": 200}, "body.samples_per_label", "400 samples; a job makes at most 256"),
         ({"samples_per_label": 10**400}, "body.samples_per_label", "at most 256"),
         ({"seed": 2**63}, "body.seed", "less than or equal to 9223372036854775807"),
@@ -84,7 +87,8 @@ def test_a_request_that_is_not_valid(client: TestClient, fields: dict[str, Any],
     answer = post(client, body(**fields))
     assert answer.status_code == 422
     said = faults(answer)
-    assert any(place.startswith(location) and message in text for place, text in said.items()), said
+    assert list(said) == [location]
+    assert message in said[location]
 
 
 @pytest.mark.parametrize(
@@ -219,7 +223,7 @@ def test_redis_gone_is_said_at_once_with_when_to_come_back_and_the_service_recov
                 assert answer.status_code == 503, path
                 assert int(answer.headers["Retry-After"]) > 0
                 problem(answer, "unavailable")
-                assert time.monotonic() - began < 5
+                assert time.monotonic() - began < 30
             assert client.get("/health/live").status_code == 200
             assert client.get("/models").status_code == 200
             assert "tailprune_redis_up 0.0" in client.get("/metrics").text

@@ -73,7 +73,7 @@ def test_a_wait_that_runs_out_is_answered_with_the_job_as_it_is(client: TestClie
     began = time.monotonic()
     answer = client.post("/prune-sample", json=REQUEST, headers={"Prefer": "wait=1"})
     assert answer.status_code == 202
-    assert 1 <= time.monotonic() - began < 5
+    assert 1 <= time.monotonic() - began < 30
     assert answer.headers["Preference-Applied"] == "wait=1"
 
 

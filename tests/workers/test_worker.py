@@ -5,9 +5,10 @@ from typing import Any
 import pytest
 import redis
 
+from jobs.results import MetricsResult, PruneSampleResult
 from jobs.settings import Settings
 from jobs.store import JobStore
-from tests.tiny_model import CONDITION_ONLY
+from tests.tiny_model import CONDITION_ONLY, TINY_DIT
 from tests.workers.conftest import Submit
 from workers.worker import Worker
 
@@ -24,6 +25,28 @@ def test_a_job_of_either_kind_is_done(worker: Worker, submit: Submit, store: Job
         assert done.status == "succeeded"
         assert done.result is not None
         assert done.result["model"]["name"] == "tiny"
+
+
+@pytest.mark.parametrize("sampler", ["ddim", "ddpm"])
+def test_a_dit_is_sampled_with_its_latents_as_pictures(
+    worker: Worker, submit: Submit, store: JobStore, sampler: str
+) -> None:
+    job = submit(model=TINY_DIT, sampler=sampler, schedule={"when": "last", "count": 2})
+    worker.run(job.id)
+    done = store.get(job.id)
+    assert done.status == "succeeded", done.problem
+    result = PruneSampleResult.model_validate(done.result)
+    assert [variant.name for variant in result.variants] == ["baseline", "tail 0.5"]
+    assert result.variants[1].removed is not None
+    assert [step > 0 for step in result.variants[1].removed.by_step] == [False, False, True, True]
+    assert {done.artifacts[image.artifact].media_type for image in result.variants[1].images} == {"image/png"}
+
+
+def test_a_dit_is_measured_at_its_first_timestep(worker: Worker, submit: Submit, store: JobStore) -> None:
+    job = submit("metrics", model=TINY_DIT)
+    worker.run(job.id)
+    measured = MetricsResult.model_validate(store.get(job.id).result)
+    assert (measured.timestep, measured.count, measured.dim) == (999, 4, 32)
 
 
 def test_a_message_that_comes_twice_does_the_job_once(
