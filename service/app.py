@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from fastapi import FastAPI
+from fastapi_offline import FastAPIOffline
 
 from jobs.connection import connect, connect_async
 from jobs.logging import configure_logging
@@ -55,7 +56,7 @@ def create_app(settings: Settings) -> FastAPI:
         await follower.aclose()
         client.close()
 
-    app = FastAPI(
+    app = FastAPIOffline(  # /docs without a CDN: the service often runs where there is no way out
         title="tailprune",
         version=CONTRACT_VERSION,
         description=DESCRIPTION,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -51,6 +52,15 @@ def test_the_page_at_the_root_links_pages_that_are_there(client: TestClient) -> 
     for path in ("/docs", "/models", "/jobs", "/health/ready", "/metrics"):
         assert f'href="{path}"' in page
         assert client.get(path).status_code == 200
+
+
+def test_the_reference_needs_nothing_from_elsewhere(client: TestClient) -> None:
+    page = client.get("/docs").text
+    fetched = re.findall(r'(?:src|href)="([^"]+)"', page)
+    assert len(fetched) >= 2
+    for url in fetched:
+        assert url.startswith("/"), url
+        assert client.get(url).status_code == 200
 
 
 @pytest.mark.parametrize(("given", "kept"), [("abc-123", True), ("a b", False), ("x" * 65, False)])
