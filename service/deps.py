@@ -40,7 +40,7 @@ async def _parts(request: Request) -> Parts:
 PartsDep = Annotated[Parts, Depends(_parts)]
 
 
-async def _job_id(job: Annotated[str, Path(description="The id of a job.")]) -> str:
+async def _job_id(job: Annotated[str, Path(alias="id", description="The id of a job.")]) -> str:
     if not re.fullmatch(ID_PATTERN, job):
         raise UnknownJob(job)
     return job

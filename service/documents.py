@@ -50,7 +50,7 @@ def header(description: str, kind: str = "string") -> dict[str, Any]:
 
 
 _LINKS = {
-    operation: {"operationId": operation, "parameters": {"job": "$response.body#/id"}}
+    operation: {"operationId": operation, "parameters": {"id": "$response.body#/id"}}
     for operation in ("look", "cancel", "events")
 }
 _LOCATION = header("The job.")

@@ -1,4 +1,4 @@
-"""`/jobs/{job}/artifacts/{name}`: a job's files, whole or in ranges."""
+"""`/jobs/{id}/artifacts/{name}`: a job's files, whole or in ranges."""
 
 from __future__ import annotations
 
@@ -46,8 +46,8 @@ _RESPONSES: dict[int | str, dict[str, Any]] = {
 }  # fmt: skip
 
 
-@router.get("/{job}/artifacts/{name}", response_class=Response, responses=_RESPONSES)
-@router.head("/{job}/artifacts/{name}", name="artifact_head", response_class=Response, responses=_RESPONSES)
+@router.get("/{id}/artifacts/{name}", response_class=Response, responses=_RESPONSES)
+@router.head("/{id}/artifacts/{name}", name="artifact_head", response_class=Response, responses=_RESPONSES)
 def artifact(
     request: Request,
     job: JobDep,

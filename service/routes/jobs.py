@@ -42,14 +42,14 @@ def jobs(
     return JSONResponse({"jobs": [job.summary() for job in page.jobs], "next_cursor": page.next_cursor})
 
 
-@router.get("/{job}", response_model=JobView, responses=describe("unknown-job", "invalid-request", "unavailable"))
+@router.get("/{id}", response_model=JobView, responses=describe("unknown-job", "invalid-request", "unavailable"))
 def look(job: JobDep) -> JSONResponse:
     """A job: how far it is, and what came out."""
     return JSONResponse(job.public())
 
 
 @router.delete(
-    "/{job}",
+    "/{id}",
     response_model=JobView,
     responses={
         200: {"description": "The job was queued; it is cancelled."},
@@ -75,7 +75,7 @@ LastEventId = Annotated[
 
 
 @router.get(
-    "/{job}/events",
+    "/{id}/events",
     response_class=EventSourceResponse,
     responses=describe("unknown-job", "invalid-request", "unavailable"),
 )

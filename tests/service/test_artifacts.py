@@ -1,4 +1,4 @@
-"""`/jobs/{job}/artifacts/{name}`: whole, in ranges, or not again."""
+"""`/jobs/{id}/artifacts/{name}`: whole, in ranges, or not again."""
 
 from __future__ import annotations
 
