@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from fastapi.responses import JSONResponse
 from starlette.concurrency import run_in_threadpool
+from structlog.contextvars import bind_contextvars
 
 from jobs.events import wait_finished
 from jobs.keys import job_key
@@ -35,6 +36,7 @@ async def submit(
 ) -> Job:
     """The job of a key: one that is there, or a new one."""
     job, _ = await run_in_threadpool(parts.store.submit, kind, request.model_dump(), key, **idempotency)
+    bind_contextvars(job_id=job.id)  # the request's line in the log then leads to the worker's
     return job
 
 

@@ -10,7 +10,8 @@ import argparse
 import os
 import pickle
 import tomllib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from tailprune.systems import SYSTEMS, Condition, System
 
 __all__ = ["Checkpoint", "CheckpointError", "load", "load_condition"]
 
+SUFFIXES = (".safetensors", ".pt", ".pth")
 NESTED_UNDER = ("ema", "model")
 """Where training scripts put the weights inside a `.pt` file, the one to sample with first."""
 
@@ -45,7 +47,7 @@ class Checkpoint:
         self.metadata: dict[str, str] = {}
         if self.path.suffix == ".safetensors":
             self._open_safetensors()
-        elif self.path.suffix in (".pt", ".pth"):
+        elif self.path.suffix in SUFFIXES:
             self._map_pickle()
         else:
             raise CheckpointError(
@@ -58,8 +60,9 @@ class Checkpoint:
         except SafetensorError as error:
             raise CheckpointError(f"{self.path}: not a safetensors file ({error})") from error
         self.metadata = dict(self._file.metadata() or {})
-        self.shapes = {name: tuple(self._file.get_slice(name).get_shape()) for name in self._file.keys()}  # noqa: SIM118
-        self._read = self._file.get_tensor
+        stored = {_official(name): name for name in self._file.keys()}  # noqa: SIM118
+        self.shapes = {name: tuple(self._file.get_slice(at).get_shape()) for name, at in stored.items()}
+        self._read = lambda name: self._file.get_tensor(stored[name])
 
     def _map_pickle(self) -> None:
         try:
@@ -97,7 +100,8 @@ def load(
     """
     checkpoint, family, given = _identify(source, family, given)
     cls = SYSTEMS[family]
-    configuration = _infer(checkpoint, cls, given)
+    with _explained(checkpoint, family):
+        configuration = cls.infer_configuration(checkpoint.shapes, **given)
     with torch.device("meta"):
         system = cls(**configuration)
     expected = {name: tuple(tensor.shape) for name, tensor in system.state_dict().items()}
@@ -111,11 +115,8 @@ def load_condition(
 ) -> Condition:
     """The condition part of a system alone; no block is read. Arguments and errors as in `load`."""
     checkpoint, family, _ = _identify(source, family, given)
-    try:
-        with torch.device("meta"):
-            condition = SYSTEMS[family].condition_part(checkpoint.shapes)
-    except KeyError as error:
-        raise CheckpointError(f"{checkpoint.path}: does not look like {family}: no tensor named {error}") from error
+    with _explained(checkpoint, family), torch.device("meta"):
+        condition = SYSTEMS[family].condition_part(checkpoint.shapes)
     expected = {name: tuple(tensor.shape) for name, tensor in condition.state_dict().items()}
     _check(
         checkpoint, family, expected, {name: checkpoint.shapes[name] for name in expected if name in checkpoint.shapes}
@@ -139,7 +140,10 @@ def _identify(
         raise ValueError(f"no system is called {family!r}; there are {', '.join(SYSTEMS)}")
     heads = known.get("num_heads") or checkpoint.metadata.get("num_heads")
     if heads is not None:
-        given = {"num_heads": int(heads)} | given
+        try:
+            given = {"num_heads": int(heads)} | given
+        except ValueError:
+            raise CheckpointError(f"{path}: says num_heads = {heads!r}, which is no number") from None
     return checkpoint, family, given
 
 
@@ -148,22 +152,28 @@ def _locate(source: str | os.PathLike[str]) -> tuple[Path, Mapping[str, Any]]:
     path = Path(source)
     if path.is_dir():
         return path / "model.safetensors", {}
-    if path.exists() or path.suffix or len(path.parts) > 1:
+    if path.exists() or len(path.parts) > 1:
         return path, {}
     registry = Path(os.environ.get("TAILPRUNE_REGISTRY", "models/models.toml"))
-    models = tomllib.loads(registry.read_text())["models"] if registry.is_file() else {}
+    models = tomllib.loads(registry.read_text()).get("models", {}) if registry.is_file() else {}
     if str(source) not in models:
+        if path.suffix in SUFFIXES:
+            return path, {}
         known = ", ".join(sorted(models)) or "no model"
         raise FileNotFoundError(f"{source!r} is neither a file nor a model of {registry}, which has {known}")
     entry = models[str(source)]
     return registry.parent / entry["checkpoint"], entry
 
 
-def _infer(checkpoint: Checkpoint, cls: type[System], given: dict[str, Any]) -> dict[str, Any]:
+@contextmanager
+def _explained(checkpoint: Checkpoint, family: str) -> Iterator[None]:
+    """Says which file it was where its names and shapes do not tell a configuration."""
     try:
-        return cls.infer_configuration(checkpoint.shapes, **given)
+        yield
     except KeyError as error:
-        raise CheckpointError(f"{checkpoint.path}: does not look like {cls.family}: no tensor named {error}") from error
+        raise CheckpointError(f"{checkpoint.path}: does not look like {family}: no tensor named {error}") from error
+    except ValueError as error:
+        raise CheckpointError(f"{checkpoint.path}: {error}") from error
 
 
 def _check(
@@ -186,9 +196,16 @@ def _state_dict(content: Any) -> dict[str, Tensor]:
     if not isinstance(content, Mapping):
         return {}
     for key in NESTED_UNDER:
-        if isinstance(content.get(key), Mapping):
-            return _state_dict(content[key])
-    return {name.removeprefix("module."): value for name, value in content.items() if isinstance(value, Tensor)}
+        if tensors := _state_dict(content.get(key)):
+            return tensors
+    return {_official(name): value for name, value in content.items() if isinstance(value, Tensor)}
+
+
+def _official(name: str) -> str:
+    """A tensor's name without what wrappers of training put before it."""
+    for wrapper in ("module.", "_orig_mod."):  # DistributedDataParallel outside, torch.compile inside
+        name = name.removeprefix(wrapper)
+    return name
 
 
 def _is_zip(path: Path) -> bool:

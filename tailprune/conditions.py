@@ -23,7 +23,7 @@ def unique_inputs(inputs: Inputs) -> tuple[Inputs, Tensor]:
         values, rows = torch.unique(inputs["labels"], return_inverse=True)
         return {"labels": values}, rows
     count = len(next(iter(inputs.values())))
-    return inputs, torch.arange(count)
+    return inputs, torch.arange(count, device=next(iter(inputs.values())).device)
 
 
 def population_at(condition: Condition, times: Tensor, population: Inputs | None = None) -> Population:
@@ -37,47 +37,52 @@ def population_at(condition: Condition, times: Tensor, population: Inputs | None
 
 
 class ConditionTable:
-    """Condition vectors by evaluation time and input, with their edits.
+    """Condition vectors by evaluation time and input, edited when they are looked up.
 
     times, with shape (steps, stages): when the sampler evaluates the network within each step. `population` stands
-    for all classes where a prune asks for their mean or variation.
+    for all classes where a prune asks for their mean or variation. Everything is moved to the condition's device.
+
+    Raises ValueError for a label that is no class.
     """
 
     def __init__(self, condition: Condition, inputs: Inputs, times: Tensor, population: Inputs | None = None) -> None:
+        condition.check_inputs(inputs)
+        device = next(condition.parameters()).device
         self._condition = condition
-        self._times = times
-        self._population_inputs = population
+        self._times = times.to(device)
+        self._population_inputs = None if population is None else _moved(population, device)
         self._population: Population | None = None
-        self._edited: dict[Prune, Tensor] = {}
-        different, self.rows = unique_inputs(inputs)
+        different, self.rows = unique_inputs(_moved(inputs, device))
         parts = torch.cat([condition.embed_inputs(different), condition.embed_inputs(condition.null_inputs(1))])
-        self.vectors = condition.embed_time(times.flatten()).unsqueeze(1) + parts  # (steps * stages, U + 1, d)
-
-    @property
-    def steps(self) -> int:
-        return self._times.shape[0]
+        # (steps * stages, U + 1, d)
+        self.vectors = condition.embed_time(self._times.flatten()).unsqueeze(1) + parts
 
     @property
     def null_row(self) -> int:
         """Where the null condition's vector stands among the rows."""
         return self.vectors.shape[1] - 1
 
-    @property
-    def population(self) -> Population:
-        """Mean and variation over all classes at each time, with shape (steps * stages, d)."""
-        if self._population is None:
-            self._population = population_at(self._condition, self._times.flatten(), self._population_inputs)
-        return self._population
-
-    def removed(self, prune: Prune) -> Tensor:
-        """Which components `prune` takes away where it is active -> bool, (steps * stages, U + 1, d)."""
-        return prune.removed(self.vectors, self.population if prune.needs_population else None)
-
     def at(self, step: int, stage: int, prune: Prune | None) -> Tensor:
         """The vectors of one evaluation, edited where a prune is given -> (U + 1, d)."""
-        evaluation = step * self._times.shape[1] + stage
-        if prune is None:
-            return self.vectors[evaluation]
-        if prune not in self._edited:
-            self._edited[prune] = prune(self.vectors, self.population if prune.needs_population else None)
-        return self._edited[prune][evaluation]
+        evaluation = self._evaluation(step, stage)
+        vectors = self.vectors[evaluation]
+        return vectors if prune is None else prune(vectors, self._known_to(prune, evaluation))
+
+    def removed(self, step: int, stage: int, prune: Prune) -> Tensor:
+        """Which components `prune` takes away at one evaluation -> bool, (U + 1, d)."""
+        evaluation = self._evaluation(step, stage)
+        return prune.removed(self.vectors[evaluation], self._known_to(prune, evaluation))
+
+    def _evaluation(self, step: int, stage: int) -> int:
+        return step * self._times.shape[1] + stage
+
+    def _known_to(self, prune: Prune, evaluation: int) -> Population | None:
+        if not prune.needs_population:
+            return None
+        if self._population is None:
+            self._population = population_at(self._condition, self._times.flatten(), self._population_inputs)
+        return self._population.at(evaluation)
+
+
+def _moved(inputs: Inputs, device: torch.device) -> Inputs:
+    return {name: tensor.to(device) for name, tensor in inputs.items()}

@@ -33,6 +33,10 @@ class Population:
     variation: Tensor
     """The variance of `SiLU(c)` over the classes, with shape (..., d)."""
 
+    def at(self, index: int) -> Population:
+        """That of one of several times."""
+        return Population(mean=self.mean[index], variation=self.variation[index])
+
     @classmethod
     def of(cls, vectors: Tensor) -> Population:
         """vectors, with shape (..., classes, d) -> tensors with shape (..., d)."""
@@ -64,8 +68,8 @@ class Prune:
                 raise ValueError(f"threshold is a finite number of at least 0, not {self.threshold!r}")
         elif self.side is not None or self.threshold is not None:
             raise ValueError("a number of components to keep takes neither side nor threshold")
-        elif self.kept < 1:
-            raise ValueError(f"at least 1 component is kept, not {self.kept}")
+        elif not isinstance(self.kept, int) or self.kept < 1:
+            raise ValueError(f"a whole number of components, at least 1, is kept, not {self.kept!r}")
         if self.fill not in ("zero", "mean"):
             raise ValueError(f"fill is 'zero' or 'mean', not {self.fill!r}")
         if self.schedule not in ("every", "first", "last"):

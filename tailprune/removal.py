@@ -48,20 +48,22 @@ def measure_removal(
     """What `prune` removes from the vectors of `inputs`. times, with shape (steps, stages), from `sampling_times`."""
     table = ConditionTable(condition, inputs, times, population)
     steps, stages = times.shape
-    gone = table.removed(prune)[:, :-1].sum(-1).view(steps, stages, -1)  # (steps, stages, U)
-    active = torch.tensor([prune.active(i, steps) for i in range(steps)], device=gone.device)
-    edited = gone[active]
-    first = int(active.nonzero()[0])
-    mean = edited.double().mean().item()
+    active = [i for i in range(steps) if prune.active(i, steps)]
+    gone = torch.stack(
+        [table.removed(i, stage, prune)[: table.null_row].sum(-1) for i in active for stage in range(stages)]
+    ).view(len(active), stages, -1)  # (active steps, stages, U)
+    by_step = dict(zip(active, gone.double().mean((1, 2)).tolist(), strict=True))
+    first = active[0]
+    mean = gone.double().mean().item()
     return Removal(
         mean=mean,
-        min=int(edited.min()),
-        max=int(edited.max()),
+        min=int(gone.min()),
+        max=int(gone.max()),
         fraction=mean / condition.condition_dim,
-        by_step=(gone.double().mean((1, 2)) * active).tolist(),
+        by_step=[by_step.get(i, 0.0) for i in range(steps)],
         measured_at_step=first,
-        before=_embedding(table.at(first, 0, None)[:-1]),
-        after=_embedding(table.at(first, 0, prune)[:-1]),
+        before=_embedding(table.at(first, 0, None)[: table.null_row]),
+        after=_embedding(table.at(first, 0, prune)[: table.null_row]),
     )
 
 

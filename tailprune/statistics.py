@@ -113,6 +113,7 @@ def summarise_cosine(vectors: Tensor, rows_at_once: int = 256) -> CosineSummary:
         values = pairs[above_diagonal]
         least = min(least, values.min().item())
         greatest = max(greatest, values.max().item())
+    mean, least, greatest = (min(1.0, max(-1.0, value)) for value in (mean, least, greatest))  # but for rounding
     return CosineSummary(mean=mean, min=least, max=greatest)
 
 
@@ -121,7 +122,7 @@ def magnitude_histogram(vectors: Tensor, low: float = 1e-5, high: float = 1e2, b
     decades = torch.tensor([low, high], dtype=torch.float64).log10()
     bins = round((decades[1] - decades[0]).item() * bins_a_decade)
     edges = torch.logspace(decades[0].item(), decades[1].item(), bins + 1, dtype=torch.float64)
-    magnitudes = vectors.double().abs().flatten().clamp(low, high)
+    magnitudes = vectors.double().abs().flatten().clamp(low, high).cpu()
     place = torch.bucketize(magnitudes, edges, right=True) - 1
     counts = torch.bincount(place.clamp(0, bins - 1), minlength=bins)
     return Histogram(edges=edges.tolist(), counts=counts.tolist())

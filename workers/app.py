@@ -8,7 +8,6 @@ from celery.signals import setup_logging, worker_init, worker_ready, worker_shut
 
 from jobs.logging import configure_logging
 from jobs.queue import TASK, celery_app
-from jobs.registry import RegistryError
 from jobs.settings import get_settings
 from workers.upkeep import Upkeep
 from workers.worker import Worker
@@ -40,8 +39,8 @@ def _set_up_logging(**_: Any) -> None:
 def _prepare(sender: Any, **_: Any) -> None:
     try:
         _Process.worker = Worker(get_settings(), sender.hostname)
-    except RegistryError as error:
-        raise SystemExit(f"the worker cannot start: {error}") from error  # celery goes on after other exceptions
+    except Exception as error:  # celery would log it, and go on without a worker
+        raise SystemExit(f"the worker cannot start: {error}") from error
 
 
 @worker_ready.connect

@@ -24,9 +24,15 @@ log = structlog.get_logger(__name__)
 
 
 def choose_device(name: str, worker_index: int) -> torch.device:
-    """The device a worker runs on. "auto" spreads workers over the GPUs; without any, the CPU."""
+    """The device a worker runs on. "auto" spreads workers over the GPUs; without any, the CPU.
+
+    Raises ValueError where there is no such device.
+    """
     if name != "auto":
-        return torch.device(name)
+        try:
+            return torch.empty(0, device=name).device
+        except (RuntimeError, AssertionError) as error:
+            raise ValueError(f"TAILPRUNE_DEVICE={name} is no device of this machine: {error}") from error
     if torch.cuda.is_available():
         return torch.device("cuda", worker_index % torch.cuda.device_count())
     return torch.device("cpu")
@@ -39,6 +45,11 @@ class Source:
     entry: ModelEntry
     digest: str
 
+    @property
+    def key(self) -> tuple[str | int | None, ...]:
+        """What makes its module: the same file may be read as two families."""
+        return self.digest, self.entry.family, self.entry.num_heads
+
 
 class Pool(Generic[Module]):
     """Modules by key, below a limit of bytes. The one asked for stays, however large it is."""
@@ -46,15 +57,15 @@ class Pool(Generic[Module]):
     def __init__(self, limit_bytes: int, load: Callable[[Source], Module]) -> None:
         self.limit_bytes = limit_bytes
         self._load = load
-        self._modules: OrderedDict[str, Module] = OrderedDict()
+        self._modules: OrderedDict[tuple[str | int | None, ...], Module] = OrderedDict()
 
     def get(self, source: Source) -> Module:
         """The module of this content, loaded if it is not warm."""
-        if source.digest in self._modules:
-            self._modules.move_to_end(source.digest)
-            return self._modules[source.digest]
+        if source.key in self._modules:
+            self._modules.move_to_end(source.key)
+            return self._modules[source.key]
         self._make_room(source.entry.checkpoint.stat().st_size)
-        module = self._modules[source.digest] = self._load(source)
+        module = self._modules[source.key] = self._load(source)
         log.info("model loaded", model=source.entry.name, part=type(module).__name__, bytes=_bytes(module))
         return module
 

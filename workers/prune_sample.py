@@ -176,6 +176,10 @@ def _sample(system: System, plan: Plan, samples: Sequence[Sample], on_step: Call
         last_step=request.last_step,
     )
     assert isinstance(made, list), "a list of prunes makes a list of latents"
+    if not all(latents.isfinite().all() for latents in made):
+        raise ValueError(
+            "sampling diverged: the latents hold NaN or infinity; lower guidance_scale, or guide fewer channels"
+        )
     return made
 
 
@@ -196,9 +200,8 @@ def _steps_of_chunks(plan: Plan, run: Run) -> list[Callable[[int, int], None]]:
 
 def _removal(system: System, plan: Plan, prune: tailprune.Prune) -> tuple[Removed, Embedding]:
     """What a prune takes from the vectors of the request's labels, over all steps."""
-    device = next(system.parameters()).device
-    labels = torch.tensor(plan.request.labels, device=device)
-    times = tailprune.sampling_times(system, plan.request.sampler, plan.steps).to(device)
+    labels = torch.tensor(plan.request.labels)
+    times = tailprune.sampling_times(system, plan.request.sampler, plan.steps)
     removal = tailprune.measure_removal(system, {"labels": labels}, prune, times)
     removed = Removed(
         mean=removal.mean,

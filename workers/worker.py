@@ -9,6 +9,7 @@ from pydantic import BaseModel
 from structlog.contextvars import bound_contextvars
 
 from jobs.connection import connect
+from jobs.keys import canonical_json, job_key
 from jobs.problems import problem
 from jobs.records import Job
 from jobs.registry import Registry, UnknownModel
@@ -36,7 +37,6 @@ class Worker:
     def __init__(self, settings: Settings, name: str) -> None:
         if settings.threads is not None:
             torch.set_num_threads(settings.threads)
-        torch.nn.Linear(1, 1, device="meta")  # imports what loading a model needs, a second's worth, before a job waits
         client = connect(settings)
         device = choose_device(settings.device, settings.worker_index)
         self.info = WorkerInfo(name=name, device=str(device))
@@ -64,6 +64,8 @@ class Worker:
         """Does a claimed job and writes what became of it; names that."""
         try:
             product = self._do(claim.job, run)
+            result = product.result.model_dump(mode="json")
+            canonical_json(result)  # refuses what JSON cannot say, such as NaN
         except Cancelled:
             return "cancelled" if self.store.cancelled(claim) else "lost"
         except HandedOver:
@@ -81,7 +83,7 @@ class Worker:
             return "failed" if self.store.fail(claim, reason) else "lost"
         if run.progress is not None:
             self.store.report(claim, *run.progress)
-        written = self.store.succeed(claim, product.result.model_dump(mode="json"), product.artifacts)
+        written = self.store.succeed(claim, result, product.artifacts)
         return "succeeded" if written else "lost"
 
     def _failed(self, claim: Claim, detail: str) -> str:
@@ -89,6 +91,12 @@ class Worker:
         return "failed" if self.store.fail(claim, problem("failed", detail)) else "lost"
 
     def _do(self, job: Job, run: Run) -> Product[BaseModel]:
+        source = self.models.source(job.model)
+        if job_key(job.kind, job.request, source.digest, source.entry.reading) != job.key:
+            raise ValueError(
+                f"this worker's {job.model!r} is not the one that was asked for: its checkpoint, its entry in the "
+                "registry or the code differs from the service's; ask again, or bring both to the same state"
+            )
         if job.kind == "metrics":
             return Product(measure(MetricsRequest.model_validate(job.request), self.models))
         product = prune_and_sample(job, self.models, self.store.artifacts, self.store.settings.batch_size, run)

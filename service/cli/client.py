@@ -26,6 +26,7 @@ from jobs.results import MetricsResult
 
 __all__ = ["Client", "ClientError"]
 
+LOOPBACK = ("127.0.0.1", "localhost", "::1")
 POLL_SECONDS = 0.2
 TIMEOUT = httpx.Timeout(10.0, read=90.0)  # GET /metrics waits for a worker by itself
 PATIENCE_SECONDS = 60.0
@@ -44,7 +45,8 @@ class Client:
     """The service at `url`. Progress is shown on `messages`."""
 
     def __init__(self, url: str, messages: Console) -> None:
-        self._http = httpx.Client(base_url=url, timeout=TIMEOUT)
+        # A proxy of the environment is for elsewhere.
+        self._http = httpx.Client(base_url=url, timeout=TIMEOUT, trust_env=httpx.URL(url).host not in LOOPBACK)
         self._messages = messages
 
     def __enter__(self) -> Client:

@@ -89,6 +89,8 @@ class StopRequests:
     def __init__(self) -> None:
         self._count = 0
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            if number == signal.SIGHUP and signal.getsignal(number) is signal.SIG_IGN:
+                continue  # started with nohup
             signal.signal(number, self._on_signal)
 
     def __bool__(self) -> bool:
@@ -136,7 +138,7 @@ def redis_for(settings: Settings, folder: Path, supervisor: Supervisor, stopping
 
 def worker_programs(count: int, shared: dict[str, str]) -> list[Program]:
     """Workers that share the machine's cores evenly; the index is what a worker picks its GPU by."""
-    threads = max(1, _cores() // max(1, count))
+    threads = os.environ.get("TAILPRUNE_THREADS") or max(1, _cores() // max(1, count))
     return [
         Program(
             f"worker-{index + 1}",

@@ -26,8 +26,11 @@ def respaced_timesteps(steps: int) -> list[int]:
     """`steps` timesteps evenly spaced over 0 ... 999, rounded, the first and the last kept, in ascending order."""
     if not 2 <= steps <= TRAINED_STEPS:
         raise ValueError(f"a respaced schedule has 2 to {TRAINED_STEPS} steps, not {steps}")
-    stride = (TRAINED_STEPS - 1) / (steps - 1)
-    return [round(index * stride) for index in range(steps)]
+    kept, at = [], 0.0
+    for _ in range(steps):
+        kept.append(round(at))
+        at += (TRAINED_STEPS - 1) / (steps - 1)  # summed up, as published: what is near a half rounds as there
+    return kept
 
 
 class _Respaced:

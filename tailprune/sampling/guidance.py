@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -41,8 +42,10 @@ class Guidance:
 
     def scale_at(self, t: float, progress: float) -> float:
         """The scale at time `t`, with `progress` from 0 (noise) to 1 (data)."""
-        if self.interval is not None and not self.interval[0] <= t <= self.interval[1]:
-            return 1.0
+        if self.interval is not None:
+            low, high = (np.float32(end) for end in self.interval)  # as the network reads times
+            if not low <= np.float32(t) <= high:
+                return 1.0
         if self.power is None:
             return self.scale
         ramp = (1 - math.cos(math.pi * min(max(progress, 0.0), 1.0) ** self.power)) / 2

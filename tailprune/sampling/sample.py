@@ -6,7 +6,7 @@ begins. All trajectories of a step go through the network as one batch.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Protocol
@@ -29,6 +29,9 @@ SAMPLERS = {"epsilon": ("ddim", "ddpm"), "velocity": ("euler", "heun", "dopri5",
 """The samplers of a system, by what it predicts; the first is the default."""
 
 
+MOST_ADAPTIVE_STEPS = 2_000
+
+
 class Sampler(Protocol):
     """A method that advances latents step by step.
 
@@ -48,8 +51,8 @@ def build_sampler(name: str, steps: int, **options: str) -> Sampler:
     kinds: dict[str, Callable[..., Sampler]] = {"ddim": DDIM, "ddpm": DDPM, "euler": Euler, "heun": Heun, "sde": SDE}
     if steps < 2:
         raise ValueError(f"sampling takes at least 2 steps, not {steps}")
-    if options and name != "sde":
-        raise ValueError(f"the options {', '.join(options)} belong to the sampler sde, not to {name}")
+    if name != "sde":
+        _refuse_options(name, options)
     return kinds[name](steps, **options)
 
 
@@ -62,7 +65,7 @@ def sampling_times(system: System, sampler: str | None = None, steps: int = 50) 
     return build_sampler("euler" if name == "dopri5" else name, steps).times
 
 
-@torch.inference_mode()
+@torch.no_grad()
 def sample(
     system: System,
     inputs: Inputs,
@@ -84,38 +87,45 @@ def sample(
     """Latents of B samples, with shape (B, C, H, W); one such tensor a prune where `prune` is a list.
 
     inputs: of B samples, as the system's `condition` takes them. sampler: `ddim`, `ddpm` (systems that predict
-    noise), `euler`, `heun`, `dopri5`, `sde` (velocity). guidance: a scale for all channels, or a `Guidance`.
-    prune: an edit of every condition vector, the null condition's too; a list shares noise and, while they agree,
-    trajectories. seeds: one a sample; or `noise`, the initial latents (B, C, H, W), with `step_noise`, (steps, B, C,
-    H, W), where the method draws any. population: stands for all classes where the system has none. on_step(done,
-    total) is called after each step and may raise to stop. diffusion, last_step: of `sde`. atol, rtol: of `dopri5`,
-    which solves each sample by itself, so that its steps do not depend on the batch.
+    noise), `euler`, `heun`, `dopri5`, `sde` (velocity). guidance: a scale for the channels that the system's authors
+    guide, or a `Guidance`. prune: an edit of every condition vector, the null condition's too; a list shares noise
+    and, while they agree, trajectories. seeds: one a sample; or `noise`, the initial latents (B, C, H, W), with
+    `step_noise`, (steps, B, C, H, W), where the method draws any. population: stands for all classes where the
+    system has none. on_step(done, total) is called after each step and may raise to stop; dopri5 calls it at every
+    evaluation, counting finished samples. diffusion, last_step: of `sde`. atol, rtol: of `dopri5`, which solves each
+    sample by itself, so that its steps do not depend on the batch.
 
     Raises ValueError for a method the system has not, both or neither of seeds and noise, shapes that do not fit, or
     a schedule other than `every` with dopri5.
     """
     prunes = list(prune) if isinstance(prune, Sequence) else [prune]
+    if not prunes:
+        raise ValueError("an empty list of prunes asks for nothing; None stands for the unpruned baseline")
     device = next(system.parameters()).device
-    guidance = guidance if isinstance(guidance, Guidance) else Guidance(guidance)
+    guidance = guidance if isinstance(guidance, Guidance) else Guidance(guidance, channels=system.guided_channels)
     name = _sampler_name(system, sampler)
-    inputs = {key: value.to(device) for key, value in inputs.items()}
     count = len(next(iter(inputs.values())))
-    x = _initial(system, count, seeds, noise).to(device)
+    x = _initial(system, count, seeds, noise).to(device, torch.float32)
+    if step_noise is not None:
+        _check_step_noise(step_noise, seeds, (count, *system.latent_shape))
+    given = {"diffusion": diffusion, "last_step": last_step}
+    options = {key: value for key, value in given.items() if value is not None}
     if name == "dopri5":
+        _refuse_options(name, options)
         results = _adaptive(system, inputs, x, prunes, guidance, population, on_step, atol, rtol)
     else:
-        options = {"diffusion": diffusion, "last_step": last_step}
-        method = build_sampler(name, steps, **{key: value for key, value in options.items() if value is not None})
+        method = build_sampler(name, steps, **options)
         if any(p is not None and p.count is not None and p.count > steps for p in prunes):
             raise ValueError(f"a schedule counts at most the {steps} steps there are")
-        table = ConditionTable(system, inputs, method.times.to(device), population)
+        table = ConditionTable(system, inputs, method.times, population)
 
         def draw(i: int) -> Tensor:
             if seeds is not None:
                 return gaussian_noise(seeds, i + 1, system.latent_shape).to(device)
-            if step_noise is None:
-                raise ValueError(f"{name} draws noise at every step: give step_noise beside noise, or seeds")
-            return step_noise[i].to(device)
+            if step_noise is None or i >= len(step_noise):
+                drawn = 0 if step_noise is None else len(step_noise)
+                raise ValueError(f"{name} draws noise at step {i}; step_noise holds {drawn}: give more, or seeds")
+            return step_noise[i].to(device, torch.float32)
 
         results = _stepwise(system, method, table, x, prunes, guidance, draw, on_step)
     return results if isinstance(prune, Sequence) else results[0]
@@ -157,7 +167,7 @@ def _stepwise(
     results: list[Tensor] = [start] * len(prunes)
     for latents, members in zip(x, tracks, strict=True):
         for member in members:
-            results[member] = latents
+            results[member] = latents.clone()
     return results
 
 
@@ -187,23 +197,45 @@ def _adaptive(
         raise ValueError("dopri5 chooses its own steps, so its prunes have the schedule 'every'")
     begin, end = system.noise_time, system.data_time
     span = torch.tensor([begin, end], dtype=torch.float32, device=start.device)
+    total = len(start) * len(prunes)
+
+    def tell(done: int) -> None:
+        if on_step is not None:
+            on_step(done, total)
+
     results: list[list[Tensor]] = [[] for _ in prunes]
     for index in range(len(start)):
         one = {key: value[index : index + 1] for key, value in inputs.items()}
         for variant, prune in enumerate(prunes):
+            done = index * len(prunes) + variant
 
-            def velocity(t: Tensor, x: Tensor, one: Inputs = one, prune: Prune | None = prune) -> Tensor:
+            def velocity(
+                t: Tensor, x: Tensor, one: Inputs = one, prune: Prune | None = prune, done: int = done
+            ) -> Tensor:
+                tell(done)
                 table = ConditionTable(system, one, t.view(1, 1), population)
                 vectors = table.at(0, 0, prune).unsqueeze(0)
                 scale = guidance.scale_at(t.item(), (t.item() - begin) / (end - begin))
                 conditional, null = vectors[:, table.rows], vectors[:, table.null_row]
                 return _guided(system, x.unsqueeze(0), conditional, null, guidance, scale)[0]
 
-            path = odeint(velocity, start[index : index + 1], span, method="dopri5", atol=atol, rtol=rtol)
-            results[variant].append(path[-1])
-            if on_step is not None:
-                on_step(index * len(prunes) + variant + 1, len(start) * len(prunes))
+            results[variant].append(_solved(velocity, start[index : index + 1], span, atol, rtol))
+            tell(done + 1)
     return [torch.cat(samples) for samples in results]
+
+
+def _solved(
+    velocity: Callable[[Tensor, Tensor], Tensor], start: Tensor, span: Tensor, atol: float, rtol: float
+) -> Tensor:
+    """Where the path that begins at `start` ends, by Dormand and Prince's method of order 5."""
+    limit = {"max_num_steps": MOST_ADAPTIVE_STEPS}
+    try:
+        path: Tensor = odeint(velocity, start, span, method="dopri5", atol=atol, rtol=rtol, options=limit)
+    except AssertionError as error:  # how torchdiffeq gives up
+        raise ValueError(
+            f"dopri5 found no path within {MOST_ADAPTIVE_STEPS} steps ({error}): lower the guidance scale, or use euler"
+        ) from error
+    return path[-1]
 
 
 def _edit_at(prune: Prune | None, step: int, steps: int) -> Prune | None:
@@ -220,6 +252,18 @@ def _sampler_name(system: System, sampler: str | None) -> str:
     if sampler not in known:
         raise ValueError(f"{system.family} is sampled by {', '.join(known)}, not by {sampler!r}")
     return sampler
+
+
+def _refuse_options(name: str, options: Mapping[str, str]) -> None:
+    if options:
+        raise ValueError(f"the options {', '.join(options)} belong to the sampler sde, not to {name}")
+
+
+def _check_step_noise(step_noise: Tensor, seeds: Sequence[Seed] | None, shape: tuple[int, ...]) -> None:
+    if seeds is not None:
+        raise ValueError("step_noise goes with noise; seeds make their own")
+    if step_noise.shape[1:] != shape:
+        raise ValueError(f"step_noise has shape (steps, {', '.join(map(str, shape))}), not {tuple(step_noise.shape)}")
 
 
 def _initial(system: System, count: int, seeds: Sequence[Seed] | None, noise: Tensor | None) -> Tensor:

@@ -12,10 +12,17 @@ from typing import Any, Literal
 
 from torch import Tensor, nn
 
-__all__ = ["Condition", "Inputs", "System"]
+__all__ = ["Condition", "Inputs", "System", "dimensions"]
 
 Inputs = Mapping[str, Tensor]
 """What a sample is conditioned on, B rows each: `{"labels": (B,)}` for the label models."""
+
+
+def dimensions(shapes: Mapping[str, tuple[int, ...]], name: str, count: int) -> tuple[int, ...]:
+    """The shape of a tensor. Raises KeyError where there is none, ValueError for another number of dimensions."""
+    if len(shapes[name]) != count:
+        raise ValueError(f"{name} has shape {shapes[name]}, not {count} dimensions")
+    return shapes[name]
 
 
 class Condition(nn.Module):
@@ -25,6 +32,9 @@ class Condition(nn.Module):
     """
 
     condition_dim: int
+
+    def check_inputs(self, inputs: Inputs) -> None:
+        """Raises ValueError where `inputs` are not what this condition takes, such as a label that is no class."""
 
     def all_inputs(self) -> Inputs:
         """Inputs of every class, in order of their labels: the population that statistics are taken over."""
@@ -58,6 +68,8 @@ class System(Condition):
     data_time: float
     """The time of data, where sampling ends."""
     latent_shape: tuple[int, int, int]
+    guided_channels: int | None
+    """How many of the first channels the published sampler guides; None for all."""
 
     def forward(self, x: Tensor, c: Tensor) -> Tensor:
         """x, with shape (B, C, H, W), and c, with shape (B, d) -> what the official forward returns."""

@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from tailprune.systems.base import Condition, Inputs, System
+from tailprune.systems.base import Condition, Inputs, System, dimensions
 from tailprune.systems.layers import Block, FinalLayer, LabelEmbedder, PatchEmbed, TimestepEmbedder, unpatchify
 
 __all__ = ["PUBLISHED_HEADS", "DiT", "LabelCondition", "SiT"]
@@ -40,6 +40,12 @@ class LabelCondition(Condition):
     def embed_inputs(self, inputs: Inputs) -> Tensor:
         return self.y_embedder(inputs["labels"])
 
+    def check_inputs(self, inputs: Inputs) -> None:
+        labels = inputs["labels"]
+        wrong = labels[(labels < 0) | (labels >= self.num_classes)]
+        if wrong.numel():
+            raise ValueError(f"label {wrong[0].item()} is outside 0 to {self.num_classes - 1}, the classes there are")
+
     def all_inputs(self) -> Inputs:
         device = self.y_embedder.embedding_table.weight.device
         return {"labels": torch.arange(self.num_classes, device=device)}
@@ -56,6 +62,7 @@ class DiT(LabelCondition, System):
     family = "dit"
     prediction = "epsilon"
     noise_time, data_time = 999.0, 0.0
+    guided_channels = 3
 
     def __init__(
         self,
@@ -90,30 +97,32 @@ class DiT(LabelCondition, System):
 
     @classmethod
     def condition_part(cls, shapes: Mapping[str, tuple[int, ...]]) -> Condition:
-        rows, dim = shapes["y_embedder.embedding_table.weight"]
+        rows, dim = dimensions(shapes, "y_embedder.embedding_table.weight", 2)
         return LabelCondition(hidden_size=dim, num_classes=rows - 1)
 
     @classmethod
     def infer_configuration(cls, shapes: Mapping[str, tuple[int, ...]], **given: Any) -> dict[str, Any]:
-        hidden, channels, patch, _ = shapes["x_embedder.proj.weight"]
-        side = math.isqrt(shapes["pos_embed"][1])
+        mlp_hidden, hidden = dimensions(shapes, "blocks.0.mlp.fc1.weight", 2)
+        _, channels, patch, _ = dimensions(shapes, "x_embedder.proj.weight", 4)
+        _, positions, _ = dimensions(shapes, "pos_embed", 3)
+        rows, _ = dimensions(shapes, "y_embedder.embedding_table.weight", 2)
         heads = given.get("num_heads") or PUBLISHED_HEADS.get(hidden)
         if heads is None:
             raise ValueError(
                 f"the number of attention heads cannot be read from a checkpoint of width {hidden}: give num_heads "
                 f"(published widths: {', '.join(f'{w} has {n}' for w, n in PUBLISHED_HEADS.items())})"
             )
-        if hidden % heads:
+        if heads < 1 or hidden % heads:
             raise ValueError(f"num_heads = {heads} does not divide the width {hidden}")
         return {
-            "input_size": side * patch,
+            "input_size": math.isqrt(positions) * patch,
             "patch_size": patch,
             "in_channels": channels,
             "hidden_size": hidden,
             "depth": 1 + max(int(name.split(".")[1]) for name in shapes if name.startswith("blocks.")),
             "num_heads": heads,
-            "num_classes": shapes["y_embedder.embedding_table.weight"][0] - 1,
-            "mlp_ratio": shapes["blocks.0.mlp.fc1.weight"][0] / hidden,
+            "num_classes": rows - 1,
+            "mlp_ratio": mlp_hidden / hidden,
             "learn_sigma": shapes["final_layer.linear.weight"][0] == 2 * channels * patch * patch,
         }
 

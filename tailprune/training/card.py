@@ -81,7 +81,8 @@ def evaluate(system: System, classifier: ShapesClassifier) -> dict[str, Any]:
     noise = torch.full((NUM_CLASSES,), system.noise_time)
     description: Description = describe(system.condition(noise, everyone))
     times = sampling_times(system, steps=STEPS)
-    over_the_run = ConditionTable(system, everyone, times).vectors[:, :-1]  # the null condition's aside
+    table = ConditionTable(system, everyone, times)
+    over_the_run = table.vectors[:, : table.null_row]  # the null condition's aside
     thresholds = choose_thresholds(over_the_run)
     prunes = {name: Prune(side, tau) for name, (side, tau) in thresholds.items()}  # type: ignore[arg-type]
     prunes |= {"keep-quarter": Prune.keep(system.condition_dim // 4)}

@@ -71,7 +71,7 @@ class Case:
         method, *edit = words.split("_")
         options: dict[str, Any] = {}
         prune = None
-        if method == "sde" and edit:
+        if method == "sde" and edit and edit[0] in ("sigma", "linear"):
             options = {"diffusion": edit[0], "last_step": edit[1]}
             edit = edit[2:]
         if method == "dopri5":

@@ -18,6 +18,22 @@ from tailprune.systems import DiT, SiT, System
 from tests.tailprune.conftest import random_system
 
 
+@pytest.mark.parametrize("prefix", ["module.", "_orig_mod.", "module._orig_mod."])
+@pytest.mark.parametrize("suffix", [".pt", ".safetensors"])
+def test_what_wrappers_of_training_put_before_names_is_taken_off(
+    dit: System, tmp_path: Path, prefix: str, suffix: str
+) -> None:
+    wrapped = {prefix + name: tensor for name, tensor in dit.state_dict().items()}
+    path = tmp_path / f"dit{suffix}"
+    save_file(wrapped, path) if suffix == ".safetensors" else torch.save(wrapped, path)
+    assert tailprune.load(path, family="dit", num_heads=4).family == "dit"
+
+
+def test_an_empty_average_is_passed_over(dit: System, tmp_path: Path) -> None:
+    torch.save({"ema": {}, "model": dit.state_dict()}, tmp_path / "dit.pt")
+    assert tailprune.load(tmp_path / "dit.pt", family="dit", num_heads=4).family == "dit"
+
+
 @pytest.mark.parametrize("nesting", [(), ("ema",), ("model",), ("model", "module")])
 def test_weights_are_found_at_the_top_under_ema_and_under_model(
     dit: System, tmp_path: Path, nesting: tuple[str, ...]
@@ -105,6 +121,26 @@ def test_a_registry_name_is_looked_up(dit_file: Path, tmp_path: Path, monkeypatc
         tailprune.load("yours")
 
 
+def test_a_registry_name_may_have_a_dot(dit_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    registry = tmp_path / "models.toml"
+    registry.write_text('[models."dit-1.5"]\nfamily = "dit"\ncheckpoint = "dit.safetensors"\nnum_heads = 4\n')
+    monkeypatch.setenv("TAILPRUNE_REGISTRY", str(registry))
+    assert tailprune.load("dit-1.5").family == "dit"
+
+
+def test_heads_that_are_no_number_are_refused_with_the_file(dit: System, tmp_path: Path) -> None:
+    save_file(dit.state_dict(), tmp_path / "a.safetensors", metadata={"family": "dit", "num_heads": "four"})
+    with pytest.raises(CheckpointError, match=r"a\.safetensors: says num_heads = 'four'"):
+        tailprune.load(tmp_path / "a.safetensors")
+
+
+def test_a_tensor_of_other_dimensions_is_named(dit: System, tmp_path: Path) -> None:
+    state = dict(dit.state_dict()) | {"x_embedder.proj.weight": torch.zeros(32, 16)}
+    save_file(state, tmp_path / "flat.safetensors")
+    with pytest.raises(CheckpointError, match=r"x_embedder.proj.weight has shape \(32, 16\), not 4 dimensions"):
+        tailprune.load(tmp_path / "flat.safetensors", family="dit", num_heads=4)
+
+
 def test_missing_and_foreign_tensors_and_wrong_shapes_are_named(dit: System, tmp_path: Path) -> None:
     state = dict(dit.state_dict())
     del state["blocks.1.attn.proj.bias"]
@@ -121,7 +157,7 @@ def test_missing_and_foreign_tensors_and_wrong_shapes_are_named(dit: System, tmp
 
 def test_a_file_of_something_else_is_refused_with_the_tensor_it_lacks(tmp_path: Path) -> None:
     save_file({"conv.weight": torch.zeros(2)}, tmp_path / "other.safetensors")
-    with pytest.raises(CheckpointError, match=r"does not look like dit: no tensor named 'x_embedder.proj.weight'"):
+    with pytest.raises(CheckpointError, match=r"does not look like dit: no tensor named 'blocks.0.mlp.fc1.weight'"):
         tailprune.load(tmp_path / "other.safetensors", family="dit", num_heads=4)
 
 

@@ -81,7 +81,8 @@ def test_schedules_are_active_on_their_steps(schedule: Any, count: int | None, s
         ({"side": "tail", "threshold": 0.1, "count": 3}, "not with 'every'"),
         ({"side": "tail", "threshold": 0.1, "schedule": "first", "count": 0}, "at least 1 step"),
         ({"side": "tail", "threshold": None}, "threshold"),
-        ({"side": None, "kept": 0}, "at least 1 component"),
+        ({"side": None, "kept": 0}, "at least 1, is kept"),
+        ({"side": None, "kept": 2.5}, "whole number of components"),
         ({"side": "tail", "threshold": 0.1, "kept": 3}, "neither side nor threshold"),
     ],
 )

@@ -146,6 +146,37 @@ def test_power_cosine_guidance_rises_from_one_to_its_scale() -> None:
     assert scales == pytest.approx([1.0, 1 + 3 * (1 - math.cos(math.pi / 4)) / 2, 4.0])
 
 
+def test_an_interval_includes_its_ends_as_the_network_reads_them() -> None:
+    t = torch.tensor(0.7).item()  # 0.699999988...
+    assert Guidance(4.0, interval=(0.7, 1.0)).scale_at(t, 0.7) == 4.0
+    assert Guidance(4.0, interval=(0.0, torch.tensor(0.1).item())).scale_at(0.1, 0.1) == 4.0
+
+
+@pytest.mark.parametrize("label", [-1, 10, 11])
+def test_a_label_that_is_no_class_is_refused(sit: System, label: int) -> None:
+    with pytest.raises(ValueError, match=f"label {label} is outside 0 to 9"):
+        sample(sit, {"labels": torch.tensor([3, label])}, seeds=[0, 1], steps=2)
+
+
+def test_a_bare_guidance_scale_guides_the_channels_that_the_authors_do(dit: System) -> None:
+    options: dict[str, Any] = {"sampler": "ddpm", "steps": 3, "seeds": SEEDS}
+    bare = sample(dit, {"labels": LABELS}, guidance=4.0, **options)
+    assert torch.equal(bare, sample(dit, {"labels": LABELS}, guidance=Guidance(4.0, channels=3), **options))
+
+
+def test_samples_may_be_changed_and_learned_from(sit: System) -> None:
+    first, second = sample(sit, {"labels": LABELS}, prune=[None, Prune("tail", 0.0)], steps=2, seeds=SEEDS)
+    before = second.clone()
+    first.mul_(2)
+    assert torch.equal(second, before)
+    torch.nn.Linear(8, 1)(first).sum().backward()
+
+
+@pytest.mark.parametrize(("steps", "place", "timestep"), [(21, 10, 499), (6, 3, 599)])
+def test_a_timestep_near_a_half_rounds_as_published(steps: int, place: int, timestep: int) -> None:
+    assert respaced_timesteps(steps)[place] == timestep
+
+
 @pytest.mark.parametrize("steps", [2, 3, 50, 250, 1000])
 def test_respacing_keeps_both_ends_and_spaces_evenly(steps: int) -> None:
     kept = respaced_timesteps(steps)
@@ -167,6 +198,19 @@ def test_progress_is_told_after_every_step_and_may_stop_the_run(sit: System) -> 
     assert told == [(1, 5), (2, 5)]
 
 
+def test_dopri5_can_be_stopped_within_a_sample(sit: System) -> None:
+    told: list[tuple[int, int]] = []
+
+    def stop(done: int, total: int) -> None:
+        told.append((done, total))
+        if len(told) == 3:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        sample(sit, {"labels": LABELS}, sampler="dopri5", seeds=SEEDS, on_step=stop)
+    assert told == [(0, 6)] * 3
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -175,7 +219,11 @@ def test_progress_is_told_after_every_step_and_may_stop_the_run(sit: System) -> 
         ({"seeds": SEEDS, "noise": torch.zeros(6, 4, 8, 8)}, "either seeds"),
         ({"seeds": SEEDS[:2]}, "6 samples, 2 seeds"),
         ({"noise": torch.zeros(6, 4, 8, 9)}, r"noise has shape \(6, 4, 8, 8\)"),
-        ({"noise": torch.zeros(6, 4, 8, 8), "sampler": "sde"}, "give step_noise"),
+        ({"noise": torch.zeros(6, 4, 8, 8), "sampler": "sde"}, "step_noise holds 0"),
+        ({"noise": torch.zeros(6, 4, 8, 8), "step_noise": torch.zeros(9, 4, 8, 8)}, r"shape \(steps, 6, 4, 8, 8\)"),
+        ({"seeds": SEEDS, "step_noise": torch.zeros(5, 6, 4, 8, 8)}, "goes with noise"),
+        ({"seeds": SEEDS, "sampler": "dopri5", "diffusion": "sigma"}, "belong to the sampler sde"),
+        ({"seeds": SEEDS, "prune": []}, "empty list of prunes"),
         ({"seeds": SEEDS, "steps": 1}, "at least 2 steps"),
         ({"seeds": SEEDS, "steps": 5, "prune": Prune("tail", 0.1, "last", 6)}, "at most the 5 steps"),
         ({"seeds": SEEDS, "sampler": "dopri5", "prune": Prune("tail", 0.1, "first")}, "schedule 'every'"),

@@ -88,6 +88,18 @@ def test_workers_are_spread_over_the_gpus(monkeypatch: pytest.MonkeyPatch) -> No
     assert str(choose_device("cpu", 1)) == "cpu"
 
 
+@pytest.mark.parametrize("name", ["gpu", "cuda:x", "xla:3"])
+def test_a_device_that_is_not_there_is_refused_by_name(name: str) -> None:
+    with pytest.raises(ValueError, match=f"TAILPRUNE_DEVICE={name}"):
+        choose_device(name, 0)
+
+
+def test_one_file_read_as_two_families_is_two_modules(source: Source) -> None:
+    pool = Pool(10**9, Loads())
+    other = Source(source.entry.model_copy(update={"family": "dit"}), source.digest)
+    assert pool.get(source) is not pool.get(other)
+
+
 def test_without_a_gpu_the_cpu_is_used(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     assert str(choose_device("auto", 3)) == "cpu"

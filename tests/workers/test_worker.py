@@ -4,6 +4,8 @@ from typing import Any
 
 import pytest
 import redis
+import torch
+from safetensors.torch import load_file, save_file
 
 from jobs.results import MetricsResult, PruneSampleResult
 from jobs.settings import Settings
@@ -74,6 +76,35 @@ def test_a_checkpoint_that_does_not_fit_fails_the_job_with_the_reason(
     assert failed.problem is not None
     assert failed.problem.type.endswith(":failed")
     assert "no tensor named" in failed.problem.detail
+
+
+def test_samples_that_diverge_fail_the_job_with_the_way_out(
+    worker: Worker, submit: Submit, store: JobStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def diverged(system: object, inputs: dict[str, torch.Tensor], **options: Any) -> list[torch.Tensor]:
+        return [torch.full((len(inputs["labels"]), 3, 8, 8), torch.nan) for _ in options["prune"]]
+
+    monkeypatch.setattr("tailprune.sample", diverged, raising=False)
+    job = submit()
+    worker.run(job.id)
+    failed = store.get(job.id)
+    assert failed.status == "failed"
+    assert failed.problem is not None
+    assert "lower guidance_scale" in failed.problem.detail
+
+
+def test_a_job_made_for_other_weights_is_not_answered_with_these(
+    worker: Worker, submit: Submit, store: JobStore, settings: Settings
+) -> None:
+    job = submit()
+    checkpoint = settings.registry.parent / "tiny.safetensors"
+    tensors = load_file(checkpoint)
+    save_file({name: tensor + 1 for name, tensor in tensors.items()}, checkpoint)
+    worker.run(job.id)
+    failed = store.get(job.id)
+    assert failed.status == "failed"
+    assert failed.problem is not None
+    assert "is not the one that was asked for" in failed.problem.detail
 
 
 def test_an_error_of_the_workers_own_is_told_without_its_details(
