@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from rich.table import Table
 
-from jobs.results import Drift, Embedding, MetricsResult, PruneSampleResult, Removed
+from jobs.results import Drift, MetricsResult, PruneSampleResult, Removed
 
 __all__ = ["metrics_tables", "prune_sample_table"]
 
@@ -12,17 +12,25 @@ ABSENT = "–"
 
 
 def prune_sample_table(result: PruneSampleResult) -> Table:
-    """One row a variant: what was removed, the embedding before and after, and the drift."""
+    """One row a variant: what was removed, the condition vectors after that, and how far the samples drifted."""
     timing, engine = result.timing, result.engine
     table = Table(
         title=f"{result.model.name}: {len(result.variants[0].images)} samples of each variant",
         caption=f"{timing.sample:.2f} s on {engine.device}, {timing.samples_per_second:.1f} samples a second",
     )
-    table.add_column("variant")
-    for heading in ("removed", "least–most", "nPR", "cosine", "latent drift", "PSNR dB", "SSIM"):
+    table.add_column("variant", no_wrap=True)
+    for heading in ("removed", "nPR", "cosine", "drift", "PSNR dB", "SSIM"):
         table.add_column(heading, justify="right", no_wrap=True)
+    before = next(variant.embedding for variant in result.variants if variant.embedding is not None)
     for variant in result.variants:
-        table.add_row(variant.name, *_removed(variant.removed), *_embedding(variant.embedding), *_drift(variant.drift))
+        embedding = variant.embedding
+        npr, cosine = (
+            (before.npr_before, before.cosine_before)
+            if embedding is None
+            else (embedding.npr_after, embedding.cosine_after)
+        )
+        shown = (f"{npr:.3f}", ABSENT if cosine is None else f"{cosine:.3f}")
+        table.add_row(variant.name, _removed(variant.removed), *shown, *_drift(variant.drift))
     return table
 
 
@@ -47,19 +55,8 @@ def metrics_tables(result: MetricsResult) -> tuple[Table, Table]:
     return summary, sparsity
 
 
-def _removed(removed: Removed | None) -> tuple[str, str]:
-    if removed is None:
-        return ABSENT, ABSENT
-    return f"{removed.mean:.1f} ({removed.fraction:.0%})", f"{removed.min}–{removed.max}"
-
-
-def _embedding(embedding: Embedding | None) -> tuple[str, str]:
-    if embedding is None:
-        return ABSENT, ABSENT
-    npr = f"{embedding.npr_before:.3f} → {embedding.npr_after:.3f}"
-    if embedding.cosine_before is None or embedding.cosine_after is None:
-        return npr, ABSENT
-    return npr, f"{embedding.cosine_before:.3f} → {embedding.cosine_after:.3f}"
+def _removed(removed: Removed | None) -> str:
+    return ABSENT if removed is None else f"{removed.mean:.1f} ({removed.fraction:.0%})"
 
 
 def _drift(drift: Drift | None) -> tuple[str, str, str]:

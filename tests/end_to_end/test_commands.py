@@ -19,9 +19,9 @@ runner = CliRunner()
 
 
 @pytest.fixture(autouse=True)
-def _wide_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+def _usual_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("output", "messages"):
-        monkeypatch.setattr(f"service.cli.commands.{name}.width", 140, raising=False)
+        monkeypatch.setattr(f"service.cli.commands.{name}.width", 80, raising=False)
 
 
 def test_prune_sample_prints_a_row_for_each_variant_and_saves_the_grid(stack: Stack, tmp_path: Path) -> None:
@@ -30,7 +30,8 @@ def test_prune_sample_prints_a_row_for_each_variant_and_saves_the_grid(stack: St
     assert said.exit_code == 0, said.output
     rows = [line for line in said.output.splitlines() if "│" in line]
     assert [row.split("│")[1].strip() for row in rows] == ["baseline", "tail 0.5", "tail 1"]
-    assert "→" in rows[1]
+    assert all("…" not in row for row in rows)
+    assert "%)" in rows[1]
     assert (tmp_path / "grid.png").read_bytes().startswith(b"\x89PNG")
 
 
