@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Awaitable, Callable
 from typing import Any, TypeVar
 
 import redis.asyncio
 
 from jobs.connection import connect_async
-from jobs.events import Event, follow, wait_finished
+from jobs.events import QUIET_SECONDS, Event, follow, has_events, wait_finished
 from jobs.store import JobStore
 
 T = TypeVar("T")
@@ -55,6 +56,32 @@ def test_following_ends_where_nothing_more_can_come(store: JobStore) -> None:
     job_id = finished_job(store)
     assert told(store, job_id, told(store, job_id)[-1].id) == []
     assert told(store, "unknown") == []
+
+
+def test_following_a_finished_job_does_not_wait(store: JobStore) -> None:
+    job_id = finished_job(store)
+    last = told(store, job_id)[-1].id
+    began = time.monotonic()
+    for seen in (last, "99999999999999-0"):
+        assert told(store, job_id, seen) == []
+    assert time.monotonic() - began < QUIET_SECONDS / 2
+
+
+def test_a_finished_job_with_more_events_than_one_read_is_told_to_its_end(store: JobStore) -> None:
+    job, _ = store.submit("metrics", REQUEST, "key")
+    held = store.claim(job.id, "worker")
+    assert held is not None
+    for done in range(1, 251):
+        store.report(held, done, done, "steps")
+    store.succeed(held, {}, {})
+    assert len(told(store, job.id)) == 253
+
+
+def test_a_job_has_events_until_the_last_was_seen(store: JobStore) -> None:
+    job_id = finished_job(store)
+    *_, before, last = told(store, job_id)
+    assert run(store, lambda client: has_events(client, job_id, before.id))
+    assert not run(store, lambda client: has_events(client, job_id, last.id))
 
 
 def test_waiting_ends_when_the_job_does(store: JobStore) -> None:

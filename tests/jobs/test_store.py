@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 import time
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager
 from pathlib import Path
+from typing import Any
 
 import pytest
 import redis
@@ -62,6 +66,26 @@ def claim(store: JobStore, job: Job, worker: str = "worker") -> Claim:
 
 def lapse(store: JobStore) -> None:
     time.sleep(store.settings.lease_seconds + 0.05)
+
+
+@contextlib.contextmanager
+def full(client: redis.Redis) -> Iterator[None]:
+    """Redis with no memory left."""
+    client.config_set("maxmemory", 1)
+    try:
+        yield
+    finally:
+        client.config_set("maxmemory", 0)
+
+
+@contextlib.contextmanager
+def replica(client: redis.Redis) -> Iterator[None]:
+    """Redis as the replica of a server that is gone."""
+    client.execute_command("REPLICAOF", "127.0.0.1", "1")
+    try:
+        yield
+    finally:
+        client.execute_command("REPLICAOF", "NO", "ONE")
 
 
 def test_a_key_asked_for_by_many_threads_at_once_is_one_job_on_the_queue_once(
@@ -157,6 +181,22 @@ def test_a_running_job_is_asked_to_stop(store: JobStore) -> None:
     assert store.is_cancelled(held)
     assert store.cancelled(held)
     assert store.get(job.id).status == "cancelled"
+
+
+def test_a_job_whose_lease_lapsed_is_cancelled_at_once(quick: JobStore) -> None:
+    job = submit(quick)
+    late = claim(quick, job, "lost")
+    lapse(quick)
+    assert quick.cancel(job.id).status == "cancelled"
+    assert not quick.succeed(late, {}, {})
+    assert quick.get(job.id).status == "cancelled"
+
+
+def test_a_job_whose_lease_is_missing_is_cancelled_at_once(store: JobStore, redis_client: redis.Redis) -> None:
+    job = submit(store)
+    claim(store, job)
+    redis_client.zrem("tailprune:leases", job.id)
+    assert store.cancel(job.id).status == "cancelled"
 
 
 def test_a_finished_job_cannot_be_cancelled(store: JobStore) -> None:
@@ -266,6 +306,44 @@ def test_a_job_whose_message_was_lost_is_sent_again(quick: JobStore, outbox: Out
     assert outbox.sent == [job_id]
 
 
+def test_a_job_whose_message_was_lost_is_sent_again_though_others_wait(
+    quick: JobStore, redis_client: redis.Redis, outbox: Outbox
+) -> None:
+    lost, waiting = submit(quick, "lost"), submit(quick, "waiting")
+    outbox.sent.remove(lost.id)  # so its queue is never empty
+    second, _ = redis_client.time()
+    long = 10 * quick.settings.requeue_seconds
+    redis_client.zadd("tailprune:queued", {lost.id: second - long - 2, waiting.id: second - long / 2})
+    assert quick.sweep() == [lost.id]
+    assert outbox.sent == [waiting.id, lost.id]
+    assert quick.sweep() == []
+
+
+def test_what_waits_for_long_is_sent_again_in_portions(
+    quick: JobStore, redis_client: redis.Redis, outbox: Outbox
+) -> None:
+    jobs = [submit(quick, f"key-{n}").id for n in range(150)]
+    redis_client.zadd("tailprune:queued", dict.fromkeys(jobs, 0))
+    assert [len(quick.sweep()), len(quick.sweep()), len(quick.sweep())] == [100, 50, 0]
+
+
+def test_a_full_broker_loses_no_job_that_is_put_back(
+    quick: JobStore, outbox: Outbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job = submit(quick)
+
+    def refuse(*_: object) -> None:
+        raise redis.OutOfMemoryError("command not allowed")
+
+    held = claim(quick, job)
+    monkeypatch.setattr(outbox, "put", refuse)
+    assert quick.release(held)
+    claim(quick, job, "lost")
+    lapse(quick)
+    assert quick.sweep() == [job.id]
+    assert quick.get(job.id).status == "queued"
+
+
 def test_progress_is_written_at_most_five_times_a_second_and_at_the_end(
     store: JobStore, redis_client: redis.Redis
 ) -> None:
@@ -327,6 +405,64 @@ def test_the_oldest_finished_jobs_are_deleted_and_leave_nothing(
     store.sweep()
     assert {job.id for job in store.page().jobs} == set(ids[2:])
     assert not [key for key in redis_client.scan_iter() if any(gone in key.decode() for gone in ids[:2])]
+
+
+@pytest.mark.parametrize("refusing", [full, replica])
+def test_a_result_waits_for_a_redis_that_takes_no_writes(
+    store: JobStore, redis_client: redis.Redis, refusing: Callable[[redis.Redis], AbstractContextManager[None]]
+) -> None:
+    job = submit(store)
+    held = claim(store, job)
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(refusing(redis_client))
+        over = threading.Timer(0.5, stack.pop_all().close)
+        over.start()
+        assert store.succeed(held, {"x": 1}, {})
+    over.join()
+    assert store.get(job.id).result == {"x": 1}
+
+
+def test_a_result_waits_for_a_disk_or_for_replicas(store: JobStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    held = claim(store, submit(store))
+    write, failures = store._finish, iter(["MISCONF Errors writing to the AOF file", "NOREPLICAS Not enough", None])
+
+    def finish(**arguments: Any) -> Any:
+        if reason := next(failures):
+            raise redis.ResponseError(reason)
+        return write(**arguments)
+
+    monkeypatch.setattr(store, "_finish", finish)
+    assert store.succeed(held, {}, {})
+
+
+def test_a_write_that_is_wrong_is_not_tried_again(store: JobStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    held = claim(store, submit(store))
+
+    def wrong(**_: Any) -> None:
+        raise redis.ResponseError("WRONGTYPE Operation against a key holding the wrong kind of value")
+
+    monkeypatch.setattr(store, "_finish", wrong)
+    with pytest.raises(redis.ResponseError, match="WRONGTYPE"):
+        store.succeed(held, {}, {})
+
+
+def test_a_lease_is_renewed_though_redis_is_full(store: JobStore, redis_client: redis.Redis) -> None:
+    job = submit(store)
+    held = claim(store, job)
+    redis_client.zadd("tailprune:leases", {job.id: 1})
+    with full(redis_client):
+        assert store.renew(held)
+    assert redis_client.zscore("tailprune:leases", job.id) > time.time()
+
+
+def test_the_oldest_finished_jobs_are_deleted_though_redis_is_full(
+    settings: Settings, redis_client: redis.Redis, outbox: Outbox
+) -> None:
+    store = JobStore(redis_client, settings.model_copy(update={"job_history": 0}), outbox)
+    store.cancel(submit(store).id)
+    with full(redis_client):
+        store.sweep()
+    assert store.page().jobs == []
 
 
 def test_a_job_survives_a_restart_of_redis_and_its_worker_finishes_it(

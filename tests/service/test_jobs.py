@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-import pytest
+import redis
 from fastapi.testclient import TestClient
 
 from jobs.problems import problem
@@ -99,6 +99,16 @@ def test_a_running_job_is_asked_to_stop(client: TestClient, store: JobStore, cla
     assert client.get(f"/jobs/{job_id}").json()["status"] == "cancelled"
 
 
+def test_a_job_whose_worker_is_lost_is_cancelled_at_once(
+    client: TestClient, redis_client: redis.Redis, claim: Callable[[str], Claim]
+) -> None:
+    job_id = post(client)
+    claim(job_id)
+    redis_client.zadd("tailprune:leases", {job_id: 1})
+    answer = client.delete(f"/jobs/{job_id}")
+    assert (answer.status_code, answer.json()["status"]) == (200, "cancelled")
+
+
 def test_a_finished_job_cannot_be_cancelled(client: TestClient, done: Callable[[str], Job]) -> None:
     job = done(post(client))
     answer = client.delete(f"/jobs/{job.id}")
@@ -137,9 +147,16 @@ def test_events_come_while_the_job_runs(client: TestClient, store: JobStore, cla
     assert told[-1][2] == {"status": "succeeded"}
 
 
-@pytest.mark.parametrize("last", ["0-0", "99999999999999-0"])
-def test_events_of_a_finished_job_end_whatever_was_seen(
-    client: TestClient, done: Callable[[str], Job], last: str
+def test_a_finished_job_of_which_all_was_seen_answers_204_at_once(
+    client: TestClient, done: Callable[[str], Job]
 ) -> None:
     job = done(post(client))
-    assert client.get(f"/jobs/{job.id}/events", headers={"Last-Event-ID": last}).status_code == 200
+    path = f"/jobs/{job.id}/events"
+    *_, before, last = [event_id for event_id, _, _ in events(client.get(path).text)]
+    began = time.monotonic()
+    for seen in (last, "99999999999999-0"):
+        answer = client.get(path, headers={"Last-Event-ID": seen})
+        assert (answer.status_code, answer.content) == (204, b"")
+    assert time.monotonic() - began < 1
+    for seen in ("0-0", before):
+        assert client.get(path, headers={"Last-Event-ID": seen}).status_code == 200

@@ -10,6 +10,7 @@ from typing import Any, get_args
 
 import httpx
 import pytest
+import redis
 from fastapi.testclient import TestClient
 
 from jobs.problems import PREFIX, TYPES, Slug
@@ -231,6 +232,44 @@ def test_redis_gone_is_said_at_once_with_when_to_come_back_and_the_service_recov
             assert client.get(f"/jobs/{job['id']}").json()["status"] == "queued"
     finally:
         server.stop()
+
+
+def test_a_full_redis_is_said_with_when_to_come_back(client: TestClient, redis_client: redis.Redis) -> None:
+    job = client.post("/prune-sample", json=REQUEST).json()
+    redis_client.config_set("maxmemory", 1)
+    try:
+        assert client.get(f"/jobs/{job['id']}").status_code == 200
+        for answer in (client.post("/prune-sample", json=REQUEST | {"seed": 1}), client.delete(f"/jobs/{job['id']}")):
+            assert answer.status_code == 503
+            assert int(answer.headers["Retry-After"]) > 0
+            assert "is full" in problem(answer, "unavailable")["detail"]
+    finally:
+        redis_client.config_set("maxmemory", 0)
+    assert client.post("/prune-sample", json=REQUEST | {"seed": 1}).status_code == 202
+
+
+@pytest.mark.parametrize(
+    ("error", "status"),
+    [
+        (redis.ReadOnlyError("You can't write against a read only replica."), 503),
+        (redis.ResponseError("MISCONF Errors writing to the AOF file"), 503),
+        (redis.ResponseError("NOREPLICAS Not enough good replicas to write."), 503),
+        (redis.BusyLoadingError("Redis is loading the dataset in memory"), 503),
+        (redis.ResponseError("WRONGTYPE Operation against a key"), 500),
+    ],
+    ids=str,
+)
+def test_a_redis_that_refuses_for_now_is_told_from_a_fault(
+    settings: Settings, store: JobStore, monkeypatch: pytest.MonkeyPatch, error: redis.RedisError, status: int
+) -> None:
+    def refuse(*_: Any, **__: Any) -> None:
+        raise error
+
+    monkeypatch.setattr(JobStore, "page", refuse)
+    with TestClient(create_app(settings), raise_server_exceptions=False) as client:
+        answer = client.get("/jobs")
+    assert answer.status_code == status
+    problem(answer, "unavailable" if status == 503 else "internal")
 
 
 def test_a_broker_gone_is_said_and_the_job_is_kept(settings: Settings, store: JobStore) -> None:
