@@ -19,7 +19,7 @@ from jobs.connection import text
 from jobs.records import FINISHED
 from jobs.scripts import PREFIX
 
-__all__ = ["EVENT_ID_PATTERN", "Event", "follow", "wait_finished"]
+__all__ = ["EVENT_ID_PATTERN", "Event", "follow", "has_events", "wait_finished"]
 
 EVENT_ID_PATTERN = r"^[0-9]{1,15}-[0-9]{1,10}$"
 START = "0-0"
@@ -45,20 +45,25 @@ async def follow(client: redis.asyncio.Redis, job_id: str, last_event_id: str = 
 
     Ends at once where the job is not known, or had finished by that event. Raises redis.RedisError.
     """
-    stream = f"{PREFIX}job:{job_id}:events"
     block = round(QUIET_SECONDS * 1000)
+    ended = await _has_ended(client, job_id)
     while True:
-        entries = await client.xread({stream: last_event_id}, block=block, count=100)
-        batch = _entries(entries)
+        # The last event is written with the status: what has ended is read without waiting for more.
+        batch = await _read(client, job_id, last_event_id, block=None if ended else block)
         for event in batch:
             yield event
             if event.is_last:
                 return
             last_event_id = event.id
         if not batch:
-            status = await client.hget(f"{PREFIX}job:{job_id}", "status")
-            if status is None or text(status) in FINISHED:
+            if ended:
                 return
+            ended = await _has_ended(client, job_id)
+
+
+async def has_events(client: redis.asyncio.Redis, job_id: str, last_event_id: str) -> bool:
+    """Whether a job has events after `last_event_id` already. Raises redis.RedisError."""
+    return bool(await _read(client, job_id, last_event_id, count=1))
 
 
 async def wait_finished(client: redis.asyncio.Redis, job_id: str, seconds: float) -> None:
@@ -69,7 +74,16 @@ async def wait_finished(client: redis.asyncio.Redis, job_id: str, seconds: float
                 pass
 
 
-def _entries(answer: Any) -> list[Event]:
+async def _has_ended(client: redis.asyncio.Redis, job_id: str) -> bool:
+    """Whether a job has finished, or is not known."""
+    status = await client.hget(f"{PREFIX}job:{job_id}", "status")
+    return status is None or text(status) in FINISHED
+
+
+async def _read(
+    client: redis.asyncio.Redis, job_id: str, last_event_id: str, *, block: int | None = None, count: int = 100
+) -> list[Event]:
+    answer: Any = await client.xread({f"{PREFIX}job:{job_id}:events": last_event_id}, block=block, count=count)
     streams = answer.items() if isinstance(answer, dict) else answer or []
     return [
         Event(id=text(entry_id), name=text(fields[b"event"]), data=json.loads(fields[b"data"]))

@@ -76,6 +76,12 @@ local function losses(id)
     return tonumber(f[1]) - tonumber(f[2] or 0)
 end
 
+-- Whether the worker of a running job has not been heard of for too long.
+local function lapsed(id)
+    local expiry = redis.call('ZSCORE', P .. 'leases', id)
+    return not expiry or tonumber(expiry) < now()
+end
+
 local function holds(id, token)
     local f = redis.call('HMGET', job(id), 'status', 'attempts')
     return f[1] == 'running' and f[2] == token
@@ -128,12 +134,8 @@ CLAIM = (
     + """
 local id, worker, lease, most = unpack(ARGV)
 local f = redis.call('HMGET', job(id), 'status', 'cancel')
-local lapsed = false
-if f[1] == 'running' then
-    local expiry = redis.call('ZSCORE', P .. 'leases', id)
-    lapsed = not f[2] and losses(id) < tonumber(most) and (not expiry or tonumber(expiry) < now())
-end
-if f[1] ~= 'queued' and not lapsed then return 0 end
+local lost = f[1] == 'running' and not f[2] and losses(id) < tonumber(most) and lapsed(id)
+if f[1] ~= 'queued' and not lost then return 0 end
 local started = now()
 redis.call('HSET', job(id), 'worker', worker, 'started', stamp(started))
 redis.call('HDEL', job(id), 'progress')
@@ -144,12 +146,15 @@ return redis.call('HINCRBY', job(id), 'attempts', 1)
 """
 )
 
-# id, token, seconds of lease -> 1, or 0 where the lease is lost
+# id, token, seconds of lease -> 1, or 0 where the lease is lost.
+# It works where memory is full, or every running job would lapse: Redis refuses a script's first write if that
+# may take memory, and removing takes none.
 RENEW = (
     _COMMON
     + """
 local id, token, lease = unpack(ARGV)
 if not holds(id, token) then return 0 end
+redis.call('ZREM', P .. 'leases', id)
 redis.call('ZADD', P .. 'leases', stamp(now() + lease), id)
 return 1
 """
@@ -200,14 +205,14 @@ return 1
 """
 )
 
-# id -> 'unknown', 'finished', 'cancelled' (it was queued) or 'requested' (its worker will stop)
+# id -> 'unknown', 'finished', 'cancelled' (it was queued, or lost its worker) or 'requested' (its worker will stop)
 CANCEL = (
     _COMMON
     + """
 local id = ARGV[1]
 local status = redis.call('HGET', job(id), 'status')
 if not status then return 'unknown' end
-if status == 'queued' then
+if status == 'queued' or (status == 'running' and lapsed(id)) then
     finish(id, 'cancelled')
     return 'cancelled'
 end
@@ -245,17 +250,23 @@ return {queued, failed}
 """
 )
 
-# seconds, then kinds -> id and kind of jobs of these kinds queued for longer; their time starts anew
+# seconds, more seconds, then kinds -> id and kind of jobs of these kinds queued for longer than the first, and of
+# those of any kind queued for longer than the second; their time starts anew
 REQUEUE = (
     _COMMON
     + """
-local before = stamp(now() - ARGV[1])
+local moment = now()
+local before, long_before = moment - ARGV[1], moment - ARGV[2]
 local kinds, late = {}, {}
-for i = 2, #ARGV do kinds[ARGV[i]] = true end
-for _, id in ipairs(redis.call('ZRANGEBYSCORE', P .. 'queued', '-inf', before)) do
+for i = 3, #ARGV do kinds[ARGV[i]] = true end
+if #ARGV == 2 then before = long_before end
+local queued = redis.call('ZRANGEBYSCORE', P .. 'queued', '-inf', stamp(before), 'WITHSCORES')
+for i = 1, #queued, 2 do
+    if #late == 100 then break end
+    local id, since = queued[i], tonumber(queued[i + 1])
     local kind = redis.call('HGET', job(id), 'kind')
-    if kinds[kind] then
-        redis.call('ZADD', P .. 'queued', stamp(now()), id)
+    if kinds[kind] or since <= long_before then
+        redis.call('ZADD', P .. 'queued', stamp(moment), id)
         late[#late + 1] = {id, kind}
     end
 end
@@ -263,7 +274,7 @@ return late
 """
 )
 
-# finished jobs to keep -> how many were deleted
+# finished jobs to keep -> how many were deleted. It only deletes, so it works where memory is full.
 TRIM = (
     _COMMON
     + """

@@ -15,11 +15,10 @@ from typing import Any, Literal, NamedTuple, cast
 
 import redis
 import structlog
-from redis.exceptions import ConnectionError, TimeoutError
 
 from jobs import scripts
 from jobs.artifacts import ArtifactStore
-from jobs.connection import text
+from jobs.connection import is_unavailable, text
 from jobs.problems import Problem, problem
 from jobs.queue import QUEUES, BrokerUnavailable, JobQueue, make_celery
 from jobs.records import Artifact, Job, Kind, Progress, Status, new_id
@@ -31,6 +30,8 @@ __all__ = ["Claim", "IdempotencyConflict", "JobFinished", "JobStore", "Outcome",
 
 PROGRESS_SECONDS = 0.2
 LIST_BATCH = 200
+LONG_LATE = 10
+"""After so many times `requeue_seconds` a job is sent again even where its queue is not empty."""
 SUMMARY_FIELDS = (
     "id", "kind", "key", "model", "status", "request", "created", "started", "finished", "progress",
     "artifacts",
@@ -191,7 +192,7 @@ class JobStore:
         return [Job.from_hash(row) for row in rows if row]  # a row is empty when it was deleted meanwhile
 
     def cancel(self, job_id: str) -> Job:
-        """Cancel a job: at once when it is queued, at its worker's next step when it runs.
+        """Cancel a job: at once when it is queued or its worker is lost, at its worker's next step when it runs.
 
         Raises UnknownJob, and JobFinished when there is nothing left to cancel.
         """
@@ -239,7 +240,7 @@ class JobStore:
     def succeed(self, claim: Claim, result: dict[str, Any], artifacts: dict[str, Artifact]) -> bool:
         """Finish a job with its result and its artifacts by name. False where it was lost.
 
-        This and its siblings wait for a Redis that is gone, up to `write_retry_seconds`.
+        This and its siblings wait for a Redis that is gone or full, up to `write_retry_seconds`.
         """
         files = {name: artifact.model_dump() for name, artifact in artifacts.items()}
         return self._finish_as("succeeded", claim, result=result, artifacts=files)
@@ -259,8 +260,7 @@ class JobStore:
         """
         released = bool(self._release(args=[claim.job.id, claim.token]) == 1)
         if released:
-            with contextlib.suppress(BrokerUnavailable):
-                self._queue.put(claim.job.id, claim.job.kind)
+            self._send(claim.job.id, claim.job.kind)
         return released
 
     def _finish_as(self, status: Status, claim: Claim, **fields: dict[str, Any]) -> bool:
@@ -269,16 +269,16 @@ class JobStore:
         return bool(self._patiently(lambda: self._finish(args=args)) == 1)
 
     def _patiently(self, write: Callable[[], Any]) -> Any:
-        """What a write answers, tried again while Redis is gone."""
+        """What a write answers, tried again while Redis is gone or takes no writes."""
         deadline = time.monotonic() + self.settings.write_retry_seconds
         pause = 0.1
         while True:
             try:
                 return write()
-            except (ConnectionError, TimeoutError):
-                if time.monotonic() + pause > deadline:
+            except redis.RedisError as error:
+                if not is_unavailable(error) or time.monotonic() + pause > deadline:
                     raise
-                log.warning("Redis cannot be reached; the result is written later", pause=pause)
+                log.warning("Redis takes no writes; the result is written later", error=str(error), pause=pause)
                 time.sleep(pause)
                 pause = min(2 * pause, 5.0)
 
@@ -319,15 +319,21 @@ class JobStore:
             empty = [kind for kind in QUEUES if self._queue.depth(kind) == 0]
         except BrokerUnavailable:
             return []
-        late = self._requeue(args=[self.settings.requeue_seconds, *empty])
-        return self._put_back(_pairs(late), "its message was lost")
+        # A queue with other messages in it may have lost this one: one too many does no harm, none at all does.
+        seconds = self.settings.requeue_seconds
+        late = self._requeue(args=[seconds, LONG_LATE * seconds, *empty])
+        return self._put_back(_pairs(late), "its message may be lost")
 
     def _put_back(self, jobs: list[tuple[str, Kind]], why: str) -> list[str]:
         for job_id, kind in jobs:
             log.warning("job is queued again", job_id=job_id, why=why)
-            with contextlib.suppress(BrokerUnavailable):  # then it counts as late, and a later sweep sends it
-                self._queue.put(job_id, kind)
+            self._send(job_id, kind)
         return [job_id for job_id, _ in jobs]
+
+    def _send(self, job_id: str, kind: Kind) -> None:
+        """Send a job that is queued. Where that fails it counts as late, and a later sweep sends it."""
+        with contextlib.suppress(BrokerUnavailable, redis.RedisError):
+            self._queue.put(job_id, kind)
 
     def under_way(self) -> UnderWay:
         """How many jobs are queued and running."""

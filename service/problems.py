@@ -14,13 +14,14 @@ from fastapi.responses import Response
 from starlette.exceptions import HTTPException
 from starlette.routing import Match
 
+from jobs.connection import is_unavailable
 from jobs.problems import PREFIX, TYPES, Fault, InvalidRequest, Problem, Slug, problem
 from jobs.queue import BrokerUnavailable
 from jobs.registry import UnknownModel
 from jobs.requests import UNION_TAGS
 from jobs.store import IdempotencyConflict, JobFinished, UnknownJob
 
-__all__ = ["MEDIA_TYPE", "ProblemError", "add_handlers", "describe", "problem_response"]
+__all__ = ["MEDIA_TYPE", "NothingMore", "ProblemError", "add_handlers", "describe", "problem_response"]
 
 MEDIA_TYPE = "application/problem+json"
 RETRY_AFTER_SECONDS = 5
@@ -36,6 +37,10 @@ class ProblemError(Exception):
         super().__init__(detail)
         self.problem = problem(slug, detail)
         self.headers = headers
+
+
+class NothingMore(Exception):
+    """Ends a request with 204, no problem at all: there is nothing to say, and never will be."""
 
 
 def problem_response(what: Problem, headers: Mapping[str, str] | None = None) -> Response:
@@ -79,8 +84,9 @@ def add_handlers(app: FastAPI) -> None:
     app.add_exception_handler(InvalidRequest, _on_invalid)
     app.add_exception_handler(RequestValidationError, _on_validation)
     app.add_exception_handler(HTTPException, _on_http)
-    for gone in (redis.ConnectionError, redis.TimeoutError, BrokerUnavailable):
-        app.add_exception_handler(gone, _on_unavailable)
+    app.add_exception_handler(NothingMore, _on_nothing_more)
+    app.add_exception_handler(BrokerUnavailable, _on_unavailable)
+    app.add_exception_handler(redis.RedisError, _on_redis)
     app.add_exception_handler(Exception, _on_unexpected)
 
 
@@ -129,9 +135,19 @@ async def _on_http(request: Request, error: Exception) -> Response:
     return problem_response(what, headers)
 
 
+async def _on_nothing_more(_: Request, __: Exception) -> Response:
+    return Response(status_code=204)
+
+
+async def _on_redis(request: Request, error: Exception) -> Response:
+    if not is_unavailable(error):
+        raise error  # a fault of ours: logged, and answered as unexpected
+    return await _on_unavailable(request, error)
+
+
 async def _on_unavailable(_: Request, error: Exception) -> Response:
-    log.warning("the job store cannot be reached", error=str(error))
-    detail = f"the store of jobs or its queue does not answer; try again in {RETRY_AFTER_SECONDS} seconds"
+    log.warning("the job store cannot be reached, or takes no writes", error=str(error))
+    detail = f"the store of jobs or its queue does not answer or is full; try again in {RETRY_AFTER_SECONDS} seconds"
     return problem_response(problem("unavailable", detail), {"Retry-After": str(RETRY_AFTER_SECONDS)})
 
 

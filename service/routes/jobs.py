@@ -6,15 +6,15 @@ from collections.abc import AsyncIterator
 from typing import Annotated
 
 import redis
-from fastapi import APIRouter, Header, Query
+from fastapi import APIRouter, Depends, Header, Query
 from fastapi.responses import JSONResponse
 from fastapi.sse import EventSourceResponse, ServerSentEvent
 from pydantic import BaseModel, Field
 
-from jobs.events import EVENT_ID_PATTERN, START, follow
+from jobs.events import EVENT_ID_PATTERN, START, follow, has_events
 from jobs.records import ID_PATTERN, JobSummary, JobView, Kind, Status
 from service.deps import JobDep, JobId, PartsDep
-from service.problems import describe
+from service.problems import NothingMore, describe
 
 __all__ = ["router"]
 
@@ -52,7 +52,7 @@ def look(job: JobDep) -> JSONResponse:
     "/{id}",
     response_model=JobView,
     responses={
-        200: {"description": "The job was queued; it is cancelled."},
+        200: {"description": "The job was queued, or its worker is lost; it is cancelled."},
         202: {"description": "The job is running; it stops at its next step.", "model": JobView},
         **describe("unknown-job", "job-finished", "invalid-request", "unavailable"),
     },
@@ -74,15 +74,26 @@ LastEventId = Annotated[
 ]
 
 
+async def _more(job: JobDep, parts: PartsDep, last_event_id: LastEventId = START) -> None:
+    """Ends the request where the client has seen all; once a stream has begun, its status is out."""
+    if job.is_finished and not await has_events(parts.follower, job.id, last_event_id):
+        raise NothingMore
+
+
 @router.get(
     "/{id}/events",
     response_class=EventSourceResponse,
-    responses=describe("unknown-job", "invalid-request", "unavailable"),
+    responses={
+        204: {"description": "The job has finished, and `Last-Event-ID` is its last event: do not come back."},
+        **describe("unknown-job", "invalid-request", "unavailable"),
+    },
+    dependencies=[Depends(_more)],
 )
 async def events(job: JobDep, parts: PartsDep, last_event_id: LastEventId = START) -> AsyncIterator[ServerSentEvent]:
     """The job's `status` and `progress` events as they come; the stream ends when the job has finished.
 
     A client that was cut off goes on where it was by sending the last `id` it saw as `Last-Event-ID`.
+    Once the job has finished and that is its last event, the answer is 204, which ends an `EventSource`.
     """
     try:
         async for event in follow(parts.follower, job.id, last_event_id):

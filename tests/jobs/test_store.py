@@ -417,8 +417,10 @@ def test_a_result_waits_for_a_redis_that_takes_no_writes(
         stack.enter_context(refusing(redis_client))
         over = threading.Timer(0.5, stack.pop_all().close)
         over.start()
+    try:
         assert store.succeed(held, {"x": 1}, {})
-    over.join()
+    finally:
+        over.join()
     assert store.get(job.id).result == {"x": 1}
 
 
