@@ -1,7 +1,8 @@
 """The job `prune-sample`: every prune of a request sampled from the same noise, beside the unpruned baseline.
 
-Samples are made in chunks of as many as fit one call of the network, variants side by side; pictures are stored as
-they come, so that what is held grows with the latents alone.
+Samples are made in chunks of as many as fit one call of the network, variants side by side. Where there are several,
+each is a shard: kept when it is made, and found again by a worker that takes up the job. Pictures are stored as they
+come, so that what is held grows with the latents alone.
 """
 
 from __future__ import annotations
@@ -13,11 +14,12 @@ from contextlib import contextmanager
 
 import numpy as np
 import torch
-from safetensors.torch import save
+from safetensors.torch import load, save
 from torch import Tensor
 
 import tailprune
 from jobs.artifacts import ArtifactStore
+from jobs.keys import digest
 from jobs.records import Artifact, Job
 from jobs.requests import PruneSampleRequest
 from jobs.results import (
@@ -30,6 +32,7 @@ from jobs.results import (
     Timing,
     Variant,
 )
+from jobs.shards import ShardStore
 from tailprune import decoders
 from tailprune.systems import System
 from workers.drift import DriftMeter
@@ -46,7 +49,7 @@ GRID = "grid.png"
 
 
 def prune_and_sample(
-    job: Job, models: Models, artifacts: ArtifactStore, rows_at_once: int, run: Run
+    job: Job, models: Models, artifacts: ArtifactStore, shards: ShardStore, rows_at_once: int, run: Run
 ) -> Product[PruneSampleResult]:
     """Does a job. `run.step` hears of every step of sampling, and may raise to stop it."""
     plan = Plan.of(PruneSampleRequest.model_validate(job.request), rows_at_once)
@@ -60,9 +63,15 @@ def prune_and_sample(
     names = source.entry.names
     tracks = [_Track(edit, source.entry.display_scale, names, shelf, _shown(plan.samples)) for edit in plan.edits]
     on_steps = _steps_of_chunks(plan, run)
-    for chunk, on_step in zip(plan.chunks, on_steps, strict=True):
+    for place, (chunk, (on_step, steps)) in enumerate(zip(plan.chunks, on_steps, strict=True)):
         with clock.running("sample"):
-            latents = [made.float().cpu() for made in _sample(system, plan, chunk, on_step)]
+            shard = digest({"job": job.key, "chunk": place, "size": plan.chunk_size})
+            latents = _found(shards, shard, len(plan.edits)) if len(plan.chunks) > 1 else None
+            if latents is None:
+                latents = [made.float().cpu() for made in _sample(system, plan, chunk, on_step)]
+                if len(plan.chunks) > 1:
+                    shards.put(shard, save({str(edit): made for edit, made in enumerate(latents)}))
+            on_step(steps, steps)
         with clock.running("decode"):
             images = [np.asarray(decode(made)) for made in latents]
             for track, made, pictures in zip(tracks, latents, images, strict=True):
@@ -183,8 +192,20 @@ def _sample(system: System, plan: Plan, samples: Sequence[Sample], on_step: Call
     return made
 
 
-def _steps_of_chunks(plan: Plan, run: Run) -> list[Callable[[int, int], None]]:
-    """For each chunk, what its sampling calls with (done, total) of that chunk; `run` hears of the whole job."""
+def _found(shards: ShardStore, key: str, edits: int) -> list[Tensor] | None:
+    """The latents of a shard, one tensor a variant, where it was made before."""
+    kept = shards.get(key)
+    if kept is None:
+        return None
+    tensors = load(kept)
+    return [tensors[str(edit)] for edit in range(edits)]
+
+
+def _steps_of_chunks(plan: Plan, run: Run) -> list[tuple[Callable[[int, int], None], int]]:
+    """For each chunk, what its sampling calls with (done, total) of that chunk, and that total.
+
+    `run` hears of the whole job.
+    """
     chunks = plan.chunks
     unit, sizes = "steps", [plan.steps for _ in chunks]
     if plan.request.sampler == "dopri5":  # chooses its steps, and tells of each finished sample
@@ -195,7 +216,7 @@ def _steps_of_chunks(plan: Plan, run: Run) -> list[Callable[[int, int], None]]:
     def step_from(before: int) -> Callable[[int, int], None]:
         return lambda done, _: run.step(before + done, total, unit)
 
-    return [step_from(sum(sizes[:place])) for place in range(len(chunks))]
+    return [(step_from(sum(sizes[:place])), size) for place, size in enumerate(sizes)]
 
 
 def _removal(system: System, plan: Plan, prune: tailprune.Prune) -> tuple[Removed, Embedding]:

@@ -15,6 +15,7 @@ from jobs.records import Job
 from jobs.registry import Registry, UnknownModel
 from jobs.requests import MetricsRequest
 from jobs.settings import Settings
+from jobs.shards import ShardStore
 from jobs.store import Claim, JobStore
 from jobs.telemetry import SAMPLES, SAMPLING
 from jobs.workers import WorkerInfo, WorkerRoll
@@ -41,6 +42,7 @@ class Worker:
         device = choose_device(settings.device, settings.worker_index)
         self.info = WorkerInfo(name=name, device=str(device))
         self.store = JobStore(client, settings)
+        self.shards = ShardStore(settings, client, self.store.artifacts)
         self.roll = WorkerRoll(client)
         self.models = Models(Registry.read(settings.registry), settings, device)
         self.shutdown = Shutdown(settings.handover_seconds)
@@ -99,7 +101,8 @@ class Worker:
             )
         if job.kind == "metrics":
             return Product(measure(MetricsRequest.model_validate(job.request), self.models))
-        product = prune_and_sample(job, self.models, self.store.artifacts, self.store.settings.batch_size, run)
+        rows_at_once = self.store.settings.batch_size
+        product = prune_and_sample(job, self.models, self.store.artifacts, self.shards, rows_at_once, run)
         made = sum(len(variant.images) for variant in product.result.variants)
         self.store.telemetry.count(SAMPLES, job.model, by=made)
         self.store.telemetry.observe(SAMPLING, job.model, value=product.result.timing.sample)
