@@ -46,7 +46,7 @@ TYPES: dict[Slug, tuple[int, str]] = {
     "idempotency-key-reused": (422, "The idempotency key belongs to another request"),
     "job-finished": (409, "The job has already finished"),
     "job-cancelled": (409, "The job was cancelled"),
-    "unavailable": (503, "The job store cannot be reached"),
+    "unavailable": (503, "The job store is not available"),
     "worker-lost": (500, "The job's workers were lost"),
     "failed": (422, "The job could not be done"),
     "internal": (500, "Something went wrong inside"),

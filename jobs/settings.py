@@ -52,7 +52,8 @@ class Settings(BaseSettings):
     requeue_seconds: float = Field(
         default=30.0,
         gt=0,
-        description="A job queued this long is queued again if the broker's queue is empty.",
+        description="A job queued this long is queued again if the broker's queue is empty, after ten times as "
+        "long whatever the queue holds.",
     )
     max_attempts: int = Field(default=3, gt=0, description="How many workers may be lost over one job.")
     job_history: int = Field(default=10_000, ge=0, description="Finished jobs that are kept.")
