@@ -7,6 +7,7 @@ Pruning is an edit of `c` between the two.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from typing import Any, Literal
 
@@ -25,7 +26,7 @@ def dimensions(shapes: Mapping[str, tuple[int, ...]], name: str, count: int) -> 
     return shapes[name]
 
 
-class Condition(nn.Module):
+class Condition(nn.Module, ABC):
     """The part of a system that makes condition vectors, `c = time part + input part`.
 
     It stands on its own so that statistics of `c` need no block of the network (see `tailprune.conditions`).
@@ -33,24 +34,25 @@ class Condition(nn.Module):
 
     condition_dim: int
 
+    @abstractmethod
     def check_inputs(self, inputs: Inputs) -> None:
         """Raises ValueError where `inputs` are not what this condition takes, such as a label that is no class."""
 
+    @abstractmethod
     def all_inputs(self) -> Inputs:
         """Inputs of every class, in order of their labels: the population that statistics are taken over."""
-        raise NotImplementedError
 
+    @abstractmethod
     def embed_time(self, t: Tensor) -> Tensor:
         """The time part. t, with shape (B,), in the system's own time -> (B, d)."""
-        raise NotImplementedError
 
+    @abstractmethod
     def embed_inputs(self, inputs: Inputs) -> Tensor:
         """The input part (label, pose or video). Inputs of B samples -> (B, d)."""
-        raise NotImplementedError
 
+    @abstractmethod
     def null_inputs(self, count: int) -> Inputs:
         """Inputs that stand for "no condition", the other branch of classifier-free guidance."""
-        raise NotImplementedError
 
     def condition(self, t: Tensor, inputs: Inputs) -> Tensor:
         """The condition vectors `c`. t, with shape (B,), and inputs of B samples -> (B, d)."""
@@ -71,19 +73,19 @@ class System(Condition):
     guided_channels: int | None
     """How many of the first channels the published sampler guides; None for all."""
 
+    @abstractmethod
     def forward(self, x: Tensor, c: Tensor) -> Tensor:
         """x, with shape (B, C, H, W), and c, with shape (B, d) -> what the official forward returns."""
-        raise NotImplementedError
 
     @classmethod
+    @abstractmethod
     def condition_part(cls, shapes: Mapping[str, tuple[int, ...]]) -> Condition:
         """The condition part alone, as the shapes of a checkpoint's tensors have it."""
-        raise NotImplementedError
 
     @classmethod
+    @abstractmethod
     def infer_configuration(cls, shapes: Mapping[str, tuple[int, ...]], **given: Any) -> dict[str, Any]:
         """Constructor arguments read off the names and shapes of a checkpoint's tensors.
 
         Raises ValueError where they do not determine one that was not given (the number of heads, mostly).
         """
-        raise NotImplementedError

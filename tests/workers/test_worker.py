@@ -10,7 +10,7 @@ from safetensors.torch import load_file, save_file
 import tailprune
 from jobs.results import MetricsResult, PruneSampleResult
 from jobs.settings import Settings
-from jobs.store import JobStore
+from jobs.store import JobStore, UnknownJob
 from tests.tiny_model import CONDITION_ONLY, TINY_DIT
 from tests.workers.conftest import Submit
 from workers.run import HandedOver
@@ -64,8 +64,10 @@ def test_a_message_that_comes_twice_does_the_job_once(
     assert store.get(job.id) == first
 
 
-def test_a_job_that_is_not_there_is_passed_over(worker: Worker) -> None:
+def test_a_job_that_is_not_there_is_passed_over(worker: Worker, store: JobStore) -> None:
     worker.run("0" * 26)
+    with pytest.raises(UnknownJob):
+        store.get("0" * 26)
 
 
 def test_a_checkpoint_that_does_not_fit_fails_the_job_with_the_reason(
