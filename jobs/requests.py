@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal, Self, TypeVar
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Discriminator, Field, Tag, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Discriminator, Field, JsonValue, Tag, model_validator
 
 from jobs.problems import Fault, InvalidRequest
 from jobs.registry import ModelEntry
@@ -27,6 +27,7 @@ __all__ = [
 
 DEFAULT_THRESHOLDS = [0.001, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0]
 GREATEST_SEED = 2**63 - 1
+UNIQUE: dict[str, JsonValue] = {"uniqueItems": True}
 
 T = TypeVar("T")
 
@@ -52,8 +53,12 @@ def _number_or_word(value: Any) -> str:
 
 Threshold = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Count = Annotated[int, Field(ge=1)]
-Thresholds = Annotated[list[Threshold], Field(min_length=1, max_length=64), AfterValidator(_different)]
-Counts = Annotated[list[Count], Field(min_length=1, max_length=64), AfterValidator(_different)]
+Thresholds = Annotated[
+    list[Threshold], Field(min_length=1, max_length=64, json_schema_extra=UNIQUE), AfterValidator(_different)
+]
+Counts = Annotated[
+    list[Count], Field(min_length=1, max_length=64, json_schema_extra=UNIQUE), AfterValidator(_different)
+]
 Label = Annotated[int, Field(ge=0)]
 OneOrMoreThresholds = Annotated[
     Annotated[Threshold, Tag("one")] | Annotated[Thresholds, Tag("several")], Discriminator(_one_or_several)
@@ -64,7 +69,9 @@ OneOrMoreCounts = Annotated[
 Channels = Annotated[
     Annotated[Count, Tag("one")] | Annotated[Literal["all"], Tag("word")], Discriminator(_number_or_word)
 ]
-Labels = Annotated[list[Label], Field(min_length=1, max_length=4096), AfterValidator(_different)]
+Labels = Annotated[
+    list[Label], Field(min_length=1, max_length=4096, json_schema_extra=UNIQUE), AfterValidator(_different)
+]
 
 
 class _Request(BaseModel):

@@ -74,10 +74,11 @@ LastEventId = Annotated[
 ]
 
 
-async def _more(job: JobDep, parts: PartsDep, last_event_id: LastEventId = START) -> None:
-    """Ends the request where the client has seen all; once a stream has begun, its status is out."""
+async def _seen(job: JobDep, parts: PartsDep, last_event_id: LastEventId = START) -> str:
+    """The event to go on after. Ends the request where it is the last; once a stream has begun, its status is out."""
     if job.is_finished and not await has_events(parts.follower, job.id, last_event_id):
         raise NothingMore
+    return last_event_id
 
 
 @router.get(
@@ -87,16 +88,15 @@ async def _more(job: JobDep, parts: PartsDep, last_event_id: LastEventId = START
         204: {"description": "The job has finished, and `Last-Event-ID` is its last event: do not come back."},
         **describe("unknown-job", "invalid-request", "unavailable"),
     },
-    dependencies=[Depends(_more)],
 )
-async def events(job: JobDep, parts: PartsDep, last_event_id: LastEventId = START) -> AsyncIterator[ServerSentEvent]:
+async def events(job: JobDep, parts: PartsDep, seen: Annotated[str, Depends(_seen)]) -> AsyncIterator[ServerSentEvent]:
     """The job's `status` and `progress` events as they come; the stream ends when the job has finished.
 
     A client that was cut off goes on where it was by sending the last `id` it saw as `Last-Event-ID`.
     Once the job has finished and that is its last event, the answer is 204, which ends an `EventSource`.
     """
     try:
-        async for event in follow(parts.follower, job.id, last_event_id):
+        async for event in follow(parts.follower, job.id, seen):
             yield ServerSentEvent(event=event.name, data=event.data, id=event.id)
     except redis.RedisError:
         return  # the stream ends early, and the client comes back for the rest

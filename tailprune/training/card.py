@@ -192,8 +192,8 @@ linear path, t from 0 (noise) to 1 (data).
 {recipe["learning_rate"]:g} (betas {recipe["betas"][0]}, {recipe["betas"][1]}, weight decay {recipe["weight_decay"]:g}),
 {recipe["warmup"]} steps of warm-up, then linear decay to {recipe["final_share"]:.0%}, gradients clipped at
 {recipe["clip"]:g}, logit-normal times, a tenth of the labels dropped, weights averaged with decay {recipe["average"]}.
-float32 on one core of a server CPU ({platform.machine()}), {last["seconds"] / 60:.0f} minutes, other work beside it. How
-the weights start matters for `c`: see `tailprune/training/initialise.py`.
+float32 on one core of a server CPU ({platform.machine()}), {last["seconds"] / 60:.0f} minutes, other work beside it.
+How the weights start matters for `c`: see `tailprune/training/initialise.py`.
 
 ![Loss, cosine and nPR over training](training.png)
 
