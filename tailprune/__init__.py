@@ -14,7 +14,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from tailprune.checkpoints import Checkpoint, CheckpointError, load, load_condition
+    from tailprune.checkpoints import Checkpoint, CheckpointError, Found, inspect, load, load_condition
     from tailprune.conditions import ConditionTable
     from tailprune.pruning import Prune
     from tailprune.removal import Removal, measure_removal
@@ -29,11 +29,13 @@ __all__ = [
     "CheckpointError",
     "ConditionTable",
     "Description",
+    "Found",
     "Guidance",
     "Prune",
     "Removal",
     "System",
     "describe",
+    "inspect",
     "load",
     "load_condition",
     "measure_removal",
@@ -46,11 +48,13 @@ _HOMES = {
     "CheckpointError": "checkpoints",
     "ConditionTable": "conditions",
     "Description": "statistics",
+    "Found": "checkpoints",
     "Guidance": "sampling",
     "Prune": "pruning",
     "Removal": "removal",
     "System": "systems",
     "describe": "statistics",
+    "inspect": "checkpoints",
     "load": "checkpoints",
     "load_condition": "checkpoints",
     "measure_removal": "removal",

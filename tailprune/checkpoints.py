@@ -1,84 +1,97 @@
-"""A published file -> tensors and configuration, reading no more than is asked for.
+"""A published file -> a system with its weights, reading no more than is asked for.
 
-A `.safetensors` file is read by its header, a `.pt` or `.pth` file is mapped into memory: in both, the bytes of a
-tensor are touched when that tensor is asked for. Nothing here runs a pickle's code (`weights_only`).
+A source is a file, a folder (`model.safetensors`, or a DiT as diffusers saves it), the name of a model in the registry,
+or `hf://owner/repo/file`. Its tensors are read as the family that it says, is told, or is recognised by its tensors.
 """
 
 from __future__ import annotations
 
-import argparse
 import os
-import pickle
 import tomllib
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
+from tailprune import hub
+from tailprune.diffusers_format import DiffusersDiT, find_diffusers
+from tailprune.recognition import Reading, is_told_apart, nearest, parameter_counts, read_as, recognise
 from tailprune.systems import SYSTEMS, Condition, System
+from tailprune.systems.shapes import HeadsUnknown
+from tailprune.tensor_files import SUFFIXES, CheckpointError, TensorFile, open_tensors
 
-__all__ = ["Checkpoint", "CheckpointError", "load", "load_condition"]
+__all__ = ["Checkpoint", "CheckpointError", "Found", "inspect", "load", "load_condition"]
 
-SUFFIXES = (".safetensors", ".pt", ".pth")
-NESTED_UNDER = ("ema", "model")
-"""Where training scripts put the weights inside a `.pt` file, the one to sample with first."""
+GIVEN = ("num_heads", "decode_layer")
+"""What names and shapes may not say, and a registry or a file's metadata may."""
+SHIPPED = "model.safetensors"
 
 
-class CheckpointError(ValueError):
-    """A file that is not a checkpoint of the system it is meant to be; the message says what does not fit."""
+@dataclass(frozen=True)
+class Found:
+    """What a checkpoint turned out to be."""
+
+    path: Path
+    family: str
+    also_fits: tuple[str, ...]
+    """Other families with the same tensors: a file of theirs would look like this one."""
+    size: str | None
+    """The published size, such as XL/2."""
+    configuration: dict[str, Any]
+    condition_dim: int
+    latent_shape: tuple[int, int, int]
+    classes: int | None
+    """None for a system that is conditioned on features."""
+    parameters: int
+    adaln_parameters: int
+    held_under: str
+    """The key that the tensors lie under; empty at the top level."""
+    left_out: dict[str, int]
+    """How many tensors were left out that only training used, by the beginning of their names."""
+
+    @property
+    def adaln_share(self) -> float:
+        """The part of all parameters that turns `c` into shifts, scales and gates, in [0, 1]."""
+        return self.adaln_parameters / self.parameters
+
+    def __str__(self) -> str:
+        lines = [
+            f"{self.path}: {self.family}{f' {self.size}' if self.size else ''}, "
+            f"{self.parameters / 1e6:.1f} million parameters, {self.adaln_share:.1%} of them AdaLN's",
+            f"condition of {self.condition_dim} components, latents {' x '.join(map(str, self.latent_shape))}"
+            + (f", {self.classes} classes" if self.classes is not None else ""),
+        ]
+        if self.held_under:
+            lines.append(f"tensors under the key {self.held_under!r}")
+        if self.left_out:
+            parts = ", ".join(f"{name} ({count} tensors)" for name, count in self.left_out.items())
+            lines.append(f"left out, since only training uses it: {parts}")
+        if self.also_fits:
+            lines.append(f"files of {', '.join(self.also_fits)} can look the same; give family to say otherwise")
+        return "\n".join(lines)
 
 
 class Checkpoint:
-    """The tensors of one file: their shapes at once, their values on demand.
+    """The tensors of a file or folder: their shapes at once, their values on demand.
 
-    `metadata` is what the file says of itself (safetensors only): `family` and `num_heads` in files written here.
+    `metadata` is what the file says of itself: `family` and `num_heads` in files written here.
 
-    Raises FileNotFoundError for a path that is not there, CheckpointError for a file that is no checkpoint.
+    Raises FileNotFoundError for a path that is not there, CheckpointError for what is no checkpoint.
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self.path = Path(path)
-        if not self.path.is_file():
-            raise FileNotFoundError(f"no checkpoint at {self.path}")
-        self.metadata: dict[str, str] = {}
-        if self.path.suffix == ".safetensors":
-            self._open_safetensors()
-        elif self.path.suffix in SUFFIXES:
-            self._map_pickle()
-        else:
-            raise CheckpointError(
-                f"{self.path}: a checkpoint ends in .safetensors, .pt or .pth, not in {self.path.suffix or 'nothing'}"
-            )
-
-    def _open_safetensors(self) -> None:
-        try:
-            self._file = safe_open(self.path, framework="pt")
-        except SafetensorError as error:
-            raise CheckpointError(f"{self.path}: not a safetensors file ({error})") from error
-        self.metadata = dict(self._file.metadata() or {})
-        stored = {_official(name): name for name in self._file.keys()}  # noqa: SIM118
-        self.shapes = {name: tuple(self._file.get_slice(at).get_shape()) for name, at in stored.items()}
-        self._read = lambda name: self._file.get_tensor(stored[name])
-
-    def _map_pickle(self) -> None:
-        try:
-            with torch.serialization.safe_globals([argparse.Namespace]):  # DiT's training script stores its options
-                content = torch.load(self.path, map_location="cpu", weights_only=True, mmap=_is_zip(self.path))
-        except (pickle.UnpicklingError, RuntimeError, EOFError) as error:
-            raise CheckpointError(
-                f"{self.path}: cannot be read as tensors alone, and nothing else of a pickle is run ({error})"
-            ) from error
-        tensors = _state_dict(content)
-        if not tensors:
-            raise CheckpointError(
-                f"{self.path}: holds no tensors, neither at the top level nor under {' or '.join(NESTED_UNDER)}"
-            )
-        self.shapes = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
-        self._read = tensors.__getitem__
+        self._file = _open(self.path)
+        self.shapes = self._file.shapes
+        self.metadata = self._file.metadata
+        self.said = self._file.said
+        self.holder = self._file.holder
+        self._read = self._file.read
 
     def tensors(self, names: Iterable[str]) -> dict[str, Tensor]:
         """The values of these tensors, in float32 where they are floating-point numbers."""
@@ -91,22 +104,20 @@ def load(
 ) -> System:
     """A system with its weights, ready to sample.
 
-    `source` is a file, a folder that holds `model.safetensors`, or the name of a model in the registry
-    (`models/models.toml`, or the file that TAILPRUNE_REGISTRY names). `family` and `given` (`num_heads`, ...) say
-    what the file's names and shapes do not.
+    `source` is a file, a folder that holds `model.safetensors` or a diffusers DiT, `hf://owner/repo/file`, or the name
+    of a model in the registry (`models/models.toml`, or the file that TAILPRUNE_REGISTRY names). `family` and `given`
+    (`num_heads`, `decode_layer`) say what the file's names and shapes do not.
 
     Raises FileNotFoundError, CheckpointError (tensors missing, unknown or of the wrong shape), ValueError (a family
     or a number of heads that has to be given).
     """
     checkpoint, family, given = _identify(source, family, given)
-    cls = SYSTEMS[family]
-    with _explained(checkpoint, family):
-        configuration = cls.infer_configuration(checkpoint.shapes, **given)
+    reading = _reading(checkpoint, family, given)
+    assert reading.configuration is not None, "a reading that fits has a configuration"
     with torch.device("meta"):
-        system = cls(**configuration)
-    expected = {name: tuple(tensor.shape) for name, tensor in system.state_dict().items()}
-    _check(checkpoint, family, expected, dict(checkpoint.shapes))
-    system.load_state_dict(checkpoint.tensors(expected), assign=True)
+        system = reading.cls(**reading.configuration)
+    values = checkpoint.tensors(reading.names[name] for name in system.state_dict())
+    system.load_state_dict({name: values[reading.names[name]] for name in system.state_dict()}, assign=True)
     return system.requires_grad_(False).eval().to(device)
 
 
@@ -114,15 +125,43 @@ def load_condition(
     source: str | os.PathLike[str], *, family: str | None = None, device: str | torch.device = "cpu", **given: Any
 ) -> Condition:
     """The condition part of a system alone; no block is read. Arguments and errors as in `load`."""
-    checkpoint, family, _ = _identify(source, family, given)
+    checkpoint, family, given = _identify(source, family, given)
+    cls = SYSTEMS[family].variant(checkpoint.shapes)
     with _explained(checkpoint, family), torch.device("meta"):
-        condition = SYSTEMS[family].condition_part(checkpoint.shapes)
+        condition = cls.condition_part(checkpoint.shapes, **given)
     expected = {name: tuple(tensor.shape) for name, tensor in condition.state_dict().items()}
-    _check(
-        checkpoint, family, expected, {name: checkpoint.shapes[name] for name in expected if name in checkpoint.shapes}
-    )
+    found = {name: checkpoint.shapes[name] for name in expected if name in checkpoint.shapes}
+    wrong = [f"{name} is missing" for name in expected if name not in found]
+    wrong += [f"{name} is {found[name]}, not {expected[name]}" for name in found if found[name] != expected[name]]
+    if wrong:
+        raise CheckpointError(f"{checkpoint.path}: does not fit {family}: {_some(wrong)}")
     condition.load_state_dict(checkpoint.tensors(expected), assign=True)
     return condition.requires_grad_(False).eval().to(device)
+
+
+def inspect(source: str | os.PathLike[str], *, family: str | None = None, **given: Any) -> Found:
+    """What a checkpoint is, from names and shapes alone: no tensor is read. Arguments and errors as in `load`."""
+    checkpoint, family, given = _identify(source, family, given)
+    reading = _reading(checkpoint, family, given)
+    assert reading.configuration is not None, "a reading that fits has a configuration"
+    with torch.device("meta"):
+        system = reading.cls(**reading.configuration)
+    parameters, adaln = parameter_counts(checkpoint.shapes)
+    others = [other.family for other in recognise(checkpoint.shapes, **given) if other.family != family]
+    return Found(
+        path=checkpoint.path,
+        family=family,
+        also_fits=tuple(others),
+        size=reading.size,
+        configuration=reading.configuration,
+        condition_dim=system.condition_dim,
+        latent_shape=system.latent_shape,
+        classes=getattr(system, "num_classes", None),
+        parameters=parameters,
+        adaln_parameters=adaln,
+        held_under=checkpoint.holder,
+        left_out=dict(Counter(name.split(".")[0] for name in reading.left_out)),
+    )
 
 
 def _identify(
@@ -131,27 +170,59 @@ def _identify(
     path, known = _locate(source)
     checkpoint = Checkpoint(path)
     family = family or known.get("family") or checkpoint.metadata.get("family")
-    if family is None:
-        raise ValueError(
-            f"{path}: does not say which system it is, and DiT and SiT share their tensors' names and shapes: "
-            f"give family, one of {', '.join(SYSTEMS)}"
-        )
-    if family not in SYSTEMS:
+    if family is not None and family not in SYSTEMS:
         raise ValueError(f"no system is called {family!r}; there are {', '.join(SYSTEMS)}")
-    heads = known.get("num_heads") or checkpoint.metadata.get("num_heads")
-    if heads is not None:
+    said = {name: value for name in GIVEN if (value := known.get(name) or checkpoint.metadata.get(name)) is not None}
+    for name, value in said.items():
         try:
-            given = {"num_heads": int(heads)} | given
+            said[name] = int(value)
         except ValueError:
-            raise CheckpointError(f"{path}: says num_heads = {heads!r}, which is no number") from None
-    return checkpoint, family, given
+            raise CheckpointError(f"{path}: says {name} = {value!r}, which is no number") from None
+    given = checkpoint.said | said | given
+    return checkpoint, family or _recognised(checkpoint, given), given
+
+
+def _recognised(checkpoint: Checkpoint, given: Mapping[str, Any]) -> str:
+    """The family of a file that does not say it."""
+    file_name = str(checkpoint.path)
+    readings = recognise(checkpoint.shapes, file_name, **given)
+    if not readings:
+        close = nearest(checkpoint.shapes, **given)
+        raise CheckpointError(
+            f"{checkpoint.path}: is of no system there is ({', '.join(SYSTEMS)}); "
+            f"it is nearest to {close.family}, but {_some(close.faults)}"
+        )
+    if not is_told_apart(readings, file_name):
+        fitting = " and ".join(reading.family for reading in readings)
+        raise ValueError(
+            f"{checkpoint.path}: does not say which system it is, and files of {fitting} have the same tensors: "
+            f"give family, one of {', '.join(reading.family for reading in readings)}"
+        )
+    return readings[0].family
+
+
+def _reading(checkpoint: Checkpoint, family: str, given: Mapping[str, Any]) -> Reading:
+    """The file's tensors as that family. Raises CheckpointError where they are not."""
+    try:
+        reading = read_as(SYSTEMS[family], checkpoint.shapes, **given)
+    except HeadsUnknown as error:
+        raise ValueError(f"{checkpoint.path}: {error}") from error
+    except ValueError as error:
+        raise CheckpointError(f"{checkpoint.path}: {error}") from error
+    if not reading.fits:
+        others = [other.family for other in recognise(checkpoint.shapes, str(checkpoint.path), **given)]
+        looks = f"; it looks like {' or '.join(others)}" if others else ""
+        if not others and (close := nearest(checkpoint.shapes, **given)).family != family:
+            looks = f"; it is nearest to {close.family}, but there {_some(close.faults, 2)}"
+        raise CheckpointError(f"{checkpoint.path}: does not fit {family}: {_some(reading.faults)}{looks}")
+    return reading
 
 
 def _locate(source: str | os.PathLike[str]) -> tuple[Path, Mapping[str, Any]]:
-    """The file that `source` means, and what the registry says of it."""
+    """The file or folder that `source` means, and what the registry says of it."""
+    if hub.is_hub(source):
+        return hub.fetch(str(source)), {}
     path = Path(source)
-    if path.is_dir():
-        return path / "model.safetensors", {}
     if path.exists() or len(path.parts) > 1:
         return path, {}
     registry = Path(os.environ.get("TAILPRUNE_REGISTRY", "models/models.toml"))
@@ -162,7 +233,22 @@ def _locate(source: str | os.PathLike[str]) -> tuple[Path, Mapping[str, Any]]:
         known = ", ".join(sorted(models)) or "no model"
         raise FileNotFoundError(f"{source!r} is neither a file nor a model of {registry}, which has {known}")
     entry = models[str(source)]
+    if hub.is_hub(entry["checkpoint"]):
+        return hub.fetch(entry["checkpoint"]), entry
     return registry.parent / entry["checkpoint"], entry
+
+
+def _open(path: Path) -> TensorFile:
+    if not path.is_dir():
+        return open_tensors([path])
+    if (path / SHIPPED).is_file():
+        return open_tensors([path / SHIPPED])
+    folder = find_diffusers(path)
+    if folder is None:
+        raise FileNotFoundError(
+            f"no checkpoint at {path}: the folder has neither {SHIPPED} nor a diffusers DiT (transformer/config.json)"
+        )
+    return DiffusersDiT(folder)
 
 
 @contextmanager
@@ -171,43 +257,12 @@ def _explained(checkpoint: Checkpoint, family: str) -> Iterator[None]:
     try:
         yield
     except KeyError as error:
-        raise CheckpointError(f"{checkpoint.path}: does not look like {family}: no tensor named {error}") from error
+        raise CheckpointError(f"{checkpoint.path}: does not fit {family}: there is no tensor named {error}") from error
     except ValueError as error:
         raise CheckpointError(f"{checkpoint.path}: {error}") from error
 
 
-def _check(
-    checkpoint: Checkpoint,
-    family: str,
-    expected: Mapping[str, tuple[int, ...]],
-    found: Mapping[str, tuple[int, ...]],
-) -> None:
-    wrong = [f"{name} is missing" for name in expected if name not in found]
-    wrong += [f"{name} is not part of {family}" for name in found if name not in expected]
-    wrong += [
-        f"{name} is {found[name]}, not {shape}" for name, shape in expected.items() if found.get(name, shape) != shape
-    ]
-    if wrong:
-        more = f", and {len(wrong) - 5} more" if len(wrong) > 5 else ""
-        raise CheckpointError(f"{checkpoint.path}: does not fit {family}: {'; '.join(wrong[:5])}{more}")
-
-
-def _state_dict(content: Any) -> dict[str, Tensor]:
-    if not isinstance(content, Mapping):
-        return {}
-    for key in NESTED_UNDER:
-        if tensors := _state_dict(content.get(key)):
-            return tensors
-    return {_official(name): value for name, value in content.items() if isinstance(value, Tensor)}
-
-
-def _official(name: str) -> str:
-    """A tensor's name without what wrappers of training put before it."""
-    for wrapper in ("module.", "_orig_mod."):  # DistributedDataParallel outside, torch.compile inside
-        name = name.removeprefix(wrapper)
-    return name
-
-
-def _is_zip(path: Path) -> bool:
-    with path.open("rb") as file:
-        return file.read(2) == b"PK"  # files older than torch 1.6 are not, and cannot be mapped
+def _some(faults: Iterable[str], most: int = 5) -> str:
+    faults = list(faults)
+    more = f", and {len(faults) - most} more" if len(faults) > most else ""
+    return "; ".join(faults[:most]) + more

@@ -11,17 +11,24 @@ from torch import Tensor
 from tailprune.pruning import Population, Prune
 from tailprune.systems.base import Condition, Inputs
 
-__all__ = ["ConditionTable", "population_at", "unique_inputs"]
+__all__ = ["ConditionTable", "population_at", "told_guidance", "unique_inputs"]
+
+
+def told_guidance(inputs: Inputs, scale: float) -> Inputs:
+    """Inputs of a system that takes its guidance scale as one of them; a scale that they have already stays."""
+    labels = inputs["labels"]
+    return {"scale": torch.full((len(labels),), scale, device=labels.device), **inputs}
 
 
 def unique_inputs(inputs: Inputs) -> tuple[Inputs, Tensor]:
     """The different rows of `inputs` and, with shape (B,), which of them each sample has.
 
-    Labels are told apart by value; features (pose, image, video) count as different each.
+    Labels and scales are told apart by value; features (pose, image, video) count as different each.
     """
-    if set(inputs) == {"labels"}:
-        values, rows = torch.unique(inputs["labels"], return_inverse=True)
-        return {"labels": values}, rows
+    if all(tensor.ndim == 1 for tensor in inputs.values()):
+        columns = torch.stack([tensor.double() for tensor in inputs.values()], dim=1)
+        values, rows = torch.unique(columns, dim=0, return_inverse=True)
+        return {name: values[:, i].to(tensor.dtype) for i, (name, tensor) in enumerate(inputs.items())}, rows
     count = len(next(iter(inputs.values())))
     return inputs, torch.arange(count, device=next(iter(inputs.values())).device)
 
@@ -32,7 +39,7 @@ def population_at(condition: Condition, times: Tensor, population: Inputs | None
     `population` replaces the classes for systems that have none.
     """
     everyone = condition.embed_inputs(condition.all_inputs() if population is None else population)
-    at_each = [Population.of((time + everyone).unsqueeze(0)) for time in condition.embed_time(times)]
+    at_each = [Population.of((time + everyone).unsqueeze(0)) for time in condition.embed_time(times.float())]
     return Population(mean=torch.cat([p.mean for p in at_each]), variation=torch.cat([p.variation for p in at_each]))
 
 
@@ -55,7 +62,7 @@ class ConditionTable:
         different, self.rows = unique_inputs(_moved(inputs, device))
         parts = torch.cat([condition.embed_inputs(different), condition.embed_inputs(condition.null_inputs(1))])
         # (steps * stages, U + 1, d)
-        self.vectors = condition.embed_time(self._times.flatten()).unsqueeze(1) + parts
+        self.vectors = condition.embed_time(self._times.flatten().float()).unsqueeze(1) + parts
 
     @property
     def null_row(self) -> int:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -40,11 +39,14 @@ class Guidance:
         if self.interval is not None and not self.interval[0] <= self.interval[1]:
             raise ValueError(f"guidance interval runs from low to high, not {self.interval}")
 
-    def scale_at(self, t: float, progress: float) -> float:
-        """The scale at time `t`, with `progress` from 0 (noise) to 1 (data)."""
+    def scale_at(self, t: Tensor, progress: float) -> float:
+        """The scale at time `t`, a single number, with `progress` from 0 (noise) to 1 (data).
+
+        Whether t is inside the interval is asked in t's own precision, the sampler's.
+        """
         if self.interval is not None:
-            low, high = (np.float32(end) for end in self.interval)  # as the network reads times
-            if not low <= np.float32(t) <= high:
+            low, high = self.interval
+            if not (t >= low and t <= high):
                 return 1.0
         if self.power is None:
             return self.scale

@@ -9,60 +9,50 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
-from typing import Protocol
 
 import torch
 from torch import Tensor
 from torchdiffeq import odeint
 
-from tailprune.conditions import ConditionTable
+from tailprune.conditions import ConditionTable, told_guidance
 from tailprune.pruning import Prune
 from tailprune.sampling.flow import SDE, Euler, Heun
-from tailprune.sampling.gaussian import DDIM, DDPM
+from tailprune.sampling.gaussian import DDIM, DDPM, DPMSolverPP
 from tailprune.sampling.guidance import Guidance
+from tailprune.sampling.method import Method
 from tailprune.sampling.noise import INITIAL, Seed, gaussian_noise
 from tailprune.systems.base import Inputs, System
 
-__all__ = ["SAMPLERS", "Sampler", "build_sampler", "sample", "sampling_times"]
-
-SAMPLERS = {"epsilon": ("ddim", "ddpm"), "velocity": ("euler", "heun", "dopri5", "sde")}
-"""The samplers of a system, by what it predicts; the first is the default."""
-
+__all__ = ["build_method", "sample", "sampling_times"]
 
 MOST_ADAPTIVE_STEPS = 2_000
 
+OPTIONS = {"euler": ("shift",), "heun": ("shift",), "sde": ("diffusion", "last_step")}
+"""What can be said of a method besides its steps."""
 
-class Sampler(Protocol):
-    """A method that advances latents step by step.
 
-    `times` and `progress` (0 noise, 1 data), with shape (steps, stages), say when `step` evaluates the network.
+def build_method(name: str, steps: int, system: type[System], **options: str | float) -> Method:
+    """The method of that name, on the times of a system.
+
+    Raises ValueError for fewer than 2 steps or an option it does not have.
     """
-
-    times: Tensor
-    progress: Tensor
-
-    def step(
-        self, i: int, x: Tensor, evaluate: Callable[[Tensor, int], Tensor], noise: Callable[[], Tensor]
-    ) -> Tensor: ...
-
-
-def build_sampler(name: str, steps: int, **options: str) -> Sampler:
-    """The sampler of that name. Raises ValueError for fewer than 2 steps or an option it does not have."""
-    kinds: dict[str, Callable[..., Sampler]] = {"ddim": DDIM, "ddpm": DDPM, "euler": Euler, "heun": Heun, "sde": SDE}
     if steps < 2:
         raise ValueError(f"sampling takes at least 2 steps, not {steps}")
-    if name != "sde":
-        _refuse_options(name, options)
-    return kinds[name](steps, **options)
+    _refuse_options(name, options)
+    gaussian: dict[str, Callable[..., Method]] = {"ddim": DDIM, "ddpm": DDPM, "dpmpp": DPMSolverPP}
+    if name in gaussian:
+        return gaussian[name](steps)
+    flow: dict[str, Callable[..., Method]] = {"euler": Euler, "heun": Heun, "sde": SDE}
+    return flow[name](steps, system, **options)
 
 
-def sampling_times(system: System, sampler: str | None = None, steps: int = 50) -> Tensor:
+def sampling_times(system: System, sampler: str | None = None, steps: int = 50, shift: float | None = None) -> Tensor:
     """When each step evaluates the network, in the system's time -> (steps, stages).
 
     dopri5 chooses its own times; for it, `steps` evenly spaced ones.
     """
     name = _sampler_name(system, sampler)
-    return build_sampler("euler" if name == "dopri5" else name, steps).times
+    return build_method("euler" if name == "dopri5" else name, steps, type(system), **_said(shift=shift)).times
 
 
 @torch.no_grad()
@@ -81,19 +71,21 @@ def sample(
     on_step: Callable[[int, int], None] | None = None,
     diffusion: str | None = None,
     last_step: str | None = None,
+    shift: float | None = None,
     atol: float = 1e-6,
     rtol: float = 1e-3,
 ) -> Tensor | list[Tensor]:
     """Latents of B samples, with shape (B, C, H, W); one such tensor a prune where `prune` is a list.
 
-    inputs: of B samples, as the system's `condition` takes them. sampler: `ddim`, `ddpm` (systems that predict
-    noise), `euler`, `heun`, `dopri5`, `sde` (velocity). guidance: a scale for the channels that the system's authors
-    guide, or a `Guidance`. prune: an edit of every condition vector, the null condition's too; a list shares noise
+    inputs: of B samples, as the system's `condition` takes them. sampler: `ddim`, `ddpm`, `dpmpp` (systems that
+    predict noise), `euler`, `heun`, `dopri5`, `sde` (velocity); its authors' own unless said. guidance: a scale for
+    the channels that the system's authors guide, or a `Guidance`; a system that takes its scale as an input is told it
+    and not guided besides. prune: an edit of every condition vector, the null condition's too; a list shares noise
     and, while they agree, trajectories. seeds: one a sample; or `noise`, the initial latents (B, C, H, W), with
     `step_noise`, (steps, B, C, H, W), where the method draws any. population: stands for all classes where the
     system has none. on_step(done, total) is called after each step and may raise to stop; dopri5 calls it at every
-    evaluation, counting finished samples. diffusion, last_step: of `sde`. atol, rtol: of `dopri5`, which solves each
-    sample by itself, so that its steps do not depend on the batch.
+    evaluation, counting finished samples. diffusion, last_step: of `sde`. shift: of `euler` and `heun`. atol, rtol: of
+    `dopri5`, which solves each sample by itself, so that its steps do not depend on the batch.
 
     Raises ValueError for a method the system has not, both or neither of seeds and noise, shapes that do not fit, or
     a schedule other than `every` with dopri5.
@@ -108,24 +100,25 @@ def sample(
     x = _initial(system, count, seeds, noise).to(device, torch.float32)
     if step_noise is not None:
         _check_step_noise(step_noise, seeds, (count, *system.latent_shape))
-    given = {"diffusion": diffusion, "last_step": last_step}
-    options = {key: value for key, value in given.items() if value is not None}
+    if system.takes_guidance:
+        inputs, guidance = told_guidance(inputs, guidance.scale), Guidance()
+    options = _said(diffusion=diffusion, last_step=last_step, shift=shift)
     if name == "dopri5":
         _refuse_options(name, options)
         results = _adaptive(system, inputs, x, prunes, guidance, population, on_step, atol, rtol)
     else:
-        method = build_sampler(name, steps, **options)
+        method = build_method(name, steps, type(system), **options)
         if any(p is not None and p.count is not None and p.count > steps for p in prunes):
             raise ValueError(f"a schedule counts at most the {steps} steps there are")
         table = ConditionTable(system, inputs, method.times, population)
 
         def draw(i: int) -> Tensor:
             if seeds is not None:
-                return gaussian_noise(seeds, i + 1, system.latent_shape).to(device)
+                return gaussian_noise(seeds, i + 1, system.latent_shape).to(device, method.dtype)
             if step_noise is None or i >= len(step_noise):
                 drawn = 0 if step_noise is None else len(step_noise)
                 raise ValueError(f"{name} draws noise at step {i}; step_noise holds {drawn}: give more, or seeds")
-            return step_noise[i].to(device, torch.float32)
+            return step_noise[i].to(device, method.dtype)
 
         results = _stepwise(system, method, table, x, prunes, guidance, draw, on_step)
     return results if isinstance(prune, Sequence) else results[0]
@@ -133,7 +126,7 @@ def sample(
 
 def _stepwise(
     system: System,
-    method: Sampler,
+    method: Method,
     table: ConditionTable,
     start: Tensor,
     prunes: list[Prune | None],
@@ -143,7 +136,7 @@ def _stepwise(
 ) -> list[Tensor]:
     steps = len(method.times)
     tracks = [list(range(len(prunes)))]  # which prunes each trajectory stands for
-    x = start.unsqueeze(0)  # (tracks, B, C, H, W)
+    state = method.begin(start.to(method.dtype).unsqueeze(0))  # each (tracks, B, C, H, W)
     for i in range(steps):
         forks: list[tuple[int, Prune | None, list[int]]] = []
         for track, members in enumerate(tracks):
@@ -152,33 +145,35 @@ def _stepwise(
                 by_edit.setdefault(_edit_at(prunes[member], i, steps), []).append(member)
             forks += [(track, edit, together) for edit, together in by_edit.items()]
         if len(forks) > len(tracks):
-            x = x[[track for track, _, _ in forks]]
+            state = tuple(carried[[track for track, _, _ in forks]] for carried in state)
         tracks = [together for _, _, together in forks]
         edits = [edit for _, edit, _ in forks]
+        scale = guidance.scale_at(method.times[i, 0], method.progress[i, 0].item())  # one for all stages, as REPA does
 
-        def evaluate(x: Tensor, stage: int, i: int = i, edits: list[Prune | None] = edits) -> Tensor:
+        def evaluate(
+            x: Tensor, stage: int, i: int = i, edits: list[Prune | None] = edits, scale: float = scale
+        ) -> Tensor:
             vectors = torch.stack([table.at(i, stage, edit) for edit in edits])  # (tracks, U + 1, d)
-            scale = guidance.scale_at(method.times[i, stage].item(), method.progress[i, stage].item())
             return _guided(system, x, vectors[:, table.rows], vectors[:, table.null_row], guidance, scale)
 
-        x = method.step(i, x, evaluate, partial(draw, i))
+        state = method.step(i, state, evaluate, partial(draw, i))
         if on_step is not None:
             on_step(i + 1, steps)
     results: list[Tensor] = [start] * len(prunes)
-    for latents, members in zip(x, tracks, strict=True):
+    for latents, members in zip(state[0], tracks, strict=True):
         for member in members:
-            results[member] = latents.clone()
+            results[member] = latents.to(torch.float32, copy=True)
     return results
 
 
 def _guided(system: System, x: Tensor, conditional: Tensor, null: Tensor, guidance: Guidance, scale: float) -> Tensor:
     """x, with shape (T, B, C, H, W), conditional (T, B, d), null (T, d) -> the guided output of T x B samples."""
     tracks, count = x.shape[:2]
-    rows, c = x.flatten(0, 1), conditional.flatten(0, 1)
+    rows, c = x.flatten(0, 1).float(), conditional.flatten(0, 1)
     if scale == 1.0:
-        return system(rows, c).unflatten(0, (tracks, count))
+        return system(rows, c).to(x.dtype).unflatten(0, (tracks, count))
     null_rows = null.unsqueeze(1).expand_as(conditional).flatten(0, 1)
-    both = system(torch.cat([rows, rows]), torch.cat([c, null_rows])).unflatten(0, (2, tracks, count))
+    both = system(torch.cat([rows, rows]), torch.cat([c, null_rows])).to(x.dtype).unflatten(0, (2, tracks, count))
     return guidance.combine(both[0], both[1], scale)
 
 
@@ -215,7 +210,7 @@ def _adaptive(
                 tell(done)
                 table = ConditionTable(system, one, t.view(1, 1), population)
                 vectors = table.at(0, 0, prune).unsqueeze(0)
-                scale = guidance.scale_at(t.item(), (t.item() - begin) / (end - begin))
+                scale = guidance.scale_at(t, (t.item() - begin) / (end - begin))
                 conditional, null = vectors[:, table.rows], vectors[:, table.null_row]
                 return _guided(system, x.unsqueeze(0), conditional, null, guidance, scale)[0]
 
@@ -246,17 +241,22 @@ def _edit_at(prune: Prune | None, step: int, steps: int) -> Prune | None:
 
 
 def _sampler_name(system: System, sampler: str | None) -> str:
-    known = SAMPLERS[system.prediction]
     if sampler is None:
-        return known[0]
-    if sampler not in known:
-        raise ValueError(f"{system.family} is sampled by {', '.join(known)}, not by {sampler!r}")
+        return system.samplers[0]
+    if sampler not in system.samplers:
+        raise ValueError(f"{system.family} is sampled by {', '.join(system.samplers)}, not by {sampler!r}")
     return sampler
 
 
-def _refuse_options(name: str, options: Mapping[str, str]) -> None:
-    if options:
-        raise ValueError(f"the options {', '.join(options)} belong to the sampler sde, not to {name}")
+def _said(**options: str | float | None) -> dict[str, str | float]:
+    return {name: value for name, value in options.items() if value is not None}
+
+
+def _refuse_options(name: str, options: Mapping[str, str | float]) -> None:
+    for option in options:
+        if option not in OPTIONS.get(name, ()):
+            owners = " and ".join(owner for owner, theirs in OPTIONS.items() if option in theirs)
+            raise ValueError(f"the option {option} belongs to the sampler {owners}, not to {name}")
 
 
 def _check_step_noise(step_noise: Tensor, seeds: Sequence[Seed] | None, shape: tuple[int, ...]) -> None:

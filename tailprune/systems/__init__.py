@@ -1,8 +1,29 @@
 """The architecture families, by name."""
 
-from tailprune.systems.base import Condition, Inputs, System
-from tailprune.systems.dit import DiT, LabelCondition, SiT
+from tailprune.systems.base import Condition, Inputs, Shapes, System
+from tailprune.systems.dit import MG, REPA, DiT, LabelCondition, SiT
+from tailprune.systems.lightningdit import LightningDiT
+from tailprune.systems.mdsgen import MDSGen
+from tailprune.systems.mdt import MDT
+from tailprune.systems.x_mdpt import XMDPT
 
-__all__ = ["SYSTEMS", "Condition", "DiT", "Inputs", "LabelCondition", "SiT", "System"]
+__all__ = [
+    "MDT",
+    "MG",
+    "REPA",
+    "SYSTEMS",
+    "XMDPT",
+    "Condition",
+    "DiT",
+    "Inputs",
+    "LabelCondition",
+    "LightningDiT",
+    "MDSGen",
+    "Shapes",
+    "SiT",
+    "System",
+]
 
-SYSTEMS: dict[str, type[System]] = {system.family: system for system in (DiT, SiT)}
+SYSTEMS: dict[str, type[System]] = {
+    system.family: system for system in (DiT, SiT, MDT, LightningDiT, REPA, MG, XMDPT, MDSGen)
+}

@@ -8,22 +8,22 @@ Pruning is an edit of `c` between the two.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
-from typing import Any, Literal
+from collections.abc import Iterable, Mapping
+from typing import Any, ClassVar, Literal
 
+import torch
 from torch import Tensor, nn
 
-__all__ = ["Condition", "Inputs", "System", "dimensions"]
+__all__ = ["FLOW_SAMPLERS", "GAUSSIAN_SAMPLERS", "Condition", "Inputs", "Shapes", "System"]
 
 Inputs = Mapping[str, Tensor]
 """What a sample is conditioned on, B rows each: `{"labels": (B,)}` for the label models."""
 
+Shapes = Mapping[str, tuple[int, ...]]
+"""The shapes of a checkpoint's tensors by name."""
 
-def dimensions(shapes: Mapping[str, tuple[int, ...]], name: str, count: int) -> tuple[int, ...]:
-    """The shape of a tensor. Raises KeyError where there is none, ValueError for another number of dimensions."""
-    if len(shapes[name]) != count:
-        raise ValueError(f"{name} has shape {shapes[name]}, not {count} dimensions")
-    return shapes[name]
+GAUSSIAN_SAMPLERS = ("ddim", "ddpm", "dpmpp")
+FLOW_SAMPLERS = ("euler", "heun", "dopri5", "sde")
 
 
 class Condition(nn.Module, ABC):
@@ -33,6 +33,8 @@ class Condition(nn.Module, ABC):
     """
 
     condition_dim: int
+    takes_guidance: ClassVar[bool] = False
+    """Whether the guidance scale is an input, `scale`, of the network itself, which is then not guided besides."""
 
     @abstractmethod
     def check_inputs(self, inputs: Inputs) -> None:
@@ -40,7 +42,10 @@ class Condition(nn.Module, ABC):
 
     @abstractmethod
     def all_inputs(self) -> Inputs:
-        """Inputs of every class, in order of their labels: the population that statistics are taken over."""
+        """Inputs of every class, in order of their labels: the population that statistics are taken over.
+
+        Raises ValueError for a system that has no classes: its population has to be given.
+        """
 
     @abstractmethod
     def embed_time(self, t: Tensor) -> Tensor:
@@ -62,16 +67,22 @@ class Condition(nn.Module, ABC):
 class System(Condition):
     """A diffusion transformer: an architecture family, with or without weights."""
 
-    family: str
-    prediction: Literal["epsilon", "velocity"]
+    family: ClassVar[str]
+    prediction: ClassVar[Literal["epsilon", "velocity"]]
     """What `forward` returns: noise (and variance) of a Gaussian diffusion, or the velocity of the linear path."""
-    noise_time: float
+    samplers: ClassVar[tuple[str, ...]]
+    """The methods that sample it; the first is its authors' own."""
+    noise_time: ClassVar[float]
     """The time of pure noise, where sampling starts."""
-    data_time: float
+    data_time: ClassVar[float]
     """The time of data, where sampling ends."""
-    latent_shape: tuple[int, int, int]
-    guided_channels: int | None
+    guided_channels: ClassVar[int | None]
     """How many of the first channels the published sampler guides; None for all."""
+    solver_dtype: ClassVar[torch.dtype] = torch.float32
+    """The precision in which the published sampler adds up its steps, around a network in float32."""
+    heun_corrects_last_step: ClassVar[bool] = True
+    """Whether the published Heun sampler takes its last step with two evaluations, or as Euler does."""
+    latent_shape: tuple[int, int, int]
 
     @abstractmethod
     def forward(self, x: Tensor, c: Tensor) -> Tensor:
@@ -79,13 +90,29 @@ class System(Condition):
 
     @classmethod
     @abstractmethod
-    def condition_part(cls, shapes: Mapping[str, tuple[int, ...]]) -> Condition:
+    def condition_part(cls, shapes: Shapes, **given: Any) -> Condition:
         """The condition part alone, as the shapes of a checkpoint's tensors have it."""
 
     @classmethod
     @abstractmethod
-    def infer_configuration(cls, shapes: Mapping[str, tuple[int, ...]], **given: Any) -> dict[str, Any]:
+    def infer_configuration(cls, shapes: Shapes, **given: Any) -> dict[str, Any]:
         """Constructor arguments read off the names and shapes of a checkpoint's tensors.
 
-        Raises ValueError where they do not determine one that was not given (the number of heads, mostly).
+        Raises KeyError for a tensor that it needs, and ValueError where they do not determine an argument that was
+        not given (the number of heads, mostly).
         """
+
+    @classmethod
+    def variant(cls, shapes: Shapes) -> type[System]:
+        """The class that reads these tensors, where the family has several."""
+        return cls
+
+    @classmethod
+    def canonical_names(cls, names: Iterable[str]) -> dict[str, str]:
+        """What the tensors of a file are called here, by their names in the file."""
+        return {name: name for name in names}
+
+    @classmethod
+    def serves_training_alone(cls, name: str) -> bool:
+        """Whether sampling never reads this tensor: it is accepted in a file, and not loaded."""
+        return False

@@ -1,37 +1,51 @@
-"""DiT (arXiv 2212.09748) and SiT (arXiv 2401.08740): one network, two readings of time and output.
+"""DiT (arXiv 2212.09748), and what others made of its network: SiT, REPA and MG.
 
     c = t_embedder(t) + y_embedder(label);   tokens = patches(x) + positions;   blocks(tokens, c);   final layer
 
-DiT predicts noise and, in further channels, the variance; its t runs from 999 (noise) to 0. SiT predicts the
-velocity of the linear path; its t runs from 0 (noise) to 1 (data), and it drops the further channels.
+DiT predicts noise and, in further channels, the variance; its t runs from 999 (noise) to 0. The others predict the
+velocity of the linear path. SiT's t (arXiv 2401.08740) runs from 0 (noise) to 1 (data), and it drops further channels.
+REPA (arXiv 2410.06940) and MG (arXiv 2502.12154) run from 1 (noise) to 0 (data) and add up their steps in float64;
+MG's guidance is trained into it, for one scale or, where it has an `s_embedder`, for the scale it is told.
 """
 
 from __future__ import annotations
 
-import math
-from collections.abc import Mapping
-from typing import Any
+import re
+from collections.abc import Iterable, Sequence
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 
-from tailprune.systems.base import Condition, Inputs, System, dimensions
-from tailprune.systems.layers import Block, FinalLayer, LabelEmbedder, PatchEmbed, TimestepEmbedder, unpatchify
+from tailprune.systems.base import FLOW_SAMPLERS, GAUSSIAN_SAMPLERS, Condition, Inputs, Shapes, System
+from tailprune.systems.layers import (
+    Attention,
+    Block,
+    FinalLayer,
+    LabelEmbedder,
+    PatchEmbed,
+    TimestepEmbedder,
+    unpatchify,
+)
+from tailprune.systems.shapes import block_count, dimensions, head_count, patches_of
 
-__all__ = ["PUBLISHED_HEADS", "DiT", "LabelCondition", "SiT"]
+__all__ = ["MG", "REPA", "ConditionOfBlocks", "DiT", "DiTOfBlocks", "LabelCondition", "ScaleAwareMG", "SiT"]
 
-PUBLISHED_HEADS = {384: 6, 768: 12, 1024: 16, 1152: 16}
-"""Heads by width in the published sizes S, B, L and XL; names and shapes do not tell them."""
+FIRST_EMBEDDERS = "embedders.0."
+"""Before the names of the first block's embedders, where every block has its own."""
 
 
 class LabelCondition(Condition):
-    """`c = t_embedder(t) + y_embedder(label)`; label `classes` is the null condition."""
+    """`c = t_embedder(t) + y_embedder(label)`; label `classes` is the null condition.
 
-    def __init__(self, *, hidden_size: int, num_classes: int) -> None:
+    time_gaps: as `gaps` of `timestep_features`.
+    """
+
+    def __init__(self, *, hidden_size: int, num_classes: int, time_gaps: int = 0) -> None:
         super().__init__()
         self.condition_dim = hidden_size
         self.num_classes = num_classes
-        self.t_embedder = TimestepEmbedder(hidden_size)
+        self.t_embedder = TimestepEmbedder(hidden_size, gaps=time_gaps)
         self.y_embedder = LabelEmbedder(num_classes, hidden_size)
 
     def embed_time(self, t: Tensor) -> Tensor:
@@ -41,28 +55,37 @@ class LabelCondition(Condition):
         return self.y_embedder(inputs["labels"])
 
     def check_inputs(self, inputs: Inputs) -> None:
+        if "labels" not in inputs:
+            raise ValueError(f"this system is conditioned on labels, not on {', '.join(inputs) or 'nothing'}")
         labels = inputs["labels"]
         wrong = labels[(labels < 0) | (labels >= self.num_classes)]
         if wrong.numel():
             raise ValueError(f"label {wrong[0].item()} is outside 0 to {self.num_classes - 1}, the classes there are")
 
     def all_inputs(self) -> Inputs:
-        device = self.y_embedder.embedding_table.weight.device
-        return {"labels": torch.arange(self.num_classes, device=device)}
+        return {"labels": torch.arange(self.num_classes, device=self._device)}
 
     def null_inputs(self, count: int) -> Inputs:
-        device = self.y_embedder.embedding_table.weight.device
-        return {"labels": torch.full((count,), self.num_classes, dtype=torch.long, device=device)}
+        return {"labels": torch.full((count,), self.num_classes, dtype=torch.long, device=self._device)}
+
+    @property
+    def _device(self) -> torch.device:
+        return next(self.parameters()).device
 
 
 class DiT(LabelCondition, System):
-    """The diffusion transformer of arXiv 2212.09748; forward returns noise and variance, 2 C channels."""
+    """The diffusion transformer of arXiv 2212.09748; forward returns noise and variance, 2 C channels.
+
+    qk_norm: queries and keys are normalised head by head. time_gaps and mlp_norm_eps: where diffusers departs from
+    the published code, its frequencies of time and the epsilon before the MLP.
+    """
 
     pos_embed: Tensor
     family = "dit"
     prediction = "epsilon"
+    samplers: ClassVar[tuple[str, ...]] = GAUSSIAN_SAMPLERS
     noise_time, data_time = 999.0, 0.0
-    guided_channels = 3
+    guided_channels: ClassVar[int | None] = 3
 
     def __init__(
         self,
@@ -76,8 +99,11 @@ class DiT(LabelCondition, System):
         num_classes: int,
         mlp_ratio: float = 4.0,
         learn_sigma: bool = True,
+        qk_norm: bool = False,
+        time_gaps: int = 0,
+        mlp_norm_eps: float = 1e-6,
     ) -> None:
-        super().__init__(hidden_size=hidden_size, num_classes=num_classes)
+        super().__init__(hidden_size=hidden_size, num_classes=num_classes, time_gaps=time_gaps)
         self.patch_size = patch_size
         self.learn_sigma = learn_sigma
         self.latent_shape = (in_channels, input_size, input_size)
@@ -86,44 +112,47 @@ class DiT(LabelCondition, System):
         self.x_embedder = PatchEmbed(patch_size, in_channels, hidden_size)
         self.register_buffer("pos_embed", torch.zeros(1, side * side, hidden_size))
         mlp_hidden = round(hidden_size * mlp_ratio)
-        self.blocks = nn.ModuleList(Block(hidden_size, num_heads, mlp_hidden) for _ in range(depth))
+        norm = nn.LayerNorm if qk_norm else None
+        self.blocks = nn.ModuleList(
+            Block(hidden_size, Attention(hidden_size, num_heads, norm), mlp_hidden, mlp_norm_eps) for _ in range(depth)
+        )
         self.final_layer = FinalLayer(hidden_size, patch_size, in_channels * (2 if learn_sigma else 1))
 
     def forward(self, x: Tensor, c: Tensor) -> Tensor:
         tokens = self.x_embedder(x) + self.pos_embed  # (B, N, d)
-        for block in self.blocks:
-            tokens = block(tokens, c)
-        return unpatchify(self.final_layer(tokens, c), self.patch_size, self.grid)
+        parts = self.conditions_of_blocks(c)
+        for block, part in zip(self.blocks, parts, strict=True):
+            tokens = block(tokens, part)
+        return unpatchify(self.final_layer(tokens, parts[0]), self.patch_size, self.grid)
+
+    def conditions_of_blocks(self, c: Tensor) -> Sequence[Tensor]:
+        """What each block is told, of c: the whole, as published."""
+        return [c] * len(self.blocks)
 
     @classmethod
-    def condition_part(cls, shapes: Mapping[str, tuple[int, ...]]) -> Condition:
+    def condition_part(cls, shapes: Shapes, **given: Any) -> Condition:
         rows, dim = dimensions(shapes, "y_embedder.embedding_table.weight", 2)
-        return LabelCondition(hidden_size=dim, num_classes=rows - 1)
+        return LabelCondition(hidden_size=dim, num_classes=rows - 1, time_gaps=given.get("time_gaps", 0))
 
     @classmethod
-    def infer_configuration(cls, shapes: Mapping[str, tuple[int, ...]], **given: Any) -> dict[str, Any]:
-        mlp_hidden, hidden = dimensions(shapes, "blocks.0.mlp.fc1.weight", 2)
-        _, channels, patch, _ = dimensions(shapes, "x_embedder.proj.weight", 4)
-        _, positions, _ = dimensions(shapes, "pos_embed", 3)
+    def variant(cls, shapes: Shapes) -> type[System]:
+        return DiTOfBlocks if any(name.startswith(FIRST_EMBEDDERS) for name in shapes) else cls
+
+    @classmethod
+    def infer_configuration(cls, shapes: Shapes, **given: Any) -> dict[str, Any]:
+        mlp_hidden, _ = dimensions(shapes, "blocks.0.mlp.fc1.weight", 2)
         rows, _ = dimensions(shapes, "y_embedder.embedding_table.weight", 2)
-        heads = given.get("num_heads") or PUBLISHED_HEADS.get(hidden)
-        if heads is None:
-            raise ValueError(
-                f"the number of attention heads cannot be read from a checkpoint of width {hidden}: give num_heads "
-                f"(published widths: {', '.join(f'{w} has {n}' for w, n in PUBLISHED_HEADS.items())})"
-            )
-        if heads < 1 or hidden % heads:
-            raise ValueError(f"num_heads = {heads} does not divide the width {hidden}")
-        return {
-            "input_size": math.isqrt(positions) * patch,
-            "patch_size": patch,
-            "in_channels": channels,
-            "hidden_size": hidden,
-            "depth": 1 + max(int(name.split(".")[1]) for name in shapes if name.startswith("blocks.")),
-            "num_heads": heads,
+        found: dict[str, Any] = patches_of(shapes)
+        hidden, patch, channels = found["hidden_size"], found["patch_size"], found["in_channels"]
+        out, _ = dimensions(shapes, "final_layer.linear.weight", 2)
+        found |= {name: given[name] for name in ("time_gaps", "mlp_norm_eps") if name in given}
+        return found | {
+            "depth": block_count(shapes),
+            "num_heads": head_count(shapes, hidden, "blocks.0", **given),
             "num_classes": rows - 1,
             "mlp_ratio": mlp_hidden / hidden,
-            "learn_sigma": shapes["final_layer.linear.weight"][0] == 2 * channels * patch * patch,
+            "learn_sigma": out == 2 * channels * patch * patch,
+            "qk_norm": "blocks.0.attn.q_norm.weight" in shapes,
         }
 
 
@@ -132,7 +161,134 @@ class SiT(DiT):
 
     family = "sit"
     prediction = "velocity"
+    samplers = FLOW_SAMPLERS
     noise_time, data_time = 0.0, 1.0
 
     def forward(self, x: Tensor, c: Tensor) -> Tensor:
         return super().forward(x, c)[:, : self.latent_shape[0]]
+
+
+class REPA(SiT):
+    """A SiT trained with its features aligned to an image encoder's (arXiv 2410.06940); t = 1 is noise, 0 data.
+
+    The projectors onto the encoder's features serve training alone. Old files name the blocks after the aligned one
+    `decoder_blocks.N`.
+    """
+
+    family = "repa"
+    samplers = ("sde", "euler", "heun", "dopri5")
+    noise_time, data_time = 1.0, 0.0
+    guided_channels = None
+    solver_dtype = torch.float64
+    heun_corrects_last_step = False
+
+    @classmethod
+    def canonical_names(cls, names: Iterable[str]) -> dict[str, str]:
+        names = list(names)
+        encoder_depth = block_count(dict.fromkeys(names, ()))
+        return {
+            name: re.sub(r"^decoder_blocks\.(\d+)", lambda found: f"blocks.{int(found[1]) + encoder_depth}", name)
+            for name in names
+        }
+
+    @classmethod
+    def serves_training_alone(cls, name: str) -> bool:
+        return name.startswith("projectors.")
+
+
+class ScaleAwareCondition(LabelCondition):
+    """`c = t_embedder(t) + s_embedder(scale) + y_embedder(label)`: the network is told how strongly it is guided.
+
+    Inputs are labels and, with shape (B,), `scale`; 1, a plain conditional network, where there is none.
+    """
+
+    takes_guidance = True
+
+    def __init__(self, *, hidden_size: int, num_classes: int, time_gaps: int = 0) -> None:
+        super().__init__(hidden_size=hidden_size, num_classes=num_classes, time_gaps=time_gaps)
+        self.s_embedder = TimestepEmbedder(hidden_size)
+
+    def embed_inputs(self, inputs: Inputs) -> Tensor:
+        scale = inputs.get("scale")
+        if scale is None:
+            scale = torch.ones(len(inputs["labels"]), device=self._device)
+        return super().embed_inputs(inputs) + self.s_embedder(scale)
+
+
+class MG(SiT):
+    """A SiT with its guidance trained into it (arXiv 2502.12154), sampled unguided; t = 1 is noise, 0 data."""
+
+    family = "mg"
+    samplers = ("sde", "euler", "heun", "dopri5")
+    noise_time, data_time = 1.0, 0.0
+    guided_channels = None
+    solver_dtype = torch.float64
+    heun_corrects_last_step = False
+
+    @classmethod
+    def variant(cls, shapes: Shapes) -> type[System]:
+        return ScaleAwareMG if "s_embedder.mlp.0.weight" in shapes else MG
+
+
+class ScaleAwareMG(MG, ScaleAwareCondition):
+    """An MG that is told its scale, and not guided besides."""
+
+    @classmethod
+    def condition_part(cls, shapes: Shapes, **given: Any) -> Condition:
+        rows, dim = dimensions(shapes, "y_embedder.embedding_table.weight", 2)
+        return ScaleAwareCondition(hidden_size=dim, num_classes=rows - 1)
+
+
+class ConditionOfBlocks(LabelCondition):
+    """The conditions of several blocks side by side, each with embedders of its own -> (B, blocks x d)."""
+
+    def __init__(self, *, depth: int, hidden_size: int, num_classes: int, time_gaps: int = 0) -> None:
+        nn.Module.__init__(self)
+        self.num_classes = num_classes
+        self._embed_apart(depth, hidden_size, time_gaps)
+
+    def embed_time(self, t: Tensor) -> Tensor:
+        return torch.cat([part.embed_time(t) for part in self._parts], dim=-1)
+
+    def embed_inputs(self, inputs: Inputs) -> Tensor:
+        return torch.cat([part.embed_inputs(inputs) for part in self._parts], dim=-1)
+
+    def _embed_apart(self, depth: int, hidden_size: int, time_gaps: int) -> None:
+        self.condition_dim = depth * hidden_size
+        self.embedders = nn.ModuleList(
+            LabelCondition(hidden_size=hidden_size, num_classes=self.num_classes, time_gaps=time_gaps)
+            for _ in range(depth)
+        )
+
+    @property
+    def _parts(self) -> list[LabelCondition]:
+        return [part for part in self.embedders if isinstance(part, LabelCondition)]
+
+
+class DiTOfBlocks(ConditionOfBlocks, DiT):
+    """A DiT whose blocks have a condition each, as diffusers trains it.
+
+    diffusers gives every block embedders of its own. Where they differ, `c` is the blocks' conditions side by side,
+    depth x d components in the order of the blocks; the final layer reads the first block's.
+    """
+
+    def __init__(self, *, depth: int, hidden_size: int, num_classes: int, time_gaps: int = 0, **rest: Any) -> None:
+        DiT.__init__(self, depth=depth, hidden_size=hidden_size, num_classes=num_classes, time_gaps=time_gaps, **rest)
+        del self.t_embedder, self.y_embedder
+        self._embed_apart(depth, hidden_size, time_gaps)
+
+    def conditions_of_blocks(self, c: Tensor) -> Sequence[Tensor]:
+        return c.chunk(len(self.blocks), dim=-1)
+
+    @classmethod
+    def condition_part(cls, shapes: Shapes, **given: Any) -> Condition:
+        rows, dim = dimensions(shapes, f"{FIRST_EMBEDDERS}y_embedder.embedding_table.weight", 2)
+        depth = block_count(shapes, "embedders")
+        return ConditionOfBlocks(
+            depth=depth, hidden_size=dim, num_classes=rows - 1, time_gaps=given.get("time_gaps", 0)
+        )
+
+    @classmethod
+    def infer_configuration(cls, shapes: Shapes, **given: Any) -> dict[str, Any]:
+        as_if_shared = {name.removeprefix(FIRST_EMBEDDERS): shape for name, shape in shapes.items()}
+        return super().infer_configuration(as_if_shared, **given)

@@ -7,6 +7,7 @@ x <- x + gate * f(modulate(norm(x)))
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F
@@ -17,21 +18,38 @@ __all__ = [
     "Block",
     "FinalLayer",
     "LabelEmbedder",
+    "MaskedBlock",
     "Mlp",
     "PatchEmbed",
+    "RelativeAttention",
     "TimestepEmbedder",
     "modulate",
+    "sincos_positions",
     "timestep_features",
     "unpatchify",
 ]
 
 
-def timestep_features(t: Tensor, width: int = 256, longest_period: float = 10000.0) -> Tensor:
-    """Sinusoids of `t`, cosines first. t, with shape (B,) -> (B, width), in float32."""
+def timestep_features(t: Tensor, width: int = 256, longest_period: float = 10000.0, gaps: int = 0) -> Tensor:
+    """Sinusoids of `t`, cosines first. t, with shape (B,) -> (B, width), in float32.
+
+    The longest period is reached after `gaps` steps of frequency; unless said after width / 2, one past the last.
+    """
     half = width // 2
-    frequencies = torch.exp(-math.log(longest_period) * torch.arange(half, dtype=torch.float32, device=t.device) / half)
+    order = torch.arange(half, dtype=torch.float32, device=t.device)
+    frequencies = torch.exp(-math.log(longest_period) * order / (gaps or half))
     angles = t[:, None].float() * frequencies
     return torch.cat([angles.cos(), angles.sin()], dim=-1)
+
+
+def sincos_positions(dim: int, side: int) -> Tensor:
+    """Fixed 2-D positions -> (1, side * side, dim): the first half of a row from its column, the rest from its row."""
+    frequencies = 1 / 10000 ** (torch.arange(dim // 4, dtype=torch.float64) / (dim / 4))
+    angles = torch.arange(side, dtype=torch.float64)[:, None] * frequencies
+    axis = torch.cat([angles.sin(), angles.cos()], dim=1)  # (side, dim / 2)
+    columns = axis[None, :, :].expand(side, side, -1)
+    rows = axis[:, None, :].expand(side, side, -1)
+    return torch.cat([columns, rows], dim=2).reshape(1, side * side, dim).float()
 
 
 def modulate(x: Tensor, shift: Tensor, scale: Tensor) -> Tensor:
@@ -42,13 +60,14 @@ def modulate(x: Tensor, shift: Tensor, scale: Tensor) -> Tensor:
 class TimestepEmbedder(nn.Module):
     """t, with shape (B,) -> (B, d): sinusoids, linear, SiLU, linear."""
 
-    def __init__(self, dim: int, width: int = 256) -> None:
+    def __init__(self, dim: int, width: int = 256, gaps: int = 0) -> None:
         super().__init__()
         self.width = width
+        self.gaps = gaps
         self.mlp = nn.Sequential(nn.Linear(width, dim), nn.SiLU(), nn.Linear(dim, dim))
 
     def forward(self, t: Tensor) -> Tensor:
-        return self.mlp(timestep_features(t, self.width))
+        return self.mlp(timestep_features(t, self.width, gaps=self.gaps))
 
 
 class LabelEmbedder(nn.Module):
@@ -85,19 +104,63 @@ def unpatchify(tokens: Tensor, patch_size: int, grid: tuple[int, int]) -> Tensor
 
 
 class Attention(nn.Module):
-    """Multi-head self-attention. x, with shape (B, N, d) -> (B, N, d)."""
+    """Multi-head self-attention. x, with shape (B, N, d) -> (B, N, d).
 
-    def __init__(self, dim: int, heads: int) -> None:
+    norm: makes what normalises queries and keys, head by head, from the width of a head; nothing does unless said.
+    """
+
+    def __init__(self, dim: int, heads: int, norm: Callable[[int], nn.Module] | None = None) -> None:
         super().__init__()
         self.heads = heads
         self.qkv = nn.Linear(dim, 3 * dim)
+        self.q_norm = norm(dim // heads) if norm else nn.Identity()
+        self.k_norm = norm(dim // heads) if norm else nn.Identity()
         self.proj = nn.Linear(dim, dim)
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor, rotate: Callable[[Tensor], Tensor] | None = None) -> Tensor:
+        """rotate: turns queries and keys, with shape (B, heads, N, d / heads), by their positions."""
         qkv = self.qkv(x).unflatten(2, (3, self.heads, -1))  # (B, N, 3, heads, d / heads)
         q, k, v = qkv.permute(2, 0, 3, 1, 4)
-        out = F.scaled_dot_product_attention(q, k, v)  # (B, heads, N, d / heads)
+        q, k = self.q_norm(q), self.k_norm(k)
+        if rotate is not None:
+            q, k = rotate(q), rotate(k)
+        out = F.scaled_dot_product_attention(q, k, v, attn_mask=self.bias())  # (B, heads, N, d / heads)
         return self.proj(out.transpose(1, 2).flatten(2))
+
+    def bias(self) -> Tensor | None:
+        """What is added to the products of queries and keys, with shape (heads, N, N); nothing here."""
+        return None
+
+
+class RelativePositionBias(nn.Module):
+    """A number a head for every offset between two patches of a grid, as in BEiT (arXiv 2106.08254).
+
+    The table has (2h - 1)(2w - 1) rows and three more, of a class token that is not there; the index is stored.
+    """
+
+    relative_position_index: Tensor
+
+    def __init__(self, grid: tuple[int, int], heads: int) -> None:
+        super().__init__()
+        h, w = grid
+        rows = (2 * h - 1) * (2 * w - 1) + 3
+        self.relative_position_bias_table = nn.Parameter(torch.zeros(rows, heads))
+        self.register_buffer("relative_position_index", torch.zeros(h * w, h * w, dtype=torch.int64))
+
+    def forward(self) -> Tensor:
+        """The bias -> (heads, N, N)."""
+        return self.relative_position_bias_table[self.relative_position_index].permute(2, 0, 1)
+
+
+class RelativeAttention(Attention):
+    """Attention with a bias for relative positions. x, with shape (B, N, d) -> (B, N, d)."""
+
+    def __init__(self, dim: int, heads: int, grid: tuple[int, int]) -> None:
+        super().__init__(dim, heads)
+        self.rel_pos_bias = RelativePositionBias(grid, heads)
+
+    def bias(self) -> Tensor:
+        return self.rel_pos_bias()
 
 
 class Mlp(nn.Module):
@@ -115,11 +178,11 @@ class Mlp(nn.Module):
 class Block(nn.Module):
     """A transformer block under AdaLN-Zero. x, with shape (B, N, d), and c, with shape (B, d) -> (B, N, d)."""
 
-    def __init__(self, dim: int, heads: int, mlp_hidden: int) -> None:
+    def __init__(self, dim: int, attention: Attention, mlp_hidden: int, mlp_norm_eps: float = 1e-6) -> None:
         super().__init__()
         self.norm1 = nn.LayerNorm(dim, eps=1e-6, elementwise_affine=False)
-        self.attn = Attention(dim, heads)
-        self.norm2 = nn.LayerNorm(dim, eps=1e-6, elementwise_affine=False)
+        self.attn = attention
+        self.norm2 = nn.LayerNorm(dim, eps=mlp_norm_eps, elementwise_affine=False)
         self.mlp = Mlp(dim, mlp_hidden)
         self.adaLN_modulation = nn.Sequential(nn.SiLU(), nn.Linear(dim, 6 * dim))
 
@@ -130,12 +193,31 @@ class Block(nn.Module):
         return x + gate_mlp.unsqueeze(1) * self.mlp(modulate(self.norm2(x), shift_mlp, scale_mlp))
 
 
+class MaskedBlock(Block):
+    """A block of the masked transformers (MDT, arXiv 2303.14389), with relative positions.
+
+    with_skip: a linear layer first reads x beside what an earlier place left for it.
+    """
+
+    def __init__(
+        self, dim: int, heads: int, mlp_hidden: int, grid: tuple[int, int], *, with_skip: bool = False
+    ) -> None:
+        super().__init__(dim, RelativeAttention(dim, heads, grid), mlp_hidden)
+        self.skip_linear = nn.Linear(2 * dim, dim) if with_skip else None
+
+    def forward(self, x: Tensor, c: Tensor, skip: Tensor | None = None) -> Tensor:
+        if self.skip_linear is not None:
+            assert skip is not None, "a block with a skip is given one"
+            x = self.skip_linear(torch.cat([x, skip], dim=-1))
+        return super().forward(x, c)
+
+
 class FinalLayer(nn.Module):
     """x, with shape (B, N, d), and c, with shape (B, d) -> patches, with shape (B, N, p * p * C)."""
 
-    def __init__(self, dim: int, patch_size: int, channels: int) -> None:
+    def __init__(self, dim: int, patch_size: int, channels: int, norm: nn.Module | None = None) -> None:
         super().__init__()
-        self.norm_final = nn.LayerNorm(dim, eps=1e-6, elementwise_affine=False)
+        self.norm_final = norm or nn.LayerNorm(dim, eps=1e-6, elementwise_affine=False)
         self.linear = nn.Linear(dim, patch_size * patch_size * channels)
         self.adaLN_modulation = nn.Sequential(nn.SiLU(), nn.Linear(dim, 2 * dim))
 

@@ -8,22 +8,12 @@ after 3,000 steps of `shapes-sit`). From Xavier's, `c` stays small and spread ou
 
 from __future__ import annotations
 
-import torch
-from torch import Tensor, nn
+from torch import nn
 
 from tailprune.systems.dit import DiT
+from tailprune.systems.layers import sincos_positions
 
-__all__ = ["initialise", "sincos_positions"]
-
-
-def sincos_positions(dim: int, side: int) -> Tensor:
-    """Fixed 2-D positions -> (1, side * side, dim): the first half of a row from its column, the rest from its row."""
-    frequencies = 1 / 10000 ** (torch.arange(dim // 4, dtype=torch.float64) / (dim / 4))
-    angles = torch.arange(side, dtype=torch.float64)[:, None] * frequencies
-    axis = torch.cat([angles.sin(), angles.cos()], dim=1)  # (side, dim / 2)
-    columns = axis[None, :, :].expand(side, side, -1)
-    rows = axis[:, None, :].expand(side, side, -1)
-    return torch.cat([columns, rows], dim=2).reshape(1, side * side, dim).float()
+__all__ = ["initialise"]
 
 
 def initialise(system: DiT) -> None:

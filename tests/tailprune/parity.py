@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import lzma
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,15 @@ from tailprune.systems import Inputs, System
 TOLERANCE = 1e-4
 CONDITION_TOLERANCE = 1e-6
 
-INPUT_NAMES = {"y": "labels"}
+INPUT_NAMES = {
+    "y": "labels",
+    "dino_tgt_pose": "pose",
+    "dino_src_img": "image",
+    "src_img": "latents",
+    "mix_video_feat": "video",
+    "s": "scale",
+}
+GIVEN = ("num_heads", "decode_layer")
 
 
 def read(path: Path) -> dict[str, Any]:
@@ -29,17 +38,27 @@ def relative_error(ours: Tensor, theirs: Tensor) -> float:
     return ((ours.double() - theirs.double()).norm() / theirs.double().norm()).item()
 
 
+def given(content: dict[str, Any]) -> dict[str, Any]:
+    """What names and shapes of a case's checkpoint do not say."""
+    return {name: content["config"][name] for name in GIVEN if name in content["config"]}
+
+
+def inputs_of(content: dict[str, Any]) -> dict[str, Tensor]:
+    """What the samples of a case are conditioned on, by our names."""
+    found = content["inputs"]
+    return {ours: found[theirs] for theirs, ours in INPUT_NAMES.items() if isinstance(found.get(theirs), Tensor)}
+
+
 class Case:
     """One reference case and this project's answer to each of its outputs."""
 
     def __init__(self, content: dict[str, Any], folder: Path) -> None:
         self.content = content
         self.settings = content["settings"]
-        self.inputs: Inputs = {ours: content["inputs"][theirs] for theirs, ours in INPUT_NAMES.items()}
+        self.inputs: Inputs = inputs_of(content)
         file = folder / "case.safetensors"
         save_file({name: tensor.contiguous() for name, tensor in content["state_dict"].items()}, file)
-        family = content["family"]
-        self.system: System = load(file, family=family, num_heads=content["config"]["num_heads"])
+        self.system: System = load(file, family=content["family"], **given(content))
 
     def errors(self) -> Iterator[tuple[str, float]]:
         """Every entry of `outputs` with our relative error. Raises KeyError for one that is not understood."""
@@ -56,8 +75,13 @@ class Case:
         if name == "forward" or name.startswith("forward_"):
             c = self.system.condition(t, self.inputs)
             edit = self._prune(name.removeprefix("forward").strip("_"), "every")
-            return self.system(x, c if edit is None else edit(c))
+            return self._thinned(self.system(x, c if edit is None else edit(c)))
         return self._sample(name.removeprefix("sample_"))
+
+    def _thinned(self, output: Tensor) -> Tensor:
+        """Every so manieth row and column, where the case keeps no more: `[:, :, ::4, ::2]`."""
+        steps = re.findall(r"::(\d+)", self.settings.get("forward_thinned", ""))
+        return output[:, :, :: int(steps[0]), :: int(steps[1])] if steps else output
 
     def _prune(self, words: str, schedule: str) -> Prune | None:
         if not words:
@@ -76,15 +100,11 @@ class Case:
             edit = edit[2:]
         if method == "dopri5":
             options = {"atol": 1e-7, "rtol": 1e-6}
+        if method in ("euler", "heun"):
+            options = {"shift": self.settings.get("timestep_shift")}
         if edit:
             side, schedule = edit
             prune = self._prune(side, schedule)
-        channels = self.settings["guided_channels"]
-        guidance = Guidance(
-            self.settings["guidance_scale"],
-            channels=None if channels == "all" else channels,
-            power=self.settings.get("guidance_power"),
-        )
         inputs = self.content["inputs"]
         step_noise = inputs.get(f"step_noise_{method}", inputs.get("step_noise"))
         return sample(
@@ -92,9 +112,21 @@ class Case:
             self.inputs,
             sampler=method,
             steps=self.settings["steps"],
-            guidance=guidance,
+            guidance=self._guidance(),
             prune=prune,
             noise=inputs["z"],
             step_noise=step_noise,
             **options,
+        )
+
+    def _guidance(self) -> Guidance:
+        channels = self.settings["guided_channels"]
+        bounds = [float(number) for number in re.findall(r"\d\.\d+", self.settings.get("guidance_interval", ""))]
+        if len(bounds) == 1:  # "guided only where t >= 0.11"
+            bounds.append(1.0)
+        return Guidance(
+            self.settings["guidance_scale"],
+            channels=None if channels == "all" else channels,
+            power=self.settings.get("guidance_power"),
+            interval=(bounds[0], bounds[1]) if bounds else None,
         )

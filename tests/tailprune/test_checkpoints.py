@@ -66,7 +66,8 @@ def test_the_configuration_is_read_off_names_and_shapes(tmp_path: Path, learn_si
     save_file(system.state_dict(), tmp_path / "sit.safetensors")
     shapes = Checkpoint(tmp_path / "sit.safetensors").shapes
     found = SiT.infer_configuration(shapes, num_heads=4)
-    expected = {"in_channels": 4, "hidden_size": 32, "num_heads": 4, "learn_sigma": learn_sigma} | shape
+    rest = {"in_channels": 4, "hidden_size": 32, "num_heads": 4, "learn_sigma": learn_sigma, "qk_norm": False}
+    expected = rest | shape
     assert found == expected
 
 
@@ -96,13 +97,19 @@ def test_a_number_of_heads_that_does_not_divide_the_width_is_refused(dit_file: P
         tailprune.load(dit_file, family="dit", num_heads=5)
 
 
-def test_a_file_that_does_not_say_its_family_asks_for_it(dit_file: Path) -> None:
-    with pytest.raises(ValueError, match="give family, one of dit, sit"):
-        tailprune.load(dit_file, num_heads=4)
+def test_a_file_that_dit_and_sit_share_asks_for_the_family(dit_file: Path) -> None:
+    anonymous = dit_file.rename(dit_file.with_name("last.safetensors"))
+    with pytest.raises(ValueError, match=r"files of dit and sit .* give family, one of dit, sit"):
+        tailprune.load(anonymous, num_heads=4)
+
+
+@pytest.mark.parametrize(("name", "family"), [("DiT-XL-2-256x256.safetensors", "dit"), ("SiT-XL-2.safetensors", "sit")])
+def test_the_name_of_a_file_tells_dit_and_sit_apart(dit_file: Path, name: str, family: str) -> None:
+    assert tailprune.load(dit_file.rename(dit_file.with_name(name)), num_heads=4).family == family
 
 
 def test_an_unknown_family_is_named_beside_the_known_ones(dit_file: Path) -> None:
-    with pytest.raises(ValueError, match="no system is called 'unet'; there are dit, sit"):
+    with pytest.raises(ValueError, match="no system is called 'unet'; there are dit, sit, mdt"):
         tailprune.load(dit_file, family="unet")
 
 
@@ -156,7 +163,7 @@ def test_missing_and_foreign_tensors_and_wrong_shapes_are_named(dit: System, tmp
 
 def test_a_file_of_something_else_is_refused_with_the_tensor_it_lacks(tmp_path: Path) -> None:
     save_file({"conv.weight": torch.zeros(2)}, tmp_path / "other.safetensors")
-    with pytest.raises(CheckpointError, match=r"does not look like dit: no tensor named 'blocks.0.mlp.fc1.weight'"):
+    with pytest.raises(CheckpointError, match=r"does not fit dit: there is no tensor named 'blocks.0.mlp.fc1.weight'"):
         tailprune.load(tmp_path / "other.safetensors", family="dit", num_heads=4)
 
 
@@ -178,7 +185,7 @@ def test_a_pickle_that_would_run_code_is_refused_and_does_not_run(tmp_path: Path
     [
         ("broken.safetensors", b"\x00" * 40, "not a safetensors file"),
         ("broken.pt", b"PK\x03\x04 cut short", "cannot be read"),
-        ("weights.bin", b"", "ends in .safetensors, .pt or .pth"),
+        ("weights.onnx", b"", "ends in .safetensors, .pt, .pth or .bin"),
     ],
 )
 def test_a_damaged_file_is_refused_with_its_name(tmp_path: Path, name: str, content: bytes, message: str) -> None:

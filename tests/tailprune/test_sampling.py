@@ -142,14 +142,21 @@ def test_guidance_of_the_first_three_channels_leaves_the_rest_to_the_condition()
 
 def test_power_cosine_guidance_rises_from_one_to_its_scale() -> None:
     guidance = Guidance(4.0, power=2.0)
-    scales = [guidance.scale_at(0.0, progress) for progress in (0.0, 0.5, 1.0)]
+    scales = [guidance.scale_at(torch.tensor(0.0), progress) for progress in (0.0, 0.5, 1.0)]
     assert scales == pytest.approx([1.0, 1 + 3 * (1 - math.cos(math.pi / 4)) / 2, 4.0])
 
 
 def test_an_interval_includes_its_ends_as_the_network_reads_them() -> None:
-    t = torch.tensor(0.7).item()  # 0.699999988...
+    t = torch.tensor(0.7)  # 0.699999988...
     assert Guidance(4.0, interval=(0.7, 1.0)).scale_at(t, 0.7) == 4.0
-    assert Guidance(4.0, interval=(0.0, torch.tensor(0.1).item())).scale_at(0.1, 0.1) == 4.0
+    assert Guidance(4.0, interval=(0.0, torch.tensor(0.1).item())).scale_at(torch.tensor(0.1), 0.1) == 4.0
+
+
+def test_an_interval_is_asked_in_the_precision_of_the_sampler() -> None:
+    just_above = torch.tensor(0.7, dtype=torch.float64).nextafter(torch.tensor(1.0, dtype=torch.float64))
+    interval = Guidance(4.0, interval=(0.0, 0.7))
+    assert interval.scale_at(just_above, 0.3) == 1.0
+    assert interval.scale_at(just_above.float(), 0.3) == 4.0
 
 
 @pytest.mark.parametrize("label", [-1, 10, 11])
@@ -222,12 +229,12 @@ def test_dopri5_can_be_stopped_within_a_sample(sit: System) -> None:
         ({"noise": torch.zeros(6, 4, 8, 8), "sampler": "sde"}, "step_noise holds 0"),
         ({"noise": torch.zeros(6, 4, 8, 8), "step_noise": torch.zeros(9, 4, 8, 8)}, r"shape \(steps, 6, 4, 8, 8\)"),
         ({"seeds": SEEDS, "step_noise": torch.zeros(5, 6, 4, 8, 8)}, "goes with noise"),
-        ({"seeds": SEEDS, "sampler": "dopri5", "diffusion": "sigma"}, "belong to the sampler sde"),
+        ({"seeds": SEEDS, "sampler": "dopri5", "diffusion": "sigma"}, "belongs to the sampler sde"),
         ({"seeds": SEEDS, "prune": []}, "empty list of prunes"),
         ({"seeds": SEEDS, "steps": 1}, "at least 2 steps"),
         ({"seeds": SEEDS, "steps": 5, "prune": Prune("tail", 0.1, "last", 6)}, "at most the 5 steps"),
         ({"seeds": SEEDS, "sampler": "dopri5", "prune": Prune("tail", 0.1, "first")}, "schedule 'every'"),
-        ({"seeds": SEEDS, "diffusion": "sigma"}, "belong to the sampler sde"),
+        ({"seeds": SEEDS, "diffusion": "sigma"}, "belongs to the sampler sde"),
         ({"seeds": SEEDS, "sampler": "sde", "diffusion": "cubic"}, "'sigma' or 'linear'"),
         ({"seeds": SEEDS, "sampler": "sde", "last_step": "none"}, "'mean' or 'tweedie'"),
     ],

@@ -1,0 +1,86 @@
+"""Files on the Hugging Face hub, by `hf://owner/repo/path`: found in the cache, or fetched into it.
+
+TAILPRUNE_HUB_CACHE names the cache folder (huggingface_hub's own unless set); with TAILPRUNE_OFFLINE=1, or
+huggingface_hub's HF_HUB_OFFLINE=1, nothing is fetched.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+__all__ = ["PREFIX", "HubError", "HubFile", "fetch", "is_hub", "parse"]
+
+PREFIX = "hf://"
+DIFFUSERS_FOLDER = ("transformer/*", "vae/*", "vocoder/*", "*.json", "*.safetensors", "*.bin")
+"""What is fetched of a repository that is named as a whole."""
+TRUE = ("1", "true", "yes", "on")
+
+
+class HubError(FileNotFoundError):
+    """A file of the hub that is not to be had; the message says why, and what to do."""
+
+
+@dataclass(frozen=True)
+class HubFile:
+    """A file or a folder of a repository; the whole repository where `path` is empty."""
+
+    repo: str
+    path: str
+    revision: str | None = None
+
+    def __str__(self) -> str:
+        at = f"@{self.revision}" if self.revision else ""
+        return PREFIX + "/".join(part for part in (self.repo + at, self.path) if part)
+
+
+def is_hub(source: str | os.PathLike[str]) -> bool:
+    """Whether a source is on the hub."""
+    return str(source).startswith(PREFIX)
+
+
+def parse(source: str) -> HubFile:
+    """`hf://owner/repo[@revision][/path]`. Raises ValueError for anything else."""
+    owner, _, rest = source.removeprefix(PREFIX).partition("/")
+    repo, _, path = rest.partition("/")
+    repo, _, revision = repo.partition("@")
+    if not is_hub(source) or not owner or not repo:
+        raise ValueError(f"{source!r} is not of the form hf://owner/repo/file")
+    return HubFile(f"{owner}/{repo}", path.strip("/"), revision or None)
+
+
+def fetch(source: str) -> Path:
+    """The local path of a file or folder of the hub, downloaded where it is not in the cache.
+
+    Raises ValueError for a source that names no repository, HubError where it cannot be had.
+    """
+    from huggingface_hub import hf_hub_download, snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError, OfflineModeIsEnabled
+
+    wanted = parse(source)
+    cache = os.environ.get("TAILPRUNE_HUB_CACHE")
+    offline = os.environ.get("TAILPRUNE_OFFLINE", "").lower() in TRUE
+    try:
+        if Path(wanted.path).suffix:
+            found = hf_hub_download(
+                wanted.repo, wanted.path, revision=wanted.revision, cache_dir=cache, local_files_only=offline
+            )
+            return Path(found)
+        patterns = [f"{wanted.path}/*"] if wanted.path else list(DIFFUSERS_FOLDER)
+        found = snapshot_download(
+            wanted.repo,
+            revision=wanted.revision,
+            cache_dir=cache,
+            local_files_only=offline,
+            allow_patterns=patterns,
+        )
+        return Path(found) / wanted.path
+    except (LocalEntryNotFoundError, OfflineModeIsEnabled) as error:
+        why = "TAILPRUNE_OFFLINE is set" if offline else "the hub cannot be reached"
+        raise HubError(
+            f"{wanted} is not in the cache ({cache or 'of huggingface_hub'}), and {why}: fetch it where there is a "
+            "network, or give the path of a local copy"
+        ) from error
+    except (HfHubHTTPError, OSError) as error:
+        raise HubError(f"{wanted} cannot be fetched: {error}") from error

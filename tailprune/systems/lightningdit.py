@@ -1,0 +1,194 @@
+"""LightningDiT (arXiv 2501.01423): a SiT with the parts of later language models.
+
+    c = t_embedder(t) + y_embedder(label);   tokens = patches(x) + positions;   blocks(tokens, c);   final layer
+
+RMSNorm:   x / sqrt(mean(x^2) + eps) * weight, in float32          (arXiv 1910.07467)
+SwiGLU:    w3(SiLU(a) * b),  (a, b) = w12(x)                       (arXiv 2002.05202)
+rotary:    pairs (x_2k, x_2k+1) of queries and keys turned by an angle a position; the first half of a head by rows,
+           the second by columns                                   (arXiv 2104.09864)
+
+Each of them, query/key norm and the shift of the modulation may be there or not. It predicts the velocity of the linear
+path, t from 0 (noise) to 1 (data).
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from tailprune.systems.base import FLOW_SAMPLERS, Condition, Shapes, System
+from tailprune.systems.dit import LabelCondition
+from tailprune.systems.layers import Attention, FinalLayer, Mlp, PatchEmbed, modulate, unpatchify
+from tailprune.systems.shapes import block_count, dimensions, head_count, patches_of
+
+__all__ = ["LightningDiT"]
+
+
+class RMSNorm(nn.Module):
+    """x, with shape (..., d) -> the same shape."""
+
+    def __init__(self, dim: int, eps: float = 1e-6) -> None:
+        super().__init__()
+        self.eps = eps
+        self.weight = nn.Parameter(torch.ones(dim))
+
+    def forward(self, x: Tensor) -> Tensor:
+        wide = x.float()
+        return (wide * torch.rsqrt(wide.square().mean(-1, keepdim=True) + self.eps)).to(x.dtype) * self.weight
+
+
+class SwiGLU(nn.Module):
+    """x, with shape (B, N, d) -> (B, N, d)."""
+
+    def __init__(self, dim: int, hidden: int) -> None:
+        super().__init__()
+        self.w12 = nn.Linear(dim, 2 * hidden)
+        self.w3 = nn.Linear(hidden, dim)
+
+    def forward(self, x: Tensor) -> Tensor:
+        gate, value = self.w12(x).chunk(2, dim=-1)
+        return self.w3(F.silu(gate) * value)
+
+
+class Rotary(nn.Module):
+    """Turns queries or keys, with shape (B, heads, N, d / heads), by their positions; the angles are stored."""
+
+    freqs_cos: Tensor
+    freqs_sin: Tensor
+
+    def __init__(self, positions: int, head_dim: int) -> None:
+        super().__init__()
+        self.register_buffer("freqs_cos", torch.zeros(positions, head_dim))
+        self.register_buffer("freqs_sin", torch.zeros(positions, head_dim))
+
+    def forward(self, x: Tensor) -> Tensor:
+        even, odd = x.unflatten(-1, (-1, 2)).unbind(-1)
+        turned = torch.stack([-odd, even], dim=-1).flatten(-2)
+        return x * self.freqs_cos + turned * self.freqs_sin
+
+
+class LightningBlock(nn.Module):
+    """A block under AdaLN-Zero, with or without shifts. x, with shape (B, N, d), and c, (B, d) -> (B, N, d)."""
+
+    def __init__(self, attention: Attention, mlp: nn.Module, norms: tuple[nn.Module, nn.Module], shifted: bool) -> None:
+        super().__init__()
+        dim = attention.qkv.in_features
+        self.shifted = shifted
+        self.norm1, self.norm2 = norms
+        self.attn = attention
+        self.mlp = mlp
+        self.adaLN_modulation = nn.Sequential(nn.SiLU(), nn.Linear(dim, (6 if shifted else 4) * dim))
+
+    def forward(self, x: Tensor, c: Tensor, rotate: Rotary | None) -> Tensor:
+        modulation = self.adaLN_modulation(c)
+        if self.shifted:
+            shift_attn, scale_attn, gate_attn, shift_mlp, scale_mlp, gate_mlp = modulation.chunk(6, dim=1)
+        else:
+            scale_attn, gate_attn, scale_mlp, gate_mlp = modulation.chunk(4, dim=1)
+            shift_attn = shift_mlp = torch.zeros_like(scale_attn)
+        x = x + gate_attn.unsqueeze(1) * self.attn(modulate(self.norm1(x), shift_attn, scale_attn), rotate)
+        return x + gate_mlp.unsqueeze(1) * self.mlp(modulate(self.norm2(x), shift_mlp, scale_mlp))
+
+
+class LightningDiT(LabelCondition, System):
+    """The transformer of arXiv 2501.01423; forward returns the velocity, C channels."""
+
+    pos_embed: Tensor
+    family = "lightningdit"
+    prediction = "velocity"
+    samplers = FLOW_SAMPLERS
+    noise_time, data_time = 0.0, 1.0
+    guided_channels = 3
+
+    def __init__(
+        self,
+        *,
+        input_size: int,
+        patch_size: int,
+        in_channels: int,
+        hidden_size: int,
+        depth: int,
+        num_heads: int,
+        num_classes: int,
+        mlp_ratio: float = 4.0,
+        learn_sigma: bool = False,
+        use_qknorm: bool = False,
+        use_swiglu: bool = True,
+        use_rope: bool = True,
+        use_rmsnorm: bool = True,
+        wo_shift: bool = False,
+    ) -> None:
+        super().__init__(hidden_size=hidden_size, num_classes=num_classes)
+        self.patch_size = patch_size
+        self.latent_shape = (in_channels, input_size, input_size)
+        side = input_size // patch_size
+        self.grid = (side, side)
+        self.x_embedder = PatchEmbed(patch_size, in_channels, hidden_size)
+        self.register_buffer("pos_embed", torch.zeros(1, side * side, hidden_size))
+        self.feat_rope = Rotary(side * side, hidden_size // num_heads) if use_rope else None
+
+        def norm() -> nn.Module:
+            if use_rmsnorm:
+                return RMSNorm(hidden_size)
+            return nn.LayerNorm(hidden_size, eps=1e-6, elementwise_affine=False)
+
+        def mlp() -> nn.Module:
+            hidden = int(hidden_size * mlp_ratio)
+            return SwiGLU(hidden_size, int(2 / 3 * hidden)) if use_swiglu else Mlp(hidden_size, hidden)
+
+        head_norm = (RMSNorm if use_rmsnorm else nn.LayerNorm) if use_qknorm else None
+        self.blocks = nn.ModuleList(
+            LightningBlock(Attention(hidden_size, num_heads, head_norm), mlp(), (norm(), norm()), not wo_shift)
+            for _ in range(depth)
+        )
+        self.final_layer = FinalLayer(hidden_size, patch_size, in_channels * (2 if learn_sigma else 1), norm())
+
+    def forward(self, x: Tensor, c: Tensor) -> Tensor:
+        tokens = self.x_embedder(x) + self.pos_embed  # (B, N, d)
+        for block in self.blocks:
+            tokens = block(tokens, c, self.feat_rope)
+        return unpatchify(self.final_layer(tokens, c), self.patch_size, self.grid)[:, : self.latent_shape[0]]
+
+    @classmethod
+    def condition_part(cls, shapes: Shapes, **given: Any) -> Condition:
+        rows, dim = dimensions(shapes, "y_embedder.embedding_table.weight", 2)
+        return LabelCondition(hidden_size=dim, num_classes=rows - 1)
+
+    @classmethod
+    def infer_configuration(cls, shapes: Shapes, **given: Any) -> dict[str, Any]:
+        found: dict[str, Any] = patches_of(shapes)
+        hidden, patch, channels = found["hidden_size"], found["patch_size"], found["in_channels"]
+        use_swiglu = "blocks.0.mlp.w12.weight" in shapes
+        if use_swiglu:
+            _, mlp_hidden = dimensions(shapes, "blocks.0.mlp.w3.weight", 2)
+            mlp_ratio = _ratio_of_swiglu(mlp_hidden, hidden)
+        else:
+            mlp_hidden, _ = dimensions(shapes, "blocks.0.mlp.fc1.weight", 2)
+            mlp_ratio = mlp_hidden / hidden
+        rows, _ = dimensions(shapes, "y_embedder.embedding_table.weight", 2)
+        chunks, _ = dimensions(shapes, "blocks.0.adaLN_modulation.1.weight", 2)
+        out, _ = dimensions(shapes, "final_layer.linear.weight", 2)
+        return found | {
+            "depth": block_count(shapes),
+            "num_heads": head_count(shapes, hidden, "blocks.0", **given),
+            "num_classes": rows - 1,
+            "mlp_ratio": mlp_ratio,
+            "learn_sigma": out == 2 * channels * patch * patch,
+            "use_qknorm": "blocks.0.attn.q_norm.weight" in shapes,
+            "use_swiglu": use_swiglu,
+            "use_rope": "feat_rope.freqs_cos" in shapes,
+            "use_rmsnorm": "blocks.0.norm1.weight" in shapes,
+            "wo_shift": chunks == 4 * hidden,
+        }
+
+
+def _ratio_of_swiglu(hidden: int, dim: int) -> float:
+    """A ratio r for which int(2/3 int(r d)) is `hidden`; a whole number where one is."""
+    least = math.ceil(1.5 * hidden)
+    width = next(w for w in range(least - 1, least + 2) if int(2 / 3 * w) == hidden)
+    whole = round(width / dim)
+    return float(whole) if int(2 / 3 * int(whole * dim)) == hidden else width / dim

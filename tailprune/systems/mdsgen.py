@@ -1,0 +1,69 @@
+"""MDSGen (arXiv 2410.02130): sound for a silent video, as the latents of a mel spectrogram.
+
+    y = mix(projection(video tokens));   c = t_embedder(t) + y
+
+Latents are 8 x 204 x 16 (time x frequency), cut into 2 x 2 patches on a grid of 102 x 8. The sinusoids of time are 204
+wide.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from tailprune.systems.base import Condition, Inputs, Shapes
+from tailprune.systems.features import FeatureCondition, FeatureTransformer, projection, token_mixing
+from tailprune.systems.layers import PatchEmbed
+from tailprune.systems.shapes import dimensions
+
+__all__ = ["MDSGen", "MDSGenCondition"]
+
+GRID = (102, 8)
+PATCH = 2
+CHANNELS = 8
+TIME_WIDTH = 204
+VIDEO_TOKENS, VIDEO_WIDTH = 32, 512
+
+
+class MDSGenCondition(FeatureCondition):
+    """The condition of a video. Inputs: video (32, 512), tokens of a video encoder."""
+
+    def __init__(self, *, hidden_size: int) -> None:
+        super().__init__(hidden_size=hidden_size, time_width=TIME_WIDTH)
+        self.features = {"video": (VIDEO_TOKENS, VIDEO_WIDTH)}  # type: ignore[misc]
+        self.mlp_feat = projection(VIDEO_WIDTH, hidden_size)
+        self.conv1d_feat = token_mixing(VIDEO_TOKENS, hidden_size)
+
+    def embed_features(self, features: Inputs) -> Tensor:
+        return self.conv1d_feat(self.mlp_feat(features["video"])).squeeze(1)
+
+
+class MDSGen(MDSGenCondition, FeatureTransformer):
+    """The masked transformer of arXiv 2410.02130."""
+
+    pos_embed: Tensor
+    family = "mdsgen"
+    samplers = ("dpmpp", "ddim", "ddpm")
+    published_decode_layer = 4
+
+    def __init__(
+        self, *, hidden_size: int, depth: int, num_heads: int, decode_layer: int = 4, mlp_ratio: float = 4.0
+    ) -> None:
+        super().__init__(hidden_size=hidden_size)
+        self.grid = GRID
+        self.latent_shape = (CHANNELS, PATCH * GRID[0], PATCH * GRID[1])
+        self.x_embedder = PatchEmbed(PATCH, CHANNELS, hidden_size)
+        self.register_buffer("pos_embed", torch.zeros(1, GRID[0] * GRID[1], hidden_size))
+        self.build_blocks(depth, num_heads, mlp_ratio, decode_layer, 2 * CHANNELS)
+
+    @classmethod
+    def condition_part(cls, shapes: Shapes, **given: Any) -> Condition:
+        dim, _ = dimensions(shapes, "mlp_feat.0.weight", 2)
+        return MDSGenCondition(hidden_size=dim)
+
+    @classmethod
+    def infer_configuration(cls, shapes: Shapes, **given: Any) -> dict[str, Any]:
+        dimensions(shapes, "mlp_feat.0.weight", 2)
+        return cls.infer_blocks(shapes, **given)

@@ -1,0 +1,111 @@
+"""MDT v2 (arXiv 2303.14389): DiT's condition, an encoder with skips, positions anew, and a decoder.
+
+    c = t_embedder(t) + y_embedder(label);   e = patches(x) + positions
+    tokens: in-blocks(e), each leaving its output;   out-blocks, each taking the last one left;
+            + decoder positions;                     decoder blocks, each taking e beside the tokens
+
+The network was trained with tokens masked; sampling masks none. t runs from 999 (noise) to 0.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from tailprune.systems.base import GAUSSIAN_SAMPLERS, Condition, Shapes, System
+from tailprune.systems.dit import LabelCondition
+from tailprune.systems.layers import FinalLayer, MaskedBlock, PatchEmbed, unpatchify
+from tailprune.systems.shapes import block_count, dimensions, head_count, patches_of
+
+__all__ = ["MASKED_TRAINING", "MDT"]
+
+MASKED_TRAINING = ("mask_token", "sideblocks.", "sideblocks_cross.")
+"""How the names of tensors begin that only masked training reads."""
+
+
+class MDT(LabelCondition, System):
+    """The masked diffusion transformer; forward returns noise and variance, 2 C channels."""
+
+    pos_embed: Tensor
+    decoder_pos_embed: Tensor
+    family = "mdt"
+    prediction = "epsilon"
+    samplers = GAUSSIAN_SAMPLERS
+    noise_time, data_time = 999.0, 0.0
+    guided_channels = 3
+
+    def __init__(
+        self,
+        *,
+        input_size: int,
+        patch_size: int,
+        in_channels: int,
+        hidden_size: int,
+        depth: int,
+        decode_layer: int,
+        num_heads: int,
+        num_classes: int,
+        mlp_ratio: float = 4.0,
+        learn_sigma: bool = True,
+    ) -> None:
+        super().__init__(hidden_size=hidden_size, num_classes=num_classes)
+        self.patch_size = patch_size
+        self.latent_shape = (in_channels, input_size, input_size)
+        side = input_size // patch_size
+        self.grid = (side, side)
+        self.x_embedder = PatchEmbed(patch_size, in_channels, hidden_size)
+        self.register_buffer("pos_embed", torch.zeros(1, side * side, hidden_size))
+        self.register_buffer("decoder_pos_embed", torch.zeros(1, side * side, hidden_size))
+
+        def blocks(count: int, with_skip: bool) -> nn.ModuleList:
+            mlp_hidden = round(hidden_size * mlp_ratio)
+            return nn.ModuleList(
+                MaskedBlock(hidden_size, num_heads, mlp_hidden, self.grid, with_skip=with_skip) for _ in range(count)
+            )
+
+        half = (depth - decode_layer) // 2
+        self.en_inblocks = blocks(half, with_skip=False)
+        self.en_outblocks = blocks(half, with_skip=True)
+        self.de_blocks = blocks(decode_layer, with_skip=True)
+        self.final_layer = FinalLayer(hidden_size, patch_size, in_channels * (2 if learn_sigma else 1))
+
+    def forward(self, x: Tensor, c: Tensor) -> Tensor:
+        embedded = self.x_embedder(x) + self.pos_embed  # (B, N, d)
+        tokens, left = embedded, []
+        for block in self.en_inblocks:
+            tokens = block(tokens, c)
+            left.append(tokens)
+        for block in self.en_outblocks:
+            tokens = block(tokens, c, left.pop())
+        tokens = tokens + self.decoder_pos_embed
+        for block in self.de_blocks:
+            tokens = block(tokens, c, embedded)
+        return unpatchify(self.final_layer(tokens, c), self.patch_size, self.grid)
+
+    @classmethod
+    def condition_part(cls, shapes: Shapes, **given: Any) -> Condition:
+        rows, dim = dimensions(shapes, "y_embedder.embedding_table.weight", 2)
+        return LabelCondition(hidden_size=dim, num_classes=rows - 1)
+
+    @classmethod
+    def infer_configuration(cls, shapes: Shapes, **given: Any) -> dict[str, Any]:
+        mlp_hidden, _ = dimensions(shapes, "en_inblocks.0.mlp.fc1.weight", 2)
+        rows, _ = dimensions(shapes, "y_embedder.embedding_table.weight", 2)
+        found: dict[str, Any] = patches_of(shapes)
+        hidden, patch, channels = found["hidden_size"], found["patch_size"], found["in_channels"]
+        out, _ = dimensions(shapes, "final_layer.linear.weight", 2)
+        decode_layer = block_count(shapes, "de_blocks")
+        return found | {
+            "depth": block_count(shapes, "en_inblocks") + block_count(shapes, "en_outblocks") + decode_layer,
+            "decode_layer": decode_layer,
+            "num_heads": head_count(shapes, hidden, "en_inblocks.0", **given),
+            "num_classes": rows - 1,
+            "mlp_ratio": mlp_hidden / hidden,
+            "learn_sigma": out == 2 * channels * patch * patch,
+        }
+
+    @classmethod
+    def serves_training_alone(cls, name: str) -> bool:
+        return name.startswith(MASKED_TRAINING)

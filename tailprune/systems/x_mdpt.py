@@ -1,0 +1,94 @@
+"""X-MDPT (arXiv 2402.01516): a person in another pose, conditioned on pose and source image.
+
+    y = final(pose part + image part + local part);   c = t_embedder(t) + y
+
+The pose and image parts mix tokens of an image encoder; the local part mixes the source's latents, as patches with
+positions. The official forward also sends the source through every block, and drops what comes out: here it does not.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from tailprune.systems.base import Condition, Inputs, Shapes
+from tailprune.systems.features import FeatureCondition, FeatureTransformer, projection, token_mixing
+from tailprune.systems.layers import PatchEmbed
+from tailprune.systems.shapes import dimensions, patches_of
+
+__all__ = ["XMDPT", "XMDPTCondition"]
+
+POSE_TOKENS, POSE_WIDTH = 257, 768
+IMAGE_TOKENS, IMAGE_WIDTH = 257, 1536
+
+
+class XMDPTCondition(FeatureCondition):
+    """The three-part condition. Inputs: pose (257, 768), image (257, 1536), latents (C, H, W) of the source."""
+
+    pos_embed: Tensor
+
+    def __init__(self, *, input_size: int, patch_size: int, in_channels: int, hidden_size: int) -> None:
+        super().__init__(hidden_size=hidden_size, time_width=256)
+        self.features = {  # type: ignore[misc]
+            "pose": (POSE_TOKENS, POSE_WIDTH),
+            "image": (IMAGE_TOKENS, IMAGE_WIDTH),
+            "latents": (in_channels, input_size, input_size),
+        }
+        side = input_size // patch_size
+        self.grid = (side, side)
+        self.x_embedder = PatchEmbed(patch_size, in_channels, hidden_size)
+        self.register_buffer("pos_embed", torch.zeros(1, side * side, hidden_size))
+        self.mlp_dino_pose = projection(POSE_WIDTH, hidden_size)
+        self.mlp_dino_img = projection(IMAGE_WIDTH, hidden_size)
+        self.conv1d_pose = token_mixing(POSE_TOKENS, hidden_size)
+        self.conv1d_global = token_mixing(IMAGE_TOKENS, hidden_size)
+        self.conv1d_local = token_mixing(side * side, hidden_size)
+        self.mlp_final = projection(hidden_size, hidden_size)
+
+    def embed_features(self, features: Inputs) -> Tensor:
+        pose = self.conv1d_pose(self.mlp_dino_pose(features["pose"]))  # (B, 1, d)
+        image = self.conv1d_global(self.mlp_dino_img(features["image"]))
+        local = self.conv1d_local(self.x_embedder(features["latents"]) + self.pos_embed)
+        return self.mlp_final(pose + image + local).squeeze(1)
+
+
+class XMDPT(XMDPTCondition, FeatureTransformer):
+    """The cross-view masked transformer of arXiv 2402.01516."""
+
+    family = "x-mdpt"
+    published_decode_layer = 2
+
+    def __init__(
+        self,
+        *,
+        input_size: int,
+        patch_size: int,
+        in_channels: int,
+        hidden_size: int,
+        depth: int,
+        num_heads: int,
+        decode_layer: int = 2,
+        mlp_ratio: float = 4.0,
+        learn_sigma: bool = True,
+    ) -> None:
+        super().__init__(input_size=input_size, patch_size=patch_size, in_channels=in_channels, hidden_size=hidden_size)
+        self.latent_shape = (in_channels, input_size, input_size)
+        self.build_blocks(depth, num_heads, mlp_ratio, decode_layer, in_channels * (2 if learn_sigma else 1))
+
+    @classmethod
+    def condition_part(cls, shapes: Shapes, **given: Any) -> Condition:
+        dimensions(shapes, "mlp_dino_pose.0.weight", 2)
+        return XMDPTCondition(**patches_of(shapes))
+
+    @classmethod
+    def infer_configuration(cls, shapes: Shapes, **given: Any) -> dict[str, Any]:
+        dimensions(shapes, "mlp_dino_pose.0.weight", 2)
+        found = patches_of(shapes)
+        out, _ = dimensions(shapes, "final_layer.linear.weight", 2)
+        return (
+            found
+            | cls.infer_blocks(shapes, **given)
+            | {"learn_sigma": out == 2 * found["in_channels"] * found["patch_size"] ** 2}
+        )
