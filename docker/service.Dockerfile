@@ -26,6 +26,7 @@ COPY --from=build /opt/tailprune /opt/tailprune
 ENV PATH=/opt/tailprune/bin:$PATH \
     PYTHONUNBUFFERED=1 \
     TAILPRUNE_DATA_DIR=/data \
+    TAILPRUNE_HUB_CACHE=/data/hub \
     TAILPRUNE_REGISTRY=/models/models.toml \
     TAILPRUNE_LOG_FORMAT=json
 

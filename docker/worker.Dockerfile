@@ -43,6 +43,7 @@ COPY docker/worker_health.py /opt/tailprune/
 ENV PATH=/opt/tailprune/bin:$PATH \
     PYTHONUNBUFFERED=1 \
     TAILPRUNE_DATA_DIR=/data \
+    TAILPRUNE_HUB_CACHE=/data/hub \
     TAILPRUNE_REGISTRY=/models/models.toml \
     TAILPRUNE_LOG_FORMAT=json
 

@@ -8,12 +8,22 @@ import uuid
 
 import fsspec
 import redis
+from pydantic import BaseModel, ConfigDict
 
-from jobs.records import Artifact
 from jobs.scripts import PREFIX
 from jobs.settings import Settings
 
-__all__ = ["ArtifactStore"]
+__all__ = ["Artifact", "ArtifactStore"]
+
+
+class Artifact(BaseModel):
+    """A file that was stored, by the digest of its bytes."""
+
+    model_config = ConfigDict(frozen=True)
+
+    digest: str
+    media_type: str
+    size: int
 
 
 class ArtifactStore:
@@ -29,7 +39,7 @@ class ArtifactStore:
         """Store bytes. Readers see the file whole or not at all."""
         artifact = Artifact(digest=hashlib.sha256(content).hexdigest(), media_type=media_type, size=len(content))
         if not self.exists(artifact):
-            path = self._path(artifact)
+            path = self._path(artifact.digest)
             temporary = f"{self._root}/incoming/{uuid.uuid4().hex}"
             for target in (temporary, path):
                 self._files.makedirs(target.rpartition("/")[0], exist_ok=True)
@@ -40,10 +50,15 @@ class ArtifactStore:
 
     def exists(self, artifact: Artifact) -> bool:
         """Whether the file is there, whole."""
+        return self.find(artifact.digest) == artifact.size
+
+    def find(self, digest: str) -> int | None:
+        """The size of the file of this digest, 64 hexadecimal digits; None where there is none."""
         try:
-            return bool(self._files.size(self._path(artifact)) == artifact.size)
+            size: int | None = self._files.size(self._path(digest))
         except FileNotFoundError:
-            return False
+            return None
+        return size
 
     def read(self, artifact: Artifact) -> bytes:
         """All bytes. Raises FileNotFoundError where they are no longer stored."""
@@ -59,15 +74,15 @@ class ArtifactStore:
 
     def read_range(self, artifact: Artifact, start: int, stop: int) -> bytes:
         """Bytes start to stop, the last one left out. Raises FileNotFoundError."""
-        return bytes(self._files.cat_file(self._path(artifact), start=start, end=stop))
+        return bytes(self._files.cat_file(self._path(artifact.digest), start=start, end=stop))
 
     def _heat(self, artifact: Artifact, content: bytes) -> None:
         if artifact.size <= self._hot_bytes:
             with contextlib.suppress(redis.RedisError):
                 self._redis.set(self._hot_key(artifact), content, ex=self._hot_seconds)
 
-    def _path(self, artifact: Artifact) -> str:
-        return f"{self._root}/{artifact.digest[:2]}/{artifact.digest}"
+    def _path(self, digest: str) -> str:
+        return f"{self._root}/{digest[:2]}/{digest}"
 
     def _hot_key(self, artifact: Artifact) -> str:
         return f"{PREFIX}hot:{artifact.digest}"

@@ -11,6 +11,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from jobs.artifacts import Artifact
 from jobs.problems import Problem
 from jobs.requests import MetricsRequest, PruneSampleRequest
 from jobs.results import MetricsResult, PruneSampleResult
@@ -18,7 +19,6 @@ from jobs.results import MetricsResult, PruneSampleResult
 __all__ = [
     "FINISHED",
     "ID_PATTERN",
-    "Artifact",
     "Job",
     "JobSummary",
     "JobView",
@@ -43,16 +43,6 @@ def new_id() -> str:
     """An id that sorts by time of making: 48 bits of milliseconds, then 80 random bits (a ULID)."""
     number = (time.time_ns() // 1_000_000) << 80 | int.from_bytes(os.urandom(10))
     return "".join(ALPHABET[number >> shift & 31] for shift in range(5 * (ID_LENGTH - 1), -1, -5))
-
-
-class Artifact(BaseModel):
-    """A file that a job made, by the digest of its bytes."""
-
-    model_config = ConfigDict(frozen=True)
-
-    digest: str
-    media_type: str
-    size: int
 
 
 class Progress(BaseModel):

@@ -1,10 +1,7 @@
-"""The registry of models: what `models.toml` says of each, and the digest of its checkpoint."""
+"""The registry of models: what `models.toml` says of each, and which of their files are there."""
 
 from __future__ import annotations
 
-import hashlib
-import os
-import tempfile
 import tomllib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -12,9 +9,20 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from jobs import hub
 from jobs.families import FAMILIES, Family
 
-__all__ = ["ModelDefaults", "ModelEntry", "Registry", "RegistryError", "UnknownModel", "content_digest"]
+__all__ = ["DecoderName", "ModelDefaults", "ModelEntry", "Registry", "RegistryError", "Shown", "UnknownModel"]
+
+DecoderName = Literal["pixels", "latents", "sd-vae", "va-vae", "audioldm"]
+NEEDS_SOURCE = ("sd-vae", "va-vae", "audioldm")
+LATENT_CHANNELS = {"pixels": 3, "sd-vae": 4, "va-vae": None, "audioldm": 8, "latents": None}
+"""How many channels a decoder takes; any number where it does not say."""
+IMAGENET_CLASSES = 1000
+IMAGENET_LABELS = [207, 360, 387, 974, 88, 979, 417, 279]
+"""The labels of DiT's own sample script, and so of its successors'."""
+LABELS_SHOWN = 8
+NOT_STATED = "not stated"
 
 
 class RegistryError(ValueError):
@@ -45,8 +53,21 @@ class ModelDefaults(BaseModel):
     guidance_interval: list[float] | None = None
     guidance_power: float | None = None
     guided_channels: int | Literal["all"] = "all"
-    labels: list[int]
+    timestep_shift: float | None = None
+    labels: list[int] | None = Field(default=None, description="Null for a model that takes conditions.")
     samples_per_label: int = Field(default=1, ge=1)
+
+
+class Shown(BaseModel):
+    """What makes pictures or sound of a model's samples, and whether it is there."""
+
+    name: DecoderName = Field(description="The decoder that the registry names.")
+    ready: bool = Field(description="Whether its files are there; while they are not, pictures show the latents.")
+    missing: list[str] = Field(description="The files that are not there.")
+
+
+Source = Annotated[str, AfterValidator(hub.check_source)]
+"""A path, or a place on the Hugging Face hub."""
 
 
 class ModelEntry(BaseModel):
@@ -57,27 +78,77 @@ class ModelEntry(BaseModel):
     name: str = Field(pattern=r"^[a-z0-9][a-z0-9.-]*$")
     title: str
     family: Annotated[str, AfterValidator(_known_family)]
-    checkpoint: Path
+    checkpoint: Source
+    """A file, a folder, or `hf://owner/repo/file`."""
     num_heads: int | None = None
-    classes: int = Field(ge=1)
+    decode_layer: int | None = None
+    classes: int | None = Field(default=None, ge=1)
+    """None for families that take conditions."""
     class_names: Path | None = None
     """A text file with one name a line."""
     condition_dim: int = Field(ge=1)
     latent_shape: tuple[int, int, int]
-    decoder: Literal["pixels", "latents"]
+    decoder: DecoderName = "latents"
     """`pixels` for models that sample pixels; `latents` shows the latents themselves."""
+    decoder_source: Source | None = None
+    decoder_statistics: Source | None = None
+    """Mean and deviation of the latents, for `va-vae`."""
+    decoder_scale: float | None = Field(default=None, gt=0)
     display_scale: int = Field(default=1, ge=1)
     """Images are enlarged by this, without smoothing."""
-    licence: str
-    source: str
+    size: str | None = None
+    """The published size, such as XL/2."""
+    parameters: int | None = Field(default=None, ge=1)
+    licence: str = NOT_STATED
+    source: str = NOT_STATED
+    """Where the checkpoint comes from."""
+    obtain: str | None = None
+    """What to do to have its files: what to put where."""
     card: Path | None = None
+    folder: Path = Field(exclude=True)
+    """Where the registry lies, from which the rest is found."""
+    hub_cache: Path | None = Field(default=None, exclude=True)
     defaults: ModelDefaults
 
+    @model_validator(mode="before")
+    @classmethod
+    def _published_unless_said(cls, said: Any) -> Any:
+        """Fills in what the family's authors sample with, and what else needs no saying."""
+        family = FAMILIES.get(str(said.get("family"))) if isinstance(said, dict) else None
+        if family is None:
+            return said
+        filled = {"title": said.get("name"), **said}
+        if family.latents is not None:
+            filled.setdefault("latent_shape", family.latents)
+        classes = said.get("classes")
+        if not family.features and isinstance(classes, int):
+            labels = IMAGENET_LABELS if classes == IMAGENET_CLASSES else list(range(min(LABELS_SHOWN, classes)))
+        else:
+            labels = None
+        filled["defaults"] = {**family.published, "labels": labels, **said.get("defaults", {})}
+        return filled
+
     @model_validator(mode="after")
-    def _decodes_to_colours(self) -> Self:
-        if self.decoder == "pixels" and self.latent_shape[0] != 3:
+    def _fits_its_family(self) -> Self:
+        takes = LATENT_CHANNELS[self.decoder]
+        if takes is not None and self.latent_shape[0] != takes:
             raise ValueError(
-                f"decoder 'pixels' shows three channels, and latent_shape has {self.latent_shape[0]}; use 'latents'"
+                f"decoder {self.decoder!r} takes {takes} channels, and latent_shape has {self.latent_shape[0]}; "
+                "use 'latents'"
+            )
+        if self.decoder not in NEEDS_SOURCE and (self.decoder_source or self.decoder_statistics):
+            raise ValueError(f"decoder {self.decoder!r} is made from no files; leave decoder_source out")
+        if self.facts.features and self.classes is not None:
+            raise ValueError(f"{self.family} takes {', '.join(self.facts.features)}, not labels; leave classes out")
+        if not self.facts.features and self.classes is None:
+            raise ValueError("say classes, how many labels the model has")
+        for label in self.defaults.labels or []:
+            if self.classes is not None and not 0 <= label < self.classes:
+                raise ValueError(f"defaults.labels: label {label} is outside 0 to {self.classes - 1}")
+        if self.defaults.sampler not in self.facts.samplers:
+            raise ValueError(
+                f"defaults.sampler: {self.defaults.sampler!r} does not sample {self.family}, which has "
+                f"{', '.join(self.facts.samplers)}"
             )
         return self
 
@@ -87,15 +158,50 @@ class ModelEntry(BaseModel):
         return FAMILIES[self.family]
 
     @property
+    def local_checkpoint(self) -> Path | None:
+        """Where the checkpoint lies on this machine; None where it is not there."""
+        return self._local(self.checkpoint)
+
+    @property
+    def local_decoder(self) -> tuple[Path | None, Path | None]:
+        """Where the decoder's files and its statistics lie; None for what it has not, or is not there."""
+        source, statistics = self.decoder_source, self.decoder_statistics
+        return (source and self._local(source)) or None, (statistics and self._local(statistics)) or None
+
+    @property
+    def shown(self) -> Shown:
+        """What makes pictures or sound of the samples."""
+        missing = self._absent(self.decoder_source, self.decoder_statistics)
+        if self.decoder in NEEDS_SOURCE and self.decoder_source is None:
+            missing.append(f"decoder_source of {self.decoder}")
+        if self.decoder == "va-vae" and self.decoder_statistics is None:
+            missing.append("decoder_statistics of va-vae")
+        return Shown(name=self.decoder, ready=not missing, missing=missing)
+
+    @property
+    def decoder_in_use(self) -> DecoderName:
+        """The decoder whose files are there: the named one, or `latents`."""
+        return self.decoder if self.shown.ready else "latents"
+
+    @property
+    def decoder_files(self) -> list[Path]:
+        """The files and folders of the decoder in use."""
+        if self.decoder_in_use != self.decoder:
+            return []
+        return [path for path in self.local_decoder if path is not None]
+
+    @property
     def reading(self) -> dict[str, Any]:
         """What a result depends on besides request and weights: how they are read, decoded and shown."""
-        said = self.model_dump(mode="json", include={"family", "num_heads", "decoder", "display_scale"})
-        return said | {"class_names": self.names}
+        said = self.model_dump(
+            mode="json", include={"family", "num_heads", "decode_layer", "display_scale", "decoder_scale"}
+        )
+        return said | {"decoder": self.decoder_in_use, "class_names": self.names}
 
     @property
     def missing(self) -> list[str]:
         """The files that are not there; the model can be used when there is none."""
-        return [path.name for path in (self.checkpoint, self.class_names) if path and not path.is_file()]
+        return self._absent(self.checkpoint, str(self.class_names) if self.class_names else None)
 
     @property
     def ready(self) -> bool:
@@ -114,6 +220,17 @@ class ModelEntry(BaseModel):
         names = self.names
         return names[label] if label < len(names) else None
 
+    def _local(self, source: str) -> Path | None:
+        if hub.is_hub(source):
+            return hub.cached(source, self.hub_cache)
+        path = Path(source)
+        return path if path.exists() else None
+
+    def _absent(self, *sources: str | None) -> list[str]:
+        """Those that are not there, as the registry names them."""
+        absent = [source for source in sources if source and self._local(source) is None]
+        return [source.removeprefix(f"{self.folder}/") for source in absent]
+
 
 class Registry:
     """The registered models."""
@@ -122,8 +239,8 @@ class Registry:
         self._entries = dict(entries)
 
     @classmethod
-    def read(cls, path: Path) -> Registry:
-        """The registry in a file; paths in it are relative to its folder.
+    def read(cls, path: Path, hub_cache: Path | None = None) -> Registry:
+        """The registry in a file; paths in it are relative to its folder. hub_cache: as `Settings.hub_cache`.
 
         Raises RegistryError naming the file, the entry and what is wrong with it.
         """
@@ -133,11 +250,13 @@ class Registry:
             raise RegistryError(f"{path} does not exist; set TAILPRUNE_REGISTRY to the registry of models") from None
         except tomllib.TOMLDecodeError as error:
             raise RegistryError(f"{path}: {error}") from None
+        folder = path.parent.absolute()
         entries = {}
         for name, table in document.get("models", {}).items():
+            said = _with_paths(table, folder)
             try:
-                entries[name] = ModelEntry(name=name, **_with_paths(table, path.parent.absolute()))
-            except ValidationError as error:
+                entries[name] = ModelEntry(name=name, folder=folder, hub_cache=hub_cache, **said)
+            except (ValidationError, TypeError) as error:
                 raise RegistryError(f"{path}, model {name!r}: {error}") from None
         return cls(entries)
 
@@ -155,39 +274,11 @@ class Registry:
         return len(self._entries)
 
 
+PATHS = ("checkpoint", "class_names", "card", "decoder_source", "decoder_statistics")
+
+
 def _with_paths(table: Mapping[str, Any], folder: Path) -> dict[str, Any]:
-    paths = {key: folder / table[key] for key in ("checkpoint", "class_names", "card") if key in table}
+    paths = {
+        key: str(folder / table[key]) for key in PATHS if isinstance(table.get(key), str) and not hub.is_hub(table[key])
+    }
     return {**table, **paths}
-
-
-_digests: dict[str, str] = {}
-
-
-def content_digest(entry: ModelEntry, data_dir: Path) -> str:
-    """The sha256 of a model's checkpoint, in hexadecimal.
-
-    Read again only when the file changed: known digests are kept in memory and in `data_dir`, by path,
-    size and time of change. Raises FileNotFoundError where the checkpoint is not there.
-    """
-    stat = entry.checkpoint.stat()
-    state = f"{entry.checkpoint}\0{stat.st_size}\0{stat.st_mtime_ns}"
-    if state in _digests:
-        return _digests[state]
-    note = data_dir / "digests" / hashlib.sha256(state.encode()).hexdigest()
-    if note.is_file():
-        digest = note.read_text()
-    else:
-        with entry.checkpoint.open("rb") as file:
-            digest = hashlib.file_digest(file, "sha256").hexdigest()
-        _write_whole(note, digest)
-    _digests[state] = digest
-    return digest
-
-
-def _write_whole(path: Path, text: str) -> None:
-    """Write a file that other processes see whole or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=path.parent)
-    with os.fdopen(handle, "w") as file:
-        file.write(text)
-    os.replace(temporary, path)

@@ -11,12 +11,14 @@ from typing import Annotated, Any, Literal, Self, TypeVar
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Discriminator, Field, JsonValue, Tag, model_validator
 
+from jobs.conditions import CONDITIONS_PATTERN, ConditionInfo
 from jobs.problems import Fault, InvalidRequest
 from jobs.registry import ModelEntry
 from jobs.settings import Settings
 
 __all__ = [
     "UNION_TAGS",
+    "ConditionsId",
     "MetricsRequest",
     "PruneSampleRequest",
     "Schedule",
@@ -26,6 +28,7 @@ __all__ = [
 ]
 
 DEFAULT_THRESHOLDS = [0.001, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0]
+SHIFTED = ("euler", "heun")
 GREATEST_SEED = 2**63 - 1
 UNIQUE: dict[str, JsonValue] = {"uniqueItems": True}
 
@@ -72,6 +75,7 @@ Channels = Annotated[
 Labels = Annotated[
     list[Label], Field(min_length=1, max_length=4096, json_schema_extra=UNIQUE), AfterValidator(_different)
 ]
+ConditionsId = Annotated[str, Field(pattern=CONDITIONS_PATTERN)]
 
 
 class _Request(BaseModel):
@@ -148,9 +152,14 @@ class PruneSampleRequest(_Request):
     labels: Labels | None = Field(
         default=None, description="The classes to sample; the model's own choice unless said."
     )
-    samples_per_label: int | None = Field(default=None, ge=1)
+    conditions: ConditionsId | None = Field(
+        default=None,
+        description="What POST /conditions answered with, for a model that takes conditions in place of labels.",
+    )
+    rows: Labels | None = Field(default=None, description="Which of the conditions to sample; all unless said.")
+    samples_per_label: int | None = Field(default=None, ge=1, description="Samples of each label or condition.")
     seed: int = Field(default=0, ge=0, le=GREATEST_SEED, description="The same seed gives the same noise.")
-    sampler: Literal["ddim", "ddpm", "euler", "heun", "dopri5", "sde"] | None = None
+    sampler: Literal["ddim", "ddpm", "dpmpp", "euler", "heun", "dopri5", "sde"] | None = None
     steps: int | None = Field(default=None, ge=2, description="Sampling steps.")
     guidance_scale: float | None = Field(default=None, ge=1, le=1000, description="1 is unguided.")
     guidance_interval: Annotated[list[float], Field(min_length=2, max_length=2)] | None = Field(
@@ -164,6 +173,12 @@ class PruneSampleRequest(_Request):
     )
     guided_channels: Channels | None = Field(
         default=None, description="Guide the first so many latent channels, or all."
+    )
+    timestep_shift: float | None = Field(
+        default=None,
+        gt=0,
+        le=1000,
+        description="Grid point u becomes s u / (1 + (s - 1) u), with sampler `euler` or `heun`; 1 is no shift.",
     )
     diffusion: Literal["sigma", "linear"] | None = Field(
         default=None, description="Form of the diffusion coefficient, with sampler `sde`; sigma unless said."
@@ -185,10 +200,14 @@ class PruneSampleRequest(_Request):
 
 
 class MetricsRequest(_Request):
-    """Measure the condition vectors of a model over its classes."""
+    """Measure the condition vectors of a model, over its classes or over uploaded conditions."""
 
+    conditions: ConditionsId | None = Field(
+        default=None,
+        description="What POST /conditions answered with, for a model that takes conditions in place of labels.",
+    )
     part: Literal["c", "y", "t"] = Field(
-        default="c", description="The sum c, or the class part y or time part t of it."
+        default="c", description="The sum c, or the input part y or time part t of it."
     )
     timestep: float | None = Field(
         default=None,
@@ -200,15 +219,18 @@ class MetricsRequest(_Request):
     )
 
 
-def resolve(request: PruneSampleRequest, entry: ModelEntry, settings: Settings) -> PruneSampleRequest:
+def resolve(
+    request: PruneSampleRequest, entry: ModelEntry, settings: Settings, conditions: ConditionInfo | None = None
+) -> PruneSampleRequest:
     """The request with every default filled in, `threshold` and `keep` as lists.
 
-    Raises InvalidRequest with everything that the model or the limits do not allow.
+    conditions: what is known of those that the request names. Raises InvalidRequest with everything that the model or
+    the limits do not allow.
     """
     defaults = entry.defaults
     sampler = request.sampler or defaults.sampler
     by_threshold = request.threshold is not None
-    is_sde = sampler == "sde"
+    is_sde, shifts = sampler == "sde", sampler in SHIFTED
     given: dict[str, Any] = {
         "threshold": _as_list(request.threshold),
         "keep": _as_list(request.keep),
@@ -216,6 +238,7 @@ def resolve(request: PruneSampleRequest, entry: ModelEntry, settings: Settings) 
         "side": _or(request.side, "tail") if by_threshold else None,
         "fill": _or(request.fill, "zero" if by_threshold else "mean"),
         "labels": _or(request.labels, defaults.labels),
+        "rows": _or(request.rows, None if conditions is None else list(range(conditions.count))),
         "samples_per_label": _or(request.samples_per_label, defaults.samples_per_label),
         "sampler": sampler,
         "steps": _or(request.steps, defaults.steps),
@@ -223,20 +246,30 @@ def resolve(request: PruneSampleRequest, entry: ModelEntry, settings: Settings) 
         "guidance_interval": _or(request.guidance_interval, defaults.guidance_interval),
         "guidance_power": _or(request.guidance_power, defaults.guidance_power),
         "guided_channels": _or(request.guided_channels, defaults.guided_channels),
+        "timestep_shift": _or(request.timestep_shift, defaults.timestep_shift) if shifts else request.timestep_shift,
         "diffusion": _or(request.diffusion, "sigma") if is_sde else request.diffusion,
         "last_step": _or(request.last_step, "mean") if is_sde else request.last_step,
     }
     resolved = request.model_copy(update=given)
-    if faults := [*_model_faults(resolved, entry), *_limit_faults(resolved, settings)]:
+    faults = [
+        *_condition_faults(request, entry, conditions),
+        *_model_faults(resolved, entry),
+        *_limit_faults(resolved, settings),
+    ]
+    if faults:
         raise InvalidRequest(faults)
     return resolved
 
 
-def resolve_metrics(request: MetricsRequest, entry: ModelEntry) -> MetricsRequest:
-    """The request with its timestep filled in.
+def resolve_metrics(
+    request: MetricsRequest, entry: ModelEntry, conditions: ConditionInfo | None = None
+) -> MetricsRequest:
+    """The request with its timestep filled in. conditions: what is known of those that the request names.
 
-    Raises InvalidRequest for a timestep that the part or the model does not have.
+    Raises InvalidRequest for a timestep that the part or the model does not have, or for conditions that do not fit.
     """
+    if fault := _population_fault(request, entry, conditions):
+        raise InvalidRequest([Fault(location="query.conditions", message=fault)])
     if request.part != "c":
         if request.timestep is not None:
             message = f"part {request.part!r} is measured without a timestep; leave it out, or ask for part 'c'"
@@ -248,6 +281,57 @@ def resolve_metrics(request: MetricsRequest, entry: ModelEntry) -> MetricsReques
     return request.model_copy(update={"timestep": timestep})
 
 
+def _condition_faults(request: PruneSampleRequest, entry: ModelEntry, conditions: ConditionInfo | None) -> list[Fault]:
+    """What does not fit of labels, conditions and rows, in a request as it came."""
+    faults: list[Fault] = []
+
+    def wrong(location: str, message: str) -> None:
+        faults.append(Fault(location=f"body.{location}", message=message))
+
+    if fault := _fit(entry, conditions):
+        wrong("conditions", fault)
+    if entry.facts.features and request.labels is not None:
+        wrong("labels", f"{entry.name} has no classes; it takes conditions of {_features(entry)}: leave labels out")
+    if not entry.facts.features and request.rows is not None:
+        wrong("rows", f"rows choose among conditions, and {entry.name} takes labels; leave them out")
+    elif conditions is not None:
+        for place, row in enumerate(request.rows or []):
+            if row >= conditions.count:
+                wrong(f"rows.{place}", f"row {row} is outside 0 to {conditions.count - 1}, the conditions there are")
+    return faults
+
+
+def _population_fault(request: MetricsRequest, entry: ModelEntry, conditions: ConditionInfo | None) -> str | None:
+    """What is wrong with the conditions that statistics are to be taken over, or None."""
+    if request.part == "t":
+        return "part 't' is measured without conditions; leave them out" if conditions is not None else None
+    if fault := _fit(entry, conditions):
+        return fault
+    if conditions is not None and conditions.count < 2:
+        return "statistics are taken over two conditions or more, and this is one; upload a file of several"
+    return None
+
+
+def _fit(entry: ModelEntry, conditions: ConditionInfo | None) -> str | None:
+    """What is wrong with giving these conditions, or none, to a model; None where nothing is."""
+    if not entry.facts.features:
+        return None if conditions is None else f"{entry.name} takes labels, not conditions; leave conditions out"
+    if conditions is None:
+        return (
+            f"{entry.name} takes conditions of {_features(entry)}: upload their file with POST /conditions, and give "
+            "the id that it answers with"
+        )
+    if conditions.family != entry.family:
+        has = ", ".join(conditions.inputs)
+        return f"these are conditions of {has}, and {entry.name} takes {_features(entry)}"
+    return None
+
+
+def _features(entry: ModelEntry) -> str:
+    """What a model is conditioned on, with shapes."""
+    return ", ".join(f"{name} {' x '.join(map(str, shape))}" for name, shape in entry.facts.features.items())
+
+
 def _model_faults(request: PruneSampleRequest, entry: ModelEntry) -> list[Fault]:
     """What the model does not allow, in a resolved request."""
     faults: list[Fault] = []
@@ -256,7 +340,7 @@ def _model_faults(request: PruneSampleRequest, entry: ModelEntry) -> list[Fault]
         faults.append(Fault(location=f"body.{location}", message=message))
 
     for place, label in enumerate(_list(request.labels)):
-        if label >= entry.classes:
+        if entry.classes is not None and label >= entry.classes:
             wrong(
                 f"labels.{place}",
                 f"label {label} is outside 0 to {entry.classes - 1}, the classes of {entry.name}",
@@ -287,6 +371,9 @@ def _model_faults(request: PruneSampleRequest, entry: ModelEntry) -> list[Fault]
         for name in ("diffusion", "last_step"):
             if (value := getattr(request, name)) is not None:
                 wrong(name, f"{name} {value!r} goes with sampler 'sde' alone; leave it out")
+    if request.sampler not in SHIFTED and request.timestep_shift is not None:
+        shifted = " and ".join(repr(sampler) for sampler in SHIFTED)
+        wrong("timestep_shift", f"timestep_shift goes with the samplers {shifted}; leave it out")
     if request.sampler == "dopri5" and request.schedule.when != "every":
         wrong(
             "schedule.when",
@@ -303,11 +390,12 @@ def _limit_faults(request: PruneSampleRequest, settings: Settings) -> list[Fault
     def wrong(location: str, message: str) -> None:
         faults.append(Fault(location=f"body.{location}", message=message))
 
-    labels, each = _list(request.labels), request.samples_per_label or 1
-    if len(labels) * each > settings.max_samples:
+    what, count = ("labels", len(request.labels)) if request.labels else ("conditions", len(_list(request.rows)))
+    each = request.samples_per_label or 1
+    if count * each > settings.max_samples:
         wrong(
             "samples_per_label",
-            f"{len(labels)} labels x {each} samples is {len(labels) * each} samples; a job makes at most "
+            f"{count} {what} x {each} samples is {count * each} samples; a job makes at most "
             f"{settings.max_samples}: ask for fewer, or in several jobs",
         )
     steps = request.steps or 0

@@ -17,9 +17,11 @@ __all__ = [
     "Image",
     "MetricsResult",
     "ModelUsed",
+    "Pictures",
     "PruneSampleResult",
     "PruneUsed",
     "Removed",
+    "Sound",
     "Sparsity",
     "Timing",
     "Variance",
@@ -35,7 +37,9 @@ class ModelUsed(_Result):
     """The model that a result came from."""
 
     name: str
-    digest: str = Field(description="sha256 of its checkpoint.")
+    digest: str = Field(
+        description="sha256 of its checkpoint; of its condition tensors, for statistics of a safetensors file."
+    )
 
 
 class PruneUsed(_Result):
@@ -73,16 +77,38 @@ class Drift(_Result):
 
     latent: float = Field(description="|pruned - baseline| / |baseline| of the latents.")
     psnr: float | None = Field(description="Of the decoded images, in dB; null where they are equal.")
-    ssim: float = Field(description="Of the decoded images, in [-1, 1].")
+    ssim: float | None = Field(
+        description="Of the decoded images, in [-1, 1]; null, as PSNR, where each picture is in colours of its own."
+    )
 
 
 class Image(_Result):
     """One sample as a picture."""
 
-    label: int
+    label: int | None = Field(description="Null for a model that takes conditions.")
     class_name: str | None
-    sample: int = Field(description="Which of the label's samples, from 0.")
+    condition: int | None = Field(default=None, description="The row of the condition, for a model that takes them.")
+    sample: int = Field(description="Which of the label's or condition's samples, from 0.")
     artifact: str
+
+
+class Sound(_Result):
+    """One sample as sound."""
+
+    condition: int
+    sample: int
+    seconds: float
+    artifact: str = Field(description="A WAV file.")
+
+
+class Pictures(_Result):
+    """What the pictures of a result are."""
+
+    show: Literal["image", "latents", "spectrogram"] = Field(
+        description="The samples as images, or a sound's spectrogram; the latents themselves where no decoder is there."
+    )
+    decoder: str = Field(description="The decoder that made them.")
+    note: str | None = Field(description="Why they show no more, where the model's own decoder is not there.")
 
 
 class Variant(_Result):
@@ -94,6 +120,7 @@ class Variant(_Result):
     embedding: Embedding | None = None
     drift: Drift | None = Field(default=None, description="Null for the baseline and without `compare`.")
     images: list[Image]
+    sounds: list[Sound] = Field(default_factory=list)
     latents: str = Field(description="The artifact with the final latents (safetensors).")
 
 
@@ -119,6 +146,7 @@ class PruneSampleResult(_Result):
     """The samples of every variant, what was removed and what that did."""
 
     model: ModelUsed
+    pictures: Pictures
     variants: list[Variant]
     grid: str = Field(description="The artifact with all samples in one picture, the baseline on top.")
     timing: Timing

@@ -37,8 +37,15 @@ class Settings(BaseSettings):
         default=None, description="Where artifacts lie, as an fsspec URL; a folder of data_dir when not set."
     )
     registry: Path = Field(default=Path("models/models.toml"), description="The registry of models.")
+    hub_cache: Path | None = Field(
+        default=None, description="Where files of the Hugging Face hub are kept; huggingface_hub's own when not set."
+    )
 
-    max_body_bytes: int = Field(default=MIB, gt=0, description="Largest request body.")
+    max_body_bytes: int = Field(default=MIB, gt=0, description="Largest request body but for POST /conditions.")
+    max_conditions_bytes: int = Field(
+        default=256 * MIB, gt=0, description="Largest file of conditions: as sent, unpacked, and as float32."
+    )
+    max_conditions: int = Field(default=1024, gt=0, description="Most conditions of one file.")
     max_samples: int = Field(default=256, gt=0, description="Most samples of one job: labels x samples_per_label.")
     max_variants: int = Field(default=16, gt=0, description="Most prunes of one job.")
     max_steps: int = Field(default=1000, gt=1, description="Most sampling steps.")

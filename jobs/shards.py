@@ -6,8 +6,7 @@ import contextlib
 
 import redis
 
-from jobs.artifacts import ArtifactStore
-from jobs.records import Artifact
+from jobs.artifacts import Artifact, ArtifactStore
 from jobs.scripts import PREFIX
 from jobs.settings import Settings
 

@@ -17,11 +17,11 @@ import redis
 import structlog
 
 from jobs import scripts
-from jobs.artifacts import ArtifactStore
+from jobs.artifacts import Artifact, ArtifactStore
 from jobs.connection import is_unavailable, text
 from jobs.problems import Problem, problem
 from jobs.queue import QUEUES, BrokerUnavailable, JobQueue, make_celery
-from jobs.records import Artifact, Job, Kind, Progress, Status, new_id
+from jobs.records import Job, Kind, Progress, Status, new_id
 from jobs.scripts import PREFIX
 from jobs.settings import Settings
 from jobs.telemetry import QUEUE_WAIT, REQUESTED, Telemetry

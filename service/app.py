@@ -9,6 +9,7 @@ from contextlib import asynccontextmanager
 from fastapi import FastAPI
 from fastapi_offline import FastAPIOffline
 
+from jobs.conditions import ConditionStore
 from jobs.connection import connect, connect_async
 from jobs.logging import configure_logging
 from jobs.registry import Registry
@@ -18,7 +19,7 @@ from jobs.workers import WorkerRoll
 from service.deps import Parts
 from service.limits import BodyLimit
 from service.problems import add_handlers
-from service.routes import artifacts, health, jobs, metrics, models, pages, prune_sample
+from service.routes import artifacts, conditions, health, jobs, metrics, models, pages, prune_sample
 from service.telemetry import FleetCollector, RequestTelemetry, ServiceMetrics
 
 __all__ = ["app", "create_app"]
@@ -46,8 +47,9 @@ def create_app(settings: Settings) -> FastAPI:
         service_metrics.registry.register(FleetCollector(store, roll))
         app.state.parts = Parts(
             settings=settings,
-            registry=Registry.read(settings.registry),
+            registry=Registry.read(settings.registry, settings.hub_cache),
             store=store,
+            conditions=ConditionStore(settings, client),
             roll=roll,
             follower=follower,
             metrics=service_metrics,
@@ -65,10 +67,11 @@ def create_app(settings: Settings) -> FastAPI:
         redirect_slashes=False,
         generate_unique_id_function=lambda route: route.name,
     )
-    app.add_middleware(BodyLimit, most=settings.max_body_bytes)
+    uploads = {("POST", "/conditions"): settings.max_conditions_bytes}
+    app.add_middleware(BodyLimit, most=settings.max_body_bytes, most_of=uploads)
     app.add_middleware(RequestTelemetry, metrics=service_metrics)
     add_handlers(app)
-    for module in (prune_sample, metrics, models, jobs, artifacts, health, pages):
+    for module in (prune_sample, metrics, models, conditions, jobs, artifacts, health, pages):
         app.include_router(module.router)
     return app
 

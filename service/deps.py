@@ -9,6 +9,7 @@ from typing import Annotated
 import redis.asyncio
 from fastapi import Depends, Path, Request
 
+from jobs.conditions import ConditionStore
 from jobs.records import ID_PATTERN, Job
 from jobs.registry import ModelEntry, Registry
 from jobs.settings import Settings
@@ -26,6 +27,7 @@ class Parts:
     settings: Settings
     registry: Registry
     store: JobStore
+    conditions: ConditionStore
     roll: WorkerRoll
     follower: redis.asyncio.Redis
     """For following events, which waits."""

@@ -14,6 +14,7 @@ from fastapi.responses import Response
 from starlette.exceptions import HTTPException
 from starlette.routing import Match
 
+from jobs.conditions import UnknownConditions
 from jobs.connection import is_unavailable
 from jobs.problems import PREFIX, TYPES, Fault, InvalidRequest, Problem, Slug, problem
 from jobs.queue import BrokerUnavailable
@@ -74,6 +75,7 @@ def add_handlers(app: FastAPI) -> None:
     """Answer every error with a problem document."""
     plain: dict[type[Exception], Slug] = {
         UnknownModel: "unknown-model",
+        UnknownConditions: "unknown-conditions",
         UnknownJob: "unknown-job",
         JobFinished: "job-finished",
         IdempotencyConflict: "idempotency-key-reused",

@@ -6,29 +6,35 @@ from fastapi.responses import JSONResponse
 from starlette.concurrency import run_in_threadpool
 from structlog.contextvars import bind_contextvars
 
+from jobs.conditions import ConditionInfo
+from jobs.digests import identify
 from jobs.events import wait_finished
 from jobs.keys import job_key
 from jobs.records import Job, Kind
-from jobs.registry import ModelEntry, content_digest
+from jobs.registry import ModelEntry
 from jobs.requests import MetricsRequest, PruneSampleRequest
 from service.deps import Parts
 from service.problems import ProblemError
 
-__all__ = ["applied", "job_response", "key_of", "submit", "wait_for"]
+__all__ = ["applied", "conditions_of", "job_response", "key_of", "submit", "wait_for"]
 
 POLL_SECONDS = 1
 
 
 async def key_of(kind: Kind, request: PruneSampleRequest | MetricsRequest, entry: ModelEntry, parts: Parts) -> str:
     """The key of the job that answers a resolved request. Raises ProblemError where the model has no files."""
-    if entry.missing:
-        raise ProblemError(
-            "model-not-ready",
-            f"model {entry.name!r} lacks {', '.join(entry.missing)} beside {parts.settings.registry}; "
-            "put the files there",
-        )
-    weights = await run_in_threadpool(content_digest, entry, parts.settings.data_dir)
-    return job_key(kind, request.model_dump(), weights, entry.reading)
+    if missing := entry.missing:
+        how = entry.obtain or f"put the files beside {parts.settings.registry}"
+        raise ProblemError("model-not-ready", f"model {entry.name!r} lacks {', '.join(missing)}: {how}")
+    identity = await run_in_threadpool(identify, kind, entry, parts.settings.data_dir)
+    return job_key(kind, request.model_dump(), identity.weights, identity.reading)
+
+
+async def conditions_of(request: PruneSampleRequest | MetricsRequest, parts: Parts) -> ConditionInfo | None:
+    """What is known of the conditions that a request names. Raises UnknownConditions."""
+    if request.conditions is None:
+        return None
+    return await run_in_threadpool(parts.conditions.get, request.conditions)
 
 
 async def submit(

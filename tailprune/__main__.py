@@ -1,4 +1,8 @@
-"""`python -m tailprune inspect SOURCE`: what a checkpoint is, for people or as JSON; one on the hub is fetched."""
+"""Checkpoints from the shell.
+
+`python -m tailprune inspect SOURCE` says what a checkpoint is, for people or as JSON; one on the hub is fetched for it.
+`python -m tailprune fetch hf://owner/repo/file` fetches, and prints where it lies.
+"""
 
 from __future__ import annotations
 
@@ -8,13 +12,16 @@ import json
 import sys
 
 import tailprune
+from tailprune import hub
 
 FAILED = 1
 
 
 def main() -> int:
-    """Prints what the source is; the exit status is 1, with the reason on stderr, where it is no checkpoint."""
-    parser = argparse.ArgumentParser(prog="python -m tailprune", description=__doc__)
+    """Prints what was asked for; the exit status is 1, with the reason on stderr, where that is not to be had."""
+    parser = argparse.ArgumentParser(
+        prog="python -m tailprune", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     commands = parser.add_subparsers(dest="command", required=True)
     inspect = commands.add_parser("inspect", help="say what a checkpoint is")
     inspect.add_argument("source", help="a file, a diffusers folder, hf://owner/repo/file, or a model of the registry")
@@ -22,23 +29,24 @@ def main() -> int:
     inspect.add_argument("--num-heads", type=int, help="where the width is not a published one")
     inspect.add_argument("--decode-layer", type=int, help="of X-MDPT and MDSGen, where it is not the published one")
     inspect.add_argument("--json", action="store_true", help="print JSON")
+    fetch = commands.add_parser("fetch", help="fetch a file or folder of the hub into the cache")
+    fetch.add_argument("source", help="hf://owner/repo/file, or hf://owner/repo for a folder in diffusers' layout")
     asked = parser.parse_args()
-    given = {"num_heads": asked.num_heads, "decode_layer": asked.decode_layer}
     try:
-        found = tailprune.inspect(
-            asked.source,
-            family=asked.family,
-            **{name: value for name, value in given.items() if value is not None},
-        )
+        print(hub.fetch(asked.source) if asked.command == "fetch" else _inspected(asked))
     except (ValueError, OSError) as error:
         print(error, file=sys.stderr)
         return FAILED
-    if asked.json:
-        said = dataclasses.asdict(found) | {"path": str(found.path), "adaln_share": found.adaln_share}
-        print(json.dumps(said))
-    else:
-        print(found)
     return 0
+
+
+def _inspected(asked: argparse.Namespace) -> str:
+    given = {"num_heads": asked.num_heads, "decode_layer": asked.decode_layer}
+    known = {name: value for name, value in given.items() if value is not None}
+    found = tailprune.inspect(asked.source, family=asked.family, **known)
+    if not asked.json:
+        return str(found)
+    return json.dumps(dataclasses.asdict(found) | {"path": str(found.path), "adaln_share": found.adaln_share})
 
 
 if __name__ == "__main__":

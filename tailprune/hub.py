@@ -13,8 +13,10 @@ from pathlib import Path
 __all__ = ["PREFIX", "HubError", "HubFile", "fetch", "is_hub", "parse"]
 
 PREFIX = "hf://"
-DIFFUSERS_FOLDER = ("transformer/*", "vae/*", "vocoder/*", "*.json", "*.safetensors", "*.bin")
-"""What is fetched of a repository that is named as a whole."""
+OF_A_REPOSITORY = (
+    "config.json", "diffusion_pytorch_model*", "model.safetensors", "transformer/*", "vae/*", "vocoder/*"
+)  # fmt: skip
+"""What is fetched of a repository that is named as a whole: a system or a decoder, as diffusers lays them out."""
 TRUE = ("1", "true", "yes", "on")
 
 
@@ -55,32 +57,52 @@ def fetch(source: str) -> Path:
 
     Raises ValueError for a source that names no repository, HubError where it cannot be had.
     """
-    from huggingface_hub import hf_hub_download, snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError, OfflineModeIsEnabled
+    from huggingface_hub.errors import HTTPError, LocalEntryNotFoundError, OfflineModeIsEnabled
 
     wanted = parse(source)
     cache = os.environ.get("TAILPRUNE_HUB_CACHE")
     offline = os.environ.get("TAILPRUNE_OFFLINE", "").lower() in TRUE
     try:
-        if Path(wanted.path).suffix:
-            found = hf_hub_download(
-                wanted.repo, wanted.path, revision=wanted.revision, cache_dir=cache, local_files_only=offline
-            )
-            return Path(found)
-        patterns = [f"{wanted.path}/*"] if wanted.path else list(DIFFUSERS_FOLDER)
-        found = snapshot_download(
-            wanted.repo,
-            revision=wanted.revision,
-            cache_dir=cache,
-            local_files_only=offline,
-            allow_patterns=patterns,
-        )
-        return Path(found) / wanted.path
+        return _file(wanted, cache, offline) if Path(wanted.path).suffix else _folder(wanted, cache, offline)
     except (LocalEntryNotFoundError, OfflineModeIsEnabled) as error:
         why = "TAILPRUNE_OFFLINE is set" if offline else "the hub cannot be reached"
         raise HubError(
             f"{wanted} is not in the cache ({cache or 'of huggingface_hub'}), and {why}: fetch it where there is a "
             "network, or give the path of a local copy"
         ) from error
-    except (HfHubHTTPError, OSError) as error:
+    except (HTTPError, OSError) as error:
         raise HubError(f"{wanted} cannot be fetched: {error}") from error
+
+
+def _file(wanted: HubFile, cache: str | None, offline: bool) -> Path:
+    from huggingface_hub import hf_hub_download, try_to_load_from_cache
+    from huggingface_hub.errors import LocalEntryNotFoundError
+
+    if not offline:
+        return Path(hf_hub_download(wanted.repo, wanted.path, revision=wanted.revision, cache_dir=cache))
+    # hf_hub_download(local_files_only=True) may still ask the hub, for the agents that it names in its headers
+    found = try_to_load_from_cache(wanted.repo, wanted.path, revision=wanted.revision, cache_dir=cache)
+    if not isinstance(found, str):
+        raise LocalEntryNotFoundError(wanted.path)
+    return Path(found)
+
+
+def _folder(wanted: HubFile, cache: str | None, offline: bool) -> Path:
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import LocalEntryNotFoundError
+
+    patterns = [f"{wanted.path}/*"] if wanted.path else list(OF_A_REPOSITORY)
+    snapshot = Path(
+        snapshot_download(
+            wanted.repo,
+            revision=wanted.revision,
+            cache_dir=cache,
+            local_files_only=offline,
+            allow_patterns=patterns,
+        )
+    )
+    if not any(True for pattern in patterns for _ in snapshot.glob(pattern)):  # which snapshot_download does not mind
+        if offline:
+            raise LocalEntryNotFoundError(wanted.path)
+        raise FileNotFoundError(f"it has no {' or '.join(patterns)}")
+    return snapshot / wanted.path

@@ -3,6 +3,8 @@
 latent = |x - x_0| / |x_0|      over the latents of all samples
 PSNR   = 10 log10(255^2 / MSE)  MSE over the pictures of all samples
 SSIM                            mean over the samples
+
+Pictures of principal components are each in its own colours, and are not compared.
 """
 
 from __future__ import annotations
@@ -14,6 +16,7 @@ from skimage.metrics import structural_similarity
 from torch import Tensor
 
 from jobs.results import Drift
+from tailprune.decoders import Decoded
 from workers.pictures import Images
 
 __all__ = ["DriftMeter"]
@@ -32,21 +35,24 @@ class DriftMeter:
         self._pixels = 0
         self._similarities: list[float] = []
 
-    def add(self, latents: Tensor, baseline: Tensor, images: Images, baseline_images: Images) -> None:
-        """latents, with shape (B, C, H, W); images, with shape (B, H, W, 3)."""
+    def add(self, latents: Tensor, baseline: Tensor, decoded: Decoded, baseline_decoded: Decoded) -> None:
+        """latents, with shape (B, C, H, W), and what they decode to."""
         self._latent_error += (latents - baseline).double().square().sum().item()
         self._latent_energy += baseline.double().square().sum().item()
+        if not decoded.comparable:
+            return
+        images, baseline_images = decoded.images.numpy(), baseline_decoded.images.numpy()
         self._pixel_error += float(np.square(images.astype(np.float64) - baseline_images).sum())
         self._pixels += images.size
         self._similarities += [_ssim(a, b) for a, b in zip(images, baseline_images, strict=True)]
 
     def drift(self) -> Drift:
-        """The drift of all samples taken. Equal pictures have no PSNR."""
-        mse = self._pixel_error / self._pixels
+        """The drift of all samples taken. Equal pictures have no PSNR; those that are not compared no SSIM either."""
+        mse = self._pixel_error / self._pixels if self._pixels else 0.0
         return Drift(
             latent=math.sqrt(self._latent_error / self._latent_energy),
             psnr=10 * math.log10(WHITE**2 / mse) if mse > 0 else None,
-            ssim=float(np.mean(self._similarities)),
+            ssim=float(np.mean(self._similarities)) if self._similarities else None,
         )
 
 

@@ -6,11 +6,14 @@ import torch
 from torch import Tensor
 
 import tailprune
+from jobs.conditions import ConditionStore
 from jobs.families import Family
 from jobs.requests import MetricsRequest
 from jobs.results import Cosine, Histogram, MetricsResult, ModelUsed, Sparsity, Variance
-from tailprune.systems import Condition
+from tailprune.conditions import told_guidance
+from tailprune.systems import Condition, Inputs
 from workers.models import Models
+from workers.subjects import Subjects
 
 __all__ = ["measure"]
 
@@ -19,13 +22,19 @@ TIMES = 1000
 
 
 @torch.inference_mode()
-def measure(request: MetricsRequest, models: Models) -> MetricsResult:
+def measure(request: MetricsRequest, models: Models, conditions: ConditionStore) -> MetricsResult:
     """The statistics that a resolved request asks for."""
-    source = models.source(request.model)
-    vectors = _vectors(request, models.conditions.get(source), source.entry.facts)
+    source = models.source(request.model, "metrics")
+    condition = models.conditions.get(source)
+    population = Subjects.of(request.conditions, conditions).population
+    if population is None and request.part != "t":
+        population = condition.all_inputs()
+        if condition.takes_guidance:
+            population = told_guidance(population, source.entry.defaults.guidance_scale)
+    vectors = _vectors(request, condition, population, source.entry.facts)
     found = tailprune.describe(vectors)
     return MetricsResult(
-        model=ModelUsed(name=request.model, digest=source.digest),
+        model=ModelUsed(name=request.model, digest=source.identity.weights),
         part=request.part,
         timestep=request.timestep,
         count=found.count,
@@ -43,15 +52,16 @@ def measure(request: MetricsRequest, models: Models) -> MetricsResult:
     )
 
 
-def _vectors(request: MetricsRequest, condition: Condition, family: Family) -> Tensor:
-    """The vectors of a part: over all classes at one time (c), over all classes (y), or over all times (t)."""
+def _vectors(request: MetricsRequest, condition: Condition, population: Inputs | None, family: Family) -> Tensor:
+    """The vectors of a part: over the population at one time (c), over the population (y), or over all times (t)."""
     if request.part == "t":
         return condition.embed_time(_times(family))
-    classes = condition.embed_inputs(condition.all_inputs())  # (classes, d)
+    assert population is not None, "parts c and y have a population"
+    parts = condition.embed_inputs(population)  # (count, d)
     if request.part == "y":
-        return classes
+        return parts
     assert request.timestep is not None, "a resolved request for part c has its timestep"
-    return condition.embed_time(torch.tensor([request.timestep], dtype=torch.float32)) + classes
+    return condition.embed_time(torch.tensor([request.timestep], dtype=torch.float32)) + parts
 
 
 def _times(family: Family) -> Tensor:

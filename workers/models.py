@@ -3,22 +3,26 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from dataclasses import dataclass
-from typing import Generic, TypeVar
+from pathlib import Path
+from typing import Any, Generic, TypeVar
 
 import structlog
 import torch
 from torch import nn
 
 import tailprune
-from jobs.registry import ModelEntry, Registry, content_digest
+from jobs.digests import Identity, identify
+from jobs.records import Kind
+from jobs.registry import ModelEntry, Registry
 from jobs.settings import Settings
+from tailprune.decoders import Decoder, load_decoder
 from tailprune.systems import Condition, System
 
 __all__ = ["Models", "Pool", "choose_device"]
 
-Module = TypeVar("Module", bound=nn.Module)
+Module = TypeVar("Module")
 
 log = structlog.get_logger(__name__)
 
@@ -40,32 +44,51 @@ def choose_device(name: str, worker_index: int) -> torch.device:
 
 @dataclass(frozen=True)
 class Source:
-    """A model's entry in the registry and the content of its checkpoint at this moment."""
+    """A model's entry in the registry, and the content of its files at this moment."""
 
     entry: ModelEntry
-    digest: str
+    identity: Identity
 
     @property
-    def key(self) -> tuple[str | int | None, ...]:
-        """What makes its module: the same file may be read as two families."""
-        return self.digest, self.entry.family, self.entry.num_heads
+    def checkpoint(self) -> Path:
+        """Where the checkpoint lies. Raises FileNotFoundError where it is gone."""
+        path = self.entry.local_checkpoint
+        if path is None:
+            raise FileNotFoundError(f"{self.entry.checkpoint} is not there")
+        return path
+
+    @property
+    def given(self) -> dict[str, int]:
+        """What the checkpoint's names and shapes do not say."""
+        said = {"num_heads": self.entry.num_heads, "decode_layer": self.entry.decode_layer}
+        return {name: value for name, value in said.items() if value is not None}
 
 
 class Pool(Generic[Module]):
-    """Modules by key, below a limit of bytes. The one asked for stays, however large it is."""
+    """Modules by key, below a limit of bytes. The one asked for stays, however large it is.
 
-    def __init__(self, limit_bytes: int, load: Callable[[Source], Module]) -> None:
+    key: what makes a module. size: the bytes of the files it is made from, for which room is made.
+    """
+
+    def __init__(
+        self,
+        limit_bytes: int,
+        key: Callable[[Source], Hashable],
+        size: Callable[[Source], int],
+        load: Callable[[Source], Module],
+    ) -> None:
         self.limit_bytes = limit_bytes
-        self._load = load
-        self._modules: OrderedDict[tuple[str | int | None, ...], Module] = OrderedDict()
+        self._key, self._size, self._load = key, size, load
+        self._modules: OrderedDict[Hashable, Module] = OrderedDict()
 
     def get(self, source: Source) -> Module:
         """The module of this content, loaded if it is not warm."""
-        if source.key in self._modules:
-            self._modules.move_to_end(source.key)
-            return self._modules[source.key]
-        self._make_room(source.entry.checkpoint.stat().st_size)
-        module = self._modules[source.key] = self._load(source)
+        key = self._key(source)
+        if key in self._modules:
+            self._modules.move_to_end(key)
+            return self._modules[key]
+        self._make_room(self._size(source))
+        module = self._modules[key] = self._load(source)
         log.info("model loaded", model=source.entry.name, part=type(module).__name__, bytes=_bytes(module))
         return module
 
@@ -83,32 +106,71 @@ class Pool(Generic[Module]):
 
 
 class Models:
-    """The systems of a worker, and apart from them the bare conditions that statistics need."""
+    """The systems and decoders of a worker, and apart from them the bare conditions that statistics need."""
 
     def __init__(self, registry: Registry, settings: Settings, device: torch.device) -> None:
         self.device = device
         self._registry = registry
         self._data_dir = settings.data_dir
-        self.systems: Pool[System] = Pool(settings.model_memory_bytes, self._load_system)
-        self.conditions: Pool[Condition] = Pool(settings.model_memory_bytes // 8, self._load_condition)
+        limit = settings.model_memory_bytes
+        self.systems: Pool[System] = Pool(limit, _of_weights, _size_of_weights, self._load_system)
+        self.conditions: Pool[Condition] = Pool(limit // 8, _of_weights, lambda _: 0, self._load_condition)
+        self.decoders: Pool[Decoder] = Pool(limit // 4, _of_decoder, _size_of_decoder, self._load_decoder)
 
-    def source(self, name: str) -> Source:
-        """A model by name. Raises UnknownModel, or FileNotFoundError where its checkpoint is not there."""
+    def source(self, name: str, kind: Kind) -> Source:
+        """A model by name, for a kind of job. Raises UnknownModel, or FileNotFoundError where a file is not there."""
         entry = self._registry.get(name)
-        return Source(entry, content_digest(entry, self._data_dir))
+        return Source(entry, identify(kind, entry, self._data_dir))
 
     def _load_system(self, source: Source) -> System:
-        return tailprune.load(
-            source.entry.checkpoint, device=self.device, family=source.entry.family, **_given(source.entry)
-        )
+        known: dict[str, Any] = {"family": source.entry.family, **source.given}
+        found = tailprune.inspect(source.checkpoint, **known)
+        log.info(
+            "checkpoint read", model=source.entry.name, family=found.family, size=found.size,
+            parameters=found.parameters, adaln_share=round(found.adaln_share, 4), left_out=found.left_out,
+        )  # fmt: skip
+        return tailprune.load(source.checkpoint, device=self.device, **known)
 
     def _load_condition(self, source: Source) -> Condition:
-        return tailprune.load_condition(source.entry.checkpoint, family=source.entry.family)
+        given: dict[str, Any] = dict(source.given)
+        return tailprune.load_condition(source.checkpoint, family=source.entry.family, **given)
+
+    def _load_decoder(self, source: Source) -> Decoder:
+        entry = source.entry
+        if entry.decoder_in_use in ("pixels", "latents"):
+            return load_decoder(entry.decoder_in_use)
+        files, statistics = entry.local_decoder
+        return load_decoder(
+            entry.decoder_in_use, files, statistics=statistics, scale=entry.decoder_scale, device=self.device
+        )
 
 
-def _given(entry: ModelEntry) -> dict[str, int]:
-    return {} if entry.num_heads is None else {"num_heads": entry.num_heads}
+def _of_weights(source: Source) -> Hashable:
+    """What makes a system: the same file may be read as two families."""
+    entry = source.entry
+    return source.identity.weights, entry.family, entry.num_heads, entry.decode_layer
 
 
-def _bytes(module: nn.Module) -> int:
-    return sum(tensor.nbytes for tensor in (*module.parameters(), *module.buffers()))
+def _of_decoder(source: Source) -> Hashable:
+    return source.entry.decoder_in_use, source.entry.decoder_scale, *source.identity.reading["decoder_files"]
+
+
+def _size_of_weights(source: Source) -> int:
+    return _size(source.checkpoint)
+
+
+def _size_of_decoder(source: Source) -> int:
+    return sum(map(_size, source.entry.decoder_files))
+
+
+def _size(path: Path) -> int:
+    if path.is_dir():
+        return sum(file.stat().st_size for file in path.rglob("*") if file.is_file())
+    return path.stat().st_size
+
+
+def _bytes(module: object) -> int:
+    """What a module's tensors occupy, or those of the modules that an object holds."""
+    parts = [module] if isinstance(module, nn.Module) else vars(module).values()
+    found = (part for part in parts if isinstance(part, nn.Module))
+    return sum(tensor.nbytes for part in found for tensor in (*part.parameters(), *part.buffers()))

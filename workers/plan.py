@@ -1,7 +1,7 @@
 """What a `prune-sample` request comes down to: variants, samples, and the chunks they are made in.
 
-A sample's noise is a function of (seed, label, which of the label's samples): it depends neither on its chunk nor on
-the other labels of the request.
+A sample's noise is a function of (seed, label or row, which of its samples): it depends neither on its chunk nor on the
+rest of the request.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from jobs.requests import PruneSampleRequest
 from jobs.results import PruneUsed
 from tailprune import Guidance, Prune
 
-__all__ = ["Edit", "Plan", "Sample"]
+__all__ = ["Edit", "Plan", "Sample", "subjects"]
 
 T = TypeVar("T")
 
@@ -34,19 +34,19 @@ class Edit:
 
 @dataclass(frozen=True)
 class Sample:
-    """The `number`-th sample of a label."""
+    """The `number`-th sample of a label, or of a row of the conditions."""
 
-    label: int
+    subject: int
     number: int
 
     def seed(self, seed: int) -> tuple[int, int]:
         """What its noise is drawn from: the request's seed, and an index that no other sample has."""
-        return seed, (self.label << 32) + self.number
+        return seed, (self.subject << 32) + self.number
 
 
 @dataclass(frozen=True)
 class Plan:
-    """The variants of a resolved request, the baseline first where there is one, and its samples label by label."""
+    """The variants of a resolved request, the baseline first where there is one, and its samples subject by subject."""
 
     request: PruneSampleRequest
     edits: list[Edit]
@@ -59,7 +59,7 @@ class Plan:
         """rows_at_once: how many samples x variants one call of the network may take."""
         edits = [*([Edit("baseline")] if request.compare else []), *_prunes(request)]
         each = range(request.samples_per_label or 1)
-        samples = [Sample(label, number) for label in request.labels or [] for number in each]
+        samples = [Sample(subject, number) for subject in subjects(request) for number in each]
         return cls(request, edits, samples, chunk_size=max(1, rows_at_once // len(edits)))
 
     @property
@@ -83,6 +83,11 @@ class Plan:
             power=request.guidance_power,
             interval=None if interval is None else (interval[0], interval[1]),
         )
+
+
+def subjects(request: PruneSampleRequest) -> list[int]:
+    """The labels of a resolved request, or the rows of its conditions."""
+    return (request.labels if request.conditions is None else request.rows) or []
 
 
 def _prunes(request: PruneSampleRequest) -> list[Edit]:

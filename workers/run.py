@@ -15,7 +15,7 @@ import redis
 import structlog
 from pydantic import BaseModel
 
-from jobs.records import Artifact
+from jobs.artifacts import Artifact
 from jobs.store import Claim, JobStore
 
 __all__ = ["Cancelled", "HandedOver", "LeaseLost", "Product", "Run", "Shutdown", "Stopped"]
@@ -93,6 +93,10 @@ class Run:
     def step(self, done: int, total: int, unit: str) -> None:
         """Notes how far the job is. Raises Stopped where it is not to go on."""
         self.progress = (done, total, unit)
+        self.check()
+
+    def check(self) -> None:
+        """Raises Stopped where the job is not to go on."""
         if self._stop is not None:
             raise self._stop
 

@@ -8,6 +8,7 @@ import torch
 from pydantic import BaseModel
 from structlog.contextvars import bound_contextvars
 
+from jobs.conditions import ConditionStore, UnknownConditions
 from jobs.connection import connect
 from jobs.keys import canonical_json, job_key
 from jobs.problems import problem
@@ -21,7 +22,7 @@ from jobs.telemetry import SAMPLES, SAMPLING
 from jobs.workers import WorkerInfo, WorkerRoll
 from workers.metrics import measure
 from workers.models import Models, choose_device
-from workers.prune_sample import prune_and_sample
+from workers.prune_sample import Stores, prune_and_sample
 from workers.run import Cancelled, HandedOver, LeaseLost, Product, Run, Shutdown
 
 __all__ = ["Worker"]
@@ -43,8 +44,9 @@ class Worker:
         self.info = WorkerInfo(name=name, device=str(device))
         self.store = JobStore(client, settings)
         self.shards = ShardStore(settings, client, self.store.artifacts)
+        self.conditions = ConditionStore(settings, client)
         self.roll = WorkerRoll(client)
-        self.models = Models(Registry.read(settings.registry), settings, device)
+        self.models = Models(Registry.read(settings.registry, settings.hub_cache), settings, device)
         self.shutdown = Shutdown(settings.handover_seconds)
 
     def run(self, job_id: str) -> None:
@@ -77,7 +79,7 @@ class Worker:
         except torch.OutOfMemoryError as error:
             torch.cuda.empty_cache()
             return self._failed(claim, f"{error}; lower TAILPRUNE_BATCH_SIZE on the worker, or ask for less")
-        except (ValueError, FileNotFoundError, UnknownModel) as error:
+        except (ValueError, FileNotFoundError, UnknownModel, UnknownConditions) as error:
             return self._failed(claim, str(error))
         except Exception:
             log.exception("job broke")
@@ -93,16 +95,17 @@ class Worker:
         return "failed" if self.store.fail(claim, problem("failed", detail)) else "lost"
 
     def _do(self, job: Job, run: Run) -> Product[BaseModel]:
-        source = self.models.source(job.model)
-        if job_key(job.kind, job.request, source.digest, source.entry.reading) != job.key:
+        identity = self.models.source(job.model, job.kind).identity
+        if job_key(job.kind, job.request, identity.weights, identity.reading) != job.key:
             raise ValueError(
                 f"this worker's {job.model!r} is not the one that was asked for: its checkpoint, its entry in the "
                 "registry or the code differs from the service's; ask again, or bring both to the same state"
             )
         if job.kind == "metrics":
-            return Product(measure(MetricsRequest.model_validate(job.request), self.models))
+            return Product(measure(MetricsRequest.model_validate(job.request), self.models, self.conditions))
         rows_at_once = self.store.settings.batch_size
-        product = prune_and_sample(job, self.models, self.store.artifacts, self.shards, rows_at_once, run)
+        stores = Stores(self.store.artifacts, self.shards, self.conditions)
+        product = prune_and_sample(job, self.models, stores, rows_at_once, run)
         made = sum(len(variant.images) for variant in product.result.variants)
         self.store.telemetry.count(SAMPLES, job.model, by=made)
         self.store.telemetry.observe(SAMPLING, job.model, value=product.result.timing.sample)

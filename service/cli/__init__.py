@@ -2,7 +2,7 @@
 
 import typer
 
-from service.cli import commands, serve
+from service.cli import commands, models, serve
 
 __all__ = ["app"]
 
@@ -16,3 +16,5 @@ app = typer.Typer(
 app.command()(serve.serve)
 app.command()(commands.prune_sample)
 app.command()(commands.metrics)
+app.command()(commands.upload)
+app.add_typer(models.app, name="models")

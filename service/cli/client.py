@@ -20,6 +20,7 @@ from rich.progress import (
     TimeElapsedColumn,
 )
 
+from jobs.conditions import ConditionInfo
 from jobs.problems import Problem
 from jobs.records import FINISHED, JobView
 from jobs.results import MetricsResult
@@ -65,6 +66,10 @@ class Client:
         if answer.status_code == httpx.codes.ACCEPTED:
             return JobView.model_validate_json(answer.content)
         return MetricsResult.model_validate_json(answer.content)
+
+    def upload(self, content: bytes) -> ConditionInfo:
+        """POST /conditions: what is known of the conditions in a file."""
+        return ConditionInfo.model_validate_json(self._ask("POST", "/conditions", content=content).content)
 
     def finished(self, job: JobView) -> JobView:
         """The job once it is finished, with a progress bar meanwhile.

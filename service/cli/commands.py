@@ -1,4 +1,4 @@
-"""`tailprune prune-sample` and `tailprune metrics`: ask a running service, follow the job, print a table."""
+"""`tailprune prune-sample`, `metrics` and `upload`: ask a running service, follow the job, print a table."""
 
 from __future__ import annotations
 
@@ -16,9 +16,12 @@ from jobs.results import MetricsResult, PruneSampleResult
 from service.cli.client import Client, ClientError
 from service.cli.tables import metrics_tables, prune_sample_table
 
-__all__ = ["metrics", "prune_sample"]
+__all__ = ["metrics", "prune_sample", "upload"]
 
 Url = Annotated[str, typer.Option(envvar="TAILPRUNE_URL", help="Where the service is.")]
+Conditions = Annotated[
+    str | None, typer.Option(help="What `tailprune upload` printed, for a model that takes conditions.")
+]
 AsJson = Annotated[bool, typer.Option("--json", help="Print the result as JSON rather than as a table.")]
 DEFAULT_URL = "http://127.0.0.1:8000"
 INTERRUPTED = 130
@@ -36,13 +39,15 @@ def prune_sample(
     when: Annotated[Literal["every", "first", "last"], typer.Option(help="The steps to prune at.")] = "every",
     count: Annotated[int | None, typer.Option(help="How many first or last steps.")] = None,
     label: Annotated[list[int] | None, typer.Option(help="A class to sample; repeatable.")] = None,
-    samples: Annotated[int | None, typer.Option(help="Samples of each label.")] = None,
+    conditions: Conditions = None,
+    row: Annotated[list[int] | None, typer.Option(help="Which of the conditions to sample; repeatable.")] = None,
+    samples: Annotated[int | None, typer.Option(help="Samples of each label or condition.")] = None,
     seed: Annotated[int, typer.Option(help="The same seed gives the same noise.")] = 0,
-    sampler: Annotated[str | None, typer.Option(help="ddim, ddpm; euler, heun, dopri5, sde.")] = None,
+    sampler: Annotated[str | None, typer.Option(help="ddim, ddpm, dpmpp; euler, heun, dopri5, sde.")] = None,
     steps: Annotated[int | None, typer.Option(help="Sampling steps.")] = None,
     guidance: Annotated[float | None, typer.Option(help="Guidance scale; 1 is unguided.")] = None,
     compare: Annotated[bool, typer.Option(help="Sample unpruned too, and report the drift.")] = True,
-    save: Annotated[Path | None, typer.Option(help="Folder to write the grid picture into.")] = None,
+    save: Annotated[Path | None, typer.Option(help="Folder to write the grid picture, and sounds, into.")] = None,
     as_json: AsJson = False,
     url: Url = DEFAULT_URL,
 ) -> None:
@@ -55,6 +60,8 @@ def prune_sample(
         "fill": fill,
         "schedule": {"when": when, "count": count},
         "labels": label or None,
+        "conditions": conditions,
+        "rows": row or None,
         "samples_per_label": samples,
         "seed": seed,
         "sampler": sampler,
@@ -70,20 +77,25 @@ def prune_sample(
             typer.echo(result.model_dump_json(indent=2))
         else:
             output.print(prune_sample_table(result))
+        if result.pictures.note is not None:
+            messages.print(result.pictures.note)
         if save is not None:
-            messages.print(f"written: {client.save(job, result.grid, save)}")
+            sounds = [sound.artifact for variant in result.variants for sound in variant.sounds]
+            for name in (result.grid, *sounds):
+                messages.print(f"written: {client.save(job, name, save)}")
 
 
 def metrics(
     model: Annotated[str, typer.Argument(help="A model of the registry, such as shapes-sit.")],
     part: Annotated[Literal["c", "y", "t"], typer.Option(help="The sum c, its class part or its time part.")] = "c",
     timestep: Annotated[float | None, typer.Option(help="The time at which c is measured.")] = None,
+    conditions: Conditions = None,
     threshold: Annotated[list[float] | None, typer.Option(help="Measure sparsity here; repeatable.")] = None,
     as_json: AsJson = False,
     url: Url = DEFAULT_URL,
 ) -> None:
-    """Measure a model's condition vectors over its classes."""
-    query = {"part": part, "timestep": timestep, "threshold": threshold or None}
+    """Measure a model's condition vectors, over its classes or over uploaded conditions."""
+    query = {"part": part, "timestep": timestep, "conditions": conditions, "threshold": threshold or None}
     with _told_plainly(), Client(url, messages) as client:
         answer = client.metrics(model, {name: value for name, value in query.items() if value is not None})
         result = client.finished(answer).result if isinstance(answer, JobView) else answer
@@ -92,6 +104,18 @@ def metrics(
             typer.echo(result.model_dump_json(indent=2))
         else:
             output.print(*metrics_tables(result), sep="\n")
+
+
+def upload(
+    file: Annotated[Path, typer.Argument(exists=True, dir_okay=False, help="Conditions, as safetensors or npz.")],
+    url: Url = DEFAULT_URL,
+) -> None:
+    """Upload conditions of pose, image and latents, or of video; prints their id, for --conditions."""
+    with _told_plainly(), Client(url, messages) as client:
+        info = client.upload(file.read_bytes())
+        shapes = ", ".join(f"{name} {' x '.join(map(str, shape))}" for name, shape in info.inputs.items())
+        messages.print(f"{info.count} conditions of {shapes}, for models of {info.family}")
+        typer.echo(info.id)
 
 
 @contextmanager

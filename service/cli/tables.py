@@ -62,5 +62,7 @@ def _removed(removed: Removed | None) -> str:
 def _drift(drift: Drift | None) -> tuple[str, str, str]:
     if drift is None:
         return ABSENT, ABSENT, ABSENT
+    if drift.ssim is None:  # pictures that cannot be compared
+        return f"{drift.latent:.3f}", ABSENT, ABSENT
     psnr = "equal" if drift.psnr is None else f"{drift.psnr:.1f}"
     return f"{drift.latent:.3f}", psnr, f"{drift.ssim:.3f}"

@@ -8,8 +8,7 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Header, Path, Request
 from fastapi.responses import Response, StreamingResponse
 
-from jobs.artifacts import ArtifactStore
-from jobs.records import Artifact
+from jobs.artifacts import Artifact, ArtifactStore
 from service.deps import JobDep, PartsDep
 from service.documents import NOT_MODIFIED, header
 from service.headers import IfNoneMatch, Unsatisfiable, byte_range, etag_matches

@@ -7,25 +7,29 @@ from typing import Annotated, Literal
 from fastapi import APIRouter, Query
 from fastapi.responses import JSONResponse, Response
 
-from jobs.requests import MetricsRequest, Thresholds, resolve_metrics
+from jobs.requests import ConditionsId, MetricsRequest, Thresholds, resolve_metrics
 from jobs.results import MetricsResult
 from service.deps import ModelDep, PartsDep
 from service.documents import JOB_UNDER_WAY, METRICS_DONE, NOT_MODIFIED
 from service.headers import IfNoneMatch, PreferHeader, etag_matches, preferred_wait
 from service.problems import ProblemError, describe, problem_response
-from service.submission import applied, job_response, key_of, submit, wait_for
+from service.submission import applied, conditions_of, job_response, key_of, submit, wait_for
 
 __all__ = ["router"]
 
 router = APIRouter(tags=["metrics"])
 
-Part = Annotated[Literal["c", "y", "t"], Query(description="The condition c, or its class part y or time part t.")]
+Part = Annotated[Literal["c", "y", "t"], Query(description="The condition c, or its input part y or time part t.")]
 Timestep = Annotated[
     float | None,
     Query(
         allow_inf_nan=False,
         description="The time at which c is measured; where sampling starts, unless said. Part c alone.",
     ),
+]
+ConditionsQuery = Annotated[
+    ConditionsId | None,
+    Query(description="What POST /conditions answered with, for a model that takes conditions in place of labels."),
 ]
 ThresholdList = Annotated[
     Thresholds | None, Query(description="Magnitudes at which sparsity is measured; may be repeated.")
@@ -40,8 +44,8 @@ ThresholdList = Annotated[
         202: JOB_UNDER_WAY,
         304: NOT_MODIFIED,
         **describe(
-            "unknown-model", "model-not-ready", "job-cancelled", "invalid-request", "failed", "internal",
-            "worker-lost", "unavailable",
+            "unknown-model", "unknown-conditions", "model-not-ready", "job-cancelled", "invalid-request", "failed",
+            "internal", "worker-lost", "unavailable",
         ),
     },
 )  # fmt: skip
@@ -49,20 +53,21 @@ async def metrics(
     model: ModelDep,
     parts: PartsDep,
     part: Part = "c",
+    conditions: ConditionsQuery = None,
     timestep: Timestep = None,
     threshold: ThresholdList = None,
     prefer: PreferHeader = None,
     if_none_match: IfNoneMatch = None,
 ) -> Response:
-    """Statistics of the condition vectors over a model's classes; no block of the network is loaded.
+    """Statistics of the condition vectors over a model's classes, or over uploaded conditions.
 
-    Waits for the result by itself; 202 and the job where that takes longer.
+    No block of the network is loaded. Waits for the result by itself; 202 and the job where that takes longer.
     """
     wait = preferred_wait(prefer, parts.settings.max_wait_seconds)
-    asked = MetricsRequest(model=model.name, part=part, timestep=timestep)
+    asked = MetricsRequest(model=model.name, part=part, timestep=timestep, conditions=conditions)
     if threshold is not None:
         asked.thresholds = threshold
-    request = resolve_metrics(asked, model)
+    request = resolve_metrics(asked, model, await conditions_of(asked, parts))
     key = await key_of("metrics", request, model, parts)
     # Weak: two workers may differ in the last digits.
     headers = {"ETag": f'W/"{key}"', "Cache-Control": "no-cache"}

@@ -7,7 +7,7 @@ from typing import Literal
 from fastapi import APIRouter
 from pydantic import BaseModel, Field
 
-from jobs.registry import ModelDefaults, ModelEntry
+from jobs.registry import ModelDefaults, ModelEntry, Shown
 from service.deps import ModelDep, PartsDep
 from service.problems import describe
 
@@ -30,15 +30,22 @@ class ModelSummary(BaseModel):
     name: str
     title: str
     family: str
+    size: str | None = Field(description="The published size, such as XL/2.")
+    parameters: int | None = Field(description="Parameters of the published file.")
     ready: bool = Field(description="Whether its files are there.")
     missing: list[str] = Field(description="The files that are not.")
+    obtain: str | None = Field(description="How to have them: what to put where.")
+    decoder: Shown
     links: dict[Literal["self", "metrics"], str]
 
 
 class ModelView(ModelSummary):
     """A model: what it is, and what may be asked of it."""
 
-    classes: int
+    classes: int | None = Field(description="How many labels it has; null for a model that takes conditions.")
+    conditions: dict[str, list[int]] = Field(
+        description="What it is conditioned on in place of labels, with the shape of one: see POST /conditions."
+    )
     class_names: list[str] = Field(description="The names of the labels in order, where they have names.")
     condition_dim: int = Field(description="The width d of the condition vectors.")
     latent_shape: list[int] = Field(description="Channels, height, width.")
@@ -68,6 +75,7 @@ def model(model: ModelDep) -> ModelView:
     return ModelView(
         **_summary(model).model_dump(),
         classes=model.classes,
+        conditions={name: list(shape) for name, shape in facts.features.items()},
         class_names=model.names,
         condition_dim=model.condition_dim,
         latent_shape=list(model.latent_shape),
@@ -80,11 +88,16 @@ def model(model: ModelDep) -> ModelView:
 
 
 def _summary(entry: ModelEntry) -> ModelSummary:
+    missing = entry.missing
     return ModelSummary(
         name=entry.name,
         title=entry.title,
         family=entry.family,
-        ready=entry.ready,
-        missing=entry.missing,
+        size=entry.size,
+        parameters=entry.parameters,
+        ready=not missing,
+        missing=missing,
+        obtain=entry.obtain,
+        decoder=entry.shown,
         links={"self": f"/models/{entry.name}", "metrics": f"/metrics/{entry.name}"},
     )

@@ -14,7 +14,7 @@ from service.deps import PartsDep
 from service.documents import JOB_DONE, JOB_UNDER_WAY
 from service.headers import PreferHeader, preferred_wait
 from service.problems import describe
-from service.submission import job_response, key_of, submit, wait_for
+from service.submission import conditions_of, job_response, key_of, submit, wait_for
 
 __all__ = ["router"]
 
@@ -38,8 +38,8 @@ IdempotencyKey = Annotated[
         200: JOB_DONE,
         202: JOB_UNDER_WAY,
         **describe(
-            "malformed-request", "unknown-model", "model-not-ready", "body-too-large", "invalid-request",
-            "idempotency-key-reused", "unavailable",
+            "malformed-request", "unknown-model", "unknown-conditions", "model-not-ready", "body-too-large",
+            "invalid-request", "idempotency-key-reused", "unavailable",
         ),
     },
 )  # fmt: skip
@@ -55,7 +55,7 @@ async def prune_sample(
     """
     wait = preferred_wait(prefer, parts.settings.max_wait_seconds)
     entry = parts.registry.get(body.model)
-    request = resolve(body, entry, parts.settings)
+    request = resolve(body, entry, parts.settings, await conditions_of(body, parts))
     key = await key_of("prune-sample", request, entry, parts)
     job = await submit(
         "prune-sample",

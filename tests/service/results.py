@@ -11,6 +11,7 @@ PICTURE = bytes(range(256)) * 8
 
 PRUNE_SAMPLE: dict[str, Any] = {
     "model": {"name": "shapes-sit", "digest": "d"},
+    "pictures": {"show": "image", "decoder": "pixels", "note": None},
     "variants": [
         {
             "name": "baseline",

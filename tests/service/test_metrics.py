@@ -68,6 +68,7 @@ def test_the_question_is_the_part_the_timestep_and_the_thresholds(client: TestCl
     job = client.get(f"/metrics/shapes-sit?{query}", headers=NOW).json()
     assert job["request"] == {
         "model": "shapes-sit",
+        "conditions": None,
         "part": "c",
         "timestep": 0.5,
         "thresholds": [0.1, 0.2],

@@ -62,7 +62,7 @@ def test_an_unknown_model(client: TestClient) -> None:
 def test_a_model_whose_checkpoint_is_not_there(client: TestClient) -> None:
     for answer in (post(client, body(model="absent-dit")), client.get("/metrics/absent-dit")):
         assert answer.status_code == 409
-        assert "lacks model.safetensors" in problem(answer, "model-not-ready")["detail"]
+        assert "lacks absent-dit/model.safetensors" in problem(answer, "model-not-ready")["detail"]
 
 
 @pytest.mark.parametrize(

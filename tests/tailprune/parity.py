@@ -56,9 +56,9 @@ class Case:
         self.content = content
         self.settings = content["settings"]
         self.inputs: Inputs = inputs_of(content)
-        file = folder / "case.safetensors"
-        save_file({name: tensor.contiguous() for name, tensor in content["state_dict"].items()}, file)
-        self.system: System = load(file, family=content["family"], **given(content))
+        self.path = folder / "case.safetensors"
+        save_file({name: tensor.contiguous() for name, tensor in content["state_dict"].items()}, self.path)
+        self.system: System = load(self.path, family=content["family"], **given(content))
 
     def errors(self) -> Iterator[tuple[str, float]]:
         """Every entry of `outputs` with our relative error. Raises KeyError for one that is not understood."""

@@ -8,10 +8,11 @@ import pytest
 import redis
 import torch
 
+from jobs.digests import identify
 from jobs.keys import job_key
 from jobs.queue import JobQueue
 from jobs.records import Job, Kind
-from jobs.registry import Registry, content_digest
+from jobs.registry import Registry
 from jobs.requests import MetricsRequest, PruneSampleRequest, resolve, resolve_metrics
 from jobs.settings import Settings
 from jobs.store import Claim, JobStore
@@ -66,7 +67,8 @@ def submit(store: JobStore, settings: Settings) -> Submit:
             request = resolve_metrics(MetricsRequest(model=model, **body), entry)
         else:
             request = resolve(PruneSampleRequest(model=model, **{"threshold": 0.5, **body}), entry, settings)
-        key = job_key(kind, request.model_dump(), content_digest(entry, settings.data_dir), entry.reading)
+        identity = identify(kind, entry, settings.data_dir)
+        key = job_key(kind, request.model_dump(), identity.weights, identity.reading)
         return store.submit(kind, request.model_dump(), key)[0]
 
     return submit

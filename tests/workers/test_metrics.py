@@ -1,25 +1,46 @@
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
+import redis
 import torch
 
 import tailprune
+from jobs.conditions import ConditionStore
 from jobs.requests import MetricsRequest
+from jobs.settings import Settings
 from tests.tiny_model import CONDITION_ONLY, NAME
 from workers.metrics import measure
 from workers.models import Models
 
+Ask = Callable[..., dict[str, object]]
 
-def ask(models: Models, part: str = "c", timestep: float | None = None, model: str = NAME) -> dict[str, object]:
+
+@pytest.fixture
+def ask(models: Models, settings: Settings, redis_client: redis.Redis) -> Ask:
+    conditions = ConditionStore(settings, redis_client)
+
+    def ask(part: str = "c", timestep: float | None = None, model: str = NAME) -> dict[str, object]:
+        return _ask(models, conditions, part, timestep, model)
+
+    return ask
+
+
+def _ask(
+    models: Models, conditions: ConditionStore, part: str, timestep: float | None, model: str
+) -> dict[str, object]:
     request = MetricsRequest.model_validate(
         {"model": model, "part": part, "timestep": timestep, "thresholds": [0.1, 1.0]}
     )
-    return measure(request, models).model_dump()
+    return measure(request, models, conditions).model_dump()
 
 
 @pytest.mark.parametrize(("part", "timestep"), [("c", 0.25), ("y", None), ("t", None)])
-def test_the_statistics_are_those_of_the_vectors_of_the_part(models: Models, part: str, timestep: float | None) -> None:
-    system = models.systems.get(models.source(NAME))
+def test_the_statistics_are_those_of_the_vectors_of_the_part(
+    models: Models, part: str, timestep: float | None, ask: Ask
+) -> None:
+    system = models.systems.get(models.source(NAME, "prune-sample"))
     classes = {"labels": torch.arange(4)}
     with torch.no_grad():
         vectors = {
@@ -28,7 +49,7 @@ def test_the_statistics_are_those_of_the_vectors_of_the_part(models: Models, par
             "t": system.embed_time(torch.linspace(0, 1, 1000)),
         }[part]
     expected = tailprune.describe(vectors)
-    found = ask(models, part, timestep)
+    found = ask(part, timestep)
     assert (found["count"], found["dim"]) == vectors.shape
     # the same float32 vectors, summed in doubles
     assert found["npr"] == pytest.approx(expected.npr, rel=1e-6)
@@ -39,6 +60,6 @@ def test_the_statistics_are_those_of_the_vectors_of_the_part(models: Models, par
     assert set(found["variance"]["components_for"]) == {"0.9", "0.95", "0.99"}  # type: ignore[index]
 
 
-def test_no_tensor_but_the_conditions_is_needed(models: Models) -> None:
-    whole, condition_only = ask(models, "y"), ask(models, "y", model=CONDITION_ONLY)
+def test_no_tensor_but_the_conditions_is_needed(ask: Ask) -> None:
+    whole, condition_only = ask("y"), ask("y", model=CONDITION_ONLY)
     assert {**whole, "model": None} == {**condition_only, "model": None}

@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import nn
 
+from jobs.digests import Identity
 from jobs.registry import Registry, UnknownModel
 from jobs.settings import Settings
 from tests.tiny_model import CONDITION_ONLY, NAME
@@ -20,11 +21,11 @@ def source(settings: Settings, tmp_path: Path) -> Source:
     file = tmp_path / "checkpoint"
     file.write_bytes(bytes(4 * KIB))
     entry = Registry.read(settings.registry).get(NAME)
-    return Source(entry.model_copy(update={"checkpoint": file}), "a")
+    return Source(entry.model_copy(update={"checkpoint": str(file)}), Identity("a", {}))
 
 
 def of_digest(source: Source, digest: str) -> Source:
-    return Source(source.entry, digest)
+    return Source(source.entry, Identity(digest, {}))
 
 
 class Loads:
@@ -34,20 +35,25 @@ class Loads:
         self.digests: list[str] = []
 
     def __call__(self, source: Source) -> nn.Module:
-        self.digests.append(source.digest)
+        self.digests.append(source.identity.weights)
         return nn.Linear(KIB, 1, bias=False)
+
+
+def pool_of(limit: int, loads: Loads) -> Pool[nn.Module]:
+    """A pool of modules by digest and family, each made from 4 KiB."""
+    return Pool(limit, lambda source: (source.identity.weights, source.entry.family), lambda _: 4 * KIB, loads)
 
 
 def test_a_model_is_loaded_once(source: Source) -> None:
     loads = Loads()
-    pool = Pool(8 * KIB, loads)
+    pool = pool_of(8 * KIB, loads)
     assert pool.get(source) is pool.get(of_digest(source, "a"))
     assert loads.digests == ["a"]
 
 
 def test_the_longest_unused_is_dropped_when_there_is_no_room(source: Source) -> None:
     loads = Loads()
-    pool = Pool(8 * KIB, loads)
+    pool = pool_of(8 * KIB, loads)
     for digest in ("a", "b", "a", "c", "a", "b"):
         pool.get(of_digest(source, digest))
     assert loads.digests == ["a", "b", "c", "b"]
@@ -56,29 +62,29 @@ def test_the_longest_unused_is_dropped_when_there_is_no_room(source: Source) -> 
 
 
 def test_a_model_larger_than_the_limit_is_used_alone(source: Source) -> None:
-    pool = Pool(KIB, Loads())
+    pool = pool_of(KIB, Loads())
     for digest in ("a", "b"):
         pool.get(of_digest(source, digest))
     assert len(pool) == 1
 
 
 def test_statistics_load_the_condition_and_not_the_system(models: Models) -> None:
-    condition = models.conditions.get(models.source(CONDITION_ONLY))
+    condition = models.conditions.get(models.source(CONDITION_ONLY, "metrics"))
     assert not any("block" in name for name, _ in condition.named_parameters())
     assert len(models.systems) == 0
 
 
 def test_the_systems_weights_are_those_of_the_file(models: Models) -> None:
-    system = models.systems.get(models.source(NAME))
+    system = models.systems.get(models.source(NAME, "prune-sample"))
     assert system.family == "sit"
-    condition = models.conditions.get(models.source(CONDITION_ONLY))
+    condition = models.conditions.get(models.source(CONDITION_ONLY, "metrics"))
     t, inputs = torch.tensor([0.5]), {"labels": torch.tensor([2])}
     torch.testing.assert_close(system.condition(t, inputs), condition.condition(t, inputs))
 
 
 def test_an_unknown_model_is_named_with_the_known(models: Models) -> None:
     with pytest.raises(UnknownModel, match="known models: tiny"):
-        models.source("giant")
+        models.source("giant", "metrics")
 
 
 def test_workers_are_spread_over_the_gpus(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -95,8 +101,8 @@ def test_a_device_that_is_not_there_is_refused_by_name(name: str) -> None:
 
 
 def test_one_file_read_as_two_families_is_two_modules(source: Source) -> None:
-    pool = Pool(10**9, Loads())
-    other = Source(source.entry.model_copy(update={"family": "dit"}), source.digest)
+    pool = pool_of(10**9, Loads())
+    other = Source(source.entry.model_copy(update={"family": "dit"}), source.identity)
     assert pool.get(source) is not pool.get(other)
 
 

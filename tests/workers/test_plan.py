@@ -51,14 +51,14 @@ def test_keep_fill_and_schedule_reach_the_prune(plan: Any) -> None:
 def test_guidance_is_the_requests(plan: Any) -> None:
     asked = plan(threshold=1, guidance_scale=3, guidance_interval=[0.2, 0.8], guidance_power=2, guided_channels=1)
     assert asked.guidance == tailprune.Guidance(scale=3, channels=1, power=2, interval=(0.2, 0.8))
-    assert plan(threshold=1).guidance == tailprune.Guidance(scale=2)
+    assert plan(threshold=1).guidance == tailprune.Guidance(scale=2, channels=3)
 
 
 @pytest.mark.parametrize(("rows", "sizes"), [(64, [8]), (6, [3, 3, 2]), (1, [1] * 8)])
 def test_chunks_hold_as_many_samples_as_fit_with_all_their_variants(plan: Any, rows: int, sizes: list[int]) -> None:
     chunks = plan(rows, threshold=0.1, labels=[0, 1], samples_per_label=4).chunks
     assert [len(chunk) for chunk in chunks] == sizes
-    assert [(sample.label, sample.number) for chunk in chunks for sample in chunk] == [
+    assert [(sample.subject, sample.number) for chunk in chunks for sample in chunk] == [
         (label, number) for label in (0, 1) for number in range(4)
     ]
 

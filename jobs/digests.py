@@ -1,0 +1,128 @@
+"""What a result depends on besides its request, as digests: the weights, and how they are read and shown.
+
+Files are read through once and again only when they changed: known digests are kept in memory and in the data folder,
+by path, size and time of change. A file that huggingface_hub stored under its sha256 is not read at all.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from jobs.keys import digest
+from jobs.records import Kind
+from jobs.registry import ModelEntry
+
+__all__ = ["Identity", "content_digest", "identify"]
+
+SHA256 = re.compile("[0-9a-f]{64}")
+OF_A_FOLDER = (".json", ".safetensors", ".bin", ".pt", ".pth", ".ckpt")
+"""The files of a folder that a model or a decoder is made from."""
+MOST_HEADER_BYTES = 100 * 2**20
+"""The greatest header that the safetensors format allows."""
+
+
+@dataclass(frozen=True)
+class Identity:
+    """The model behind a result."""
+
+    weights: str
+    """The sha256 of its checkpoint or, for statistics of a safetensors file, of its condition tensors."""
+    reading: dict[str, Any]
+    """How the weights are read, decoded and shown."""
+
+
+def identify(kind: Kind, entry: ModelEntry, data_dir: Path) -> Identity:
+    """What makes the results of a kind of job on this model. Raises FileNotFoundError where a file is not there."""
+    path = entry.local_checkpoint
+    if path is None:
+        raise FileNotFoundError(f"{entry.checkpoint} was not fetched")
+    reading = entry.reading
+    if kind == "metrics":  # reads no more than the condition's tensors, and shows no pictures
+        said = {key: reading[key] for key in ("family", "num_heads", "decode_layer")}
+        return Identity(_condition_digest(path, entry.facts.condition_tensors, data_dir), said)
+    decoder = [content_digest(part, data_dir) for part in entry.decoder_files]
+    return Identity(content_digest(path, data_dir), reading | {"decoder_files": decoder})
+
+
+def content_digest(path: Path, data_dir: Path) -> str:
+    """The sha256 of a file, or of the names and contents of what is in a folder. Raises FileNotFoundError."""
+    if not path.is_dir():
+        return _stored_digest(path) or _known(path, "whole", data_dir, _whole)
+    files = sorted(file for file in path.rglob("*") if file.suffix in OF_A_FOLDER and file.is_file())
+    return digest({str(file.relative_to(path)): content_digest(file, data_dir) for file in files})
+
+
+def _condition_digest(path: Path, tensors: tuple[str, ...], data_dir: Path) -> str:
+    """Of a safetensors file the digest of the tensors whose names begin so; of another that of the whole."""
+    if path.is_dir() and (path / "model.safetensors").is_file():
+        path = path / "model.safetensors"
+    if path.suffix != ".safetensors" or _stored_digest(path):
+        return content_digest(path, data_dir)
+    return _known(path, "\0".join(tensors), data_dir, lambda at: _of_tensors(at, tensors))
+
+
+def _stored_digest(path: Path) -> str | None:
+    """The digest that huggingface_hub stored a large file under, once it had checked it."""
+    stored = path.resolve()
+    return stored.name if stored.parent.name == "blobs" and SHA256.fullmatch(stored.name) else None
+
+
+def _whole(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _of_tensors(path: Path, names: tuple[str, ...]) -> str:
+    with path.open("rb") as file:
+        size = int.from_bytes(file.read(8), "little")
+        try:
+            header = json.loads(file.read(min(size, MOST_HEADER_BYTES)))
+            wanted = {
+                name: said
+                for name, said in sorted(header.items())
+                # as the science takes them off, in tailprune.tensor_files
+                if name.removeprefix("module.").removeprefix("_orig_mod.").startswith(names)
+            }
+            found = hashlib.sha256(json.dumps({name: [s["dtype"], s["shape"]] for name, s in wanted.items()}).encode())
+            for said in wanted.values():
+                start, stop = said["data_offsets"]
+                file.seek(8 + size + start)
+                found.update(file.read(stop - start))
+        except (ValueError, KeyError, TypeError, AttributeError):  # no safetensors file, which the worker will say
+            return _whole(path)
+    return found.hexdigest()
+
+
+_digests: dict[str, str] = {}
+
+
+def _known(path: Path, what: str, data_dir: Path, read: Callable[[Path], str]) -> str:
+    stat = path.stat()
+    state = f"{path}\0{stat.st_size}\0{stat.st_mtime_ns}\0{what}"
+    if state in _digests:
+        return _digests[state]
+    note = data_dir / "digests" / hashlib.sha256(state.encode()).hexdigest()
+    if note.is_file():
+        found = note.read_text()
+    else:
+        found = read(path)
+        _write_whole(note, found)
+    _digests[state] = found
+    return found
+
+
+def _write_whole(path: Path, text: str) -> None:
+    """Write a file that other processes see whole or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, temporary = tempfile.mkstemp(dir=path.parent)
+    with os.fdopen(handle, "w") as file:
+        file.write(text)
+    os.replace(temporary, path)

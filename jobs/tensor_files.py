@@ -1,0 +1,211 @@
+"""Arrays in bytes that a client sent, safetensors or npz: what is there is said first, and read where it is wanted.
+
+Nothing here trusts the bytes. Sizes are compared with the limit before anything is unpacked, no pickle is read,
+and an array is read only when it is asked for, by someone who has seen its type and shape.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import math
+import struct
+import zipfile
+import zlib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import IO, Any
+
+import numpy as np
+from numpy.lib import format as npy
+from numpy.typing import NDArray
+from safetensors import SafetensorError, deserialize
+
+from jobs.problems import Fault, InvalidRequest
+
+__all__ = ["BFLOAT16", "FLOATS", "StoredArray", "Unreadable", "body_fault", "quoted", "read_arrays"]
+
+BFLOAT16 = "bfloat16"
+FLOATS = ("float16", BFLOAT16, "float32", "float64")
+ACCEPTED = "a safetensors file (safetensors.numpy.save_file) or an npz file (numpy.savez)"
+
+MOST_ARRAYS = 64
+MOST_HEADER_BYTES = 2**20
+MOST_NPY_HEADER_BYTES = 1000
+PIECE_BYTES = 2**20
+MOST_SHOWN = 60
+"""Characters of a client's own name or type that a message repeats."""
+
+ZIP = b"PK"
+ZIP_ENTRY = b"PK\x01\x02"
+"""With what each entry of a zip file's directory begins."""
+ZIP_ERRORS = (zipfile.BadZipFile, zlib.error, struct.error, ValueError, RuntimeError, EOFError, OSError, OverflowError)
+"""All that zipfile raises over a file that is none; NotImplementedError and UnicodeDecodeError are among them."""
+SAFETENSORS_TYPES = {"F": "float", "BF": "bfloat", "I": "int", "U": "uint", "C": "complex"}
+
+
+class Unreadable(ValueError):
+    """An array cannot be read after all."""
+
+
+@dataclass(frozen=True)
+class StoredArray:
+    """An array of a file, not read yet."""
+
+    name: str
+    type: str
+    """One of FLOATS, or what a message calls another type."""
+    shape: tuple[int, ...]
+    read: Callable[[], NDArray[Any]]
+    """The array, of one of FLOATS but bfloat16, which becomes float32. Raises Unreadable."""
+
+
+def read_arrays(content: bytes, most_bytes: int) -> list[StoredArray]:
+    """The arrays in the bytes of a safetensors or npz file, each name once, in the file's order.
+
+    Raises InvalidRequest where it is neither, cannot be read, or takes more than `most_bytes` unpacked.
+    """
+    if not content:
+        raise _refused(f"the body is empty; send {ACCEPTED}")
+    if len(content) > most_bytes:
+        raise _refused(f"the file is {len(content)} bytes; at most {most_bytes} are accepted")
+    if content.startswith(ZIP):
+        return _in_npz(content, most_bytes)
+    if content[8:9] == b"{":
+        return _in_safetensors(content)
+    hint = "; this is a form: send the file itself, curl --data-binary @FILE" if content.startswith(b"--") else ""
+    raise _refused(f"the body is neither a safetensors nor an npz file; send {ACCEPTED}{hint}")
+
+
+def quoted(text: str) -> str:
+    """A client's text in quotes, short, and in ASCII."""
+    return ascii(text if len(text) <= MOST_SHOWN else text[:MOST_SHOWN] + "...")
+
+
+def body_fault(message: str, name: str | None = None) -> Fault:
+    """A fault of the array of this name, or of the whole body."""
+    return Fault(location="body" if name is None else f"body.{quoted(name)[1:-1]}", message=message)
+
+
+def _refused(message: str) -> InvalidRequest:
+    return InvalidRequest([body_fault(message)])
+
+
+# safetensors
+
+
+def _in_safetensors(content: bytes) -> list[StoredArray]:
+    length = int.from_bytes(content[:8], "little")
+    if MOST_HEADER_BYTES < length <= len(content):  # where it is longer than the file, safetensors says so
+        raise _refused(f"the safetensors header is {length} bytes; at most {MOST_HEADER_BYTES} are accepted")
+    try:
+        tensors = deserialize(content)  # type: ignore[no-untyped-call]
+    except SafetensorError as error:
+        reason = str(error).removeprefix("Error while deserializing: ")
+        raise _refused(f"the body begins like a safetensors file, but is cut short or damaged: {reason}") from None
+    if len(tensors) > MOST_ARRAYS:
+        raise _refused(f"the file holds {len(tensors)} arrays; at most {MOST_ARRAYS} are accepted")
+    return [_safetensors_array(name, **tensor) for name, tensor in tensors]
+
+
+def _safetensors_array(name: str, dtype: str, shape: list[int], data: bytearray) -> StoredArray:
+    letters = dtype.rstrip("0123456789")
+    kind = SAFETENSORS_TYPES.get(letters, letters.lower()) + dtype.removeprefix(letters)
+
+    def read() -> NDArray[Any]:
+        if kind == BFLOAT16:  # the upper half of a float32
+            return (np.frombuffer(data, "<u2").astype("<u4") << 16).view("<f4").reshape(shape)
+        return np.frombuffer(data, np.dtype(kind).newbyteorder("<")).reshape(shape)
+
+    return StoredArray(name, kind, tuple(shape), read)
+
+
+# npz
+
+
+def _in_npz(content: bytes, most_bytes: int) -> list[StoredArray]:
+    entries = content.count(ZIP_ENTRY)  # before zipfile makes an object of each
+    if entries > MOST_ARRAYS:
+        raise _refused(f"the file holds {entries} arrays; at most {MOST_ARRAYS} are accepted")
+    try:
+        archive = zipfile.ZipFile(io.BytesIO(content))
+    except ZIP_ERRORS as error:
+        raise _refused(f"the body begins like an npz file, but is cut short or damaged: {_reason(error)}") from None
+    unpacked = sum(member.file_size for member in archive.infolist())
+    if unpacked > most_bytes:
+        raise _refused(f"the file is {unpacked} bytes unpacked; at most {most_bytes} are accepted")
+    arrays: dict[str, StoredArray] = {}
+    faults = []
+    for member in archive.infolist():
+        name = member.filename.removesuffix(".npy")
+        try:
+            array = _npz_array(archive, member, name)
+        except Unreadable as error:
+            faults.append(body_fault(str(error), name))
+            continue
+        if name in arrays:
+            faults.append(body_fault("the file holds two arrays of this name", name))
+        arrays[name] = array
+    if faults:
+        raise InvalidRequest(faults)
+    return list(arrays.values())
+
+
+def _npz_array(archive: zipfile.ZipFile, member: zipfile.ZipInfo, name: str) -> StoredArray:
+    if member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+        raise Unreadable("it is packed in a way that numpy does not use; make the file with numpy.savez")
+    with _opened(archive, member) as stream:
+        shape, fortran, dtype = _npy_header(stream)
+
+    def read() -> NDArray[Any]:
+        size = math.prod(shape) * dtype.itemsize
+        with _opened(archive, member) as stream:
+            _npy_header(stream)
+            data = b"".join(_pieces(stream, size))
+            more = stream.read(1)  # at the end, zipfile compares the checksum
+        if len(data) < size or more:
+            raise Unreadable(f"it should take {size} bytes by its header, and takes {'more' if more else len(data)}")
+        return np.frombuffer(data, dtype).reshape(shape, order="F" if fortran else "C")
+
+    return StoredArray(name, _type_name(dtype), shape, read)
+
+
+@contextlib.contextmanager
+def _opened(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> Iterator[IO[bytes]]:
+    """The bytes of a member. Whatever goes wrong over them is raised as Unreadable."""
+    try:
+        with archive.open(member) as stream:
+            yield stream
+    except Unreadable:
+        raise
+    except Exception as error:  # besides ZIP_ERRORS, what ast and tokenize raise when numpy reads a header with them
+        raise Unreadable(f"it is cut short, damaged or no array of numpy's: {_reason(error)}") from None
+
+
+def _pieces(stream: IO[bytes], size: int) -> Iterator[bytes]:
+    """The next bytes of a stream, in pieces: other threads get their turn between two."""
+    while size > 0 and (piece := stream.read(min(size, PIECE_BYTES))):
+        size -= len(piece)
+        yield piece
+
+
+def _npy_header(stream: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
+    """Shape, whether in Fortran's order, and type."""
+    version = npy.read_magic(stream)
+    if version != (1, 0):  # the others are for long headers, which only tables have
+        raise Unreadable(f"it has the npy format {version[0]}.{version[1]}, for tables; send a plain array")
+    shape, fortran, dtype = npy.read_array_header_1_0(stream, max_header_size=MOST_NPY_HEADER_BYTES)
+    return tuple(map(int, shape)), fortran, dtype  # numpy lets True pass for 1
+
+
+def _type_name(dtype: np.dtype[Any]) -> str:
+    if dtype.hasobject:
+        return "object, which is a pickle,"
+    if dtype == np.dtype("V2"):
+        return "void16, as which numpy saves bfloat16,"
+    return dtype.name
+
+
+def _reason(error: Exception) -> str:
+    lines = str(error).splitlines() or [type(error).__name__]
+    return ascii(lines[0])[1:-1][:200]

@@ -1,0 +1,106 @@
+"""`/conditions`: upload what a model without class labels is conditioned on."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from fastapi import APIRouter, Path, Request
+from fastapi.responses import JSONResponse
+from pydantic import Field
+from starlette.concurrency import run_in_threadpool
+from starlette.requests import ClientDisconnect
+
+from jobs.conditions import ConditionInfo, parse
+from service.deps import Parts, PartsDep
+from service.documents import header
+from service.problems import ProblemError, describe
+
+__all__ = ["router"]
+
+router = APIRouter(tags=["conditions"])
+
+EXAMPLE: dict[str, Any] = {
+    "id": "5f1c4d0e9a7b3c2d8e6f5a4b3c2d1e0f9a8b7c6d5e4f3a2b1c0d9e8f7a6b5c4d",
+    "count": 4,
+    "inputs": {"video": [32, 512]},
+    "family": "mdsgen",
+    "bytes": 262224,
+}
+EXAMPLE["links"] = {"self": f"/conditions/{EXAMPLE['id']}"}
+
+FILE = """A safetensors file (`safetensors.numpy.save_file`) or an npz file (`numpy.savez`); its first bytes say which,
+and `Content-Type` is not looked at.
+
+It holds `pose` (257 x 768), `image` (257 x 1536) and `latents` (4 x 32 x 32) for models of the family x-mdpt, or
+`video` (32 x 512) for mdsgen: one condition in these shapes, or N with a leading dimension N, the same for all
+arrays of the file. Types are float16, bfloat16 (safetensors alone), float32 and float64.
+"""
+BODY: dict[str, Any] = {
+    "requestBody": {
+        "required": True,
+        "description": FILE,
+        "content": {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}},
+    }
+}
+HEADERS = {"Location": header("The conditions.")}
+LINKS = {"conditions": {"operationId": "conditions", "parameters": {"id": "$response.body#/id"}}}
+
+
+class ConditionView(ConditionInfo):
+    """Stored conditions."""
+
+    links: dict[Literal["self"], str] = Field(description="Where this is.")
+
+
+def _view(info: ConditionInfo) -> ConditionView:
+    return ConditionView(**info.model_dump(), links={"self": f"/conditions/{info.id}"})
+
+
+@router.post(
+    "/conditions",
+    response_model=ConditionView,
+    status_code=201,
+    openapi_extra=BODY,
+    responses={
+        200: {
+            "description": "The same conditions were stored before.",
+            "model": ConditionView,
+            "headers": HEADERS,
+            "links": LINKS,
+        },
+        201: {
+            "description": "The conditions are stored.",
+            "headers": HEADERS,
+            "content": {"application/json": {"example": EXAMPLE}},
+            "links": LINKS,
+        },
+        **describe("malformed-request", "body-too-large", "invalid-request"),
+    },
+)
+async def upload_conditions(request: Request, parts: PartsDep) -> JSONResponse:
+    """Store the conditions in a file; the answer's `id` names them in other requests.
+
+    The id is the digest of the numbers as float32: the same numbers have the same one, whatever file they come in.
+    """
+    try:
+        chunks = [chunk async for chunk in request.stream()]
+    except ClientDisconnect:
+        raise ProblemError("malformed-request", "the connection ended before the body did") from None
+    return await run_in_threadpool(_keep, chunks, parts)
+
+
+def _keep(chunks: list[bytes], parts: Parts) -> JSONResponse:
+    content = b"".join(chunks)
+    chunks.clear()  # a file may be large, and is held once
+    conditions = parse(content, parts.settings)
+    known = parts.conditions.has(conditions.id)
+    view = _view(parts.conditions.put(conditions))
+    return JSONResponse(view.model_dump(), 200 if known else 201, {"Location": view.links["self"]})
+
+
+@router.get("/conditions/{id}", responses=describe("unknown-conditions", "invalid-request"))
+def conditions(
+    id: Annotated[str, Path(description="The id that the upload was answered with.")], parts: PartsDep
+) -> ConditionView:
+    """Stored conditions: how many, of which shapes, for which family."""
+    return _view(parts.conditions.get(id))

@@ -1,0 +1,64 @@
+"""Latents -> what a person sees, or hears.
+
+One decoder for each kind of latents, behind one `load_decoder`. Weights are read from local files alone; the libraries
+that hold the networks are imported when a decoder needs them.
+"""
+
+from __future__ import annotations
+
+from os import PathLike
+
+import torch
+
+from tailprune.decoders.base import Decoded, Decoder, DecoderError
+from tailprune.decoders.plain import Latents, Pixels, pixels
+
+__all__ = ["DECODERS", "Decoded", "Decoder", "DecoderError", "load_decoder", "pixels"]
+
+DECODERS = ("pixels", "latents", "sd-vae", "va-vae", "audioldm")
+WITHOUT_SOURCE = ("pixels", "latents")
+
+
+def load_decoder(
+    name: str,
+    source: str | PathLike[str] | None = None,
+    *,
+    statistics: str | PathLike[str] | None = None,
+    scale: float | None = None,
+    device: str | torch.device = "cpu",
+) -> Decoder:
+    """The decoder of that name, ready to call, in float32 on that device.
+
+    `source` is where its weights are: a folder, or for `va-vae` a file. `statistics` is the file with the mean and the
+    standard deviation of the latents, which `va-vae` alone takes. `scale` is what the latents were multiplied by for
+    training; where None, the decoder's own.
+
+    Raises ValueError for a name there is not and for what is missing or one too many; its kind DecoderError for files
+    that are not what they should be.
+    """
+    if name not in DECODERS:
+        raise ValueError(f"no decoder is called {name!r}; there are {', '.join(DECODERS)}")
+    if name in WITHOUT_SOURCE:
+        for what, given in (("source", source), ("statistics", statistics), ("scale", scale)):
+            if given is not None:
+                raise ValueError(f"decoder {name!r} has no weights: leave out {what}, which is {str(given)!r}")
+        return Pixels() if name == "pixels" else Latents()
+    if source is None:
+        raise ValueError(
+            f"decoder {name!r} needs a source: the {'file' if name == 'va-vae' else 'folder'} of its weights"
+        )
+    if name == "va-vae":
+        from tailprune.decoders.images import load_va_vae
+
+        if statistics is None:
+            raise ValueError("decoder 'va-vae' needs statistics: the latents_stats.pt its model was trained with")
+        return load_va_vae(source, statistics, scale, device)
+    if statistics is not None:
+        raise ValueError(f"decoder {name!r} takes no statistics: leave out {str(statistics)!r}")
+    if name == "sd-vae":
+        from tailprune.decoders.images import load_sd_vae
+
+        return load_sd_vae(source, scale, device)
+    from tailprune.decoders.audioldm import load_audioldm
+
+    return load_audioldm(source, scale, device)

@@ -1,0 +1,118 @@
+"""Latents of pictures -> the pictures: SD-VAE (arXiv 2112.10752) and VA-VAE (arXiv 2501.01423)."""
+
+from __future__ import annotations
+
+from os import PathLike
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from tailprune.decoders import ldm
+from tailprune.decoders.autoencoder import DecodingHalf, load_folder, load_half, positive, scaling
+from tailprune.decoders.base import AT_ONCE, Decoded, DecoderError, check_latents, denormalise
+from tailprune.decoders.plain import pixels
+from tailprune.decoders.weights import Weights
+
+__all__ = ["Pictures", "load_sd_vae", "load_va_vae"]
+
+SD_SCALE = 0.18215
+"""What SD-VAE's latents are multiplied by, to have about unit variance."""
+COLOURS = 3
+
+
+class Pictures:
+    """latents, with shape (B, C, H, W) -> decode(latents / scale * std + mean), images with shape (B, H', W', 3).
+
+    `half` stands on the device to compute on; `mean` and `std`, with shape (1, C, 1, 1), on the same.
+    """
+
+    def __init__(
+        self, name: str, half: DecodingHalf, scale: float, mean: Tensor | None = None, std: Tensor | None = None
+    ) -> None:
+        self.name = name
+        self.half = half
+        self.channels: int | None = half.channels
+        self.scale = scale
+        self.mean, self.std = mean, std
+
+    @torch.no_grad()
+    def __call__(self, latents: Tensor) -> Decoded:
+        check_latents(latents, self.name, self.channels)
+        device = next(self.half.parameters()).device
+        made = [
+            pixels(self.half(denormalise(z.to(device), self.scale, self.mean, self.std)))
+            for z in latents.split(AT_ONCE)
+        ]
+        return Decoded(torch.cat(made), shows="image")
+
+
+def load_sd_vae(source: str | PathLike[str], scale: float | None, device: str | torch.device) -> Pictures:
+    """SD-VAE (arXiv 2112.10752): x = decode(latents / scale).
+
+    `source` is a folder of diffusers' AutoencoderKL, or one with it under `vae/`. `scale` where given, else the
+    scaling_factor of config.json, else 0.18215. Raises DecoderError.
+    """
+    folder = _autoencoder_folder(Path(source))
+    half, config = load_folder(folder, COLOURS)
+    return Pictures("sd-vae", half.to(device), scaling(config, folder, scale, SD_SCALE))
+
+
+def load_va_vae(
+    source: str | PathLike[str],
+    statistics: str | PathLike[str],
+    scale: float | None,
+    device: str | torch.device,
+) -> Pictures:
+    """VA-VAE (arXiv 2501.01423): x = decode(latents / scale * std + mean).
+
+    `source` is the published file in the LDM code's format, or a folder as of `load_sd_vae`; `statistics` the
+    latents_stats.pt that the model was trained with, of `mean` and `std` with shape (1, C, 1, 1) or (C,). `scale` is
+    the latent_multiplier of that training, 1 where none is given. Raises DecoderError.
+    """
+    path = Path(source)
+    half = load_folder(_autoencoder_folder(path), COLOURS)[0] if path.is_dir() else _load_ldm(path)
+    stored = Weights(Path(statistics))
+    mean, std = (_of_channels(stored, name, half.channels).to(device) for name in ("mean", "std"))
+    if not (std > 0).all():
+        raise DecoderError(
+            f"{stored.path}: std has to be above 0 in every channel, and its least is {float(std.min())}"
+        )
+    return Pictures("va-vae", half.to(device), positive(1.0 if scale is None else scale), mean, std)
+
+
+def _autoencoder_folder(source: Path) -> Path:
+    """The folder itself where it has a config.json, else its `vae/`. Raises DecoderError where neither has one."""
+    for folder in (source, source / "vae"):
+        if (folder / "config.json").is_file():
+            return folder
+    raise DecoderError(
+        f"{source}: has no config.json, neither there nor under vae/; it takes a folder of diffusers' AutoencoderKL, "
+        "config.json beside diffusion_pytorch_model.safetensors"
+    )
+
+
+def _load_ldm(path: Path) -> DecodingHalf:
+    weights = Weights(path)
+    try:
+        config = ldm.configuration(weights.shapes)
+    except ldm.NotLDM as error:
+        raise DecoderError(
+            f"{path}: is no autoencoder in the LDM code's format: {error}. VA-VAE's published file would fit, "
+            "or a folder of diffusers' AutoencoderKL"
+        ) from error
+    levels = len(config["block_out_channels"])
+    return load_half(config, weights, COLOURS, lambda name: ldm.ldm_name(name, levels))
+
+
+def _of_channels(statistics: Weights, name: str, channels: int) -> Tensor:
+    """One of the statistics, with shape (1, C, 1, 1)."""
+    shape = statistics.shapes.get(name)
+    if shape not in ((channels,), (channels, 1, 1), (1, channels, 1, 1)):
+        found = "is missing" if shape is None else f"has shape {shape}"
+        fit = f"mean and std with shape {(1, channels, 1, 1)} or {(channels,)}"
+        raise DecoderError(f"{statistics.path}: {name} {found}; it takes {fit}")
+    value = statistics.read(name).reshape(1, channels, 1, 1)
+    if not value.isfinite().all():
+        raise DecoderError(f"{statistics.path}: {name} holds NaN or infinity; it takes finite numbers")
+    return value

@@ -1,0 +1,77 @@
+"""An autoencoder's file in the format of the LDM code (arXiv 2112.10752) -> diffusers' configuration and names.
+
+The LDM code numbers levels of the decoder from the image (`up.0`) to the latents, diffusers in the order they compute.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+__all__ = ["NotLDM", "configuration", "ldm_name"]
+
+GROUPS = 32
+"""Of every GroupNorm there; neither names nor shapes tell it."""
+
+RENAMED = (
+    (r"\bmid_block\.resnets\.0\b", "mid.block_1"),
+    (r"\bmid_block\.resnets\.1\b", "mid.block_2"),
+    (r"\bmid_block\.attentions\.0\b", "mid.attn_1"),
+    (r"\bresnets\.", "block."),
+    (r"\battentions\.", "attn."),
+    (r"\bupsamplers\.0\b", "upsample"),
+    (r"\bconv_shortcut\b", "nin_shortcut"),
+    (r"\bconv_norm_out\b", "norm_out"),
+    (r"\bgroup_norm\b", "norm"),
+    (r"\bto_(q|k|v)\b", r"\1"),
+    (r"\bto_out\.0\b", "proj_out"),
+)
+
+
+class NotLDM(ValueError):
+    """Names and shapes that are no LDM decoder's; the message says which."""
+
+
+def configuration(shapes: Mapping[str, tuple[int, ...]]) -> dict[str, Any]:
+    """AutoencoderKL's configuration from the shapes of the file's tensors by name. Raises NotLDM."""
+    resnets = _numbers(shapes, r"decoder\.up\.(\d+)\.block\.(\d+)\.conv2\.weight")
+    levels = len({level for level, _ in resnets})
+    each = {len([1 for at, _ in resnets if at == level]) for level in range(levels)}
+    if not resnets or len(each) != 1:
+        raise NotLDM(
+            "decoder.up.N.block.M.conv2.weight has to be there for every level N and as many M in each; "
+            + (f"found are N.M = {', '.join(f'{n}.{m}' for n, m in resnets)}" if resnets else "there is none")
+        )
+    widths = [shapes[f"decoder.up.{level}.block.0.conv2.weight"][0] for level in range(levels)]
+    if unfit := [width for width in widths if width % GROUPS]:
+        raise NotLDM(f"a level has {unfit[0]} channels, which GroupNorm cannot share among {GROUPS} groups")
+    attentive = {level for level, _ in _numbers(shapes, r"decoder\.up\.(\d+)\.attn\.(\d+)\.q\.weight")}
+    for name in ("decoder.conv_in.weight", "decoder.conv_out.weight", "post_quant_conv.weight"):
+        if len(shapes.get(name, ())) != 4:
+            raise NotLDM(f"{name} has to be there, with four dimensions")
+    return {
+        "latent_channels": shapes["decoder.conv_in.weight"][1],
+        "out_channels": shapes["decoder.conv_out.weight"][0],
+        "block_out_channels": widths,
+        "down_block_types": ["DownEncoderBlock2D"] * levels,
+        "up_block_types": [
+            "AttnUpDecoderBlock2D" if level in attentive else "UpDecoderBlock2D" for level in reversed(range(levels))
+        ],
+        "layers_per_block": each.pop() - 1,  # a decoder has one more
+        "norm_num_groups": GROUPS,
+        "mid_block_add_attention": "decoder.mid.attn_1.q.weight" in shapes,
+    }
+
+
+def ldm_name(name: str, levels: int) -> str:
+    """The LDM code's name of a tensor of diffusers' decoder with that many levels."""
+    name = re.sub(r"\bup_blocks\.(\d+)\b", lambda level: f"up.{levels - 1 - int(level[1])}", name)
+    for pattern, replacement in RENAMED:
+        name = re.sub(pattern, replacement, name)
+    return name
+
+
+def _numbers(shapes: Mapping[str, tuple[int, ...]], pattern: str) -> list[tuple[int, int]]:
+    found = (re.fullmatch(pattern, name) for name in shapes)
+    return sorted((int(match[1]), int(match[2])) for match in found if match)
