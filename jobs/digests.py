@@ -27,6 +27,8 @@ OF_A_FOLDER = (".json", ".safetensors", ".bin", ".pt", ".pth", ".ckpt")
 """The files of a folder that a model or a decoder is made from."""
 MOST_HEADER_BYTES = 100 * 2**20
 """The greatest header that the safetensors format allows."""
+UNREADABLE = (ValueError, KeyError, TypeError, AttributeError, RecursionError)
+"""What a header raises that is none."""
 
 
 @dataclass(frozen=True)
@@ -83,8 +85,11 @@ def _whole(path: Path) -> str:
 def _of_tensors(path: Path, names: tuple[str, ...]) -> str:
     with path.open("rb") as file:
         size = int.from_bytes(file.read(8), "little")
+        room = path.stat().st_size - 8 - size
         try:
-            header = json.loads(file.read(min(size, MOST_HEADER_BYTES)))
+            if size > MOST_HEADER_BYTES or room < 0:
+                raise ValueError("no safetensors header")
+            header = json.loads(file.read(size))
             wanted = {
                 name: said
                 for name, said in sorted(header.items())
@@ -94,9 +99,11 @@ def _of_tensors(path: Path, names: tuple[str, ...]) -> str:
             found = hashlib.sha256(json.dumps({name: [s["dtype"], s["shape"]] for name, s in wanted.items()}).encode())
             for said in wanted.values():
                 start, stop = said["data_offsets"]
+                if not 0 <= start <= stop <= room:
+                    raise ValueError("a tensor outside the file")
                 file.seek(8 + size + start)
                 found.update(file.read(stop - start))
-        except (ValueError, KeyError, TypeError, AttributeError):  # no safetensors file, which the worker will say
+        except UNREADABLE:  # no safetensors file, which the worker will say
             return _whole(path)
     return found.hexdigest()
 

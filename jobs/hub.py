@@ -13,7 +13,7 @@ from huggingface_hub.errors import HFValidationError
 
 __all__ = ["cached", "check_source", "is_hub"]
 
-IN_A_FOLDER = ("config.json", "transformer/config.json", "vae/config.json")
+IN_A_FOLDER = ("config.json", "transformer/config.json", "vae/config.json", "model.safetensors")
 """One of these is in every folder that a model or a decoder is made from."""
 SOURCE = re.compile(r"hf://(?P<repo>[^/@\s]+/[^/@\s]+)(@(?P<revision>[^/\s]+))?(/(?P<path>[^\s]*[^/\s]))?/?")
 

@@ -172,7 +172,7 @@ def _identify(
     family = family or known.get("family") or checkpoint.metadata.get("family")
     if family is not None and family not in SYSTEMS:
         raise ValueError(f"no system is called {family!r}; there are {', '.join(SYSTEMS)}")
-    said = {name: value for name in GIVEN if (value := known.get(name) or checkpoint.metadata.get(name)) is not None}
+    said = {name: value for name in GIVEN if (value := known.get(name, checkpoint.metadata.get(name))) is not None}
     for name, value in said.items():
         try:
             said[name] = int(value)

@@ -36,8 +36,10 @@ def unique_inputs(inputs: Inputs) -> tuple[Inputs, Tensor]:
 def population_at(condition: Condition, times: Tensor, population: Inputs | None = None) -> Population:
     """What all classes' vectors have in common at each time. times, with shape (E,) -> tensors of shape (E, d).
 
-    `population` replaces the classes for systems that have none.
+    `population` replaces the classes for systems that have none. Raises ValueError where it is not what they take.
     """
+    if population is not None:
+        condition.check_inputs(population)
     everyone = condition.embed_inputs(condition.all_inputs() if population is None else population)
     at_each = [Population.of((time + everyone).unsqueeze(0)) for time in condition.embed_time(times.float())]
     return Population(mean=torch.cat([p.mean for p in at_each]), variation=torch.cat([p.variation for p in at_each]))
@@ -59,6 +61,7 @@ class ConditionTable:
         self._times = times.to(device)
         self._population_inputs = None if population is None else _moved(population, device)
         self._population: Population | None = None
+        self._scales = inputs.get("scale")
         different, self.rows = unique_inputs(_moved(inputs, device))
         parts = torch.cat([condition.embed_inputs(different), condition.embed_inputs(condition.null_inputs(1))])
         # (steps * stages, U + 1, d)
@@ -87,8 +90,21 @@ class ConditionTable:
         if not prune.needs_population:
             return None
         if self._population is None:
-            self._population = population_at(self._condition, self._times.flatten(), self._population_inputs)
+            population = self._population_inputs or self._everyone()
+            self._population = population_at(self._condition, self._times.flatten(), population)
         return self._population.at(evaluation)
+
+    def _everyone(self) -> Inputs:
+        """Every class, told the guidance scale that the samples are told where the system takes one."""
+        everyone = self._condition.all_inputs()
+        if not self._condition.takes_guidance or self._scales is None:
+            return everyone
+        low, high = self._scales.min().item(), self._scales.max().item()
+        if low < high:
+            raise ValueError(
+                f"the classes have no mean in common at guidance scales from {low:g} to {high:g}: give a population"
+            )
+        return told_guidance(everyone, low)
 
 
 def _moved(inputs: Inputs, device: torch.device) -> Inputs:

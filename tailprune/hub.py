@@ -16,7 +16,7 @@ PREFIX = "hf://"
 OF_A_REPOSITORY = (
     "config.json", "diffusion_pytorch_model*", "model.safetensors", "transformer/*", "vae/*", "vocoder/*"
 )  # fmt: skip
-"""What is fetched of a repository that is named as a whole: a system or a decoder, as diffusers lays them out."""
+"""What is fetched of a repository that is named as a whole: a system, or a decoder as diffusers lays it out."""
 TRUE = ("1", "true", "yes", "on")
 
 
@@ -46,8 +46,8 @@ def parse(source: str) -> HubFile:
     """`hf://owner/repo[@revision][/path]`. Raises ValueError for anything else."""
     owner, _, rest = source.removeprefix(PREFIX).partition("/")
     repo, _, path = rest.partition("/")
-    repo, _, revision = repo.partition("@")
-    if not is_hub(source) or not owner or not repo:
+    repo, at, revision = repo.partition("@")
+    if not is_hub(source) or not owner or not repo or (at and not revision):
         raise ValueError(f"{source!r} is not of the form hf://owner/repo/file")
     return HubFile(f"{owner}/{repo}", path.strip("/"), revision or None)
 

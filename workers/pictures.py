@@ -17,7 +17,12 @@ __all__ = ["enlarge", "grid", "png"]
 Images = NDArray[np.uint8]
 
 TILE_PIXELS = 256
-"""Greatest side of a tile in a grid; greater images are shrunk to it."""
+"""Greatest side of a tile in a grid; greater images are shrunk to it, as long as their short side stays legible."""
+SHORT_SIDE_PIXELS = 48
+LEAST_TILE_PIXELS = 64
+"""Images whose greatest side is less, such as latents, are enlarged by whole pixels."""
+MOST_WIDTH_PIXELS = 8192
+"""Of the tiles of a grid; images that would not fit beside the first are left out."""
 GAP = 4
 MARGIN = 10
 TEXT_PIXELS = 14
@@ -40,10 +45,12 @@ def enlarge(images: Images, factor: int) -> Images:
 def grid(rows: Sequence[Images], row_names: Sequence[str], column_names: Sequence[str]) -> Images:
     """A table of images: names of the rows on the left, names of the columns above.
 
-    Every row has the same shape (N, H, W, 3), N names of columns. A column's name is cut to its width.
+    Every row has the same shape (N, H, W, 3), N names of columns. A column's name is cut to its width. Images are shown
+    in tiles of a legible size, and no more of them than make a picture of a usual width.
     """
     font = ImageFont.load_default(TEXT_PIXELS)
     height, width = _tile_size(*rows[0].shape[1:3])
+    column_names = column_names[: max(1, MOST_WIDTH_PIXELS // (width + GAP))]
     left = MARGIN + round(max(font.getlength(name) for name in row_names)) + MARGIN
     top = MARGIN + TEXT_PIXELS + MARGIN
     size = (left + len(column_names) * (width + GAP) + MARGIN, top + len(rows) * (height + GAP) + MARGIN)
@@ -55,16 +62,21 @@ def grid(rows: Sequence[Images], row_names: Sequence[str], column_names: Sequenc
     for row, (images, name) in enumerate(zip(rows, row_names, strict=True)):
         y = top + row * (height + GAP)
         draw.text((left - MARGIN, y + height / 2), name, INK, font, anchor="rm")
-        for column, image in enumerate(images):
+        for column, image in enumerate(images[: len(column_names)]):
             tile = Image.fromarray(image)
             if tile.size != (width, height):
-                tile = tile.resize((width, height), Image.Resampling.LANCZOS)
+                smaller = tile.width > width
+                tile = tile.resize((width, height), Image.Resampling.LANCZOS if smaller else Image.Resampling.NEAREST)
             sheet.paste(tile, (left + column * (width + GAP), y))
     return np.asarray(sheet)
 
 
 def _tile_size(height: int, width: int) -> tuple[int, int]:
-    shrink = min(1.0, TILE_PIXELS / max(height, width))
+    longest = max(height, width)
+    if longest < LEAST_TILE_PIXELS:
+        factor = -(-LEAST_TILE_PIXELS // longest)
+        return height * factor, width * factor
+    shrink = min(1.0, max(TILE_PIXELS / longest, SHORT_SIDE_PIXELS / min(height, width)))
     return max(1, round(height * shrink)), max(1, round(width * shrink))
 
 

@@ -69,6 +69,9 @@ class FeatureCondition(Condition):
                 raise ValueError(f"{name} has shape (B, *{self.features[name]}), not {tuple(tensor.shape)}")
             if not torch.isfinite(tensor).all():
                 raise ValueError(f"{name} holds NaN or infinity")
+        if len({len(tensor) for tensor in inputs.values()}) > 1:
+            rows = ", ".join(f"{name} {len(tensor)}" for name, tensor in inputs.items())
+            raise ValueError(f"the inputs of a system have as many rows each, not {rows}")
 
     def all_inputs(self) -> Inputs:
         raise ValueError(

@@ -168,7 +168,7 @@ class LightningDiT(LabelCondition, System):
             mlp_ratio = _ratio_of_swiglu(mlp_hidden, hidden)
         else:
             mlp_hidden, _ = dimensions(shapes, "blocks.0.mlp.fc1.weight", 2)
-            mlp_ratio = mlp_hidden / hidden
+            mlp_ratio = _ratio(mlp_hidden, hidden)
         rows, _ = dimensions(shapes, "y_embedder.embedding_table.weight", 2)
         chunks, _ = dimensions(shapes, "blocks.0.adaLN_modulation.1.weight", 2)
         out, _ = dimensions(shapes, "final_layer.linear.weight", 2)
@@ -191,4 +191,10 @@ def _ratio_of_swiglu(hidden: int, dim: int) -> float:
     least = math.ceil(1.5 * hidden)
     width = next(w for w in range(least - 1, least + 2) if int(2 / 3 * w) == hidden)
     whole = round(width / dim)
-    return float(whole) if int(2 / 3 * int(whole * dim)) == hidden else width / dim
+    return float(whole) if int(2 / 3 * int(whole * dim)) == hidden else _ratio(width, dim)
+
+
+def _ratio(width: int, dim: int) -> float:
+    """A ratio r for which int(r d) is `width`: the quotient, or the next number where rounding makes that too small."""
+    ratio = width / dim
+    return ratio if int(dim * ratio) == width else math.nextafter(ratio, math.inf)

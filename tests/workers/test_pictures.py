@@ -29,7 +29,7 @@ def test_enlarging_makes_a_square_of_each_pixel(images: np.ndarray) -> None:
 
 
 def test_the_grid_holds_every_image_of_every_row_in_order(images: np.ndarray) -> None:
-    baseline = enlarge(images, 8)
+    baseline = enlarge(images, 16)
     pruned = 255 - baseline
     sheet = grid([baseline, pruned], ["baseline", "tail 0.01"], ["circle", "square", "star"])
     above = [_place(sheet, tile) for tile in baseline]
@@ -43,6 +43,21 @@ def test_great_images_are_shrunk_in_the_grid() -> None:
     height, width, _ = grid([row], ["baseline"], ["a", "b"]).shape
     assert height < 400
     assert width < 500
+
+
+def test_images_of_a_few_pixels_are_enlarged_by_whole_ones_in_the_grid(images: np.ndarray) -> None:
+    sheet = grid([images], ["baseline"], ["a", "b", "c"])
+    for image in images:
+        _place(sheet, enlarge(image, 11))  # 6 pixels become 66
+
+
+def test_long_images_stay_legible_and_as_many_are_shown_as_fit() -> None:
+    row = np.zeros((32, 64, 816, 3), dtype=np.uint8)
+    height, width, _ = grid([row], ["baseline"], [str(column) for column in range(32)]).shape
+    assert height > 48
+    assert 8000 < width < 8400
+    narrow = grid([row[:2]], ["baseline"], ["0", "1"])
+    assert narrow.shape[1] > 2 * 600
 
 
 def test_a_long_name_stays_within_its_column() -> None:
