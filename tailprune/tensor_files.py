@@ -1,13 +1,14 @@
 """Files of tensors: shapes at once, values on demand.
 
-A `.safetensors` file is read by its header, a `.pt`, `.pth` or `.bin` file is mapped into memory: in both, the bytes of
-a tensor are touched when that tensor is asked for. Nothing here runs a pickle's code (`weights_only`).
+A `.safetensors` file is read by its header, a pickle (`.pt`, `.pth`, `.bin`, `.ckpt`) is mapped into memory: in both,
+the bytes of a tensor are touched when that tensor is asked for. Nothing of a pickle is run: what it names beside
+tensors, as checkpoints of training do, is read as nothing.
 """
 
 from __future__ import annotations
 
-import argparse
-import pickle
+import re
+import zipfile
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, Protocol
@@ -18,9 +19,9 @@ from torch import Tensor
 
 __all__ = ["SUFFIXES", "CheckpointError", "TensorFile", "open_tensors"]
 
-SUFFIXES = (".safetensors", ".pt", ".pth", ".bin")
-NESTED_UNDER = ("ema", "model")
-"""Where training scripts put the weights inside a `.pt` file, the one to sample with first."""
+SUFFIXES = (".safetensors", ".pt", ".pth", ".bin", ".ckpt")
+NESTED_UNDER = ("ema", "model", "state_dict")
+"""Where training scripts put the weights inside a pickle, the one to sample with first."""
 
 
 class CheckpointError(ValueError):
@@ -75,7 +76,7 @@ class _Tensors:
         try:
             file = safe_open(path, framework="pt")
         except SafetensorError as error:
-            raise CheckpointError(f"{path}: not a safetensors file ({error})") from error
+            raise CheckpointError(f"{path}: is not a safetensors file ({error}); download it again") from error
         self.metadata |= file.metadata() or {}
         for name in file.keys():  # noqa: SIM118
             ours = _official(name)
@@ -84,16 +85,18 @@ class _Tensors:
 
     def _add_pickle(self, path: Path) -> None:
         try:
-            with torch.serialization.safe_globals([argparse.Namespace]):  # DiT's training script stores its options
-                content = torch.load(path, map_location="cpu", weights_only=True, mmap=_is_zip(path))
-        except (pickle.UnpicklingError, RuntimeError, EOFError) as error:
+            content = _load_pickle(path)
+        except OSError:
+            raise
+        except Exception as error:  # on bytes that are no pickle, torch's reader fails with whatever they lead to
             raise CheckpointError(
-                f"{path}: cannot be read as tensors alone, and nothing else of a pickle is run ({error})"
+                f"{path}: cannot be read as tensors alone, and nothing else of a pickle is run{_reason(error)}; "
+                "download it again, or save its state_dict alone"
             ) from error
         self.holder, tensors = _state_dict(content)
         if not tensors:
             raise CheckpointError(
-                f"{path}: holds no tensors, neither at the top level nor under {' or '.join(NESTED_UNDER)}"
+                f"{path}: holds no tensors by name, neither at the top level nor under {' or '.join(NESTED_UNDER)}"
             )
         for name, tensor in tensors.items():
             self.shapes[name] = tuple(tensor.shape)
@@ -120,7 +123,7 @@ def _state_dict(content: Any) -> tuple[str, dict[str, Tensor]]:
         _, tensors = _state_dict(content.get(key))
         if tensors:
             return key, tensors
-    return "", {_official(name): value for name, value in content.items() if isinstance(value, Tensor)}
+    return "", {_official(str(name)): value for name, value in content.items() if isinstance(value, Tensor)}
 
 
 def _official(name: str) -> str:
@@ -130,6 +133,23 @@ def _official(name: str) -> str:
     return name
 
 
-def _is_zip(path: Path) -> bool:
-    with path.open("rb") as file:
-        return file.read(2) == b"PK"  # files older than torch 1.6 are not, and cannot be mapped
+def _reason(error: Exception) -> str:
+    """What torch says is wrong, without its advice to run the pickle; nothing where it says no more than that."""
+    found = re.search(r"(Trying to (load|call)|Unsupported|PytorchStreamReader)[^\n]*?(?=\.\s|\.?$|\n)", str(error))
+    return f" ({found[0]})" if found else ""
+
+
+class _Nothing:
+    """Stands for every object of a pickle that is no tensor: a training run's callbacks, options, counters."""
+
+    def __init__(self, *_: Any, **__: Any) -> None: ...
+
+    def __setstate__(self, state: Any) -> None: ...
+
+
+def _load_pickle(path: Path) -> Any:
+    if not zipfile.is_zipfile(path):  # older than torch 1.6: cannot be mapped, nor searched for what it names
+        return torch.load(path, map_location="cpu", weights_only=True)
+    foreign = torch.serialization.get_unsafe_globals_in_checkpoint(path)
+    with torch.serialization.safe_globals([(_Nothing, name) for name in foreign]):
+        return torch.load(path, map_location="cpu", weights_only=True, mmap=True)

@@ -12,7 +12,7 @@ from torch import Tensor
 from tailprune.decoders.autoencoder import DecodingHalf, load_folder, scaling
 from tailprune.decoders.base import AT_ONCE, Decoded, DecoderError, check_latents, denormalise
 from tailprune.decoders.spectrogram import picture
-from tailprune.decoders.weights import Weights, fill, first_file, read_config
+from tailprune.decoders.weights import fill, first_file, open_weights, read_config
 
 __all__ = ["AudioLDM", "load_audioldm"]
 
@@ -69,7 +69,7 @@ def _vocoder(folder: Path) -> Any:
     from transformers import SpeechT5HifiGan, SpeechT5HifiGanConfig
 
     config = read_config(folder, "speecht5_hifigan", "model_type")
-    weights = Weights(first_file(folder, FILES))
+    weights = open_weights(first_file(folder, FILES))
     # Built and filled here, not by from_pretrained, which makes up tensors that are missing.
     with torch.device("meta"):
         vocoder = SpeechT5HifiGan(SpeechT5HifiGanConfig.from_dict(config))

@@ -11,7 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from tailprune.decoders.base import DecoderError
-from tailprune.decoders.weights import Weights, fill, first_file, read_config
+from tailprune.decoders.weights import fill, first_file, open_weights, read_config
+from tailprune.tensor_files import TensorFile
 
 __all__ = ["DecodingHalf", "load_folder", "load_half", "scaling"]
 
@@ -37,7 +38,7 @@ class DecodingHalf(nn.Module):
 
 
 def load_half(
-    config: Mapping[str, Any], weights: Weights, out_channels: int, stored_as: Callable[[str], str]
+    config: Mapping[str, Any], weights: TensorFile, out_channels: int, stored_as: Callable[[str], str]
 ) -> DecodingHalf:
     """The decoding half of the AutoencoderKL that `config` describes; the encoder is neither built nor read.
 
@@ -61,7 +62,7 @@ def load_half(
 def load_folder(folder: Path, out_channels: int) -> tuple[DecodingHalf, dict[str, Any]]:
     """The decoding half from a folder in diffusers' layout, and its configuration. Raises DecoderError."""
     config = read_config(folder, "AutoencoderKL", "_class_name")
-    weights = Weights(first_file(folder, FILES))
+    weights = open_weights(first_file(folder, FILES))
     return load_half(config, weights, out_channels, lambda name: _stored_name(name, weights)), config
 
 
@@ -86,7 +87,7 @@ def positive(scale: float) -> float:
     return float(scale)
 
 
-def _stored_name(name: str, weights: Weights) -> str:
+def _stored_name(name: str, weights: TensorFile) -> str:
     if name not in weights.shapes and ".attentions." in name:
         for now, before in FORMER_NAMES.items():
             if (former := name.replace(now, before)) in weights.shapes:

@@ -12,7 +12,8 @@ from tailprune.decoders import ldm
 from tailprune.decoders.autoencoder import DecodingHalf, load_folder, load_half, positive, scaling
 from tailprune.decoders.base import AT_ONCE, Decoded, DecoderError, check_latents, denormalise
 from tailprune.decoders.plain import pixels
-from tailprune.decoders.weights import Weights
+from tailprune.decoders.weights import open_weights
+from tailprune.tensor_files import TensorFile
 
 __all__ = ["Pictures", "load_sd_vae", "load_va_vae"]
 
@@ -72,7 +73,7 @@ def load_va_vae(
     """
     path = Path(source)
     half = load_folder(_autoencoder_folder(path), COLOURS)[0] if path.is_dir() else _load_ldm(path)
-    stored = Weights(Path(statistics))
+    stored = open_weights(Path(statistics))
     mean, std = (_of_channels(stored, name, half.channels).to(device) for name in ("mean", "std"))
     if not (std > 0).all():
         raise DecoderError(
@@ -93,7 +94,7 @@ def _autoencoder_folder(source: Path) -> Path:
 
 
 def _load_ldm(path: Path) -> DecodingHalf:
-    weights = Weights(path)
+    weights = open_weights(path)
     try:
         config = ldm.configuration(weights.shapes)
     except ldm.NotLDM as error:
@@ -105,14 +106,14 @@ def _load_ldm(path: Path) -> DecodingHalf:
     return load_half(config, weights, COLOURS, lambda name: ldm.ldm_name(name, levels))
 
 
-def _of_channels(statistics: Weights, name: str, channels: int) -> Tensor:
+def _of_channels(statistics: TensorFile, name: str, channels: int) -> Tensor:
     """One of the statistics, with shape (1, C, 1, 1)."""
     shape = statistics.shapes.get(name)
     if shape not in ((channels,), (channels, 1, 1), (1, channels, 1, 1)):
         found = "is missing" if shape is None else f"has shape {shape}"
         fit = f"mean and std with shape {(1, channels, 1, 1)} or {(channels,)}"
         raise DecoderError(f"{statistics.path}: {name} {found}; it takes {fit}")
-    value = statistics.read(name).reshape(1, channels, 1, 1)
+    value = statistics.read(name).float().reshape(1, channels, 1, 1)
     if not value.isfinite().all():
         raise DecoderError(f"{statistics.path}: {name} holds NaN or infinity; it takes finite numbers")
     return value

@@ -1,93 +1,32 @@
-"""The tensors of one file: their shapes at once, their values on demand, so that an encoder is never read."""
+"""Filling the decoding half of a network from a file, so that an encoder is never read."""
 
 from __future__ import annotations
 
 import json
-import pickle
-import zipfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
 from tailprune.decoders.base import DecoderError
+from tailprune.tensor_files import CheckpointError, TensorFile, open_tensors
 
-__all__ = ["Weights", "fill", "first_file", "read_config"]
-
-PICKLES = (".pt", ".pth", ".ckpt", ".bin")
-SUFFIXES = (".safetensors", *PICKLES)
-NESTED_UNDER = ("state_dict", "model")
-"""Where training scripts put the weights inside a pickle."""
+__all__ = ["fill", "first_file", "open_weights", "read_config"]
 
 
-class Weights:
-    """`shapes` of the tensors of a file by name, and `read` for their values.
-
-    Raises DecoderError for a path that is no file of tensors. Nothing of a pickle is run: what it names beside tensors,
-    as training checkpoints do, is read as nothing.
-    """
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        if path.suffix not in SUFFIXES or not path.is_file():
-            raise DecoderError(f"{path}: is no file of tensors; it takes one that ends in {', '.join(SUFFIXES)}")
-        if path.suffix == ".safetensors":
-            try:
-                file = safe_open(path, framework="pt")
-            except SafetensorError as error:
-                raise DecoderError(f"{path}: is not a safetensors file ({error}); download it again") from error
-            self.shapes = {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118
-            self._get: Callable[[str], Tensor] = file.get_tensor
-        else:
-            tensors = _tensors(path)
-            self.shapes = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
-            self._get = tensors.__getitem__
-
-    def read(self, name: str) -> Tensor:
-        """One tensor, in float32 and in memory of its own, so that no file stays mapped for it."""
-        return self._get(name).to(torch.float32, copy=True)
-
-
-class _Nothing:
-    """Stands for every object of a pickle that is no tensor: a training run's callbacks, options, counters."""
-
-    def __init__(self, *_: Any, **__: Any) -> None: ...
-
-    def __setstate__(self, state: Any) -> None: ...
-
-
-def _load(path: Path) -> Any:
-    if not zipfile.is_zipfile(path):  # older than torch 1.6: cannot be mapped, nor searched for what it names
-        return torch.load(path, map_location="cpu", weights_only=True)
-    foreign = torch.serialization.get_unsafe_globals_in_checkpoint(path)
-    with torch.serialization.safe_globals([(_Nothing, name) for name in foreign]):
-        return torch.load(path, map_location="cpu", weights_only=True, mmap=True)
-
-
-def _tensors(path: Path) -> dict[str, Tensor]:
+def open_weights(path: Path) -> TensorFile:
+    """The tensors of one file. Raises DecoderError for a path that is no file of tensors."""
     try:
-        content = _load(path)
-    except (pickle.UnpicklingError, RuntimeError, EOFError) as error:
-        raise DecoderError(
-            f"{path}: cannot be read as tensors, and nothing of a pickle is run; "
-            f"download it again, or save its state_dict alone"
-        ) from error
-    for key in NESTED_UNDER:
-        if isinstance(content, Mapping) and isinstance(content.get(key), Mapping):
-            content = content[key]
-    found = content if isinstance(content, Mapping) else {}
-    tensors = {str(name): value for name, value in found.items() if isinstance(value, Tensor)}
-    if not tensors:
-        raise DecoderError(f"{path}: holds no tensors by name, neither at the top level nor under state_dict or model")
-    return tensors
+        return open_tensors([path])
+    except (CheckpointError, FileNotFoundError) as error:
+        raise DecoderError(str(error)) from error
 
 
 def fill(
     module: nn.Module,
-    weights: Weights,
+    weights: TensorFile,
     kind: str,
     stored_as: Callable[[str], str] = str,
     own: tuple[str, ...] = ("",),
@@ -111,9 +50,14 @@ def fill(
     if wrong:
         more = f", and {len(wrong) - 5} more" if len(wrong) > 5 else ""
         raise DecoderError(f"{weights.path}: does not fit {kind}: {'; '.join(wrong[:5])}{more}")
-    tensors = {name: weights.read(stored[name]).reshape(shape) for name, shape in shapes.items()}
+    # Each in memory of its own, so that no file stays mapped for it.
+    tensors = {name: _copied(weights.read(stored[name])).reshape(shape) for name, shape in shapes.items()}
     module.load_state_dict(tensors, assign=True)
     module.requires_grad_(False).eval()
+
+
+def _copied(tensor: Tensor) -> Tensor:
+    return tensor.to(torch.float32, copy=True)
 
 
 def read_config(folder: Path, kind: str, key: str) -> dict[str, Any]:

@@ -175,8 +175,9 @@ def test_a_pickle_that_would_run_code_is_refused_and_does_not_run(tmp_path: Path
     torch.save({"model": Bomb()}, tmp_path / "bomb.pt")
     (tmp_path / "plain.pt").write_bytes(pickle.dumps({"model": Bomb()}))
     for name in ("bomb.pt", "plain.pt"):
-        with pytest.raises(CheckpointError, match="cannot be read as tensors alone"):
+        with pytest.raises(CheckpointError, match="cannot be read as tensors alone") as error:
             Checkpoint(tmp_path / name)
+        assert "weights_only" not in str(error.value)  # torch's own advice is to run it
     assert not (tmp_path / "exploded").exists()
 
 
@@ -185,7 +186,9 @@ def test_a_pickle_that_would_run_code_is_refused_and_does_not_run(tmp_path: Path
     [
         ("broken.safetensors", b"\x00" * 40, "not a safetensors file"),
         ("broken.pt", b"PK\x03\x04 cut short", "cannot be read"),
-        ("weights.onnx", b"", "ends in .safetensors, .pt, .pth or .bin"),
+        ("text.pt", b"hello", "cannot be read"),
+        ("empty.pt", b"", "cannot be read"),
+        ("weights.onnx", b"", "ends in .safetensors, .pt, .pth, .bin or .ckpt"),
     ],
 )
 def test_a_damaged_file_is_refused_with_its_name(tmp_path: Path, name: str, content: bytes, message: str) -> None:

@@ -193,11 +193,12 @@ def test_a_checkpoint_of_another_kind_is_refused(tmp_path: Path, stats: Path) ->
 
 @pytest.mark.parametrize(
     ("content", "said"),
-    [(None, "is no file of tensors"), (b"", "cannot be read as tensors"), (b"PK but no archive", "cannot be read as")],
+    [(None, "no checkpoint at"), (b"", "cannot be read as tensors"), (b"PK but no archive", "cannot be read as")],
 )
 def test_what_is_no_file_of_tensors_is_refused(tmp_path: Path, stats: Path, content: bytes | None, said: str) -> None:
     file = tmp_path / "vae.pt"
     if content is not None:
         file.write_bytes(content)
-    with pytest.raises(DecoderError, match=f"{file}: {said}"):
+    with pytest.raises(DecoderError, match=said) as error:
         load_decoder("va-vae", file, statistics=stats)
+    assert str(file) in str(error.value)
