@@ -4,6 +4,7 @@ PIP_ARGS ?=
 VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
+SHAPES := shapes-sit
 
 .DEFAULT_GOAL := help
 .PHONY: help install demo test lint parity serve train-shapes bench openapi
@@ -38,7 +39,7 @@ serve: $(INSTALLED) ## Redis, a worker and the service on http://127.0.0.1:8000
 
 train-shapes: $(INSTALLED) ## train the shipped models anew (about an hour on one core)
 	$(BIN)/python -m tailprune.training.shapes_classifier
-	$(BIN)/python -m tailprune.training.shapes_sit
+	for model in $(SHAPES); do $(BIN)/python -m tailprune.training.shapes_models $$model || exit; done
 	$(BIN)/python -m tailprune.training.card
 
 bench: $(INSTALLED) ## measure against what a user would run instead, write benchmarks/RESULTS.md

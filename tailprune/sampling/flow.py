@@ -125,6 +125,8 @@ def _shifted(steps: int, system: type[System], shift: float | None) -> Tensor:
     edges = torch.linspace(system.noise_time, system.data_time, steps + 1, dtype=torch.float64)
     if shift is None:
         return edges
+    if not shift > 0:
+        raise ValueError(f"a shift of times is a number above 0, not {shift!r}; 1 or None is no shift")
     return shift * edges / (1 + (shift - 1) * edges)
 
 

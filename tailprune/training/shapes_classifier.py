@@ -31,20 +31,29 @@ class ShapesClassifier(nn.Module):
     def __init__(self, width: int = 48) -> None:
         super().__init__()
         widths = (3, width, 2 * width, 2 * width)
+        self.feature_channels = widths[-1]
+        """The channels of `feature_map`."""
         self.layers = nn.ModuleList(nn.Conv2d(a, b, 3, padding=1) for a, b in pairwise(widths))
         self.norms = nn.ModuleList(nn.GroupNorm(8, b) for b in widths[1:])
         self.hidden = nn.Linear(2 * width * 16, 2 * width)
         self.shape = nn.Linear(2 * width, len(SHAPES))
         self.colour = nn.Linear(2 * width, len(COLOURS))
 
+    def feature_map(self, images: Tensor, grid: tuple[int, int] = (4, 4)) -> Tensor:
+        """What the convolutions see in each place of a grid, row by row -> (B, h * w, 96)."""
+        return self._convolved(images, grid).flatten(2).transpose(1, 2)
+
     def features(self, images: Tensor) -> Tensor:
         """What the two heads read -> (B, 96)."""
+        return F.gelu(self.hidden(self._convolved(images, (4, 4)).flatten(1)))
+
+    def _convolved(self, images: Tensor, grid: tuple[int, int]) -> Tensor:
         x = images
         for index, (layer, norm) in enumerate(zip(self.layers, self.norms, strict=True)):
             x = F.gelu(norm(layer(x)))
             if index < 2:
                 x = F.max_pool2d(x, 2)
-        return F.gelu(self.hidden(F.adaptive_avg_pool2d(x, 4).flatten(1)))
+        return F.adaptive_avg_pool2d(x, grid)
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
         features = self.features(images)

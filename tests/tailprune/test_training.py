@@ -12,12 +12,12 @@ from torch import Tensor, nn
 
 import tailprune
 from tailprune import Prune
-from tailprune.systems import SiT, System
-from tailprune.training.initialise import initialise, sincos_positions
+from tailprune.systems import System
+from tailprune.systems.layers import sincos_positions
 from tailprune.training.recipe import Recipe, train
 from tailprune.training.shapes import CLASS_NAMES, NUM_CLASSES, draw
 from tailprune.training.shapes_classifier import ShapesClassifier, accuracy, load_classifier
-from tailprune.training.shapes_sit import CONFIGURATION, flow_matching_loss
+from tailprune.training.shapes_models import SHAPES_MODELS
 from tests.tailprune.parity import read
 
 ROOT = Path(__file__).parents[2]
@@ -106,15 +106,15 @@ def test_training_that_was_stopped_goes_on_where_it_was(tmp_path: Path) -> None:
     assert [point["step"] for point in curve] == [2, 4, 6, 8]
 
 
-def test_a_few_steps_of_flow_matching_lower_the_loss() -> None:
+@pytest.mark.parametrize("name", SHAPES_MODELS)
+def test_a_few_steps_of_a_recipe_lower_its_loss(name: str) -> None:
     torch.manual_seed(0)
-    system = SiT(**CONFIGURATION)
-    initialise(system)
-    optimizer = torch.optim.AdamW(system.parameters(), lr=3e-3)
+    objective = SHAPES_MODELS[name].build()
+    optimizer = torch.optim.AdamW(objective.parameters(), lr=3e-3)
     generator, losses = seeded(0), []
     for _ in range(25):
         labels = torch.randint(NUM_CLASSES, (32,), generator=generator)
-        loss = flow_matching_loss(system, draw(labels, generator), labels, generator)
+        loss = objective.loss(draw(labels, generator), labels, generator)
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()

@@ -1,0 +1,133 @@
+"""The recipes of the shipped models of *shapes*, one a system, each with its own objective.
+
+`python -m tailprune.training.shapes_models shapes-repa` trains one and writes it into `models/`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from tailprune.statistics import participation_ratio, summarise_cosine
+from tailprune.systems import MDT, MG, REPA, DiT, LightningDiT, SiT, System
+from tailprune.training.initialise import initialise
+from tailprune.training.objectives import (
+    Alignment,
+    FlowMatching,
+    MaskedLatents,
+    ModelGuidance,
+    NoisePrediction,
+    Objective,
+)
+from tailprune.training.recipe import Recipe, ship, train
+from tailprune.training.shapes import NUM_CLASSES, draw
+from tailprune.training.shapes_classifier import load_classifier
+
+__all__ = ["SHAPES_MODELS", "ShapesModel", "main", "measure_condition"]
+
+SHARED: dict[str, Any] = {
+    "input_size": 16,
+    "patch_size": 4,
+    "in_channels": 3,
+    "hidden_size": 128,
+    "depth": 4,
+    "num_heads": 4,
+    "num_classes": NUM_CLASSES,
+}
+CLASSIFIER = Path("models/shapes-classifier/model.safetensors")
+
+
+@dataclass(frozen=True)
+class ShapesModel:
+    """A system, its size, and how it is trained."""
+
+    system: type[Any]
+    configuration: dict[str, Any]
+    recipe: Recipe
+    objective: Callable[[Any], Objective]
+
+    def build(self) -> Objective:
+        """A new network under its objective, from torch's global generator."""
+        system = self.system(**self.configuration)
+        initialise(system)
+        return self.objective(system)
+
+
+def _aligned(system: REPA) -> Objective:
+    return Alignment(system, load_classifier(CLASSIFIER))
+
+
+def _masked(system: MDT) -> Objective:
+    return MaskedLatents(system, SHARED["num_heads"])
+
+
+SHAPES_MODELS: dict[str, ShapesModel] = {
+    "shapes-sit": ShapesModel(
+        SiT, SHARED | {"learn_sigma": False}, Recipe(steps=20_000, batch_size=64, learning_rate=3e-3), FlowMatching
+    ),
+    "shapes-dit": ShapesModel(DiT, SHARED, Recipe(steps=6_000, batch_size=64, learning_rate=3e-3), NoisePrediction),
+    "shapes-mdt": ShapesModel(
+        MDT, SHARED | {"decode_layer": 2}, Recipe(steps=6_000, batch_size=64, learning_rate=3e-3), _masked
+    ),
+    "shapes-lightningdit": ShapesModel(
+        LightningDiT, SHARED, Recipe(steps=6_000, batch_size=64, learning_rate=3e-3), FlowMatching
+    ),
+    "shapes-repa": ShapesModel(
+        REPA, SHARED | {"learn_sigma": False}, Recipe(steps=6_000, batch_size=64, learning_rate=3e-3), _aligned
+    ),
+    "shapes-mg": ShapesModel(
+        MG, SHARED | {"learn_sigma": False}, Recipe(steps=6_000, batch_size=64, learning_rate=3e-3), ModelGuidance
+    ),
+}
+
+
+@torch.no_grad()
+def measure_condition(system: System) -> dict[str, float]:
+    """nPR and cosine of `c` over all classes at pure noise, and the cosine of `y` alone."""
+    everyone = system.all_inputs()
+    y = system.embed_inputs(everyone)
+    c = system.condition(torch.full((len(y),), system.noise_time, device=y.device), everyone)
+    return {
+        "npr": participation_ratio(c).mean().item() / system.condition_dim,
+        "cosine": summarise_cosine(c).mean,
+        "cosine_y": summarise_cosine(y).mean,
+    }
+
+
+def main() -> None:
+    """Trains a model of shapes and writes `model.safetensors` and `training.json` into its folder."""
+    parser = argparse.ArgumentParser(description=main.__doc__)
+    parser.add_argument("name", choices=SHAPES_MODELS)
+    parser.add_argument("--folder", type=Path, help="models/NAME unless said")
+    parser.add_argument("--work", type=Path, help="where unfinished work is kept; build/NAME unless said")
+    parser.add_argument("--steps", type=int)
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    options = parser.parse_args()
+    model = SHAPES_MODELS[options.name]
+    recipe = dataclasses.replace(model.recipe, steps=options.steps or model.recipe.steps)
+    folder, work = options.folder or Path("models", options.name), options.work or Path("build", options.name)
+
+    torch.set_num_threads(options.threads)
+    torch.manual_seed(recipe.seed)
+    size = model.configuration["input_size"]
+
+    def loss_of(objective: Objective, generator: torch.Generator) -> torch.Tensor:
+        labels = torch.randint(NUM_CLASSES, (recipe.batch_size,), generator=generator)
+        return objective.loss(draw(labels, generator, size), labels, generator)
+
+    average = train(
+        model.build().to(options.device), recipe, loss_of, lambda average: measure_condition(average.system), work
+    )
+    metadata = {"family": model.system.family, "num_heads": str(model.configuration["num_heads"])}
+    ship(average.system, work, folder, metadata)
+
+
+if __name__ == "__main__":
+    main()
