@@ -22,7 +22,7 @@ from tailprune import hub
 from tailprune.diffusers_format import DiffusersDiT, find_diffusers
 from tailprune.recognition import Reading, is_told_apart, nearest, parameter_counts, read_as, recognise
 from tailprune.systems import SYSTEMS, Condition, System
-from tailprune.systems.shapes import HeadsUnknown
+from tailprune.systems.shapes import NotTold
 from tailprune.tensor_files import SUFFIXES, CheckpointError, TensorFile, open_tensors
 
 __all__ = ["Checkpoint", "CheckpointError", "Found", "inspect", "load", "load_condition"]
@@ -205,7 +205,7 @@ def _reading(checkpoint: Checkpoint, family: str, given: Mapping[str, Any]) -> R
     """The file's tensors as that family. Raises CheckpointError where they are not."""
     try:
         reading = read_as(SYSTEMS[family], checkpoint.shapes, **given)
-    except HeadsUnknown as error:
+    except NotTold as error:
         raise ValueError(f"{checkpoint.path}: {error}") from error
     except ValueError as error:
         raise CheckpointError(f"{checkpoint.path}: {error}") from error

@@ -16,7 +16,7 @@ from typing import Any
 import torch
 
 from tailprune.systems import SYSTEMS, Shapes, System
-from tailprune.systems.shapes import HeadsUnknown
+from tailprune.systems.shapes import NotTold
 
 __all__ = ["Reading", "is_told_apart", "nearest", "parameter_counts", "read_as", "recognise"]
 
@@ -63,7 +63,7 @@ class Reading:
 def read_as(cls: type[System], shapes: Shapes, **given: Any) -> Reading:
     """The tensors of a file as a family would have them. given: what the file's names and shapes do not say.
 
-    Raises ValueError where a constructor argument has to be given.
+    Raises NotTold where a constructor argument has to be given, ValueError where a given one cannot be.
     """
     theirs = {ours: name for name, ours in cls.canonical_names(shapes).items()}
     left_out = tuple(name for ours, name in theirs.items() if cls.serves_training_alone(ours))
@@ -117,8 +117,8 @@ def is_told_apart(readings: list[Reading], file_name: str = "") -> bool:
 def _tried(cls: type[System], shapes: Shapes, given: Mapping[str, Any]) -> Reading:
     try:
         return read_as(cls, shapes, **given)
-    except HeadsUnknown:
-        return read_as(cls, shapes, **(dict(given) | {"num_heads": 1}))  # no tensor depends on the number
+    except NotTold as error:
+        return _tried(cls, shapes, {**given, error.argument: 1})
     except ValueError as error:
         return Reading(cls, None, {}, (), (str(error),))
 

@@ -122,12 +122,13 @@ class SDE(_Grid):
 
 def _shifted(steps: int, system: type[System], shift: float | None) -> Tensor:
     """Evenly spaced times from noise to data, or more of them near the noise for a shift below 1."""
-    edges = torch.linspace(system.noise_time, system.data_time, steps + 1, dtype=torch.float64)
+    begin, end = system.noise_time, system.data_time
     if shift is None:
-        return edges
+        return torch.linspace(begin, end, steps + 1, dtype=torch.float64)
     if not shift > 0:
         raise ValueError(f"a shift of times is a number above 0, not {shift!r}; 1 or None is no shift")
-    return shift * edges / (1 + (shift - 1) * edges)
+    progress = torch.linspace(0, 1, steps + 1, dtype=torch.float64)
+    return begin + (end - begin) * (shift * progress / (1 + (shift - 1) * progress))
 
 
 def _by_stage(edges: Tensor, stages: int) -> Tensor:

@@ -78,7 +78,7 @@ def sample(
     """Latents of B samples, with shape (B, C, H, W); one such tensor a prune where `prune` is a list.
 
     inputs: of B samples, as the system's `condition` takes them. sampler: `ddim`, `ddpm`, `dpmpp` (systems that
-    predict noise), `euler`, `heun`, `dopri5`, `sde` (velocity); its authors' own unless said. guidance: a scale for
+    predict noise), `euler`, `heun`, `dopri5`, `sde` (velocity); the system's first unless said. guidance: a scale for
     the channels that the system's authors guide, or a `Guidance`; a system that takes its scale as an input is told it
     and not guided besides. prune: an edit of every condition vector, the null condition's too; a list shares noise
     and, while they agree, trajectories. seeds: one a sample; or `noise`, the initial latents (B, C, H, W), with

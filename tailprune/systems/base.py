@@ -71,7 +71,7 @@ class System(Condition):
     prediction: ClassVar[Literal["epsilon", "velocity"]]
     """What `forward` returns: noise (and variance) of a Gaussian diffusion, or the velocity of the linear path."""
     samplers: ClassVar[tuple[str, ...]]
-    """The methods that sample it; the first is its authors' own."""
+    """The methods that sample it; the first is used where a call names none."""
     noise_time: ClassVar[float]
     """The time of pure noise, where sampling starts."""
     data_time: ClassVar[float]

@@ -55,9 +55,16 @@ class LabelCondition(Condition):
         return self.y_embedder(inputs["labels"])
 
     def check_inputs(self, inputs: Inputs) -> None:
-        if "labels" not in inputs:
-            raise ValueError(f"this system is conditioned on labels, not on {', '.join(inputs) or 'nothing'}")
+        takes = {"labels", "scale"} if self.takes_guidance else {"labels"}
+        if "labels" not in inputs or not inputs.keys() <= takes:
+            raise ValueError(
+                f"this system is conditioned on {' and '.join(sorted(takes))}, not on {', '.join(inputs) or 'nothing'}"
+            )
         labels = inputs["labels"]
+        if any(len(tensor) != len(labels) for tensor in inputs.values()):
+            raise ValueError(
+                f"labels and scales come one a sample: {len(labels)} labels, {len(inputs['scale'])} scales"
+            )
         wrong = labels[(labels < 0) | (labels >= self.num_classes)]
         if wrong.numel():
             raise ValueError(f"label {wrong[0].item()} is outside 0 to {self.num_classes - 1}, the classes there are")

@@ -8,6 +8,7 @@ The null condition is a part of zeros.
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
@@ -17,7 +18,7 @@ from torch import Tensor, nn
 from tailprune.systems.base import GAUSSIAN_SAMPLERS, Condition, Inputs, Shapes, System
 from tailprune.systems.layers import FinalLayer, MaskedBlock, PatchEmbed, TimestepEmbedder, unpatchify
 from tailprune.systems.mdt import MASKED_TRAINING
-from tailprune.systems.shapes import block_count, dimensions, head_count
+from tailprune.systems.shapes import NotTold, block_count, dimensions, head_count
 
 __all__ = ["NULL", "FeatureCondition", "FeatureTransformer", "projection", "token_mixing"]
 
@@ -40,7 +41,7 @@ def token_mixing(tokens: int, dim: int) -> nn.Sequential:
 class FeatureCondition(Condition):
     """`c = t_embedder(t) + a part made of features`."""
 
-    features: ClassVar[Mapping[str, tuple[int, ...]]]
+    features: Mapping[str, tuple[int, ...]]
     """What it is conditioned on, by name, with the shape of one."""
 
     def __init__(self, *, hidden_size: int, time_width: int) -> None:
@@ -56,9 +57,9 @@ class FeatureCondition(Condition):
             return torch.zeros(len(inputs[NULL]), self.condition_dim, device=self._device)
         return self.embed_features({name: inputs[name].float() for name in self.features})
 
+    @abstractmethod
     def embed_features(self, features: Inputs) -> Tensor:
         """The part that features make, in float32. Features of B samples -> (B, d)."""
-        raise NotImplementedError
 
     def check_inputs(self, inputs: Inputs) -> None:
         expected = ", ".join(f"{name} {shape}" for name, shape in self.features.items())
@@ -66,7 +67,7 @@ class FeatureCondition(Condition):
             raise ValueError(f"this system is conditioned on {expected}, not on {', '.join(inputs) or 'nothing'}")
         for name, tensor in inputs.items():
             if tuple(tensor.shape[1:]) != self.features[name]:
-                raise ValueError(f"{name} has shape (B, *{self.features[name]}), not {tuple(tensor.shape)}")
+                raise ValueError(f"{name} has shape {('B', *self.features[name])}, not {tuple(tensor.shape)}")
             if not torch.isfinite(tensor).all():
                 raise ValueError(f"{name} holds NaN or infinity")
         if len({len(tensor) for tensor in inputs.values()}) > 1:
@@ -130,9 +131,16 @@ class FeatureTransformer(FeatureCondition, System):
     def infer_blocks(cls, shapes: Shapes, **given: Any) -> dict[str, Any]:
         """Constructor arguments that both families read alike."""
         mlp_hidden, hidden = dimensions(shapes, "blocks.0.mlp.fc1.weight", 2)
+        depth = block_count(shapes)
+        if depth < cls.published_decode_layer and "decode_layer" not in given:
+            raise NotTold(
+                "decode_layer",
+                f"how many of the {depth} blocks come after the decoder's positions cannot be read from a checkpoint, "
+                f"and the published {cls.published_decode_layer} are too many: give decode_layer",
+            )
         return {
             "hidden_size": hidden,
-            "depth": block_count(shapes),
+            "depth": depth,
             "num_heads": head_count(shapes, hidden, "blocks.0", **given),
             "mlp_ratio": mlp_hidden / hidden,
             "decode_layer": int(given.get("decode_layer", cls.published_decode_layer)),

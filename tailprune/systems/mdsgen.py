@@ -32,7 +32,7 @@ class MDSGenCondition(FeatureCondition):
 
     def __init__(self, *, hidden_size: int) -> None:
         super().__init__(hidden_size=hidden_size, time_width=TIME_WIDTH)
-        self.features = {"video": (VIDEO_TOKENS, VIDEO_WIDTH)}  # type: ignore[misc]
+        self.features = {"video": (VIDEO_TOKENS, VIDEO_WIDTH)}
         self.mlp_feat = projection(VIDEO_WIDTH, hidden_size)
         self.conv1d_feat = token_mixing(VIDEO_TOKENS, hidden_size)
 
@@ -65,5 +65,5 @@ class MDSGen(MDSGenCondition, FeatureTransformer):
 
     @classmethod
     def infer_configuration(cls, shapes: Shapes, **given: Any) -> dict[str, Any]:
-        dimensions(shapes, "mlp_feat.0.weight", 2)
+        dimensions(shapes, "mlp_feat.0.weight", 2)  # no other family has it
         return cls.infer_blocks(shapes, **given)

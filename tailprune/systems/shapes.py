@@ -8,14 +8,18 @@ from typing import Any
 
 from tailprune.systems.base import Shapes
 
-__all__ = ["PUBLISHED_HEADS", "HeadsUnknown", "block_count", "dimensions", "head_count", "patches_of"]
+__all__ = ["PUBLISHED_HEADS", "NotTold", "block_count", "dimensions", "head_count", "patches_of"]
 
 PUBLISHED_HEADS = {384: 6, 768: 12, 1024: 16, 1152: 16}
 """Heads by width in the published sizes S, B, L and XL, where names and shapes do not tell them."""
 
 
-class HeadsUnknown(ValueError):
-    """The number of attention heads has to be given."""
+class NotTold(ValueError):
+    """A constructor argument has to be given: names and shapes do not tell it. No tensor depends on it."""
+
+    def __init__(self, argument: str, message: str) -> None:
+        super().__init__(message)
+        self.argument = argument
 
 
 def dimensions(shapes: Shapes, name: str, count: int) -> tuple[int, ...]:
@@ -34,7 +38,7 @@ def block_count(shapes: Shapes, stack: str = "blocks") -> int:
 def head_count(shapes: Shapes, width: int, block: str, **given: Any) -> int:
     """The number of attention heads: given, or read off what has a row or a column a head, or the published one.
 
-    block: the name of one of the blocks, such as `blocks.0`. Raises HeadsUnknown where none of these tells it, and
+    block: the name of one of the blocks, such as `blocks.0`. Raises NotTold where none of these tells it, and
     ValueError where it does not divide the width or the tensors say another.
     """
     said = _said_by_tensors(shapes, width, block)
@@ -42,9 +46,10 @@ def head_count(shapes: Shapes, width: int, block: str, **given: Any) -> int:
     if said is not None and heads != said:
         raise ValueError(f"num_heads = {heads} was given, and the tensors say {said}")
     if heads is None:
-        raise HeadsUnknown(
+        raise NotTold(
+            "num_heads",
             f"the number of attention heads cannot be read from a checkpoint of width {width}: give num_heads "
-            f"(published widths: {', '.join(f'{w} has {n}' for w, n in PUBLISHED_HEADS.items())})"
+            f"(published widths: {', '.join(f'{w} has {n}' for w, n in PUBLISHED_HEADS.items())})",
         )
     if heads < 1 or width % heads:
         raise ValueError(f"num_heads = {heads} does not divide the width {width}")

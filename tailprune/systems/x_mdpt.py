@@ -31,7 +31,7 @@ class XMDPTCondition(FeatureCondition):
 
     def __init__(self, *, input_size: int, patch_size: int, in_channels: int, hidden_size: int) -> None:
         super().__init__(hidden_size=hidden_size, time_width=256)
-        self.features = {  # type: ignore[misc]
+        self.features = {
             "pose": (POSE_TOKENS, POSE_WIDTH),
             "image": (IMAGE_TOKENS, IMAGE_WIDTH),
             "latents": (in_channels, input_size, input_size),
@@ -79,12 +79,12 @@ class XMDPT(XMDPTCondition, FeatureTransformer):
 
     @classmethod
     def condition_part(cls, shapes: Shapes, **given: Any) -> Condition:
-        dimensions(shapes, "mlp_dino_pose.0.weight", 2)
+        dimensions(shapes, "mlp_dino_pose.0.weight", 2)  # no other family has it
         return XMDPTCondition(**patches_of(shapes))
 
     @classmethod
     def infer_configuration(cls, shapes: Shapes, **given: Any) -> dict[str, Any]:
-        dimensions(shapes, "mlp_dino_pose.0.weight", 2)
+        dimensions(shapes, "mlp_dino_pose.0.weight", 2)  # no other family has it
         found = patches_of(shapes)
         out, _ = dimensions(shapes, "final_layer.linear.weight", 2)
         return (

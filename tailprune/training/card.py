@@ -189,7 +189,8 @@ Pixels, patch 4, width {condition["dim"]}, 4 blocks, 4 heads, {parameters / 1e6:
 linear path, t from 0 (noise) to 1 (data).
 
 `python -m tailprune.training.shapes_models shapes-sit`: {recipe["steps"]:,} steps of {recipe["batch_size"]} pictures,
-AdamW at {recipe["learning_rate"]:g} (betas {recipe["betas"][0]}, {recipe["betas"][1]}, weight decay {recipe["weight_decay"]:g}),
+AdamW at {recipe["learning_rate"]:g} (betas {recipe["betas"][0]}, {recipe["betas"][1]}, weight decay
+{recipe["weight_decay"]:g}),
 {recipe["warmup"]} steps of warm-up, then linear decay to {recipe["final_share"]:.0%}, gradients clipped at
 {recipe["clip"]:g}, logit-normal times, a tenth of the labels dropped, weights averaged with decay {recipe["average"]}.
 float32 on one core of a server CPU ({platform.machine()}), {last["seconds"] / 60:.0f} minutes, other work beside it.

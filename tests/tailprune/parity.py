@@ -101,7 +101,7 @@ class Case:
         if method == "dopri5":
             options = {"atol": 1e-7, "rtol": 1e-6}
         if method in ("euler", "heun"):
-            options = {"shift": self.settings.get("timestep_shift")}
+            options = {"shift": self.settings.get("timestep_shift") or None}  # theirs is off at 0
         if edit:
             side, schedule = edit
             prune = self._prune(side, schedule)

@@ -17,6 +17,7 @@ from tailprune import ConditionTable, Prune
 from tailprune.systems import MDSGen, SiT, System
 from tailprune.systems.features import FeatureCondition
 from tests.tailprune import naive
+from tests.tailprune import official_tensors as tensors
 from tests.tailprune.conftest import random_system
 from tests.tailprune.naive import relative_error
 
@@ -29,12 +30,12 @@ def normal(*shape: int, seed: int = 1) -> Tensor:
     return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
 
 
-def mixing_shapes(name: str, tokens: int) -> naive.Shapes:
-    return {f"{name}.0.weight": (1, tokens, 1), f"{name}.0.bias": (1,)} | naive.norm_shapes(f"{name}.2", DIM)
+def mixing_shapes(name: str, tokens: int) -> tensors.Shapes:
+    return {f"{name}.0.weight": (1, tokens, 1), f"{name}.0.bias": (1,)} | tensors.norm_shapes(f"{name}.2", DIM)
 
 
-def projection_shapes(name: str, width: int) -> naive.Shapes:
-    return naive.linear_shapes(f"{name}.0", DIM, width) | naive.norm_shapes(f"{name}.2", DIM)
+def projection_shapes(name: str, width: int) -> tensors.Shapes:
+    return tensors.linear_shapes(f"{name}.0", DIM, width) | tensors.norm_shapes(f"{name}.2", DIM)
 
 
 @dataclass(frozen=True)
@@ -43,7 +44,7 @@ class Family:
 
     name: str
     grid: tuple[int, int]
-    shapes: naive.Shapes
+    shapes: tensors.Shapes
     inputs: Mapping[str, Tensor]
     latents: Tensor
     part: Callable[[naive.State, Mapping[str, Tensor]], Tensor]
@@ -53,8 +54,8 @@ class Family:
     def state(self) -> dict[str, Tensor]:
         shapes = self.shapes | {"decoder_pos_embed": (1, self.grid[0] * self.grid[1], DIM), "mask_token": (1, 1, DIM)}
         for block in ["sideblocks.0", *(f"blocks.{i}" for i in range(DEPTH))]:
-            shapes |= naive.masked_block_shapes(block, DIM, HEADS, self.grid)
-        return naive.with_indices(naive.random_state(shapes), self.grid)
+            shapes |= tensors.masked_block_shapes(block, DIM, HEADS, self.grid)
+        return tensors.with_indices(tensors.random_state(shapes), self.grid)
 
     def kept(self, folder: Path) -> Path:
         path = folder / f"{self.name}.safetensors"
@@ -66,7 +67,7 @@ X_MDPT = Family(
     name="x-mdpt",
     grid=(4, 4),
     shapes={
-        **naive.trunk_shapes(DIM, 16, 2, 4, 8),
+        **tensors.trunk_shapes(DIM, 16, 2, 4, 8),
         **projection_shapes("mlp_dino_pose", 768),
         **projection_shapes("mlp_dino_img", 1536),
         **projection_shapes("mlp_final", DIM),
@@ -87,7 +88,7 @@ MDSGEN = Family(
     name="mdsgen",
     grid=(102, 8),
     shapes={
-        **naive.trunk_shapes(DIM, 816, 2, 8, 16, time_width=204),
+        **tensors.trunk_shapes(DIM, 816, 2, 8, 16, time_width=204),
         **projection_shapes("mlp_feat", 512),
         **mixing_shapes("conv1d_feat", 32),
     },
@@ -208,7 +209,7 @@ def test_features_that_are_not_those_it_takes_are_refused(
 
 def test_a_feature_system_takes_no_labels_and_a_label_system_no_features(system: System, family: Family) -> None:
     labels = {"labels": torch.tensor([1, 2])}
-    with pytest.raises(ValueError, match="this system is conditioned on .*, not on labels"):
+    with pytest.raises(ValueError, match=r"this system is conditioned on .*, not on labels"):
         tailprune.sample(system, labels, steps=2, seeds=[0, 1])
     sit = random_system(SiT)
     with pytest.raises(ValueError, match=f"conditioned on labels, not on {', '.join(family.inputs)}"):

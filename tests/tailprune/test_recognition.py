@@ -159,3 +159,26 @@ def test_a_file_that_several_families_fit_says_so(tmp_path: Path, cls: type[Syst
     found = tailprune.inspect(tmp_path / "a.safetensors", family=cls.family, num_heads=4)
     assert {"dit", "sit", "repa", "mg"} - {cls.family} <= set(found.also_fits)
     assert "can look the same; give family" in str(found)
+
+
+def test_a_decode_layer_that_nothing_tells_is_asked_for(tmp_path: Path) -> None:
+    save_file(read(REFERENCE / "mdsgen-a.pt.xz")["state_dict"], tmp_path / "a.safetensors")
+    with pytest.raises(ValueError, match=r"of the 2 blocks .* the published 4 are too many: give decode_layer"):
+        tailprune.load(tmp_path / "a.safetensors")
+    assert tailprune.load(tmp_path / "a.safetensors", decode_layer=1).family == "mdsgen"
+
+
+@pytest.mark.parametrize(
+    ("inputs", "message"),
+    [
+        (
+            {"labels": torch.tensor([1]), "video": torch.zeros(1, 32, 512)},
+            "conditioned on labels, not on labels, video",
+        ),
+        ({"labels": torch.tensor([1]), "scale": torch.tensor([2.0])}, "conditioned on labels, not on labels, scale"),
+        ({"video": torch.zeros(1, 32, 512)}, "conditioned on labels, not on video"),
+    ],
+)
+def test_a_label_system_refuses_what_it_is_not_conditioned_on(inputs: dict[str, torch.Tensor], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        tailprune.sample(random_system(DiT), inputs, steps=2, seeds=[0])
