@@ -125,7 +125,9 @@ class ModelEntry(BaseModel):
             labels = IMAGENET_LABELS if classes == IMAGENET_CLASSES else list(range(min(LABELS_SHOWN, classes)))
         else:
             labels = None
-        filled["defaults"] = {**family.published, "labels": labels, **said.get("defaults", {})}
+        defaults = said.get("defaults", {})
+        if isinstance(defaults, Mapping):
+            filled["defaults"] = {**family.published, "labels": labels, **defaults}
         return filled
 
     @model_validator(mode="after")
@@ -142,6 +144,8 @@ class ModelEntry(BaseModel):
             raise ValueError(f"{self.family} takes {', '.join(self.facts.features)}, not labels; leave classes out")
         if not self.facts.features and self.classes is None:
             raise ValueError("say classes, how many labels the model has")
+        if self.facts.features and self.defaults.labels is not None:
+            raise ValueError(f"defaults.labels: {self.family} takes {', '.join(self.facts.features)}, not labels")
         for label in self.defaults.labels or []:
             if self.classes is not None and not 0 <= label < self.classes:
                 raise ValueError(f"defaults.labels: label {label} is outside 0 to {self.classes - 1}")
@@ -252,9 +256,12 @@ class Registry:
             raise RegistryError(f"{path}: {error}") from None
         folder = path.parent.absolute()
         entries = {}
-        for name, table in document.get("models", {}).items():
-            said = _with_paths(table, folder)
+        tables = document.get("models", {})
+        if not isinstance(tables, Mapping):
+            raise RegistryError(f"{path}: models is {tables!r}, not a table of models")
+        for name, table in tables.items():
             try:
+                said = _with_paths(table, folder)
                 entries[name] = ModelEntry(name=name, folder=folder, hub_cache=hub_cache, **said)
             except (ValidationError, TypeError) as error:
                 raise RegistryError(f"{path}, model {name!r}: {error}") from None
@@ -277,7 +284,9 @@ class Registry:
 PATHS = ("checkpoint", "class_names", "card", "decoder_source", "decoder_statistics")
 
 
-def _with_paths(table: Mapping[str, Any], folder: Path) -> dict[str, Any]:
+def _with_paths(table: Any, folder: Path) -> dict[str, Any]:
+    if not isinstance(table, Mapping):
+        raise TypeError(f"is {table!r}, not a table")
     paths = {
         key: str(folder / table[key]) for key in PATHS if isinstance(table.get(key), str) and not hub.is_hub(table[key])
     }

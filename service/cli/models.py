@@ -48,8 +48,8 @@ def show() -> None:
         table.add_row(entry.name, entry.family, parameters, "no" if missing else "yes", pictures)
     output.print(table)
     for entry in lacking:
-        how = entry.obtain or "put it there"
-        output.print(f"{entry.name} lacks {', '.join(entry.missing)}: {how}", soft_wrap=True, highlight=False)
+        how = entry.obtain or (f"tailprune models fetch {entry.name}" if is_hub(entry.missing[0]) else "put it there")
+        _say(f"{entry.name} lacks {', '.join(entry.missing)}: {how}")
 
 
 @app.command()
@@ -73,7 +73,8 @@ def add(
         _refuse(f"{registry} has a model {name!r} already; choose another name, or take that one out")
     given = {"family": family, "num-heads": num_heads, "decode-layer": decode_layer}
     options = [word for key, value in given.items() if value is not None for word in (f"--{key}", str(value))]
-    found = json.loads(_science("inspect", source, "--json", *options))
+    at = source if is_hub(source) else str(Path(source).absolute())  # which is no model's name
+    found = json.loads(_science("inspect", at, "--json", *options))
     said = {
         "title": title,
         "family": found["family"],
@@ -94,10 +95,10 @@ def add(
     }
     table = {key: value for key, value in said.items() if value is not None}
     _append(registry, tomli_w.dumps({"models": {name: table}}))
-    output.print(f"added to {registry}; service and workers know it once they are started again", soft_wrap=True)
+    _say(f"added to {registry}; service and workers know it once they are started again")
     if found["also_fits"]:
         others = ", ".join(found["also_fits"])
-        output.print(f"read as {found['family']}; files of {others} can look the same: --family says otherwise")
+        _say(f"read as {found['family']}; files of {others} can look the same: --family says otherwise")
 
 
 @app.command()
@@ -112,8 +113,8 @@ def fetch(name: Name) -> None:
     if not wanted:
         _refuse(f"no file of {name!r} is on the hub: {entry.obtain or 'put its files beside the registry'}")
     for source in wanted:
-        messages.print(f"fetching {source}")
-        output.print(_science("fetch", source).strip(), soft_wrap=True, highlight=False)
+        messages.print(f"fetching {source}", markup=False, soft_wrap=True)
+        _say(_science("fetch", source).strip())
 
 
 def _registry() -> Registry:
@@ -155,6 +156,11 @@ def _append(registry: Path, entry: str) -> None:
         _refuse(str(error).replace(temporary, str(registry)))
     os.chmod(temporary, registry.stat().st_mode)
     os.replace(temporary, registry)
+
+
+def _say(line: str) -> None:
+    """Prints a line as it is: not broken, and brackets no markup."""
+    output.print(line, soft_wrap=True, highlight=False, markup=False)
 
 
 def _refuse(why: str) -> NoReturn:

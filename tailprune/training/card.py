@@ -1,4 +1,4 @@
-"""The model card of `shapes-sit`: what it samples, what its condition vectors look like, what pruning does to them.
+"""The card of a model of shapes: what it samples, what its condition vectors look like, what pruning does to them.
 
 Writes `README.md`, `evaluation.json`, `training.png` and `samples.png` into the model's folder.
 """
@@ -26,13 +26,20 @@ from tailprune.removal import measure_removal
 from tailprune.sampling import sample, sampling_times
 from tailprune.statistics import Description, describe, summarise_cosine
 from tailprune.systems import System
-from tailprune.training.shapes import COLOURS, NUM_CLASSES, SHAPES
+from tailprune.training.shapes import CLASS_NAMES, COLOURS, NUM_CLASSES, SHAPES
 from tailprune.training.shapes_classifier import ShapesClassifier, load_classifier
+from tailprune.training.shapes_models import CLASSIFIER, SHAPES_MODELS, ShapesModel
 
 __all__ = ["choose_thresholds", "evaluate", "main"]
 
-GUIDANCE = 2.5
-STEPS = 50
+NAMES = {
+    "dit": "DiT (arXiv 2212.09748)",
+    "sit": "SiT (arXiv 2401.08740)",
+    "mdt": "MDT v2 (arXiv 2303.14389)",
+    "lightningdit": "LightningDiT (arXiv 2501.01423)",
+    "repa": "SiT aligned as REPA does (arXiv 2410.06940)",
+    "mg": "SiT with model guidance (MG, arXiv 2502.12154)",
+}
 SAMPLES_PER_CLASS = 10
 PRUNED_SAMPLES_PER_CLASS = 3
 TAIL_SHARES = {"mild": 0.40, "strong": 0.66, "extreme": 0.80}
@@ -51,7 +58,7 @@ def choose_thresholds(c: Tensor) -> dict[str, tuple[str, float]]:
 
 
 def _sample_all(
-    system: System, prunes: Sequence[Prune | None], guidance: float, each: int
+    system: System, model: ShapesModel, prunes: Sequence[Prune | None], guidance: float, each: int
 ) -> tuple[list[Tensor], Tensor]:
     """The latents of every prune, `each` samples a class, and their labels."""
     labels = torch.arange(NUM_CLASSES).repeat_interleave(each)
@@ -59,7 +66,15 @@ def _sample_all(
     for start in range(0, len(labels), 50):
         rows = labels[start : start + 50]
         seeds = [(0, int(label) << 32 | k % each) for k, label in enumerate(rows, start)]
-        found = sample(system, {"labels": rows}, steps=STEPS, guidance=guidance, prune=list(prunes), seeds=seeds)
+        found = sample(
+            system,
+            {"labels": rows},
+            sampler=model.sampler,
+            steps=model.steps,
+            guidance=guidance,
+            prune=list(prunes),
+            seeds=seeds,
+        )
         parts.append(list(found))
     return [torch.cat(tensors) for tensors in zip(*parts, strict=True)], labels
 
@@ -75,20 +90,24 @@ def _judge(classifier: ShapesClassifier, latents: Tensor, labels: Tensor) -> dic
 
 
 @torch.inference_mode()
-def evaluate(system: System, classifier: ShapesClassifier) -> dict[str, Any]:
+def evaluate(system: System, model: ShapesModel, classifier: ShapesClassifier) -> dict[str, Any]:
     """Samples, statistics and prunes of a model of shapes, as numbers."""
     everyone = system.all_inputs()
     noise = torch.full((NUM_CLASSES,), system.noise_time)
     description: Description = describe(system.condition(noise, everyone))
-    times = sampling_times(system, steps=STEPS)
+    times = sampling_times(system, model.sampler, model.steps)
     table = ConditionTable(system, everyone, times)
     over_the_run = table.vectors[:, : table.null_row]  # the null condition's aside
     thresholds = choose_thresholds(over_the_run)
     prunes = {name: Prune(side, tau) for name, (side, tau) in thresholds.items()}  # type: ignore[arg-type]
     prunes |= {"keep-quarter": Prune.keep(system.condition_dim // 4)}
-    guided, labels = _sample_all(system, [None], GUIDANCE, SAMPLES_PER_CLASS)
-    unguided, _ = _sample_all(system, [None], 1.0, SAMPLES_PER_CLASS)
-    latents, pruned_labels = _sample_all(system, [None, *prunes.values()], GUIDANCE, PRUNED_SAMPLES_PER_CLASS)
+    judged = {}
+    for guidance in dict.fromkeys((model.guidance, 1.0)):
+        (found,), labels = _sample_all(system, model, [None], guidance, SAMPLES_PER_CLASS)
+        judged[guidance] = _judge(classifier, found, labels)
+    latents, pruned_labels = _sample_all(
+        system, model, [None, *prunes.values()], model.guidance, PRUNED_SAMPLES_PER_CLASS
+    )
     variants = []
     for (name, prune), pruned in zip(prunes.items(), latents[1:], strict=True):
         removal = measure_removal(system, everyone, prune, times)
@@ -107,12 +126,13 @@ def evaluate(system: System, classifier: ShapesClassifier) -> dict[str, Any]:
         )
     largest = description.magnitudes.mean(0).sort(descending=True).values
     return {
-        "guidance": GUIDANCE,
-        "steps": STEPS,
+        "guidance": model.guidance,
+        "sampler": model.sampler,
+        "steps": model.steps,
         "samples": len(labels),
         "pruned_samples": len(pruned_labels),
-        "guided": _judge(classifier, guided[0], labels),
-        "unguided": _judge(classifier, unguided[0], labels),
+        "guided": judged[model.guidance],
+        "unguided": judged[1.0],
         "condition": {
             "dim": description.dim,
             "pr": description.pr,
@@ -133,7 +153,7 @@ def _draw_curves(curve: Sequence[Mapping[str, float]], path: Path) -> None:
 
     steps = [point["step"] for point in curve]
     figure, axes = pyplot.subplots(1, 3, figsize=(12, 3.2), layout="constrained")
-    panels = (("loss", ["loss"]), ("cosine at t = 0", ["cosine", "cosine_y"]), ("nPR of c at t = 0", ["npr"]))
+    panels = (("loss", ["loss"]), ("cosine at noise", ["cosine", "cosine_y"]), ("nPR of c at noise", ["npr"]))
     names = {"cosine": "c = y + t", "cosine_y": "y alone"}
     for axis, (title, keys) in zip(axes, panels, strict=True):
         for key in keys:
@@ -147,32 +167,37 @@ def _draw_curves(curve: Sequence[Mapping[str, float]], path: Path) -> None:
     pyplot.close(figure)
 
 
-def _draw_samples(system: System, path: Path) -> None:
-    labels = torch.arange(NUM_CLASSES)
-    seeds = [(0, int(label) << 32) for label in labels]
-    latents = sample(system, {"labels": labels}, steps=STEPS, guidance=GUIDANCE, seeds=seeds)
-    assert isinstance(latents, Tensor)
+def _draw_samples(system: System, model: ShapesModel, path: Path) -> None:
+    (latents,), _ = _sample_all(system, model, [None], model.guidance, each=1)
     rows = pixels(latents).view(len(SHAPES), len(COLOURS), *latents.shape[-2:], 3)
     sheet = np.concatenate(np.concatenate(rows.numpy(), axis=1), axis=1)
     image = Image.fromarray(sheet)
     image.resize((image.width * 4, image.height * 4), Image.Resampling.NEAREST).save(path)
 
 
-def _write_card(folder: Path, training: Mapping[str, Any], found: Mapping[str, Any], parameters: int) -> None:
-    recipe, curve = training["recipe"], training["curve"]
+def _write_card(name: str, folder: Path, system: System, training: Mapping[str, Any], found: Mapping[str, Any]) -> None:
+    model, recipe, curve = SHAPES_MODELS[name], training["recipe"], training["curve"]
     condition, last = found["condition"], curve[-1]
+    parameters = sum(tensor.numel() for tensor in system.parameters())
     table = "\n".join(
         f"| {v['name']} | {_rule(v)} | {v['removed_percent']:.1f} % | {v['npr_after']:.3f} | {v['cosine_after']:.3f} "
         f"| {v['drift']:.3f} | {v['accuracy']:.1%} |"
         for v in found["variants"]
     )
-    text = f"""# shapes-sit
+    rows = {f"guidance {found['guidance']}": found["guided"], "unguided": found["unguided"]}
+    if found["guidance"] == 1:
+        rows = {"unguided, as it is meant to be": found["guided"]}
+    judged = "\n".join(
+        f"| {how} | {r['accuracy']:.1%} | {r['shape_accuracy']:.1%} | {r['colour_accuracy']:.1%} |"
+        for how, r in rows.items()
+    )
+    named = "unguided" if found["guidance"] == 1 else f"guidance {found['guidance']}"
+    text = f"""# {name}
 
-A SiT (arXiv 2401.08740) that samples 16 x 16 RGB pictures of *shapes*: {NUM_CLASSES} classes, ten shapes in ten
-colours. It is small enough to sample on any machine and has the property that tailprune is about: most components of
-its condition vectors do nothing.
+A {NAMES[system.family]} that samples 16 x 16 RGB pictures of *shapes*: {NUM_CLASSES} classes, ten shapes in ten
+colours. It is small enough to sample on any machine.
 
-![One sample a class, guidance {found["guidance"]}](samples.png)
+![One sample a class, {named}](samples.png)
 
 ## Data
 
@@ -185,16 +210,17 @@ rotation, brightness and background vary. No picture comes from elsewhere. Label
 
 ## Network and recipe
 
-Pixels, patch 4, width {condition["dim"]}, 4 blocks, 4 heads, {parameters / 1e6:.2f} million parameters. Velocity of the
-linear path, t from 0 (noise) to 1 (data).
+Pixels, patch 4, width {condition["dim"]}, 4 blocks, 4 heads, {parameters / 1e6:.2f} million parameters. Time runs from
+{system.noise_time:g} (noise) to {system.data_time:g} (data).
 
-`python -m tailprune.training.shapes_models shapes-sit`: {recipe["steps"]:,} steps of {recipe["batch_size"]} pictures,
+Trained on {model.trained_on}; a tenth of the labels dropped (`tailprune/training/objectives.py`).
+
+`python -m tailprune.training.shapes_models {name}`: {recipe["steps"]:,} steps of {recipe["batch_size"]} pictures,
 AdamW at {recipe["learning_rate"]:g} (betas {recipe["betas"][0]}, {recipe["betas"][1]}, weight decay
-{recipe["weight_decay"]:g}),
-{recipe["warmup"]} steps of warm-up, then linear decay to {recipe["final_share"]:.0%}, gradients clipped at
-{recipe["clip"]:g}, logit-normal times, a tenth of the labels dropped, weights averaged with decay {recipe["average"]}.
-float32 on one core of a server CPU ({platform.machine()}), {last["seconds"] / 60:.0f} minutes, other work beside it.
-How the weights start matters for `c`: see `tailprune/training/initialise.py`.
+{recipe["weight_decay"]:g}), {recipe["warmup"]} steps of warm-up, then linear decay to {recipe["final_share"]:.0%},
+gradients clipped at {recipe["clip"]:g}, weights averaged with decay {recipe["average"]}. float32 on one core of a
+server CPU ({platform.machine()}), {last["seconds"] / 60:.0f} minutes, other work beside it. How the weights
+start matters for `c`: see `tailprune/training/initialise.py`.
 
 ![Loss, cosine and nPR over training](training.png)
 
@@ -202,17 +228,14 @@ The numbers behind the curves are in `training.json`.
 
 ## What came out
 
-`python -m tailprune.training.card`, {found["samples"]:,} samples, Euler, {found["steps"]} steps, judged by
-`shapes-classifier`:
+`python -m tailprune.training.card {name}`, {found["samples"]:,} samples, {found["sampler"]}, {found["steps"]} steps,
+judged by `shapes-classifier`:
 
 | | shape and colour right | shape | colour |
 |---|---|---|---|
-| guidance {found["guidance"]} | {found["guided"]["accuracy"]:.1%} | {found["guided"]["shape_accuracy"]:.1%} \
-| {found["guided"]["colour_accuracy"]:.1%} |
-| unguided | {found["unguided"]["accuracy"]:.1%} | {found["unguided"]["shape_accuracy"]:.1%} \
-| {found["unguided"]["colour_accuracy"]:.1%} |
+{judged}
 
-Condition vectors at t = 0 (pure noise), over all classes: nPR {condition["npr"]:.3f} (PR {condition["pr"]:.1f} of
+Condition vectors at pure noise, over all classes: nPR {condition["npr"]:.3f} (PR {condition["pr"]:.1f} of
 {condition["dim"]}), mean cosine of `c` {condition["cosine"]:.3f} (least {condition["cosine_min"]:.3f}), of `y` alone
 {condition["cosine_y"]:.3f}. The largest components are {", ".join(f"{v:.1f}" for v in condition["largest"][:5])}; the
 median is {condition["median"]:.2g}.
@@ -230,7 +253,7 @@ Drift is |pruned - baseline| / |baseline| of the samples. The same numbers are i
 ## Limits
 
 A demonstration, not a model of natural images. At this width the head is a larger share of the vector than in the
-published models (nPR 1 to 2 % there).
+published models (nPR 1 to 2 % for most of them).
 
 Licence: Apache-2.0, as the rest of the project.
 """
@@ -244,18 +267,20 @@ def _rule(variant: Mapping[str, Any]) -> str:
 
 
 def main() -> None:
-    """Evaluates `shapes-sit` with `shapes-classifier` and writes its card."""
+    """Evaluates a model of shapes with `shapes-classifier` and writes its card."""
     parser = argparse.ArgumentParser(description=main.__doc__)
-    parser.add_argument("--folder", type=Path, default=Path("models/shapes-sit"))
-    parser.add_argument("--classifier", type=Path, default=Path("models/shapes-classifier/model.safetensors"))
+    parser.add_argument("name", choices=SHAPES_MODELS)
+    parser.add_argument("--folder", type=Path, help="models/NAME unless said")
     options = parser.parse_args()
-    system = load(options.folder)
-    found = evaluate(system, load_classifier(options.classifier))
-    training = json.loads((options.folder / "training.json").read_text())
-    (options.folder / "evaluation.json").write_text(json.dumps(found, indent=1) + "\n")
-    _draw_curves(training["curve"], options.folder / "training.png")
-    _draw_samples(system, options.folder / "samples.png")
-    _write_card(options.folder, training, found, sum(tensor.numel() for tensor in system.parameters()))
+    folder, model = options.folder or Path("models", options.name), SHAPES_MODELS[options.name]
+    system = load(folder)
+    found = evaluate(system, model, load_classifier(CLASSIFIER))
+    training = json.loads((folder / "training.json").read_text())
+    (folder / "evaluation.json").write_text(json.dumps(found, indent=1) + "\n")
+    (folder / "classes.txt").write_text("\n".join(CLASS_NAMES) + "\n")
+    _draw_curves(training["curve"], folder / "training.png")
+    _draw_samples(system, model, folder / "samples.png")
+    _write_card(options.name, folder, system, training, found)
 
 
 if __name__ == "__main__":

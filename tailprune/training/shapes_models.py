@@ -40,6 +40,7 @@ SHARED: dict[str, Any] = {
     "num_heads": 4,
     "num_classes": NUM_CLASSES,
 }
+SHORT = Recipe(steps=6_000, batch_size=64, learning_rate=3e-3)
 CLASSIFIER = Path("models/shapes-classifier/model.safetensors")
 
 
@@ -51,6 +52,12 @@ class ShapesModel:
     configuration: dict[str, Any]
     recipe: Recipe
     objective: Callable[[Any], Objective]
+    trained_on: str
+    """The objective, for the model card."""
+    sampler: str
+    guidance: float
+    """The scale that the card, and the registry, sample with; 1 where guidance is trained in."""
+    steps: int = 50
 
     def build(self) -> Objective:
         """A new network under its objective, from torch's global generator."""
@@ -69,20 +76,58 @@ def _masked(system: MDT) -> Objective:
 
 SHAPES_MODELS: dict[str, ShapesModel] = {
     "shapes-sit": ShapesModel(
-        SiT, SHARED | {"learn_sigma": False}, Recipe(steps=20_000, batch_size=64, learning_rate=3e-3), FlowMatching
+        SiT,
+        SHARED | {"learn_sigma": False},
+        Recipe(steps=20_000, batch_size=64, learning_rate=3e-3),
+        FlowMatching,
+        "flow matching, logit-normal times",
+        sampler="euler",
+        guidance=2.5,
     ),
-    "shapes-dit": ShapesModel(DiT, SHARED, Recipe(steps=6_000, batch_size=64, learning_rate=3e-3), NoisePrediction),
+    "shapes-dit": ShapesModel(
+        DiT,
+        SHARED,
+        SHORT,
+        NoisePrediction,
+        "noise prediction with a learned variance, uniform times",
+        sampler="ddim",
+        guidance=2.5,
+    ),
     "shapes-mdt": ShapesModel(
-        MDT, SHARED | {"decode_layer": 2}, Recipe(steps=6_000, batch_size=64, learning_rate=3e-3), _masked
+        MDT,
+        SHARED | {"decode_layer": 2},
+        SHORT,
+        _masked,
+        "noise prediction of the whole image, and once more with 30 % of its tokens hidden from the encoder",
+        sampler="ddim",
+        guidance=2.5,
     ),
     "shapes-lightningdit": ShapesModel(
-        LightningDiT, SHARED, Recipe(steps=6_000, batch_size=64, learning_rate=3e-3), FlowMatching
+        LightningDiT,
+        SHARED,
+        SHORT,
+        FlowMatching,
+        "flow matching, logit-normal times",
+        sampler="euler",
+        guidance=2.5,
     ),
     "shapes-repa": ShapesModel(
-        REPA, SHARED | {"learn_sigma": False}, Recipe(steps=6_000, batch_size=64, learning_rate=3e-3), _aligned
+        REPA,
+        SHARED | {"learn_sigma": False},
+        SHORT,
+        _aligned,
+        "flow matching, logit-normal times, the tokens after two blocks aligned to features of `shapes-classifier`",
+        sampler="euler",
+        guidance=2.5,
     ),
     "shapes-mg": ShapesModel(
-        MG, SHARED | {"learn_sigma": False}, Recipe(steps=6_000, batch_size=64, learning_rate=3e-3), ModelGuidance
+        MG,
+        SHARED | {"learn_sigma": False},
+        SHORT,
+        ModelGuidance,
+        "flow matching towards the guided velocity of scale 2, where t is at most 0.75, logit-normal times",
+        sampler="euler",
+        guidance=1.0,
     ),
 }
 

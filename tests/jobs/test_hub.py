@@ -1,0 +1,100 @@
+"""Where the files of the hub lie, and which sources are on it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from jobs.hub import cached, check_source, is_hub
+from tailprune import hub as science
+from tests.hub import COMMIT, write_cached
+
+OTHER_COMMIT = "beef" + "0" * 36
+WELL_FORMED = ["hf://o/r", "hf://o/r/", "hf://o/r/a.pt", "hf://o/r/a/b.pt", "hf://o/r@v1/a.pt", "hf://o/r/vae/"]
+MALFORMED = ["hf://", "hf://o", "hf://o/", "hf:///r/a.pt", "hf://o/@v1/a.pt", "hf://o/r@/a.pt"]
+
+
+def test_a_file_that_was_fetched_is_where_the_snapshot_has_it(tmp_path: Path) -> None:
+    snapshot = write_cached(tmp_path, "owner/repo", {"runs/last.pt": b"weights"})
+    assert cached("hf://owner/repo/runs/last.pt", tmp_path) == snapshot / "runs" / "last.pt"
+
+
+@pytest.mark.parametrize(
+    ("source", "folder", "holds"),
+    [
+        ("hf://owner/repo", "", "config.json"),
+        ("hf://owner/repo", "", "transformer/config.json"),
+        ("hf://owner/repo", "", "vae/config.json"),
+        ("hf://owner/repo/", "", "vae/config.json"),
+        ("hf://owner/repo/vae", "vae", "config.json"),
+        ("hf://owner/repo/a/b/", "a/b", "transformer/config.json"),
+        ("hf://owner/repo/sit", "sit", "model.safetensors"),
+    ],
+)
+def test_a_folder_that_was_fetched_is_known_by_what_it_holds(
+    tmp_path: Path, source: str, folder: str, holds: str
+) -> None:
+    snapshot = write_cached(tmp_path, "owner/repo", {f"{folder}/{holds}".lstrip("/"): b"{}"})
+    assert cached(source, tmp_path) == snapshot / folder
+
+
+@pytest.mark.parametrize("revision", ["v2", OTHER_COMMIT])
+def test_a_revision_is_a_reference_or_a_commit(tmp_path: Path, revision: str) -> None:
+    first = write_cached(tmp_path, "owner/repo", {"last.pt": b"first"})
+    second = write_cached(tmp_path, "owner/repo", {"last.pt": b"second"}, OTHER_COMMIT, "v2")
+    assert cached(f"hf://owner/repo@{revision}/last.pt", tmp_path) == second / "last.pt"
+    assert cached("hf://owner/repo/last.pt", tmp_path) == first / "last.pt"
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "hf://owner/other/last.pt",
+        "hf://owner/repo/other.pt",
+        "hf://owner/repo@v2/last.pt",
+        "hf://owner/repo/vae",
+        "hf://owner/repo",
+        "hf://-owner-/..repo/last.pt",
+    ],
+)
+def test_what_was_not_fetched_is_nowhere(tmp_path: Path, source: str) -> None:
+    write_cached(tmp_path, "owner/repo", {"last.pt": b"weights"})
+    assert cached(source, tmp_path) is None
+
+
+def test_a_file_that_the_hub_is_known_not_to_have_is_nowhere(tmp_path: Path) -> None:
+    snapshot = write_cached(tmp_path, "owner/repo", {"last.pt": b"weights"})
+    absent = snapshot.parents[1] / ".no_exist" / COMMIT / "other.pt"
+    absent.parent.mkdir(parents=True)
+    absent.touch()
+    assert cached("hf://owner/repo/other.pt", tmp_path) is None
+
+
+@pytest.mark.parametrize("source", [*WELL_FORMED, "models/a.pt", "/models/a b.pt", "hf:/o/r"])
+def test_a_path_and_a_place_on_the_hub_are_sources(source: str) -> None:
+    assert check_source(source) == source
+    assert is_hub(source) == (source in WELL_FORMED)
+
+
+@pytest.mark.parametrize("source", [*MALFORMED, "hf://o/r/a file.pt"])
+def test_a_source_that_names_no_repository_is_refused_with_the_form(source: str) -> None:
+    with pytest.raises(ValueError, match="is not of the form hf://owner/repo/file") as error:
+        check_source(source)
+    assert repr(source) in str(error.value)
+
+
+@pytest.mark.parametrize("source", MALFORMED)
+def test_a_source_that_is_refused_here_is_refused_by_the_science(source: str) -> None:
+    with pytest.raises(ValueError, match="is not of the form"):
+        science.parse(source)
+
+
+@pytest.mark.parametrize("source", ["hf://owner/repo", "hf://owner/repo/sit", "hf://owner/repo@v1/sit/last.pt"])
+def test_a_source_lies_where_the_science_finds_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, source: str) -> None:
+    monkeypatch.setenv("TAILPRUNE_OFFLINE", "1")
+    monkeypatch.setenv("TAILPRUNE_HUB_CACHE", str(tmp_path))
+    files = {"vae/config.json": b"{}", "sit/model.safetensors": b"weights", "sit/last.pt": b"weights"}
+    write_cached(tmp_path, "owner/repo", files, reference="v1")
+    write_cached(tmp_path, "owner/repo", {}, reference="main")
+    assert cached(source, tmp_path) == science.fetch(source)
