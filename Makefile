@@ -4,7 +4,7 @@ PIP_ARGS ?=
 VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
-SHAPES := shapes-sit
+SHAPES := shapes-sit shapes-repa
 
 .DEFAULT_GOAL := help
 .PHONY: help install demo test lint parity serve train-shapes bench openapi
@@ -40,7 +40,7 @@ serve: $(INSTALLED) ## Redis, a worker and the service on http://127.0.0.1:8000
 train-shapes: $(INSTALLED) ## train the shipped models anew (about an hour on one core)
 	$(BIN)/python -m tailprune.training.shapes_classifier
 	for model in $(SHAPES); do $(BIN)/python -m tailprune.training.shapes_models $$model || exit; done
-	$(BIN)/python -m tailprune.training.card
+	for model in $(SHAPES); do $(BIN)/python -m tailprune.training.card $$model || exit; done
 
 bench: $(INSTALLED) ## measure against what a user would run instead, write benchmarks/RESULTS.md
 	$(BIN)/python -m benchmarks

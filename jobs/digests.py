@@ -16,8 +16,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from jobs.decoding import Decoding
 from jobs.keys import digest
-from jobs.records import Kind
+from jobs.needs import Reads
 from jobs.registry import ModelEntry
 
 __all__ = ["Identity", "content_digest", "identify"]
@@ -27,6 +28,8 @@ OF_A_FOLDER = (".json", ".safetensors", ".bin", ".pt", ".pth", ".ckpt")
 """The files of a folder that a model or a decoder is made from."""
 MOST_HEADER_BYTES = 100 * 2**20
 """The greatest header that the safetensors format allows."""
+TOLD_GUIDANCE = "s_embedder."
+"""The tensors that make a guidance scale a part of the condition: vectors are then made at the model's own."""
 UNREADABLE = (ValueError, KeyError, TypeError, AttributeError, RecursionError)
 """What a header raises that is none."""
 
@@ -36,22 +39,37 @@ class Identity:
     """The model behind a result."""
 
     weights: str
-    """The sha256 of its checkpoint or, for statistics of a safetensors file, of its condition tensors."""
+    """The sha256 of its checkpoint; of what was read alone: its condition tensors, or the record of its training."""
     reading: dict[str, Any]
     """How the weights are read, decoded and shown."""
+    decoding: Decoding | None = None
+    """The decoder, of a job that makes pictures."""
 
 
-def identify(kind: Kind, entry: ModelEntry, data_dir: Path) -> Identity:
-    """What makes the results of a kind of job on this model. Raises FileNotFoundError where a file is not there."""
+def identify(reads: Reads, entry: ModelEntry, data_dir: Path) -> Identity:
+    """What makes the results of a job that reads this of a model. Raises FileNotFoundError for a file not there."""
+    if reads == "training":
+        if entry.training is None:
+            raise FileNotFoundError(f"{entry.name} has no card, beside which the record of its training would be")
+        return Identity(content_digest(entry.training, data_dir), {})
     path = entry.local_checkpoint
     if path is None:
         raise FileNotFoundError(f"{entry.checkpoint} was not fetched")
     reading = entry.reading
-    if kind == "metrics":  # reads no more than the condition's tensors, and shows no pictures
+    if reads != "model":  # no more than the condition's tensors, and no pictures of samples
         said = {key: reading[key] for key in ("family", "num_heads", "decode_layer")}
+        if TOLD_GUIDANCE in entry.facts.condition_tensors:
+            said["guidance_scale"] = entry.defaults.guidance_scale
+        if reads == "named condition":
+            said["class_names"] = reading["class_names"]
         return Identity(_condition_digest(path, entry.facts.condition_tensors, data_dir), said)
-    decoder = [content_digest(part, data_dir) for part in entry.decoder_files]
-    return Identity(content_digest(path, data_dir), reading | {"decoder_files": decoder})
+    decoding = entry.decoding
+    decoder = {
+        "decoder": decoding.in_use,
+        "decoder_scale": decoding.scale,
+        "decoder_files": [content_digest(part, data_dir) for part in decoding.files],
+    }
+    return Identity(content_digest(path, data_dir), reading | decoder, decoding)
 
 
 def content_digest(path: Path, data_dir: Path) -> str:

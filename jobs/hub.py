@@ -9,12 +9,13 @@ import re
 from pathlib import Path
 
 from huggingface_hub import try_to_load_from_cache
-from huggingface_hub.errors import HFValidationError
 
 __all__ = ["cached", "check_source", "is_hub"]
 
 IN_A_FOLDER = ("config.json", "transformer/config.json", "vae/config.json", "model.safetensors")
 """One of these is in every folder that a model or a decoder is made from."""
+FILES = (".safetensors", ".pt", ".pth", ".bin", ".ckpt", ".json", ".npz")
+"""How the name of a file ends; a name with another ending, as v1.0, is a folder's. As `tailprune.hub` has it."""
 SOURCE = re.compile(r"hf://(?P<repo>[^/@\s]+/[^/@\s]+)(@(?P<revision>[^/\s]+))?(/(?P<path>[^\s]*[^/\s]))?/?")
 
 
@@ -25,7 +26,7 @@ def is_hub(source: str) -> bool:
 
 def check_source(source: str) -> str:
     """The source, as it is. Raises ValueError where it should be on the hub, and names no repository."""
-    if is_hub(source) and not SOURCE.fullmatch(source):
+    if is_hub(source) and _parsed(source) is None:
         raise ValueError(f"{source!r} is not of the form hf://owner/repo/file")
     return source
 
@@ -35,11 +36,11 @@ def cached(source: str, cache: Path | None = None) -> Path | None:
 
     cache: the cache folder, huggingface_hub's own unless said.
     """
-    match = SOURCE.fullmatch(source)
+    match = _parsed(source)
     if match is None:
         return None
     path = match["path"] or ""
-    if Path(path).suffix:
+    if path.endswith(FILES):
         return _file(match["repo"], path, match["revision"], cache)
     for name in IN_A_FOLDER:
         found = _file(match["repo"], f"{path}/{name}".lstrip("/"), match["revision"], cache)
@@ -48,9 +49,18 @@ def cached(source: str, cache: Path | None = None) -> Path | None:
     return None
 
 
+def _parsed(source: str) -> re.Match[str] | None:
+    """The parts of a source on the hub; None where it names none, or goes by `.`, `..` or nothing."""
+    match = SOURCE.fullmatch(source)
+    if match is None:
+        return None
+    names = [*match["repo"].split("/"), match["revision"] or "main", *(match["path"] or "main").split("/")]
+    return None if any(name in ("", ".", "..") for name in names) else match
+
+
 def _file(repo: str, path: str, revision: str | None, cache: Path | None) -> Path | None:
     try:
         found = try_to_load_from_cache(repo, path, cache_dir=cache, revision=revision)
-    except HFValidationError:
+    except (ValueError, OSError):  # a name that the hub, or this file system, would not take
         return None
     return Path(found) if isinstance(found, str) else None

@@ -8,15 +8,12 @@ from celery import Celery
 from kombu.exceptions import OperationalError
 from redis.exceptions import ConnectionError, TimeoutError
 
-from jobs.records import Kind
+from jobs.needs import QUEUES, Queue
 from jobs.settings import Settings, get_settings
 
-__all__ = ["QUEUES", "TASK", "BrokerUnavailable", "JobQueue", "celery_app", "make_celery"]
+__all__ = ["TASK", "BrokerUnavailable", "JobQueue", "celery_app", "make_celery"]
 
 TASK = "tailprune.run_job"
-
-QUEUES: dict[Kind, str] = {"metrics": "metrics", "prune-sample": "sampling"}
-"""The queue of each kind. Workers take from them in this order: what is short goes first."""
 
 VISIBILITY_SECONDS = 6 * 3600  # leases notice lost workers long before; this only tidies up after them
 
@@ -34,8 +31,8 @@ def make_celery(settings: Settings) -> Celery:
         task_ignore_result=True,
         task_acks_late=True,
         task_reject_on_worker_lost=True,
-        task_queues={name: {} for name in QUEUES.values()},
-        task_default_queue=QUEUES["prune-sample"],
+        task_queues={name: {} for name in QUEUES},
+        task_default_queue=QUEUES[-1],
         worker_prefetch_multiplier=1,
         worker_cancel_long_running_tasks_on_connection_loss=False,
         worker_hijack_root_logger=False,
@@ -68,19 +65,19 @@ class JobQueue:
     def __init__(self, celery: Celery) -> None:
         self._celery = celery
 
-    def put(self, job_id: str, kind: Kind) -> None:
-        """Send a job to the workers of its kind. Raises BrokerUnavailable within seconds."""
+    def put(self, job_id: str, queue: Queue) -> None:
+        """Send a job to the workers of a queue. Raises BrokerUnavailable within seconds."""
         try:
-            self._celery.send_task(TASK, args=[job_id], queue=QUEUES[kind], retry=False)
+            self._celery.send_task(TASK, args=[job_id], queue=queue, retry=False)
         except (OperationalError, ConnectionError, TimeoutError, OSError) as error:
             raise BrokerUnavailable(f"the broker cannot be reached: {error}") from error
 
-    def depth(self, kind: Kind) -> int:
-        """How many jobs of a kind wait in the broker. Raises BrokerUnavailable."""
+    def depth(self, queue: Queue) -> int:
+        """How many jobs wait in a queue of the broker. Raises BrokerUnavailable."""
         try:
             with self._celery.connection_for_write() as connection:
-                queue = self._celery.amqp.queues[QUEUES[kind]](connection.default_channel)
-                return int(queue.queue_declare().message_count)
+                there = self._celery.amqp.queues[queue](connection.default_channel)
+                return int(there.queue_declare().message_count)
         except (OperationalError, ConnectionError, TimeoutError, OSError) as error:
             raise BrokerUnavailable(f"the broker cannot be reached: {error}") from error
 

@@ -13,8 +13,11 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from jobs.artifacts import Artifact
 from jobs.problems import Problem
-from jobs.requests import MetricsRequest, PruneSampleRequest
-from jobs.results import MetricsResult, PruneSampleResult
+from jobs.requests.extract import ExtractRequest
+from jobs.requests.figure import FigureRequest
+from jobs.requests.metrics import MetricsRequest
+from jobs.requests.prune_sample import PruneSampleRequest
+from jobs.results import ExtractResult, FigureResult, MetricsResult, PruneSampleResult
 
 __all__ = [
     "FINISHED",
@@ -29,7 +32,7 @@ __all__ = [
     "new_id",
 ]
 
-Kind = Literal["prune-sample", "metrics"]
+Kind = Literal["prune-sample", "metrics", "extract", "figure"]
 Status = Literal["queued", "running", "succeeded", "failed", "cancelled"]
 
 FINISHED: frozenset[str] = frozenset({"succeeded", "failed", "cancelled"})
@@ -85,8 +88,10 @@ class JobView(BaseModel):
     created: datetime
     started: datetime | None = Field(description="When its latest attempt began.")
     finished: datetime | None
-    request: PruneSampleRequest | MetricsRequest = Field(description="What was asked for, defaults filled in.")
-    result: PruneSampleResult | MetricsResult | None
+    request: PruneSampleRequest | MetricsRequest | ExtractRequest | FigureRequest = Field(
+        description="What was asked for, defaults filled in."
+    )
+    result: PruneSampleResult | MetricsResult | ExtractResult | FigureResult | None
     problem: Problem | None = Field(description="Why it failed.")
     links: Links
 

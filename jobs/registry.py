@@ -3,21 +3,19 @@
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from jobs import hub
+from jobs.decoding import LATENT_CHANNELS, NEEDS_SOURCE, DecoderName, Decoding
 from jobs.families import FAMILIES, Family
+from jobs.files import lacks_of_checkpoint, lacks_of_decoder
 
-__all__ = ["DecoderName", "ModelDefaults", "ModelEntry", "Registry", "RegistryError", "Shown", "UnknownModel"]
+__all__ = ["ModelDefaults", "ModelEntry", "Registry", "RegistryError", "UnknownModel"]
 
-DecoderName = Literal["pixels", "latents", "sd-vae", "va-vae", "audioldm"]
-NEEDS_SOURCE = ("sd-vae", "va-vae", "audioldm")
-LATENT_CHANNELS = {"pixels": 3, "sd-vae": 4, "va-vae": None, "audioldm": 8, "latents": None}
-"""How many channels a decoder takes; any number where it does not say."""
 IMAGENET_CLASSES = 1000
 IMAGENET_LABELS = [207, 360, 387, 974, 88, 979, 417, 279]
 """The labels of DiT's own sample script, and so of its successors'."""
@@ -45,29 +43,24 @@ def _known_family(name: str) -> str:
 class ModelDefaults(BaseModel):
     """What a request that does not say otherwise gets."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     sampler: str
     steps: int = Field(ge=2)
-    guidance_scale: float = Field(ge=1)
-    guidance_interval: list[float] | None = None
-    guidance_power: float | None = None
-    guided_channels: int | Literal["all"] = "all"
-    timestep_shift: float | None = None
+    guidance_scale: float = Field(ge=1, le=1000)
+    guidance_interval: Annotated[list[float], Field(min_length=2, max_length=2)] | None = None
+    guidance_power: float | None = Field(default=None, gt=0, le=1000)
+    guided_channels: Annotated[int, Field(ge=1)] | Literal["all"] = "all"
+    timestep_shift: float | None = Field(default=None, gt=0, le=1000)
     labels: list[int] | None = Field(default=None, description="Null for a model that takes conditions.")
     samples_per_label: int = Field(default=1, ge=1)
 
 
-class Shown(BaseModel):
-    """What makes pictures or sound of a model's samples, and whether it is there."""
-
-    name: DecoderName = Field(description="The decoder that the registry names.")
-    ready: bool = Field(description="Whether its files are there; while they are not, pictures show the latents.")
-    missing: list[str] = Field(description="The files that are not there.")
-
-
-Source = Annotated[str, AfterValidator(hub.check_source)]
+Source = Annotated[str, Field(min_length=1), AfterValidator(hub.check_source)]
 """A path, or a place on the Hugging Face hub."""
+
+
+Size = Annotated[int, Field(ge=1)]
 
 
 class ModelEntry(BaseModel):
@@ -80,14 +73,14 @@ class ModelEntry(BaseModel):
     family: Annotated[str, AfterValidator(_known_family)]
     checkpoint: Source
     """A file, a folder, or `hf://owner/repo/file`."""
-    num_heads: int | None = None
-    decode_layer: int | None = None
+    num_heads: int | None = Field(default=None, ge=1)
+    decode_layer: int | None = Field(default=None, ge=0)
     classes: int | None = Field(default=None, ge=1)
     """None for families that take conditions."""
     class_names: Path | None = None
     """A text file with one name a line."""
     condition_dim: int = Field(ge=1)
-    latent_shape: tuple[int, int, int]
+    latent_shape: tuple[Size, Size, Size]
     decoder: DecoderName = "latents"
     """`pixels` for models that sample pixels; `latents` shows the latents themselves."""
     decoder_source: Source | None = None
@@ -138,8 +131,12 @@ class ModelEntry(BaseModel):
                 f"decoder {self.decoder!r} takes {takes} channels, and latent_shape has {self.latent_shape[0]}; "
                 "use 'latents'"
             )
-        if self.decoder not in NEEDS_SOURCE and (self.decoder_source or self.decoder_statistics):
-            raise ValueError(f"decoder {self.decoder!r} is made from no files; leave decoder_source out")
+        if self.decoder not in NEEDS_SOURCE and (self.decoder_source or self.decoder_statistics or self.decoder_scale):
+            raise ValueError(f"decoder {self.decoder!r} is made from no files; leave decoder_source and the rest out")
+        if self.decoder != "va-vae" and self.decoder_statistics:
+            raise ValueError(f"decoder {self.decoder!r} takes no statistics; leave decoder_statistics out")
+        if self.decoder == "audioldm" and self.family != "mdsgen":
+            raise ValueError(f"decoder 'audioldm' makes sound of mdsgen's latents, not of {self.family}'s")
         if self.facts.features and self.classes is not None:
             raise ValueError(f"{self.family} takes {', '.join(self.facts.features)}, not labels; leave classes out")
         if not self.facts.features and self.classes is None:
@@ -149,6 +146,8 @@ class ModelEntry(BaseModel):
         for label in self.defaults.labels or []:
             if self.classes is not None and not 0 <= label < self.classes:
                 raise ValueError(f"defaults.labels: label {label} is outside 0 to {self.classes - 1}")
+        for fault in self._guidance_faults():
+            raise ValueError(fault)
         if self.defaults.sampler not in self.facts.samplers:
             raise ValueError(
                 f"defaults.sampler: {self.defaults.sampler!r} does not sample {self.family}, which has "
@@ -167,50 +166,53 @@ class ModelEntry(BaseModel):
         return self._local(self.checkpoint)
 
     @property
-    def local_decoder(self) -> tuple[Path | None, Path | None]:
-        """Where the decoder's files and its statistics lie; None for what it has not, or is not there."""
+    def decoding(self) -> Decoding:
+        """What makes pictures or sound of the samples, as its files are at this moment."""
         source, statistics = self.decoder_source, self.decoder_statistics
-        return (source and self._local(source)) or None, (statistics and self._local(statistics)) or None
-
-    @property
-    def shown(self) -> Shown:
-        """What makes pictures or sound of the samples."""
-        missing = self._absent(self.decoder_source, self.decoder_statistics)
-        if self.decoder in NEEDS_SOURCE and self.decoder_source is None:
+        missing = self._absent(source, lambda path: lacks_of_decoder(self.decoder, path)) + self._absent(statistics)
+        if self.decoder in NEEDS_SOURCE and source is None:
             missing.append(f"decoder_source of {self.decoder}")
-        if self.decoder == "va-vae" and self.decoder_statistics is None:
+        if self.decoder == "va-vae" and statistics is None:
             missing.append("decoder_statistics of va-vae")
-        return Shown(name=self.decoder, ready=not missing, missing=missing)
-
-    @property
-    def decoder_in_use(self) -> DecoderName:
-        """The decoder whose files are there: the named one, or `latents`."""
-        return self.decoder if self.shown.ready else "latents"
-
-    @property
-    def decoder_files(self) -> list[Path]:
-        """The files and folders of the decoder in use."""
-        if self.decoder_in_use != self.decoder:
-            return []
-        return [path for path in self.local_decoder if path is not None]
+        return Decoding(
+            named=self.decoder,
+            missing=tuple(missing),
+            source=source and self._local(source),  # type: ignore[arg-type]
+            statistics=statistics and self._local(statistics),  # type: ignore[arg-type]
+            scale=self.decoder_scale,
+        )
 
     @property
     def reading(self) -> dict[str, Any]:
-        """What a result depends on besides request and weights: how they are read, decoded and shown."""
-        said = self.model_dump(
-            mode="json", include={"family", "num_heads", "decode_layer", "display_scale", "decoder_scale"}
-        )
-        return said | {"decoder": self.decoder_in_use, "class_names": self.names}
+        """What a result depends on besides request, weights and decoder: how they are read and shown."""
+        said = self.model_dump(mode="json", include={"family", "num_heads", "decode_layer", "display_scale"})
+        return said | {"class_names": self.names}
+
+    def place_of(self, text: str) -> str:
+        """A text with paths of this machine as the registry has them: for clients."""
+        for source in (self.checkpoint, self.decoder_source, self.decoder_statistics):
+            path = source and self._local(source)
+            if source and path:
+                text = text.replace(str(path), self._relative(source))
+        return text.replace(f"{self.folder}/", "")
 
     @property
     def missing(self) -> list[str]:
         """The files that are not there; the model can be used when there is none."""
-        return self._absent(self.checkpoint, str(self.class_names) if self.class_names else None)
+        return [
+            *self._absent(self.checkpoint, lacks_of_checkpoint),
+            *self._absent(str(self.class_names) if self.class_names else None),
+        ]
 
     @property
     def ready(self) -> bool:
         """Whether the model can be used."""
         return not self.missing
+
+    @property
+    def training(self) -> Path | None:
+        """Where the record of the model's training would lie: beside its card. None for a model without one."""
+        return None if self.card is None else self.card.parent / "training.json"
 
     @property
     def names(self) -> list[str]:
@@ -230,10 +232,30 @@ class ModelEntry(BaseModel):
         path = Path(source)
         return path if path.exists() else None
 
-    def _absent(self, *sources: str | None) -> list[str]:
-        """Those that are not there, as the registry names them."""
-        absent = [source for source in sources if source and self._local(source) is None]
-        return [source.removeprefix(f"{self.folder}/") for source in absent]
+    def _absent(self, source: str | None, lacks: Callable[[Path], list[str]] = lambda _: []) -> list[str]:
+        """The source, or what its folder lacks, as the registry names them; nothing where all is there."""
+        if source is None:
+            return []
+        path = self._local(source)
+        if path is None:
+            return [self._relative(source)]
+        return [f"{self._relative(source)}/{part}" for part in lacks(path)]
+
+    def _relative(self, source: str) -> str:
+        return source.removeprefix(f"{self.folder}/")
+
+    def _guidance_faults(self) -> Iterator[str]:
+        """What of the defaults no request of this model could say."""
+        channels, interval = self.defaults.guided_channels, self.defaults.guidance_interval
+        if isinstance(channels, int) and channels > self.latent_shape[0]:
+            yield f"defaults.guided_channels: {channels} is more than the {self.latent_shape[0]} channels there are"
+        if interval is not None:
+            low, high = interval
+            if low >= high:
+                yield f"defaults.guidance_interval: {low:g} to {high:g} is empty; the lower time comes first"
+            for time in interval:
+                if fault := self.facts.check_time(time):
+                    yield f"defaults.guidance_interval: {fault}"
 
 
 class Registry:
@@ -263,7 +285,9 @@ class Registry:
             try:
                 said = _with_paths(table, folder)
                 entries[name] = ModelEntry(name=name, folder=folder, hub_cache=hub_cache, **said)
-            except (ValidationError, TypeError) as error:
+            except ValidationError as error:
+                raise RegistryError(f"{path}, model {name!r}: {_plainly(error)}") from None
+            except TypeError as error:
                 raise RegistryError(f"{path}, model {name!r}: {error}") from None
         return cls(entries)
 
@@ -288,6 +312,18 @@ def _with_paths(table: Any, folder: Path) -> dict[str, Any]:
     if not isinstance(table, Mapping):
         raise TypeError(f"is {table!r}, not a table")
     paths = {
-        key: str(folder / table[key]) for key in PATHS if isinstance(table.get(key), str) and not hub.is_hub(table[key])
+        key: str(folder / said)
+        for key in PATHS
+        if isinstance(said := table.get(key), str) and said and not hub.is_hub(said)
     }
     return {**table, **paths}
+
+
+def _plainly(error: ValidationError) -> str:
+    """What is wrong, a phrase a mistake, without pydantic's own explanations."""
+    faults = []
+    for fault in error.errors():
+        place = ".".join(str(part) for part in fault["loc"])
+        message = fault["msg"].removeprefix("Value error, ")
+        faults.append(f"{place}: {message}" if place else message)
+    return "; ".join(faults)

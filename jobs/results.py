@@ -6,13 +6,17 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from jobs.requests import Schedule
+from jobs.requests.fields import FigureName, Part
+from jobs.requests.prune_sample import Schedule
 
 __all__ = [
     "Cosine",
     "Drift",
     "Embedding",
     "Engine",
+    "ExtractResult",
+    "Extracted",
+    "FigureResult",
     "Histogram",
     "Image",
     "MetricsResult",
@@ -38,7 +42,8 @@ class ModelUsed(_Result):
 
     name: str
     digest: str = Field(
-        description="sha256 of its checkpoint; of its condition tensors, for statistics of a safetensors file."
+        description="sha256 of its checkpoint; of the condition tensors of a safetensors file, or of the record of its "
+        "training, where no more was read."
     )
 
 
@@ -188,7 +193,7 @@ class MetricsResult(_Result):
     """Statistics of condition vectors."""
 
     model: ModelUsed
-    part: Literal["c", "y", "t"]
+    part: Part
     timestep: float | None
     count: int = Field(description="Vectors measured.")
     dim: int = Field(description="Their width d.")
@@ -199,3 +204,37 @@ class MetricsResult(_Result):
     sparsity: list[Sparsity]
     histogram: Histogram
     variance: Variance
+
+
+class Extracted(_Result):
+    """How many vectors were extracted."""
+
+    timesteps: int = Field(description="T; 0 where the parts depend on no time.")
+    inputs: int = Field(description="N, classes or conditions; 0 where the parts depend on none.")
+    dim: int = Field(description="Their width d.")
+
+
+class ExtractResult(_Result):
+    """Condition vectors, in a safetensors file."""
+
+    model: ModelUsed
+    artifact: str = Field(description="The safetensors file.")
+    shapes: dict[str, list[int]] = Field(
+        description="Its tensors: c (T, N, d), y (N, d), t (T, d), timesteps (T), and labels or conditions (N).",
+        examples=[{"c": [1, 100, 128], "y": [100, 128], "t": [1, 128], "timesteps": [1], "labels": [100]}],
+    )
+    counts: Extracted
+    bytes: int = Field(description="The size of the file.")
+
+
+class FigureResult(_Result):
+    """A figure in both formats."""
+
+    model: ModelUsed
+    figure: FigureName
+    caption: str = Field(description="What the figure shows, in a sentence or two.")
+    png: str = Field(description="The artifact with the figure as PNG.")
+    svg: str = Field(description="The artifact with the figure as SVG.")
+    samples: int = Field(
+        description="How many samples were made for it, over all rows; 0 of other figures than removal."
+    )

@@ -88,12 +88,12 @@ local function holds(id, token)
 end
 """
 
-# id, kind, key, model, request, idempotency key, fingerprint, its life in seconds, stale id
+# id, kind, queue, key, model, request, idempotency key, fingerprint, its life in seconds, stale id
 #   -> the id of the job, and 'created', 'joined' or 'conflict'
 SUBMIT = (
     _COMMON
     + """
-local id, kind, key, model, request, idempotency, fingerprint, life, stale = unpack(ARGV)
+local id, kind, queue_name, key, model, request, idempotency, fingerprint, life, stale = unpack(ARGV)
 local note = P .. 'idempotency:' .. idempotency
 local pointer = P .. 'key:' .. key
 
@@ -118,8 +118,8 @@ if answering and answering ~= stale then
     return {answering, 'joined'}
 end
 
-redis.call('HSET', job(id), 'id', id, 'kind', kind, 'key', key, 'model', model, 'request', request,
-    'created', stamp(now()), 'attempts', 0)
+redis.call('HSET', job(id), 'id', id, 'kind', kind, 'queue', queue_name, 'key', key, 'model', model,
+    'request', request, 'created', stamp(now()), 'attempts', 0)
 redis.call('SET', pointer, id)
 redis.call('ZADD', P .. 'jobs', 0, id)
 queue(id)
@@ -224,7 +224,7 @@ return 'requested'
 )
 
 # most attempts, the problem of a job that used them up
-#   -> id and kind of those queued again, and of those failed
+#   -> id and queue of those queued again, and of those failed
 SWEEP = (
     _COMMON
     + """
@@ -232,7 +232,7 @@ local most, problem = tonumber(ARGV[1]), ARGV[2]
 local queued, failed = {}, {}
 for _, id in ipairs(redis.call('ZRANGEBYSCORE', P .. 'leases', '-inf', stamp(now()), 'LIMIT', 0, 100)) do
     redis.call('ZREM', P .. 'leases', id)
-    local f = redis.call('HMGET', job(id), 'status', 'cancel', 'kind')
+    local f = redis.call('HMGET', job(id), 'status', 'cancel', 'queue')
     if f[1] == 'running' then
         if f[2] then
             finish(id, 'cancelled')
@@ -250,24 +250,24 @@ return {queued, failed}
 """
 )
 
-# seconds, more seconds, then kinds -> id and kind of jobs of these kinds queued for longer than the first, and of
-# those of any kind queued for longer than the second; their time starts anew
+# seconds, more seconds, then queues -> id and queue of jobs of these queues that wait for longer than the first, and
+# of those of any queue that wait for longer than the second; their time starts anew
 REQUEUE = (
     _COMMON
     + """
 local moment = now()
 local before, long_before = moment - ARGV[1], moment - ARGV[2]
-local kinds, late = {}, {}
-for i = 3, #ARGV do kinds[ARGV[i]] = true end
+local queues, late = {}, {}
+for i = 3, #ARGV do queues[ARGV[i]] = true end
 if #ARGV == 2 then before = long_before end
 local queued = redis.call('ZRANGEBYSCORE', P .. 'queued', '-inf', stamp(before), 'WITHSCORES')
 for i = 1, #queued, 2 do
     if #late == 100 then break end
     local id, since = queued[i], tonumber(queued[i + 1])
-    local kind = redis.call('HGET', job(id), 'kind')
-    if kinds[kind] or since <= long_before then
+    local queue_name = redis.call('HGET', job(id), 'queue')
+    if queues[queue_name] or since <= long_before then
         redis.call('ZADD', P .. 'queued', stamp(moment), id)
-        late[#late + 1] = {id, kind}
+        late[#late + 1] = {id, queue_name}
     end
 end
 return late

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 from functools import lru_cache
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import AliasChoices, Field
+from pydantic import AliasChoices, BeforeValidator, Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 __all__ = ["Settings", "get_settings"]
@@ -37,7 +37,7 @@ class Settings(BaseSettings):
         default=None, description="Where artifacts lie, as an fsspec URL; a folder of data_dir when not set."
     )
     registry: Path = Field(default=Path("models/models.toml"), description="The registry of models.")
-    hub_cache: Path | None = Field(
+    hub_cache: Annotated[Path | None, BeforeValidator(lambda said: said or None)] = Field(
         default=None, description="Where files of the Hugging Face hub are kept; huggingface_hub's own when not set."
     )
 
@@ -49,9 +49,12 @@ class Settings(BaseSettings):
     max_samples: int = Field(default=256, gt=0, description="Most samples of one job: labels x samples_per_label.")
     max_variants: int = Field(default=16, gt=0, description="Most prunes of one job.")
     max_steps: int = Field(default=1000, gt=1, description="Most sampling steps.")
+    max_extract_bytes: int = Field(
+        default=GIB, gt=0, description="Most bytes of the vectors of one job: timesteps x inputs x components x 4."
+    )
     max_wait_seconds: float = Field(default=60.0, ge=0, description="Longest wait that `Prefer: wait` is granted.")
     metrics_wait_seconds: float = Field(
-        default=10.0, ge=0, description="How long GET /metrics/{model} waits by itself."
+        default=10.0, ge=0, description="How long GET /metrics/{model}, and its figures, wait by themselves."
     )
 
     lease_seconds: float = Field(default=10.0, gt=0, description="A worker silent for this long has lost its job.")

@@ -19,8 +19,9 @@ import structlog
 from jobs import scripts
 from jobs.artifacts import Artifact, ArtifactStore
 from jobs.connection import is_unavailable, text
+from jobs.needs import QUEUES, Queue, needs_of
 from jobs.problems import Problem, problem
-from jobs.queue import QUEUES, BrokerUnavailable, JobQueue, make_celery
+from jobs.queue import BrokerUnavailable, JobQueue, make_celery
 from jobs.records import Job, Kind, Progress, Status, new_id
 from jobs.scripts import PREFIX
 from jobs.settings import Settings
@@ -127,8 +128,9 @@ class JobStore:
         raises IdempotencyConflict. Raises BrokerUnavailable where the new job could not be put on its queue;
         it stays queued, and the sweep puts it there.
         """
+        queue = needs_of(kind, request).queue
         arguments = [
-            kind, key, request["model"], json.dumps(request), idempotency_key, fingerprint,
+            kind, queue, key, request["model"], json.dumps(request), idempotency_key, fingerprint,
             self.settings.cache_ttl_seconds,
         ]  # fmt: skip
         job, created = self._submit_once(arguments, stale="")
@@ -138,7 +140,7 @@ class JobStore:
         outcome: Outcome = "created" if created else "cached" if job.is_finished else "joined"
         self.telemetry.count(REQUESTED, kind, outcome)
         if created:
-            self._queue.put(job.id, kind)
+            self._queue.put(job.id, queue)
         return job, outcome
 
     def _submit_once(self, arguments: list[str | int], stale: str) -> tuple[Job, bool]:
@@ -260,7 +262,7 @@ class JobStore:
         """
         released = bool(self._release(args=[claim.job.id, claim.token]) == 1)
         if released:
-            self._send(claim.job.id, claim.job.kind)
+            self._send(claim.job.id, needs_of(claim.job.kind, claim.job.request).queue)
         return released
 
     def _finish_as(self, status: Status, claim: Claim, **fields: dict[str, Any]) -> bool:
@@ -316,7 +318,7 @@ class JobStore:
         if not self._redis.zcount(PREFIX + "queued", "-inf", before):
             return []  # the usual case, without a look at the broker
         try:
-            empty = [kind for kind in QUEUES if self._queue.depth(kind) == 0]
+            empty = [queue for queue in QUEUES if self._queue.depth(queue) == 0]
         except BrokerUnavailable:
             return []
         # A queue with other messages in it may have lost this one: one too many does no harm, none at all does.
@@ -324,16 +326,16 @@ class JobStore:
         late = self._requeue(args=[seconds, LONG_LATE * seconds, *empty])
         return self._put_back(_pairs(late), "its message may be lost")
 
-    def _put_back(self, jobs: list[tuple[str, Kind]], why: str) -> list[str]:
-        for job_id, kind in jobs:
+    def _put_back(self, jobs: list[tuple[str, Queue]], why: str) -> list[str]:
+        for job_id, queue in jobs:
             log.warning("job is queued again", job_id=job_id, why=why)
-            self._send(job_id, kind)
+            self._send(job_id, queue)
         return [job_id for job_id, _ in jobs]
 
-    def _send(self, job_id: str, kind: Kind) -> None:
+    def _send(self, job_id: str, queue: Queue) -> None:
         """Send a job that is queued. Where that fails it counts as late, and a later sweep sends it."""
         with contextlib.suppress(BrokerUnavailable, redis.RedisError):
-            self._queue.put(job_id, kind)
+            self._queue.put(job_id, queue)
 
     def under_way(self) -> UnderWay:
         """How many jobs are queued and running."""
@@ -348,6 +350,6 @@ def _job_key(job_id: str) -> str:
     return f"{PREFIX}job:{job_id}"
 
 
-def _pairs(answer: list[list[bytes]]) -> list[tuple[str, Kind]]:
-    """The ids and kinds in a script's answer."""
-    return [(job_id.decode(), cast(Kind, kind.decode())) for job_id, kind in answer]
+def _pairs(answer: list[list[bytes]]) -> list[tuple[str, Queue]]:
+    """The ids and queues in a script's answer."""
+    return [(job_id.decode(), cast(Queue, queue.decode())) for job_id, queue in answer]

@@ -39,8 +39,15 @@ MOST_SHOWN = 60
 ZIP = b"PK"
 ZIP_ENTRY = b"PK\x01\x02"
 """With what each entry of a zip file's directory begins."""
+TORCH_MEMBER = b"/data.pkl"
+"""How the name of the first member of torch's files ends."""
 ZIP_ERRORS = (zipfile.BadZipFile, zlib.error, struct.error, ValueError, RuntimeError, EOFError, OSError, OverflowError)
 """All that zipfile raises over a file that is none; NotImplementedError and UnicodeDecodeError are among them."""
+HINTS = {
+    b"--": "; this is a form: send the file itself, curl --data-binary @FILE",
+    b"\x93NUMPY": "; this is one array without a name (.npy): save it by its name, numpy.savez(FILE, NAME=array)",
+}
+"""What a body may be that is neither, by its first bytes."""
 SAFETENSORS_TYPES = {"F": "float", "BF": "bfloat", "I": "int", "U": "uint", "C": "complex"}
 
 
@@ -70,10 +77,15 @@ def read_arrays(content: bytes, most_bytes: int) -> list[StoredArray]:
     if len(content) > most_bytes:
         raise _refused(f"the file is {len(content)} bytes; at most {most_bytes} are accepted")
     if content.startswith(ZIP):
+        if _is_torch(content):
+            raise _refused(
+                "the file is a torch checkpoint (torch.save), a pickle, which is not read; "
+                "save the tensors with safetensors.torch.save_file or numpy.savez"
+            )
         return _in_npz(content, most_bytes)
     if content[8:9] == b"{":
         return _in_safetensors(content)
-    hint = "; this is a form: send the file itself, curl --data-binary @FILE" if content.startswith(b"--") else ""
+    hint = next((hint for start, hint in HINTS.items() if content.startswith(start)), "")
     raise _refused(f"the body is neither a safetensors nor an npz file; send {ACCEPTED}{hint}")
 
 
@@ -89,6 +101,12 @@ def body_fault(message: str, name: str | None = None) -> Fault:
 
 def _refused(message: str) -> InvalidRequest:
     return InvalidRequest([body_fault(message)])
+
+
+def _is_torch(content: bytes) -> bool:
+    """Whether a zip file is torch's, by the name of its first member."""
+    length = int.from_bytes(content[26:28], "little")  # of the name, which begins at 30
+    return content[30 : 30 + length].endswith(TORCH_MEMBER)
 
 
 # safetensors

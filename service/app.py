@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -19,7 +20,18 @@ from jobs.workers import WorkerRoll
 from service.deps import Parts
 from service.limits import BodyLimit
 from service.problems import add_handlers
-from service.routes import artifacts, conditions, health, jobs, metrics, models, pages, prune_sample
+from service.routes import (
+    artifacts,
+    conditions,
+    extract,
+    figures,
+    health,
+    jobs,
+    metrics,
+    models,
+    pages,
+    prune_sample,
+)
 from service.telemetry import FleetCollector, RequestTelemetry, ServiceMetrics
 
 __all__ = ["app", "create_app"]
@@ -50,6 +62,7 @@ def create_app(settings: Settings) -> FastAPI:
             registry=Registry.read(settings.registry, settings.hub_cache),
             store=store,
             conditions=ConditionStore(settings, client),
+            intake=asyncio.Semaphore(1),
             roll=roll,
             follower=follower,
             metrics=service_metrics,
@@ -71,7 +84,7 @@ def create_app(settings: Settings) -> FastAPI:
     app.add_middleware(BodyLimit, most=settings.max_body_bytes, most_of=uploads)
     app.add_middleware(RequestTelemetry, metrics=service_metrics)
     add_handlers(app)
-    for module in (prune_sample, metrics, models, conditions, jobs, artifacts, health, pages):
+    for module in (prune_sample, extract, metrics, figures, models, conditions, jobs, artifacts, health, pages):
         app.include_router(module.router)
     return app
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 from dataclasses import dataclass
 from typing import Annotated
@@ -28,6 +29,8 @@ class Parts:
     registry: Registry
     store: JobStore
     conditions: ConditionStore
+    intake: asyncio.Semaphore
+    """Held while a file of conditions is taken in, which needs several times its size of memory."""
     roll: WorkerRoll
     follower: redis.asyncio.Redis
     """For following events, which waits."""

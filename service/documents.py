@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 from jobs.records import JobView
+from service.problems import describe
 
-__all__ = ["JOB_DONE", "JOB_UNDER_WAY", "METRICS_DONE", "NOT_MODIFIED", "header"]
+__all__ = ["FIGURE_DONE", "JOB_ANSWERS", "JOB_UNDER_WAY", "METRICS_DONE", "NOT_MODIFIED", "header"]
 
 JOB_ID = "01jd8y3v5n7q9r2s4t6w8x0z1a"
 JOB_EXAMPLE: dict[str, Any] = {
@@ -77,12 +78,33 @@ JOB_UNDER_WAY: dict[str, Any] = {
     "content": {"application/json": {"example": JOB_EXAMPLE}},
     "links": _LINKS,
 }
+JOB_ANSWERS: dict[int | str, dict[str, Any]] = {
+    200: JOB_DONE,
+    202: JOB_UNDER_WAY,
+    **describe(
+        "malformed-request", "unknown-model", "unknown-conditions", "model-not-ready", "body-too-large",
+        "invalid-request", "idempotency-key-reused", "unavailable",
+    ),
+}  # fmt: skip
+"""How a POST of a job is answered."""
 METRICS_DONE: dict[str, Any] = {
     "description": "The statistics.",
     "headers": {
         "ETag": header("Changes with the question, the weights and the version of the code."),
         "Cache-Control": header("no-cache: ask again with If-None-Match."),
         "Preference-Applied": _APPLIED,
+    },
+}
+FIGURE_DONE: dict[str, Any] = {
+    "description": "The figure, in the format that `Accept` likes best; PNG unless it says.",
+    "headers": {
+        "ETag": header("Changes with the question, the weights, the format and the version of the code."),
+        "Cache-Control": header("no-cache: ask again with If-None-Match."),
+        "Vary": header("Accept"),
+        "Preference-Applied": _APPLIED,
+    },
+    "content": {
+        media_type: {"schema": {"type": "string", "format": "binary"}} for media_type in ("image/png", "image/svg+xml")
     },
 }
 NOT_MODIFIED: dict[str, Any] = {

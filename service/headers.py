@@ -3,13 +3,24 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from typing import Annotated
 
 from fastapi import Header
 
 from jobs.problems import Fault, InvalidRequest
 
-__all__ = ["IfNoneMatch", "PreferHeader", "Unsatisfiable", "byte_range", "etag_matches", "preferred_wait"]
+__all__ = [
+    "AcceptHeader",
+    "IdempotencyKey",
+    "IfNoneMatch",
+    "PreferHeader",
+    "Unsatisfiable",
+    "byte_range",
+    "etag_matches",
+    "preferred_type",
+    "preferred_wait",
+]
 
 PreferHeader = Annotated[
     str | None,
@@ -19,6 +30,16 @@ PreferHeader = Annotated[
         examples=["wait=30"],
     ),
 ]
+IdempotencyKey = Annotated[
+    str | None,
+    Header(
+        alias="Idempotency-Key",
+        pattern=r"^[\x21-\x7e]{1,255}$",
+        description="A client's own name for this request: sent again, it is the same job, whatever became of it.",
+    ),
+]
+AcceptHeader = Annotated[str | None, Header(alias="Accept", include_in_schema=False)]
+"""OpenAPI says by the content of answers what may be accepted, and forbids to name this header."""
 IfNoneMatch = Annotated[
     str | None,
     Header(
@@ -28,6 +49,7 @@ IfNoneMatch = Annotated[
     ),
 ]
 
+MEDIA_RANGE = re.compile(r"[\w!#$&^.+*-]+/[\w!#$&^.+*-]+")
 RANGE = re.compile(r"bytes=(\d{0,18})-(\d{0,18})")
 
 
@@ -46,6 +68,34 @@ def preferred_wait(prefer: str | None, most: float) -> float | None:
                 raise InvalidRequest([Fault(location="header.prefer", message=message)])
             return min(float(seconds), most)
     return None
+
+
+def preferred_type(accept: str | None, offered: Sequence[str]) -> str | None:
+    """The media type that an `Accept` likes best of those offered, or None where it takes none of them.
+
+    Of types that it likes alike, one that it names goes before one that it takes under a `*`, and then the one that
+    is offered first. What cannot be read of the header is left aside; without any, all are liked (RFC 9110, 12.5.1).
+    """
+    liked = _media_ranges(accept or "*/*")
+    best: tuple[float, int] = (0.0, 0)
+    chosen = None
+    for kind in offered:
+        ways = (kind, f"{kind.partition('/')[0]}/*", "*/*")
+        named = next(((liked[way], -place) for place, way in enumerate(ways) if way in liked), (0.0, 0))
+        if named[0] > 0 and (chosen is None or named > best):
+            best, chosen = named, kind
+    return chosen
+
+
+def _media_ranges(accept: str) -> dict[str, float]:
+    """How much each range of an `Accept` is liked, from 0 to 1. All are, where it names none that can be read."""
+    liked: dict[str, float] = {}
+    for part in accept.split(","):
+        kind, *parameters = (piece.strip().lower() for piece in part.split(";"))
+        weights = [value.removeprefix("q=") for value in parameters if value.startswith("q=")]
+        if MEDIA_RANGE.fullmatch(kind) and all(re.fullmatch(r"[01](\.\d{0,3})?", weight) for weight in weights):
+            liked[kind] = float(weights[0]) if weights else 1.0
+    return liked or {"*/*": 1.0}
 
 
 def etag_matches(etag: str, if_none_match: str | None) -> bool:

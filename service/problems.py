@@ -19,7 +19,7 @@ from jobs.connection import is_unavailable
 from jobs.problems import PREFIX, TYPES, Fault, InvalidRequest, Problem, Slug, problem
 from jobs.queue import BrokerUnavailable
 from jobs.registry import UnknownModel
-from jobs.requests import UNION_TAGS
+from jobs.requests.fields import UNION_TAGS
 from jobs.store import IdempotencyConflict, JobFinished, UnknownJob
 
 __all__ = ["MEDIA_TYPE", "NothingMore", "ProblemError", "add_handlers", "describe", "problem_response"]

@@ -2,44 +2,52 @@
 
 from __future__ import annotations
 
-from fastapi.responses import JSONResponse
+from fastapi.responses import JSONResponse, Response
 from starlette.concurrency import run_in_threadpool
 from structlog.contextvars import bind_contextvars
 
 from jobs.conditions import ConditionInfo
 from jobs.digests import identify
 from jobs.events import wait_finished
-from jobs.keys import job_key
+from jobs.keys import digest, job_key
+from jobs.needs import needs_of
 from jobs.records import Job, Kind
 from jobs.registry import ModelEntry
-from jobs.requests import MetricsRequest, PruneSampleRequest
+from jobs.requests.extract import ExtractRequest
+from jobs.requests.figure import FigureRequest
+from jobs.requests.metrics import MetricsRequest
+from jobs.requests.prune_sample import PruneSampleRequest
 from service.deps import Parts
-from service.problems import ProblemError
+from service.problems import ProblemError, problem_response
 
-__all__ = ["applied", "conditions_of", "job_response", "key_of", "submit", "wait_for"]
+__all__ = ["applied", "conditions_of", "key_of", "no_result", "post_job", "submit", "wait_for"]
+
+Request = PruneSampleRequest | MetricsRequest | ExtractRequest | FigureRequest
 
 POLL_SECONDS = 1
 
 
-async def key_of(kind: Kind, request: PruneSampleRequest | MetricsRequest, entry: ModelEntry, parts: Parts) -> str:
+async def key_of(kind: Kind, request: Request, entry: ModelEntry, parts: Parts) -> str:
     """The key of the job that answers a resolved request. Raises ProblemError where the model has no files."""
-    if missing := entry.missing:
+    said = request.model_dump()
+    reads = needs_of(kind, said).reads
+    if reads == "training":
+        _check_training(entry)
+    elif missing := entry.missing:
         how = entry.obtain or f"put the files beside {parts.settings.registry}"
         raise ProblemError("model-not-ready", f"model {entry.name!r} lacks {', '.join(missing)}: {how}")
-    identity = await run_in_threadpool(identify, kind, entry, parts.settings.data_dir)
-    return job_key(kind, request.model_dump(), identity.weights, identity.reading)
+    identity = await run_in_threadpool(identify, reads, entry, parts.settings.data_dir)
+    return job_key(kind, said, identity.weights, identity.reading)
 
 
-async def conditions_of(request: PruneSampleRequest | MetricsRequest, parts: Parts) -> ConditionInfo | None:
+async def conditions_of(request: Request, parts: Parts) -> ConditionInfo | None:
     """What is known of the conditions that a request names. Raises UnknownConditions."""
     if request.conditions is None:
         return None
     return await run_in_threadpool(parts.conditions.get, request.conditions)
 
 
-async def submit(
-    kind: Kind, request: PruneSampleRequest | MetricsRequest, key: str, parts: Parts, **idempotency: str
-) -> Job:
+async def submit(kind: Kind, request: Request, key: str, parts: Parts, **idempotency: str) -> Job:
     """The job of a key: one that is there, or a new one."""
     job, _ = await run_in_threadpool(parts.store.submit, kind, request.model_dump(), key, **idempotency)
     bind_contextvars(job_id=job.id)  # the request's line in the log then leads to the worker's
@@ -59,7 +67,46 @@ def applied(waited: float | None) -> dict[str, str]:
     return {} if waited is None else {"Preference-Applied": f"wait={waited:g}"}
 
 
-def job_response(job: Job, waited: float | None) -> JSONResponse:
+async def post_job(
+    kind: Kind,
+    body: Request,
+    request: Request,
+    entry: ModelEntry,
+    wait: float | None,
+    idempotency_key: str | None,
+    parts: Parts,
+) -> JSONResponse:
+    """What a POST of a job is answered with. body: the request as it was sent. wait: the granted preference."""
+    key = await key_of(kind, request, entry, parts)
+    fingerprint = digest({"kind": kind, "body": body.model_dump()})
+    job = await submit(kind, request, key, parts, idempotency_key=idempotency_key or "", fingerprint=fingerprint)
+    return _job_response(await wait_for(job, wait or 0, parts), wait)
+
+
+def no_result(job: Job, waited: float | None) -> Response:
+    """What a GET that waits for a job is answered with where the job has not succeeded. Raises ProblemError."""
+    if job.status == "failed":
+        assert job.problem is not None
+        return problem_response(job.problem)
+    if job.status == "cancelled":
+        raise ProblemError("job-cancelled", f"job {job.id} was cancelled while it was waited for; ask again")
+    return _job_response(job, waited)
+
+
+def _check_training(entry: ModelEntry) -> None:
+    """Raises ProblemError where there is no record of a model's training."""
+    if entry.training is None:
+        raise ProblemError(
+            "model-not-ready",
+            f"model {entry.name!r} lacks a record of its training: its entry in the registry names no card, beside "
+            "which training.json would be",
+        )
+    if not entry.training.is_file():
+        lacks = str(entry.training).removeprefix(f"{entry.folder}/")
+        raise ProblemError("model-not-ready", f"model {entry.name!r} lacks {lacks}, the record of its training")
+
+
+def _job_response(job: Job, waited: float | None) -> JSONResponse:
     """A job as an answer: 200 when it has finished, else 202. `waited` is the granted preference."""
     headers = {"Location": f"/jobs/{job.id}", **applied(waited)}
     if not job.is_finished:

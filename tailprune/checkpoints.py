@@ -20,7 +20,16 @@ from torch import Tensor
 
 from tailprune import hub
 from tailprune.diffusers_format import DiffusersDiT, find_diffusers
-from tailprune.recognition import Reading, is_told_apart, nearest, parameter_counts, read_as, recognise
+from tailprune.recognition import (
+    Reading,
+    check_sizes,
+    groups,
+    is_told_apart,
+    nearest,
+    parameter_counts,
+    read_as,
+    recognise,
+)
 from tailprune.systems import SYSTEMS, Condition, System
 from tailprune.systems.shapes import NotTold
 from tailprune.tensor_files import SUFFIXES, CheckpointError, TensorFile, open_tensors
@@ -128,6 +137,7 @@ def load_condition(
     checkpoint, family, given = _identify(source, family, given)
     cls = SYSTEMS[family].variant(checkpoint.shapes)
     with _explained(checkpoint, family), torch.device("meta"):
+        check_sizes(checkpoint.shapes)
         condition = cls.condition_part(checkpoint.shapes, **given)
     expected = {name: tuple(tensor.shape) for name, tensor in condition.state_dict().items()}
     found = {name: checkpoint.shapes[name] for name in expected if name in checkpoint.shapes}
@@ -212,7 +222,8 @@ def _reading(checkpoint: Checkpoint, family: str, given: Mapping[str, Any]) -> R
     if not reading.fits:
         others = [other.family for other in recognise(checkpoint.shapes, str(checkpoint.path), **given)]
         looks = f"; it looks like {' or '.join(others)}" if others else ""
-        if not others and (close := nearest(checkpoint.shapes, **given)).family != family:
+        close = nearest(checkpoint.shapes, **given)
+        if not others and close.family != family and close.configuration is not None:
             looks = f"; it is nearest to {close.family}, but there {_some(close.faults, 2)}"
         raise CheckpointError(f"{checkpoint.path}: does not fit {family}: {_some(reading.faults)}{looks}")
     return reading
@@ -257,7 +268,10 @@ def _explained(checkpoint: Checkpoint, family: str) -> Iterator[None]:
     try:
         yield
     except KeyError as error:
-        raise CheckpointError(f"{checkpoint.path}: does not fit {family}: there is no tensor named {error}") from error
+        raise CheckpointError(
+            f"{checkpoint.path}: does not fit {family}: there is no tensor named {error}; "
+            f"the file has {groups(checkpoint.shapes)}"
+        ) from error
     except ValueError as error:
         raise CheckpointError(f"{checkpoint.path}: {error}") from error
 

@@ -11,13 +11,15 @@ one short of it; the normalisation before the MLP has an epsilon of its own.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+import re
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from tailprune.systems import Shapes
 from tailprune.systems.layers import sincos_positions
 from tailprune.tensor_files import CheckpointError, TensorFile, open_tensors
 
@@ -76,6 +78,7 @@ class DiffusersDiT:
         config = _config(folder)
         self._files = _weights(folder)
         depth = int(config["num_layers"])
+        _check_shapes(folder / CONFIG, config, self._files.shapes)
         self.said: dict[str, Any] = {
             "num_heads": int(config["num_attention_heads"]),
             "time_gaps": TIME_GAPS,
@@ -121,27 +124,62 @@ class DiffusersDiT:
 
 def _config(folder: Path) -> Mapping[str, Any]:
     path = folder / CONFIG
-    try:
-        config = json.loads(path.read_text())
-    except ValueError as error:
-        raise CheckpointError(f"{path}: not JSON ({error})") from error
+    config = _json(path)
     found = config.get("_class_name") if isinstance(config, dict) else None
     if found != CLASS:
         raise CheckpointError(f"{path}: describes {found or 'no class'}, and of diffusers' classes {CLASS} is served")
     for key in ("num_layers", "num_attention_heads", "attention_head_dim", "sample_size", "patch_size"):
-        if not isinstance(config.get(key), int):
+        if type(config.get(key)) is not int:
             raise CheckpointError(f"{path}: {key} is {config.get(key)!r}, not a whole number")
+        if config[key] < 1:
+            raise CheckpointError(f"{path}: {key} is {config[key]}; it has to be at least 1")
+    if config["sample_size"] < config["patch_size"]:
+        raise CheckpointError(
+            f"{path}: sample_size is {config['sample_size']}, less than patch_size, {config['patch_size']}"
+        )
+    if type(config.get("norm_eps", 1e-5)) not in (int, float):
+        raise CheckpointError(f"{path}: norm_eps is {config['norm_eps']!r}, not a number")
     for key, value in UNDERSTOOD.items():
         if config.get(key, value) != value:
             raise CheckpointError(f"{path}: {key} is {config[key]!r}; a DiT has {value!r}")
     return config
 
 
+def _check_shapes(path: Path, config: Mapping[str, Any], shapes: Shapes) -> None:
+    """Raises CheckpointError where a config counts other blocks than the weights have, or cuts other patches."""
+    blocks = {found[1] for name in shapes if (found := re.match(r"transformer_blocks\.(\d+)\.", name))}
+    if (depth := config["num_layers"]) != len(blocks):
+        raise CheckpointError(f"{path}: num_layers is {depth}, and the weights have {len(blocks)} blocks")
+    patches = shapes.get(f"{OUTSIDE['x_embedder.proj']}.weight", ())
+    if len(patches) == 4 and patches[-1] != config["patch_size"]:
+        raise CheckpointError(
+            f"{path}: patch_size is {config['patch_size']}, and the weights are for patches of {patches[-1]}"
+        )
+
+
+def _json(path: Path) -> Any:
+    try:
+        return json.loads(path.read_text())
+    except ValueError as error:
+        raise CheckpointError(f"{path}: not JSON ({error})") from error
+
+
+def _indexed(path: Path) -> Iterable[str]:
+    """The names of the files that an index says hold the weights."""
+    index = _json(path)
+    files = index.get("weight_map") if isinstance(index, dict) else None
+    if not isinstance(files, dict) or not files:
+        raise CheckpointError(f"{path}: has no weight_map, which says in which file each tensor is")
+    for tensor, name in files.items():
+        if not isinstance(name, str) or not Path(name).name:
+            raise CheckpointError(f"{path}: the weight_map says {name!r} of {tensor}, which is no file's name")
+    return sorted(set(files.values()))
+
+
 def _weights(folder: Path) -> TensorFile:
     index = folder / f"{WEIGHTS}.safetensors.index.json"
     if index.is_file():
-        names = sorted(set(json.loads(index.read_text())["weight_map"].values()))
-        return open_tensors([folder / Path(name).name for name in names])
+        return open_tensors([folder / Path(name).name for name in _indexed(index)])
     for suffix in (".safetensors", ".bin"):
         if (folder / (WEIGHTS + suffix)).is_file():
             return open_tensors([folder / (WEIGHTS + suffix)])

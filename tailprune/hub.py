@@ -10,13 +10,16 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-__all__ = ["PREFIX", "HubError", "HubFile", "fetch", "is_hub", "parse"]
+__all__ = ["FILES", "PREFIX", "HubError", "HubFile", "fetch", "is_hub", "parse"]
 
 PREFIX = "hf://"
 OF_A_REPOSITORY = (
     "config.json", "diffusion_pytorch_model*", "model.safetensors", "transformer/*", "vae/*", "vocoder/*"
 )  # fmt: skip
 """What is fetched of a repository that is named as a whole: a system, or a decoder as diffusers lays it out."""
+FILES = (".safetensors", ".pt", ".pth", ".bin", ".ckpt", ".json", ".npz")
+"""How the name of a file ends; a name with another ending, as v1.0, is a folder's."""
+NO_NAMES = ("", ".", "..")
 TRUE = ("1", "true", "yes", "on")
 
 
@@ -36,6 +39,11 @@ class HubFile:
         at = f"@{self.revision}" if self.revision else ""
         return PREFIX + "/".join(part for part in (self.repo + at, self.path) if part)
 
+    @property
+    def is_file(self) -> bool:
+        """Whether it is one file, by its name."""
+        return self.path.endswith(FILES)
+
 
 def is_hub(source: str | os.PathLike[str]) -> bool:
     """Whether a source is on the hub."""
@@ -44,12 +52,13 @@ def is_hub(source: str | os.PathLike[str]) -> bool:
 
 def parse(source: str) -> HubFile:
     """`hf://owner/repo[@revision][/path]`. Raises ValueError for anything else."""
-    owner, _, rest = source.removeprefix(PREFIX).partition("/")
+    owner, _, rest = source.removeprefix(PREFIX).removesuffix("/").partition("/")
     repo, _, path = rest.partition("/")
     repo, at, revision = repo.partition("@")
-    if not is_hub(source) or not owner or not repo or (at and not revision):
+    names = [owner, repo, *rest.split("/")[1:], *([revision] if at else [])]
+    if not is_hub(source) or any(name in NO_NAMES for name in names):
         raise ValueError(f"{source!r} is not of the form hf://owner/repo/file")
-    return HubFile(f"{owner}/{repo}", path.strip("/"), revision or None)
+    return HubFile(f"{owner}/{repo}", path, revision or None)
 
 
 def fetch(source: str) -> Path:
@@ -60,10 +69,10 @@ def fetch(source: str) -> Path:
     from huggingface_hub.errors import HTTPError, LocalEntryNotFoundError, OfflineModeIsEnabled
 
     wanted = parse(source)
-    cache = os.environ.get("TAILPRUNE_HUB_CACHE")
+    cache = os.environ.get("TAILPRUNE_HUB_CACHE") or None
     offline = os.environ.get("TAILPRUNE_OFFLINE", "").lower() in TRUE
     try:
-        return _file(wanted, cache, offline) if Path(wanted.path).suffix else _folder(wanted, cache, offline)
+        return _file(wanted, cache, offline) if wanted.is_file else _folder(wanted, cache, offline)
     except (LocalEntryNotFoundError, OfflineModeIsEnabled) as error:
         why = "TAILPRUNE_OFFLINE is set" if offline else "the hub cannot be reached"
         raise HubError(

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import PurePath
 from typing import Any
 
@@ -18,12 +18,14 @@ import torch
 from tailprune.systems import SYSTEMS, Shapes, System
 from tailprune.systems.shapes import NotTold
 
-__all__ = ["Reading", "is_told_apart", "nearest", "parameter_counts", "read_as", "recognise"]
+__all__ = ["Reading", "check_sizes", "groups", "is_told_apart", "nearest", "parameter_counts", "read_as", "recognise"]
 
 SIZES = {(12, 384): "S", (12, 768): "B", (24, 1024): "L", (28, 1152): "XL"}
 """The published sizes by depth and width."""
 BUFFERS = ("relative_position_index", "feat_rope.")
 """In the names of tensors that are no parameters."""
+MOST_GROUPS = 12
+MOST_OF_A_NAME = 40
 
 
 @dataclass(frozen=True)
@@ -69,11 +71,13 @@ def read_as(cls: type[System], shapes: Shapes, **given: Any) -> Reading:
     left_out = tuple(name for ours, name in theirs.items() if cls.serves_training_alone(ours))
     names = {ours: name for ours, name in theirs.items() if not cls.serves_training_alone(ours)}
     found = {ours: shapes[name] for ours, name in names.items()}
+    check_sizes(found)
     variant = cls.variant(found)
     try:
         configuration = variant.infer_configuration(found, **given)
     except KeyError as error:
-        return Reading(variant, None, names, left_out, (f"there is no tensor named {error}",))
+        fault = f"there is no tensor named {error}; the file has {groups(shapes)}"
+        return Reading(variant, None, names, left_out, (fault,))
     expected = _expected(variant, configuration)
     faults = [f"{name} is missing" for name in expected if name not in found]
     faults += [f"{names[name]} is not part of {cls.family}" for name in found if name not in expected]
@@ -98,7 +102,8 @@ def recognise(shapes: Shapes, file_name: str = "", **given: Any) -> list[Reading
 
 
 def nearest(shapes: Shapes, **given: Any) -> Reading:
-    """The family that a file which fits none is nearest to: fewest tensors that do not fit."""
+    """The family that a file which fits none is nearest to: fewest tensors that do not fit, or a given value that does
+    not, which is its first fault."""
     return min((_tried(cls, shapes, given) for cls in SYSTEMS.values()), key=_distance)
 
 
@@ -106,6 +111,25 @@ def parameter_counts(shapes: Shapes) -> tuple[int, int]:
     """How many parameters a file has, and how many of them are AdaLN's; buffers are none."""
     counts = {name: math.prod(shape) for name, shape in shapes.items() if not any(buffer in name for buffer in BUFFERS)}
     return sum(counts.values()), sum(count for name, count in counts.items() if "adaLN_modulation." in name)
+
+
+def check_sizes(shapes: Shapes) -> None:
+    """Raises ValueError for a tensor without elements, such as patches of 0 pixels: no system has one."""
+    for name, shape in shapes.items():
+        if 0 in shape:
+            raise ValueError(f"{name} is empty: its shape is {shape}")
+
+
+def groups(shapes: Shapes) -> str:
+    """What tensors a file has, by the beginnings of their names, for people."""
+    found: list[str] = []
+    for depth in range(1, 4):  # further in while all names begin alike, as under model.diffusion_model
+        found = list(dict.fromkeys(".".join(name.split(".")[:depth]) for name in shapes))
+        if len(found) > 1:
+            break
+    short = [name if len(name) <= MOST_OF_A_NAME else f"{name[:MOST_OF_A_NAME]}..." for name in found[:MOST_GROUPS]]
+    more = f", and {len(found) - MOST_GROUPS} more" if len(found) > MOST_GROUPS else ""
+    return ", ".join(short) + more
 
 
 def is_told_apart(readings: list[Reading], file_name: str = "") -> bool:
@@ -116,11 +140,22 @@ def is_told_apart(readings: list[Reading], file_name: str = "") -> bool:
 
 def _tried(cls: type[System], shapes: Shapes, given: Mapping[str, Any]) -> Reading:
     try:
+        return _told(cls, shapes, given)
+    except ValueError as error:
+        complaint = str(error)
+    try:
+        as_it_is = _told(cls, shapes, {})
+    except ValueError:
+        return Reading(cls, None, {}, (), (complaint,))
+    return replace(as_it_is, faults=(complaint, *as_it_is.faults))
+
+
+def _told(cls: type[System], shapes: Shapes, given: Mapping[str, Any]) -> Reading:
+    """The reading, where what has to be given is made up: no tensor depends on it."""
+    try:
         return read_as(cls, shapes, **given)
     except NotTold as error:
-        return _tried(cls, shapes, {**given, error.argument: 1})
-    except ValueError as error:
-        return Reading(cls, None, {}, (), (str(error),))
+        return _told(cls, shapes, {**given, error.argument: 1})
 
 
 def _expected(cls: type[System], configuration: Mapping[str, Any]) -> dict[str, tuple[int, ...]]:

@@ -7,8 +7,12 @@ tensors, as checkpoints of training do, is read as nothing.
 
 from __future__ import annotations
 
+import io
+import pickle
 import re
 import zipfile
+from _compat_pickle import IMPORT_MAPPING, NAME_MAPPING
+from collections import OrderedDict
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, Protocol
@@ -135,6 +139,8 @@ def _official(name: str) -> str:
 
 def _reason(error: Exception) -> str:
     """What torch says is wrong, without its advice to run the pickle; nothing where it says no more than that."""
+    if isinstance(error, _Unfit):
+        return f" ({error})"
     found = re.search(r"(Trying to (load|call)|Unsupported|PytorchStreamReader)[^\n]*?(?=\.\s|\.?$|\n)", str(error))
     return f" ({found[0]})" if found else ""
 
@@ -147,9 +153,81 @@ class _Nothing:
     def __setstate__(self, state: Any) -> None: ...
 
 
+class _Items:
+    """Stands for a class that the pickle puts items into by key, as defaultdict is; torch fills these types alone."""
+
+    def __new__(cls, *_: Any, **__: Any) -> Any:
+        return OrderedDict()  # which, other than a dict, may have attributes as well
+
+
+class _Entries:
+    """Stands for a class that the pickle appends to, as deque is."""
+
+    def __new__(cls, *_: Any, **__: Any) -> Any:
+        return []
+
+
+class _Survey(pickle._Unpickler):  # in Python: the one in C makes room for as many objects as a file says it has
+    """How a pickle fills the classes that it names. Nothing is imported or run: every name is read as a stand-in."""
+
+    def __init__(self, content: bytes) -> None:
+        super().__init__(io.BytesIO(content))
+        self.by_key: set[str] = set()
+        self.appended: set[str] = set()
+        self.attributes: dict[str, list[Any]] = {}
+        self.load()
+
+    def find_class(self, module: str, name: str) -> Any:
+        """Whatever the name, a class that notes what is done to its objects."""
+        survey = self
+        module, name = NAME_MAPPING.get((module, name), (IMPORT_MAPPING.get(module, module), name))  # as torch does
+        full_name = f"{module}.{name}"
+
+        class Noted(_Nothing):
+            def __setitem__(self, key: Any, value: Any) -> None:
+                survey.by_key.add(full_name)
+
+            def append(self, entry: Any) -> None:
+                survey.appended.add(full_name)
+
+            def __setstate__(self, state: Any) -> None:
+                survey.attributes.setdefault(full_name, []).append(state)
+
+        return Noted
+
+    def persistent_load(self, pid: Any) -> Any:
+        """Nothing, in place of a tensor's storage."""
+
+    def stand_in(self, name: str) -> type:
+        """What stands for a class that torch does not know."""
+        return _Items if name in self.by_key else _Entries if name in self.appended else _Nothing
+
+    def refuse_attributes(self, foreign: Iterable[str]) -> None:
+        """Raises UnpicklingError with the classes that are filled and have attributes too, which no stand-in takes."""
+        unfit = [
+            name
+            for name in foreign
+            if (name in self.appended and name in self.attributes)
+            or (name in self.by_key and not all(isinstance(state, dict) for state in self.attributes.get(name, ())))
+        ]
+        if unfit:
+            raise _Unfit(f"it holds {_short(unfit)}, a container with attributes of its own")
+
+
+class _Unfit(pickle.UnpicklingError):
+    """What a pickle holds cannot be passed over."""
+
+
+def _short(names: list[str], most: int = 3) -> str:
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(name[:80] for name in sorted(names)[:most]) + more
+
+
 def _load_pickle(path: Path) -> Any:
     if not zipfile.is_zipfile(path):  # older than torch 1.6: cannot be mapped, nor searched for what it names
         return torch.load(path, map_location="cpu", weights_only=True)
     foreign = torch.serialization.get_unsafe_globals_in_checkpoint(path)
-    with torch.serialization.safe_globals([(_Nothing, name) for name in foreign]):
+    survey = _Survey(torch._C.PyTorchFileReader(str(path)).get_record("data.pkl"))
+    survey.refuse_attributes(foreign)
+    with torch.serialization.safe_globals([(survey.stand_in(name), name) for name in foreign]):
         return torch.load(path, map_location="cpu", weights_only=True, mmap=True)

@@ -6,6 +6,7 @@ tensors of `tiny`'s condition and no other.
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ CONDITION_ONLY = "condition-only"
 CLASSES = ["circle", "square", "star", "ring"]
 WIDTH = 32
 HEADS = 2
+CURVE = [{"step": 100 * n, "loss": 1 / n, "npr": 0.5 / n, "cosine": 1 - 0.1 / n} for n in range(1, 6)]
 CONDITION_TENSORS = ("t_embedder.", "y_embedder.")
 
 REGISTRY = """
@@ -36,6 +38,7 @@ decoder = "pixels"
 display_scale = 4
 licence = "Apache-2.0"
 source = "random"
+card = "README.md"
 [models.{name}.defaults]
 sampler = "euler"
 steps = 4
@@ -79,6 +82,7 @@ def write_tiny_model(folder: Path) -> Path:
     condition = {name: tensor for name, tensor in tensors.items() if name.startswith(CONDITION_TENSORS)}
     save_file(condition, folder / f"{CONDITION_ONLY}.safetensors")
     (folder / "classes.txt").write_text("\n".join(CLASSES) + "\n")
+    (folder / "training.json").write_text(json.dumps({"curve": CURVE}))
     registry = folder / "models.toml"
     torch.save({"ema": dit.state_dict()}, folder / f"{TINY_DIT}.pt")
     registry.write_text(REGISTRY.format(name=NAME) + REGISTRY.format(name=CONDITION_ONLY) + DIT_ENTRY)

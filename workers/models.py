@@ -13,9 +13,10 @@ import torch
 from torch import nn
 
 import tailprune
+from jobs.decoding import NEEDS_SOURCE, Decoding
 from jobs.digests import Identity, identify
-from jobs.records import Kind
-from jobs.registry import ModelEntry, Registry
+from jobs.needs import Reads
+from jobs.registry import ModelEntry, Registry, UnknownModel
 from jobs.settings import Settings
 from tailprune.decoders import Decoder, load_decoder
 from tailprune.systems import Condition, System
@@ -56,6 +57,12 @@ class Source:
         if path is None:
             raise FileNotFoundError(f"{self.entry.checkpoint} is not there")
         return path
+
+    @property
+    def decoding(self) -> Decoding:
+        """The decoder, of a job that makes pictures."""
+        assert self.identity.decoding is not None, "a job that makes pictures reads the whole model"
+        return self.identity.decoding
 
     @property
     def given(self) -> dict[str, int]:
@@ -117,10 +124,17 @@ class Models:
         self.conditions: Pool[Condition] = Pool(limit // 8, _of_weights, lambda _: 0, self._load_condition)
         self.decoders: Pool[Decoder] = Pool(limit // 4, _of_decoder, _size_of_decoder, self._load_decoder)
 
-    def source(self, name: str, kind: Kind) -> Source:
-        """A model by name, for a kind of job. Raises UnknownModel, or FileNotFoundError where a file is not there."""
+    def source(self, name: str, reads: Reads) -> Source:
+        """A model by name, for a job that reads this of it. Raises UnknownModel, or FileNotFoundError for a file."""
         entry = self._registry.get(name)
-        return Source(entry, identify(kind, entry, self._data_dir))
+        return Source(entry, identify(reads, entry, self._data_dir))
+
+    def as_registered(self, name: str, text: str) -> str:
+        """A text for clients: with the registry's names in place of this machine's paths."""
+        try:
+            return self._registry.get(name).place_of(text)
+        except UnknownModel:
+            return text
 
     def _load_system(self, source: Source) -> System:
         known: dict[str, Any] = {"family": source.entry.family, **source.given}
@@ -129,20 +143,39 @@ class Models:
             "checkpoint read", model=source.entry.name, family=found.family, size=found.size,
             parameters=found.parameters, adaln_share=round(found.adaln_share, 4), left_out=found.left_out,
         )  # fmt: skip
+        _check(source, found.condition_dim, found.classes, found.latent_shape)
         return tailprune.load(source.checkpoint, device=self.device, **known)
 
     def _load_condition(self, source: Source) -> Condition:
         given: dict[str, Any] = dict(source.given)
-        return tailprune.load_condition(source.checkpoint, family=source.entry.family, **given)
+        condition = tailprune.load_condition(source.checkpoint, family=source.entry.family, **given)
+        _check(source, condition.condition_dim, getattr(condition, "num_classes", None))
+        return condition
 
     def _load_decoder(self, source: Source) -> Decoder:
-        entry = source.entry
-        if entry.decoder_in_use in ("pixels", "latents"):
-            return load_decoder(entry.decoder_in_use)
-        files, statistics = entry.local_decoder
+        decoding = source.decoding
+        if decoding.in_use not in NEEDS_SOURCE:
+            return load_decoder(decoding.in_use)
         return load_decoder(
-            entry.decoder_in_use, files, statistics=statistics, scale=entry.decoder_scale, device=self.device
+            decoding.in_use,
+            decoding.source,
+            statistics=decoding.statistics,
+            scale=decoding.scale,
+            device=self.device,
         )
+
+
+def _check(
+    source: Source, condition_dim: int, classes: int | None, latent_shape: tuple[int, int, int] | None = None
+) -> None:
+    """Raises ValueError where the registry says of a model what its checkpoint does not."""
+    entry = source.entry
+    said = {"condition_dim": entry.condition_dim, "classes": entry.classes, "latent_shape": entry.latent_shape}
+    found = {"condition_dim": condition_dim, "classes": classes, "latent_shape": latent_shape or entry.latent_shape}
+    different = (name for name in said if said[name] != found[name])
+    wrong = [f"{name} = {said[name]}, and its checkpoint has {found[name]}" for name in different]
+    if wrong:
+        raise ValueError(f"the registry says of {entry.name!r} {'; '.join(wrong)}: mend its entry")
 
 
 def _of_weights(source: Source) -> Hashable:
@@ -152,7 +185,7 @@ def _of_weights(source: Source) -> Hashable:
 
 
 def _of_decoder(source: Source) -> Hashable:
-    return source.entry.decoder_in_use, source.entry.decoder_scale, *source.identity.reading["decoder_files"]
+    return source.decoding.in_use, source.decoding.scale, *source.identity.reading["decoder_files"]
 
 
 def _size_of_weights(source: Source) -> int:
@@ -160,7 +193,7 @@ def _size_of_weights(source: Source) -> int:
 
 
 def _size_of_decoder(source: Source) -> int:
-    return sum(map(_size, source.entry.decoder_files))
+    return sum(map(_size, source.decoding.files))
 
 
 def _size(path: Path) -> int:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TypeVar
 
-from jobs.requests import PruneSampleRequest
+from jobs.requests.prune_sample import PruneSampleRequest
 from jobs.results import PruneUsed
 from tailprune import Guidance, Prune
 

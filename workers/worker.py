@@ -11,19 +11,26 @@ from structlog.contextvars import bound_contextvars
 from jobs.conditions import ConditionStore, UnknownConditions
 from jobs.connection import connect
 from jobs.keys import canonical_json, job_key
+from jobs.needs import needs_of
 from jobs.problems import problem
 from jobs.records import Job
 from jobs.registry import Registry, UnknownModel
-from jobs.requests import MetricsRequest
+from jobs.requests.extract import ExtractRequest
+from jobs.requests.figure import FigureRequest
+from jobs.requests.metrics import MetricsRequest
+from jobs.results import PruneSampleResult
 from jobs.settings import Settings
 from jobs.shards import ShardStore
 from jobs.store import Claim, JobStore
 from jobs.telemetry import SAMPLES, SAMPLING
 from jobs.workers import WorkerInfo, WorkerRoll
+from workers.extract import extract
+from workers.figures import draw
 from workers.metrics import measure
 from workers.models import Models, choose_device
-from workers.prune_sample import Stores, prune_and_sample
+from workers.prune_sample import prune_and_sample
 from workers.run import Cancelled, HandedOver, LeaseLost, Product, Run, Shutdown
+from workers.stores import Stores
 
 __all__ = ["Worker"]
 
@@ -92,20 +99,33 @@ class Worker:
 
     def _failed(self, claim: Claim, detail: str) -> str:
         log.warning("job failed", detail=detail, exc_info=True)
+        detail = self.models.as_registered(claim.job.model, detail)
         return "failed" if self.store.fail(claim, problem("failed", detail)) else "lost"
 
     def _do(self, job: Job, run: Run) -> Product[BaseModel]:
-        identity = self.models.source(job.model, job.kind).identity
+        identity = self.models.source(job.model, needs_of(job.kind, job.request).reads).identity
         if job_key(job.kind, job.request, identity.weights, identity.reading) != job.key:
             raise ValueError(
                 f"this worker's {job.model!r} is not the one that was asked for: its checkpoint, its entry in the "
                 "registry or the code differs from the service's; ask again, or bring both to the same state"
             )
-        if job.kind == "metrics":
-            return Product(measure(MetricsRequest.model_validate(job.request), self.models, self.conditions))
-        rows_at_once = self.store.settings.batch_size
         stores = Stores(self.store.artifacts, self.shards, self.conditions)
-        product = prune_and_sample(job, self.models, stores, rows_at_once, run)
+        match job.kind:
+            case "metrics":
+                return Product(measure(MetricsRequest.model_validate(job.request), self.models, self.conditions))
+            case "extract":
+                return extract(ExtractRequest.model_validate(job.request), self.models, stores, run)
+            case "figure":
+                request = FigureRequest.model_validate(job.request)
+                drawn = draw(job, request, self.models, stores, self.store.settings, run)
+                if drawn.result.samples:
+                    self.store.telemetry.count(SAMPLES, job.model, by=drawn.result.samples)
+                return drawn
+            case "prune-sample":
+                return self._sampled(job, stores, run)
+
+    def _sampled(self, job: Job, stores: Stores, run: Run) -> Product[PruneSampleResult]:
+        product = prune_and_sample(job, self.models, stores, self.store.settings.batch_size, run)
         made = sum(len(variant.images) for variant in product.result.variants)
         self.store.telemetry.count(SAMPLES, job.model, by=made)
         self.store.telemetry.observe(SAMPLING, job.model, value=product.result.timing.sample)

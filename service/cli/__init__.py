@@ -16,5 +16,7 @@ app = typer.Typer(
 app.command()(serve.serve)
 app.command()(commands.prune_sample)
 app.command()(commands.metrics)
+app.command()(commands.figure)
+app.command()(commands.extract)
 app.command()(commands.upload)
 app.add_typer(models.app, name="models")

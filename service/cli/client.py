@@ -60,12 +60,25 @@ class Client:
         """POST /prune-sample: a job, which may be finished already."""
         return JobView.model_validate_json(self._ask("POST", "/prune-sample", json=body).content)
 
+    def extract(self, body: dict[str, Any]) -> JobView:
+        """POST /extract: a job, which may be finished already."""
+        return JobView.model_validate_json(self._ask("POST", "/extract", json=body).content)
+
     def metrics(self, model: str, query: dict[str, Any]) -> MetricsResult | JobView:
         """GET /metrics/{model}: the result, or the job that computes it where that takes long."""
         answer = self._ask("GET", f"/metrics/{model}", params=query)
         if answer.status_code == httpx.codes.ACCEPTED:
             return JobView.model_validate_json(answer.content)
         return MetricsResult.model_validate_json(answer.content)
+
+    def figure(self, model: str, figure: str, query: dict[str, Any], media_type: str) -> bytes:
+        """GET /metrics/{model}/figures/{figure}: the picture, waited for."""
+        path, headers = f"/metrics/{model}/figures/{figure}", {"Accept": media_type}
+        answer = self._ask("GET", path, params=query, headers=headers)
+        if answer.status_code == httpx.codes.ACCEPTED:
+            self.finished(JobView.model_validate_json(answer.content))
+            answer = self._ask("GET", path, params=query, headers=headers)
+        return answer.content
 
     def upload(self, content: bytes) -> ConditionInfo:
         """POST /conditions: what is known of the conditions in a file."""
@@ -93,9 +106,12 @@ class Client:
 
     def save(self, job: JobView, name: str, folder: Path) -> Path:
         """Writes an artifact of a job into a folder."""
+        return self.save_as(job, name, folder / Path(name).name)
+
+    def save_as(self, job: JobView, name: str, path: Path) -> Path:
+        """Writes an artifact of a job into a file."""
         content = self._ask("GET", job.links.artifacts[name]).content
-        folder.mkdir(parents=True, exist_ok=True)
-        path = folder / Path(name).name
+        path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(content)
         return path
 

@@ -1,4 +1,4 @@
-"""`tailprune prune-sample`, `metrics` and `upload`: ask a running service, follow the job, print a table."""
+"""`tailprune prune-sample`, `metrics`, `figure`, `extract` and `upload`: ask a running service, show its answer."""
 
 from __future__ import annotations
 
@@ -12,11 +12,12 @@ from rich.console import Console
 from rich.markup import escape
 
 from jobs.records import JobView
-from jobs.results import MetricsResult, PruneSampleResult
+from jobs.requests.fields import FigureName, Part
+from jobs.results import ExtractResult, MetricsResult, PruneSampleResult
 from service.cli.client import Client, ClientError
-from service.cli.tables import metrics_tables, prune_sample_table
+from service.cli.tables import extract_table, metrics_tables, prune_sample_table
 
-__all__ = ["metrics", "prune_sample", "upload"]
+__all__ = ["extract", "figure", "metrics", "prune_sample", "upload"]
 
 Url = Annotated[str, typer.Option(envvar="TAILPRUNE_URL", help="Where the service is.")]
 Conditions = Annotated[
@@ -25,6 +26,7 @@ Conditions = Annotated[
 AsJson = Annotated[bool, typer.Option("--json", help="Print the result as JSON rather than as a table.")]
 DEFAULT_URL = "http://127.0.0.1:8000"
 INTERRUPTED = 130
+FORMATS = {".png": "image/png", ".svg": "image/svg+xml"}
 
 output = Console()
 messages = Console(stderr=True, highlight=False)
@@ -87,7 +89,7 @@ def prune_sample(
 
 def metrics(
     model: Annotated[str, typer.Argument(help="A model of the registry, such as shapes-sit.")],
-    part: Annotated[Literal["c", "y", "t"], typer.Option(help="The sum c, its class part or its time part.")] = "c",
+    part: Annotated[Part, typer.Option(help="The sum c, its class part or its time part.")] = "c",
     timestep: Annotated[float | None, typer.Option(help="The time at which c is measured.")] = None,
     conditions: Conditions = None,
     threshold: Annotated[list[float] | None, typer.Option(help="Measure sparsity here; repeatable.")] = None,
@@ -104,6 +106,76 @@ def metrics(
             typer.echo(result.model_dump_json(indent=2))
         else:
             output.print(*metrics_tables(result), sep="\n")
+
+
+def figure(
+    model: Annotated[str, typer.Argument(help="A model of the registry, such as shapes-sit.")],
+    name: Annotated[FigureName, typer.Argument(help="Which figure.")],
+    out: Annotated[Path, typer.Option(help="File to write it into: .png or .svg.")],
+    part: Annotated[Part | None, typer.Option(help="The sum c, its class part or its time part.")] = None,
+    timestep: Annotated[float | None, typer.Option(help="The time of c.")] = None,
+    conditions: Conditions = None,
+    classes: Annotated[int | None, typer.Option(help="How many classes or conditions to draw.")] = None,
+    threshold: Annotated[
+        list[float] | None, typer.Option(help="Prune at, or mark, this magnitude; repeatable.")
+    ] = None,
+    side: Annotated[Literal["tail", "head"] | None, typer.Option(help="What `removal` prunes.")] = None,
+    seed: Annotated[int | None, typer.Option(help="Picks the classes; of the samples and of t-SNE.")] = None,
+    url: Url = DEFAULT_URL,
+) -> None:
+    """Draw a figure of a model: its condition vectors, what pruning does to its samples, or its training."""
+    media_type = FORMATS.get(out.suffix.lower())
+    if media_type is None:
+        raise typer.BadParameter(f"{out} ends in neither of {', '.join(FORMATS)}", param_hint="--out")
+    query = {
+        "part": part,
+        "timestep": timestep,
+        "conditions": conditions,
+        "classes": classes,
+        "threshold": threshold or None,
+        "side": side,
+        "seed": seed,
+    }
+    with _told_plainly(), Client(url, messages) as client:
+        said = {name: value for name, value in query.items() if value is not None}
+        content = client.figure(model, name, said, media_type)
+        out.parent.mkdir(parents=True, exist_ok=True)
+        out.write_bytes(content)
+        messages.print(f"written: {out}")
+
+
+def extract(
+    model: Annotated[str, typer.Argument(help="A model of the registry, such as shapes-sit.")],
+    timestep: Annotated[list[float] | None, typer.Option(help="A time of c and t; repeatable.")] = None,
+    label: Annotated[list[int] | None, typer.Option(help="A class; repeatable. All unless said.")] = None,
+    conditions: Conditions = None,
+    row: Annotated[list[int] | None, typer.Option(help="Which of the conditions; repeatable.")] = None,
+    part: Annotated[list[str] | None, typer.Option(help="c, y or t; repeatable. All unless said.")] = None,
+    out: Annotated[Path | None, typer.Option(help="File to write the vectors into, as safetensors.")] = None,
+    as_json: AsJson = False,
+    url: Url = DEFAULT_URL,
+) -> None:
+    """Extract a model's condition vectors as tensors, of its classes or of uploaded conditions."""
+    body = {
+        "model": model,
+        "timesteps": timestep or None,
+        "labels": label or None,
+        "conditions": conditions,
+        "rows": row or None,
+        "parts": part or None,
+    }
+    with _told_plainly(), Client(url, messages) as client:
+        job = client.finished(client.extract(body))
+        result = job.result
+        assert isinstance(result, ExtractResult)
+        if as_json:
+            typer.echo(result.model_dump_json(indent=2))
+        else:
+            output.print(extract_table(result))
+        if out is not None:
+            messages.print(f"written: {client.save_as(job, result.artifact, out)}")
+        else:
+            messages.print(f"the file is at {job.links.artifacts[result.artifact]}; --out FILE writes it")
 
 
 def upload(

@@ -21,8 +21,9 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from jobs.decoding import DecoderName
 from jobs.hub import is_hub
-from jobs.registry import DecoderName, ModelEntry, Registry, RegistryError, UnknownModel
+from jobs.registry import ModelEntry, Registry, RegistryError, UnknownModel
 from jobs.settings import get_settings
 
 __all__ = ["app"]
@@ -40,7 +41,7 @@ def show() -> None:
     table = Table("model", "family", "parameters", "ready", "pictures")
     lacking: list[ModelEntry] = []
     for entry in _registry():
-        missing, shown = entry.missing, entry.shown
+        missing, shown = entry.missing, entry.decoding.shown
         if missing:
             lacking.append(entry)
         parameters = "" if entry.parameters is None else f"{entry.parameters / 1e6:.0f} M"
@@ -96,7 +97,7 @@ def add(
     table = {key: value for key, value in said.items() if value is not None}
     _append(registry, tomli_w.dumps({"models": {name: table}}))
     _say(f"added to {registry}; service and workers know it once they are started again")
-    if found["also_fits"]:
+    if found["also_fits"] and family is None:
         others = ", ".join(found["also_fits"])
         _say(f"read as {found['family']}; files of {others} can look the same: --family says otherwise")
 
@@ -129,9 +130,16 @@ def _science(*arguments: str) -> str:
     """What `python -m tailprune` answers; its complaint ends the command."""
     if find_spec("torch") is None:
         _refuse("this needs torch, to read checkpoints: install tailprune[worker], or run it where the workers run")
-    done = subprocess.run([sys.executable, "-m", "tailprune", *arguments], capture_output=True, text=True)
+    # A person sees how far a download is, which is told on stderr; and then the complaint too.
+    seen = sys.stderr.isatty() and any(map(is_hub, arguments))
+    done = subprocess.run(
+        [sys.executable, "-m", "tailprune", *arguments],
+        stdout=subprocess.PIPE,
+        stderr=None if seen else subprocess.PIPE,
+        text=True,
+    )
     if done.returncode != 0:
-        _refuse(done.stderr.strip())
+        _refuse((done.stderr or "that failed, as said above").strip())
     return done.stdout
 
 

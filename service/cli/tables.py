@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from rich.table import Table
 
-from jobs.results import Drift, MetricsResult, PruneSampleResult, Removed
+from jobs.results import Drift, ExtractResult, MetricsResult, PruneSampleResult, Removed
 
-__all__ = ["metrics_tables", "prune_sample_table"]
+__all__ = ["extract_table", "metrics_tables", "prune_sample_table"]
 
 ABSENT = "–"
 
@@ -53,6 +53,15 @@ def metrics_tables(result: MetricsResult) -> tuple[Table, Table]:
     for row in result.sparsity:
         sparsity.add_row(f"{row.threshold:g}", f"{row.fraction:.1%}")
     return summary, sparsity
+
+
+def extract_table(result: ExtractResult) -> Table:
+    """The tensors of the file."""
+    table = Table("tensor", title=f"{result.model.name}: {result.bytes:,} bytes")
+    table.add_column("shape", justify="right")
+    for name, shape in result.shapes.items():
+        table.add_row(name, " x ".join(map(str, shape)))
+    return table
 
 
 def _removed(removed: Removed | None) -> str:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+import tempfile
+from typing import IO, Annotated, Any, Literal
 
 from fastapi import APIRouter, Path, Request
 from fastapi.responses import JSONResponse
@@ -19,6 +20,7 @@ __all__ = ["router"]
 
 router = APIRouter(tags=["conditions"])
 
+IN_MEMORY_BYTES = 2**20
 EXAMPLE: dict[str, Any] = {
     "id": "5f1c4d0e9a7b3c2d8e6f5a4b3c2d1e0f9a8b7c6d5e4f3a2b1c0d9e8f7a6b5c4d",
     "count": 4,
@@ -82,17 +84,21 @@ async def upload_conditions(request: Request, parts: PartsDep) -> JSONResponse:
 
     The id is the digest of the numbers as float32: the same numbers have the same one, whatever file they come in.
     """
-    try:
-        chunks = [chunk async for chunk in request.stream()]
-    except ClientDisconnect:
-        raise ProblemError("malformed-request", "the connection ended before the body did") from None
-    return await run_in_threadpool(_keep, chunks, parts)
+    data_dir = parts.settings.data_dir
+    data_dir.mkdir(parents=True, exist_ok=True)
+    with tempfile.SpooledTemporaryFile(max_size=IN_MEMORY_BYTES, dir=str(data_dir)) as body:  # uploads wait on the disk
+        try:
+            async for chunk in request.stream():
+                body.write(chunk)
+        except ClientDisconnect:
+            raise ProblemError("malformed-request", "the connection ended before the body did") from None
+        async with parts.intake:
+            return await run_in_threadpool(_keep, body, parts)
 
 
-def _keep(chunks: list[bytes], parts: Parts) -> JSONResponse:
-    content = b"".join(chunks)
-    chunks.clear()  # a file may be large, and is held once
-    conditions = parse(content, parts.settings)
+def _keep(body: IO[bytes], parts: Parts) -> JSONResponse:
+    body.seek(0)
+    conditions = parse(body.read(), parts.settings)
     known = parts.conditions.has(conditions.id)
     view = _view(parts.conditions.put(conditions))
     return JSONResponse(view.model_dump(), 200 if known else 201, {"Location": view.links["self"]})

@@ -2,24 +2,25 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated
 
 from fastapi import APIRouter, Query
 from fastapi.responses import JSONResponse, Response
 
-from jobs.requests import ConditionsId, MetricsRequest, Thresholds, resolve_metrics
+from jobs.requests.fields import CONDITIONS, ConditionsId, Part, Thresholds
+from jobs.requests.metrics import MetricsRequest, resolve_metrics
 from jobs.results import MetricsResult
 from service.deps import ModelDep, PartsDep
 from service.documents import JOB_UNDER_WAY, METRICS_DONE, NOT_MODIFIED
 from service.headers import IfNoneMatch, PreferHeader, etag_matches, preferred_wait
-from service.problems import ProblemError, describe, problem_response
-from service.submission import applied, conditions_of, job_response, key_of, submit, wait_for
+from service.problems import describe
+from service.submission import applied, conditions_of, key_of, no_result, submit, wait_for
 
-__all__ = ["router"]
+__all__ = ["ConditionsQuery", "Timestep", "router"]
 
 router = APIRouter(tags=["metrics"])
 
-Part = Annotated[Literal["c", "y", "t"], Query(description="The condition c, or its input part y or time part t.")]
+PartQuery = Annotated[Part, Query(description="The condition c, or its input part y or time part t.")]
 Timestep = Annotated[
     float | None,
     Query(
@@ -27,10 +28,7 @@ Timestep = Annotated[
         description="The time at which c is measured; where sampling starts, unless said. Part c alone.",
     ),
 ]
-ConditionsQuery = Annotated[
-    ConditionsId | None,
-    Query(description="What POST /conditions answered with, for a model that takes conditions in place of labels."),
-]
+ConditionsQuery = Annotated[ConditionsId | None, Query(description=CONDITIONS)]
 ThresholdList = Annotated[
     Thresholds | None, Query(description="Magnitudes at which sparsity is measured; may be repeated.")
 ]
@@ -52,7 +50,7 @@ ThresholdList = Annotated[
 async def metrics(
     model: ModelDep,
     parts: PartsDep,
-    part: Part = "c",
+    part: PartQuery = "c",
     conditions: ConditionsQuery = None,
     timestep: Timestep = None,
     threshold: ThresholdList = None,
@@ -75,13 +73,6 @@ async def metrics(
         return Response(status_code=304, headers=headers)
     job = await submit("metrics", request, key, parts)
     job = await wait_for(job, parts.settings.metrics_wait_seconds if wait is None else wait, parts)
-    match job.status:
-        case "succeeded":
-            return JSONResponse(job.result, headers=headers | applied(wait))
-        case "failed":
-            assert job.problem is not None
-            return problem_response(job.problem)
-        case "cancelled":
-            raise ProblemError("job-cancelled", f"job {job.id} was cancelled while it was waited for; ask again")
-        case _:
-            return job_response(job, wait)
+    if job.status == "succeeded":
+        return JSONResponse(job.result, headers=headers | applied(wait))
+    return no_result(job, wait)

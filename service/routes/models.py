@@ -7,7 +7,8 @@ from typing import Literal
 from fastapi import APIRouter
 from pydantic import BaseModel, Field
 
-from jobs.registry import ModelDefaults, ModelEntry, Shown
+from jobs.decoding import Shown
+from jobs.registry import ModelDefaults, ModelEntry
 from service.deps import ModelDep, PartsDep
 from service.problems import describe
 
@@ -98,6 +99,6 @@ def _summary(entry: ModelEntry) -> ModelSummary:
         ready=not missing,
         missing=missing,
         obtain=entry.obtain,
-        decoder=entry.shown,
+        decoder=entry.decoding.shown,
         links={"self": f"/models/{entry.name}", "metrics": f"/metrics/{entry.name}"},
     )

@@ -2,47 +2,22 @@
 
 from __future__ import annotations
 
-from typing import Annotated
-
-from fastapi import APIRouter, Header
+from fastapi import APIRouter
 from fastapi.responses import JSONResponse
 
-from jobs.keys import digest
 from jobs.records import JobView
-from jobs.requests import PruneSampleRequest, resolve
+from jobs.requests.prune_sample import PruneSampleRequest, resolve
 from service.deps import PartsDep
-from service.documents import JOB_DONE, JOB_UNDER_WAY
-from service.headers import PreferHeader, preferred_wait
-from service.problems import describe
-from service.submission import conditions_of, job_response, key_of, submit, wait_for
+from service.documents import JOB_ANSWERS
+from service.headers import IdempotencyKey, PreferHeader, preferred_wait
+from service.submission import conditions_of, post_job
 
 __all__ = ["router"]
 
 router = APIRouter(tags=["prune and sample"])
 
-IdempotencyKey = Annotated[
-    str | None,
-    Header(
-        alias="Idempotency-Key",
-        pattern=r"^[\x21-\x7e]{1,255}$",
-        description="A client's own name for this request: sent again, it is the same job, whatever became of it.",
-    ),
-]
 
-
-@router.post(
-    "/prune-sample",
-    response_model=JobView,
-    status_code=200,
-    responses={
-        200: JOB_DONE,
-        202: JOB_UNDER_WAY,
-        **describe(
-            "malformed-request", "unknown-model", "unknown-conditions", "model-not-ready", "body-too-large",
-            "invalid-request", "idempotency-key-reused", "unavailable",
-        ),
-    },
-)  # fmt: skip
+@router.post("/prune-sample", response_model=JobView, status_code=200, responses=JOB_ANSWERS)
 async def prune_sample(
     body: PruneSampleRequest,
     parts: PartsDep,
@@ -56,14 +31,4 @@ async def prune_sample(
     wait = preferred_wait(prefer, parts.settings.max_wait_seconds)
     entry = parts.registry.get(body.model)
     request = resolve(body, entry, parts.settings, await conditions_of(body, parts))
-    key = await key_of("prune-sample", request, entry, parts)
-    job = await submit(
-        "prune-sample",
-        request,
-        key,
-        parts,
-        idempotency_key=idempotency_key or "",
-        fingerprint=digest(body.model_dump()),
-    )
-    job = await wait_for(job, wait or 0, parts)
-    return job_response(job, wait)
+    return await post_job("prune-sample", body, request, entry, wait, idempotency_key, parts)

@@ -1,15 +1,17 @@
 """Latents -> what a person sees, or hears.
 
-One decoder for each kind of latents, behind one `load_decoder`. Weights are read from local files alone; the libraries
-that hold the networks are imported when a decoder needs them.
+One decoder for each kind of latents, behind one `load_decoder`. Weights are local files, or on the Hugging Face hub;
+the libraries that hold the networks are imported when a decoder needs them.
 """
 
 from __future__ import annotations
 
 from os import PathLike
+from pathlib import Path
 
 import torch
 
+from tailprune import hub
 from tailprune.decoders.base import Decoded, Decoder, DecoderError
 from tailprune.decoders.plain import Latents, Pixels, pixels
 
@@ -30,11 +32,12 @@ def load_decoder(
     """The decoder of that name, ready to call, in float32 on that device.
 
     `source` is where its weights are: a folder, or for `va-vae` a file. `statistics` is the file with the mean and the
-    standard deviation of the latents, which `va-vae` alone takes. `scale` is what the latents were multiplied by for
-    training; where None, the decoder's own.
+    standard deviation of the latents, which `va-vae` alone takes. Both may be `hf://owner/repo[/path]`, and are fetched
+    where they are not in the cache (see `tailprune.hub`). `scale` is what the latents were multiplied by for training;
+    where None, the decoder's own.
 
     Raises ValueError for a name there is not and for what is missing or one too many; its kind DecoderError for files
-    that are not what they should be.
+    that are not what they should be; HubError, a FileNotFoundError, for what the hub does not give.
     """
     if name not in DECODERS:
         raise ValueError(f"no decoder is called {name!r}; there are {', '.join(DECODERS)}")
@@ -52,13 +55,31 @@ def load_decoder(
 
         if statistics is None:
             raise ValueError("decoder 'va-vae' needs statistics: the latents_stats.pt its model was trained with")
-        return load_va_vae(source, statistics, scale, device)
+        return load_va_vae(_file_or_folder(source), _local(statistics), scale, device)
     if statistics is not None:
         raise ValueError(f"decoder {name!r} takes no statistics: leave out {str(statistics)!r}")
     if name == "sd-vae":
         from tailprune.decoders.images import load_sd_vae
 
-        return load_sd_vae(source, scale, device)
+        return load_sd_vae(_local(source), scale, device)
     from tailprune.decoders.audioldm import load_audioldm
 
-    return load_audioldm(source, scale, device)
+    return load_audioldm(_local(source), scale, device)
+
+
+def _file_or_folder(source: str | PathLike[str]) -> Path:
+    """As `_local`, for `va-vae`: of a repository that is no diffusers folder, the file has to be named."""
+    if not hub.is_hub(source) or hub.parse(str(source)).is_file:
+        return _local(source)
+    hint = f"a repository that is no diffusers folder needs its file named: {str(source).rstrip('/')}/FILE.pt"
+    try:
+        folder = _local(source)
+    except hub.HubError as error:
+        raise hub.HubError(f"{error}. {hint}") from error
+    if not any((at / "config.json").is_file() for at in (folder, folder / "vae")):
+        raise DecoderError(f"{folder}: has no config.json, neither there nor under vae/; {hint}")
+    return folder
+
+
+def _local(source: str | PathLike[str]) -> Path:
+    return hub.fetch(str(source)) if hub.is_hub(source) else Path(source)

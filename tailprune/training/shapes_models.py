@@ -15,16 +15,9 @@ from typing import Any
 import torch
 
 from tailprune.statistics import participation_ratio, summarise_cosine
-from tailprune.systems import MDT, MG, REPA, DiT, LightningDiT, SiT, System
+from tailprune.systems import REPA, SiT, System
 from tailprune.training.initialise import initialise
-from tailprune.training.objectives import (
-    Alignment,
-    FlowMatching,
-    MaskedLatents,
-    ModelGuidance,
-    NoisePrediction,
-    Objective,
-)
+from tailprune.training.objectives import Alignment, FlowMatching
 from tailprune.training.recipe import Recipe, ship, train
 from tailprune.training.shapes import NUM_CLASSES, draw
 from tailprune.training.shapes_classifier import load_classifier
@@ -40,7 +33,6 @@ SHARED: dict[str, Any] = {
     "num_heads": 4,
     "num_classes": NUM_CLASSES,
 }
-SHORT = Recipe(steps=6_000, batch_size=64, learning_rate=3e-3)
 CLASSIFIER = Path("models/shapes-classifier/model.safetensors")
 
 
@@ -51,27 +43,23 @@ class ShapesModel:
     system: type[Any]
     configuration: dict[str, Any]
     recipe: Recipe
-    objective: Callable[[Any], Objective]
+    objective: Callable[[Any], FlowMatching]
     trained_on: str
     """The objective, for the model card."""
     sampler: str
     guidance: float
-    """The scale that the card, and the registry, sample with; 1 where guidance is trained in."""
+    """The scale that the card, and the registry, sample with."""
     steps: int = 50
 
-    def build(self) -> Objective:
+    def build(self) -> FlowMatching:
         """A new network under its objective, from torch's global generator."""
         system = self.system(**self.configuration)
         initialise(system)
         return self.objective(system)
 
 
-def _aligned(system: REPA) -> Objective:
+def _aligned(system: REPA) -> FlowMatching:
     return Alignment(system, load_classifier(CLASSIFIER))
-
-
-def _masked(system: MDT) -> Objective:
-    return MaskedLatents(system, SHARED["num_heads"])
 
 
 SHAPES_MODELS: dict[str, ShapesModel] = {
@@ -84,50 +72,14 @@ SHAPES_MODELS: dict[str, ShapesModel] = {
         sampler="euler",
         guidance=2.5,
     ),
-    "shapes-dit": ShapesModel(
-        DiT,
-        SHARED,
-        SHORT,
-        NoisePrediction,
-        "noise prediction with a learned variance, uniform times",
-        sampler="ddim",
-        guidance=2.5,
-    ),
-    "shapes-mdt": ShapesModel(
-        MDT,
-        SHARED | {"decode_layer": 2},
-        SHORT,
-        _masked,
-        "noise prediction of the whole image, and once more with 30 % of its tokens hidden from the encoder",
-        sampler="ddim",
-        guidance=2.5,
-    ),
-    "shapes-lightningdit": ShapesModel(
-        LightningDiT,
-        SHARED,
-        SHORT,
-        FlowMatching,
-        "flow matching, logit-normal times",
-        sampler="euler",
-        guidance=2.5,
-    ),
     "shapes-repa": ShapesModel(
         REPA,
         SHARED | {"learn_sigma": False},
-        SHORT,
+        Recipe(steps=6_000, batch_size=64, learning_rate=3e-3),
         _aligned,
         "flow matching, logit-normal times, the tokens after two blocks aligned to features of `shapes-classifier`",
         sampler="euler",
         guidance=2.5,
-    ),
-    "shapes-mg": ShapesModel(
-        MG,
-        SHARED | {"learn_sigma": False},
-        SHORT,
-        ModelGuidance,
-        "flow matching towards the guided velocity of scale 2, where t is at most 0.75, logit-normal times",
-        sampler="euler",
-        guidance=1.0,
     ),
 }
 
@@ -163,7 +115,7 @@ def main() -> None:
     torch.manual_seed(recipe.seed)
     size = model.configuration["input_size"]
 
-    def loss_of(objective: Objective, generator: torch.Generator) -> torch.Tensor:
+    def loss_of(objective: FlowMatching, generator: torch.Generator) -> torch.Tensor:
         labels = torch.randint(NUM_CLASSES, (recipe.batch_size,), generator=generator)
         return objective.loss(draw(labels, generator, size), labels, generator)
 

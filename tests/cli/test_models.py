@@ -67,7 +67,7 @@ def near(monkeypatch: pytest.MonkeyPatch) -> None:
             status = main()
         return subprocess.CompletedProcess(command, status, said.getvalue(), complained.getvalue())
 
-    monkeypatch.setattr("service.cli.models.subprocess", SimpleNamespace(run=run))
+    monkeypatch.setattr("service.cli.models.subprocess", SimpleNamespace(run=run, PIPE=subprocess.PIPE))
 
 
 @pytest.fixture
@@ -142,8 +142,8 @@ def test_what_was_said_of_an_added_model_is_kept(registry: Path, checkpoint: Pat
     said = {
         "title": "A DiT of ours",
         "class-names": registry.parent / "shapes-sit" / "classes.txt",
-        "decoder": "sd-vae",
-        "decoder-source": "hf://stabilityai/sd-vae-ft-ema",
+        "decoder": "va-vae",
+        "decoder-source": "hf://hustvl/vavae/vavae.pt",
         "decoder-statistics": registry.parent / "new" / "latents.pt",
         "decoder-scale": 0.5,
         "licence": "MIT",
@@ -151,12 +151,8 @@ def test_what_was_said_of_an_added_model_is_kept(registry: Path, checkpoint: Pat
     options = [word for name, value in said.items() for word in (f"--{name}", value)]
     entry = added(registry, checkpoint, *AS_DIT, *options)
     assert (entry.title, entry.licence, entry.class_name(7)) == ("A DiT of ours", "MIT", "class 7")
-    assert (entry.decoder, entry.decoder_source, entry.decoder_scale) == (
-        "sd-vae",
-        "hf://stabilityai/sd-vae-ft-ema",
-        0.5,
-    )
-    assert entry.shown.missing == ["hf://stabilityai/sd-vae-ft-ema", "new/latents.pt"]
+    assert (entry.decoder, entry.decoder_source, entry.decoder_scale) == ("va-vae", "hf://hustvl/vavae/vavae.pt", 0.5)
+    assert entry.decoding.shown.missing == ["hf://hustvl/vavae/vavae.pt", "new/latents.pt"]
 
 
 @pytest.mark.usefixtures("near", "checkpoint")
@@ -209,9 +205,16 @@ def test_a_model_may_be_added_beside_another_that_was(registry: Path, checkpoint
 @pytest.mark.usefixtures("near")
 def test_families_whose_files_look_the_same_are_told(registry: Path, tmp_path: Path) -> None:
     save_file(random_system(SiT, learn_sigma=False).state_dict(), tmp_path / "sit.safetensors")
-    said = tailprune("add", "new", tmp_path / "sit.safetensors", "--family", "sit", "--num-heads", 4)
+    said = tailprune("add", "new", tmp_path / "sit.safetensors", "--num-heads", 4)
     assert "read as sit; files of " in said.stdout
     assert "can look the same: --family says otherwise" in said.stdout
+
+
+@pytest.mark.usefixtures("near")
+def test_who_says_the_family_is_not_told_of_others(registry: Path, tmp_path: Path) -> None:
+    save_file(random_system(SiT, learn_sigma=False).state_dict(), tmp_path / "sit.safetensors")
+    said = tailprune("add", "new", tmp_path / "sit.safetensors", "--family", "sit", "--num-heads", 4)
+    assert "can look the same" not in said.stdout
 
 
 @pytest.mark.usefixtures("near")
@@ -228,7 +231,7 @@ def test_families_whose_files_look_the_same_are_told(registry: Path, tmp_path: P
         (["New", "new/last.safetensors", *AS_DIT], "should match pattern"),
         (["a/b", "new/last.safetensors", *AS_DIT], "should match pattern"),
         (["new", "new/last.safetensors", *AS_DIT, "--decoder", "pixels"], "decoder 'pixels' takes 3 channels"),
-        (["new", "new/last.safetensors", *AS_DIT, "--decoder-source", "vae"], "leave decoder_source out"),
+        (["new", "new/last.safetensors", *AS_DIT, "--decoder-source", "vae"], "leave decoder_source and the rest out"),
         (["new", "new/last.safetensors", *AS_DIT, "--decoder", "sd-vae", "--decoder-source", "hf://owner"], "the form"),
     ],
 )
@@ -304,8 +307,8 @@ def test_the_files_of_a_model_and_of_its_decoder_are_fetched(registry: Path, hub
     said = tailprune("fetch", "far")
     assert said.exit_code == 0, said.stderr
     entry = Registry.read(registry, Settings().hub_cache).get("far")
-    assert (entry.ready, entry.shown.ready) == (True, True)
-    assert said.stdout.splitlines() == [str(entry.local_checkpoint), str(entry.local_decoder[0])]
+    assert (entry.ready, entry.decoding.shown.ready) == (True, True)
+    assert said.stdout.splitlines() == [str(entry.local_checkpoint), str(entry.decoding.source)]
 
 
 def test_where_files_were_fetched_to_is_printed_as_it_is(

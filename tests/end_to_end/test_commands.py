@@ -8,6 +8,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
+from safetensors.numpy import load_file
 from typer.testing import CliRunner
 
 from service.cli import app
@@ -47,6 +48,43 @@ def test_metrics_prints_the_statistics_and_the_sparsity(stack: Stack) -> None:
     assert "4 vectors y" in said.output
     for word in ("nPR", "cosine", "0.25", "components for 90% of variance"):
         assert word in said.output
+
+
+def test_figure_writes_the_format_that_the_file_is_named_for(stack: Stack, tmp_path: Path) -> None:
+    for name, begin in (("cosine.png", b"\x89PNG"), ("cosine.svg", b"<?xml")):
+        arguments = ["tiny", "cosine", "--classes", "3", "--out", str(tmp_path / "figures" / name)]
+        said = runner.invoke(app, ["figure", *arguments, "--url", stack.url])
+        assert said.exit_code == 0, said.output
+        assert (tmp_path / "figures" / name).read_bytes().startswith(begin)
+
+
+def test_figure_refuses_a_file_of_another_format_and_an_option_that_does_not_apply(
+    stack: Stack, tmp_path: Path
+) -> None:
+    said = runner.invoke(app, ["figure", "tiny", "cosine", "--out", str(tmp_path / "a.pdf"), "--url", stack.url])
+    assert said.exit_code == 2
+    arguments = ["tiny", "histogram", "--side", "head", "--out", str(tmp_path / "a.png")]
+    refused = runner.invoke(app, ["figure", *arguments, "--url", stack.url])
+    assert refused.exit_code == 1
+    assert "query.side" in refused.stderr
+    assert not list(tmp_path.iterdir())
+
+
+def test_extract_prints_the_shapes_and_writes_the_vectors(stack: Stack, tmp_path: Path) -> None:
+    out = tmp_path / "vectors.safetensors"
+    arguments = ["tiny", "--timestep", "0", "--timestep", "0.5", "--label", "3", "--part", "c", "--out", str(out)]
+    said = runner.invoke(app, ["extract", *arguments, "--url", stack.url])
+    assert said.exit_code == 0, said.output
+    assert "2 x 1 x 32" in said.output
+    tensors = load_file(out)
+    assert (tensors.keys(), tensors["labels"].tolist()) == ({"c", "timesteps", "labels"}, [3])
+
+
+def test_extract_without_a_file_says_where_it_is(stack: Stack) -> None:
+    said = runner.invoke(app, ["extract", "tiny", "--json", "--url", stack.url])
+    assert said.exit_code == 0, said.output
+    assert json.loads(said.stdout)["counts"] == {"timesteps": 1, "inputs": 4, "dim": 32}
+    assert "/artifacts/vectors.safetensors" in said.stderr
 
 
 def test_a_refused_request_is_explained_without_a_traceback(stack: Stack) -> None:

@@ -216,3 +216,22 @@ def test_statistics_over_a_single_condition_are_refused(stack: Stack) -> None:
     assert "two conditions or more" in answer.json()["errors"][0]["message"]
     parts = stack.http.get("/metrics/mdsgen", params={"part": "t"})
     assert parts.status_code == 200
+    for asked in ({"keep": 4}, {"threshold": 0.1, "fill": "mean"}):
+        body = {"model": "mdsgen", "conditions": uploaded.json()["id"], **asked}
+        answer = stack.http.post("/prune-sample", json=body)
+        assert answer.status_code == 422
+        assert "goes by all conditions of the file, and there is one" in answer.json()["errors"][0]["message"]
+
+
+def test_a_job_that_fails_tells_no_path_of_the_machine(stack: Stack) -> None:
+    models = stack.folder.parent / "models"
+    weights = models / "decoders" / "sd-vae" / "diffusion_pytorch_model.safetensors"
+    whole = weights.read_bytes()
+    weights.write_bytes(b"damaged")
+    try:
+        job = stack.post(wait=60, model="dit", labels=[0], seed=77).json()
+    finally:
+        weights.write_bytes(whole)
+    assert job["status"] == "failed"
+    assert "decoders/sd-vae" in job["problem"]["detail"]
+    assert str(models) not in job["problem"]["detail"]

@@ -260,6 +260,23 @@ def test_a_form_is_told_to_send_the_file_itself() -> None:
     assert "curl --data-binary @FILE" in fault(b'--x\r\nContent-Disposition: form-data; name="file"\r\n', "body")
 
 
+@pytest.mark.parametrize("count", [1, 48, 100])
+def test_a_torch_checkpoint_is_told_what_to_save_it_with_in_one_fault(count: int) -> None:
+    torch = pytest.importorskip("torch")
+    file = io.BytesIO()
+    torch.save({f"blocks.{n}": torch.zeros(2) for n in range(count)}, file)
+    message = fault(file.getvalue(), "body")
+    assert message.startswith("the file is a torch checkpoint (torch.save)")
+    assert "safetensors.torch.save_file or numpy.savez" in message
+    assert "\\x" not in message
+
+
+def test_a_single_array_is_told_to_be_saved_by_its_name() -> None:
+    file = io.BytesIO()
+    np.save(file, np.zeros((32, 512), np.float32))
+    assert "this is one array without a name (.npy): save it by its name" in fault(file.getvalue(), "body")
+
+
 @every_packer
 @pytest.mark.parametrize("kept", [0.1, 0.5, 0.999])
 def test_a_file_cut_short_is_said_to_be_that(pack: Callable[[Arrays], bytes], kept: float) -> None:

@@ -16,7 +16,7 @@ from safetensors.numpy import save_file
 
 from jobs import digests
 from jobs.digests import content_digest, identify
-from jobs.records import Kind
+from jobs.needs import Reads
 from jobs.registry import ModelEntry, Registry
 from tests.hub import write_cached
 
@@ -31,21 +31,23 @@ STORED = "ab" * 32
 
 def entry_of(folder: Path, checkpoint: str, hub_cache: Path | None = None, **said: str) -> ModelEntry:
     """A SiT of the registry in a folder."""
-    lines = ['family = "sit"', "classes = 4", "condition_dim = 2", "latent_shape = [4, 8, 8]"]
-    lines += [f"{key} = {json.dumps(value)}" for key, value in {"checkpoint": checkpoint, **said}.items()]
+    lines = ["classes = 4", "condition_dim = 2", "latent_shape = [4, 8, 8]"]
+    lines += [
+        f"{key} = {json.dumps(value)}" for key, value in {"family": "sit", "checkpoint": checkpoint, **said}.items()
+    ]
     (folder / "models.toml").write_text("\n".join(["[models.a]", *lines]))
     return Registry.read(folder / "models.toml", hub_cache).get("a")
 
 
-def weights(kind: Kind, folder: Path, checkpoint: str) -> str:
-    return identify(kind, entry_of(folder, checkpoint), folder / "data").weights
+def weights(reads: Reads, folder: Path, checkpoint: str) -> str:
+    return identify(reads, entry_of(folder, checkpoint), folder / "data").weights
 
 
-def weights_with(kind: Kind, folder: Path, changes: Mapping[str, np.ndarray]) -> tuple[str, str]:
+def weights_with(reads: Reads, folder: Path, changes: Mapping[str, np.ndarray]) -> tuple[str, str]:
     """The digests of a file, and of one of which these tensors are others."""
     save_file(TENSORS, folder / "one.safetensors")
     save_file({**TENSORS, **changes}, folder / "other.safetensors")
-    return weights(kind, folder, "one.safetensors"), weights(kind, folder, "other.safetensors")
+    return weights(reads, folder, "one.safetensors"), weights(reads, folder, "other.safetensors")
 
 
 def put_decoder(folder: Path, content: bytes) -> None:
@@ -123,10 +125,10 @@ def test_digests_for_several_uses_of_a_file_are_not_taken_for_one_another(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     save_file(TENSORS, tmp_path / "a.safetensors")
-    whole = weights("prune-sample", tmp_path, "a.safetensors")
-    of_condition = weights("metrics", tmp_path, "a.safetensors")
+    whole = weights("model", tmp_path, "a.safetensors")
+    of_condition = weights("condition", tmp_path, "a.safetensors")
     monkeypatch.setattr(digests, "_digests", {})
-    assert weights("metrics", tmp_path, "a.safetensors") == of_condition != whole
+    assert weights("condition", tmp_path, "a.safetensors") == of_condition != whole
 
 
 def test_what_is_not_there_has_no_digest(tmp_path: Path) -> None:
@@ -192,30 +194,30 @@ def test_a_file_that_only_looks_stored_is_read(tmp_path: Path) -> None:
     assert content_digest(tmp_path / STORED, tmp_path / "data") == sha256(b"weights")
 
 
-@pytest.mark.parametrize("kind", ["metrics", "prune-sample"])
+@pytest.mark.parametrize("reads", ["condition", "model"])
 def test_a_model_of_the_hub_has_the_digest_that_it_is_stored_under(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: Kind
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, reads: Reads
 ) -> None:
     write_cached(tmp_path / "hub", "owner/repo", {"a.safetensors": b"weights"})
     entry = entry_of(tmp_path, "hf://owner/repo/a.safetensors", tmp_path / "hub")
     monkeypatch.setattr(digests, "_known", None)
-    assert identify(kind, entry, tmp_path / "data").weights == sha256(b"weights")
+    assert identify(reads, entry, tmp_path / "data").weights == sha256(b"weights")
 
 
 def test_a_model_of_the_hub_that_was_not_fetched_is_said(tmp_path: Path) -> None:
     entry = entry_of(tmp_path, "hf://owner/repo/a.safetensors", tmp_path / "hub")
     with pytest.raises(FileNotFoundError, match=r"hf://owner/repo/a\.safetensors was not fetched"):
-        identify("metrics", entry, tmp_path / "data")
+        identify("condition", entry, tmp_path / "data")
 
 
 def test_the_digest_for_metrics_stays_when_a_block_changes(tmp_path: Path) -> None:
-    one, other = weights_with("metrics", tmp_path, {BLOCK: np.zeros((5, 5), np.float32)})
+    one, other = weights_with("condition", tmp_path, {BLOCK: np.zeros((5, 5), np.float32)})
     assert one == other
 
 
 @pytest.mark.parametrize("name", [TIME, LABELS])
 def test_the_digest_for_metrics_changes_when_a_condition_tensor_does(tmp_path: Path, name: str) -> None:
-    one, other = weights_with("metrics", tmp_path, {name: TENSORS[name] + 1})
+    one, other = weights_with("condition", tmp_path, {name: TENSORS[name] + 1})
     assert one != other
 
 
@@ -223,7 +225,7 @@ def test_the_digest_for_metrics_changes_when_a_condition_tensor_does(tmp_path: P
 def test_the_digest_for_metrics_changes_with_shape_and_type_of_the_same_bytes(
     tmp_path: Path, other: np.ndarray
 ) -> None:
-    before, after = weights_with("metrics", tmp_path, {TIME: other})
+    before, after = weights_with("condition", tmp_path, {TIME: other})
     assert before != after
 
 
@@ -231,7 +233,7 @@ def test_the_digest_for_metrics_changes_when_a_condition_tensor_of_a_wrapper_doe
     for name, change in (("one", 0), ("other", 1)):
         wrapped = {f"module._orig_mod.{key}": value + change for key, value in TENSORS.items()}
         save_file(wrapped, tmp_path / f"{name}.safetensors")
-    one, other = (weights("metrics", tmp_path, f"{name}.safetensors") for name in ("one", "other"))
+    one, other = (weights("condition", tmp_path, f"{name}.safetensors") for name in ("one", "other"))
     assert one != other
 
 
@@ -247,7 +249,7 @@ def test_no_more_is_read_for_metrics_than_the_header_and_the_condition_tensors(
     begin = header(tensors)
     (tmp_path / "great.safetensors").write_bytes(begin)
     os.truncate(tmp_path / "great.safetensors", len(begin) + gibibyte)  # a hole, which takes no room
-    weights("metrics", tmp_path, "great.safetensors")
+    weights("condition", tmp_path, "great.safetensors")
     assert 800 <= counted.read_bytes <= 4 * io.DEFAULT_BUFFER_SIZE
 
 
@@ -255,20 +257,20 @@ def test_the_digest_for_metrics_of_a_folder_as_shipped_is_that_of_its_file(tmp_p
     (tmp_path / "sit").mkdir()
     save_file(TENSORS, tmp_path / "sit" / "model.safetensors")
     (tmp_path / "sit" / "training.json").write_text("{}")
-    of_file = weights("metrics", tmp_path, "sit/model.safetensors")
-    assert weights("metrics", tmp_path, "sit") == of_file
+    of_file = weights("condition", tmp_path, "sit/model.safetensors")
+    assert weights("condition", tmp_path, "sit") == of_file
 
 
 def test_the_digest_for_metrics_of_a_folder_in_diffusers_layout_is_that_of_the_whole(tmp_path: Path) -> None:
     (tmp_path / "dit").mkdir()
     save_file(TENSORS, tmp_path / "dit" / "diffusion_pytorch_model.safetensors")
-    assert weights("metrics", tmp_path, "dit") == content_digest(tmp_path / "dit", tmp_path / "data")
+    assert weights("condition", tmp_path, "dit") == content_digest(tmp_path / "dit", tmp_path / "data")
 
 
 @pytest.mark.parametrize("suffix", [".pt", ".pth", ".bin"])
 def test_the_digest_for_metrics_of_a_pickle_is_that_of_the_whole(tmp_path: Path, suffix: str) -> None:
     (tmp_path / f"a{suffix}").write_bytes(b"weights")
-    assert weights("metrics", tmp_path, f"a{suffix}") == sha256(b"weights")
+    assert weights("condition", tmp_path, f"a{suffix}") == sha256(b"weights")
 
 
 @pytest.mark.parametrize(
@@ -298,12 +300,12 @@ def test_the_digest_for_metrics_of_a_pickle_is_that_of_the_whole(tmp_path: Path,
 )
 def test_the_digest_for_metrics_of_a_damaged_file_is_that_of_the_whole(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "a.safetensors").write_bytes(content)
-    assert weights("metrics", tmp_path, "a.safetensors") == sha256(content)
+    assert weights("condition", tmp_path, "a.safetensors") == sha256(content)
 
 
 @pytest.mark.parametrize("name", TENSORS)
 def test_the_digest_for_samples_changes_when_any_tensor_does(tmp_path: Path, name: str) -> None:
-    one, other = weights_with("prune-sample", tmp_path, {name: TENSORS[name] + 1})
+    one, other = weights_with("model", tmp_path, {name: TENSORS[name] + 1})
     assert one != other
 
 
@@ -314,18 +316,18 @@ def shown(tmp_path: Path) -> ModelEntry:
 
 
 def test_samples_are_read_otherwise_once_the_decoder_is_there(shown: ModelEntry, tmp_path: Path) -> None:
-    before = identify("prune-sample", shown, tmp_path / "data")
+    before = identify("model", shown, tmp_path / "data")
     put_decoder(tmp_path, b"decoder")
-    after = identify("prune-sample", shown, tmp_path / "data")
+    after = identify("model", shown, tmp_path / "data")
     assert (before.reading["decoder"], after.reading["decoder"]) == ("latents", "sd-vae")
     assert before.reading["decoder_files"] != after.reading["decoder_files"]
 
 
 def test_samples_are_read_otherwise_once_the_decoder_is_another(shown: ModelEntry, tmp_path: Path) -> None:
     put_decoder(tmp_path, b"decoder")
-    before = identify("prune-sample", shown, tmp_path / "data")
+    before = identify("model", shown, tmp_path / "data")
     put_decoder(tmp_path, b"another decoder")
-    after = identify("prune-sample", shown, tmp_path / "data")
+    after = identify("model", shown, tmp_path / "data")
     assert before.reading["decoder_files"] != after.reading["decoder_files"]
     assert before.weights == after.weights
 
@@ -336,19 +338,47 @@ def test_samples_are_read_otherwise_once_the_statistics_of_latents_are_others(tm
     decoder = {"decoder": "va-vae", "decoder_source": "vae.pt", "decoder_statistics": "statistics.pt"}
     entry = entry_of(tmp_path, "a.safetensors", **decoder)
     (tmp_path / "statistics.pt").write_bytes(b"mean")
-    before = identify("prune-sample", entry, tmp_path / "data")
+    before = identify("model", entry, tmp_path / "data")
     (tmp_path / "statistics.pt").write_bytes(b"another mean")
-    assert identify("prune-sample", entry, tmp_path / "data").reading != before.reading
+    assert identify("model", entry, tmp_path / "data").reading != before.reading
 
 
 def test_metrics_are_the_same_with_and_without_a_decoder(shown: ModelEntry, tmp_path: Path) -> None:
-    before = identify("metrics", shown, tmp_path / "data")
+    before = identify("condition", shown, tmp_path / "data")
     put_decoder(tmp_path, b"decoder")
-    assert identify("metrics", shown, tmp_path / "data") == before
+    assert identify("condition", shown, tmp_path / "data") == before
+
+
+def test_what_shows_names_of_classes_depends_on_them_and_statistics_do_not(tmp_path: Path) -> None:
+    (tmp_path / "a.pt").write_bytes(b"weights")
+    (tmp_path / "classes.txt").write_text("cat\n")
+    entry = entry_of(tmp_path, "a.pt", class_names="classes.txt")
+    of_figures, of_statistics = (
+        identify(reads, entry, tmp_path / "data") for reads in ("named condition", "condition")
+    )
+    (tmp_path / "classes.txt").write_text("dog\n")
+    assert identify("named condition", entry, tmp_path / "data") != of_figures
+    assert identify("condition", entry, tmp_path / "data") == of_statistics
+
+
+def test_what_is_told_a_guidance_scale_depends_on_the_models_own(tmp_path: Path) -> None:
+    (tmp_path / "a.pt").write_bytes(b"weights")
+    entry = entry_of(tmp_path, "a.pt", family="mg")
+    other = entry.model_copy(update={"defaults": entry.defaults.model_copy(update={"guidance_scale": 3.0})})
+    found = [identify("condition", model, tmp_path / "data").reading["guidance_scale"] for model in (entry, other)]
+    assert found == [1.0, 3.0]
+
+
+def test_the_record_of_a_training_stands_for_itself(tmp_path: Path) -> None:
+    entry = entry_of(tmp_path, "absent.pt", card="README.md")
+    (tmp_path / "training.json").write_bytes(b"{}")
+    assert identify("training", entry, tmp_path / "data").weights == sha256(b"{}")
+    with pytest.raises(FileNotFoundError, match="no card"):
+        identify("training", entry_of(tmp_path, "absent.pt"), tmp_path / "data")
 
 
 def test_metrics_are_read_as_the_family_and_its_numbers_say(shown: ModelEntry, tmp_path: Path) -> None:
-    assert identify("metrics", shown, tmp_path / "data").reading == {
+    assert identify("condition", shown, tmp_path / "data").reading == {
         "family": "sit",
         "num_heads": None,
         "decode_layer": None,

@@ -13,6 +13,8 @@ from tests.hub import COMMIT, write_cached
 OTHER_COMMIT = "beef" + "0" * 36
 WELL_FORMED = ["hf://o/r", "hf://o/r/", "hf://o/r/a.pt", "hf://o/r/a/b.pt", "hf://o/r@v1/a.pt", "hf://o/r/vae/"]
 MALFORMED = ["hf://", "hf://o", "hf://o/", "hf:///r/a.pt", "hf://o/@v1/a.pt", "hf://o/r@/a.pt"]
+MALFORMED += ["hf://o/r/../../x.pt", "hf://o/r/./x.pt", "hf://o/r/a//x.pt", "hf://o/r//x.pt", "hf://o/r//"]
+MALFORMED += ["hf://o/r/a/..", "hf://o/..", "hf://../r/x.pt", "hf://o/r@../x.pt"]
 
 
 def test_a_file_that_was_fetched_is_where_the_snapshot_has_it(tmp_path: Path) -> None:
@@ -30,6 +32,7 @@ def test_a_file_that_was_fetched_is_where_the_snapshot_has_it(tmp_path: Path) ->
         ("hf://owner/repo/vae", "vae", "config.json"),
         ("hf://owner/repo/a/b/", "a/b", "transformer/config.json"),
         ("hf://owner/repo/sit", "sit", "model.safetensors"),
+        ("hf://owner/repo/x/v1.0", "x/v1.0", "model.safetensors"),
     ],
 )
 def test_a_folder_that_was_fetched_is_known_by_what_it_holds(
@@ -61,6 +64,31 @@ def test_a_revision_is_a_reference_or_a_commit(tmp_path: Path, revision: str) ->
 def test_what_was_not_fetched_is_nowhere(tmp_path: Path, source: str) -> None:
     write_cached(tmp_path, "owner/repo", {"last.pt": b"weights"})
     assert cached(source, tmp_path) is None
+
+
+def test_a_repository_with_a_dot_in_its_name_is_found(tmp_path: Path) -> None:
+    snapshot = write_cached(tmp_path, "o/dit-v1.0", {"config.json": b"{}", "a.npz": b"numbers"})
+    assert cached("hf://o/dit-v1.0", tmp_path) == snapshot
+    assert cached("hf://o/dit-v1.0/a.npz", tmp_path) == snapshot / "a.npz"
+
+
+@pytest.mark.parametrize("path", ["x" * 5000 + ".pt", "a\0.pt", "a\udc80.pt", "a@..", "a" * 300 + "/b", "last.pt/b.pt"])
+@pytest.mark.parametrize("at", ["", "@v\0", f"@{'v' * 5000}", "@main"])
+def test_no_source_that_is_accepted_makes_looking_for_it_fail(tmp_path: Path, path: str, at: str) -> None:
+    write_cached(tmp_path, "owner/repo", {"last.pt": b"weights"})
+    source = check_source(f"hf://owner/repo{at}/{path}")
+    assert cached(source, tmp_path) is None
+
+
+@pytest.mark.parametrize("source", MALFORMED)
+def test_a_source_that_is_refused_is_nowhere(tmp_path: Path, source: str) -> None:
+    assert cached(source, tmp_path) is None
+
+
+def test_a_cache_that_cannot_be_read_has_nothing(tmp_path: Path) -> None:
+    snapshot = write_cached(tmp_path, "owner/repo", {"last.pt": b"weights"})
+    (snapshot.parents[1] / "refs" / "main").write_bytes(b"\xff")
+    assert cached("hf://owner/repo/last.pt", tmp_path) is None
 
 
 def test_a_file_that_the_hub_is_known_not_to_have_is_nowhere(tmp_path: Path) -> None:

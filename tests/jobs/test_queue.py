@@ -7,17 +7,18 @@ import time
 import pytest
 import redis
 
-from jobs.queue import QUEUES, BrokerUnavailable, JobQueue, make_celery
+from jobs.needs import QUEUES
+from jobs.queue import BrokerUnavailable, JobQueue, make_celery
 from jobs.settings import Settings
 
 
 @pytest.mark.usefixtures("redis_client")
-def test_jobs_wait_in_the_queue_of_their_kind(settings: Settings) -> None:
+def test_jobs_wait_in_the_queue_they_were_put_in(settings: Settings) -> None:
     queue = JobQueue(make_celery(settings))
     queue.put("a", "metrics")
-    queue.put("b", "prune-sample")
-    queue.put("c", "prune-sample")
-    assert {kind: queue.depth(kind) for kind in QUEUES} == {"metrics": 1, "prune-sample": 2}
+    queue.put("b", "sampling")
+    queue.put("c", "sampling")
+    assert {name: queue.depth(name) for name in QUEUES} == {"metrics": 1, "sampling": 2}
 
 
 def test_messages_do_not_expire(settings: Settings, redis_client: redis.Redis) -> None:

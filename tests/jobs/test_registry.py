@@ -152,35 +152,35 @@ def test_a_model_that_takes_conditions_needs_neither_classes_nor_latent_shape(tm
         ("x-mdpt", {"classes": 10}, "x-mdpt takes pose, image, latents, not labels; leave classes out"),
         ("mdsgen", {"classes": 10}, "mdsgen takes video, not labels; leave classes out"),
         *((family, {"classes": None}, "say classes, how many labels the model has") for family in LABEL_FAMILIES),
-        ("dit", {"latent_shape": None}, "latent_shape\n  Field required"),
-        ("dit", {"colour": "red"}, "colour\n  Extra inputs are not permitted"),
+        ("dit", {"latent_shape": None}, "latent_shape: Field required"),
+        ("dit", {"colour": "red"}, "colour: Extra inputs are not permitted"),
         (
             "dit",
             {"defaults": {"sampler": "euler"}},
             "defaults.sampler: 'euler' does not sample dit, which has ddim, ddpm",
         ),
         ("sit", {"defaults": {"sampler": "ddim"}}, "defaults.sampler: 'ddim' does not sample sit, which has euler"),
-        ("sit", {"defaults": {"speed": 1}}, "defaults.speed\n  Extra inputs are not permitted"),
-        ("sit", {"defaults": 1}, "defaults\n  Input should be"),
+        ("sit", {"defaults": {"speed": 1}}, "defaults.speed: Extra inputs are not permitted"),
+        ("sit", {"defaults": 1}, "defaults: Input should be"),
         ("dit", {"defaults": {"labels": [0, 1000]}}, "defaults.labels: label 1000 is outside 0 to 999"),
         ("dit", {"defaults": {"labels": [-1]}}, "defaults.labels: label -1 is outside 0 to 999"),
         ("x-mdpt", {"defaults": {"labels": [0]}}, "defaults.labels: x-mdpt takes pose, image, latents, not labels"),
         ("dit", {"decoder": "pixels"}, "decoder 'pixels' takes 3 channels, and latent_shape has 4; use 'latents'"),
         ("dit", {"decoder": "audioldm"}, "decoder 'audioldm' takes 8 channels, and latent_shape has 4"),
         ("mdsgen", {"decoder": "sd-vae"}, "decoder 'sd-vae' takes 4 channels, and latent_shape has 8"),
-        ("dit", {"decoder": "vae"}, "decoder\n  Input should be 'pixels', 'latents', 'sd-vae', 'va-vae' or 'audioldm'"),
+        ("dit", {"decoder": "vae"}, "decoder: Input should be 'pixels', 'latents', 'sd-vae', 'va-vae' or 'audioldm'"),
         (
             "dit",
             {"decoder_source": "vae"},
-            "decoder 'latents' is made from no files; leave decoder_source out",
+            "decoder 'latents' is made from no files; leave decoder_source and the rest out",
         ),
         (
             "dit",
             {"decoder_statistics": "latents.pt"},
-            "decoder 'latents' is made from no files; leave decoder_source out",
+            "decoder 'latents' is made from no files; leave decoder_source and the rest out",
         ),
         *(
-            ("dit", {"decoder": "sd-vae", key: "hf://owner"}, f"{key}\n  Value error, 'hf://owner' is not of the form")
+            ("dit", {"decoder": "sd-vae", key: "hf://owner"}, f"{key}: 'hf://owner' is not of the form")
             for key in ("checkpoint", "decoder_source", "decoder_statistics")
         ),
     ],
@@ -221,22 +221,27 @@ def test_a_checkpoint_on_the_hub_is_missing_until_it_was_fetched(tmp_path: Path)
 def test_a_decoder_whose_files_are_missing_leaves_the_model_ready_and_shows_latents(tmp_path: Path) -> None:
     put(tmp_path, "a.pt")
     entry = entry_of(tmp_path, "dit", decoder="sd-vae", decoder_source="vae")
-    assert (entry.shown.name, entry.shown.ready, entry.shown.missing) == ("sd-vae", False, ["vae"])
-    assert (entry.ready, entry.decoder_in_use, entry.decoder_files) == (True, "latents", [])
+    assert (entry.decoding.shown.name, entry.decoding.shown.ready, entry.decoding.shown.missing) == (
+        "sd-vae",
+        False,
+        ["vae"],
+    )
+    assert (entry.ready, entry.decoding.in_use, entry.decoding.files) == (True, "latents", [])
 
 
 def test_a_decoder_whose_files_are_there_is_used(tmp_path: Path) -> None:
-    put(tmp_path, "vae/config.json")
+    put(tmp_path, "vae/config.json", "vae/diffusion_pytorch_model.safetensors")
     entry = entry_of(tmp_path, "dit", decoder="sd-vae", decoder_source="vae")
-    assert (entry.shown.ready, entry.shown.missing) == (True, [])
-    assert (entry.decoder_in_use, entry.decoder_files) == ("sd-vae", [tmp_path / "vae"])
+    assert (entry.decoding.shown.ready, entry.decoding.shown.missing) == (True, [])
+    assert (entry.decoding.in_use, entry.decoding.files) == ("sd-vae", [tmp_path / "vae"])
 
 
 def test_a_decoder_on_the_hub_is_used_once_it_was_fetched(tmp_path: Path) -> None:
     entry = entry_of(tmp_path, "dit", tmp_path / "hub", decoder="sd-vae", decoder_source="hf://owner/vae")
-    assert (entry.shown.missing, entry.decoder_in_use) == (["hf://owner/vae"], "latents")
-    snapshot = write_cached(tmp_path / "hub", "owner/vae", {"config.json": b"{}"})
-    assert (entry.decoder_in_use, entry.decoder_files) == ("sd-vae", [snapshot])
+    assert (entry.decoding.shown.missing, entry.decoding.in_use) == (["hf://owner/vae"], "latents")
+    files = {"config.json": b"{}", "diffusion_pytorch_model.bin": b"weights"}
+    snapshot = write_cached(tmp_path / "hub", "owner/vae", files)
+    assert (entry.decoding.in_use, entry.decoding.files) == ("sd-vae", [snapshot])
 
 
 @pytest.mark.parametrize(
@@ -250,28 +255,108 @@ def test_a_decoder_on_the_hub_is_used_once_it_was_fetched(tmp_path: Path) -> Non
 def test_a_va_vae_without_statistics_is_not_used(tmp_path: Path, said: dict[str, str], missing: list[str]) -> None:
     put(tmp_path, "vae.pt")
     entry = entry_of(tmp_path, "lightningdit", latent_shape=[32, 16, 16], decoder="va-vae", **said)
-    assert (entry.shown.ready, entry.shown.missing) == (False, missing)
-    assert (entry.decoder_in_use, entry.decoder_files) == ("latents", [])
+    assert (entry.decoding.shown.ready, entry.decoding.shown.missing) == (False, missing)
+    assert (entry.decoding.in_use, entry.decoding.files) == ("latents", [])
 
 
 def test_a_va_vae_with_statistics_is_used(tmp_path: Path) -> None:
     put(tmp_path, "vae.pt", "latents.pt")
     said = {"decoder": "va-vae", "decoder_source": "vae.pt", "decoder_statistics": "latents.pt"}
     entry = entry_of(tmp_path, "lightningdit", latent_shape=[32, 16, 16], **said)
-    assert entry.decoder_in_use == "va-vae"
-    assert entry.decoder_files == [tmp_path / "vae.pt", tmp_path / "latents.pt"]
+    assert entry.decoding.in_use == "va-vae"
+    assert entry.decoding.files == [tmp_path / "vae.pt", tmp_path / "latents.pt"]
 
 
 @pytest.mark.parametrize("decoder", ["sd-vae", "audioldm"])
 def test_a_decoder_that_no_files_are_named_of_is_not_used(tmp_path: Path, decoder: str) -> None:
-    entry = entry_of(tmp_path, "dit", latent_shape=[8 if decoder == "audioldm" else 4, 8, 8], decoder=decoder)
-    assert (entry.shown.missing, entry.decoder_in_use) == ([f"decoder_source of {decoder}"], "latents")
+    entry = entry_of(tmp_path, *(["mdsgen"] if decoder == "audioldm" else ["dit"]), decoder=decoder)
+    assert (entry.decoding.shown.missing, entry.decoding.in_use) == ([f"decoder_source of {decoder}"], "latents")
+
+
+WEIGHTS = "diffusion_pytorch_model.safetensors"
+AUTOENCODER = ["vae/config.json", f"vae/{WEIGHTS}"]
+
+
+@pytest.mark.parametrize(
+    ("family", "decoder", "there", "missing"),
+    [
+        ("dit", "sd-vae", ["config.json"], [f"folder/{WEIGHTS}"]),
+        ("dit", "sd-vae", [WEIGHTS], ["folder/config.json"]),
+        ("dit", "sd-vae", ["vae/config.json"], [f"folder/vae/{WEIGHTS}"]),
+        ("dit", "sd-vae", AUTOENCODER, []),
+        ("mdsgen", "audioldm", AUTOENCODER, ["folder/vocoder/config.json", "folder/vocoder/model.safetensors"]),
+        ("mdsgen", "audioldm", [*AUTOENCODER, "vocoder/config.json", "vocoder/pytorch_model.bin"], []),
+    ],
+)
+def test_a_decoder_half_of_which_is_there_is_not_used_and_says_what_it_lacks(
+    tmp_path: Path, family: str, decoder: str, there: list[str], missing: list[str]
+) -> None:
+    put(tmp_path, *(f"folder/{name}" for name in there))
+    decoding = entry_of(tmp_path, family, decoder=decoder, decoder_source="folder").decoding
+    assert (decoding.shown.missing, decoding.in_use) == (missing, "latents" if missing else decoder)
+    assert (decoding.note is None) == (not missing)
+
+
+@pytest.mark.parametrize(
+    ("there", "missing"),
+    [
+        ([], ["folder/model.safetensors"]),
+        (["model.safetensors"], []),
+        (["transformer/config.json"], [f"folder/transformer/{WEIGHTS}"]),
+        (["config.json", WEIGHTS], []),
+    ],
+)
+def test_a_folder_is_a_checkpoint_once_all_of_it_is_there(tmp_path: Path, there: list[str], missing: list[str]) -> None:
+    (tmp_path / "folder").mkdir()
+    put(tmp_path, *(f"folder/{name}" for name in there))
+    assert entry_of(tmp_path, "dit", checkpoint="folder").missing == missing
+
+
+def test_every_file_of_an_index_has_to_be_there(tmp_path: Path) -> None:
+    put(tmp_path, "folder/config.json", "folder/b-1.safetensors")
+    index = tmp_path / "folder" / f"{WEIGHTS}.index.json"
+    index.write_text(json.dumps({"weight_map": {"x": "b-1.safetensors", "y": "b-2.safetensors"}}))
+    assert entry_of(tmp_path, "dit", checkpoint="folder").missing == ["folder/b-2.safetensors"]
+
+
+def test_paths_of_this_machine_are_told_as_the_registry_names_them(tmp_path: Path) -> None:
+    put(tmp_path, "a.pt", "vae/config.json")
+    entry = entry_of(tmp_path, "dit", tmp_path / "hub", checkpoint="a.pt", decoder="sd-vae", decoder_source="vae")
+    assert entry.place_of(f"{tmp_path}/a.pt: no; {tmp_path}/vae/x: no") == "a.pt: no; vae/x: no"
+    snapshot = write_cached(tmp_path / "hub", "owner/repo", {"last.pt": b"weights"})
+    far = entry_of(tmp_path, "dit", tmp_path / "hub", checkpoint="hf://owner/repo/last.pt")
+    assert far.place_of(f"{snapshot / 'last.pt'}: no") == "hf://owner/repo/last.pt: no"
+
+
+@pytest.mark.parametrize(
+    ("changes", "fault"),
+    [
+        (
+            {"defaults": {"guidance_interval": [0.1, 0.2, 0.3]}},
+            "defaults.guidance_interval: List should have at most 2",
+        ),
+        ({"defaults": {"guidance_interval": [0.5, 0.2]}}, "defaults.guidance_interval: 0.5 to 0.2 is empty"),
+        ({"defaults": {"guidance_interval": [0.5, 7.0]}}, "defaults.guidance_interval: time 7 is outside 0 to 1"),
+        ({"defaults": {"timestep_shift": -1.0}}, "defaults.timestep_shift: Input should be greater than 0"),
+        ({"defaults": {"guided_channels": 77}}, "defaults.guided_channels: 77 is more than the 4 channels"),
+        ({"latent_shape": [4, -8, 8]}, "latent_shape.1: Input should be greater than or equal to 1"),
+        ({"num_heads": 0}, "num_heads: Input should be greater than or equal to 1"),
+        ({"checkpoint": ""}, "checkpoint: String should have at least 1 character"),
+        ({"decoder": "sd-vae", "decoder_statistics": "x.pt"}, "decoder 'sd-vae' takes no statistics"),
+        ({"latent_shape": [8, 8, 8], "decoder": "audioldm"}, "makes sound of mdsgen's latents, not of sit's"),
+    ],
+)
+def test_a_mistake_is_refused_when_the_registry_is_read(tmp_path: Path, changes: dict[str, Any], fault: str) -> None:
+    with pytest.raises(RegistryError) as error:
+        entry_of(tmp_path, "sit", **changes)
+    assert fault in str(error.value)
+    assert "pydantic" not in str(error.value)
 
 
 @pytest.mark.parametrize(("family", "decoder"), [("dit", "latents"), ("sit", "pixels")])
 def test_a_decoder_made_from_no_files_is_ready(tmp_path: Path, family: str, decoder: str) -> None:
     entry = entry_of(tmp_path, family, latent_shape=[3, 16, 16], decoder=decoder)
-    assert (entry.shown.ready, entry.decoder_in_use, entry.decoder_files) == (True, decoder, [])
+    assert (entry.decoding.shown.ready, entry.decoding.in_use, entry.decoding.files) == (True, decoder, [])
 
 
 def test_the_committed_registry_has_every_family(committed: Registry) -> None:

@@ -11,7 +11,8 @@ from pydantic import ValidationError
 from jobs.keys import job_key
 from jobs.problems import InvalidRequest
 from jobs.registry import ModelEntry, Registry
-from jobs.requests import MetricsRequest, PruneSampleRequest, resolve, resolve_metrics
+from jobs.requests.metrics import MetricsRequest, resolve_metrics
+from jobs.requests.prune_sample import PruneSampleRequest, resolve
 from jobs.settings import Settings
 from tests.registry import write_registry
 

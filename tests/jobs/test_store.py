@@ -14,9 +14,10 @@ from typing import Any
 import pytest
 import redis
 
+from jobs.needs import Queue
 from jobs.problems import problem
 from jobs.queue import BrokerUnavailable, JobQueue
-from jobs.records import Job, Kind
+from jobs.records import Job
 from jobs.settings import Settings
 from jobs.store import Claim, IdempotencyConflict, JobFinished, JobStore, UnknownJob
 from tests.redis_process import RedisProcess
@@ -29,14 +30,16 @@ class Outbox(JobQueue):
 
     def __init__(self) -> None:
         self.sent: list[str] = []
+        self.queues: list[Queue] = []
         self.gone = False
 
-    def put(self, job_id: str, kind: Kind) -> None:
+    def put(self, job_id: str, queue: Queue) -> None:
         if self.gone:
             raise BrokerUnavailable("gone")
         self.sent.append(job_id)
+        self.queues.append(queue)
 
-    def depth(self, kind: Kind) -> int:
+    def depth(self, queue: Queue) -> int:
         return len(self.sent)
 
 
@@ -104,6 +107,23 @@ def test_a_key_asked_for_by_many_threads_at_once_is_one_job_on_the_queue_once(
     assert len({job_id for job_id, _ in answers}) == 1
     assert sorted(outcome for _, outcome in answers) == ["created"] + ["joined"] * 19
     assert outbox.sent == [answers[0][0]]
+
+
+def test_a_job_goes_to_the_queue_that_its_request_needs_also_when_it_comes_back(
+    quick: JobStore, outbox: Outbox
+) -> None:
+    wanted = {"cosine": "metrics", "removal": "sampling"}
+    for figure in wanted:
+        job, _ = quick.submit("figure", {"model": "shapes-sit", "figure": figure}, figure)
+        claim(quick, job)
+    lapse(quick)
+    quick.sweep()  # their workers were lost
+    for job_id in outbox.sent[2:]:
+        quick.release(claim(quick, quick.get(job_id)))  # their workers stop
+    found = [
+        (quick.get(job_id).request["figure"], queue) for job_id, queue in zip(outbox.sent, outbox.queues, strict=True)
+    ]
+    assert sorted(found) == sorted(3 * list(wanted.items()))
 
 
 def test_a_queued_job_is_claimed_by_one_of_many_workers(store: JobStore) -> None:

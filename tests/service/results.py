@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from jobs.results import MetricsResult, PruneSampleResult
+from jobs.results import ExtractResult, FigureResult, MetricsResult, PruneSampleResult
 from jobs.store import Claim, JobStore
 
 PICTURE = bytes(range(256)) * 8
@@ -44,10 +44,40 @@ METRICS: dict[str, Any] = {
 }
 
 
+EXTRACT: dict[str, Any] = {
+    "model": {"name": "shapes-sit", "digest": "d"},
+    "artifact": "vectors.safetensors",
+    "shapes": {"c": [2, 2, 128], "timesteps": [2], "labels": [2]},
+    "counts": {"timesteps": 2, "inputs": 2, "dim": 128},
+    "bytes": 7,
+}
+
+SVG = b"<svg/>"
+FIGURE: dict[str, Any] = {
+    "model": {"name": "shapes-sit", "digest": "d"},
+    "figure": "cosine",
+    "caption": "A figure.",
+    "png": "cosine.png",
+    "svg": "cosine.svg",
+    "samples": 0,
+}
+
+
 def finish(store: JobStore, claim: Claim) -> None:
     """End a job with the made-up result of its kind."""
     if claim.job.kind == "metrics":
         store.succeed(claim, MetricsResult.model_validate(METRICS).model_dump(), {})
+        return
+    if claim.job.kind == "extract":
+        file = store.artifacts.put(b"vectors", "application/octet-stream")
+        store.succeed(claim, ExtractResult.model_validate(EXTRACT).model_dump(), {"vectors.safetensors": file})
+        return
+    if claim.job.kind == "figure":
+        files = {
+            "cosine.png": store.artifacts.put(PICTURE, "image/png"),
+            "cosine.svg": store.artifacts.put(SVG, "image/svg+xml"),
+        }
+        store.succeed(claim, FigureResult.model_validate(FIGURE).model_dump(), files)
         return
     store.report(claim, 1, 2, "steps")
     store.report(claim, 2, 2, "steps")

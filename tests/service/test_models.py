@@ -79,8 +79,12 @@ def test_a_model_says_what_shows_its_samples_and_what_that_lacks(
 
 
 def test_a_decoder_is_ready_once_its_files_are_there(client: TestClient, settings: Settings, tmp_path: Path) -> None:
-    write_cached(tmp_path / "hub", "owner/vae", {"config.json": b"{}"})
-    (settings.registry.parent / "audioldm").mkdir()
+    weights = "diffusion_pytorch_model.safetensors"
+    write_cached(tmp_path / "hub", "owner/vae", {"config.json": b"{}", weights: b"weights"})
+    for name in ("vae/config.json", f"vae/{weights}", "vocoder/config.json", "vocoder/model.safetensors"):
+        file = settings.registry.parent / "audioldm" / name
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_bytes(b"{}")
     for name in ("person", "sound"):
         assert listed(client, name)["decoder"]["ready"]
 

@@ -5,6 +5,9 @@ from __future__ import annotations
 import argparse
 import os
 import pickle
+import sys
+import types
+from collections import UserDict, defaultdict, deque
 from pathlib import Path
 
 import pytest
@@ -15,6 +18,19 @@ import tailprune
 from tailprune.checkpoints import Checkpoint, CheckpointError
 from tailprune.systems import DiT, SiT, System
 from tests.tailprune.conftest import random_system
+
+
+class Options(dict):
+    """A dict of a training script."""
+
+
+class Losses(list):
+    """A list of a training script."""
+
+
+def with_name(of: Options | Losses) -> Options | Losses:
+    of.name = "last"
+    return of
 
 
 @pytest.mark.parametrize("prefix", ["module.", "_orig_mod.", "module._orig_mod."])
@@ -57,6 +73,71 @@ def test_ema_weights_are_preferred_to_the_raw_ones(dit: System, tmp_path: Path) 
 def test_a_checkpoint_saved_before_torch_1_6_is_read(dit: System, tmp_path: Path) -> None:
     torch.save(dit.state_dict(), tmp_path / "old.pt", _use_new_zipfile_serialization=False)
     assert tailprune.load(tmp_path / "old.pt", family="dit", num_heads=4).family == "dit"
+
+
+@pytest.mark.parametrize(
+    "beside",
+    [
+        defaultdict(list, {"loss": [1.0]}),
+        deque([1, 2]),
+        deque([1, 2], maxlen=3),
+        Options(lr=1e-4, nested=Options(lr=Losses([1, 2]))),
+        with_name(Options(lr=1e-4)),
+        Losses([1, 2]),
+        Losses([1]),
+        UserDict(lr=1e-4),
+        {Options: [Losses(), with_name(Options())]},
+    ],
+    ids=repr,
+)
+def test_containers_beside_the_weights_are_passed_over(dit: System, tmp_path: Path, beside: object) -> None:
+    torch.save({"ema": dit.state_dict(), "args": beside}, tmp_path / "dit.pt")
+    assert tailprune.load(tmp_path / "dit.pt", family="dit", num_heads=4).family == "dit"
+
+
+def test_weights_in_a_container_of_a_training_script_are_read(dit: System, tmp_path: Path) -> None:
+    torch.save({"ema": Options(dit.state_dict())}, tmp_path / "dit.pt")
+    assert tailprune.load(tmp_path / "dit.pt", family="dit", num_heads=4).family == "dit"
+
+
+def test_a_container_that_cannot_be_passed_over_is_named(dit: System, tmp_path: Path) -> None:
+    beside = [with_name(Losses([1])), Options(lr=1), argparse.Namespace(lr=1)]
+    torch.save({"ema": dit.state_dict(), "args": beside}, tmp_path / "dit.pt")
+    with pytest.raises(CheckpointError, match=r"\(it holds tests\.tailprune\.test_checkpoints\.Losses, a container"):
+        Checkpoint(tmp_path / "dit.pt")
+
+
+def test_nothing_beside_the_weights_is_imported_or_run(
+    dit: System, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trace = tmp_path / "exploded"
+
+    class Bomb:
+        def __reduce__(self) -> tuple[object, tuple[str]]:
+            return eval, (f"open({str(trace)!r}, 'w').close()",)
+
+    pickle.loads(pickle.dumps(Bomb()))
+    assert trace.exists()  # the trap works
+    trace.unlink()
+    gone = types.ModuleType("gone")
+    gone.Options = type("Options", (dict,), {"__module__": "gone"})
+    with monkeypatch.context() as there:
+        there.setitem(sys.modules, "gone", gone)
+        beside = defaultdict(list, {"bomb": Bomb(), "options": gone.Options(lr=Bomb()), "queue": deque([Bomb()])})
+        torch.save({"ema": dit.state_dict(), "args": beside}, tmp_path / "dit.pt")
+    assert tailprune.load(tmp_path / "dit.pt", family="dit", num_heads=4).family == "dit"
+    assert not trace.exists()
+
+
+@pytest.mark.parametrize("suffix", [".safetensors", ".pt"])
+@pytest.mark.parametrize("family", ["dit", "x-mdpt", None])
+def test_patches_without_pixels_are_refused(dit: System, tmp_path: Path, suffix: str, family: str | None) -> None:
+    state = dict(dit.state_dict()) | {"x_embedder.proj.weight": torch.zeros(32, 4, 0, 0)}
+    path = tmp_path / f"dit{suffix}"
+    save_file(state, path) if suffix == ".safetensors" else torch.save(state, path)
+    for read in (tailprune.load, tailprune.load_condition):
+        with pytest.raises(CheckpointError, match=r"x_embedder\.proj\.weight is empty: its shape is \(32, 4, 0, 0\)"):
+            read(path, family=family, num_heads=4)
 
 
 @pytest.mark.parametrize("learn_sigma", [True, False])
@@ -238,7 +319,6 @@ def test_for_the_condition_no_tensor_of_a_block_is_read(
 
 def test_importing_the_package_does_not_import_torch() -> None:
     import subprocess
-    import sys
 
     code = "import sys, tailprune; assert 'torch' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True)

@@ -17,6 +17,7 @@ from transformers import SpeechT5HifiGan, SpeechT5HifiGanConfig
 
 from tailprune.decoders import DecoderError, load_decoder
 from tailprune.decoders.spectrogram import HIGHEST, LOWEST, picture
+from tests.hub import write_cached
 from tests.tailprune.autoencoders import randomised, tiny_vae
 
 BANDS, RATE, HOP = 8, 4000, 6
@@ -166,3 +167,14 @@ def test_what_lies_outside_the_range_has_the_colour_of_its_end() -> None:
     ends = picture(torch.tensor([LOWEST - 5, LOWEST, HIGHEST, HIGHEST + 5]).view(1, 4, 1))[0, 0]
     assert torch.equal(ends[0], ends[1])
     assert torch.equal(ends[2], ends[3])
+
+
+def test_the_folder_may_be_on_the_hub(
+    folder: Path, latents: torch.Tensor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TAILPRUNE_HUB_CACHE", str(tmp_path / "hub"))
+    monkeypatch.setenv("TAILPRUNE_OFFLINE", "1")
+    files = {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    write_cached(tmp_path / "hub", "owner/repo", files)
+    far, near = (load_decoder("audioldm", source)(latents).images for source in ("hf://owner/repo", folder))
+    assert torch.equal(far, near)

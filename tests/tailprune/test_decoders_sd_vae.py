@@ -13,6 +13,7 @@ from diffusers.models.autoencoders.vae import Encoder
 from safetensors.torch import load_file, save_file
 
 from tailprune.decoders import DecoderError, load_decoder, pixels
+from tests.hub import write_cached
 from tests.tailprune.autoencoders import tiny_vae
 
 WEIGHTS = "diffusion_pytorch_model.safetensors"
@@ -189,3 +190,14 @@ def test_another_model_is_refused_by_its_configuration(folder: Path, changed: di
     with pytest.raises(DecoderError, match=said) as refused:
         load_decoder("sd-vae", folder)
     assert str(folder) in str(refused.value)
+
+
+def test_the_folder_may_be_on_the_hub(
+    folder: Path, latents: torch.Tensor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TAILPRUNE_HUB_CACHE", str(tmp_path / "hub"))
+    monkeypatch.setenv("TAILPRUNE_OFFLINE", "1")
+    files = {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    write_cached(tmp_path / "hub", "owner/repo", files)
+    far, near = (load_decoder("sd-vae", source)(latents).images for source in ("hf://owner/repo", folder))
+    assert torch.equal(far, near)

@@ -11,6 +11,8 @@ import torch
 from safetensors.torch import save_file
 
 from tailprune.decoders import DecoderError, load_decoder, pixels
+from tailprune.hub import HubError
+from tests.hub import write_cached
 from tests.tailprune.autoencoders import ldm_decode, ldm_weights, statistics, tiny_vae
 
 SHAPES = {
@@ -202,3 +204,47 @@ def test_what_is_no_file_of_tensors_is_refused(tmp_path: Path, stats: Path, cont
     with pytest.raises(DecoderError, match=said) as error:
         load_decoder("va-vae", file, statistics=stats)
     assert str(file) in str(error.value)
+
+
+@pytest.fixture
+def hub_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The cache folder of the hub; nothing is fetched into it."""
+    monkeypatch.setenv("TAILPRUNE_HUB_CACHE", str(tmp_path / "hub"))
+    monkeypatch.setenv("TAILPRUNE_OFFLINE", "1")
+    return tmp_path / "hub"
+
+
+def test_file_and_statistics_may_be_on_the_hub(
+    tmp_path: Path, weights: dict[str, torch.Tensor], stats: Path, hub_cache: Path
+) -> None:
+    file = saved(tmp_path / "vae.pt", weights)
+    write_cached(hub_cache, "owner/vae", {"vae.pt": file.read_bytes(), "latents_stats.pt": stats.read_bytes()})
+    far = load_decoder("va-vae", "hf://owner/vae/vae.pt", statistics="hf://owner/vae/latents_stats.pt")
+    x = torch.randn(1, 4, 4, 4)
+    assert torch.equal(far(x).images, load_decoder("va-vae", file, statistics=stats)(x).images)
+
+
+@pytest.mark.parametrize("files", [{}, {"model.safetensors": b"weights"}], ids=["nothing", "no folder of diffusers"])
+def test_a_repository_whose_file_has_to_be_named_says_so(stats: Path, hub_cache: Path, files: dict[str, bytes]) -> None:
+    write_cached(hub_cache, "owner/vae", {"vae.pt": b"weights", **files})
+    with pytest.raises((HubError, DecoderError), match=r"needs its file named: hf://owner/vae/FILE\.pt$"):
+        load_decoder("va-vae", "hf://owner/vae", statistics=stats)
+
+
+def test_a_diffusers_folder_of_the_hub_with_unfit_statistics_is_not_asked_to_be_named(
+    tmp_path: Path, hub_cache: Path
+) -> None:
+    tiny_vae().save_pretrained(tmp_path / "vae")
+    write_cached(hub_cache, "owner/vae", {path.name: path.read_bytes() for path in (tmp_path / "vae").iterdir()})
+    wrong, _, _ = statistics(tmp_path / "stats.pt", 3)
+    with pytest.raises(DecoderError, match="it takes mean and std with shape") as error:
+        load_decoder("va-vae", "hf://owner/vae", statistics=wrong)
+    assert "named" not in str(error.value)
+    right, _, _ = statistics(tmp_path / "right.pt", 4)
+    assert load_decoder("va-vae", "hf://owner/vae", statistics=right).channels == 4
+
+
+def test_a_file_of_the_hub_that_is_not_there_is_not_asked_to_be_named(stats: Path, hub_cache: Path) -> None:
+    with pytest.raises(HubError, match=r"hf://owner/vae/vae\.pt is not in the cache") as error:
+        load_decoder("va-vae", "hf://owner/vae/vae.pt", statistics=stats)
+    assert "named" not in str(error.value)

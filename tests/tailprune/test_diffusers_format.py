@@ -98,14 +98,23 @@ def test_weights_saved_as_a_pickle_are_read(tmp_path: Path, batch: tuple[torch.T
         ({"_class_name": "UNet2DConditionModel"}, "describes UNet2DConditionModel.* DiTTransformer2DModel is served"),
         ({"activation_fn": "geglu"}, "activation_fn is 'geglu'; a DiT has 'gelu-approximate'"),
         ({"num_layers": "many"}, "num_layers is 'many', not a whole number"),
-        ({"num_layers": DEPTH + 1}, r"lacks the tensor 'transformer_blocks\.3\.norm1"),
-        ({"num_layers": DEPTH - 1}, r"transformer_blocks\.2\..* is not part of dit"),
+        ({"num_layers": 0}, "num_layers is 0; it has to be at least 1"),
+        ({"num_layers": True}, "num_layers is True, not a whole number"),
+        ({"num_layers": DEPTH + 1}, r"config\.json: num_layers is 4, and the weights have 3 blocks"),
+        ({"num_layers": 10**12}, "num_layers is 1000000000000, and the weights have 3 blocks"),
+        ({"num_layers": DEPTH - 1}, "num_layers is 2, and the weights have 3 blocks"),
+        ({"patch_size": 0}, "patch_size is 0; it has to be at least 1"),
+        ({"patch_size": -2}, "patch_size is -2; it has to be at least 1"),
+        ({"patch_size": 4}, "patch_size is 4, and the weights are for patches of 2"),
+        ({"sample_size": 1}, "sample_size is 1, less than patch_size, 2"),
+        ({"norm_eps": "small"}, "norm_eps is 'small', not a number"),
     ],
 )
+@pytest.mark.parametrize("shared", [True, False])
 def test_another_configuration_is_refused_with_what_a_dit_has(
-    tmp_path: Path, changes: dict[str, Any], message: str
+    tmp_path: Path, changes: dict[str, Any], message: str, shared: bool
 ) -> None:
-    made_by_diffusers(shared=True).save_pretrained(tmp_path)
+    made_by_diffusers(shared=shared).save_pretrained(tmp_path)
     config = json.loads((tmp_path / "config.json").read_text())
     (tmp_path / "config.json").write_text(json.dumps(config | changes))
     with pytest.raises(CheckpointError, match=message):
@@ -116,6 +125,27 @@ def test_a_folder_without_weights_says_which_files_it_lacks(tmp_path: Path) -> N
     made_by_diffusers(shared=True).save_pretrained(tmp_path)
     (tmp_path / "diffusion_pytorch_model.safetensors").unlink()
     with pytest.raises(CheckpointError, match=r"no diffusion_pytorch_model\.safetensors"):
+        tailprune.load(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("index", "message"),
+    [
+        ("{}", "has no weight_map"),
+        ("[]", "has no weight_map"),
+        ("7", "has no weight_map"),
+        ("{", "not JSON"),
+        ('{"weight_map": {}}', "has no weight_map"),
+        ('{"weight_map": ["a.safetensors"]}', "has no weight_map"),
+        ('{"weight_map": {"pos_embed": 3, "proj": "a.safetensors"}}', "says 3 of pos_embed, which is no file's name"),
+        ('{"weight_map": {"pos_embed": ["a.safetensors"]}}', r"says \['a.safetensors'\] of pos_embed"),
+        ('{"weight_map": {"pos_embed": ""}}', "says '' of pos_embed"),
+    ],
+)
+def test_an_index_that_names_no_files_is_refused(tmp_path: Path, index: str, message: str) -> None:
+    made_by_diffusers(shared=True).save_pretrained(tmp_path)
+    (tmp_path / "diffusion_pytorch_model.safetensors.index.json").write_text(index)
+    with pytest.raises(CheckpointError, match=rf"safetensors\.index\.json: .*{message}"):
         tailprune.load(tmp_path)
 
 

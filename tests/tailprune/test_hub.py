@@ -68,12 +68,58 @@ def test_a_source_names_a_repository_a_path_and_a_revision(
 
 @pytest.mark.parametrize(
     "source",
-    ["hf://", "hf://owner", "hf://owner/", "hf:///repo/a.pt", "hf://owner/@v1/a.pt", "hf://o/r@/a.pt", "owner/repo/a"],
+    [
+        "hf://",
+        "hf://owner",
+        "hf://owner/",
+        "hf:///repo/a.pt",
+        "hf://owner/@v1/a.pt",
+        "hf://o/r@/a.pt",
+        "owner/repo/a",
+        "hf://o/r/../../x.pt",
+        "hf://o/r/./x.pt",
+        "hf://o/r/a//x.pt",
+        "hf://o/r//x.pt",
+        "hf://o/r//",
+        "hf://o/r/a/..",
+        "hf://o/..",
+        "hf://../r/x.pt",
+        "hf://o/r@../x.pt",
+    ],
 )
 def test_a_source_that_names_no_repository_is_refused_with_the_form(source: str) -> None:
     with pytest.raises(ValueError, match=r"is not of the form hf://owner/repo/file") as error:
         fetch(source)
     assert repr(source) in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("source", "is_file"),
+    [
+        ("hf://o/r/a.pt", True),
+        ("hf://o/r/x/a.safetensors", True),
+        ("hf://o/r/stats.npz", True),
+        ("hf://o/r/config.json", True),
+        ("hf://o/dit-v1.0", False),
+        ("hf://o/r.pt", False),
+        ("hf://o/r/x/v1.0", False),
+        ("hf://o/r/v1.pt/x", False),
+    ],
+)
+def test_a_file_is_known_by_its_suffix(source: str, is_file: bool) -> None:
+    assert parse(source).is_file == is_file
+
+
+def test_a_folder_with_a_dot_in_its_name_is_found(cache: Path) -> None:
+    write_cached(cache, "owner/dit-v1.0", {"x/v1.0/model.safetensors": b"weights", "config.json": b"{}"})
+    assert (fetch("hf://owner/dit-v1.0/x/v1.0") / "model.safetensors").read_bytes() == b"weights"
+    assert (fetch("hf://owner/dit-v1.0") / "config.json").read_bytes() == b"{}"
+
+
+def test_an_empty_name_of_the_cache_folder_is_no_name(hub: FakeHub, tmp_path: Path) -> None:
+    source = "hf://owner/repo/last.safetensors"
+    done = ask_science("fetch", source, hub=hub.url, cache=tmp_path, TAILPRUNE_HUB_CACHE="")
+    assert Path(done.stdout.removesuffix("\n")).is_relative_to(tmp_path / "home")  # HF_HOME
 
 
 @pytest.mark.parametrize("source", ["hf://owner/repo", "hf://owner/repo@v1/a/b.pt"])

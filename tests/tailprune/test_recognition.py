@@ -11,7 +11,7 @@ from safetensors.torch import save_file
 
 import tailprune
 from tailprune.checkpoints import CheckpointError
-from tailprune.recognition import is_told_apart, parameter_counts, recognise
+from tailprune.recognition import groups, is_told_apart, parameter_counts, recognise
 from tailprune.systems import MG, REPA, DiT, System
 from tests.tailprune.conftest import random_system
 from tests.tailprune.parity import given, read
@@ -126,6 +126,44 @@ def test_a_file_that_fits_nothing_is_refused_with_the_nearest_and_what_is_wrong(
     for family in (None, "sit"):
         with pytest.raises(CheckpointError, match=r"nearest to lightningdit, but .*blocks.2.mlp.w3.bias is missing"):
             tailprune.load(tmp_path / "cut.safetensors", family=family, num_heads=4)
+
+
+def test_a_file_of_something_else_is_refused_with_what_it_has(tmp_path: Path) -> None:
+    torch.save(read(REFERENCE / "mdt-a.pt.xz")["state_dict"], tmp_path / "last.pt")
+    has = (
+        "; the file has pos_embed, decoder_pos_embed, mask_token, x_embedder, t_embedder, y_embedder, en_inblocks, "
+        "en_outblocks, de_blocks, sideblocks, final_layer; it looks like mdt"
+    )
+    with pytest.raises(CheckpointError, match=has):
+        tailprune.load(tmp_path / "last.pt", family="dit", num_heads=4)
+    unet = {"model.unet.down.weight": torch.zeros(2), "model.unet.up.weight": torch.zeros(3)}
+    torch.save(unet, tmp_path / "unet.pt")
+    for ask, family in ((tailprune.load, None), (tailprune.load, "mdt"), (tailprune.load_condition, "mdt")):
+        with pytest.raises(CheckpointError, match=r"; the file has model\.unet\.down, model\.unet\.up$"):
+            ask(tmp_path / "unet.pt", family=family)
+
+
+def test_what_a_file_has_is_said_shortly() -> None:
+    said = groups({f"{'a' * 1000}{n}.weight": (1,) for n in range(100)})
+    assert said.endswith(", and 88 more")
+    assert len(said) < 600
+
+
+@pytest.mark.parametrize(
+    ("family", "words"), [(None, "it is nearest to mdt, but"), ("dit", "nearest to mdt, but there")]
+)
+def test_a_given_value_that_the_family_of_the_file_refuses_is_complained_of(
+    tmp_path: Path, family: str | None, words: str
+) -> None:
+    save_file(read(REFERENCE / "mdt-a.pt.xz")["state_dict"], tmp_path / "last.safetensors")
+    with pytest.raises(CheckpointError, match=f"{words} num_heads = 5 was given, and the tensors say 4$"):
+        tailprune.load(tmp_path / "last.safetensors", family=family, num_heads=5)
+
+
+def test_a_given_value_is_complained_of_where_another_value_is_not_told(tmp_path: Path) -> None:
+    save_file(read(REFERENCE / "mdsgen-a.pt.xz")["state_dict"], tmp_path / "last.safetensors")
+    with pytest.raises(CheckpointError, match="it is nearest to mdsgen, but num_heads = 5 was given"):
+        tailprune.load(tmp_path / "last.safetensors", num_heads=5)
 
 
 @pytest.mark.parametrize("encoder_depth", [1, 2])

@@ -123,7 +123,28 @@ def test_a_few_steps_of_a_recipe_lower_its_loss(name: str) -> None:
 
 
 def test_what_ships_is_small() -> None:
-    assert sum(file.stat().st_size for file in (ROOT / "models").glob("*/*.safetensors")) < 12e6
+    assert all(file.stat().st_size < 8e6 for file in (ROOT / "models").glob("*/*.safetensors"))
+
+
+@pytest.mark.parametrize("name", SHAPES_MODELS)
+def test_a_shipped_model_draws_what_it_is_told_and_its_card_says_how_well(
+    name: str, classifier: ShapesClassifier
+) -> None:
+    model, folder = SHAPES_MODELS[name], ROOT / "models" / name
+    found = json.loads((folder / "evaluation.json").read_text())
+    assert found["guided"]["accuracy"] >= 0.9
+    assert f"guidance {model.guidance} | {found['guided']['accuracy']:.1%}" in (folder / "README.md").read_text()
+    labels = torch.arange(1, NUM_CLASSES, 2)
+    latents = tailprune.sample(
+        tailprune.load(folder),
+        {"labels": labels},
+        sampler=model.sampler,
+        steps=25,
+        guidance=model.guidance,
+        seeds=[(5, int(label)) for label in labels],
+    )
+    assert isinstance(latents, Tensor)
+    assert accuracy(classifier, latents.clamp(-1, 1), labels) >= 0.85  # 50 samples of one that is right 9 times in 10
 
 
 def test_the_classifier_knows_drawings_it_has_not_seen(classifier: ShapesClassifier) -> None:

@@ -10,10 +10,14 @@ import torch
 
 from jobs.digests import identify
 from jobs.keys import job_key
+from jobs.needs import Queue, needs_of
 from jobs.queue import JobQueue
 from jobs.records import Job, Kind
 from jobs.registry import Registry
-from jobs.requests import MetricsRequest, PruneSampleRequest, resolve, resolve_metrics
+from jobs.requests.extract import ExtractRequest, resolve_extract
+from jobs.requests.figure import FigureRequest, resolve_figure
+from jobs.requests.metrics import MetricsRequest, resolve_metrics
+from jobs.requests.prune_sample import PruneSampleRequest, resolve
 from jobs.settings import Settings
 from jobs.store import Claim, JobStore
 from tests.tiny_model import NAME, write_tiny_model
@@ -27,7 +31,7 @@ class Silent(JobQueue):
     def __init__(self) -> None:
         self.sent: list[str] = []
 
-    def put(self, job_id: str, kind: Kind) -> None:
+    def put(self, job_id: str, queue: Queue) -> None:
         self.sent.append(job_id)
 
 
@@ -62,12 +66,16 @@ def submit(store: JobStore, settings: Settings) -> Submit:
 
     def submit(kind: Kind = "prune-sample", model: str = NAME, **body: Any) -> Job:
         entry = registry.get(model)
-        request: PruneSampleRequest | MetricsRequest
+        request: PruneSampleRequest | MetricsRequest | ExtractRequest | FigureRequest
         if kind == "metrics":
             request = resolve_metrics(MetricsRequest(model=model, **body), entry)
+        elif kind == "extract":
+            request = resolve_extract(ExtractRequest(model=model, **body), entry, settings)
+        elif kind == "figure":
+            request = resolve_figure(FigureRequest(model=model, **body), entry, settings)
         else:
             request = resolve(PruneSampleRequest(model=model, **{"threshold": 0.5, **body}), entry, settings)
-        identity = identify(kind, entry, settings.data_dir)
+        identity = identify(needs_of(kind, request.model_dump()).reads, entry, settings.data_dir)
         key = job_key(kind, request.model_dump(), identity.weights, identity.reading)
         return store.submit(kind, request.model_dump(), key)[0]
 

@@ -7,8 +7,8 @@ from typing import get_args
 
 import pytest
 
+from jobs.decoding import DecoderName
 from jobs.families import FAMILIES
-from jobs.registry import DecoderName
 from tailprune import load_condition
 from tailprune.decoders import DECODERS
 from tailprune.systems import SYSTEMS

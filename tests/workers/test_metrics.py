@@ -8,7 +8,7 @@ import torch
 
 import tailprune
 from jobs.conditions import ConditionStore
-from jobs.requests import MetricsRequest
+from jobs.requests.metrics import MetricsRequest
 from jobs.settings import Settings
 from tests.tiny_model import CONDITION_ONLY, NAME
 from workers.metrics import measure
@@ -40,7 +40,7 @@ def _ask(
 def test_the_statistics_are_those_of_the_vectors_of_the_part(
     models: Models, part: str, timestep: float | None, ask: Ask
 ) -> None:
-    system = models.systems.get(models.source(NAME, "prune-sample"))
+    system = models.systems.get(models.source(NAME, "model"))
     classes = {"labels": torch.arange(4)}
     with torch.no_grad():
         vectors = {

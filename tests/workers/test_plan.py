@@ -6,7 +6,7 @@ import pytest
 
 import tailprune
 from jobs.registry import Registry
-from jobs.requests import PruneSampleRequest, resolve
+from jobs.requests.prune_sample import PruneSampleRequest, resolve
 from jobs.settings import Settings
 from tests.tiny_model import NAME
 from workers.plan import Plan, Sample

@@ -1,87 +1,34 @@
-"""What can be asked for: the requests, their defaults, and what a model allows.
-
-A request is checked twice. Its own shape is checked where it is read (`PruneSampleRequest`,
-`MetricsRequest`); `resolve` then fills in the model's defaults and checks everything against the model and
-the limits. The resolved request says the whole job, so it is what the job's key is made of.
-"""
+"""The request of the job `prune-sample`: prunes of a model, and how it is sampled under each."""
 
 from __future__ import annotations
 
 from typing import Annotated, Any, Literal, Self, TypeVar
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Discriminator, Field, JsonValue, Tag, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from jobs.conditions import CONDITIONS_PATTERN, ConditionInfo
+from jobs.conditions import ConditionInfo
 from jobs.problems import Fault, InvalidRequest
 from jobs.registry import ModelEntry
+from jobs.requests.fields import (
+    CONDITIONS,
+    Channels,
+    ConditionsId,
+    Labels,
+    OneOrMoreCounts,
+    OneOrMoreThresholds,
+    Request,
+    Seed,
+    Side,
+    or_else,
+)
+from jobs.requests.subjects import subject_faults
 from jobs.settings import Settings
 
-__all__ = [
-    "UNION_TAGS",
-    "ConditionsId",
-    "MetricsRequest",
-    "PruneSampleRequest",
-    "Schedule",
-    "Thresholds",
-    "resolve",
-    "resolve_metrics",
-]
+__all__ = ["PruneSampleRequest", "Schedule", "resolve"]
 
-DEFAULT_THRESHOLDS = [0.001, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0]
 SHIFTED = ("euler", "heun")
-GREATEST_SEED = 2**63 - 1
-UNIQUE: dict[str, JsonValue] = {"uniqueItems": True}
 
 T = TypeVar("T")
-
-
-def _different(values: list[T]) -> list[T]:
-    repeated = sorted({value for value in values if values.count(value) > 1}, key=str)
-    if repeated:
-        raise ValueError(f"{repeated[0]} is given more than once; name each value once")
-    return values
-
-
-UNION_TAGS = frozenset({"one", "several", "word"})
-"""Stand in the locations of pydantic's errors for the branch of a union that a value was meant for."""
-
-
-def _one_or_several(value: Any) -> str:
-    return "several" if isinstance(value, list) else "one"
-
-
-def _number_or_word(value: Any) -> str:
-    return "word" if isinstance(value, str) else "one"
-
-
-Threshold = Annotated[float, Field(ge=0, allow_inf_nan=False)]
-Count = Annotated[int, Field(ge=1)]
-Thresholds = Annotated[
-    list[Threshold], Field(min_length=1, max_length=64, json_schema_extra=UNIQUE), AfterValidator(_different)
-]
-Counts = Annotated[
-    list[Count], Field(min_length=1, max_length=64, json_schema_extra=UNIQUE), AfterValidator(_different)
-]
-Label = Annotated[int, Field(ge=0)]
-OneOrMoreThresholds = Annotated[
-    Annotated[Threshold, Tag("one")] | Annotated[Thresholds, Tag("several")], Discriminator(_one_or_several)
-]
-OneOrMoreCounts = Annotated[
-    Annotated[Count, Tag("one")] | Annotated[Counts, Tag("several")], Discriminator(_one_or_several)
-]
-Channels = Annotated[
-    Annotated[Count, Tag("one")] | Annotated[Literal["all"], Tag("word")], Discriminator(_number_or_word)
-]
-Labels = Annotated[
-    list[Label], Field(min_length=1, max_length=4096, json_schema_extra=UNIQUE), AfterValidator(_different)
-]
-ConditionsId = Annotated[str, Field(pattern=CONDITIONS_PATTERN)]
-
-
-class _Request(BaseModel):
-    model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
-
-    model: str = Field(min_length=1, max_length=100, description="A registered model; see GET /models.")
 
 
 class Schedule(BaseModel):
@@ -109,7 +56,7 @@ class Schedule(BaseModel):
         return self
 
 
-class PruneSampleRequest(_Request):
+class PruneSampleRequest(Request):
     """Sample a model with its condition vectors pruned."""
 
     model_config = ConfigDict(
@@ -139,7 +86,7 @@ class PruneSampleRequest(_Request):
     by: Literal["variance"] | None = Field(
         default=None, description="With `keep`: components are ranked by their variance over the classes."
     )
-    side: Literal["tail", "head"] | None = Field(
+    side: Side | None = Field(
         default=None,
         description="With `threshold`: cut the components below it (tail, unless said) or above it (head).",
     )
@@ -152,13 +99,10 @@ class PruneSampleRequest(_Request):
     labels: Labels | None = Field(
         default=None, description="The classes to sample; the model's own choice unless said."
     )
-    conditions: ConditionsId | None = Field(
-        default=None,
-        description="What POST /conditions answered with, for a model that takes conditions in place of labels.",
-    )
+    conditions: ConditionsId | None = Field(default=None, description=CONDITIONS)
     rows: Labels | None = Field(default=None, description="Which of the conditions to sample; all unless said.")
     samples_per_label: int | None = Field(default=None, ge=1, description="Samples of each label or condition.")
-    seed: int = Field(default=0, ge=0, le=GREATEST_SEED, description="The same seed gives the same noise.")
+    seed: Seed = Field(default=0, description="The same seed gives the same noise.")
     sampler: Literal["ddim", "ddpm", "dpmpp", "euler", "heun", "dopri5", "sde"] | None = None
     steps: int | None = Field(default=None, ge=2, description="Sampling steps.")
     guidance_scale: float | None = Field(default=None, ge=1, le=1000, description="1 is unguided.")
@@ -199,26 +143,6 @@ class PruneSampleRequest(_Request):
         return self
 
 
-class MetricsRequest(_Request):
-    """Measure the condition vectors of a model, over its classes or over uploaded conditions."""
-
-    conditions: ConditionsId | None = Field(
-        default=None,
-        description="What POST /conditions answered with, for a model that takes conditions in place of labels.",
-    )
-    part: Literal["c", "y", "t"] = Field(
-        default="c", description="The sum c, or the input part y or time part t of it."
-    )
-    timestep: float | None = Field(
-        default=None,
-        description="The time at which c is measured; where sampling starts, unless said. Part c alone.",
-    )
-    thresholds: Thresholds = Field(
-        default_factory=lambda: list(DEFAULT_THRESHOLDS),
-        description="Magnitudes at which sparsity is measured.",
-    )
-
-
 def resolve(
     request: PruneSampleRequest, entry: ModelEntry, settings: Settings, conditions: ConditionInfo | None = None
 ) -> PruneSampleRequest:
@@ -235,24 +159,27 @@ def resolve(
         "threshold": _as_list(request.threshold),
         "keep": _as_list(request.keep),
         "by": None if by_threshold else "variance",
-        "side": _or(request.side, "tail") if by_threshold else None,
-        "fill": _or(request.fill, "zero" if by_threshold else "mean"),
-        "labels": _or(request.labels, defaults.labels),
-        "rows": _or(request.rows, None if conditions is None else list(range(conditions.count))),
-        "samples_per_label": _or(request.samples_per_label, defaults.samples_per_label),
+        "side": or_else(request.side, "tail") if by_threshold else None,
+        "fill": or_else(request.fill, "zero" if by_threshold else "mean"),
+        "labels": or_else(request.labels, defaults.labels),
+        "rows": or_else(request.rows, None if conditions is None else list(range(conditions.count))),
+        "samples_per_label": or_else(request.samples_per_label, defaults.samples_per_label),
         "sampler": sampler,
-        "steps": _or(request.steps, defaults.steps),
-        "guidance_scale": _or(request.guidance_scale, defaults.guidance_scale),
-        "guidance_interval": _or(request.guidance_interval, defaults.guidance_interval),
-        "guidance_power": _or(request.guidance_power, defaults.guidance_power),
-        "guided_channels": _or(request.guided_channels, defaults.guided_channels),
-        "timestep_shift": _or(request.timestep_shift, defaults.timestep_shift) if shifts else request.timestep_shift,
-        "diffusion": _or(request.diffusion, "sigma") if is_sde else request.diffusion,
-        "last_step": _or(request.last_step, "mean") if is_sde else request.last_step,
+        "steps": or_else(request.steps, defaults.steps),
+        "guidance_scale": or_else(request.guidance_scale, defaults.guidance_scale),
+        "guidance_interval": or_else(request.guidance_interval, defaults.guidance_interval),
+        "guidance_power": or_else(request.guidance_power, defaults.guidance_power),
+        "guided_channels": or_else(request.guided_channels, defaults.guided_channels),
+        "timestep_shift": or_else(request.timestep_shift, defaults.timestep_shift)
+        if shifts
+        else request.timestep_shift,
+        "diffusion": or_else(request.diffusion, "sigma") if is_sde else request.diffusion,
+        "last_step": or_else(request.last_step, "mean") if is_sde else request.last_step,
     }
     resolved = request.model_copy(update=given)
     faults = [
-        *_condition_faults(request, entry, conditions),
+        *subject_faults(request.labels, request.rows, entry, conditions),
+        *_population_faults(resolved, conditions),
         *_model_faults(resolved, entry),
         *_limit_faults(resolved, settings),
     ]
@@ -261,75 +188,18 @@ def resolve(
     return resolved
 
 
-def resolve_metrics(
-    request: MetricsRequest, entry: ModelEntry, conditions: ConditionInfo | None = None
-) -> MetricsRequest:
-    """The request with its timestep filled in. conditions: what is known of those that the request names.
-
-    Raises InvalidRequest for a timestep that the part or the model does not have, or for conditions that do not fit.
-    """
-    if fault := _population_fault(request, entry, conditions):
-        raise InvalidRequest([Fault(location="query.conditions", message=fault)])
-    if request.part != "c":
-        if request.timestep is not None:
-            message = f"part {request.part!r} is measured without a timestep; leave it out, or ask for part 'c'"
-            raise InvalidRequest([Fault(location="query.timestep", message=message)])
-        return request
-    timestep = _or(request.timestep, entry.facts.first_time)
-    if fault := entry.facts.check_time(timestep):
-        raise InvalidRequest([Fault(location="query.timestep", message=fault)])
-    return request.model_copy(update={"timestep": timestep})
-
-
-def _condition_faults(request: PruneSampleRequest, entry: ModelEntry, conditions: ConditionInfo | None) -> list[Fault]:
-    """What does not fit of labels, conditions and rows, in a request as it came."""
-    faults: list[Fault] = []
-
-    def wrong(location: str, message: str) -> None:
-        faults.append(Fault(location=f"body.{location}", message=message))
-
-    if fault := _fit(entry, conditions):
-        wrong("conditions", fault)
-    if entry.facts.features and request.labels is not None:
-        wrong("labels", f"{entry.name} has no classes; it takes conditions of {_features(entry)}: leave labels out")
-    if not entry.facts.features and request.rows is not None:
-        wrong("rows", f"rows choose among conditions, and {entry.name} takes labels; leave them out")
-    elif conditions is not None:
-        for place, row in enumerate(request.rows or []):
-            if row >= conditions.count:
-                wrong(f"rows.{place}", f"row {row} is outside 0 to {conditions.count - 1}, the conditions there are")
-    return faults
-
-
-def _population_fault(request: MetricsRequest, entry: ModelEntry, conditions: ConditionInfo | None) -> str | None:
-    """What is wrong with the conditions that statistics are to be taken over, or None."""
-    if request.part == "t":
-        return "part 't' is measured without conditions; leave them out" if conditions is not None else None
-    if fault := _fit(entry, conditions):
-        return fault
-    if conditions is not None and conditions.count < 2:
-        return "statistics are taken over two conditions or more, and this is one; upload a file of several"
-    return None
-
-
-def _fit(entry: ModelEntry, conditions: ConditionInfo | None) -> str | None:
-    """What is wrong with giving these conditions, or none, to a model; None where nothing is."""
-    if not entry.facts.features:
-        return None if conditions is None else f"{entry.name} takes labels, not conditions; leave conditions out"
-    if conditions is None:
-        return (
-            f"{entry.name} takes conditions of {_features(entry)}: upload their file with POST /conditions, and give "
-            "the id that it answers with"
-        )
-    if conditions.family != entry.family:
-        has = ", ".join(conditions.inputs)
-        return f"these are conditions of {has}, and {entry.name} takes {_features(entry)}"
-    return None
-
-
-def _features(entry: ModelEntry) -> str:
-    """What a model is conditioned on, with shapes."""
-    return ", ".join(f"{name} {' x '.join(map(str, shape))}" for name, shape in entry.facts.features.items())
+def _population_faults(request: PruneSampleRequest, conditions: ConditionInfo | None) -> list[Fault]:
+    """What of a resolved request asks for the mean or the variance of a single condition."""
+    if conditions is None or conditions.count >= 2:
+        return []
+    asked = "keep" if request.keep is not None else "fill" if request.fill == "mean" else None
+    if asked is None:
+        return []
+    message = (
+        f"{asked} goes by all conditions of the file, and there is one; upload a file of several, and choose among "
+        "them with rows"
+    )
+    return [Fault(location=f"body.{asked}", message=message)]
 
 
 def _model_faults(request: PruneSampleRequest, entry: ModelEntry) -> list[Fault]:
@@ -339,12 +209,6 @@ def _model_faults(request: PruneSampleRequest, entry: ModelEntry) -> list[Fault]
     def wrong(location: str, message: str) -> None:
         faults.append(Fault(location=f"body.{location}", message=message))
 
-    for place, label in enumerate(_list(request.labels)):
-        if entry.classes is not None and label >= entry.classes:
-            wrong(
-                f"labels.{place}",
-                f"label {label} is outside 0 to {entry.classes - 1}, the classes of {entry.name}",
-            )
     for place, count in enumerate(_list(request.keep)):
         if count > entry.condition_dim:
             wrong(
@@ -411,10 +275,6 @@ def _limit_faults(request: PruneSampleRequest, settings: Settings) -> list[Fault
                 f"{variants} prunes is more than the {settings.max_variants} of one job; ask in several jobs",
             )
     return faults
-
-
-def _or(value: T | None, default: T) -> T:
-    return default if value is None else value
 
 
 def _as_list(value: T | list[T] | None) -> list[T] | None:

@@ -1,0 +1,112 @@
+"""The request of the job `extract`: which parts of which condition vectors, at which times."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import AfterValidator, ConfigDict, Field
+
+from jobs.conditions import ConditionInfo
+from jobs.problems import Fault, InvalidRequest
+from jobs.registry import ModelEntry
+from jobs.requests.fields import CONDITIONS, UNIQUE, ConditionsId, Part, Request, all_different
+from jobs.requests.subjects import subject_faults
+from jobs.settings import Settings
+
+__all__ = ["ExtractRequest", "resolve_extract"]
+
+PARTS: list[Part] = ["c", "y", "t"]
+FLOAT_BYTES = 4
+
+Subjects = Annotated[
+    list[Annotated[int, Field(ge=0)]],
+    Field(min_length=1, max_length=65_536, json_schema_extra=UNIQUE),
+    AfterValidator(all_different),
+]
+Timesteps = Annotated[
+    list[float], Field(min_length=1, max_length=4096, json_schema_extra=UNIQUE), AfterValidator(all_different)
+]
+Parts = Annotated[
+    list[Part], Field(min_length=1, max_length=len(PARTS), json_schema_extra=UNIQUE), AfterValidator(all_different)
+]
+
+
+class ExtractRequest(Request):
+    """Extract the condition vectors of a model, as tensors."""
+
+    model_config = ConfigDict(
+        json_schema_extra={"examples": [{"model": "shapes-sit", "timesteps": [0.0, 0.5, 1.0], "parts": ["c", "y"]}]}
+    )
+
+    labels: Subjects | None = Field(default=None, description="The classes; all unless said.")
+    conditions: ConditionsId | None = Field(default=None, description=CONDITIONS)
+    rows: Subjects | None = Field(default=None, description="Which of the conditions; all unless said.")
+    timesteps: Timesteps | None = Field(
+        default=None, description="The times of c and t, in the model's own time; where sampling starts, unless said."
+    )
+    parts: Parts | None = Field(
+        default=None, description="The sum c, the input part y and the time part t of it; all unless said."
+    )
+
+    @property
+    def subjects(self) -> list[int]:
+        """The labels of a resolved request, or the rows of its conditions; none where it asks for t alone."""
+        return (self.labels if self.conditions is None else self.rows) or []
+
+
+def resolve_extract(
+    request: ExtractRequest, entry: ModelEntry, settings: Settings, conditions: ConditionInfo | None = None
+) -> ExtractRequest:
+    """The request with every default filled in, its parts in the order c, y, t.
+
+    conditions: what is known of those that the request names. Raises InvalidRequest with everything that the model or
+    the limits do not allow, or that the parts do not depend on.
+    """
+    parts = [part for part in PARTS if part in (request.parts or PARTS)]
+    faults: list[Fault] = []
+    labels, rows, timesteps = request.labels, request.rows, request.timesteps
+    if parts == ["t"]:
+        for name in ("labels", "conditions", "rows"):
+            if getattr(request, name) is not None:
+                faults.append(_fault(name, f"part 't' alone depends on no {name}; leave them out, or ask for c or y"))
+    else:
+        faults += subject_faults(labels, rows, entry, conditions)
+        if labels is None and entry.classes is not None:
+            labels = list(range(entry.classes))
+        if rows is None and conditions is not None:
+            rows = list(range(conditions.count))
+    if parts == ["y"]:
+        if timesteps is not None:
+            faults.append(_fault("timesteps", "part 'y' alone depends on no time; leave them out, or ask for c or t"))
+    elif timesteps is None:
+        timesteps = [entry.facts.first_time]
+    else:
+        for place, time in enumerate(timesteps):
+            if fault := entry.facts.check_time(time):
+                faults.append(_fault(f"timesteps.{place}", fault))
+    resolved = request.model_copy(update={"labels": labels, "rows": rows, "timesteps": timesteps, "parts": parts})
+    if not faults:
+        faults += _size_faults(resolved, entry, settings)
+    if faults:
+        raise InvalidRequest(faults)
+    return resolved
+
+
+def _size_faults(request: ExtractRequest, entry: ModelEntry, settings: Settings) -> list[Fault]:
+    times, inputs, dim = len(request.timesteps or []), len(request.subjects), entry.condition_dim
+    vectors = {"c": times * inputs, "y": inputs, "t": times}
+    size = FLOAT_BYTES * dim * sum(vectors[part] for part in request.parts or [])
+    if size <= settings.max_extract_bytes:
+        return []
+    where = "timesteps" if times > 1 else "labels" if request.conditions is None else "rows"
+    return [
+        _fault(
+            where,
+            f"{times} timesteps x {inputs} inputs x {dim} components are {size} bytes; a job makes at most "
+            f"{settings.max_extract_bytes}: ask for fewer, or in several jobs",
+        )
+    ]
+
+
+def _fault(location: str, message: str) -> Fault:
+    return Fault(location=f"body.{location}", message=message)

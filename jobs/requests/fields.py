@@ -1,0 +1,95 @@
+"""The fields that requests share, and how their values are checked."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import Annotated, Any, Literal, TypeVar
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Discriminator, Field, JsonValue, Tag
+
+from jobs.conditions import CONDITIONS_PATTERN
+
+__all__ = [
+    "CONDITIONS",
+    "UNION_TAGS",
+    "UNIQUE",
+    "Channels",
+    "ConditionsId",
+    "FigureName",
+    "Labels",
+    "OneOrMoreCounts",
+    "OneOrMoreThresholds",
+    "Part",
+    "Request",
+    "Seed",
+    "Side",
+    "Thresholds",
+    "all_different",
+    "or_else",
+]
+
+T = TypeVar("T")
+
+UNIQUE: dict[str, JsonValue] = {"uniqueItems": True}
+CONDITIONS = "What POST /conditions answered with, for a model that takes conditions in place of labels."
+GREATEST_SEED = 2**63 - 1
+
+UNION_TAGS = frozenset({"one", "several", "word"})
+"""Stand in the locations of pydantic's errors for the branch of a union that a value was meant for."""
+
+
+def all_different(values: list[T]) -> list[T]:
+    """The values. Raises ValueError naming one that comes twice."""
+    repeated = sorted((value for value, times in Counter(values).items() if times > 1), key=str)
+    if repeated:
+        raise ValueError(f"{repeated[0]} is given more than once; name each value once")
+    return values
+
+
+def or_else(value: T | None, default: T) -> T:
+    """The value, or where it was not said the default."""
+    return default if value is None else value
+
+
+def _one_or_several(value: Any) -> str:
+    return "several" if isinstance(value, list) else "one"
+
+
+def _number_or_word(value: Any) -> str:
+    return "word" if isinstance(value, str) else "one"
+
+
+Part = Literal["c", "y", "t"]
+Side = Literal["tail", "head"]
+FigureName = Literal["cosine", "histogram", "vectors", "variance", "sparsity", "tsne", "removal", "training"]
+Seed = Annotated[int, Field(ge=0, le=GREATEST_SEED)]
+Threshold = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+Count = Annotated[int, Field(ge=1)]
+Thresholds = Annotated[
+    list[Threshold], Field(min_length=1, max_length=64, json_schema_extra=UNIQUE), AfterValidator(all_different)
+]
+Counts = Annotated[
+    list[Count], Field(min_length=1, max_length=64, json_schema_extra=UNIQUE), AfterValidator(all_different)
+]
+Label = Annotated[int, Field(ge=0)]
+OneOrMoreThresholds = Annotated[
+    Annotated[Threshold, Tag("one")] | Annotated[Thresholds, Tag("several")], Discriminator(_one_or_several)
+]
+OneOrMoreCounts = Annotated[
+    Annotated[Count, Tag("one")] | Annotated[Counts, Tag("several")], Discriminator(_one_or_several)
+]
+Channels = Annotated[
+    Annotated[Count, Tag("one")] | Annotated[Literal["all"], Tag("word")], Discriminator(_number_or_word)
+]
+Labels = Annotated[
+    list[Label], Field(min_length=1, max_length=4096, json_schema_extra=UNIQUE), AfterValidator(all_different)
+]
+ConditionsId = Annotated[str, Field(pattern=CONDITIONS_PATTERN)]
+
+
+class Request(BaseModel):
+    """What every request says."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
+
+    model: str = Field(min_length=1, max_length=100, description="A registered model; see GET /models.")

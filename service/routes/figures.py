@@ -1,0 +1,126 @@
+"""`GET /metrics/{model}/figures/{figure}`: figures of a model's condition vectors, samples and training."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from fastapi import APIRouter, Path, Query
+from fastapi.responses import Response
+from starlette.concurrency import run_in_threadpool
+
+from jobs.records import Job
+from jobs.requests.fields import FigureName, Part, Seed, Side, Thresholds
+from jobs.requests.figure import FigureRequest, resolve_figure
+from jobs.results import FigureResult
+from service.deps import ModelDep, Parts, PartsDep
+from service.documents import FIGURE_DONE, JOB_UNDER_WAY, NOT_MODIFIED
+from service.headers import AcceptHeader, IfNoneMatch, PreferHeader, etag_matches, preferred_type, preferred_wait
+from service.problems import ProblemError, describe
+from service.routes.metrics import ConditionsQuery, Timestep
+from service.submission import applied, conditions_of, key_of, no_result, submit, wait_for
+
+__all__ = ["router"]
+
+router = APIRouter(tags=["metrics"])
+
+FORMATS = {"image/png": "png", "image/svg+xml": "svg"}
+"""The first is what is sent unless another is asked for."""
+
+Figure = Annotated[FigureName, Path(description="Which figure.")]
+PartQuery = Annotated[
+    Part | None, Query(description="The condition c, unless said, or its input part y or time part t.")
+]
+Classes = Annotated[
+    int | None,
+    Query(
+        ge=1,
+        le=4096,
+        description="How many classes, or conditions, are drawn, picked by the seed: of `cosine` all unless said, "
+        "of `vectors` up to 12, of `removal` up to 16.",
+    ),
+]
+ThresholdList = Annotated[
+    Thresholds | None,
+    Query(
+        description="Magnitudes to prune at (`removal`) or to mark (`sparsity`); may be repeated. Chosen from the "
+        "model's own magnitudes unless said."
+    ),
+]
+SideQuery = Annotated[Side | None, Query(description="Of `removal`: prune the tail, unless said, or the head.")]
+SeedQuery = Annotated[
+    Seed | None, Query(description="Picks the classes, starts t-SNE, and is the seed of samples; 0 unless said.")
+]
+
+
+@router.get(
+    "/metrics/{model}/figures/{figure}",
+    response_class=Response,
+    responses={
+        200: FIGURE_DONE,
+        202: JOB_UNDER_WAY,
+        304: NOT_MODIFIED,
+        **describe(
+            "unknown-model", "unknown-conditions", "not-acceptable", "model-not-ready", "job-cancelled",
+            "invalid-request", "artifact-gone", "failed", "internal", "worker-lost", "unavailable",
+        ),
+    },
+)  # fmt: skip
+async def figure(
+    model: ModelDep,
+    figure: Figure,
+    parts: PartsDep,
+    part: PartQuery = None,
+    timestep: Timestep = None,
+    conditions: ConditionsQuery = None,
+    classes: Classes = None,
+    threshold: ThresholdList = None,
+    side: SideQuery = None,
+    seed: SeedQuery = None,
+    accept: AcceptHeader = None,
+    prefer: PreferHeader = None,
+    if_none_match: IfNoneMatch = None,
+) -> Response:
+    """A figure, as PNG or SVG: of the condition vectors over a model's classes or over uploaded conditions.
+
+    `removal` shows samples under pruning, `training` the record of a model's training; the others need the condition's
+    tensors alone. An option that a figure does not have is refused. Waits for the figure by itself; 202 and the job
+    where that takes longer.
+    """
+    media_type = preferred_type(accept, list(FORMATS))
+    if media_type is None:
+        raise ProblemError("not-acceptable", f"a figure comes as {' or '.join(FORMATS)}; accept one of them")
+    wait = preferred_wait(prefer, parts.settings.max_wait_seconds)
+    asked = FigureRequest(
+        model=model.name,
+        figure=figure,
+        part=part,
+        timestep=timestep,
+        conditions=conditions,
+        classes=classes,
+        thresholds=threshold,
+        side=side,
+        seed=seed,
+    )
+    request = resolve_figure(asked, model, parts.settings, await conditions_of(asked, parts))
+    key = await key_of("figure", request, model, parts)
+    # Weak: two workers may differ in the last digits, and so in pixels.
+    etag = f'W/"{key}-{FORMATS[media_type]}"'
+    headers = {"ETag": etag, "Cache-Control": "no-cache", "Vary": "Accept"}
+    if etag_matches(etag, if_none_match):
+        return Response(status_code=304, headers=headers)
+    job = await submit("figure", request, key, parts)
+    job = await wait_for(job, parts.settings.metrics_wait_seconds if wait is None else wait, parts)
+    if job.status != "succeeded":
+        return no_result(job, wait)
+    content = await run_in_threadpool(_read, job, media_type, parts)
+    return Response(content, media_type=media_type, headers=headers | applied(wait))
+
+
+def _read(job: Job, media_type: str, parts: Parts) -> bytes:
+    """The file of a figure. Raises ProblemError where it is gone since the job was found."""
+    result = FigureResult.model_validate(job.result)
+    name = result.png if FORMATS[media_type] == "png" else result.svg
+    try:
+        return parts.store.artifacts.read(job.artifacts[name])
+    except FileNotFoundError:
+        raise ProblemError("artifact-gone", f"{name!r} is no longer stored; ask again to have it drawn anew") from None

@@ -1,0 +1,53 @@
+"""Cosine and nPR while a model was trained: vectors grow parallel, and few components come to carry them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+from tailprune.figures.style import PALETTE, new_figure, note, styled
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+__all__ = ["draw_training"]
+
+COSINES = {"cosine": "c = y + t", "cosine_y": "y alone"}
+
+
+def draw_training(curve: Sequence[Mapping[str, float]], model: str, time: float) -> Figure:
+    """Two panels over the training steps. curve: points of `step`, `cosine` and `npr`, and `cosine_y` where known.
+
+    Raises ValueError where it has no points, or one lacks a number.
+    """
+    if not curve:
+        raise ValueError("the curve has no points")
+    for place, point in enumerate(curve):
+        lacks = [name for name in ("step", "cosine", "npr") if name not in point]
+        if lacks:
+            raise ValueError(f"point {place} of the curve lacks {', '.join(lacks)}")
+    steps = [point["step"] for point in curve]
+    thousands = [step / 1000 for step in steps]
+    last = curve[-1]
+    with styled():
+        figure = new_figure(
+            "Condition vectors while training",
+            f"{model}, over all classes at t = {time:g}, {steps[-1]:,.0f} steps",
+            3.9,
+        )
+        parallel, few = figure.subplots(1, 2)
+        for place, (key, name) in enumerate(COSINES.items()):
+            if all(key in point for point in curve):
+                parallel.plot(thousands, [point[key] for point in curve], color=PALETTE[place], label=name)
+        parallel.set_title("cosine, mean of pairs", loc="left")
+        parallel.set(ylabel="cosine", ylim=(min(0, last["cosine"]), 1.02))
+        parallel.legend(loc="center right")
+        few.plot(thousands, [100 * point["npr"] for point in curve], color=PALETTE[0])
+        few.set_title("nPR of c", loc="left")
+        few.set_ylabel("nPR (% of the components)")
+        few.set_ylim(bottom=0)
+        for axes in (parallel, few):
+            axes.set_xlabel("training steps (thousands)")
+            axes.set_xlim(left=0)
+        note(figure, f"At the last step: cosine of c {last['cosine']:.4f}, nPR {last['npr']:.1%}.")
+    return figure

@@ -1,0 +1,94 @@
+"""The vectors themselves, component by component: the head stands out of the tail."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from tailprune.figures.head import Head, head_of
+from tailprune.figures.style import ACCENT, PALETTE, new_figure, note, plain, styled
+from tailprune.figures.subject import Subject
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+__all__ = ["draw_vectors"]
+
+MOST_MARKED = 64
+"""A head of more components is not marked: it would be most of the picture."""
+MOST_NUMBERED = 12
+"""So many components of the head are numbered, the greatest."""
+LEGEND_COLUMNS = 5
+LEGEND_LINE_INCHES = 0.22
+PANEL_INCHES = 2.2
+
+
+def draw_vectors(subject: Subject, rows: Sequence[int]) -> Figure:
+    """A line for each of these rows; above at full scale, below magnified until the tail is seen."""
+    head = head_of(subject.values)
+    values = subject.values[list(rows)].float().cpu().numpy()
+    components = np.arange(values.shape[1])
+    lines = 1 + -(-len(rows) // LEGEND_COLUMNS)
+    with styled():
+        figure = new_figure(
+            f"The vectors {subject.part}, component by component",
+            f"{subject.said}, {len(rows)} of {subject.counted}",
+            6.0 + LEGEND_LINE_INCHES * lines,
+        )
+        share = LEGEND_LINE_INCHES * lines / PANEL_INCHES
+        whole, magnified, names = figure.subplots(3, 1, height_ratios=(1, 1, share))
+        whole.sharex(magnified)
+        whole.tick_params(labelbottom=False)
+        for axes in (whole, magnified):
+            for component in head.components if len(head.components) <= MOST_MARKED else []:
+                axes.axvline(component, color=ACCENT, alpha=0.16, linewidth=3.0)
+            for place, row in enumerate(rows):
+                axes.plot(
+                    components,
+                    values[place],
+                    color=PALETTE[place % len(PALETTE)],
+                    linewidth=0.9,
+                    alpha=0.85,
+                    label=plain(subject.names[row]),
+                )
+            axes.set_ylabel(subject.part)
+            axes.margins(x=0.01)
+        whole.set_title("full scale", loc="left")
+        limit = _tail_limit(values, head)
+        magnified.set_ylim(-limit, limit)
+        magnified.set_title(f"magnified to the tail: components up to {limit:.2g}", loc="left")
+        magnified.set_xlabel("component")
+        _number(whole, values, head)
+        names.axis("off")
+        title = "t" if subject.of == "time" else subject.of
+        names.legend(*whole.get_legend_handles_labels(), loc="center", ncols=LEGEND_COLUMNS, title=title)
+        note(figure, head.rule(subject.part))
+    return figure
+
+
+def _tail_limit(values: np.ndarray, head: Head) -> float:
+    """The greatest magnitude outside the head, or of all where all is head."""
+    tail = np.abs(values[:, head.tail]) if head.tail else np.abs(values)
+    return float(1.05 * tail.max()) or 1.0
+
+
+def _number(axes: Axes, values: np.ndarray, head: Head) -> None:
+    """The numbers of the head's components, above or below where they end; where two would overlap, the larger."""
+    if len(head.components) > MOST_MARKED:
+        return
+    room = values.shape[1] / 40  # components that a number covers
+    placed: list[int] = []
+    for component in sorted(head.components, key=lambda k: -float(np.abs(values[:, k]).max())):
+        if len(placed) == MOST_NUMBERED or any(abs(component - other) < room for other in placed):
+            continue
+        placed.append(component)
+        column = values[:, component]
+        peak = float(column[np.abs(column).argmax()])
+        axes.annotate(
+            str(component), (component, peak), xytext=(0, 3 if peak > 0 else -3), textcoords="offset points",
+            ha="center", va="bottom" if peak > 0 else "top", fontsize=7.5, color=ACCENT,
+        )  # fmt: skip
+    axes.margins(y=0.12)

@@ -1,0 +1,65 @@
+"""How good samples are: measures of sets of images, of pairs, and of what images show.
+
+    extract = load_extractor("inception", "inception-2015-12-05.pt")
+    reference = load_reference("VIRTUAL_imagenet256_labeled.npz", extract)
+    moments = FeatureMoments(extract.dim)
+    moments.add(extract(images).features)                                       # on every machine
+    moments.merge(FeatureMoments.from_state(state))                             # on one
+    frechet_distance(moments.gaussian(), reference.gaussian)
+
+What shards gather is merged: `FeatureMoments` and `Predictions` as they are, features and values of single images by
+putting them together. A number is only as good as the network that it is of: `extract.name` goes beside it. Images are
+uint8 with shape (B, 3, H, W) everywhere.
+"""
+
+from __future__ import annotations
+
+from tailprune.quality.agreement import class_matches, clip_scores
+from tailprune.quality.bootstrap import Interval, bootstrap
+from tailprune.quality.extractors import EXTRACTORS, Extracted, Extractor, ExtractorError, load_extractor
+from tailprune.quality.frechet import frechet_distance
+from tailprune.quality.images import psnr, ssim
+from tailprune.quality.inception_score import InceptionScore, Predictions, inception_score, joint_probabilities
+from tailprune.quality.kernel import KernelDistance, kernel_distance
+from tailprune.quality.lpips import Lpips, load_lpips
+from tailprune.quality.manifold import Manifold, PrecisionRecall, precision_recall
+from tailprune.quality.moments import FeatureMoments, Gaussian
+from tailprune.quality.references import Reference, load_reference, make_reference
+from tailprune.quality.sources import ImageFolder, ImageSource, NpzImages, ShapesImages, SourceError, open_images
+
+__all__ = [
+    "EXTRACTORS",
+    "Extracted",
+    "Extractor",
+    "ExtractorError",
+    "FeatureMoments",
+    "Gaussian",
+    "ImageFolder",
+    "ImageSource",
+    "InceptionScore",
+    "Interval",
+    "KernelDistance",
+    "Lpips",
+    "Manifold",
+    "NpzImages",
+    "PrecisionRecall",
+    "Predictions",
+    "Reference",
+    "ShapesImages",
+    "SourceError",
+    "bootstrap",
+    "class_matches",
+    "clip_scores",
+    "frechet_distance",
+    "inception_score",
+    "joint_probabilities",
+    "kernel_distance",
+    "load_extractor",
+    "load_lpips",
+    "load_reference",
+    "make_reference",
+    "open_images",
+    "precision_recall",
+    "psnr",
+    "ssim",
+]

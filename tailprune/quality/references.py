@@ -1,0 +1,155 @@
+"""What samples are measured against: the moments and the features of a set of images, or moments as published.
+
+The evaluator of ADM (arXiv 2105.05233) publishes its references as npz files with `mu` and `sigma`, the moments of
+Inception's features over a whole data set (`mu_s` and `sigma_s` are those of sFID), with `arr_0`, images, or with both:
+then moments are the published ones, and features those of the images.
+"""
+
+from __future__ import annotations
+
+import zipfile
+from dataclasses import dataclass
+from os import PathLike
+from pathlib import Path
+
+import numpy as np
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from tailprune.quality.extractors.base import Extractor
+from tailprune.quality.files import digest_of_files, digest_of_text
+from tailprune.quality.moments import FeatureMoments, Gaussian
+from tailprune.quality.sources import ARRAY, ImageSource, NpzImages, SourceError, open_images
+
+__all__ = ["Reference", "load_reference", "make_reference"]
+
+MOST_FEATURES = 10_000
+"""Features kept for KID, precision and recall; as many as the references of ADM have images."""
+TENSORS = ("mean", "covariance")
+
+
+@dataclass(frozen=True)
+class Reference:
+    """The features of a set of images, as one extractor sees them.
+
+    `features`, with shape (M, d), float32, evenly spaced over the images; None where only moments are published.
+    `spatial` are the moments for sFID, where a file has them. `digest` is of the images and of the extractor: equal
+    digests mean equal references.
+    """
+
+    extractor: str
+    digest: str
+    gaussian: Gaussian
+    features: Tensor | None = None
+    spatial: Gaussian | None = None
+
+    def save(self, path: str | PathLike[str]) -> None:
+        """Writes a safetensors file, so that it is not computed twice."""
+        tensors = {"mean": self.gaussian.mean, "covariance": self.gaussian.covariance}
+        if self.features is not None:
+            tensors["features"] = self.features
+        if self.spatial is not None:
+            tensors |= {"spatial_mean": self.spatial.mean, "spatial_covariance": self.spatial.covariance}
+        contiguous = {name: tensor.contiguous() for name, tensor in tensors.items()}
+        save_file(contiguous, path, {"extractor": self.extractor, "digest": self.digest})
+
+    @classmethod
+    def open(cls, path: str | PathLike[str]) -> Reference:
+        """What `save` wrote. Raises SourceError for another file."""
+        try:
+            with safe_open(path, framework="pt") as file:
+                said = file.metadata() or {}
+                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+            spatial = [tensors[f"spatial_{name}"] for name in TENSORS if f"spatial_{name}" in tensors]
+            return cls(
+                said["extractor"],
+                said["digest"],
+                Gaussian(*(tensors[name] for name in TENSORS)),
+                tensors.get("features"),
+                Gaussian(*spatial) if spatial else None,
+            )
+        except (SafetensorError, OSError, KeyError) as error:
+            raise SourceError(f"{path}: is not a reference that was saved here ({error}); make it again") from error
+
+
+def make_reference(
+    images: ImageSource, extractor: Extractor, batch_size: int = 64, most_features: int = MOST_FEATURES
+) -> Reference:
+    """Moments over all images, and features of at most `most_features`, evenly spaced over their order.
+
+    Raises SourceError for fewer than two images.
+    """
+    if images.count < 2:
+        raise SourceError(f"a reference has at least two images, and this has {images.count}")
+    moments = FeatureMoments(extractor.dim)
+    kept = min(images.count, most_features)
+    wanted = torch.arange(kept) * images.count // kept if kept else torch.zeros(0, dtype=torch.int64)
+    features, start = [torch.zeros(0, extractor.dim)], 0
+    for batch in images.batches(batch_size):
+        found = extractor(batch).features
+        moments.add(found)
+        features.append(found[wanted[(wanted >= start) & (wanted < start + len(batch))] - start])
+        start += len(batch)
+    digest = _digest(images.digest, extractor, most_features)
+    return Reference(extractor.name, digest, moments.gaussian(), torch.cat(features))
+
+
+def load_reference(
+    path: str | PathLike[str], extractor: Extractor, batch_size: int = 64, most_features: int = MOST_FEATURES
+) -> Reference:
+    """From a folder of images, or from an npz file of the evaluator of ADM.
+
+    Raises SourceError for what is neither, and for moments of another number of features than the extractor's.
+    """
+    path = Path(path)
+    arrays = set() if path.is_dir() else _arrays(path)
+    if not {"mu", "sigma"} <= arrays:
+        if not path.is_dir() and ARRAY not in arrays:
+            raise SourceError(
+                f"{path}: has neither mu and sigma nor {ARRAY}, but {', '.join(sorted(arrays)) or 'nothing'}"
+            )
+        return make_reference(open_images(path), extractor, batch_size, most_features)
+    gaussian = _published(path, "mu", "sigma")
+    if gaussian.dim != extractor.dim:
+        raise SourceError(
+            f"{path}: mu is of {gaussian.dim} features, and {extractor.name} gives {extractor.dim}; moments are "
+            "compared with those of the network they are of"
+        )
+    spatial = _published(path, "mu_s", "sigma_s") if {"mu_s", "sigma_s"} <= arrays else None
+    features = None
+    if ARRAY in arrays:
+        features = make_reference(NpzImages(path), extractor, batch_size, most_features).features
+    digest = _digest(digest_of_files([path]), extractor, most_features)
+    return Reference(extractor.name, digest, gaussian, features, spatial)
+
+
+def _digest(images: str, extractor: Extractor, most_features: int) -> str:
+    return digest_of_text(f"{images} {extractor.digest} {most_features}")
+
+
+def _arrays(path: Path) -> set[str]:
+    """The names of the arrays of an npz file."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return {name.removesuffix(".npy") for name in archive.namelist()}
+    except (OSError, zipfile.BadZipFile) as error:
+        raise SourceError(
+            f"{path}: is neither a folder nor an npz file ({error}); it takes a folder of images, or an npz file "
+            f"with mu and sigma, or {ARRAY}"
+        ) from error
+
+
+def _published(path: Path, mean: str, covariance: str) -> Gaussian:
+    try:
+        with np.load(path, allow_pickle=False) as arrays:
+            m, c = (torch.from_numpy(np.asarray(arrays[name], np.float64)) for name in (mean, covariance))
+    except (OSError, ValueError, zipfile.BadZipFile) as error:
+        raise SourceError(f"{path}: {mean} and {covariance} cannot be read ({error}); download it again") from error
+    if m.ndim != 1 or c.shape != (len(m), len(m)) or not (m.isfinite().all() and c.isfinite().all()):
+        raise SourceError(
+            f"{path}: {mean} has shape {tuple(m.shape)} and {covariance} {tuple(c.shape)}; it takes (d,) and (d, d), "
+            "finite"
+        )
+    return Gaussian(m, c)

@@ -1,0 +1,131 @@
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+import redis
+import torch
+from safetensors.torch import load, safe_open
+
+import tailprune
+from jobs.results import ExtractResult
+from jobs.settings import Settings
+from jobs.store import JobStore
+from tests.tiny_model import CONDITION_ONLY, NAME, TINY_DIT
+from tests.workers.conftest import Submit
+from workers.models import Models
+from workers.run import Shutdown
+from workers.tensor_file import tensor_file
+from workers.worker import Worker
+
+Extracted = tuple[ExtractResult, bytes]
+
+
+@pytest.fixture
+def extracted(settings: Settings, redis_client: redis.Redis, submit: Submit, store: JobStore) -> Any:
+    """Does the job of a request: its result and its file."""
+    worker = Worker(settings, "worker")
+
+    def extracted(**body: Any) -> Extracted:
+        job = submit("extract", **body)
+        worker.run(job.id)
+        done = store.get(job.id)
+        assert done.status == "succeeded", done.problem
+        result = ExtractResult.model_validate(done.result)
+        return result, store.artifacts.read(done.artifacts[result.artifact])
+
+    return extracted
+
+
+def test_the_tensors_are_the_vectors_of_the_network(extracted: Any, models: Models) -> None:
+    times, labels = [0.0, 0.25, 1.0], [2, 0]
+    _, content = extracted(timesteps=times, labels=labels)
+    tensors = load(content)
+    system = models.systems.get(models.source(NAME, "model"))
+    with torch.no_grad():
+        y = system.embed_inputs({"labels": torch.tensor(labels)})
+        t = system.embed_time(torch.tensor(times))
+        c = [system.condition(torch.full((2,), time), {"labels": torch.tensor(labels)}) for time in times]
+    # the same float32 operations, in batches of other sizes
+    torch.testing.assert_close(tensors["c"], torch.stack(c))
+    torch.testing.assert_close(tensors["y"], y)
+    torch.testing.assert_close(tensors["t"], t)
+    assert tensors["timesteps"].tolist() == times
+    assert tensors["labels"].tolist() == labels
+
+
+def test_the_result_says_what_is_in_the_file(extracted: Any) -> None:
+    result, content = extracted(timesteps=[0.0, 1.0])
+    assert result.shapes == {"c": [2, 4, 32], "y": [4, 32], "t": [2, 32], "timesteps": [2], "labels": [4]}
+    assert result.shapes == {name: list(tensor.shape) for name, tensor in load(content).items()}
+    assert result.counts.model_dump() == {"timesteps": 2, "inputs": 4, "dim": 32}
+    assert result.bytes == len(content)
+
+
+@pytest.mark.parametrize(
+    ("parts", "names"),
+    [
+        (["y"], {"y", "labels"}),
+        (["t"], {"t", "timesteps"}),
+        (["c"], {"c", "timesteps", "labels"}),
+        (["y", "t"], {"y", "t", "timesteps", "labels"}),
+    ],
+)
+def test_the_file_holds_the_parts_that_were_asked_for_and_what_they_are_of(
+    extracted: Any, parts: list[str], names: set[str]
+) -> None:
+    assert load(extracted(parts=parts)[1]).keys() == names
+
+
+def test_the_file_says_where_it_comes_from(extracted: Any, tmp_path: Any) -> None:
+    result, content = extracted(parts=["c", "t"])
+    (tmp_path / "vectors.safetensors").write_bytes(content)
+    with safe_open(tmp_path / "vectors.safetensors", "pt") as file:
+        said = file.metadata()
+    assert {name: said[name] for name in ("model", "digest", "family", "tailprune")} == {
+        "model": NAME,
+        "digest": result.model.digest,
+        "family": "sit",
+        "tailprune": tailprune.__version__,
+    }
+    assert said.keys() & {"c", "y", "t"} == {"c", "t"}
+
+
+def test_no_tensor_but_the_conditions_is_needed(extracted: Any) -> None:
+    whole, condition_only = (load(extracted(model=model)[1]) for model in (NAME, CONDITION_ONLY))
+    torch.testing.assert_close(whole, condition_only, rtol=0, atol=0)
+
+
+def test_a_time_unless_said_is_where_the_models_sampling_starts(extracted: Any) -> None:
+    assert load(extracted(model=TINY_DIT)[1])["timesteps"].tolist() == [999]
+
+
+def test_an_extraction_that_is_to_stop_does_so_between_timesteps(
+    settings: Settings, submit: Submit, store: JobStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    worker = Worker(settings, "worker")
+    job = submit("extract", timesteps=[0.0, 0.5, 1.0])
+    added = torch.add
+    monkeypatch.setattr(Shutdown, "is_due", property(lambda _: True))
+
+    def slowly(*given: Any, **options: Any) -> Any:
+        import time
+
+        time.sleep(0.3)  # longer than the pause between two looks at whether to go on
+        return added(*given, **options)
+
+    monkeypatch.setattr(torch, "add", slowly)
+    worker.run(job.id)
+    assert store.get(job.id).status == "queued"
+
+
+def test_a_file_of_tensors_has_the_same_bytes_every_time_and_reads_back() -> None:
+    tensors = {"b": torch.arange(6.0).view(2, 3).T, "a": torch.tensor([7, 8])}
+    metadata = {"model": "m", "family": "f", "digest": "ü"}
+    content = tensor_file(tensors, metadata)
+    assert {tensor_file(tensors, metadata) for _ in range(5)} == {content}
+    torch.testing.assert_close(load(content), tensors, rtol=0, atol=0)
+    size = int.from_bytes(content[:8], "little")
+    assert json.loads(content[8 : 8 + size])["__metadata__"] == metadata
+    assert (8 + size) % 8 == 0
