@@ -46,7 +46,11 @@ def given(content: dict[str, Any]) -> dict[str, Any]:
 def inputs_of(content: dict[str, Any]) -> dict[str, Tensor]:
     """What the samples of a case are conditioned on, by our names."""
     found = content["inputs"]
-    return {ours: found[theirs] for theirs, ours in INPUT_NAMES.items() if isinstance(found.get(theirs), Tensor)}
+    given = {ours: found[theirs] for theirs, ours in INPUT_NAMES.items() if theirs in found}
+    return {
+        name: value if isinstance(value, Tensor) else torch.full((len(found["x"]),), float(value))
+        for name, value in given.items()
+    }
 
 
 class Case:
@@ -107,9 +111,13 @@ class Case:
             prune = self._prune(side, schedule)
         inputs = self.content["inputs"]
         step_noise = inputs.get(f"step_noise_{method}", inputs.get("step_noise"))
+        # MG's samplers tell a scale-aware network the scale they were given, whatever its forward was asked with.
+        conditioned_on = dict(self.inputs)
+        if self.settings["guidance_scale"] != 1:
+            conditioned_on.pop("scale", None)
         return sample(
             self.system,
-            self.inputs,
+            conditioned_on,
             sampler=method,
             steps=self.settings["steps"],
             guidance=self._guidance(),
