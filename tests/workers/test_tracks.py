@@ -1,0 +1,97 @@
+from __future__ import annotations
+
+import io
+
+import pytest
+import torch
+from PIL import Image
+from safetensors.torch import load
+
+from jobs.artifacts import ArtifactStore
+from jobs.store import JobStore
+from tailprune.decoders import Decoded
+from workers.plan import Edit, Sample
+from workers.tracks import GRID_COLUMNS, Caption, Shelf, Track, shown, variants_grid
+
+SAMPLES = [Sample(subject, number) for subject in (4, 1) for number in (0, 1)]
+LATENTS = torch.randn(4, 8, 6, 6, generator=torch.Generator().manual_seed(0))
+
+
+@pytest.fixture
+def artifacts(store: JobStore) -> ArtifactStore:
+    return store.artifacts
+
+
+@pytest.fixture
+def shelf(artifacts: ArtifactStore) -> Shelf:
+    return Shelf(artifacts)
+
+
+def decoded(sounds: bool = False) -> Decoded:
+    images = torch.arange(4, dtype=torch.uint8).view(4, 1, 1, 1).expand(4, 6, 6, 3) * 60
+    return Decoded(images, "spectrogram", torch.zeros(4, 800), 1600) if sounds else Decoded(images, "image")
+
+
+def track(shelf: Shelf, caption: Caption) -> Track:
+    return Track(Edit("tail 0.5"), caption, 2, shelf, shown(SAMPLES))
+
+
+def test_samples_of_labels_are_pictures_with_the_labels_names(shelf: Shelf, artifacts: ArtifactStore) -> None:
+    made = track(shelf, Caption(by_label=True, names=["a", "b"]))
+    made.add(SAMPLES, LATENTS, decoded())
+    variant = made.variant()
+    assert [(image.label, image.class_name, image.condition, image.sample) for image in variant.images] == [
+        (4, None, None, 0),
+        (4, None, None, 1),
+        (1, "b", None, 0),
+        (1, "b", None, 1),
+    ]
+    assert variant.images[2].artifact == "tail-0.5-1-0.png"
+    assert variant.sounds == []
+    picture = Image.open(io.BytesIO(artifacts.read(shelf.artifacts["tail-0.5-1-0.png"])))
+    assert (picture.size, picture.getpixel((0, 0))) == ((12, 12), (120, 120, 120))
+
+
+def test_samples_of_conditions_are_told_by_their_rows_and_may_be_sounds(shelf: Shelf) -> None:
+    made = track(shelf, Caption(by_label=False, names=[]))
+    made.add(SAMPLES, LATENTS, decoded(sounds=True))
+    variant = made.variant()
+    assert [(image.label, image.condition) for image in variant.images] == [(None, 4), (None, 4), (None, 1), (None, 1)]
+    assert [(sound.condition, sound.sample, sound.seconds) for sound in variant.sounds] == [
+        (4, 0, 0.5),
+        (4, 1, 0.5),
+        (1, 0, 0.5),
+        (1, 1, 0.5),
+    ]
+    assert shelf.artifacts["tail-0.5-4-1.wav"].media_type == "audio/wav"
+
+
+@pytest.mark.parametrize(("by_label", "key"), [(True, "labels"), (False, "conditions")])
+def test_latents_of_all_chunks_are_one_file_with_what_each_is_of(
+    shelf: Shelf, artifacts: ArtifactStore, by_label: bool, key: str
+) -> None:
+    made = track(shelf, Caption(by_label, names=[]))
+    for at in (slice(0, 1), slice(1, 4)):
+        part = Decoded(decoded().images[at], "image")
+        made.add(SAMPLES[at], LATENTS[at], part)
+    tensors = load(artifacts.read(shelf.artifacts[made.variant().latents]))
+    assert torch.equal(tensors["latents"], LATENTS)
+    assert tensors[key].tolist() == [4, 4, 1, 1]
+    assert tensors["samples"].tolist() == [0, 1, 0, 1]
+
+
+def test_the_grid_has_room_for_the_first_sample_of_each_subject_before_the_second() -> None:
+    many = [Sample(subject, number) for subject in range(GRID_COLUMNS - 1) for number in range(3)]
+    chosen = shown(many)
+    assert len(chosen) == GRID_COLUMNS
+    assert {sample for sample in many if sample.number == 0} < chosen
+
+
+def test_the_grid_is_a_picture_with_a_row_a_variant(shelf: Shelf) -> None:
+    caption = Caption(by_label=False, names=[])
+    rows = [track(shelf, caption), track(shelf, caption)]
+    for row in rows:
+        row.add(SAMPLES, LATENTS, decoded())
+    one, two = (Image.open(io.BytesIO(variants_grid(rows[:count], caption))).height for count in (1, 2))
+    assert two - one >= 64
+    assert (caption.above(SAMPLES[0]), Caption(True, ["a", "b"]).above(SAMPLES[2])) == ("condition 4", "b")
