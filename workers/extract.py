@@ -8,7 +8,7 @@ from torch import Tensor
 import tailprune
 from jobs.requests.extract import ExtractRequest
 from jobs.results import Extracted, ExtractResult, ModelUsed
-from workers.models import Models
+from workers.models import Models, Source
 from workers.run import Product, Run
 from workers.stores import Stores
 from workers.tensor_file import tensor_file
@@ -29,9 +29,10 @@ DESCRIPTIONS = {
 
 
 @torch.inference_mode()
-def extract(request: ExtractRequest, models: Models, stores: Stores, run: Run) -> Product[ExtractResult]:
+def extract(
+    request: ExtractRequest, source: Source, models: Models, stores: Stores, run: Run
+) -> Product[ExtractResult]:
     """The vectors that a resolved request asks for. `run` hears of every timestep, and may raise to stop it."""
-    source = models.source(request.model, "condition")
     vectors = Vectors.of(source, models.conditions.get(source), request.conditions, stores.conditions)
     tensors = _tensors(request, vectors, run)
     metadata = {

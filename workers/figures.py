@@ -37,20 +37,17 @@ UNIT = "figures"
 
 @torch.inference_mode()
 def draw(
-    job: Job, request: FigureRequest, models: Models, stores: Stores, settings: Settings, run: Run
+    job: Job, request: FigureRequest, source: Source, models: Models, stores: Stores, settings: Settings, run: Run
 ) -> Product[FigureResult]:
     """The figure that a resolved request asks for. `run` hears of every step, and may raise to stop it."""
     samples = 0
     if request.figure == "removal":
-        source = models.source(request.model, "model")
         figure, samples = removal_figure(job, request, source, models, stores, settings, run)
     else:
         run.step(0, 1, UNIT)
         if request.figure == "training":
-            source = models.source(request.model, "training")
             figure = _of_training(source)
         else:
-            source = models.source(request.model, "named condition")
             figure = _of_vectors(request, _subject(request, source, models, stores))
         run.step(1, 1, UNIT)
     rendered = render(figure)

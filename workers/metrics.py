@@ -8,16 +8,15 @@ import tailprune
 from jobs.conditions import ConditionStore
 from jobs.requests.metrics import MetricsRequest
 from jobs.results import Cosine, Histogram, MetricsResult, ModelUsed, Sparsity, Variance
-from workers.models import Models
+from workers.models import Models, Source
 from workers.vectors import Vectors
 
 __all__ = ["measure"]
 
 
 @torch.inference_mode()
-def measure(request: MetricsRequest, models: Models, conditions: ConditionStore) -> MetricsResult:
+def measure(request: MetricsRequest, source: Source, models: Models, conditions: ConditionStore) -> MetricsResult:
     """The statistics that a resolved request asks for."""
-    source = models.source(request.model, "condition")
     vectors = Vectors.of(source, models.conditions.get(source), request.conditions, conditions)
     found = tailprune.describe(vectors.of_part(request.part, request.timestep))
     return MetricsResult(

@@ -19,7 +19,7 @@ from jobs.requests.prune_sample import PruneSampleRequest
 from jobs.results import Embedding, Engine, ModelUsed, Pictures, PruneSampleResult, Removed, Timing
 from tailprune.conditions import told_guidance
 from tailprune.systems import System
-from workers.models import Models
+from workers.models import Models, Source
 from workers.plan import Plan, subjects
 from workers.run import Product, Run
 from workers.sampling import chunks_of
@@ -33,11 +33,10 @@ GRID = "grid.png"
 
 
 def prune_and_sample(
-    job: Job, models: Models, stores: Stores, rows_at_once: int, run: Run
+    job: Job, source: Source, models: Models, stores: Stores, rows_at_once: int, run: Run
 ) -> Product[PruneSampleResult]:
     """Does a job. `run.step` hears of every step of sampling, and may raise to stop it."""
     plan = Plan.of(PruneSampleRequest.model_validate(job.request), rows_at_once)
-    source = models.source(plan.request.model, "model")
     shelf = Shelf(stores.artifacts)
     clock = _Clock()
     with clock.running("load"):

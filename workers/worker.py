@@ -27,7 +27,7 @@ from jobs.workers import WorkerInfo, WorkerRoll
 from workers.extract import extract
 from workers.figures import draw
 from workers.metrics import measure
-from workers.models import Models, choose_device
+from workers.models import Models, Source, choose_device
 from workers.prune_sample import prune_and_sample
 from workers.run import Cancelled, HandedOver, LeaseLost, Product, Run, Shutdown
 from workers.stores import Stores
@@ -103,8 +103,8 @@ class Worker:
         return "failed" if self.store.fail(claim, problem("failed", detail)) else "lost"
 
     def _do(self, job: Job, run: Run) -> Product[BaseModel]:
-        identity = self.models.source(job.model, needs_of(job.kind, job.request).reads).identity
-        if job_key(job.kind, job.request, identity.weights, identity.reading) != job.key:
+        source = self.models.source(job.model, needs_of(job.kind, job.request).reads)
+        if job_key(job.kind, job.request, source.identity.weights, source.identity.reading) != job.key:
             raise ValueError(
                 f"this worker's {job.model!r} is not the one that was asked for: its checkpoint, its entry in the "
                 "registry or the code differs from the service's; ask again, or bring both to the same state"
@@ -112,20 +112,22 @@ class Worker:
         stores = Stores(self.store.artifacts, self.shards, self.conditions)
         match job.kind:
             case "metrics":
-                return Product(measure(MetricsRequest.model_validate(job.request), self.models, self.conditions))
+                return Product(
+                    measure(MetricsRequest.model_validate(job.request), source, self.models, self.conditions)
+                )
             case "extract":
-                return extract(ExtractRequest.model_validate(job.request), self.models, stores, run)
+                return extract(ExtractRequest.model_validate(job.request), source, self.models, stores, run)
             case "figure":
                 request = FigureRequest.model_validate(job.request)
-                drawn = draw(job, request, self.models, stores, self.store.settings, run)
+                drawn = draw(job, request, source, self.models, stores, self.store.settings, run)
                 if drawn.result.samples:
                     self.store.telemetry.count(SAMPLES, job.model, by=drawn.result.samples)
                 return drawn
             case "prune-sample":
-                return self._sampled(job, stores, run)
+                return self._sampled(job, source, stores, run)
 
-    def _sampled(self, job: Job, stores: Stores, run: Run) -> Product[PruneSampleResult]:
-        product = prune_and_sample(job, self.models, stores, self.store.settings.batch_size, run)
+    def _sampled(self, job: Job, source: Source, stores: Stores, run: Run) -> Product[PruneSampleResult]:
+        product = prune_and_sample(job, source, self.models, stores, self.store.settings.batch_size, run)
         made = sum(len(variant.images) for variant in product.result.variants)
         self.store.telemetry.count(SAMPLES, job.model, by=made)
         self.store.telemetry.observe(SAMPLING, job.model, value=product.result.timing.sample)

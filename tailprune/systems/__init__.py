@@ -1,7 +1,8 @@
 """The architecture families, by name."""
 
 from tailprune.systems.base import Condition, Inputs, Shapes, System
-from tailprune.systems.dit import MG, REPA, DiT, LabelCondition, SiT
+from tailprune.systems.dit import MG, REPA, DiT, SiT
+from tailprune.systems.labels import LabelCondition
 from tailprune.systems.lightningdit import LightningDiT
 from tailprune.systems.mdsgen import MDSGen
 from tailprune.systems.mdt import MDT

@@ -12,84 +12,31 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
 
 from tailprune.systems.base import FLOW_SAMPLERS, GAUSSIAN_SAMPLERS, Condition, Inputs, Shapes, System
-from tailprune.systems.layers import (
-    Attention,
-    Block,
-    FinalLayer,
-    LabelEmbedder,
-    PatchEmbed,
-    TimestepEmbedder,
-    unpatchify,
-)
-from tailprune.systems.shapes import block_count, dimensions, head_count, patches_of
+from tailprune.systems.labels import LabelCondition, LabelTransformer
+from tailprune.systems.layers import Attention, Block, FinalLayer, TimestepEmbedder, unpatchify
+from tailprune.systems.shapes import block_count, dimensions
 
-__all__ = ["MG", "REPA", "ConditionOfBlocks", "DiT", "DiTOfBlocks", "LabelCondition", "ScaleAwareMG", "SiT"]
+__all__ = ["MG", "REPA", "ConditionOfBlocks", "DiT", "DiTOfBlocks", "ScaleAwareMG", "SiT"]
 
 FIRST_EMBEDDERS = "embedders.0."
 """Before the names of the first block's embedders, where every block has its own."""
 
 
-class LabelCondition(Condition):
-    """`c = t_embedder(t) + y_embedder(label)`; label `classes` is the null condition.
-
-    time_gaps: as `gaps` of `timestep_features`.
-    """
-
-    def __init__(self, *, hidden_size: int, num_classes: int, time_gaps: int = 0) -> None:
-        super().__init__()
-        self.condition_dim = hidden_size
-        self.num_classes = num_classes
-        self.t_embedder = TimestepEmbedder(hidden_size, gaps=time_gaps)
-        self.y_embedder = LabelEmbedder(num_classes, hidden_size)
-
-    def embed_time(self, t: Tensor) -> Tensor:
-        return self.t_embedder(t)
-
-    def embed_inputs(self, inputs: Inputs) -> Tensor:
-        return self.y_embedder(inputs["labels"])
-
-    def check_inputs(self, inputs: Inputs) -> None:
-        takes = {"labels", "scale"} if self.takes_guidance else {"labels"}
-        if "labels" not in inputs or not inputs.keys() <= takes:
-            raise ValueError(
-                f"this system is conditioned on {' and '.join(sorted(takes))}, not on {', '.join(inputs) or 'nothing'}"
-            )
-        labels = inputs["labels"]
-        if any(len(tensor) != len(labels) for tensor in inputs.values()):
-            raise ValueError(
-                f"labels and scales come one a sample: {len(labels)} labels, {len(inputs['scale'])} scales"
-            )
-        wrong = labels[(labels < 0) | (labels >= self.num_classes)]
-        if wrong.numel():
-            raise ValueError(f"label {wrong[0].item()} is outside 0 to {self.num_classes - 1}, the classes there are")
-
-    def all_inputs(self) -> Inputs:
-        return {"labels": torch.arange(self.num_classes, device=self._device)}
-
-    def null_inputs(self, count: int) -> Inputs:
-        return {"labels": torch.full((count,), self.num_classes, dtype=torch.long, device=self._device)}
-
-    @property
-    def _device(self) -> torch.device:
-        return next(self.parameters()).device
-
-
-class DiT(LabelCondition, System):
+class DiT(LabelTransformer):
     """The diffusion transformer of arXiv 2212.09748; forward returns noise and variance, 2 C channels.
 
     qk_norm: queries and keys are normalised head by head. time_gaps and mlp_norm_eps: where diffusers departs from
     the published code, its frequencies of time and the epsilon before the MLP.
     """
 
-    pos_embed: Tensor
     family = "dit"
-    prediction = "epsilon"
+    prediction: ClassVar[Literal["epsilon", "velocity"]] = "epsilon"
     samplers: ClassVar[tuple[str, ...]] = GAUSSIAN_SAMPLERS
     noise_time, data_time = 999.0, 0.0
     guided_channels: ClassVar[int | None] = 3
@@ -110,14 +57,14 @@ class DiT(LabelCondition, System):
         time_gaps: int = 0,
         mlp_norm_eps: float = 1e-6,
     ) -> None:
-        super().__init__(hidden_size=hidden_size, num_classes=num_classes, time_gaps=time_gaps)
-        self.patch_size = patch_size
-        self.learn_sigma = learn_sigma
-        self.latent_shape = (in_channels, input_size, input_size)
-        side = input_size // patch_size
-        self.grid = (side, side)
-        self.x_embedder = PatchEmbed(patch_size, in_channels, hidden_size)
-        self.register_buffer("pos_embed", torch.zeros(1, side * side, hidden_size))
+        super().__init__(
+            input_size=input_size,
+            patch_size=patch_size,
+            in_channels=in_channels,
+            hidden_size=hidden_size,
+            num_classes=num_classes,
+            time_gaps=time_gaps,
+        )
         mlp_hidden = round(hidden_size * mlp_ratio)
         norm = nn.LayerNorm if qk_norm else None
         self.blocks = nn.ModuleList(
@@ -126,7 +73,7 @@ class DiT(LabelCondition, System):
         self.final_layer = FinalLayer(hidden_size, patch_size, in_channels * (2 if learn_sigma else 1))
 
     def forward(self, x: Tensor, c: Tensor) -> Tensor:
-        tokens = self.x_embedder(x) + self.pos_embed  # (B, N, d)
+        tokens = self.embed_patches(x)  # (B, N, d)
         parts = self.conditions_of_blocks(c)
         for block, part in zip(self.blocks, parts, strict=True):
             tokens = block(tokens, part)
@@ -137,28 +84,17 @@ class DiT(LabelCondition, System):
         return [c] * len(self.blocks)
 
     @classmethod
-    def condition_part(cls, shapes: Shapes, **given: Any) -> Condition:
-        rows, dim = dimensions(shapes, "y_embedder.embedding_table.weight", 2)
-        return LabelCondition(hidden_size=dim, num_classes=rows - 1, time_gaps=given.get("time_gaps", 0))
-
-    @classmethod
     def variant(cls, shapes: Shapes) -> type[System]:
         return DiTOfBlocks if any(name.startswith(FIRST_EMBEDDERS) for name in shapes) else cls
 
     @classmethod
     def infer_configuration(cls, shapes: Shapes, **given: Any) -> dict[str, Any]:
-        mlp_hidden, _ = dimensions(shapes, "blocks.0.mlp.fc1.weight", 2)
-        rows, _ = dimensions(shapes, "y_embedder.embedding_table.weight", 2)
-        found: dict[str, Any] = patches_of(shapes)
-        hidden, patch, channels = found["hidden_size"], found["patch_size"], found["in_channels"]
-        out, _ = dimensions(shapes, "final_layer.linear.weight", 2)
+        mlp_hidden, hidden = dimensions(shapes, "blocks.0.mlp.fc1.weight", 2)
+        found = cls.infer_grid(shapes, "blocks.0", **given)
         found |= {name: given[name] for name in ("time_gaps", "mlp_norm_eps") if name in given}
         return found | {
             "depth": block_count(shapes),
-            "num_heads": head_count(shapes, hidden, "blocks.0", **given),
-            "num_classes": rows - 1,
             "mlp_ratio": mlp_hidden / hidden,
-            "learn_sigma": out == 2 * channels * patch * patch,
             "qk_norm": "blocks.0.attn.q_norm.weight" in shapes,
         }
 

@@ -20,10 +20,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from tailprune.systems.base import FLOW_SAMPLERS, Condition, Shapes, System
-from tailprune.systems.dit import LabelCondition
-from tailprune.systems.layers import Attention, FinalLayer, Mlp, PatchEmbed, modulate, unpatchify
-from tailprune.systems.shapes import block_count, dimensions, head_count, patches_of
+from tailprune.systems.base import FLOW_SAMPLERS, Shapes
+from tailprune.systems.labels import LabelTransformer
+from tailprune.systems.layers import Attention, FinalLayer, Mlp, modulate, unpatchify
+from tailprune.systems.shapes import block_count, dimensions
 
 __all__ = ["LightningDiT"]
 
@@ -94,10 +94,9 @@ class LightningBlock(nn.Module):
         return x + gate_mlp.unsqueeze(1) * self.mlp(modulate(self.norm2(x), shift_mlp, scale_mlp))
 
 
-class LightningDiT(LabelCondition, System):
+class LightningDiT(LabelTransformer):
     """The transformer of arXiv 2501.01423; forward returns the velocity, C channels."""
 
-    pos_embed: Tensor
     family = "lightningdit"
     prediction = "velocity"
     samplers = FLOW_SAMPLERS
@@ -122,14 +121,14 @@ class LightningDiT(LabelCondition, System):
         use_rmsnorm: bool = True,
         wo_shift: bool = False,
     ) -> None:
-        super().__init__(hidden_size=hidden_size, num_classes=num_classes)
-        self.patch_size = patch_size
-        self.latent_shape = (in_channels, input_size, input_size)
-        side = input_size // patch_size
-        self.grid = (side, side)
-        self.x_embedder = PatchEmbed(patch_size, in_channels, hidden_size)
-        self.register_buffer("pos_embed", torch.zeros(1, side * side, hidden_size))
-        self.feat_rope = Rotary(side * side, hidden_size // num_heads) if use_rope else None
+        super().__init__(
+            input_size=input_size,
+            patch_size=patch_size,
+            in_channels=in_channels,
+            hidden_size=hidden_size,
+            num_classes=num_classes,
+        )
+        self.feat_rope = Rotary(math.prod(self.grid), hidden_size // num_heads) if use_rope else None
 
         def norm() -> nn.Module:
             if use_rmsnorm:
@@ -148,20 +147,15 @@ class LightningDiT(LabelCondition, System):
         self.final_layer = FinalLayer(hidden_size, patch_size, in_channels * (2 if learn_sigma else 1), norm())
 
     def forward(self, x: Tensor, c: Tensor) -> Tensor:
-        tokens = self.x_embedder(x) + self.pos_embed  # (B, N, d)
+        tokens = self.embed_patches(x)  # (B, N, d)
         for block in self.blocks:
             tokens = block(tokens, c, self.feat_rope)
         return unpatchify(self.final_layer(tokens, c), self.patch_size, self.grid)[:, : self.latent_shape[0]]
 
     @classmethod
-    def condition_part(cls, shapes: Shapes, **given: Any) -> Condition:
-        rows, dim = dimensions(shapes, "y_embedder.embedding_table.weight", 2)
-        return LabelCondition(hidden_size=dim, num_classes=rows - 1)
-
-    @classmethod
     def infer_configuration(cls, shapes: Shapes, **given: Any) -> dict[str, Any]:
-        found: dict[str, Any] = patches_of(shapes)
-        hidden, patch, channels = found["hidden_size"], found["patch_size"], found["in_channels"]
+        found = cls.infer_grid(shapes, "blocks.0", **given)
+        hidden = found["hidden_size"]
         use_swiglu = "blocks.0.mlp.w12.weight" in shapes
         if use_swiglu:
             _, mlp_hidden = dimensions(shapes, "blocks.0.mlp.w3.weight", 2)
@@ -169,15 +163,10 @@ class LightningDiT(LabelCondition, System):
         else:
             mlp_hidden, _ = dimensions(shapes, "blocks.0.mlp.fc1.weight", 2)
             mlp_ratio = _ratio(mlp_hidden, hidden)
-        rows, _ = dimensions(shapes, "y_embedder.embedding_table.weight", 2)
         chunks, _ = dimensions(shapes, "blocks.0.adaLN_modulation.1.weight", 2)
-        out, _ = dimensions(shapes, "final_layer.linear.weight", 2)
         return found | {
             "depth": block_count(shapes),
-            "num_heads": head_count(shapes, hidden, "blocks.0", **given),
-            "num_classes": rows - 1,
             "mlp_ratio": mlp_ratio,
-            "learn_sigma": out == 2 * channels * patch * patch,
             "use_qknorm": "blocks.0.attn.q_norm.weight" in shapes,
             "use_swiglu": use_swiglu,
             "use_rope": "feat_rope.freqs_cos" in shapes,

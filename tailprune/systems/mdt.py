@@ -14,10 +14,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from tailprune.systems.base import GAUSSIAN_SAMPLERS, Condition, Shapes, System
-from tailprune.systems.dit import LabelCondition
-from tailprune.systems.layers import FinalLayer, MaskedBlock, PatchEmbed, unpatchify
-from tailprune.systems.shapes import block_count, dimensions, head_count, patches_of
+from tailprune.systems.base import GAUSSIAN_SAMPLERS, Shapes
+from tailprune.systems.labels import LabelTransformer
+from tailprune.systems.layers import FinalLayer, MaskedBlock, unpatchify
+from tailprune.systems.shapes import block_count, dimensions
 
 __all__ = ["MASKED_TRAINING", "MDT"]
 
@@ -25,10 +25,9 @@ MASKED_TRAINING = ("mask_token", "sideblocks.", "sideblocks_cross.")
 """How the names of tensors begin that only masked training reads."""
 
 
-class MDT(LabelCondition, System):
+class MDT(LabelTransformer):
     """The masked diffusion transformer; forward returns noise and variance, 2 C channels."""
 
-    pos_embed: Tensor
     decoder_pos_embed: Tensor
     family = "mdt"
     prediction = "epsilon"
@@ -50,14 +49,14 @@ class MDT(LabelCondition, System):
         mlp_ratio: float = 4.0,
         learn_sigma: bool = True,
     ) -> None:
-        super().__init__(hidden_size=hidden_size, num_classes=num_classes)
-        self.patch_size = patch_size
-        self.latent_shape = (in_channels, input_size, input_size)
-        side = input_size // patch_size
-        self.grid = (side, side)
-        self.x_embedder = PatchEmbed(patch_size, in_channels, hidden_size)
-        self.register_buffer("pos_embed", torch.zeros(1, side * side, hidden_size))
-        self.register_buffer("decoder_pos_embed", torch.zeros(1, side * side, hidden_size))
+        super().__init__(
+            input_size=input_size,
+            patch_size=patch_size,
+            in_channels=in_channels,
+            hidden_size=hidden_size,
+            num_classes=num_classes,
+        )
+        self.register_buffer("decoder_pos_embed", torch.zeros_like(self.pos_embed))
 
         def blocks(count: int, with_skip: bool) -> nn.ModuleList:
             mlp_hidden = round(hidden_size * mlp_ratio)
@@ -72,7 +71,7 @@ class MDT(LabelCondition, System):
         self.final_layer = FinalLayer(hidden_size, patch_size, in_channels * (2 if learn_sigma else 1))
 
     def forward(self, x: Tensor, c: Tensor) -> Tensor:
-        embedded = self.x_embedder(x) + self.pos_embed  # (B, N, d)
+        embedded = self.embed_patches(x)  # (B, N, d)
         tokens, left = embedded, []
         for block in self.en_inblocks:
             tokens = block(tokens, c)
@@ -85,25 +84,13 @@ class MDT(LabelCondition, System):
         return unpatchify(self.final_layer(tokens, c), self.patch_size, self.grid)
 
     @classmethod
-    def condition_part(cls, shapes: Shapes, **given: Any) -> Condition:
-        rows, dim = dimensions(shapes, "y_embedder.embedding_table.weight", 2)
-        return LabelCondition(hidden_size=dim, num_classes=rows - 1)
-
-    @classmethod
     def infer_configuration(cls, shapes: Shapes, **given: Any) -> dict[str, Any]:
-        mlp_hidden, _ = dimensions(shapes, "en_inblocks.0.mlp.fc1.weight", 2)
-        rows, _ = dimensions(shapes, "y_embedder.embedding_table.weight", 2)
-        found: dict[str, Any] = patches_of(shapes)
-        hidden, patch, channels = found["hidden_size"], found["patch_size"], found["in_channels"]
-        out, _ = dimensions(shapes, "final_layer.linear.weight", 2)
+        mlp_hidden, hidden = dimensions(shapes, "en_inblocks.0.mlp.fc1.weight", 2)
         decode_layer = block_count(shapes, "de_blocks")
-        return found | {
+        return cls.infer_grid(shapes, "en_inblocks.0", **given) | {
             "depth": block_count(shapes, "en_inblocks") + block_count(shapes, "en_outblocks") + decode_layer,
             "decode_layer": decode_layer,
-            "num_heads": head_count(shapes, hidden, "en_inblocks.0", **given),
-            "num_classes": rows - 1,
             "mlp_ratio": mlp_hidden / hidden,
-            "learn_sigma": out == 2 * channels * patch * patch,
         }
 
     @classmethod

@@ -33,7 +33,7 @@ def _ask(
     request = MetricsRequest.model_validate(
         {"model": model, "part": part, "timestep": timestep, "thresholds": [0.1, 1.0]}
     )
-    return measure(request, models, conditions).model_dump()
+    return measure(request, models.source(model, "condition"), models, conditions).model_dump()
 
 
 @pytest.mark.parametrize(("part", "timestep"), [("c", 0.25), ("y", None), ("t", None)])
