@@ -117,14 +117,23 @@ class Attention(nn.Module):
         self.k_norm = norm(dim // heads) if norm else nn.Identity()
         self.proj = nn.Linear(dim, dim)
 
-    def forward(self, x: Tensor, rotate: Callable[[Tensor], Tensor] | None = None) -> Tensor:
-        """rotate: turns queries and keys, with shape (B, heads, N, d / heads), by their positions."""
+    def forward(
+        self, x: Tensor, rotate: Callable[[Tensor], Tensor] | None = None, visible: Tensor | None = None
+    ) -> Tensor:
+        """rotate: turns queries and keys, with shape (B, heads, N, d / heads), by their positions.
+
+        visible: the tokens that are attended to, bool, (B, N); all unless said, as in sampling.
+        """
         qkv = self.qkv(x).unflatten(2, (3, self.heads, -1))  # (B, N, 3, heads, d / heads)
         q, k, v = qkv.permute(2, 0, 3, 1, 4)
         q, k = self.q_norm(q), self.k_norm(k)
         if rotate is not None:
             q, k = rotate(q), rotate(k)
-        out = F.scaled_dot_product_attention(q, k, v, attn_mask=self.bias())  # (B, heads, N, d / heads)
+        bias = self.bias()
+        if visible is not None:
+            hidden = torch.zeros_like(visible, dtype=x.dtype).masked_fill(~visible, -torch.inf)[:, None, None, :]
+            bias = hidden if bias is None else hidden + bias
+        out = F.scaled_dot_product_attention(q, k, v, attn_mask=bias)  # (B, heads, N, d / heads)
         return self.proj(out.transpose(1, 2).flatten(2))
 
     def bias(self) -> Tensor | None:
@@ -186,10 +195,11 @@ class Block(nn.Module):
         self.mlp = Mlp(dim, mlp_hidden)
         self.adaLN_modulation = nn.Sequential(nn.SiLU(), nn.Linear(dim, 6 * dim))
 
-    def forward(self, x: Tensor, c: Tensor) -> Tensor:
+    def forward(self, x: Tensor, c: Tensor, visible: Tensor | None = None) -> Tensor:
+        """visible: as of `Attention`."""
         chunks = self.adaLN_modulation(c).chunk(6, dim=1)
         shift_attn, scale_attn, gate_attn, shift_mlp, scale_mlp, gate_mlp = chunks
-        x = x + gate_attn.unsqueeze(1) * self.attn(modulate(self.norm1(x), shift_attn, scale_attn))
+        x = x + gate_attn.unsqueeze(1) * self.attn(modulate(self.norm1(x), shift_attn, scale_attn), visible=visible)
         return x + gate_mlp.unsqueeze(1) * self.mlp(modulate(self.norm2(x), shift_mlp, scale_mlp))
 
 
@@ -205,11 +215,13 @@ class MaskedBlock(Block):
         super().__init__(dim, RelativeAttention(dim, heads, grid), mlp_hidden)
         self.skip_linear = nn.Linear(2 * dim, dim) if with_skip else None
 
-    def forward(self, x: Tensor, c: Tensor, skip: Tensor | None = None) -> Tensor:
+    def forward(  # type: ignore[override]
+        self, x: Tensor, c: Tensor, skip: Tensor | None = None, visible: Tensor | None = None
+    ) -> Tensor:
         if self.skip_linear is not None:
             assert skip is not None, "a block with a skip is given one"
             x = self.skip_linear(torch.cat([x, skip], dim=-1))
-        return super().forward(x, c)
+        return super().forward(x, c, visible)
 
 
 class FinalLayer(nn.Module):

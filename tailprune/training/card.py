@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import json
 import platform
+import textwrap
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -25,7 +26,8 @@ from tailprune.pruning import Prune
 from tailprune.removal import measure_removal
 from tailprune.sampling import sample, sampling_times
 from tailprune.statistics import Description, describe, summarise_cosine
-from tailprune.systems import System
+from tailprune.systems import MG, System
+from tailprune.training.objectives import NoisePrediction
 from tailprune.training.shapes import CLASS_NAMES, COLOURS, NUM_CLASSES, SHAPES
 from tailprune.training.shapes_classifier import ShapesClassifier, load_classifier
 from tailprune.training.shapes_models import CLASSIFIER, SHAPES_MODELS, ShapesModel
@@ -33,9 +35,14 @@ from tailprune.training.shapes_models import CLASSIFIER, SHAPES_MODELS, ShapesMo
 __all__ = ["choose_thresholds", "evaluate", "main"]
 
 NAMES = {
-    "sit": "SiT (arXiv 2401.08740)",
-    "repa": "SiT aligned as REPA does (arXiv 2410.06940)",
+    "dit": "A DiT (arXiv 2212.09748)",
+    "sit": "A SiT (arXiv 2401.08740)",
+    "mdt": "An MDT (arXiv 2303.14389)",
+    "lightningdit": "A LightningDiT (arXiv 2501.01423)",
+    "repa": "A SiT aligned as REPA does (arXiv 2410.06940)",
+    "mg": "A SiT with its guidance trained in, as MG does (arXiv 2502.12154)",
 }
+LINE = 120
 SAMPLES_PER_CLASS = 10
 PRUNED_SAMPLES_PER_CLASS = 3
 TAIL_SHARES = {"mild": 0.40, "strong": 0.66, "extreme": 0.80}
@@ -98,9 +105,10 @@ def evaluate(system: System, model: ShapesModel, classifier: ShapesClassifier) -
     prunes = {name: Prune(side, tau) for name, (side, tau) in thresholds.items()}  # type: ignore[arg-type]
     prunes |= {"keep-quarter": Prune.keep(system.condition_dim // 4)}
     judged = {}
-    for guidance in dict.fromkeys((model.guidance, 1.0)):
-        (found,), labels = _sample_all(system, model, [None], guidance, SAMPLES_PER_CLASS)
-        judged[guidance] = _judge(classifier, found, labels)
+    for how, guidance in {"guided": model.guidance, "unguided": 1.0}.items():
+        if how == "unguided" or guidance != 1:
+            (found,), labels = _sample_all(system, model, [None], guidance, SAMPLES_PER_CLASS)
+            judged[how] = _judge(classifier, found, labels)
     latents, pruned_labels = _sample_all(
         system, model, [None, *prunes.values()], model.guidance, PRUNED_SAMPLES_PER_CLASS
     )
@@ -127,8 +135,7 @@ def evaluate(system: System, model: ShapesModel, classifier: ShapesClassifier) -
         "steps": model.steps,
         "samples": len(labels),
         "pruned_samples": len(pruned_labels),
-        "guided": judged[model.guidance],
-        "unguided": judged[1.0],
+        **judged,
         "condition": {
             "dim": description.dim,
             "pr": description.pr,
@@ -180,17 +187,18 @@ def _write_card(name: str, folder: Path, system: System, training: Mapping[str, 
         f"| {v['drift']:.3f} | {v['accuracy']:.1%} |"
         for v in found["variants"]
     )
-    rows = {f"guidance {found['guidance']}": found["guided"], "unguided": found["unguided"]}
+    rows = {f"guidance {found['guidance']}": found.get("guided"), "unguided": found["unguided"]}
     judged = "\n".join(
         f"| {how} | {r['accuracy']:.1%} | {r['shape_accuracy']:.1%} | {r['colour_accuracy']:.1%} |"
         for how, r in rows.items()
+        if r is not None
     )
     text = f"""# {name}
 
-A {NAMES[system.family]} that samples 16 x 16 RGB pictures of *shapes*: {NUM_CLASSES} classes, ten shapes in ten
+{NAMES[system.family]} that samples 16 x 16 RGB pictures of *shapes*: {NUM_CLASSES} classes, ten shapes in ten
 colours. It is small enough to sample on any machine.
 
-![One sample a class, guidance {found["guidance"]}](samples.png)
+![One sample a class, {_guidance(found)}](samples.png)
 
 ## Data
 
@@ -207,6 +215,7 @@ Pixels, patch 4, width {condition["dim"]}, 4 blocks, 4 heads, {parameters / 1e6:
 {system.noise_time:g} (noise) to {system.data_time:g} (data).
 
 Trained on {model.trained_on}; a tenth of the labels dropped (`tailprune/training/objectives.py`).
+{_of_training(system)}
 
 `python -m tailprune.training.shapes_models {name}`: {recipe["steps"]:,} steps of {recipe["batch_size"]} pictures,
 AdamW at {recipe["learning_rate"]:g} (betas {recipe["betas"][0]}, {recipe["betas"][1]}, weight decay
@@ -233,15 +242,14 @@ Condition vectors at pure noise, over all classes: nPR {condition["npr"]:.3f} (P
 {condition["cosine_y"]:.3f}. The largest components are {", ".join(f"{v:.1f}" for v in condition["largest"][:5])}; the
 median is {condition["median"]:.2g}.
 
-Pruned at every step, {found["pruned_samples"]} samples a variant, from the baseline's noise:
+Pruned at every step, {found["pruned_samples"]} samples a variant, {_guidance(found)}, from the baseline's noise:
 
 | variant | rule | removed | nPR after | cosine after | drift | shape and colour right |
 |---|---|---|---|---|---|---|
 {table}
 
 The thresholds are those that remove about 40, 66 and 80 % (tail) and 2, 5 and 10 % (head) of the components over all
-classes and steps.
-Drift is |pruned - baseline| / |baseline| of the samples. The same numbers are in `evaluation.json`.
+classes and steps. Drift is |pruned - baseline| / |baseline| of the samples. The same numbers are in `evaluation.json`.
 
 ## Limits
 
@@ -250,7 +258,35 @@ published models (nPR 1 to 2 % for most of them).
 
 Licence: Apache-2.0, as the rest of the project.
 """
-    (folder / "README.md").write_text(text)
+    (folder / "README.md").write_text(_wrapped(text))
+
+
+def _guidance(found: Mapping[str, Any]) -> str:
+    return f"guidance {found['guidance']}" if "guided" in found else "unguided"
+
+
+def _of_training(system: System) -> str:
+    """What a reader who knows the published training has to be told besides."""
+    if system.prediction == "epsilon":
+        return (
+            "An error of the noise counts as the error of the velocity that it makes, v_t = (1 + sqrt((1 - a_t) / "
+            f"a_t))^2, up to {NoisePrediction.LARGEST_WEIGHT:g}; the published training counts all timesteps alike."
+        )
+    if isinstance(system, MG):
+        return "It is sampled with guidance 1: one evaluation of the network a step, where guidance by hand takes two."
+    return ""
+
+
+def _wrapped(text: str) -> str:
+    """Markdown with its paragraphs filled to the length of a line; headings, pictures, lists and tables stay."""
+    parts = map(str.strip, text.split("\n\n"))
+    filled = (
+        part
+        if part.startswith(("#", "!", "- ", "|"))
+        else textwrap.fill(part, LINE, break_long_words=False, break_on_hyphens=False)
+        for part in parts
+    )
+    return "\n\n".join(filled) + "\n"
 
 
 def _rule(variant: Mapping[str, Any]) -> str:

@@ -15,9 +15,16 @@ from typing import Any
 import torch
 
 from tailprune.statistics import participation_ratio, summarise_cosine
-from tailprune.systems import REPA, SiT, System
+from tailprune.systems import MDT, MG, REPA, DiT, LightningDiT, SiT, System
 from tailprune.training.initialise import initialise
-from tailprune.training.objectives import Alignment, FlowMatching
+from tailprune.training.objectives import (
+    Alignment,
+    FlowMatching,
+    MaskedLatents,
+    ModelGuidance,
+    NoisePrediction,
+    Objective,
+)
 from tailprune.training.recipe import Recipe, ship, train
 from tailprune.training.shapes import NUM_CLASSES, draw
 from tailprune.training.shapes_classifier import load_classifier
@@ -43,7 +50,7 @@ class ShapesModel:
     system: type[Any]
     configuration: dict[str, Any]
     recipe: Recipe
-    objective: Callable[[Any], FlowMatching]
+    objective: Callable[[Any], Objective]
     trained_on: str
     """The objective, for the model card."""
     sampler: str
@@ -51,22 +58,53 @@ class ShapesModel:
     """The scale that the card, and the registry, sample with."""
     steps: int = 50
 
-    def build(self) -> FlowMatching:
+    def build(self) -> Objective:
         """A new network under its objective, from torch's global generator."""
         system = self.system(**self.configuration)
         initialise(system)
         return self.objective(system)
 
 
-def _aligned(system: REPA) -> FlowMatching:
+def _aligned(system: REPA) -> Objective:
     return Alignment(system, load_classifier(CLASSIFIER))
 
 
+def _masked(system: MDT) -> Objective:
+    return MaskedLatents(system, SHARED["num_heads"])
+
+
 SHAPES_MODELS: dict[str, ShapesModel] = {
+    "shapes-dit": ShapesModel(
+        DiT,
+        SHARED,
+        Recipe(steps=20_000, batch_size=64, learning_rate=2e-3),
+        NoisePrediction,
+        "noise prediction with learned variance",
+        sampler="ddim",
+        guidance=4.0,
+    ),
     "shapes-sit": ShapesModel(
         SiT,
         SHARED | {"learn_sigma": False},
         Recipe(steps=20_000, batch_size=64, learning_rate=3e-3),
+        FlowMatching,
+        "flow matching, logit-normal times",
+        sampler="euler",
+        guidance=2.5,
+    ),
+    "shapes-mdt": ShapesModel(
+        MDT,
+        SHARED | {"decode_layer": 2},
+        Recipe(steps=10_000, batch_size=64, learning_rate=2e-3),
+        _masked,
+        "noise prediction with learned variance, of the whole image and of one with three tenths of its tokens hidden",
+        sampler="ddim",
+        guidance=4.0,
+    ),
+    "shapes-lightningdit": ShapesModel(
+        LightningDiT,
+        SHARED,
+        Recipe(steps=16_000, batch_size=64, learning_rate=2e-3),
         FlowMatching,
         "flow matching, logit-normal times",
         sampler="euler",
@@ -80,6 +118,15 @@ SHAPES_MODELS: dict[str, ShapesModel] = {
         "flow matching, logit-normal times, the tokens after two blocks aligned to features of `shapes-classifier`",
         sampler="euler",
         guidance=2.5,
+    ),
+    "shapes-mg": ShapesModel(
+        MG,
+        SHARED | {"learn_sigma": False},
+        Recipe(steps=10_000, batch_size=64, learning_rate=2e-3),
+        ModelGuidance,
+        "flow matching, logit-normal times, towards the velocity that guidance of scale 2.5 would give",
+        sampler="euler",
+        guidance=1.0,
     ),
 }
 
@@ -115,7 +162,7 @@ def main() -> None:
     torch.manual_seed(recipe.seed)
     size = model.configuration["input_size"]
 
-    def loss_of(objective: FlowMatching, generator: torch.Generator) -> torch.Tensor:
+    def loss_of(objective: Objective, generator: torch.Generator) -> torch.Tensor:
         labels = torch.randint(NUM_CLASSES, (recipe.batch_size,), generator=generator)
         return objective.loss(draw(labels, generator, size), labels, generator)
 
