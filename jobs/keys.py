@@ -8,7 +8,7 @@ from typing import Any
 
 __all__ = ["RESULT_VERSION", "canonical_json", "digest", "job_key"]
 
-RESULT_VERSION = 2
+RESULT_VERSION = 3
 """Raised whenever the same request gives another result: older answers are then no longer found."""
 
 

@@ -102,10 +102,16 @@ class Checkpoint:
         self.holder = self._file.holder
         self._read = self._file.read
 
-    def tensors(self, names: Iterable[str]) -> dict[str, Tensor]:
-        """The values of these tensors, in float32 where they are floating-point numbers."""
+    def tensors(self, names: Iterable[str], device: str | torch.device = "cpu") -> dict[str, Tensor]:
+        """The values of these tensors, in float32 where they are floating-point numbers.
+
+        They are copies: the file is mapped into memory, and what is written to it later would be seen.
+        """
         found = ((name, self._read(name)) for name in names)
-        return {name: tensor.float() if tensor.is_floating_point() else tensor for name, tensor in found}
+        return {
+            name: tensor.to(device, torch.float32 if tensor.is_floating_point() else tensor.dtype, copy=True)
+            for name, tensor in found
+        }
 
 
 def load(
@@ -125,9 +131,9 @@ def load(
     assert reading.configuration is not None, "a reading that fits has a configuration"
     with torch.device("meta"):
         system = reading.cls(**reading.configuration)
-    values = checkpoint.tensors(reading.names[name] for name in system.state_dict())
+    values = checkpoint.tensors((reading.names[name] for name in system.state_dict()), device)
     system.load_state_dict({name: values[reading.names[name]] for name in system.state_dict()}, assign=True)
-    return system.requires_grad_(False).eval().to(device)
+    return system.requires_grad_(False).eval()
 
 
 def load_condition(
@@ -145,8 +151,8 @@ def load_condition(
     wrong += [f"{name} is {found[name]}, not {expected[name]}" for name in found if found[name] != expected[name]]
     if wrong:
         raise CheckpointError(f"{checkpoint.path}: does not fit {family}: {_some(wrong)}")
-    condition.load_state_dict(checkpoint.tensors(expected), assign=True)
-    return condition.requires_grad_(False).eval().to(device)
+    condition.load_state_dict(checkpoint.tensors(expected, device), assign=True)
+    return condition.requires_grad_(False).eval()
 
 
 def inspect(source: str | os.PathLike[str], *, family: str | None = None, **given: Any) -> Found:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Generic, TypeVar
 
 import structlog
@@ -14,7 +15,7 @@ from torch import nn
 
 import tailprune
 from jobs.decoding import NEEDS_SOURCE, Decoding
-from jobs.digests import Identity, identify
+from jobs.digests import Identity, content_digest, identify
 from jobs.needs import Reads
 from jobs.registry import ModelEntry, Registry, UnknownModel
 from jobs.settings import Settings
@@ -49,6 +50,8 @@ class Source:
 
     entry: ModelEntry
     identity: Identity
+    reads: Reads
+    """What of the model the identity is of."""
 
     @property
     def checkpoint(self) -> Path:
@@ -124,10 +127,13 @@ class Models:
         self.conditions: Pool[Condition] = Pool(limit // 8, _of_weights, lambda _: 0, self._load_condition)
         self.decoders: Pool[Decoder] = Pool(limit // 4, _of_decoder, _size_of_decoder, self._load_decoder)
 
-    def source(self, name: str, reads: Reads) -> Source:
-        """A model by name, for a job that reads this of it. Raises UnknownModel, or FileNotFoundError for a file."""
+    def source(self, name: str, reads: Reads, instruments: Mapping[str, Path | str] = MappingProxyType({})) -> Source:
+        """A model by name, for a job that reads this of it. Raises UnknownModel, or FileNotFoundError for a file.
+
+        instruments: as of `jobs.digests.identify`.
+        """
         entry = self._registry.get(name)
-        return Source(entry, identify(reads, entry, self._data_dir))
+        return Source(entry, identify(reads, entry, self._data_dir, instruments), reads)
 
     def as_registered(self, name: str, text: str) -> str:
         """A text for clients: with the registry's names in place of this machine's paths."""
@@ -144,25 +150,37 @@ class Models:
             parameters=found.parameters, adaln_share=round(found.adaln_share, 4), left_out=found.left_out,
         )  # fmt: skip
         _check(source, found.condition_dim, found.classes, found.latent_shape)
-        return tailprune.load(source.checkpoint, device=self.device, **known)
+        system = tailprune.load(source.checkpoint, device=self.device, **known)
+        self._check_weights(source)
+        return system
 
     def _load_condition(self, source: Source) -> Condition:
         given: dict[str, Any] = dict(source.given)
         condition = tailprune.load_condition(source.checkpoint, family=source.entry.family, **given)
         _check(source, condition.condition_dim, getattr(condition, "num_classes", None))
+        self._check_weights(source)
         return condition
 
     def _load_decoder(self, source: Source) -> Decoder:
         decoding = source.decoding
         if decoding.in_use not in NEEDS_SOURCE:
             return load_decoder(decoding.in_use)
-        return load_decoder(
+        decoder = load_decoder(
             decoding.in_use,
             decoding.source,
             statistics=decoding.statistics,
             scale=decoding.scale,
             device=self.device,
         )
+        digests = [content_digest(part, self._data_dir) for part in decoding.files]
+        if digests != source.identity.reading["decoder_files"]:
+            raise ValueError(f"{decoding.source} was written to while it was loaded: ask again when it is whole")
+        return decoder
+
+    def _check_weights(self, source: Source) -> None:
+        """Raises ValueError where what was loaded may not be what the source says: its checkpoint has changed since."""
+        if identify(source.reads, source.entry, self._data_dir).weights != source.identity.weights:
+            raise ValueError(f"{source.checkpoint} was written to while it was loaded: ask again when it is whole")
 
 
 def _check(

@@ -49,7 +49,7 @@ def test_a_result_says_what_was_removed_and_how_far_the_samples_moved(stack: Sta
     assert [variant["name"] for variant in (baseline, nothing, some)] == ["baseline", "tail 0", "tail 0.5"]
     assert baseline["prune"] is baseline["removed"] is baseline["drift"] is None
     assert nothing["removed"]["max"] == 0
-    assert nothing["drift"] == {"latent": 0, "psnr": None, "ssim": 1}
+    assert nothing["drift"] == {"latent": 0, "psnr": None, "ssim": None}  # equal, and of 8 x 8 pixels
     assert 0 < some["removed"]["min"] <= some["removed"]["mean"] <= some["removed"]["max"] <= 32
     assert len(some["removed"]["by_step"]) == 8
     assert some["embedding"]["npr_after"] < some["embedding"]["npr_before"]

@@ -1,11 +1,16 @@
 from __future__ import annotations
 
+import os
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from torch import nn
 
+import tailprune
 from jobs.digests import Identity, identify
 from jobs.registry import Registry, UnknownModel
 from jobs.settings import Settings
@@ -21,11 +26,11 @@ def source(settings: Settings, tmp_path: Path) -> Source:
     file = tmp_path / "checkpoint"
     file.write_bytes(bytes(4 * KIB))
     entry = Registry.read(settings.registry).get(NAME)
-    return Source(entry.model_copy(update={"checkpoint": str(file)}), Identity("a", {}))
+    return Source(entry.model_copy(update={"checkpoint": str(file)}), Identity("a", {}), "model")
 
 
 def of_digest(source: Source, digest: str) -> Source:
-    return Source(source.entry, Identity(digest, {}))
+    return replace(source, identity=Identity(digest, {}))
 
 
 class Loads:
@@ -102,7 +107,7 @@ def test_a_device_that_is_not_there_is_refused_by_name(name: str) -> None:
 
 def test_one_file_read_as_two_families_is_two_modules(source: Source) -> None:
     pool = pool_of(10**9, Loads())
-    other = Source(source.entry.model_copy(update={"family": "dit"}), source.identity)
+    other = replace(source, entry=source.entry.model_copy(update={"family": "dit"}))
     assert pool.get(source) is not pool.get(other)
 
 
@@ -123,14 +128,14 @@ def test_an_entry_that_contradicts_its_checkpoint_is_refused(
 ) -> None:
     for reads, pool in (("model", models.systems), ("condition", models.conditions)):
         source = models.source(NAME, reads)  # type: ignore[arg-type]
-        wrong = Source(source.entry.model_copy(update=changes), source.identity)
+        wrong = replace(source, entry=source.entry.model_copy(update=changes))
         with pytest.raises(ValueError, match=f"the registry says of 'tiny' {said}: mend its entry"):
             pool.get(wrong)
 
 
 def test_an_entry_of_another_shape_of_latents_is_refused(models: Models) -> None:
     source = models.source(NAME, "model")
-    wrong = Source(source.entry.model_copy(update={"latent_shape": (3, 16, 16)}), source.identity)
+    wrong = replace(source, entry=source.entry.model_copy(update={"latent_shape": (3, 16, 16)}))
     with pytest.raises(ValueError, match=r"latent_shape = \(3, 16, 16\), and its checkpoint has \(3, 8, 8\)"):
         models.systems.get(wrong)
 
@@ -139,11 +144,78 @@ def test_a_decoder_that_comes_while_a_job_runs_is_the_next_ones(models: Models, 
     source = models.source(TINY_DIT, "model")
     changes = {"decoder": "sd-vae", "decoder_source": str(tmp_path / "vae")}
     entry = source.entry.model_copy(update=changes)
-    before = Source(entry, identify("model", entry, tmp_path))
+    before = Source(entry, identify("model", entry, tmp_path), "model")
     (tmp_path / "vae").mkdir()
     for name in ("config.json", "diffusion_pytorch_model.safetensors"):
         (tmp_path / "vae" / name).write_bytes(b"{}")
-    after = Source(entry, identify("model", entry, tmp_path))
+    after = Source(entry, identify("model", entry, tmp_path), "model")
     assert (before.decoding.in_use, after.decoding.in_use) == ("latents", "sd-vae")
     assert models.decoders.get(before)(torch.zeros(1, 4, 8, 8)).shows == "latents"
     assert before.identity.reading != after.identity.reading
+
+
+def overwrite(path: Path) -> None:
+    """Turns over the second half of a file, where it lies: values of tensors, and not what they are called."""
+    content = path.read_bytes()
+    half = len(content) // 2
+    changed = path.stat().st_mtime_ns
+    with path.open("r+b") as file:
+        file.seek(half)
+        file.write(bytes(255 - byte for byte in content[half:]))
+    os.utime(path, ns=(changed, changed + 1))  # later, however coarse the clock of the file system
+
+
+def then_overwriting(path: Path, load: Callable[..., Any]) -> Callable[..., Any]:
+    def loaded(*given: Any, **known: Any) -> Any:
+        found = load(*given, **known)
+        overwrite(path)
+        return found
+
+    return loaded
+
+
+@pytest.mark.parametrize("name", [NAME, TINY_DIT])
+def test_a_checkpoint_written_to_while_it_is_loaded_is_refused(
+    models: Models, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    source = models.source(name, "model")
+    monkeypatch.setattr(tailprune, "load", then_overwriting(source.checkpoint, tailprune.load))
+    with pytest.raises(ValueError, match=f"{source.checkpoint.name} was written to while it was loaded"):
+        models.systems.get(source)
+    assert len(models.systems) == 0
+
+
+def test_condition_tensors_written_to_while_they_are_loaded_are_refused(
+    models: Models, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = models.source(CONDITION_ONLY, "condition")
+    monkeypatch.setattr(tailprune, "load_condition", then_overwriting(source.checkpoint, tailprune.load_condition))
+    with pytest.raises(ValueError, match="was written to while it was loaded"):
+        models.conditions.get(source)
+    assert len(models.conditions) == 0
+
+
+def test_a_decoder_written_to_while_it_is_loaded_is_refused(
+    models: Models, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    folder = tmp_path / "vae"
+    folder.mkdir()
+    for name in ("config.json", "diffusion_pytorch_model.safetensors"):
+        (folder / name).write_bytes(b"{}")
+    changes = {"decoder": "sd-vae", "decoder_source": str(folder)}
+    entry = models.source(TINY_DIT, "model").entry.model_copy(update=changes)
+    source = Source(entry, identify("model", entry, tmp_path), "model")
+    file = folder / "diffusion_pytorch_model.safetensors"
+    monkeypatch.setattr("workers.models.load_decoder", then_overwriting(file, lambda *_, **__: nn.Identity()))
+    with pytest.raises(ValueError, match="vae was written to while it was loaded"):
+        models.decoders.get(source)
+    assert len(models.decoders) == 0
+
+
+@pytest.mark.parametrize("name", [NAME, TINY_DIT])
+def test_what_is_written_to_a_checkpoint_later_does_not_reach_the_warm_model(models: Models, name: str) -> None:
+    source = models.source(name, "model")
+    system = models.systems.get(source)
+    before = {key: tensor.clone() for key, tensor in system.state_dict().items()}
+    overwrite(source.checkpoint)
+    assert all(torch.equal(tensor, before[key]) for key, tensor in system.state_dict().items())
