@@ -8,13 +8,8 @@ from __future__ import annotations
 
 import io
 import json
-import signal
-import subprocess
-import sys
 import tempfile
-import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -25,18 +20,17 @@ from rich.console import Console
 from rich.table import Table
 from safetensors.torch import load_file
 
+from demo.stack import ROOT, running
 from jobs.records import JobView
 from jobs.results import PruneSampleResult, Variant
 from service.cli.client import Client
 from tailprune.training.shapes_classifier import ShapesClassifier, accuracy, load_classifier
 from workers.pictures import grid, png
 
-ROOT = Path(__file__).parents[1]
 PICTURE = ROOT / "demo" / "prune-sample.png"
 MODEL = "shapes-sit"
 LABELS = [10 * shape + (shape + shift) % 10 for shape in range(10) for shift in (0, 5)]
 """Two colours of each shape."""
-START_SECONDS = 60
 
 console = Console(highlight=False, width=max(110, Console().width))
 
@@ -46,7 +40,11 @@ def main() -> None:
     common = {"model": MODEL, "labels": LABELS, "seed": 1}
     tail = common | {"side": "tail", "threshold": [thresholds["mild"], thresholds["strong"]]}
     head = common | {"side": "head", "threshold": [thresholds["head-5"]]}
-    with _stack() as url, Client(url, console) as client, tempfile.TemporaryDirectory() as folder:
+    with (
+        tempfile.TemporaryDirectory(prefix="tailprune-demo-") as folder,
+        running(Path(folder) / "data") as url,
+        Client(url, console) as client,
+    ):
         console.print(f"The stack is up at {url}. Sampling {len(LABELS)} labels, unpruned and pruned …")
         jobs = [client.finished(client.prune_sample(body)) for body in (tail, head)]
         rows = _rows(client, jobs, Path(folder))
@@ -118,28 +116,6 @@ def _curl(body: dict[str, Any]) -> str:
         "curl -s -H 'Prefer: wait=60' -H 'Content-Type: application/json' http://127.0.0.1:8000/prune-sample \\\n"
         f"  -d '{json.dumps(body)}'"
     )
-
-
-@contextmanager
-def _stack() -> Iterator[str]:
-    """The URL of a stack that lives as long as the context does."""
-    with tempfile.TemporaryDirectory(prefix="tailprune-demo-") as data:
-        tailprune = Path(sys.executable).with_name("tailprune")
-        command = [str(tailprune), "serve", "--port", "0", "--data-dir", data]
-        process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True)
-        patience = threading.Timer(START_SECONDS, process.terminate)
-        patience.start()
-        try:
-            assert process.stdout is not None
-            line = process.stdout.readline()
-            patience.cancel()
-            if " at http://" not in line:
-                raise SystemExit("the stack did not come up; see above, or run `make serve` to see it start")
-            yield line.split(" at ")[1].split()[0]
-        finally:
-            patience.cancel()
-            process.send_signal(signal.SIGINT)
-            process.wait(START_SECONDS)
 
 
 if __name__ == "__main__":

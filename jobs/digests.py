@@ -11,9 +11,10 @@ import json
 import os
 import re
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from jobs.decoding import Decoding
@@ -26,6 +27,8 @@ __all__ = ["Identity", "content_digest", "identify"]
 SHA256 = re.compile("[0-9a-f]{64}")
 OF_A_FOLDER = (".json", ".safetensors", ".bin", ".pt", ".pth", ".ckpt")
 """The files of a folder that a model or a decoder is made from."""
+IMAGES = (".png", ".jpg", ".jpeg", ".webp")
+"""The files of a folder of images, besides."""
 MOST_HEADER_BYTES = 100 * 2**20
 """The greatest header that the safetensors format allows."""
 TOLD_GUIDANCE = "s_embedder."
@@ -46,8 +49,13 @@ class Identity:
     """The decoder, of a job that makes pictures."""
 
 
-def identify(reads: Reads, entry: ModelEntry, data_dir: Path) -> Identity:
-    """What makes the results of a job that reads this of a model. Raises FileNotFoundError for a file not there."""
+def identify(
+    reads: Reads, entry: ModelEntry, data_dir: Path, instruments: Mapping[str, Path | str] = MappingProxyType({})
+) -> Identity:
+    """What makes the results of a job that reads this of a model. Raises FileNotFoundError for a file not there.
+
+    instruments: what samples are measured with, by name: where it lies, or what it is.
+    """
     if reads == "training":
         if entry.training is None:
             raise FileNotFoundError(f"{entry.name} has no card, beside which the record of its training would be")
@@ -64,20 +72,26 @@ def identify(reads: Reads, entry: ModelEntry, data_dir: Path) -> Identity:
             said["class_names"] = reading["class_names"]
         return Identity(_condition_digest(path, entry.facts.condition_tensors, data_dir), said)
     decoding = entry.decoding
-    decoder = {
+    decoder: dict[str, Any] = {
         "decoder": decoding.in_use,
         "decoder_scale": decoding.scale,
         "decoder_files": [content_digest(part, data_dir) for part in decoding.files],
     }
+    if instruments:
+        decoder["instruments"] = {name: _instrument_digest(made_of, data_dir) for name, made_of in instruments.items()}
     return Identity(content_digest(path, data_dir), reading | decoder, decoding)
 
 
-def content_digest(path: Path, data_dir: Path) -> str:
+def content_digest(path: Path, data_dir: Path, suffixes: tuple[str, ...] = OF_A_FOLDER) -> str:
     """The sha256 of a file, or of the names and contents of what is in a folder. Raises FileNotFoundError."""
     if not path.is_dir():
         return _stored_digest(path) or _known(path, "whole", data_dir, _whole)
-    files = sorted(file for file in path.rglob("*") if file.suffix in OF_A_FOLDER and file.is_file())
+    files = sorted(file for file in path.rglob("*") if file.suffix.lower() in suffixes and file.is_file())
     return digest({str(file.relative_to(path)): content_digest(file, data_dir) for file in files})
+
+
+def _instrument_digest(made_of: Path | str, data_dir: Path) -> str:
+    return made_of if isinstance(made_of, str) else content_digest(made_of, data_dir, OF_A_FOLDER + IMAGES)
 
 
 def _condition_digest(path: Path, tensors: tuple[str, ...], data_dir: Path) -> str:

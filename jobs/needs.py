@@ -10,11 +10,11 @@ from jobs.records import Kind
 
 __all__ = ["QUEUES", "Needs", "Queue", "Reads", "needs_of"]
 
-Queue = Literal["metrics", "sampling"]
+Queue = Literal["metrics", "sampling", "shards"]
 Reads = Literal["condition", "named condition", "model", "training"]
 
-QUEUES: tuple[Queue, ...] = ("metrics", "sampling")
-"""Workers take from them in this order: what is short goes first."""
+QUEUES: tuple[Queue, ...] = ("metrics", "sampling", "shards")
+"""Workers take from them in this order: what is short goes first, and parts of a study that another holds last."""
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,7 @@ class Needs:
 def needs_of(kind: Kind, request: Mapping[str, Any]) -> Needs:
     """What a job of this kind and resolved request needs."""
     match kind, request.get("figure"):
-        case ("prune-sample", _) | ("figure", "removal"):
+        case ("prune-sample" | "study", _) | ("figure", "removal"):
             return Needs("sampling", "model")
         case "figure", "training":
             return Needs("metrics", "training")

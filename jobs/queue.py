@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
-from celery import Celery
+from celery import Celery, group
 from kombu.exceptions import OperationalError
 from redis.exceptions import ConnectionError, TimeoutError
 
 from jobs.needs import QUEUES, Queue
 from jobs.settings import Settings, get_settings
 
-__all__ = ["TASK", "BrokerUnavailable", "JobQueue", "celery_app", "make_celery"]
+__all__ = ["SHARD_TASK", "TASK", "BrokerUnavailable", "JobQueue", "celery_app", "make_celery"]
 
 TASK = "tailprune.run_job"
+SHARD_TASK = "tailprune.run_shard"
 
 VISIBILITY_SECONDS = 6 * 3600  # leases notice lost workers long before; this only tidies up after them
 
@@ -32,7 +34,7 @@ def make_celery(settings: Settings) -> Celery:
         task_acks_late=True,
         task_reject_on_worker_lost=True,
         task_queues={name: {} for name in QUEUES},
-        task_default_queue=QUEUES[-1],
+        task_default_queue="sampling",
         worker_prefetch_multiplier=1,
         worker_cancel_long_running_tasks_on_connection_loss=False,
         worker_hijack_root_logger=False,
@@ -69,6 +71,14 @@ class JobQueue:
         """Send a job to the workers of a queue. Raises BrokerUnavailable within seconds."""
         try:
             self._celery.send_task(TASK, args=[job_id], queue=queue, retry=False)
+        except (OperationalError, ConnectionError, TimeoutError, OSError) as error:
+            raise BrokerUnavailable(f"the broker cannot be reached: {error}") from error
+
+    def invite(self, job_id: str, shards: Sequence[dict[str, Any]]) -> None:
+        """Offer shards of a running job to whoever is free, as one Celery group. Raises BrokerUnavailable."""
+        parts = group(self._celery.signature(SHARD_TASK, args=[job_id, shard], queue="shards") for shard in shards)
+        try:
+            parts.apply_async(retry=False)
         except (OperationalError, ConnectionError, TimeoutError, OSError) as error:
             raise BrokerUnavailable(f"the broker cannot be reached: {error}") from error
 

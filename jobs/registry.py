@@ -14,12 +14,16 @@ from jobs.decoding import LATENT_CHANNELS, NEEDS_SOURCE, DecoderName, Decoding
 from jobs.families import FAMILIES, Family
 from jobs.files import lacks_of_checkpoint, lacks_of_decoder
 
-__all__ = ["ModelDefaults", "ModelEntry", "Registry", "RegistryError", "UnknownModel"]
+__all__ = ["ExtractorName", "ModelDefaults", "ModelEntry", "Registry", "RegistryError", "UnknownModel"]
 
 IMAGENET_CLASSES = 1000
 IMAGENET_LABELS = [207, 360, 387, 974, 88, 979, 417, 279]
 """The labels of DiT's own sample script, and so of its successors'."""
 LABELS_SHOWN = 8
+ExtractorName = Literal["shapes-classifier", "inception", "clip", "lpips"]
+"""The networks that samples are measured with."""
+PIXELS_A_SIDE: Mapping[DecoderName, int] = {"pixels": 1, "sd-vae": 8, "va-vae": 16}
+"""What decodes to images, and how many pixels a side it makes of a latent."""
 NOT_STATED = "not stated"
 
 
@@ -98,6 +102,14 @@ class ModelEntry(BaseModel):
     obtain: str | None = None
     """What to do to have its files: what to put where."""
     card: Path | None = None
+    extractor: ExtractorName | None = None
+    """Whose features samples are compared by; Inception's for a model of images unless said."""
+    reference: str | None = None
+    """The registered set of images that samples are compared with."""
+    classifier: Literal["shapes-classifier"] | None = None
+    """What names the class of a sample."""
+    prompt: str = Field(default="a photo of a {}", pattern=r"^[^{}]*\{\}[^{}]*$")
+    """What CLIP is told of a class, its name in place of the braces."""
     folder: Path = Field(exclude=True)
     """Where the registry lies, from which the rest is found."""
     hub_cache: Path | None = Field(default=None, exclude=True)
@@ -111,6 +123,8 @@ class ModelEntry(BaseModel):
         if family is None:
             return said
         filled = {"title": said.get("name"), **said}
+        if said.get("decoder") in PIXELS_A_SIDE:
+            filled.setdefault("extractor", "inception")
         if family.latents is not None:
             filled.setdefault("latent_shape", family.latents)
         classes = said.get("classes")
@@ -181,6 +195,17 @@ class ModelEntry(BaseModel):
             statistics=statistics and self._local(statistics),  # type: ignore[arg-type]
             scale=self.decoder_scale,
         )
+
+    @property
+    def shows_images(self) -> bool:
+        """Whether samples become images that can be measured: its decoder makes some, and its files are there."""
+        return self.decoding.in_use in PIXELS_A_SIDE
+
+    @property
+    def image_size(self) -> tuple[int, int]:
+        """Height and width of the images, of a model that shows some."""
+        scale = PIXELS_A_SIDE[self.decoding.in_use]
+        return self.latent_shape[1] * scale, self.latent_shape[2] * scale
 
     @property
     def reading(self) -> dict[str, Any]:

@@ -7,7 +7,7 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from jobs.requests.fields import FigureName, Part
-from jobs.requests.prune_sample import Schedule
+from jobs.requests.prunes import Schedule
 
 __all__ = [
     "Cosine",
@@ -25,6 +25,7 @@ __all__ = [
     "PruneSampleResult",
     "PruneUsed",
     "Removed",
+    "Result",
     "Sound",
     "Sparsity",
     "Timing",
@@ -33,11 +34,13 @@ __all__ = [
 ]
 
 
-class _Result(BaseModel):
+class Result(BaseModel):
+    """What every part of a result is."""
+
     model_config = ConfigDict(extra="forbid")
 
 
-class ModelUsed(_Result):
+class ModelUsed(Result):
     """The model that a result came from."""
 
     name: str
@@ -47,7 +50,7 @@ class ModelUsed(_Result):
     )
 
 
-class PruneUsed(_Result):
+class PruneUsed(Result):
     """One prune: by `threshold` and `side`, or by `keep` and `by`."""
 
     threshold: float | None = None
@@ -58,7 +61,7 @@ class PruneUsed(_Result):
     schedule: Schedule
 
 
-class Removed(_Result):
+class Removed(Result):
     """How many components of `c` were removed from a vector, over the vectors that were pruned."""
 
     mean: float
@@ -68,7 +71,7 @@ class Removed(_Result):
     by_step: list[float] = Field(description="The mean at each step of sampling; 0 where nothing was pruned.")
 
 
-class Embedding(_Result):
+class Embedding(Result):
     """The condition vectors before and after the prune."""
 
     npr_before: float
@@ -77,17 +80,18 @@ class Embedding(_Result):
     cosine_after: float | None
 
 
-class Drift(_Result):
+class Drift(Result):
     """How far the samples moved from the unpruned ones."""
 
     latent: float = Field(description="|pruned - baseline| / |baseline| of the latents.")
     psnr: float | None = Field(description="Of the decoded images, in dB; null where they are equal.")
     ssim: float | None = Field(
-        description="Of the decoded images, in [-1, 1]; null, as PSNR, where each picture is in colours of its own."
+        description="Wang's, of the decoded images, in [-1, 1]; null for images of a side below 11 and, as PSNR, where "
+        "each picture is in colours of its own."
     )
 
 
-class Image(_Result):
+class Image(Result):
     """One sample as a picture."""
 
     label: int | None = Field(description="Null for a model that takes conditions.")
@@ -97,7 +101,7 @@ class Image(_Result):
     artifact: str
 
 
-class Sound(_Result):
+class Sound(Result):
     """One sample as sound."""
 
     condition: int
@@ -106,7 +110,7 @@ class Sound(_Result):
     artifact: str = Field(description="A WAV file.")
 
 
-class Pictures(_Result):
+class Pictures(Result):
     """What the pictures of a result are."""
 
     show: Literal["image", "latents", "spectrogram"] = Field(
@@ -116,7 +120,7 @@ class Pictures(_Result):
     note: str | None = Field(description="Why they show no more, where the model's own decoder is not there.")
 
 
-class Variant(_Result):
+class Variant(Result):
     """The samples of one prune, or of none (the baseline)."""
 
     name: str
@@ -129,7 +133,7 @@ class Variant(_Result):
     latents: str = Field(description="The artifact with the final latents (safetensors).")
 
 
-class Timing(_Result):
+class Timing(Result):
     """Where the time went, in seconds."""
 
     queue: float
@@ -139,7 +143,7 @@ class Timing(_Result):
     samples_per_second: float
 
 
-class Engine(_Result):
+class Engine(Result):
     """What the job ran on."""
 
     device: str
@@ -147,7 +151,7 @@ class Engine(_Result):
     versions: dict[str, str]
 
 
-class PruneSampleResult(_Result):
+class PruneSampleResult(Result):
     """The samples of every variant, what was removed and what that did."""
 
     model: ModelUsed
@@ -158,7 +162,7 @@ class PruneSampleResult(_Result):
     engine: Engine
 
 
-class Cosine(_Result):
+class Cosine(Result):
     """Cosine over all pairs of vectors."""
 
     mean: float
@@ -166,21 +170,21 @@ class Cosine(_Result):
     max: float
 
 
-class Sparsity(_Result):
+class Sparsity(Result):
     """The fraction of components below a threshold."""
 
     threshold: float
     fraction: float
 
 
-class Histogram(_Result):
+class Histogram(Result):
     """Counts of magnitudes; `edges` has one entry more than `counts`."""
 
     edges: list[float]
     counts: list[int]
 
 
-class Variance(_Result):
+class Variance(Result):
     """The variance of each component over the vectors."""
 
     components: list[float]
@@ -189,7 +193,7 @@ class Variance(_Result):
     )
 
 
-class MetricsResult(_Result):
+class MetricsResult(Result):
     """Statistics of condition vectors."""
 
     model: ModelUsed
@@ -206,7 +210,7 @@ class MetricsResult(_Result):
     variance: Variance
 
 
-class Extracted(_Result):
+class Extracted(Result):
     """How many vectors were extracted."""
 
     timesteps: int = Field(description="T; 0 where the parts depend on no time.")
@@ -214,7 +218,7 @@ class Extracted(_Result):
     dim: int = Field(description="Their width d.")
 
 
-class ExtractResult(_Result):
+class ExtractResult(Result):
     """Condition vectors, in a safetensors file."""
 
     model: ModelUsed
@@ -227,7 +231,7 @@ class ExtractResult(_Result):
     bytes: int = Field(description="The size of the file.")
 
 
-class FigureResult(_Result):
+class FigureResult(Result):
     """A figure in both formats."""
 
     model: ModelUsed

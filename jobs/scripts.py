@@ -18,7 +18,10 @@ writes name the one it was given. All times are the Redis server's, so there is 
 
 from __future__ import annotations
 
-__all__ = ["CANCEL", "CLAIM", "FINISH", "PREFIX", "RELEASE", "RENEW", "REPORT", "REQUEUE", "SUBMIT", "SWEEP", "TRIM"]
+__all__ = [
+    "CANCEL", "CLAIM", "FINISH", "PREFIX", "PUBLISH", "RELEASE", "RENEW", "REPORT", "REQUEUE", "SUBMIT", "SWEEP",
+    "TRIM",
+]  # fmt: skip
 
 PREFIX = "tailprune:"
 EVENTS_KEPT = 500
@@ -186,6 +189,17 @@ local id, token, progress = unpack(ARGV)
 if not holds(id, token) then return 0 end
 redis.call('HSET', job(id), 'progress', progress)
 event(id, 'progress', progress)
+return 1
+"""
+)
+
+# id, token, result -> 1, or 0 where the lease is lost
+PUBLISH = (
+    _COMMON
+    + """
+local id, token, result = unpack(ARGV)
+if not holds(id, token) then return 0 end
+redis.call('HSET', job(id), 'result', result)
 return 1
 """
 )

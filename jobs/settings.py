@@ -48,6 +48,8 @@ class Settings(BaseSettings):
     max_conditions: int = Field(default=1024, gt=0, description="Most conditions of one file.")
     max_samples: int = Field(default=256, gt=0, description="Most samples of one job: labels x samples_per_label.")
     max_variants: int = Field(default=16, gt=0, description="Most prunes of one job.")
+    max_study_samples: int = Field(default=100_000, gt=0, description="Most samples of a variant of one study.")
+    max_study_variants: int = Field(default=64, gt=0, description="Most prunes of one study.")
     max_steps: int = Field(default=1000, gt=1, description="Most sampling steps.")
     max_extract_bytes: int = Field(
         default=GIB, gt=0, description="Most bytes of the vectors of one job: timesteps x inputs x components x 4."
@@ -73,6 +75,14 @@ class Settings(BaseSettings):
 
     cache_ttl_seconds: int = Field(
         default=86_400, gt=0, description="Life of cached values: hot artifacts, idempotency keys."
+    )
+    shard_ttl_seconds: int = Field(
+        default=7 * 86_400, gt=0, description="How long the parts of a study are kept, for others to build on."
+    )
+    shard_samples: int = Field(
+        default=100,
+        gt=0,
+        description="Samples of a shard of a study, each with all its variants; about a minute of work is a good size.",
     )
     hot_artifact_bytes: int = Field(
         default=256 * KIB, ge=0, description="Artifacts up to this size are also cached in Redis."

@@ -1,16 +1,29 @@
-"""Parts of a job that are done: whoever takes the job up again finds them, and goes on from there."""
+"""Parts of jobs that are done: whoever needs one finds it, and makes it anew where it is gone.
+
+A shard is bytes under a key that says all it was made of. Who is about to make one takes a lease on it, so that others
+make another meanwhile. Both are for saving work alone: a shard made twice is the same shard.
+"""
 
 from __future__ import annotations
 
 import contextlib
+import threading
+from collections.abc import Sequence
 
 import redis
+import structlog
+from redis.exceptions import LockError
+from redis.lock import Lock
 
 from jobs.artifacts import Artifact, ArtifactStore
 from jobs.scripts import PREFIX
 from jobs.settings import Settings
 
-__all__ = ["ShardStore"]
+__all__ = ["ShardLease", "ShardStore"]
+
+RENEWALS_A_LEASE = 4
+
+log = structlog.get_logger(__name__)
 
 
 class ShardStore:
@@ -19,7 +32,8 @@ class ShardStore:
     def __init__(self, settings: Settings, client: redis.Redis, artifacts: ArtifactStore) -> None:
         self._redis = client
         self._artifacts = artifacts
-        self._seconds = settings.cache_ttl_seconds
+        self._seconds = settings.shard_ttl_seconds
+        self._lease_seconds = settings.lease_seconds
 
     def get(self, key: str) -> bytes | None:
         """What was kept under this key, or None."""
@@ -34,6 +48,52 @@ class ShardStore:
         artifact = self._artifacts.put(content, "application/octet-stream")
         with contextlib.suppress(redis.RedisError):
             self._redis.set(_shard_key(key), artifact.model_dump_json(), ex=self._seconds)
+
+    def present(self, keys: Sequence[str]) -> set[str]:
+        """Those of the keys that something is kept under. Raises redis.RedisError."""
+        notes = self._redis.mget([_shard_key(key) for key in keys]) if keys else []
+        return {
+            key
+            for key, note in zip(keys, notes, strict=True)
+            if note is not None and self._artifacts.exists(Artifact.model_validate_json(note))
+        }
+
+    def lease(self, key: str) -> ShardLease | None:
+        """The right to make what is kept under this key; None where somebody else has it.
+
+        Raises redis.RedisError.
+        """
+        lock = self._redis.lock(f"{PREFIX}shard-lease:{key}", timeout=self._lease_seconds, thread_local=False)
+        return ShardLease(lock, self._lease_seconds) if lock.acquire(blocking=False) else None
+
+
+class ShardLease:
+    """Held from the start, renewed by a thread while it is a context, and given back at its end."""
+
+    def __init__(self, lock: Lock, seconds: float) -> None:
+        self._lock = lock
+        self._pause = seconds / RENEWALS_A_LEASE
+        self._over = threading.Event()
+        self._thread = threading.Thread(target=self._renew, name="shard-lease", daemon=True)
+
+    def __enter__(self) -> ShardLease:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._over.set()
+        self._thread.join()
+        with contextlib.suppress(redis.RedisError, LockError):
+            self._lock.release()
+
+    def _renew(self) -> None:
+        while not self._over.wait(self._pause):
+            try:
+                self._lock.reacquire()
+            except LockError:
+                return  # it lapsed: somebody else may make the shard too, which does no harm
+            except redis.RedisError as error:
+                log.warning("lease of a shard not renewed", reason=str(error))
 
 
 def _shard_key(key: str) -> str:

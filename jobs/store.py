@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple, cast
 
@@ -22,7 +22,7 @@ from jobs.connection import is_unavailable, text
 from jobs.needs import QUEUES, Queue, needs_of
 from jobs.problems import Problem, problem
 from jobs.queue import BrokerUnavailable, JobQueue, make_celery
-from jobs.records import Job, Kind, Progress, Status, new_id
+from jobs.records import FINISHED, Job, Kind, Progress, Status, new_id
 from jobs.scripts import PREFIX
 from jobs.settings import Settings
 from jobs.telemetry import QUEUE_WAIT, REQUESTED, Telemetry
@@ -104,6 +104,7 @@ class JobStore:
         self._release = client.register_script(scripts.RELEASE)
         self._renew = client.register_script(scripts.RENEW)
         self._report = client.register_script(scripts.REPORT)
+        self._publish = client.register_script(scripts.PUBLISH)
         self._finish = client.register_script(scripts.FINISH)
         self._cancel = client.register_script(scripts.CANCEL)
         self._sweep = client.register_script(scripts.SWEEP)
@@ -229,6 +230,14 @@ class JobStore:
         except redis.RedisError:
             return False
 
+    def is_wanted(self, job_id: str) -> bool:
+        """Whether a job's shards are of use: it waits or runs. True while Redis cannot be reached; never raises."""
+        try:
+            status, cancel = self._redis.hmget(_job_key(job_id), "status", "cancel")
+        except redis.RedisError:
+            return True
+        return status is not None and text(status) not in FINISHED and cancel is None
+
     def report(self, claim: Claim, done: int, total: int, unit: str) -> None:
         """Tell how far a job is: written at most five times a second, and always at the end. Never raises."""
         moment = time.monotonic()
@@ -238,6 +247,16 @@ class JobStore:
         progress = Progress(done=done, total=total, unit=unit)
         with contextlib.suppress(redis.RedisError):
             self._report(args=[claim.job.id, claim.token, progress.model_dump_json()])
+
+    def publish(self, claim: Claim, result: dict[str, Any]) -> None:
+        """Show what is known of a job's result while it runs. Never raises."""
+        with contextlib.suppress(redis.RedisError):
+            self._publish(args=[claim.job.id, claim.token, json.dumps(result, allow_nan=False)])
+
+    def invite(self, claim: Claim, shards: Sequence[dict[str, Any]]) -> None:
+        """Offer shards of a job to other workers. Never raises: whoever holds the job does what nobody else does."""
+        with contextlib.suppress(BrokerUnavailable):
+            self._queue.invite(claim.job.id, shards)
 
     def succeed(self, claim: Claim, result: dict[str, Any], artifacts: dict[str, Artifact]) -> bool:
         """Finish a job with its result and its artifacts by name. False where it was lost.

@@ -12,6 +12,7 @@ from fastapi_offline import FastAPIOffline
 
 from jobs.conditions import ConditionStore
 from jobs.connection import connect, connect_async
+from jobs.instruments import Instruments
 from jobs.logging import configure_logging
 from jobs.registry import Registry
 from jobs.settings import Settings, get_settings
@@ -31,6 +32,7 @@ from service.routes import (
     models,
     pages,
     prune_sample,
+    studies,
 )
 from service.telemetry import FleetCollector, RequestTelemetry, ServiceMetrics
 
@@ -60,6 +62,7 @@ def create_app(settings: Settings) -> FastAPI:
         app.state.parts = Parts(
             settings=settings,
             registry=Registry.read(settings.registry, settings.hub_cache),
+            instruments=Instruments.read(settings.registry, settings.hub_cache),
             store=store,
             conditions=ConditionStore(settings, client),
             intake=asyncio.Semaphore(1),
@@ -84,7 +87,9 @@ def create_app(settings: Settings) -> FastAPI:
     app.add_middleware(BodyLimit, most=settings.max_body_bytes, most_of=uploads)
     app.add_middleware(RequestTelemetry, metrics=service_metrics)
     add_handlers(app)
-    for module in (prune_sample, extract, metrics, figures, models, conditions, jobs, artifacts, health, pages):
+    for module in (
+        prune_sample, studies, extract, metrics, figures, models, conditions, jobs, artifacts, health, pages,
+    ):  # fmt: skip
         app.include_router(module.router)
     return app
 

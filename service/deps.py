@@ -11,6 +11,7 @@ import redis.asyncio
 from fastapi import Depends, Path, Request
 
 from jobs.conditions import ConditionStore
+from jobs.instruments import Instruments
 from jobs.records import ID_PATTERN, Job
 from jobs.registry import ModelEntry, Registry
 from jobs.settings import Settings
@@ -27,6 +28,7 @@ class Parts:
 
     settings: Settings
     registry: Registry
+    instruments: Instruments
     store: JobStore
     conditions: ConditionStore
     intake: asyncio.Semaphore

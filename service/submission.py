@@ -17,12 +17,13 @@ from jobs.requests.extract import ExtractRequest
 from jobs.requests.figure import FigureRequest
 from jobs.requests.metrics import MetricsRequest
 from jobs.requests.prune_sample import PruneSampleRequest
+from jobs.requests.study import StudyRequest, instruments_of
 from service.deps import Parts
 from service.problems import ProblemError, problem_response
 
 __all__ = ["applied", "conditions_of", "key_of", "no_result", "post_job", "submit", "wait_for"]
 
-Request = PruneSampleRequest | MetricsRequest | ExtractRequest | FigureRequest
+Request = PruneSampleRequest | MetricsRequest | ExtractRequest | FigureRequest | StudyRequest
 
 POLL_SECONDS = 1
 
@@ -36,7 +37,8 @@ async def key_of(kind: Kind, request: Request, entry: ModelEntry, parts: Parts) 
     elif missing := entry.missing:
         how = entry.obtain or f"put the files beside {parts.settings.registry}"
         raise ProblemError("model-not-ready", f"model {entry.name!r} lacks {', '.join(missing)}: {how}")
-    identity = await run_in_threadpool(identify, reads, entry, parts.settings.data_dir)
+    measured_with = instruments_of(request, entry, parts.instruments) if isinstance(request, StudyRequest) else {}
+    identity = await run_in_threadpool(identify, reads, entry, parts.settings.data_dir, measured_with)
     return job_key(kind, said, identity.weights, identity.reading)
 
 

@@ -7,6 +7,7 @@ tensors of `tiny`'s condition and no other.
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +40,9 @@ display_scale = 4
 licence = "Apache-2.0"
 source = "random"
 card = "README.md"
+extractor = "shapes-classifier"
+classifier = "shapes-classifier"
+reference = "shapes"
 [models.{name}.defaults]
 sampler = "euler"
 steps = 4
@@ -67,6 +71,24 @@ labels = [0, 1]
 """
 
 
+INSTRUMENTS = """
+[extractors]
+shapes-classifier = "classifier.safetensors"
+inception = "inception.pt"
+[references.shapes]
+title = "Pictures of shapes"
+dataset = "shapes"
+count = 100
+[references.absent]
+title = "Images that are not there"
+source = "absent.npz"
+[references.folder]
+title = "A folder of images"
+source = "images"
+"""
+CLASSIFIER = Path(__file__).parents[1] / "models" / "shapes-classifier" / "model.safetensors"
+
+
 def write_tiny_model(folder: Path) -> Path:
     """Writes the checkpoints and their registry; returns the registry's path."""
     torch.manual_seed(0)
@@ -85,5 +107,6 @@ def write_tiny_model(folder: Path) -> Path:
     (folder / "training.json").write_text(json.dumps({"curve": CURVE}))
     registry = folder / "models.toml"
     torch.save({"ema": dit.state_dict()}, folder / f"{TINY_DIT}.pt")
-    registry.write_text(REGISTRY.format(name=NAME) + REGISTRY.format(name=CONDITION_ONLY) + DIT_ENTRY)
+    registry.write_text(REGISTRY.format(name=NAME) + REGISTRY.format(name=CONDITION_ONLY) + DIT_ENTRY + INSTRUMENTS)
+    shutil.copy(CLASSIFIER, folder / "classifier.safetensors")
     return registry

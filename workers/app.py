@@ -7,7 +7,7 @@ from typing import Any
 from celery.signals import setup_logging, worker_init, worker_ready, worker_shutdown, worker_shutting_down
 
 from jobs.logging import configure_logging
-from jobs.queue import TASK, celery_app
+from jobs.queue import SHARD_TASK, TASK, celery_app
 from jobs.settings import get_settings
 from workers.upkeep import Upkeep
 from workers.worker import Worker
@@ -26,8 +26,14 @@ class _Process:
 
 @app.task(name=TASK)
 def run_job(job_id: str) -> None:
-    """The one task: does the job of this id."""
+    """Does the job of this id."""
     _Process.worker.run(job_id)
+
+
+@app.task(name=SHARD_TASK)
+def run_shard(job_id: str, shard: dict[str, Any]) -> None:
+    """A part of a study that another worker holds."""
+    _Process.worker.help(job_id, shard)
 
 
 @setup_logging.connect

@@ -1,4 +1,4 @@
-"""What a `prune-sample` request comes down to: variants, samples, and the chunks they are made in.
+"""What a request for samples comes down to: variants, samples, and the chunks they are made in.
 
 A sample's noise is a function of (seed, label or row, which of its samples): it depends neither on its chunk nor on the
 rest of the request.
@@ -10,10 +10,12 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from jobs.requests.prune_sample import PruneSampleRequest
+from jobs.requests.prunes import PruneSpec, plain
+from jobs.requests.sampled import SampledRequest
 from jobs.results import PruneUsed
 from tailprune import Guidance, Prune
 
-__all__ = ["Edit", "Plan", "Sample", "subjects"]
+__all__ = ["Edit", "Plan", "Sample"]
 
 T = TypeVar("T")
 
@@ -25,6 +27,17 @@ class Edit:
     name: str
     prune: Prune | None = None
     used: PruneUsed | None = None
+
+    @classmethod
+    def of(cls, spec: PruneSpec, name: str | None = None) -> Edit:
+        """That of a resolved prune, under the prune's own name unless another is given."""
+        assert spec.fill is not None, "a resolved prune says its fill"
+        when, count = spec.schedule.when, spec.schedule.count
+        if spec.keep is not None:
+            prune = Prune.keep(spec.keep, "variance", spec.fill, when, count)
+        else:
+            prune = Prune(spec.side, spec.threshold, when, count, spec.fill)
+        return cls(name or spec.name, prune, PruneUsed(**spec.model_dump()))
 
     @property
     def slug(self) -> str:
@@ -48,7 +61,7 @@ class Sample:
 class Plan:
     """The variants of a resolved request, the baseline first where there is one, and its samples subject by subject."""
 
-    request: PruneSampleRequest
+    request: SampledRequest
     edits: list[Edit]
     samples: list[Sample]
     chunk_size: int
@@ -59,7 +72,7 @@ class Plan:
         """rows_at_once: how many samples x variants one call of the network may take."""
         edits = [*([Edit("baseline")] if request.compare else []), *_prunes(request)]
         each = range(request.samples_per_label or 1)
-        samples = [Sample(subject, number) for subject in subjects(request) for number in each]
+        samples = [Sample(subject, number) for subject in request.subjects for number in each]
         return cls(request, edits, samples, chunk_size=max(1, rows_at_once // len(edits)))
 
     @property
@@ -85,23 +98,15 @@ class Plan:
         )
 
 
-def subjects(request: PruneSampleRequest) -> list[int]:
-    """The labels of a resolved request, or the rows of its conditions."""
-    return (request.labels if request.conditions is None else request.rows) or []
-
-
 def _prunes(request: PruneSampleRequest) -> list[Edit]:
-    schedule, fill = request.schedule, request.fill
-    assert fill is not None, "a resolved request says its fill"
+    """The variants of a request that has one schedule and one fill: it is the rule alone that tells them apart."""
     edits = []
     for threshold in _each(request.threshold):
-        assert request.side is not None, "a resolved request by threshold says its side"
-        prune = Prune(request.side, threshold, schedule.when, schedule.count, fill)
-        used = PruneUsed(threshold=threshold, side=request.side, fill=fill, schedule=schedule)
-        edits.append(Edit(f"{request.side} {_plain(threshold)}", prune, used))
+        spec = PruneSpec(threshold=threshold, side=request.side, fill=request.fill, schedule=request.schedule)
+        edits.append(Edit.of(spec, f"{request.side} {plain(threshold)}"))
     for kept in _each(request.keep):
-        prune = Prune.keep(kept, "variance", fill, schedule.when, schedule.count)
-        edits.append(Edit(f"keep {kept}", prune, PruneUsed(keep=kept, by="variance", fill=fill, schedule=schedule)))
+        spec = PruneSpec(keep=kept, by=request.by, fill=request.fill, schedule=request.schedule)
+        edits.append(Edit.of(spec, f"keep {kept}"))
     return edits
 
 
@@ -110,8 +115,3 @@ def _each(values: T | list[T] | None) -> list[T]:
     if values is None:
         return []
     return values if isinstance(values, list) else [values]
-
-
-def _plain(number: float) -> str:
-    """A number without an empty fraction; two different numbers never look alike."""
-    return repr(number).removesuffix(".0")

@@ -5,22 +5,17 @@ Pictures are stored as they come, so that what is held grows with the latents al
 
 from __future__ import annotations
 
-import platform
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Literal
 
-import torch
-
-import tailprune
 from jobs.records import Job
 from jobs.requests.prune_sample import PruneSampleRequest
-from jobs.results import Embedding, Engine, ModelUsed, Pictures, PruneSampleResult, Removed, Timing
-from tailprune.conditions import told_guidance
-from tailprune.systems import System
+from jobs.results import ModelUsed, Pictures, PruneSampleResult, Timing
+from workers.accounts import engine_of, removal_of
 from workers.models import Models, Source
-from workers.plan import Plan, subjects
+from workers.plan import Plan
 from workers.run import Product, Run
 from workers.sampling import chunks_of
 from workers.stores import Stores
@@ -36,13 +31,14 @@ def prune_and_sample(
     job: Job, source: Source, models: Models, stores: Stores, rows_at_once: int, run: Run
 ) -> Product[PruneSampleResult]:
     """Does a job. `run.step` hears of every step of sampling, and may raise to stop it."""
-    plan = Plan.of(PruneSampleRequest.model_validate(job.request), rows_at_once)
+    request = PruneSampleRequest.model_validate(job.request)
+    plan = Plan.of(request, rows_at_once)
     shelf = Shelf(stores.artifacts)
     clock = _Clock()
     with clock.running("load"):
         system = models.systems.get(source)
         decode = models.decoders.get(source)
-        of = Subjects.of(plan.request.conditions, stores.conditions)
+        of = Subjects.of(request.conditions, stores.conditions)
 
     caption = Caption.of(source.entry)
     tiles_of = shown(plan.samples)
@@ -65,14 +61,14 @@ def prune_and_sample(
     variants = [track.variant() for track in tracks]
     for variant, track in zip(variants, tracks, strict=True):
         if track.edit.prune is not None:
-            variant.removed, variant.embedding = _removal(system, plan, of, track.edit.prune)
-            variant.drift = track.drift.drift() if plan.request.compare else None
+            variant.removed, variant.embedding = removal_of(system, plan, of, track.edit.prune)
+            variant.drift = track.drift.drift() if request.compare else None
     with clock.running("decode"):
         shelf.put(GRID, variants_grid(tracks, caption), "image/png")
 
     seconds = clock.seconds
     result = PruneSampleResult(
-        model=ModelUsed(name=plan.request.model, digest=source.identity.weights),
+        model=ModelUsed(name=request.model, digest=source.identity.weights),
         pictures=Pictures(show=shows, decoder=source.decoding.in_use, note=source.decoding.note),
         variants=variants,
         grid=GRID,
@@ -83,7 +79,7 @@ def prune_and_sample(
             decode=seconds["decode"],
             samples_per_second=len(plan.samples) * len(plan.edits) / seconds["sample"],
         ),
-        engine=_engine(models.device, system),
+        engine=engine_of(models.device, system),
     )
     return Product(result, shelf.artifacts)
 
@@ -101,39 +97,3 @@ class _Clock:
             yield
         finally:
             self.seconds[part] = self.seconds.get(part, 0.0) + time.perf_counter() - begun
-
-
-def _removal(system: System, plan: Plan, of: Subjects, prune: tailprune.Prune) -> tuple[Removed, Embedding]:
-    """What a prune takes from the vectors of the request's labels or conditions, over all steps."""
-    request = plan.request
-    inputs = of.inputs(subjects(request))
-    if system.takes_guidance:
-        inputs = told_guidance(inputs, plan.guidance.scale)
-    times = tailprune.sampling_times(system, request.sampler, plan.steps, request.timestep_shift)
-    removal = tailprune.measure_removal(system, inputs, prune, times, of.population)
-    removed = Removed(
-        mean=removal.mean,
-        min=removal.min,
-        max=removal.max,
-        fraction=removal.fraction,
-        by_step=removal.by_step,
-    )
-    embedding = Embedding(
-        npr_before=removal.before.npr,
-        npr_after=removal.after.npr,
-        cosine_before=removal.before.cosine,
-        cosine_after=removal.after.cosine,
-    )
-    return removed, embedding
-
-
-def _engine(device: torch.device, system: System) -> Engine:
-    return Engine(
-        device=torch.cuda.get_device_name(device) if device.type == "cuda" else str(device),
-        dtype=str(next(system.parameters()).dtype).removeprefix("torch."),
-        versions={
-            "tailprune": tailprune.__version__,
-            "torch": torch.__version__,
-            "python": platform.python_version(),
-        },
-    )

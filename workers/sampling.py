@@ -20,7 +20,7 @@ from workers.plan import Plan, Sample
 from workers.run import Run
 from workers.subjects import Subjects
 
-__all__ = ["chunks_of"]
+__all__ = ["chunks_of", "sample_plan"]
 
 Make = Callable[[], list[Tensor]]
 
@@ -50,14 +50,14 @@ def _made(
     """The latents of a chunk; where it is a shard, under this key."""
     latents = None if key is None else _found(shards, key, len(plan.edits))
     if latents is None:
-        latents = [made.float().cpu() for made in _sample(system, plan, chunk, of, on_step)]
+        latents = [made.float().cpu() for made in sample_plan(system, plan, chunk, of, on_step)]
         if key is not None:
             shards.put(key, save({str(edit): made for edit, made in enumerate(latents)}))
     on_step(steps, steps)
     return latents
 
 
-def _sample(
+def sample_plan(
     system: System, plan: Plan, samples: Sequence[Sample], of: Subjects, on_step: Callable[[int, int], None]
 ) -> list[Tensor]:
     """Latents of these samples, one tensor with shape (B, C, H, W) a variant."""

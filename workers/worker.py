@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
 import redis
 import structlog
 import torch
@@ -10,6 +14,7 @@ from structlog.contextvars import bound_contextvars
 
 from jobs.conditions import ConditionStore, UnknownConditions
 from jobs.connection import connect
+from jobs.instruments import Instruments
 from jobs.keys import canonical_json, job_key
 from jobs.needs import needs_of
 from jobs.problems import problem
@@ -18,19 +23,25 @@ from jobs.registry import Registry, UnknownModel
 from jobs.requests.extract import ExtractRequest
 from jobs.requests.figure import FigureRequest
 from jobs.requests.metrics import MetricsRequest
+from jobs.requests.study import StudyRequest, instruments_of
 from jobs.results import PruneSampleResult
 from jobs.settings import Settings
 from jobs.shards import ShardStore
 from jobs.store import Claim, JobStore
+from jobs.study_results import StudyResult
 from jobs.telemetry import SAMPLES, SAMPLING
 from jobs.workers import WorkerInfo, WorkerRoll
 from workers.extract import extract
 from workers.figures import draw
+from workers.instruments import Bench
 from workers.metrics import measure
 from workers.models import Models, Source, choose_device
 from workers.prune_sample import prune_and_sample
-from workers.run import Cancelled, HandedOver, LeaseLost, Product, Run, Shutdown
+from workers.run import Cancelled, HandedOver, LeaseLost, PartRun, Product, Run, Shutdown, Stopped
 from workers.stores import Stores
+from workers.study.crew import Offer, help_with
+from workers.study.study import Study
+from workers.study.workshop import Workshop
 
 __all__ = ["Worker"]
 
@@ -53,7 +64,10 @@ class Worker:
         self.shards = ShardStore(settings, client, self.store.artifacts)
         self.conditions = ConditionStore(settings, client)
         self.roll = WorkerRoll(client)
-        self.models = Models(Registry.read(settings.registry, settings.hub_cache), settings, device)
+        self.registry = Registry.read(settings.registry, settings.hub_cache)
+        self.models = Models(self.registry, settings, device)
+        instruments = Instruments.read(settings.registry, settings.hub_cache)
+        self.bench = Bench(instruments, self.shards, device, settings.batch_size)
         self.shutdown = Shutdown(settings.handover_seconds)
 
     def run(self, job_id: str) -> None:
@@ -102,14 +116,50 @@ class Worker:
         detail = self.models.as_registered(claim.job.model, detail)
         return "failed" if self.store.fail(claim, problem("failed", detail)) else "lost"
 
-    def _do(self, job: Job, run: Run) -> Product[BaseModel]:
-        source = self.models.source(job.model, needs_of(job.kind, job.request).reads)
+    def help(self, job_id: str, said: Mapping[str, Any]) -> None:
+        """Makes a shard that the holder of a study offers, unless that study is over or another worker makes it.
+
+        Nothing is lost where this fails: the holder makes what is missing, and says what is wrong with it.
+        """
+        with bound_contextvars(job_id=job_id):
+            try:
+                if not self.store.is_wanted(job_id):
+                    return
+                job, offer = self.store.get(job_id), Offer.model_validate(said)
+                with PartRun(self.store, job_id, self.shutdown) as run:
+                    request, source = StudyRequest.model_validate(job.request), self._source(job)
+                    stores, rows = self._stores, self.store.settings.batch_size
+                    made = help_with(
+                        Workshop.of_job(request, source, self.models, self.bench, stores, rows), offer, run
+                    )
+            except Stopped as reason:
+                log.info("shard is left", block=said.get("block"), reason=type(reason).__name__)
+            except Exception:
+                log.warning("shard is left to the holder of its study", block=said.get("block"), exc_info=True)
+            else:
+                if made:
+                    self.store.telemetry.count(SAMPLES, job.model, by=made)
+
+    @property
+    def _stores(self) -> Stores:
+        return Stores(self.store.artifacts, self.shards, self.conditions)
+
+    def _source(self, job: Job) -> Source:
+        """The model of a job. Raises ValueError where it is not the one that was asked for."""
+        instruments: Mapping[str, Path | str] = {}
+        if job.kind == "study":
+            request = StudyRequest.model_validate(job.request)
+            instruments = instruments_of(request, self.registry.get(job.model), self.bench.registered)
+        source = self.models.source(job.model, needs_of(job.kind, job.request).reads, instruments)
         if job_key(job.kind, job.request, source.identity.weights, source.identity.reading) != job.key:
             raise ValueError(
                 f"this worker's {job.model!r} is not the one that was asked for: its checkpoint, its entry in the "
                 "registry or the code differs from the service's; ask again, or bring both to the same state"
             )
-        stores = Stores(self.store.artifacts, self.shards, self.conditions)
+        return source
+
+    def _do(self, job: Job, run: Run) -> Product[BaseModel]:
+        source, stores = self._source(job), self._stores
         match job.kind:
             case "metrics":
                 return Product(
@@ -125,6 +175,13 @@ class Worker:
                 return drawn
             case "prune-sample":
                 return self._sampled(job, source, stores, run)
+            case "study":
+                return self._studied(job, source, stores, run)
+
+    def _studied(self, job: Job, source: Source, stores: Stores, run: Run) -> Product[StudyResult]:
+        request, settings = StudyRequest.model_validate(job.request), self.store.settings
+        study = Study(request, source, self.models, self.bench, stores, settings, run)
+        return study.result(lambda samples: self.store.telemetry.count(SAMPLES, job.model, by=samples))
 
     def _sampled(self, job: Job, source: Source, stores: Stores, run: Run) -> Product[PruneSampleResult]:
         product = prune_and_sample(job, source, self.models, stores, self.store.settings.batch_size, run)

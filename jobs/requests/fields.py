@@ -25,6 +25,7 @@ __all__ = [
     "Side",
     "Thresholds",
     "all_different",
+    "one_or_several",
     "or_else",
 ]
 
@@ -51,7 +52,8 @@ def or_else(value: T | None, default: T) -> T:
     return default if value is None else value
 
 
-def _one_or_several(value: Any) -> str:
+def one_or_several(value: Any) -> str:
+    """Which of a field's two forms a value was meant for."""
     return "several" if isinstance(value, list) else "one"
 
 
@@ -73,10 +75,10 @@ Counts = Annotated[
 ]
 Label = Annotated[int, Field(ge=0)]
 OneOrMoreThresholds = Annotated[
-    Annotated[Threshold, Tag("one")] | Annotated[Thresholds, Tag("several")], Discriminator(_one_or_several)
+    Annotated[Threshold, Tag("one")] | Annotated[Thresholds, Tag("several")], Discriminator(one_or_several)
 ]
 OneOrMoreCounts = Annotated[
-    Annotated[Count, Tag("one")] | Annotated[Counts, Tag("several")], Discriminator(_one_or_several)
+    Annotated[Count, Tag("one")] | Annotated[Counts, Tag("several")], Discriminator(one_or_several)
 ]
 Channels = Annotated[
     Annotated[Count, Tag("one")] | Annotated[Literal["all"], Tag("word")], Discriminator(_number_or_word)

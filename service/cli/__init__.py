@@ -2,7 +2,7 @@
 
 import typer
 
-from service.cli import commands, models, serve
+from service.cli import commands, models, serve, study
 
 __all__ = ["app"]
 
@@ -15,6 +15,7 @@ app = typer.Typer(
 )
 app.command()(serve.serve)
 app.command()(commands.prune_sample)
+app.command()(study.study)
 app.command()(commands.metrics)
 app.command()(commands.figure)
 app.command()(commands.extract)

@@ -60,6 +60,10 @@ class Client:
         """POST /prune-sample: a job, which may be finished already."""
         return JobView.model_validate_json(self._ask("POST", "/prune-sample", json=body).content)
 
+    def study(self, body: dict[str, Any]) -> JobView:
+        """POST /studies: a job, which may be finished already."""
+        return JobView.model_validate_json(self._ask("POST", "/studies", json=body).content)
+
     def extract(self, body: dict[str, Any]) -> JobView:
         """POST /extract: a job, which may be finished already."""
         return JobView.model_validate_json(self._ask("POST", "/extract", json=body).content)

@@ -2,34 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
-from rich.console import Console
-from rich.markup import escape
 
 from jobs.records import JobView
 from jobs.requests.fields import FigureName, Part
 from jobs.results import ExtractResult, MetricsResult, PruneSampleResult
-from service.cli.client import Client, ClientError
+from service.cli.client import Client
 from service.cli.tables import extract_table, metrics_tables, prune_sample_table
+from service.cli.terminal import DEFAULT_URL, AsJson, Conditions, Url, messages, output, told_plainly
 
 __all__ = ["extract", "figure", "metrics", "prune_sample", "upload"]
 
-Url = Annotated[str, typer.Option(envvar="TAILPRUNE_URL", help="Where the service is.")]
-Conditions = Annotated[
-    str | None, typer.Option(help="What `tailprune upload` printed, for a model that takes conditions.")
-]
-AsJson = Annotated[bool, typer.Option("--json", help="Print the result as JSON rather than as a table.")]
-DEFAULT_URL = "http://127.0.0.1:8000"
-INTERRUPTED = 130
 FORMATS = {".png": "image/png", ".svg": "image/svg+xml"}
-
-output = Console()
-messages = Console(stderr=True, highlight=False)
 
 
 def prune_sample(
@@ -71,7 +58,7 @@ def prune_sample(
         "guidance_scale": guidance,
         "compare": compare,
     }
-    with _told_plainly(), Client(url, messages) as client:
+    with told_plainly(), Client(url, messages) as client:
         job = client.finished(client.prune_sample(body))
         result = job.result
         assert isinstance(result, PruneSampleResult)
@@ -98,7 +85,7 @@ def metrics(
 ) -> None:
     """Measure a model's condition vectors, over its classes or over uploaded conditions."""
     query = {"part": part, "timestep": timestep, "conditions": conditions, "threshold": threshold or None}
-    with _told_plainly(), Client(url, messages) as client:
+    with told_plainly(), Client(url, messages) as client:
         answer = client.metrics(model, {name: value for name, value in query.items() if value is not None})
         result = client.finished(answer).result if isinstance(answer, JobView) else answer
         assert isinstance(result, MetricsResult)
@@ -136,7 +123,7 @@ def figure(
         "side": side,
         "seed": seed,
     }
-    with _told_plainly(), Client(url, messages) as client:
+    with told_plainly(), Client(url, messages) as client:
         said = {name: value for name, value in query.items() if value is not None}
         content = client.figure(model, name, said, media_type)
         out.parent.mkdir(parents=True, exist_ok=True)
@@ -164,7 +151,7 @@ def extract(
         "rows": row or None,
         "parts": part or None,
     }
-    with _told_plainly(), Client(url, messages) as client:
+    with told_plainly(), Client(url, messages) as client:
         job = client.finished(client.extract(body))
         result = job.result
         assert isinstance(result, ExtractResult)
@@ -183,20 +170,8 @@ def upload(
     url: Url = DEFAULT_URL,
 ) -> None:
     """Upload conditions of pose, image and latents, or of video; prints their id, for --conditions."""
-    with _told_plainly(), Client(url, messages) as client:
+    with told_plainly(), Client(url, messages) as client:
         info = client.upload(file.read_bytes())
         shapes = ", ".join(f"{name} {' x '.join(map(str, shape))}" for name, shape in info.inputs.items())
         messages.print(f"{info.count} conditions of {shapes}, for models of {info.family}")
         typer.echo(info.id)
-
-
-@contextmanager
-def _told_plainly() -> Iterator[None]:
-    """Errors as one red line and an exit status, without a traceback."""
-    try:
-        yield
-    except ClientError as error:
-        messages.print(f"[red]tailprune:[/red] {escape(str(error))}", soft_wrap=True)
-        raise typer.Exit(1) from error
-    except KeyboardInterrupt:
-        raise typer.Exit(INTERRUPTED) from None

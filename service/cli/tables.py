@@ -2,13 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from rich.table import Table
 
+from jobs.instruments import Measure
 from jobs.results import Drift, ExtractResult, MetricsResult, PruneSampleResult, Removed
+from jobs.study_results import MeasureUsed, Score, SearchResult, StudyResult
 
-__all__ = ["extract_table", "metrics_tables", "prune_sample_table"]
+__all__ = ["extract_table", "metrics_tables", "prune_sample_table", "study_tables"]
 
 ABSENT = "–"
+ARROWS = {"higher": "↑", "lower": "↓"}
+MEASURES_A_TABLE = 4
+"""So many fit a terminal of 80 columns, with their intervals."""
+LEAST_WIDTH = 72
+"""Titles and captions are broken at a table's width."""
+DIGITS = 4
 
 
 def prune_sample_table(result: PruneSampleResult) -> Table:
@@ -64,6 +74,62 @@ def extract_table(result: ExtractResult) -> Table:
     return table
 
 
+def study_tables(result: StudyResult) -> Iterator[Table]:
+    """The scores, a row a variant, over as many tables as measures need; then what a search tried."""
+    for start in range(0, len(result.measures), MEASURES_A_TABLE):
+        measures = result.measures[start : start + MEASURES_A_TABLE]
+        table = Table(
+            title=f"{result.model.name}: {result.variants[0].samples} samples of each variant",
+            caption="\n".join(map(_legend, measures)),
+            min_width=LEAST_WIDTH,
+        )
+        table.add_column("variant")
+        for heading in ("removed", *(f"{measure.measure} {ARROWS[measure.better]}" for measure in measures)):
+            table.add_column(heading, justify="right")
+        for variant in result.variants:
+            removed = ABSENT if variant.removed is None else f"{variant.removed.fraction:.0%}"
+            table.add_row(variant.name, removed, *(_score(measure.measure, variant.scores) for measure in measures))
+        yield table
+    if result.search is not None:
+        yield _search_table(result.search)
+
+
+def _legend(used: MeasureUsed) -> str:
+    against = "" if used.reference is None else f", against {used.reference}"
+    return f"{used.measure}: {used.title}{against}"
+
+
+def _score(measure: Measure, scores: dict[Measure, Score]) -> str:
+    """A value, and below it how sure it is."""
+    score = scores.get(measure)
+    if score is None or score.value is None:
+        return ABSENT
+    value = f"{score.value:.{DIGITS}g}"
+    if score.low is not None and score.high is not None:
+        return f"{value}\n{score.low:.{DIGITS}g}–{score.high:.{DIGITS}g}"
+    return value if score.std is None else f"{value}\n±{score.std:.{DIGITS}g}"
+
+
+def _search_table(search: SearchResult) -> Table:
+    found = (
+        f"threshold {search.threshold:.{DIGITS}g} removes {search.fraction:.0%}"
+        if search.threshold is not None and search.fraction is not None
+        else "no threshold was within the budget"
+    )
+    table = Table(
+        title=f"search by {search.measure}, budget {search.budget:g}: {found}",
+        caption=f"the limit is {search.limit:.{DIGITS}g}",
+        min_width=LEAST_WIDTH,
+    )
+    for heading in ("threshold", "removed", search.measure):
+        table.add_column(heading, justify="right")
+    table.add_column("within")
+    for trial in search.trials:
+        value, threshold = f"{trial.value:.{DIGITS}g}", f"{trial.threshold:.{DIGITS}g}"
+        table.add_row(threshold, f"{trial.fraction:.0%}", value, "yes" if trial.within else "no")
+    return table
+
+
 def _removed(removed: Removed | None) -> str:
     return ABSENT if removed is None else f"{removed.mean:.1f} ({removed.fraction:.0%})"
 
@@ -71,7 +137,6 @@ def _removed(removed: Removed | None) -> str:
 def _drift(drift: Drift | None) -> tuple[str, str, str]:
     if drift is None:
         return ABSENT, ABSENT, ABSENT
-    if drift.ssim is None:  # pictures that cannot be compared
-        return f"{drift.latent:.3f}", ABSENT, ABSENT
-    psnr = "equal" if drift.psnr is None else f"{drift.psnr:.1f}"
-    return f"{drift.latent:.3f}", psnr, f"{drift.ssim:.3f}"
+    ssim = ABSENT if drift.ssim is None else f"{drift.ssim:.3f}"  # pictures that cannot be compared, or too small
+    psnr = f"{drift.psnr:.1f}" if drift.psnr is not None else "equal" if drift.ssim is not None else ABSENT
+    return f"{drift.latent:.3f}", psnr, ssim

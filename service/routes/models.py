@@ -8,6 +8,7 @@ from fastapi import APIRouter
 from pydantic import BaseModel, Field
 
 from jobs.decoding import Shown
+from jobs.instruments import Instruments
 from jobs.registry import ModelDefaults, ModelEntry
 from service.deps import ModelDep, PartsDep
 from service.problems import describe
@@ -16,6 +17,8 @@ __all__ = ["router"]
 
 router = APIRouter(tags=["models"])
 
+InstrumentOf = Literal["extractor", "classifier", "reference"]
+
 
 class Times(BaseModel):
     """The times of a model."""
@@ -23,6 +26,14 @@ class Times(BaseModel):
     first: float = Field(description="Where sampling starts.")
     last: float
     whole: bool = Field(description="Whether times are whole numbers.")
+
+
+class Instrument(BaseModel):
+    """What samples are measured with in a study that does not say otherwise."""
+
+    name: str
+    ready: bool = Field(description="Whether it is there.")
+    missing: str | None = Field(description="What is missing, and what to do.")
 
 
 class ModelSummary(BaseModel):
@@ -37,6 +48,9 @@ class ModelSummary(BaseModel):
     missing: list[str] = Field(description="The files that are not.")
     obtain: str | None = Field(description="How to have them: what to put where.")
     decoder: Shown
+    measured_with: dict[InstrumentOf, Instrument] = Field(
+        description="Whose features, whose classes and which set of images a study goes by; those that it has."
+    )
     links: dict[Literal["self", "metrics"], str]
 
 
@@ -66,15 +80,15 @@ class ModelList(BaseModel):
 @router.get("/models")
 def models(parts: PartsDep) -> ModelList:
     """The registered models."""
-    return ModelList(models=[_summary(entry) for entry in parts.registry])
+    return ModelList(models=[_summary(entry, parts.instruments) for entry in parts.registry])
 
 
 @router.get("/models/{model}", responses=describe("unknown-model", "invalid-request"))
-def model(model: ModelDep) -> ModelView:
+def model(model: ModelDep, parts: PartsDep) -> ModelView:
     """A model: what it is, and what may be asked of it."""
     facts = model.facts
     return ModelView(
-        **_summary(model).model_dump(),
+        **_summary(model, parts.instruments).model_dump(),
         classes=model.classes,
         conditions={name: list(shape) for name, shape in facts.features.items()},
         class_names=model.names,
@@ -88,7 +102,7 @@ def model(model: ModelDep) -> ModelView:
     )
 
 
-def _summary(entry: ModelEntry) -> ModelSummary:
+def _summary(entry: ModelEntry, instruments: Instruments) -> ModelSummary:
     missing = entry.missing
     return ModelSummary(
         name=entry.name,
@@ -100,5 +114,21 @@ def _summary(entry: ModelEntry) -> ModelSummary:
         missing=missing,
         obtain=entry.obtain,
         decoder=entry.decoding.shown,
+        measured_with=_measured_with(entry, instruments),
         links={"self": f"/models/{entry.name}", "metrics": f"/metrics/{entry.name}"},
     )
+
+
+def _measured_with(entry: ModelEntry, instruments: Instruments) -> dict[InstrumentOf, Instrument]:
+    found: dict[InstrumentOf, Instrument] = {}
+    if entry.extractor is not None:
+        found["extractor"] = _instrument(entry.extractor, instruments.lacks_extractor(entry.extractor))
+    if entry.classifier is not None:
+        found["classifier"] = _instrument(entry.classifier, instruments.lacks_extractor(entry.classifier))
+    if entry.reference is not None:
+        found["reference"] = _instrument(entry.reference, instruments.lacks_reference(entry.reference))
+    return found
+
+
+def _instrument(name: str, lack: str | None) -> Instrument:
+    return Instrument(name=name, ready=lack is None, missing=lack)

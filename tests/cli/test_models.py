@@ -19,6 +19,7 @@ from click.testing import Result
 from safetensors.torch import save, save_file
 from typer.testing import CliRunner
 
+from jobs.instruments import Instruments
 from jobs.registry import ModelEntry, Registry
 from jobs.settings import Settings
 from service.cli import app
@@ -40,6 +41,24 @@ latent_shape = [4, 8, 8]
 checkpoint = "hf://owner/far/last.pt"
 decoder = "sd-vae"
 decoder_source = "hf://owner/vae"
+"""
+
+MEASURED_WITH = """
+[extractors]
+inception = "shapes-sit/classes.txt"
+
+[references.photos]
+source = "photos"
+
+[models.judged]
+family = "sit"
+classes = 10
+condition_dim = 32
+latent_shape = [3, 8, 8]
+checkpoint = "judged.pt"
+decoder = "pixels"
+classifier = "shapes-classifier"
+reference = "photos"
 """
 
 
@@ -193,6 +212,18 @@ def test_what_the_registry_said_before_it_says_still(registry: Path, checkpoint:
     added(registry, checkpoint, *AS_DIT)
     assert registry.read_text().startswith(before)
     assert stat.S_IMODE(registry.stat().st_mode) == 0o640
+
+
+@pytest.mark.usefixtures("near")
+def test_what_samples_are_measured_with_stays_registered(registry: Path, checkpoint: Path) -> None:
+    (registry.parent / "photos").mkdir()
+    say(registry, MEASURED_WITH)
+    entry = added(registry, checkpoint, *AS_DIT)
+    after = Instruments.read(registry)
+    assert after.extractor("inception") == registry.parent / "shapes-sit" / "classes.txt"
+    assert (list(after.references), after.lacks_reference("photos")) == (["photos"], None)
+    assert (entry.extractor, entry.classifier, entry.reference) == (None, None, None)
+    assert Registry.read(registry).get("judged").reference == "photos"
 
 
 @pytest.mark.usefixtures("near")

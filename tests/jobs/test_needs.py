@@ -24,7 +24,13 @@ def test_figures_of_vectors_are_quick_and_show_names(figure: str) -> None:
 
 
 def test_what_samples_waits_with_the_long_jobs_and_reads_the_whole_model() -> None:
-    assert needs_of("prune-sample", {}) == needs_of("figure", {"figure": "removal"}) == Needs("sampling", "model")
+    for needs in (needs_of("prune-sample", {}), needs_of("study", {}), needs_of("figure", {"figure": "removal"})):
+        assert needs == Needs("sampling", "model")
+
+
+@pytest.mark.parametrize("kind", get_args(Kind))
+def test_no_job_waits_among_the_parts_of_studies(kind: Kind) -> None:
+    assert needs_of(kind, {}).queue != "shards"
 
 
 def test_the_figure_of_training_reads_no_checkpoint() -> None:

@@ -6,6 +6,7 @@ from typing import Any
 
 from jobs.results import ExtractResult, FigureResult, MetricsResult, PruneSampleResult
 from jobs.store import Claim, JobStore
+from jobs.study_results import StudyResult
 
 PICTURE = bytes(range(256)) * 8
 
@@ -62,6 +63,93 @@ FIGURE: dict[str, Any] = {
     "samples": 0,
 }
 
+STUDY: dict[str, Any] = {
+    "model": {"name": "scored", "digest": "d"},
+    "complete": True,
+    "measures": [
+        {
+            "measure": "fid",
+            "title": "Fréchet distance (shapes-classifier)",
+            "better": "lower",
+            "extractor": "shapes-classifier",
+            "reference": "shapes",
+        },
+        {
+            "measure": "kid",
+            "title": "Kernel distance (shapes-classifier)",
+            "better": "lower",
+            "extractor": "shapes-classifier",
+            "reference": "shapes",
+        },
+        {
+            "measure": "accuracy",
+            "title": "Class accuracy (shapes-classifier)",
+            "better": "higher",
+            "extractor": "shapes-classifier",
+            "reference": None,
+        },
+        {
+            "measure": "drift",
+            "title": "Drift of the latents",
+            "better": "lower",
+            "extractor": None,
+            "reference": "baseline",
+        },
+        {"measure": "psnr", "title": "PSNR", "better": "higher", "extractor": None, "reference": "baseline"},
+    ],
+    "variants": [
+        {
+            "name": "baseline",
+            "prune": None,
+            "samples": 100,
+            "scores": {
+                "fid": {"value": 1.25},
+                "kid": {"value": 0.5, "std": 0.0625},
+                "accuracy": {"value": 0.97, "low": 0.93, "high": 0.99},
+            },
+        },
+        {
+            "name": "tail 0.1",
+            "prune": {"threshold": 0.1, "side": "tail", "fill": "zero", "schedule": {"when": "every", "count": None}},
+            "removed": {"mean": 64.0, "min": 60, "max": 68, "fraction": 0.5, "by_step": [64.0, 64.0]},
+            "embedding": {"npr_before": 0.06, "npr_after": 0.05, "cosine_before": 0.99, "cosine_after": 0.99},
+            "samples": 100,
+            "scores": {
+                "fid": {"value": 2.5},
+                "kid": {"value": 0.75, "std": 0.125},
+                "accuracy": {"value": 0.96, "low": 0.91, "high": 0.98},
+                "drift": {"value": 0.125},
+                "psnr": {"value": None, "left_out": 100},
+            },
+        },
+    ],
+    "search": {
+        "measure": "drift",
+        "budget": 0.2,
+        "limit": 0.2,
+        "baseline": None,
+        "threshold": 0.1,
+        "fraction": 0.5,
+        "trials": [{"threshold": 0.1, "fraction": 0.5, "value": 0.125, "within": True, "variant": "tail 0.1"}],
+    },
+    "exports": {
+        "document": "study.json",
+        "table": "study.csv",
+        "markdown": "study.md",
+        "png": "study.png",
+        "svg": "study.svg",
+    },
+    "shards": {"total": 4, "done": 4, "made": 3, "found": 1},
+    "engine": {"device": "cpu", "dtype": "float32", "versions": {"torch": "2"}},
+}
+STUDY_FILES = {
+    "study.json": (b"{}", "application/json"),
+    "study.csv": (b"variant", "text/csv"),
+    "study.md": (b"# Study", "text/markdown"),
+    "study.png": (PICTURE, "image/png"),
+    "study.svg": (SVG, "image/svg+xml"),
+}
+
 
 def finish(store: JobStore, claim: Claim) -> None:
     """End a job with the made-up result of its kind."""
@@ -78,6 +166,11 @@ def finish(store: JobStore, claim: Claim) -> None:
             "cosine.svg": store.artifacts.put(SVG, "image/svg+xml"),
         }
         store.succeed(claim, FigureResult.model_validate(FIGURE).model_dump(), files)
+        return
+    if claim.job.kind == "study":
+        study = StudyResult.model_validate(STUDY)
+        files = {name: store.artifacts.put(content, kind) for name, (content, kind) in STUDY_FILES.items()}
+        store.succeed(claim, study.model_dump(mode="json"), files)
         return
     store.report(claim, 1, 2, "steps")
     store.report(claim, 2, 2, "steps")

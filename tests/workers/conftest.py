@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +9,7 @@ import redis
 import torch
 
 from jobs.digests import identify
+from jobs.instruments import Instruments
 from jobs.keys import job_key
 from jobs.needs import Queue, needs_of
 from jobs.queue import JobQueue
@@ -18,6 +19,7 @@ from jobs.requests.extract import ExtractRequest, resolve_extract
 from jobs.requests.figure import FigureRequest, resolve_figure
 from jobs.requests.metrics import MetricsRequest, resolve_metrics
 from jobs.requests.prune_sample import PruneSampleRequest, resolve
+from jobs.requests.study import StudyRequest, instruments_of, resolve_study
 from jobs.settings import Settings
 from jobs.store import Claim, JobStore
 from tests.tiny_model import NAME, write_tiny_model
@@ -30,9 +32,13 @@ class Silent(JobQueue):
 
     def __init__(self) -> None:
         self.sent: list[str] = []
+        self.offers: list[dict[str, Any]] = []
 
     def put(self, job_id: str, queue: Queue) -> None:
         self.sent.append(job_id)
+
+    def invite(self, job_id: str, shards: Sequence[dict[str, Any]]) -> None:
+        self.offers += shards
 
 
 @pytest.fixture
@@ -62,20 +68,24 @@ Submit = Callable[..., Job]
 @pytest.fixture
 def submit(store: JobStore, settings: Settings) -> Submit:
     """Submits a request as the service would; of samples unless `kind` says otherwise."""
-    registry = Registry.read(settings.registry)
+    registry, registered = Registry.read(settings.registry), Instruments.read(settings.registry)
 
     def submit(kind: Kind = "prune-sample", model: str = NAME, **body: Any) -> Job:
         entry = registry.get(model)
-        request: PruneSampleRequest | MetricsRequest | ExtractRequest | FigureRequest
+        request: PruneSampleRequest | MetricsRequest | ExtractRequest | FigureRequest | StudyRequest
+        instruments: Mapping[str, Path | str] = {}
         if kind == "metrics":
             request = resolve_metrics(MetricsRequest(model=model, **body), entry)
         elif kind == "extract":
             request = resolve_extract(ExtractRequest(model=model, **body), entry, settings)
         elif kind == "figure":
             request = resolve_figure(FigureRequest(model=model, **body), entry, settings)
+        elif kind == "study":
+            request = resolve_study(StudyRequest(model=model, **body), entry, settings, registered)
+            instruments = instruments_of(request, entry, registered)
         else:
             request = resolve(PruneSampleRequest(model=model, **{"threshold": 0.5, **body}), entry, settings)
-        identity = identify(needs_of(kind, request.model_dump()).reads, entry, settings.data_dir)
+        identity = identify(needs_of(kind, request.model_dump()).reads, entry, settings.data_dir, instruments)
         key = job_key(kind, request.model_dump(), identity.weights, identity.reading)
         return store.submit(kind, request.model_dump(), key)[0]
 

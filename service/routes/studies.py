@@ -1,0 +1,35 @@
+"""`POST /studies`: a model under many prunes, scored by measures of quality."""
+
+from __future__ import annotations
+
+from fastapi import APIRouter
+from fastapi.responses import JSONResponse
+
+from jobs.records import JobView
+from jobs.requests.study import StudyRequest, resolve_study
+from service.deps import PartsDep
+from service.documents import JOB_ANSWERS
+from service.headers import IdempotencyKey, PreferHeader, preferred_wait
+from service.submission import conditions_of, post_job
+
+__all__ = ["router"]
+
+router = APIRouter(tags=["studies"])
+
+
+@router.post("/studies", response_model=JobView, status_code=200, responses=JOB_ANSWERS)
+async def study(
+    body: StudyRequest,
+    parts: PartsDep,
+    prefer: PreferHeader = None,
+    idempotency_key: IdempotencyKey = None,
+) -> JSONResponse:
+    """Sample a model under many prunes from the same noise, and score the samples beside the unpruned ones.
+
+    The answer is a job. While it runs, its result has the scores of the samples that are there. The same request again
+    is the same job, as long as what it is measured with is the same too.
+    """
+    wait = preferred_wait(prefer, parts.settings.max_wait_seconds)
+    entry = parts.registry.get(body.model)
+    request = resolve_study(body, entry, parts.settings, parts.instruments, await conditions_of(body, parts))
+    return await post_job("study", body, request, entry, wait, idempotency_key, parts)

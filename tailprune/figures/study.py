@@ -1,0 +1,186 @@
+"""Quality against the share of components removed: a panel a measure, a line a way to prune."""
+
+from __future__ import annotations
+
+import math
+import textwrap
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+from tailprune.figures.style import PALETTE, QUIET, new_figure, note, plain, styled
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+    from matplotlib.lines import Line2D
+
+__all__ = ["Panel", "Point", "Way", "draw_study"]
+
+MARKERS = "osD^vPX"
+LOG_RATIO = 100.0
+"""Positive values that span more than this are drawn on a logarithmic scale."""
+PANEL_INCHES, ALONE_INCHES, EDGES_INCHES = 2.05, 3.3, 1.1
+LEGEND_LINE_INCHES = 0.2
+LEGEND_LETTERS = 96
+"""Letters that one line of the legend has room for."""
+MARK_LETTERS = 8
+"""Letters that a line's mark and the gap after it take the room of."""
+NOTE_LETTERS = 120
+
+
+@dataclass(frozen=True)
+class Way:
+    """A way to prune, whatever its threshold: what is removed, at which steps of sampling, and what takes its place."""
+
+    side: Literal["tail", "head"] | None
+    """None where the components that vary most over the classes are kept."""
+    when: Literal["every", "first", "last"]
+    count: int | None
+    """How many first or last steps."""
+    fill: Literal["zero", "mean"]
+
+    @property
+    def name(self) -> str:
+        """`tail, last 10 steps`; the fill where it is not the usual one."""
+        fills = {"zero": "filled with zeros", "mean": "filled with the mean"}
+        usual = "mean" if self.side is None else "zero"
+        parts = [self.side or "kept by variance", self._steps]
+        return ", ".join(parts if self.fill == usual else [*parts, fills[self.fill]])
+
+    @property
+    def _steps(self) -> str:
+        if self.count is None:
+            return f"{self.when} step"
+        return f"{self.when} step" if self.count == 1 else f"{self.when} {self.count} steps"
+
+
+@dataclass(frozen=True)
+class Point:
+    """A measure of one variant."""
+
+    value: float
+    removed: float = 0.0
+    """The share of the components of c that is removed, in per cent."""
+    low: float | None = None
+    """With `high` an interval about the value."""
+    high: float | None = None
+
+    @property
+    def extent(self) -> list[float]:
+        """The value, and the ends of its interval."""
+        return [self.value, *(end for end in (self.low, self.high) if end is not None)]
+
+
+@dataclass(frozen=True)
+class Panel:
+    """One measure of all variants that have a value of it."""
+
+    title: str
+    better: Literal["higher", "lower"]
+    lines: Mapping[Way, Sequence[Point]]
+    baseline: Point | None = None
+    unit: str | None = None
+
+
+def draw_study(panels: Sequence[Panel], title: str, subtitle: str, text: str) -> Figure:
+    """Two panels a row, the first of an odd number alone; a way has its colour and its mark in all of them.
+
+    Raises ValueError where there is no point to draw.
+    """
+    drawn = [panel for panel in panels if any(panel.lines.values())]
+    if not drawn:
+        raise ValueError("nothing was pruned, or no measure has a value")
+    ways = list(dict.fromkeys(way for panel in drawn for way, points in panel.lines.items() if points))
+    alone = len(drawn) % 2  # of an odd number the first, so that the last row is full
+    rows = (len(drawn) + alone) // 2
+    across = _legend_columns([way.name for way in ways])
+    names_inches = LEGEND_LINE_INCHES * (1 + math.ceil((len(ways) + 1) / across))
+    panel_inches = PANEL_INCHES if rows > 1 else ALONE_INCHES
+    with styled():
+        figure = new_figure(title, subtitle, rows * panel_inches + names_inches + EDGES_INCHES)
+        places = figure.add_gridspec(rows + 1, 2, height_ratios=[*[panel_inches] * rows, names_inches])
+        legend: dict[str, Line2D] = {}
+        first: Axes | None = None
+        for number, panel in enumerate(drawn, start=alone):
+            row, column = divmod(number, 2)
+            wide = bool(alone) and row == 0
+            axes = figure.add_subplot(places[0, :] if wide else places[row, column], sharex=first)
+            first = first or axes
+            legend = _draw_panel(axes, panel, ways) | legend
+            axes.tick_params(labelbottom=wide or row == rows - 1)
+            if row == rows - 1:
+                axes.set_xlabel("components of c removed (%)")
+        assert first is not None, "there is a panel"
+        first.set_xlim(left=0)
+        figure.align_ylabels()
+        names = figure.add_subplot(places[rows, :])
+        names.axis("off")
+        order = [*(way.name for way in ways), "baseline"]
+        shown = [name for name in order if name in legend]
+        names.legend([legend[name] for name in shown], shown, loc="center", ncols=across)
+        note(figure, textwrap.fill(plain(text), NOTE_LETTERS))
+    return figure
+
+
+def _draw_panel(axes: Axes, panel: Panel, ways: Sequence[Way]) -> dict[str, Line2D]:
+    """Draws a measure; its lines by their names."""
+    drawn: dict[str, Line2D] = {}
+    if panel.baseline is not None:
+        if panel.baseline.low is not None and panel.baseline.high is not None:
+            axes.axhspan(panel.baseline.low, panel.baseline.high, color=QUIET, alpha=0.15, linewidth=0)
+        drawn["baseline"] = axes.axhline(
+            panel.baseline.value, color=QUIET, linewidth=1.1, linestyle=(0, (4, 2)), label="baseline"
+        )
+    for place, way in enumerate(ways):
+        points = sorted(panel.lines.get(way, ()), key=lambda point: point.removed)
+        if not points:
+            continue
+        colour, mark = PALETTE[place % len(PALETTE)], MARKERS[place % len(MARKERS)]
+        (drawn[way.name],) = axes.plot(
+            [point.removed for point in points],
+            [point.value for point in points],
+            color=colour,
+            marker=mark,
+            markersize=5.0,
+            markeredgecolor="white",
+            markeredgewidth=0.5,
+            label=way.name,
+        )
+        _draw_intervals(axes, points, colour)
+    if _spans_decades(panel):
+        axes.set_yscale("log")
+    else:
+        axes.ticklabel_format(axis="y", useOffset=False)
+    axes.set_title(plain(panel.title), loc="left")
+    axes.set_ylabel(", ".join(filter(None, [panel.unit, f"{panel.better} is better"])))
+    return drawn
+
+
+def _draw_intervals(axes: Axes, points: Sequence[Point], colour: str) -> None:
+    bars = [(p, p.low, p.high) for p in points if p.low is not None and p.high is not None]
+    if not bars:
+        return
+    axes.errorbar(
+        [point.removed for point, _, _ in bars],
+        [point.value for point, _, _ in bars],
+        # rounding may put the end of an interval of no width on the wrong side
+        yerr=[[max(0.0, p.value - low) for p, low, _ in bars], [max(0.0, high - p.value) for p, _, high in bars]],
+        fmt="none",
+        ecolor=colour,
+        elinewidth=0.9,
+        capsize=2.0,
+    )
+
+
+def _spans_decades(panel: Panel) -> bool:
+    points = [point for line in panel.lines.values() for point in line]
+    values = [value for point in points for value in point.extent]
+    if panel.baseline is not None:
+        values += panel.baseline.extent
+    return min(values) > 0 and max(values) > LOG_RATIO * min(values)
+
+
+def _legend_columns(names: Sequence[str]) -> int:
+    """How many of these names stand beside each other, at most four."""
+    return min(4, LEGEND_LETTERS // (max(map(len, names)) + MARK_LETTERS)) or 1

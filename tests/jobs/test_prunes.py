@@ -1,0 +1,168 @@
+"""Prunes and grids of them: what is refused, what is filled in, and how each is called."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pydantic import ValidationError
+
+from jobs.conditions import ConditionInfo
+from jobs.registry import Registry
+from jobs.requests.prunes import Grid, PruneSpec, Schedule, keep_fault, plain, schedule_faults, single_fault
+from tests.registry import write_registry
+
+LAST = {"when": "last", "count": 10}
+
+
+def prune(**said: Any) -> PruneSpec:
+    return PruneSpec.model_validate(said).resolved()
+
+
+def grid(**said: Any) -> Grid:
+    return Grid.model_validate(said)
+
+
+def test_the_first_step_is_one_step_unless_said() -> None:
+    assert Schedule.model_validate({"when": "first"}) == Schedule(when="first", count=1)
+
+
+@pytest.mark.parametrize(
+    ("said", "why"),
+    [
+        ({"when": "last"}, "'last' needs count"),
+        ({"when": "every", "count": 3}, "count 3 says nothing with 'every'"),
+        ({"when": "first", "count": 0}, "greater than or equal to 1"),
+        ({"when": "sometimes"}, "'every', 'first' or 'last'"),
+    ],
+)
+def test_a_schedule_that_says_no_steps_is_refused(said: dict[str, Any], why: str) -> None:
+    with pytest.raises(ValidationError, match=why):
+        Schedule.model_validate(said)
+
+
+@pytest.mark.parametrize(
+    ("said", "why"),
+    [
+        ({}, "exactly one of threshold and keep"),
+        ({"threshold": 0.1, "keep": 3}, "exactly one of threshold and keep"),
+        ({"keep": 3, "side": "tail"}, "side 'tail' goes with threshold"),
+        ({"threshold": 0.1, "by": "variance"}, "by 'variance' goes with keep"),
+        ({"threshold": -0.1}, "greater than or equal to 0"),
+        ({"threshold": float("nan")}, "finite|nan"),
+        ({"threshold": "0.1"}, "valid number"),
+        ({"keep": 0}, "greater than or equal to 1"),
+        ({"threshold": 0.1, "fill": "noise"}, "'zero' or 'mean'"),
+        ({"threshold": 0.1, "surprise": 1}, "Extra inputs"),
+    ],
+)
+def test_a_prune_that_says_no_rule_or_two_is_refused(said: dict[str, Any], why: str) -> None:
+    with pytest.raises(ValidationError, match=why):
+        PruneSpec.model_validate(said)
+
+
+def test_a_threshold_cuts_the_tail_to_zero_unless_said() -> None:
+    found = prune(threshold=0.1)
+    assert (found.side, found.fill, found.by, found.schedule.when) == ("tail", "zero", None, "every")
+
+
+def test_what_is_kept_is_ranked_by_variance_and_the_rest_the_mean_unless_said() -> None:
+    found = prune(keep=3)
+    assert (found.by, found.fill, found.side) == ("variance", "mean", None)
+    assert prune(keep=3, fill="zero").fill == "zero"
+
+
+@pytest.mark.parametrize("said", [{"threshold": 0.1, "side": "head", "fill": "mean"}, {"keep": 3}])
+def test_a_resolved_prune_resolves_to_itself(said: dict[str, Any]) -> None:
+    assert prune(**said).resolved() == prune(**said)
+
+
+@pytest.mark.parametrize(
+    ("said", "name"),
+    [
+        ({"threshold": 0.05}, "tail 0.05"),
+        ({"threshold": 2, "side": "head"}, "head 2"),
+        ({"threshold": 0.05, "fill": "mean", "schedule": LAST}, "tail 0.05, last 10, mean"),
+        ({"keep": 8}, "keep 8"),
+        ({"keep": 8, "fill": "zero", "schedule": {"when": "first"}}, "keep 8, first 1, zero"),
+    ],
+)
+def test_a_name_says_what_is_not_usual(said: dict[str, Any], name: str) -> None:
+    assert prune(**said).name == name
+
+
+def test_different_prunes_have_different_names() -> None:
+    ways: list[dict[str, Any]] = [{"threshold": 1, "side": side} for side in ("tail", "head")] + [{"keep": 1}]
+    all_of_them = [
+        prune(**way, fill=fill, schedule=schedule)
+        for way in ways
+        for fill in ("zero", "mean")
+        for schedule in ({"when": "every"}, {"when": "first"}, {"when": "first", "count": 10}, LAST)
+    ]
+    assert len({spec.name for spec in all_of_them}) == len(all_of_them)
+
+
+def test_two_numbers_never_look_alike() -> None:
+    numbers = [0.0, 1e-9, 0.1, 0.1 + 1e-16, 0.30000000000000004, 0.3, 1.0, 10.0, 1e16]
+    written = [plain(number) for number in sorted(set(numbers))]
+    assert all(one != other for one, other in pairwise(written))
+    assert [float(text) for text in written] == sorted(set(numbers))
+    assert plain(10.0) == "10"
+
+
+def test_a_grid_is_every_combination_with_nothing_left_to_default() -> None:
+    several = grid(
+        thresholds=[0.1, 0.2], sides=["tail", "head"], fills=["zero", "mean"], schedules=[{"when": "every"}, LAST]
+    )
+    prunes = several.prunes
+    assert len(prunes) == len({spec.name for spec in prunes}) == several.count == 16
+    assert all(spec == spec.resolved() for spec in prunes)
+    assert [spec.threshold for spec in prunes[:4]] == [0.1, 0.2, 0.1, 0.2]
+
+
+def test_a_grid_of_thresholds_alone_cuts_tails_to_zero_at_every_step() -> None:
+    assert grid(thresholds=[0.1, 0.2]).prunes == [prune(threshold=0.1), prune(threshold=0.2)]
+
+
+@pytest.mark.parametrize(
+    ("said", "why"),
+    [
+        ({}, "Field required"),
+        ({"thresholds": []}, "at least 1 item"),
+        ({"thresholds": [0.1, 0.1]}, "0.1 is given more than once"),
+        ({"thresholds": [0.1], "sides": ["tail", "tail"]}, "tail is given more than once|at most"),
+        ({"thresholds": [0.1], "fills": []}, "at least 1 item"),
+        ({"thresholds": [0.1], "schedules": []}, "at least 1 item"),
+        ({"thresholds": [float("inf")]}, "finite"),
+    ],
+)
+def test_a_grid_of_nothing_or_of_the_same_twice_is_refused(said: dict[str, Any], why: str) -> None:
+    with pytest.raises(ValidationError, match=why):
+        grid(**said)
+
+
+def test_no_more_components_are_kept_than_there_are(tmp_path: Path) -> None:
+    entry = Registry.read(write_registry(tmp_path / "models")).get("shapes-sit")
+    assert keep_fault(128, entry) is None
+    assert keep_fault(129, entry) == "keep 129 is more than the 128 components of shapes-sit"
+
+
+def test_a_sampler_that_chooses_its_steps_prunes_at_every_one() -> None:
+    ((field, why),) = schedule_faults(Schedule(when="first"), "dopri5", 50)
+    assert (field, "use 'every'" in why) == ("when", True)
+    assert schedule_faults(Schedule(when="every"), "dopri5", 50) == []
+
+
+def test_no_more_steps_are_pruned_than_there_are() -> None:
+    last = Schedule(when="last", count=50)
+    assert schedule_faults(last, "euler", 50) == []
+    assert schedule_faults(last, "euler", 49) == [("count", "count 50 is more than the 49 steps")]
+
+
+def test_one_condition_has_no_mean_and_no_variance() -> None:
+    one = ConditionInfo(id="0" * 64, count=1, inputs={"video": [32, 512]}, family="mdsgen", bytes=1)
+    assert "upload a file of several" in (single_fault("fill", one) or "")
+    assert single_fault("fill", one.model_copy(update={"count": 2})) is None
+    assert single_fault("fill", None) is None

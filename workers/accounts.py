@@ -1,0 +1,79 @@
+"""What a result says besides its samples: what each prune took away, and on what it was computed."""
+
+from __future__ import annotations
+
+import platform
+from dataclasses import replace
+
+import torch
+
+import tailprune
+from jobs.results import Embedding, Engine, Removed
+from tailprune.conditions import told_guidance
+from tailprune.removal import Removal
+from tailprune.systems import Inputs, System
+from workers.plan import Plan
+from workers.subjects import Subjects
+
+__all__ = ["engine_of", "inputs_of", "removal_of"]
+
+SUBJECTS_AT_ONCE = 128
+"""The vectors of so many labels or conditions are looked at together, at all steps."""
+
+
+def removal_of(system: System, plan: Plan, of: Subjects, prune: tailprune.Prune) -> tuple[Removed, Embedding]:
+    """What a prune takes from the vectors of the request's labels or conditions, over all steps."""
+    request = plan.request
+    subjects = request.subjects
+    times = tailprune.sampling_times(system, request.sampler, plan.steps, request.timestep_shift)
+    parts = [
+        (len(some), tailprune.measure_removal(system, inputs_of(system, plan, of, some), prune, times, of.population))
+        for some in (subjects[at : at + SUBJECTS_AT_ONCE] for at in range(0, len(subjects), SUBJECTS_AT_ONCE))
+    ]
+    whole = parts[0][1] if len(parts) == 1 else _at_first_edit(system, plan, of, prune, times, parts[0][1])
+    removed = Removed(
+        mean=sum(count * part.mean for count, part in parts) / len(subjects),
+        min=min(part.min for _, part in parts),
+        max=max(part.max for _, part in parts),
+        fraction=sum(count * part.fraction for count, part in parts) / len(subjects),
+        by_step=[
+            sum(count * step for (count, _), step in zip(parts, steps, strict=True)) / len(subjects)
+            for steps in zip(*(part.by_step for _, part in parts), strict=True)
+        ],
+    )
+    embedding = Embedding(
+        npr_before=whole.before.npr,
+        npr_after=whole.after.npr,
+        cosine_before=whole.before.cosine,
+        cosine_after=whole.after.cosine,
+    )
+    return removed, embedding
+
+
+def inputs_of(system: System, plan: Plan, of: Subjects, subjects: list[int]) -> Inputs:
+    """What the system's condition takes for these labels or rows, told the request's guidance where it takes one."""
+    inputs = of.inputs(subjects)
+    return told_guidance(inputs, plan.guidance.scale) if system.takes_guidance else inputs
+
+
+def _at_first_edit(
+    system: System, plan: Plan, of: Subjects, prune: tailprune.Prune, times: torch.Tensor, part: Removal
+) -> Removal:
+    """All vectors at the first edited step alone."""
+    first = part.measured_at_step
+    inputs = inputs_of(system, plan, of, plan.request.subjects)
+    always = replace(prune, schedule="every", count=None)
+    return tailprune.measure_removal(system, inputs, always, times[first : first + 1], of.population)
+
+
+def engine_of(device: torch.device, system: System) -> Engine:
+    """The device, its precision and the versions."""
+    return Engine(
+        device=torch.cuda.get_device_name(device) if device.type == "cuda" else str(device),
+        dtype=str(next(system.parameters()).dtype).removeprefix("torch."),
+        versions={
+            "tailprune": tailprune.__version__,
+            "torch": torch.__version__,
+            "python": platform.python_version(),
+        },
+    )

@@ -1,0 +1,258 @@
+"""A finished study as files: JSON, CSV, a Markdown table, and a figure.
+
+JSON and CSV hold numbers as they are; Markdown and the figure show class accuracy in per cent.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import math
+from collections.abc import Sequence
+from typing import Any
+
+from jobs.instruments import Measure
+from jobs.requests.sampled import SampledRequest
+from jobs.study_results import Exports, MeasureUsed, Score, SearchResult, StudyResult, StudyVariant
+from tailprune.figures.study import Panel, Point, Way, draw_study
+from tailprune.figures.style import Rendered, render
+from workers.tracks import Shelf
+
+__all__ = ["document", "figure", "markdown", "table", "write"]
+
+PERCENT: frozenset[Measure] = frozenset({"accuracy"})
+"""Shown in per cent; stored as a share."""
+UNITS: dict[Measure, str] = {"accuracy": "%", "psnr": "dB"}
+ARROWS = {"higher": "↑", "lower": "↓"}
+DRIFT = "|pruned - baseline| / |baseline| of the latents"
+NONE = "–"
+SMALL, MOST_DECIMALS = 0.1, 7
+"""What is less in magnitude has three digits after its zeros, so many decimals at most."""
+
+
+def write(result: StudyResult, shelf: Shelf, request: SampledRequest | None = None) -> Exports:
+    """Puts all files on the shelf, and says their names.
+
+    request: the resolved one, whose sampler and settings Markdown and figure then state.
+    """
+    shelf.put("study.json", document(result), "application/json")
+    shelf.put("study.csv", table(result), "text/csv")
+    shelf.put("study.md", markdown(result, request), "text/markdown")
+    drawn = figure(result, request)
+    if drawn is not None:
+        shelf.put("study.png", drawn.png, "image/png")
+        shelf.put("study.svg", drawn.svg, "image/svg+xml")
+    return Exports(
+        document="study.json",
+        table="study.csv",
+        markdown="study.md",
+        png="study.png" if drawn else None,
+        svg="study.svg" if drawn else None,
+    )
+
+
+def document(result: StudyResult) -> bytes:
+    """The result as JSON, but for the names of its exports: this is one of them."""
+    return (result.model_dump_json(indent=2, exclude={"exports"}) + "\n").encode()
+
+
+def table(result: StudyResult) -> bytes:
+    """A row a variant, as CSV with a header; what has no value is empty."""
+    file = io.StringIO(newline="")
+    rows = [_row(variant, result.measures) for variant in result.variants]
+    writer = csv.DictWriter(file, list(rows[0]))
+    writer.writeheader()
+    writer.writerows(rows)
+    return file.getvalue().encode()
+
+
+def _row(variant: StudyVariant, measures: Sequence[MeasureUsed]) -> dict[str, Any]:
+    prune, removed = variant.prune, variant.removed
+    row: dict[str, Any] = {
+        "variant": variant.name,
+        "side": prune and prune.side,
+        "threshold": prune and prune.threshold,
+        "keep": prune and prune.keep,
+        "fill": prune and prune.fill,
+        "schedule": prune and prune.schedule.when,
+        "count": prune and prune.schedule.count,
+        "samples": variant.samples,
+        "removed_mean": removed and removed.mean,
+        "removed_percent": removed and 100 * removed.fraction,
+    }
+    for used in measures:
+        score = variant.scores.get(used.measure)
+        row |= {
+            used.measure: score and score.value,
+            f"{used.measure}_low": score and score.low,
+            f"{used.measure}_high": score and score.high,
+        }
+    return row
+
+
+def markdown(result: StudyResult, request: SampledRequest | None = None) -> bytes:
+    """What was studied, a table with a row a variant, what each measure is of, and how a search went."""
+    headings = [f"{_headed(used)} {ARROWS[used.better]}" for used in result.measures]
+    rows = [
+        [variant.name, _removed(variant), *(_cell(variant.scores.get(used.measure), used) for used in result.measures)]
+        for variant in result.variants
+    ]
+    lines = [
+        f"# Study of {result.model.name}",
+        "",
+        f"- Model: {result.model.name}, sha256 `{result.model.digest}`",
+        f"- Samples: {result.variants[0].samples:,} a variant, from the same noise",
+        *([] if request is None else [f"- Sampling: {', '.join([*_sampler(request), *_settings(request)])}"]),
+        "",
+        *_table(["variant", "removed (%)", *headings], rows),
+        "",
+        *(f"- {_of(used, result.variants)}" for used in result.measures),
+    ]
+    if result.search is not None:
+        (used,) = [used for used in result.measures if used.measure == result.search.measure]
+        lines += ["", *_searched(result.search, used)]
+    return ("\n".join(lines) + "\n").encode()
+
+
+def figure(result: StudyResult, request: SampledRequest | None = None) -> Rendered | None:
+    """Every measure against what was removed; None where nothing was pruned, or no measure has a finite value."""
+    panels = [_panel(used, result.variants) for used in result.measures]
+    panels = [panel for panel in panels if panel.lines]
+    if not panels:
+        return None
+    said = [] if request is None else _sampler(request)
+    text = "Removed: the share of the components of a pruned vector."
+    if any(point.low is not None for panel in panels for line in panel.lines.values() for point in line):
+        text += " Bars, and the band of the baseline: 95 % bootstrap intervals."
+    if any(used.measure == "drift" for used in result.measures):
+        text += f" Drift: {DRIFT}."
+    return render(
+        draw_study(
+            panels,
+            title="Quality of samples with components of c removed",
+            subtitle=", ".join([result.model.name, *said, f"{result.variants[0].samples:,} samples a variant"]),
+            text=text,
+        )
+    )
+
+
+def _panel(used: MeasureUsed, variants: Sequence[StudyVariant]) -> Panel:
+    """A measure of all variants that have a finite value of it."""
+    baseline: Point | None = None
+    lines: dict[Way, list[Point]] = {}
+    for variant in variants:
+        score, prune = variant.scores.get(used.measure), variant.prune
+        if score is None or score.value is None or not math.isfinite(score.value):
+            continue
+        removed = 0.0 if variant.removed is None else 100 * variant.removed.fraction
+        scale = 100 if used.measure in PERCENT else 1
+        low, high = (scale * end if end is not None and math.isfinite(end) else None for end in (score.low, score.high))
+        point = Point(scale * score.value, removed, low, high)
+        if prune is None:
+            baseline = point
+        else:
+            way = Way(prune.side, prune.schedule.when, prune.schedule.count, prune.fill)
+            lines.setdefault(way, []).append(point)
+    return Panel(used.title, used.better, lines, baseline, UNITS.get(used.measure))
+
+
+def _searched(search: SearchResult, used: MeasureUsed) -> list[str]:
+    """What was looked for, what was found, and a row a trial."""
+    bound = "at most" if used.better == "lower" else "at least"
+    said = f"Within the budget: {_headed(used)}, {bound} {_number(search.limit, used)}"
+    if search.baseline is not None:
+        said += f" (the baseline's {_number(search.baseline, used)}, and a budget of {_number(search.budget, used)})"
+    if search.threshold is None or search.fraction is None:
+        found = "No threshold that was tried is within."
+    else:
+        found = f"The largest threshold within, {search.threshold!r}, removes {100 * search.fraction:.2f} %."
+    rows = [
+        [
+            str(number),
+            repr(trial.threshold),
+            f"{100 * trial.fraction:.2f}",
+            _number(trial.value, used),
+            "yes" if trial.within else "no",
+            trial.variant,
+        ]
+        for number, trial in enumerate(search.trials, start=1)
+    ]
+    headings = ["trial", "threshold", "removed (%)", f"{_headed(used)} {ARROWS[used.better]}", "within", "variant"]
+    return ["## Search", "", f"{said}. {found}", "", *_table(headings, rows)]
+
+
+def _of(used: MeasureUsed, variants: Sequence[StudyVariant]) -> str:
+    """What a measure is of, and of which variants it leaves samples out."""
+    parts = [f"{used.title}: {used.better} is better"]
+    if used.measure == "drift":
+        parts.append(DRIFT)
+    if used.extractor is not None:
+        parts.append(f"by {used.extractor}")
+    if used.reference is not None:
+        parts.append(f"compared with {'the baseline' if used.reference == 'baseline' else used.reference}")
+    scores = [(variant.name, variant.scores.get(used.measure)) for variant in variants]
+    if any(score and score.low is not None for _, score in scores):
+        parts.append("with its 95 % bootstrap interval")
+    if any(score and score.std is not None for _, score in scores):
+        parts.append("± the deviation over its random subsets")
+    without = [f"{score.left_out} of {name}" for name, score in scores if score and score.left_out]
+    if without:
+        parts.append(f"samples without a value left out: {', '.join(without)}")
+    return "; ".join(parts)
+
+
+def _sampler(request: SampledRequest) -> list[str]:
+    """What a resolved request samples with."""
+    return [str(request.sampler), f"{request.steps} steps", f"guidance {request.guidance_scale:g}"]
+
+
+def _settings(request: SampledRequest) -> list[str]:
+    """What besides is not left to the sampler."""
+    given: list[str] = []
+    if (interval := request.guidance_interval) is not None:
+        given.append(f"guided from {interval[0]:g} to {interval[1]:g}")
+    if request.guidance_power is not None:
+        given.append(f"guidance power {request.guidance_power:g}")
+    if request.guided_channels not in (None, "all"):
+        given.append(f"{request.guided_channels} guided channels")
+    if request.timestep_shift is not None:
+        given.append(f"timestep shift {request.timestep_shift:g}")
+    if request.diffusion is not None:
+        given.append(f"diffusion {request.diffusion}, last step {request.last_step}")
+    return [*given, f"seed {request.seed}"]
+
+
+def _headed(used: MeasureUsed) -> str:
+    unit = UNITS.get(used.measure)
+    return used.title if unit is None else f"{used.title}, {unit}"
+
+
+def _removed(variant: StudyVariant) -> str:
+    return NONE if variant.removed is None else f"{100 * variant.removed.fraction:.2f}"
+
+
+def _cell(score: Score | None, used: MeasureUsed) -> str:
+    if score is None or score.value is None:
+        return NONE
+    shown = _number(score.value, used)
+    if score.std is not None:
+        shown += f" ± {_number(score.std, used, like=score.value)}"
+    if score.low is not None and score.high is not None:
+        low, high = (_number(end, used, like=score.value) for end in (score.low, score.high))
+        shown += f" [{low}, {high}]"
+    return shown
+
+
+def _number(value: float, used: MeasureUsed, like: float | None = None) -> str:
+    """Two decimals of what has a unit; else three, or three digits of what is small. As many as of `like`, if given."""
+    if used.measure in UNITS:
+        return f"{100 * value if used.measure in PERCENT else value:.2f}"
+    size = abs(value if like is None else like)
+    small = 0 < size < SMALL
+    return f"{value:.{min(MOST_DECIMALS, 2 - math.floor(math.log10(size))) if small else 3}f}"
+
+
+def _table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
+    """A table of GitHub's Markdown, all columns but the first to the right."""
+    ruled = ["---", *["---:"] * (len(headings) - 1)]
+    return [f"| {' | '.join(row)} |" for row in (headings, ruled, *rows)]

@@ -1,0 +1,188 @@
+"""The job `study`: made by as many workers as are free, scored by the one that holds it."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Callable, Sequence
+
+import redis
+import torch
+
+from jobs.requests.prunes import PruneSpec
+from jobs.requests.study import StudyRequest
+from jobs.results import Embedding, ModelUsed, Removed
+from jobs.settings import Settings
+from jobs.study_results import SearchResult, Shards, StudyResult, StudyVariant
+from workers.accounts import engine_of, removal_of
+from workers.instruments import Bench
+from workers.models import Models, Source
+from workers.plan import Edit
+from workers.run import Product, Run
+from workers.stores import Stores
+from workers.study.blocks import Block, blocks_of
+from workers.study.crew import complete
+from workers.study.exports import write
+from workers.study.scoring import Scorer, measures_used
+from workers.study.searching import search_threshold, sorted_magnitudes
+from workers.study.workshop import Workshop
+from workers.tracks import Shelf
+
+__all__ = ["Study"]
+
+UNIT = "samples"
+PUBLISH_SECONDS = 5.0
+"""The least time between two looks at what is there so far."""
+PUBLISH_SHARE = 20
+"""... and as many times what the last look took."""
+MOST_REPAIRS = 3
+"""How often shards that were lost while they were gathered are made again."""
+
+
+class Study:
+    """A study under way, at the worker that holds its job."""
+
+    def __init__(
+        self,
+        request: StudyRequest,
+        source: Source,
+        models: Models,
+        bench: Bench,
+        stores: Stores,
+        settings: Settings,
+        run: Run,
+    ) -> None:
+        self._request, self._source, self._stores, self._run = request, source, stores, run
+        self._size = settings.shard_samples
+        self._blocks = blocks_of(request, self._size)
+        self._workshop = Workshop.of_job(request, source, models, bench, stores, settings.batch_size)
+        self._measures = measures_used(request, self._workshop.meter)
+        self._engine = engine_of(models.device, self._workshop.system)
+        reference = None
+        extractor = self._workshop.meter.extractor
+        if request.reference is not None and extractor is not None:
+            digests = source.identity.reading["instruments"]
+            reference = bench.reference(request.reference, extractor, digests)
+        self._scorer = Scorer(request.measures or [], reference, request.targets is not None)
+        self._removed: dict[PruneSpec, tuple[Removed, Embedding]] = {}
+        self._search: SearchResult | None = None
+        self._found = 0
+        self._due = 0.0
+        self._on_made: Callable[[int], None] = lambda _: None
+
+    @torch.inference_mode()
+    def result(self, on_made: Callable[[int], None]) -> Product[StudyResult]:
+        """Does the study. `run` hears of every step of sampling, and may raise to stop it.
+
+        on_made: hears how many samples were made here, block by block.
+        """
+        self._on_made = on_made
+        search, prunes = self._request.search, list(self._request.prunes or [])
+        self._found = len(self._blocks) * (1 + len(prunes)) - self._lacking(prunes)
+        self._complete(prunes, 0 if search is None else search.trials)
+        if search is not None:
+            plan = self._workshop.plan([None], [])
+            magnitudes = sorted_magnitudes(self._workshop.system, plan, self._workshop.of, search)
+            trials: list[PruneSpec] = []
+
+            def try_out(spec: PruneSpec) -> StudyVariant:
+                self._complete([*prunes, *trials, spec], search.trials - len(trials) - 1, trial=spec)
+                if spec not in prunes:
+                    trials.append(spec)
+                return self._variant(spec)
+
+            def on_trial(found: SearchResult) -> None:
+                self._search = found
+
+            self._search = search_threshold(search, magnitudes, self._variant(None), try_out, on_trial)
+            prunes += [spec for spec in trials if spec not in prunes]
+        whole = self._result([None, *prunes], self._blocks, intervals=True, complete=True)
+        shelf = Shelf(self._stores.artifacts)
+        return Product(whole.model_copy(update={"exports": write(whole, shelf, self._request)}), shelf.artifacts)
+
+    def _complete(self, prunes: list[PruneSpec], planned: int, trial: PruneSpec | None = None) -> None:
+        """Has all shards made of these prunes, or of the trial that is the last of them.
+
+        `planned` further prunes count as nothing done so far.
+        """
+        each = sum(len(block.subjects) for block in self._blocks)
+        total = each * (1 + len(prunes) + planned)
+        shown = prunes if trial is None else prunes[:-1]
+
+        def on_progress(there: float) -> None:
+            done = there * (1 + len(prunes)) if trial is None else each * len(prunes) + there
+            self._run.step(round(done), total, UNIT)
+            with contextlib.suppress(redis.RedisError):
+                self._publish(shown)
+
+        asked = prunes if trial is None else [trial]
+        complete(self._workshop, self._blocks, asked, self._size, self._run, on_progress, self._on_made)
+
+    def _publish(self, prunes: list[PruneSpec]) -> None:
+        """Shows the scores of the blocks that are there under all prunes, now and then."""
+        now = time.monotonic()
+        if now < self._due:
+            return
+        if self._due:
+            lacking = self._workshop.missing(self._blocks, [None, *prunes])
+            there = [block for block in self._blocks if block not in lacking]
+            self._run.publish(self._result([None, *prunes], there, intervals=False, complete=False))
+        self._due = time.monotonic() + max(PUBLISH_SECONDS, PUBLISH_SHARE * (time.monotonic() - now))
+
+    def _result(
+        self, prunes: Sequence[PruneSpec | None], blocks: list[Block], intervals: bool, complete: bool
+    ) -> StudyResult:
+        total = len(self._blocks) * len(prunes)
+        done = len(blocks) * len(prunes)
+        return StudyResult(
+            model=ModelUsed(name=self._request.model, digest=self._source.identity.weights),
+            complete=complete,
+            measures=self._measures,
+            variants=[self._scored_variant(prune, blocks, intervals) for prune in prunes],
+            search=self._search,
+            shards=Shards(total=total, done=done, made=max(0, done - self._found), found=self._found),
+            engine=self._engine,
+        )
+
+    def _variant(self, prune: PruneSpec | None) -> StudyVariant:
+        return self._scored_variant(prune, self._blocks, intervals=False)
+
+    def _scored_variant(self, prune: PruneSpec | None, blocks: list[Block], intervals: bool) -> StudyVariant:
+        removed, embedding = (None, None) if prune is None else self._removal(prune)
+        shards = self._shards(prune, blocks)
+        scores = self._scorer.scores(shards, prune is None, intervals)
+        self._run.check()
+        edit = Edit("baseline") if prune is None else Edit.of(prune)
+        return StudyVariant(
+            name=edit.name,
+            prune=edit.used,
+            removed=removed,
+            embedding=embedding,
+            samples=sum(len(block.subjects) for block in blocks),
+            scores=scores,
+        )
+
+    def _shards(self, prune: PruneSpec | None, blocks: list[Block]) -> list[dict[str, torch.Tensor]]:
+        """What was measured of these blocks; one that was lost meanwhile is made again."""
+        found = []
+        for block in blocks:
+            shard = self._workshop.scores(block, prune)
+            for _ in range(MOST_REPAIRS):
+                if shard is not None:
+                    break
+                self._on_made(self._workshop.make(block, [prune], lambda _: self._run.check()))
+                shard = self._workshop.scores(block, prune)
+            if shard is None:
+                raise RuntimeError("shards are lost as fast as they are made: is there room for them?")
+            found.append(shard)
+        return found
+
+    def _removal(self, prune: PruneSpec) -> tuple[Removed, Embedding]:
+        if prune not in self._removed:
+            workshop, edit = self._workshop, Edit.of(prune)
+            assert edit.prune is not None
+            self._removed[prune] = removal_of(workshop.system, workshop.plan([prune], []), workshop.of, edit.prune)
+        return self._removed[prune]
+
+    def _lacking(self, prunes: Sequence[PruneSpec]) -> int:
+        return sum(map(len, self._workshop.missing(self._blocks, [None, *prunes]).values()))

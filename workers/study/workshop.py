@@ -1,0 +1,131 @@
+"""Makes a study's shards: samples a block under the prunes that are missing, measures it, and keeps both."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+from safetensors.torch import load, save
+from torch import Tensor
+
+from jobs.requests.prunes import PruneSpec
+from jobs.requests.study import StudyRequest
+from jobs.shards import ShardStore
+from tailprune.decoders import Decoder
+from tailprune.systems import System
+from workers.instruments import Bench
+from workers.models import Models, Source
+from workers.plan import Edit, Plan, Sample
+from workers.sampling import sample_plan
+from workers.stores import Stores
+from workers.study.blocks import Addresses, Block
+from workers.study.measuring import Meter
+from workers.subjects import Subjects
+
+__all__ = ["Workshop"]
+
+LATENTS = "latents"
+
+OnShare = Callable[[float], None]
+"""Hears which share of a block is done, from 0 to 1, and may raise to stop it."""
+
+
+@dataclass(frozen=True)
+class Workshop:
+    """All that is needed to make any shard of a study. `prune`: None for the baseline."""
+
+    request: StudyRequest
+    system: System
+    decode: Decoder
+    of: Subjects
+    meter: Meter
+    addresses: Addresses
+    shards: ShardStore
+    rows_at_once: int
+
+    @classmethod
+    def of_job(
+        cls, request: StudyRequest, source: Source, models: Models, bench: Bench, stores: Stores, rows_at_once: int
+    ) -> Workshop:
+        """That of a resolved request."""
+        return cls(
+            request=request,
+            system=models.systems.get(source),
+            decode=models.decoders.get(source),
+            of=Subjects.of(request.conditions, stores.conditions),
+            meter=Meter.of(request, source.entry, bench, source.identity.reading.get("instruments", {})),
+            addresses=Addresses(request, source.identity),
+            shards=stores.shards,
+            rows_at_once=rows_at_once,
+        )
+
+    def missing(self, blocks: Sequence[Block], prunes: Sequence[PruneSpec | None]) -> dict[Block, list[str]]:
+        """The blocks that lack a shard under one of these prunes, with the keys of those."""
+        keys = {(block, prune): self.addresses.scores(block, prune) for block in blocks for prune in prunes}
+        there = self.shards.present(list(keys.values()))
+        lacks: dict[Block, list[str]] = {}
+        for (block, _), key in keys.items():
+            if key not in there:
+                lacks.setdefault(block, []).append(key)
+        return lacks
+
+    def make(self, block: Block, prunes: Sequence[PruneSpec | None], on_share: OnShare) -> int:
+        """The shards of a block that are missing; how many samples were made for them."""
+        lacks = set(self.missing([block], prunes).get(block, ()))
+        wanted = [prune for prune in prunes if self.addresses.scores(block, prune) in lacks]
+        if not wanted:
+            return 0
+        latents, made = self._latents(block, list(dict.fromkeys([None, *wanted])), on_share)
+        baseline = latents[None]
+        baseline_images = self._images(baseline)
+        for prune in wanted:
+            images = baseline_images if prune is None else self._images(latents[prune])
+            beside = None if prune is None and self.meter.targets is None else baseline_images
+            found = self.meter.measure(block.subjects, latents[prune], baseline, images, beside)
+            contiguous = {name: tensor.contiguous() for name, tensor in found.items()}
+            self.shards.put(self.addresses.scores(block, prune), save(contiguous))
+            on_share(1.0)
+        return made
+
+    def scores(self, block: Block, prune: PruneSpec | None) -> dict[str, Tensor] | None:
+        """What was measured of a shard; None where it is gone."""
+        kept = self.shards.get(self.addresses.scores(block, prune))
+        return None if kept is None else load(kept)
+
+    def plan(self, prunes: Sequence[PruneSpec | None], samples: list[Sample]) -> Plan:
+        """These samples under these prunes, as they are sampled."""
+        edits = [Edit("baseline") if prune is None else Edit.of(prune) for prune in prunes]
+        return Plan(self.request, edits, samples, chunk_size=max(1, self.rows_at_once // max(1, len(edits))))
+
+    def _latents(
+        self, block: Block, prunes: Sequence[PruneSpec | None], on_share: OnShare
+    ) -> tuple[dict[PruneSpec | None, Tensor], int]:
+        """The latents of a block by prune, those that are kept and the others; and how many had to be made."""
+        latents: dict[PruneSpec | None, Tensor] = {}
+        for prune in prunes:
+            if (kept := self.shards.get(self.addresses.latents(block, prune))) is not None:
+                latents[prune] = load(kept)[LATENTS]
+        absent = [prune for prune in prunes if prune not in latents]
+        if not absent:
+            return latents, 0
+        plan = self.plan(absent, block.samples)
+        parts: list[list[Tensor]] = []
+        for place, chunk in enumerate(plan.chunks):
+
+            def on_step(done: int, total: int, place: int = place) -> None:
+                on_share((place + done / total) / len(plan.chunks))
+
+            made = sample_plan(self.system, plan, chunk, self.of, on_step)
+            parts.append([tensor.float().cpu() for tensor in made])
+        for prune, tensors in zip(absent, zip(*parts, strict=True), strict=True):
+            latents[prune] = torch.cat(tensors)
+            self.shards.put(self.addresses.latents(block, prune), save({LATENTS: latents[prune]}))
+        return latents, len(block.samples) * len(absent)
+
+    def _images(self, latents: Tensor) -> Tensor | None:
+        """What they decode to, uint8 with shape (B, 3, H, W); None where nothing is measured of images."""
+        if not self.meter.sees_images:
+            return None
+        made = [self.decode(some).images for some in latents.split(self.rows_at_once)]
+        return torch.cat(made).permute(0, 3, 1, 2).contiguous()
