@@ -18,6 +18,7 @@ from types import MappingProxyType
 from typing import Any
 
 from jobs.decoding import Decoding
+from jobs.files import IMAGES
 from jobs.keys import digest
 from jobs.needs import Reads
 from jobs.registry import ModelEntry
@@ -27,8 +28,6 @@ __all__ = ["Identity", "content_digest", "identify"]
 SHA256 = re.compile("[0-9a-f]{64}")
 OF_A_FOLDER = (".json", ".safetensors", ".bin", ".pt", ".pth", ".ckpt")
 """The files of a folder that a model or a decoder is made from."""
-IMAGES = (".png", ".jpg", ".jpeg", ".webp")
-"""The files of a folder of images, besides."""
 MOST_HEADER_BYTES = 100 * 2**20
 """The greatest header that the safetensors format allows."""
 TOLD_GUIDANCE = "s_embedder."

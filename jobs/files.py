@@ -6,8 +6,10 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
-__all__ = ["lacks_of_checkpoint", "lacks_of_decoder"]
+__all__ = ["IMAGES", "lacks_of_checkpoint", "lacks_of_decoder"]
 
+IMAGES = (".png", ".jpg", ".jpeg", ".webp")
+"""The files of a folder of images."""
 CONFIG = "config.json"
 SHIPPED = "model.safetensors"
 DIFFUSERS = ("diffusion_pytorch_model.safetensors", "diffusion_pytorch_model.bin")

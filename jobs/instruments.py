@@ -13,14 +13,17 @@ The registry names both, beside the models:
 from __future__ import annotations
 
 import tomllib
+import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
+import numpy as np
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from jobs import hub
+from jobs.files import IMAGES
 from jobs.registry import ExtractorName, RegistryError
 
 __all__ = ["EXTRACTORS", "MEASURES", "ExtractorName", "Facts", "Instruments", "Measure", "ReferenceEntry"]
@@ -66,6 +69,9 @@ MEASURES: Mapping[Measure, Facts] = {
     "lpips": Facts("LPIPS", "lower", by="lpips", paired=True),
 }
 """In the order in which they are shown."""
+
+ARRAY = "arr_0"
+"""The images of an npz file."""
 
 Source = Annotated[str, Field(min_length=1), AfterValidator(hub.check_source)]
 
@@ -157,6 +163,28 @@ class Instruments:
         if entry.source is None or self._local(entry.source) is not None:
             return None
         return f"{entry.source}, the images of reference {name!r}, is not there"
+
+    def image_count(self, name: str) -> int | None:
+        """How many images a reference has that is there; none where an npz has moments alone, None where it is damaged.
+
+        Of an npz file, its table of contents and one header are read.
+        """
+        entry, path = self.references[name], self.reference(name)
+        if path is None:
+            return entry.count
+        if path.is_dir():
+            return sum(file.suffix.lower() in IMAGES for file in path.rglob("*"))
+        try:
+            with zipfile.ZipFile(path) as archive:
+                if f"{ARRAY}.npy" not in archive.namelist():
+                    return 0
+                with archive.open(f"{ARRAY}.npy") as file:
+                    version = np.lib.format.read_magic(file)
+                    read = np.lib.format.read_array_header_1_0
+                    shape, _, _ = (read if version == (1, 0) else np.lib.format.read_array_header_2_0)(file)
+                    return int(shape[0])
+        except (OSError, ValueError, IndexError, zipfile.BadZipFile):
+            return None
 
     def _local(self, source: str) -> Path | None:
         if hub.is_hub(source):

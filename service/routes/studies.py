@@ -6,7 +6,8 @@ from fastapi import APIRouter
 from fastapi.responses import JSONResponse
 
 from jobs.records import JobView
-from jobs.requests.study import StudyRequest, resolve_study
+from jobs.requests.study import StudyRequest
+from jobs.requests.study_resolution import resolve_study
 from service.deps import PartsDep
 from service.documents import JOB_ANSWERS
 from service.headers import IdempotencyKey, PreferHeader, preferred_wait

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import get_args
 
+import numpy as np
 import pytest
 
 from jobs.instruments import EXTRACTORS, MEASURES, ExtractorName, Instruments, Measure
@@ -119,3 +120,18 @@ def test_the_shipped_registry_measures_with_what_it_registers() -> None:
         assert entry.reference is None or entry.reference in found.references
         for name in (entry.extractor, entry.classifier):
             assert name is None or "not registered" not in (found.lacks_extractor(name) or "")
+
+
+def test_the_images_of_a_reference_are_counted_without_reading_them(path: Path) -> None:
+    folder = path.parent
+    (folder / "photos" / "more").mkdir(parents=True)
+    for name in ("a.png", "more/b.JPG", "notes.txt"):
+        (folder / "photos" / name).write_bytes(b"")
+    np.savez(folder / "both.npz", mu=np.zeros(3), arr_0=np.zeros((5, 4, 4, 3), np.uint8))
+    np.savez(folder / "moments.npz", mu=np.zeros(3), sigma=np.eye(3))
+    (folder / "damaged.npz").write_bytes(b"PK")
+    sets = "".join(f'[references.{name}]\nsource = "{name}.npz"\n' for name in ("both", "moments", "damaged"))
+    path.write_text(path.read_text() + sets)
+    instruments = Instruments.read(path)
+    counts = {name: instruments.image_count(name) for name in ("shapes", "photos", "both", "moments", "damaged")}
+    assert counts == {"shapes": 100, "photos": 2, "both": 5, "moments": 0, "damaged": None}

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from pydantic import ValidationError
 
@@ -14,7 +15,8 @@ from jobs.instruments import MEASURES, Instruments
 from jobs.keys import job_key
 from jobs.problems import InvalidRequest
 from jobs.registry import ModelEntry, Registry
-from jobs.requests.study import StudyRequest, extractors_of, instruments_of, references_of, resolve_study
+from jobs.requests.study import StudyRequest, extractors_of, instruments_of, references_of
+from jobs.requests.study_resolution import resolve_study
 from jobs.settings import Settings
 from tests.instruments import write_instruments
 
@@ -340,3 +342,24 @@ def test_a_grid_of_very_many_prunes_is_counted_and_not_spread(path: Path, monkey
 def test_everything_wrong_is_named_at_once(path: Path) -> None:
     said = {"prunes": [{"keep": 129}], "measures": ["lpips"], "targets": "moon", "labels": [100], "steps": 101}
     assert len(refused(path, **said)) == 5
+
+
+def test_a_reference_of_moments_alone_does_for_the_frechet_distance_alone(path: Path) -> None:
+    np.savez(path.parent / "moments.npz", mu=np.zeros(96), sigma=np.eye(96))
+    path.write_text(path.read_text() + '[references.moments]\nsource = "moments.npz"\n')
+    measures = resolved(path, reference="moments", grid={"thresholds": [0.1]}).measures
+    assert measures is not None
+    assert "fid" in measures
+    assert {"kid", "precision", "recall"}.isdisjoint(measures)
+    (fault,) = refused(path, reference="moments", grid={"thresholds": [0.1]}, measures=["fid", "recall"])
+    assert fault.startswith("body.measures.1: ")
+    assert "moments" in fault
+
+
+def test_there_is_a_target_for_every_label_that_is_sampled(path: Path) -> None:
+    np.savez(path.parent / "three.npz", arr_0=np.zeros((3, 16, 16, 3), np.uint8))
+    path.write_text(path.read_text() + '[references.three]\nsource = "three.npz"\n')
+    said: dict[str, Any] = {"targets": "three", "grid": {"thresholds": [0.1]}, "measures": ["psnr"]}
+    assert resolved(path, labels=[0, 2], **said).targets == "three"
+    (fault,) = refused(path, labels=[0, 3], **said)
+    assert "has 3 images" in fault

@@ -19,7 +19,8 @@ from jobs.requests.extract import ExtractRequest, resolve_extract
 from jobs.requests.figure import FigureRequest, resolve_figure
 from jobs.requests.metrics import MetricsRequest, resolve_metrics
 from jobs.requests.prune_sample import PruneSampleRequest, resolve
-from jobs.requests.study import StudyRequest, instruments_of, resolve_study
+from jobs.requests.study import StudyRequest, instruments_of
+from jobs.requests.study_resolution import resolve_study
 from jobs.settings import Settings
 from jobs.store import Claim, JobStore
 from tests.tiny_model import NAME, write_tiny_model
