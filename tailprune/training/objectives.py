@@ -143,6 +143,8 @@ class NoisePrediction(Objective):
     """The noise of a Gaussian diffusion and, in the further channels, its variance."""
 
     LARGEST_WEIGHT = 100.0
+    FOCUS = 0.0
+    """The share of timesteps that are drawn where flow matching would draw them; the others are all alike."""
 
     def __init__(self, system: DiT | MDT) -> None:
         super().__init__()
@@ -170,13 +172,23 @@ class NoisePrediction(Objective):
     ) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
         """x_t and c of a batch, and what is known of it: the images, the noise, the quantities at t."""
         noise = torch.randn(images.shape, generator=generator)
-        t = torch.randint(TRAINED_STEPS, (len(images),), generator=generator)
+        t = self.timesteps(len(images), generator)
         labels = self.dropped(labels, generator)
         truth = {name: table[t].view(-1, 1, 1, 1).to(self.device) for name, table in self._tables.items()}
         truth |= {"images": images.to(self.device), "noise": noise.to(self.device)}
         x = truth["product"].sqrt() * truth["images"] + (1 - truth["product"]).sqrt() * truth["noise"]
         c = self.system.condition(t.to(self.device).float(), {"labels": labels.to(self.device)})
         return x, c, truth
+
+    def timesteps(self, count: int, generator: torch.Generator) -> Tensor:
+        """int64, with shape (count,): evenly drawn but for FOCUS of them, whose a_t is that of a logit-normal time."""
+        t = torch.randint(TRAINED_STEPS, (count,), generator=generator)
+        if not self.FOCUS:
+            return t
+        signal = torch.randn(count, generator=generator).sigmoid()
+        product = signal.square() / (signal.square() + (1 - signal).square())
+        nearest = (self._tables["product"] > product[:, None]).sum(1).clamp(max=TRAINED_STEPS - 1)
+        return torch.where(torch.rand(count, generator=generator) < self.FOCUS, nearest, t)
 
     def noise_loss(self, out: Tensor, x: Tensor, at: dict[str, Tensor]) -> Tensor:
         """Of the network's output for x: the weighted error of the noise, and the divergence of the learned variance.
@@ -206,6 +218,7 @@ class MaskedLatents(NoisePrediction):
     """
 
     HIDDEN = 0.3
+    FOCUS = 0.5
 
     def __init__(self, system: MDT, num_heads: int, mlp_ratio: float = 4.0) -> None:
         super().__init__(system)

@@ -307,3 +307,16 @@ def test_guided_training_learns_through_the_label_alone(guided: ModelGuidance) -
     error = (u - target[0] - 0.6 * (u - null)).mean((1, 2))
     torch.testing.assert_close(velocities.grad[1].flatten(), 2 * error / 3)  # the mean is over three channels too
     assert not velocities.grad[[0, 2, 3, 4, 5]].any()
+
+
+def test_timesteps_are_drawn_alike_or_in_part_where_flow_matching_draws_them() -> None:
+    generator = torch.Generator().manual_seed(0)
+    even = NoisePrediction(DiT(**SMALL, depth=1)).timesteps(20_000, generator)
+    focused = MaskedLatents(MDT(**SMALL, depth=4, decode_layer=2), 2).timesteps(20_000, generator)
+    assert {int(even.min()), int(focused.min())} == {0}
+    assert {int(even.max()), int(focused.max())} == {999}
+    counts = torch.histc(even.float(), bins=10, min=0, max=1000)
+    assert (counts / 2000 - 1).abs().max() < 0.1
+    # the median of a logit-normal time is one half, where signal and noise are alike: a_t = 1/2, at t = 259
+    late = (focused > 259).double().mean().item()
+    assert late == pytest.approx(0.5 * 0.5 + 0.5 * 0.74, abs=0.02)
