@@ -4,10 +4,10 @@ PIP_ARGS ?=
 VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
-SHAPES := shapes-sit shapes-repa
+SHAPES := shapes-dit shapes-sit shapes-mdt shapes-lightningdit shapes-repa shapes-mg
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test lint parity serve train-shapes bench openapi
+.PHONY: help install demo test lint parity serve train-shapes evidence bench openapi
 
 help: ## what each target does
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -37,10 +37,13 @@ parity: $(INSTALLED) ## agreement with the official implementations; REFERENCE_C
 serve: $(INSTALLED) ## Redis, a worker and the service on http://127.0.0.1:8000
 	$(BIN)/tailprune serve
 
-train-shapes: $(INSTALLED) ## train the shipped models anew (about an hour on one core)
+train-shapes: $(INSTALLED) ## train the shipped models anew (about three hours on one core)
 	$(BIN)/python -m tailprune.training.shapes_classifier
 	for model in $(SHAPES); do $(BIN)/python -m tailprune.training.shapes_models $$model || exit; done
 	for model in $(SHAPES); do $(BIN)/python -m tailprune.training.card $$model || exit; done
+
+evidence: $(INSTALLED) ## the paper's tables and figures on the shipped models, into docs/evidence.md (most of an hour)
+	$(BIN)/python -m evidence
 
 bench: $(INSTALLED) ## measure against what a user would run instead, write benchmarks/RESULTS.md
 	$(BIN)/python -m benchmarks

@@ -1,0 +1,282 @@
+"""`docs/evidence.md` from what was found."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Sequence
+
+from evidence.claims import claims, score, variant, verdict
+from evidence.gathering import BUDGET, LAST, MAIN, SAMPLES_OF_SEARCH, Found
+from evidence.paper import TABLE_1, TABLE_2, TABLE_3, TABLE_6, TITLE
+from jobs.instruments import Measure
+from jobs.study_results import Score, StudyVariant
+
+__all__ = ["shown_of", "write"]
+
+OF_MAIN = (
+    "cosine", "cosine-10", "histogram", "vectors", "variance", "sparsity", "tsne", "removal-tail", "removal-head",
+    "training", "study",
+)  # fmt: skip
+OF_OTHERS = ("removal-tail", "removal-head", "training")
+CAPTIONS = {
+    "cosine": "Cosine of c between all classes",
+    "cosine-10": "... and between ten of them",
+    "histogram": "Magnitudes of c",
+    "vectors": "Condition vectors of five classes",
+    "variance": "Variance of each component over the classes, sorted",
+    "sparsity": "Share of components below a threshold",
+    "tsne": "t-SNE of all components, of the head alone, of the tail alone",
+    "removal-tail": "Samples with the tail removed",
+    "removal-head": "Samples with the head removed",
+    "training": "Cosine and nPR over training",
+    "study": "Quality against what was removed",
+}
+
+
+def shown_of(model: str) -> tuple[str, ...]:
+    """The figures of a model that the document shows."""
+    return OF_MAIN if model == MAIN else OF_OTHERS
+
+
+def write(found: Sequence[Found], machine: str) -> tuple[str, str]:
+    """The document, and the numbers behind it as JSON."""
+    parts = [
+        _opening(found, machine),
+        _verdicts(found),
+        _table_1(found),
+        _table_4(found),
+        *(_table_2(one) for one in found if one.model == MAIN),
+        _table_3([one for one in found if one.model != MAIN]),
+        _table_6(found),
+        _searches(found),
+        _training(found),
+        _figures(found),
+    ]
+    numbers = {
+        one.model: {
+            "c": one.c.model_dump(mode="json", exclude={"histogram", "variance"}),
+            "y": one.y.model_dump(mode="json", exclude={"histogram", "variance"}),
+            "study": one.study.model_dump(mode="json", exclude={"exports", "engine", "shards"}),
+            "search": one.search.model_dump(mode="json"),
+            "samples_per_class": one.samples_per_class,
+        }
+        for one in found
+    }
+    return "\n\n".join(part for part in parts if part) + "\n", json.dumps(numbers, indent=1) + "\n"
+
+
+def _opening(found: Sequence[Found], machine: str) -> str:
+    sizes = ", ".join(f"{one.model} {one.samples_per_class}" for one in found)
+    return f"""# Evidence
+
+What the paper says ({TITLE}), held against the models that tailprune ships: the six class-conditional systems, trained
+here on *shapes*, 100 classes of 16 x 16 pixels. They are some five hundred times smaller than the paper's models of
+ImageNet, and were trained for minutes. What a claim does here says nothing of models of that size; it says what the
+software measures, and that it can be seen to fail.
+
+`make evidence` writes this page. It starts the service and asks it for statistics, figures and one study a model:
+{machine}. Samples a class: {sizes}. A *Fréchet distance* here is of the features of `shapes-classifier`, as are the
+Inception score, precision and recall: none can be compared with the paper's, which are of Inception's. Class accuracy
+is what `shapes-classifier` says. Thresholds are each model's own: those that remove about 40 (mild), 66 (strong) and
+80 % (extreme) of the tail, and 2 and 5 % of the head, over all classes and steps. The numbers, unrounded, are in
+[evidence/numbers.json](evidence/numbers.json)."""
+
+
+def _verdicts(found: Sequence[Found]) -> str:
+    rows = []
+    for claim in claims(found):
+        said = verdict(claim)
+        rows.append((claim.says, claim.rule, said.word, said.text))
+    return "\n".join(
+        [
+            "## What agrees and what does not",
+            "",
+            f"✗: not of this model. *: {MAIN}, with the most samples.",
+            "",
+            *_table(("the paper", "rule here", "verdict", "what was measured"), rows),
+        ]
+    )
+
+
+def _table_1(found: Sequence[Found]) -> str:
+    rows = []
+    for one in found:
+        paper = TABLE_1[_family(one)]
+        rows.append(
+            (
+                one.model, one.c.dim, f"{one.c.pr:.2f}", f"{one.c.npr:.2%}", f"{one.c.cosine.mean:.4f}",
+                paper.d, f"{paper.pr:.2f}", f"{paper.npr:.2f}%", f"{paper.cosine:.4f}",
+            )
+        )  # fmt: skip
+    head = ("model", "d", "PR", "nPR", "cosine", "paper: d", "PR", "nPR", "cosine")
+    return "\n".join(["## Table 1: participation ratio and cosine of c at pure noise", "", *_table(head, rows)])
+
+
+def _table_4(found: Sequence[Found]) -> str:
+    rows = []
+    for one in found:
+        paper = TABLE_1[_family(one)]
+        rows.append(
+            (
+                one.model, f"{one.c.cosine.mean:.4f}", f"{one.y.cosine.mean:.4f}", f"{one.c.npr:.2%}",
+                f"{one.y.npr:.2%}", f"{paper.cosine:.4f}", f"{paper.cosine_y:.4f}", f"{paper.npr:.2f}%",
+                f"{paper.npr_y:.2f}%",
+            )
+        )  # fmt: skip
+    head = ("model", "cosine c", "cosine y", "nPR c", "nPR y", "paper: cosine c", "cosine y", "nPR c", "nPR y")
+    return "\n".join(["## Table 4: the sum c against y alone", "", *_table(head, rows)])
+
+
+HEADINGS: tuple[tuple[Measure, str], ...] = (
+    ("fid", "Fréchet distance ↓"),
+    ("kid", "kernel distance ↓"),
+    ("inception-score", "Inception score ↑"),
+    ("accuracy", "class accuracy ↑"),
+    ("drift", "drift ↓"),
+)
+
+
+def _table_2(one: Found) -> str:
+    here = _study_table(one.study.variants)
+    paper = [(r.rule, f"{r.removed:.2f}%", f"{r.fid:.3f}", f"{r.inception:.2f}", f"{r.clip:.3f}") for r in TABLE_2]
+    count = one.study.variants[0].samples
+    return "\n".join(
+        [
+            f"## Table 2: {one.model} under pruning of c",
+            "",
+            f"{count:,} samples, {one.samples_per_class} a class, {LAST} last steps; {one.seconds / 60:.0f} minutes.",
+            "",
+            *here,
+            "",
+            "The paper's REPA-XL, 5,000 samples, FID and Inception score of Inception's features:",
+            "",
+            *_table(("variant", "removed", "FID ↓", "IS ↑", "CLIP ↑"), paper),
+            "",
+            f"![{CAPTIONS['study']}](evidence/{one.model}-study.png)",
+        ]
+    )
+
+
+def _table_3(found: Sequence[Found]) -> str:
+    parts = ["## Table 3: the other models", ""]
+    for one in found:
+        parts += [
+            f"### {one.model}",
+            "",
+            f"{one.study.variants[0].samples:,} samples, {one.samples_per_class} a class, {LAST} last steps; "
+            f"{one.seconds / 60:.0f} minutes.",
+            "",
+            *_study_table(one.study.variants),
+            "",
+        ]
+        if (paper := TABLE_3.get(_family(one))) is not None:
+            rows = [(r.rule, f"{r.fid:.3f}", f"{r.inception:.2f}", f"{r.clip:.3f}") for r in paper]
+            parts += ["The paper's, with tail 0.01:", "", *_table(("variant", "FID ↓", "IS ↑", "CLIP ↑"), rows), ""]
+    return "\n".join(parts).rstrip()
+
+
+def _table_6(found: Sequence[Found]) -> str:
+    rows = []
+    for one in found:
+        paper = {name: (precision, recall) for name, precision, recall in TABLE_6.get(_family(one), ())}
+        variants = [
+            ("baseline", one.study.variants[0], "baseline"),
+            ("mild tail, every step", variant(one, "mild", "every"), ""),
+            ("mild tail, first step", variant(one, "mild", "first"), "first step"),
+            (f"mild tail, last {LAST} steps", variant(one, "mild", "last"), "last steps"),
+        ]
+        for name, of, same in variants:
+            theirs = paper.get(same)
+            rows.append(
+                (
+                    one.model, name, f"{score(of, 'precision'):.4f}", f"{score(of, 'recall'):.4f}",
+                    "" if theirs is None else f"{theirs[0]:.4f}", "" if theirs is None else f"{theirs[1]:.4f}",
+                )
+            )  # fmt: skip
+    head = ("model", "variant", "precision", "recall", "paper: precision", "recall")
+    return "\n".join(["## Table 6: precision and recall (improved, k = 3)", "", *_table(head, rows)])
+
+
+def _searches(found: Sequence[Found]) -> str:
+    rows = []
+    for one in found:
+        search = one.search
+        best = next((t for t in search.trials if t.threshold == search.threshold), None)
+        rows.append(
+            (
+                one.model,
+                "none" if best is None else f"{best.threshold:g}",
+                "" if best is None else f"{best.fraction:.1%}",
+                "" if search.baseline is None else f"{search.baseline:.1%}",
+                "" if best is None else f"{best.value:.1%}",
+                ", ".join(f"{t.threshold:g} {'✓' if t.within else '✗'}" for t in search.trials),
+            )
+        )
+    head = ("model", "threshold", "removes", "baseline", "there", "tried, in this order")
+    return "\n".join(
+        [
+            f"## The largest tail threshold that costs at most {100 * BUDGET:g} points of class accuracy",
+            "",
+            f"At every step, by bisection over the share of components removed; {SAMPLES_OF_SEARCH} samples a class.",
+            "",
+            *_table(head, rows),
+        ]
+    )
+
+
+def _training(found: Sequence[Found]) -> str:
+    rows = []
+    for one in found:
+        first, last = one.curve[0], one.curve[-1]
+        least = min(one.curve, key=lambda point: point["cosine"])
+        rows.append(
+            (
+                one.model, f"{last['step']:,.0f}", f"{first['npr']:.1%}", f"{last['npr']:.1%}",
+                f"{first['cosine']:.4f}", f"{least['cosine']:.4f} ({least['step']:,.0f})", f"{last['cosine']:.4f}",
+                f"{last['cosine_y']:.3f}",
+            )
+        )  # fmt: skip
+    head = (
+        "model", "steps", "nPR first", "nPR last", "cosine first", "least (at step)", "cosine last", "cosine of y last",
+    )  # fmt: skip
+    return "\n".join(["## Over training", "", "First: after 500 steps.", "", *_table(head, rows)])
+
+
+def _figures(found: Sequence[Found]) -> str:
+    parts = ["## Figures"]
+    for one in found:
+        shown = [name for name in shown_of(one.model) if name != "study"]
+        pictures = [f"{CAPTIONS[name]}:\n\n![{CAPTIONS[name]}](evidence/{one.model}-{name}.png)" for name in shown]
+        parts += [f"### {one.model}", *pictures]
+    return "\n\n".join(parts)
+
+
+def _study_table(variants: Sequence[StudyVariant]) -> list[str]:
+    rows = []
+    for of in variants:
+        removed = "0" if of.removed is None else f"{of.removed.mean:.1f} ({of.removed.fraction:.1%})"
+        rows.append((of.name, removed, *(_cell(measure, of.scores.get(measure)) for measure, _ in HEADINGS)))
+    return _table(("variant", "removed of a vector", *(heading for _, heading in HEADINGS)), rows)
+
+
+def _cell(measure: Measure, of: Score | None) -> str:
+    if of is None or of.value is None:
+        return ""
+    if measure == "accuracy":
+        interval = "" if of.low is None or of.high is None else f" [{of.low:.1%}, {of.high:.1%}]"
+        return f"{of.value:.1%}{interval}"
+    if measure == "kid":
+        return f"{of.value:.5f}"
+    return f"{of.value:.2f}" if measure == "inception-score" else f"{of.value:.3f}"
+
+
+def _family(one: Found) -> str:
+    return one.model.removeprefix("shapes-")
+
+
+def _table(head: Sequence[object], rows: Iterable[Sequence[object]]) -> list[str]:
+    return [_line(head), _line(["---"] * len(head)), *map(_line, rows)]
+
+
+def _line(cells: Iterable[object]) -> str:
+    return f"| {' | '.join(map(str, cells))} |"

@@ -1,0 +1,127 @@
+"""Asks a running service for everything that the evidence is made of."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from demo.stack import ROOT
+from jobs.records import JobView
+from jobs.results import MetricsResult
+from jobs.study_results import SearchResult, StudyResult
+from service.cli.client import Client
+
+__all__ = ["FIGURES", "MODELS", "Found", "gather"]
+
+MODELS = ("shapes-dit", "shapes-sit", "shapes-mdt", "shapes-lightningdit", "shapes-repa", "shapes-mg")
+MAIN = "shapes-repa"
+"""The model of table 2, which has a study of its own size."""
+SAMPLES = {MAIN: 50}
+SAMPLES_OF_OTHERS = 5
+SAMPLES_OF_SEARCH = 5
+TRIALS = 5
+LAST = 10
+TAILS = ("mild", "strong", "extreme")
+HEADS = ("head-2", "head-5")
+"""Thresholds by name, from the model's card: about 40, 66 and 80 % of the tail, 2 and 5 % of the head."""
+SCHEDULES = [{"when": "every"}, {"when": "first"}, {"when": "last", "count": LAST}]
+BUDGET = 0.02
+MEASURES = ["fid", "kid", "inception-score", "precision", "recall", "accuracy", "drift", "ssim"]
+
+FIGURES: tuple[tuple[str, str, dict[str, Any]], ...] = (
+    ("cosine", "cosine", {}),
+    ("cosine-10", "cosine", {"classes": 10}),
+    ("histogram", "histogram", {}),
+    ("vectors", "vectors", {}),
+    ("variance", "variance", {}),
+    ("sparsity", "sparsity", {}),
+    ("tsne", "tsne", {}),
+    ("removal-tail", "removal", {"side": "tail"}),
+    ("removal-head", "removal", {"side": "head"}),
+    ("training", "training", {}),
+)
+"""Name of the file, figure, and what is said of it."""
+
+PNG = "image/png"
+
+
+@dataclass(frozen=True)
+class Found:
+    """What was found of one model."""
+
+    model: str
+    c: MetricsResult
+    y: MetricsResult
+    study: StudyResult
+    search: SearchResult
+    samples_per_class: int
+    seconds: float
+    """What its study took, of a job that was not there yet."""
+    curve: list[dict[str, float]]
+    """Of its training."""
+
+
+def gather(client: Client, model: str, pictures: Path, console: Console) -> Found:
+    """The statistics, the study and the figures of one model; figures and the study's exports go into `pictures`."""
+    console.print(f"[bold]{model}[/bold]: statistics and figures …")
+    c, y = (_metrics(client, model, part) for part in ("c", "y"))
+    pictures.mkdir(parents=True, exist_ok=True)
+    for name, figure, query in FIGURES:
+        (pictures / f"{name}.png").write_bytes(client.figure(model, figure, query, PNG))
+    each = SAMPLES.get(model, SAMPLES_OF_OTHERS)
+    console.print(f"[bold]{model}[/bold]: the study, {each} samples a class …")
+    job, result = _study(client, _grid(model, each))
+    exports = result.exports
+    assert exports is not None, "a finished study has exports"
+    for export in (exports.document, exports.table, exports.markdown, exports.png):
+        if export is not None:
+            client.save(job, export, pictures)
+    took = (job.finished - job.started).total_seconds() if job.finished and job.started else 0.0
+    curve = json.loads((ROOT / "models" / model / "training.json").read_text())["curve"]
+    console.print(f"[bold]{model}[/bold]: the search …")
+    _, searched = _study(client, _search(model))
+    assert searched.search is not None, "a search has its trace"
+    return Found(model, c, y, result, searched.search, each, took, curve)
+
+
+def _metrics(client: Client, model: str, part: str) -> MetricsResult:
+    answer = client.metrics(model, {"part": part})
+    if isinstance(answer, JobView):
+        finished = client.finished(answer).result
+        assert isinstance(finished, MetricsResult), "metrics have their own result"
+        return finished
+    return answer
+
+
+def _study(client: Client, body: dict[str, Any]) -> tuple[JobView, StudyResult]:
+    job = client.finished(client.study(body))
+    assert isinstance(job.result, StudyResult), "a study has a study's result"
+    return job, job.result
+
+
+def _search(model: str) -> dict[str, Any]:
+    """For the largest tail threshold that costs little accuracy."""
+    search = {"measure": "accuracy", "budget": BUDGET, "trials": TRIALS}
+    return {"model": model, "search": search, "samples_per_label": SAMPLES_OF_SEARCH, "measures": MEASURES, "seed": 0}
+
+
+def _grid(model: str, each: int) -> dict[str, Any]:
+    """A study of the shape of the paper's table 2."""
+    card = json.loads((ROOT / "models" / model / "evaluation.json").read_text())
+    thresholds = {row["name"]: row["threshold"] for row in card["variants"]}
+    return {
+        "model": model,
+        "grid": {
+            "thresholds": [thresholds[name] for name in TAILS],
+            "sides": ["tail"],
+            "schedules": SCHEDULES,
+        },
+        "prunes": [{"side": "head", "threshold": thresholds[name]} for name in HEADS],
+        "samples_per_label": each,
+        "measures": MEASURES,
+        "seed": 0,
+    }
