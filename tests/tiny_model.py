@@ -75,16 +75,18 @@ INSTRUMENTS = """
 [extractors]
 shapes-classifier = "classifier.safetensors"
 inception = "inception.pt"
+clip = "clip"
+lpips = "vgg16.pt"
 [references.shapes]
 title = "Pictures of shapes"
 dataset = "shapes"
 count = 100
-[references.absent]
-title = "Images that are not there"
-source = "absent.npz"
 [references.folder]
 title = "A folder of images"
 source = "images"
+[references.published]
+title = "Moments alone"
+source = "moments.npz"
 """
 CLASSIFIER = Path(__file__).parents[1] / "models" / "shapes-classifier" / "model.safetensors"
 

@@ -11,11 +11,12 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
-from transformers import CLIPConfig, CLIPImageProcessorPil, CLIPModel, CLIPTokenizer
+from transformers import CLIPModel
 
 from tailprune.quality import ExtractorError, ShapesImages, clip_scores, load_extractor, load_lpips
 from tailprune.quality.extractors.clip import ClipFeatures
 from tailprune.quality.extractors.shapes import ShapesFeatures
+from tests.stand_ins import Inception, Vgg, scripted, write_clip
 
 ROOT = Path(__file__).parents[2]
 CLASSIFIER = ROOT / "models" / "shapes-classifier"
@@ -26,40 +27,9 @@ def pictures(count: int, side: int = 32) -> Tensor:
     return torch.randint(0, 256, (count, 3, side, side), generator=generator, dtype=torch.uint8)
 
 
-class Inception(nn.Module):
-    """Called as the published network; features are the mean colours, spread over 2048."""
-
-    def __init__(self, features: int = 2048, classes: int = 1008) -> None:
-        super().__init__()
-        self.spread = nn.Linear(3, features)
-        self.output = nn.Linear(features, classes)
-
-    def forward(self, img: Tensor, return_features: bool = False, no_output_bias: bool = False) -> Tensor:
-        features = self.spread(img.float().mean((2, 3)) / 255)
-        if return_features:
-            return features
-        bias = None if no_output_bias else self.output.bias
-        return torch.nn.functional.linear(features, self.output.weight, bias).softmax(1)
-
-
-class Vgg(nn.Module):
-    """Called as NVIDIA's vgg16.pt; features are the mean colours, in [0, 255]."""
-
-    def forward(self, img: Tensor, resize_images: bool = True, return_lpips: bool = False) -> Tensor:
-        assert return_lpips
-        assert not resize_images
-        return img.mean((2, 3))
-
-
 class Other(nn.Module):
     def forward(self, img: Tensor) -> Tensor:
         return img
-
-
-def scripted(module: nn.Module, path: Path) -> Path:
-    torch.manual_seed(0)
-    torch.jit.script(module).save(str(path))
-    return path
 
 
 @pytest.fixture(scope="module")
@@ -70,23 +40,7 @@ def inception(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("clip")
-    letters = "abcdefghijklmnopqrstuvwxyz"
-    words = [*letters, *(letter + "</w>" for letter in letters), "<|startoftext|>", "<|endoftext|>"]
-    tokenizer = CLIPTokenizer(vocab={word: index for index, word in enumerate(words)}, merges=[])
-    layers = {"hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2}
-    start, end = len(words) - 2, len(words) - 1
-    text = {"vocab_size": len(words), "max_position_embeddings": 12, "bos_token_id": start, "eos_token_id": end}
-    config = CLIPConfig(
-        text_config=layers | text | {"pad_token_id": end},
-        vision_config=layers | {"image_size": 32, "patch_size": 16},
-        projection_dim=8,
-    )
-    torch.manual_seed(2)
-    CLIPModel(config).save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
-    CLIPImageProcessorPil(size={"shortest_edge": 32}, crop_size={"height": 32, "width": 32}).save_pretrained(folder)
-    return folder
+    return write_clip(tmp_path_factory.mktemp("clip"))
 
 
 # All

@@ -1,0 +1,151 @@
+"""Studies with every network and every kind of reference, on stand-ins that are called as the published networks."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+import redis
+import torch
+from PIL import Image
+
+from jobs.problems import InvalidRequest
+from jobs.settings import Settings
+from jobs.store import JobStore
+from jobs.study_results import StudyResult
+from tests.stand_ins import Inception, Vgg, scripted, write_clip
+from tests.workers.conftest import Submit
+from workers.worker import Worker
+
+Studied = Callable[..., StudyResult]
+
+
+@pytest.fixture
+def settings(settings: Settings) -> Settings:
+    """With all the registered files there."""
+    folder = settings.registry.parent
+    scripted(Inception(), folder / "inception.pt")
+    scripted(Vgg(), folder / "vgg16.pt")
+    write_clip(folder / "clip")
+    generator = np.random.default_rng(0)
+    (folder / "images").mkdir()
+    for place in range(8):
+        pixels = generator.integers(0, 256, (8, 8, 3), dtype=np.uint8)
+        Image.fromarray(pixels).save(folder / "images" / f"{place}.png")
+    np.savez(folder / "moments.npz", mu=np.zeros(2048), sigma=np.eye(2048))
+    return settings
+
+
+@pytest.fixture
+def worker(settings: Settings, redis_client: redis.Redis) -> Worker:
+    return Worker(settings, "worker")
+
+
+@pytest.fixture
+def studied(worker: Worker, submit: Submit, store: JobStore) -> Studied:
+    def studied(**body: Any) -> StudyResult:
+        job = submit("study", **({"grid": {"thresholds": [1.0]}, "samples_per_label": 2} | body))
+        worker.run(job.id)
+        done = store.get(job.id)
+        assert done.status == "succeeded", done.problem
+        return StudyResult.model_validate(done.result)
+
+    return studied
+
+
+def test_all_measures_at_once(studied: Studied) -> None:
+    result = studied(extractor="inception", reference="folder")
+    used = {measure.measure: measure for measure in result.measures}
+    assert set(used) == {
+        "fid", "kid", "inception-score", "precision", "recall", "accuracy", "clip-score", "drift", "psnr", "lpips",
+    }  # fmt: skip
+    assert used["fid"].title.startswith("Fréchet distance (inception:")  # it is not the published file
+    assert used["clip-score"].title.startswith("CLIP score (clip:")
+    assert used["lpips"].title.startswith("LPIPS (lpips-vgg16:")
+    assert (used["fid"].reference, used["lpips"].reference) == ("folder", "baseline")
+    pruned = result.variants[1].scores
+    assert all(score.value is not None for score in pruned.values())
+    assert pruned["lpips"].value > 0  # type: ignore[operator]
+    assert pruned["clip-score"].low is not None
+    assert (pruned["kid"].std is not None, pruned["fid"].low) == (True, None)
+
+
+def test_features_may_be_clips(studied: Studied) -> None:
+    result = studied(extractor="clip", reference="folder", measures=["fid", "precision"])
+    assert {measure.extractor.partition(":")[0] for measure in result.measures if measure.extractor} == {"clip"}
+
+
+def test_a_reference_of_moments_alone(studied: Studied) -> None:
+    result = studied(extractor="inception", reference="published", measures=["fid"])
+    value = result.variants[0].scores["fid"].value
+    assert value is not None
+    assert 2000 < value < 4000  # features of three dimensions, against the 2,048 of the identity
+
+
+def test_pairs_are_compared_with_given_targets(studied: Studied) -> None:
+    given = studied(targets="folder", measures=["psnr", "lpips"])
+    own = studied(measures=["psnr", "lpips"])
+    assert [measure.reference for measure in given.measures] == ["folder", "folder"]
+    assert "psnr" in given.variants[0].scores  # the baseline too is compared with the targets
+    assert "psnr" not in own.variants[0].scores
+    assert given.variants[1].scores["psnr"].value != own.variants[1].scores["psnr"].value
+
+
+def test_a_reference_is_measured_once_for_all_workers(
+    studied: Studied, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = studied(reference="folder", measures=["fid", "recall"])
+    monkeypatch.setattr("workers.instruments.load_reference", lambda *_: pytest.fail("it was measured before"))
+    another = Worker(settings, "another")
+    digests = {"reference folder": "", "extractor shapes-classifier": ""}
+    by = another.bench.extractor("shapes-classifier", digests)
+    with pytest.raises(pytest.fail.Exception):
+        another.bench.reference("folder", by, digests)  # of other content
+    again = studied(reference="folder", measures=["fid", "recall"], samples_per_label=3)
+    assert again.measures == first.measures
+
+
+def test_a_worker_that_starts_finds_the_reference_that_another_measured(
+    submit: Submit, store: JobStore, settings: Settings, redis_client: redis.Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def run(name: str, samples: int) -> StudyResult:
+        body = {"grid": {"thresholds": [1.0]}, "reference": "folder", "measures": ["fid", "recall"]}
+        job = submit("study", samples_per_label=samples, **body)
+        Worker(settings, name).run(job.id)
+        return StudyResult.model_validate(store.get(job.id).result)
+
+    run("first", 2)
+    monkeypatch.setattr("workers.instruments.load_reference", lambda *_: pytest.fail("it was measured before"))
+    assert run("second", 3).complete
+
+
+def test_networks_are_loaded_once(studied: Studied, monkeypatch: pytest.MonkeyPatch) -> None:
+    studied(extractor="inception", reference="folder", measures=["inception-score", "lpips", "clip-score"])
+    for loader in ("load_extractor", "load_lpips"):
+        monkeypatch.setattr(f"workers.instruments.{loader}", lambda *_: pytest.fail("it is warm"))
+    studied(
+        extractor="inception",
+        reference="folder",
+        measures=["inception-score", "lpips", "clip-score"],
+        samples_per_label=3,
+    )
+
+
+def test_what_is_not_there_is_refused_at_the_request(submit: Submit, settings: Settings) -> None:
+    (settings.registry.parent / "inception.pt").unlink()
+    with pytest.raises(InvalidRequest, match=r"body\.extractor: the extractor 'inception' is missing; inception\.pt"):
+        submit("study", grid={"thresholds": [1.0]}, extractor="inception", measures=["fid"])
+
+
+def test_a_network_that_is_another_fails_the_study_with_the_reason(
+    worker: Worker, submit: Submit, store: JobStore, settings: Settings
+) -> None:
+    torch.save({}, settings.registry.parent / "inception.pt")
+    job = submit("study", grid={"thresholds": [1.0]}, extractor="inception", reference="folder", measures=["fid"])
+    worker.run(job.id)
+    failed = store.get(job.id)
+    assert failed.problem is not None
+    assert "inception.pt: is not a TorchScript file" in failed.problem.detail
+    assert str(settings.registry.parent) not in failed.problem.detail
