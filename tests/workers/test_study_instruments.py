@@ -122,15 +122,11 @@ def test_a_worker_that_starts_finds_the_reference_that_another_measured(
 
 
 def test_networks_are_loaded_once(studied: Studied, monkeypatch: pytest.MonkeyPatch) -> None:
-    studied(extractor="inception", reference="folder", measures=["inception-score", "lpips", "clip-score"])
+    measures = ["inception-score", "lpips", "clip-score"]
+    studied(extractor="inception", measures=measures)
     for loader in ("load_extractor", "load_lpips"):
         monkeypatch.setattr(f"workers.instruments.{loader}", lambda *_: pytest.fail("it is warm"))
-    studied(
-        extractor="inception",
-        reference="folder",
-        measures=["inception-score", "lpips", "clip-score"],
-        samples_per_label=3,
-    )
+    studied(extractor="inception", measures=measures, samples_per_label=3)
 
 
 def test_what_is_not_there_is_refused_at_the_request(submit: Submit, settings: Settings) -> None:
