@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterable, Sequence
 
 from evidence.claims import claims, score, variant, verdict
-from evidence.gathering import BUDGET, LAST, MAIN, SAMPLES_OF_SEARCH, Found
+from evidence.gathering import BUDGET, LAST, MAIN, SAMPLES_OF_SEARCH, STEPS, Found
 from evidence.paper import TABLE_1, TABLE_2, TABLE_3, TABLE_6, TITLE
 from jobs.instruments import Measure
 from jobs.study_results import Score, StudyVariant
@@ -75,10 +75,12 @@ ImageNet, and were trained for minutes. What a claim does here says nothing of m
 software measures, and that it can be seen to fail.
 
 `make evidence` writes this page. It starts the service and asks it for statistics, figures and one study a model:
-{machine}. Samples a class: {sizes}. A *Fréchet distance* here is of the features of `shapes-classifier`, as are the
-Inception score, precision and recall: none can be compared with the paper's, which are of Inception's. Class accuracy
-is what `shapes-classifier` says. Thresholds are each model's own: those that remove about 40 (mild), 66 (strong) and
-80 % (extreme) of the tail, and 2 and 5 % of the head, over all classes and steps. The numbers, unrounded, are in
+{machine}. {STEPS} sampling steps, where the models' own are 50; samples a class: {sizes}.
+
+A *Fréchet distance* here is of the features of `shapes-classifier`, as are the Inception score, precision and recall:
+none can be compared with the paper's, which are of Inception's. Class accuracy is what `shapes-classifier` says.
+Thresholds are each model's own: those that remove about 40 (mild), 66 (strong) and 80 % (extreme) of the tail, and 2
+and 5 % of the head, over all classes and steps. The numbers, unrounded, are in
 [evidence/numbers.json](evidence/numbers.json)."""
 
 

@@ -24,7 +24,7 @@ SAMPLES = {MAIN: 50}
 SAMPLES_OF_OTHERS = 5
 SAMPLES_OF_SEARCH = 5
 TRIALS = 5
-LAST = 10
+STEPS, LAST = 25, 5
 TAILS = ("mild", "strong", "extreme")
 HEADS = ("head-2", "head-5")
 """Thresholds by name, from the model's card: about 40, 66 and 80 % of the tail, 2 and 5 % of the head."""
@@ -106,7 +106,10 @@ def _study(client: Client, body: dict[str, Any]) -> tuple[JobView, StudyResult]:
 def _search(model: str) -> dict[str, Any]:
     """For the largest tail threshold that costs little accuracy."""
     search = {"measure": "accuracy", "budget": BUDGET, "trials": TRIALS}
-    return {"model": model, "search": search, "samples_per_label": SAMPLES_OF_SEARCH, "measures": MEASURES, "seed": 0}
+    return {
+        "model": model, "search": search, "samples_per_label": SAMPLES_OF_SEARCH, "steps": STEPS,
+        "measures": MEASURES, "seed": 0,
+    }  # fmt: skip
 
 
 def _grid(model: str, each: int) -> dict[str, Any]:
@@ -122,6 +125,7 @@ def _grid(model: str, each: int) -> dict[str, Any]:
         },
         "prunes": [{"side": "head", "threshold": thresholds[name]} for name in HEADS],
         "samples_per_label": each,
+        "steps": STEPS,
         "measures": MEASURES,
         "seed": 0,
     }

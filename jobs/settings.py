@@ -80,7 +80,7 @@ class Settings(BaseSettings):
         default=7 * 86_400, gt=0, description="How long the parts of a study are kept, for others to build on."
     )
     shard_samples: int = Field(
-        default=100,
+        default=50,
         gt=0,
         description="Samples of a shard of a study, each with all its variants; about a minute of work is a good size.",
     )

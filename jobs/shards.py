@@ -36,10 +36,10 @@ class ShardStore:
         self._lease_seconds = settings.lease_seconds
 
     def get(self, key: str) -> bytes | None:
-        """What was kept under this key, or None."""
-        with contextlib.suppress(redis.RedisError, FileNotFoundError):
-            note = self._redis.get(_shard_key(key))
-            if note is not None:
+        """What was kept under this key, or None where it is gone. Raises redis.RedisError."""
+        note = self._redis.get(_shard_key(key))
+        if note is not None:
+            with contextlib.suppress(FileNotFoundError):
                 return self._artifacts.read(Artifact.model_validate_json(note))
         return None
 
@@ -50,13 +50,18 @@ class ShardStore:
             self._redis.set(_shard_key(key), artifact.model_dump_json(), ex=self._seconds)
 
     def present(self, keys: Sequence[str]) -> set[str]:
-        """Those of the keys that something is kept under. Raises redis.RedisError."""
+        """Those of the keys that something is kept under; it is kept as long again. Raises redis.RedisError."""
         notes = self._redis.mget([_shard_key(key) for key in keys]) if keys else []
-        return {
+        there = {
             key
             for key, note in zip(keys, notes, strict=True)
             if note is not None and self._artifacts.exists(Artifact.model_validate_json(note))
         }
+        renewal = self._redis.pipeline(transaction=False)
+        for key in there:
+            renewal.expire(_shard_key(key), self._seconds)
+        renewal.execute()
+        return there
 
     def lease(self, key: str) -> ShardLease | None:
         """The right to make what is kept under this key; None where somebody else has it.

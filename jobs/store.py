@@ -258,6 +258,13 @@ class JobStore:
         with contextlib.suppress(BrokerUnavailable):
             self._queue.invite(claim.job.id, shards)
 
+    def offers_waiting(self) -> bool:
+        """Whether shards that were offered are still to be taken. True while that cannot be found out; never raises."""
+        try:
+            return self._queue.depth("shards") > 0
+        except BrokerUnavailable:
+            return True
+
     def succeed(self, claim: Claim, result: dict[str, Any], artifacts: dict[str, Artifact]) -> bool:
         """Finish a job with its result and its artifacts by name. False where it was lost.
 

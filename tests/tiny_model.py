@@ -84,6 +84,9 @@ count = 100
 [references.folder]
 title = "A folder of images"
 source = "images"
+[references.both]
+title = "Moments and images"
+source = "both.npz"
 [references.published]
 title = "Moments alone"
 source = "moments.npz"

@@ -3,28 +3,56 @@
 from __future__ import annotations
 
 import tempfile
+import time
 from collections.abc import Callable, Hashable
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import structlog
 import torch
 
 from jobs.instruments import Instruments
-from jobs.keys import digest
+from jobs.keys import RESULT_VERSION, digest
 from jobs.registry import ExtractorName
 from jobs.shards import ShardStore
-from tailprune.quality import Extractor, Lpips, Reference, load_extractor, load_lpips, load_reference, make_reference
-from tailprune.quality.sources import ImageSource, ShapesImages, open_images
+from tailprune.quality import (
+    Extracted,
+    Extractor,
+    ImageSource,
+    Lpips,
+    Reference,
+    ShapesImages,
+    SourceError,
+    load_extractor,
+    load_lpips,
+    load_reference,
+    make_reference,
+    open_images,
+)
 
 __all__ = ["Bench"]
 
 T = TypeVar("T")
 
+FILE = "reference.safetensors"
+PAUSE_SECONDS = 0.2
 MOST_KEPT = 8
 """So many networks and references are kept at once."""
 
 log = structlog.get_logger(__name__)
+
+
+class _Checked:
+    """An extractor that looks before each batch whether to go on."""
+
+    def __init__(self, extractor: Extractor, check: Callable[[], None]) -> None:
+        self.check = check
+        self.name, self.digest, self.dim = extractor.name, extractor.digest, extractor.dim
+        self._extractor = extractor
+
+    def __call__(self, images: torch.Tensor) -> Extracted:
+        self.check()
+        return self._extractor(images)
 
 
 class Bench:
@@ -51,35 +79,58 @@ class Bench:
         """The network of LPIPS. Raises as `extractor`."""
         return self._once(("lpips", digests["extractor lpips"]), lambda: load_lpips(self._path("lpips"), self._device))
 
-    def reference(self, name: str, by: Extractor, digests: dict[str, str]) -> Reference:
+    def reference(
+        self, name: str, extractor: ExtractorName, digests: dict[str, str], check: Callable[[], None]
+    ) -> Reference:
         """The moments and features of a registered set of images; computed once, by whichever worker needs them first.
 
-        Raises SourceError for what holds no images.
+        `check` is called before each batch, and may raise to stop. Raises SourceError for what holds no images, and
+        redis.RedisError.
         """
-        content = digests[f"reference {name}"]
-        return self._once(("reference", content, by.digest), lambda: self._reference(name, by, content))
+        made_of = {
+            "reference": digests[f"reference {name}"],
+            "extractor": digests[f"extractor {extractor}"],
+            "version": RESULT_VERSION,
+        }
+        key = digest(made_of)
+        by = _Checked(self.extractor(extractor, digests), check)
+        return self._once(("reference", key), lambda: self._reference(name, by, key))
 
-    def targets(self, name: str, digests: dict[str, str]) -> torch.Tensor:
-        """All images of a registered set, uint8 with shape (N, 3, H, W). Raises SourceError."""
+    def targets(self, name: str, count: int, digests: dict[str, str]) -> torch.Tensor:
+        """The first images of a registered set, uint8 with shape (count, 3, H, W). Raises SourceError for fewer."""
 
         def read() -> torch.Tensor:
-            return torch.cat(list(self._images(name).batches(self._batch_size)))
+            parts: list[torch.Tensor] = []
+            for batch in self._images(name).batches(self._batch_size):
+                parts.append(batch)
+                if sum(map(len, parts)) >= count:
+                    return torch.cat(parts)[:count]
+            raise SourceError(f"targets {name!r} has {sum(map(len, parts))} images, and {count} are asked for")
 
-        return self._once(("targets", digests[f"reference {name}"]), read)
+        return self._once(("targets", digests[f"reference {name}"], count), read)
 
-    def _reference(self, name: str, by: Extractor, content: str) -> Reference:
-        key = digest({"reference": content, "extractor": by.digest})
+    def _reference(self, name: str, by: _Checked, key: str) -> Reference:
+        while (kept := self._shards.get(key)) is None:
+            lease = self._shards.lease(key)
+            if lease is not None:
+                with lease:
+                    return self._measured(name, by, key)
+            by.check()
+            time.sleep(PAUSE_SECONDS)  # another worker measures it
         with tempfile.TemporaryDirectory() as folder:
-            file = Path(folder) / "reference.safetensors"
-            if (kept := self._shards.get(key)) is not None:
-                file.write_bytes(kept)
-                return Reference.open(file)
-            log.info("reference is measured", reference=name, extractor=by.name)
-            path = self.registered.reference(name)
-            if path is None:
-                made = make_reference(self._images(name), by, self._batch_size)
-            else:
-                made = load_reference(path, by, self._batch_size)
+            file = Path(folder) / FILE
+            file.write_bytes(kept)
+            return Reference.open(file)
+
+    def _measured(self, name: str, by: _Checked, key: str) -> Reference:
+        log.info("reference is measured", reference=name, extractor=by.name)
+        path, extractor = self.registered.reference(name), cast(Extractor, by)
+        if path is None:
+            made = make_reference(self._images(name), extractor, self._batch_size)
+        else:
+            made = load_reference(path, extractor, self._batch_size)
+        with tempfile.TemporaryDirectory() as folder:
+            file = Path(folder) / FILE
             made.save(file)
             self._shards.put(key, file.read_bytes())
         return made

@@ -131,6 +131,11 @@ class Run(Accompanied):
         """Offers shards of the job to other workers."""
         self._store.invite(self._claim, shards)
 
+    @property
+    def offers_waiting(self) -> bool:
+        """Whether shards that were offered, of any job, are still to be taken."""
+        return self._store.offers_waiting()
+
     def _beat(self) -> None:
         if time.monotonic() >= self._due:
             self._due = time.monotonic() + self._pause

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 
+import redis
 from safetensors.torch import load, save
 from torch import Tensor
 
@@ -86,7 +87,10 @@ def sample_plan(
 
 def _found(shards: ShardStore, key: str, edits: int) -> list[Tensor] | None:
     """The latents of a shard, one tensor a variant, where it was made before."""
-    kept = shards.get(key)
+    try:
+        kept = shards.get(key)
+    except redis.RedisError:  # it is made anew
+        return None
     if kept is None:
         return None
     tensors = load(kept)

@@ -69,6 +69,7 @@ class Worker:
         instruments = Instruments.read(settings.registry, settings.hub_cache)
         self.bench = Bench(instruments, self.shards, device, settings.batch_size)
         self.shutdown = Shutdown(settings.handover_seconds)
+        self._workshop: tuple[str, Workshop] | None = None
 
     def run(self, job_id: str) -> None:
         """Does a job, unless it is finished, cancelled or another worker's. Messages may come twice or late."""
@@ -127,11 +128,7 @@ class Worker:
                     return
                 job, offer = self.store.get(job_id), Offer.model_validate(said)
                 with PartRun(self.store, job_id, self.shutdown) as run:
-                    request, source = StudyRequest.model_validate(job.request), self._source(job)
-                    stores, rows = self._stores, self.store.settings.batch_size
-                    made = help_with(
-                        Workshop.of_job(request, source, self.models, self.bench, stores, rows), offer, run
-                    )
+                    made = help_with(self._workshop_of(job), offer, run)
             except Stopped as reason:
                 log.info("shard is left", block=said.get("block"), reason=type(reason).__name__)
             except Exception:
@@ -139,6 +136,15 @@ class Worker:
             else:
                 if made:
                     self.store.telemetry.count(SAMPLES, job.model, by=made)
+
+    def _workshop_of(self, job: Job) -> Workshop:
+        """That of a study; the last one is kept, for the offers of one study come one after another."""
+        if self._workshop is None or self._workshop[0] != job.id:
+            request, source = StudyRequest.model_validate(job.request), self._source(job)
+            rows = self.store.settings.batch_size
+            made = Workshop.of_job(request, source, self.models, self.bench, self._stores, rows)
+            self._workshop = job.id, made
+        return self._workshop[1]
 
     @property
     def _stores(self) -> Stores:

@@ -66,7 +66,7 @@ class StudyRequest(SampledRequest):
         }
     )
 
-    prunes: list[PruneSpec] | None = Field(default=None, min_length=1, max_length=256)
+    prunes: list[PruneSpec] | None = Field(default=None, min_length=1)
     grid: OneOrMoreGrids | None = Field(
         default=None, description="Every combination of sides, thresholds, schedules and fills; after `prunes`."
     )

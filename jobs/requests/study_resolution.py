@@ -16,6 +16,8 @@ from jobs.settings import Settings
 
 __all__ = ["resolve_study"]
 
+MOST_LABELS = 4096
+"""As many as a request may name."""
 FEATURE_EXTRACTORS: tuple[ExtractorName, ...] = ("shapes-classifier", "inception", "clip")
 LEAST_FEATURES: dict[Measure, int] = {"fid": 2, "kid": 2, "precision": 4, "recall": 4}
 """Fewer samples have no covariance, or no third neighbour."""
@@ -49,7 +51,9 @@ def resolve_study(
         "reference": request.reference or entry.reference,
     }
     if request.labels is None and entry.classes is not None:
-        given["labels"] = list(range(entry.classes))  # a study is of the whole model
+        given["labels"] = list(
+            range(min(entry.classes, MOST_LABELS))
+        )  # a study is of the whole model, or of much of it
     resolved = request.model_copy(update=given)
     asked = request.measures
     if asked is None:
@@ -184,8 +188,8 @@ def _lack(name: Measure, request: StudyRequest, entry: ModelEntry, instruments: 
             return f"it needs a reference, and {entry.name} has none of its own; say one of those registered"
         if lack := instruments.lacks_reference(request.reference):
             return lack
-        count = instruments.image_count(request.reference)
-        if name in OF_SINGLE_IMAGES and count is not None and count < LEAST_FEATURES[name]:
+        count = instruments.image_count(request.reference) if name in OF_SINGLE_IMAGES else None
+        if count is not None and count < LEAST_FEATURES[name]:
             return (
                 f"it compares single images, and reference {request.reference!r} has {count}, with or without moments; "
                 f"register one with {LEAST_FEATURES[name]} images or more"

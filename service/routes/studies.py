@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from fastapi import APIRouter
 from fastapi.responses import JSONResponse
+from starlette.concurrency import run_in_threadpool
 
 from jobs.records import JobView
 from jobs.requests.study import StudyRequest
@@ -32,5 +33,7 @@ async def study(
     """
     wait = preferred_wait(prefer, parts.settings.max_wait_seconds)
     entry = parts.registry.get(body.model)
-    request = resolve_study(body, entry, parts.settings, parts.instruments, await conditions_of(body, parts))
+    conditions = await conditions_of(body, parts)
+    # In a thread: the images of a reference may be counted for it.
+    request = await run_in_threadpool(resolve_study, body, entry, parts.settings, parts.instruments, conditions)
     return await post_job("study", body, request, entry, wait, idempotency_key, parts)

@@ -112,6 +112,8 @@ def load_reference(
             )
         return make_reference(open_images(path), extractor, batch_size, most_features)
     gaussian = _published(path, "mu", "sigma")
+    if gaussian.dim != extractor.dim and ARRAY in arrays:  # the moments are another network's; the images are there
+        return make_reference(NpzImages(path), extractor, batch_size, most_features)
     if gaussian.dim != extractor.dim:
         raise SourceError(
             f"{path}: mu is of {gaussian.dim} features, and {extractor.name} gives {extractor.dim}; moments are "

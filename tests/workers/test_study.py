@@ -388,3 +388,96 @@ def test_instruments_that_changed_since_the_request_fail_the_study(
     failed = store.get(job.id)
     assert failed.problem is not None
     assert "ask again" in failed.problem.detail
+
+
+def test_a_redis_that_goes_away_for_a_while_is_waited_for(
+    worker: Worker, submit: Submit, store: JobStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    away = {"get": 3, "present": 3, "lease": 1}
+
+    def unreachable(name: str) -> None:
+        real = getattr(worker.shards, name)
+
+        def ask(*args: Any) -> Any:
+            if away[name]:
+                away[name] -= 1
+                raise redis.ConnectionError("away")
+            return real(*args)
+
+        monkeypatch.setattr(worker.shards, name, ask)
+
+    for name in away:
+        unreachable(name)
+    monkeypatch.setattr("workers.study.crew.PAUSE_SECONDS", 0.01)
+    job = submit("study", grid={"thresholds": [0.5]}, measures=["drift"])
+    worker.run(job.id)
+    assert store.get(job.id).status == "succeeded"
+    assert set(away.values()) == {0}
+
+
+def test_shards_that_do_not_stay_fail_the_study(
+    worker: Worker, submit: Submit, store: JobStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(worker.shards, "put", lambda *_: None)
+    job = submit("study", grid={"thresholds": [0.5]}, measures=["drift"])
+    worker.run(job.id)
+    assert store.get(job.id).status == "failed"
+
+
+def test_shards_are_kept_from_when_they_were_last_of_use(
+    studied: Any, worker: Worker, settings: Settings, redis_client: redis.Redis
+) -> None:
+    studied(grid={"thresholds": [0.5]}, measures=["drift"])
+    keys = [key.decode().removeprefix("tailprune:shard:") for key in redis_client.scan_iter("tailprune:shard:*")]
+    for key in keys:
+        redis_client.expire(f"tailprune:shard:{key}", 5)
+    assert worker.shards.present([*keys, "another"]) == set(keys)
+    assert min(redis_client.ttl(f"tailprune:shard:{key}") for key in keys) > 5
+
+
+def test_what_is_missing_is_offered_again_when_nobody_took_it(
+    worker: Worker, submit: Submit, store: JobStore, queue: Silent, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("workers.study.crew.OFFER_SECONDS", 0.0)
+    worker.store = store
+    waiting = [True, False, True, True]
+    monkeypatch.setattr(store, "offers_waiting", lambda: waiting.pop(0) if waiting else True)
+    job = submit("study", grid={"thresholds": [0.5]}, measures=["drift"], samples_per_label=2)
+    worker.run(job.id)
+    assert [offer["block"] for offer in queue.offers] == [1, 2, 3, 3]
+
+
+def test_many_prunes_are_made_and_kept_some_at_a_time(
+    studied: Any, sampled: Made, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("workers.study.workshop.TOGETHER", 2)
+    result = studied(grid={"thresholds": [0.4, 0.6, 0.8, 1.0]}, measures=["drift"], samples_per_label=1)
+    assert sampled == [(2, 2), (2, 2), (1, 2)] * 2  # of two blocks, the baseline with the first
+    assert len({variant.scores["drift"].value for variant in result.variants[1:]}) == 4
+
+
+def test_measures_of_the_same_features_look_at_nothing_anew(studied: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    studied(measures=["fid"])
+    monkeypatch.setattr("workers.study.measuring.Meter.measure", lambda *_: pytest.fail("it looks again"))
+    assert studied(measures=["fid", "recall", "inception-score", "drift"]).complete
+
+
+def test_a_search_takes_over_the_verdict_on_a_threshold_it_tried() -> None:
+    from jobs.requests.prunes import PruneSpec
+    from jobs.requests.study import Search
+    from jobs.study_results import StudyVariant
+    from workers.study.searching import search_threshold
+
+    magnitudes = torch.cat([torch.linspace(0.01, 0.4, 300), torch.full((700,), 0.5)])
+
+    def try_out(spec: PruneSpec) -> StudyVariant:
+        removed = {"mean": 1.0, "min": 0, "max": 2, "fraction": 0.1, "by_step": []}
+        score = {"drift": {"value": spec.threshold}}
+        said = {"name": spec.name, "prune": None, "removed": removed, "samples": 1, "scores": score}
+        return StudyVariant.model_validate(said)
+
+    baseline = StudyVariant(name="baseline", prune=None, samples=1, scores={})
+    search = Search(measure="drift", budget=0.3, trials=8)
+    found = search_threshold(search, magnitudes, baseline, try_out, lambda _: None)
+    assert [trial.threshold for trial in found.trials].count(0.5) == 1
+    assert found.threshold == pytest.approx(0.3, abs=0.01)

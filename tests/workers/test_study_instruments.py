@@ -17,6 +17,7 @@ from jobs.store import JobStore
 from jobs.study_results import StudyResult
 from tests.stand_ins import Inception, Vgg, scripted, write_clip
 from tests.workers.conftest import Submit
+from workers.run import HandedOver
 from workers.worker import Worker
 
 Studied = Callable[..., StudyResult]
@@ -96,15 +97,43 @@ def test_pairs_are_compared_with_given_targets(studied: Studied) -> None:
 def test_a_reference_is_measured_once_for_all_workers(
     studied: Studied, settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    first = studied(reference="folder", measures=["fid", "recall"])
-    monkeypatch.setattr("workers.instruments.load_reference", lambda *_: pytest.fail("it was measured before"))
-    another = Worker(settings, "another")
-    digests = {"reference folder": "", "extractor shapes-classifier": ""}
-    by = another.bench.extractor("shapes-classifier", digests)
+    studied(reference="folder", measures=["fid", "recall"])
+    monkeypatch.setattr("workers.instruments.load_reference", lambda *_: pytest.fail("it is measured"))
+    assert studied(reference="folder", measures=["fid", "recall"], samples_per_label=3).complete
+    another = Worker(settings, "another").bench
+    of_other_content = {"reference folder": "", "extractor shapes-classifier": ""}
     with pytest.raises(pytest.fail.Exception):
-        another.bench.reference("folder", by, digests)  # of other content
-    again = studied(reference="folder", measures=["fid", "recall"], samples_per_label=3)
-    assert again.measures == first.measures
+        another.reference("folder", "shapes-classifier", of_other_content, lambda: None)
+
+
+def test_measuring_a_reference_can_be_stopped(worker: Worker) -> None:
+    digests = {"reference folder": "", "extractor shapes-classifier": ""}
+
+    def stop() -> None:
+        raise HandedOver
+
+    with pytest.raises(HandedOver):
+        worker.bench.reference("folder", "shapes-classifier", digests, stop)
+    assert worker.bench.reference("folder", "shapes-classifier", digests, lambda: None).features is not None
+
+
+def test_clips_features_of_a_reference_whose_moments_are_inceptions(studied: Studied, settings: Settings) -> None:
+    images = np.random.default_rng(1).integers(0, 256, (6, 8, 8, 3), dtype=np.uint8)
+    np.savez(settings.registry.parent / "both.npz", mu=np.zeros(2048), sigma=np.eye(2048), arr_0=images)
+    result = studied(extractor="clip", reference="both", measures=["fid", "precision"])
+    assert result.variants[0].scores["fid"].value is not None
+
+
+def test_targets_of_another_size_fail_the_study_before_it_samples(
+    worker: Worker, submit: Submit, store: JobStore, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tailprune.sample", lambda *_, **__: pytest.fail("it samples"), raising=False)
+    np.savez(settings.registry.parent / "both.npz", arr_0=np.zeros((4, 16, 16, 3), np.uint8))
+    job = submit("study", grid={"thresholds": [1.0]}, targets="both", measures=["psnr"])
+    worker.run(job.id)
+    failed = store.get(job.id)
+    assert failed.problem is not None
+    assert "images of 16 x 16, and tiny makes 8 x 8" in failed.problem.detail
 
 
 def test_a_worker_that_starts_finds_the_reference_that_another_measured(

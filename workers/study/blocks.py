@@ -7,11 +7,10 @@ study finds what any study before it made.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from jobs.digests import Identity
+from jobs.instruments import MEASURES
 from jobs.keys import RESULT_VERSION, digest
 from jobs.requests.prunes import PruneSpec
 from jobs.requests.sampled import SampledRequest
@@ -50,6 +49,11 @@ def blocks_of(request: StudyRequest, size: int) -> list[Block]:
     ]
 
 
+def _seen(request: StudyRequest) -> list[str]:
+    """What is looked at of each sample for the measures of a request: some are of the same features."""
+    return sorted({MEASURES[name].by or name for name in request.measures or [] if name != "drift"})
+
+
 class Addresses:
     """The keys of a study's shards. `prune`: None for the baseline."""
 
@@ -73,7 +77,7 @@ class Addresses:
             {
                 "decoder": {name: reading.get(name) for name in SHOWN_BY},
                 "instruments": instruments,
-                "measures": said["measures"],
+                "seen": _seen(request),
                 "extractor": said["extractor"],
                 "targets": said["targets"],
                 "names": reading.get("class_names") if "clip-score" in (said["measures"] or []) else None,
@@ -94,7 +98,3 @@ class Addresses:
     def scores(self, block: Block, prune: PruneSpec | None) -> str:
         """Of what they were measured to be."""
         return digest({"latents": self.latents(block, prune), "measured": self._measured})
-
-    def all_scores(self, blocks: Sequence[Block], prunes: Sequence[PruneSpec | None]) -> dict[str, Any]:
-        """The keys of all shards -> the block and the prune they are of."""
-        return {self.scores(block, prune): (block, prune) for block in blocks for prune in prunes}

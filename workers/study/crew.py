@@ -8,6 +8,7 @@ lease lapsed because its worker is gone. With one worker the offers find everyth
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import TypeVar
@@ -24,11 +25,15 @@ from workers.run import Accompanied, Run
 from workers.study.blocks import Block, blocks_of
 from workers.study.workshop import Workshop
 
-__all__ = ["Offer", "complete", "help_with"]
+__all__ = ["Offer", "complete", "help_with", "patiently"]
 
 Answer = TypeVar("Answer")
 
 PAUSE_SECONDS = 0.2
+OFFER_SECONDS = 60.0
+"""After so long, what is missing is offered again if nothing waits: who took it could not do it, or nobody heard."""
+MOST_TIMES = 3
+"""How often the same block is made before it counts as lost as fast as it is made."""
 
 log = structlog.get_logger(__name__)
 
@@ -60,33 +65,42 @@ def complete(
     """Returns when every block is there under every prune, and unpruned.
 
     blocks: of `blocks_of` with this size. on_made: hears how many samples the holder made of a block. While Redis
-    cannot be reached, it waits.
+    cannot be reached, it waits. Raises RuntimeError where what was made does not stay.
     """
     variants = [None, *prunes]
     total = sum(len(block.subjects) for block in blocks)
+    places = {block: place for place, block in enumerate(blocks)}
+    made_before: Counter[Block] = Counter()
+    offered = 0.0
 
     def lacking() -> list[Block]:
-        missing = list(_patiently(lambda: workshop.missing(blocks, variants), run))
+        missing = list(patiently(lambda: workshop.missing(blocks, variants), run))
         on_progress(total - sum(len(block.subjects) for block in missing))
         return missing
 
     missing = lacking()
-    if len(missing) > 1:
-        offers = [Offer(block=blocks.index(block), size=size, prunes=list(prunes)) for block in missing[1:]]
-        run.invite([offer.model_dump(mode="json") for offer in offers])
     while missing:
         run.check()
+        due = time.monotonic() > offered + OFFER_SECONDS and not run.offers_waiting if offered else True
+        if due and len(missing) > 1:
+            offered = time.monotonic()
+            offers = [Offer(block=places[block], size=size, prunes=list(prunes)) for block in missing[1:]]
+            run.invite([offer.model_dump(mode="json") for offer in offers])
         there = total - sum(len(block.subjects) for block in missing)
 
         def on_share(block: Block, share: float, there: int = there) -> None:
             on_progress(there + share * len(block.subjects))
             run.check()
 
-        made = _patiently(partial(_make_any, workshop, missing, variants, on_share), run)
-        if made is None:
+        taken = patiently(partial(_make_any, workshop, missing, variants, on_share), run)
+        if taken is None:
             time.sleep(PAUSE_SECONDS)
         else:
+            block, made = taken
             on_made(made)
+            made_before[block] += 1
+            if made_before[block] > MOST_TIMES:
+                raise RuntimeError(f"shards do not stay: the same block was made {MOST_TIMES} times; is there room?")
         missing = lacking()
 
 
@@ -105,12 +119,12 @@ def _make_any(
     blocks: Sequence[Block],
     prunes: Sequence[PruneSpec | None],
     on_share: Callable[[Block, float], None],
-) -> int | None:
-    """The samples made of the first block that is to be had; None where others have all of them."""
+) -> tuple[Block, int] | None:
+    """The first block that is to be had, and the samples made of it; None where others have all of them."""
     for block in blocks:
         made = _make(workshop, block, prunes, partial(on_share, block))
         if made is not None:
-            return made
+            return block, made
     return None
 
 
@@ -129,8 +143,8 @@ def _make(
     return made
 
 
-def _patiently(ask: Callable[[], Answer], run: Run) -> Answer:
-    """What is answered, once Redis can be reached."""
+def patiently(ask: Callable[[], Answer], run: Run) -> Answer:
+    """What is answered, once Redis can be reached. Raises Stopped where the job is not to go on."""
     while True:
         try:
             return ask()

@@ -57,11 +57,12 @@ class Meter:
         if "lpips" in needs:
             lpips = bench.lpips(digests)
         if request.targets is not None and any(MEASURES[measure].paired for measure in measures):
-            targets = bench.targets(request.targets, digests)
-            if len(targets) <= max(request.subjects):
+            targets = bench.targets(request.targets, 1 + max(request.subjects), digests)
+            if tuple(targets.shape[2:]) != entry.image_size:
+                height, width = targets.shape[2:]
                 raise ValueError(
-                    f"targets {request.targets!r} has {len(targets)} images, and there is to be one for each label or "
-                    f"condition up to {max(request.subjects)}"
+                    f"targets {request.targets!r} are images of {height} x {width}, and {entry.name} makes "
+                    f"{' x '.join(map(str, entry.image_size))}"
                 )
         return cls(measures, extractor, classifier, clip, texts, lpips, targets)
 
@@ -69,6 +70,11 @@ class Meter:
     def sees_images(self) -> bool:
         """Whether samples are to be decoded at all."""
         return any(measure != "drift" for measure in self.measures)
+
+    @property
+    def is_paired(self) -> bool:
+        """Whether samples are compared one by one."""
+        return any(MEASURES[measure].paired for measure in self.measures)
 
     def measure(
         self,
@@ -88,7 +94,7 @@ class Meter:
         if self.extractor is not None:
             seen = self.extractor(images)
             found["features"] = seen.features
-            if "inception-score" in self.measures and seen.probabilities is not None:
+            if seen.probabilities is not None:
                 predictions = Predictions(seen.probabilities.shape[1])
                 predictions.add(seen.probabilities)
                 found |= predictions.state()

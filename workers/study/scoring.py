@@ -7,7 +7,7 @@ same numbers, to the last digit.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -43,13 +43,15 @@ AVERAGES: tuple[Measure, ...] = ("accuracy", "clip-score", "psnr", "ssim", "lpip
 class Scorer:
     """Scores variants of one study against one reference, whose manifold is computed once."""
 
-    measures: Sequence[Measure]
-    reference: Reference | None
+    reference: Callable[[], Reference]
+    """What samples are compared with; asked for when a measure needs it."""
     with_targets: bool
+    check: Callable[[], None]
+    """Called between measures; may raise to stop."""
     _manifold: Manifold | None = field(default=None, init=False)
 
     def scores(
-        self, shards: Sequence[dict[str, Tensor]], baseline: bool, intervals: bool = True
+        self, measures: Sequence[Measure], shards: Sequence[dict[str, Tensor]], baseline: bool, intervals: bool = True
     ) -> dict[Measure, Score]:
         """The scores of one variant, from what was measured of its shards in order.
 
@@ -58,9 +60,10 @@ class Scorer:
         if not shards:
             return {}
         found: dict[Measure, Score] = {}
-        for measure in self.measures:
+        for measure in measures:
             if baseline and (measure == "drift" or (MEASURES[measure].paired and not self.with_targets)):
                 continue
+            self.check()
             found[measure] = self._score(measure, shards, intervals)
         return found
 
@@ -72,23 +75,23 @@ class Scorer:
             return Score(value=math.sqrt(error.item() / energy.item()))
         if measure == "inception-score":
             return Score(value=_inception_score(shards))
-        assert self.reference is not None, "a measure against a reference has one"
+        reference = self.reference()
         if measure == "fid":
             moments = FeatureMoments(shards[0]["features"].shape[1])
             for features in _features(shards):
                 moments.add(features)
             if moments.count < 2:
                 return Score(value=None)
-            return Score(value=frechet_distance(moments.gaussian(), self.reference.gaussian))
+            return Score(value=frechet_distance(moments.gaussian(), reference.gaussian))
         features = torch.cat(list(_features(shards)))
-        known = self.reference.features
+        known = reference.features
         if known is None:
             raise ValueError(
                 f"measure {measure!r} compares single features, and the reference has their moments alone: "
                 "register one with images, or leave the measure out"
             )
         if measure == "kid":
-            size = min(SUBSET, len(features), len(known))
+            size = min(SUBSET, len(features) // 2, len(known) // 2)  # all of a set would vary in nothing
             if size < 2:
                 return Score(value=None)
             found = kernel_distance(features, known, subset_size=size)

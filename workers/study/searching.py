@@ -18,7 +18,7 @@ from jobs.requests.study import Search
 from jobs.study_results import SearchResult, StudyVariant, Trial
 from tailprune.systems import System
 from workers.accounts import inputs_of
-from workers.plan import Edit, Plan
+from workers.plan import Plan
 from workers.subjects import Subjects
 
 __all__ = ["search_threshold", "sorted_magnitudes"]
@@ -66,39 +66,39 @@ def search_threshold(
     state = _State()
     trials: list[Trial] = []
     result = _result(search, before, limit, trials, state)
-    tried: set[float] = set()
-    for _ in range(search.trials):
+    verdicts: dict[float, bool] = {}
+    while len(trials) < search.trials and (state.high - state.low) * len(magnitudes) >= 1:
         share = (state.low + state.high) / 2
         place = min(len(magnitudes) - 1, int(share * len(magnitudes)))
         threshold = float(f"{magnitudes[place].item():.{DIGITS}g}")
-        if threshold in tried:
-            break  # no finer at so many digits
-        tried.add(threshold)
-        spec = PruneSpec(threshold=threshold, side="tail", fill=search.fill, schedule=search.schedule)
-        variant = try_out(spec)
-        value = variant.scores[search.measure].value
-        if value is None or variant.removed is None:
-            raise ValueError(
-                f"measure {search.measure!r} has no value under {variant.name!r}, so nothing can be sought"
-            )
-        within = value >= limit if search.measure == "accuracy" else value <= limit
-        trial = Trial(
-            threshold=threshold,
-            fraction=variant.removed.fraction,
-            value=value,
-            within=within,
-            variant=Edit.of(spec).name,
-        )
-        trials.append(trial)
-        if within:
-            state.low = share
-            if state.best is None or threshold > state.best.threshold:
+        if threshold not in verdicts:
+            trial = _tried(search, limit, threshold, try_out)
+            trials.append(trial)
+            verdicts[threshold] = trial.within
+            if trial.within and (state.best is None or threshold > state.best.threshold):
                 state.best = trial
+            result = _result(search, before, limit, trials, state)
+            on_trial(result)
+        if verdicts[threshold]:
+            state.low = share
         else:
             state.high = share
-        result = _result(search, before, limit, trials, state)
-        on_trial(result)
     return result
+
+
+def _tried(search: Search, limit: float, threshold: float, try_out: Callable[[PruneSpec], StudyVariant]) -> Trial:
+    spec = PruneSpec(threshold=threshold, side="tail", fill=search.fill, schedule=search.schedule)
+    variant = try_out(spec)
+    value = variant.scores[search.measure].value
+    if value is None or variant.removed is None:
+        raise ValueError(f"measure {search.measure!r} has no value under {variant.name!r}, so nothing can be sought")
+    return Trial(
+        threshold=threshold,
+        fraction=variant.removed.fraction,
+        value=value,
+        within=value >= limit if search.measure == "accuracy" else value <= limit,
+        variant=variant.name,
+    )
 
 
 def _limit(search: Search, before: float | None) -> float:

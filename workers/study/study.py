@@ -5,15 +5,18 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 
 import redis
 import torch
 
+from jobs.instruments import Measure
 from jobs.requests.prunes import PruneSpec
 from jobs.requests.study import StudyRequest
 from jobs.results import Embedding, ModelUsed, Removed
 from jobs.settings import Settings
-from jobs.study_results import SearchResult, Shards, StudyResult, StudyVariant
+from jobs.study_results import Score, SearchResult, Shards, StudyResult, StudyVariant
+from tailprune.quality import Reference
 from workers.accounts import engine_of, removal_of
 from workers.instruments import Bench
 from workers.models import Models, Source
@@ -21,7 +24,7 @@ from workers.plan import Edit
 from workers.run import Product, Run
 from workers.stores import Stores
 from workers.study.blocks import Block, blocks_of
-from workers.study.crew import complete
+from workers.study.crew import complete, patiently
 from workers.study.exports import write
 from workers.study.scoring import Scorer, measures_used
 from workers.study.searching import search_threshold, sorted_magnitudes
@@ -35,6 +38,8 @@ PUBLISH_SECONDS = 5.0
 """The least time between two looks at what is there so far."""
 PUBLISH_SHARE = 20
 """... and as many times what the last look took."""
+SLOW: tuple[Measure, ...] = ("kid", "precision", "recall")
+"""Measured at the end alone."""
 MOST_REPAIRS = 3
 """How often shards that were lost while they were gathered are made again."""
 
@@ -58,13 +63,12 @@ class Study:
         self._workshop = Workshop.of_job(request, source, models, bench, stores, settings.batch_size)
         self._measures = measures_used(request, self._workshop.meter)
         self._engine = engine_of(models.device, self._workshop.system)
-        reference = None
-        extractor = self._workshop.meter.extractor
-        if request.reference is not None and extractor is not None:
-            digests = source.identity.reading["instruments"]
-            reference = bench.reference(request.reference, extractor, digests)
-        self._scorer = Scorer(request.measures or [], reference, request.targets is not None)
+        self._bench, self._digests = bench, source.identity.reading.get("instruments", {})
+        self._scorer = Scorer(self._reference, request.targets is not None, run.check)
+        if request.reference is not None and bench.registered.image_count(request.reference) in (0, None):
+            self._reference()  # moments are read at once, and nothing is sampled where they, or images, are damaged
         self._removed: dict[PruneSpec, tuple[Removed, Embedding]] = {}
+        self._scored: dict[tuple[PruneSpec | None, int, tuple[str, ...]], dict[Measure, Score]] = {}
         self._search: SearchResult | None = None
         self._found = 0
         self._due = 0.0
@@ -78,7 +82,7 @@ class Study:
         """
         self._on_made = on_made
         search, prunes = self._request.search, list(self._request.prunes or [])
-        self._found = len(self._blocks) * (1 + len(prunes)) - self._lacking(prunes)
+        self._found = len(self._blocks) * (1 + len(prunes)) - self._lacking([None, *prunes])
         self._complete(prunes, 0 if search is None else search.trials)
         if search is not None:
             plan = self._workshop.plan([None], [])
@@ -86,17 +90,21 @@ class Study:
             trials: list[PruneSpec] = []
 
             def try_out(spec: PruneSpec) -> StudyVariant:
-                self._complete([*prunes, *trials, spec], search.trials - len(trials) - 1, trial=spec)
                 if spec not in prunes:
+                    self._found += len(self._blocks) - self._lacking([spec])
+                    self._complete([*prunes, *trials, spec], search.trials - len(trials) - 1, trial=spec)
                     trials.append(spec)
-                return self._variant(spec)
+                return self._scored_variant(spec, self._blocks, [search.measure])
 
             def on_trial(found: SearchResult) -> None:
                 self._search = found
 
-            self._search = search_threshold(search, magnitudes, self._variant(None), try_out, on_trial)
-            prunes += [spec for spec in trials if spec not in prunes]
-        whole = self._result([None, *prunes], self._blocks, intervals=True, complete=True)
+            baseline = self._scored_variant(None, self._blocks, [search.measure])
+            self._search = search_threshold(search, magnitudes, baseline, try_out, on_trial)
+            prunes += trials
+        whole = self._result([None, *prunes], self._blocks, self._request.measures or [], complete=True)
+        samples = sum(len(block.subjects) for block in self._blocks) * (1 + len(prunes))
+        self._run.step(samples, samples, UNIT)
         shelf = Shelf(self._stores.artifacts)
         return Product(whole.model_copy(update={"exports": write(whole, shelf, self._request)}), shelf.artifacts)
 
@@ -126,11 +134,12 @@ class Study:
         if self._due:
             lacking = self._workshop.missing(self._blocks, [None, *prunes])
             there = [block for block in self._blocks if block not in lacking]
-            self._run.publish(self._result([None, *prunes], there, intervals=False, complete=False))
+            quick = [measure for measure in self._request.measures or [] if measure not in SLOW]
+            self._run.publish(self._result([None, *prunes], there, quick, complete=False))
         self._due = time.monotonic() + max(PUBLISH_SECONDS, PUBLISH_SHARE * (time.monotonic() - now))
 
     def _result(
-        self, prunes: Sequence[PruneSpec | None], blocks: list[Block], intervals: bool, complete: bool
+        self, prunes: Sequence[PruneSpec | None], blocks: list[Block], measures: Sequence[Measure], complete: bool
     ) -> StudyResult:
         total = len(self._blocks) * len(prunes)
         done = len(blocks) * len(prunes)
@@ -138,40 +147,48 @@ class Study:
             model=ModelUsed(name=self._request.model, digest=self._source.identity.weights),
             complete=complete,
             measures=self._measures,
-            variants=[self._scored_variant(prune, blocks, intervals) for prune in prunes],
+            variants=[self._scored_variant(prune, blocks, measures, intervals=complete) for prune in prunes],
             search=self._search,
             shards=Shards(total=total, done=done, made=max(0, done - self._found), found=self._found),
             engine=self._engine,
         )
 
-    def _variant(self, prune: PruneSpec | None) -> StudyVariant:
-        return self._scored_variant(prune, self._blocks, intervals=False)
-
-    def _scored_variant(self, prune: PruneSpec | None, blocks: list[Block], intervals: bool) -> StudyVariant:
+    def _scored_variant(
+        self, prune: PruneSpec | None, blocks: list[Block], measures: Sequence[Measure], intervals: bool = False
+    ) -> StudyVariant:
         removed, embedding = (None, None) if prune is None else self._removal(prune)
-        shards = self._shards(prune, blocks)
-        scores = self._scorer.scores(shards, prune is None, intervals)
-        self._run.check()
         edit = Edit("baseline") if prune is None else Edit.of(prune)
+        key = prune, hash(tuple(blocks)), (*measures, *(["intervals"] if intervals else []))
+        if key not in self._scored:
+            shards = self._shards(prune, blocks)
+            self._scored[key] = self._scorer.scores(measures, shards, prune is None, intervals)
         return StudyVariant(
             name=edit.name,
             prune=edit.used,
             removed=removed,
             embedding=embedding,
             samples=sum(len(block.subjects) for block in blocks),
-            scores=scores,
+            scores=self._scored[key],
         )
+
+    def _reference(self) -> Reference:
+        extractor, name = self._request.extractor, self._request.reference
+        assert extractor is not None, "a measure against a reference has an extractor"
+        assert name is not None, "a measure against a reference has one"
+        return patiently(lambda: self._bench.reference(name, extractor, self._digests, self._run.check), self._run)
 
     def _shards(self, prune: PruneSpec | None, blocks: list[Block]) -> list[dict[str, torch.Tensor]]:
         """What was measured of these blocks; one that was lost meanwhile is made again."""
         found = []
         for block in blocks:
-            shard = self._workshop.scores(block, prune)
+            self._run.check()
+            shard = patiently(partial(self._workshop.scores, block, prune), self._run)
             for _ in range(MOST_REPAIRS):
                 if shard is not None:
                     break
-                self._on_made(self._workshop.make(block, [prune], lambda _: self._run.check()))
-                shard = self._workshop.scores(block, prune)
+                make = partial(self._workshop.make, block, [prune], lambda _: self._run.check())
+                self._on_made(patiently(make, self._run))
+                shard = patiently(partial(self._workshop.scores, block, prune), self._run)
             if shard is None:
                 raise RuntimeError("shards are lost as fast as they are made: is there room for them?")
             found.append(shard)
@@ -184,5 +201,6 @@ class Study:
             self._removed[prune] = removal_of(workshop.system, workshop.plan([prune], []), workshop.of, edit.prune)
         return self._removed[prune]
 
-    def _lacking(self, prunes: Sequence[PruneSpec]) -> int:
-        return sum(map(len, self._workshop.missing(self._blocks, [None, *prunes]).values()))
+    def _lacking(self, prunes: Sequence[PruneSpec | None]) -> int:
+        missing = patiently(lambda: self._workshop.missing(self._blocks, prunes), self._run)
+        return sum(map(len, missing.values()))

@@ -26,6 +26,8 @@ from workers.subjects import Subjects
 __all__ = ["Workshop"]
 
 LATENTS = "latents"
+TOGETHER = 16
+"""So many prunes share one call's trajectories; those of a further group are made after these are kept."""
 
 OnShare = Callable[[float], None]
 """Hears which share of a block is done, from 0 to 1, and may raise to stop it."""
@@ -71,17 +73,30 @@ class Workshop:
         return lacks
 
     def make(self, block: Block, prunes: Sequence[PruneSpec | None], on_share: OnShare) -> int:
-        """The shards of a block that are missing; how many samples were made for them."""
+        """The shards of a block that are missing; how many samples were made for them.
+
+        Prunes are sampled some at a time, and kept as they come.
+        """
         lacks = set(self.missing([block], prunes).get(block, ()))
         wanted = [prune for prune in prunes if self.addresses.scores(block, prune) in lacks]
-        if not wanted:
-            return 0
+        made = 0
+        for start in range(0, len(wanted), TOGETHER):
+            some = wanted[start : start + TOGETHER]
+
+            def on_part(share: float, start: int = start, count: int = len(some)) -> None:
+                on_share((start + share * count) / len(wanted))
+
+            made += self._make_some(block, some, on_part)
+        return made
+
+    def _make_some(self, block: Block, wanted: Sequence[PruneSpec | None], on_share: OnShare) -> int:
         latents, made = self._latents(block, list(dict.fromkeys([None, *wanted])), on_share)
         baseline = latents[None]
-        baseline_images = self._images(baseline)
+        compared = self.meter.targets is None and self.meter.is_paired
+        baseline_images = self._images(baseline) if None in wanted or compared else None
         for prune in wanted:
             images = baseline_images if prune is None else self._images(latents[prune])
-            beside = None if prune is None and self.meter.targets is None else baseline_images
+            beside = None if prune is None else baseline_images
             found = self.meter.measure(block.subjects, latents[prune], baseline, images, beside)
             contiguous = {name: tensor.contiguous() for name, tensor in found.items()}
             self.shards.put(self.addresses.scores(block, prune), save(contiguous))
