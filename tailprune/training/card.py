@@ -24,7 +24,7 @@ from tailprune.conditions import ConditionTable
 from tailprune.decoders import pixels
 from tailprune.pruning import Prune
 from tailprune.removal import measure_removal
-from tailprune.sampling import sample, sampling_times
+from tailprune.sampling import Guidance, sample, sampling_times
 from tailprune.statistics import Description, describe, summarise_cosine
 from tailprune.systems import MG, System
 from tailprune.training.objectives import NoisePrediction
@@ -74,7 +74,7 @@ def _sample_all(
             {"labels": rows},
             sampler=model.sampler,
             steps=model.steps,
-            guidance=guidance,
+            guidance=Guidance(scale=guidance, power=model.guidance_power),
             prune=list(prunes),
             seeds=seeds,
         )

@@ -56,6 +56,7 @@ class ShapesModel:
     sampler: str
     guidance: float
     """The scale that the card, and the registry, sample with."""
+    guidance_power: float | None = None
     steps: int = 50
 
     def build(self) -> Objective:
@@ -101,6 +102,7 @@ SHAPES_MODELS: dict[str, ShapesModel] = {
         "half of the timesteps drawn where flow matching would draw them",
         sampler="ddim",
         guidance=4.0,
+        guidance_power=0.01,  # next to constant
     ),
     "shapes-lightningdit": ShapesModel(
         LightningDiT,
