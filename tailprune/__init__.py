@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from tailprune.removal import Removal, measure_removal
     from tailprune.sampling import Guidance, sample, sampling_times
     from tailprune.statistics import Description, describe
+    from tailprune.statistics_over_time import DescriptionOverTime, describe_over_time
     from tailprune.systems import System
 
 __version__ = "0.1.0"
@@ -29,12 +30,14 @@ __all__ = [
     "CheckpointError",
     "ConditionTable",
     "Description",
+    "DescriptionOverTime",
     "Found",
     "Guidance",
     "Prune",
     "Removal",
     "System",
     "describe",
+    "describe_over_time",
     "inspect",
     "load",
     "load_condition",
@@ -48,12 +51,14 @@ _HOMES = {
     "CheckpointError": "checkpoints",
     "ConditionTable": "conditions",
     "Description": "statistics",
+    "DescriptionOverTime": "statistics_over_time",
     "Found": "checkpoints",
     "Guidance": "sampling",
     "Prune": "pruning",
     "Removal": "removal",
     "System": "systems",
     "describe": "statistics",
+    "describe_over_time": "statistics_over_time",
     "inspect": "checkpoints",
     "load": "checkpoints",
     "load_condition": "checkpoints",

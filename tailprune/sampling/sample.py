@@ -26,6 +26,8 @@ from tailprune.systems.base import Inputs, System
 __all__ = ["build_method", "sample", "sampling_times"]
 
 MOST_ADAPTIVE_STEPS = 2_000
+CPU_ROWS = 64
+"""So many samples go through the network at once on a CPU: the activations of more leave its caches."""
 
 OPTIONS = {"euler": ("shift",), "heun": ("shift",), "sde": ("diffusion", "last_step")}
 """What can be said of a method besides its steps."""
@@ -171,10 +173,18 @@ def _guided(system: System, x: Tensor, conditional: Tensor, null: Tensor, guidan
     tracks, count = x.shape[:2]
     rows, c = x.flatten(0, 1).float(), conditional.flatten(0, 1)
     if scale == 1.0:
-        return system(rows, c).to(x.dtype).unflatten(0, (tracks, count))
+        return _forward(system, rows, c).to(x.dtype).unflatten(0, (tracks, count))
     null_rows = null.unsqueeze(1).expand_as(conditional).flatten(0, 1)
-    both = system(torch.cat([rows, rows]), torch.cat([c, null_rows])).to(x.dtype).unflatten(0, (2, tracks, count))
-    return guidance.combine(both[0], both[1], scale)
+    both = _forward(system, torch.cat([rows, rows]), torch.cat([c, null_rows]))
+    guided, unguided = both.to(x.dtype).unflatten(0, (2, tracks, count))
+    return guidance.combine(guided, unguided, scale)
+
+
+def _forward(system: System, x: Tensor, c: Tensor) -> Tensor:
+    """x, with shape (B, C, H, W); c, with shape (B, d) -> as the system's forward."""
+    if x.device.type != "cpu" or len(x) <= CPU_ROWS:
+        return system(x, c)
+    return torch.cat([system(*some) for some in zip(x.split(CPU_ROWS), c.split(CPU_ROWS), strict=True)])
 
 
 def _adaptive(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from importlib import import_module
 from typing import Any
 
 import numpy as np
@@ -272,3 +273,14 @@ def test_removal_of_a_single_label_has_no_cosine(sit: System) -> None:
     removal = measure_removal(sit, {"labels": torch.tensor([2])}, Prune.keep(8), sampling_times(sit, steps=3))
     assert removal.before.cosine is None
     assert (removal.mean, removal.fraction) == (24, 0.75)
+
+
+def test_many_samples_go_through_the_network_some_at_a_time(sit: System, monkeypatch: pytest.MonkeyPatch) -> None:
+    options: dict[str, Any] = {"sampler": "euler", "steps": 3, "guidance": 2.0, "seeds": SEEDS}
+    whole = sample(sit, {"labels": LABELS}, **options)
+    rows: list[int] = []
+    forward = type(sit).forward
+    monkeypatch.setattr(type(sit), "forward", lambda s, x, c: rows.append(len(x)) or forward(s, x, c))
+    monkeypatch.setattr(import_module("tailprune.sampling.sample"), "CPU_ROWS", 5)  # the name is the function's too
+    assert close(sample(sit, {"labels": LABELS}, **options), whole)
+    assert rows == [5, 5, 2] * 3  # both branches of six samples

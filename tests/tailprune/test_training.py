@@ -215,7 +215,7 @@ def test_the_card_says_what_was_measured() -> None:
 @pytest.mark.parametrize(
     ("name", "rows", "says"),
     [
-        ("shapes-dit", ["guidance 2.5", "unguided"], ["A DiT", "from 999 (noise) to 0 (data)", "v_t = "]),
+        ("shapes-dit", ["guidance 4.0", "unguided"], ["A DiT", "from 999 (noise) to 0 (data)", "v_t = "]),
         (
             "shapes-mg",
             ["unguided"],
