@@ -1,29 +1,61 @@
-"""`make bench`: runs every benchmark and writes `benchmarks/RESULTS.md`."""
+"""`make bench`: runs every benchmark and writes `benchmarks/RESULTS.md`; with names, runs those and writes nothing."""
 
 from __future__ import annotations
 
+import argparse
 import os
 import platform
 from importlib import import_module
 from pathlib import Path
 
+import psutil
 import torch
 
-QUESTIONS = ("variants",)
+QUESTIONS = (
+    "statistics_over_time",
+    "variants",
+    "cold_metrics",
+    "cached_metrics",
+    "job_overhead",
+    "warm_worker",
+    "two_workers",
+)
+ABOUT_PROCESSOR = Path("/proc/cpuinfo")
 
 
 def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
+    parser.add_argument("names", nargs="*", metavar="name", help=f"of {', '.join(QUESTIONS)}; all unless said")
+    names = parser.parse_args().names
+    if unknown := [name for name in names if name not in QUESTIONS]:
+        parser.error(f"there is no {unknown[0]!r}; there are {', '.join(QUESTIONS)}")
+    machine = _machine()
     sections = []
-    for name in QUESTIONS:
+    for name in names or QUESTIONS:
         section: str = import_module(f"benchmarks.{name}").run()
         print(section, flush=True)
         sections.append(section)
-    machine = (
-        f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores, {torch.get_num_threads()} threads, "
-        f"torch {torch.__version__}, Python {platform.python_version()}"
-    )
+    if names:
+        print(f"On {machine}.")
+        return
     text = f"# Results\n\nWritten by `make bench`, on {machine}. A ratio above 1 is in our favour.\n"
     Path(__file__).with_name("RESULTS.md").write_text("\n".join([text, *sections]))
+
+
+def _machine() -> str:
+    """What this is measured on, and how busy that is before anything starts."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    return (
+        f"{_processor()}, {cores} cores, {psutil.virtual_memory().total / 2**30:.0f} GiB, {platform.system()}, load "
+        f"{os.getloadavg()[0]:.1f} at the start, {torch.get_num_threads()} threads, torch {torch.__version__}, "
+        f"Python {platform.python_version()}"
+    )
+
+
+def _processor() -> str:
+    named = ABOUT_PROCESSOR.read_text().partition("model name")[2] if ABOUT_PROCESSOR.is_file() else ""
+    name = named.partition("\n")[0].strip(" \t:") or platform.processor()
+    return f"{name} ({platform.machine()})" if name else platform.machine()
 
 
 if __name__ == "__main__":

@@ -1,0 +1,53 @@
+"""A stack for one benchmark, and how what was measured is shown."""
+
+from __future__ import annotations
+
+import os
+import statistics
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from rich.console import Console
+
+from demo.stack import running
+from service.cli.client import Client
+
+__all__ = ["Stack", "ratio", "shown", "stack"]
+
+SETTINGS = ("TAILPRUNE_", "REDIS_URL", "BROKER_URL")
+"""How the names of settings begin."""
+
+
+@dataclass(frozen=True)
+class Stack:
+    """A running stack."""
+
+    url: str
+    client: Client
+    data_dir: Path
+
+
+@contextmanager
+def stack(workers: int = 1, **settings: str) -> Iterator[Stack]:
+    """A stack with default settings but these, on a data folder that goes when it does."""
+    for name in [name for name in os.environ if name.startswith(SETTINGS)]:
+        del os.environ[name]  # jobs that another Redis knows would not be done
+    with (
+        tempfile.TemporaryDirectory(prefix="tailprune-benchmark-") as folder,
+        running(Path(folder), workers, settings) as url,
+        Client(url, Console(quiet=True)) as client,
+    ):
+        yield Stack(url, client, Path(folder))
+
+
+def shown(values: Sequence[float], form: Callable[[float], str]) -> str:
+    """The median of measurements and their spread, for a cell of a table."""
+    return f"{form(statistics.median(values))} ({form(min(values))} to {form(max(values))})"
+
+
+def ratio(theirs: Sequence[float], ours: Sequence[float]) -> str:
+    """The other side's measurements as multiples of ours, round by round."""
+    return shown([a / b for a, b in zip(theirs, ours, strict=True)], lambda value: f"{value:.{2 * (value < 100)}f}")
