@@ -22,7 +22,7 @@ MAIN = "shapes-repa"
 """The model of table 2, which has a study of its own size."""
 SAMPLES = {MAIN: 50}
 SAMPLES_OF_OTHERS = 5
-SAMPLES_OF_SEARCH = 5
+SAMPLES_OF_SEARCH = 3
 TRIALS = 5
 STEPS, LAST = 25, 5
 TAILS = ("mild", "strong", "extreme")
