@@ -7,15 +7,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch.nn.functional as F
 from rich.console import Console
+from safetensors.torch import load_file
 
 from demo.stack import ROOT
 from jobs.records import JobView
-from jobs.results import MetricsResult
+from jobs.results import ExtractResult, MetricsResult
 from jobs.study_results import SearchResult, StudyResult
 from service.cli.client import Client
 
-__all__ = ["FIGURES", "MODELS", "Found", "gather"]
+__all__ = ["FIGURES", "MODELS", "Found", "Head", "gather"]
 
 MODELS = ("shapes-dit", "shapes-sit", "shapes-mdt", "shapes-lightningdit", "shapes-repa", "shapes-mg")
 MAIN = "shapes-repa"
@@ -50,12 +52,26 @@ PNG = "image/png"
 
 
 @dataclass(frozen=True)
+class Head:
+    """The components of greatest mean magnitude at pure noise, as many as the participation ratio."""
+
+    count: int
+    negative: float
+    """The share of them whose mean over the classes is below 0."""
+    read: float
+    """The mean of |SiLU(c)| over them: what the blocks read of c."""
+    tail_read: float
+    """The same of the other components."""
+
+
+@dataclass(frozen=True)
 class Found:
     """What was found of one model."""
 
     model: str
     c: MetricsResult
     y: MetricsResult
+    head: Head
     study: StudyResult
     search: SearchResult
     samples_per_class: int
@@ -70,6 +86,7 @@ def gather(client: Client, model: str, pictures: Path, console: Console) -> Foun
     console.print(f"[bold]{model}[/bold]: statistics and figures …")
     c, y = (_metrics(client, model, part) for part in ("c", "y"))
     pictures.mkdir(parents=True, exist_ok=True)
+    head = _head(client, model, round(c.pr), pictures)
     for name, figure, query in FIGURES:
         (pictures / f"{name}.png").write_bytes(client.figure(model, figure, query, PNG))
     each = SAMPLES.get(model, SAMPLES_OF_OTHERS)
@@ -85,7 +102,21 @@ def gather(client: Client, model: str, pictures: Path, console: Console) -> Foun
     console.print(f"[bold]{model}[/bold]: the search …")
     _, searched = _study(client, _search(model))
     assert searched.search is not None, "a search has its trace"
-    return Found(model, c, y, result, searched.search, each, took, curve)
+    return Found(model, c, y, head, result, searched.search, each, took, curve)
+
+
+def _head(client: Client, model: str, count: int, folder: Path) -> Head:
+    job = client.finished(client.extract({"model": model, "parts": ["c"]}))
+    assert isinstance(job.result, ExtractResult), "an extraction has its own result"
+    c = load_file(client.save(job, job.result.artifact, folder))["c"][0]  # (classes, d)
+    largest = c.abs().mean(0).argsort(descending=True)
+    read = F.silu(c).abs().mean(0)
+    return Head(
+        count=count,
+        negative=(c.mean(0)[largest[:count]] < 0).double().mean().item(),
+        read=read[largest[:count]].mean().item(),
+        tail_read=read[largest[count:]].mean().item(),
+    )
 
 
 def _metrics(client: Client, model: str, part: str) -> MetricsResult:

@@ -11,7 +11,7 @@ import pytest
 from demo.stack import ROOT
 from evidence.claims import claims, variant, verdict
 from evidence.document import shown_of, write
-from evidence.gathering import FIGURES, MODELS, Found
+from evidence.gathering import FIGURES, MODELS, Found, Head
 from jobs.results import MetricsResult
 from jobs.study_results import SearchResult, StudyResult
 
@@ -75,7 +75,7 @@ def found(model: str, accuracy: dict[tuple[str, str], float], fid: dict[tuple[st
         }
     )  # fmt: skip
     c, y = metrics(model, "c", 0.02, 0.97), metrics(model, "y", 0.4, 0.5)
-    return Found(model, c, y, study, search, 5, 60.0, CURVE)
+    return Found(model, c, y, Head(3, 1.0, 0.01, 0.1), study, search, 5, 60.0, CURVE)
 
 
 AS_THE_PAPER = {("strong", "every"): 0.90, ("extreme", "every"): 0.3, ("head-5", "every"): 0.02}
@@ -128,6 +128,7 @@ def test_the_document_has_every_table_with_the_papers_numbers_beside() -> None:
     headings = [line for line in text.splitlines() if line.startswith("## ")]
     assert [heading.split(":")[0] for heading in headings] == [
         "## What agrees and what does not",
+        "## What the head does here",
         "## Table 1",
         "## Table 4",
         "## Table 2",
