@@ -295,7 +295,7 @@ def _cell(measure: Measure, of: Score | None) -> str:
         interval = "" if of.low is None or of.high is None else f" [{of.low:.1%}, {of.high:.1%}]"
         return f"{of.value:.1%}{interval}"
     if measure == "kid":
-        return f"{of.value:.5f}"
+        return f"{of.value:.4g}"
     return f"{of.value:.2f}" if measure == "inception-score" else f"{of.value:.3f}"
 
 
