@@ -83,6 +83,7 @@ class Worker:
                 log.info("job is not to be had")
                 return
             log.info("job starts", kind=claim.job.kind, model=claim.job.model, attempt=claim.token)
+            self._workshop = None  # its model is the pool's again, to be let go of
             with Run(self.store, claim, self.shutdown) as run:  # until the outcome is written, the lease is kept
                 log.info("job ends", outcome=self._outcome(claim, run))
 

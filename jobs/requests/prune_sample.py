@@ -10,7 +10,7 @@ from jobs.conditions import ConditionInfo
 from jobs.problems import Fault, InvalidRequest
 from jobs.registry import ModelEntry
 from jobs.requests.fields import OneOrMoreCounts, OneOrMoreThresholds, Side, or_else
-from jobs.requests.prunes import Fill, Schedule, keep_fault, schedule_faults, single_fault
+from jobs.requests.prunes import Fill, Schedule, check_rule, keep_fault, schedule_faults, single_fault
 from jobs.requests.sampled import SampledRequest, sampling_faults, sampling_of
 from jobs.requests.subjects import subject_faults
 from jobs.settings import Settings
@@ -64,12 +64,7 @@ class PruneSampleRequest(SampledRequest):
 
     @model_validator(mode="after")
     def _one_rule(self) -> Self:
-        if (self.threshold is None) == (self.keep is None):
-            raise ValueError("say how to prune: exactly one of threshold and keep")
-        if self.keep is not None and self.side is not None:
-            raise ValueError(f"side {self.side!r} goes with threshold, not with keep; leave it out")
-        if self.threshold is not None and self.by is not None:
-            raise ValueError(f"by {self.by!r} goes with keep, not with threshold; leave it out")
+        check_rule(self.threshold, self.keep, self.side, self.by)
         return self
 
 

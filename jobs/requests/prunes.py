@@ -10,7 +10,17 @@ from jobs.conditions import ConditionInfo
 from jobs.registry import ModelEntry
 from jobs.requests.fields import UNIQUE, Count, Side, Threshold, Thresholds, all_different, or_else
 
-__all__ = ["Fill", "Grid", "PruneSpec", "Schedule", "keep_fault", "plain", "schedule_faults", "single_fault"]
+__all__ = [
+    "Fill",
+    "Grid",
+    "PruneSpec",
+    "Schedule",
+    "check_rule",
+    "keep_fault",
+    "plain",
+    "schedule_faults",
+    "single_fault",
+]
 
 Fill = Literal["zero", "mean"]
 
@@ -48,6 +58,16 @@ class Schedule(BaseModel):
 EVERY = Schedule(when="every")
 
 
+def check_rule(threshold: object, keep: object, side: Side | None, by: str | None) -> None:
+    """Raises ValueError where threshold and keep are not one of the two, or side or by goes with the other."""
+    if (threshold is None) == (keep is None):
+        raise ValueError("say how to prune: exactly one of threshold and keep")
+    if keep is not None and side is not None:
+        raise ValueError(f"side {side!r} goes with threshold, not with keep; leave it out")
+    if threshold is not None and by is not None:
+        raise ValueError(f"by {by!r} goes with keep, not with threshold; leave it out")
+
+
 class PruneSpec(BaseModel):
     """One prune: by `threshold` and `side`, or by `keep` and `by`."""
 
@@ -68,12 +88,7 @@ class PruneSpec(BaseModel):
 
     @model_validator(mode="after")
     def _one_rule(self) -> Self:
-        if (self.threshold is None) == (self.keep is None):
-            raise ValueError("say how to prune: exactly one of threshold and keep")
-        if self.keep is not None and self.side is not None:
-            raise ValueError(f"side {self.side!r} goes with threshold, not with keep; leave it out")
-        if self.threshold is not None and self.by is not None:
-            raise ValueError(f"by {self.by!r} goes with keep, not with threshold; leave it out")
+        check_rule(self.threshold, self.keep, self.side, self.by)
         return self
 
     def resolved(self) -> PruneSpec:

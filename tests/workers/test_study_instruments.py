@@ -155,7 +155,7 @@ def test_networks_are_loaded_once(studied: Studied, monkeypatch: pytest.MonkeyPa
     studied(extractor="inception", measures=measures)
     for loader in ("load_extractor", "load_lpips"):
         monkeypatch.setattr(f"workers.instruments.{loader}", lambda *_: pytest.fail("it is warm"))
-    studied(extractor="inception", measures=measures, samples_per_label=3)
+    assert studied(extractor="inception", measures=measures, samples_per_label=3).complete
 
 
 def test_what_is_not_there_is_refused_at_the_request(submit: Submit, settings: Settings) -> None:
