@@ -2,22 +2,29 @@
 
     c = condition(t, inputs)        out = forward(x, c)
 
-Pruning is an edit of `c` between the two.
+Pruning is an edit of `c` between the two. What the blocks are told of `c`, their modulations, depends on nothing else,
+so that a sampler may have them made before `x` is there.
 """
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, ClassVar, Literal
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
-__all__ = ["FLOW_SAMPLERS", "GAUSSIAN_SAMPLERS", "Condition", "Inputs", "Shapes", "System"]
+from tailprune.systems.layers import FinalLayer, Modulated
+
+__all__ = ["FLOW_SAMPLERS", "GAUSSIAN_SAMPLERS", "Condition", "Inputs", "Modulations", "Shapes", "System"]
 
 Inputs = Mapping[str, Tensor]
 """What a sample is conditioned on, B rows each: `{"labels": (B,)}` for the label models."""
+
+Modulations = Sequence[Tensor]
+"""Shifts, scales and gates of every block in turn, then of the final layer, with shape (B, parts, d) each."""
 
 Shapes = Mapping[str, tuple[int, ...]]
 """The shapes of a checkpoint's tensors by name."""
@@ -84,9 +91,29 @@ class System(Condition):
     """Whether the published Heun sampler takes its last step with two evaluations, or as Euler does."""
     latent_shape: tuple[int, int, int]
 
-    @abstractmethod
+    final_layer: FinalLayer
+
     def forward(self, x: Tensor, c: Tensor) -> Tensor:
         """x, with shape (B, C, H, W), and c, with shape (B, d) -> what the official forward returns."""
+        return self.forward_modulated(x, self.modulations(c))
+
+    @abstractmethod
+    def forward_modulated(self, x: Tensor, modulations: Modulations) -> Tensor:
+        """As `forward`, given what `modulations` makes of c."""
+
+    @property
+    @abstractmethod
+    def stack(self) -> Sequence[Modulated]:
+        """The blocks in the order in which they run."""
+
+    def read(self, c: Tensor) -> Tensor:
+        """What AdaLN reads of c: SiLU(c). c, with shape (B, d) -> (B, d)."""
+        return F.silu(c)
+
+    def modulations(self, c: Tensor) -> Modulations:
+        """What the blocks and the final layer are told of c, with shape (B, d)."""
+        read = self.read(c)
+        return [layer.adaLN_modulation(read) for layer in (*self.stack, self.final_layer)]
 
     @classmethod
     @abstractmethod

@@ -17,9 +17,9 @@ from typing import Any, ClassVar, Literal
 import torch
 from torch import Tensor, nn
 
-from tailprune.systems.base import FLOW_SAMPLERS, GAUSSIAN_SAMPLERS, Condition, Inputs, Shapes, System
+from tailprune.systems.base import FLOW_SAMPLERS, GAUSSIAN_SAMPLERS, Condition, Inputs, Modulations, Shapes, System
 from tailprune.systems.labels import LabelCondition, LabelTransformer
-from tailprune.systems.layers import Attention, Block, FinalLayer, TimestepEmbedder, unpatchify
+from tailprune.systems.layers import Attention, Block, FinalLayer, Modulated, TimestepEmbedder, unpatchify
 from tailprune.systems.shapes import block_count, dimensions
 
 __all__ = ["MG", "REPA", "ConditionOfBlocks", "DiT", "DiTOfBlocks", "ScaleAwareMG", "SiT"]
@@ -72,16 +72,15 @@ class DiT(LabelTransformer):
         )
         self.final_layer = FinalLayer(hidden_size, patch_size, in_channels * (2 if learn_sigma else 1))
 
-    def forward(self, x: Tensor, c: Tensor) -> Tensor:
-        tokens = self.embed_patches(x)  # (B, N, d)
-        parts = self.conditions_of_blocks(c)
-        for block, part in zip(self.blocks, parts, strict=True):
-            tokens = block(tokens, part)
-        return unpatchify(self.final_layer(tokens, parts[0]), self.patch_size, self.grid)
+    @property
+    def stack(self) -> Sequence[Modulated]:
+        return list(self.blocks)  # type: ignore[arg-type]
 
-    def conditions_of_blocks(self, c: Tensor) -> Sequence[Tensor]:
-        """What each block is told, of c: the whole, as published."""
-        return [c] * len(self.blocks)
+    def forward_modulated(self, x: Tensor, modulations: Modulations) -> Tensor:
+        tokens = self.embed_patches(x)  # (B, N, d)
+        for block, modulation in zip(self.blocks, modulations[:-1], strict=True):
+            tokens = block(tokens, modulation)
+        return unpatchify(self.final_layer(tokens, modulations[-1]), self.patch_size, self.grid)
 
     @classmethod
     def variant(cls, shapes: Shapes) -> type[System]:
@@ -107,8 +106,8 @@ class SiT(DiT):
     samplers = FLOW_SAMPLERS
     noise_time, data_time = 0.0, 1.0
 
-    def forward(self, x: Tensor, c: Tensor) -> Tensor:
-        return super().forward(x, c)[:, : self.latent_shape[0]]
+    def forward_modulated(self, x: Tensor, modulations: Modulations) -> Tensor:
+        return super().forward_modulated(x, modulations)[:, : self.latent_shape[0]]
 
 
 class REPA(SiT):
@@ -220,8 +219,10 @@ class DiTOfBlocks(ConditionOfBlocks, DiT):
         del self.t_embedder, self.y_embedder
         self._embed_apart(depth, hidden_size, time_gaps)
 
-    def conditions_of_blocks(self, c: Tensor) -> Sequence[Tensor]:
-        return c.chunk(len(self.blocks), dim=-1)
+    def modulations(self, c: Tensor) -> Modulations:
+        parts = self.read(c).chunk(len(self.blocks), dim=-1)
+        told = [layer.adaLN_modulation(part) for layer, part in zip(self.stack, parts, strict=True)]
+        return [*told, self.final_layer.adaLN_modulation(parts[0])]
 
     @classmethod
     def condition_part(cls, shapes: Shapes, **given: Any) -> Condition:

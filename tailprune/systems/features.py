@@ -9,14 +9,14 @@ The null condition is a part of zeros.
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 
-from tailprune.systems.base import GAUSSIAN_SAMPLERS, Condition, Inputs, Shapes, System
-from tailprune.systems.layers import FinalLayer, MaskedBlock, PatchEmbed, TimestepEmbedder, unpatchify
+from tailprune.systems.base import GAUSSIAN_SAMPLERS, Condition, Inputs, Modulations, Shapes, System
+from tailprune.systems.layers import FinalLayer, MaskedBlock, Modulated, PatchEmbed, TimestepEmbedder, unpatchify
 from tailprune.systems.mdt import MASKED_TRAINING
 from tailprune.systems.shapes import NotTold, block_count, dimensions, head_count
 
@@ -119,13 +119,17 @@ class FeatureTransformer(FeatureCondition, System):
         """The side of a patch in latents."""
         return self.x_embedder.proj.kernel_size[0]
 
-    def forward(self, x: Tensor, c: Tensor) -> Tensor:
+    @property
+    def stack(self) -> Sequence[Modulated]:
+        return list(self.blocks)  # type: ignore[arg-type]
+
+    def forward_modulated(self, x: Tensor, modulations: Modulations) -> Tensor:
         tokens = self.x_embedder(x) + self.pos_embed  # (B, N, d)
-        for place, block in enumerate(self.blocks):
+        for place, (block, modulation) in enumerate(zip(self.blocks, modulations[:-1], strict=True)):
             if place == len(self.blocks) - self.decode_layer:
                 tokens = tokens + self.decoder_pos_embed
-            tokens = block(tokens, c)
-        return unpatchify(self.final_layer(tokens, c), self.patch_size, self.grid)
+            tokens = block(tokens, modulation)
+        return unpatchify(self.final_layer(tokens, modulations[-1]), self.patch_size, self.grid)
 
     @classmethod
     def infer_blocks(cls, shapes: Shapes, **given: Any) -> dict[str, Any]:

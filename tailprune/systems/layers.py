@@ -2,24 +2,29 @@
 
 modulate(x) = x * (1 + scale) + shift            AdaLN, arXiv 2212.09748, section 3.2
 x <- x + gate * f(modulate(norm(x)))
+
+Shifts, scales and gates depend on the condition alone. `AdaLN` makes them, and blocks are given them ready, so that a
+sampler can have those of many steps made at once.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 __all__ = [
+    "AdaLN",
     "Attention",
     "Block",
     "FinalLayer",
     "LabelEmbedder",
     "MaskedBlock",
     "Mlp",
+    "Modulated",
     "PatchEmbed",
     "RelativeAttention",
     "TimestepEmbedder",
@@ -53,8 +58,39 @@ def sincos_positions(dim: int, side: int) -> Tensor:
 
 
 def modulate(x: Tensor, shift: Tensor, scale: Tensor) -> Tensor:
-    """x, with shape (B, N, d); shift and scale, with shape (B, d)."""
-    return x * (1 + scale.unsqueeze(1)) + shift.unsqueeze(1)
+    """x, with shape (B, N, d); shift, and scale with one added already, with shape (B, 1, d)."""
+    return torch.addcmul(shift, x, scale)
+
+
+class AdaLN(nn.Module):
+    """What is read of a condition -> the shifts, scales and gates of one layer, under the published names.
+
+    scales: which of the `count` parts are scales; one is added to them.
+    """
+
+    def __init__(self, width: int, dim: int, count: int, scales: Sequence[int]) -> None:
+        super().__init__()
+        self.add_module("1", nn.Linear(width, count * dim))  # 0 was its SiLU, which has no tensors
+        self.count = count
+        self.scales = list(scales)
+
+    @property
+    def linear(self) -> nn.Linear:
+        """The linear layer, from `width` to `count` times d."""
+        return self.get_submodule("1")  # type: ignore[return-value]
+
+    def forward(self, read: Tensor) -> Tensor:
+        """read, with shape (B, width) -> (B, count, d)."""
+        parts = self.linear(read).unflatten(-1, (self.count, -1))
+        ones = torch.zeros(self.count, 1, device=parts.device)
+        ones[self.scales] = 1
+        return parts + ones
+
+
+class Modulated(nn.Module):
+    """A layer that is told what AdaLN made of the condition."""
+
+    adaLN_modulation: AdaLN
 
 
 class TimestepEmbedder(nn.Module):
@@ -103,6 +139,19 @@ def unpatchify(tokens: Tensor, patch_size: int, grid: tuple[int, int]) -> Tensor
     return patches.permute(0, 5, 1, 3, 2, 4).flatten(4, 5).flatten(2, 3)
 
 
+def attend(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None = None) -> Tensor:
+    """softmax(q k^T / sqrt(w) + bias) v. q, k, v, with shape (B, heads, N, w) -> the same shape.
+
+    torch's fused kernel, but on a CPU with a bias or in bfloat16, where two products take half its time.
+    """
+    if q.device.type != "cpu" or (bias is None and q.dtype == torch.float32):
+        return F.scaled_dot_product_attention(q, k, v, attn_mask=bias)
+    scores = (q * q.shape[-1] ** -0.5) @ k.transpose(-1, -2)
+    if bias is not None:
+        scores = scores + bias
+    return scores.softmax(-1) @ v
+
+
 class Attention(nn.Module):
     """Multi-head self-attention. x, with shape (B, N, d) -> (B, N, d).
 
@@ -133,8 +182,7 @@ class Attention(nn.Module):
         if visible is not None:
             hidden = torch.zeros_like(visible, dtype=x.dtype).masked_fill(~visible, -torch.inf)[:, None, None, :]
             bias = hidden if bias is None else hidden + bias
-        out = F.scaled_dot_product_attention(q, k, v, attn_mask=bias)  # (B, heads, N, d / heads)
-        return self.proj(out.transpose(1, 2).flatten(2))
+        return self.proj(attend(q, k, v, bias).transpose(1, 2).flatten(2))
 
     def bias(self) -> Tensor | None:
         """What is added to the products of queries and keys, with shape (heads, N, N); nothing here."""
@@ -184,8 +232,8 @@ class Mlp(nn.Module):
         return self.fc2(F.gelu(self.fc1(x), approximate="tanh"))
 
 
-class Block(nn.Module):
-    """A transformer block under AdaLN-Zero. x, with shape (B, N, d), and c, with shape (B, d) -> (B, N, d)."""
+class Block(Modulated):
+    """A transformer block under AdaLN-Zero. x, with shape (B, N, d) -> the same shape."""
 
     def __init__(self, dim: int, attention: Attention, mlp_hidden: int, mlp_norm_eps: float = 1e-6) -> None:
         super().__init__()
@@ -193,14 +241,14 @@ class Block(nn.Module):
         self.attn = attention
         self.norm2 = nn.LayerNorm(dim, eps=mlp_norm_eps, elementwise_affine=False)
         self.mlp = Mlp(dim, mlp_hidden)
-        self.adaLN_modulation = nn.Sequential(nn.SiLU(), nn.Linear(dim, 6 * dim))
+        self.adaLN_modulation = AdaLN(dim, dim, 6, scales=(1, 4))
 
-    def forward(self, x: Tensor, c: Tensor, visible: Tensor | None = None) -> Tensor:
-        """visible: as of `Attention`."""
-        chunks = self.adaLN_modulation(c).chunk(6, dim=1)
-        shift_attn, scale_attn, gate_attn, shift_mlp, scale_mlp, gate_mlp = chunks
-        x = x + gate_attn.unsqueeze(1) * self.attn(modulate(self.norm1(x), shift_attn, scale_attn), visible=visible)
-        return x + gate_mlp.unsqueeze(1) * self.mlp(modulate(self.norm2(x), shift_mlp, scale_mlp))
+    def forward(self, x: Tensor, modulation: Tensor, visible: Tensor | None = None) -> Tensor:
+        """modulation, with shape (B, 6, d): what AdaLN made of the condition. visible: as of `Attention`."""
+        shift_attn, scale_attn, gate_attn, shift_mlp, scale_mlp, gate_mlp = modulation.unsqueeze(2).unbind(1)
+        attended = self.attn(modulate(self.norm1(x), shift_attn, scale_attn), visible=visible)
+        x = torch.addcmul(x, gate_attn, attended)
+        return torch.addcmul(x, gate_mlp, self.mlp(modulate(self.norm2(x), shift_mlp, scale_mlp)))
 
 
 class MaskedBlock(Block):
@@ -216,23 +264,24 @@ class MaskedBlock(Block):
         self.skip_linear = nn.Linear(2 * dim, dim) if with_skip else None
 
     def forward(  # type: ignore[override]
-        self, x: Tensor, c: Tensor, skip: Tensor | None = None, visible: Tensor | None = None
+        self, x: Tensor, modulation: Tensor, skip: Tensor | None = None, visible: Tensor | None = None
     ) -> Tensor:
         if self.skip_linear is not None:
             assert skip is not None, "a block with a skip is given one"
             x = self.skip_linear(torch.cat([x, skip], dim=-1))
-        return super().forward(x, c, visible)
+        return super().forward(x, modulation, visible)
 
 
-class FinalLayer(nn.Module):
-    """x, with shape (B, N, d), and c, with shape (B, d) -> patches, with shape (B, N, p * p * C)."""
+class FinalLayer(Modulated):
+    """x, with shape (B, N, d) -> patches, with shape (B, N, p * p * C)."""
 
     def __init__(self, dim: int, patch_size: int, channels: int, norm: nn.Module | None = None) -> None:
         super().__init__()
         self.norm_final = norm or nn.LayerNorm(dim, eps=1e-6, elementwise_affine=False)
         self.linear = nn.Linear(dim, patch_size * patch_size * channels)
-        self.adaLN_modulation = nn.Sequential(nn.SiLU(), nn.Linear(dim, 2 * dim))
+        self.adaLN_modulation = AdaLN(dim, dim, 2, scales=(1,))
 
-    def forward(self, x: Tensor, c: Tensor) -> Tensor:
-        shift, scale = self.adaLN_modulation(c).chunk(2, dim=1)
+    def forward(self, x: Tensor, modulation: Tensor) -> Tensor:
+        """modulation, with shape (B, 2, d): what AdaLN made of the condition."""
+        shift, scale = modulation.unsqueeze(2).unbind(1)
         return self.linear(modulate(self.norm_final(x), shift, scale))

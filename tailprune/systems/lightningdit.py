@@ -14,15 +14,16 @@ path, t from 0 (noise) to 1 (data).
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from tailprune.systems.base import FLOW_SAMPLERS, Shapes
+from tailprune.systems.base import FLOW_SAMPLERS, Modulations, Shapes
 from tailprune.systems.labels import LabelTransformer
-from tailprune.systems.layers import Attention, FinalLayer, Mlp, modulate, unpatchify
+from tailprune.systems.layers import AdaLN, Attention, FinalLayer, Mlp, Modulated, modulate, unpatchify
 from tailprune.systems.shapes import block_count, dimensions
 
 __all__ = ["LightningDiT"]
@@ -71,7 +72,7 @@ class Rotary(nn.Module):
         return x * self.freqs_cos + turned * self.freqs_sin
 
 
-class LightningBlock(nn.Module):
+class LightningBlock(Modulated):
     """A block under AdaLN-Zero, with or without shifts. x, with shape (B, N, d), and c, (B, d) -> (B, N, d)."""
 
     def __init__(self, attention: Attention, mlp: nn.Module, norms: tuple[nn.Module, nn.Module], shifted: bool) -> None:
@@ -81,17 +82,18 @@ class LightningBlock(nn.Module):
         self.norm1, self.norm2 = norms
         self.attn = attention
         self.mlp = mlp
-        self.adaLN_modulation = nn.Sequential(nn.SiLU(), nn.Linear(dim, (6 if shifted else 4) * dim))
+        self.adaLN_modulation = AdaLN(dim, dim, 6, (1, 4)) if shifted else AdaLN(dim, dim, 4, (0, 2))
 
-    def forward(self, x: Tensor, c: Tensor, rotate: Rotary | None) -> Tensor:
-        modulation = self.adaLN_modulation(c)
+    def forward(self, x: Tensor, modulation: Tensor, rotate: Rotary | None) -> Tensor:
+        """modulation, with shape (B, 6, d), or (B, 4, d) without shifts: what AdaLN made of the condition."""
+        parts = modulation.unsqueeze(2).unbind(1)
         if self.shifted:
-            shift_attn, scale_attn, gate_attn, shift_mlp, scale_mlp, gate_mlp = modulation.chunk(6, dim=1)
+            shift_attn, scale_attn, gate_attn, shift_mlp, scale_mlp, gate_mlp = parts
         else:
-            scale_attn, gate_attn, scale_mlp, gate_mlp = modulation.chunk(4, dim=1)
+            scale_attn, gate_attn, scale_mlp, gate_mlp = parts
             shift_attn = shift_mlp = torch.zeros_like(scale_attn)
-        x = x + gate_attn.unsqueeze(1) * self.attn(modulate(self.norm1(x), shift_attn, scale_attn), rotate)
-        return x + gate_mlp.unsqueeze(1) * self.mlp(modulate(self.norm2(x), shift_mlp, scale_mlp))
+        x = torch.addcmul(x, gate_attn, self.attn(modulate(self.norm1(x), shift_attn, scale_attn), rotate))
+        return torch.addcmul(x, gate_mlp, self.mlp(modulate(self.norm2(x), shift_mlp, scale_mlp)))
 
 
 class LightningDiT(LabelTransformer):
@@ -146,11 +148,16 @@ class LightningDiT(LabelTransformer):
         )
         self.final_layer = FinalLayer(hidden_size, patch_size, in_channels * (2 if learn_sigma else 1), norm())
 
-    def forward(self, x: Tensor, c: Tensor) -> Tensor:
+    @property
+    def stack(self) -> Sequence[Modulated]:
+        return list(self.blocks)  # type: ignore[arg-type]
+
+    def forward_modulated(self, x: Tensor, modulations: Modulations) -> Tensor:
         tokens = self.embed_patches(x)  # (B, N, d)
-        for block in self.blocks:
-            tokens = block(tokens, c, self.feat_rope)
-        return unpatchify(self.final_layer(tokens, c), self.patch_size, self.grid)[:, : self.latent_shape[0]]
+        for block, modulation in zip(self.blocks, modulations[:-1], strict=True):
+            tokens = block(tokens, modulation, self.feat_rope)
+        out = self.final_layer(tokens, modulations[-1])
+        return unpatchify(out, self.patch_size, self.grid)[:, : self.latent_shape[0]]
 
     @classmethod
     def infer_configuration(cls, shapes: Shapes, **given: Any) -> dict[str, Any]:

@@ -9,14 +9,15 @@ The network was trained with tokens masked; sampling masks none. t runs from 999
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from tailprune.systems.base import GAUSSIAN_SAMPLERS, Shapes
+from tailprune.systems.base import GAUSSIAN_SAMPLERS, Modulations, Shapes
 from tailprune.systems.labels import LabelTransformer
-from tailprune.systems.layers import FinalLayer, MaskedBlock, unpatchify
+from tailprune.systems.layers import FinalLayer, MaskedBlock, Modulated, unpatchify
 from tailprune.systems.shapes import block_count, dimensions
 
 __all__ = ["MASKED_TRAINING", "MDT"]
@@ -70,18 +71,22 @@ class MDT(LabelTransformer):
         self.de_blocks = blocks(decode_layer, with_skip=True)
         self.final_layer = FinalLayer(hidden_size, patch_size, in_channels * (2 if learn_sigma else 1))
 
-    def forward(self, x: Tensor, c: Tensor) -> Tensor:
+    @property
+    def stack(self) -> Sequence[Modulated]:
+        return [*self.en_inblocks, *self.en_outblocks, *self.de_blocks]
+
+    def forward_modulated(self, x: Tensor, modulations: Modulations) -> Tensor:
         embedded = self.embed_patches(x)  # (B, N, d)
-        tokens, left = embedded, []
+        tokens, left, told = embedded, [], iter(modulations)
         for block in self.en_inblocks:
-            tokens = block(tokens, c)
+            tokens = block(tokens, next(told))
             left.append(tokens)
         for block in self.en_outblocks:
-            tokens = block(tokens, c, left.pop())
+            tokens = block(tokens, next(told), left.pop())
         tokens = tokens + self.decoder_pos_embed
         for block in self.de_blocks:
-            tokens = block(tokens, c, embedded)
-        return unpatchify(self.final_layer(tokens, c), self.patch_size, self.grid)
+            tokens = block(tokens, next(told), embedded)
+        return unpatchify(self.final_layer(tokens, next(told)), self.patch_size, self.grid)
 
     @classmethod
     def infer_configuration(cls, shapes: Shapes, **given: Any) -> dict[str, Any]:

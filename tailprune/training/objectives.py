@@ -107,11 +107,12 @@ class Alignment(FlowMatching):
         system, c = self.system, self.condition(progress, labels)
         tokens = system.x_embedder(x) + system.pos_embed
         middle = tokens
-        for place, block in enumerate(system.blocks):
-            tokens = block(tokens, c)
+        *told, told_last = system.modulations(c)
+        for place, (block, modulation) in enumerate(zip(system.blocks, told, strict=True)):
+            tokens = block(tokens, modulation)
             if place + 1 == self.depth:
                 middle = tokens
-        velocity = self._sign * unpatchify(system.final_layer(tokens, c), system.patch_size, system.grid)
+        velocity = self._sign * unpatchify(system.final_layer(tokens, told_last), system.patch_size, system.grid)
         with torch.no_grad():
             features = self._encoder[0].feature_map(images, system.grid)  # (B, N, channels)
         alignment = 1 - F.cosine_similarity(self.projector(middle), features, dim=-1).mean()
@@ -241,15 +242,16 @@ class MaskedLatents(NoisePrediction):
         """As the system's own forward, with the tokens that are not `visible`, bool, (B, N), kept from the encoder."""
         system = self.system
         embedded = system.x_embedder(x) + system.pos_embed  # (B, N, d)
-        tokens, left = embedded, []
+        tokens, left, told = embedded, [], iter(system.modulations(c))
         for block in system.en_inblocks:
-            tokens = block(tokens, c, visible=visible)
+            tokens = block(tokens, next(told), visible=visible)
             left.append(tokens)
         for block in system.en_outblocks:
-            tokens = block(tokens, c, left.pop(), visible)
+            tokens = block(tokens, next(told), left.pop(), visible)
         seen = visible.unsqueeze(-1)
+        side = self.side_block.adaLN_modulation(system.read(c))
         tokens = torch.where(seen, tokens, self.mask_token) + system.decoder_pos_embed
-        tokens = torch.where(seen, tokens, self.side_block(tokens, c))
+        tokens = torch.where(seen, tokens, self.side_block(tokens, side))
         for block in system.de_blocks:
-            tokens = block(tokens, c, embedded)
-        return unpatchify(system.final_layer(tokens, c), system.patch_size, system.grid)
+            tokens = block(tokens, next(told), embedded)
+        return unpatchify(system.final_layer(tokens, next(told)), system.patch_size, system.grid)
