@@ -15,10 +15,11 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from tailprune.checkpoints import Checkpoint, CheckpointError, Found, inspect, load, load_condition
+    from tailprune.compaction import Compaction, compact, save_system
     from tailprune.conditions import ConditionTable
     from tailprune.pruning import Prune
     from tailprune.removal import Removal, measure_removal
-    from tailprune.sampling import Guidance, sample, sampling_times
+    from tailprune.sampling import Guidance, sample, sample_each, sampling_times
     from tailprune.statistics import Description, describe
     from tailprune.statistics_over_time import DescriptionOverTime, describe_over_time
     from tailprune.systems import System
@@ -28,6 +29,7 @@ __version__ = "0.1.0"
 __all__ = [
     "Checkpoint",
     "CheckpointError",
+    "Compaction",
     "ConditionTable",
     "Description",
     "DescriptionOverTime",
@@ -36,6 +38,7 @@ __all__ = [
     "Prune",
     "Removal",
     "System",
+    "compact",
     "describe",
     "describe_over_time",
     "inspect",
@@ -43,12 +46,15 @@ __all__ = [
     "load_condition",
     "measure_removal",
     "sample",
+    "sample_each",
     "sampling_times",
+    "save_system",
 ]
 
 _HOMES = {
     "Checkpoint": "checkpoints",
     "CheckpointError": "checkpoints",
+    "Compaction": "compaction",
     "ConditionTable": "conditions",
     "Description": "statistics",
     "DescriptionOverTime": "statistics_over_time",
@@ -57,6 +63,7 @@ _HOMES = {
     "Prune": "pruning",
     "Removal": "removal",
     "System": "systems",
+    "compact": "compaction",
     "describe": "statistics",
     "describe_over_time": "statistics_over_time",
     "inspect": "checkpoints",
@@ -64,7 +71,9 @@ _HOMES = {
     "load_condition": "checkpoints",
     "measure_removal": "removal",
     "sample": "sampling",
+    "sample_each": "sampling",
     "sampling_times": "sampling",
+    "save_system": "compaction",
 }
 
 

@@ -36,7 +36,12 @@ from tailprune.tensor_files import SUFFIXES, CheckpointError, TensorFile, open_t
 
 __all__ = ["Checkpoint", "CheckpointError", "Found", "inspect", "load", "load_condition"]
 
-GIVEN = ("num_heads", "decode_layer")
+GIVEN: dict[str, type[int] | type[float]] = {
+    "num_heads": int,
+    "decode_layer": int,
+    "time_gaps": int,
+    "mlp_norm_eps": float,
+}
 """What names and shapes may not say, and a registry or a file's metadata may."""
 SHIPPED = "model.safetensors"
 
@@ -62,6 +67,8 @@ class Found:
     """The key that the tensors lie under; empty at the top level."""
     left_out: dict[str, int]
     """How many tensors were left out that only training used, by the beginning of their names."""
+    compacted: str | None
+    """What AdaLN reads of c in place of all of it, such as 64 of 128 components; None in a full model."""
 
     @property
     def adaln_share(self) -> float:
@@ -75,6 +82,8 @@ class Found:
             f"condition of {self.condition_dim} components, latents {' x '.join(map(str, self.latent_shape))}"
             + (f", {self.classes} classes" if self.classes is not None else ""),
         ]
+        if self.compacted:
+            lines.append(f"compacted: AdaLN reads {self.compacted}")
         if self.held_under:
             lines.append(f"tensors under the key {self.held_under!r}")
         if self.left_out:
@@ -128,11 +137,15 @@ def load(
     """
     checkpoint, family, given = _identify(source, family, given)
     reading = _reading(checkpoint, family, given)
-    assert reading.configuration is not None, "a reading that fits has a configuration"
-    with torch.device("meta"):
-        system = reading.cls(**reading.configuration)
+    system = reading.build()
     values = checkpoint.tensors((reading.names[name] for name in system.state_dict()), device)
     system.load_state_dict({name: values[reading.names[name]] for name in system.state_dict()}, assign=True)
+    for part in (system.reader, system.time_columns):
+        if part is not None:
+            try:
+                part.check()
+            except ValueError as error:
+                raise CheckpointError(f"{checkpoint.path}: {error}") from error
     return system.requires_grad_(False).eval()
 
 
@@ -159,9 +172,7 @@ def inspect(source: str | os.PathLike[str], *, family: str | None = None, **give
     """What a checkpoint is, from names and shapes alone: no tensor is read. Arguments and errors as in `load`."""
     checkpoint, family, given = _identify(source, family, given)
     reading = _reading(checkpoint, family, given)
-    assert reading.configuration is not None, "a reading that fits has a configuration"
-    with torch.device("meta"):
-        system = reading.cls(**reading.configuration)
+    system = reading.build()
     parameters, adaln = parameter_counts(checkpoint.shapes)
     others = [other.family for other in recognise(checkpoint.shapes, **given) if other.family != family]
     return Found(
@@ -169,7 +180,7 @@ def inspect(source: str | os.PathLike[str], *, family: str | None = None, **give
         family=family,
         also_fits=tuple(others),
         size=reading.size,
-        configuration=reading.configuration,
+        configuration=reading.configuration or {},
         condition_dim=system.condition_dim,
         latent_shape=system.latent_shape,
         classes=getattr(system, "num_classes", None),
@@ -177,7 +188,14 @@ def inspect(source: str | os.PathLike[str], *, family: str | None = None, **give
         adaln_parameters=adaln,
         held_under=checkpoint.holder,
         left_out=dict(Counter(name.split(".")[0] for name in reading.left_out)),
+        compacted=_compacted(system),
     )
+
+
+def _compacted(system: System) -> str | None:
+    if system.reader is None:
+        return None
+    return str(system.reader) + (f" and {system.time_columns}" if system.time_columns is not None else "")
 
 
 def _identify(
@@ -191,7 +209,7 @@ def _identify(
     said = {name: value for name in GIVEN if (value := known.get(name, checkpoint.metadata.get(name))) is not None}
     for name, value in said.items():
         try:
-            said[name] = int(value)
+            said[name] = GIVEN[name](value)
         except ValueError:
             raise CheckpointError(f"{path}: says {name} = {value!r}, which is no number") from None
     given = checkpoint.said | said | given

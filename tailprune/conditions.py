@@ -11,7 +11,7 @@ from torch import Tensor
 from tailprune.pruning import Population, Prune
 from tailprune.systems.base import Condition, Inputs
 
-__all__ = ["ConditionTable", "population_at", "told_guidance", "unique_inputs"]
+__all__ = ["ConditionTable", "everyone", "population_at", "told_guidance", "unique_inputs"]
 
 
 def told_guidance(inputs: Inputs, scale: float) -> Inputs:
@@ -64,8 +64,15 @@ class ConditionTable:
         self._scales = inputs.get("scale")
         different, self.rows = unique_inputs(_moved(inputs, device))
         parts = torch.cat([condition.embed_inputs(different), condition.embed_inputs(condition.null_inputs(1))])
+        evaluated = self._times.flatten().float()
         # (steps * stages, U + 1, d)
-        self.vectors = condition.embed_time(self._times.flatten().float()).unsqueeze(1) + parts
+        self.vectors = condition.embed_time(evaluated).unsqueeze(1) + parts
+        self._beside = condition.beside(evaluated)
+
+    @property
+    def stages(self) -> int:
+        """How often the sampler evaluates the network within a step."""
+        return self._times.shape[1]
 
     @property
     def null_row(self) -> int:
@@ -73,10 +80,17 @@ class ConditionTable:
         return self.vectors.shape[1] - 1
 
     def at(self, step: int, stage: int, prune: Prune | None) -> Tensor:
-        """The vectors of one evaluation, edited where a prune is given -> (U + 1, d)."""
+        """What `forward` takes at one evaluation, edited where a prune is given -> (U + 1, d).
+
+        Columns of time that a compacted system has stand beside the d components, and are not edited.
+        """
         evaluation = self._evaluation(step, stage)
         vectors = self.vectors[evaluation]
-        return vectors if prune is None else prune(vectors, self._known_to(prune, evaluation))
+        if prune is not None:
+            vectors = prune(vectors, self._known_to(prune, evaluation))
+        if self._beside is None:
+            return vectors
+        return torch.cat([vectors, self._beside[evaluation].expand(len(vectors), -1)], dim=-1)
 
     def removed(self, step: int, stage: int, prune: Prune) -> Tensor:
         """Which components `prune` takes away at one evaluation -> bool, (U + 1, d)."""
@@ -84,27 +98,31 @@ class ConditionTable:
         return prune.removed(self.vectors[evaluation], self._known_to(prune, evaluation))
 
     def _evaluation(self, step: int, stage: int) -> int:
-        return step * self._times.shape[1] + stage
+        return step * self.stages + stage
 
     def _known_to(self, prune: Prune, evaluation: int) -> Population | None:
         if not prune.needs_population:
             return None
         if self._population is None:
-            population = self._population_inputs or self._everyone()
+            population = self._population_inputs or everyone(self._condition, self._scales)
             self._population = population_at(self._condition, self._times.flatten(), population)
         return self._population.at(evaluation)
 
-    def _everyone(self) -> Inputs:
-        """Every class, told the guidance scale that the samples are told where the system takes one."""
-        everyone = self._condition.all_inputs()
-        if not self._condition.takes_guidance or self._scales is None:
-            return everyone
-        low, high = self._scales.min().item(), self._scales.max().item()
-        if low < high:
-            raise ValueError(
-                f"the classes have no mean in common at guidance scales from {low:g} to {high:g}: give a population"
-            )
-        return told_guidance(everyone, low)
+
+def everyone(condition: Condition, scales: Tensor | None) -> Inputs:
+    """Every class, told the guidance scale that the samples are told where the system takes one.
+
+    Raises ValueError for scales that differ, or a system without classes.
+    """
+    classes = condition.all_inputs()
+    if not condition.takes_guidance or scales is None:
+        return classes
+    low, high = scales.min().item(), scales.max().item()
+    if low < high:
+        raise ValueError(
+            f"the classes have no mean in common at guidance scales from {low:g} to {high:g}: give a population"
+        )
+    return told_guidance(classes, low)
 
 
 def _moved(inputs: Inputs, device: torch.device) -> Inputs:

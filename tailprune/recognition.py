@@ -16,14 +16,17 @@ from typing import Any
 import torch
 
 from tailprune.systems import SYSTEMS, Shapes, System
+from tailprune.systems.reading import narrow_as
 from tailprune.systems.shapes import NotTold
 
 __all__ = ["Reading", "check_sizes", "groups", "is_told_apart", "nearest", "parameter_counts", "read_as", "recognise"]
 
 SIZES = {(12, 384): "S", (12, 768): "B", (24, 1024): "L", (28, 1152): "XL"}
 """The published sizes by depth and width."""
-BUFFERS = ("relative_position_index", "feat_rope.")
+BUFFERS = ("relative_position_index", "feat_rope.", "reader.kept")
 """In the names of tensors that are no parameters."""
+ADALN = ("adaLN_modulation.", "reader.", "time_columns.")
+"""In the names of tensors that turn c into shifts, scales and gates."""
 MOST_GROUPS = 12
 MOST_OF_A_NAME = 40
 
@@ -41,6 +44,8 @@ class Reading:
     """Tensors in the file that served training alone."""
     faults: tuple[str, ...]
     """What does not fit, tensor by tensor; nothing where the file is of this family."""
+    found: Shapes
+    """The shapes of the tensors that sampling reads, by their names here."""
 
     @property
     def family(self) -> str:
@@ -51,6 +56,17 @@ class Reading:
     def fits(self) -> bool:
         """Whether the file is of this family."""
         return not self.faults
+
+    def build(self) -> System:
+        """The system without memory, as narrow as the file has it where that is compacted.
+
+        Raises ValueError where names and shapes contradict each other.
+        """
+        assert self.configuration is not None, "a reading that fits has a configuration"
+        with torch.device("meta"):
+            system = self.cls(**self.configuration)
+            narrow_as(system, self.found)
+        return system
 
     @property
     def size(self) -> str | None:
@@ -77,8 +93,9 @@ def read_as(cls: type[System], shapes: Shapes, **given: Any) -> Reading:
         configuration = variant.infer_configuration(found, **given)
     except KeyError as error:
         fault = f"there is no tensor named {error}; the file has {groups(shapes)}"
-        return Reading(variant, None, names, left_out, (fault,))
-    expected = _expected(variant, configuration)
+        return Reading(variant, None, names, left_out, (fault,), found)
+    reading = Reading(variant, configuration, names, left_out, (), found)
+    expected = {name: tuple(tensor.shape) for name, tensor in reading.build().state_dict().items()}
     faults = [f"{name} is missing" for name in expected if name not in found]
     faults += [f"{names[name]} is not part of {cls.family}" for name in found if name not in expected]
     faults += [
@@ -86,7 +103,7 @@ def read_as(cls: type[System], shapes: Shapes, **given: Any) -> Reading:
         for name, shape in expected.items()
         if found.get(name, shape) != shape
     ]
-    return Reading(variant, configuration, names, left_out, tuple(faults))
+    return replace(reading, faults=tuple(faults))
 
 
 def recognise(shapes: Shapes, file_name: str = "", **given: Any) -> list[Reading]:
@@ -110,7 +127,9 @@ def nearest(shapes: Shapes, **given: Any) -> Reading:
 def parameter_counts(shapes: Shapes) -> tuple[int, int]:
     """How many parameters a file has, and how many of them are AdaLN's; buffers are none."""
     counts = {name: math.prod(shape) for name, shape in shapes.items() if not any(buffer in name for buffer in BUFFERS)}
-    return sum(counts.values()), sum(count for name, count in counts.items() if "adaLN_modulation." in name)
+    return sum(counts.values()), sum(
+        count for name, count in counts.items() if any(part in name for part in ADALN)
+    )
 
 
 def check_sizes(shapes: Shapes) -> None:
@@ -146,7 +165,7 @@ def _tried(cls: type[System], shapes: Shapes, given: Mapping[str, Any]) -> Readi
     try:
         as_it_is = _told(cls, shapes, {})
     except ValueError:
-        return Reading(cls, None, {}, (), (complaint,))
+        return Reading(cls, None, {}, (), (complaint,), {})
     return replace(as_it_is, faults=(complaint, *as_it_is.faults))
 
 
@@ -156,12 +175,6 @@ def _told(cls: type[System], shapes: Shapes, given: Mapping[str, Any]) -> Readin
         return read_as(cls, shapes, **given)
     except NotTold as error:
         return _told(cls, shapes, {**given, error.argument: 1})
-
-
-def _expected(cls: type[System], configuration: Mapping[str, Any]) -> dict[str, tuple[int, ...]]:
-    with torch.device("meta"):
-        system = cls(**configuration)
-    return {name: tuple(tensor.shape) for name, tensor in system.state_dict().items()}
 
 
 def _words(file_name: str) -> set[str]:

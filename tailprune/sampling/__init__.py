@@ -2,6 +2,6 @@
 
 from tailprune.sampling.guidance import Guidance
 from tailprune.sampling.noise import Seed, gaussian_noise
-from tailprune.sampling.sample import sample, sampling_times
+from tailprune.sampling.sample import sample, sample_each, sampling_times
 
-__all__ = ["Guidance", "Seed", "gaussian_noise", "sample", "sampling_times"]
+__all__ = ["Guidance", "Seed", "gaussian_noise", "sample", "sample_each", "sampling_times"]

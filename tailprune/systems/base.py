@@ -16,7 +16,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from tailprune.systems.layers import FinalLayer, Modulated
+from tailprune.systems.layers import Attention, FinalLayer, Modulated, unpatchify
+from tailprune.systems.reading import Directions, KeptComponents, TimeColumns
 
 __all__ = ["FLOW_SAMPLERS", "GAUSSIAN_SAMPLERS", "Condition", "Inputs", "Modulations", "Shapes", "System"]
 
@@ -70,6 +71,10 @@ class Condition(nn.Module, ABC):
         """The condition vectors `c`. t, with shape (B,), and inputs of B samples -> (B, d)."""
         return self.embed_time(t) + self.embed_inputs(inputs)
 
+    def beside(self, t: Tensor) -> Tensor | None:
+        """What the blocks are told of the time beside c. t, with shape (B,) -> (B, rho); None but in some compacted."""
+        return None
+
 
 class System(Condition):
     """A diffusion transformer: an architecture family, with or without weights."""
@@ -91,15 +96,47 @@ class System(Condition):
     """Whether the published Heun sampler takes its last step with two evaluations, or as Euler does."""
     latent_shape: tuple[int, int, int]
 
+    grid: tuple[int, int]
+    """Rows and columns of patches."""
+    patch_size: int
     final_layer: FinalLayer
+    precision: torch.dtype = torch.float32
+    """What the blocks compute in. The condition, AdaLN and the embedding of patches stay in float32."""
+    reader: KeptComponents | Directions | None
+    """What AdaLN reads of c in a compacted system (see `tailprune.compaction`); None in a full one."""
+    time_columns: TimeColumns | None
+    """What stands beside c there, where removed components are at their mean."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_module("reader", None)
+        self.register_module("time_columns", None)
+
+    def condition(self, t: Tensor, inputs: Inputs) -> Tensor:
+        """What `forward` takes: c, with shape (B, d), and beside it columns of time where the system has them."""
+        c, columns = super().condition(t, inputs), self.beside(t)
+        return c if columns is None else torch.cat([c, columns], dim=-1)
+
+    def beside(self, t: Tensor) -> Tensor | None:
+        return None if self.time_columns is None else self.time_columns(t)
 
     def forward(self, x: Tensor, c: Tensor) -> Tensor:
-        """x, with shape (B, C, H, W), and c, with shape (B, d) -> what the official forward returns."""
+        """x, with shape (B, C, H, W), and c, as `condition` makes it -> what the official forward returns."""
         return self.forward_modulated(x, self.modulations(c))
 
-    @abstractmethod
     def forward_modulated(self, x: Tensor, modulations: Modulations) -> Tensor:
         """As `forward`, given what `modulations` makes of c."""
+        tokens = self.run_stack(self.embed_patches(x).to(self.precision), modulations[:-1])
+        out = unpatchify(self.final_layer(tokens, modulations[-1]).float(), self.patch_size, self.grid)
+        return out[:, : self.latent_shape[0]] if self.prediction == "velocity" else out
+
+    @abstractmethod
+    def embed_patches(self, x: Tensor) -> Tensor:
+        """Patches with their positions. x, with shape (B, C, H, W) -> (B, N, d)."""
+
+    @abstractmethod
+    def run_stack(self, tokens: Tensor, modulations: Modulations) -> Tensor:
+        """The blocks, each told its modulation. tokens, with shape (B, N, d) -> the same shape."""
 
     @property
     @abstractmethod
@@ -107,13 +144,30 @@ class System(Condition):
         """The blocks in the order in which they run."""
 
     def read(self, c: Tensor) -> Tensor:
-        """What AdaLN reads of c: SiLU(c). c, with shape (B, d) -> (B, d)."""
-        return F.silu(c)
+        """What AdaLN reads of c: SiLU(c), with shape (B, d), or less of it in a compacted system."""
+        return F.silu(c) if self.reader is None else self.reader(c)
 
     def modulations(self, c: Tensor) -> Modulations:
-        """What the blocks and the final layer are told of c, with shape (B, d)."""
+        """What the blocks and the final layer are told of c, as `condition` makes it."""
         read = self.read(c)
-        return [layer.adaLN_modulation(read) for layer in (*self.stack, self.final_layer)]
+        return [layer.adaLN_modulation(read).to(self.precision) for layer in self.modulated]
+
+    @property
+    def modulated(self) -> Sequence[Modulated]:
+        """What AdaLN speaks to: the blocks and the final layer."""
+        return [*self.stack, self.final_layer]
+
+    def compute_in(self, precision: torch.dtype) -> None:
+        """Has the blocks compute in float32 or bfloat16, and converts their weights."""
+        for layer in self.modulated:
+            for name, part in layer.named_children():
+                if name != "adaLN_modulation":
+                    part.to(precision)
+        self.precision = precision
+
+    def unsaid(self) -> dict[str, int | float]:
+        """Constructor arguments that names and shapes of tensors may not tell, for a file's metadata."""
+        return {"num_heads": next(part.heads for part in self.modules() if isinstance(part, Attention))}
 
     @classmethod
     @abstractmethod

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from tailprune.systems.base import FLOW_SAMPLERS, GAUSSIAN_SAMPLERS, Condition, Inputs, Modulations, Shapes, System
 from tailprune.systems.labels import LabelCondition, LabelTransformer
-from tailprune.systems.layers import Attention, Block, FinalLayer, Modulated, TimestepEmbedder, unpatchify
+from tailprune.systems.layers import Attention, Block, FinalLayer, Modulated, TimestepEmbedder
 from tailprune.systems.shapes import block_count, dimensions
 
 __all__ = ["MG", "REPA", "ConditionOfBlocks", "DiT", "DiTOfBlocks", "ScaleAwareMG", "SiT"]
@@ -76,11 +76,15 @@ class DiT(LabelTransformer):
     def stack(self) -> Sequence[Modulated]:
         return list(self.blocks)  # type: ignore[arg-type]
 
-    def forward_modulated(self, x: Tensor, modulations: Modulations) -> Tensor:
-        tokens = self.embed_patches(x)  # (B, N, d)
-        for block, modulation in zip(self.blocks, modulations[:-1], strict=True):
+    def run_stack(self, tokens: Tensor, modulations: Modulations) -> Tensor:
+        for block, modulation in zip(self.blocks, modulations, strict=True):
             tokens = block(tokens, modulation)
-        return unpatchify(self.final_layer(tokens, modulations[-1]), self.patch_size, self.grid)
+        return tokens
+
+    def unsaid(self) -> dict[str, int | float]:
+        gaps = next(part.gaps for part in self.modules() if isinstance(part, TimestepEmbedder))
+        eps = next(part.norm2.eps for part in self.modules() if isinstance(part, Block))
+        return super().unsaid() | {"time_gaps": gaps, "mlp_norm_eps": eps}
 
     @classmethod
     def variant(cls, shapes: Shapes) -> type[System]:
@@ -105,9 +109,6 @@ class SiT(DiT):
     prediction = "velocity"
     samplers = FLOW_SAMPLERS
     noise_time, data_time = 0.0, 1.0
-
-    def forward_modulated(self, x: Tensor, modulations: Modulations) -> Tensor:
-        return super().forward_modulated(x, modulations)[:, : self.latent_shape[0]]
 
 
 class REPA(SiT):
@@ -221,8 +222,10 @@ class DiTOfBlocks(ConditionOfBlocks, DiT):
 
     def modulations(self, c: Tensor) -> Modulations:
         parts = self.read(c).chunk(len(self.blocks), dim=-1)
-        told = [layer.adaLN_modulation(part) for layer, part in zip(self.stack, parts, strict=True)]
-        return [*told, self.final_layer.adaLN_modulation(parts[0])]
+        return [
+            layer.adaLN_modulation(part).to(self.precision)
+            for layer, part in zip(self.modulated, (*parts, parts[0]), strict=True)
+        ]
 
     @classmethod
     def condition_part(cls, shapes: Shapes, **given: Any) -> Condition:

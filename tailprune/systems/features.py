@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from tailprune.systems.base import GAUSSIAN_SAMPLERS, Condition, Inputs, Modulations, Shapes, System
-from tailprune.systems.layers import FinalLayer, MaskedBlock, Modulated, PatchEmbed, TimestepEmbedder, unpatchify
+from tailprune.systems.layers import FinalLayer, MaskedBlock, Modulated, PatchEmbed, TimestepEmbedder
 from tailprune.systems.mdt import MASKED_TRAINING
 from tailprune.systems.shapes import NotTold, block_count, dimensions, head_count
 
@@ -107,6 +107,7 @@ class FeatureTransformer(FeatureCondition, System):
         if not 0 <= decode_layer <= depth:
             raise ValueError(f"decode_layer = {decode_layer} is not between 0 and the {depth} blocks there are")
         dim = self.condition_dim
+        self.patch_size = self.x_embedder.proj.kernel_size[0]
         self.decode_layer = decode_layer
         self.register_buffer("decoder_pos_embed", torch.zeros(1, self.grid[0] * self.grid[1], dim))
         self.blocks = nn.ModuleList(
@@ -115,21 +116,21 @@ class FeatureTransformer(FeatureCondition, System):
         self.final_layer = FinalLayer(dim, self.patch_size, out_channels)
 
     @property
-    def patch_size(self) -> int:
-        """The side of a patch in latents."""
-        return self.x_embedder.proj.kernel_size[0]
-
-    @property
     def stack(self) -> Sequence[Modulated]:
         return list(self.blocks)  # type: ignore[arg-type]
 
-    def forward_modulated(self, x: Tensor, modulations: Modulations) -> Tensor:
-        tokens = self.x_embedder(x) + self.pos_embed  # (B, N, d)
-        for place, (block, modulation) in enumerate(zip(self.blocks, modulations[:-1], strict=True)):
+    def embed_patches(self, x: Tensor) -> Tensor:
+        return self.x_embedder(x) + self.pos_embed
+
+    def run_stack(self, tokens: Tensor, modulations: Modulations) -> Tensor:
+        for place, (block, modulation) in enumerate(zip(self.blocks, modulations, strict=True)):
             if place == len(self.blocks) - self.decode_layer:
-                tokens = tokens + self.decoder_pos_embed
+                tokens = tokens + self.decoder_pos_embed.to(tokens.dtype)
             tokens = block(tokens, modulation)
-        return unpatchify(self.final_layer(tokens, modulations[-1]), self.patch_size, self.grid)
+        return tokens
+
+    def unsaid(self) -> dict[str, int | float]:
+        return super().unsaid() | {"decode_layer": self.decode_layer}
 
     @classmethod
     def infer_blocks(cls, shapes: Shapes, **given: Any) -> dict[str, Any]:

@@ -83,7 +83,6 @@ class LabelTransformer(LabelCondition, System):
         self.register_buffer("pos_embed", torch.zeros(1, side * side, hidden_size))
 
     def embed_patches(self, x: Tensor) -> Tensor:
-        """Patches with their positions. x, with shape (B, C, H, W) -> (B, N, d)."""
         return self.x_embedder(x) + self.pos_embed
 
     @classmethod

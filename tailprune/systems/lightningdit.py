@@ -23,7 +23,7 @@ from torch import Tensor, nn
 
 from tailprune.systems.base import FLOW_SAMPLERS, Modulations, Shapes
 from tailprune.systems.labels import LabelTransformer
-from tailprune.systems.layers import AdaLN, Attention, FinalLayer, Mlp, Modulated, modulate, unpatchify
+from tailprune.systems.layers import AdaLN, Attention, FinalLayer, Mlp, Modulated, modulate
 from tailprune.systems.shapes import block_count, dimensions
 
 __all__ = ["LightningDiT"]
@@ -69,7 +69,7 @@ class Rotary(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         even, odd = x.unflatten(-1, (-1, 2)).unbind(-1)
         turned = torch.stack([-odd, even], dim=-1).flatten(-2)
-        return x * self.freqs_cos + turned * self.freqs_sin
+        return x * self.freqs_cos.to(x.dtype) + turned * self.freqs_sin.to(x.dtype)
 
 
 class LightningBlock(Modulated):
@@ -152,12 +152,10 @@ class LightningDiT(LabelTransformer):
     def stack(self) -> Sequence[Modulated]:
         return list(self.blocks)  # type: ignore[arg-type]
 
-    def forward_modulated(self, x: Tensor, modulations: Modulations) -> Tensor:
-        tokens = self.embed_patches(x)  # (B, N, d)
-        for block, modulation in zip(self.blocks, modulations[:-1], strict=True):
+    def run_stack(self, tokens: Tensor, modulations: Modulations) -> Tensor:
+        for block, modulation in zip(self.blocks, modulations, strict=True):
             tokens = block(tokens, modulation, self.feat_rope)
-        out = self.final_layer(tokens, modulations[-1])
-        return unpatchify(out, self.patch_size, self.grid)[:, : self.latent_shape[0]]
+        return tokens
 
     @classmethod
     def infer_configuration(cls, shapes: Shapes, **given: Any) -> dict[str, Any]:

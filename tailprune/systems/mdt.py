@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from tailprune.systems.base import GAUSSIAN_SAMPLERS, Modulations, Shapes
 from tailprune.systems.labels import LabelTransformer
-from tailprune.systems.layers import FinalLayer, MaskedBlock, Modulated, unpatchify
+from tailprune.systems.layers import FinalLayer, MaskedBlock, Modulated
 from tailprune.systems.shapes import block_count, dimensions
 
 __all__ = ["MASKED_TRAINING", "MDT"]
@@ -75,18 +75,17 @@ class MDT(LabelTransformer):
     def stack(self) -> Sequence[Modulated]:
         return [*self.en_inblocks, *self.en_outblocks, *self.de_blocks]
 
-    def forward_modulated(self, x: Tensor, modulations: Modulations) -> Tensor:
-        embedded = self.embed_patches(x)  # (B, N, d)
-        tokens, left, told = embedded, [], iter(modulations)
+    def run_stack(self, tokens: Tensor, modulations: Modulations) -> Tensor:
+        embedded, left, told = tokens, [], iter(modulations)
         for block in self.en_inblocks:
             tokens = block(tokens, next(told))
             left.append(tokens)
         for block in self.en_outblocks:
             tokens = block(tokens, next(told), left.pop())
-        tokens = tokens + self.decoder_pos_embed
+        tokens = tokens + self.decoder_pos_embed.to(tokens.dtype)
         for block in self.de_blocks:
             tokens = block(tokens, next(told), embedded)
-        return unpatchify(self.final_layer(tokens, next(told)), self.patch_size, self.grid)
+        return tokens
 
     @classmethod
     def infer_configuration(cls, shapes: Shapes, **given: Any) -> dict[str, Any]:

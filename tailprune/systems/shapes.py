@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import math
 import re
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from tailprune.systems.base import Shapes
+if TYPE_CHECKING:
+    from tailprune.systems.base import Shapes
 
 __all__ = ["PUBLISHED_HEADS", "NotTold", "block_count", "dimensions", "head_count", "patches_of"]
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -10,6 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from tailprune.systems import Inputs, System
+from tailprune.systems.base import Modulations
+from tailprune.systems.layers import Modulated
 
 ROUNDING = 1e-5  # float32 beside float64
 NULL = 10
@@ -33,9 +35,9 @@ def formula(base: type[System], law: Law, channels: int = 4) -> Any:
 
     class Written(base):  # type: ignore[misc, valid-type]
         def __init__(self) -> None:
-            nn.Module.__init__(self)
+            System.__init__(self)
             self.condition_dim, self.num_classes = 2, NULL
-            self.latent_shape = (channels, 2, 2)
+            self.latent_shape, self.grid = (channels, 2, 2), (2, 2)
             self.anchor = nn.Parameter(torch.zeros(()))
             self.asked = Asked()
 
@@ -46,8 +48,15 @@ def formula(base: type[System], law: Law, channels: int = 4) -> Any:
             labels = inputs["labels"].float()
             return torch.stack([torch.zeros_like(labels), labels], dim=1)
 
-        def forward(self, x: Tensor, c: Tensor) -> Tensor:
-            t, y = c[:, :, None, None, None].unbind(1)
+        @property
+        def modulated(self) -> Sequence[Modulated]:
+            return []
+
+        def modulations(self, c: Tensor) -> Modulations:
+            return [c]
+
+        def forward_modulated(self, x: Tensor, modulations: Modulations) -> Tensor:
+            t, y = modulations[0][:, :, None, None, None].unbind(1)
             self.asked.times.append(t[0].item())
             self.asked.rows.append(len(x))
             assert x.dtype == torch.float32

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from importlib import import_module
 from typing import Any
 
 import numpy as np
@@ -11,10 +10,12 @@ import pytest
 import torch
 from torch import Tensor
 
-from tailprune import Guidance, Prune, measure_removal, sample, sampling_times
+from tailprune import Guidance, Prune, measure_removal, sample, sample_each, sampling_times
+from tailprune.sampling import network
 from tailprune.sampling.gaussian import respaced_timesteps
 from tailprune.sampling.noise import gaussian_noise
 from tailprune.systems import System
+from tests.tailprune.watch import watched
 
 ROUNDING = 1e-5  # float32, a few steps of a small network
 
@@ -93,21 +94,19 @@ def test_different_prunes_give_different_samples(sit: System) -> None:
 
 
 def test_variants_share_the_steps_before_their_edit_begins(sit: System) -> None:
-    rows: list[int] = []
-    hook = sit.register_forward_hook(lambda module, args, out: rows.append(len(args[0])))
-    prunes = [None, Prune("tail", 0.3, schedule="last", count=2), Prune("head", 0.5, schedule="last", count=1)]
-    sample(sit, {"labels": LABELS}, prune=prunes, steps=6, seeds=SEEDS)
-    hook.remove()
+    with watched(sit) as seen:
+        prunes = [None, Prune("tail", 0.3, schedule="last", count=2), Prune("head", 0.5, schedule="last", count=1)]
+        sample(sit, {"labels": LABELS}, prune=prunes, steps=6, seeds=SEEDS)
     count = len(LABELS)
-    assert rows == [count, count, count, count, 2 * count, 3 * count]
+    assert seen.rows == [count, count, count, count, 2 * count, 3 * count]
 
 
 def test_equal_edits_on_different_schedules_share_until_they_part(sit: System) -> None:
-    rows: list[int] = []
-    hook = sit.register_forward_hook(lambda module, args, out: rows.append(len(args[0])))
-    sample(sit, {"labels": LABELS[:1]}, prune=[Prune("tail", 0.3), Prune("tail", 0.3, "first", 2)], steps=4, seeds=[0])
-    hook.remove()
-    assert rows == [1, 1, 2, 2]
+    with watched(sit) as seen:
+        sample(
+            sit, {"labels": LABELS[:1]}, prune=[Prune("tail", 0.3), Prune("tail", 0.3, "first", 2)], steps=4, seeds=[0]
+        )
+    assert seen.rows == [1, 1, 2, 2]
 
 
 def test_a_prune_that_removes_nothing_changes_nothing(sit: System) -> None:
@@ -116,22 +115,21 @@ def test_a_prune_that_removes_nothing_changes_nothing(sit: System) -> None:
 
 
 def test_the_null_branch_is_edited_too(sit: System) -> None:
-    seen: list[Tensor] = []
-    hook = sit.register_forward_hook(lambda module, args, out: seen.append(args[1]))
-    sample(sit, {"labels": LABELS[:2]}, prune=Prune("tail", 0.3), guidance=2.0, steps=2, seeds=[0, 1])
-    hook.remove()
-    assert seen[0].shape[0] == 4
-    assert all(((c.abs() >= 0.3) | (c == 0)).all() for c in seen)
-    assert (seen[0][2:] == 0).any()
+    prune = Prune("tail", 0.3)
+    with watched(sit) as seen:
+        sample(sit, {"labels": LABELS[:2]}, prune=prune, guidance=2.0, steps=2, seeds=[0, 1])
+    assert len(seen.vectors) == 6  # two labels and the null condition, at two steps
+    assert ((seen.vectors.abs() >= 0.3) | (seen.vectors == 0)).all()
+    null = prune(sit.condition(sampling_times(sit, steps=2)[0], sit.null_inputs(1)))
+    assert (null == 0).any()
+    assert any(torch.allclose(vector, null[0]) for vector in seen.vectors)
 
 
 def test_guidance_of_one_asks_for_no_null_branch(sit: System) -> None:
-    rows: list[int] = []
-    hook = sit.register_forward_hook(lambda module, args, out: rows.append(len(args[0])))
-    sample(sit, {"labels": LABELS}, guidance=Guidance(3.0, interval=(0.3, 0.6)), steps=4, seeds=SEEDS)
-    hook.remove()
+    with watched(sit) as seen:
+        sample(sit, {"labels": LABELS}, guidance=Guidance(3.0, interval=(0.3, 0.6)), steps=4, seeds=SEEDS)
     count = len(LABELS)
-    assert rows == [count, count, 2 * count, count]  # times 0, 0.25, 0.5, 0.75
+    assert seen.rows == [count, count, 2 * count, count]  # times 0, 0.25, 0.5, 0.75
 
 
 def test_guidance_of_the_first_three_channels_leaves_the_rest_to_the_condition() -> None:
@@ -278,9 +276,55 @@ def test_removal_of_a_single_label_has_no_cosine(sit: System) -> None:
 def test_many_samples_go_through_the_network_some_at_a_time(sit: System, monkeypatch: pytest.MonkeyPatch) -> None:
     options: dict[str, Any] = {"sampler": "euler", "steps": 3, "guidance": 2.0, "seeds": SEEDS}
     whole = sample(sit, {"labels": LABELS}, **options)
-    rows: list[int] = []
-    forward = type(sit).forward
-    monkeypatch.setattr(type(sit), "forward", lambda s, x, c: rows.append(len(x)) or forward(s, x, c))
-    monkeypatch.setattr(import_module("tailprune.sampling.sample"), "CPU_ROWS", 5)  # the name is the function's too
-    assert close(sample(sit, {"labels": LABELS}, **options), whole)
-    assert rows == [5, 5, 2] * 3  # both branches of six samples
+    tokens = 5 * 16 * sit.condition_dim  # of five samples
+    monkeypatch.setattr(network, "CPU_ELEMENTS", tokens)
+    with watched(sit) as seen:
+        assert close(sample(sit, {"labels": LABELS}, **options), whole)
+    assert seen.rows == [5, 5, 2] * 3  # both branches of six samples
+
+
+@pytest.mark.parametrize("sampler", ["euler", "heun"])
+def test_modulations_are_made_for_as_many_steps_as_fit_and_once_a_vector(
+    sit: System, sampler: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    options: dict[str, Any] = {"sampler": sampler, "steps": 5, "guidance": 2.0, "seeds": SEEDS, "prune": VARIANTS}
+    stages = 2 if sampler == "heun" else 1
+    with watched(sit) as seen:
+        at_once = sample(sit, {"labels": LABELS}, **options)
+    assert len(seen.told) == 1
+    edits = [4, 3, 3, 4, 5]  # different ones at each step
+    assert len(seen.vectors) == stages * sum(edits) * (len(set(LABELS.tolist())) + 1)
+    monkeypatch.setattr(network, "MODULATION_BYTES", 1)  # a step at a time
+    with watched(sit) as seen:
+        step_by_step = sample(sit, {"labels": LABELS}, **options)
+    assert len(seen.told) == 5
+    assert all(map(torch.equal, at_once, step_by_step))
+
+
+def test_each_sample_may_have_prunes_of_its_own(sit: System) -> None:
+    options: dict[str, Any] = {"steps": 5, "guidance": 2.0, "seeds": SEEDS[:3]}
+    prunes = [[None, VARIANTS[1]], [VARIANTS[3]], [VARIANTS[6], None, VARIANTS[4]]]
+    with watched(sit) as seen:
+        made = sample_each(sit, {"labels": LABELS[:3]}, prunes=prunes, **options)
+    assert seen.rows == [2 * rows for rows in (5, 5, 5, 5, 6)]  # the third shares what two of its prunes agree on
+    for n, (some, latents) in enumerate(zip(prunes, made, strict=True)):
+        alone = sample(sit, {"labels": LABELS[n : n + 1]}, prune=some, **options | {"seeds": SEEDS[n : n + 1]})
+        assert all(close(a, b[0]) for a, b in zip(latents, alone, strict=True))
+
+
+def test_a_list_of_prunes_for_each_sample_is_asked_for(sit: System) -> None:
+    with pytest.raises(ValueError, match="one list of prunes a sample: 6 samples, 1 lists"):
+        sample_each(sit, {"labels": LABELS}, prunes=[[None]], seeds=SEEDS)
+
+
+@pytest.mark.parametrize("system", ["sit", "dit"])
+def test_bfloat16_keeps_near_to_float32_and_leaves_conditions_alone(system: str, request: Any) -> None:
+    found: System = request.getfixturevalue(system)
+    options: dict[str, Any] = {"steps": 4, "guidance": 2.0, "seeds": SEEDS}
+    c = found.condition(torch.full((6,), 0.5), {"labels": LABELS})
+    wide = sample(found, {"labels": LABELS}, **options)
+    found.compute_in(torch.bfloat16)
+    narrow = sample(found, {"labels": LABELS}, **options)
+    assert torch.equal(found.condition(torch.full((6,), 0.5), {"labels": LABELS}), c)
+    assert narrow.dtype == torch.float32
+    assert 1e-4 < ((narrow - wide).norm() / wide.norm()).item() < 0.05

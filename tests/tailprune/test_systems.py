@@ -20,6 +20,7 @@ from tests.tailprune import naive
 from tests.tailprune import official_tensors as tensors
 from tests.tailprune.naive import State, relative_error
 from tests.tailprune.parity import read
+from tests.tailprune.watch import watched
 
 REFERENCE = Path(__file__).parents[1] / "reference"
 ROUNDING = 1e-5  # float32 beside float64
@@ -213,15 +214,13 @@ def test_mg_is_told_the_scale_of_its_guidance_and_not_guided_besides(
     told: tuple[System, dict[str, Tensor]], sampler: str
 ) -> None:
     system, _ = told
-    rows: list[int] = []
-    hook = system.register_forward_hook(lambda module, args, out: rows.append(len(args[0])))
-    labels, options = LABELS[:2], {"sampler": sampler, "steps": 4, "seeds": [0, 1]}
-    made = tailprune.sample(system, {"labels": labels}, guidance=Guidance(1.45), **options)
-    hook.remove()
+    with watched(system) as seen:
+        labels, options = LABELS[:2], {"sampler": sampler, "steps": 4, "seeds": [0, 1]}
+        made = tailprune.sample(system, {"labels": labels}, guidance=Guidance(1.45), **options)
     if sampler == "dopri5":
-        assert set(rows) == {1}
+        assert set(seen.rows) == {1}
     else:
-        assert rows == [2] * {"sde": 4, "euler": 4, "heun": 7}[sampler]  # Heun's last step is Euler's
+        assert seen.rows == [2] * {"sde": 4, "euler": 4, "heun": 7}[sampler]  # Heun's last step is Euler's
     said = {"labels": labels, "scale": torch.full((2,), 1.45)}
     assert torch.equal(made, tailprune.sample(system, said, **options))
     assert relative_error(made, tailprune.sample(system, {"labels": labels}, **options)) > 1e-3
@@ -254,12 +253,10 @@ def test_mg_without_an_embedder_of_its_scale_is_guided_where_it_is_asked_to(tmp_
     system = tailprune.load(path, family="mg", num_heads=HEADS)
     assert type(system) is MG
     assert not system.takes_guidance
-    rows: list[int] = []
-    hook = system.register_forward_hook(lambda module, args, out: rows.append(len(args[0])))
-    tailprune.sample(system, {"labels": LABELS[:2]}, sampler="euler", guidance=2.0, steps=2, seeds=[0, 1])
-    tailprune.sample(system, {"labels": LABELS[:2]}, sampler="euler", steps=2, seeds=[0, 1])
-    hook.remove()
-    assert rows == [4, 4, 2, 2]
+    with watched(system) as seen:
+        tailprune.sample(system, {"labels": LABELS[:2]}, sampler="euler", guidance=2.0, steps=2, seeds=[0, 1])
+        tailprune.sample(system, {"labels": LABELS[:2]}, sampler="euler", steps=2, seeds=[0, 1])
+    assert seen.rows == [4, 4, 2, 2]
 
 
 # MDT
