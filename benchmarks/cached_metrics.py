@@ -1,7 +1,8 @@
 """How many cached `GET /metrics/{model}` a second does one service process answer, beside a bare FastAPI route?
 
 The other side is a route that returns the same JSON from memory, and does nothing else, under uvicorn with the options
-of `tailprune serve`. Both are asked by the same loop, in turn. The service asks Redis for the job at every request.
+of `tailprune serve`. Both are asked by the same loop, in turn. The service has the answer in memory too; at every
+request it makes sure that the model's files are as they were, and writes a line to its log.
 """
 
 from __future__ import annotations

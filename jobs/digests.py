@@ -23,17 +23,19 @@ from jobs.keys import digest
 from jobs.needs import Reads
 from jobs.registry import ModelEntry
 
-__all__ = ["Identity", "content_digest", "identify"]
+__all__ = ["Identity", "content_digest", "identify", "identify_at_once"]
 
 SHA256 = re.compile("[0-9a-f]{64}")
 OF_A_FOLDER = (".json", ".safetensors", ".bin", ".pt", ".pth", ".ckpt")
 """The files of a folder that a model or a decoder is made from."""
 MOST_HEADER_BYTES = 100 * 2**20
 """The greatest header that the safetensors format allows."""
-TOLD_GUIDANCE = "s_embedder."
-"""The tensors that make a guidance scale a part of the condition: vectors are then made at the model's own."""
 UNREADABLE = (ValueError, KeyError, TypeError, AttributeError, RecursionError)
 """What a header raises that is none."""
+
+
+class _Unread(Exception):
+    """A digest that is not in memory."""
 
 
 @dataclass(frozen=True)
@@ -48,28 +50,36 @@ class Identity:
     """The decoder, of a job that makes pictures."""
 
 
+def identify_at_once(reads: Reads, entry: ModelEntry) -> Identity | None:
+    """What `identify` finds, where the digests of all files are in memory: a look at each file's state, no more.
+
+    None where a file cannot be looked at, or would have to be read.
+    """
+    try:
+        return identify(reads, entry, None)
+    except (_Unread, OSError):
+        return None
+
+
 def identify(
-    reads: Reads, entry: ModelEntry, data_dir: Path, instruments: Mapping[str, Path | str] = MappingProxyType({})
+    reads: Reads, entry: ModelEntry, data_dir: Path | None, instruments: Mapping[str, Path | str] = MappingProxyType({})
 ) -> Identity:
     """What makes the results of a job that reads this of a model. Raises FileNotFoundError for a file not there.
 
-    instruments: what samples are measured with, by name: where it lies, or what it is.
+    data_dir: where known digests are kept, or None to take them from memory alone. instruments: what samples are
+    measured with, by name: where it lies, or what it is.
     """
     if reads == "training":
         if entry.training is None:
             raise FileNotFoundError(f"{entry.name} has no card, beside which the record of its training would be")
         return Identity(content_digest(entry.training, data_dir), {})
-    path = entry.local_checkpoint
-    if path is None:
-        raise FileNotFoundError(f"{entry.checkpoint} was not fetched")
-    reading = entry.reading
     if reads != "model":  # no more than the condition's tensors, and no pictures of samples
-        said = {key: reading[key] for key in ("family", "num_heads", "decode_layer")}
-        if TOLD_GUIDANCE in entry.facts.condition_tensors:
+        said: dict[str, Any] = {key: getattr(entry, key) for key in ("family", "num_heads", "decode_layer")}
+        if entry.facts.is_told_guidance:  # vectors are then made at the model's own
             said["guidance_scale"] = entry.defaults.guidance_scale
         if reads == "named condition":
-            said["class_names"] = reading["class_names"]
-        return Identity(_condition_digest(path, entry.facts.condition_tensors, data_dir), said)
+            said["class_names"] = entry.names
+        return Identity(_weights(reads, entry, data_dir), said)
     decoding = entry.decoding
     decoder: dict[str, Any] = {
         "decoder": decoding.in_use,
@@ -78,10 +88,22 @@ def identify(
     }
     if instruments:
         decoder["instruments"] = {name: _instrument_digest(made_of, data_dir) for name, made_of in instruments.items()}
-    return Identity(content_digest(path, data_dir), reading | decoder, decoding)
+    return Identity(_weights(reads, entry, data_dir), entry.reading | decoder, decoding)
 
 
-def content_digest(path: Path, data_dir: Path, suffixes: tuple[str, ...] = OF_A_FOLDER) -> str:
+def _weights(reads: Reads, entry: ModelEntry, data_dir: Path | None) -> str:
+    """The digest of a checkpoint, or of its condition. An artifact's is known, wherever it is stored."""
+    if entry.compacted is not None:
+        return entry.compacted.checkpoint.digest
+    path = entry.local_checkpoint
+    if path is None:
+        raise FileNotFoundError(f"{entry.checkpoint} was not fetched")
+    if reads == "model":
+        return content_digest(path, data_dir)
+    return _condition_digest(path, entry.facts.condition_tensors, data_dir)
+
+
+def content_digest(path: Path, data_dir: Path | None, suffixes: tuple[str, ...] = OF_A_FOLDER) -> str:
     """The sha256 of a file, or of the names and contents of what is in a folder. Raises FileNotFoundError."""
     if not path.is_dir():
         return _stored_digest(path) or _known(path, "whole", data_dir, _whole)
@@ -89,11 +111,11 @@ def content_digest(path: Path, data_dir: Path, suffixes: tuple[str, ...] = OF_A_
     return digest({str(file.relative_to(path)): content_digest(file, data_dir) for file in files})
 
 
-def _instrument_digest(made_of: Path | str, data_dir: Path) -> str:
+def _instrument_digest(made_of: Path | str, data_dir: Path | None) -> str:
     return made_of if isinstance(made_of, str) else content_digest(made_of, data_dir, OF_A_FOLDER + IMAGES)
 
 
-def _condition_digest(path: Path, tensors: tuple[str, ...], data_dir: Path) -> str:
+def _condition_digest(path: Path, tensors: tuple[str, ...], data_dir: Path | None) -> str:
     """Of a safetensors file the digest of the tensors whose names begin so; of another that of the whole."""
     if path.is_dir() and (path / "model.safetensors").is_file():
         path = path / "model.safetensors"
@@ -104,7 +126,7 @@ def _condition_digest(path: Path, tensors: tuple[str, ...], data_dir: Path) -> s
 
 def _stored_digest(path: Path) -> str | None:
     """The digest that huggingface_hub stored a large file under, once it had checked it."""
-    stored = path.resolve()
+    stored = path.resolve() if path.is_symlink() else path
     return stored.name if stored.parent.name == "blobs" and SHA256.fullmatch(stored.name) else None
 
 
@@ -142,11 +164,13 @@ def _of_tensors(path: Path, names: tuple[str, ...]) -> str:
 _digests: dict[str, str] = {}
 
 
-def _known(path: Path, what: str, data_dir: Path, read: Callable[[Path], str]) -> str:
+def _known(path: Path, what: str, data_dir: Path | None, read: Callable[[Path], str]) -> str:
     stat = path.stat()
     state = f"{path}\0{stat.st_size}\0{stat.st_mtime_ns}\0{what}"
     if state in _digests:
         return _digests[state]
+    if data_dir is None:
+        raise _Unread
     note = data_dir / "digests" / hashlib.sha256(state.encode()).hexdigest()
     if note.is_file():
         found = note.read_text()

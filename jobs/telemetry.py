@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import collections
 import contextlib
 import json
+import threading
 from dataclasses import dataclass
 
 import redis
@@ -63,7 +65,7 @@ QUEUE_WAIT = Histogram(
 )
 SAMPLING = Histogram(
     "tailprune_sampling_seconds",
-    "Sampling of one job, loading and decoding apart.",
+    "Sampling of one job, or of the batch that it shared; loading and decoding apart.",
     ("model",),
     (0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 1800),
 )
@@ -79,11 +81,33 @@ class Telemetry:
 
     def __init__(self, client: redis.Redis) -> None:
         self._redis = client
+        self._noted: collections.Counter[str] = collections.Counter()
+        self._lock = threading.Lock()
 
     def count(self, counter: Counter, *labels: str, by: float = 1) -> None:
         """Add to a counter. Labels in the order of its definition."""
         with contextlib.suppress(redis.RedisError):
             self._redis.hincrbyfloat(KEY, _field(counter.name, *labels), by)
+
+    def note(self, counter: Counter, *labels: str) -> None:
+        """Add one to a counter in memory, for what happens too often to write each time; `write_noted` writes it."""
+        with self._lock:
+            self._noted[_field(counter.name, *labels)] += 1
+
+    def write_noted(self) -> None:
+        """Write what was noted; while Redis is gone it stays noted."""
+        with self._lock:
+            noted, self._noted = self._noted, collections.Counter()
+        if not noted:
+            return
+        pipeline = self._redis.pipeline()
+        for field, by in noted.items():
+            pipeline.hincrbyfloat(KEY, field, by)
+        try:
+            pipeline.execute()
+        except redis.RedisError:
+            with self._lock:
+                self._noted.update(noted)
 
     def observe(self, histogram: Histogram, *labels: str, value: float) -> None:
         """Add a value to a histogram. Labels in the order of its definition."""
@@ -95,7 +119,8 @@ class Telemetry:
             pipeline.execute()
 
     def read(self) -> Reading:
-        """All values. Raises redis.RedisError."""
+        """All values, what was noted here included. Raises redis.RedisError."""
+        self.write_noted()
         return {tuple(json.loads(text(field))): float(value) for field, value in self._redis.hgetall(KEY).items()}
 
 

@@ -9,7 +9,10 @@ from contextlib import asynccontextmanager
 
 from fastapi import FastAPI
 from fastapi_offline import FastAPIOffline
+from starlette.concurrency import run_in_threadpool
 
+from jobs.catalogue import Catalogue
+from jobs.compacted import CompactedStore
 from jobs.conditions import ConditionStore
 from jobs.connection import connect, connect_async
 from jobs.instruments import Instruments
@@ -17,12 +20,15 @@ from jobs.logging import configure_logging
 from jobs.registry import Registry
 from jobs.settings import Settings, get_settings
 from jobs.store import JobStore
+from jobs.telemetry import Telemetry
 from jobs.workers import WorkerRoll
+from service.answers import Answers
 from service.deps import Parts
 from service.limits import BodyLimit
 from service.problems import add_handlers
 from service.routes import (
     artifacts,
+    compact,
     conditions,
     extract,
     figures,
@@ -40,6 +46,8 @@ __all__ = ["app", "create_app"]
 
 CONTRACT_VERSION = "1.0"
 """Of `openapi.yaml`, not of the code."""
+COUNT_SECONDS = 5.0
+"""How late the fleet's numbers may be of answers that took no look at Redis."""
 
 DESCRIPTION = """Measures, prunes and samples the condition vectors of diffusion transformers.
 
@@ -59,9 +67,11 @@ def create_app(settings: Settings) -> FastAPI:
         client, follower = connect(settings), connect_async(settings)
         store, roll = JobStore(client, settings), WorkerRoll(client)
         service_metrics.registry.register(FleetCollector(store, roll))
+        registry = Registry.read(settings.registry, settings.hub_cache)
+        made = CompactedStore(client)
         app.state.parts = Parts(
             settings=settings,
-            registry=Registry.read(settings.registry, settings.hub_cache),
+            models=Catalogue(registry, made, store.artifacts, settings.data_dir, fetches=False),
             instruments=Instruments.read(settings.registry, settings.hub_cache),
             store=store,
             conditions=ConditionStore(settings, client),
@@ -69,8 +79,13 @@ def create_app(settings: Settings) -> FastAPI:
             roll=roll,
             follower=follower,
             metrics=service_metrics,
+            answers=Answers(),
         )
+        counting = asyncio.create_task(_write_counts(store.telemetry))
         yield
+        counting.cancel()
+        await asyncio.gather(counting, return_exceptions=True)
+        store.telemetry.write_noted()
         await follower.aclose()
         client.close()
 
@@ -88,10 +103,17 @@ def create_app(settings: Settings) -> FastAPI:
     app.add_middleware(RequestTelemetry, metrics=service_metrics)
     add_handlers(app)
     for module in (
-        prune_sample, studies, extract, metrics, figures, models, conditions, jobs, artifacts, health, pages,
+        prune_sample, studies, compact, extract, metrics, figures, models, conditions, jobs, artifacts, health, pages,
     ):  # fmt: skip
         app.include_router(module.router)
     return app
+
+
+async def _write_counts(telemetry: Telemetry) -> None:
+    """Has what was counted here written to Redis, every few seconds."""
+    while True:
+        await asyncio.sleep(COUNT_SECONDS)
+        await run_in_threadpool(telemetry.write_noted)
 
 
 app = create_app(get_settings())

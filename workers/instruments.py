@@ -10,6 +10,7 @@ from typing import Any, TypeVar, cast
 
 import structlog
 import torch
+from safetensors.torch import load, save
 
 from jobs.instruments import Instruments
 from jobs.keys import RESULT_VERSION, digest
@@ -20,6 +21,7 @@ from tailprune.quality import (
     Extractor,
     ImageSource,
     Lpips,
+    Manifold,
     Reference,
     ShapesImages,
     SourceError,
@@ -35,6 +37,7 @@ __all__ = ["Bench"]
 T = TypeVar("T")
 
 FILE = "reference.safetensors"
+RADII = "squared_radii"
 PAUSE_SECONDS = 0.2
 MOST_KEPT = 8
 """So many networks and references are kept at once."""
@@ -87,14 +90,24 @@ class Bench:
         `check` is called before each batch, and may raise to stop. Raises SourceError for what holds no images, and
         redis.RedisError.
         """
-        made_of = {
-            "reference": digests[f"reference {name}"],
-            "extractor": digests[f"extractor {extractor}"],
-            "version": RESULT_VERSION,
-        }
-        key = digest(made_of)
+        key = _reference_key(name, extractor, digests)
         by = _Checked(self.extractor(extractor, digests), check)
         return self._once(("reference", key), lambda: self._reference(name, by, key))
+
+    def manifold(
+        self, name: str, extractor: ExtractorName, digests: dict[str, str], k: int, check: Callable[[], None]
+    ) -> Manifold:
+        """The balls about the features of a registered set of images, to the k-th neighbour of each.
+
+        Their radii are computed once, by whichever worker needs them first. Raises ValueError where the set has moments
+        alone, and as `reference`.
+        """
+        features = self.reference(name, extractor, digests, check).features
+        if features is None:
+            raise ValueError(f"reference {name!r} has moments alone, and balls are about features")
+        key = digest({"reference": _reference_key(name, extractor, digests), "neighbour": k})
+        kept = self._stored(key, lambda: save({RADII: Manifold(features, k).squared_radii}), check)
+        return Manifold(features, k, squared_radii=load(kept)[RADII])
 
     def targets(self, name: str, count: int, digests: dict[str, str]) -> torch.Tensor:
         """The first images of a registered set, uint8 with shape (count, 3, H, W). Raises SourceError for fewer."""
@@ -110,19 +123,26 @@ class Bench:
         return self._once(("targets", digests[f"reference {name}"], count), read)
 
     def _reference(self, name: str, by: _Checked, key: str) -> Reference:
-        while (kept := self._shards.get(key)) is None:
-            lease = self._shards.lease(key)
-            if lease is not None:
-                with lease:
-                    return self._measured(name, by, key)
-            by.check()
-            time.sleep(PAUSE_SECONDS)  # another worker measures it
+        kept = self._stored(key, lambda: self._measured(name, by), by.check)
         with tempfile.TemporaryDirectory() as folder:
             file = Path(folder) / FILE
             file.write_bytes(kept)
             return Reference.open(file)
 
-    def _measured(self, name: str, by: _Checked, key: str) -> Reference:
+    def _stored(self, key: str, make: Callable[[], bytes], check: Callable[[], None]) -> bytes:
+        """What is kept under a key; made by one worker, while others wait for it."""
+        while (kept := self._shards.get(key)) is None:
+            lease = self._shards.lease(key)
+            if lease is not None:
+                with lease:
+                    made = make()
+                    self._shards.put(key, made)
+                    return made
+            check()
+            time.sleep(PAUSE_SECONDS)
+        return kept
+
+    def _measured(self, name: str, by: _Checked) -> bytes:
         log.info("reference is measured", reference=name, extractor=by.name)
         path, extractor = self.registered.reference(name), cast(Extractor, by)
         if path is None:
@@ -132,8 +152,7 @@ class Bench:
         with tempfile.TemporaryDirectory() as folder:
             file = Path(folder) / FILE
             made.save(file)
-            self._shards.put(key, file.read_bytes())
-        return made
+            return file.read_bytes()
 
     def _images(self, name: str) -> ImageSource:
         entry, path = self.registered.references[name], self.registered.reference(name)
@@ -156,3 +175,13 @@ class Bench:
             self._kept[key] = make()
         found: T = self._kept[key]
         return found
+
+
+def _reference_key(name: str, extractor: ExtractorName, digests: dict[str, str]) -> str:
+    return digest(
+        {
+            "reference": digests[f"reference {name}"],
+            "extractor": digests[f"extractor {extractor}"],
+            "version": RESULT_VERSION,
+        }
+    )

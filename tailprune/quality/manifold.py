@@ -32,10 +32,13 @@ class Manifold:
     """The balls about features, with shape (N, d), N > k.
 
     Distances are computed for `rows_at_once` features to all others, in float64 on the device of the features, so the
-    memory is O(rows_at_once * N). Raises ValueError for too few features.
+    memory is O(rows_at_once * N). `squared_radii` are those of an earlier manifold of the same features and k, where
+    they are known. Raises ValueError for too few features.
     """
 
-    def __init__(self, features: Tensor, k: int = 3, rows_at_once: int = 256) -> None:
+    def __init__(
+        self, features: Tensor, k: int = 3, rows_at_once: int = 256, squared_radii: Tensor | None = None
+    ) -> None:
         if not 1 <= k < len(features):
             raise ValueError(
                 f"the neighbour k = {k} needs more than {k} features, and k >= 1; there are {len(features)}"
@@ -45,12 +48,7 @@ class Manifold:
         x = features.detach().double()
         self._centre = x.mean(0)  # distances from far away lose digits
         self._points = x - self._centre
-        nearest = []
-        for start, distances in self._distances(self._points):
-            rows = torch.arange(len(distances), device=distances.device)
-            distances[rows, start + rows] = torch.inf  # itself is no neighbour
-            nearest.append(distances.kthvalue(k, dim=1).values)
-        self.squared_radii = torch.cat(nearest)
+        self.squared_radii = self._to_neighbour() if squared_radii is None else squared_radii
         """With shape (N,)."""
 
     def covers(self, features: Tensor) -> Tensor:
@@ -58,6 +56,15 @@ class Manifold:
         x = features.detach().to(self._points) - self._centre
         covered = [(distances <= self.squared_radii).any(1) for _, distances in self._distances(x)]
         return torch.cat(covered).cpu() if covered else torch.zeros(0, dtype=torch.bool)
+
+    def _to_neighbour(self) -> Tensor:
+        """The squared distance of each point to its k-th nearest, with shape (N,)."""
+        nearest = []
+        for start, distances in self._distances(self._points):
+            rows = torch.arange(len(distances), device=distances.device)
+            distances[rows, start + rows] = torch.inf  # itself is no neighbour
+            nearest.append(distances.kthvalue(self.k, dim=1).values)
+        return torch.cat(nearest)
 
     def _distances(self, x: Tensor) -> Iterator[tuple[int, Tensor]]:
         """Squared distances to all points, (rows, N), with the index of their first row."""

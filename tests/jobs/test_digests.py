@@ -15,7 +15,7 @@ import pytest
 from safetensors.numpy import save_file
 
 from jobs import digests
-from jobs.digests import content_digest, identify
+from jobs.digests import content_digest, identify, identify_at_once
 from jobs.needs import Reads
 from jobs.registry import ModelEntry, Registry
 from tests.hub import write_cached
@@ -383,3 +383,27 @@ def test_metrics_are_read_as_the_family_and_its_numbers_say(shown: ModelEntry, t
         "num_heads": None,
         "decode_layer": None,
     }
+
+
+@pytest.mark.parametrize("reads", ["condition", "named condition", "model"])
+def test_what_is_known_is_found_without_reading_the_checkpoint(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, reads: Reads
+) -> None:
+    save_file(TENSORS, tmp_path / "a.safetensors")
+    entry = entry_of(tmp_path, "a.safetensors")
+    assert identify_at_once(reads, entry) is None
+    known = identify(reads, entry, tmp_path / "data")
+    monkeypatch.setattr(Path, "open", None)
+    assert identify_at_once(reads, entry) == known
+
+
+def test_a_checkpoint_that_changed_or_went_is_not_known_at_once(tmp_path: Path) -> None:
+    save_file(TENSORS, tmp_path / "a.safetensors")
+    entry = entry_of(tmp_path, "a.safetensors")
+    before = identify("condition", entry, tmp_path / "data")
+    save_file({**TENSORS, LABELS: TENSORS[LABELS] + 1}, tmp_path / "a.safetensors")
+    os.utime(tmp_path / "a.safetensors", ns=(1, 1))  # clocks of file systems are coarse
+    assert identify_at_once("condition", entry) is None
+    assert identify("condition", entry, tmp_path / "data") != before
+    (tmp_path / "a.safetensors").unlink()
+    assert identify_at_once("condition", entry) is None

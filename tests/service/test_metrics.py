@@ -2,25 +2,30 @@
 
 from __future__ import annotations
 
+import os
 import re
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import httpx
 import pytest
 import redis
 from fastapi.testclient import TestClient
 
+from jobs.connection import connect
 from jobs.problems import problem
 from jobs.records import Job
 from jobs.settings import Settings
 from jobs.store import Claim, JobStore
 from jobs.telemetry import SAMPLING
 from jobs.workers import WorkerInfo, WorkerRoll
+from service.answers import Answers
 from service.app import create_app
+from tests.redis_process import RedisProcess
 from tests.service.conftest import REQUEST
-from tests.service.results import METRICS
+from tests.service.results import METRICS, finish
 
 NOW = {"Prefer": "wait=0"}
 
@@ -61,6 +66,113 @@ def test_new_weights_are_measured_anew(client: TestClient, done: Callable[[str],
     done(client.get("/metrics/shapes-sit", headers=NOW).json()["id"])
     (settings.registry.parent / "shapes-sit" / "model.safetensors").write_bytes(b"retrained")
     assert client.get("/metrics/shapes-sit", headers=NOW).status_code == 202
+
+
+@pytest.fixture
+def forgetful(client: TestClient, redis_client: redis.Redis, done: Callable[[str], Job]) -> TestClient:
+    """A client that has the statistics of a model, at a service whose Redis has lost all it knew."""
+    done(client.get("/metrics/shapes-sit", headers=NOW).json()["id"])
+    assert client.get("/metrics/shapes-sit").status_code == 200
+    redis_client.flushall()
+    return client
+
+
+def test_an_answer_that_was_given_once_needs_no_redis(
+    settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "redis").mkdir()
+    server = RedisProcess(tmp_path / "redis")
+    server.start()
+    of_server = settings.model_copy(update={"redis_url": server.url})
+    try:
+        with connect(of_server) as redis_client, TestClient(create_app(of_server)) as client:
+            store = JobStore(redis_client, of_server)
+            claimed = store.claim(client.get("/metrics/shapes-sit", headers=NOW).json()["id"], "worker")
+            assert claimed is not None
+            finish(store, claimed)
+            first = client.get("/metrics/shapes-sit")
+            server.stop()
+            again = client.get("/metrics/shapes-sit")
+            assert (again.status_code, again.content) == (200, first.content)
+            own = ("x-request-id", "date")
+            assert [pair for pair in again.headers.items() if pair[0] not in own] == [
+                pair for pair in first.headers.items() if pair[0] not in own
+            ]
+            assert client.get("/metrics/shapes-sit?part=y", headers=NOW).status_code == 503
+    finally:
+        server.stop()
+
+
+def test_a_kept_answer_is_of_one_question_alone(forgetful: TestClient) -> None:
+    assert forgetful.get("/metrics/shapes-sit", headers=NOW).status_code == 200
+    assert forgetful.get("/metrics/shapes-sit?part=y", headers=NOW).status_code == 202
+    assert forgetful.get("/metrics/absent-dit", headers=NOW).status_code == 409
+
+
+def test_a_kept_answer_says_which_wait_was_granted(forgetful: TestClient) -> None:
+    assert forgetful.get("/metrics/shapes-sit", headers={"Prefer": "wait=7"}).headers["Preference-Applied"] == "wait=7"
+    assert "Preference-Applied" not in forgetful.get("/metrics/shapes-sit").headers
+    refused = forgetful.get("/metrics/shapes-sit", headers={"Prefer": "wait=soon"})
+    assert (refused.status_code, refused.json()["errors"][0]["location"]) == (422, "header.prefer")
+
+
+def test_a_kept_answer_that_the_client_has_is_not_sent_again(forgetful: TestClient) -> None:
+    etag = forgetful.get("/metrics/shapes-sit").headers["ETag"]
+    again = forgetful.get("/metrics/shapes-sit", headers={"If-None-Match": etag})
+    assert (again.status_code, again.content, again.headers["ETag"]) == (304, b"", etag)
+    assert forgetful.get("/metrics/shapes-sit", headers={"If-None-Match": 'W/"other"'}).status_code == 200
+
+
+def test_a_kept_answer_does_not_outlive_its_weights(forgetful: TestClient, settings: Settings) -> None:
+    weights = settings.registry.parent / "shapes-sit" / "model.safetensors"
+    before = weights.stat()
+    weights.write_bytes(b"WEIGHTS")
+    os.utime(weights, ns=(before.st_atime_ns, before.st_mtime_ns + 1))
+    assert forgetful.get("/metrics/shapes-sit", headers=NOW).status_code == 202
+    weights.unlink()
+    answer = forgetful.get("/metrics/shapes-sit")
+    assert answer.json()["type"] == "urn:tailprune:problem:model-not-ready"
+
+
+def test_an_answer_goes_when_there_is_no_room_for_it(
+    settings: Settings,
+    store: JobStore,
+    done: Callable[[str], Job],
+    redis_client: redis.Redis,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("service.app.Answers", lambda: Answers(most_bytes=1))
+    with TestClient(create_app(settings)) as client:
+        done(client.get("/metrics/shapes-sit", headers=NOW).json()["id"])
+        assert client.get("/metrics/shapes-sit").status_code == 200
+        redis_client.flushall()
+        assert client.get("/metrics/shapes-sit", headers=NOW).status_code == 202
+
+
+def test_kept_answers_are_counted_with_the_others(forgetful: TestClient, store: JobStore) -> None:
+    for _ in range(3):
+        forgetful.get("/metrics/shapes-sit")
+    cached = 'tailprune_job_requests_total{kind="metrics",outcome="cached"}'
+    assert value(forgetful.get("/metrics").text, cached) == 3
+    assert value(forgetful.get("/metrics").text, cached) == 3
+    forgetful.get("/metrics/shapes-sit")
+    forgetful.__exit__()  # the service stops
+    assert store.telemetry.read()["tailprune_job_requests", "metrics", "cached"] == 4
+
+
+def test_counts_of_kept_answers_are_written_without_being_asked_for(
+    settings: Settings, store: JobStore, done: Callable[[str], Job], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("service.app.COUNT_SECONDS", 0.01)
+    with TestClient(create_app(settings)) as client:
+        done(client.get("/metrics/shapes-sit", headers=NOW).json()["id"])
+        client.get("/metrics/shapes-sit")
+        client.get("/metrics/shapes-sit")
+        counter = "tailprune_job_requests", "metrics", "cached"
+        deadline = time.monotonic() + 10
+        while store.telemetry.read().get(counter) != 2:
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
 
 
 def test_the_question_is_the_part_the_timestep_and_the_thresholds(client: TestClient) -> None:

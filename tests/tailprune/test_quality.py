@@ -311,6 +311,15 @@ def test_equal_samples_cover_each_other() -> None:
     assert manifold.covers(features[:33]).all()
 
 
+def test_a_manifold_of_known_radii_is_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    features, others = normal(20, dim=2), normal(30, dim=2)
+    manifold = Manifold(features)
+    monkeypatch.setattr(Tensor, "kthvalue", None)  # no neighbour is sought again
+    again = Manifold(features, squared_radii=manifold.squared_radii)
+    assert 0 < manifold.covers(others).sum() < 30
+    assert torch.equal(again.covers(others), manifold.covers(others))
+
+
 def test_a_manifold_needs_more_features_than_neighbours() -> None:
     with pytest.raises(ValueError, match="k = 3 needs more than 3 features"):
         Manifold(normal(3))

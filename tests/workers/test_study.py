@@ -15,6 +15,7 @@ from jobs.records import Job
 from jobs.settings import Settings
 from jobs.store import JobStore
 from jobs.study_results import StudyResult
+from tailprune.quality import Manifold
 from tests.workers.conftest import Silent, Submit
 from workers.run import HandedOver
 from workers.worker import Worker
@@ -53,13 +54,13 @@ def studied(worker: Worker, submit: Submit, store: JobStore) -> Callable[..., St
 def sampled(monkeypatch: pytest.MonkeyPatch) -> Made:
     """How many prunes and samples each call of the network's sampling had, as they come."""
     calls: Made = []
-    sample = tailprune.sample
+    sample = tailprune.sample_each
 
     def watched(system: Any, inputs: Any, **options: Any) -> Any:
-        calls.append((len(options["prune"]), len(inputs["labels"])))
+        calls.append((len(options["prunes"][0]), len(inputs["labels"])))
         return sample(system, inputs, **options)
 
-    monkeypatch.setattr("tailprune.sample", watched, raising=False)
+    monkeypatch.setattr("tailprune.sample_each", watched, raising=False)
     return calls
 
 
@@ -174,7 +175,7 @@ def test_a_study_that_lost_its_worker_goes_on_where_it_was(
     worker: Worker, submit: Submit, store: JobStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     made: list[list[int]] = []
-    sample = tailprune.sample
+    sample = tailprune.sample_each
 
     def stopped_at_the_third(system: Any, inputs: Any, **options: Any) -> Any:
         if len(made) == 2:
@@ -183,7 +184,7 @@ def test_a_study_that_lost_its_worker_goes_on_where_it_was(
         made.append(inputs["labels"].tolist())
         return sample(system, inputs, **options)
 
-    monkeypatch.setattr("tailprune.sample", stopped_at_the_third, raising=False)
+    monkeypatch.setattr("tailprune.sample_each", stopped_at_the_third, raising=False)
     job = submit("study", grid={"thresholds": [0.5]}, measures=["drift"], samples_per_label=2)
     worker.run(job.id)
     assert store.get(job.id).status == "queued"
@@ -460,6 +461,29 @@ def test_measures_of_the_same_features_look_at_nothing_anew(studied: Any, monkey
     studied(measures=["fid"])
     monkeypatch.setattr("workers.study.measuring.Meter.measure", lambda *_: pytest.fail("it looks again"))
     assert studied(measures=["fid", "recall", "inception-score", "drift"]).complete
+
+
+def test_the_neighbours_of_a_reference_are_sought_once_for_all_studies_and_workers(
+    studied: Any, worker: Worker, settings: Settings, submit: Submit, store: JobStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sought: list[int] = []
+    seek = Manifold._to_neighbour
+
+    def watched(manifold: Manifold) -> torch.Tensor:
+        found = seek(manifold)
+        sought.append(len(found))
+        return found
+
+    monkeypatch.setattr(Manifold, "_to_neighbour", watched)
+    first = studied(measures=["precision"])
+    studied(measures=["precision"], seed=1)
+    job = submit("study", grid=GRID, measures=["precision", "recall"], samples_per_label=2)
+    Worker(settings, "another").run(job.id)
+    result = StudyResult.model_validate(store.get(job.id).result)
+    assert len(set(sought)) == 2, "of the reference, and of each variant's samples for recall"
+    assert sought.count(max(sought)) == 1
+    for before, variant in zip(first.variants, result.variants, strict=True):
+        assert variant.scores["precision"] == before.scores["precision"]
 
 
 def test_a_search_takes_over_the_verdict_on_a_threshold_it_tried() -> None:

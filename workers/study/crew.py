@@ -151,6 +151,6 @@ def patiently(ask: Callable[[], Answer], run: Run) -> Answer:
         except redis.RedisError as error:
             if not is_unavailable(error):
                 raise
-            log.warning("Redis cannot be reached; the study waits", reason=str(error))
+            log.warning("Redis cannot be reached; the job waits", reason=str(error))
             run.check()
             time.sleep(PAUSE_SECONDS)

@@ -41,10 +41,12 @@ AVERAGES: tuple[Measure, ...] = ("accuracy", "clip-score", "psnr", "ssim", "lpip
 
 @dataclass
 class Scorer:
-    """Scores variants of one study against one reference, whose manifold is computed once."""
+    """Scores variants of one study against one reference."""
 
     reference: Callable[[], Reference]
     """What samples are compared with; asked for when a measure needs it."""
+    manifold: Callable[[int], Manifold]
+    """The balls about its features to the neighbour of this place; asked for once, when a measure needs them."""
     with_targets: bool
     check: Callable[[], None]
     """Called between measures; may raise to stop."""
@@ -104,7 +106,7 @@ class Scorer:
         if measure == "recall":
             return Score(value=Manifold(features, NEIGHBOUR).covers(known).double().mean().item())
         if self._manifold is None:
-            self._manifold = Manifold(known, NEIGHBOUR)
+            self._manifold = self.manifold(NEIGHBOUR)
         return Score(value=self._manifold.covers(features).double().mean().item())
 
 

@@ -16,11 +16,12 @@ from jobs.requests.study import StudyRequest
 from jobs.results import Embedding, ModelUsed, Removed
 from jobs.settings import Settings
 from jobs.study_results import Score, SearchResult, Shards, StudyResult, StudyVariant
-from tailprune.quality import Reference
+from tailprune.quality import Manifold, Reference
 from workers.accounts import engine_of, removal_of
 from workers.instruments import Bench
 from workers.models import Models, Source
 from workers.plan import Edit
+from workers.precision import dtype_drift
 from workers.run import Product, Run
 from workers.stores import Stores
 from workers.study.blocks import Block, blocks_of
@@ -62,9 +63,10 @@ class Study:
         self._blocks = blocks_of(request, self._size)
         self._workshop = Workshop.of_job(request, source, models, bench, stores, settings.batch_size)
         self._measures = measures_used(request, self._workshop.meter)
-        self._engine = engine_of(models.device, self._workshop.system)
+        drift = dtype_drift(request, source, models, self._workshop.of, stores.shards, run.check)
+        self._engine = engine_of(models.device, self._workshop.system, drift)
         self._bench, self._digests = bench, source.identity.reading.get("instruments", {})
-        self._scorer = Scorer(self._reference, request.targets is not None, run.check)
+        self._scorer = Scorer(self._reference, self._manifold, request.targets is not None, run.check)
         if request.reference is not None and bench.registered.image_count(request.reference) in (0, None):
             self._reference()  # moments are read at once, and nothing is sampled where they, or images, are damaged
         self._removed: dict[PruneSpec, tuple[Removed, Embedding]] = {}
@@ -176,6 +178,12 @@ class Study:
         assert extractor is not None, "a measure against a reference has an extractor"
         assert name is not None, "a measure against a reference has one"
         return patiently(lambda: self._bench.reference(name, extractor, self._digests, self._run.check), self._run)
+
+    def _manifold(self, k: int) -> Manifold:
+        extractor, name = self._request.extractor, self._request.reference
+        assert extractor is not None, "a measure against a reference has an extractor"
+        assert name is not None, "a measure against a reference has one"
+        return patiently(lambda: self._bench.manifold(name, extractor, self._digests, k, self._run.check), self._run)
 
     def _shards(self, prune: PruneSpec | None, blocks: list[Block]) -> list[dict[str, torch.Tensor]]:
         """What was measured of these blocks; one that was lost meanwhile is made again."""

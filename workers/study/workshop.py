@@ -53,7 +53,7 @@ class Workshop:
         """That of a resolved request."""
         return cls(
             request=request,
-            system=models.systems.get(source),
+            system=models.system(source, request.precision),
             decode=models.decoders.get(source),
             of=Subjects.of(request.conditions, stores.conditions),
             meter=Meter.of(request, source.entry, bench, source.identity.reading.get("instruments", {})),
@@ -131,8 +131,7 @@ class Workshop:
             def on_step(done: int, total: int, place: int = place) -> None:
                 on_share((place + done / total) / len(plan.chunks))
 
-            made = sample_plan(self.system, plan, chunk, self.of, on_step)
-            parts.append([tensor.float().cpu() for tensor in made])
+            parts.append(sample_plan(self.system, plan, chunk, self.of, on_step))
         for prune, tensors in zip(absent, zip(*parts, strict=True), strict=True):
             latents[prune] = torch.cat(tensors)
             self.shards.put(self.addresses.latents(block, prune), save({LATENTS: latents[prune]}))
