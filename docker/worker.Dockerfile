@@ -51,4 +51,4 @@ WORKDIR /opt/tailprune
 USER 10001:10001
 HEALTHCHECK --interval=15s --timeout=10s --start-period=60s --retries=3 \
     CMD ["python", "worker_health.py"]
-CMD ["python", "-m", "celery", "-A", "workers.app", "worker", "--pool", "threads", "--concurrency", "1", "--queues", "metrics,sampling", "--without-gossip", "--without-mingle", "--without-heartbeat"]
+CMD ["python", "-m", "celery", "-A", "workers.app", "worker", "--pool", "threads", "--concurrency", "1", "--without-gossip", "--without-mingle", "--without-heartbeat"]

@@ -94,6 +94,10 @@ class Settings(BaseSettings):
     model_memory_bytes: int = Field(default=8 * GIB, gt=0, description="Warm models of a worker stay below this.")
     device: str = Field(default="auto", description="Device of a worker: auto, cpu, cuda, cuda:1, ...")
 
+    compile: bool = Field(
+        default=False,
+        description="Compile networks, once for each of a few batch sizes; the first job of a size waits for that.",
+    )
     threads: int | None = Field(
         default=None, gt=0, description="CPU threads of a worker; as many as there are cores when not set."
     )

@@ -80,17 +80,21 @@ class ConditionTable:
         return self.vectors.shape[1] - 1
 
     def at(self, step: int, stage: int, prune: Prune | None) -> Tensor:
-        """What `forward` takes at one evaluation, edited where a prune is given -> (U + 1, d).
+        """What `forward` takes at one evaluation: the vectors, edited where a prune is given -> (U + 1, d).
 
-        Columns of time that a compacted system has stand beside the d components, and are not edited.
+        A compacted system may have columns of time beside them, which are not edited -> (U + 1, d + rho).
         """
-        evaluation = self._evaluation(step, stage)
-        vectors = self.vectors[evaluation]
-        if prune is not None:
-            vectors = prune(vectors, self._known_to(prune, evaluation))
+        vectors = self.edited(step, stage, prune)
         if self._beside is None:
             return vectors
-        return torch.cat([vectors, self._beside[evaluation].expand(len(vectors), -1)], dim=-1)
+        columns = self._beside[self._evaluation(step, stage)]
+        return torch.cat([vectors, columns.expand(len(vectors), -1)], dim=-1)
+
+    def edited(self, step: int, stage: int, prune: Prune | None) -> Tensor:
+        """The vectors of one evaluation alone, edited where a prune is given -> (U + 1, d)."""
+        evaluation = self._evaluation(step, stage)
+        vectors = self.vectors[evaluation]
+        return vectors if prune is None else prune(vectors, self._known_to(prune, evaluation))
 
     def removed(self, step: int, stage: int, prune: Prune) -> Tensor:
         """Which components `prune` takes away at one evaluation -> bool, (U + 1, d)."""

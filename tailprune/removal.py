@@ -62,8 +62,8 @@ def measure_removal(
         fraction=mean / condition.condition_dim,
         by_step=[by_step.get(i, 0.0) for i in range(steps)],
         measured_at_step=first,
-        before=_embedding(table.at(first, 0, None)[: table.null_row]),
-        after=_embedding(table.at(first, 0, prune)[: table.null_row]),
+        before=_embedding(table.edited(first, 0, None)[: table.null_row]),
+        after=_embedding(table.edited(first, 0, prune)[: table.null_row]),
     )
 
 

@@ -15,7 +15,7 @@ from tailprune.systems import Inputs, System
 from workers.plan import Plan
 from workers.subjects import Subjects
 
-__all__ = ["engine_of", "inputs_of", "removal_of"]
+__all__ = ["device_name", "engine_of", "inputs_of", "removal_of"]
 
 SUBJECTS_AT_ONCE = 128
 """The vectors of so many labels or conditions are looked at together, at all steps."""
@@ -66,11 +66,17 @@ def _at_first_edit(
     return tailprune.measure_removal(system, inputs, always, times[first : first + 1], of.population)
 
 
-def engine_of(device: torch.device, system: System) -> Engine:
-    """The device, its precision and the versions."""
+def device_name(device: torch.device) -> str:
+    """What a device is called: the card's name, or `cpu`."""
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else str(device)
+
+
+def engine_of(device: torch.device, system: System, dtype_drift: float | None) -> Engine:
+    """The device, the precision, what that moved, and the versions."""
     return Engine(
-        device=torch.cuda.get_device_name(device) if device.type == "cuda" else str(device),
-        dtype=str(next(system.parameters()).dtype).removeprefix("torch."),
+        device=device_name(device),
+        dtype=str(system.precision).removeprefix("torch."),
+        dtype_drift=dtype_drift,
         versions={
             "tailprune": tailprune.__version__,
             "torch": torch.__version__,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable, Hashable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Generic, TypeVar
@@ -14,17 +14,23 @@ import torch
 from torch import nn
 
 import tailprune
+from jobs.catalogue import Catalogue
 from jobs.decoding import NEEDS_SOURCE, Decoding
 from jobs.digests import Identity, content_digest, identify
 from jobs.needs import Reads
 from jobs.registry import ModelEntry, Registry, UnknownModel
+from jobs.requests.sampled import Precision
 from jobs.settings import Settings
 from tailprune.decoders import Decoder, load_decoder
+from tailprune.sampling import compile_network
 from tailprune.systems import Condition, System
 
 __all__ = ["Models", "Pool", "choose_device"]
 
 Module = TypeVar("Module")
+
+AMPERE = (8, 0)
+"""The compute capability that came with bfloat16."""
 
 log = structlog.get_logger(__name__)
 
@@ -52,6 +58,8 @@ class Source:
     identity: Identity
     reads: Reads
     """What of the model the identity is of."""
+    dtype: torch.dtype = torch.float32
+    """What the blocks compute in."""
 
     @property
     def checkpoint(self) -> Path:
@@ -60,6 +68,11 @@ class Source:
         if path is None:
             raise FileNotFoundError(f"{self.entry.checkpoint} is not there")
         return path
+
+    @property
+    def size(self) -> int:
+        """The bytes of the checkpoint."""
+        return _size(self.checkpoint)
 
     @property
     def decoding(self) -> Decoding:
@@ -118,10 +131,11 @@ class Pool(Generic[Module]):
 class Models:
     """The systems and decoders of a worker, and apart from them the bare conditions that statistics need."""
 
-    def __init__(self, registry: Registry, settings: Settings, device: torch.device) -> None:
+    def __init__(self, registry: Registry | Catalogue, settings: Settings, device: torch.device) -> None:
         self.device = device
         self._registry = registry
         self._data_dir = settings.data_dir
+        self._compiles = settings.compile
         limit = settings.model_memory_bytes
         self.systems: Pool[System] = Pool(limit, _of_weights, _size_of_weights, self._load_system)
         self.conditions: Pool[Condition] = Pool(limit // 8, _of_weights, lambda _: 0, self._load_condition)
@@ -134,6 +148,17 @@ class Models:
         """
         entry = self._registry.get(name)
         return Source(entry, identify(reads, entry, self._data_dir, instruments), reads)
+
+    def system(self, source: Source, precision: Precision) -> System:
+        """A model's system, warm, in the precision that a request names."""
+        return self.systems.get(replace(source, dtype=self.dtype_of(precision)))
+
+    def dtype_of(self, precision: Precision) -> torch.dtype:
+        """What that is on this device."""
+        if precision != "auto":
+            return torch.bfloat16 if precision == "bfloat16" else torch.float32
+        fast = self.device.type == "cuda" and torch.cuda.get_device_capability(self.device) >= AMPERE
+        return torch.bfloat16 if fast else torch.float32
 
     def as_registered(self, name: str, text: str) -> str:
         """A text for clients: with the registry's names in place of this machine's paths."""
@@ -151,6 +176,9 @@ class Models:
         )  # fmt: skip
         _check(source, found.condition_dim, found.classes, found.latent_shape)
         system = tailprune.load(source.checkpoint, device=self.device, **known)
+        system.compute_in(source.dtype)
+        if self._compiles:
+            compile_network(system)
         self._check_weights(source)
         return system
 
@@ -197,9 +225,9 @@ def _check(
 
 
 def _of_weights(source: Source) -> Hashable:
-    """What makes a system: the same file may be read as two families."""
+    """What makes a system: the same file may be read as two families, and be wanted in two precisions."""
     entry = source.entry
-    return source.identity.weights, entry.family, entry.num_heads, entry.decode_layer
+    return source.identity.weights, entry.family, entry.num_heads, entry.decode_layer, source.dtype
 
 
 def _of_decoder(source: Source) -> Hashable:
@@ -207,7 +235,7 @@ def _of_decoder(source: Source) -> Hashable:
 
 
 def _size_of_weights(source: Source) -> int:
-    return _size(source.checkpoint)
+    return source.size
 
 
 def _size_of_decoder(source: Source) -> int:

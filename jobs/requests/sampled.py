@@ -12,8 +12,9 @@ from jobs.registry import ModelEntry
 from jobs.requests.fields import CONDITIONS, Channels, ConditionsId, Labels, Request, Seed, or_else
 from jobs.settings import Settings
 
-__all__ = ["SampledRequest", "sampling_faults", "sampling_of"]
+__all__ = ["Precision", "SampledRequest", "sampling_faults", "sampling_of"]
 
+Precision = Literal["float32", "bfloat16", "auto"]
 SHIFTED = ("euler", "heun")
 
 
@@ -53,6 +54,12 @@ class SampledRequest(Request):
     )
     last_step: Literal["mean", "tweedie"] | None = Field(
         default=None, description="How the last step is taken, with sampler `sde`; mean unless said."
+    )
+
+    precision: Precision = Field(
+        default="float32",
+        description="What the network computes in: float32, the reference; bfloat16, faster where the hardware has it, "
+        "with its drift in the result; auto: bfloat16 on a GPU that has it, else float32.",
     )
 
     @property

@@ -8,7 +8,7 @@ from jobs.conditions import ConditionInfo
 from jobs.instruments import MEASURES, Instruments, Measure
 from jobs.problems import Fault, InvalidRequest
 from jobs.registry import ExtractorName, ModelEntry
-from jobs.requests.prunes import Grid, Schedule, keep_fault, schedule_faults, single_fault
+from jobs.requests.prunes import Grid, Schedule, keep_fault, schedule_faults, single_fault, unprunable
 from jobs.requests.sampled import sampling_faults, sampling_of
 from jobs.requests.study import Search, StudyRequest
 from jobs.requests.subjects import subject_faults
@@ -69,15 +69,35 @@ def resolve_study(
         update={"measures": measures} | {field: None for field, is_used in used.items() if not is_used}
     )
     faults = [
+        *_trial_faults(request, entry),
         *subject_faults(request.labels, request.rows, entry, conditions),
         *([] if too_many is None else [too_many]),
         *_prune_faults(request, resolved, entry, conditions),
         *sampling_faults(resolved, entry, settings, settings.max_study_samples),
         *_measure_faults(request, resolved, entry, instruments),
+        *_precision_faults(request),
     ]
     if faults:
         raise InvalidRequest(faults)
     return resolved
+
+
+def _trial_faults(request: StudyRequest, entry: ModelEntry) -> list[Fault]:
+    """What is wrong with trying prunes on this model, or with trying none."""
+    tried = [name for name in ("prunes", "grid", "search") if getattr(request, name) is not None]
+    if not tried and entry.compacted is None:
+        return [Fault(location="body", message="say what to try: prunes, a grid of them, or a search")]
+    fault = unprunable(entry)
+    return [] if fault is None else [Fault(location=f"body.{name}", message=fault) for name in tried]
+
+
+def _precision_faults(request: StudyRequest) -> list[Fault]:
+    if request.precision != "auto":
+        return []
+    message = (
+        "precision 'auto' is each worker's choice, and several may make a study's samples: say 'float32' or 'bfloat16'"
+    )
+    return [Fault(location="body.precision", message=message)]
 
 
 def _grids(request: StudyRequest) -> list[tuple[str, Grid]]:

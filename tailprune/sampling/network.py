@@ -74,8 +74,9 @@ def evaluate(system: System, x: Tensor, told: Modulations, phase: Phase, guidanc
 
 def _forward(system: System, x: Tensor, told: Modulations) -> Tensor:
     """As the system's `forward_modulated`."""
+    run = system.compiled or system.forward_modulated
     at_once = max(1, CPU_ELEMENTS // (math.prod(system.grid) * told[0].shape[-1]))
     if x.device.type != "cpu" or len(x) <= at_once:
-        return system.forward_modulated(x, told)
+        return run(x, told)
     parts = zip(*(tensor.split(at_once) for tensor in told), strict=True)
-    return torch.cat([system.forward_modulated(*part) for part in zip(x.split(at_once), parts, strict=True)])
+    return torch.cat([run(*part) for part in zip(x.split(at_once), parts, strict=True)])

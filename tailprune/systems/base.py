@@ -9,7 +9,7 @@ so that a sampler may have them made before `x` is there.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, ClassVar, Literal
 
 import torch
@@ -102,6 +102,8 @@ class System(Condition):
     final_layer: FinalLayer
     precision: torch.dtype = torch.float32
     """What the blocks compute in. The condition, AdaLN and the embedding of patches stay in float32."""
+    compiled: Callable[[Tensor, Modulations], Tensor] | None = None
+    """What samplers run in place of `forward_modulated` (see `tailprune.sampling.compiled`)."""
     reader: KeptComponents | Directions | None
     """What AdaLN reads of c in a compacted system (see `tailprune.compaction`); None in a full one."""
     time_columns: TimeColumns | None

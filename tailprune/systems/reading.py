@@ -1,7 +1,7 @@
 """What AdaLN reads of c in a compacted system, narrower than the d components there are (see `tailprune.compaction`).
 
-    components:  read = (SiLU(c_k), k kept;  z(t), columns that depend on time alone, where there are any)
-    directions:  read = basis SiLU(c)
+components:  read = (SiLU(c_k), k kept;  z(t), columns that depend on time alone, where there are any)
+directions:  read = basis SiLU(c)
 """
 
 from __future__ import annotations

@@ -70,7 +70,6 @@ def key(path: Path, data_dir: Path, model: str = "scored", **said: Any) -> str:
 @pytest.mark.parametrize(
     "said",
     [
-        {},
         {"prunes": []},
         {"prunes": [{}]},
         {"grid": []},
@@ -363,3 +362,13 @@ def test_there_is_a_target_for_every_label_that_is_sampled(path: Path) -> None:
     assert resolved(path, labels=[0, 2], **said).targets == "three"
     (fault,) = refused(path, labels=[0, 3], **said)
     assert "has 3 images" in fault
+
+
+def test_a_precision_that_each_worker_chooses_is_none_for_a_study(path: Path) -> None:
+    faults = refused(path, grid=GRID, precision="auto")
+    assert faults == [
+        "body.precision: precision 'auto' is each worker's choice, and several may make a study's samples: say "
+        "'float32' or 'bfloat16'"
+    ]
+    assert resolved(path, grid=GRID, precision="bfloat16").precision == "bfloat16"
+    assert resolved(path, grid=GRID).precision == "float32"

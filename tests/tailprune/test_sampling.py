@@ -9,9 +9,11 @@ import numpy as np
 import pytest
 import torch
 from torch import Tensor
+from torch._dynamo.testing import CompileCounter
 
 from tailprune import Guidance, Prune, measure_removal, sample, sample_each, sampling_times
-from tailprune.sampling import network
+from tailprune.sampling import compile_network, network
+from tailprune.sampling import compiled as compiled_network
 from tailprune.sampling.gaussian import respaced_timesteps
 from tailprune.sampling.noise import gaussian_noise
 from tailprune.systems import System
@@ -328,3 +330,18 @@ def test_bfloat16_keeps_near_to_float32_and_leaves_conditions_alone(system: str,
     assert torch.equal(found.condition(torch.full((6,), 0.5), {"labels": LABELS}), c)
     assert narrow.dtype == torch.float32
     assert 1e-4 < ((narrow - wide).norm() / wide.norm()).item() < 0.05
+
+
+def test_a_compiled_network_is_compiled_once_for_each_of_a_few_batch_sizes(sit: System) -> None:
+    options: dict[str, Any] = {"steps": 3, "guidance": 2.0}
+    eager = [sample(sit, {"labels": LABELS[:n]}, seeds=SEEDS[:n], **options) for n in (1, 3, 4, 5, 6)]
+    counter = CompileCounter()
+    compile_network(sit, backend=counter)
+    compiled = [sample(sit, {"labels": LABELS[:n]}, seeds=SEEDS[:n], **options) for n in (1, 3, 4, 5, 6)]
+    assert all(map(close, compiled, eager))
+    assert counter.frame_count == 3  # 2 rows; 6 and 8 rows; 10 and 12 rows
+
+
+@pytest.mark.parametrize(("rows", "size"), [(1, 1), (3, 4), (9, 12), (128, 128), (129, 256), (300, 384)])
+def test_a_batch_is_filled_up_to_the_next_size(rows: int, size: int) -> None:
+    assert compiled_network._size(rows) == size

@@ -15,6 +15,7 @@ import tailprune
 from tailprune import Guidance, Prune
 from tailprune.removal import measure_removal
 from tailprune.systems import MG, SYSTEMS, System
+from tailprune.systems.layers import attend, tanh_gelu
 from tailprune.systems.lightningdit import Rotary
 from tests.tailprune import naive
 from tests.tailprune import official_tensors as tensors
@@ -286,3 +287,23 @@ def test_mdt_of_any_depth_and_number_of_decoder_blocks(depth: int, decode_layer:
     system = tailprune.load(path)
     assert math.prod(system.latent_shape) == CHANNELS * (2 * SIDE) ** 2
     agrees(system, c, t, {"labels": LABELS}, output)
+
+
+@pytest.mark.parametrize(("dtype", "error"), [(torch.float32, 1e-6), (torch.bfloat16, 0.02)])
+def test_tanh_gelu_is_torchs_own_with_gradients_and_without(dtype: torch.dtype, error: float) -> None:
+    x = torch.cat([torch.linspace(-9, 9, 1001), torch.tensor([-1e4, -40.0, 0.0, 40.0, 1e4])]).to(dtype)
+    truth = torch.nn.functional.gelu(x.double(), approximate="tanh")
+    with torch.no_grad():
+        assert (tanh_gelu(x).double() - truth).abs().max() < error
+    assert torch.equal(tanh_gelu(x), torch.nn.functional.gelu(x, approximate="tanh"))
+
+
+@pytest.mark.parametrize(("dtype", "error"), [(torch.float32, 1e-5), (torch.bfloat16, 0.02)])
+@pytest.mark.parametrize("biased", [False, True])
+def test_attention_is_the_fused_kernels(dtype: torch.dtype, error: float, biased: bool) -> None:
+    torch.manual_seed(0)
+    q, k, v = torch.randn(3, 2, 4, 9, 8)
+    bias = torch.randn(4, 9, 9) if biased else None
+    truth = torch.nn.functional.scaled_dot_product_attention(q, k, v, attn_mask=bias)
+    some = None if bias is None else bias.to(dtype)
+    assert relative_error(attend(q.to(dtype), k.to(dtype), v.to(dtype), some), truth) < error

@@ -219,3 +219,11 @@ def test_what_is_written_to_a_checkpoint_later_does_not_reach_the_warm_model(mod
     before = {key: tensor.clone() for key, tensor in system.state_dict().items()}
     overwrite(source.checkpoint)
     assert all(torch.equal(tensor, before[key]) for key, tensor in system.state_dict().items())
+
+
+@pytest.mark.parametrize("compiles", [False, True])
+def test_networks_are_compiled_where_the_setting_says_so(settings: Settings, compiles: bool) -> None:
+    changed = settings.model_copy(update={"compile": compiles})
+    models = Models(Registry.read(settings.registry), changed, torch.device("cpu"))
+    system = models.system(models.source(NAME, "model"), "float32")
+    assert (system.compiled is not None) == compiles

@@ -1,0 +1,301 @@
+"""Smaller systems of the same output: AdaLN, a third of all parameters, reads fewer columns of c.
+
+    zero fill:    W' = W[:, kept]                              what is left out counts as SiLU(0) = 0
+    mean fill:    W' = [W[:, kept], W[:, rest] decode]         reads z(t) too: decode z(t) = SiLU(mean_rest(t))
+    directions:   W' = W R^+ U,  basis = U^T R                 U: the first r eigenvectors of R Cov(SiLU(c)) R, R^2 = M
+
+with M the sum of W^T W over all layers, so that an error counts as much as it changes what the blocks are told.
+Constants go into the biases. The condition part, and so c, stays as it is.
+"""
+
+from __future__ import annotations
+
+import copy
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from tailprune.conditions import everyone, population_at, unique_inputs
+from tailprune.pruning import Fill, Population, Prune, Side
+from tailprune.recognition import parameter_counts
+from tailprune.systems.base import Inputs, System
+from tailprune.systems.dit import DiTOfBlocks
+from tailprune.systems.labels import LabelCondition
+from tailprune.systems.reading import Directions, KeptComponents, TimeColumns, narrow
+
+__all__ = ["Compaction", "compact", "save_system"]
+
+BIAS_ERROR = 1e-4
+"""How far the folded biases of a mean fill may be off, relative to all of them."""
+
+
+@dataclass(frozen=True)
+class Compaction:
+    """A compacted system, and what it came to."""
+
+    system: System
+    width: int
+    """How many columns AdaLN reads, r."""
+    kept: tuple[int, ...] | None
+    """The components it reads; None where it reads directions."""
+    time_columns: int
+    """How many of the columns are of time alone, rho; 0 if none."""
+    bias_error: float | None
+    """Of a mean fill: how far the folded biases are off at the covered times, relative to all of them."""
+    parameters: tuple[int, int]
+    """Of the whole system, before and after."""
+    adaln_parameters: tuple[int, int]
+    """Of AdaLN, before and after; basis and columns of time are counted with it."""
+
+
+@torch.no_grad()
+def compact(
+    system: System,
+    *,
+    times: Tensor,
+    inputs: Inputs,
+    guided: bool = True,
+    threshold: float | None = None,
+    side: Side = "tail",
+    keep: int | None = None,
+    by: Literal["variance", "directions"] = "variance",
+    fill: Fill = "zero",
+    population: Inputs | None = None,
+) -> Compaction:
+    """A smaller system for the vectors of `inputs` at `times`, of any shape; the given one stays as it is.
+
+    threshold, side: components stay that any covered vector keeps, as `Prune(side, threshold)` does; the null
+    condition's vectors are covered too where it is `guided`. Or keep: of components, by `variance`, those that are
+    among the `keep` whose SiLU(c) varies most over the population at any of the times; or that many `directions`.
+    fill: what the components left out stand at, zero or the population's mean; directions stand around the mean.
+    population: all classes unless said; `inputs` for a system that has none. Tensors that do not change are shared.
+
+    Raises ValueError for both or neither of threshold and keep, more kept than there are or none, no times, a system
+    that is compacted already, and one whose blocks have a condition each.
+    """
+    rule = _rule(system, times, inputs, threshold, side, keep, by, fill)
+    covered = _Covered(system, times, inputs, guided, population)
+    smaller = _copy(system)
+    if rule is None:
+        assert keep is not None, "directions are kept by number"
+        _read_directions(smaller, covered, keep)
+        return _compaction(system, smaller)
+    kept = covered.kept(rule)
+    if not len(kept):
+        raise ValueError(f"the threshold {threshold:g} on the {side} removes all {system.condition_dim} components")
+    error = _read_components(smaller, covered, kept, fill)
+    return _compaction(system, smaller, kept, error)
+
+
+def save_system(system: System, path: str | os.PathLike[str], said: Mapping[str, str] = {}) -> None:
+    """Writes a system, compacted or full, as a safetensors file that `tailprune.load` reads with nothing told.
+
+    said: what else its metadata says.
+    """
+    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in system.state_dict().items()}
+    metadata = {"family": system.family} | {name: repr(value) for name, value in system.unsaid().items()}
+    save_file(tensors, path, {**said, **metadata})
+    Path(path).chmod(0o644)  # safetensors writes for its owner alone
+
+
+class _Covered:
+    """The vectors that a compaction has to serve: inputs, and the null condition where it is guided, at every time."""
+
+    def __init__(self, system: System, times: Tensor, inputs: Inputs, guided: bool, population: Inputs | None) -> None:
+        device = next(system.parameters()).device
+        self._system = system
+        self._inputs = {name: tensor.to(device) for name, tensor in inputs.items()}
+        self._population = None if population is None else {n: tensor.to(device) for n, tensor in population.items()}
+        self.guided = guided and not system.takes_guidance
+        self.times = times.to(device).flatten().float().unique()
+        parts = [system.embed_inputs(unique_inputs(self._inputs)[0])]
+        if self.guided:
+            parts.append(system.embed_inputs(system.null_inputs(1)))
+        self._parts = torch.cat(parts)  # (U, d), or (U + 1, d) where it is guided
+
+    def vectors(self) -> Iterator[Tensor]:
+        """The covered vectors, the null condition's last, one time after the other: all times' would not fit."""
+        for time in self._system.embed_time(self.times):
+            yield time + self._parts
+
+    def population(self) -> Population:
+        """What the population's vectors have in common at each time, with shape (T, d)."""
+        population: Inputs = self._inputs
+        if self._population is not None:
+            population = self._population
+        elif isinstance(self._system, LabelCondition):
+            population = everyone(self._system, self._inputs.get("scale"))
+        return population_at(self._system, self.times, population)
+
+    def kept(self, rule: Prune) -> Tensor:
+        """The components that stay in any covered vector, in order."""
+        population = None
+        if rule.kept is not None:
+            population = self.population()
+            if not population.variation.any():
+                raise ValueError("nothing varies over the population: give more conditions, or a threshold")
+        stays = torch.zeros(self._parts.shape[1], dtype=torch.bool, device=self._parts.device)
+        for index, vectors in enumerate(self.vectors()):
+            stays |= ~rule.removed(vectors, population and population.at(index)).all(0)
+        return stays.nonzero().squeeze(1)
+
+    def moments(self) -> tuple[Tensor, Tensor]:
+        """Mean and covariance of SiLU(c) over all of it, float64: (d,) and (d, d).
+
+        Half of a guided sampler's evaluations are of the null condition, which weighs as much as all inputs together.
+        """
+        count, dim = self._parts.shape
+        weights = self._parts.new_full((count, 1), 1 / count, dtype=torch.float64)
+        if self.guided:
+            weights[:-1], weights[-1] = 0.5 / (count - 1), 0.5
+        mean, square = weights.new_zeros(dim), weights.new_zeros(dim, dim)
+        for vectors in self.vectors():
+            read = F.silu(vectors).double()
+            mean += (weights * read).sum(0) / len(self.times)
+            square += read.T @ (weights * read) / len(self.times)
+        return mean, square - mean[:, None] * mean
+
+
+def _read_components(system: System, covered: _Covered, kept: Tensor, fill: Fill) -> float | None:
+    """Has the system read the components `kept`; returns the error of the folded biases where there are any."""
+    reader = KeptComponents(len(kept), system.condition_dim)
+    reader.kept = kept
+    linears = _linears(system)
+    if fill == "zero" or len(kept) == system.condition_dim:
+        narrow(system, reader, None, len(kept))
+        for linear, old in zip(_linears(system), linears, strict=True):
+            _fill(linear, old.weight[:, kept], old.bias)
+        return None if fill == "zero" else 0.0
+    left = torch.ones(system.condition_dim, dtype=torch.bool, device=kept.device)
+    left[kept] = False
+    fills = F.silu(covered.population().mean[:, left]).double()  # (T, d - k)
+    constant = fills.mean(0)
+    root, inverse = _roots(_metric(linears)[left][:, left])
+    u, s, vh = torch.linalg.svd((fills - constant) @ root, full_matrices=False)
+    lost = s.square().flip(0).cumsum(0).flip(0).sqrt()  # by how many columns are kept
+    all_of_it = torch.linalg.matrix_norm(fills @ root)
+    rho = int((lost > BIAS_ERROR * all_of_it).sum())
+    columns = None
+    if rho:
+        columns = TimeColumns(len(covered.times), rho)
+        columns.times, columns.values = covered.times, (u[:, :rho] * s[:rho]).float()
+    decode = inverse @ vh[:rho].T  # (d - k, rho)
+    narrow(system, reader, columns, len(kept) + rho)
+    for linear, old in zip(_linears(system), linears, strict=True):
+        rest = old.weight[:, left].double()
+        _fill(linear, torch.cat([old.weight[:, kept], (rest @ decode).float()], dim=1), old.bias + rest @ constant)
+    return (lost[rho] / all_of_it).item() if rho < len(lost) and all_of_it > 0 else 0.0
+
+
+def _read_directions(system: System, covered: _Covered, count: int) -> None:
+    """Has the system read the `count` directions that serve all its modulations best."""
+    mean, covariance = covered.moments()
+    linears = _linears(system)
+    root, inverse = _roots(_metric(linears))
+    found = torch.linalg.eigh(root @ covariance @ root).eigenvectors[:, -count:].flip(1)  # (d, r), the largest first
+    basis = found.T @ root
+    reader = Directions(*basis.shape)
+    reader.basis = nn.Parameter(basis.float(), requires_grad=False)
+    narrow(system, reader, None, count)
+    for linear, old in zip(_linears(system), linears, strict=True):
+        full = old.weight.double()
+        weight = full @ inverse @ found
+        _fill(linear, weight, old.bias + (full - weight @ basis) @ mean)
+
+
+def _linears(system: System) -> list[nn.Linear]:
+    return [layer.adaLN_modulation.linear for layer in system.modulated]
+
+
+def _metric(linears: Sequence[nn.Linear]) -> Tensor:
+    """M = sum of W^T W -> float64, (d, d)."""
+    return sum(linear.weight.double().T @ linear.weight.double() for linear in linears)  # type: ignore[return-value]
+
+
+def _roots(metric: Tensor) -> tuple[Tensor, Tensor]:
+    """The symmetric root of a metric and its pseudo-inverse: what the layers do not read has none."""
+    values, vectors = torch.linalg.eigh(metric)
+    read = values > 1e-14 * values[-1]
+    roots = values.clamp(min=0).sqrt()
+    inverses = torch.where(read, 1 / roots, 0.0)
+    return (vectors * roots) @ vectors.T, (vectors * inverses) @ vectors.T
+
+
+def _rule(
+    system: System,
+    times: Tensor,
+    inputs: Inputs,
+    threshold: float | None,
+    side: Side,
+    keep: int | None,
+    by: str,
+    fill: Fill,
+) -> Prune | None:
+    """Which components go; None for directions. Raises ValueError where what is asked for cannot be."""
+    if isinstance(system, DiTOfBlocks):
+        raise ValueError(
+            "a DiT whose blocks have a condition each cannot be compacted: no vector is read by all layers"
+        )
+    if system.reader is not None:
+        raise ValueError("the system is compacted already: compact the full one")
+    if not times.numel():
+        raise ValueError("times are empty: a compaction covers at least one")
+    if not torch.isfinite(times).all():
+        raise ValueError("times hold NaN or infinity")
+    system.check_inputs(inputs)
+    if not len(next(iter(inputs.values()))):
+        raise ValueError("inputs are empty: a compaction covers at least one")
+    if by not in ("variance", "directions"):
+        raise ValueError(f"what is kept goes by 'variance' or 'directions', not by {by!r}")
+    if (threshold is None) == (keep is None):
+        raise ValueError("give either a threshold or how many to keep")
+    if keep is None:
+        if by == "directions":
+            raise ValueError("directions have no threshold: give keep, how many of them")
+        return Prune(side, threshold, fill=fill)
+    if keep > system.condition_dim:
+        raise ValueError(f"{keep} cannot be kept of the {system.condition_dim} components there are")
+    rule = Prune.keep(keep, fill=fill)
+    if by == "variance":
+        return rule
+    if fill != "mean":
+        raise ValueError("directions stand around the mean: give fill='mean'")
+    return None
+
+
+def _copy(system: System) -> System:
+    """Modules of its own, on the same memory."""
+    shared: dict[int, Tensor] = {id(p): nn.Parameter(p.detach(), requires_grad=False) for p in system.parameters()}
+    copied = copy.deepcopy(system, shared | {id(tensor): tensor for tensor in system.buffers()}).eval()
+    copied.compiled = None  # it would run the network of the other
+    return copied
+
+
+def _fill(linear: nn.Linear, weight: Tensor, bias: Tensor) -> None:
+    linear.weight = nn.Parameter(weight.float().contiguous(), requires_grad=False)
+    linear.bias = nn.Parameter(bias.float().contiguous(), requires_grad=False)
+
+
+def _compaction(
+    before: System, after: System, kept: Tensor | None = None, bias_error: float | None = None
+) -> Compaction:
+    counts = [
+        parameter_counts({name: tuple(tensor.shape) for name, tensor in system.state_dict().items()})
+        for system in (before, after)
+    ]
+    return Compaction(
+        system=after.requires_grad_(False),
+        width=after.modulated[0].adaLN_modulation.linear.in_features,
+        kept=None if kept is None else tuple(kept.tolist()),
+        time_columns=0 if after.time_columns is None else after.time_columns.values.shape[1],
+        bias_error=bias_error,
+        parameters=(counts[0][0], counts[1][0]),
+        adaln_parameters=(counts[0][1], counts[1][1]),
+    )

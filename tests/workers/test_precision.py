@@ -1,0 +1,101 @@
+"""The precision of a request: what samples are made in, and what its result says of that."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import redis
+import torch
+from safetensors.torch import load
+
+import tailprune
+from jobs.records import Job
+from jobs.results import PruneSampleResult
+from jobs.settings import Settings
+from jobs.store import JobStore
+from tests.workers.conftest import Submit
+from workers import precision
+from workers.models import Models
+from workers.worker import Worker
+
+
+@pytest.fixture
+def worker(settings: Settings, redis_client: redis.Redis) -> Worker:
+    return Worker(settings, "worker")
+
+
+def done(worker: Worker, store: JobStore, job: Job) -> PruneSampleResult:
+    worker.run(job.id)
+    record = store.get(job.id)
+    assert record.status == "succeeded", record.problem
+    return PruneSampleResult.model_validate(record.result)
+
+
+def latents(store: JobStore, job: Job) -> torch.Tensor:
+    return load(store.artifacts.read(store.get(job.id).artifacts["baseline.safetensors"]))["latents"]
+
+
+def test_bfloat16_is_near_to_float32_and_its_drift_is_told(worker: Worker, submit: Submit, store: JobStore) -> None:
+    wide, narrow = submit(), submit(precision="bfloat16")
+    assert done(worker, store, wide).engine.model_dump(include={"dtype", "dtype_drift"}) == {
+        "dtype": "float32",
+        "dtype_drift": None,
+    }
+    engine = done(worker, store, narrow).engine
+    assert engine.dtype == "bfloat16"
+    first, truth = latents(store, narrow)[0], latents(store, wide)[0]
+    drift = ((first - truth).norm() / truth.norm()).item()
+    assert engine.dtype_drift == pytest.approx(drift, rel=0.2)
+    assert 1e-5 < drift < 0.05
+
+
+def test_a_drift_is_measured_once_for_all_labels_and_seeds(
+    worker: Worker, submit: Submit, store: JobStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made: list[int] = []
+    sample_plan = precision.sample_plan
+    monkeypatch.setattr(precision, "sample_plan", lambda *given: made.append(1) or sample_plan(*given))
+    first = done(worker, store, submit(precision="bfloat16")).engine
+    again = done(worker, store, submit(precision="bfloat16", labels=[3], seed=5)).engine
+    assert (len(made), again.dtype_drift) == (2, first.dtype_drift)
+    other = done(worker, store, submit(precision="bfloat16", steps=3)).engine
+    assert (len(made), other.dtype_drift == first.dtype_drift) == (4, False)
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="a GPU may have bfloat16")
+def test_auto_is_float32_on_a_cpu(worker: Worker, submit: Submit, store: JobStore) -> None:
+    assert done(worker, store, submit(precision="auto")).engine.dtype == "float32"
+
+
+@pytest.mark.parametrize(("capability", "dtype"), [((7, 5), torch.float32), ((9, 0), torch.bfloat16)])
+def test_auto_is_bfloat16_on_a_gpu_that_has_it(
+    models: Models, monkeypatch: pytest.MonkeyPatch, capability: tuple[int, int], dtype: torch.dtype
+) -> None:
+    monkeypatch.setattr(models, "device", torch.device("cuda", 0))
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: capability)
+    assert models.dtype_of("auto") == dtype
+    assert models.dtype_of("float32") == torch.float32
+    assert models.dtype_of("bfloat16") == torch.bfloat16
+
+
+def test_one_model_is_warm_in_both_precisions(models: Models) -> None:
+    source = models.source("tiny", "model")
+    wide, narrow = models.system(source, "float32"), models.system(source, "bfloat16")
+    assert (models.system(source, "float32") is wide, models.system(source, "bfloat16") is narrow) == (True, True)
+    kinds = {name: tensor.dtype for name, tensor in narrow.state_dict().items()}
+    assert kinds["blocks.0.mlp.fc1.weight"] == torch.bfloat16
+    for name in ("t_embedder.mlp.0.weight", "x_embedder.proj.weight", "blocks.0.adaLN_modulation.1.weight"):
+        assert kinds[name] == torch.float32, name
+    assert {tensor.dtype for tensor in wide.state_dict().values()} == {torch.float32}
+
+
+@pytest.mark.parametrize("model", ["shapes-dit", "shapes-sit", "shapes-mdt", "shapes-lightningdit", "shapes-mg"])
+def test_shipped_models_drift_little_in_bfloat16(model: str) -> None:
+    system = tailprune.load(f"models/{model}")
+    options: dict[str, Any] = {"steps": 6, "guidance": 2.0, "seeds": [0, 1]}
+    inputs = {"labels": torch.tensor([3, 42])}
+    truth = tailprune.sample(system, inputs, **options)
+    system.compute_in(torch.bfloat16)
+    made = tailprune.sample(system, inputs, **options)
+    assert 1e-4 < ((made - truth).norm() / truth.norm()).item() < 0.05
