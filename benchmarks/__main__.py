@@ -13,10 +13,13 @@ import torch
 
 QUESTIONS = (
     "statistics_over_time",
+    "sampling",
     "variants",
+    "compaction",
     "cold_metrics",
     "cached_metrics",
     "job_overhead",
+    "many_small_jobs",
     "warm_worker",
     "two_workers",
 )

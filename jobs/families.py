@@ -11,6 +11,9 @@ __all__ = ["FAMILIES", "Family"]
 
 Shape = tuple[int, ...]
 
+TOLD_GUIDANCE = "s_embedder."
+"""The tensors that make a guidance scale a part of the condition."""
+
 
 @dataclass(frozen=True)
 class Family:
@@ -30,6 +33,11 @@ class Family:
     """How the names of the tensors begin that make condition vectors, in a checkpoint."""
     latents: Shape | None = None
     """Channels, height and width of a sample, where all models of the family have the same."""
+
+    @property
+    def is_told_guidance(self) -> bool:
+        """Whether its models take the guidance scale as a part of the condition, and are not guided besides."""
+        return TOLD_GUIDANCE in self.condition_tensors
 
     def check_time(self, t: float) -> str | None:
         """What is wrong with the time `t`, or None."""

@@ -32,7 +32,7 @@ class Needs:
 def needs_of(kind: Kind, request: Mapping[str, Any]) -> Needs:
     """What a job of this kind and resolved request needs."""
     match kind, request.get("figure"):
-        case ("prune-sample" | "study", _) | ("figure", "removal"):
+        case ("prune-sample" | "study" | "compact", _) | ("figure", "removal"):
             return Needs("sampling", "model")
         case "figure", "training":
             return Needs("metrics", "training")

@@ -13,12 +13,13 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from jobs.artifacts import Artifact
 from jobs.problems import Problem
+from jobs.requests.compact import CompactRequest
 from jobs.requests.extract import ExtractRequest
 from jobs.requests.figure import FigureRequest
 from jobs.requests.metrics import MetricsRequest
 from jobs.requests.prune_sample import PruneSampleRequest
 from jobs.requests.study import StudyRequest
-from jobs.results import ExtractResult, FigureResult, MetricsResult, PruneSampleResult
+from jobs.results import CompactResult, ExtractResult, FigureResult, MetricsResult, PruneSampleResult
 from jobs.study_results import StudyResult
 
 __all__ = [
@@ -34,7 +35,7 @@ __all__ = [
     "new_id",
 ]
 
-Kind = Literal["prune-sample", "metrics", "extract", "figure", "study"]
+Kind = Literal["prune-sample", "metrics", "extract", "figure", "study", "compact"]
 Status = Literal["queued", "running", "succeeded", "failed", "cancelled"]
 
 FINISHED: frozenset[str] = frozenset({"succeeded", "failed", "cancelled"})
@@ -90,11 +91,11 @@ class JobView(BaseModel):
     created: datetime
     started: datetime | None = Field(description="When its latest attempt began.")
     finished: datetime | None
-    request: PruneSampleRequest | MetricsRequest | ExtractRequest | FigureRequest | StudyRequest = Field(
-        description="What was asked for, defaults filled in."
+    request: PruneSampleRequest | MetricsRequest | ExtractRequest | FigureRequest | StudyRequest | CompactRequest = (
+        Field(description="What was asked for, defaults filled in.")
     )
-    result: PruneSampleResult | MetricsResult | ExtractResult | FigureResult | StudyResult | None = Field(
-        description="What came out; of a study under way, what is known so far."
+    result: PruneSampleResult | MetricsResult | ExtractResult | FigureResult | StudyResult | CompactResult | None = (
+        Field(description="What came out; of a study under way, what is known so far.")
     )
     problem: Problem | None = Field(description="Why it failed.")
     links: Links

@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from jobs import hub
+from jobs.compacted import Compacted
 from jobs.decoding import LATENT_CHANNELS, NEEDS_SOURCE, DecoderName, Decoding
 from jobs.families import FAMILIES, Family
 from jobs.files import lacks_of_checkpoint, lacks_of_decoder
@@ -113,6 +114,10 @@ class ModelEntry(BaseModel):
     folder: Path = Field(exclude=True)
     """Where the registry lies, from which the rest is found."""
     hub_cache: Path | None = Field(default=None, exclude=True)
+    compacted: Compacted | None = Field(default=None, exclude=True)
+    """What it was made of, for a model that is not in the registry (`jobs.catalogue`)."""
+    stored: bool = Field(default=True, exclude=True)
+    """Whether the checkpoint of such a model is stored, wherever that is."""
     defaults: ModelDefaults
 
     @model_validator(mode="before")
@@ -215,6 +220,8 @@ class ModelEntry(BaseModel):
 
     def place_of(self, text: str) -> str:
         """A text with paths of this machine as the registry has them: for clients."""
+        if self.compacted is not None:
+            text = text.replace(self.checkpoint, f"the checkpoint of {self.name}")
         for source in (self.checkpoint, self.decoder_source, self.decoder_statistics):
             path = source and self._local(source)
             if source and path:
@@ -224,8 +231,12 @@ class ModelEntry(BaseModel):
     @property
     def missing(self) -> list[str]:
         """The files that are not there; the model can be used when there is none."""
+        if self.compacted is None:
+            checkpoint = self._absent(self.checkpoint, lacks_of_checkpoint)
+        else:
+            checkpoint = [] if self.stored else ["its checkpoint"]
         return [
-            *self._absent(self.checkpoint, lacks_of_checkpoint),
+            *checkpoint,
             *self._absent(str(self.class_names) if self.class_names else None),
         ]
 
@@ -322,6 +333,9 @@ class Registry:
             return self._entries[name]
         except KeyError:
             raise UnknownModel(name, list(self._entries)) from None
+
+    def __contains__(self, name: str) -> bool:
+        return name in self._entries
 
     def __iter__(self) -> Iterator[ModelEntry]:
         return iter(self._entries.values())

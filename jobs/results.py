@@ -6,11 +6,17 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from jobs.compacted import Rule
 from jobs.requests.fields import FigureName, Part
 from jobs.requests.prunes import Schedule
 
 __all__ = [
+    "Change",
+    "CompactResult",
+    "CompactTiming",
+    "Compared",
     "Cosine",
+    "Covered",
     "Drift",
     "Embedding",
     "Engine",
@@ -138,16 +144,24 @@ class Timing(Result):
 
     queue: float
     load: float
-    sample: float
+    sample: float = Field(description="Of the batch, where jobs shared one.")
     decode: float
-    samples_per_second: float
+    samples_per_second: float = Field(
+        description="This job's samples, over all variants, by `sample`: the rates of jobs that shared a batch add up."
+    )
+    batch_jobs: int = Field(default=1, ge=1, description="How many jobs shared the batch; 1 is this one alone.")
 
 
 class Engine(Result):
     """What the job ran on."""
 
     device: str
-    dtype: str
+    dtype: str = Field(description="What the blocks of the network computed in; its condition always is float32.")
+    dtype_drift: float | None = Field(
+        default=None,
+        description="|latents - those in float32| / |those in float32|, of one unpruned sample of this model, sampled "
+        "so; null in float32.",
+    )
     versions: dict[str, str]
 
 
@@ -242,3 +256,67 @@ class FigureResult(Result):
     samples: int = Field(
         description="How many samples were made for it, over all rows; 0 of other figures than removal."
     )
+
+
+class Change(Result):
+    """A number of the whole model, and of the compacted one."""
+
+    before: int
+    after: int
+
+
+class Covered(Result):
+    """What a compacted model was made for."""
+
+    timesteps: list[float] = Field(description="The times, in the model's own time.")
+    labels: list[int] | None = Field(description="The classes; null for a model that takes conditions.")
+    conditions: int | None = Field(description="How many conditions, for a model that takes them.")
+    guided: bool = Field(description="Whether the null condition too.")
+
+
+class Compared(Result):
+    """How far the compacted model's samples are from the whole model's, and how both were made."""
+
+    drift: Drift
+    samples: int = Field(description="How many, each of a label or condition of its own.")
+    sampler: str
+    steps: int
+    guidance_scale: float
+
+
+class CompactTiming(Result):
+    """Where the time went, in seconds."""
+
+    queue: float
+    load: float
+    compact: float
+    store: float
+    compare: float
+
+
+class CompactResult(Result):
+    """A compacted model: what it is called, what was removed, and what that cost."""
+
+    model: ModelUsed = Field(description="The model that was compacted.")
+    compacted: ModelUsed = Field(description="The model that was made of it, for requests to name.")
+    by: Rule = Field(description="By what it was chosen what stays.")
+    fill: Literal["zero", "mean"]
+    components: int = Field(description="The width d of the condition vectors.")
+    kept: int = Field(description="How many components, or principal directions, AdaLN still reads.")
+    kept_components: list[int] | None = Field(description="Which components; null for directions.")
+    time_columns: int = Field(description="How many columns besides tell AdaLN of the mean, by the time.")
+    width: int = Field(description="All columns that AdaLN reads, in place of d.")
+    bias_error: float | None = Field(
+        description="How far off what the blocks are told of the mean is at the covered times, relative to all of it; "
+        "null where components stand at zero, and of directions."
+    )
+    covered: Covered
+    parameters: Change
+    adaln_parameters: Change
+    bytes: Change = Field(description="The sizes of the checkpoints' files.")
+    compared: Compared
+    samples: str = Field(description="The artifact with the samples of both, the whole model's above.")
+    checkpoint: str = Field(description="The artifact with the checkpoint (safetensors).")
+    card: str = Field(description="The artifact that says in words what was made of what (Markdown).")
+    timing: CompactTiming
+    engine: Engine

@@ -7,6 +7,7 @@ Keys, all below `tailprune:`:
     key:<key>           string   the job that answers requests of this key
     jobs                zset     ids, all with score 0, so in order of making
     queued              zset     ids by the time they were last put on the broker's queue
+    group:<digest>      zset     of those, the ids that can share a batch (`jobs.sharing`), in order of making
     leases              zset     ids of running jobs by the time their lease lapses
     finished            zset     ids by the time they finished
     telemetry           hash     counters (`jobs.telemetry`)
@@ -19,8 +20,8 @@ writes name the one it was given. All times are the Redis server's, so there is 
 from __future__ import annotations
 
 __all__ = [
-    "CANCEL", "CLAIM", "FINISH", "PREFIX", "PUBLISH", "RELEASE", "RENEW", "REPORT", "REQUEUE", "SUBMIT", "SWEEP",
-    "TRIM",
+    "CANCEL", "CLAIM", "COMPANIONS", "FINISH", "PREFIX", "PUBLISH", "RELEASE", "RENEW", "REPORT", "REQUEUE", "SUBMIT",
+    "SWEEP", "TRIM",
 ]  # fmt: skip
 
 PREFIX = "tailprune:"
@@ -52,11 +53,31 @@ local function release_key(id)
     if redis.call('GET', pointer) == id then redis.call('DEL', pointer) end
 end
 
+-- How many workers were lost over a job: those that took it and did not hand it back.
+local function losses(id)
+    local f = redis.call('HMGET', job(id), 'attempts', 'handovers')
+    return tonumber(f[1]) - tonumber(f[2] or 0)
+end
+
+-- One that lost a worker may have been what killed it: it shares no batch any more.
+local function queue(id)
+    redis.call('ZADD', P .. 'queued', stamp(now()), id)
+    local group = redis.call('HGET', job(id), 'group')
+    if group and losses(id) == 0 then redis.call('ZADD', P .. 'group:' .. group, 0, id) end
+    to_status(id, 'queued')
+end
+
+local function unqueue(id)
+    redis.call('ZREM', P .. 'queued', id)
+    local group = redis.call('HGET', job(id), 'group')
+    if group then redis.call('ZREM', P .. 'group:' .. group, id) end
+end
+
 local function finish(id, status)
     local finished = stamp(now())
     redis.call('HSET', job(id), 'finished', finished)
     redis.call('ZREM', P .. 'leases', id)
-    redis.call('ZREM', P .. 'queued', id)
+    unqueue(id)
     redis.call('ZADD', P .. 'finished', finished, id)
     if status == 'succeeded' then
         redis.call('SET', P .. 'key:' .. redis.call('HGET', job(id), 'key'), id, 'NX')
@@ -66,17 +87,6 @@ local function finish(id, status)
     local counter = '["tailprune_jobs","' .. redis.call('HGET', job(id), 'kind') .. '","' .. status .. '"]'
     redis.call('HINCRBY', P .. 'telemetry', counter, 1)
     to_status(id, status)
-end
-
-local function queue(id)
-    redis.call('ZADD', P .. 'queued', stamp(now()), id)
-    to_status(id, 'queued')
-end
-
--- How many workers were lost over a job: those that took it and did not hand it back.
-local function losses(id)
-    local f = redis.call('HMGET', job(id), 'attempts', 'handovers')
-    return tonumber(f[1]) - tonumber(f[2] or 0)
 end
 
 -- Whether the worker of a running job has not been heard of for too long.
@@ -91,12 +101,13 @@ local function holds(id, token)
 end
 """
 
-# id, kind, queue, key, model, request, idempotency key, fingerprint, its life in seconds, stale id
+# id, kind, queue, key, model, request, idempotency key, fingerprint, its life in seconds, group and rows (of a job that
+# can share a batch), stale id
 #   -> the id of the job, and 'created', 'joined' or 'conflict'
 SUBMIT = (
     _COMMON
     + """
-local id, kind, queue_name, key, model, request, idempotency, fingerprint, life, stale = unpack(ARGV)
+local id, kind, queue_name, key, model, request, idempotency, fingerprint, life, group, rows, stale = unpack(ARGV)
 local note = P .. 'idempotency:' .. idempotency
 local pointer = P .. 'key:' .. key
 
@@ -123,6 +134,7 @@ end
 
 redis.call('HSET', job(id), 'id', id, 'kind', kind, 'queue', queue_name, 'key', key, 'model', model,
     'request', request, 'created', stamp(now()), 'attempts', 0)
+if group ~= '' then redis.call('HSET', job(id), 'group', group, 'rows', rows) end
 redis.call('SET', pointer, id)
 redis.call('ZADD', P .. 'jobs', 0, id)
 queue(id)
@@ -142,10 +154,33 @@ if f[1] ~= 'queued' and not lost then return 0 end
 local started = now()
 redis.call('HSET', job(id), 'worker', worker, 'started', stamp(started))
 redis.call('HDEL', job(id), 'progress')
-redis.call('ZREM', P .. 'queued', id)
+unqueue(id)
 redis.call('ZADD', P .. 'leases', stamp(started + lease), id)
 to_status(id, 'running')
 return redis.call('HINCRBY', job(id), 'attempts', 1)
+"""
+)
+
+# id, rows that a batch holds, workers there are -> the oldest queued jobs that can share a batch with this running one,
+# as many as fit, and no more than its worker's share of what waits
+COMPANIONS = (
+    _COMMON
+    + """
+local id, rows, workers = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3])
+local f = redis.call('HMGET', job(id), 'group', 'rows')
+if not f[1] or losses(id) > 1 then return {} end
+local group, room = P .. 'group:' .. f[1], rows - tonumber(f[2])
+local most = math.ceil((redis.call('ZCARD', group) + 1) / workers) - 1
+local companions = {}
+for _, other in ipairs(redis.call('ZRANGE', group, 0, rows - 1)) do
+    if #companions >= most then break end
+    local taken = tonumber(redis.call('HGET', job(other), 'rows'))
+    if taken <= room then
+        companions[#companions + 1] = other
+        room = room - taken
+    end
+end
+return companions
 """
 )
 

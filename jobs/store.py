@@ -25,6 +25,7 @@ from jobs.queue import BrokerUnavailable, JobQueue, make_celery
 from jobs.records import FINISHED, Job, Kind, Progress, Status, new_id
 from jobs.scripts import PREFIX
 from jobs.settings import Settings
+from jobs.sharing import Share
 from jobs.telemetry import QUEUE_WAIT, REQUESTED, Telemetry
 
 __all__ = ["Claim", "IdempotencyConflict", "JobFinished", "JobStore", "Outcome", "Page", "UnderWay", "UnknownJob"]
@@ -101,6 +102,7 @@ class JobStore:
         self._queue = queue or JobQueue(make_celery(settings))
         self._submit = client.register_script(scripts.SUBMIT)
         self._claim = client.register_script(scripts.CLAIM)
+        self._companions = client.register_script(scripts.COMPANIONS)
         self._release = client.register_script(scripts.RELEASE)
         self._renew = client.register_script(scripts.RENEW)
         self._report = client.register_script(scripts.REPORT)
@@ -119,20 +121,22 @@ class JobStore:
         request: dict[str, Any],
         key: str,
         *,
+        share: Share | None = None,
         idempotency_key: str = "",
         fingerprint: str = "",
     ) -> tuple[Job, Outcome]:
         """The job that answers a resolved request: one under way or done, else a new one on its queue.
 
         A job that failed or was cancelled answers no later request, nor does one whose artifacts are gone.
-        `fingerprint` is the digest of the request as it was sent: the same idempotency key with another one
-        raises IdempotencyConflict. Raises BrokerUnavailable where the new job could not be put on its queue;
-        it stays queued, and the sweep puts it there.
+        `share` says what a new one can share a batch with. `fingerprint` is the digest of the request as it was
+        sent: the same idempotency key with another one raises IdempotencyConflict. Raises BrokerUnavailable where the
+        new job could not be put on its queue; it stays queued, and the sweep puts it there.
         """
         queue = needs_of(kind, request).queue
+        group, rows = ("", 0) if share is None else (share.group, share.rows)
         arguments = [
             kind, queue, key, request["model"], json.dumps(request), idempotency_key, fingerprint,
-            self.settings.cache_ttl_seconds,
+            self.settings.cache_ttl_seconds, group, rows,
         ]  # fmt: skip
         job, created = self._submit_once(arguments, stale="")
         if job.status == "succeeded" and not all(map(self.artifacts.exists, job.artifacts.values())):
@@ -218,17 +222,33 @@ class JobStore:
         self.telemetry.observe(QUEUE_WAIT, job.kind, value=job.queue_seconds)
         return Claim(job=job, worker=worker, token=token)
 
+    def claim_companions(self, claim: Claim, rows: int, workers: int) -> list[Claim]:
+        """Take queued jobs that can share a batch of so many rows with a held job, the oldest first.
+
+        No more than one worker's share of them, of so many workers. A job that was lost with its worker before goes
+        by itself. Never raises: what cannot be had now is done later.
+        """
+        claims = []
+        with contextlib.suppress(redis.RedisError):
+            for job_id in self._companions(args=[claim.job.id, rows, workers]):
+                if (companion := self.claim(text(job_id), claim.worker)) is not None:
+                    claims.append(companion)
+        return claims
+
     def renew(self, claim: Claim) -> bool:
         """Hold on to a job for another `lease_seconds`. False where it is lost: stop, and write nothing."""
         args: list[str | float] = [claim.job.id, claim.token, self.settings.lease_seconds]
         return bool(self._renew(args=args) == 1)
 
-    def is_cancelled(self, claim: Claim) -> bool:
-        """Whether the job is to be stopped. False while Redis cannot be reached; never raises."""
+    def cancelled_of(self, claims: Sequence[Claim]) -> list[Claim]:
+        """Those whose jobs are to be stopped. None while Redis cannot be reached; never raises."""
+        pipeline = self._redis.pipeline(transaction=False)
+        for claim in claims:
+            pipeline.hexists(_job_key(claim.job.id), "cancel")
         try:
-            return bool(self._redis.hexists(_job_key(claim.job.id), "cancel"))
+            return [claim for claim, is_cancelled in zip(claims, pipeline.execute(), strict=True) if is_cancelled]
         except redis.RedisError:
-            return False
+            return []
 
     def is_wanted(self, job_id: str) -> bool:
         """Whether a job's shards are of use: it waits or runs. True while Redis cannot be reached; never raises."""

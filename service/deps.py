@@ -9,17 +9,20 @@ from typing import Annotated
 
 import redis.asyncio
 from fastapi import Depends, Path, Request
+from starlette.concurrency import run_in_threadpool
 
+from jobs.catalogue import Catalogue
 from jobs.conditions import ConditionStore
 from jobs.instruments import Instruments
 from jobs.records import ID_PATTERN, Job
-from jobs.registry import ModelEntry, Registry
+from jobs.registry import ModelEntry
 from jobs.settings import Settings
 from jobs.store import JobStore, UnknownJob
 from jobs.workers import WorkerRoll
+from service.answers import Answers
 from service.telemetry import ServiceMetrics
 
-__all__ = ["JobDep", "JobId", "ModelDep", "Parts", "PartsDep"]
+__all__ = ["JobDep", "JobId", "ModelDep", "Parts", "PartsDep", "model_of"]
 
 
 @dataclass(frozen=True)
@@ -27,7 +30,7 @@ class Parts:
     """What a running application is made of."""
 
     settings: Settings
-    registry: Registry
+    models: Catalogue
     instruments: Instruments
     store: JobStore
     conditions: ConditionStore
@@ -37,6 +40,7 @@ class Parts:
     follower: redis.asyncio.Redis
     """For following events, which waits."""
     metrics: ServiceMetrics
+    answers: Answers
 
 
 async def _parts(request: Request) -> Parts:
@@ -63,10 +67,17 @@ def _job(job_id: JobId, parts: PartsDep) -> Job:
 JobDep = Annotated[Job, Depends(_job)]
 
 
+async def model_of(name: str, parts: Parts) -> ModelEntry:
+    """A model by name. Raises UnknownModel."""
+    if name in parts.models.registry:
+        return parts.models.get(name)
+    return await run_in_threadpool(parts.models.get, name)  # a compacted one, which Redis knows
+
+
 async def _model(
     model: Annotated[str, Path(description="A registered model.", examples=["shapes-sit"])], parts: PartsDep
 ) -> ModelEntry:
-    return parts.registry.get(model)
+    return await model_of(model, parts)
 
 
 ModelDep = Annotated[ModelEntry, Depends(_model)]

@@ -2,44 +2,66 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from fastapi.responses import JSONResponse, Response
 from starlette.concurrency import run_in_threadpool
 from structlog.contextvars import bind_contextvars
 
 from jobs.conditions import ConditionInfo
-from jobs.digests import identify
+from jobs.digests import Identity, identify, identify_at_once
 from jobs.events import wait_finished
 from jobs.keys import digest, job_key
 from jobs.needs import needs_of
 from jobs.records import Job, Kind
 from jobs.registry import ModelEntry
+from jobs.requests.compact import CompactRequest
 from jobs.requests.extract import ExtractRequest
 from jobs.requests.figure import FigureRequest
 from jobs.requests.metrics import MetricsRequest
 from jobs.requests.prune_sample import PruneSampleRequest
 from jobs.requests.study import StudyRequest, instruments_of
+from jobs.sharing import Share, share_of
 from service.deps import Parts
 from service.problems import ProblemError, problem_response
 
-__all__ = ["applied", "conditions_of", "key_of", "no_result", "post_job", "submit", "wait_for"]
+__all__ = ["applied", "conditions_of", "key_at_once", "key_of", "no_result", "post_job", "submit", "wait_for"]
 
-Request = PruneSampleRequest | MetricsRequest | ExtractRequest | FigureRequest | StudyRequest
+Request = PruneSampleRequest | MetricsRequest | ExtractRequest | FigureRequest | StudyRequest | CompactRequest
 
 POLL_SECONDS = 1
 
 
 async def key_of(kind: Kind, request: Request, entry: ModelEntry, parts: Parts) -> str:
     """The key of the job that answers a resolved request. Raises ProblemError where the model has no files."""
-    said = request.model_dump()
-    reads = needs_of(kind, said).reads
+    return _key(kind, request, await _identity_of(kind, request, entry, parts))
+
+
+def _key(kind: Kind, request: Request, identity: Identity) -> str:
+    return job_key(kind, request.model_dump(), identity.weights, identity.reading)
+
+
+async def _identity_of(kind: Kind, request: Request, entry: ModelEntry, parts: Parts) -> Identity:
+    """The model behind the answer to a resolved request. Raises ProblemError where it has no files."""
+    reads = needs_of(kind, request.model_dump()).reads
     if reads == "training":
         _check_training(entry)
     elif missing := entry.missing:
         how = entry.obtain or f"put the files beside {parts.settings.registry}"
         raise ProblemError("model-not-ready", f"model {entry.name!r} lacks {', '.join(missing)}: {how}")
     measured_with = instruments_of(request, entry, parts.instruments) if isinstance(request, StudyRequest) else {}
-    identity = await run_in_threadpool(identify, reads, entry, parts.settings.data_dir, measured_with)
-    return job_key(kind, said, identity.weights, identity.reading)
+    return await run_in_threadpool(identify, reads, entry, parts.settings.data_dir, measured_with)
+
+
+def key_at_once(kind: Kind, said: dict[str, Any], entry: ModelEntry) -> str | None:
+    """What `key_of` finds for a resolved request as JSON, where no file needs to be read for it; None where one does.
+
+    It looks at the state of the model's files, so it takes microseconds, and is asked on the event loop.
+    """
+    if not entry.ready:
+        return None
+    identity = identify_at_once(needs_of(kind, said).reads, entry)
+    return None if identity is None else job_key(kind, said, identity.weights, identity.reading)
 
 
 async def conditions_of(request: Request, parts: Parts) -> ConditionInfo | None:
@@ -49,9 +71,11 @@ async def conditions_of(request: Request, parts: Parts) -> ConditionInfo | None:
     return await run_in_threadpool(parts.conditions.get, request.conditions)
 
 
-async def submit(kind: Kind, request: Request, key: str, parts: Parts, **idempotency: str) -> Job:
-    """The job of a key: one that is there, or a new one."""
-    job, _ = await run_in_threadpool(parts.store.submit, kind, request.model_dump(), key, **idempotency)
+async def submit(
+    kind: Kind, request: Request, key: str, parts: Parts, share: Share | None = None, **idempotency: str
+) -> Job:
+    """The job of a key: one that is there, or a new one, which has this share of a batch."""
+    job, _ = await run_in_threadpool(parts.store.submit, kind, request.model_dump(), key, share=share, **idempotency)
     bind_contextvars(job_id=job.id)  # the request's line in the log then leads to the worker's
     return job
 
@@ -79,9 +103,13 @@ async def post_job(
     parts: Parts,
 ) -> JSONResponse:
     """What a POST of a job is answered with. body: the request as it was sent. wait: the granted preference."""
-    key = await key_of(kind, request, entry, parts)
-    fingerprint = digest({"kind": kind, "body": body.model_dump()})
-    job = await submit(kind, request, key, parts, idempotency_key=idempotency_key or "", fingerprint=fingerprint)
+    identity = await _identity_of(kind, request, entry, parts)
+    share = share_of(request, identity, parts.settings.batch_size)
+    idempotency = {
+        "idempotency_key": idempotency_key or "",
+        "fingerprint": digest({"kind": kind, "body": body.model_dump()}),
+    }
+    job = await submit(kind, request, _key(kind, request, identity), parts, share, **idempotency)
     return _job_response(await wait_for(job, wait or 0, parts), wait)
 
 

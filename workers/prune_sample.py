@@ -1,99 +1,173 @@
 """The job `prune-sample`: every prune of a request sampled from the same noise, beside the unpruned baseline.
 
-Pictures are stored as they come, so that what is held grows with the latents alone.
+Several jobs that are sampled alike share a batch: one call of the network makes the samples of all, and each of them
+ends by itself. Pictures are stored as they come, so that what is held grows with the latents alone.
 """
 
 from __future__ import annotations
 
-import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Literal
 
-from jobs.records import Job
+from torch import Tensor
+
 from jobs.requests.prune_sample import PruneSampleRequest
-from jobs.results import ModelUsed, Pictures, PruneSampleResult, Timing
+from jobs.results import Engine, ModelUsed, Pictures, PruneSampleResult, Timing
+from tailprune.decoders import Decoder
+from tailprune.systems import System
 from workers.accounts import engine_of, removal_of
+from workers.clock import Clock
 from workers.models import Models, Source
-from workers.plan import Plan
-from workers.run import Product, Run
-from workers.sampling import chunks_of
+from workers.plan import Plan, Sample
+from workers.precision import dtype_drift
+from workers.run import Product, Run, Stopped
+from workers.sampling import chunks_of, finite
 from workers.stores import Stores
 from workers.subjects import Subjects
 from workers.tracks import Caption, Shelf, Track, shown, variants_grid
 
-__all__ = ["prune_and_sample"]
+__all__ = ["Settle", "prune_and_sample"]
 
 GRID = "grid.png"
 
+Settle = Callable[[Run, Product[PruneSampleResult] | Exception], None]
+"""Hears what a job made, or what it ended with."""
+
 
 def prune_and_sample(
-    job: Job, source: Source, models: Models, stores: Stores, rows_at_once: int, run: Run
-) -> Product[PruneSampleResult]:
-    """Does a job. `run.step` hears of every step of sampling, and may raise to stop it."""
-    request = PruneSampleRequest.model_validate(job.request)
-    plan = Plan.of(request, rows_at_once)
-    shelf = Shelf(stores.artifacts)
-    clock = _Clock()
-    with clock.running("load"):
-        system = models.systems.get(source)
-        decode = models.decoders.get(source)
-        of = Subjects.of(request.conditions, stores.conditions)
+    runs: Sequence[Run], source: Source, models: Models, stores: Stores, rows_at_once: int, settle: Settle
+) -> None:
+    """Does a job, or several that can share a batch (`jobs.sharing`) and together fit one call of the network.
 
-    caption = Caption.of(source.entry)
-    tiles_of = shown(plan.samples)
-    tracks = [Track(edit, caption, source.entry.display_scale, shelf, tiles_of) for edit in plan.edits]
-    shows: Literal["image", "latents", "spectrogram"] = "image"
-    for chunk, make in chunks_of(system, plan, of, stores.shards, job.key, run):
+    Each is settled as soon as it is made, goes wrong or is stopped; the others go on. What goes wrong with all of them
+    is raised, as is Stopped at the step that finds none left; those not settled by then are undone.
+    """
+    plans = [Plan.of(PruneSampleRequest.model_validate(run.job.request), rows_at_once) for run in runs]
+    clock = Clock()
+    with clock.running("load"):
+        system = models.system(source, plans[0].request.precision)
+        decode = models.decoders.get(source)
+        of = Subjects.of(plans[0].request.conditions, stores.conditions)
+    common = _Common(source, system, decode, of, clock, len(runs))
+    makings = [_Making(run, plan, common, stores) for run, plan in zip(runs, plans, strict=True)]
+    left = list(makings)
+
+    def end(making: _Making, ended: Product[PruneSampleResult] | Exception) -> None:
+        left.remove(making)
+        settle(making.run, ended)
+
+    def each(tell: Callable[[Run], None]) -> None:
+        for making in list(left):
+            try:
+                tell(making.run)
+            except Stopped as reason:
+                end(making, reason)
+        if not left:
+            raise Stopped
+
+    def step(done: int, total: int, unit: str) -> None:
+        each(lambda run: run.step(done, total, unit))
+
+    with clock.running("load"):
+        drift = dtype_drift(plans[0].request, source, models, of, stores.shards, lambda: each(Run.check))
+    engine = engine_of(models.device, system, drift)
+    for parts, make in chunks_of(system, plans, of, stores.shards, runs[0].job.key, step):
         with clock.running("sample"):
             latents = make()
-        with clock.running("decode"):
+        for making, samples, made in zip(makings, parts, latents, strict=True):
+            if making not in left:
+                continue
+            ended: Product[PruneSampleResult] | Exception | None
+            try:
+                making.add(samples, made)
+                ended = making.product(engine) if making.is_whole else None
+            except Exception as error:
+                ended = error
+            if ended is not None:
+                end(making, ended)
+        if not left:
+            return
+
+
+@dataclass(frozen=True)
+class _Common:
+    """What the jobs of a batch have in common."""
+
+    source: Source
+    system: System
+    decode: Decoder
+    of: Subjects
+    clock: Clock
+    """Of what is done once for all of them."""
+    jobs: int
+
+
+class _Making:
+    """One job under way."""
+
+    def __init__(self, run: Run, plan: Plan, common: _Common, stores: Stores) -> None:
+        self.run = run
+        self._plan = plan
+        self._common = common
+        self._caption = Caption.of(common.source.entry)
+        self._shelf = Shelf(stores.artifacts)
+        scale, tiles_of = common.source.entry.display_scale, shown(plan.samples)
+        self._tracks = [Track(edit, self._caption, scale, self._shelf, tiles_of) for edit in plan.edits]
+        self._shows: Literal["image", "latents", "spectrogram"] = "image"
+        self._clock = Clock()
+        self._made = 0
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether all samples are there."""
+        return self._made == len(self._plan.samples)
+
+    def add(self, samples: Sequence[Sample], latents: list[Tensor]) -> None:
+        """latents: of these samples, with shape (B, C, H, W), a variant each.
+
+        Raises ValueError where they diverged, and Stopped.
+        """
+        finite(latents)
+        with self._clock.running("decode"):
             baseline = None
-            for track, made in zip(tracks, latents, strict=True):
-                decoded = decode(made)
-                shows = decoded.shows
-                track.add(chunk, made, decoded)
+            for track, made in zip(self._tracks, latents, strict=True):
+                decoded = self._common.decode(made)
+                self._shows = decoded.shows
+                track.add(samples, made, decoded)
                 if track.edit.prune is None:
                     baseline = decoded
                 elif baseline is not None:
                     track.drift.add(made, latents[0], decoded, baseline)
-                run.check()
-    variants = [track.variant() for track in tracks]
-    for variant, track in zip(variants, tracks, strict=True):
-        if track.edit.prune is not None:
-            variant.removed, variant.embedding = removal_of(system, plan, of, track.edit.prune)
-            variant.drift = track.drift.drift() if request.compare else None
-    with clock.running("decode"):
-        shelf.put(GRID, variants_grid(tracks, caption), "image/png")
+                self.run.check()
+        self._made += len(samples)
 
-    seconds = clock.seconds
-    result = PruneSampleResult(
-        model=ModelUsed(name=request.model, digest=source.identity.weights),
-        pictures=Pictures(show=shows, decoder=source.decoding.in_use, note=source.decoding.note),
-        variants=variants,
-        grid=GRID,
-        timing=Timing(
-            queue=job.queue_seconds,
-            load=seconds["load"],
-            sample=seconds["sample"],
-            decode=seconds["decode"],
-            samples_per_second=len(plan.samples) * len(plan.edits) / seconds["sample"],
-        ),
-        engine=engine_of(models.device, system),
-    )
-    return Product(result, shelf.artifacts)
+    def product(self, engine: Engine) -> Product[PruneSampleResult]:
+        """What came out, once it is whole."""
+        common, plan = self._common, self._plan
+        variants = [track.variant() for track in self._tracks]
+        for variant, track in zip(variants, self._tracks, strict=True):
+            if track.edit.prune is not None:
+                variant.removed, variant.embedding = removal_of(common.system, plan, common.of, track.edit.prune)
+                variant.drift = track.drift.drift() if plan.edits[0].prune is None else None
+        with self._clock.running("decode"):
+            self._shelf.put(GRID, variants_grid(self._tracks, self._caption), "image/png")
 
-
-class _Clock:
-    """Seconds spent, by what they were spent on."""
-
-    def __init__(self) -> None:
-        self.seconds: dict[str, float] = {}
-
-    @contextmanager
-    def running(self, part: str) -> Iterator[None]:
-        begun = time.perf_counter()
-        try:
-            yield
-        finally:
-            self.seconds[part] = self.seconds.get(part, 0.0) + time.perf_counter() - begun
+        seconds = common.clock.seconds | self._clock.seconds
+        decoding = common.source.decoding
+        result = PruneSampleResult(
+            model=ModelUsed(name=plan.request.model, digest=common.source.identity.weights),
+            pictures=Pictures(show=self._shows, decoder=decoding.in_use, note=decoding.note),
+            variants=variants,
+            grid=GRID,
+            timing=Timing(
+                queue=self.run.job.queue_seconds,
+                load=seconds["load"],
+                sample=seconds["sample"],
+                decode=seconds["decode"],
+                samples_per_second=len(plan.samples) * len(plan.edits) / seconds["sample"],
+                batch_jobs=common.jobs,
+            ),
+            engine=engine,
+        )
+        return Product(result, self._shelf.artifacts)

@@ -21,7 +21,7 @@ from tailprune.systems import System
 from workers.models import Models, Source
 from workers.plan import Plan
 from workers.run import Run
-from workers.sampling import chunks_of
+from workers.sampling import chunks_of, finite
 from workers.stores import Stores
 from workers.tracks import Caption
 from workers.vectors import Vectors
@@ -51,8 +51,8 @@ def removal_figure(
     plan = Plan.of(_sampled(request, side, thresholds, source, stores, settings), settings.batch_size)
     images: list[list[NDArray[np.uint8]]] = [[] for _ in plan.edits]
     shows = "image"
-    for _, make in chunks_of(system, plan, vectors.subjects, stores.shards, job.key, run):
-        for made, latents in zip(images, make(), strict=True):
+    for _, make in chunks_of(system, [plan], vectors.subjects, stores.shards, job.key, run.step):
+        for made, latents in zip(images, finite(make()[0]), strict=True):
             decoded = decode(latents)
             shows = decoded.shows
             made.append(decoded.images.numpy())

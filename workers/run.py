@@ -1,4 +1,4 @@
-"""A claimed job while it runs: its lease is renewed, its progress told, and it stops when it should.
+"""Claimed jobs while they run: leases are renewed, progress is told, and each stops when it should.
 
 A thread does all that speaks to Redis, so the sampling loop never waits for the network: a step only leaves its
 number behind, and picks up whether to go on.
@@ -17,9 +17,12 @@ import structlog
 from pydantic import BaseModel
 
 from jobs.artifacts import Artifact
+from jobs.records import Job
 from jobs.store import Claim, JobStore
 
-__all__ = ["Accompanied", "Cancelled", "HandedOver", "LeaseLost", "PartRun", "Product", "Run", "Shutdown", "Stopped"]
+__all__ = [
+    "Accompanied", "Batch", "Cancelled", "HandedOver", "LeaseLost", "PartRun", "Product", "Run", "Shutdown", "Stopped",
+]  # fmt: skip
 
 BEAT_SECONDS = 0.2
 RENEWALS_A_LEASE = 4
@@ -71,13 +74,12 @@ class Shutdown:
         return self._deadline is not None and time.monotonic() >= self._deadline
 
 
-class Accompanied:
-    """Work that a thread looks after. Use as a context around it, and call `check` from within."""
+class Watch:
+    """A thread that looks after work every moment, for as long as this is a context around it."""
 
     def __init__(self, name: str) -> None:
-        self._stop: Stopped | None = None
         self._over = threading.Event()
-        self._thread = threading.Thread(target=self._accompany, name=name, daemon=True)
+        self._thread = threading.Thread(target=self._watch, name=name, daemon=True)
 
     def __enter__(self) -> Self:
         self._thread.start()
@@ -87,36 +89,39 @@ class Accompanied:
         self._over.set()
         self._thread.join()
 
-    def check(self) -> None:
-        """Raises Stopped where the work is not to go on."""
-        if self._stop is not None:
-            raise self._stop
-
-    def _accompany(self) -> None:
+    def _watch(self) -> None:
         while not self._over.wait(BEAT_SECONDS):
-            if self._stop is None:
-                self._stop = self._reason_to_stop()
-            self._beat()
+            self._look()
 
-    def _reason_to_stop(self) -> Stopped | None:
+    def _look(self) -> None:
         raise NotImplementedError
 
-    def _beat(self) -> None:
-        """What else is to be done every moment; nothing here."""
+
+class Accompanied:
+    """Work that a watch looks after. Call `check` from within."""
+
+    stop: Stopped | None = None
+    """Why it is not to go on, once that is known."""
+
+    def check(self) -> None:
+        """Raises Stopped where the work is not to go on."""
+        if self.stop is not None:
+            raise self.stop
 
 
 class Run(Accompanied):
-    """A claimed job. Use as a context around the work, and call `step` from within."""
+    """A claimed job. Call `step` from within the work."""
 
-    def __init__(self, store: JobStore, claim: Claim, shutdown: Shutdown) -> None:
-        super().__init__(f"job-{claim.job.id}")
-        self._store = store
-        self._claim = claim
-        self._shutdown = shutdown
+    def __init__(self, store: JobStore, claim: Claim) -> None:
+        self.claim = claim
         self.progress: tuple[int, int, str] | None = None
+        self._store = store
         self._told: tuple[int, int, str] | None = None
-        self._pause = store.settings.lease_seconds / RENEWALS_A_LEASE
-        self._due = time.monotonic() + self._pause
+
+    @property
+    def job(self) -> Job:
+        """The job, as it was claimed."""
+        return self.claim.job
 
     def step(self, done: int, total: int, unit: str) -> None:
         """Notes how far the job is. Raises Stopped where it is not to go on."""
@@ -125,41 +130,72 @@ class Run(Accompanied):
 
     def publish(self, result: BaseModel) -> None:
         """Shows what is known of the result so far."""
-        self._store.publish(self._claim, result.model_dump(mode="json"))
+        self._store.publish(self.claim, result.model_dump(mode="json"))
 
     def invite(self, shards: Sequence[dict[str, Any]]) -> None:
         """Offers shards of the job to other workers."""
-        self._store.invite(self._claim, shards)
+        self._store.invite(self.claim, shards)
 
     @property
     def offers_waiting(self) -> bool:
         """Whether shards that were offered, of any job, are still to be taken."""
         return self._store.offers_waiting()
 
-    def _beat(self) -> None:
-        if time.monotonic() >= self._due:
-            self._due = time.monotonic() + self._pause
-            self._renew()
+    def tell(self) -> None:
+        """Writes how far the job is, where that is news."""
         if (progress := self.progress) is not None and progress != self._told:
             self._told = progress
-            self._store.report(self._claim, *progress)
+            self._store.report(self.claim, *progress)
 
-    def _renew(self) -> None:
+    def renew(self) -> None:
+        """Holds on to the job for another while."""
         try:
-            held = self._store.renew(self._claim)
+            held = self._store.renew(self.claim)
         except redis.RedisError as error:  # held until somebody who can reach Redis says otherwise
-            log.warning("lease not renewed", reason=str(error))
+            log.warning("lease not renewed", job_id=self.job.id, reason=str(error))
             return
         if not held:
-            self._stop = LeaseLost()
+            self.stop = LeaseLost()
 
-    def _reason_to_stop(self) -> Stopped | None:
+
+class Batch(Watch):
+    """Claimed jobs that are done together. Use as a context around the work."""
+
+    def __init__(self, store: JobStore, claims: Sequence[Claim], shutdown: Shutdown) -> None:
+        super().__init__(f"job-{claims[0].job.id}")
+        self.runs = [Run(store, claim) for claim in claims]
+        self._held = list(self.runs)
+        self._store = store
+        self._shutdown = shutdown
+        self._pause = store.settings.lease_seconds / RENEWALS_A_LEASE
+        self._due = time.monotonic() + self._pause
+
+    def leave(self, run: Run) -> None:
+        """What became of a job is written: it is looked after no longer."""
+        self._held.remove(run)
+
+    def _look(self) -> None:
+        held = list(self._held)
+        self._stop_some([run for run in held if run.stop is None])
+        if time.monotonic() >= self._due:
+            self._due = time.monotonic() + self._pause
+            for run in held:
+                run.renew()
+        for run in held:
+            run.tell()
+
+    def _stop_some(self, runs: Sequence[Run]) -> None:
         if self._shutdown.is_due:
-            return HandedOver()
-        return Cancelled() if self._store.is_cancelled(self._claim) else None
+            for run in runs:
+                run.stop = HandedOver()
+            return
+        cancelled = self._store.cancelled_of([run.claim for run in runs])
+        for run in runs:
+            if run.claim in cancelled:
+                run.stop = Cancelled()
 
 
-class PartRun(Accompanied):
+class PartRun(Accompanied, Watch):
     """A shard of a job that another worker holds: it stops when that job does, and when this worker is to stop."""
 
     def __init__(self, store: JobStore, job_id: str, shutdown: Shutdown) -> None:
@@ -168,7 +204,10 @@ class PartRun(Accompanied):
         self._job_id = job_id
         self._shutdown = shutdown
 
-    def _reason_to_stop(self) -> Stopped | None:
+    def _look(self) -> None:
+        if self.stop is not None:
+            return
         if self._shutdown.is_due:
-            return HandedOver()
-        return None if self._store.is_wanted(self._job_id) else Cancelled()
+            self.stop = HandedOver()
+        elif not self._store.is_wanted(self._job_id):
+            self.stop = Cancelled()

@@ -1,15 +1,18 @@
-"""The samples of a plan, chunk by chunk.
+"""The samples of a plan, chunk by chunk; or of several plans that share a batch.
 
-Samples are made in chunks of as many as fit one call of the network, variants side by side. Where there are several,
-each is a shard: kept when it is made, and found again by a worker that takes up the job.
+Samples are made in chunks of as many as fit one call of the network, variants side by side. Where a plan has several,
+each is a shard: kept when it is made, and found again by a worker that takes up the job. Plans that share a batch have
+one chunk together.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
+from itertools import islice
 
 import redis
+import torch
 from safetensors.torch import load, save
 from torch import Tensor
 
@@ -18,74 +21,99 @@ from jobs.keys import digest
 from jobs.shards import ShardStore
 from tailprune.systems import System
 from workers.plan import Plan, Sample
-from workers.run import Run
 from workers.subjects import Subjects
 
-__all__ = ["chunks_of", "sample_plan"]
+__all__ = ["chunks_of", "finite", "sample_plan"]
 
-Make = Callable[[], list[Tensor]]
+Parts = Sequence[Sequence[Sample]]
+"""The samples of a chunk, plan by plan."""
+Make = Callable[[], list[list[Tensor]]]
+OnStep = Callable[[int, int], None]
 
 
 def chunks_of(
-    system: System, plan: Plan, of: Subjects, shards: ShardStore, job_key: str, run: Run
-) -> Iterator[tuple[list[Sample], Make]]:
-    """Each chunk, and what makes its latents: on the CPU, one tensor with shape (B, C, H, W) a variant.
+    system: System,
+    plans: Sequence[Plan],
+    of: Subjects,
+    shards: ShardStore,
+    job_key: str,
+    step: Callable[[int, int, str], None],
+) -> Iterator[tuple[Parts, Make]]:
+    """Each chunk, and what makes its latents: plan by plan, on the CPU, a tensor with shape (B, C, H, W) a variant.
 
-    `run` hears of every step of sampling, and may raise to stop it.
+    plans: one, of the job with this key; or several that are sampled alike, and have so few samples that one call of
+    the network takes them all. step(done, total, unit) hears of every step of sampling, and may raise to stop it.
     """
-    for place, (chunk, (on_step, steps)) in enumerate(zip(plan.chunks, _steps_of_chunks(plan, run), strict=True)):
-        key = digest({"job": job_key, "chunk": place, "size": plan.chunk_size}) if len(plan.chunks) > 1 else None
-        yield chunk, partial(_made, system, plan, chunk, of, shards, key, on_step, steps)
+    chunks: list[Parts]
+    chunks = [[chunk] for chunk in plans[0].chunks] if len(plans) == 1 else [[plan.samples for plan in plans]]
+    steps_of = _steps_of_chunks(plans[0], chunks, step)
+    for place, (parts, (on_step, steps)) in enumerate(zip(chunks, steps_of, strict=True)):
+        key = digest({"job": job_key, "chunk": place, "size": plans[0].chunk_size}) if len(chunks) > 1 else None
+        yield parts, partial(_made, system, plans, parts, of, shards, key, on_step, steps)
 
 
 def _made(
     system: System,
-    plan: Plan,
-    chunk: Sequence[Sample],
+    plans: Sequence[Plan],
+    parts: Parts,
     of: Subjects,
     shards: ShardStore,
     key: str | None,
-    on_step: Callable[[int, int], None],
+    on_step: OnStep,
     steps: int,
-) -> list[Tensor]:
+) -> list[list[Tensor]]:
     """The latents of a chunk; where it is a shard, under this key."""
-    latents = None if key is None else _found(shards, key, len(plan.edits))
+    latents = None if key is None else _found(shards, key, len(plans[0].edits))
     if latents is None:
-        latents = [made.float().cpu() for made in sample_plan(system, plan, chunk, of, on_step)]
+        latents = _sample(system, plans, parts, of, on_step)
         if key is not None:
-            shards.put(key, save({str(edit): made for edit, made in enumerate(latents)}))
+            shards.put(key, save({str(edit): made for edit, made in enumerate(finite(latents[0]))}))
     on_step(steps, steps)
     return latents
 
 
-def sample_plan(
-    system: System, plan: Plan, samples: Sequence[Sample], of: Subjects, on_step: Callable[[int, int], None]
-) -> list[Tensor]:
-    """Latents of these samples, one tensor with shape (B, C, H, W) a variant."""
-    request = plan.request
-    made = tailprune.sample(
-        system,
-        of.inputs([sample.subject for sample in samples]),
-        sampler=request.sampler,
-        steps=plan.steps,
-        guidance=plan.guidance,
-        prune=[edit.prune for edit in plan.edits],
-        seeds=[sample.seed(request.seed) for sample in samples],
-        population=of.population,
-        on_step=on_step,
-        diffusion=request.diffusion,
-        last_step=request.last_step,
-        shift=request.timestep_shift,
-    )
-    assert isinstance(made, list), "a list of prunes makes a list of latents"
-    if not all(latents.isfinite().all() for latents in made):
+def sample_plan(system: System, plan: Plan, samples: Sequence[Sample], of: Subjects, on_step: OnStep) -> list[Tensor]:
+    """Latents of these samples of a plan, on the CPU, one tensor with shape (B, C, H, W) a variant.
+
+    Raises ValueError where they diverged.
+    """
+    return finite(_sample(system, [plan], [samples], of, on_step)[0])
+
+
+def finite(latents: list[Tensor]) -> list[Tensor]:
+    """The latents of a plan. Raises ValueError where they diverged."""
+    if not all(variant.isfinite().all() for variant in latents):
         raise ValueError(
             "sampling diverged: the latents hold NaN or infinity; lower guidance_scale, or guide fewer channels"
         )
-    return made
+    return latents
 
 
-def _found(shards: ShardStore, key: str, edits: int) -> list[Tensor] | None:
+def _sample(system: System, plans: Sequence[Plan], parts: Parts, of: Subjects, on_step: OnStep) -> list[list[Tensor]]:
+    """Latents of these samples of each plan, all as one batch: on the CPU, a tensor (B, C, H, W) a variant."""
+    first, rows = plans[0], [(plan, sample) for plan, part in zip(plans, parts, strict=True) for sample in part]
+    made = tailprune.sample_each(
+        system,
+        of.inputs([sample.subject for _, sample in rows]),
+        prunes=[[edit.prune for edit in plan.edits] for plan, _ in rows],
+        sampler=first.request.sampler,
+        steps=first.steps,
+        guidance=first.guidance,
+        seeds=[sample.seed(plan.request.seed) for plan, sample in rows],
+        population=of.population,
+        on_step=on_step,
+        diffusion=first.request.diffusion,
+        last_step=first.request.last_step,
+        shift=first.request.timestep_shift,
+    )
+    latents = iter(made)
+    return [
+        [torch.stack(variant).float().cpu() for variant in zip(*islice(latents, len(part)), strict=True)]
+        for part in parts
+    ]
+
+
+def _found(shards: ShardStore, key: str, edits: int) -> list[list[Tensor]] | None:
     """The latents of a shard, one tensor a variant, where it was made before."""
     try:
         kept = shards.get(key)
@@ -94,22 +122,23 @@ def _found(shards: ShardStore, key: str, edits: int) -> list[Tensor] | None:
     if kept is None:
         return None
     tensors = load(kept)
-    return [tensors[str(edit)] for edit in range(edits)]
+    return [[tensors[str(edit)] for edit in range(edits)]]
 
 
-def _steps_of_chunks(plan: Plan, run: Run) -> list[tuple[Callable[[int, int], None], int]]:
+def _steps_of_chunks(
+    plan: Plan, chunks: Sequence[Parts], step: Callable[[int, int, str], None]
+) -> list[tuple[OnStep, int]]:
     """For each chunk, what its sampling calls with (done, total) of that chunk, and that total.
 
-    `run` hears of the whole job.
+    `step` hears of all of them together.
     """
-    chunks = plan.chunks
     unit, sizes = "steps", [plan.steps for _ in chunks]
     if plan.request.sampler == "dopri5":  # chooses its steps, and tells of each finished sample
-        unit, sizes = "samples", [len(chunk) * len(plan.edits) for chunk in chunks]
+        unit, sizes = "samples", [len(samples) * len(plan.edits) for (samples,) in chunks]
     total = sum(sizes)
-    run.step(0, total, unit)
+    step(0, total, unit)
 
-    def step_from(before: int) -> Callable[[int, int], None]:
-        return lambda done, _: run.step(before + done, total, unit)
+    def step_from(before: int) -> OnStep:
+        return lambda done, _: step(before + done, total, unit)
 
     return [(step_from(sum(sizes[:place])), size) for place, size in enumerate(sizes)]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,8 @@ import torch
 from pydantic import BaseModel
 from structlog.contextvars import bound_contextvars
 
+from jobs.catalogue import Catalogue
+from jobs.compacted import CompactedStore
 from jobs.conditions import ConditionStore, UnknownConditions
 from jobs.connection import connect
 from jobs.instruments import Instruments
@@ -24,20 +26,21 @@ from jobs.requests.extract import ExtractRequest
 from jobs.requests.figure import FigureRequest
 from jobs.requests.metrics import MetricsRequest
 from jobs.requests.study import StudyRequest, instruments_of
-from jobs.results import PruneSampleResult
+from jobs.results import CompactResult, FigureResult, PruneSampleResult
 from jobs.settings import Settings
 from jobs.shards import ShardStore
 from jobs.store import Claim, JobStore
 from jobs.study_results import StudyResult
 from jobs.telemetry import SAMPLES, SAMPLING
 from jobs.workers import WorkerInfo, WorkerRoll
+from workers.compact import compact
 from workers.extract import extract
 from workers.figures import draw
 from workers.instruments import Bench
 from workers.metrics import measure
 from workers.models import Models, Source, choose_device
 from workers.prune_sample import prune_and_sample
-from workers.run import Cancelled, HandedOver, LeaseLost, PartRun, Product, Run, Shutdown, Stopped
+from workers.run import Batch, Cancelled, HandedOver, LeaseLost, PartRun, Product, Run, Shutdown, Stopped
 from workers.stores import Stores
 from workers.study.crew import Offer, help_with
 from workers.study.study import Study
@@ -64,7 +67,9 @@ class Worker:
         self.shards = ShardStore(settings, client, self.store.artifacts)
         self.conditions = ConditionStore(settings, client)
         self.roll = WorkerRoll(client)
-        self.registry = Registry.read(settings.registry, settings.hub_cache)
+        self.compacted = CompactedStore(client)
+        registry = Registry.read(settings.registry, settings.hub_cache)
+        self.registry = Catalogue(registry, self.compacted, self.store.artifacts, settings.data_dir, fetches=True)
         self.models = Models(self.registry, settings, device)
         instruments = Instruments.read(settings.registry, settings.hub_cache)
         self.bench = Bench(instruments, self.shards, device, settings.batch_size)
@@ -72,25 +77,78 @@ class Worker:
         self._workshop: tuple[str, Workshop] | None = None
 
     def run(self, job_id: str) -> None:
-        """Does a job, unless it is finished, cancelled or another worker's. Messages may come twice or late."""
-        with bound_contextvars(job_id=job_id):
-            try:
-                claim = self.store.claim(job_id, self.info.name)
-            except redis.RedisError as error:
-                log.warning("job not claimed; the sweep will bring it back", reason=str(error))
-                return
-            if claim is None:
-                log.info("job is not to be had")
-                return
-            log.info("job starts", kind=claim.job.kind, model=claim.job.model, attempt=claim.token)
-            self._workshop = None  # its model is the pool's again, to be let go of
-            with Run(self.store, claim, self.shutdown) as run:  # until the outcome is written, the lease is kept
-                log.info("job ends", outcome=self._outcome(claim, run))
+        """Does a job, unless it is finished, cancelled or another worker's. Messages may come twice or late.
 
-    def _outcome(self, claim: Claim, run: Run) -> str:
-        """Does a claimed job and writes what became of it; names that."""
+        Jobs that wait and can share its batch are done with it.
+        """
+        with bound_contextvars(job_id=job_id):
+            claims = self._claimed(job_id)
+            if claims:
+                self._workshop = None  # its model is the pool's again, to be let go of
+                with Batch(self.store, claims, self.shutdown) as batch:
+                    self._do(batch, batch.runs)
+
+    def _claimed(self, job_id: str) -> list[Claim]:
+        """A job and its companions; none where it is not to be had."""
         try:
-            product = self._do(claim.job, run)
+            claim = self.store.claim(job_id, self.info.name)
+        except redis.RedisError as error:
+            log.warning("job not claimed; the sweep will bring it back", reason=str(error))
+            return []
+        if claim is None:
+            log.info("job is not to be had")
+            return []
+        claims = [claim, *self._companions(claim)]
+        for each in claims:
+            job = each.job
+            log.info("job starts", job_id=job.id, kind=job.kind, model=job.model, attempt=each.token)
+        if len(claims) > 1:
+            log.info("jobs share a batch", jobs=[each.job.id for each in claims])
+        return claims
+
+    def _companions(self, claim: Claim) -> list[Claim]:
+        """Jobs to be sampled with this one: no more than this worker's share of those that wait."""
+        if claim.job.kind != "prune-sample":
+            return []
+        try:
+            workers = len(self.roll.alive())
+        except redis.RedisError:
+            return []
+        return self.store.claim_companions(claim, self.store.settings.batch_size, max(1, workers))
+
+    def _do(self, batch: Batch, runs: Sequence[Run]) -> None:
+        """Does one job or several together, and writes what became of each."""
+        left = list(runs)
+
+        def settle(run: Run, ended: Product[BaseModel] | Exception) -> None:
+            left.remove(run)
+            with bound_contextvars(job_id=run.job.id):
+                log.info("job ends", outcome=self._outcome(run, ended))
+            batch.leave(run)  # until here, the lease is kept
+
+        try:
+            self._make(runs, settle)
+        except Stopped as reason:
+            for run in list(left):
+                settle(run, reason)
+        except Exception as error:
+            if not left:  # what went wrong is the writing of an outcome
+                raise
+            if len(runs) == 1:
+                settle(runs[0], error)
+            else:
+                log.warning("jobs that shared a batch are done one by one", exc_info=True)
+        if left:  # out of the handler, whose traceback holds all that the batch had in memory
+            torch.cuda.empty_cache()
+            for run in left:
+                self._do(batch, [run])
+
+    def _outcome(self, run: Run, ended: Product[BaseModel] | Exception) -> str:
+        """Writes what became of a job; names that."""
+        claim = run.claim
+        try:
+            product = _made(ended)
+            self._count(run.job, product.result)
             result = product.result.model_dump(mode="json")
             canonical_json(result)  # refuses what JSON cannot say, such as NaN
         except Cancelled:
@@ -112,6 +170,19 @@ class Worker:
             self.store.report(claim, *run.progress)
         written = self.store.succeed(claim, result, product.artifacts)
         return "succeeded" if written else "lost"
+
+    def _count(self, job: Job, result: BaseModel) -> None:
+        """Counts the samples of a result, and the seconds they took; a study counts its own as it makes them."""
+        match result:
+            case PruneSampleResult():
+                made = sum(len(variant.images) for variant in result.variants)
+                self.store.telemetry.count(SAMPLES, job.model, by=made)
+                self.store.telemetry.observe(SAMPLING, job.model, value=result.timing.sample)
+            case FigureResult(samples=made) if made:
+                self.store.telemetry.count(SAMPLES, job.model, by=made)
+            case CompactResult():
+                for used in (result.model, result.compacted):
+                    self.store.telemetry.count(SAMPLES, used.name, by=result.compared.samples)
 
     def _failed(self, claim: Claim, detail: str) -> str:
         log.warning("job failed", detail=detail, exc_info=True)
@@ -165,34 +236,34 @@ class Worker:
             )
         return source
 
-    def _do(self, job: Job, run: Run) -> Product[BaseModel]:
-        source, stores = self._source(job), self._stores
+    def _make(self, runs: Sequence[Run], settle: Callable[[Run, Product[BaseModel] | Exception], None]) -> None:
+        """Makes what jobs ask for, and settles each."""
+        (run, *_), (source, *_) = runs, [self._source(run.job) for run in runs]
+        job, stores, settings = run.job, self._stores, self.store.settings
         match job.kind:
             case "metrics":
-                return Product(
-                    measure(MetricsRequest.model_validate(job.request), source, self.models, self.conditions)
-                )
+                asked = MetricsRequest.model_validate(job.request)
+                settle(run, Product(measure(asked, source, self.models, self.conditions)))
             case "extract":
-                return extract(ExtractRequest.model_validate(job.request), source, self.models, stores, run)
+                settle(run, extract(ExtractRequest.model_validate(job.request), source, self.models, stores, run))
             case "figure":
                 request = FigureRequest.model_validate(job.request)
-                drawn = draw(job, request, source, self.models, stores, self.store.settings, run)
-                if drawn.result.samples:
-                    self.store.telemetry.count(SAMPLES, job.model, by=drawn.result.samples)
-                return drawn
+                settle(run, draw(job, request, source, self.models, stores, settings, run))
             case "prune-sample":
-                return self._sampled(job, source, stores, run)
+                prune_and_sample(runs, source, self.models, stores, settings.batch_size, settle)
             case "study":
-                return self._studied(job, source, stores, run)
+                settle(run, self._studied(job, source, stores, run))
+            case "compact":
+                settle(run, compact(job, source, self.models, stores, self.compacted, settings, run))
 
     def _studied(self, job: Job, source: Source, stores: Stores, run: Run) -> Product[StudyResult]:
         request, settings = StudyRequest.model_validate(job.request), self.store.settings
         study = Study(request, source, self.models, self.bench, stores, settings, run)
         return study.result(lambda samples: self.store.telemetry.count(SAMPLES, job.model, by=samples))
 
-    def _sampled(self, job: Job, source: Source, stores: Stores, run: Run) -> Product[PruneSampleResult]:
-        product = prune_and_sample(job, source, self.models, stores, self.store.settings.batch_size, run)
-        made = sum(len(variant.images) for variant in product.result.variants)
-        self.store.telemetry.count(SAMPLES, job.model, by=made)
-        self.store.telemetry.observe(SAMPLING, job.model, value=product.result.timing.sample)
-        return product
+
+def _made(ended: Product[BaseModel] | Exception) -> Product[BaseModel]:
+    """What a job made. Raises what it ended with instead."""
+    if isinstance(ended, Exception):
+        raise ended
+    return ended

@@ -9,7 +9,7 @@ from pydantic import AfterValidator, ConfigDict, Field
 from jobs.conditions import ConditionInfo
 from jobs.problems import Fault, InvalidRequest
 from jobs.registry import ModelEntry
-from jobs.requests.fields import CONDITIONS, UNIQUE, ConditionsId, Part, Request, all_different
+from jobs.requests.fields import CONDITIONS, UNIQUE, ConditionsId, Part, Request, Timesteps, all_different
 from jobs.requests.subjects import subject_faults
 from jobs.settings import Settings
 
@@ -22,9 +22,6 @@ Subjects = Annotated[
     list[Annotated[int, Field(ge=0)]],
     Field(min_length=1, max_length=65_536, json_schema_extra=UNIQUE),
     AfterValidator(all_different),
-]
-Timesteps = Annotated[
-    list[float], Field(min_length=1, max_length=4096, json_schema_extra=UNIQUE), AfterValidator(all_different)
 ]
 Parts = Annotated[
     list[Part], Field(min_length=1, max_length=len(PARTS), json_schema_extra=UNIQUE), AfterValidator(all_different)

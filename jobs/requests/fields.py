@@ -24,6 +24,7 @@ __all__ = [
     "Seed",
     "Side",
     "Thresholds",
+    "Timesteps",
     "all_different",
     "one_or_several",
     "or_else",
@@ -85,6 +86,9 @@ Channels = Annotated[
 ]
 Labels = Annotated[
     list[Label], Field(min_length=1, max_length=4096, json_schema_extra=UNIQUE), AfterValidator(all_different)
+]
+Timesteps = Annotated[
+    list[float], Field(min_length=1, max_length=4096, json_schema_extra=UNIQUE), AfterValidator(all_different)
 ]
 ConditionsId = Annotated[str, Field(pattern=CONDITIONS_PATTERN)]
 

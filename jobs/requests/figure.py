@@ -11,6 +11,7 @@ from jobs.conditions import ConditionInfo
 from jobs.problems import Fault, InvalidRequest
 from jobs.registry import ModelEntry
 from jobs.requests.fields import CONDITIONS, ConditionsId, FigureName, Part, Request, Seed, Side, Thresholds, or_else
+from jobs.requests.prunes import unprunable
 from jobs.requests.subjects import population_fault, time_of, unfit
 from jobs.settings import Settings
 
@@ -97,6 +98,8 @@ def resolve_figure(
             faults.append(_fault("seed", "a seed picks classes, and none are picked here; leave it out"))
         filled["seed"] = or_else(request.seed, 0) if picks else None
     if figure == "removal":
+        if fault := unprunable(entry):
+            faults.append(Fault(location="path.figure", message=fault))
         filled["side"] = or_else(request.side, "tail")
         variants = len(request.thresholds or range(DEFAULT_VARIANTS))
         if variants > settings.max_variants:

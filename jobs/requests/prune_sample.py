@@ -10,7 +10,17 @@ from jobs.conditions import ConditionInfo
 from jobs.problems import Fault, InvalidRequest
 from jobs.registry import ModelEntry
 from jobs.requests.fields import OneOrMoreCounts, OneOrMoreThresholds, Side, or_else
-from jobs.requests.prunes import Fill, Schedule, check_rule, keep_fault, schedule_faults, single_fault
+from jobs.requests.prunes import (
+    EVERY,
+    NO_RULE,
+    Fill,
+    Schedule,
+    check_rule,
+    keep_fault,
+    schedule_faults,
+    single_fault,
+    unprunable,
+)
 from jobs.requests.sampled import SampledRequest, sampling_faults, sampling_of
 from jobs.requests.subjects import subject_faults
 from jobs.settings import Settings
@@ -41,7 +51,8 @@ class PruneSampleRequest(SampledRequest):
 
     threshold: OneOrMoreThresholds | None = Field(
         default=None,
-        description="Magnitudes at which components of c are cut, one variant each. Either this or `keep`.",
+        description="Magnitudes at which components of c are cut, one variant each. Either this or `keep`; a compacted "
+        "model may be sampled as it is, with neither.",
     )
     keep: OneOrMoreCounts | None = Field(
         default=None,
@@ -59,13 +70,19 @@ class PruneSampleRequest(SampledRequest):
         description="What takes the place of a removed component: zero (unless said, with `threshold`) or "
         "the mean over the classes (unless said, with `keep`).",
     )
-    schedule: Schedule = Schedule(when="every")
+    schedule: Schedule = EVERY
     compare: bool = Field(default=True, description="Also sample unpruned from the same noise, and report the drift.")
 
     @model_validator(mode="after")
     def _one_rule(self) -> Self:
-        check_rule(self.threshold, self.keep, self.side, self.by)
+        if self.has_rule:
+            check_rule(self.threshold, self.keep, self.side, self.by)
         return self
+
+    @property
+    def has_rule(self) -> bool:
+        """Whether it says how to prune: a compacted model may be sampled as it is."""
+        return self.threshold is not None or self.keep is not None
 
 
 def resolve(
@@ -77,15 +94,18 @@ def resolve(
     the limits do not allow.
     """
     by_threshold = request.threshold is not None
-    given: dict[str, Any] = {
-        "threshold": _as_list(request.threshold),
-        "keep": _as_list(request.keep),
-        "by": None if by_threshold else "variance",
-        "side": or_else(request.side, "tail") if by_threshold else None,
-        "fill": or_else(request.fill, "zero" if by_threshold else "mean"),
-    }
+    given: dict[str, Any] = {}
+    if request.has_rule:
+        given = {
+            "threshold": _as_list(request.threshold),
+            "keep": _as_list(request.keep),
+            "by": None if by_threshold else "variance",
+            "side": or_else(request.side, "tail") if by_threshold else None,
+            "fill": or_else(request.fill, "zero" if by_threshold else "mean"),
+        }
     resolved = request.model_copy(update=given | sampling_of(request, entry, conditions))
     faults = [
+        *_rule_faults(request, entry),
         *subject_faults(request.labels, request.rows, entry, conditions),
         *_population_faults(resolved, conditions),
         *_prune_faults(resolved, entry, settings),
@@ -94,6 +114,23 @@ def resolve(
     if faults:
         raise InvalidRequest(faults)
     return resolved
+
+
+def _rule_faults(request: PruneSampleRequest, entry: ModelEntry) -> list[Fault]:
+    """What is wrong with pruning this model, or with not pruning it."""
+    if request.has_rule:
+        fault = unprunable(entry)
+        return [] if fault is None else [_fault("keep" if request.threshold is None else "threshold", fault)]
+    if entry.compacted is None:
+        return [Fault(location="body", message=NO_RULE)]
+    faults = [
+        _fault(name, f"{name} says how to prune, and neither threshold nor keep is said; leave it out")
+        for name in ("side", "by", "fill", "schedule")
+        if getattr(request, name) not in (None, EVERY)
+    ]
+    if not request.compare:
+        faults.append(_fault("compare", "without threshold or keep the baseline is all that is sampled; leave it out"))
+    return faults
 
 
 def _population_faults(request: PruneSampleRequest, conditions: ConditionInfo | None) -> list[Fault]:
@@ -132,3 +169,7 @@ def _as_list(value: T | list[T] | None) -> list[T] | None:
 def _list(value: Any) -> list[Any]:
     """A resolved field that is a list or absent, as a list."""
     return value if isinstance(value, list) else []
+
+
+def _fault(location: str, message: str) -> Fault:
+    return Fault(location=f"body.{location}", message=message)

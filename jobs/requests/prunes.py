@@ -11,6 +11,8 @@ from jobs.registry import ModelEntry
 from jobs.requests.fields import UNIQUE, Count, Side, Threshold, Thresholds, all_different, or_else
 
 __all__ = [
+    "EVERY",
+    "NO_RULE",
     "Fill",
     "Grid",
     "PruneSpec",
@@ -20,7 +22,10 @@ __all__ = [
     "plain",
     "schedule_faults",
     "single_fault",
+    "unprunable",
 ]
+
+NO_RULE = "say how to prune: exactly one of threshold and keep"
 
 Fill = Literal["zero", "mean"]
 
@@ -61,7 +66,7 @@ EVERY = Schedule(when="every")
 def check_rule(threshold: object, keep: object, side: Side | None, by: str | None) -> None:
     """Raises ValueError where threshold and keep are not one of the two, or side or by goes with the other."""
     if (threshold is None) == (keep is None):
-        raise ValueError("say how to prune: exactly one of threshold and keep")
+        raise ValueError(NO_RULE)
     if keep is not None and side is not None:
         raise ValueError(f"side {side!r} goes with threshold, not with keep; leave it out")
     if threshold is not None and by is not None:
@@ -152,6 +157,17 @@ def keep_fault(count: int, entry: ModelEntry) -> str | None:
     if count <= entry.condition_dim:
         return None
     return f"keep {count} is more than the {entry.condition_dim} components of {entry.name}"
+
+
+def unprunable(entry: ModelEntry) -> str | None:
+    """What is wrong with pruning a model at all, or None."""
+    made = entry.compacted
+    if made is None or made.prunable:
+        return None
+    return (
+        f"{entry.name} holds a mean in the place of what was removed, which a prune knows nothing of; prune "
+        f"{made.model}, which it was made of"
+    )
 
 
 def schedule_faults(schedule: Schedule, sampler: str | None, steps: int | None) -> list[tuple[str, str]]:

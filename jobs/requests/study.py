@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal, Self
+from typing import Annotated, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Discriminator, Field, Tag, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Discriminator, Field, Tag
 
 from jobs.instruments import MEASURES, Instruments, Measure
 from jobs.registry import ExtractorName, ModelEntry
@@ -66,7 +66,11 @@ class StudyRequest(SampledRequest):
         }
     )
 
-    prunes: list[PruneSpec] | None = Field(default=None, min_length=1)
+    prunes: list[PruneSpec] | None = Field(
+        default=None,
+        min_length=1,
+        description="What to try: these, a `grid` or a `search`. A compacted model may be scored as it is.",
+    )
     grid: OneOrMoreGrids | None = Field(
         default=None, description="Every combination of sides, thresholds, schedules and fills; after `prunes`."
     )
@@ -87,12 +91,6 @@ class StudyRequest(SampledRequest):
         description="A registered set of images, the n-th that of label or condition n, that PSNR, SSIM and LPIPS "
         "compare with; the unpruned samples unless said.",
     )
-
-    @model_validator(mode="after")
-    def _something_to_try(self) -> Self:
-        if self.prunes is None and self.grid is None and self.search is None:
-            raise ValueError("say what to try: prunes, a grid of them, or a search")
-        return self
 
     @property
     def sample_count(self) -> int:

@@ -2,7 +2,7 @@
 
 import typer
 
-from service.cli import commands, models, serve, study
+from service.cli import commands, compact, models, serve, study
 
 __all__ = ["app"]
 
@@ -16,6 +16,7 @@ app = typer.Typer(
 app.command()(serve.serve)
 app.command()(commands.prune_sample)
 app.command()(study.study)
+app.command()(compact.compact)
 app.command()(commands.metrics)
 app.command()(commands.figure)
 app.command()(commands.extract)

@@ -64,6 +64,10 @@ class Client:
         """POST /studies: a job, which may be finished already."""
         return JobView.model_validate_json(self._ask("POST", "/studies", json=body).content)
 
+    def compact(self, body: dict[str, Any]) -> JobView:
+        """POST /compact: a job, which may be finished already."""
+        return JobView.model_validate_json(self._ask("POST", "/compact", json=body).content)
+
     def extract(self, body: dict[str, Any]) -> JobView:
         """POST /extract: a job, which may be finished already."""
         return JobView.model_validate_json(self._ask("POST", "/extract", json=body).content)
@@ -114,9 +118,16 @@ class Client:
 
     def save_as(self, job: JobView, name: str, path: Path) -> Path:
         """Writes an artifact of a job into a file."""
-        content = self._ask("GET", job.links.artifacts[name]).content
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(content)
+        try:
+            with self._http.stream("GET", job.links.artifacts[name]) as answer:
+                if answer.is_error:
+                    answer.read()
+                    raise _failure(answer)
+                with path.open("wb") as file:  # piece by piece: a checkpoint may be as large as memory
+                    file.writelines(answer.iter_bytes())
+        except httpx.TransportError as error:
+            raise self._away(error) from error
         return path
 
     def _look(self, job: JobView) -> JobView:
@@ -134,14 +145,21 @@ class Client:
         try:
             answer = self._http.request(method, path, **content)
         except httpx.TransportError as error:
-            raise ServiceAway(
-                f"no service answers at {self._http.base_url} ({error}): start one with `tailprune serve`, "
-                "or say with --url where it is"
-            ) from error
+            raise self._away(error) from error
         if answer.is_error:
-            away = answer.status_code == httpx.codes.SERVICE_UNAVAILABLE
-            raise (ServiceAway if away else ClientError)(_explanation(answer))
+            raise _failure(answer)
         return answer
+
+    def _away(self, error: httpx.TransportError) -> ServiceAway:
+        return ServiceAway(
+            f"no service answers at {self._http.base_url} ({error}): start one with `tailprune serve`, "
+            "or say with --url where it is"
+        )
+
+
+def _failure(answer: httpx.Response) -> ClientError:
+    away = answer.status_code == httpx.codes.SERVICE_UNAVAILABLE
+    return (ServiceAway if away else ClientError)(_explanation(answer))
 
 
 def _explanation(answer: httpx.Response) -> str:

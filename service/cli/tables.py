@@ -7,10 +7,10 @@ from collections.abc import Iterator
 from rich.table import Table
 
 from jobs.instruments import Measure
-from jobs.results import Drift, ExtractResult, MetricsResult, PruneSampleResult, Removed
+from jobs.results import CompactResult, Drift, ExtractResult, MetricsResult, PruneSampleResult, Removed
 from jobs.study_results import MeasureUsed, Score, SearchResult, StudyResult
 
-__all__ = ["extract_table", "metrics_tables", "prune_sample_table", "study_tables"]
+__all__ = ["compact_table", "extract_table", "metrics_tables", "prune_sample_table", "study_tables"]
 
 ABSENT = "–"
 ARROWS = {"higher": "↑", "lower": "↓"}
@@ -31,15 +31,15 @@ def prune_sample_table(result: PruneSampleResult) -> Table:
     table.add_column("variant", no_wrap=True)
     for heading in ("removed", "nPR", "cosine", "drift", "PSNR dB", "SSIM"):
         table.add_column(heading, justify="right", no_wrap=True)
-    before = next(variant.embedding for variant in result.variants if variant.embedding is not None)
+    before = next((variant.embedding for variant in result.variants if variant.embedding is not None), None)
     for variant in result.variants:
         embedding = variant.embedding
-        npr, cosine = (
-            (before.npr_before, before.cosine_before)
-            if embedding is None
-            else (embedding.npr_after, embedding.cosine_after)
-        )
-        shown = (f"{npr:.3f}", ABSENT if cosine is None else f"{cosine:.3f}")
+        if embedding is not None:
+            shown = _embedding(embedding.npr_after, embedding.cosine_after)
+        elif before is not None:
+            shown = _embedding(before.npr_before, before.cosine_before)
+        else:
+            shown = ABSENT, ABSENT  # a compacted model as it is: nothing was pruned, and looked at for it
         table.add_row(variant.name, _removed(variant.removed), *shown, *_drift(variant.drift))
     return table
 
@@ -63,6 +63,30 @@ def metrics_tables(result: MetricsResult) -> tuple[Table, Table]:
     for row in result.sparsity:
         sparsity.add_row(f"{row.threshold:g}", f"{row.fraction:.1%}")
     return summary, sparsity
+
+
+def compact_table(result: CompactResult) -> Table:
+    """What the whole model has and what the compacted one, and how far their samples are apart."""
+    compared, what = result.compared, "directions" if result.by == "directions" else "components"
+    drift, psnr, ssim = _drift(compared.drift)
+    table = Table(
+        title=f"{result.model.name}: AdaLN reads {result.kept} of {result.components} {what}",
+        caption=f"drift {drift}, PSNR {psnr} dB, SSIM {ssim}: "
+        f"{compared.samples} samples, {compared.sampler}, {compared.steps} steps, guidance {compared.guidance_scale:g}",
+        min_width=LEAST_WIDTH,
+    )
+    table.add_column("")
+    for heading in ("whole", "compacted", "less"):
+        table.add_column(heading, justify="right")
+    sizes = {
+        "parameters": result.parameters,
+        "of these AdaLN's": result.adaln_parameters,
+        "bytes of the file": result.bytes,
+    }
+    for name, change in sizes.items():
+        less = f"{1 - change.after / change.before:.1%}"
+        table.add_row(name, f"{change.before:,}", f"{change.after:,}", less)
+    return table
 
 
 def extract_table(result: ExtractResult) -> Table:
@@ -132,6 +156,10 @@ def _search_table(search: SearchResult) -> Table:
 
 def _removed(removed: Removed | None) -> str:
     return ABSENT if removed is None else f"{removed.mean:.1f} ({removed.fraction:.0%})"
+
+
+def _embedding(npr: float, cosine: float | None) -> tuple[str, str]:
+    return f"{npr:.3f}", ABSENT if cosine is None else f"{cosine:.3f}"
 
 
 def _drift(drift: Drift | None) -> tuple[str, str, str]:

@@ -7,7 +7,7 @@ from fastapi.responses import JSONResponse
 
 from jobs.records import JobView
 from jobs.requests.extract import ExtractRequest, resolve_extract
-from service.deps import PartsDep
+from service.deps import PartsDep, model_of
 from service.documents import JOB_ANSWERS
 from service.headers import IdempotencyKey, PreferHeader, preferred_wait
 from service.submission import conditions_of, post_job
@@ -29,6 +29,6 @@ async def extract(
     The answer is a job, whose artifact is a safetensors file. No block of the network is loaded.
     """
     wait = preferred_wait(prefer, parts.settings.max_wait_seconds)
-    entry = parts.registry.get(body.model)
+    entry = await model_of(body.model, parts)
     request = resolve_extract(body, entry, parts.settings, await conditions_of(body, parts))
     return await post_job("extract", body, request, entry, wait, idempotency_key, parts)

@@ -1,12 +1,15 @@
-"""`GET /models`: the registry."""
+"""`GET /models`: the registry, and the models that were compacted of it."""
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import Literal
 
+import redis
 from fastapi import APIRouter
 from pydantic import BaseModel, Field
 
+from jobs.compacted import Compaction
 from jobs.decoding import Shown
 from jobs.instruments import Instruments
 from jobs.registry import ModelDefaults, ModelEntry
@@ -48,6 +51,7 @@ class ModelSummary(BaseModel):
     missing: list[str] = Field(description="The files that are not.")
     obtain: str | None = Field(description="How to have them: what to put where.")
     decoder: Shown
+    compacted: Compaction | None = Field(description="What it was made of, for a model that POST /compact made.")
     measured_with: dict[InstrumentOf, Instrument] = Field(
         description="Whose features, whose classes and which set of images a study goes by; those that it has."
     )
@@ -72,18 +76,24 @@ class ModelView(ModelSummary):
 
 
 class ModelList(BaseModel):
-    """The registered models."""
+    """The registered models, and the compacted ones."""
 
     models: list[ModelSummary]
 
 
 @router.get("/models")
 def models(parts: PartsDep) -> ModelList:
-    """The registered models."""
-    return ModelList(models=[_summary(entry, parts.instruments) for entry in parts.registry])
+    """The registered models, then those that were compacted of them, the oldest first.
+
+    While the store of jobs does not answer, the registered ones alone.
+    """
+    entries = list(parts.models.registry)
+    with suppress(redis.RedisError):
+        entries = list(parts.models)
+    return ModelList(models=[_summary(entry, parts.instruments) for entry in entries])
 
 
-@router.get("/models/{model}", responses=describe("unknown-model", "invalid-request"))
+@router.get("/models/{model}", responses=describe("unknown-model", "invalid-request", "unavailable"))
 def model(model: ModelDep, parts: PartsDep) -> ModelView:
     """A model: what it is, and what may be asked of it."""
     facts = model.facts
@@ -114,6 +124,7 @@ def _summary(entry: ModelEntry, instruments: Instruments) -> ModelSummary:
         missing=missing,
         obtain=entry.obtain,
         decoder=entry.decoding.shown,
+        compacted=entry.compacted,
         measured_with=_measured_with(entry, instruments),
         links={"self": f"/models/{entry.name}", "metrics": f"/metrics/{entry.name}"},
     )

@@ -7,7 +7,7 @@ from fastapi.responses import JSONResponse
 
 from jobs.records import JobView
 from jobs.requests.prune_sample import PruneSampleRequest, resolve
-from service.deps import PartsDep
+from service.deps import PartsDep, model_of
 from service.documents import JOB_ANSWERS
 from service.headers import IdempotencyKey, PreferHeader, preferred_wait
 from service.submission import conditions_of, post_job
@@ -29,6 +29,6 @@ async def prune_sample(
     The answer is a job. The same request again, also at the same moment, is the same job, done once.
     """
     wait = preferred_wait(prefer, parts.settings.max_wait_seconds)
-    entry = parts.registry.get(body.model)
+    entry = await model_of(body.model, parts)
     request = resolve(body, entry, parts.settings, await conditions_of(body, parts))
     return await post_job("prune-sample", body, request, entry, wait, idempotency_key, parts)

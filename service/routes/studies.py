@@ -9,7 +9,7 @@ from starlette.concurrency import run_in_threadpool
 from jobs.records import JobView
 from jobs.requests.study import StudyRequest
 from jobs.requests.study_resolution import resolve_study
-from service.deps import PartsDep
+from service.deps import PartsDep, model_of
 from service.documents import JOB_ANSWERS
 from service.headers import IdempotencyKey, PreferHeader, preferred_wait
 from service.submission import conditions_of, post_job
@@ -32,7 +32,7 @@ async def study(
     is the same job, as long as what it is measured with is the same too.
     """
     wait = preferred_wait(prefer, parts.settings.max_wait_seconds)
-    entry = parts.registry.get(body.model)
+    entry = await model_of(body.model, parts)
     conditions = await conditions_of(body, parts)
     # In a thread: the images of a reference may be counted for it.
     request = await run_in_threadpool(resolve_study, body, entry, parts.settings, parts.instruments, conditions)

@@ -139,7 +139,7 @@ class Stack:
         return [worker["name"] for worker in self.http.get("/health/ready").json()["workers"]]
 
     def post(self, wait: float = 0, **body: Any) -> httpx.Response:
-        """POST /prune-sample for the small model, with a threshold unless `keep` is given."""
+        """POST /prune-sample for the small model, with a threshold unless one, or `keep`, is given."""
         if "keep" not in body:
             body.setdefault("threshold", 0.5)
         headers = {"Prefer": f"wait={wait:g}"} if wait else {}

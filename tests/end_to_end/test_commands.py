@@ -121,3 +121,35 @@ def test_an_interrupted_command_leaves_its_job_running(stack: Stack) -> None:
         assert stack.job(job_id)["status"] == "running"
     finally:
         stack.http.delete(f"/jobs/{job_id}")
+
+
+def test_compact_prints_what_it_saved_and_the_new_name_and_writes_the_model(stack: Stack, tmp_path: Path) -> None:
+    arguments = ["compact", "tiny", "--keep", "6", "--by", "directions", "--save", str(tmp_path), "--url", stack.url]
+    said = runner.invoke(app, arguments)
+    assert said.exit_code == 0, said.output
+    assert "AdaLN reads 6 of 32 directions" in said.stdout
+    name = said.stdout.splitlines()[-1]
+    assert name.startswith("tiny-compact-")
+    assert {path.name for path in tmp_path.iterdir()} == {"model.safetensors", "card.md", "samples.png"}
+    assert load_file(tmp_path / "model.safetensors")["reader.basis"].shape == (6, 32)
+    sampled = runner.invoke(app, ["prune-sample", name, "--url", stack.url])
+    assert sampled.exit_code == 0, sampled.output
+    assert "baseline" in sampled.stdout
+
+
+def test_compact_prints_json_when_asked_and_covers_what_is_said(stack: Stack) -> None:
+    covered = ["--label", "0", "--label", "2", "--timestep", "0", "--timestep", "0.5", "--unguided"]
+    said = runner.invoke(app, ["compact", "tiny", "--threshold", "2.2", *covered, "--json", "--url", stack.url])
+    assert said.exit_code == 0, said.output
+    assert json.loads(said.stdout)["covered"] == {
+        "timesteps": [0, 0.5],
+        "labels": [0, 2],
+        "conditions": None,
+        "guided": False,
+    }
+
+
+def test_compact_says_what_is_wrong_with_a_request(stack: Stack) -> None:
+    said = runner.invoke(app, ["compact", "tiny", "--keep", "33", "--url", stack.url])
+    assert said.exit_code == 1
+    assert "body.keep: keep 33 is more than the 32 components of tiny" in said.stderr

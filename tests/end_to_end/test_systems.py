@@ -136,6 +136,22 @@ def test_a_request_with_model_and_threshold_alone_samples_as_the_authors_do(stac
     assert tuple(said[name] for name in names) == expected
 
 
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("way", [{"fill": "zero"}, {"fill": "mean"}, {"by": "directions"}], ids=str)
+def test_every_system_is_compacted_and_served(stack: Stack, family: str, way: dict[str, Any]) -> None:
+    asked = subjects(stack, family)
+    body = {"model": family, "keep": 8, "steps": STEPS, **({} if "labels" in asked else asked), **way}
+    job = stack.http.post("/compact", json=body, headers={"Prefer": "wait=60"}).json()
+    assert job["status"] == "succeeded", job["problem"]
+    made = job["result"]
+    assert made["parameters"]["after"] < made["parameters"]["before"]
+    assert made["compared"]["drift"]["latent"] > 0
+    served = stack.post(wait=60, model=made["compacted"]["name"], threshold=None, **asked).json()
+    assert served["status"] == "succeeded", served["problem"]
+    (baseline,) = served["result"]["variants"]
+    assert len(baseline["images"]) == 2
+
+
 def test_one_row_of_the_conditions_is_the_same_sample_alone_as_among_others(stack: Stack) -> None:
     both = sampled(stack, "x-mdpt", threshold=0.5, seed=3)
     one = sampled(stack, "x-mdpt", threshold=0.5, seed=3, rows=[1])

@@ -68,3 +68,46 @@ def test_artifacts_are_stored_and_read_without_redis(settings: Settings) -> None
     with connect(settings.model_copy(update={"redis_url": "redis://127.0.0.1:1/0"})) as nowhere:
         artifacts = ArtifactStore(settings, nowhere)
         assert artifacts.read(artifacts.put(b"small", "text/plain")) == b"small"
+
+
+def test_a_file_is_stored_as_its_bytes_are(artifacts: ArtifactStore, tmp_path: Path) -> None:
+    (tmp_path / "large").write_bytes(b"x" * 100_000)
+    put = artifacts.put_file(tmp_path / "large", "application/octet-stream")
+    assert put == artifacts.put(b"x" * 100_000, "application/octet-stream")
+    assert artifacts.read(put) == b"x" * 100_000
+
+
+def test_an_artifact_on_this_disk_is_placed_without_a_copy(
+    artifacts: ArtifactStore, settings: Settings, tmp_path: Path
+) -> None:
+    artifact = artifacts.put(b"0123456789abcdef", "text/plain")
+    place = tmp_path / "elsewhere" / "file.txt"
+    for _ in range(2):
+        artifacts.place(artifact, place)
+        assert place.samefile(files(settings)[0])
+    assert [path.name for path in place.parent.iterdir()] == ["file.txt"]
+
+
+def test_an_artifact_of_an_object_store_is_placed_whole_or_not_at_all(
+    settings: Settings, redis_client: redis.Redis, tmp_path: Path
+) -> None:
+    remote = settings.model_copy(update={"artifacts_url": "memory://placed"})
+    artifacts = ArtifactStore(remote, redis_client)
+    artifact, place = artifacts.put(b"0123456789abcdef", "text/plain"), tmp_path / "elsewhere" / "file.txt"
+    artifacts.place(artifact, place)
+    assert place.read_bytes() == b"0123456789abcdef"
+    place.unlink()
+    damaged = artifact.model_copy(update={"digest": artifact.digest[::-1]})
+    artifacts._files.pipe_file(artifacts._path(damaged.digest), b"something else")
+    with pytest.raises(OSError, match="did not arrive whole"):
+        artifacts.place(damaged, place)
+    assert list(place.parent.iterdir()) == []
+
+
+def test_an_artifact_that_is_gone_cannot_be_placed(
+    artifacts: ArtifactStore, settings: Settings, tmp_path: Path
+) -> None:
+    artifact = artifacts.put(b"larger than ten", "text/plain")
+    files(settings)[0].unlink()
+    with pytest.raises(FileNotFoundError):
+        artifacts.place(artifact, tmp_path / "file.txt")

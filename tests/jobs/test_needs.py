@@ -24,7 +24,12 @@ def test_figures_of_vectors_are_quick_and_show_names(figure: str) -> None:
 
 
 def test_what_samples_waits_with_the_long_jobs_and_reads_the_whole_model() -> None:
-    for needs in (needs_of("prune-sample", {}), needs_of("study", {}), needs_of("figure", {"figure": "removal"})):
+    for needs in (
+        needs_of("prune-sample", {}),
+        needs_of("study", {}),
+        needs_of("compact", {}),
+        needs_of("figure", {"figure": "removal"}),
+    ):
         assert needs == Needs("sampling", "model")
 
 

@@ -55,7 +55,6 @@ def refused(entry: ModelEntry, **fields: Any) -> list[str]:
         {"threshold": [0.1, 0.1]},
         {"threshold": "0.1"},
         {"threshold": True},
-        {"threshold": None},
         {"keep": 3},
         {"threshold": None, "keep": 0},
         {"threshold": None, "keep": 3, "side": "tail"},

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from typing import Any
 
-from jobs.results import ExtractResult, FigureResult, MetricsResult, PruneSampleResult
+from jobs.compacted import Compacted, CompactedStore, compacted_name
+from jobs.results import CompactResult, ExtractResult, FigureResult, MetricsResult, PruneSampleResult
 from jobs.store import Claim, JobStore
 from jobs.study_results import StudyResult
 
@@ -25,7 +27,7 @@ PRUNE_SAMPLE: dict[str, Any] = {
         }
     ],
     "grid": "grid.png",
-    "timing": {"queue": 0.1, "load": 0.1, "sample": 1.0, "decode": 0.1, "samples_per_second": 2.0},
+    "timing": {"queue": 0.1, "load": 0.1, "sample": 1.0, "decode": 0.1, "samples_per_second": 2.0, "batch_jobs": 1},
     "engine": {"device": "cpu", "dtype": "float32", "versions": {"torch": "2"}},
 }
 
@@ -151,6 +153,41 @@ STUDY_FILES = {
 }
 
 
+COMPACT: dict[str, Any] = {
+    "model": {"name": "shapes-sit", "digest": "d"},
+    "compacted": {"name": "shapes-sit-compact-01234567", "digest": "e"},
+    "by": "variance",
+    "fill": "zero",
+    "components": 128,
+    "kept": 3,
+    "kept_components": [1, 2, 5],
+    "time_columns": 0,
+    "width": 3,
+    "bias_error": None,
+    "covered": {"timesteps": [0.0, 0.5], "labels": [0, 1], "conditions": None, "guided": True},
+    "parameters": {"before": 1000, "after": 700},
+    "adaln_parameters": {"before": 400, "after": 100},
+    "bytes": {"before": 5000, "after": 3500},
+    "compared": {
+        "drift": {"latent": 0.125, "psnr": 31.5, "ssim": 0.96},
+        "samples": 2,
+        "sampler": "euler",
+        "steps": 50,
+        "guidance_scale": 2.5,
+    },
+    "samples": "samples.png",
+    "checkpoint": "model.safetensors",
+    "card": "card.md",
+    "timing": {"queue": 0.1, "load": 0.1, "compact": 0.1, "store": 0.1, "compare": 1.0},
+    "engine": {"device": "cpu", "dtype": "float32", "versions": {"torch": "2"}},
+}
+COMPACT_FILES = {
+    "model.safetensors": (b"smaller weights", "application/octet-stream"),
+    "card.md": (b"# A card", "text/markdown; charset=utf-8"),
+    "samples.png": (PICTURE, "image/png"),
+}
+
+
 def finish(store: JobStore, claim: Claim) -> None:
     """End a job with the made-up result of its kind."""
     if claim.job.kind == "metrics":
@@ -172,6 +209,9 @@ def finish(store: JobStore, claim: Claim) -> None:
         files = {name: store.artifacts.put(content, kind) for name, (content, kind) in STUDY_FILES.items()}
         store.succeed(claim, study.model_dump(mode="json"), files)
         return
+    if claim.job.kind == "compact":
+        finish_compact(store, claim)
+        return
     store.report(claim, 1, 2, "steps")
     store.report(claim, 2, 2, "steps")
     artifacts = {
@@ -179,3 +219,25 @@ def finish(store: JobStore, claim: Claim) -> None:
         "latents.safetensors": store.artifacts.put(b"latents", "application/octet-stream"),
     }
     store.succeed(claim, PruneSampleResult.model_validate(PRUNE_SAMPLE).model_dump(), artifacts)
+
+
+def finish_compact(store: JobStore, claim: Claim) -> None:
+    """End a compaction with the made-up result, under the name that its job gives it."""
+    name = compacted_name(claim.job.model, claim.job.key)
+    files = {name: store.artifacts.put(content, kind) for name, (content, kind) in COMPACT_FILES.items()}
+    made = COMPACT | {"compacted": {"name": name, "digest": files["model.safetensors"].digest}}
+    result = CompactResult.model_validate(made)
+    record = Compacted(
+        model=claim.job.model,
+        model_digest="d",
+        by=result.by,
+        fill=result.fill,
+        components=result.components,
+        kept=result.kept,
+        time_columns=claim.job.request["fill"] == "mean",
+        created=datetime.now(UTC),
+        parameters=result.parameters.after,
+        checkpoint=files["model.safetensors"],
+    )
+    CompactedStore(store._redis).put(name, record)
+    store.succeed(claim, result.model_dump(mode="json"), files)

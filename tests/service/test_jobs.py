@@ -94,7 +94,7 @@ def test_a_running_job_is_asked_to_stop(client: TestClient, store: JobStore, cla
     held = claim(job_id)
     answer = client.delete(f"/jobs/{job_id}")
     assert (answer.status_code, answer.json()["status"]) == (202, "running")
-    assert store.is_cancelled(held)
+    assert store.cancelled_of([held]) == [held]
     store.cancelled(held)
     assert client.get(f"/jobs/{job_id}").json()["status"] == "cancelled"
 

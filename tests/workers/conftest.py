@@ -8,6 +8,8 @@ import pytest
 import redis
 import torch
 
+from jobs.catalogue import Catalogue
+from jobs.compacted import CompactedStore
 from jobs.digests import identify
 from jobs.instruments import Instruments
 from jobs.keys import job_key
@@ -15,6 +17,7 @@ from jobs.needs import Queue, needs_of
 from jobs.queue import JobQueue
 from jobs.records import Job, Kind
 from jobs.registry import Registry
+from jobs.requests.compact import CompactRequest, resolve_compact
 from jobs.requests.extract import ExtractRequest, resolve_extract
 from jobs.requests.figure import FigureRequest, resolve_figure
 from jobs.requests.metrics import MetricsRequest, resolve_metrics
@@ -22,10 +25,11 @@ from jobs.requests.prune_sample import PruneSampleRequest, resolve
 from jobs.requests.study import StudyRequest, instruments_of
 from jobs.requests.study_resolution import resolve_study
 from jobs.settings import Settings
+from jobs.sharing import share_of
 from jobs.store import Claim, JobStore
 from tests.tiny_model import NAME, write_tiny_model
 from workers.models import Models
-from workers.run import Run, Shutdown
+from workers.run import Run
 
 
 class Silent(JobQueue):
@@ -67,13 +71,14 @@ Submit = Callable[..., Job]
 
 
 @pytest.fixture
-def submit(store: JobStore, settings: Settings) -> Submit:
+def submit(store: JobStore, settings: Settings, redis_client: redis.Redis) -> Submit:
     """Submits a request as the service would; of samples unless `kind` says otherwise."""
-    registry, registered = Registry.read(settings.registry), Instruments.read(settings.registry)
+    registered, made = Instruments.read(settings.registry), CompactedStore(redis_client)
+    registry = Catalogue(Registry.read(settings.registry), made, store.artifacts, settings.data_dir, fetches=False)
 
     def submit(kind: Kind = "prune-sample", model: str = NAME, **body: Any) -> Job:
         entry = registry.get(model)
-        request: PruneSampleRequest | MetricsRequest | ExtractRequest | FigureRequest | StudyRequest
+        request: PruneSampleRequest | MetricsRequest | ExtractRequest | FigureRequest | StudyRequest | CompactRequest
         instruments: Mapping[str, Path | str] = {}
         if kind == "metrics":
             request = resolve_metrics(MetricsRequest(model=model, **body), entry)
@@ -84,11 +89,14 @@ def submit(store: JobStore, settings: Settings) -> Submit:
         elif kind == "study":
             request = resolve_study(StudyRequest(model=model, **body), entry, settings, registered)
             instruments = instruments_of(request, entry, registered)
+        elif kind == "compact":
+            request = resolve_compact(CompactRequest(model=model, **body), entry, settings)
         else:
             request = resolve(PruneSampleRequest(model=model, **{"threshold": 0.5, **body}), entry, settings)
         identity = identify(needs_of(kind, request.model_dump()).reads, entry, settings.data_dir, instruments)
         key = job_key(kind, request.model_dump(), identity.weights, identity.reading)
-        return store.submit(kind, request.model_dump(), key)[0]
+        share = share_of(request, identity, settings.batch_size)
+        return store.submit(kind, request.model_dump(), key, share=share)[0]
 
     return submit
 
@@ -103,5 +111,5 @@ def claim(store: JobStore, submit: Submit) -> Claim:
 
 @pytest.fixture
 def run(store: JobStore, claim: Claim) -> Run:
-    """The claimed job, not yet accompanied."""
-    return Run(store, claim, Shutdown(60))
+    """The claimed job, with nothing that looks after it."""
+    return Run(store, claim)

@@ -75,16 +75,16 @@ def test_the_figure_of_removal_shows_a_row_a_threshold(
     drawn: Any, store: JobStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seen: dict[str, Any] = {}
-    sampled = tailprune.sample
+    sampled = tailprune.sample_each
 
     def watched(system: Any, inputs: Any, **options: Any) -> Any:
         made = sampled(system, inputs, **options)
         seen.update(options, labels=inputs["labels"].tolist(), made=made)
         return made
 
-    monkeypatch.setattr("tailprune.sample", watched, raising=False)
+    monkeypatch.setattr("tailprune.sample_each", watched, raising=False)
     result, png, _ = drawn("removal", thresholds=[0.5, 1.0], side="head", classes=3, seed=2)
-    assert [None if prune is None else (prune.side, prune.threshold) for prune in seen["prune"]] == [
+    assert [None if prune is None else (prune.side, prune.threshold) for prune in seen["prunes"][0]] == [
         None,
         ("head", 0.5),
         ("head", 1.0),
@@ -122,7 +122,7 @@ def test_a_figure_of_removal_taken_up_again_goes_on_from_its_last_shard(
 
     worker = Worker(settings.model_copy(update={"batch_size": 4}), "worker")  # one sample: three prunes, and none
     made: list[int] = []
-    sampled = tailprune.sample
+    sampled = tailprune.sample_each
 
     def stopped_at_the_second(system: Any, inputs: Any, **options: Any) -> Any:
         if len(made) == 1:
@@ -131,7 +131,7 @@ def test_a_figure_of_removal_taken_up_again_goes_on_from_its_last_shard(
         made.append(int(inputs["labels"][0]))
         return sampled(system, inputs, **options)
 
-    monkeypatch.setattr("tailprune.sample", stopped_at_the_second, raising=False)
+    monkeypatch.setattr("tailprune.sample_each", stopped_at_the_second, raising=False)
     job = submit("figure", figure="removal")
     worker.run(job.id)
     assert store.get(job.id).status == "queued"

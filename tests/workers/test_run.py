@@ -10,13 +10,20 @@ from jobs.settings import Settings
 from jobs.store import Claim, JobStore
 from tests.redis_process import RedisProcess
 from tests.workers.conftest import Silent, Submit
-from workers.run import Cancelled, HandedOver, LeaseLost, Run, Shutdown
+from workers.run import Batch, Cancelled, HandedOver, LeaseLost, Shutdown
 
 
-def steps(run: Run, seconds: float = 5.0) -> int:
-    """Takes steps until the run stops them; how many there were."""
+@pytest.fixture
+def batch(store: JobStore, claim: Claim) -> Batch:
+    """The claimed job by itself, with nothing that looks after it yet."""
+    return Batch(store, [claim], Shutdown(60))
+
+
+def steps(batch: Batch, seconds: float = 5.0) -> int:
+    """Takes steps until the batch's first run stops them; how many there were."""
     deadline, done = time.monotonic() + seconds, 0
-    with run:
+    run = batch.runs[0]
+    with batch:
         while time.monotonic() < deadline:
             done += 1
             run.step(done, 10_000, "steps")
@@ -24,16 +31,16 @@ def steps(run: Run, seconds: float = 5.0) -> int:
     return done
 
 
-def test_the_lease_is_kept_however_long_the_work_takes(store: JobStore, claim: Claim, run: Run) -> None:
-    with run:
+def test_the_lease_is_kept_however_long_the_work_takes(store: JobStore, claim: Claim, batch: Batch) -> None:
+    with batch:
         time.sleep(2 * store.settings.lease_seconds)
         assert store.claim(claim.job.id, "another") is None
-        run.step(1, 2, "steps")
+        batch.runs[0].step(1, 2, "steps")
 
 
-def test_progress_is_told_while_the_work_goes_on(store: JobStore, claim: Claim, run: Run) -> None:
-    with run:
-        run.step(3, 10, "steps")
+def test_progress_is_told_while_the_work_goes_on(store: JobStore, claim: Claim, batch: Batch) -> None:
+    with batch:
+        batch.runs[0].step(3, 10, "steps")
         deadline = time.monotonic() + 20
         while (progress := store.get(claim.job.id).progress) is None and time.monotonic() < deadline:
             time.sleep(0.02)
@@ -41,26 +48,26 @@ def test_progress_is_told_while_the_work_goes_on(store: JobStore, claim: Claim, 
     assert (progress.done, progress.total, progress.unit) == (3, 10, "steps")
 
 
-def test_a_cancelled_job_stops_at_a_step(store: JobStore, claim: Claim, run: Run) -> None:
+def test_a_cancelled_job_stops_at_a_step(store: JobStore, claim: Claim, batch: Batch) -> None:
     store.cancel(claim.job.id)
     with pytest.raises(Cancelled):
-        steps(run)
+        steps(batch)
 
 
-def test_a_job_that_another_worker_has_stops_at_a_step(store: JobStore, claim: Claim, run: Run) -> None:
+def test_a_job_that_another_worker_has_stops_at_a_step(store: JobStore, claim: Claim, batch: Batch) -> None:
     assert store.release(claim)
     assert store.claim(claim.job.id, "another") is not None
     with pytest.raises(LeaseLost):
-        steps(run)
+        steps(batch)
 
 
 def test_a_worker_that_stops_gives_its_job_some_time_and_then_hands_it_over(store: JobStore, claim: Claim) -> None:
     shutdown = Shutdown(handover_seconds=0.5)
-    run = Run(store, claim, shutdown)
+    batch = Batch(store, [claim], shutdown)
     shutdown.begin()
     begun = time.monotonic()
     with pytest.raises(HandedOver):
-        steps(run)
+        steps(batch)
     assert time.monotonic() - begun >= 0.5
 
 
@@ -75,7 +82,7 @@ def test_work_goes_on_while_redis_is_gone(settings: Settings, tmp_path: Path, qu
     assert claim is not None
     server.stop()
     try:
-        assert steps(Run(store, claim, Shutdown(60)), seconds=1.0) > 10
+        assert steps(Batch(store, [claim], Shutdown(60)), seconds=1.0) > 10
     finally:
         client.close()
 
@@ -101,3 +108,31 @@ def test_a_cancelled_job_that_is_handed_back_is_not_queued(store: JobStore, queu
     store.cancel(claim.job.id)
     assert store.release(claim)
     assert store.get(claim.job.id).status == "cancelled"
+
+
+def test_each_job_of_a_batch_is_kept_told_of_and_stopped_by_itself(store: JobStore, submit: Submit) -> None:
+    claims = [claim for n in range(3) if (claim := store.claim(submit(seed=n).id, "worker")) is not None]
+    cancelled, *others = (claim.job.id for claim in claims)
+    store.cancel(cancelled)
+    with Batch(store, claims, Shutdown(60)) as batch:
+        for run in batch.runs:
+            run.progress = (3, 10, "steps")
+        time.sleep(2 * store.settings.lease_seconds)
+        stopped, *going = batch.runs
+        with pytest.raises(Cancelled):
+            stopped.check()
+        for run in going:
+            run.check()
+        assert all(store.claim(job_id, "another") is None for job_id in others)
+        told = [store.get(job_id).progress for job_id in others]
+    assert [progress.done for progress in told if progress is not None] == [3, 3]
+
+
+def test_a_job_that_left_its_batch_is_renewed_no_longer(store: JobStore, submit: Submit) -> None:
+    claims = [claim for n in range(2) if (claim := store.claim(submit(seed=n).id, "worker")) is not None]
+    gone, kept = (claim.job.id for claim in claims)
+    with Batch(store, claims, Shutdown(60)) as batch:
+        batch.leave(batch.runs[0])
+        time.sleep(2 * store.settings.lease_seconds)
+        assert store.claim(kept, "another") is None
+        assert store.claim(gone, "another") is not None

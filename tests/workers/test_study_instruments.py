@@ -127,7 +127,7 @@ def test_clips_features_of_a_reference_whose_moments_are_inceptions(studied: Stu
 def test_targets_of_another_size_fail_the_study_before_it_samples(
     worker: Worker, submit: Submit, store: JobStore, settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("tailprune.sample", lambda *_, **__: pytest.fail("it samples"), raising=False)
+    monkeypatch.setattr("tailprune.sample_each", lambda *_, **__: pytest.fail("it samples"), raising=False)
     np.savez(settings.registry.parent / "both.npz", arr_0=np.zeros((4, 16, 16, 3), np.uint8))
     job = submit("study", grid={"thresholds": [1.0]}, targets="both", measures=["psnr"])
     worker.run(job.id)

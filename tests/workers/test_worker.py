@@ -85,10 +85,10 @@ def test_a_checkpoint_that_does_not_fit_fails_the_job_with_the_reason(
 def test_samples_that_diverge_fail_the_job_with_the_way_out(
     worker: Worker, submit: Submit, store: JobStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def diverged(system: object, inputs: dict[str, torch.Tensor], **options: Any) -> list[torch.Tensor]:
-        return [torch.full((len(inputs["labels"]), 3, 8, 8), torch.nan) for _ in options["prune"]]
+    def diverged(*_: Any, prunes: list[list[Any]], **__: Any) -> list[list[torch.Tensor]]:
+        return [[torch.full((3, 8, 8), torch.nan) for _ in some] for some in prunes]
 
-    monkeypatch.setattr("tailprune.sample", diverged, raising=False)
+    monkeypatch.setattr("tailprune.sample_each", diverged, raising=False)
     job = submit()
     worker.run(job.id)
     failed = store.get(job.id)
@@ -116,7 +116,7 @@ def test_a_job_taken_up_again_goes_on_from_its_last_shard(
 ) -> None:
     worker = Worker(settings.model_copy(update={"batch_size": 2}), "worker")  # one sample, pruned and not
     made: list[int] = []
-    sampled = tailprune.sample
+    sampled = tailprune.sample_each
 
     def stopped_at_the_second(system: Any, inputs: Any, **options: Any) -> Any:
         if len(made) == 1:
@@ -125,7 +125,7 @@ def test_a_job_taken_up_again_goes_on_from_its_last_shard(
         made.append(int(inputs["labels"][0]))
         return sampled(system, inputs, **options)
 
-    monkeypatch.setattr("tailprune.sample", stopped_at_the_second, raising=False)
+    monkeypatch.setattr("tailprune.sample_each", stopped_at_the_second, raising=False)
     job = submit(labels=[0, 1, 2], seed=5)
     worker.run(job.id)
     assert store.get(job.id).status == "queued"

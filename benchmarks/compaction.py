@@ -1,0 +1,187 @@
+"""What does a compacted model save, and what does it cost?
+
+Zero fill costs nothing: it is beside the full model under the prune that it stands for. Mean fill and directions are
+beside the full model as it is, on the same noise: how far the samples drift, and how many more the classifier of shapes
+takes for another class.
+"""
+
+from __future__ import annotations
+
+import math
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from benchmarks.stacks import ratio
+from tailprune import Compaction, Guidance, Prune, compact, load, sample, sampling_times, save_system
+from tailprune.systems import DiT, System
+from tailprune.training.shapes_classifier import ShapesClassifier, load_classifier
+from tailprune.training.shapes_models import SHAPES_MODELS
+
+MODELS = Path(__file__).parents[1] / "models"
+ROUNDS, SAMPLES, STEPS = 3, 2, 4
+CURVE_STEPS = 20
+EACH = 3
+"""Samples a class."""
+AT_ONCE = 50
+MOST_LOST = 0.01
+AIM = 0.95
+THRESHOLD = 0.1
+LIVE = 96
+"""Components of the random model's condition that are more than a thousandth."""
+RULES: dict[str, dict[str, Any]] = {
+    "variance, zero": {"by": "variance", "fill": "zero"},
+    "variance, mean": {"by": "variance", "fill": "mean"},
+    "directions": {"by": "directions", "fill": "mean"},
+}
+CURVES: dict[str, dict[str, tuple[int, ...]]] = {
+    "shapes-sit": {
+        "variance, zero": (64, 32),
+        "variance, mean": (64, 32, 16, 8),
+        "directions": (32, 20, 16, 12, 8, 6, 4),
+    },
+    "shapes-dit": {"directions": (32, 20, 16)},
+    "shapes-lightningdit": {"directions": (32, 20, 16)},
+}
+
+
+def run() -> str:
+    """Two tables: zero fill, and the curve of what is lost against what is left."""
+    lines = [
+        "## Compacted models, against the full ones\n",
+        f"Zero fill: `sample` of {SAMPLES} samples, {STEPS} steps, guided, in turn, {ROUNDS} rounds; the ratio is the "
+        "full model's time to the compacted one's. The difference is that of the samples under the prune, relative. "
+        "Memory is that of all tensors.\n",
+        "| model | kept | AdaLN's parameters | all | memory | file | ratio of time | difference |",
+        "|---|---|---|---|---|---|---|---|",
+        _zero_fill("shapes-sit", load(MODELS / "shapes-sit"), THRESHOLD),
+        _zero_fill("DiT-S/2 of random weights, dead tail", _dead_tail(), 0.001),
+        "",
+    ]
+    for name, rules in CURVES.items():
+        lines += _curve(name, rules)
+    return "\n".join(lines) + "\n"
+
+
+def _zero_fill(name: str, full: System, threshold: float) -> str:
+    made = compact(full, times=sampling_times(full, steps=STEPS), inputs=full.all_inputs(), threshold=threshold)
+
+    def go(system: System, prune: Prune | None = None) -> Tensor:
+        labels, seeds = torch.arange(SAMPLES), range(SAMPLES)
+        return sample(system, {"labels": labels}, steps=STEPS, guidance=2.5, seeds=seeds, prune=prune)  # type: ignore[return-value]
+
+    pruned = [go(system, Prune("tail", threshold)) for system in (full, made.system)]
+    theirs, ours = [], []
+    for _ in range(ROUNDS):
+        theirs.append(_seconds(go, full))
+        ours.append(_seconds(go, made.system))
+    memory, files = zip(*(_bytes(system) for system in (full, made.system)), strict=True)
+    return (
+        f"| {name} | {made.width} of {full.condition_dim} | {_change(made.adaln_parameters, 1e6, 'million')} "
+        f"| {_change(made.parameters, 1e6, 'million')} | {_change(memory, 1e6, 'MB')} | {_change(files, 1e6, 'MB')} "
+        f"| {ratio(theirs, ours)} | {_drift(pruned[1], pruned[0]):.1e} |"
+    )
+
+
+def _curve(name: str, rules: dict[str, tuple[int, ...]]) -> list[str]:
+    full, guided = load(MODELS / name), SHAPES_MODELS[name].guidance != 1
+    classifier = load_classifier(MODELS / "shapes-classifier" / "model.safetensors")
+    labels = full.all_inputs()["labels"].repeat_interleave(EACH)
+    baseline = _samples(name, full, labels)
+    right = _right(classifier, baseline, labels)
+    lines = [
+        f"{name}: {len(labels)} samples, {SHAPES_MODELS[name].sampler}, {CURVE_STEPS} steps; the full model has "
+        f"{right.mean().item():.1%} right. Lost is the difference to that, with its standard error. `keep` of "
+        "components is a number a step: their union is what is read, and with the mean columns of time beside them.\n",
+        "| keep | by, fill | width | AdaLN's parameters left | drift | right | lost |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    within: list[tuple[float, str]] = []
+    for rule, widths in rules.items():
+        for keep in widths:
+            made = _made(full, guided, rule, keep)
+            found = _samples(name, made.system, labels)
+            lost = right - _right(classifier, found, labels)
+            left = made.adaln_parameters[1] / made.adaln_parameters[0]
+            lines.append(
+                f"| {keep} | {rule} | {made.width} of {full.condition_dim} | {left:.1%} "
+                f"| {_drift(found, baseline):.3f} | {(right - lost).mean().item():.1%} "
+                f"| {lost.mean().item():.1%} ± {lost.std().item() / math.sqrt(len(lost)):.1%} |"
+            )
+            if lost.mean().item() <= MOST_LOST:
+                within.append((left, f"{rule}, keep {keep}"))
+    return [*lines, "", _verdict(within), ""]
+
+
+def _verdict(within: list[tuple[float, str]]) -> str:
+    if not within:
+        return f"None of them loses {MOST_LOST:.0%} or less."
+    left, which = min(within)
+    reached = "" if left <= 1 - AIM else "not "
+    return (
+        f"Smallest at {MOST_LOST:.0%} lost or less: {which}, {1 - left:.1%} of AdaLN's parameters gone; "
+        f"{AIM:.0%} is {reached}reached."
+    )
+
+
+def _made(full: System, guided: bool, rule: str, keep: int) -> Compaction:
+    times = sampling_times(full, steps=CURVE_STEPS)
+    return compact(full, times=times, inputs=full.all_inputs(), guided=guided, keep=keep, **RULES[rule])
+
+
+def _samples(name: str, system: System, labels: Tensor) -> Tensor:
+    model = SHAPES_MODELS[name]
+    guidance = Guidance(scale=model.guidance, power=model.guidance_power)
+    parts: list[Tensor] = []
+    for rows in torch.arange(len(labels)).split(AT_ONCE):
+        seeds = [(0, row) for row in rows.tolist()]
+        options: dict[str, Any] = {"sampler": model.sampler, "steps": CURVE_STEPS, "guidance": guidance, "seeds": seeds}
+        parts.append(sample(system, {"labels": labels[rows]}, **options))  # type: ignore[arg-type]
+    return torch.cat(parts)
+
+
+def _right(classifier: ShapesClassifier, samples: Tensor, labels: Tensor) -> Tensor:
+    """Which samples are taken for their class, 1 or 0 each."""
+    return (classifier.classify(samples.clamp(-1, 1)) == labels).double()
+
+
+def _dead_tail() -> System:
+    """A DiT-S/2 of random weights; all but some components of its condition are under a thousandth."""
+    torch.manual_seed(0)
+    shape: dict[str, Any] = {"input_size": 32, "patch_size": 2, "in_channels": 4, "hidden_size": 384, "depth": 12}
+    system = DiT(**shape, num_heads=6, num_classes=1000)
+    for tensor in system.state_dict().values():
+        torch.nn.init.normal_(tensor, std=0.02)
+    last = system.t_embedder.mlp[-1].state_dict()  # on the same memory
+    for tensor in (system.y_embedder.embedding_table.weight.detach().T, last["weight"], last["bias"]):
+        tensor[LIVE:] *= 1e-4
+    return system.requires_grad_(False).eval()
+
+
+def _bytes(system: System) -> tuple[int, int]:
+    """The size of all tensors, and of the file."""
+    tensors = system.state_dict().values()
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, "model.safetensors")
+        save_system(system, path)
+        return sum(tensor.numel() * tensor.element_size() for tensor in tensors), path.stat().st_size
+
+
+def _change(pair: tuple[int, ...], unit: float, name: str) -> str:
+    before, after = pair
+    return f"{before / unit:.2f} to {after / unit:.2f} {name} (-{1 - after / before:.1%})"
+
+
+def _drift(found: Tensor, baseline: Tensor) -> float:
+    return ((found - baseline).norm() / baseline.norm()).item()
+
+
+def _seconds(go: Callable[[System], object], system: System) -> float:
+    begun = time.perf_counter()
+    go(system)
+    return time.perf_counter() - begun

@@ -1,0 +1,193 @@
+"""The request of the job `compact`: what of the condition AdaLN is to read still, at which times and of what."""
+
+from __future__ import annotations
+
+from typing import Any, Literal, Self
+
+from pydantic import ConfigDict, Field, model_validator
+
+from jobs.compacted import KEY_LETTERS, Rule, compacted_name
+from jobs.conditions import ConditionInfo
+from jobs.problems import Fault, InvalidRequest
+from jobs.registry import ModelEntry
+from jobs.requests.fields import (
+    CONDITIONS,
+    ConditionsId,
+    Count,
+    Labels,
+    Request,
+    Side,
+    Threshold,
+    Timesteps,
+    or_else,
+)
+from jobs.requests.prunes import Fill, check_rule, keep_fault, single_fault
+from jobs.requests.sampled import SHIFTED
+from jobs.requests.subjects import subject_faults
+from jobs.settings import Settings
+
+__all__ = ["CompactRequest", "resolve_compact"]
+
+LONGEST_NAME = 100
+"""Of a model that a request names."""
+
+
+class CompactRequest(Request):
+    """Make a smaller model, whose AdaLN reads no more of the condition than is said."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [{"model": "shapes-sit", "keep": 24, "by": "directions"}]})
+
+    threshold: Threshold | None = Field(
+        default=None,
+        description="Components go that a prune at this magnitude removes at every time and from every label that is "
+        "covered. Either this or `keep`.",
+    )
+    side: Side | None = Field(
+        default=None, description="With `threshold`: what is below it goes (tail, unless said) or above it (head)."
+    )
+    keep: Count | None = Field(default=None, description="How many components are kept, in place of a threshold.")
+    by: Literal["variance", "directions"] | None = Field(
+        default=None,
+        description="With `keep`: the components that vary most over the classes (unless said), or so many principal "
+        "directions of what AdaLN reads.",
+    )
+    fill: Fill | None = Field(
+        default=None,
+        description="What stands in the place of what goes: zero (unless said, with `threshold`), or the mean over the "
+        "classes at each covered time (unless said, with `keep`).",
+    )
+    sampler: Literal["ddim", "ddpm", "dpmpp", "euler", "heun", "dopri5", "sde"] | None = Field(
+        default=None, description="The times that sampling so evaluates are covered; as the model does, unless said."
+    )
+    steps: int | None = Field(default=None, ge=2, description="Sampling steps, of the times that are covered.")
+    timestep_shift: float | None = Field(
+        default=None, gt=0, le=1000, description="As in POST /prune-sample, of the times that are covered."
+    )
+    timesteps: Timesteps | None = Field(
+        default=None, description="The times that are covered, in place of those of a sampling."
+    )
+    labels: Labels | None = Field(default=None, description="The classes that are covered; all unless said.")
+    conditions: ConditionsId | None = Field(default=None, description=CONDITIONS)
+    rows: Labels | None = Field(default=None, description="Which of the conditions are covered; all unless said.")
+    guided: bool | None = Field(
+        default=None,
+        description="Whether the null condition is covered too, which guided sampling needs; it is unless said, but "
+        "where the model is told its guidance.",
+    )
+
+    @model_validator(mode="after")
+    def _one_rule(self) -> Self:
+        check_rule(self.threshold, self.keep, self.side, self.by)
+        if self.by == "directions" and self.fill == "zero":
+            raise ValueError(
+                "fill 'zero' does not go with directions, which are counted from the mean; leave fill out, or keep by "
+                "'variance'"
+            )
+        if self.timesteps is not None:
+            for name in ("sampler", "steps", "timestep_shift"):
+                if getattr(self, name) is not None:
+                    raise ValueError(
+                        f"say which times are covered either by timesteps or by a sampling: leave {name} out"
+                    )
+        return self
+
+    @property
+    def subjects(self) -> list[int]:
+        """The labels of a resolved request, or the rows of its conditions."""
+        return (self.labels if self.conditions is None else self.rows) or []
+
+    @property
+    def rule(self) -> Rule:
+        """By what a resolved request chooses what stays."""
+        return self.by or "threshold"
+
+
+def resolve_compact(
+    request: CompactRequest, entry: ModelEntry, settings: Settings, conditions: ConditionInfo | None = None
+) -> CompactRequest:
+    """The request with every default filled in: its times are `timesteps`, or those of its sampler and steps.
+
+    conditions: what is known of those that the request names. Raises InvalidRequest with everything that the model or
+    the limits do not allow.
+    """
+    by_threshold = request.threshold is not None
+    given: dict[str, Any] = {
+        "side": or_else(request.side, "tail") if by_threshold else None,
+        "by": None if by_threshold else or_else(request.by, "variance"),
+        "fill": or_else(request.fill, "zero" if by_threshold else "mean"),
+        "guided": or_else(request.guided, not entry.facts.is_told_guidance),
+    }
+    if request.timesteps is None:
+        sampler = request.sampler or entry.defaults.sampler
+        shift = entry.defaults.timestep_shift if sampler in SHIFTED else None
+        given |= {
+            "sampler": sampler,
+            "steps": or_else(request.steps, entry.defaults.steps),
+            "timestep_shift": or_else(request.timestep_shift, shift),
+        }
+    if request.labels is None and entry.classes is not None:
+        given["labels"] = list(range(entry.classes))
+    if request.rows is None and conditions is not None:
+        given["rows"] = list(range(conditions.count))
+    resolved = request.model_copy(update=given)
+    faults = [
+        *_model_faults(entry),
+        *subject_faults(request.labels, request.rows, entry, conditions),
+        *_rule_faults(resolved, entry, conditions),
+        *_time_faults(resolved, entry, settings),
+    ]
+    if faults:
+        raise InvalidRequest(faults)
+    return resolved
+
+
+def _model_faults(entry: ModelEntry) -> list[Fault]:
+    if entry.compacted is not None:
+        return [_fault("model", f"{entry.name} is compacted already; compact {entry.compacted.model}")]
+    if len(compacted_name(entry.name, "0" * KEY_LETTERS)) > LONGEST_NAME:
+        return [_fault("model", f"{entry.name} is too long a name for one to be made of it; register a shorter one")]
+    return []
+
+
+def _rule_faults(request: CompactRequest, entry: ModelEntry, conditions: ConditionInfo | None) -> list[Fault]:
+    """What does not fit of the rule of a resolved request."""
+    faults: list[Fault] = []
+    if request.keep is not None and (fault := _keep_fault(request.keep, entry)):
+        faults.append(_fault("keep", fault))
+    asked = "keep" if request.keep is not None else "fill"
+    if (asked == "keep" or request.fill == "mean") and (fault := single_fault(asked, conditions)):
+        faults.append(_fault(asked, fault))
+    return faults
+
+
+def _keep_fault(count: int, entry: ModelEntry) -> str | None:
+    if count == entry.condition_dim:
+        return f"keep {count} is all components of {entry.name}, and would make it no smaller; keep fewer"
+    return keep_fault(count, entry)
+
+
+def _time_faults(request: CompactRequest, entry: ModelEntry, settings: Settings) -> list[Fault]:
+    """What does not fit of the times that a resolved request has covered."""
+    if request.timesteps is not None:
+        checked = ((place, entry.facts.check_time(time)) for place, time in enumerate(request.timesteps))
+        return [_fault(f"timesteps.{place}", fault) for place, fault in checked if fault]
+    faults: list[Fault] = []
+    if request.sampler not in entry.facts.samplers:
+        has = ", ".join(entry.facts.samplers)
+        faults.append(_fault("sampler", f"sampler {request.sampler!r} does not sample {entry.name}; it has {has}"))
+    elif request.sampler == "dopri5":
+        faults.append(
+            _fault(
+                "sampler", "dopri5 chooses its own times, so that none are known to cover; say timesteps, or another"
+            )
+        )
+    if request.timestep_shift is not None and request.sampler not in SHIFTED:
+        shifted = " and ".join(repr(sampler) for sampler in SHIFTED)
+        faults.append(_fault("timestep_shift", f"timestep_shift goes with the samplers {shifted}; leave it out"))
+    if (request.steps or 0) > settings.max_steps:
+        faults.append(_fault("steps", f"{request.steps} steps is more than the {settings.max_steps} allowed"))
+    return faults
+
+
+def _fault(location: str, message: str) -> Fault:
+    return Fault(location=f"body.{location}", message=message)

@@ -1,0 +1,139 @@
+"""All models there are: the registry's, and those that were compacted of them."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+import redis
+
+from jobs.artifacts import Artifact, ArtifactStore
+from jobs.catalogue import Catalogue
+from jobs.compacted import Compacted, CompactedStore, compacted_name
+from jobs.digests import identify
+from jobs.registry import Registry, UnknownModel
+from jobs.settings import Settings
+
+NAME = "shapes-sit-compact-01234567"
+CONTENT = b"a smaller checkpoint"
+NOW = datetime.now(UTC)
+
+
+@pytest.fixture
+def artifacts(settings: Settings, redis_client: redis.Redis) -> ArtifactStore:
+    return ArtifactStore(settings, redis_client)
+
+
+@pytest.fixture
+def made(redis_client: redis.Redis) -> CompactedStore:
+    return CompactedStore(redis_client)
+
+
+@pytest.fixture
+def catalogue(settings: Settings, made: CompactedStore, artifacts: ArtifactStore) -> Callable[..., Catalogue]:
+    def catalogue(fetches: bool = True) -> Catalogue:
+        return Catalogue(Registry.read(settings.registry), made, artifacts, settings.data_dir, fetches=fetches)
+
+    return catalogue
+
+
+def compacted(checkpoint: Artifact, model: str = "shapes-sit", created: datetime = NOW) -> Compacted:
+    return Compacted(
+        model=model,
+        model_digest="0" * 64,
+        by="directions",
+        fill="mean",
+        components=128,
+        kept=24,
+        time_columns=0,
+        created=created,
+        parameters=1000,
+        checkpoint=checkpoint,
+    )
+
+
+def stored_file(settings: Settings, artifact: Artifact) -> Path:
+    return Path(settings.artifacts) / artifact.digest[:2] / artifact.digest
+
+
+def test_a_compacted_model_is_as_its_own_model_but_for_its_checkpoint(
+    catalogue: Callable[..., Catalogue], made: CompactedStore, artifacts: ArtifactStore
+) -> None:
+    made.put(NAME, compacted(artifacts.put(CONTENT, "application/octet-stream")))
+    whole, entry = catalogue().get("shapes-sit"), catalogue().get(NAME)
+    assert (entry.name, entry.parameters, entry.title) == (
+        NAME,
+        1000,
+        "SiT on shapes, compacted to 24 of 128 directions",
+    )
+    assert entry.local_checkpoint is not None
+    assert entry.local_checkpoint.read_bytes() == CONTENT
+    assert entry.local_checkpoint.suffix == ".safetensors"
+    for same in ("family", "num_heads", "defaults", "decoder", "names", "latent_shape", "condition_dim", "reading"):
+        assert getattr(entry, same) == getattr(whole, same)
+    assert entry.training is None
+
+
+def test_its_identity_is_the_digest_of_its_file_whether_or_not_that_lies_here(
+    catalogue: Callable[..., Catalogue], made: CompactedStore, artifacts: ArtifactStore, settings: Settings
+) -> None:
+    made.put(NAME, compacted(artifacts.put(CONTENT, "application/octet-stream")))
+    entry = catalogue(fetches=False).get(NAME)
+    assert entry.ready
+    assert entry.local_checkpoint is None
+    assert not list(settings.data_dir.rglob("*.safetensors"))
+    for reads in ("model", "condition"):
+        identity = identify(reads, entry, settings.data_dir)
+        assert identity.weights == hashlib.sha256(CONTENT).hexdigest()
+
+
+def test_those_whose_checkpoint_is_stored_no_more_are_not_ready_and_say_how_to_have_it(
+    catalogue: Callable[..., Catalogue], made: CompactedStore, artifacts: ArtifactStore, settings: Settings
+) -> None:
+    checkpoint = artifacts.put(CONTENT, "application/octet-stream")
+    made.put(NAME, compacted(checkpoint))
+    stored_file(settings, checkpoint).unlink()
+    entry = catalogue().get(NAME)
+    assert entry.missing == ["its checkpoint"]
+    assert entry.obtain is not None
+    assert "POST /compact again" in entry.obtain
+
+
+def test_they_come_after_the_registered_ones_the_oldest_first(
+    catalogue: Callable[..., Catalogue], made: CompactedStore, artifacts: ArtifactStore
+) -> None:
+    checkpoint = artifacts.put(CONTENT, "application/octet-stream")
+    for name, age in (("later", 1), ("oldest", 3), ("gone", 4), ("old", 2)):
+        model = "not-there" if name == "gone" else "shapes-sit"
+        made.put(name, compacted(checkpoint, model, NOW - timedelta(hours=age)))
+    assert [entry.name for entry in catalogue()] == ["shapes-sit", "absent-dit", "oldest", "old", "later"]
+
+
+def test_a_model_whose_own_model_left_the_registry_is_unknown_and_says_so(
+    catalogue: Callable[..., Catalogue], made: CompactedStore, artifacts: ArtifactStore
+) -> None:
+    made.put(NAME, compacted(artifacts.put(CONTENT, "application/octet-stream"), "not-there"))
+    with pytest.raises(
+        UnknownModel, match=f"'{NAME}' was compacted from 'not-there', which is not registered any more"
+    ):
+        catalogue().get(NAME)
+
+
+def test_an_unknown_name_is_answered_with_the_known_ones(catalogue: Callable[..., Catalogue]) -> None:
+    with pytest.raises(UnknownModel, match="known models: shapes-sit, absent-dit"):
+        catalogue().get("nobody")
+
+
+def test_the_name_of_a_compacted_model_is_told_by_its_job() -> None:
+    assert compacted_name("shapes-sit", "0123456789abcdef") == NAME
+
+
+def test_an_error_names_no_path_of_this_machine(
+    catalogue: Callable[..., Catalogue], made: CompactedStore, artifacts: ArtifactStore
+) -> None:
+    made.put(NAME, compacted(artifacts.put(CONTENT, "application/octet-stream")))
+    entry = catalogue().get(NAME)
+    assert entry.place_of(f"{entry.checkpoint}: is damaged") == f"the checkpoint of {NAME}: is damaged"
