@@ -22,6 +22,7 @@ QUESTIONS = (
     "many_small_jobs",
     "warm_worker",
     "two_workers",
+    "gpu_sampling",
 )
 ABOUT_PROCESSOR = Path("/proc/cpuinfo")
 
