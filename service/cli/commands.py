@@ -35,6 +35,9 @@ def prune_sample(
     sampler: Annotated[str | None, typer.Option(help="ddim, ddpm, dpmpp; euler, heun, dopri5, sde.")] = None,
     steps: Annotated[int | None, typer.Option(help="Sampling steps.")] = None,
     guidance: Annotated[float | None, typer.Option(help="Guidance scale; 1 is unguided.")] = None,
+    precision: Annotated[
+        Literal["float32", "bfloat16", "auto"] | None, typer.Option(help="What the network computes in.")
+    ] = None,
     compare: Annotated[bool, typer.Option(help="Sample unpruned too, and report the drift.")] = True,
     save: Annotated[Path | None, typer.Option(help="Folder to write the grid picture, and sounds, into.")] = None,
     as_json: AsJson = False,
@@ -57,6 +60,7 @@ def prune_sample(
         "steps": steps,
         "guidance_scale": guidance,
         "compare": compare,
+        **({} if precision is None else {"precision": precision}),
     }
     with told_plainly(), Client(url, messages) as client:
         job = client.finished(client.prune_sample(body))

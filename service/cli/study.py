@@ -47,6 +47,9 @@ def study(
     sampler: Annotated[str | None, typer.Option(help="ddim, ddpm, dpmpp; euler, heun, dopri5, sde.")] = None,
     steps: Annotated[int | None, typer.Option(help="Sampling steps.")] = None,
     guidance: Annotated[float | None, typer.Option(help="Guidance scale; 1 is unguided.")] = None,
+    precision: Annotated[
+        Literal["float32", "bfloat16"] | None, typer.Option(help="What the network computes in.")
+    ] = None,
     body: Annotated[
         Path | None, typer.Option(exists=True, dir_okay=False, help="The whole request, as JSON in a file.")
     ] = None,
@@ -72,6 +75,7 @@ def study(
         "sampler": sampler,
         "steps": steps,
         "guidance_scale": guidance,
+        "precision": precision,
     }
     request = {name: value for name, value in said.items() if value is not None}
     if body is not None:
