@@ -11,6 +11,8 @@ from pathlib import Path
 import psutil
 import torch
 
+from benchmarks.report import Section, aims_table
+
 QUESTIONS = (
     "statistics_over_time",
     "sampling",
@@ -34,16 +36,16 @@ def main() -> None:
     if unknown := [name for name in names if name not in QUESTIONS]:
         parser.error(f"there is no {unknown[0]!r}; there are {', '.join(QUESTIONS)}")
     machine = _machine()
-    sections = []
+    sections: list[Section] = []
     for name in names or QUESTIONS:
-        section: str = import_module(f"benchmarks.{name}").run()
-        print(section, flush=True)
-        sections.append(section)
-    if names:
-        print(f"On {machine}.")
-        return
-    text = f"# Results\n\nWritten by `make bench`, on {machine}. A ratio above 1 is in our favour.\n"
-    Path(__file__).with_name("RESULTS.md").write_text("\n".join([text, *sections]))
+        sections.append(import_module(f"benchmarks.{name}").run())
+        print(sections[-1].text, flush=True)
+    aims = aims_table(aim for section in sections for aim in section.aims)
+    print(f"{aims}\nOn {machine}.")
+    if not names:
+        head = f"# Results\n\nWritten by `make bench`, on {machine}. A ratio above 1 is in our favour.\n"
+        parts = [head, aims, *(section.text for section in sections)]
+        Path(__file__).with_name("RESULTS.md").write_text("\n".join(parts))
 
 
 def _machine() -> str:

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from benchmarks.diffusers_side import converted, pipeline
-from benchmarks.stacks import ratio, shown
+from benchmarks.report import Aim, Section, at_least, ratio, shown
 from tailprune import Guidance, Prune, sample
 from tailprune.sampling import compile_network
 from tailprune.systems import DiT
@@ -30,23 +30,25 @@ BATCHES, STEPS, SCALE, ROUNDS = (1, 8, 64), 50, 4.0, 3
 THRESHOLDS, LABELS = (0.01, 0.02, 0.03, 0.05, 0.08, 0.1, 0.15, 0.2), 8
 MATRIX, PRODUCTS = 8192, 20
 
+FASTER, SHARE, CHEAPER = 1.5, 0.5, 3.0
+"""What is to be reached, with both sides compiled."""
+SHARE_QUESTION = f"on a GPU: share of the measured peak in bfloat16, batch {BATCHES[-1]}"
+PRUNES_QUESTION = f"on a GPU: {len(THRESHOLDS)} thresholds on every step, {LABELS} labels, against a call each"
+
 HEAD = "## On a GPU: DiT-XL/2, against diffusers' pipeline\n\n"
 
 
-def run() -> str:
+def run() -> Section:
     """Two tables; what is not run where there is no GPU."""
     if not torch.cuda.is_available():
-        return (
-            HEAD
-            + "**Not run: this machine has no GPU.** `python -m benchmarks gpu_sampling` measures on one that has: "
-            f"DiT-XL/2, {STEPS} steps, batches of {', '.join(map(str, BATCHES))}, bfloat16, against diffusers in "
-            "float16 (to reach: 1.5, and half of the card's peak at 64); 8 prunes on every step in one call, against a "
-            "call each (to reach: 3).\n"
-        )
+        reaches = [*(f"at least {FASTER:g}" for _ in BATCHES), f"at least {SHARE:.0%}", f"at least {CHEAPER:g}"]
+        questions = [*map(_question, BATCHES), SHARE_QUESTION, PRUNES_QUESTION]
+        text = HEAD + "Not run: this machine has no GPU. `python -m benchmarks gpu_sampling` is for one that has.\n"
+        return Section(text, [Aim(*each, "", None) for each in zip(questions, reaches, strict=True)])
     return measure(torch.device("cuda"), XL, BATCHES, STEPS)
 
 
-def measure(device: torch.device, shape: dict[str, Any], batches: tuple[int, ...], steps: int) -> str:
+def measure(device: torch.device, shape: dict[str, Any], batches: tuple[int, ...], steps: int) -> Section:
     """The tables, of a DiT of this shape."""
     torch.manual_seed(0)
     system = DiT(**shape).requires_grad_(False).eval()
@@ -55,7 +57,7 @@ def measure(device: torch.device, shape: dict[str, Any], batches: tuple[int, ...
     model = converted(system).to(device, torch.float16)
     system.to(device).compute_in(torch.bfloat16)
     peak = _peak(device)
-    lines = []
+    lines, aims = [], []
     for compiled in (False, True):
         if compiled:
             compile_network(system)
@@ -69,11 +71,15 @@ def measure(device: torch.device, shape: dict[str, Any], batches: tuple[int, ...
                 f"| {batch} | {'both' if compiled else 'neither'} | {shown(theirs, _seconds)} "
                 f"| {shown(ours, _seconds)} | {ratio(theirs, ours)} | {share:.0%} |"
             )
+            if compiled:
+                aims.append(at_least(_question(batch), theirs, ours, FASTER))
+    aims.append(Aim(SHARE_QUESTION, f"at least {SHARE:.0%}", f"{share:.0%}", share >= SHARE))
     system.compiled = None
     prunes = [Prune("tail", threshold) for threshold in THRESHOLDS]
     apart = _times(lambda: [_sampled(system, LABELS, steps, prune) for prune in prunes], device)
     together = _times(lambda: _sampled(system, LABELS, steps, prunes), device)
-    return (
+    aims.append(at_least(PRUNES_QUESTION, apart, together, CHEAPER))
+    text = (
         HEAD + f"{_name(device)}, whose peak in bfloat16 was measured as {peak / 1e12:.0f} TFLOP/s. Random weights, "
         f"{steps} steps, guidance {SCALE:g}; median of {ROUNDS} rounds (least to most).\n\n"
         "| batch | compiled | diffusers, float16 | ours, bfloat16 | ratio | share of the peak |\n"
@@ -82,6 +88,11 @@ def measure(device: torch.device, shape: dict[str, Any], batches: tuple[int, ...
         + f"\n\n| {len(prunes)} prunes on every step, {LABELS} labels | a call a prune | one call | ratio |\n"
         f"|---|---|---|---|\n| | {shown(apart, _seconds)} | {shown(together, _seconds)} | {ratio(apart, together)} |\n"
     )
+    return Section(text, aims)
+
+
+def _question(batch: int) -> str:
+    return f"on a GPU: DiT-XL/2 in bfloat16, batch {batch}, against diffusers in float16"
 
 
 def _sampled(system: DiT, batch: int, steps: int, prune: Any = None) -> object:

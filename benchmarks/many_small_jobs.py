@@ -14,7 +14,8 @@ from collections.abc import Sequence
 import httpx
 import torch
 
-from benchmarks.stacks import ratio, shown, stack
+from benchmarks.report import Section, at_least, ratio, shown
+from benchmarks.stacks import stack
 from jobs.records import JobView
 from jobs.results import PruneSampleResult
 
@@ -23,12 +24,12 @@ CLIENTS = 64
 MODEL, THRESHOLD, STEPS = "shapes-sit", 0.05, 20
 
 
-def run() -> str:
+def run() -> Section:
     """One table: samples a second of both."""
     return asyncio.run(_measured())
 
 
-async def _measured() -> str:
+async def _measured() -> Section:
     rates: dict[str, list[float]] = {"at once": [], "one by one": []}
     shared: list[int] = []
     limits = httpx.Limits(max_connections=CLIENTS)
@@ -45,7 +46,7 @@ async def _measured() -> str:
                 rates["one by one"].append(_rate(alone, begun))
                 shared += [result.timing.batch_jobs for result in together]
     at_once, one_by_one = rates["at once"], rates["one by one"]
-    return (
+    text = (
         "## Small jobs of many clients at once, against one job at a time\n\n"
         f"{CLIENTS} jobs of a warm worker: {MODEL}, one label, the baseline and one prune, {STEPS} steps; posted by "
         f"{CLIENTS} clients at once, or by one that waits for each. Samples a second from the first request to the "
@@ -54,6 +55,8 @@ async def _measured() -> str:
         "| one job at a time | at once | ratio |\n|---|---|---|\n"
         f"| {shown(one_by_one, _per_second)} | {shown(at_once, _per_second)} | {ratio(at_once, one_by_one)} |\n"
     )
+    question = f"{CLIENTS} small jobs at once, against one at a time"
+    return Section(text, [at_least(question, at_once, one_by_one, 2 if torch.cuda.is_available() else 1)])
 
 
 async def _post(http: httpx.AsyncClient, seed: int) -> PruneSampleResult:

@@ -17,13 +17,13 @@ from torch import Tensor
 
 from benchmarks.diffusers_side import converted, pipeline, read_back
 from benchmarks.plain import PlainDiT, ddim_loop, euler_loop
-from benchmarks.stacks import ratio, shown
+from benchmarks.report import Aim, Section, at_least, at_most, ratio, shown
 from demo.stack import ROOT
 from tailprune import Guidance, load, sample
 from tailprune.sampling import gaussian_noise
 from tailprune.systems import DiT, System
 
-BATCH, SCALE, ROUNDS = 8, 4.0, 5
+BATCH, SCALE, ROUNDS = 8, 4.0, 3
 S2: dict[str, Any] = {
     "input_size": 32, "patch_size": 2, "in_channels": 4, "hidden_size": 384, "depth": 12, "num_heads": 6,
     "num_classes": 1000,
@@ -31,16 +31,23 @@ S2: dict[str, Any] = {
 S2_STEPS, SHIPPED_STEPS = 3, 50
 SEEDS = [(0, n) for n in range(BATCH)]
 
+FASTER, NARROW_FASTER, CLOSE = 1.15, 1.8, 1e-4
+"""What is to be reached in float32, in bfloat16, and as a relative error of float32."""
+
+Row = tuple[str, list[Aim]]
 Side = Callable[[], Tensor]
 
 
-def run() -> str:
+def run() -> Section:
     """One table: the same samples by either side, in float32 and in bfloat16."""
-    rows = []
+    rows: list[str] = []
+    aims: list[Aim] = []
     with tempfile.TemporaryDirectory() as folder:
         for name, system, steps in _cases():
-            rows += _rows(name, system, steps, Path(folder))
-    return (
+            for row, some in _rows(name, system, steps, Path(folder)):
+                rows.append(row)
+                aims += some
+    return Section(
         "## Sampling, against the loop of the official script and diffusers' pipeline\n\n"
         f"{BATCH} samples of as many labels, guided, both branches in one batch; median of {ROUNDS} rounds, in turn "
         f"(least to most), of {S2_STEPS} steps of DiT-S/2 and {SHIPPED_STEPS} of the shipped models. The difference is "
@@ -48,7 +55,8 @@ def run() -> str:
         "times, so beside it the network's outputs are compared.\n\n"
         "| model | ours | the other side | its time | our time | ratio | difference |\n|---|---|---|---|---|---|---|\n"
         + "\n".join(rows)
-        + "\n"
+        + "\n",
+        aims,
     )
 
 
@@ -70,7 +78,7 @@ def _cases() -> list[tuple[str, System, int]]:
     ]
 
 
-def _rows(name: str, system: System, steps: int, folder: Path) -> list[str]:
+def _rows(name: str, system: System, steps: int, folder: Path) -> list[Row]:
     labels, guidance = torch.arange(BATCH), Guidance(SCALE, channels=3)
     noise = gaussian_noise(SEEDS, 0, system.latent_shape)
     loop = euler_loop if system.prediction == "velocity" else ddim_loop
@@ -94,7 +102,7 @@ def _rows(name: str, system: System, steps: int, folder: Path) -> list[str]:
     return rows
 
 
-def _beside_diffusers(name: str, system: DiT, steps: int, folder: Path) -> str:
+def _beside_diffusers(name: str, system: DiT, steps: int, folder: Path) -> Row:
     model = converted(system)
     theirs, ours = pipeline(model), read_back(model, folder)
     labels = torch.arange(BATCH)
@@ -136,7 +144,7 @@ def _difference(ours: Tensor, theirs: Tensor) -> float:
     return ((ours - theirs).norm() / theirs.norm()).item()
 
 
-def _row(name: str, precision: str, against: str, theirs: Side, ours: Side, difference: float) -> str:
+def _row(name: str, precision: str, against: str, theirs: Side, ours: Side, difference: float) -> Row:
     times: tuple[list[float], list[float]] = ([], [])
     for side in (theirs, ours):
         side()
@@ -146,10 +154,14 @@ def _row(name: str, precision: str, against: str, theirs: Side, ours: Side, diff
             side()
             taken.append(time.perf_counter() - begun)
     other, mine = times
-    return (
+    row = (
         f"| {name} | {precision} | {against} | {shown(other, _seconds)} | {shown(mine, _seconds)} "
         f"| {ratio(other, mine)} | {difference:.1e} |"
     )
+    question = f"sampling {name}, {precision}, against {against}"
+    if precision == "bfloat16":
+        return row, [at_least(question, other, mine, NARROW_FASTER)]
+    return row, [at_least(question, other, mine, FASTER), at_most(f"{question}: difference", difference, CLOSE)]
 
 
 def _seconds(value: float) -> str:

@@ -1,11 +1,10 @@
-"""A stack for one benchmark, and how what was measured is shown."""
+"""A stack for one benchmark."""
 
 from __future__ import annotations
 
 import os
-import statistics
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +14,7 @@ from rich.console import Console
 from demo.stack import running
 from service.cli.client import Client
 
-__all__ = ["Stack", "ratio", "shown", "stack"]
+__all__ = ["Stack", "stack"]
 
 SETTINGS = ("TAILPRUNE_", "REDIS_URL", "BROKER_URL")
 """How the names of settings begin."""
@@ -41,13 +40,3 @@ def stack(workers: int = 1, **settings: str) -> Iterator[Stack]:
         Client(url, Console(quiet=True)) as client,
     ):
         yield Stack(url, client, Path(folder))
-
-
-def shown(values: Sequence[float], form: Callable[[float], str]) -> str:
-    """The median of measurements and their spread, for a cell of a table."""
-    return f"{form(statistics.median(values))} ({form(min(values))} to {form(max(values))})"
-
-
-def ratio(theirs: Sequence[float], ours: Sequence[float]) -> str:
-    """The other side's measurements as multiples of ours, round by round."""
-    return shown([a / b for a, b in zip(theirs, ours, strict=True)], lambda value: f"{value:.{2 * (value < 100)}f}")

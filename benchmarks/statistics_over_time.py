@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from benchmarks.cold_metrics import Peak
-from benchmarks.stacks import ratio, shown
+from benchmarks.report import Section, at_least, at_most, ratio, shown
 from tailprune.statistics_over_time import DescriptionOverTime, describe_over_time
 
 CLASSES, TIMES, DIM, ROUNDS = 1_000, 250, 1_152, 3
@@ -67,7 +67,7 @@ def a_matrix_a_timestep(y: Tensor, t: Tensor) -> dict[str, Tensor]:
     return {name: torch.stack(numbers) for name, numbers in found.items()}
 
 
-def run() -> str:
+def run() -> Section:
     """Two tables: time of both sides and memory of ours; how far each number of one is from the other's."""
     y, t = parts()
     peak = Peak()
@@ -89,7 +89,14 @@ def run() -> str:
         "|---|---|",
         *(f"| {name} | {_difference(mine[name], theirs[name], name.endswith('relative')):.1e} |" for name in mine),
     ]
-    return "\n".join(lines) + "\n"
+    worst = max(_difference(mine[name], theirs[name], name.endswith("relative")) for name in mine)
+    return Section(
+        "\n".join(lines) + "\n",
+        [
+            at_least("statistics over time, against a matrix a timestep", others, own, 10),
+            at_most("its largest difference", worst, 1e-5),
+        ],
+    )
 
 
 def _difference(mine: Tensor, theirs: Tensor, relative: bool) -> float:
