@@ -78,5 +78,6 @@ def _forward(system: System, x: Tensor, told: Modulations) -> Tensor:
     at_once = max(1, CPU_ELEMENTS // (math.prod(system.grid) * told[0].shape[-1]))
     if x.device.type != "cpu" or len(x) <= at_once:
         return run(x, told)
-    parts = zip(*(tensor.split(at_once) for tensor in told), strict=True)
-    return torch.cat([run(*part) for part in zip(x.split(at_once), parts, strict=True)])
+    size = math.ceil(len(x) / math.ceil(len(x) / at_once))  # parts as large as each other
+    parts = zip(*(tensor.split(size) for tensor in told), strict=True)
+    return torch.cat([run(*part) for part in zip(x.split(size), parts, strict=True)])
