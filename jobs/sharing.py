@@ -11,7 +11,7 @@ from jobs.keys import RESULT_VERSION, digest
 from jobs.requests.prune_sample import PruneSampleRequest
 from jobs.requests.sampled import SampledRequest
 
-__all__ = ["Share", "share_of"]
+__all__ = ["OWN", "Share", "share_of"]
 
 OWN = frozenset({"labels", "rows", "samples_per_label", "seed"})
 """What the jobs of a batch need not have in common of how they are sampled."""

@@ -5,6 +5,8 @@ c[e, u] = time part(t_e) + input part(u)        shape (E, U, d)
 
 from __future__ import annotations
 
+import hashlib
+
 import torch
 from torch import Tensor
 
@@ -21,16 +23,20 @@ def told_guidance(inputs: Inputs, scale: float) -> Inputs:
 
 
 def unique_inputs(inputs: Inputs) -> tuple[Inputs, Tensor]:
-    """The different rows of `inputs` and, with shape (B,), which of them each sample has.
-
-    Labels and scales are told apart by value; features (pose, image, video) count as different each.
-    """
-    if all(tensor.ndim == 1 for tensor in inputs.values()):
-        columns = torch.stack([tensor.double() for tensor in inputs.values()], dim=1)
-        values, rows = torch.unique(columns, dim=0, return_inverse=True)
-        return {name: values[:, i].to(tensor.dtype) for i, (name, tensor) in enumerate(inputs.items())}, rows
-    count = len(next(iter(inputs.values())))
-    return inputs, torch.arange(count, device=next(iter(inputs.values())).device)
+    """The different rows of `inputs` and, with shape (B,) on the CPU, which of them each sample has."""
+    held = [tensor.contiguous().cpu().view(len(tensor), -1).view(torch.uint8).numpy() for tensor in inputs.values()]
+    places: dict[bytes, int] = {}
+    firsts: list[int] = []
+    rows: list[int] = []
+    for sample, parts in enumerate(zip(*held, strict=True)):
+        content = hashlib.sha256()
+        for part in parts:
+            content.update(part)
+        row = places.setdefault(content.digest(), len(places))
+        if row == len(firsts):
+            firsts.append(sample)
+        rows.append(row)
+    return {name: tensor[firsts] for name, tensor in inputs.items()}, torch.tensor(rows)
 
 
 def population_at(condition: Condition, times: Tensor, population: Inputs | None = None) -> Population:
@@ -62,7 +68,8 @@ class ConditionTable:
         self._population_inputs = None if population is None else _moved(population, device)
         self._population: Population | None = None
         self._scales = inputs.get("scale")
-        different, self.rows = unique_inputs(_moved(inputs, device))
+        different, self.rows = unique_inputs(inputs)
+        different = _moved(different, device)
         parts = torch.cat([condition.embed_inputs(different), condition.embed_inputs(condition.null_inputs(1))])
         evaluated = self._times.flatten().float()
         # (steps * stages, U + 1, d)

@@ -35,7 +35,7 @@ __all__ = ["draw"]
 UNIT = "figures"
 
 
-@torch.inference_mode()
+@torch.no_grad()
 def draw(
     job: Job, request: FigureRequest, source: Source, models: Models, stores: Stores, settings: Settings, run: Run
 ) -> Product[FigureResult]:

@@ -125,7 +125,9 @@ class Pool(Generic[Module]):
 
     def _make_room(self, needed: int) -> None:
         while self._modules and self.bytes + needed > self.limit_bytes:
-            self._modules.popitem(last=False)
+            _, module = self._modules.popitem(last=False)
+            if isinstance(module, System):
+                module.compiled = None  # which holds the system that holds it
 
 
 class Models:
@@ -135,7 +137,7 @@ class Models:
         self.device = device
         self._registry = registry
         self._data_dir = settings.data_dir
-        self._compiles = settings.compile
+        self.compiles = settings.compile
         limit = settings.model_memory_bytes
         self.systems: Pool[System] = Pool(limit, _of_weights, _size_of_weights, self._load_system)
         self.conditions: Pool[Condition] = Pool(limit // 8, _of_weights, lambda _: 0, self._load_condition)
@@ -177,7 +179,7 @@ class Models:
         _check(source, found.condition_dim, found.classes, found.latent_shape)
         system = tailprune.load(source.checkpoint, device=self.device, **known)
         system.compute_in(source.dtype)
-        if self._compiles:
+        if self.compiles:
             compile_network(system)
         self._check_weights(source)
         return system

@@ -8,9 +8,10 @@ from collections.abc import Callable
 import redis
 import torch
 
-from jobs.keys import digest
+from jobs.keys import RESULT_VERSION, digest
 from jobs.requests.sampled import SampledRequest
 from jobs.shards import ShardStore
+from jobs.sharing import OWN
 from workers.accounts import device_name
 from workers.models import Models, Source
 from workers.plan import Edit, Plan, Sample
@@ -18,9 +19,6 @@ from workers.sampling import sample_plan
 from workers.subjects import Subjects
 
 __all__ = ["dtype_drift"]
-
-OWN = {"labels", "rows", "samples_per_label", "seed"}
-"""What of a request a drift is not measured anew for."""
 
 
 def dtype_drift(
@@ -33,9 +31,15 @@ def dtype_drift(
     """
     if models.dtype_of(request.precision) == torch.float32:
         return None
-    said = request.model_dump(mode="json", include=set(SampledRequest.model_fields) - OWN)
-    device = device_name(models.device)
-    key = digest({"drift of": said, "weights": source.identity.weights, "family": source.entry.family, "on": device})
+    key = digest(
+        {
+            "drift of": request.model_dump(mode="json", include=set(SampledRequest.model_fields) - OWN),
+            "model": {"weights": source.identity.weights, "reading": source.identity.reading},
+            "on": device_name(models.device),
+            "compiled": models.compiles,
+            "version": RESULT_VERSION,
+        }
+    )
     try:
         kept = shards.get(key)
     except redis.RedisError:  # it is measured anew

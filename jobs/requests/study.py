@@ -66,6 +66,11 @@ class StudyRequest(SampledRequest):
         }
     )
 
+    precision: Literal["float32", "bfloat16"] = Field(
+        default="float32",
+        description="What the network computes in, as in a request for samples; auto would let each worker of a study "
+        "choose for itself.",
+    )
     prunes: list[PruneSpec] | None = Field(
         default=None,
         min_length=1,

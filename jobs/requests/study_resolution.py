@@ -75,7 +75,6 @@ def resolve_study(
         *_prune_faults(request, resolved, entry, conditions),
         *sampling_faults(resolved, entry, settings, settings.max_study_samples),
         *_measure_faults(request, resolved, entry, instruments),
-        *_precision_faults(request),
     ]
     if faults:
         raise InvalidRequest(faults)
@@ -89,15 +88,6 @@ def _trial_faults(request: StudyRequest, entry: ModelEntry) -> list[Fault]:
         return [Fault(location="body", message="say what to try: prunes, a grid of them, or a search")]
     fault = unprunable(entry)
     return [] if fault is None else [Fault(location=f"body.{name}", message=fault) for name in tried]
-
-
-def _precision_faults(request: StudyRequest) -> list[Fault]:
-    if request.precision != "auto":
-        return []
-    message = (
-        "precision 'auto' is each worker's choice, and several may make a study's samples: say 'float32' or 'bfloat16'"
-    )
-    return [Fault(location="body.precision", message=message)]
 
 
 def _grids(request: StudyRequest) -> list[tuple[str, Grid]]:

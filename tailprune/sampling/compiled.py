@@ -17,6 +17,8 @@ __all__ = ["SIZES", "compile_network"]
 
 SIZES = (1, 2, 4, 8, 12, 16, 24, 32, 48, 64, 96, 128)
 """Rows of a batch; beyond the last, its multiples. At most a half more than was asked for, from 8 on."""
+MOST_SIZES = 64
+"""After so many, torch stops to compile."""
 
 
 def compile_network(system: System, backend: str | Any = "inductor") -> None:
@@ -26,7 +28,10 @@ def compile_network(system: System, backend: str | Any = "inductor") -> None:
     """
     graphs = backend == "inductor" and next(system.parameters()).device.type == "cuda"
     options: dict[str, Any] = {"mode": "reduce-overhead"} if graphs else {}
-    network = torch.compile(system.forward_modulated, dynamic=False, backend=backend, **options)
+    network = torch.compile(  # type: ignore[call-overload]
+        system.forward_modulated, dynamic=False, backend=backend,
+        recompile_limit=MOST_SIZES, isolate_recompiles=True, **options,
+    )  # fmt: skip
 
     def run(x: Tensor, modulations: Modulations) -> Tensor:
         if graphs:

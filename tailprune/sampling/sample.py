@@ -136,6 +136,8 @@ def _sample(
     rtol: float = 1e-3,
 ) -> list[Tensor]:
     """The latents of each want, with shape (C, H, W)."""
+    if not wants:
+        raise ValueError("there is nothing to sample: give one sample or more, each with one prune or more")
     device = next(system.parameters()).device
     guidance = guidance if isinstance(guidance, Guidance) else Guidance(guidance, channels=system.guided_channels)
     name = _sampler_name(system, sampler)

@@ -84,9 +84,9 @@ class AdaLN(nn.Module):
     def forward(self, read: Tensor) -> Tensor:
         """read, with shape (B, width) -> (B, count, d)."""
         parts = self.linear(read).unflatten(-1, (self.count, -1))
-        ones = torch.zeros(self.count, 1, device=parts.device)
-        ones[self.scales] = 1
-        return parts + ones
+        for scale in self.scales:
+            parts.select(-2, scale).add_(1)
+        return parts
 
 
 class Modulated(nn.Module):

@@ -256,3 +256,13 @@ def test_mdsgen_is_sampled_by_dpm_solver_unless_said(tmp_path: Path) -> None:
     inputs = MDSGEN.inputs
     made, said = (tailprune.sample(system, inputs, sampler=name, steps=2, seeds=[0, 1]) for name in (None, "dpmpp"))
     assert torch.equal(made, said)
+
+
+def test_equal_features_are_told_to_the_network_once(system: System, family: Family) -> None:
+    twice = {name: torch.cat([tensor, tensor[:1]]) for name, tensor in family.inputs.items()}
+    seeds = list(range(COUNT + 1))
+    with watched(system) as seen:
+        made = tailprune.sample(system, twice, sampler="ddim", steps=2, seeds=seeds)
+    assert len(seen.vectors) == 2 * COUNT
+    alone = tailprune.sample(system, {n: t[:1] for n, t in twice.items()}, sampler="ddim", steps=2, seeds=seeds[-1:])
+    assert relative_error(made[-1:], alone) < ROUNDING

@@ -342,6 +342,26 @@ def test_a_compiled_network_is_compiled_once_for_each_of_a_few_batch_sizes(sit: 
     assert counter.frame_count == 3  # 2 rows; 6 and 8 rows; 10 and 12 rows
 
 
+def test_all_sizes_of_several_systems_are_compiled(sit: System, dit: System) -> None:
+    counter = CompileCounter()
+    for system in (sit, dit):
+        compile_network(system, backend=counter)
+        c = system.condition(torch.zeros(1), {"labels": LABELS[:1]})
+        with torch.no_grad():
+            for size in compiled_network.SIZES:
+                told = [tensor.expand(size, *tensor.shape[1:]) for tensor in system.modulations(c)]
+                assert system.compiled is not None
+                system.compiled(torch.zeros(size, *system.latent_shape), [tensor.contiguous() for tensor in told])
+    assert counter.frame_count == 2 * len(compiled_network.SIZES)
+
+
+@pytest.mark.parametrize("inputs", [{"labels": LABELS[:0]}, {"labels": LABELS}], ids=["no sample", "no prune"])
+def test_nothing_to_sample_is_refused(sit: System, inputs: dict[str, Tensor]) -> None:
+    count = len(inputs["labels"])
+    with pytest.raises(ValueError, match="there is nothing to sample"):
+        sample_each(sit, inputs, prunes=[[] for _ in range(count)], seeds=SEEDS[:count])
+
+
 @pytest.mark.parametrize(("rows", "size"), [(1, 1), (3, 4), (9, 12), (128, 128), (129, 256), (300, 384)])
 def test_a_batch_is_filled_up_to_the_next_size(rows: int, size: int) -> None:
     assert compiled_network._size(rows) == size

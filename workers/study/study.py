@@ -76,7 +76,7 @@ class Study:
         self._due = 0.0
         self._on_made: Callable[[int], None] = lambda _: None
 
-    @torch.inference_mode()
+    @torch.no_grad()
     def result(self, on_made: Callable[[int], None]) -> Product[StudyResult]:
         """Does the study. `run` hears of every step of sampling, and may raise to stop it.
 
