@@ -214,13 +214,18 @@ class JobStore:
     # Workers
 
     def claim(self, job_id: str, worker: str) -> Claim | None:
-        """Take a job, if it is queued or its worker's lease has lapsed. None where it is not to be had."""
-        token = self._claim(args=[job_id, worker, self.settings.lease_seconds, self.settings.max_attempts])
-        if token == 0:
+        """Take a job, if it is queued or its worker's lease has lapsed. None where it is not to be had.
+
+        Its record comes with it, for a claim that is not heard of holds the job until the lease lapses.
+        """
+        answer = self._claim(args=[job_id, worker, self.settings.lease_seconds, self.settings.max_attempts])
+        if not answer:
             return None
-        job = self.get(job_id)
+        parts = map(text, answer)
+        record = dict(zip(parts, parts, strict=True))
+        job = Job.from_hash(record)
         self.telemetry.observe(QUEUE_WAIT, job.kind, value=job.queue_seconds)
-        return Claim(job=job, worker=worker, token=token)
+        return Claim(job=job, worker=worker, token=int(record["attempts"]))
 
     def claim_companions(self, claim: Claim, rows: int, workers: int) -> list[Claim]:
         """Take queued jobs that can share a batch of so many rows with a held job, the oldest first.

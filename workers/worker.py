@@ -48,6 +48,9 @@ from workers.study.workshop import Workshop
 
 __all__ = ["Worker"]
 
+Settle = Callable[[Run, Product[BaseModel] | Exception], None]
+"""Hears what a job made, or what it ended with."""
+
 log = structlog.get_logger(__name__)
 
 
@@ -123,8 +126,12 @@ class Worker:
         def settle(run: Run, ended: Product[BaseModel] | Exception) -> None:
             left.remove(run)
             with bound_contextvars(job_id=run.job.id):
-                log.info("job ends", outcome=self._outcome(run, ended))
-            batch.leave(run)  # until here, the lease is kept
+                try:
+                    log.info("job ends", outcome=self._outcome(run, ended))
+                except Exception:
+                    log.exception("what became of the job is not written; the sweep will bring it back")
+                finally:
+                    batch.leave(run)  # until here, the lease is kept
 
         try:
             self._make(runs, settle)
@@ -132,8 +139,6 @@ class Worker:
             for run in list(left):
                 settle(run, reason)
         except Exception as error:
-            if not left:  # what went wrong is the writing of an outcome
-                raise
             if len(runs) == 1:
                 settle(runs[0], error)
             else:
@@ -236,9 +241,22 @@ class Worker:
             )
         return source
 
-    def _make(self, runs: Sequence[Run], settle: Callable[[Run, Product[BaseModel] | Exception], None]) -> None:
+    def _sources(self, runs: Sequence[Run], settle: Settle) -> list[tuple[Run, Source]]:
+        """The model of each job. One without a model of its own is settled, and left out."""
+        sources = []
+        for run in runs:
+            try:
+                sources.append((run, self._source(run.job)))
+            except Exception as error:
+                settle(run, error)
+        return sources
+
+    def _make(self, runs: Sequence[Run], settle: Settle) -> None:
         """Makes what jobs ask for, and settles each."""
-        (run, *_), (source, *_) = runs, [self._source(run.job) for run in runs]
+        sources = self._sources(runs, settle)
+        if not sources:
+            return
+        (run, source), *_ = sources
         job, stores, settings = run.job, self._stores, self.store.settings
         match job.kind:
             case "metrics":
@@ -250,7 +268,7 @@ class Worker:
                 request = FigureRequest.model_validate(job.request)
                 settle(run, draw(job, request, source, self.models, stores, settings, run))
             case "prune-sample":
-                prune_and_sample(runs, source, self.models, stores, settings.batch_size, settle)
+                prune_and_sample([run for run, _ in sources], source, self.models, stores, settings.batch_size, settle)
             case "study":
                 settle(run, self._studied(job, source, stores, run))
             case "compact":

@@ -9,7 +9,6 @@ import pytest
 import redis
 
 from jobs.digests import Identity
-from jobs.problems import problem
 from jobs.records import Job
 from jobs.registry import Registry
 from jobs.requests.metrics import MetricsRequest, resolve_metrics
@@ -17,7 +16,7 @@ from jobs.requests.prune_sample import PruneSampleRequest, resolve
 from jobs.settings import Settings
 from jobs.sharing import Share, share_of
 from jobs.store import Claim, JobStore
-from tests.jobs.test_store import REQUEST, Outbox, claim, lapse
+from tests.jobs.test_store import REQUEST, Outbox, claim, gone_after, lapse
 
 GROUP = "shared"
 IDENTITY = Identity("weights", {"num_heads": 2})
@@ -196,16 +195,6 @@ def test_a_job_that_no_longer_waits_is_no_longer_found(store: JobStore, redis_cl
     assert waiting(redis_client) == {first.id}
 
 
-@pytest.mark.parametrize("end", ["succeeded", "failed", "cancelled"])
-def test_a_finished_job_leaves_nothing_of_its_group(store: JobStore, redis_client: redis.Redis, end: str) -> None:
-    held = claim(store, submit(store, "key"))
-    if end == "succeeded":
-        assert store.succeed(held, {}, {})
-    else:
-        assert store.fail(held, problem("failed", "no")) if end == "failed" else store.cancelled(held)
-    assert not redis_client.exists(f"tailprune:group:{GROUP}")
-
-
 def test_a_job_handed_back_can_share_a_batch_again(store: JobStore) -> None:
     first, other = several(store, 2)
     held = claim(store, first)
@@ -236,3 +225,13 @@ def test_without_redis_no_companions_are_found(store: JobStore, monkeypatch: pyt
 
     monkeypatch.setattr(store, "_companions", gone)
     assert store.claim_companions(held, 64, 1) == []
+
+
+def test_companions_claimed_before_redis_went_are_kept(store: JobStore, redis_client: redis.Redis) -> None:
+    store.claim_companions(claim(store, submit(store, "earlier", group="other")), 64, 1)  # Redis has the scripts now
+    first, *others = several(store, 4)
+    held = claim(store, first)
+    with gone_after(1 + 2, redis_client):  # the search and two claims
+        companions = store.claim_companions(held, 64, 1)
+    assert ids(companions) == [job.id for job in others[:2]]
+    assert [store.get(job.id).status for job in others] == ["running", "running", "queued"]

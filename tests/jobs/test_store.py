@@ -72,6 +72,21 @@ def lapse(store: JobStore) -> None:
 
 
 @contextlib.contextmanager
+def gone_after(calls: int, client: redis.Redis) -> Iterator[None]:
+    """Redis that answers so many calls and no more."""
+    answer, left = client.execute_command, iter(range(calls))
+
+    def execute(*arguments: Any, **options: Any) -> Any:
+        if next(left, None) is None:
+            raise redis.ConnectionError("gone")
+        return answer(*arguments, **options)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(client, "execute_command", execute)
+        yield
+
+
+@contextlib.contextmanager
 def full(client: redis.Redis) -> Iterator[None]:
     """Redis with no memory left."""
     client.config_set("maxmemory", 1)
@@ -191,6 +206,7 @@ def test_a_queued_job_is_cancelled_at_once_and_never_claimed(store: JobStore) ->
     job = submit(store)
     assert store.cancel(job.id).status == "cancelled"
     assert store.claim(job.id, "worker") is None
+    assert store.under_way() == (0, 0)
 
 
 def test_a_running_job_is_asked_to_stop(store: JobStore) -> None:
@@ -230,6 +246,16 @@ def test_a_held_job_is_not_claimed_by_another(store: JobStore) -> None:
     job = submit(store)
     claim(store, job)
     assert store.claim(job.id, "other") is None
+
+
+def test_a_claim_brings_the_record_though_redis_is_gone_right_after(store: JobStore, redis_client: redis.Redis) -> None:
+    claim(store, submit(store, "earlier"))  # Redis has the script now
+    job = submit(store)
+    with gone_after(1, redis_client):
+        held = claim(store, job)
+    assert held.token == 1
+    assert held.job == store.get(job.id)
+    assert held.job.status == "running"
 
 
 def test_a_renewed_lease_is_kept(quick: JobStore) -> None:

@@ -9,14 +9,15 @@ from typing import Any
 import pytest
 import redis
 import torch
-from safetensors.torch import load
+from safetensors.torch import load, load_file, save_file
 from structlog.testing import capture_logs
 
 import tailprune
 from jobs.records import Job
 from jobs.settings import Settings
-from jobs.store import JobStore
+from jobs.store import Claim, JobStore
 from tests.workers.conftest import Submit
+from workers.models import Source
 from workers.worker import Worker
 
 OWN: list[dict[str, Any]] = [
@@ -64,6 +65,18 @@ def patched(monkeypatch: pytest.MonkeyPatch, on_step: Callable[[int], None]) -> 
         return sample(system, inputs, on_step=tell, **options)
 
     monkeypatch.setattr("tailprune.sample_each", watched, raising=False)
+
+
+def failing(monkeypatch: pytest.MonkeyPatch, worker: Worker, job: Job) -> None:
+    """Has the worker find that it does not have the model of one job."""
+    source = worker._source
+
+    def found(asked: Job) -> Source:
+        if asked.id == job.id:
+            raise ValueError("its model changed")
+        return source(asked)
+
+    monkeypatch.setattr(worker, "_source", found)
 
 
 def together(submit: Submit, count: int = 3, **body: Any) -> list[Job]:
@@ -245,6 +258,79 @@ def test_what_goes_wrong_with_one_jobs_own_result_fails_it_alone(
     jobs = together(submit)
     worker.run(jobs[0].id)
     assert ends(store, jobs) == ["succeeded", "failed", "succeeded"]
+
+
+def test_a_job_whose_model_is_not_to_be_had_fails_alone(
+    worker: Worker, submit: Submit, store: JobStore, calls: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    jobs = together(submit)
+    failing(monkeypatch, worker, jobs[0])
+    worker.run(jobs[0].id)
+    assert ends(store, jobs) == ["failed", "succeeded", "succeeded"]
+    assert calls == [2]
+    reason = store.get(jobs[0].id).problem
+    assert reason is not None
+    assert reason.detail == "its model changed"
+
+
+def test_jobs_whose_model_changed_meanwhile_all_fail_with_the_reason(
+    worker: Worker, submit: Submit, store: JobStore, settings: Settings, calls: list[int]
+) -> None:
+    jobs = together(submit)
+    checkpoint = settings.registry.parent / "tiny.safetensors"
+    save_file({name: tensor + 1 for name, tensor in load_file(checkpoint).items()}, checkpoint)
+    with capture_logs() as logs:
+        worker.run(jobs[0].id)
+    reasons = [store.get(job.id).problem for job in jobs]
+    assert all(reason is not None and "is not the one that was asked for" in reason.detail for reason in reasons)
+    assert calls == []
+    assert not [line for line in logs if "one by one" in line["event"]]
+
+
+def test_an_outcome_that_cannot_be_written_leaves_the_others_theirs(
+    worker: Worker, submit: Submit, store: JobStore, calls: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    jobs = together(submit)
+    succeed = worker.store.succeed
+
+    def refused(claim: Claim, *made: Any) -> bool:
+        if claim.job.id == jobs[0].id:
+            raise redis.ResponseError("refused")
+        return succeed(claim, *made)
+
+    monkeypatch.setattr(worker.store, "succeed", refused)
+    with capture_logs() as logs:
+        worker.run(jobs[0].id)
+    assert ends(store, jobs) == ["running", "succeeded", "succeeded"]
+    assert calls == [3]
+    (line,) = [line for line in logs if "not written" in line["event"]]
+    assert line["log_level"] == "error"
+
+
+def test_a_job_whose_outcome_cannot_be_written_is_held_no_longer_than_its_lease(
+    worker: Worker, submit: Submit, store: JobStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    jobs = together(submit)
+    failing(monkeypatch, worker, jobs[0])
+    taken: list[Claim] = []
+
+    def refused(*_: Any) -> bool:
+        raise redis.ResponseError("refused")
+
+    def on_step(done: int) -> None:
+        if done != 1:
+            return
+        deadline = time.monotonic() + 5 * store.settings.lease_seconds
+        while not taken and time.monotonic() < deadline:
+            time.sleep(0.05)
+            if (claim := store.claim(jobs[0].id, "another")) is not None:
+                taken.append(claim)
+
+    monkeypatch.setattr(worker.store, "fail", refused)
+    patched(monkeypatch, on_step)
+    worker.run(jobs[0].id)
+    assert [claim.token for claim in taken] == [2]
+    assert ends(store, jobs[1:]) == ["succeeded", "succeeded"]
 
 
 @pytest.mark.parametrize("error", [torch.OutOfMemoryError, ZeroDivisionError])
