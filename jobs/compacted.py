@@ -18,7 +18,7 @@ from jobs.scripts import PREFIX
 __all__ = ["Compacted", "CompactedStore", "Compaction", "Rule", "compacted_name"]
 
 KEY = PREFIX + "compacted"
-KEY_LETTERS = 8
+KEY_LETTERS = 16
 """So much of its job's key tells a compacted model from others of the same model."""
 
 Rule = Literal["threshold", "variance", "directions"]
@@ -45,6 +45,10 @@ class Compacted(Compaction):
 
     parameters: int
     checkpoint: Artifact
+    family: str | None = None
+    """That of the model it was made of, when it was. None in a record from before it was kept, as is the key."""
+    key: str | None = None
+    """Of the job that made it."""
 
     @property
     def prunable(self) -> bool:
@@ -67,8 +71,20 @@ class CompactedStore:
         self._redis = client
 
     def put(self, name: str, made: Compacted) -> None:
-        """Keeps a model under its name, in place of one that had it."""
-        self._redis.hset(KEY, name, made.model_dump_json())
+        """Keeps a model under its name, in place of what the same job made before.
+
+        Raises ValueError where the name is that of another job's model.
+        """
+        record = made.model_dump_json()
+        if self._redis.hsetnx(KEY, name, record):
+            return
+        before = self.get(name)
+        if before is not None and before.key != made.key:
+            raise ValueError(
+                f"{name} is the name of a model that another request made, and is not given twice: change the request "
+                "in something, such as keep"
+            )
+        self._redis.hset(KEY, name, record)
 
     def get(self, name: str) -> Compacted | None:
         """The model of this name; None where there is none."""

@@ -272,6 +272,9 @@ class Covered(Result):
     labels: list[int] | None = Field(description="The classes; null for a model that takes conditions.")
     conditions: int | None = Field(description="How many conditions, for a model that takes them.")
     guided: bool = Field(description="Whether the null condition too.")
+    guidance_scale: float | None = Field(
+        default=None, description="The one scale that a model was told which takes it as an input; null for any other."
+    )
 
 
 class Compared(Result):

@@ -30,6 +30,7 @@ class Answer:
     request: dict[str, Any]
     """As it was resolved."""
     entry: ModelEntry
+    """Of a registered model: the registry stays as it was read."""
 
 
 class Answers:

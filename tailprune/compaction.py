@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import copy
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -68,6 +68,7 @@ def compact(
     by: Literal["variance", "directions"] = "variance",
     fill: Fill = "zero",
     population: Inputs | None = None,
+    on_time: Callable[[int, int], None] | None = None,
 ) -> Compaction:
     """A smaller system for the vectors of `inputs` at `times`, of any shape; the given one stays as it is.
 
@@ -76,12 +77,13 @@ def compact(
     among the `keep` whose SiLU(c) varies most over the population at any of the times; or that many `directions`.
     fill: what the components left out stand at, zero or the population's mean; directions stand around the mean.
     population: all classes unless said; `inputs` for a system that has none. Tensors that do not change are shared.
+    on_time: called with (done, total) whenever the vectors of one more time were looked at; may raise to stop.
 
     Raises ValueError for both or neither of threshold and keep, more kept than there are or none, no times, a system
     that is compacted already, and one whose blocks have a condition each.
     """
     rule = _rule(system, times, inputs, threshold, side, keep, by, fill)
-    covered = _Covered(system, times, inputs, guided, population)
+    covered = _Covered(system, times, inputs, guided, population, on_time)
     smaller = _copy(system)
     if rule is None:
         assert keep is not None, "directions are kept by number"
@@ -108,9 +110,18 @@ def save_system(system: System, path: str | os.PathLike[str], said: Mapping[str,
 class _Covered:
     """The vectors that a compaction has to serve: inputs, and the null condition where it is guided, at every time."""
 
-    def __init__(self, system: System, times: Tensor, inputs: Inputs, guided: bool, population: Inputs | None) -> None:
+    def __init__(
+        self,
+        system: System,
+        times: Tensor,
+        inputs: Inputs,
+        guided: bool,
+        population: Inputs | None,
+        on_time: Callable[[int, int], None] | None,
+    ) -> None:
         device = next(system.parameters()).device
         self._system = system
+        self._on_time = on_time
         self._inputs = {name: tensor.to(device) for name, tensor in inputs.items()}
         self._population = None if population is None else {n: tensor.to(device) for n, tensor in population.items()}
         self.guided = guided and not system.takes_guidance
@@ -122,8 +133,10 @@ class _Covered:
 
     def vectors(self) -> Iterator[Tensor]:
         """The covered vectors, the null condition's last, one time after the other: all times' would not fit."""
-        for time in self._system.embed_time(self.times):
+        for done, time in enumerate(self._system.embed_time(self.times), 1):
             yield time + self._parts
+            if self._on_time is not None:
+                self._on_time(done, len(self.times))
 
     def population(self) -> Population:
         """What the population's vectors have in common at each time, with shape (T, d)."""

@@ -127,9 +127,7 @@ def nearest(shapes: Shapes, **given: Any) -> Reading:
 def parameter_counts(shapes: Shapes) -> tuple[int, int]:
     """How many parameters a file has, and how many of them are AdaLN's; buffers are none."""
     counts = {name: math.prod(shape) for name, shape in shapes.items() if not any(buffer in name for buffer in BUFFERS)}
-    return sum(counts.values()), sum(
-        count for name, count in counts.items() if any(part in name for part in ADALN)
-    )
+    return sum(counts.values()), sum(count for name, count in counts.items() if any(part in name for part in ADALN))
 
 
 def check_sizes(shapes: Shapes) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import tempfile
 from collections.abc import Mapping
 from datetime import UTC, datetime
@@ -14,6 +15,7 @@ import tailprune
 from jobs.artifacts import Artifact, ArtifactStore
 from jobs.compacted import Compacted, CompactedStore, compacted_name
 from jobs.records import Job
+from jobs.registry import ModelEntry
 from jobs.requests.compact import CompactRequest
 from jobs.results import Change, CompactResult, CompactTiming, Covered, ModelUsed
 from jobs.settings import Settings
@@ -45,17 +47,35 @@ def compact(
 ) -> Product[CompactResult]:
     """The model that a resolved request asks for; it is in `made` from here on, for requests to name.
 
-    `run` hears of every step of sampling, and may raise to stop it.
+    `run` hears of every covered time and of every step of sampling, and may raise to stop it.
+
+    Raises ValueError for what would be no smaller, and for a null condition of a model that has none.
     """
     request, entry, digest = CompactRequest.model_validate(job.request), source.entry, source.identity.weights
-    plan = comparison_plan(request, entry, settings.batch_size)
     clock, shelf = Clock(), Shelf(stores.artifacts)
     with clock.running("load"):
-        whole, decode = models.systems.get(source), models.decoders.get(source)
+        whole, decode = _eager(models.system(source, "float32")), models.decoders.get(source)
         of = Subjects.of(request.conditions, stores.conditions)
-    times = _times(request, whole)
+    times, subjects, scale = _times(request, whole), _subjects(request, entry, of), _told_scale(entry, whole)
+    guided = _is_guided(request, whole)
+    unguided = not guided and scale is None
+    plan = comparison_plan(request, entry, subjects, unguided, settings.batch_size)
     with clock.running("compact"):
-        found = _compacted(request, source, whole, times, of)
+        inputs = of.inputs(subjects) if scale is None else told_guidance(of.inputs(subjects), scale)
+        found = tailprune.compact(
+            whole,
+            times=times,
+            inputs=inputs,
+            guided=guided,
+            threshold=request.threshold,
+            side=request.side or "tail",
+            keep=request.keep,
+            by=request.by or "variance",
+            fill=request.fill or "zero",
+            population=of.population,
+            on_time=lambda done, total: run.step(done, total, "times"),
+        )
+    _check_smaller(request, found)
     run.check()
     with clock.running("store"):
         said = {"compacted_from": entry.name, "compacted_from_digest": digest, "tailprune": tailprune.__version__}
@@ -77,9 +97,10 @@ def compact(
         bias_error=found.bias_error,
         covered=Covered(
             timesteps=sorted({float(f"{time:.{FLOAT32_DIGITS}g}") for time in times.flatten().tolist()}),
-            labels=request.labels,
-            conditions=None if request.rows is None else len(request.rows),
-            guided=bool(request.guided),
+            labels=subjects if request.conditions is None else None,
+            conditions=None if request.conditions is None else len(subjects),
+            guided=guided,
+            guidance_scale=scale,
         ),
         parameters=Change(before=found.parameters[0], after=found.parameters[1]),
         adaln_parameters=Change(before=found.adaln_parameters[0], after=found.adaln_parameters[1]),
@@ -93,7 +114,8 @@ def compact(
     )
     shelf.put(CARD, card(request, result).encode(), "text/markdown; charset=utf-8")
     run.check()
-    patiently(lambda: made.put(result.compacted.name, _record(result, checkpoint)), run)
+    record = _record(result, checkpoint, whole.family, job.key)
+    patiently(lambda: made.put(result.compacted.name, record), run)
     return Product(result, shelf.artifacts)
 
 
@@ -105,21 +127,52 @@ def _times(request: CompactRequest, system: System) -> Tensor:
     return tailprune.sampling_times(system, request.sampler, request.steps, request.timestep_shift)
 
 
-def _compacted(request: CompactRequest, source: Source, whole: System, times: Tensor, of: Subjects) -> Compaction:
-    inputs = of.inputs(request.subjects)
-    if whole.takes_guidance:
-        inputs = told_guidance(inputs, source.entry.defaults.guidance_scale)
-    return tailprune.compact(
-        whole,
-        times=times,
-        inputs=inputs,
-        guided=bool(request.guided),
-        threshold=request.threshold,
-        side=request.side or "tail",
-        keep=request.keep,
-        by=request.by or "variance",
-        fill=request.fill or "zero",
-        population=of.population,
+def _eager(system: System) -> System:
+    """The same system, with no compiled network: what it is compared with has none."""
+    eager = copy.copy(system)
+    eager.compiled = None
+    return eager
+
+
+def _subjects(request: CompactRequest, entry: ModelEntry, of: Subjects) -> list[int]:
+    """The labels of a resolved request, or the rows of its conditions."""
+    chosen = request.labels if request.conditions is None else request.rows
+    if chosen is not None:
+        return chosen
+    count = entry.classes if of.population is None else len(next(iter(of.population.values())))
+    assert count is not None, "a model without classes takes conditions"
+    return list(range(count))
+
+
+def _told_scale(entry: ModelEntry, whole: System) -> float | None:
+    """The guidance scale that is covered of a model that takes one as an input; None for any other."""
+    return entry.defaults.guidance_scale if whole.takes_guidance else None
+
+
+def _is_guided(request: CompactRequest, whole: System) -> bool:
+    """Whether the null condition is covered."""
+    if request.guided and whole.takes_guidance:
+        raise ValueError(
+            f"{request.model} takes the guidance scale as an input, and is not guided by a null condition besides: "
+            "leave guided out"
+        )
+    return not whole.takes_guidance if request.guided is None else request.guided
+
+
+def _check_smaller(request: CompactRequest, found: Compaction) -> None:
+    """Raises ValueError where the compacted model has as many parameters as the whole one, or more."""
+    before, after = found.parameters
+    if after < before:
+        return
+    if request.threshold is not None:
+        more = f"cut at a {'higher' if request.side == 'tail' else 'lower'} threshold"
+    else:
+        more = f"keep fewer than {request.keep}"
+    also = f" and {found.time_columns} of the mean" if found.time_columns else ""
+    what = "directions and their basis" if found.kept is None else "components"
+    raise ValueError(
+        f"this would make {request.model} no smaller: with {found.width - found.time_columns} {what}{also}, it would "
+        f"have {after:,} parameters in place of {before:,}; {more}"
     )
 
 
@@ -133,7 +186,7 @@ def _stored(system: System, said: Mapping[str, str], data_dir: Path, artifacts: 
         return artifacts.put_file(path, "application/octet-stream")
 
 
-def _record(result: CompactResult, checkpoint: Artifact) -> Compacted:
+def _record(result: CompactResult, checkpoint: Artifact, family: str, job_key: str) -> Compacted:
     return Compacted(
         model=result.model.name,
         model_digest=result.model.digest,
@@ -145,4 +198,6 @@ def _record(result: CompactResult, checkpoint: Artifact) -> Compacted:
         created=datetime.now(UTC),
         parameters=result.parameters.after,
         checkpoint=checkpoint,
+        family=family,
+        key=job_key,
     )

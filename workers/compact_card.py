@@ -79,20 +79,24 @@ def _covered(request: CompactRequest, covered: Covered) -> str:
     if request.timestep_shift is not None:
         of += f" and a shift of {request.timestep_shift:g}"
     if covered.labels is None:
-        subjects = (
-            f"{covered.conditions} uploaded conditions (`{request.conditions}`, rows {_ranges(request.rows or [])})"
-        )
+        rows = "all rows" if request.rows is None else f"rows {_ranges(request.rows)}"
+        subjects = f"{covered.conditions} uploaded conditions (`{request.conditions}`, {rows})"
     else:
         subjects = f"labels {_ranges(covered.labels)}"
-    null = "and the null condition of guided sampling" if covered.guided else "without the null condition"
-    return f"Covered are {len(times)} times from {times[0]:g} to {times[-1]:g}{of}; {subjects}; {null}."
+    return f"Covered are {len(times)} times from {times[0]:g} to {times[-1]:g}{of}; {subjects}; {_guidance(covered)}."
+
+
+def _guidance(covered: Covered) -> str:
+    if covered.guidance_scale is not None:
+        return f"told the guidance scale {covered.guidance_scale:g}, which the model takes as an input, and no other"
+    return "and the null condition of guided sampling" if covered.guided else "without the null condition"
 
 
 def _exact(request: CompactRequest, result: CompactResult) -> Iterator[str]:
     if result.by == "directions":
         yield (
             "It is exact for nothing: it approximates the whole model, best over what is covered, by the drift below. "
-            "At other times or of other labels it may be further off."
+            "Elsewhere it may be further off."
         )
         return
     if result.fill == "zero":

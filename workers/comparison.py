@@ -27,15 +27,17 @@ MOST_SAMPLES = 8
 MEGABYTE = 1e6
 
 
-def comparison_plan(request: CompactRequest, entry: ModelEntry, rows_at_once: int) -> Plan:
+def comparison_plan(
+    request: CompactRequest, entry: ModelEntry, covered: Sequence[int], unguided: bool, rows_at_once: int
+) -> Plan:
     """What is sampled of a resolved request: some of what is covered, at the times that are, else as the model does.
 
-    Labels that the model samples unless said go first. rows_at_once: as of `Plan.of`.
+    covered: all labels or rows that are; those that the model samples unless said go first. rows_at_once: as of
+    `Plan.of`.
     """
-    shown = [label for label in entry.defaults.labels or [] if label in request.subjects] or request.subjects
-    subjects = shown[:MOST_SAMPLES]
+    shown = [label for label in entry.defaults.labels or [] if label in covered] or covered
+    subjects = list(shown[:MOST_SAMPLES])
     by_label = request.conditions is None
-    unguided = not request.guided and not entry.facts.is_told_guidance
     asked = SampledRequest(
         model=entry.name,
         labels=subjects if by_label else None,

@@ -170,6 +170,7 @@ class Models:
             return text
 
     def _load_system(self, source: Source) -> System:
+        self._check_copy(source)
         known: dict[str, Any] = {"family": source.entry.family, **source.given}
         found = tailprune.inspect(source.checkpoint, **known)
         log.info(
@@ -185,6 +186,7 @@ class Models:
         return system
 
     def _load_condition(self, source: Source) -> Condition:
+        self._check_copy(source)
         given: dict[str, Any] = dict(source.given)
         condition = tailprune.load_condition(source.checkpoint, family=source.entry.family, **given)
         _check(source, condition.condition_dim, getattr(condition, "num_classes", None))
@@ -206,6 +208,18 @@ class Models:
         if digests != source.identity.reading["decoder_files"]:
             raise ValueError(f"{decoding.source} was written to while it was loaded: ask again when it is whole")
         return decoder
+
+    def _check_copy(self, source: Source) -> None:
+        """Raises ValueError where this machine's copy of a compacted model's checkpoint is damaged, and removes it."""
+        made = source.entry.compacted
+        if made is None or content_digest(source.checkpoint, self._data_dir) == made.checkpoint.digest:
+            return
+        source.checkpoint.unlink()
+        raise ValueError(
+            f"the worker's copy of the checkpoint of {source.entry.name!r} is damaged, and was removed: ask again, and "
+            f"it is fetched anew. If that is damaged too, delete artifact {made.checkpoint.digest}, and POST /compact "
+            "again what made it"
+        )
 
     def _check_weights(self, source: Source) -> None:
         """Raises ValueError where what was loaded may not be what the source says: its checkpoint has changed since."""

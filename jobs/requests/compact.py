@@ -72,7 +72,7 @@ class CompactRequest(Request):
     guided: bool | None = Field(
         default=None,
         description="Whether the null condition is covered too, which guided sampling needs; it is unless said, but "
-        "where the model is told its guidance.",
+        "where the model is told its guidance as an input: that has no null condition, and fails where this is true.",
     )
 
     @model_validator(mode="after")
@@ -92,11 +92,6 @@ class CompactRequest(Request):
         return self
 
     @property
-    def subjects(self) -> list[int]:
-        """The labels of a resolved request, or the rows of its conditions."""
-        return (self.labels if self.conditions is None else self.rows) or []
-
-    @property
     def rule(self) -> Rule:
         """By what a resolved request chooses what stays."""
         return self.by or "threshold"
@@ -107,6 +102,8 @@ def resolve_compact(
 ) -> CompactRequest:
     """The request with every default filled in: its times are `timesteps`, or those of its sampler and steps.
 
+    Two stay None: `labels` or `rows` where all are covered, however many there are; and `guided` of a family some of
+    whose models are told their guidance, until the checkpoint is read.
     conditions: what is known of those that the request names. Raises InvalidRequest with everything that the model or
     the limits do not allow.
     """
@@ -115,7 +112,9 @@ def resolve_compact(
         "side": or_else(request.side, "tail") if by_threshold else None,
         "by": None if by_threshold else or_else(request.by, "variance"),
         "fill": or_else(request.fill, "zero" if by_threshold else "mean"),
-        "guided": or_else(request.guided, not entry.facts.is_told_guidance),
+        "guided": or_else(request.guided, None if entry.facts.is_told_guidance else True),
+        "labels": _but_all(request.labels, entry.classes),
+        "rows": _but_all(request.rows, None if conditions is None else conditions.count),
     }
     if request.timesteps is None:
         sampler = request.sampler or entry.defaults.sampler
@@ -125,10 +124,6 @@ def resolve_compact(
             "steps": or_else(request.steps, entry.defaults.steps),
             "timestep_shift": or_else(request.timestep_shift, shift),
         }
-    if request.labels is None and entry.classes is not None:
-        given["labels"] = list(range(entry.classes))
-    if request.rows is None and conditions is not None:
-        given["rows"] = list(range(conditions.count))
     resolved = request.model_copy(update=given)
     faults = [
         *_model_faults(entry),
@@ -139,6 +134,11 @@ def resolve_compact(
     if faults:
         raise InvalidRequest(faults)
     return resolved
+
+
+def _but_all(chosen: list[int] | None, count: int | None) -> list[int] | None:
+    """Those that are chosen among so many, all of them different; None for all."""
+    return None if chosen is None or len(chosen) == count else chosen
 
 
 def _model_faults(entry: ModelEntry) -> list[Fault]:
@@ -152,6 +152,9 @@ def _model_faults(entry: ModelEntry) -> list[Fault]:
 def _rule_faults(request: CompactRequest, entry: ModelEntry, conditions: ConditionInfo | None) -> list[Fault]:
     """What does not fit of the rule of a resolved request."""
     faults: list[Fault] = []
+    if request.threshold == 0 and request.side == "tail":
+        nothing = "nothing is below threshold 0, so that no component would go; raise it, or cut the head"
+        faults.append(_fault("threshold", nothing))
     if request.keep is not None and (fault := _keep_fault(request.keep, entry)):
         faults.append(_fault("keep", fault))
     asked = "keep" if request.keep is not None else "fill"

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import time
+import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -117,17 +119,21 @@ class Client:
         return self.save_as(job, name, folder / Path(name).name)
 
     def save_as(self, job: JobView, name: str, path: Path) -> Path:
-        """Writes an artifact of a job into a file."""
+        """Writes an artifact of a job into a file, which is there whole or stays as it was."""
         path.parent.mkdir(parents=True, exist_ok=True)
+        incoming = path.with_name(f"{uuid.uuid4().hex}.incoming")
         try:
             with self._http.stream("GET", job.links.artifacts[name]) as answer:
                 if answer.is_error:
                     answer.read()
                     raise _failure(answer)
-                with path.open("wb") as file:  # piece by piece: a checkpoint may be as large as memory
+                with incoming.open("wb") as file:  # piece by piece: a checkpoint may be as large as memory
                     file.writelines(answer.iter_bytes())
+            os.replace(incoming, path)
         except httpx.TransportError as error:
             raise self._away(error) from error
+        finally:
+            incoming.unlink(missing_ok=True)
         return path
 
     def _look(self, job: JobView) -> JobView:

@@ -95,7 +95,8 @@ async def metrics(
     if job.status != "succeeded":
         return no_result(job, wait)
     answer = JSONResponse(job.result, headers=headers | applied(wait))
-    parts.answers.keep(_question(asking), Answer(bytes(answer.body), job.id, key, job.request, model))
+    if model.compacted is None:  # what a compacted one is may change in Redis, at which a kept answer does not look
+        parts.answers.keep(_question(asking), Answer(bytes(answer.body), job.id, key, job.request, model))
     return answer
 
 

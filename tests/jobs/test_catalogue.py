@@ -6,6 +6,7 @@ import hashlib
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 import redis
@@ -17,7 +18,7 @@ from jobs.digests import identify
 from jobs.registry import Registry, UnknownModel
 from jobs.settings import Settings
 
-NAME = "shapes-sit-compact-01234567"
+NAME = "shapes-sit-compact-0123456789abcdef"
 CONTENT = b"a smaller checkpoint"
 NOW = datetime.now(UTC)
 
@@ -40,7 +41,7 @@ def catalogue(settings: Settings, made: CompactedStore, artifacts: ArtifactStore
     return catalogue
 
 
-def compacted(checkpoint: Artifact, model: str = "shapes-sit", created: datetime = NOW) -> Compacted:
+def compacted(checkpoint: Artifact, model: str = "shapes-sit", created: datetime = NOW, **said: Any) -> Compacted:
     return Compacted(
         model=model,
         model_digest="0" * 64,
@@ -52,6 +53,7 @@ def compacted(checkpoint: Artifact, model: str = "shapes-sit", created: datetime
         created=created,
         parameters=1000,
         checkpoint=checkpoint,
+        **said,
     )
 
 
@@ -72,7 +74,7 @@ def test_a_compacted_model_is_as_its_own_model_but_for_its_checkpoint(
     assert entry.local_checkpoint is not None
     assert entry.local_checkpoint.read_bytes() == CONTENT
     assert entry.local_checkpoint.suffix == ".safetensors"
-    for same in ("family", "num_heads", "defaults", "decoder", "names", "latent_shape", "condition_dim", "reading"):
+    for same in ("family", "defaults", "decoder", "names", "latent_shape", "condition_dim"):
         assert getattr(entry, same) == getattr(whole, same)
     assert entry.training is None
 
@@ -122,13 +124,97 @@ def test_a_model_whose_own_model_left_the_registry_is_unknown_and_says_so(
         catalogue().get(NAME)
 
 
+def changed(settings: Settings, before: str, after: str) -> None:
+    text = settings.registry.read_text()
+    assert before in text
+    settings.registry.write_text(text.replace(before, after, 1))
+
+
+def test_what_is_said_of_the_whole_model_since_does_not_change_how_its_file_is_read(
+    catalogue: Callable[..., Catalogue], made: CompactedStore, artifacts: ArtifactStore, settings: Settings
+) -> None:
+    made.put(NAME, compacted(artifacts.put(CONTENT, "application/octet-stream"), family="sit"))
+    before = catalogue().get(NAME)
+    changed(settings, "num_heads = 4", "num_heads = 2\ndecode_layer = 1")
+    after = catalogue().get(NAME)
+    assert (after.num_heads, after.decode_layer) == (None, None)
+    assert after.reading == before.reading
+
+
+def test_a_model_whose_own_model_is_of_another_family_now_is_unknown_and_says_so(
+    catalogue: Callable[..., Catalogue], made: CompactedStore, artifacts: ArtifactStore, settings: Settings
+) -> None:
+    checkpoint = artifacts.put(CONTENT, "application/octet-stream")
+    made.put(NAME, compacted(checkpoint, family="sit"))
+    made.put("earlier", compacted(checkpoint))  # a record that does not say
+    changed(settings, 'family = "sit"', 'family = "lightningdit"')
+    with pytest.raises(UnknownModel, match="when its family was 'sit', and the registry now says 'lightningdit'; put"):
+        catalogue().get(NAME)
+    assert [entry.name for entry in catalogue()] == ["shapes-sit", "absent-dit", "earlier"]
+
+
+def test_a_name_is_made_anew_by_its_own_job_alone(made: CompactedStore, artifacts: ArtifactStore) -> None:
+    checkpoint = artifacts.put(CONTENT, "application/octet-stream")
+    for parameters in (1000, 900):
+        made.put(NAME, compacted(checkpoint, key="a").model_copy(update={"parameters": parameters}))
+    with pytest.raises(ValueError, match=f"{NAME} is the name of a model that another request made"):
+        made.put(NAME, compacted(checkpoint, key="b"))
+    kept = made.get(NAME)
+    assert kept is not None
+    assert (kept.key, kept.parameters) == ("a", 900)
+
+
+def test_while_the_store_is_away_models_are_listed_as_not_ready(
+    catalogue: Callable[..., Catalogue],
+    made: CompactedStore,
+    artifacts: ArtifactStore,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    made.put(NAME, compacted(artifacts.put(CONTENT, "application/octet-stream")))
+
+    def away(*_: Any) -> bool:
+        raise PermissionError("the store is away")
+
+    monkeypatch.setattr(ArtifactStore, "exists", away)
+    models = catalogue(fetches=False)
+    assert [entry.ready for entry in models if entry.name == NAME] == [False]
+    assert models.get(NAME).missing == ["its checkpoint"]
+
+
+def test_a_list_does_not_ask_the_store_again_for_what_was_there_a_moment_ago(
+    catalogue: Callable[..., Catalogue],
+    made: CompactedStore,
+    artifacts: ArtifactStore,
+    settings: Settings,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    there, gone = (artifacts.put(content, "application/octet-stream") for content in (CONTENT, b"another"))
+    made.put(NAME, compacted(there))
+    made.put("gone", compacted(gone))
+    stored_file(settings, gone).unlink()
+    asked: list[str] = []
+    exists = ArtifactStore.exists
+
+    def counted(store: ArtifactStore, artifact: Artifact) -> bool:
+        asked.append(artifact.digest)
+        return exists(store, artifact)
+
+    monkeypatch.setattr(ArtifactStore, "exists", counted)
+    models = catalogue(fetches=False)
+    for _ in range(2):
+        assert {entry.name: entry.ready for entry in models if entry.compacted} == {NAME: True, "gone": False}
+    assert sorted(asked) == sorted([there.digest, gone.digest, gone.digest])
+    assert models.get(NAME).ready
+    assert asked[-1] == there.digest
+
+
 def test_an_unknown_name_is_answered_with_the_known_ones(catalogue: Callable[..., Catalogue]) -> None:
     with pytest.raises(UnknownModel, match="known models: shapes-sit, absent-dit"):
         catalogue().get("nobody")
 
 
 def test_the_name_of_a_compacted_model_is_told_by_its_job() -> None:
-    assert compacted_name("shapes-sit", "0123456789abcdef") == NAME
+    assert compacted_name("shapes-sit", "0123456789abcdef" * 4) == NAME
 
 
 def test_an_error_names_no_path_of_this_machine(

@@ -90,7 +90,7 @@ def test_a_number_alone_keeps_what_varies_and_covers_the_models_own_sampling_of_
         "steps": 50,
         "timestep_shift": None,
         "timesteps": None,
-        "labels": list(range(100)),
+        "labels": None,
         "conditions": None,
         "rows": None,
         "guided": True,
@@ -118,16 +118,25 @@ def test_a_shift_of_times_is_the_models_own_where_the_sampler_has_one(registry: 
     assert resolved(shifted, timestep_shift=0.5).timestep_shift == 0.5
 
 
-def test_the_null_condition_is_covered_but_of_a_model_that_is_told_its_guidance(registry: Registry) -> None:
+def test_the_null_condition_is_covered_but_of_a_family_it_is_for_the_checkpoint_to_say(registry: Registry) -> None:
     assert resolved(registry.get("shapes-sit")).guided is True
-    assert resolved(registry.get("told"), sampler="euler").guided is False
+    assert resolved(registry.get("told"), sampler="euler").guided is None
+    assert [resolved(registry.get("told"), guided=guided).guided for guided in (True, False)] == [True, False]
     assert resolved(registry.get("shapes-sit"), guided=False).guided is False
 
 
 def test_a_model_of_conditions_covers_all_of_them_unless_rows_are_said(registry: Registry) -> None:
     video = registry.get("video")
-    assert resolved(video, VIDEOS, conditions=VIDEOS.id).subjects == [0, 1, 2]
-    assert resolved(video, VIDEOS, conditions=VIDEOS.id, rows=[2]).subjects == [2]
+    assert resolved(video, VIDEOS, conditions=VIDEOS.id).rows is None
+    assert resolved(video, VIDEOS, conditions=VIDEOS.id, rows=[2, 0, 1]).rows is None
+    assert resolved(video, VIDEOS, conditions=VIDEOS.id, rows=[2]).rows == [2]
+
+
+def test_more_classes_or_conditions_than_a_request_may_list_are_all_covered(registry: Registry) -> None:
+    many = registry.get("shapes-sit").model_copy(update={"classes": 5000})
+    videos = VIDEOS.model_copy(update={"count": 5000})
+    for request in (resolved(many), resolved(registry.get("video"), videos, conditions=VIDEOS.id)):
+        assert CompactRequest.model_validate(request.model_dump()) == request  # as the worker reads it
 
 
 @pytest.mark.parametrize(
@@ -183,18 +192,24 @@ def test_what_the_model_or_the_limits_do_not_allow_is_refused(
     assert refused(sit, **fields) == [fault]
 
 
+def test_a_threshold_of_zero_removes_no_tail(sit: ModelEntry) -> None:
+    (fault,) = refused(sit, threshold=0)
+    assert fault.startswith("body.threshold: nothing is below threshold 0")
+    assert resolved(sit, threshold=0, side="head").threshold == 0
+
+
 def test_everything_that_is_wrong_is_named_at_once(sit: ModelEntry) -> None:
     assert len(refused(sit, keep=200, labels=[100], sampler="ddim", steps=2000)) == 4
 
 
 def test_a_compacted_model_is_not_compacted_again(sit: ModelEntry) -> None:
-    made = sit.model_copy(update={"name": "shapes-sit-compact-01234567", "compacted": MADE})
-    assert refused(made) == ["body.model: shapes-sit-compact-01234567 is compacted already; compact shapes-sit"]
+    made = sit.model_copy(update={"name": "shapes-sit-compact-0123456789abcdef", "compacted": MADE})
+    assert refused(made) == ["body.model: shapes-sit-compact-0123456789abcdef is compacted already; compact shapes-sit"]
 
 
 def test_a_name_that_leaves_no_room_for_another_is_refused(sit: ModelEntry) -> None:
-    assert resolved(sit.model_copy(update={"name": "a" * 83})).model == "a" * 83
-    assert "is too long a name" in refused(sit.model_copy(update={"name": "a" * 84}))[0]
+    assert resolved(sit.model_copy(update={"name": "a" * 75})).model == "a" * 75
+    assert "is too long a name" in refused(sit.model_copy(update={"name": "a" * 76}))[0]
 
 
 @pytest.mark.parametrize(("fields", "location"), [({"keep": 3}, "keep"), ({"threshold": 0.1, "fill": "mean"}, "fill")])
@@ -202,7 +217,7 @@ def test_one_condition_has_neither_mean_nor_variance(registry: Registry, fields:
     video = registry.get("video")
     (fault,) = refused(video, ONE_VIDEO, conditions=VIDEOS.id, **fields)
     assert fault.startswith(f"body.{location}: {location} goes by all conditions of the file, and there is one")
-    assert resolved(video, ONE_VIDEO, conditions=VIDEOS.id, threshold=0.1).subjects == [0]
+    assert resolved(video, ONE_VIDEO, conditions=VIDEOS.id, threshold=0.1).rows is None
 
 
 def test_a_model_of_conditions_needs_them(registry: Registry) -> None:

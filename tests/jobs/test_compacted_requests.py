@@ -21,8 +21,8 @@ from tests.instruments import write_instruments
 from tests.jobs.test_compact_request import MADE
 
 UNPRUNABLE = (
-    "scored-compact-01234567 holds a mean in the place of what was removed, which a prune knows nothing of; prune "
-    "shapes-sit, which it was made of"
+    "scored-compact-0123456789abcdef holds a mean in the place of what was removed, which a prune knows nothing of; "
+    "prune shapes-sit, which it was made of"
 )
 GRID = {"thresholds": [0.1]}
 SEARCH = {"measure": "drift", "budget": 0.1}
@@ -40,7 +40,7 @@ def whole(registry: Path) -> ModelEntry:
 
 @pytest.fixture
 def with_mean(whole: ModelEntry) -> ModelEntry:
-    return whole.model_copy(update={"name": "scored-compact-01234567", "compacted": MADE})
+    return whole.model_copy(update={"name": "scored-compact-0123456789abcdef", "compacted": MADE})
 
 
 @pytest.fixture

@@ -155,7 +155,7 @@ STUDY_FILES = {
 
 COMPACT: dict[str, Any] = {
     "model": {"name": "shapes-sit", "digest": "d"},
-    "compacted": {"name": "shapes-sit-compact-01234567", "digest": "e"},
+    "compacted": {"name": "shapes-sit-compact-0123456789abcdef", "digest": "e"},
     "by": "variance",
     "fill": "zero",
     "components": 128,
@@ -238,6 +238,8 @@ def finish_compact(store: JobStore, claim: Claim) -> None:
         created=datetime.now(UTC),
         parameters=result.parameters.after,
         checkpoint=files["model.safetensors"],
+        family="sit",
+        key=claim.job.key,
     )
     CompactedStore(store._redis).put(name, record)
     store.succeed(claim, result.model_dump(mode="json"), files)

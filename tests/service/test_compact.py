@@ -10,6 +10,8 @@ from typing import Any
 import pytest
 from fastapi.testclient import TestClient
 
+from jobs.artifacts import ArtifactStore
+from jobs.compacted import KEY
 from jobs.records import Job, JobView
 from jobs.results import CompactResult
 from jobs.settings import Settings
@@ -39,7 +41,7 @@ def test_a_new_job_is_accepted_with_its_defaults_filled_in(client: TestClient, s
     assert answer.status_code == 202
     assert answer.headers["Location"] == f"/jobs/{job['id']}"
     assert (job["kind"], job["request"]["by"], job["request"]["steps"]) == ("compact", "variance", 50)
-    assert len(job["request"]["labels"]) == 100
+    assert job["request"]["labels"] is None
     assert (store._queue.depth("metrics"), store._queue.depth("sampling")) == (0, 1)
 
 
@@ -56,7 +58,7 @@ def test_a_finished_job_names_its_model_and_its_files(client: TestClient, done: 
     job = done(client.post("/compact", json=REQUEST).json()["id"])
     view = JobView.model_validate_json(client.get(f"/jobs/{job.id}").content)
     assert isinstance(view.result, CompactResult)
-    assert view.result.compacted.name == f"shapes-sit-compact-{job.key[:8]}"
+    assert view.result.compacted.name == f"shapes-sit-compact-{job.key[:16]}"
     assert client.get(view.links.artifacts[view.result.checkpoint]).content == b"smaller weights"
     card = client.get(view.links.artifacts[view.result.card])
     assert card.headers["Content-Type"] == "text/markdown; charset=utf-8"
@@ -133,6 +135,7 @@ def test_what_it_samples_is_another_job_than_what_its_own_model_samples(
         ({"keep": 129}, "body.keep"),
         ({"keep": 3, "threshold": 0.1}, "body"),
         ({"keep": 3, "by": "directions", "fill": "zero"}, "body"),
+        ({"threshold": 0}, "body.threshold"),
         ({"keep": 3, "timesteps": [2.0]}, "body.timesteps.0"),
         ({"keep": 3, "sampler": "dopri5"}, "body.sampler"),
         ({"keep": 3, "labels": [100]}, "body.labels.0"),
@@ -173,6 +176,30 @@ def test_a_model_whose_checkpoint_was_deleted_is_not_ready_until_it_is_made_anew
     assert "POST /compact again" in answer.json()["detail"]
     assert made() == name
     assert client.post("/prune-sample", json={"model": name}).status_code == 202
+
+
+def test_models_are_listed_while_the_store_of_artifacts_is_away(
+    client: TestClient, made: Callable[..., str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    name = made()
+
+    def away(*_: Any) -> bool:
+        raise PermissionError("the store is away")
+
+    monkeypatch.setattr(ArtifactStore, "exists", away)
+    answer = client.get("/models")
+    assert answer.status_code == 200
+    assert {model["name"]: model["ready"] for model in answer.json()["models"]}[name] is False
+
+
+def test_statistics_of_a_compacted_model_are_not_kept_in_memory(
+    client: TestClient, made: Callable[..., str], done: Callable[[str], Job], store: JobStore
+) -> None:
+    name = made()
+    done(client.get(f"/metrics/{name}", headers={"Prefer": "wait=0"}).json()["id"])
+    assert client.get(f"/metrics/{name}").status_code == 200
+    store._redis.hdel(KEY, name)
+    assert client.get(f"/metrics/{name}").status_code == 404
 
 
 def test_a_model_whose_own_model_left_the_registry_is_unknown_and_says_why(

@@ -297,6 +297,19 @@ def test_components_are_those_that_vary_most_at_any_covered_time(of_sit: Subject
     assert set(of_sit.compact(keep=4).kept or ()) == chosen
 
 
+@pytest.mark.parametrize("way", [{"threshold": 0.5}, {"threshold": 0.5, "fill": "mean"}, *KINDS.values()], ids=str)
+def test_each_covered_time_is_told_of_once_and_may_be_the_last(of_sit: Subject, way: dict[str, Any]) -> None:
+    told: list[tuple[int, int]] = []
+    of_sit.compact(on_time=lambda *at: told.append(at), **way)
+    assert told == [(done, 8) for done in range(1, 9)]
+
+    def stop(done: int, total: int) -> None:
+        raise KeyboardInterrupt(f"{done} of {total}")
+
+    with pytest.raises(KeyboardInterrupt, match="1 of 8"):
+        of_sit.compact(on_time=stop, **way)
+
+
 def test_a_population_stands_for_the_classes(of_sit: Subject) -> None:
     two = {"labels": torch.tensor([1, 2])}
     c = of_sit.system.condition(torch.full((2,), 0.5), two)

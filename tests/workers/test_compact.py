@@ -18,7 +18,9 @@ from jobs.compacted import CompactedStore
 from jobs.results import CompactResult, PruneSampleResult
 from jobs.settings import Settings
 from jobs.store import JobStore
-from tests.tiny_model import NAME, TINY_DIT
+from tailprune.systems.dit import MG, ScaleAwareMG
+from tests.tailprune.conftest import random_system
+from tests.tiny_model import HEADS, NAME, TINY_DIT, WIDTH
 from tests.workers.conftest import Submit
 from workers.models import Models
 from workers.run import Cancelled, Run
@@ -31,6 +33,24 @@ WAYS: list[dict[str, Any]] = [
     {"keep": 8},
     {"keep": 6, "by": "directions"},
 ]
+
+MG_ENTRIES = """
+[models.plain-mg]
+family = "mg"
+checkpoint = "plain-mg.safetensors"
+classes = 4
+condition_dim = 32
+latent_shape = [3, 8, 8]
+defaults = { sampler = "euler", steps = 4, guidance_scale = 1.5 }
+
+[models.told-mg]
+family = "mg"
+checkpoint = "told-mg.safetensors"
+classes = 4
+condition_dim = 32
+latent_shape = [3, 8, 8]
+defaults = { sampler = "euler", steps = 4, guidance_scale = 1.5 }
+"""
 
 
 class Made:
@@ -51,8 +71,34 @@ class Made:
 
 
 @pytest.fixture
+def settings(settings: Settings) -> Settings:
+    """With a model that has its guidance trained into it, and one that is told its scale besides."""
+    shape: dict[str, Any] = {"input_size": 8, "patch_size": 4, "hidden_size": WIDTH, "depth": 1, "num_heads": HEADS}
+    for name, cls in (("plain-mg", MG), ("told-mg", ScaleAwareMG)):
+        system = random_system(cls, **shape, in_channels=3, num_classes=4, learn_sigma=False)
+        tailprune.save_system(system, settings.registry.parent / f"{name}.safetensors")
+    settings.registry.write_text(settings.registry.read_text() + MG_ENTRIES)
+    return settings
+
+
+@pytest.fixture
 def worker(settings: Settings, redis_client: redis.Redis) -> Worker:
     return Worker(settings, "worker")
+
+
+@pytest.fixture
+def failure(worker: Worker, submit: Submit, store: JobStore) -> Any:
+    """Does a job that fails: what it says."""
+
+    def failure(kind: Any = "compact", **body: Any) -> str:
+        job = submit(kind, **body)
+        worker.run(job.id)
+        failed = store.get(job.id)
+        assert failed.status == "failed"
+        assert failed.problem is not None
+        return failed.problem.detail
+
+    return failure
 
 
 @pytest.fixture
@@ -112,7 +158,7 @@ def test_the_checkpoint_is_the_system_that_the_science_makes(
 def test_the_result_says_what_was_made_of_what(compacted: Any, settings: Settings) -> None:
     made = compacted(keep=8, labels=[0, 2], steps=10)
     result = made.result
-    assert (result.model.name, made.name) == (NAME, f"{NAME}-compact-{made.job.key[:8]}")
+    assert (result.model.name, made.name) == (NAME, f"{NAME}-compact-{made.job.key[:16]}")
     assert result.compacted.digest == made.job.artifacts["model.safetensors"].digest
     assert result.kept == len(result.kept_components or []) == result.width - result.time_columns
     assert result.covered.timesteps == [0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9]
@@ -170,7 +216,7 @@ def test_what_is_compared_is_sampled_as_what_is_covered(compacted: Any) -> None:
     ("way", "said"),
     [
         ({"threshold": 2.2}, ["below 2.2 in every vector", "count as zero", "Pruned vector by vector (tail 2.2)"]),
-        ({"threshold": 2.2, "side": "head"}, ["above 2.2 in every vector", "Pruned vector by vector (head 2.2)"]),
+        ({"threshold": 0.2, "side": "head"}, ["above 0.2 in every vector", "Pruned vector by vector (head 0.2)"]),
         ({"keep": 8}, ["among the 8 whose SiLU(c) varies most", "mean over the classes", "Between these times"]),
         ({"keep": 6, "by": "directions"}, ["6 principal directions", "exact for nothing"]),
         ({"keep": 6, "labels": [0, 1, 3]}, ["labels 0–1, 3;", "and the null condition"]),
@@ -222,13 +268,103 @@ def test_a_compacted_model_is_scored_extracted_and_drawn(
         assert store.get(job.id).status == "succeeded", store.get(job.id).problem
 
 
-def test_a_threshold_that_removes_everything_is_said_to(worker: Worker, submit: Submit, store: JobStore) -> None:
-    job = submit("compact", threshold=1000.0)
+def test_a_threshold_that_removes_everything_is_said_to(failure: Any) -> None:
+    assert "removes all 32 components" in failure(threshold=1000.0)
+
+
+@pytest.mark.parametrize(
+    ("way", "said"),
+    [
+        ({"threshold": 1e-9}, "with 32 components, it would have"),
+        ({"threshold": 1e-9}, "cut at a higher threshold"),
+        ({"threshold": 1e9, "side": "head"}, "cut at a lower threshold"),
+        ({"keep": 31, "fill": "mean", "timesteps": [0.1 * n for n in range(10)]}, "keep fewer than 31"),
+        ({"keep": 31, "by": "directions"}, "with 31 directions and their basis, it would have"),
+    ],
+    ids=str,
+)
+def test_what_would_be_no_smaller_is_not_made(
+    failure: Any, redis_client: redis.Redis, way: dict[str, Any], said: str
+) -> None:
+    detail = failure(**way)
+    assert "this would make tiny no smaller" in detail
+    assert said in detail
+    assert CompactedStore(redis_client).all() == {}
+
+
+def test_a_model_with_its_guidance_trained_in_is_covered_for_guided_sampling_too(compacted: Any) -> None:
+    made = compacted(model="plain-mg", keep=8)
+    assert (made.result.covered.guided, made.result.covered.guidance_scale) == (True, None)
+    assert made.result.compared.guidance_scale == 1.5
+    assert "and the null condition of guided sampling" in made.artifact("card.md").decode()
+    unguided = compacted(model="plain-mg", keep=8, guided=False)
+    assert unguided.result.covered.guided is False
+    assert unguided.result.compared.guidance_scale == 1.0
+
+
+def test_a_model_that_is_told_its_guidance_says_which_was_covered(compacted: Any) -> None:
+    made = compacted(model="told-mg", keep=8)
+    assert (made.result.covered.guided, made.result.covered.guidance_scale) == (False, 1.5)
+    assert made.result.compared.guidance_scale == 1.5
+    card = made.artifact("card.md").decode()
+    assert "told the guidance scale 1.5, which the model takes as an input, and no other" in card
+    assert "null condition" not in card
+
+
+def test_the_null_condition_of_a_model_that_is_told_its_guidance_is_refused(failure: Any) -> None:
+    assert "told-mg takes the guidance scale as an input" in failure(model="told-mg", keep=8, guided=True)
+
+
+def test_all_classes_are_covered_where_none_are_said(compacted: Any, submit: Submit) -> None:
+    assert submit("compact", keep=8).request["labels"] is None
+    assert compacted(keep=8).result.covered.labels == [0, 1, 2, 3]
+
+
+def test_neither_model_is_sampled_by_a_compiled_network(
+    settings: Settings, redis_client: redis.Redis, submit: Submit, store: JobStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def compiled(*_: Any) -> torch.Tensor:
+        raise AssertionError("the compiled network was run")
+
+    monkeypatch.setattr("workers.models.compile_network", lambda system: setattr(system, "compiled", compiled))
+    worker = Worker(settings.model_copy(update={"compile": True}), "worker")
+    job = submit("compact", keep=8)
     worker.run(job.id)
-    failed = store.get(job.id)
-    assert failed.status == "failed"
-    assert failed.problem is not None
-    assert "removes all 32 components" in failed.problem.detail
+    Made(store, job.id)
+    warm = worker.models.system(worker.models.source(NAME, "model"), "float32")
+    assert warm.compiled is compiled  # for other jobs, as before
+
+
+def test_a_damaged_copy_is_refused_and_fetched_anew(
+    compacted: Any, failure: Any, sampled: Any, settings: Settings
+) -> None:
+    made = compacted(keep=8)
+    body = {"model": made.name, "labels": [0, 1], "threshold": None}
+    whole = made.artifact("model.safetensors")
+    path = settings.data_dir / "compacted" / made.result.compacted.digest / "model.safetensors"
+    path.parent.mkdir(parents=True)
+    path.write_bytes(whole[:-4] + bytes(4))
+    assert "is damaged, and was removed: ask again" in failure("prune-sample", **body)
+    path.unlink(missing_ok=True)  # no second name of the stored file, which stays whole
+    path.write_bytes(whole[:-4])
+    assert "is damaged, and was removed: ask again" in failure("metrics", model=made.name)
+    sampled(**body)
+    assert path.read_bytes() == whole
+
+
+def test_a_compacted_model_is_read_as_it_was_made_whatever_is_said_of_the_whole_one_since(
+    compacted: Any, sampled: Any, settings: Settings
+) -> None:
+    made = compacted(keep=8)
+    _, before = sampled(model=made.name, threshold=None)
+    text = settings.registry.read_text()
+    settings.registry.write_text(text.replace("num_heads = 2", "num_heads = 1", 1))
+    worker = Worker(settings, "another")
+    system = worker.models.system(worker.models.source(made.name, "model"), "float32")
+    latents = tailprune.sample(
+        system, {"labels": torch.tensor([0, 1])}, sampler="euler", steps=4, guidance=2.0, seeds=[(0, 0), (0, 1 << 32)]
+    )
+    torch.testing.assert_close(latents, before["baseline"], rtol=1e-4, atol=1e-4)
 
 
 def test_a_cancelled_compaction_makes_no_model(
@@ -242,6 +378,24 @@ def test_a_cancelled_compaction_makes_no_model(
     worker.run(job.id)
     assert store.get(job.id).status == "cancelled"
     assert CompactedStore(redis_client).all() == {}
+
+
+def test_a_compaction_is_cancelled_while_its_times_are_looked_at(
+    worker: Worker, submit: Submit, store: JobStore, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told: list[tuple[int, int, str]] = []
+
+    def step(_: Run, done: int, total: int, unit: str) -> None:
+        told.append((done, total, unit))
+        if done == 2:
+            raise Cancelled
+
+    monkeypatch.setattr(Run, "step", step)
+    job = submit("compact", keep=8)
+    worker.run(job.id)
+    assert store.get(job.id).status == "cancelled"
+    assert told == [(1, 4, "times"), (2, 4, "times")]
+    assert not list(settings.data_dir.rglob("artifacts/??/*"))
 
 
 def test_nothing_is_left_in_the_data_folder_but_the_artifacts(compacted: Any, settings: Settings) -> None:

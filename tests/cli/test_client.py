@@ -1,0 +1,56 @@
+"""What the command line writes of a running service."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+from rich.console import Console
+
+from jobs.records import JobView
+from service.cli.client import Client, ClientError
+
+JOB = {
+    "id": "0" * 26,
+    "kind": "extract",
+    "status": "succeeded",
+    "progress": None,
+    "created": "2025-01-01T00:00:00Z",
+    "started": None,
+    "finished": None,
+    "request": {"model": "tiny"},
+    "result": None,
+    "problem": None,
+    "links": {"self": "/jobs/0", "events": "/jobs/0/events", "artifacts": {"vectors.safetensors": "/vectors"}},
+}
+
+
+def client_of(pieces: Iterator[bytes]) -> Client:
+    """A client of a service that answers everything with these bytes."""
+    client = Client("http://127.0.0.1:1", Console(file=io.StringIO()))
+    answer = httpx.MockTransport(lambda _: httpx.Response(200, content=pieces))
+    client._http = httpx.Client(base_url="http://127.0.0.1:1", transport=answer)
+    return client
+
+
+def broken() -> Iterator[bytes]:
+    yield b"the first half"
+    raise httpx.ReadError("the connection broke")
+
+
+def test_a_file_is_written_whole(tmp_path: Path) -> None:
+    path = tmp_path / "new" / "vectors.safetensors"
+    with client_of(iter([b"both ", b"halves"])) as client:
+        assert client.save_as(JobView.model_validate(JOB), path.name, path) == path
+    assert [(file.name, file.read_bytes()) for file in path.parent.iterdir()] == [(path.name, b"both halves")]
+
+
+def test_a_file_that_does_not_arrive_whole_leaves_what_was_there(tmp_path: Path) -> None:
+    path = tmp_path / "vectors.safetensors"
+    path.write_bytes(b"as it was")
+    with client_of(broken()) as client, pytest.raises(ClientError, match="the connection broke"):
+        client.save_as(JobView.model_validate(JOB), path.name, path)
+    assert [(file.name, file.read_bytes()) for file in tmp_path.iterdir()] == [(path.name, b"as it was")]
