@@ -146,6 +146,7 @@ def test_compact_prints_json_when_asked_and_covers_what_is_said(stack: Stack) ->
         "labels": [0, 2],
         "conditions": None,
         "guided": False,
+        "guidance_scale": None,
     }
 
 

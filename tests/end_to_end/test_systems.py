@@ -157,7 +157,8 @@ def test_one_row_of_the_conditions_is_the_same_sample_alone_as_among_others(stac
     one = sampled(stack, "x-mdpt", threshold=0.5, seed=3, rows=[1])
     (together, alone) = (load(stack.artifact(job, job["result"]["variants"][1]["latents"])) for job in (both, one))
     assert alone["conditions"].tolist() == [1]
-    torch.testing.assert_close(alone["latents"][0], together["latents"][1], atol=1e-4, rtol=1e-4)
+    first, second = alone["latents"][0], together["latents"][1]
+    assert ((first - second).norm() / second.norm()).item() < 1e-4
 
 
 def test_keep_ranks_components_over_the_uploaded_conditions(stack: Stack) -> None:
