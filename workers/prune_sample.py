@@ -21,18 +21,15 @@ from workers.clock import Clock
 from workers.models import Models, Source
 from workers.plan import Plan, Sample
 from workers.precision import dtype_drift
-from workers.run import Product, Run, Stopped
+from workers.run import Product, Run, Settle, Stopped
 from workers.sampling import chunks_of, finite
 from workers.stores import Stores
 from workers.subjects import Subjects
 from workers.tracks import Caption, Shelf, Track, shown, variants_grid
 
-__all__ = ["Settle", "prune_and_sample"]
+__all__ = ["prune_and_sample"]
 
 GRID = "grid.png"
-
-Settle = Callable[[Run, Product[PruneSampleResult] | Exception], None]
-"""Hears what a job made, or what it ended with."""
 
 
 def prune_and_sample(

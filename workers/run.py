@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Generic, Self, TypeVar
 
@@ -21,7 +21,8 @@ from jobs.records import Job
 from jobs.store import Claim, JobStore
 
 __all__ = [
-    "Accompanied", "Batch", "Cancelled", "HandedOver", "LeaseLost", "PartRun", "Product", "Run", "Shutdown", "Stopped",
+    "Accompanied", "Batch", "Cancelled", "HandedOver", "LeaseLost", "PartRun", "Product", "Run", "Settle", "Shutdown",
+    "Stopped",
 ]  # fmt: skip
 
 BEAT_SECONDS = 0.2
@@ -156,6 +157,10 @@ class Run(Accompanied):
             return
         if not held:
             self.stop = LeaseLost()
+
+
+Settle = Callable[[Run, Product[BaseModel] | Exception], None]
+"""Hears what a job made, or what it ended with."""
 
 
 class Batch(Watch):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -40,16 +40,13 @@ from workers.instruments import Bench
 from workers.metrics import measure
 from workers.models import Models, Source, choose_device
 from workers.prune_sample import prune_and_sample
-from workers.run import Batch, Cancelled, HandedOver, LeaseLost, PartRun, Product, Run, Shutdown, Stopped
+from workers.run import Batch, Cancelled, HandedOver, LeaseLost, PartRun, Product, Run, Settle, Shutdown, Stopped
 from workers.stores import Stores
 from workers.study.crew import Offer, help_with
 from workers.study.study import Study
 from workers.study.workshop import Workshop
 
 __all__ = ["Worker"]
-
-Settle = Callable[[Run, Product[BaseModel] | Exception], None]
-"""Hears what a job made, or what it ended with."""
 
 log = structlog.get_logger(__name__)
 
