@@ -23,7 +23,7 @@ from torch import Tensor, nn
 
 from tailprune.systems.base import FLOW_SAMPLERS, Modulations, Shapes
 from tailprune.systems.labels import LabelTransformer
-from tailprune.systems.layers import AdaLN, Attention, FinalLayer, Mlp, Modulated, modulate
+from tailprune.systems.layers import AdaLN, Attention, FinalLayer, Linear, Mlp, Modulated, modulate
 from tailprune.systems.shapes import block_count, dimensions
 
 __all__ = ["LightningDiT"]
@@ -47,8 +47,8 @@ class SwiGLU(nn.Module):
 
     def __init__(self, dim: int, hidden: int) -> None:
         super().__init__()
-        self.w12 = nn.Linear(dim, 2 * hidden)
-        self.w3 = nn.Linear(hidden, dim)
+        self.w12 = Linear(dim, 2 * hidden)
+        self.w3 = Linear(hidden, dim)
 
     def forward(self, x: Tensor) -> Tensor:
         gate, value = self.w12(x).chunk(2, dim=-1)

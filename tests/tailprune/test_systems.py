@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Iterator
 from itertools import product
 from pathlib import Path
 
@@ -15,7 +16,7 @@ import tailprune
 from tailprune import Guidance, Prune
 from tailprune.removal import measure_removal
 from tailprune.systems import MG, SYSTEMS, System
-from tailprune.systems.layers import attend, tanh_gelu
+from tailprune.systems.layers import CONVOLVED_ROWS, Linear, attend, tanh_gelu
 from tailprune.systems.lightningdit import Rotary
 from tests.tailprune import naive
 from tests.tailprune import official_tensors as tensors
@@ -307,3 +308,34 @@ def test_attention_is_the_fused_kernels(dtype: torch.dtype, error: float, biased
     truth = torch.nn.functional.scaled_dot_product_attention(q, k, v, attn_mask=bias)
     some = None if bias is None else bias.to(dtype)
     assert relative_error(attend(q.to(dtype), k.to(dtype), v.to(dtype), some), truth) < error
+
+
+@pytest.fixture
+def threads() -> Iterator[Callable[[int], None]]:
+    """Sets how many threads torch has, until the test is over."""
+    before = torch.get_num_threads()
+    yield torch.set_num_threads
+    torch.set_num_threads(before)
+
+
+@pytest.mark.parametrize("tokens", [CONVOLVED_ROWS // 4, 3])
+@pytest.mark.parametrize("count", [1, 2])
+def test_a_linear_layer_is_torchs_own_whatever_it_goes_through(
+    threads: Callable[[int], None], tokens: int, count: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    threads(count)
+    convolved = []
+    convolve = torch.nn.functional.conv2d
+    monkeypatch.setattr(torch.nn.functional, "conv2d", lambda *args: (convolved.append(1), convolve(*args))[1])
+    torch.manual_seed(0)
+    layer = Linear(24, 40)
+    x = torch.randn(4, tokens, 24)
+    with torch.no_grad():
+        truth = torch.nn.functional.linear(x.double(), layer.weight.double(), layer.bias.double())
+        for given in (x, x.transpose(1, 2).contiguous().transpose(1, 2)):  # as it lies in memory, and not
+            assert relative_error(layer(given), truth) < 1e-6
+    assert len(convolved) == (2 if 4 * tokens >= CONVOLVED_ROWS and count > 1 else 0)
+    before = len(convolved)
+    layer(x).sum().backward()
+    assert layer.weight.grad is not None
+    assert len(convolved) == before, "where something is learned, it goes the common way"
