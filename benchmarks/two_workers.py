@@ -33,8 +33,8 @@ def run() -> Section:
     return Section(
         "## A study with two workers, against one worker\n\n"
         f"shapes-sit, {CLASSES} classes, {EACH} samples each, {STEPS} steps, the baseline and {len(THRESHOLDS)} "
-        f"prunes; one CPU thread a worker; median of {ROUNDS} rounds (least to most). One worker alone computes the "
-        "scores, once all samples are there.\n\n"
+        f"prunes; one CPU thread a worker; median of {ROUNDS} rounds (least to most). The workers share the samples, "
+        "and then the scores.\n\n"
         "| scored by | one worker | two workers | ratio | largest difference of a score |\n|---|---|---|---|---|\n"
         + "".join(rows),
         aims,

@@ -42,8 +42,10 @@ from workers.models import Models, Source, choose_device
 from workers.prune_sample import prune_and_sample
 from workers.run import Batch, Cancelled, HandedOver, LeaseLost, PartRun, Product, Run, Settle, Shutdown, Stopped
 from workers.stores import Stores
-from workers.study.crew import Offer, help_with
+from workers.study.assessing import Assessor
+from workers.study.crew import attempt
 from workers.study.study import Study
+from workers.study.tasks import offered
 from workers.study.workshop import Workshop
 
 __all__ = ["Worker"]
@@ -192,24 +194,27 @@ class Worker:
         return "failed" if self.store.fail(claim, problem("failed", detail)) else "lost"
 
     def help(self, job_id: str, said: Mapping[str, Any]) -> None:
-        """Makes a shard that the holder of a study offers, unless that study is over or another worker makes it.
+        """Does a task that the holder of a study offers, unless that study is over or another worker does it.
 
-        Nothing is lost where this fails: the holder makes what is missing, and says what is wrong with it.
+        Nothing is lost where this fails: the holder does what is missing, and says what is wrong with it.
         """
         with bound_contextvars(job_id=job_id):
             try:
                 if not self.store.is_wanted(job_id):
                     return
-                job, offer = self.store.get(job_id), Offer.model_validate(said)
+                job = self.store.get(job_id)
+
+                def on_made(samples: int) -> None:
+                    self.store.telemetry.count(SAMPLES, job.model, by=samples)
+
                 with PartRun(self.store, job_id, self.shutdown) as run:
-                    made = help_with(self._workshop_of(job), offer, run)
+                    task = offered(said, Assessor(self._workshop_of(job), self.bench, run, on_made))
+                    if made := attempt(task, self.shards, lambda _: run.check()):
+                        on_made(made)
             except Stopped as reason:
-                log.info("shard is left", block=said.get("block"), reason=type(reason).__name__)
+                log.info("task is left", said=said, reason=type(reason).__name__)
             except Exception:
-                log.warning("shard is left to the holder of its study", block=said.get("block"), exc_info=True)
-            else:
-                if made:
-                    self.store.telemetry.count(SAMPLES, job.model, by=made)
+                log.warning("task is left to the holder of its study", said=said, exc_info=True)
 
     def _workshop_of(self, job: Job) -> Workshop:
         """That of a study; the last one is kept, for the offers of one study come one after another."""

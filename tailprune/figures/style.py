@@ -48,6 +48,7 @@ STYLE: dict[str, Any] = {
     "axes.labelcolor": INK,
     "axes.edgecolor": QUIET,
     "axes.linewidth": 0.7,
+    "axes.titley": 1.0,  # else it is sought above ticks, of which there are none
     "axes.spines.top": False,
     "axes.spines.right": False,
     "axes.axisbelow": True,
@@ -137,10 +138,10 @@ def mark(axes: Axes, x: float, text: str, height: float = 0.97, colour: str = QU
 def render(figure: Figure) -> Rendered:
     """The figure as PNG and as SVG, without anything of the moment in them."""
     with styled():
-        return Rendered(
-            png=_saved(figure, format="png", dpi=PNG_DPI, metadata={"Software": None}),
-            svg=_saved(figure, format="svg", dpi=PNG_DPI, metadata={"Date": None, "Creator": "tailprune"}),
-        )
+        png = _saved(figure, format="png", dpi=PNG_DPI, metadata={"Software": None})
+        figure.set_layout_engine("none")  # everything has its place, which takes longer to find than to draw
+        svg = _saved(figure, format="svg", dpi=PNG_DPI, metadata={"Date": None, "Creator": "tailprune"})
+        return Rendered(png, svg)
 
 
 def _saved(figure: Figure, **options: Any) -> bytes:

@@ -199,13 +199,14 @@ def test_the_holder_offers_all_blocks_but_its_first(
     worker.store = store
     job = submit("study", grid={"thresholds": [0.5]}, measures=["drift"], samples_per_label=2)
     worker.run(job.id)
-    assert [(offer["block"], offer["size"]) for offer in queue.offers] == [(1, 2), (2, 2), (3, 2)]
-    assert [prune["threshold"] for prune in queue.offers[0]["prunes"]] == [0.5]
+    making = [offer for offer in queue.offers if offer["do"] == "make"]
+    assert [(offer["block"], offer["size"]) for offer in making] == [(1, 2), (2, 2), (3, 2)]
+    assert [prune["threshold"] for prune in making[0]["prunes"]] == [0.5]
 
 
 def offers(blocks: range) -> list[dict[str, Any]]:
     prune = {"threshold": 0.5, "side": "tail", "fill": "zero", "schedule": {"when": "every"}}
-    return [{"block": block, "size": 2, "prunes": [prune]} for block in blocks]
+    return [{"do": "make", "block": block, "size": 2, "prunes": [prune]} for block in blocks]
 
 
 def wait_until_running(store: JobStore, job: Job) -> None:
@@ -240,7 +241,8 @@ def test_nobody_helps_with_a_study_that_is_over(
 def test_an_offer_that_is_none_does_no_harm(worker: Worker, submit: Submit, store: JobStore, sampled: Made) -> None:
     job = submit("study", grid={"thresholds": [0.5]}, measures=["drift"])
     wait_until_running(store, job)
-    worker.help(job.id, {"block": 99, "size": 2, "prunes": []})
+    worker.help(job.id, {"do": "make", "block": 99, "size": 2, "prunes": []})
+    worker.help(job.id, {"do": "something else", "size": 2})
     worker.help(job.id, {"size": "two"})
     worker.help("0" * 26, offers(range(1))[0])
     assert sampled == []
@@ -445,7 +447,7 @@ def test_what_is_missing_is_offered_again_when_nobody_took_it(
     monkeypatch.setattr(store, "offers_waiting", lambda: waiting.pop(0) if waiting else True)
     job = submit("study", grid={"thresholds": [0.5]}, measures=["drift"], samples_per_label=2)
     worker.run(job.id)
-    assert [offer["block"] for offer in queue.offers] == [1, 2, 3, 3]
+    assert [offer["block"] for offer in queue.offers if offer["do"] == "make"] == [1, 2, 3, 3]
 
 
 def test_many_prunes_are_made_and_kept_some_at_a_time(

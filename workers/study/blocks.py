@@ -7,10 +7,11 @@ study finds what any study before it made.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from jobs.digests import Identity
-from jobs.instruments import MEASURES
+from jobs.instruments import MEASURES, Measure
 from jobs.keys import RESULT_VERSION, digest
 from jobs.requests.prunes import PruneSpec
 from jobs.requests.sampled import SampledRequest
@@ -60,9 +61,10 @@ class Addresses:
     def __init__(self, request: StudyRequest, identity: Identity) -> None:
         reading = identity.reading
         said = request.model_dump()
-        instruments = {
+        instruments = reading.get("instruments", {})
+        seen_by = {
             name: made_of
-            for name, made_of in reading.get("instruments", {}).items()
+            for name, made_of in instruments.items()
             if name.startswith("extractor") or name == f"reference {request.targets}"
         }
         self._sampled = digest(
@@ -73,10 +75,11 @@ class Addresses:
                 "version": RESULT_VERSION,
             }
         )
+        self._reference = instruments.get(f"reference {request.reference}")
         self._measured = digest(
             {
                 "decoder": {name: reading.get(name) for name in SHOWN_BY},
-                "instruments": instruments,
+                "instruments": seen_by,
                 "seen": _seen(request),
                 "extractor": said["extractor"],
                 "targets": said["targets"],
@@ -95,6 +98,20 @@ class Addresses:
             }
         )
 
-    def scores(self, block: Block, prune: PruneSpec | None) -> str:
+    def measured(self, block: Block, prune: PruneSpec | None) -> str:
         """Of what they were measured to be."""
         return digest({"latents": self.latents(block, prune), "measured": self._measured})
+
+    def scores(self, blocks: Sequence[Block], prune: PruneSpec | None, measures: Sequence[Measure]) -> list[str]:
+        """Of the score of all these samples by each measure."""
+        samples = digest([self.measured(block, prune) for block in blocks])
+        return [
+            digest(
+                {
+                    "samples": samples,
+                    "measure": measure,
+                    "reference": self._reference if MEASURES[measure].reference else None,
+                }
+            )
+            for measure in measures
+        ]

@@ -1,8 +1,8 @@
-"""Who makes a study's shards: the worker that holds the job, and all that are free.
+"""Who does a study's tasks: the worker that holds the job, and all that are free.
 
 The holder offers what is missing as a Celery group, on a queue that workers look at last, and goes through it itself.
-Whoever takes a block takes a lease on it first; a block that another has is left alone until it is there, or until the
-lease lapsed because its worker is gone. With one worker the offers find everything done.
+Whoever takes a task takes a lease on it first; one that another has is left alone until it is done, or until the lease
+lapsed because its worker is gone. With one worker the offers find everything done.
 """
 
 from __future__ import annotations
@@ -11,140 +11,123 @@ import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import TypeVar
+from typing import Any, Protocol, TypeVar
 
 import redis
 import structlog
-from pydantic import BaseModel, ConfigDict
 
 from jobs.connection import is_unavailable
-from jobs.keys import digest
-from jobs.requests.prunes import PruneSpec
 from jobs.shards import ShardStore
 from workers.run import Accompanied, Run
-from workers.study.blocks import Block, blocks_of
-from workers.study.workshop import Workshop
 
-__all__ = ["Offer", "complete", "help_with", "patiently"]
+__all__ = ["Task", "attempt", "complete", "patiently"]
 
 Answer = TypeVar("Answer")
 
 PAUSE_SECONDS = 0.2
+LOOK_SECONDS = 1.0
+"""How long the holder goes on with what is missing before it looks again what others have done."""
 OFFER_SECONDS = 60.0
 """After so long, what is missing is offered again if nothing waits: who took it could not do it, or nobody heard."""
 MOST_TIMES = 3
-"""How often the same block is made before it counts as lost as fast as it is made."""
+"""How often the same task is done before what it makes counts as lost as fast as it is made."""
 
 log = structlog.get_logger(__name__)
 
-OnProgress = Callable[[float], None]
-"""Hears how many samples are there of each variant, those of the block under way by its share."""
+OnShare = Callable[[float], None]
+"""Hears which share of a task is done, from 0 to 1, and may raise to stop it."""
 
 
-class Offer(BaseModel):
-    """A block of a study under some prunes, as a message says it; the baseline belongs to it."""
+class Task(Protocol):
+    """Part of a study that any worker can do. It is done once something is kept under each of its keys."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    @property
+    def keys(self) -> Sequence[str]: ...
 
-    block: int
-    """Its place among the blocks of the study."""
-    size: int
-    """How many samples the blocks have at most."""
-    prunes: list[PruneSpec]
+    @property
+    def lease(self) -> str:
+        """Who holds this does it."""
+        ...
+
+    @property
+    def samples(self) -> int:
+        """How far it brings the study."""
+        ...
+
+    @property
+    def offer(self) -> dict[str, Any]:
+        """The task as a message says it."""
+        ...
+
+    def do(self, on_share: OnShare) -> int:
+        """Does what is missing of it; how many samples were made."""
+        ...
 
 
 def complete(
-    workshop: Workshop,
-    blocks: Sequence[Block],
-    prunes: Sequence[PruneSpec],
-    size: int,
+    tasks: Sequence[Task],
+    shards: ShardStore,
     run: Run,
-    on_progress: OnProgress,
+    on_progress: Callable[[float], None],
     on_made: Callable[[int], None],
 ) -> None:
-    """Returns when every block is there under every prune, and unpruned.
+    """Returns when every task is done.
 
-    blocks: of `blocks_of` with this size. on_made: hears how many samples the holder made of a block. While Redis
-    cannot be reached, it waits. Raises RuntimeError where what was made does not stay.
+    on_progress: hears how many samples of these tasks are there, those of the one under way by its share. on_made:
+    hears how many the holder made in a task. While Redis cannot be reached, it waits. Raises RuntimeError where what
+    was made does not stay.
     """
-    variants = [None, *prunes]
-    total = sum(len(block.subjects) for block in blocks)
-    places = {block: place for place, block in enumerate(blocks)}
-    made_before: Counter[Block] = Counter()
-    offered = 0.0
+    total = sum(task.samples for task in tasks)
+    times: Counter[str] = Counter()
+    unseen = list(tasks)  # not found done so far
+    left: list[Task] = []  # of those, what the holder has not done since it looked
+    look = 0.0
+    offered: float | None = None
 
-    def lacking() -> list[Block]:
-        missing = list(patiently(lambda: workshop.missing(blocks, variants), run))
-        on_progress(total - sum(len(block.subjects) for block in missing))
-        return missing
+    def there() -> int:
+        return total - sum(task.samples for task in left)
 
-    missing = lacking()
-    while missing:
+    while True:
         run.check()
-        due = time.monotonic() > offered + OFFER_SECONDS and not run.offers_waiting if offered else True
-        if due and len(missing) > 1:
+        if not left or time.monotonic() >= look:
+            unseen = patiently(partial(_missing, unseen, shards), run)
+            left, look = list(unseen), time.monotonic() + LOOK_SECONDS
+            on_progress(there())
+            if not unseen:
+                return
+        due = offered is None or (time.monotonic() > offered + OFFER_SECONDS and not run.offers_waiting)
+        if due and len(left) > 1:
             offered = time.monotonic()
-            offers = [Offer(block=places[block], size=size, prunes=list(prunes)) for block in missing[1:]]
-            run.invite([offer.model_dump(mode="json") for offer in offers])
-        there = total - sum(len(block.subjects) for block in missing)
+            run.invite([task.offer for task in left[1:]])
 
-        def on_share(block: Block, share: float, there: int = there) -> None:
-            on_progress(there + share * len(block.subjects))
+        def on_share(task: Task, share: float, before: int = there()) -> None:
+            on_progress(before + share * task.samples)
             run.check()
 
-        taken = patiently(partial(_make_any, workshop, missing, variants, on_share), run)
+        taken = patiently(partial(_do_any, left, shards, on_share), run)
         if taken is None:
             time.sleep(PAUSE_SECONDS)
-        else:
-            block, made = taken
-            on_made(made)
-            made_before[block] += 1
-            if made_before[block] > MOST_TIMES:
-                raise RuntimeError(f"shards do not stay: the same block was made {MOST_TIMES} times; is there room?")
-        missing = lacking()
+            look = 0.0
+            continue
+        task, made = taken
+        left.remove(task)
+        on_made(made)
+        times[task.lease] += 1
+        if times[task.lease] > MOST_TIMES:
+            raise RuntimeError(f"shards do not stay: the same was made {MOST_TIMES} times; is there room?")
 
 
-def help_with(workshop: Workshop, offer: Offer, run: Accompanied) -> int | None:
-    """Makes what is missing of an offered block; how many samples, or None where another has it."""
-    block = blocks_of(workshop.request, offer.size)[offer.block]
-
-    def on_share(_: float) -> None:
-        run.check()
-
-    return _make(workshop, block, [None, *offer.prunes], on_share)
-
-
-def _make_any(
-    workshop: Workshop,
-    blocks: Sequence[Block],
-    prunes: Sequence[PruneSpec | None],
-    on_share: Callable[[Block, float], None],
-) -> tuple[Block, int] | None:
-    """The first block that is to be had, and the samples made of it; None where others have all of them."""
-    for block in blocks:
-        made = _make(workshop, block, prunes, partial(on_share, block))
-        if made is not None:
-            return block, made
-    return None
-
-
-def _make(
-    workshop: Workshop, block: Block, prunes: Sequence[PruneSpec | None], on_share: Callable[[float], None]
-) -> int | None:
-    """The samples made of a block; None where somebody else has its lease."""
-    shards: ShardStore = workshop.shards
-    lease = shards.lease(digest([workshop.addresses.latents(block, prune) for prune in prunes]))
+def attempt(task: Task, shards: ShardStore, on_share: OnShare) -> int | None:
+    """Does a task; how many samples were made, or None where somebody else is at it."""
+    lease = shards.lease(task.lease)
     if lease is None:
         return None
     with lease:
-        made = workshop.make(block, prunes, on_share)
-    if made:
-        log.info("shard made", number=block.number, first=block.subjects[0], samples=made)
-    return made
+        return task.do(on_share)
 
 
-def patiently(ask: Callable[[], Answer], run: Run) -> Answer:
-    """What is answered, once Redis can be reached. Raises Stopped where the job is not to go on."""
+def patiently(ask: Callable[[], Answer], run: Accompanied) -> Answer:
+    """What is answered, once Redis can be reached. Raises Stopped where the work is not to go on."""
     while True:
         try:
             return ask()
@@ -154,3 +137,20 @@ def patiently(ask: Callable[[], Answer], run: Run) -> Answer:
             log.warning("Redis cannot be reached; the job waits", reason=str(error))
             run.check()
             time.sleep(PAUSE_SECONDS)
+
+
+def _missing(tasks: Sequence[Task], shards: ShardStore) -> list[Task]:
+    """Those that are not done."""
+    there = shards.present([key for task in tasks for key in task.keys])
+    return [task for task in tasks if not there.issuperset(task.keys)]
+
+
+def _do_any(
+    tasks: Sequence[Task], shards: ShardStore, on_share: Callable[[Task, float], None]
+) -> tuple[Task, int] | None:
+    """The first task that is to be had, and the samples made for it; None where others have all of them."""
+    for task in tasks:
+        made = attempt(task, shards, partial(on_share, task))
+        if made is not None:
+            return task, made
+    return None

@@ -63,11 +63,14 @@ class Scorer:
             return {}
         found: dict[Measure, Score] = {}
         for measure in measures:
-            if baseline and (measure == "drift" or (MEASURES[measure].paired and not self.with_targets)):
-                continue
-            self.check()
-            found[measure] = self._score(measure, shards, intervals)
+            if self.applies(measure, baseline):
+                self.check()
+                found[measure] = self._score(measure, shards, intervals)
         return found
+
+    def applies(self, measure: Measure, baseline: bool) -> bool:
+        """Whether there is such a score: the baseline is not compared with itself."""
+        return not baseline or (measure != "drift" and (self.with_targets or not MEASURES[measure].paired))
 
     def _score(self, measure: Measure, shards: Sequence[dict[str, Tensor]], intervals: bool) -> Score:
         if measure in AVERAGES:

@@ -1,11 +1,10 @@
-"""The job `study`: made by as many workers as are free, scored by the one that holds it."""
+"""The job `study`: made and scored by as many workers as are free, put together by the one that holds it."""
 
 from __future__ import annotations
 
 import contextlib
 import time
 from collections.abc import Callable, Sequence
-from functools import partial
 
 import redis
 import torch
@@ -16,7 +15,6 @@ from jobs.requests.study import StudyRequest
 from jobs.results import Embedding, ModelUsed, Removed
 from jobs.settings import Settings
 from jobs.study_results import Score, SearchResult, Shards, StudyResult, StudyVariant
-from tailprune.quality import Manifold, Reference
 from workers.accounts import engine_of, removal_of
 from workers.instruments import Bench
 from workers.models import Models, Source
@@ -24,11 +22,13 @@ from workers.plan import Edit
 from workers.precision import dtype_drift
 from workers.run import Product, Run
 from workers.stores import Stores
+from workers.study.assessing import Assessor
 from workers.study.blocks import Block, blocks_of
 from workers.study.crew import complete, patiently
 from workers.study.exports import write
-from workers.study.scoring import Scorer, measures_used
+from workers.study.scoring import measures_used
 from workers.study.searching import search_threshold, sorted_magnitudes
+from workers.study.tasks import SLOW, Making, scoring_tasks
 from workers.study.workshop import Workshop
 from workers.tracks import Shelf
 
@@ -39,10 +39,6 @@ PUBLISH_SECONDS = 5.0
 """The least time between two looks at what is there so far."""
 PUBLISH_SHARE = 20
 """... and as many times what the last look took."""
-SLOW: tuple[Measure, ...] = ("kid", "precision", "recall")
-"""Measured at the end alone."""
-MOST_REPAIRS = 3
-"""How often shards that were lost while they were gathered are made again."""
 
 
 class Study:
@@ -65,10 +61,9 @@ class Study:
         self._measures = measures_used(request, self._workshop.meter)
         drift = dtype_drift(request, source, models, self._workshop.of, stores.shards, run.check)
         self._engine = engine_of(models.device, self._workshop.system, drift)
-        self._bench, self._digests = bench, source.identity.reading.get("instruments", {})
-        self._scorer = Scorer(self._reference, self._manifold, request.targets is not None, run.check)
+        self._assessor = Assessor(self._workshop, bench, run, lambda samples: self._on_made(samples))
         if request.reference is not None and bench.registered.image_count(request.reference) in (0, None):
-            self._reference()  # moments are read at once, and nothing is sampled where they, or images, are damaged
+            self._assessor.reference()  # read at once: nothing is sampled where moments, or images, are damaged
         self._removed: dict[PruneSpec, tuple[Removed, Embedding]] = {}
         self._scored: dict[tuple[PruneSpec | None, int, tuple[str, ...]], dict[Measure, Score]] = {}
         self._search: SearchResult | None = None
@@ -104,6 +99,7 @@ class Study:
             baseline = self._scored_variant(None, self._blocks, [search.measure])
             self._search = search_threshold(search, magnitudes, baseline, try_out, on_trial)
             prunes += trials
+        self._score([None, *prunes])
         whole = self._result([None, *prunes], self._blocks, self._request.measures or [], complete=True)
         samples = sum(len(block.subjects) for block in self._blocks) * (1 + len(prunes))
         self._run.step(samples, samples, UNIT)
@@ -126,7 +122,13 @@ class Study:
                 self._publish(shown)
 
         asked = prunes if trial is None else [trial]
-        complete(self._workshop, self._blocks, asked, self._size, self._run, on_progress, self._on_made)
+        tasks = [Making(self._workshop, self._blocks, place, asked, self._size) for place in range(len(self._blocks))]
+        complete(tasks, self._stores.shards, self._run, on_progress, self._on_made)
+
+    def _score(self, prunes: Sequence[PruneSpec | None]) -> None:
+        """Has all samples scored under these prunes."""
+        tasks = scoring_tasks(self._assessor, self._blocks, prunes, self._request.measures or [], self._size)
+        complete(tasks, self._stores.shards, self._run, lambda _: None, self._on_made)
 
     def _publish(self, prunes: list[PruneSpec]) -> None:
         """Shows the scores of the blocks that are there under all prunes, now and then."""
@@ -149,58 +151,33 @@ class Study:
             model=ModelUsed(name=self._request.model, digest=self._source.identity.weights),
             complete=complete,
             measures=self._measures,
-            variants=[self._scored_variant(prune, blocks, measures, intervals=complete) for prune in prunes],
+            variants=[self._scored_variant(prune, blocks, measures, whole=complete) for prune in prunes],
             search=self._search,
             shards=Shards(total=total, done=done, made=max(0, done - self._found), found=self._found),
             engine=self._engine,
         )
 
     def _scored_variant(
-        self, prune: PruneSpec | None, blocks: list[Block], measures: Sequence[Measure], intervals: bool = False
+        self, prune: PruneSpec | None, blocks: list[Block], measures: Sequence[Measure], whole: bool = False
     ) -> StudyVariant:
+        """whole: with the scores that workers have left of all samples, and their intervals."""
         removed, embedding = (None, None) if prune is None else self._removal(prune)
         edit = Edit("baseline") if prune is None else Edit.of(prune)
-        key = prune, hash(tuple(blocks)), (*measures, *(["intervals"] if intervals else []))
-        if key not in self._scored:
-            shards = self._shards(prune, blocks)
-            self._scored[key] = self._scorer.scores(measures, shards, prune is None, intervals)
+        if whole:
+            scores = self._assessor.kept(blocks, prune, measures)
+        else:
+            key = prune, hash(tuple(blocks)), tuple(measures)
+            if key not in self._scored:
+                self._scored[key] = self._assessor.scores(blocks, prune, measures)
+            scores = self._scored[key]
         return StudyVariant(
             name=edit.name,
             prune=edit.used,
             removed=removed,
             embedding=embedding,
             samples=sum(len(block.subjects) for block in blocks),
-            scores=self._scored[key],
+            scores=scores,
         )
-
-    def _reference(self) -> Reference:
-        extractor, name = self._request.extractor, self._request.reference
-        assert extractor is not None, "a measure against a reference has an extractor"
-        assert name is not None, "a measure against a reference has one"
-        return patiently(lambda: self._bench.reference(name, extractor, self._digests, self._run.check), self._run)
-
-    def _manifold(self, k: int) -> Manifold:
-        extractor, name = self._request.extractor, self._request.reference
-        assert extractor is not None, "a measure against a reference has an extractor"
-        assert name is not None, "a measure against a reference has one"
-        return patiently(lambda: self._bench.manifold(name, extractor, self._digests, k, self._run.check), self._run)
-
-    def _shards(self, prune: PruneSpec | None, blocks: list[Block]) -> list[dict[str, torch.Tensor]]:
-        """What was measured of these blocks; one that was lost meanwhile is made again."""
-        found = []
-        for block in blocks:
-            self._run.check()
-            shard = patiently(partial(self._workshop.scores, block, prune), self._run)
-            for _ in range(MOST_REPAIRS):
-                if shard is not None:
-                    break
-                make = partial(self._workshop.make, block, [prune], lambda _: self._run.check())
-                self._on_made(patiently(make, self._run))
-                shard = patiently(partial(self._workshop.scores, block, prune), self._run)
-            if shard is None:
-                raise RuntimeError("shards are lost as fast as they are made: is there room for them?")
-            found.append(shard)
-        return found
 
     def _removal(self, prune: PruneSpec) -> tuple[Removed, Embedding]:
         if prune not in self._removed:

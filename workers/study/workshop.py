@@ -43,6 +43,8 @@ class Workshop:
     of: Subjects
     meter: Meter
     addresses: Addresses
+    instruments: dict[str, str]
+    """What each instrument is made of, as `Bench` takes it."""
     shards: ShardStore
     rows_at_once: int
 
@@ -51,20 +53,22 @@ class Workshop:
         cls, request: StudyRequest, source: Source, models: Models, bench: Bench, stores: Stores, rows_at_once: int
     ) -> Workshop:
         """That of a resolved request."""
+        instruments = source.identity.reading.get("instruments", {})
         return cls(
             request=request,
             system=models.system(source, request.precision),
             decode=models.decoders.get(source),
             of=Subjects.of(request.conditions, stores.conditions),
-            meter=Meter.of(request, source.entry, bench, source.identity.reading.get("instruments", {})),
+            meter=Meter.of(request, source.entry, bench, instruments),
             addresses=Addresses(request, source.identity),
+            instruments=instruments,
             shards=stores.shards,
             rows_at_once=rows_at_once,
         )
 
     def missing(self, blocks: Sequence[Block], prunes: Sequence[PruneSpec | None]) -> dict[Block, list[str]]:
         """The blocks that lack a shard under one of these prunes, with the keys of those."""
-        keys = {(block, prune): self.addresses.scores(block, prune) for block in blocks for prune in prunes}
+        keys = {(block, prune): self.addresses.measured(block, prune) for block in blocks for prune in prunes}
         there = self.shards.present(list(keys.values()))
         lacks: dict[Block, list[str]] = {}
         for (block, _), key in keys.items():
@@ -78,7 +82,7 @@ class Workshop:
         Prunes are sampled some at a time, and kept as they come.
         """
         lacks = set(self.missing([block], prunes).get(block, ()))
-        wanted = [prune for prune in prunes if self.addresses.scores(block, prune) in lacks]
+        wanted = [prune for prune in prunes if self.addresses.measured(block, prune) in lacks]
         made = 0
         for start in range(0, len(wanted), TOGETHER):
             some = wanted[start : start + TOGETHER]
@@ -99,13 +103,13 @@ class Workshop:
             beside = None if prune is None else baseline_images
             found = self.meter.measure(block.subjects, latents[prune], baseline, images, beside)
             contiguous = {name: tensor.contiguous() for name, tensor in found.items()}
-            self.shards.put(self.addresses.scores(block, prune), save(contiguous))
+            self.shards.put(self.addresses.measured(block, prune), save(contiguous))
             on_share(1.0)
         return made
 
-    def scores(self, block: Block, prune: PruneSpec | None) -> dict[str, Tensor] | None:
+    def measured(self, block: Block, prune: PruneSpec | None) -> dict[str, Tensor] | None:
         """What was measured of a shard; None where it is gone."""
-        kept = self.shards.get(self.addresses.scores(block, prune))
+        kept = self.shards.get(self.addresses.measured(block, prune))
         return None if kept is None else load(kept)
 
     def plan(self, prunes: Sequence[PruneSpec | None], samples: list[Sample]) -> Plan:

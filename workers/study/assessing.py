@@ -1,0 +1,109 @@
+"""Puts a study's shards together into scores, at whichever worker is free, and keeps these as shards are kept."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import partial
+
+from torch import Tensor
+
+from jobs.instruments import Measure
+from jobs.keys import canonical_json
+from jobs.registry import ExtractorName
+from jobs.requests.prunes import PruneSpec
+from jobs.study_results import Score
+from tailprune.quality import Manifold, Reference
+from workers.instruments import Bench
+from workers.run import Accompanied
+from workers.study.blocks import Block
+from workers.study.crew import patiently
+from workers.study.scoring import Scorer
+from workers.study.workshop import Workshop
+
+__all__ = ["Assessor"]
+
+MOST_REPAIRS = 3
+"""How often shards that were lost while they were gathered are made again."""
+
+
+class Assessor:
+    """Scores variants of a study. `prune`: None for the baseline. While Redis cannot be reached, it waits.
+
+    on_made: hears how many samples were made because a shard was gone.
+    """
+
+    def __init__(self, workshop: Workshop, bench: Bench, run: Accompanied, on_made: Callable[[int], None]) -> None:
+        self.workshop = workshop
+        self._bench, self._run, self._on_made = bench, run, on_made
+        self._scorer = Scorer(self.reference, self._manifold, workshop.request.targets is not None, run.check)
+
+    def reference(self) -> Reference:
+        """What the study's samples are compared with. Raises as `Bench.reference`."""
+        name, extractor = self._names
+        digests, check = self.workshop.instruments, self._run.check
+        return patiently(lambda: self._bench.reference(name, extractor, digests, check), self._run)
+
+    def scores(
+        self, blocks: Sequence[Block], prune: PruneSpec | None, measures: Sequence[Measure], intervals: bool = False
+    ) -> dict[Measure, Score]:
+        """The scores of these samples by each measure that there is of them."""
+        if not measures:
+            return {}
+        return self._scorer.scores(measures, self._shards(blocks, prune), prune is None, intervals)
+
+    def keys(self, blocks: Sequence[Block], prune: PruneSpec | None, measures: Sequence[Measure]) -> dict[Measure, str]:
+        """What the scores are kept under, of the measures that there are of them."""
+        there = [measure for measure in measures if self._scorer.applies(measure, prune is None)]
+        return dict(zip(there, self.workshop.addresses.scores(blocks, prune, there), strict=True))
+
+    def keep(self, blocks: Sequence[Block], prune: PruneSpec | None, measures: Sequence[Measure]) -> list[Measure]:
+        """Has the scores, with their intervals, kept for all workers; those that were not yet."""
+        shards, keys = self.workshop.shards, self.keys(blocks, prune, measures)
+        there = shards.present(list(keys.values()))
+        missing = [measure for measure, key in keys.items() if key not in there]
+        for measure, score in self.scores(blocks, prune, missing, intervals=True).items():
+            shards.put(keys[measure], canonical_json(score.model_dump()))
+        return missing
+
+    def kept(
+        self, blocks: Sequence[Block], prune: PruneSpec | None, measures: Sequence[Measure]
+    ) -> dict[Measure, Score]:
+        """The scores that `keep` left; those that are gone are computed again."""
+        found: dict[Measure, Score] = {}
+        for measure, key in self.keys(blocks, prune, measures).items():
+            kept = patiently(partial(self.workshop.shards.get, key), self._run)
+            if kept is None:
+                found |= self.scores(blocks, prune, [measure], intervals=True)
+            else:
+                found[measure] = Score.model_validate_json(kept)
+        return found
+
+    def _manifold(self, k: int) -> Manifold:
+        name, extractor = self._names
+        digests, check = self.workshop.instruments, self._run.check
+        return patiently(lambda: self._bench.manifold(name, extractor, digests, k, check), self._run)
+
+    @property
+    def _names(self) -> tuple[str, ExtractorName]:
+        request = self.workshop.request
+        assert request.reference is not None, "a measure against a reference has one"
+        assert request.extractor is not None, "a measure against a reference has an extractor"
+        return request.reference, request.extractor
+
+    def _shards(self, blocks: Sequence[Block], prune: PruneSpec | None) -> list[dict[str, Tensor]]:
+        """What was measured of these blocks; one that was lost meanwhile is made again."""
+        found = []
+        for block in blocks:
+            self._run.check()
+            look = partial(self.workshop.measured, block, prune)
+            shard = patiently(look, self._run)
+            for _ in range(MOST_REPAIRS):
+                if shard is not None:
+                    break
+                make = partial(self.workshop.make, block, [prune], lambda _: self._run.check())
+                self._on_made(patiently(make, self._run))
+                shard = patiently(look, self._run)
+            if shard is None:
+                raise RuntimeError("shards are lost as fast as they are made: is there room for them?")
+            found.append(shard)
+        return found
