@@ -15,11 +15,12 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from tailprune.checkpoints import Checkpoint, CheckpointError, Found, inspect, load, load_condition
-    from tailprune.compaction import Compaction, compact, save_system
+    from tailprune.compaction import Compaction, compact
     from tailprune.conditions import ConditionTable
     from tailprune.pruning import Prune
     from tailprune.removal import Removal, measure_removal
     from tailprune.sampling import Guidance, sample, sample_each, sampling_times
+    from tailprune.saving import save_system
     from tailprune.statistics import Description, describe
     from tailprune.statistics_over_time import DescriptionOverTime, describe_over_time
     from tailprune.systems import System
@@ -73,7 +74,7 @@ _HOMES = {
     "sample": "sampling",
     "sample_each": "sampling",
     "sampling_times": "sampling",
-    "save_system": "compaction",
+    "save_system": "saving",
 }
 
 

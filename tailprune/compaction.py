@@ -11,15 +11,12 @@ Constants go into the biases. The condition part, and so c, stays as it is.
 from __future__ import annotations
 
 import copy
-import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Literal
 
 import torch
 import torch.nn.functional as F
-from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from tailprune.conditions import everyone, population_at, unique_inputs
@@ -30,7 +27,7 @@ from tailprune.systems.dit import DiTOfBlocks
 from tailprune.systems.labels import LabelCondition
 from tailprune.systems.reading import Directions, KeptComponents, TimeColumns, narrow
 
-__all__ = ["Compaction", "compact", "save_system"]
+__all__ = ["Compaction", "compact"]
 
 BIAS_ERROR = 1e-4
 """How far the folded biases of a mean fill may be off, relative to all of them."""
@@ -94,17 +91,6 @@ def compact(
         raise ValueError(f"the threshold {threshold:g} on the {side} removes all {system.condition_dim} components")
     error = _read_components(smaller, covered, kept, fill)
     return _compaction(system, smaller, kept, error)
-
-
-def save_system(system: System, path: str | os.PathLike[str], said: Mapping[str, str] = {}) -> None:
-    """Writes a system, compacted or full, as a safetensors file that `tailprune.load` reads with nothing told.
-
-    said: what else its metadata says.
-    """
-    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in system.state_dict().items()}
-    metadata = {"family": system.family} | {name: repr(value) for name, value in system.unsaid().items()}
-    save_file(tensors, path, {**said, **metadata})
-    Path(path).chmod(0o644)  # safetensors writes for its owner alone
 
 
 class _Covered:

@@ -30,7 +30,6 @@ from workers.run import Product, Run
 from workers.stores import Stores
 from workers.study.crew import patiently
 from workers.subjects import Subjects
-from workers.tensor_file import order_metadata
 from workers.tracks import Shelf
 
 __all__ = ["compact"]
@@ -182,7 +181,6 @@ def _stored(system: System, said: Mapping[str, str], data_dir: Path, artifacts: 
     with tempfile.TemporaryDirectory(dir=data_dir) as folder:
         path = Path(folder) / CHECKPOINT
         tailprune.save_system(system, path, said)
-        order_metadata(path)
         return artifacts.put_file(path, "application/octet-stream")
 
 

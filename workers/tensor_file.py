@@ -1,20 +1,18 @@
-"""Tensors and what they are, as safetensors files whose bytes are a function of both.
+"""Tensors and what they are, as safetensors files in memory whose bytes are a function of both.
 
-The library writes the metadata in an order that changes from call to call: files in memory are written here, and the
-metadata of those on disk are put in order.
+The library writes the metadata in an order that changes from call to call.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor
 
-__all__ = ["order_metadata", "tensor_file"]
+__all__ = ["tensor_file"]
 
 TYPES = {torch.float32: "F32", torch.int64: "I64"}
 ALIGNMENT = 8
@@ -33,13 +31,3 @@ def tensor_file(tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> b
     return b"".join(
         [len(text).to_bytes(8, "little"), text, *(array.reshape(-1).view(np.uint8).data for array in arrays)]
     )
-
-
-def order_metadata(path: Path) -> None:
-    """Puts the metadata of a safetensors file that the library wrote in the order of their names, in place."""
-    with path.open("r+b") as file:
-        size = int.from_bytes(file.read(8), "little")
-        header = json.loads(file.read(size))
-        header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
-        file.seek(8)
-        file.write(json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode().ljust(size))

@@ -218,6 +218,18 @@ def test_the_full_system_stays_as_it_is(kind: str) -> None:
     assert shared.data_ptr() == system.state_dict()["blocks.0.attn.qkv.weight"].data_ptr()
 
 
+def test_a_system_is_saved_as_the_same_bytes_each_time(tmp_path: Path) -> None:
+    system, said = random_system(DiT), dict.fromkeys("zyxwvu", "ü")
+    contents = set()
+    for place in range(8):
+        path = tmp_path / f"{place}.safetensors"
+        save_system(system, path, said)
+        contents.add(path.read_bytes())
+    assert len(contents) == 1
+    assert said.items() < tailprune.Checkpoint(path).metadata.items()
+    assert torch.equal(tailprune.load(path).pos_embed, system.pos_embed)
+
+
 def test_a_full_system_is_saved_with_what_its_tensors_do_not_say(tmp_path: Path) -> None:
     system = random_system(DiT, time_gaps=127, mlp_norm_eps=1e-5)
     save_system(system, tmp_path / "full.safetensors")

@@ -1,13 +1,12 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 from typing import Any
 
 import pytest
 import redis
 import torch
-from safetensors.torch import load, safe_open, save_file
+from safetensors.torch import load, safe_open
 
 import tailprune
 from jobs.results import ExtractResult
@@ -17,7 +16,7 @@ from tests.tiny_model import CONDITION_ONLY, NAME, TINY_DIT
 from tests.workers.conftest import Submit
 from workers.models import Models
 from workers.run import Shutdown
-from workers.tensor_file import order_metadata, tensor_file
+from workers.tensor_file import tensor_file
 from workers.worker import Worker
 
 Extracted = tuple[ExtractResult, bytes]
@@ -130,17 +129,3 @@ def test_a_file_of_tensors_has_the_same_bytes_every_time_and_reads_back() -> Non
     size = int.from_bytes(content[:8], "little")
     assert json.loads(content[8 : 8 + size])["__metadata__"] == metadata
     assert (8 + size) % 8 == 0
-
-
-def test_a_file_that_the_library_wrote_has_the_same_bytes_once_its_metadata_are_in_order(tmp_path: Path) -> None:
-    tensors, metadata = {"a": torch.arange(6.0)}, dict.fromkeys("defgh", "ü")
-    contents = set()
-    for place in range(8):
-        path = tmp_path / f"{place}.safetensors"
-        save_file(tensors, path, metadata)
-        order_metadata(path)
-        contents.add(path.read_bytes())
-    assert len(contents) == 1
-    torch.testing.assert_close(load(contents.pop()), tensors, rtol=0, atol=0)
-    with safe_open(path, "pt") as file:
-        assert file.metadata() == metadata
