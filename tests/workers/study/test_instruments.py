@@ -40,11 +40,6 @@ def settings(settings: Settings) -> Settings:
 
 
 @pytest.fixture
-def worker(settings: Settings, redis_client: redis.Redis) -> Worker:
-    return Worker(settings, "worker")
-
-
-@pytest.fixture
 def studied(worker: Worker, submit: Submit, store: JobStore) -> Studied:
     def studied(**body: Any) -> StudyResult:
         job = submit("study", **({"grid": {"thresholds": [1.0]}, "samples_per_label": 2} | body))

@@ -26,17 +26,6 @@ Made = list[tuple[int, int]]
 
 
 @pytest.fixture
-def settings(settings: Settings) -> Settings:
-    """Blocks of two labels: two for each sample number of the four."""
-    return settings.model_copy(update={"shard_samples": 2, "batch_size": 8})
-
-
-@pytest.fixture
-def worker(settings: Settings, redis_client: redis.Redis) -> Worker:
-    return Worker(settings, "worker")
-
-
-@pytest.fixture
 def studied(worker: Worker, submit: Submit, store: JobStore) -> Callable[..., StudyResult]:
     """Does a study on the one worker."""
 
