@@ -13,7 +13,7 @@ from jobs.artifacts import ArtifactStore
 from jobs.compacted import Compacted, CompactedStore
 from jobs.registry import ModelEntry, Registry, UnknownModel
 
-__all__ = ["Catalogue", "ModelGone"]
+__all__ = ["Catalogue", "ModelGone", "ModelRegistered"]
 
 CHECKPOINT = "model.safetensors"
 LISTED_SECONDS = 30.0
@@ -27,6 +27,16 @@ class ModelGone(UnknownModel):
 
     def __init__(self, why: str) -> None:
         LookupError.__init__(self, why)
+
+
+class ModelRegistered(Exception):
+    """The model is one of the registry, so it cannot be removed."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(
+            f"{name!r} is registered, and only compacted models are deleted here: take its entry out of the registry's "
+            "file, which TAILPRUNE_REGISTRY names, and start service and workers again"
+        )
 
 
 class Catalogue:
@@ -59,6 +69,16 @@ class Catalogue:
         if self._fetches and stored and not path.is_file():
             self._artifacts.place(made.checkpoint, path)
         return self._entry(name, made, stored)
+
+    def remove(self, name: str) -> None:
+        """Forgets a compacted model, also one that cannot be used any more.
+
+        Raises UnknownModel, and ModelRegistered for a model of the registry.
+        """
+        if name in self.registry:
+            raise ModelRegistered(name)
+        if not self._made.remove(name):
+            raise UnknownModel(name, [entry.name for entry in self.registry])
 
     def __iter__(self) -> Iterator[ModelEntry]:
         """The registered models, then the compacted ones whose own model is there still, the oldest first.

@@ -1,6 +1,6 @@
 """Models that the job `compact` made: which there are, and what each was made of.
 
-They are kept in Redis, in the hash `compacted` by name, and never expire; their checkpoints are artifacts.
+They are kept in Redis, in the hash `compacted` by name, until they are removed; their checkpoints are artifacts.
 """
 
 from __future__ import annotations
@@ -90,6 +90,14 @@ class CompactedStore:
         """The model of this name; None where there is none."""
         said = self._redis.hget(KEY, name)
         return None if said is None else Compacted.model_validate_json(text(said))
+
+    def has(self, name: str) -> bool:
+        """Whether there is a model of this name."""
+        return bool(self._redis.hexists(KEY, name))
+
+    def remove(self, name: str) -> bool:
+        """Forgets a model. False where there is none of this name. Its checkpoint stays: other records may name it."""
+        return bool(self._redis.hdel(KEY, name))
 
     def all(self) -> dict[str, Compacted]:
         """All by name, the oldest first."""

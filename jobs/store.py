@@ -18,6 +18,7 @@ import structlog
 
 from jobs import scripts
 from jobs.artifacts import Artifact, ArtifactStore
+from jobs.compacted import CompactedStore, compacted_name
 from jobs.connection import is_unavailable, text
 from jobs.needs import QUEUES, Queue, needs_of
 from jobs.problems import Problem, problem
@@ -98,6 +99,7 @@ class JobStore:
         self.settings = settings
         self.telemetry = Telemetry(client)
         self.artifacts = ArtifactStore(settings, client)
+        self._compacted = CompactedStore(client)
         self._redis = client
         self._queue = queue or JobQueue(make_celery(settings))
         self._submit = client.register_script(scripts.SUBMIT)
@@ -127,7 +129,8 @@ class JobStore:
     ) -> tuple[Job, Outcome]:
         """The job that answers a resolved request: one under way or done, else a new one on its queue.
 
-        A job that failed or was cancelled answers no later request, nor does one whose artifacts are gone.
+        A job that failed or was cancelled answers no later request, nor does one whose artifacts are gone, or the model
+        that it made.
         `share` says what a new one can share a batch with. `fingerprint` is the digest of the request as it was
         sent: the same idempotency key with another one raises IdempotencyConflict. Raises BrokerUnavailable where the
         new job could not be put on its queue; it stays queued, and the sweep puts it there.
@@ -139,14 +142,20 @@ class JobStore:
             self.settings.cache_ttl_seconds, group, rows,
         ]  # fmt: skip
         job, created = self._submit_once(arguments, stale="")
-        if job.status == "succeeded" and not all(map(self.artifacts.exists, job.artifacts.values())):
-            log.warning("artifacts are gone; the job is done anew", job_id=job.id)
+        if job.status == "succeeded" and not self._has_all_of(job):
+            log.warning("what the job made is gone; it is done anew", job_id=job.id)
             job, created = self._submit_once(arguments, stale=job.id)
         outcome: Outcome = "created" if created else "cached" if job.is_finished else "joined"
         self.telemetry.count(REQUESTED, kind, outcome)
         if created:
             self._queue.put(job.id, queue)
         return job, outcome
+
+    def _has_all_of(self, job: Job) -> bool:
+        """Whether all that a job made is there still."""
+        if job.kind == "compact" and not self._compacted.has(compacted_name(job.model, job.key)):
+            return False
+        return all(map(self.artifacts.exists, job.artifacts.values()))
 
     def _submit_once(self, arguments: list[str | int], stale: str) -> tuple[Job, bool]:
         job_id, outcome = (text(part) for part in self._submit(args=[new_id(), *arguments, stale]))

@@ -14,6 +14,7 @@ from fastapi.responses import Response
 from starlette.exceptions import HTTPException
 from starlette.routing import Match
 
+from jobs.catalogue import ModelRegistered
 from jobs.conditions import UnknownConditions
 from jobs.connection import is_unavailable
 from jobs.problems import PREFIX, TYPES, Fault, InvalidRequest, Problem, Slug, problem
@@ -75,6 +76,7 @@ def add_handlers(app: FastAPI) -> None:
     """Answer every error with a problem document."""
     plain: dict[type[Exception], Slug] = {
         UnknownModel: "unknown-model",
+        ModelRegistered: "model-registered",
         UnknownConditions: "unknown-conditions",
         UnknownJob: "unknown-job",
         JobFinished: "job-finished",

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import httpx
 from pydantic import ValidationError
@@ -93,6 +94,10 @@ class Client:
     def upload(self, content: bytes) -> ConditionInfo:
         """POST /conditions: what is known of the conditions in a file."""
         return ConditionInfo.model_validate_json(self._ask("POST", "/conditions", content=content).content)
+
+    def remove_model(self, name: str) -> None:
+        """DELETE /models/{model}: a compacted model."""
+        self._ask("DELETE", f"/models/{quote(name, safe='')}")
 
     def finished(self, job: JobView) -> JobView:
         """The job once it is finished, with a progress bar meanwhile.

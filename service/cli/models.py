@@ -1,5 +1,7 @@
 """`tailprune models`: the registry of this machine, listed, added to, and its files fetched.
 
+Compacted models are in no registry: a running service is asked to delete one.
+
 What a checkpoint is, and where the hub has it, the science says: it is asked in a process of its own, since a service
 may run where it is not installed.
 """
@@ -25,10 +27,12 @@ from jobs.decoding import DecoderName
 from jobs.hub import is_hub
 from jobs.registry import ModelEntry, Registry, RegistryError, UnknownModel
 from jobs.settings import get_settings
+from service.cli.client import Client
+from service.cli.terminal import DEFAULT_URL, Url, told_plainly
 
 __all__ = ["app"]
 
-app = typer.Typer(help="The registry of models on this machine.", no_args_is_help=True)
+app = typer.Typer(help="The registry of models on this machine; compacted models of a service.", no_args_is_help=True)
 output = Console()
 messages = Console(stderr=True, highlight=False)
 
@@ -116,6 +120,17 @@ def fetch(name: Name) -> None:
     for source in wanted:
         messages.print(f"fetching {source}", markup=False, soft_wrap=True)
         _say(_science("fetch", source).strip())
+
+
+@app.command()
+def remove(
+    name: Annotated[str, typer.Argument(help="A compacted model, by the name that `tailprune compact` printed.")],
+    url: Url = DEFAULT_URL,
+) -> None:
+    """Have a running service delete a compacted model; its checkpoint stays an artifact of its job."""
+    with told_plainly(), Client(url, messages) as client:
+        client.remove_model(name)
+    _say(f"{name} is deleted; the same request of `tailprune compact` makes it again")
 
 
 def _registry() -> Registry:

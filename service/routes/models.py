@@ -1,12 +1,12 @@
-"""`GET /models`: the registry, and the models that were compacted of it."""
+"""`/models`: the registry, and the models that were compacted of it, which can be deleted."""
 
 from __future__ import annotations
 
 from contextlib import suppress
-from typing import Literal
+from typing import Annotated, Literal
 
 import redis
-from fastapi import APIRouter
+from fastapi import APIRouter, Path
 from pydantic import BaseModel, Field
 
 from jobs.compacted import Compaction
@@ -110,6 +110,22 @@ def model(model: ModelDep, parts: PartsDep) -> ModelView:
         licence=model.licence,
         source=model.source,
     )
+
+
+@router.delete(
+    "/models/{model}",
+    status_code=204,
+    responses={
+        204: {"description": "The model is deleted."},
+        **describe("unknown-model", "model-registered", "invalid-request", "unavailable"),
+    },
+)
+def remove_model(model: Annotated[str, Path(description="A compacted model.")], parts: PartsDep) -> None:
+    """Delete a compacted model: it is listed and served no more.
+
+    The job that made it keeps its artifacts, the checkpoint among them. The same `POST /compact` makes it again.
+    """
+    parts.models.remove(model)
 
 
 def _summary(entry: ModelEntry, instruments: Instruments) -> ModelSummary:

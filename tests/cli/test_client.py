@@ -41,6 +41,19 @@ def broken() -> Iterator[bytes]:
     raise httpx.ReadError("the connection broke")
 
 
+def test_a_model_is_removed_by_its_whole_name_whatever_is_in_it() -> None:
+    asked: list[tuple[str, bytes]] = []
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        asked.append((request.method, request.url.raw_path))
+        return httpx.Response(204)
+
+    with client_of(iter([])) as client:
+        client._http = httpx.Client(base_url="http://127.0.0.1:1", transport=httpx.MockTransport(answer))
+        client.remove_model("tiny-compact-0/1?2")
+    assert asked == [("DELETE", b"/models/tiny-compact-0%2F1%3F2")]
+
+
 def test_a_file_is_written_whole(tmp_path: Path) -> None:
     path = tmp_path / "new" / "vectors.safetensors"
     with client_of(iter([b"both ", b"halves"])) as client:

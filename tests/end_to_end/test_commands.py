@@ -97,10 +97,11 @@ def test_a_refused_request_is_explained_without_a_traceback(stack: Stack) -> Non
 
 
 def test_without_a_service_the_way_out_is_named() -> None:
-    said = runner.invoke(app, ["metrics", "tiny", "--url", f"http://127.0.0.1:{free_port()}"])
-    assert said.exit_code == 1
-    assert "tailprune serve" in said.stderr
-    assert "[Errno" in said.stderr  # and not taken for markup
+    for command in (["metrics", "tiny"], ["models", "remove", "tiny-compact-0"]):
+        said = runner.invoke(app, [*command, "--url", f"http://127.0.0.1:{free_port()}"])
+        assert said.exit_code == 1
+        assert "tailprune serve" in said.stderr
+        assert "[Errno" in said.stderr  # and not taken for markup
 
 
 def test_an_interrupted_command_leaves_its_job_running(stack: Stack) -> None:
@@ -148,6 +149,29 @@ def test_compact_prints_json_when_asked_and_covers_what_is_said(stack: Stack) ->
         "guided": False,
         "guidance_scale": None,
     }
+
+
+def test_models_remove_deletes_a_compacted_model_which_can_be_made_again(stack: Stack) -> None:
+    make = ["compact", "tiny", "--keep", "5", "--by", "directions", "--url", stack.url]
+    name = runner.invoke(app, make).stdout.splitlines()[-1]
+    remove = ["models", "remove", name, "--url", stack.url]
+    said = runner.invoke(app, remove)
+    assert said.exit_code == 0, said.output
+    assert said.stdout.startswith(f"{name} is deleted")
+    assert name not in [model["name"] for model in stack.http.get("/models").json()["models"]]
+    again = runner.invoke(app, remove)
+    assert (again.exit_code, again.stdout) == (1, "")
+    assert f"tailprune: No such model: no model is named '{name}'; known models: tiny" in again.stderr
+    assert runner.invoke(app, make).stdout.splitlines()[-1] == name
+    sampled = runner.invoke(app, ["prune-sample", name, "--url", stack.url])
+    assert sampled.exit_code == 0, sampled.output
+
+
+def test_models_remove_leaves_a_registered_model_and_says_where_it_is_taken_out(stack: Stack) -> None:
+    said = runner.invoke(app, ["models", "remove", "tiny", "--url", stack.url])
+    assert (said.exit_code, said.stdout) == (1, "")
+    assert "'tiny' is registered" in said.stderr
+    assert stack.http.get("/models/tiny").status_code == 200
 
 
 def test_compact_says_what_is_wrong_with_a_request(stack: Stack) -> None:

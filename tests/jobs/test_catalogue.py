@@ -12,7 +12,7 @@ import pytest
 import redis
 
 from jobs.artifacts import Artifact, ArtifactStore
-from jobs.catalogue import Catalogue
+from jobs.catalogue import Catalogue, ModelRegistered
 from jobs.compacted import Compacted, CompactedStore, compacted_name
 from jobs.digests import identify
 from jobs.registry import Registry, UnknownModel
@@ -162,6 +162,60 @@ def test_a_name_is_made_anew_by_its_own_job_alone(made: CompactedStore, artifact
     kept = made.get(NAME)
     assert kept is not None
     assert (kept.key, kept.parameters) == ("a", 900)
+
+
+def test_a_removed_model_is_unknown_to_every_catalogue_and_its_checkpoint_stays(
+    catalogue: Callable[..., Catalogue], made: CompactedStore, artifacts: ArtifactStore
+) -> None:
+    checkpoint = artifacts.put(CONTENT, "application/octet-stream")
+    for name in (NAME, "another"):
+        made.put(name, compacted(checkpoint))
+    service, worker = catalogue(fetches=False), catalogue()
+    assert worker.get(NAME).ready
+    service.remove(NAME)
+    for models in (service, worker):
+        assert [entry.name for entry in models] == ["shapes-sit", "absent-dit", "another"]
+        with pytest.raises(UnknownModel, match="known models: shapes-sit, absent-dit"):
+            models.get(NAME)
+    assert artifacts.read(checkpoint) == CONTENT
+    assert worker.get("another").ready
+
+
+def test_a_removed_model_is_served_again_once_it_is_made_again_even_by_another_job(
+    catalogue: Callable[..., Catalogue], made: CompactedStore, artifacts: ArtifactStore
+) -> None:
+    models, checkpoint = catalogue(), artifacts.put(CONTENT, "application/octet-stream")
+    for key in ("a", "b"):
+        made.put(NAME, compacted(checkpoint, key=key))
+        assert models.get(NAME).ready
+        models.remove(NAME)
+        assert not made.has(NAME)
+
+
+def test_a_model_is_removed_once(
+    catalogue: Callable[..., Catalogue], made: CompactedStore, artifacts: ArtifactStore
+) -> None:
+    made.put(NAME, compacted(artifacts.put(CONTENT, "application/octet-stream")))
+    catalogue().remove(NAME)
+    with pytest.raises(UnknownModel, match=f"no model is named '{NAME}'; known models: shapes-sit, absent-dit"):
+        catalogue().remove(NAME)
+
+
+def test_a_model_that_cannot_be_used_any_more_can_be_removed(
+    catalogue: Callable[..., Catalogue], made: CompactedStore, artifacts: ArtifactStore
+) -> None:
+    made.put(NAME, compacted(artifacts.put(CONTENT, "application/octet-stream"), "not-there"))
+    catalogue().remove(NAME)
+    assert made.all() == {}
+
+
+def test_a_registered_model_is_not_removed_nor_what_has_its_name(
+    catalogue: Callable[..., Catalogue], made: CompactedStore, artifacts: ArtifactStore
+) -> None:
+    made.put("shapes-sit", compacted(artifacts.put(CONTENT, "application/octet-stream")))
+    with pytest.raises(ModelRegistered, match="'shapes-sit' is registered, and only compacted models are deleted"):
+        catalogue().remove("shapes-sit")
+    assert made.has("shapes-sit")
 
 
 def test_while_the_store_is_away_models_are_listed_as_not_ready(

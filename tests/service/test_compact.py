@@ -1,4 +1,4 @@
-"""`POST /compact`, and the models it makes."""
+"""`POST /compact`, the models it makes, and `DELETE /models/{model}`."""
 
 from __future__ import annotations
 
@@ -11,12 +11,13 @@ import pytest
 from fastapi.testclient import TestClient
 
 from jobs.artifacts import ArtifactStore
-from jobs.compacted import KEY
+from jobs.compacted import KEY, CompactedStore
 from jobs.records import Job, JobView
 from jobs.results import CompactResult
 from jobs.settings import Settings
-from jobs.store import JobStore
+from jobs.store import Claim, JobStore
 from service.app import create_app
+from tests.service.results import finish
 
 REQUEST = {"model": "shapes-sit", "keep": 3, "fill": "zero"}
 WITH_MEAN = {"model": "shapes-sit", "keep": 3, "fill": "mean"}
@@ -213,3 +214,97 @@ def test_a_model_whose_own_model_left_the_registry_is_unknown_and_says_why(
         assert name not in [model["name"] for model in client.get("/models").json()["models"]]
     assert (answer.status_code, answer.json()["type"]) == (404, "urn:tailprune:problem:unknown-model")
     assert "was compacted from 'shapes-sit', which is not registered any more" in answer.json()["detail"]
+
+
+def test_a_deleted_model_is_listed_and_served_no_more_by_any_process(
+    client: TestClient, made: Callable[..., str], settings: Settings, done: Callable[[str], Job]
+) -> None:
+    name = made()
+    with TestClient(create_app(settings)) as other:
+        done(client.get(f"/metrics/{name}", headers={"Prefer": "wait=0"}).json()["id"])
+        for each in (client, other):
+            assert each.get(f"/metrics/{name}").status_code == 200
+        answer = client.delete(f"/models/{name}")
+        assert (answer.status_code, answer.content) == (204, b"")
+        for each in (client, other):
+            assert name not in [model["name"] for model in each.get("/models").json()["models"]]
+            for refused in (
+                each.get(f"/models/{name}"),
+                each.get(f"/metrics/{name}"),
+                each.post("/prune-sample", json={"model": name}),
+                each.delete(f"/models/{name}"),
+            ):
+                assert (refused.status_code, refused.json()["type"]) == (404, "urn:tailprune:problem:unknown-model")
+
+
+def test_the_artifacts_of_a_deleted_models_job_stay_and_other_models_of_the_same_bytes_too(
+    client: TestClient, made: Callable[..., str], store: JobStore
+) -> None:
+    name, other = made(), made(**WITH_MEAN)
+    *_, job = store.page(kind="compact").jobs
+    client.delete(f"/models/{name}")
+    assert name.endswith(job.key[:16])
+    assert client.get(f"/jobs/{job.id}/artifacts/model.safetensors").content == b"smaller weights"
+    assert client.get(f"/models/{other}").json()["ready"]
+
+
+@pytest.mark.parametrize("headers", [{}, {"Idempotency-Key": "once"}], ids=str)
+def test_the_same_request_after_a_deletion_makes_the_model_again(
+    client: TestClient, done: Callable[[str], Job], headers: dict[str, str]
+) -> None:
+    def ask() -> tuple[int, str]:
+        answer = client.post("/compact", json=REQUEST, headers=headers)
+        return answer.status_code, answer.json()["id"]
+
+    _, first = ask()
+    name = JobView.model_validate(done(first).public()).result.compacted.name  # type: ignore[union-attr]
+    client.delete(f"/models/{name}")
+    status, second = ask()
+    assert (status, second != first) == (202, True)
+    assert ask() == (202, second)
+    assert client.get(f"/models/{name}").status_code == 404
+    done(second)
+    assert client.get(f"/models/{name}").json()["ready"]
+    assert ask() == (200, second)
+
+
+def test_a_job_whose_model_was_deleted_before_it_had_finished_answers_no_later_request(
+    client: TestClient, store: JobStore, claim: Callable[[str], Claim], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    held = claim(client.post("/compact", json=REQUEST).json()["id"])
+    made, succeed = CompactedStore(store._redis), store.succeed
+
+    def meanwhile(*result: Any) -> bool:
+        (name,) = made.all()
+        assert client.delete(f"/models/{name}").status_code == 204
+        assert client.post("/compact", json=REQUEST).json()["id"] == held.job.id  # which is under way
+        return succeed(*result)
+
+    monkeypatch.setattr(store, "succeed", meanwhile)
+    finish(store, held)
+    assert client.get(f"/jobs/{held.job.id}").json()["status"] == "succeeded"
+    answer = client.post("/compact", json=REQUEST)
+    assert (answer.status_code, answer.json()["status"]) == (202, "queued")
+    assert answer.json()["id"] != held.job.id
+
+
+def test_a_registered_model_is_not_deleted_and_the_answer_says_where_it_is_taken_out(client: TestClient) -> None:
+    for model in ("shapes-sit", "absent-dit"):
+        answer = client.delete(f"/models/{model}")
+        assert (answer.status_code, answer.json()["type"]) == (409, "urn:tailprune:problem:model-registered")
+        assert "take its entry out of the registry's file" in answer.json()["detail"]
+        assert client.get(f"/models/{model}").status_code == 200
+
+
+def test_what_is_no_model_cannot_be_deleted(client: TestClient) -> None:
+    answer = client.delete("/models/nobody")
+    assert (answer.status_code, answer.json()["type"]) == (404, "urn:tailprune:problem:unknown-model")
+    assert "known models: shapes-sit, absent-dit" in answer.json()["detail"]
+
+
+def test_a_model_whose_own_model_left_the_registry_can_be_deleted(made: Callable[..., str], settings: Settings) -> None:
+    name = made()
+    text = settings.registry.read_text()
+    settings.registry.write_text(re.sub(r"models\.shapes-sit\b", "models.renamed", text))
+    with TestClient(create_app(settings)) as client:
+        assert [client.delete(f"/models/{name}").status_code for _ in range(2)] == [204, 404]

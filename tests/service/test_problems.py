@@ -148,6 +148,7 @@ def test_a_model_of_a_strange_name_is_unknown(client: TestClient, model: str) ->
     [
         ("/prune-sample", "POST"),
         (f"/jobs/{UNKNOWN_JOB}", "GET, DELETE"),
+        ("/models/shapes-sit", "GET, DELETE"),
         (f"/jobs/{UNKNOWN_JOB}/artifacts/grid.png", "GET, HEAD"),
     ],
 )
@@ -216,6 +217,7 @@ def test_redis_gone_is_said_at_once_with_when_to_come_back_and_the_service_recov
                 ("GET", f"/jobs/{job['id']}/events"),
                 ("GET", f"/jobs/{job['id']}/artifacts/grid.png"),
                 ("DELETE", f"/jobs/{job['id']}"),
+                ("DELETE", "/models/shapes-sit-compact-0123456789abcdef"),
                 ("GET", "/health/ready"),
             ]
             for method, path in calls:

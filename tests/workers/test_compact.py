@@ -352,6 +352,60 @@ def test_a_damaged_copy_is_refused_and_fetched_anew(
     assert path.read_bytes() == whole
 
 
+ASKED: list[tuple[Any, dict[str, Any]]] = [
+    ("metrics", {}),
+    ("extract", {}),
+    ("figure", {"figure": "cosine"}),
+    ("prune-sample", {"threshold": None, "labels": [0]}),
+    ("prune-sample", {"threshold": None, "labels": [1]}),  # shares a batch with the one before
+    ("study", {"measures": ["accuracy"], "samples_per_label": 1}),
+]
+
+
+def test_jobs_that_wait_for_a_deleted_model_fail_by_its_name_and_its_worker_serves_it_once_it_is_made_again(
+    compacted: Any, sampled: Any, worker: Worker, submit: Submit, store: JobStore, redis_client: redis.Redis
+) -> None:
+    made = compacted(keep=8)
+    _, before = sampled(model=made.name, threshold=None)  # and it is warm
+    jobs = [submit(kind, model=made.name, **body) for kind, body in ASKED]
+    assert CompactedStore(redis_client).remove(made.name)
+    for job in jobs:
+        worker.run(job.id)
+        failed = store.get(job.id)
+        assert failed.status == "failed"
+        assert failed.problem is not None
+        assert f"no model is named '{made.name}'; known models: {NAME}" in failed.problem.detail
+    again = compacted(keep=8)
+    assert (again.job.id != made.job.id, again.result.compacted) == (True, made.result.compacted)
+    _, after = sampled(model=made.name, threshold=None, seed=1)
+    assert not after["baseline"].equal(before["baseline"])
+
+
+@pytest.mark.parametrize(("kind", "body"), ASKED[:4] + ASKED[5:], ids=str)
+def test_a_job_under_way_is_done_though_its_model_is_deleted(
+    compacted: Any,
+    worker: Worker,
+    submit: Submit,
+    store: JobStore,
+    redis_client: redis.Redis,
+    monkeypatch: pytest.MonkeyPatch,
+    kind: Any,
+    body: dict[str, Any],
+) -> None:
+    made, source = compacted(keep=8), Models.source
+
+    def found_and_deleted(*said: Any) -> Any:
+        found = source(*said)
+        CompactedStore(redis_client).remove(made.name)
+        return found
+
+    job = submit(kind, model=made.name, **body)
+    monkeypatch.setattr(Models, "source", found_and_deleted)
+    worker.run(job.id)
+    assert CompactedStore(redis_client).all() == {}
+    assert store.get(job.id).status == "succeeded", store.get(job.id).problem
+
+
 def test_a_compacted_model_is_read_as_it_was_made_whatever_is_said_of_the_whole_one_since(
     compacted: Any, sampled: Any, settings: Settings
 ) -> None:
