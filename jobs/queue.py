@@ -74,11 +74,11 @@ class JobQueue:
         except (OperationalError, ConnectionError, TimeoutError, OSError) as error:
             raise BrokerUnavailable(f"the broker cannot be reached: {error}") from error
 
-    def invite(self, job_id: str, shards: Sequence[dict[str, Any]]) -> None:
-        """Offer shards of a running job to whoever is free, as one Celery group. Raises BrokerUnavailable."""
-        parts = group(self._celery.signature(SHARD_TASK, args=[job_id, shard], queue="shards") for shard in shards)
+    def invite(self, job_id: str, parts: Sequence[dict[str, Any]]) -> None:
+        """Offer parts of a running job to whoever is free, as one Celery group. Raises BrokerUnavailable."""
+        offers = group(self._celery.signature(SHARD_TASK, args=[job_id, part], queue="shards") for part in parts)
         try:
-            parts.apply_async(retry=False)
+            offers.apply_async(retry=False)
         except (OperationalError, ConnectionError, TimeoutError, OSError) as error:
             raise BrokerUnavailable(f"the broker cannot be reached: {error}") from error
 

@@ -265,7 +265,7 @@ class JobStore:
             return []
 
     def is_wanted(self, job_id: str) -> bool:
-        """Whether a job's shards are of use: it waits or runs. True while Redis cannot be reached; never raises."""
+        """Whether a job's parts are of use: it waits or runs. True while Redis cannot be reached; never raises."""
         try:
             status, cancel = self._redis.hmget(_job_key(job_id), "status", "cancel")
         except redis.RedisError:
@@ -287,13 +287,13 @@ class JobStore:
         with contextlib.suppress(redis.RedisError):
             self._publish(args=[claim.job.id, claim.token, json.dumps(result, allow_nan=False)])
 
-    def invite(self, claim: Claim, shards: Sequence[dict[str, Any]]) -> None:
-        """Offer shards of a job to other workers. Never raises: whoever holds the job does what nobody else does."""
+    def invite(self, claim: Claim, parts: Sequence[dict[str, Any]]) -> None:
+        """Offer parts of a job to other workers. Never raises: whoever holds the job does what nobody else does."""
         with contextlib.suppress(BrokerUnavailable):
-            self._queue.invite(claim.job.id, shards)
+            self._queue.invite(claim.job.id, parts)
 
     def offers_waiting(self) -> bool:
-        """Whether shards that were offered are still to be taken. True while that cannot be found out; never raises."""
+        """Whether parts that were offered are still to be taken. True while that cannot be found out; never raises."""
         try:
             return self._queue.depth("shards") > 0
         except BrokerUnavailable:

@@ -31,9 +31,9 @@ def run_job(job_id: str) -> None:
 
 
 @app.task(name=SHARD_TASK)
-def run_shard(job_id: str, shard: dict[str, Any]) -> None:
+def run_shard(job_id: str, part: dict[str, Any]) -> None:
     """A part of a study that another worker holds."""
-    _Process.worker.help(job_id, shard)
+    _Process.worker.help(job_id, part)
 
 
 @setup_logging.connect

@@ -133,13 +133,13 @@ class Run(Accompanied):
         """Shows what is known of the result so far."""
         self._store.publish(self.claim, result.model_dump(mode="json"))
 
-    def invite(self, shards: Sequence[dict[str, Any]]) -> None:
-        """Offers shards of the job to other workers."""
-        self._store.invite(self.claim, shards)
+    def invite(self, parts: Sequence[dict[str, Any]]) -> None:
+        """Offers parts of the job to other workers."""
+        self._store.invite(self.claim, parts)
 
     @property
     def offers_waiting(self) -> bool:
-        """Whether shards that were offered, of any job, are still to be taken."""
+        """Whether parts that were offered, of any job, are still to be taken."""
         return self._store.offers_waiting()
 
     def tell(self) -> None:
@@ -201,7 +201,7 @@ class Batch(Watch):
 
 
 class PartRun(Accompanied, Watch):
-    """A shard of a job that another worker holds: it stops when that job does, and when this worker is to stop."""
+    """A part of a job that another worker holds: it stops when that job does, and when this worker is to stop."""
 
     def __init__(self, store: JobStore, job_id: str, shutdown: Shutdown) -> None:
         super().__init__(f"shard-{job_id}")

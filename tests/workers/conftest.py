@@ -42,8 +42,8 @@ class Silent(JobQueue):
     def put(self, job_id: str, queue: Queue) -> None:
         self.sent.append(job_id)
 
-    def invite(self, job_id: str, shards: Sequence[dict[str, Any]]) -> None:
-        self.offers += shards
+    def invite(self, job_id: str, parts: Sequence[dict[str, Any]]) -> None:
+        self.offers += parts
 
 
 @pytest.fixture

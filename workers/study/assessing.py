@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from functools import partial
 
+import structlog
 from torch import Tensor
 
 from jobs.instruments import Measure
@@ -24,6 +25,8 @@ __all__ = ["Assessor"]
 
 MOST_REPAIRS = 3
 """How often shards that were lost while they were gathered are made again."""
+
+log = structlog.get_logger(__name__)
 
 
 class Assessor:
@@ -47,8 +50,6 @@ class Assessor:
         self, blocks: Sequence[Block], prune: PruneSpec | None, measures: Sequence[Measure], intervals: bool = False
     ) -> dict[Measure, Score]:
         """The scores of these samples by each measure that there is of them."""
-        if not measures:
-            return {}
         return self._scorer.scores(measures, self._shards(blocks, prune), prune is None, intervals)
 
     def keys(self, blocks: Sequence[Block], prune: PruneSpec | None, measures: Sequence[Measure]) -> dict[Measure, str]:
@@ -56,27 +57,21 @@ class Assessor:
         there = [measure for measure in measures if self._scorer.applies(measure, prune is None)]
         return dict(zip(there, self.workshop.addresses.scores(blocks, prune, there), strict=True))
 
-    def keep(self, blocks: Sequence[Block], prune: PruneSpec | None, measures: Sequence[Measure]) -> list[Measure]:
-        """Has the scores, with their intervals, kept for all workers; those that were not yet."""
-        shards, keys = self.workshop.shards, self.keys(blocks, prune, measures)
-        there = shards.present(list(keys.values()))
-        missing = [measure for measure, key in keys.items() if key not in there]
-        for measure, score in self.scores(blocks, prune, missing, intervals=True).items():
-            shards.put(keys[measure], canonical_json(score.model_dump()))
-        return missing
-
-    def kept(
+    def whole(
         self, blocks: Sequence[Block], prune: PruneSpec | None, measures: Sequence[Measure]
     ) -> dict[Measure, Score]:
-        """The scores that `keep` left; those that are gone are computed again."""
+        """The scores with their intervals: those that a worker has kept; the others are computed, and kept."""
+        shards, keys = self.workshop.shards, self.keys(blocks, prune, measures)
         found: dict[Measure, Score] = {}
-        for measure, key in self.keys(blocks, prune, measures).items():
-            kept = patiently(partial(self.workshop.shards.get, key), self._run)
-            if kept is None:
-                found |= self.scores(blocks, prune, [measure], intervals=True)
-            else:
+        for measure, key in keys.items():
+            if (kept := patiently(partial(shards.get, key), self._run)) is not None:
                 found[measure] = Score.model_validate_json(kept)
-        return found
+        if missing := [measure for measure in keys if measure not in found]:
+            for measure, score in self.scores(blocks, prune, missing, intervals=True).items():
+                shards.put(keys[measure], canonical_json(score.model_dump()))
+                found[measure] = score
+            log.info("variant scored", prune="baseline" if prune is None else prune.name, measures=missing)
+        return {measure: found[measure] for measure in keys}
 
     def _manifold(self, k: int) -> Manifold:
         name, extractor = self._names

@@ -20,7 +20,7 @@ from jobs.connection import is_unavailable
 from jobs.shards import ShardStore
 from workers.run import Accompanied, Run
 
-__all__ = ["Task", "attempt", "complete", "patiently"]
+__all__ = ["OnShare", "Task", "attempt", "complete", "patiently"]
 
 Answer = TypeVar("Answer")
 

@@ -91,12 +91,12 @@ class Study:
                     self._found += len(self._blocks) - self._lacking([spec])
                     self._complete([*prunes, *trials, spec], search.trials - len(trials) - 1, trial=spec)
                     trials.append(spec)
-                return self._scored_variant(spec, self._blocks, [search.measure])
+                return self._scored_variant(spec, self._blocks, [search.measure], whole=True)
 
             def on_trial(found: SearchResult) -> None:
                 self._search = found
 
-            baseline = self._scored_variant(None, self._blocks, [search.measure])
+            baseline = self._scored_variant(None, self._blocks, [search.measure], whole=True)
             self._search = search_threshold(search, magnitudes, baseline, try_out, on_trial)
             prunes += trials
         self._score([None, *prunes])
@@ -122,7 +122,7 @@ class Study:
                 self._publish(shown)
 
         asked = prunes if trial is None else [trial]
-        tasks = [Making(self._workshop, self._blocks, place, asked, self._size) for place in range(len(self._blocks))]
+        tasks = [Making(self._workshop, block, place, asked, self._size) for place, block in enumerate(self._blocks)]
         complete(tasks, self._stores.shards, self._run, on_progress, self._on_made)
 
     def _score(self, prunes: Sequence[PruneSpec | None]) -> None:
@@ -160,11 +160,11 @@ class Study:
     def _scored_variant(
         self, prune: PruneSpec | None, blocks: list[Block], measures: Sequence[Measure], whole: bool = False
     ) -> StudyVariant:
-        """whole: with the scores that workers have left of all samples, and their intervals."""
+        """whole: these blocks are all, so that their scores have intervals and are kept."""
         removed, embedding = (None, None) if prune is None else self._removal(prune)
         edit = Edit("baseline") if prune is None else Edit.of(prune)
         if whole:
-            scores = self._assessor.kept(blocks, prune, measures)
+            scores = self._assessor.whole(blocks, prune, measures)
         else:
             key = prune, hash(tuple(blocks)), tuple(measures)
             if key not in self._scored:

@@ -37,7 +37,7 @@ class MakingOffer(_Offer):
     """`Making`, as a message says it."""
 
     do: Literal["make"] = "make"
-    block: int
+    block: int = Field(ge=0)
     """Its place among the blocks of the study."""
     prunes: list[PruneSpec]
 
@@ -60,16 +60,11 @@ class Making:
     """A block of samples under some prunes; the baseline belongs to it."""
 
     workshop: Workshop
-    blocks: Sequence[Block]
-    """All of the study."""
+    block: Block
     place: int
-    """That of the block among them."""
+    """That of the block among all of the study."""
     prunes: Sequence[PruneSpec]
     size: int
-
-    @property
-    def block(self) -> Block:
-        return self.blocks[self.place]
 
     @cached_property
     def keys(self) -> list[str]:
@@ -124,8 +119,7 @@ class Scoring:
 
     def do(self, on_share: OnShare) -> int:
         on_share(0.0)
-        if found := self.assessor.keep(self.blocks, self.prune, self.measures):
-            log.info("variant scored", measures=found)
+        self.assessor.whole(self.blocks, self.prune, self.measures)
         return 0
 
 
@@ -148,5 +142,5 @@ def offered(said: Any, assessor: Assessor) -> Task:
     workshop = assessor.workshop
     blocks = blocks_of(workshop.request, offer.size)
     if isinstance(offer, MakingOffer):
-        return Making(workshop, blocks, offer.block, offer.prunes, offer.size)
+        return Making(workshop, blocks[offer.block], offer.block, offer.prunes, offer.size)
     return Scoring(assessor, blocks, offer.prune, offer.measures, offer.size)

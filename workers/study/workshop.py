@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -20,6 +20,7 @@ from workers.plan import Edit, Plan, Sample
 from workers.sampling import sample_plan
 from workers.stores import Stores
 from workers.study.blocks import Addresses, Block
+from workers.study.crew import OnShare
 from workers.study.measuring import Meter
 from workers.subjects import Subjects
 
@@ -28,9 +29,6 @@ __all__ = ["Workshop"]
 LATENTS = "latents"
 TOGETHER = 16
 """So many prunes share one call's trajectories; those of a further group are made after these are kept."""
-
-OnShare = Callable[[float], None]
-"""Hears which share of a block is done, from 0 to 1, and may raise to stop it."""
 
 
 @dataclass(frozen=True)

@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, field
+from typing import Any, cast
 
 import pytest
 
 from jobs.digests import Identity
+from jobs.instruments import Measure
 from jobs.requests.study import StudyRequest
 from jobs.settings import Settings
+from jobs.shards import ShardStore
 from jobs.store import JobStore
 from jobs.study_results import StudyResult, StudyVariant
 from tests.workers.conftest import Silent, Submit
+from workers.run import Run
 from workers.study.blocks import Addresses, blocks_of
+from workers.study.crew import complete
 from workers.study.scoring import Scorer
 from workers.worker import Worker
 
@@ -126,22 +133,101 @@ def test_scores_that_are_lost_before_they_are_read_are_computed_again(
     assert result[:3] == expected
 
 
-def test_a_score_is_of_its_samples_its_measure_and_its_reference() -> None:
-    said = {"model": "tiny", "prunes": [{"threshold": 0.5}], "measures": ["fid", "accuracy"], "labels": [0, 1]}
-    request = StudyRequest.model_validate(
-        {**said, "reference": "shapes", "extractor": "shapes-classifier", "samples_per_label": 2, "steps": 4}
-    )
-    blocks = blocks_of(request, 2)
-    (prune,) = request.prunes or []
+def test_what_a_search_has_scored_is_not_scored_again(
+    worker: Worker, submit: Submit, store: JobStore, computed: list[str]
+) -> None:
+    body = {**BODY, "grid": None, "search": {"measure": "fid", "budget": 1000.0, "trials": 2}}
+    variants = done(worker, store, submit("study", **body).id)
+    assert len(variants) == 3
+    assert sorted(computed) == sorted([*["fid", "kid", "recall", "accuracy"] * 3, *["drift"] * 2])
 
-    def keys(reference: str, of: Any = blocks, under: Any = prune) -> list[str]:
-        made_of = {"extractor shapes-classifier": "network", "reference shapes": reference}
-        addresses = Addresses(request, Identity("weights", {"instruments": made_of}))
-        return addresses.scores(of, under, ["fid", "accuracy"])
 
-    fid, accuracy = keys("images")
-    assert fid != accuracy
-    assert keys("other images")[0] != fid
-    assert keys("other images")[1] == accuracy
-    assert keys("images", under=None)[1] != accuracy
-    assert keys("images", of=blocks[:1])[1] != accuracy
+def test_a_score_is_of_all_that_it_depends_on() -> None:
+    measures: list[Measure] = ["fid", "clip-score", "psnr"]
+    body = {
+        "model": "tiny", "prunes": [{"threshold": 0.5}], "labels": [0, 1], "samples_per_label": 2, "steps": 4,
+        "measures": measures, "reference": "shapes", "extractor": "inception", "targets": "targets",
+    }  # fmt: skip
+    made_of = {
+        "extractor inception": "network", "extractor clip": "network", "extractor clip, prompt": "a {}",
+        "reference shapes": "images", "reference targets": "images",
+    }  # fmt: skip
+    reading = {"instruments": made_of, "class_names": ["a", "b"], "decoder": "pixels", "num_heads": 2}
+
+    def keys(weights: str = "weights", blocks: int = 2, pruned: bool = True, **other: Any) -> list[str]:
+        of = body | other.pop("body", {})
+        request = StudyRequest.model_validate(of)
+        read = {**reading, **other, "instruments": made_of | other.get("instruments", {})}
+        addresses = Addresses(request, Identity(weights, read))
+        (prune,) = request.prunes or []
+        return addresses.scores(blocks_of(request, 2)[:blocks], prune if pruned else None, measures)
+
+    first = keys()
+    assert keys() == first
+    assert len(set(first)) == 3
+    ways: list[dict[str, Any]] = [
+        {"weights": "others"}, {"num_heads": 4}, {"decoder": "sd-vae"}, {"class_names": ["a", "c"]},
+        {"blocks": 1}, {"pruned": False}, {"body": {"seed": 1}}, {"body": {"steps": 5}}, {"body": {"labels": [0, 2]}},
+        *({"instruments": {name: "another"}} for name in made_of if name != "reference shapes"),
+    ]  # fmt: skip
+    for way in ways:
+        assert not set(keys(**way)) & set(first), way
+    other = keys(instruments={"reference shapes": "other images"})
+    assert (other[0] != first[0], other[1:]) == (True, first[1:]), "what is not compared with it stays"
+
+
+@dataclass
+class Counted:
+    """A task that somebody else may do meanwhile."""
+
+    number: int
+    done: set[str]
+    samples: int = 3
+    offer: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def keys(self) -> list[str]:
+        return [f"task {self.number}"]
+
+    @property
+    def lease(self) -> str:
+        return f"task {self.number}"
+
+    def do(self, on_share: Callable[[float], None]) -> int:
+        for share in (0.0, 0.5, 1.0):
+            on_share(share)
+        self.done |= {f"task {self.number}", f"task {self.number + 1}"}  # the next one by another worker
+        return self.samples
+
+
+class Shelved:
+    """What is kept, as the shards' store has it; counts how often it is asked."""
+
+    def __init__(self, done: set[str]) -> None:
+        self.done, self.asked = done, 0
+
+    def present(self, keys: Sequence[str]) -> set[str]:
+        self.asked += 1
+        return self.done & set(keys)
+
+    def lease(self, key: str) -> AbstractContextManager[None]:
+        return nullcontext()
+
+
+def test_progress_never_falls_and_ends_at_all_samples(run: Run) -> None:
+    done: set[str] = set()
+    told: list[float] = []
+    made: list[int] = []
+    tasks = [Counted(number, done) for number in range(6)]
+    complete(tasks, cast(ShardStore, Shelved(done)), run, told.append, made.append)
+    assert told == sorted(told)
+    assert (told[0], told[-1]) == (0, 18)
+    assert {3.0, 4.5, 6.0} <= set(told), "a task counts by its share"
+
+
+def test_the_holder_does_not_ask_after_each_task_what_others_have_done(run: Run) -> None:
+    done: set[str] = set()
+    shelved = Shelved(done)
+    complete([Counted(number, done) for number in range(500)], cast(ShardStore, shelved), run, lambda _: None, id)
+    assert len(done) == 501
+    assert shelved.asked < 50
