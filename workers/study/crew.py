@@ -27,6 +27,8 @@ Answer = TypeVar("Answer")
 PAUSE_SECONDS = 0.2
 LOOK_SECONDS = 1.0
 """How long the holder goes on with what is missing before it looks again what others have done."""
+LOOK_SHARE = 20
+"""... and as many times what the last look took."""
 OFFER_SECONDS = 60.0
 """After so long, what is missing is offered again if nothing waits: who took it could not do it, or nobody heard."""
 MOST_TIMES = 3
@@ -90,8 +92,10 @@ def complete(
     while True:
         run.check()
         if not left or time.monotonic() >= look:
+            begun = time.monotonic()
             unseen = patiently(partial(_missing, unseen, shards), run)
-            left, look = list(unseen), time.monotonic() + LOOK_SECONDS
+            left, ended = list(unseen), time.monotonic()
+            look = ended + max(LOOK_SECONDS, LOOK_SHARE * (ended - begun))
             on_progress(there())
             if not unseen:
                 return
