@@ -103,7 +103,11 @@ class Scoring:
     prune: PruneSpec | None
     measures: Sequence[Measure]
     size: int
-    samples: int = 0
+
+    @property
+    def samples(self) -> int:
+        """None are made."""
+        return 0
 
     @cached_property
     def keys(self) -> list[str]:
