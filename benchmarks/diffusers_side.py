@@ -25,7 +25,7 @@ def converted(system: DiT) -> Any:
     Its pipeline takes label 1,000 for none, so that it has as many classes, whatever the system has.
     """
     channels, size, _ = system.latent_shape
-    heads = system.unsaid()["num_heads"]
+    heads = system.metadata_arguments()["num_heads"]
     dim, out = system.condition_dim, system.final_layer.linear.out_features // system.patch_size**2
     theirs: Any = DiTTransformer2DModel(
         num_attention_heads=heads, attention_head_dim=dim // heads, in_channels=channels, out_channels=out,

@@ -133,7 +133,8 @@ def _plain(system: System) -> PlainDiT:
     learned = system.final_layer.linear.out_features // system.patch_size**2
     plain = PlainDiT(
         input_size=size, patch_size=system.patch_size, in_channels=channels, hidden_size=system.condition_dim,
-        depth=len(system.blocks), num_heads=int(system.unsaid()["num_heads"]), num_classes=system.num_classes,
+        depth=len(system.blocks), num_heads=int(system.metadata_arguments()["num_heads"]),
+        num_classes=system.num_classes,
         learned=learned, out_channels=channels if system.prediction == "velocity" else learned,
     )  # fmt: skip
     plain.load_state_dict(system.state_dict())

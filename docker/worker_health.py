@@ -5,11 +5,11 @@ from __future__ import annotations
 import socket
 import sys
 
-from jobs.connection import connect
 from jobs.settings import get_settings
-from jobs.workers import WorkerRoll
+from jobs.store.connection import connect
+from jobs.store.heartbeats import WorkerRegistry
 
 host = socket.gethostname()
-names = [worker.name for worker in WorkerRoll(connect(get_settings())).alive()]
+names = [worker.name for worker in WorkerRegistry(connect(get_settings())).alive()]
 if not any(name.endswith(f"@{host}") for name in names):  # Celery calls a worker <name>@<host>
     sys.exit(f"no heartbeat of a worker on {host}; heard of: {', '.join(names) or 'none'}")

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from evidence.gathering import HEADS, MAIN, TAILS, Found
-from jobs.instruments import Measure
+from jobs.registry.evaluation import Measure
 from jobs.study_results import StudyVariant
 
 __all__ = ["Claim", "Verdict", "claims", "variant", "verdict"]

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from evidence.claims import accuracy, claims, score, variant, verdict
 from evidence.gathering import BUDGET, LAST, MAIN, SAMPLES_OF_SEARCH, STEPS, Found
 from evidence.paper import TABLE_1, TABLE_2, TABLE_3, TABLE_6, TITLE
-from jobs.instruments import Measure
+from jobs.registry.evaluation import Measure
 from jobs.study_results import Score, StudyVariant
 
 __all__ = ["shown_of", "write"]

@@ -11,7 +11,6 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from jobs.artifacts import Artifact
 from jobs.problems import Problem
 from jobs.requests.compact import CompactRequest
 from jobs.requests.extract import ExtractRequest
@@ -20,6 +19,7 @@ from jobs.requests.metrics import MetricsRequest
 from jobs.requests.prune_sample import PruneSampleRequest
 from jobs.requests.study import StudyRequest
 from jobs.results import CompactResult, ExtractResult, FigureResult, MetricsResult, PruneSampleResult
+from jobs.storage.artifacts import Artifact
 from jobs.study_results import StudyResult
 
 __all__ = [
@@ -122,7 +122,7 @@ class Job(BaseModel):
 
     @classmethod
     def from_hash(cls, text: Mapping[str, str]) -> Job:
-        """The record in a Redis hash, as `jobs.scripts` writes it."""
+        """The record in a Redis hash, as `jobs.store.scripts` writes it."""
         return cls.model_validate(
             {
                 "id": text["id"],

@@ -6,7 +6,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from jobs.compacted import Rule
+from jobs.registry.compacted import Rule
 from jobs.requests.fields import FigureName, Part
 from jobs.requests.prunes import Schedule
 

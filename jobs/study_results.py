@@ -6,7 +6,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from jobs.instruments import Measure
+from jobs.registry.evaluation import Measure
 from jobs.requests.study import SearchMeasure
 from jobs.results import Embedding, Engine, ModelUsed, PruneUsed, Removed, Result
 

@@ -11,21 +11,21 @@ from fastapi import FastAPI
 from fastapi_offline import FastAPIOffline
 from starlette.concurrency import run_in_threadpool
 
-from jobs.catalogue import Catalogue
-from jobs.compacted import CompactedStore
-from jobs.conditions import ConditionStore
-from jobs.connection import connect, connect_async
-from jobs.instruments import Instruments
 from jobs.logging import configure_logging
-from jobs.registry import Registry
+from jobs.registry.catalogue import Catalogue
+from jobs.registry.compacted import CompactedStore
+from jobs.registry.evaluation import EvaluationAssets
+from jobs.registry.models import Registry
 from jobs.settings import Settings, get_settings
-from jobs.store import JobStore
-from jobs.telemetry import Telemetry
-from jobs.workers import WorkerRoll
-from service.answers import Answers
-from service.deps import Parts
+from jobs.storage.uploads import ConditionStore
+from jobs.store.connection import connect, connect_async
+from jobs.store.heartbeats import WorkerRegistry
+from jobs.store.jobs import JobStore
+from jobs.store.telemetry import Telemetry
+from service.deps import AppState
 from service.limits import BodyLimit
 from service.problems import add_handlers
+from service.response_cache import ResponseCache
 from service.routes import (
     artifacts,
     compact,
@@ -65,21 +65,21 @@ def create_app(settings: Settings) -> FastAPI:
         configure_logging(settings, "uvicorn", "uvicorn.error")
         logging.getLogger("uvicorn.access").disabled = True  # RequestTelemetry logs each request
         client, follower = connect(settings), connect_async(settings)
-        store, roll = JobStore(client, settings), WorkerRoll(client)
+        store, roll = JobStore(client, settings), WorkerRegistry(client)
         service_metrics.registry.register(FleetCollector(store, roll))
         registry = Registry.read(settings.registry, settings.hub_cache)
         made = CompactedStore(client)
-        app.state.parts = Parts(
+        app.state.parts = AppState(
             settings=settings,
             models=Catalogue(registry, made, store.artifacts, settings.data_dir, fetches=False),
-            instruments=Instruments.read(settings.registry, settings.hub_cache),
+            instruments=EvaluationAssets.read(settings.registry, settings.hub_cache),
             store=store,
             conditions=ConditionStore(settings, client),
             intake=asyncio.Semaphore(1),
             roll=roll,
             follower=follower,
             metrics=service_metrics,
-            answers=Answers(),
+            answers=ResponseCache(),
         )
         counting = asyncio.create_task(_write_counts(store.telemetry))
         yield

@@ -11,44 +11,44 @@ import redis.asyncio
 from fastapi import Depends, Path, Request
 from starlette.concurrency import run_in_threadpool
 
-from jobs.catalogue import Catalogue
-from jobs.conditions import ConditionStore
-from jobs.instruments import Instruments
 from jobs.records import ID_PATTERN, Job
-from jobs.registry import ModelEntry
+from jobs.registry.catalogue import Catalogue
+from jobs.registry.evaluation import EvaluationAssets
+from jobs.registry.models import ModelEntry
 from jobs.settings import Settings
-from jobs.store import JobStore, UnknownJob
-from jobs.workers import WorkerRoll
-from service.answers import Answers
+from jobs.storage.uploads import ConditionStore
+from jobs.store.heartbeats import WorkerRegistry
+from jobs.store.jobs import JobStore, UnknownJob
+from service.response_cache import ResponseCache
 from service.telemetry import ServiceMetrics
 
-__all__ = ["JobDep", "JobId", "ModelDep", "Parts", "PartsDep", "model_of"]
+__all__ = ["AppState", "AppStateDep", "JobDep", "JobId", "ModelDep", "model_of"]
 
 
 @dataclass(frozen=True)
-class Parts:
+class AppState:
     """What a running application is made of."""
 
     settings: Settings
     models: Catalogue
-    instruments: Instruments
+    instruments: EvaluationAssets
     store: JobStore
     conditions: ConditionStore
     intake: asyncio.Semaphore
     """Held while a file of conditions is taken in, which needs several times its size of memory."""
-    roll: WorkerRoll
+    roll: WorkerRegistry
     follower: redis.asyncio.Redis
     """For following events, which waits."""
     metrics: ServiceMetrics
-    answers: Answers
+    answers: ResponseCache
 
 
-async def _parts(request: Request) -> Parts:
-    parts: Parts = request.app.state.parts
+async def _parts(request: Request) -> AppState:
+    parts: AppState = request.app.state.parts
     return parts
 
 
-PartsDep = Annotated[Parts, Depends(_parts)]
+AppStateDep = Annotated[AppState, Depends(_parts)]
 
 
 async def _job_id(job: Annotated[str, Path(alias="id", description="The id of a job.")]) -> str:
@@ -60,14 +60,14 @@ async def _job_id(job: Annotated[str, Path(alias="id", description="The id of a 
 JobId = Annotated[str, Depends(_job_id)]
 
 
-def _job(job_id: JobId, parts: PartsDep) -> Job:
+def _job(job_id: JobId, parts: AppStateDep) -> Job:
     return parts.store.get(job_id)
 
 
 JobDep = Annotated[Job, Depends(_job)]
 
 
-async def model_of(name: str, parts: Parts) -> ModelEntry:
+async def model_of(name: str, parts: AppState) -> ModelEntry:
     """A model by name. Raises UnknownModel."""
     if name in parts.models.registry:
         return parts.models.get(name)
@@ -75,7 +75,7 @@ async def model_of(name: str, parts: Parts) -> ModelEntry:
 
 
 async def _model(
-    model: Annotated[str, Path(description="A registered model.", examples=["shapes-sit"])], parts: PartsDep
+    model: Annotated[str, Path(description="A registered model.", examples=["shapes-sit"])], parts: AppStateDep
 ) -> ModelEntry:
     return await model_of(model, parts)
 

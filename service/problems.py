@@ -14,14 +14,14 @@ from fastapi.responses import Response
 from starlette.exceptions import HTTPException
 from starlette.routing import Match
 
-from jobs.catalogue import ModelRegistered
-from jobs.conditions import UnknownConditions
-from jobs.connection import is_unavailable
 from jobs.problems import PREFIX, TYPES, Fault, InvalidRequest, Problem, Slug, problem
 from jobs.queue import BrokerUnavailable
-from jobs.registry import UnknownModel
+from jobs.registry.catalogue import ModelRegistered
+from jobs.registry.models import UnknownModel
 from jobs.requests.fields import UNION_TAGS
-from jobs.store import IdempotencyConflict, JobFinished, UnknownJob
+from jobs.storage.uploads import UnknownConditions
+from jobs.store.connection import is_unavailable
+from jobs.store.jobs import IdempotencyConflict, JobFinished, UnknownJob
 
 __all__ = ["MEDIA_TYPE", "NothingMore", "ProblemError", "add_handlers", "describe", "problem_response"]
 

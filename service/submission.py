@@ -8,21 +8,21 @@ from fastapi.responses import JSONResponse, Response
 from starlette.concurrency import run_in_threadpool
 from structlog.contextvars import bind_contextvars
 
-from jobs.conditions import ConditionInfo
-from jobs.digests import Identity, identify, identify_at_once
-from jobs.events import wait_finished
+from jobs.batching import Share, share_of
 from jobs.keys import digest, job_key
 from jobs.needs import needs_of
 from jobs.records import Job, Kind
-from jobs.registry import ModelEntry
+from jobs.registry.digests import Identity, identify, identify_at_once
+from jobs.registry.models import ModelEntry
 from jobs.requests.compact import CompactRequest
 from jobs.requests.extract import ExtractRequest
 from jobs.requests.figure import FigureRequest
 from jobs.requests.metrics import MetricsRequest
 from jobs.requests.prune_sample import PruneSampleRequest
-from jobs.requests.study import StudyRequest, instruments_of
-from jobs.sharing import Share, share_of
-from service.deps import Parts
+from jobs.requests.study import StudyRequest, evaluation_of
+from jobs.storage.uploads import ConditionInfo
+from jobs.store.events import wait_finished
+from service.deps import AppState
 from service.problems import ProblemError, problem_response
 
 __all__ = ["applied", "conditions_of", "key_at_once", "key_of", "no_result", "post_job", "submit", "wait_for"]
@@ -32,7 +32,7 @@ Request = PruneSampleRequest | MetricsRequest | ExtractRequest | FigureRequest |
 POLL_SECONDS = 1
 
 
-async def key_of(kind: Kind, request: Request, entry: ModelEntry, parts: Parts) -> str:
+async def key_of(kind: Kind, request: Request, entry: ModelEntry, parts: AppState) -> str:
     """The key of the job that answers a resolved request. Raises ProblemError where the model has no files."""
     return _key(kind, request, await _identity_of(kind, request, entry, parts))
 
@@ -41,7 +41,7 @@ def _key(kind: Kind, request: Request, identity: Identity) -> str:
     return job_key(kind, request.model_dump(), identity.weights, identity.reading)
 
 
-async def _identity_of(kind: Kind, request: Request, entry: ModelEntry, parts: Parts) -> Identity:
+async def _identity_of(kind: Kind, request: Request, entry: ModelEntry, parts: AppState) -> Identity:
     """The model behind the answer to a resolved request. Raises ProblemError where it has no files."""
     reads = needs_of(kind, request.model_dump()).reads
     if reads == "training":
@@ -49,7 +49,7 @@ async def _identity_of(kind: Kind, request: Request, entry: ModelEntry, parts: P
     elif missing := entry.missing:
         how = entry.obtain or f"put the files beside {parts.settings.registry}"
         raise ProblemError("model-not-ready", f"model {entry.name!r} lacks {', '.join(missing)}: {how}")
-    measured_with = instruments_of(request, entry, parts.instruments) if isinstance(request, StudyRequest) else {}
+    measured_with = evaluation_of(request, entry, parts.instruments) if isinstance(request, StudyRequest) else {}
     return await run_in_threadpool(identify, reads, entry, parts.settings.data_dir, measured_with)
 
 
@@ -64,7 +64,7 @@ def key_at_once(kind: Kind, said: dict[str, Any], entry: ModelEntry) -> str | No
     return None if identity is None else job_key(kind, said, identity.weights, identity.reading)
 
 
-async def conditions_of(request: Request, parts: Parts) -> ConditionInfo | None:
+async def conditions_of(request: Request, parts: AppState) -> ConditionInfo | None:
     """What is known of the conditions that a request names. Raises UnknownConditions."""
     if request.conditions is None:
         return None
@@ -72,7 +72,7 @@ async def conditions_of(request: Request, parts: Parts) -> ConditionInfo | None:
 
 
 async def submit(
-    kind: Kind, request: Request, key: str, parts: Parts, share: Share | None = None, **idempotency: str
+    kind: Kind, request: Request, key: str, parts: AppState, share: Share | None = None, **idempotency: str
 ) -> Job:
     """The job of a key: one that is there, or a new one, which has this share of a batch."""
     job, _ = await run_in_threadpool(parts.store.submit, kind, request.model_dump(), key, share=share, **idempotency)
@@ -80,7 +80,7 @@ async def submit(
     return job
 
 
-async def wait_for(job: Job, seconds: float, parts: Parts) -> Job:
+async def wait_for(job: Job, seconds: float, parts: AppState) -> Job:
     """The job when it has finished, or as it is after so many seconds."""
     if job.is_finished or seconds <= 0:
         return job
@@ -100,7 +100,7 @@ async def post_job(
     entry: ModelEntry,
     wait: float | None,
     idempotency_key: str | None,
-    parts: Parts,
+    parts: AppState,
 ) -> JSONResponse:
     """What a POST of a job is answered with. body: the request as it was sent. wait: the granted preference."""
     identity = await _identity_of(kind, request, entry, parts)

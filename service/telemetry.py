@@ -16,9 +16,9 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Histo
 from prometheus_client.registry import Collector
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from jobs.store import JobStore
-from jobs.telemetry import ALL, Counter, Histogram, Reading
-from jobs.workers import WorkerRoll
+from jobs.store.heartbeats import WorkerRegistry
+from jobs.store.jobs import JobStore
+from jobs.store.telemetry import ALL, Counter, Histogram, Reading
 
 __all__ = ["FleetCollector", "RequestTelemetry", "ServiceMetrics"]
 
@@ -93,7 +93,7 @@ def _request_id(scope: Scope) -> str:
 class FleetCollector(Collector):
     """The numbers that all processes keep in Redis together; only `tailprune_redis_up 0` while it is gone."""
 
-    def __init__(self, store: JobStore, roll: WorkerRoll) -> None:
+    def __init__(self, store: JobStore, roll: WorkerRegistry) -> None:
         self._store = store
         self._roll = roll
 

@@ -14,13 +14,13 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from tailprune.checkpoints import Checkpoint, CheckpointError, Found, inspect, load, load_condition
+    from tailprune.checkpoints.load import Checkpoint, CheckpointError, Found, inspect, load, load_condition
+    from tailprune.checkpoints.save import save_system
     from tailprune.compaction import Compaction, compact
-    from tailprune.conditions import ConditionTable
+    from tailprune.condition_table import ConditionTable
+    from tailprune.prune_report import Removal, measure_removal
     from tailprune.pruning import Prune
-    from tailprune.removal import Removal, measure_removal
     from tailprune.sampling import Guidance, sample, sample_each, sampling_times
-    from tailprune.saving import save_system
     from tailprune.statistics import Description, describe
     from tailprune.statistics_over_time import DescriptionOverTime, describe_over_time
     from tailprune.systems import System
@@ -53,28 +53,28 @@ __all__ = [
 ]
 
 _HOMES = {
-    "Checkpoint": "checkpoints",
-    "CheckpointError": "checkpoints",
+    "Checkpoint": "checkpoints.load",
+    "CheckpointError": "checkpoints.load",
     "Compaction": "compaction",
-    "ConditionTable": "conditions",
+    "ConditionTable": "condition_table",
     "Description": "statistics",
     "DescriptionOverTime": "statistics_over_time",
-    "Found": "checkpoints",
+    "Found": "checkpoints.load",
     "Guidance": "sampling",
     "Prune": "pruning",
-    "Removal": "removal",
+    "Removal": "prune_report",
     "System": "systems",
     "compact": "compaction",
     "describe": "statistics",
     "describe_over_time": "statistics_over_time",
-    "inspect": "checkpoints",
-    "load": "checkpoints",
-    "load_condition": "checkpoints",
-    "measure_removal": "removal",
+    "inspect": "checkpoints.load",
+    "load": "checkpoints.load",
+    "load_condition": "checkpoints.load",
+    "measure_removal": "prune_report",
     "sample": "sampling",
     "sample_each": "sampling",
     "sampling_times": "sampling",
-    "save_system": "saving",
+    "save_system": "checkpoints.save",
 }
 
 

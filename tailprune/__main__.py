@@ -12,7 +12,7 @@ import json
 import sys
 
 import tailprune
-from tailprune import hub
+from tailprune.checkpoints import hub
 
 FAILED = 1
 

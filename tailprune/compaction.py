@@ -19,13 +19,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from tailprune.conditions import everyone, population_at, unique_inputs
+from tailprune.checkpoints.recognition import parameter_counts
+from tailprune.condition_table import everyone, population_at, unique_inputs
 from tailprune.pruning import Fill, Population, Prune, Side
-from tailprune.recognition import parameter_counts
 from tailprune.systems.base import Inputs, System
 from tailprune.systems.dit import DiTOfBlocks
 from tailprune.systems.labels import LabelCondition
-from tailprune.systems.reading import Directions, KeptComponents, TimeColumns, narrow
+from tailprune.systems.readers import Directions, KeptComponents, TimeColumns, narrow
 
 __all__ = ["Compaction", "compact"]
 

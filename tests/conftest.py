@@ -9,7 +9,7 @@ import pytest
 import redis
 
 from jobs.settings import Settings
-from jobs.store import JobStore
+from jobs.store.jobs import JobStore
 from tests.redis_process import RedisProcess
 from tests.registry import write_registry
 

@@ -9,21 +9,21 @@ import torch
 from safetensors.torch import load
 from torch import Tensor
 
-from jobs.conditions import ConditionStore
+from jobs.storage.uploads import ConditionStore
 from tailprune.systems import Inputs
 
-__all__ = ["Subjects"]
+__all__ = ["SampleInputs"]
 
 
 @dataclass(frozen=True)
-class Subjects:
+class SampleInputs:
     """Labels, or conditions by row."""
 
     features: dict[str, Tensor] | None = None
     """All rows of the conditions; None for labels."""
 
     @classmethod
-    def of(cls, conditions: str | None, store: ConditionStore) -> Subjects:
+    def of(cls, conditions: str | None, store: ConditionStore) -> SampleInputs:
         """Those that a request names. Raises UnknownConditions where they are no longer stored."""
         return cls(None if conditions is None else load(store.read(conditions)))
 

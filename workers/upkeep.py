@@ -8,18 +8,18 @@ import threading
 import redis
 import structlog
 
-from jobs.store import JobStore
-from jobs.workers import WorkerInfo, WorkerRoll
+from jobs.store.heartbeats import WorkerInfo, WorkerRegistry
+from jobs.store.jobs import JobStore
 
-__all__ = ["Upkeep"]
+__all__ = ["Heartbeat"]
 
 log = structlog.get_logger(__name__)
 
 
-class Upkeep:
+class Heartbeat:
     """A thread that beats and sweeps every `sweep_seconds`, between `start` and `stop`."""
 
-    def __init__(self, store: JobStore, roll: WorkerRoll, worker: WorkerInfo) -> None:
+    def __init__(self, store: JobStore, roll: WorkerRegistry, worker: WorkerInfo) -> None:
         self._store = store
         self._roll = roll
         self._worker = worker

@@ -8,13 +8,13 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from jobs.conditions import ConditionStore
-from jobs.families import Family
 from jobs.requests.fields import Part
-from tailprune.conditions import told_guidance
+from jobs.storage.uploads import ConditionStore
+from tailprune.condition_table import with_guidance_scale
+from tailprune.spec.families import Family
 from tailprune.systems import Condition, Inputs
-from workers.models import Source
-from workers.subjects import Subjects
+from workers.model_pool import Source
+from workers.subjects import SampleInputs
 
 __all__ = ["Vectors", "times_of"]
 
@@ -34,12 +34,12 @@ class Vectors:
 
     source: Source
     condition: Condition
-    subjects: Subjects
+    subjects: SampleInputs
 
     @classmethod
     def of(cls, source: Source, condition: Condition, conditions: str | None, store: ConditionStore) -> Vectors:
         """conditions: the id of those that a request names. Raises UnknownConditions where they are gone."""
-        return cls(source, condition, Subjects.of(conditions, store))
+        return cls(source, condition, SampleInputs.of(conditions, store))
 
     def inputs(self, subjects: Sequence[int] | None = None) -> Inputs:
         """What the condition takes for these labels or rows; for all of them unless said."""
@@ -49,7 +49,7 @@ class Vectors:
             inputs = self.subjects.population or self.condition.all_inputs()
         self.condition.check_inputs(inputs)
         if self.condition.takes_guidance:
-            return told_guidance(inputs, self.source.entry.defaults.guidance_scale)
+            return with_guidance_scale(inputs, self.source.entry.defaults.guidance_scale)
         return inputs
 
     def of_part(self, part: Part, timestep: float | None) -> Tensor:

@@ -12,41 +12,41 @@ import torch
 from pydantic import BaseModel
 from structlog.contextvars import bound_contextvars
 
-from jobs.catalogue import Catalogue
-from jobs.compacted import CompactedStore
-from jobs.conditions import ConditionStore, UnknownConditions
-from jobs.connection import connect
-from jobs.instruments import Instruments
 from jobs.keys import canonical_json, job_key
 from jobs.needs import needs_of
 from jobs.problems import problem
 from jobs.records import Job
-from jobs.registry import Registry, UnknownModel
+from jobs.registry.catalogue import Catalogue
+from jobs.registry.compacted import CompactedStore
+from jobs.registry.evaluation import EvaluationAssets
+from jobs.registry.models import Registry, UnknownModel
 from jobs.requests.extract import ExtractRequest
 from jobs.requests.figure import FigureRequest
 from jobs.requests.metrics import MetricsRequest
-from jobs.requests.study import StudyRequest, instruments_of
+from jobs.requests.study import StudyRequest, evaluation_of
 from jobs.results import CompactResult, FigureResult, PruneSampleResult
 from jobs.settings import Settings
-from jobs.shards import ShardStore
-from jobs.store import Claim, JobStore
+from jobs.storage.shards import ShardStore
+from jobs.storage.uploads import ConditionStore, UnknownConditions
+from jobs.store.connection import connect
+from jobs.store.heartbeats import WorkerInfo, WorkerRegistry
+from jobs.store.jobs import Claim, JobStore
+from jobs.store.telemetry import SAMPLES, SAMPLING
 from jobs.study_results import StudyResult
-from jobs.telemetry import SAMPLES, SAMPLING
-from jobs.workers import WorkerInfo, WorkerRoll
-from workers.compact import compact
-from workers.extract import extract
-from workers.figures import draw
-from workers.instruments import Bench
-from workers.metrics import measure
-from workers.models import Models, Source, choose_device
-from workers.prune_sample import prune_and_sample
-from workers.run import Batch, Cancelled, HandedOver, LeaseLost, PartRun, Product, Run, Settle, Shutdown, Stopped
-from workers.stores import Stores
+from workers.context import Stores
+from workers.evaluators import Evaluators
+from workers.handlers.compact import compact
+from workers.handlers.extract import extract
+from workers.handlers.figure import draw
+from workers.handlers.metrics import measure
+from workers.handlers.prune_sample import prune_and_sample
+from workers.handlers.study import Study
+from workers.lease import Batch, Cancelled, LeaseLost, OnDone, Preempted, Product, Run, Shutdown, Stopped, TaskRun
+from workers.model_pool import Models, Source, choose_device
 from workers.study.assessing import Assessor
-from workers.study.crew import attempt
-from workers.study.study import Study
+from workers.study.coordination import attempt
+from workers.study.shard_maker import ShardMaker
 from workers.study.tasks import offered
-from workers.study.workshop import Workshop
 
 __all__ = ["Worker"]
 
@@ -68,15 +68,15 @@ class Worker:
         self.store = JobStore(client, settings)
         self.shards = ShardStore(settings, client, self.store.artifacts)
         self.conditions = ConditionStore(settings, client)
-        self.roll = WorkerRoll(client)
+        self.roll = WorkerRegistry(client)
         self.compacted = CompactedStore(client)
         registry = Registry.read(settings.registry, settings.hub_cache)
         self.registry = Catalogue(registry, self.compacted, self.store.artifacts, settings.data_dir, fetches=True)
         self.models = Models(self.registry, settings, device)
-        instruments = Instruments.read(settings.registry, settings.hub_cache)
-        self.bench = Bench(instruments, self.shards, device, settings.batch_size)
+        instruments = EvaluationAssets.read(settings.registry, settings.hub_cache)
+        self.bench = Evaluators(instruments, self.shards, device, settings.batch_size)
         self.shutdown = Shutdown(settings.handover_seconds)
-        self._workshop: tuple[str, Workshop] | None = None
+        self._workshop: tuple[str, ShardMaker] | None = None
 
     def run(self, job_id: str) -> None:
         """Does a job, unless it is finished, cancelled or another worker's. Messages may come twice or late.
@@ -157,7 +157,7 @@ class Worker:
             canonical_json(result)  # refuses what JSON cannot say, such as NaN
         except Cancelled:
             return "cancelled" if self.store.cancelled(claim) else "lost"
-        except HandedOver:
+        except Preempted:
             return "handed over" if self.store.release(claim) else "lost"
         except LeaseLost:
             return "lost"
@@ -200,14 +200,14 @@ class Worker:
         """
         with bound_contextvars(job_id=job_id):
             try:
-                if not self.store.is_wanted(job_id):
+                if not self.store.is_active(job_id):
                     return
                 job = self.store.get(job_id)
 
                 def on_made(samples: int) -> None:
                     self.store.telemetry.count(SAMPLES, job.model, by=samples)
 
-                with PartRun(self.store, job_id, self.shutdown) as run:
+                with TaskRun(self.store, job_id, self.shutdown) as run:
                     task = offered(said, Assessor(self._workshop_of(job), self.bench, run, on_made))
                     if made := attempt(task, self.shards, lambda _: run.check()):
                         on_made(made)
@@ -216,12 +216,12 @@ class Worker:
             except Exception:
                 log.warning("task is left to the holder of its study", said=said, exc_info=True)
 
-    def _workshop_of(self, job: Job) -> Workshop:
+    def _workshop_of(self, job: Job) -> ShardMaker:
         """That of a study; the last one is kept, for the offers of one study come one after another."""
         if self._workshop is None or self._workshop[0] != job.id:
             request, source = StudyRequest.model_validate(job.request), self._source(job)
             rows = self.store.settings.batch_size
-            made = Workshop.of_job(request, source, self.models, self.bench, self._stores, rows)
+            made = ShardMaker.of_job(request, source, self.models, self.bench, self._stores, rows)
             self._workshop = job.id, made
         return self._workshop[1]
 
@@ -234,7 +234,7 @@ class Worker:
         instruments: Mapping[str, Path | str] = {}
         if job.kind == "study":
             request = StudyRequest.model_validate(job.request)
-            instruments = instruments_of(request, self.registry.get(job.model), self.bench.registered)
+            instruments = evaluation_of(request, self.registry.get(job.model), self.bench.registered)
         source = self.models.source(job.model, needs_of(job.kind, job.request).reads, instruments)
         if job_key(job.kind, job.request, source.identity.weights, source.identity.reading) != job.key:
             raise ValueError(
@@ -243,7 +243,7 @@ class Worker:
             )
         return source
 
-    def _sources(self, runs: Sequence[Run], settle: Settle) -> list[tuple[Run, Source]]:
+    def _sources(self, runs: Sequence[Run], settle: OnDone) -> list[tuple[Run, Source]]:
         """The model of each job. One without a model of its own is settled, and left out."""
         sources = []
         for run in runs:
@@ -253,7 +253,7 @@ class Worker:
                 settle(run, error)
         return sources
 
-    def _make(self, runs: Sequence[Run], settle: Settle) -> None:
+    def _make(self, runs: Sequence[Run], settle: OnDone) -> None:
         """Makes what jobs ask for, and settles each."""
         sources = self._sources(runs, settle)
         if not sources:

@@ -6,10 +6,9 @@ from typing import Any, Literal, Self
 
 from pydantic import ConfigDict, Field, model_validator
 
-from jobs.compacted import KEY_LETTERS, Rule, compacted_name
-from jobs.conditions import ConditionInfo
 from jobs.problems import Fault, InvalidRequest
-from jobs.registry import ModelEntry
+from jobs.registry.compacted import KEY_LETTERS, Rule, compacted_name
+from jobs.registry.models import ModelEntry
 from jobs.requests.fields import (
     CONDITIONS,
     ConditionsId,
@@ -25,6 +24,7 @@ from jobs.requests.prunes import Fill, check_rule, keep_fault, single_fault
 from jobs.requests.sampled import SHIFTED
 from jobs.requests.subjects import subject_faults
 from jobs.settings import Settings
+from jobs.storage.uploads import ConditionInfo
 
 __all__ = ["CompactRequest", "resolve_compact"]
 
@@ -112,7 +112,7 @@ def resolve_compact(
         "side": or_else(request.side, "tail") if by_threshold else None,
         "by": None if by_threshold else or_else(request.by, "variance"),
         "fill": or_else(request.fill, "zero" if by_threshold else "mean"),
-        "guided": or_else(request.guided, None if entry.facts.is_told_guidance else True),
+        "guided": or_else(request.guided, None if entry.facts.takes_guidance else True),
         "labels": _but_all(request.labels, entry.classes),
         "rows": _but_all(request.rows, None if conditions is None else conditions.count),
     }

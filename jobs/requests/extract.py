@@ -6,12 +6,12 @@ from typing import Annotated
 
 from pydantic import AfterValidator, ConfigDict, Field
 
-from jobs.conditions import ConditionInfo
 from jobs.problems import Fault, InvalidRequest
-from jobs.registry import ModelEntry
+from jobs.registry.models import ModelEntry
 from jobs.requests.fields import CONDITIONS, UNIQUE, ConditionsId, Part, Request, Timesteps, all_different
 from jobs.requests.subjects import subject_faults
 from jobs.settings import Settings
+from jobs.storage.uploads import ConditionInfo
 
 __all__ = ["ExtractRequest", "resolve_extract"]
 

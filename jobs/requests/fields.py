@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Discriminator, Field, JsonValue, Tag
 
-from jobs.conditions import CONDITIONS_PATTERN
+from jobs.storage.uploads import CONDITIONS_PATTERN
 
 __all__ = [
     "CONDITIONS",

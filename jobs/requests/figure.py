@@ -7,13 +7,13 @@ from typing import Any
 
 from pydantic import Field
 
-from jobs.conditions import ConditionInfo
 from jobs.problems import Fault, InvalidRequest
-from jobs.registry import ModelEntry
+from jobs.registry.models import ModelEntry
 from jobs.requests.fields import CONDITIONS, ConditionsId, FigureName, Part, Request, Seed, Side, Thresholds, or_else
-from jobs.requests.prunes import unprunable
-from jobs.requests.subjects import population_fault, time_of, unfit
+from jobs.requests.prunes import unprunable_fault
+from jobs.requests.subjects import conditions_fault, population_fault, time_of
 from jobs.settings import Settings
+from jobs.storage.uploads import ConditionInfo
 
 __all__ = ["OPTIONS", "FigureRequest", "resolve_figure"]
 
@@ -84,7 +84,7 @@ def resolve_figure(
         filled["timestep"], fault = time_of(part, request.timestep, entry)
         if fault:
             faults.append(_fault("timestep", fault))
-    elif "conditions" in OPTIONS[figure] and (fault := unfit(entry, conditions)):
+    elif "conditions" in OPTIONS[figure] and (fault := conditions_fault(entry, conditions)):
         faults.append(_fault("conditions", fault))
     if figure == "tsne" and count is not None and count < LEAST_POINTS:
         faults.append(_fault("conditions", f"t-SNE is of {LEAST_POINTS} vectors or more, and these are {count}"))
@@ -98,7 +98,7 @@ def resolve_figure(
             faults.append(_fault("seed", "a seed picks classes, and none are picked here; leave it out"))
         filled["seed"] = or_else(request.seed, 0) if picks else None
     if figure == "removal":
-        if fault := unprunable(entry):
+        if fault := unprunable_fault(entry):
             faults.append(Fault(location="path.figure", message=fault))
         filled["side"] = or_else(request.side, "tail")
         variants = len(request.thresholds or range(DEFAULT_VARIANTS))

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from pydantic import Field
 
-from jobs.conditions import ConditionInfo
 from jobs.problems import Fault, InvalidRequest
-from jobs.registry import ModelEntry
+from jobs.registry.models import ModelEntry
 from jobs.requests.fields import CONDITIONS, ConditionsId, Part, Request, Thresholds
 from jobs.requests.subjects import population_fault, time_of
+from jobs.storage.uploads import ConditionInfo
 
 __all__ = ["MetricsRequest", "resolve_metrics"]
 

@@ -6,9 +6,8 @@ from typing import Any, Literal, Self, TypeVar
 
 from pydantic import ConfigDict, Field, model_validator
 
-from jobs.conditions import ConditionInfo
 from jobs.problems import Fault, InvalidRequest
-from jobs.registry import ModelEntry
+from jobs.registry.models import ModelEntry
 from jobs.requests.fields import OneOrMoreCounts, OneOrMoreThresholds, Side, or_else
 from jobs.requests.prunes import (
     EVERY,
@@ -19,11 +18,12 @@ from jobs.requests.prunes import (
     keep_fault,
     schedule_faults,
     single_fault,
-    unprunable,
+    unprunable_fault,
 )
 from jobs.requests.sampled import SampledRequest, sampling_faults, sampling_of
 from jobs.requests.subjects import subject_faults
 from jobs.settings import Settings
+from jobs.storage.uploads import ConditionInfo
 
 __all__ = ["PruneSampleRequest", "resolve"]
 
@@ -119,7 +119,7 @@ def resolve(
 def _rule_faults(request: PruneSampleRequest, entry: ModelEntry) -> list[Fault]:
     """What is wrong with pruning this model, or with not pruning it."""
     if request.has_rule:
-        fault = unprunable(entry)
+        fault = unprunable_fault(entry)
         return [] if fault is None else [_fault("keep" if request.threshold is None else "threshold", fault)]
     if entry.compacted is None:
         return [Fault(location="body", message=NO_RULE)]

@@ -6,9 +6,9 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
-from jobs.conditions import ConditionInfo
-from jobs.registry import ModelEntry
+from jobs.registry.models import ModelEntry
 from jobs.requests.fields import UNIQUE, Count, Side, Threshold, Thresholds, all_different, or_else
+from jobs.storage.uploads import ConditionInfo
 
 __all__ = [
     "EVERY",
@@ -22,7 +22,7 @@ __all__ = [
     "plain",
     "schedule_faults",
     "single_fault",
-    "unprunable",
+    "unprunable_fault",
 ]
 
 NO_RULE = "say how to prune: exactly one of threshold and keep"
@@ -159,7 +159,7 @@ def keep_fault(count: int, entry: ModelEntry) -> str | None:
     return f"keep {count} is more than the {entry.condition_dim} components of {entry.name}"
 
 
-def unprunable(entry: ModelEntry) -> str | None:
+def unprunable_fault(entry: ModelEntry) -> str | None:
     """What is wrong with pruning a model at all, or None."""
     made = entry.compacted
     if made is None or made.prunable:

@@ -6,11 +6,11 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from jobs.conditions import ConditionInfo
 from jobs.problems import Fault
-from jobs.registry import ModelEntry
+from jobs.registry.models import ModelEntry
 from jobs.requests.fields import CONDITIONS, Channels, ConditionsId, Labels, Request, Seed, or_else
 from jobs.settings import Settings
+from jobs.storage.uploads import ConditionInfo
 
 __all__ = ["Precision", "SampledRequest", "sampling_faults", "sampling_of"]
 

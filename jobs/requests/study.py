@@ -7,14 +7,19 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Discriminator, Field, Tag
 
-from jobs.instruments import MEASURES, Instruments, Measure
-from jobs.registry import ExtractorName, ModelEntry
+from jobs.registry.evaluation import MEASURES, EvaluationAssets, Measure
+from jobs.registry.models import ExtractorName, ModelEntry
 from jobs.requests.fields import UNIQUE, all_different, one_or_several
 from jobs.requests.prunes import Fill, Grid, PruneSpec, Schedule
 from jobs.requests.sampled import SampledRequest
 
 __all__ = [
-    "Search", "SearchMeasure", "StudyRequest", "extractors_of", "instruments_of", "references_of",
+    "Search",
+    "SearchMeasure",
+    "StudyRequest",
+    "evaluation_of",
+    "extractors_of",
+    "references_of",
 ]  # fmt: skip
 
 SearchMeasure = Literal["drift", "accuracy", "fid"]
@@ -126,18 +131,18 @@ def references_of(request: StudyRequest) -> list[str]:
     return list(dict.fromkeys(name for name in named if name is not None))
 
 
-def instruments_of(request: StudyRequest, entry: ModelEntry, instruments: Instruments) -> dict[str, Path | str]:
-    """What a resolved request is measured with, as `jobs.digests.identify` takes it. Raises FileNotFoundError."""
+def evaluation_of(request: StudyRequest, entry: ModelEntry, instruments: EvaluationAssets) -> dict[str, Path | str]:
+    """What a resolved request is evaluated with, for `jobs.registry.digests.identify`. Raises FileNotFoundError."""
     found: dict[str, Path | str] = {}
     for name in extractors_of(request, entry):
         path = instruments.extractor(name)
         if path is None:
-            raise FileNotFoundError(f"the extractor {name!r} is missing; {instruments.lacks_extractor(name)}")
+            raise FileNotFoundError(f"the extractor {name!r} is missing; {instruments.missing_extractor(name)}")
         found[f"extractor {name}"] = path
     if "clip-score" in (request.measures or []):
         found["extractor clip, prompt"] = entry.prompt
     for reference in references_of(request):
-        if lack := instruments.lacks_reference(reference):
+        if lack := instruments.missing_reference(reference):
             raise FileNotFoundError(lack)
         where, registered = instruments.reference(reference), instruments.references[reference]
         found[f"reference {reference}"] = where or f"{registered.dataset}, {registered.count}"

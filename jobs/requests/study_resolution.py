@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from typing import Any
 
-from jobs.conditions import ConditionInfo
-from jobs.instruments import MEASURES, Instruments, Measure
 from jobs.problems import Fault, InvalidRequest
-from jobs.registry import ExtractorName, ModelEntry
-from jobs.requests.prunes import Grid, Schedule, keep_fault, schedule_faults, single_fault, unprunable
+from jobs.registry.evaluation import MEASURES, EvaluationAssets, Measure
+from jobs.registry.models import ExtractorName, ModelEntry
+from jobs.requests.prunes import Grid, Schedule, keep_fault, schedule_faults, single_fault, unprunable_fault
 from jobs.requests.sampled import sampling_faults, sampling_of
 from jobs.requests.study import Search, StudyRequest
 from jobs.requests.subjects import subject_faults
 from jobs.settings import Settings
+from jobs.storage.uploads import ConditionInfo
 
 __all__ = ["resolve_study"]
 
@@ -31,7 +31,7 @@ def resolve_study(
     request: StudyRequest,
     entry: ModelEntry,
     settings: Settings,
-    instruments: Instruments,
+    instruments: EvaluationAssets,
     conditions: ConditionInfo | None = None,
 ) -> StudyRequest:
     """The request with every default filled in, its grids as `prunes`, none of them twice.
@@ -86,7 +86,7 @@ def _trial_faults(request: StudyRequest, entry: ModelEntry) -> list[Fault]:
     tried = [name for name in ("prunes", "grid", "search") if getattr(request, name) is not None]
     if not tried and entry.compacted is None:
         return [Fault(location="body", message="say what to try: prunes, a grid of them, or a search")]
-    fault = unprunable(entry)
+    fault = unprunable_fault(entry)
     return [] if fault is None else [Fault(location=f"body.{name}", message=fault) for name in tried]
 
 
@@ -153,13 +153,13 @@ def _prune_faults(
 
 
 def _measure_faults(
-    request: StudyRequest, resolved: StudyRequest, entry: ModelEntry, instruments: Instruments
+    request: StudyRequest, resolved: StudyRequest, entry: ModelEntry, instruments: EvaluationAssets
 ) -> list[Fault]:
     """What the named instruments and the measures lack; in the place of the request where each was asked for."""
     named = {
         "extractor": request.extractor and _extractor_fault(request.extractor, instruments),
-        "reference": request.reference and instruments.lacks_reference(request.reference),
-        "targets": request.targets and instruments.lacks_reference(request.targets),
+        "reference": request.reference and instruments.missing_reference(request.reference),
+        "targets": request.targets and instruments.missing_reference(request.targets),
     }
     faults = [Fault(location=f"body.{field}", message=lack) for field, lack in named.items() if lack]
     for name in resolved.measures or []:
@@ -172,7 +172,7 @@ def _measure_faults(
     return faults
 
 
-def _lack(name: Measure, request: StudyRequest, entry: ModelEntry, instruments: Instruments) -> str | None:
+def _lack(name: Measure, request: StudyRequest, entry: ModelEntry, instruments: EvaluationAssets) -> str | None:
     """What is missing of a measure, or None where it can be had."""
     facts = MEASURES[name]
     if name == "drift":
@@ -184,9 +184,9 @@ def _lack(name: Measure, request: StudyRequest, entry: ModelEntry, instruments: 
     if facts.by == "classes":
         if entry.classifier is None:
             return f"no classifier of the classes of {entry.name} is registered (`classifier` of its entry)"
-        if lack := instruments.lacks_extractor(entry.classifier):
+        if lack := instruments.missing_extractor(entry.classifier):
             return f"the classifier {entry.classifier!r} is missing; {lack}"
-    if facts.by in ("clip", "lpips") and (lack := instruments.lacks_extractor(facts.by)):
+    if facts.by in ("clip", "lpips") and (lack := instruments.missing_extractor(facts.by)):
         return f"the extractor {facts.by!r} is missing; {lack}"
     if name == "clip-score" and len(entry.names) <= max(request.subjects, default=0):
         return (
@@ -196,7 +196,7 @@ def _lack(name: Measure, request: StudyRequest, entry: ModelEntry, instruments: 
     if facts.reference:
         if request.reference is None:
             return f"it needs a reference, and {entry.name} has none of its own; say one of those registered"
-        if lack := instruments.lacks_reference(request.reference):
+        if lack := instruments.missing_reference(request.reference):
             return lack
         count = instruments.image_count(request.reference) if name in OF_SINGLE_IMAGES else None
         if count is not None and count < LEAST_FEATURES[name]:
@@ -204,7 +204,7 @@ def _lack(name: Measure, request: StudyRequest, entry: ModelEntry, instruments: 
                 f"it compares single images, and reference {request.reference!r} has {count}, with or without moments; "
                 f"register one with {LEAST_FEATURES[name]} images or more"
             )
-    if facts.paired and request.targets is not None and not instruments.lacks_reference(request.targets):
+    if facts.paired and request.targets is not None and not instruments.missing_reference(request.targets):
         count = instruments.image_count(request.targets)
         if count is not None and count <= max(request.subjects, default=0):
             return (
@@ -221,7 +221,7 @@ def _lack(name: Measure, request: StudyRequest, entry: ModelEntry, instruments: 
 
 
 def _lack_of_extractor(
-    name: Measure, extractor: ExtractorName | None, entry: ModelEntry, instruments: Instruments
+    name: Measure, extractor: ExtractorName | None, entry: ModelEntry, instruments: EvaluationAssets
 ) -> str | None:
     if extractor is None:
         return f"no extractor of features is registered for {entry.name}; say `extractor`"
@@ -230,10 +230,10 @@ def _lack_of_extractor(
     return _extractor_fault(extractor, instruments)
 
 
-def _extractor_fault(extractor: ExtractorName, instruments: Instruments) -> str | None:
+def _extractor_fault(extractor: ExtractorName, instruments: EvaluationAssets) -> str | None:
     """What is wrong with taking the features of an extractor, or None."""
     if extractor not in FEATURE_EXTRACTORS:
         return f"{extractor!r} gives no features; extractors are {', '.join(FEATURE_EXTRACTORS)}"
-    if lack := instruments.lacks_extractor(extractor):
+    if lack := instruments.missing_extractor(extractor):
         return f"the extractor {extractor!r} is missing; {lack}"
     return None

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from jobs.conditions import ConditionInfo
 from jobs.problems import Fault
-from jobs.registry import ModelEntry
+from jobs.registry.models import ModelEntry
 from jobs.requests.fields import Part
+from jobs.storage.uploads import ConditionInfo
 
-__all__ = ["population_fault", "subject_faults", "time_of", "unfit"]
+__all__ = ["conditions_fault", "population_fault", "subject_faults", "time_of"]
 
 
 def subject_faults(
@@ -21,7 +21,7 @@ def subject_faults(
     def wrong(location: str, message: str) -> None:
         faults.append(Fault(location=f"body.{location}", message=message))
 
-    if fault := unfit(entry, conditions):
+    if fault := conditions_fault(entry, conditions):
         wrong("conditions", fault)
     if entry.facts.features and labels is not None:
         wrong("labels", f"{entry.name} has no classes; it takes conditions of {_features(entry)}: leave labels out")
@@ -41,7 +41,7 @@ def population_fault(part: Part, entry: ModelEntry, conditions: ConditionInfo | 
     """What is wrong with the conditions that statistics are to be taken over, or None."""
     if part == "t":
         return "part 't' is measured without conditions; leave them out" if conditions is not None else None
-    if fault := unfit(entry, conditions):
+    if fault := conditions_fault(entry, conditions):
         return fault
     if conditions is not None and conditions.count < 2:
         return "statistics are taken over two conditions or more, and this is one; upload a file of several"
@@ -58,7 +58,7 @@ def time_of(part: Part, timestep: float | None, entry: ModelEntry) -> tuple[floa
     return time, entry.facts.check_time(time)
 
 
-def unfit(entry: ModelEntry, conditions: ConditionInfo | None) -> str | None:
+def conditions_fault(entry: ModelEntry, conditions: ConditionInfo | None) -> str | None:
     """What is wrong with giving these conditions, or none, to a model; None where nothing is."""
     if not entry.facts.features:
         return None if conditions is None else f"{entry.name} takes labels, not conditions; leave conditions out"

@@ -23,10 +23,10 @@ from rich.progress import (
     TimeElapsedColumn,
 )
 
-from jobs.conditions import ConditionInfo
 from jobs.problems import Problem
 from jobs.records import FINISHED, JobView
 from jobs.results import MetricsResult
+from jobs.storage.uploads import ConditionInfo
 
 __all__ = ["Client", "ClientError"]
 

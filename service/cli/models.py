@@ -23,12 +23,12 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from jobs.decoding import DecoderName
-from jobs.hub import is_hub
-from jobs.registry import ModelEntry, Registry, RegistryError, UnknownModel
+from jobs.registry.decoding import DecoderName
+from jobs.registry.models import ModelEntry, Registry, RegistryError, UnknownModel
 from jobs.settings import get_settings
 from service.cli.client import Client
 from service.cli.terminal import DEFAULT_URL, Url, told_plainly
+from tailprune.spec.hub import is_hub
 
 __all__ = ["app"]
 

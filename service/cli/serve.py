@@ -20,9 +20,9 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 
-from jobs.instruments import Instruments
 from jobs.redis_server import NoServer, server_command
-from jobs.registry import Registry, RegistryError
+from jobs.registry.evaluation import EvaluationAssets
+from jobs.registry.models import Registry, RegistryError
 from jobs.settings import Settings, get_settings
 from service.cli.supervisor import ChildFailed, Program, Supervisor
 
@@ -61,7 +61,7 @@ def serve(
     supervisor = Supervisor(None if verbose else folder / "logs")
     try:
         Registry.read(settings.registry)  # said here at once, rather than by a child that dies of it
-        Instruments.read(settings.registry)
+        EvaluationAssets.read(settings.registry)
         port = _free_port(host, port)
         with redis_for(settings, folder, supervisor, stopping) as redis_url:
             shared = {"REDIS_URL": redis_url, "TAILPRUNE_DATA_DIR": str(folder)}

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from rich.table import Table
 
-from jobs.instruments import Measure
+from jobs.registry.evaluation import Measure
 from jobs.results import CompactResult, Drift, ExtractResult, MetricsResult, PruneSampleResult, Removed
 from jobs.study_results import MeasureUsed, Score, SearchResult, StudyResult
 

@@ -8,10 +8,10 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Header, Path, Request
 from fastapi.responses import Response, StreamingResponse
 
-from jobs.artifacts import Artifact, ArtifactStore
-from service.deps import JobDep, PartsDep
-from service.documents import NOT_MODIFIED, header
+from jobs.storage.artifacts import Artifact, ArtifactStore
+from service.deps import AppStateDep, JobDep
 from service.headers import IfNoneMatch, Unsatisfiable, byte_range, etag_matches
+from service.openapi_responses import NOT_MODIFIED, header
 from service.problems import ProblemError, describe
 
 __all__ = ["router"]
@@ -51,7 +51,7 @@ def artifact(
     request: Request,
     job: JobDep,
     name: Name,
-    parts: PartsDep,
+    parts: AppStateDep,
     range: Range = None,
     if_range: IfRange = None,
     if_none_match: IfNoneMatch = None,

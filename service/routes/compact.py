@@ -7,9 +7,9 @@ from fastapi.responses import JSONResponse
 
 from jobs.records import JobView
 from jobs.requests.compact import CompactRequest, resolve_compact
-from service.deps import PartsDep, model_of
-from service.documents import JOB_ANSWERS
+from service.deps import AppStateDep, model_of
 from service.headers import IdempotencyKey, PreferHeader, preferred_wait
+from service.openapi_responses import JOB_ANSWERS
 from service.submission import conditions_of, post_job
 
 __all__ = ["router"]
@@ -20,7 +20,7 @@ router = APIRouter(tags=["compact"])
 @router.post("/compact", response_model=JobView, status_code=200, responses=JOB_ANSWERS)
 async def compact(
     body: CompactRequest,
-    parts: PartsDep,
+    parts: AppStateDep,
     prefer: PreferHeader = None,
     idempotency_key: IdempotencyKey = None,
 ) -> JSONResponse:

@@ -11,9 +11,9 @@ from pydantic import Field
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import ClientDisconnect
 
-from jobs.conditions import ConditionInfo, parse
-from service.deps import Parts, PartsDep
-from service.documents import header
+from jobs.storage.uploads import ConditionInfo, parse
+from service.deps import AppState, AppStateDep
+from service.openapi_responses import header
 from service.problems import ProblemError, describe
 
 __all__ = ["router"]
@@ -79,7 +79,7 @@ def _view(info: ConditionInfo) -> ConditionView:
         **describe("malformed-request", "body-too-large", "invalid-request"),
     },
 )
-async def upload_conditions(request: Request, parts: PartsDep) -> JSONResponse:
+async def upload_conditions(request: Request, parts: AppStateDep) -> JSONResponse:
     """Store the conditions in a file; the answer's `id` names them in other requests.
 
     The id is the digest of the numbers as float32: the same numbers have the same one, whatever file they come in.
@@ -96,7 +96,7 @@ async def upload_conditions(request: Request, parts: PartsDep) -> JSONResponse:
             return await run_in_threadpool(_keep, body, parts)
 
 
-def _keep(body: IO[bytes], parts: Parts) -> JSONResponse:
+def _keep(body: IO[bytes], parts: AppState) -> JSONResponse:
     body.seek(0)
     conditions = parse(body.read(), parts.settings)
     known = parts.conditions.has(conditions.id)
@@ -106,7 +106,7 @@ def _keep(body: IO[bytes], parts: Parts) -> JSONResponse:
 
 @router.get("/conditions/{id}", responses=describe("unknown-conditions", "invalid-request"))
 def conditions(
-    id: Annotated[str, Path(description="The id that the upload was answered with.")], parts: PartsDep
+    id: Annotated[str, Path(description="The id that the upload was answered with.")], parts: AppStateDep
 ) -> ConditionView:
     """Stored conditions: how many, of which shapes, for which family."""
     return _view(parts.conditions.get(id))

@@ -12,9 +12,9 @@ from jobs.records import Job
 from jobs.requests.fields import FigureName, Part, Seed, Side, Thresholds
 from jobs.requests.figure import FigureRequest, resolve_figure
 from jobs.results import FigureResult
-from service.deps import ModelDep, Parts, PartsDep
-from service.documents import FIGURE_DONE, JOB_UNDER_WAY, NOT_MODIFIED
+from service.deps import AppState, AppStateDep, ModelDep
 from service.headers import AcceptHeader, IfNoneMatch, PreferHeader, etag_matches, preferred_type, preferred_wait
+from service.openapi_responses import FIGURE_DONE, JOB_UNDER_WAY, NOT_MODIFIED
 from service.problems import ProblemError, describe
 from service.routes.metrics import ConditionsQuery, Timestep
 from service.submission import applied, conditions_of, key_of, no_result, submit, wait_for
@@ -68,7 +68,7 @@ SeedQuery = Annotated[
 async def figure(
     model: ModelDep,
     figure: Figure,
-    parts: PartsDep,
+    parts: AppStateDep,
     part: PartQuery = None,
     timestep: Timestep = None,
     conditions: ConditionsQuery = None,
@@ -116,7 +116,7 @@ async def figure(
     return Response(content, media_type=media_type, headers=headers | applied(wait))
 
 
-def _read(job: Job, media_type: str, parts: Parts) -> bytes:
+def _read(job: Job, media_type: str, parts: AppState) -> bytes:
     """The file of a figure. Raises ProblemError where it is gone since the job was found."""
     result = FigureResult.model_validate(job.result)
     name = result.png if FORMATS[media_type] == "png" else result.svg

@@ -9,8 +9,8 @@ from fastapi.responses import Response
 from prometheus_client import CONTENT_TYPE_LATEST
 from pydantic import BaseModel, Field
 
-from jobs.workers import WorkerInfo
-from service.deps import PartsDep
+from jobs.store.heartbeats import WorkerInfo
+from service.deps import AppStateDep
 from service.problems import describe
 
 __all__ = ["router"]
@@ -40,7 +40,7 @@ async def live() -> Live:
 
 
 @router.get("/health/ready", responses=describe("unavailable"))
-def ready(parts: PartsDep) -> Ready:
+def ready(parts: AppStateDep) -> Ready:
     """Whether requests can be taken: Redis answers. Workers are counted, not required."""
     queued, running = parts.store.under_way()
     return Ready(queued=queued, running=running, workers=parts.roll.alive())
@@ -53,6 +53,6 @@ def ready(parts: PartsDep) -> Ready:
         200: {"description": "Counters and histograms.", "content": {"text/plain": {"schema": {"type": "string"}}}}
     },
 )
-def prometheus(parts: PartsDep) -> Response:
+def prometheus(parts: AppStateDep) -> Response:
     """The numbers of the service and its workers, for Prometheus."""
     return Response(parts.metrics.render(), media_type=CONTENT_TYPE_LATEST)

@@ -11,9 +11,9 @@ from fastapi.responses import JSONResponse
 from fastapi.sse import EventSourceResponse, ServerSentEvent
 from pydantic import BaseModel, Field
 
-from jobs.events import EVENT_ID_PATTERN, START, follow, has_events
 from jobs.records import ID_PATTERN, JobSummary, JobView, Kind, Status
-from service.deps import JobDep, JobId, PartsDep
+from jobs.store.events import EVENT_ID_PATTERN, START, follow, has_events
+from service.deps import AppStateDep, JobDep, JobId
 from service.problems import NothingMore, describe
 
 __all__ = ["router"]
@@ -30,7 +30,7 @@ class JobList(BaseModel):
 
 @router.get("", response_model=JobList, responses=describe("invalid-request", "unavailable"))
 def jobs(
-    parts: PartsDep,
+    parts: AppStateDep,
     status: Annotated[Status | None, Query(description="Only these.")] = None,
     kind: Annotated[Kind | None, Query(description="Only these.")] = None,
     model: Annotated[str | None, Query(description="Only this model's.", max_length=100)] = None,
@@ -57,7 +57,7 @@ def look(job: JobDep) -> JSONResponse:
         **describe("unknown-job", "job-finished", "invalid-request", "unavailable"),
     },
 )
-def cancel(job_id: JobId, parts: PartsDep) -> JSONResponse:
+def cancel(job_id: JobId, parts: AppStateDep) -> JSONResponse:
     """Cancel a job that has not finished."""
     job = parts.store.cancel(job_id)
     return JSONResponse(job.public(), 200 if job.is_finished else 202)
@@ -74,7 +74,7 @@ LastEventId = Annotated[
 ]
 
 
-async def _seen(job: JobDep, parts: PartsDep, last_event_id: LastEventId = START) -> str:
+async def _seen(job: JobDep, parts: AppStateDep, last_event_id: LastEventId = START) -> str:
     """The event to go on after. Ends the request where it is the last; once a stream has begun, its status is out."""
     if job.is_finished and not await has_events(parts.follower, job.id, last_event_id):
         raise NothingMore
@@ -89,7 +89,9 @@ async def _seen(job: JobDep, parts: PartsDep, last_event_id: LastEventId = START
         **describe("unknown-job", "invalid-request", "unavailable"),
     },
 )
-async def events(job: JobDep, parts: PartsDep, seen: Annotated[str, Depends(_seen)]) -> AsyncIterator[ServerSentEvent]:
+async def events(
+    job: JobDep, parts: AppStateDep, seen: Annotated[str, Depends(_seen)]
+) -> AsyncIterator[ServerSentEvent]:
     """The job's `status` and `progress` events as they come; the stream ends when the job has finished.
 
     A client that was cut off goes on where it was by sending the last `id` it saw as `Last-Event-ID`.

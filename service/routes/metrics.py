@@ -13,12 +13,12 @@ from structlog.contextvars import bind_contextvars
 from jobs.requests.fields import CONDITIONS, ConditionsId, Part, Thresholds
 from jobs.requests.metrics import MetricsRequest, resolve_metrics
 from jobs.results import MetricsResult
-from jobs.telemetry import REQUESTED
-from service.answers import Answer
-from service.deps import ModelDep, Parts, PartsDep
-from service.documents import JOB_UNDER_WAY, METRICS_DONE, NOT_MODIFIED
+from jobs.store.telemetry import REQUESTED
+from service.deps import AppState, AppStateDep, ModelDep
 from service.headers import IfNoneMatch, PreferHeader, etag_matches, preferred_wait
+from service.openapi_responses import JOB_UNDER_WAY, METRICS_DONE, NOT_MODIFIED
 from service.problems import describe
+from service.response_cache import CachedResponse
 from service.submission import applied, conditions_of, key_at_once, key_of, no_result, submit, wait_for
 
 __all__ = ["ConditionsQuery", "Timestep", "router"]
@@ -69,7 +69,7 @@ ThresholdList = Annotated[
 async def metrics(
     asking: Request,
     model: ModelDep,
-    parts: PartsDep,
+    parts: AppStateDep,
     part: PartQuery = "c",
     conditions: ConditionsQuery = None,
     timestep: Timestep = None,
@@ -96,13 +96,13 @@ async def metrics(
         return no_result(job, wait)
     answer = JSONResponse(job.result, headers=headers | applied(wait))
     if model.compacted is None:  # what a compacted one is may change in Redis, at which a kept answer does not look
-        parts.answers.keep(_question(asking), Answer(bytes(answer.body), job.id, key, job.request, model))
+        parts.answers.keep(_question(asking), CachedResponse(bytes(answer.body), job.id, key, job.request, model))
     return answer
 
 
 def _recall(request: Request) -> Response | None:
     """The answer that is kept of a question, if its key is still what it was; None where there is none."""
-    parts: Parts = request.app.state.parts
+    parts: AppState = request.app.state.parts
     question = _question(request)
     answer = parts.answers.get(question)
     if answer is None:

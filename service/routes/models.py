@@ -9,11 +9,11 @@ import redis
 from fastapi import APIRouter, Path
 from pydantic import BaseModel, Field
 
-from jobs.compacted import Compaction
-from jobs.decoding import Shown
-from jobs.instruments import Instruments
-from jobs.registry import ModelDefaults, ModelEntry
-from service.deps import ModelDep, PartsDep
+from jobs.registry.compacted import Compaction
+from jobs.registry.decoding import Shown
+from jobs.registry.evaluation import EvaluationAssets
+from jobs.registry.models import ModelDefaults, ModelEntry
+from service.deps import AppStateDep, ModelDep
 from service.problems import describe
 
 __all__ = ["router"]
@@ -82,7 +82,7 @@ class ModelList(BaseModel):
 
 
 @router.get("/models")
-def models(parts: PartsDep) -> ModelList:
+def models(parts: AppStateDep) -> ModelList:
     """The registered models, then those that were compacted of them, the oldest first.
 
     While the store of jobs does not answer, the registered ones alone.
@@ -94,7 +94,7 @@ def models(parts: PartsDep) -> ModelList:
 
 
 @router.get("/models/{model}", responses=describe("unknown-model", "invalid-request", "unavailable"))
-def model(model: ModelDep, parts: PartsDep) -> ModelView:
+def model(model: ModelDep, parts: AppStateDep) -> ModelView:
     """A model: what it is, and what may be asked of it."""
     facts = model.facts
     return ModelView(
@@ -120,7 +120,7 @@ def model(model: ModelDep, parts: PartsDep) -> ModelView:
         **describe("unknown-model", "model-registered", "invalid-request", "unavailable"),
     },
 )
-def remove_model(model: Annotated[str, Path(description="A compacted model.")], parts: PartsDep) -> None:
+def remove_model(model: Annotated[str, Path(description="A compacted model.")], parts: AppStateDep) -> None:
     """Delete a compacted model: it is listed and served no more.
 
     The job that made it keeps its artifacts, the checkpoint among them. The same `POST /compact` makes it again.
@@ -128,7 +128,7 @@ def remove_model(model: Annotated[str, Path(description="A compacted model.")], 
     parts.models.remove(model)
 
 
-def _summary(entry: ModelEntry, instruments: Instruments) -> ModelSummary:
+def _summary(entry: ModelEntry, instruments: EvaluationAssets) -> ModelSummary:
     missing = entry.missing
     return ModelSummary(
         name=entry.name,
@@ -146,14 +146,14 @@ def _summary(entry: ModelEntry, instruments: Instruments) -> ModelSummary:
     )
 
 
-def _measured_with(entry: ModelEntry, instruments: Instruments) -> dict[InstrumentOf, Instrument]:
+def _measured_with(entry: ModelEntry, instruments: EvaluationAssets) -> dict[InstrumentOf, Instrument]:
     found: dict[InstrumentOf, Instrument] = {}
     if entry.extractor is not None:
-        found["extractor"] = _instrument(entry.extractor, instruments.lacks_extractor(entry.extractor))
+        found["extractor"] = _instrument(entry.extractor, instruments.missing_extractor(entry.extractor))
     if entry.classifier is not None:
-        found["classifier"] = _instrument(entry.classifier, instruments.lacks_extractor(entry.classifier))
+        found["classifier"] = _instrument(entry.classifier, instruments.missing_extractor(entry.classifier))
     if entry.reference is not None:
-        found["reference"] = _instrument(entry.reference, instruments.lacks_reference(entry.reference))
+        found["reference"] = _instrument(entry.reference, instruments.missing_reference(entry.reference))
     return found
 
 

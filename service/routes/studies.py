@@ -9,9 +9,9 @@ from starlette.concurrency import run_in_threadpool
 from jobs.records import JobView
 from jobs.requests.study import StudyRequest
 from jobs.requests.study_resolution import resolve_study
-from service.deps import PartsDep, model_of
-from service.documents import JOB_ANSWERS
+from service.deps import AppStateDep, model_of
 from service.headers import IdempotencyKey, PreferHeader, preferred_wait
+from service.openapi_responses import JOB_ANSWERS
 from service.submission import conditions_of, post_job
 
 __all__ = ["router"]
@@ -22,7 +22,7 @@ router = APIRouter(tags=["studies"])
 @router.post("/studies", response_model=JobView, status_code=200, responses=JOB_ANSWERS)
 async def study(
     body: StudyRequest,
-    parts: PartsDep,
+    parts: AppStateDep,
     prefer: PreferHeader = None,
     idempotency_key: IdempotencyKey = None,
 ) -> JSONResponse:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import torch
 
-from tailprune import hub
+from tailprune.checkpoints import hub
 from tailprune.decoders.base import Decoded, Decoder, DecoderError
 from tailprune.decoders.plain import Latents, Pixels, pixels
 
@@ -33,8 +33,8 @@ def load_decoder(
 
     `source` is where its weights are: a folder, or for `va-vae` a file. `statistics` is the file with the mean and the
     standard deviation of the latents, which `va-vae` alone takes. Both may be `hf://owner/repo[/path]`, and are fetched
-    where they are not in the cache (see `tailprune.hub`). `scale` is what the latents were multiplied by for training;
-    where None, the decoder's own.
+    where they are not in the cache (see `tailprune.checkpoints.hub`). `scale` is what the latents were multiplied by
+    for training; where None, the decoder's own.
 
     Raises ValueError for a name there is not and for what is missing or one too many; its kind DecoderError for files
     that are not what they should be; HubError, a FileNotFoundError, for what the hub does not give.

@@ -10,9 +10,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from tailprune.checkpoints.files import TensorFile
 from tailprune.decoders.base import DecoderError
 from tailprune.decoders.weights import fill, first_file, open_weights, read_config
-from tailprune.tensor_files import TensorFile
 
 __all__ = ["DecodingHalf", "load_folder", "load_half", "scaling"]
 

@@ -20,7 +20,7 @@ batch size may sum in another order.
 
 
 class DecoderError(ValueError):
-    """A source that is not the decoder it is meant to be; the message names its path, what is unfit, what would fit."""
+    """A source that is not the decoder it is meant to be; the message names path, fault and what would fit."""
 
 
 @dataclass(frozen=True)

@@ -8,12 +8,12 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from tailprune.checkpoints.files import TensorFile
 from tailprune.decoders import ldm
 from tailprune.decoders.autoencoder import DecodingHalf, load_folder, load_half, positive, scaling
 from tailprune.decoders.base import AT_ONCE, Decoded, DecoderError, check_latents, denormalise
 from tailprune.decoders.plain import pixels
 from tailprune.decoders.weights import open_weights
-from tailprune.tensor_files import TensorFile
 
 __all__ = ["Pictures", "load_sd_vae", "load_va_vae"]
 

@@ -10,8 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from tailprune.checkpoints.files import CheckpointError, TensorFile, open_tensors
 from tailprune.decoders.base import DecoderError
-from tailprune.tensor_files import CheckpointError, TensorFile, open_tensors
 
 __all__ = ["fill", "first_file", "open_weights", "read_config"]
 

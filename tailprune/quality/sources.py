@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from tailprune.quality.files import digest_of_files, digest_of_text
-from tailprune.training import shapes
+from tailprune.shapes import dataset as shapes
 
 __all__ = ["ImageFolder", "ImageSource", "NpzImages", "ShapesImages", "SourceError", "open_images"]
 

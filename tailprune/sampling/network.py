@@ -8,9 +8,9 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from tailprune.conditions import ConditionTable
+from tailprune.condition_table import ConditionTable
 from tailprune.sampling.guidance import Guidance
-from tailprune.sampling.phases import Phase
+from tailprune.sampling.trajectories import Phase
 from tailprune.systems.base import Modulations, System
 
 __all__ = ["ModulationTable", "evaluate"]

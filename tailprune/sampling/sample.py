@@ -9,16 +9,16 @@ from typing import TypedDict, Unpack
 import torch
 from torch import Tensor
 
-from tailprune.conditions import ConditionTable, told_guidance
+from tailprune.condition_table import ConditionTable, with_guidance_scale
 from tailprune.pruning import Prune
-from tailprune.sampling.adaptive import sample_adaptively
-from tailprune.sampling.flow import SDE, Euler, Heun
-from tailprune.sampling.gaussian import DDIM, DDPM, DPMSolverPP
 from tailprune.sampling.guidance import Guidance
-from tailprune.sampling.method import Method
 from tailprune.sampling.network import ModulationTable, evaluate
 from tailprune.sampling.noise import INITIAL, Seed, gaussian_noise
-from tailprune.sampling.phases import Phase, Want, phases_of
+from tailprune.sampling.solvers.base import Method
+from tailprune.sampling.solvers.dopri5 import sample_adaptively
+from tailprune.sampling.solvers.flow import SDE, Euler, Heun
+from tailprune.sampling.solvers.gaussian import DDIM, DDPM, DPMSolverPP
+from tailprune.sampling.trajectories import Phase, Want, phases_of
 from tailprune.systems.base import Inputs, System
 
 __all__ = ["build_method", "sample", "sample_each", "sampling_times"]
@@ -146,7 +146,7 @@ def _sample(
     if step_noise is not None:
         _check_step_noise(step_noise, seeds, (count, *system.latent_shape))
     if system.takes_guidance:
-        inputs, guidance = told_guidance(inputs, guidance.scale), Guidance()
+        inputs, guidance = with_guidance_scale(inputs, guidance.scale), Guidance()
     options = _said(diffusion=diffusion, last_step=last_step, shift=shift)
     if name == "dopri5":
         _refuse_options(name, options)

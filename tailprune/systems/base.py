@@ -17,7 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from tailprune.systems.layers import Attention, FinalLayer, Modulated, unpatchify
-from tailprune.systems.reading import Directions, KeptComponents, TimeColumns
+from tailprune.systems.readers import Directions, KeptComponents, TimeColumns
 
 __all__ = ["FLOW_SAMPLERS", "GAUSSIAN_SAMPLERS", "Condition", "Inputs", "Modulations", "Shapes", "System"]
 
@@ -37,7 +37,7 @@ FLOW_SAMPLERS = ("euler", "heun", "dopri5", "sde")
 class Condition(nn.Module, ABC):
     """The part of a system that makes condition vectors, `c = time part + input part`.
 
-    It stands on its own so that statistics of `c` need no block of the network (see `tailprune.conditions`).
+    It stands on its own so that statistics of `c` need no block of the network (see `tailprune.condition_table`).
     """
 
     condition_dim: int
@@ -167,7 +167,7 @@ class System(Condition):
                     part.to(precision)
         self.precision = precision
 
-    def unsaid(self) -> dict[str, int | float]:
+    def metadata_arguments(self) -> dict[str, int | float]:
         """Constructor arguments that names and shapes of tensors may not tell, for a file's metadata."""
         return {"num_heads": next(part.heads for part in self.modules() if isinstance(part, Attention))}
 
@@ -196,6 +196,6 @@ class System(Condition):
         return {name: name for name in names}
 
     @classmethod
-    def serves_training_alone(cls, name: str) -> bool:
+    def is_training_only(cls, name: str) -> bool:
         """Whether sampling never reads this tensor: it is accepted in a file, and not loaded."""
         return False

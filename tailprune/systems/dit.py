@@ -18,9 +18,9 @@ import torch
 from torch import Tensor, nn
 
 from tailprune.systems.base import FLOW_SAMPLERS, GAUSSIAN_SAMPLERS, Condition, Inputs, Modulations, Shapes, System
+from tailprune.systems.infer import block_count, dimensions
 from tailprune.systems.labels import LabelCondition, LabelTransformer
 from tailprune.systems.layers import Attention, Block, FinalLayer, Modulated, TimestepEmbedder
-from tailprune.systems.shapes import block_count, dimensions
 
 __all__ = ["MG", "REPA", "ConditionOfBlocks", "DiT", "DiTOfBlocks", "ScaleAwareMG", "SiT"]
 
@@ -81,10 +81,10 @@ class DiT(LabelTransformer):
             tokens = block(tokens, modulation)
         return tokens
 
-    def unsaid(self) -> dict[str, int | float]:
+    def metadata_arguments(self) -> dict[str, int | float]:
         gaps = next(part.gaps for part in self.modules() if isinstance(part, TimestepEmbedder))
         eps = next(part.norm2.eps for part in self.modules() if isinstance(part, Block))
-        return super().unsaid() | {"time_gaps": gaps, "mlp_norm_eps": eps}
+        return super().metadata_arguments() | {"time_gaps": gaps, "mlp_norm_eps": eps}
 
     @classmethod
     def variant(cls, shapes: Shapes) -> type[System]:
@@ -135,7 +135,7 @@ class REPA(SiT):
         }
 
     @classmethod
-    def serves_training_alone(cls, name: str) -> bool:
+    def is_training_only(cls, name: str) -> bool:
         return name.startswith("projectors.")
 
 

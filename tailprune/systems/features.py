@@ -16,9 +16,9 @@ import torch
 from torch import Tensor, nn
 
 from tailprune.systems.base import GAUSSIAN_SAMPLERS, Condition, Inputs, Modulations, Shapes, System
+from tailprune.systems.infer import MissingArgument, block_count, dimensions, head_count
 from tailprune.systems.layers import FinalLayer, MaskedBlock, Modulated, PatchEmbed, TimestepEmbedder
 from tailprune.systems.mdt import MASKED_TRAINING
-from tailprune.systems.shapes import NotTold, block_count, dimensions, head_count
 
 __all__ = ["NULL", "FeatureCondition", "FeatureTransformer", "projection", "token_mixing"]
 
@@ -129,8 +129,8 @@ class FeatureTransformer(FeatureCondition, System):
             tokens = block(tokens, modulation)
         return tokens
 
-    def unsaid(self) -> dict[str, int | float]:
-        return super().unsaid() | {"decode_layer": self.decode_layer}
+    def metadata_arguments(self) -> dict[str, int | float]:
+        return super().metadata_arguments() | {"decode_layer": self.decode_layer}
 
     @classmethod
     def infer_blocks(cls, shapes: Shapes, **given: Any) -> dict[str, Any]:
@@ -138,7 +138,7 @@ class FeatureTransformer(FeatureCondition, System):
         mlp_hidden, hidden = dimensions(shapes, "blocks.0.mlp.fc1.weight", 2)
         depth = block_count(shapes)
         if depth < cls.published_decode_layer and "decode_layer" not in given:
-            raise NotTold(
+            raise MissingArgument(
                 "decode_layer",
                 f"how many of the {depth} blocks come after the decoder's positions cannot be read from a checkpoint, "
                 f"and the published {cls.published_decode_layer} are too many: give decode_layer",
@@ -152,5 +152,5 @@ class FeatureTransformer(FeatureCondition, System):
         }
 
     @classmethod
-    def serves_training_alone(cls, name: str) -> bool:
+    def is_training_only(cls, name: str) -> bool:
         return name.startswith(MASKED_TRAINING)

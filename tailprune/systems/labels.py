@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 
 from tailprune.systems.base import Condition, Inputs, Shapes, System
+from tailprune.systems.infer import dimensions, head_count, patches_of
 from tailprune.systems.layers import LabelEmbedder, PatchEmbed, TimestepEmbedder
-from tailprune.systems.shapes import dimensions, head_count, patches_of
 
 __all__ = ["LabelCondition", "LabelTransformer"]
 

@@ -16,9 +16,9 @@ import torch
 from torch import Tensor, nn
 
 from tailprune.systems.base import GAUSSIAN_SAMPLERS, Modulations, Shapes
+from tailprune.systems.infer import block_count, dimensions
 from tailprune.systems.labels import LabelTransformer
 from tailprune.systems.layers import FinalLayer, MaskedBlock, Modulated
-from tailprune.systems.shapes import block_count, dimensions
 
 __all__ = ["MASKED_TRAINING", "MDT"]
 
@@ -98,5 +98,5 @@ class MDT(LabelTransformer):
         }
 
     @classmethod
-    def serves_training_alone(cls, name: str) -> bool:
+    def is_training_only(cls, name: str) -> bool:
         return name.startswith(MASKED_TRAINING)

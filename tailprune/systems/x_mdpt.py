@@ -15,8 +15,8 @@ from torch import Tensor
 
 from tailprune.systems.base import Condition, Inputs, Shapes
 from tailprune.systems.features import FeatureCondition, FeatureTransformer, projection, token_mixing
+from tailprune.systems.infer import dimensions, patches_of
 from tailprune.systems.layers import PatchEmbed
-from tailprune.systems.shapes import dimensions, patches_of
 
 __all__ = ["XMDPT", "XMDPTCondition"]
 

@@ -19,16 +19,16 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from tailprune.checkpoints import load
-from tailprune.conditions import ConditionTable
+from tailprune.checkpoints.load import load
+from tailprune.condition_table import ConditionTable
 from tailprune.decoders import pixels
+from tailprune.prune_report import measure_removal
 from tailprune.pruning import Prune
-from tailprune.removal import measure_removal
 from tailprune.sampling import Guidance, sample, sampling_times
+from tailprune.shapes.dataset import CLASS_NAMES, COLOURS, NUM_CLASSES, SHAPES
 from tailprune.statistics import Description, describe, summarise_cosine
 from tailprune.systems import MG, System
 from tailprune.training.objectives import NoisePrediction
-from tailprune.training.shapes import CLASS_NAMES, COLOURS, NUM_CLASSES, SHAPES
 from tailprune.training.shapes_classifier import ShapesClassifier, load_classifier
 from tailprune.training.shapes_models import CLASSIFIER, SHAPES_MODELS, ShapesModel
 

@@ -25,7 +25,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from tailprune.sampling.gaussian import TRAINED_STEPS, trained_products
+from tailprune.sampling.solvers.gaussian import TRAINED_STEPS, trained_products
 from tailprune.systems import MDT, REPA, DiT, LightningDiT, SiT
 from tailprune.systems.layers import MaskedBlock, RelativePositionBias, unpatchify
 from tailprune.training.initialise import relative_positions

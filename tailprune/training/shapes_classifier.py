@@ -16,8 +16,8 @@ import torch.nn.functional as F
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from tailprune.shapes.dataset import COLOURS, NUM_CLASSES, SHAPES, draw
 from tailprune.training.recipe import Recipe, ship, train
-from tailprune.training.shapes import COLOURS, NUM_CLASSES, SHAPES, draw
 
 __all__ = ["RECIPE", "ShapesClassifier", "accuracy", "load_classifier", "main"]
 

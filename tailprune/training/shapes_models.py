@@ -14,6 +14,7 @@ from typing import Any
 
 import torch
 
+from tailprune.shapes.dataset import NUM_CLASSES, draw
 from tailprune.statistics import participation_ratio, summarise_cosine
 from tailprune.systems import MDT, MG, REPA, DiT, LightningDiT, SiT, System
 from tailprune.training.initialise import initialise
@@ -26,7 +27,6 @@ from tailprune.training.objectives import (
     Objective,
 )
 from tailprune.training.recipe import Recipe, ship, train
-from tailprune.training.shapes import NUM_CLASSES, draw
 from tailprune.training.shapes_classifier import load_classifier
 
 __all__ = ["SHAPES_MODELS", "ShapesModel", "main", "measure_condition"]

@@ -19,8 +19,8 @@ from click.testing import Result
 from safetensors.torch import save, save_file
 from typer.testing import CliRunner
 
-from jobs.instruments import Instruments
-from jobs.registry import ModelEntry, Registry
+from jobs.registry.evaluation import EvaluationAssets
+from jobs.registry.models import ModelEntry, Registry
 from jobs.settings import Settings
 from service.cli import app
 from tailprune.__main__ import main
@@ -219,9 +219,9 @@ def test_what_samples_are_measured_with_stays_registered(registry: Path, checkpo
     (registry.parent / "photos").mkdir()
     say(registry, MEASURED_WITH)
     entry = added(registry, checkpoint, *AS_DIT)
-    after = Instruments.read(registry)
+    after = EvaluationAssets.read(registry)
     assert after.extractor("inception") == registry.parent / "shapes-sit" / "classes.txt"
-    assert (list(after.references), after.lacks_reference("photos")) == (["photos"], None)
+    assert (list(after.references), after.missing_reference("photos")) == (["photos"], None)
     assert (entry.extractor, entry.classifier, entry.reference) == (None, None, None)
     assert Registry.read(registry).get("judged").reference == "photos"
 

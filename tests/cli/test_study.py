@@ -19,7 +19,7 @@ from tests.service.results import STUDY, STUDY_FILES
 
 
 class FakeService:
-    """Answers every study at once, with the made-up result."""
+    """Answer every study at once, with the made-up result."""
 
     def __init__(self) -> None:
         self.bodies: list[dict[str, Any]] = []

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 import redis
 
-from jobs.artifacts import ArtifactStore
-from jobs.connection import connect
 from jobs.settings import Settings
+from jobs.storage.artifacts import ArtifactStore
+from jobs.store.connection import connect
 
 
 @pytest.fixture

@@ -11,12 +11,12 @@ from typing import Any
 import pytest
 import redis
 
-from jobs.artifacts import Artifact, ArtifactStore
-from jobs.catalogue import Catalogue, ModelRegistered
-from jobs.compacted import Compacted, CompactedStore, compacted_name
-from jobs.digests import identify
-from jobs.registry import Registry, UnknownModel
+from jobs.registry.catalogue import Catalogue, ModelRegistered
+from jobs.registry.compacted import Compacted, CompactedStore, compacted_name
+from jobs.registry.digests import identify
+from jobs.registry.models import Registry, UnknownModel
 from jobs.settings import Settings
+from jobs.storage.artifacts import Artifact, ArtifactStore
 
 NAME = "shapes-sit-compact-0123456789abcdef"
 CONTENT = b"a smaller checkpoint"

@@ -9,13 +9,13 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from jobs.artifacts import Artifact
-from jobs.compacted import Compacted
-from jobs.conditions import ConditionInfo
 from jobs.problems import InvalidRequest
-from jobs.registry import ModelEntry, Registry
+from jobs.registry.compacted import Compacted
+from jobs.registry.models import ModelEntry, Registry
 from jobs.requests.compact import CompactRequest, resolve_compact
 from jobs.settings import Settings
+from jobs.storage.artifacts import Artifact
+from jobs.storage.uploads import ConditionInfo
 from tests.registry import write_registry
 
 OTHERS = """

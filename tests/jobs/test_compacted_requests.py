@@ -7,16 +7,16 @@ from typing import Any
 
 import pytest
 
-from jobs.digests import Identity
-from jobs.instruments import Instruments
+from jobs.batching import share_of
 from jobs.problems import InvalidRequest
-from jobs.registry import ModelEntry, Registry
+from jobs.registry.digests import Identity
+from jobs.registry.evaluation import EvaluationAssets
+from jobs.registry.models import ModelEntry, Registry
 from jobs.requests.figure import FigureRequest, resolve_figure
 from jobs.requests.prune_sample import PruneSampleRequest, resolve
 from jobs.requests.study import StudyRequest
 from jobs.requests.study_resolution import resolve_study
 from jobs.settings import Settings
-from jobs.sharing import share_of
 from tests.instruments import write_instruments
 from tests.jobs.test_compact_request import MADE
 
@@ -59,7 +59,7 @@ def sampled(entry: ModelEntry, **said: Any) -> PruneSampleRequest:
 
 def scored(entry: ModelEntry, registry: Path, **said: Any) -> StudyRequest:
     request = StudyRequest.model_validate({"model": entry.name} | said)
-    return resolve_study(request, entry, Settings(), Instruments.read(registry))
+    return resolve_study(request, entry, Settings(), EvaluationAssets.read(registry))
 
 
 def refusal(error: pytest.ExceptionInfo[InvalidRequest]) -> list[str]:

@@ -23,11 +23,11 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies
 from safetensors.numpy import load
 
-from jobs.artifacts import ArtifactStore
-from jobs.conditions import CONDITIONS_PATTERN, Conditions, ConditionStore, UnknownConditions, parse
-from jobs.connection import connect
 from jobs.problems import InvalidRequest
 from jobs.settings import Settings
+from jobs.storage.artifacts import ArtifactStore
+from jobs.storage.uploads import CONDITIONS_PATTERN, Conditions, ConditionStore, UnknownConditions, parse
+from jobs.store.connection import connect
 from tests.condition_files import PERSON, VIDEO, Arrays, arrays, npz, safetensors
 
 ROOT = Path(__file__).parents[2]
@@ -496,8 +496,8 @@ def test_conditions_are_put_and_read_without_redis(made: Conditions, settings: S
 def test_another_process_finds_them(conditions: ConditionStore, made: Conditions, settings: Settings) -> None:
     conditions.put(made)
     code = (
-        "import sys, hashlib; from jobs.settings import Settings; from jobs.connection import connect; "
-        "from jobs.conditions import ConditionStore; "
+        "import sys, hashlib; from jobs.settings import Settings; from jobs.store.connection import connect; "
+        "from jobs.storage.uploads import ConditionStore; "
         "settings = Settings(); store = ConditionStore(settings, connect(settings)); "
         "print(store.get(sys.argv[1]).count, hashlib.sha256(store.read(sys.argv[1])).hexdigest())"
     )

@@ -9,9 +9,9 @@ from typing import Any, TypeVar
 import pytest
 import redis.asyncio
 
-from jobs.connection import connect_async
-from jobs.events import Event, follow, has_events, wait_finished
-from jobs.store import JobStore
+from jobs.store.connection import connect_async
+from jobs.store.events import Event, follow, has_events, wait_finished
+from jobs.store.jobs import JobStore
 
 T = TypeVar("T")
 REQUEST = {"model": "shapes-sit"}

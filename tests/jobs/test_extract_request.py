@@ -8,11 +8,11 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from jobs.conditions import ConditionInfo
 from jobs.problems import InvalidRequest
-from jobs.registry import ModelEntry, Registry
+from jobs.registry.models import ModelEntry, Registry
 from jobs.requests.extract import ExtractRequest, resolve_extract
 from jobs.settings import Settings
+from jobs.storage.uploads import ConditionInfo
 from tests.registry import write_registry
 
 VIDEO_MODEL = """

@@ -8,12 +8,12 @@ from typing import Any, get_args
 import pytest
 from pydantic import ValidationError
 
-from jobs.conditions import ConditionInfo
 from jobs.problems import InvalidRequest
-from jobs.registry import ModelEntry, Registry
+from jobs.registry.models import ModelEntry, Registry
 from jobs.requests.fields import FigureName
 from jobs.requests.figure import OPTIONS, FigureRequest, resolve_figure
 from jobs.settings import Settings
+from jobs.storage.uploads import ConditionInfo
 from tests.jobs.test_extract_request import VIDEO_MODEL, VIDEOS
 from tests.registry import write_registry
 

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from jobs.hub import cached, check_source, is_hub
-from tailprune import hub as science
+from tailprune.checkpoints import hub as science
+from tailprune.spec.hub import cached, check_source, is_hub
 from tests.hub import COMMIT, write_cached
 
 OTHER_COMMIT = "beef" + "0" * 36

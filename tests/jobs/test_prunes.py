@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from jobs.conditions import ConditionInfo
-from jobs.registry import Registry
+from jobs.registry.models import Registry
 from jobs.requests.prunes import Grid, PruneSpec, Schedule, keep_fault, plain, schedule_faults, single_fault
+from jobs.storage.uploads import ConditionInfo
 from tests.registry import write_registry
 
 LAST = {"when": "last", "count": 10}

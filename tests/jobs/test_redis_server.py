@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 import redis
 
-from jobs.artifacts import ArtifactStore
 from jobs.redis_server import NoServer, find_server
 from jobs.settings import Settings
-from jobs.store import JobStore
+from jobs.storage.artifacts import ArtifactStore
+from jobs.store.jobs import JobStore
 from tests.redis_process import RedisProcess
 
 MIB = 2**20

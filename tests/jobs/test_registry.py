@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 import tomli_w
 
-from jobs.families import FAMILIES
-from jobs.registry import IMAGENET_LABELS, ModelDefaults, ModelEntry, Registry, RegistryError, UnknownModel
+from jobs.registry.models import IMAGENET_LABELS, ModelDefaults, ModelEntry, Registry, RegistryError, UnknownModel
+from tailprune.spec.families import FAMILIES
 from tests.hub import write_cached
 from tests.registry import write_registry
 

@@ -10,7 +10,7 @@ from pydantic import ValidationError
 
 from jobs.keys import job_key
 from jobs.problems import InvalidRequest
-from jobs.registry import ModelEntry, Registry
+from jobs.registry.models import ModelEntry, Registry
 from jobs.requests.metrics import MetricsRequest, resolve_metrics
 from jobs.requests.prune_sample import PruneSampleRequest, resolve
 from jobs.settings import Settings

@@ -8,14 +8,14 @@ from typing import Any
 import pytest
 import redis
 
-from jobs.digests import Identity
+from jobs.batching import Share, share_of
 from jobs.records import Job
-from jobs.registry import Registry
+from jobs.registry.digests import Identity
+from jobs.registry.models import Registry
 from jobs.requests.metrics import MetricsRequest, resolve_metrics
 from jobs.requests.prune_sample import PruneSampleRequest, resolve
 from jobs.settings import Settings
-from jobs.sharing import Share, share_of
-from jobs.store import Claim, JobStore
+from jobs.store.jobs import Claim, JobStore
 from tests.jobs.test_store import REQUEST, Outbox, claim, gone_after, lapse
 
 GROUP = "shared"

@@ -19,7 +19,7 @@ from jobs.problems import problem
 from jobs.queue import BrokerUnavailable, JobQueue
 from jobs.records import Job
 from jobs.settings import Settings
-from jobs.store import Claim, IdempotencyConflict, JobFinished, JobStore, UnknownJob
+from jobs.store.jobs import Claim, IdempotencyConflict, JobFinished, JobStore, UnknownJob
 from tests.redis_process import RedisProcess
 
 REQUEST = {"model": "shapes-sit", "threshold": [0.1]}

@@ -9,15 +9,15 @@ import numpy as np
 import pytest
 from pydantic import ValidationError
 
-from jobs.conditions import ConditionInfo
-from jobs.digests import identify
-from jobs.instruments import MEASURES, Instruments
 from jobs.keys import job_key
 from jobs.problems import InvalidRequest
-from jobs.registry import ModelEntry, Registry
-from jobs.requests.study import StudyRequest, extractors_of, instruments_of, references_of
+from jobs.registry.digests import identify
+from jobs.registry.evaluation import MEASURES, EvaluationAssets
+from jobs.registry.models import ModelEntry, Registry
+from jobs.requests.study import StudyRequest, evaluation_of, extractors_of, references_of
 from jobs.requests.study_resolution import resolve_study
 from jobs.settings import Settings
+from jobs.storage.uploads import ConditionInfo
 from tests.instruments import write_instruments
 
 VIDEO_MODEL = """
@@ -41,8 +41,8 @@ def path(tmp_path: Path) -> Path:
     return path
 
 
-def read(path: Path, model: str = "scored") -> tuple[ModelEntry, Instruments]:
-    return Registry.read(path).get(model), Instruments.read(path)
+def read(path: Path, model: str = "scored") -> tuple[ModelEntry, EvaluationAssets]:
+    return Registry.read(path).get(model), EvaluationAssets.read(path)
 
 
 def resolved(
@@ -63,7 +63,7 @@ def key(path: Path, data_dir: Path, model: str = "scored", **said: Any) -> str:
     """The key of the job, as the service makes it."""
     entry, instruments = read(path, model)
     request = resolved(path, model, **said)
-    identity = identify("model", entry, data_dir, instruments_of(request, entry, instruments))
+    identity = identify("model", entry, data_dir, evaluation_of(request, entry, instruments))
     return job_key("study", request.model_dump(), identity.weights, identity.reading)
 
 
@@ -193,7 +193,7 @@ def test_only_what_is_measured_with_is_needed(path: Path) -> None:
     found = resolved(path, grid=GRID, measures=["accuracy", "psnr"], targets="shapes")
     assert (extractors_of(found, entry), references_of(found)) == (["shapes-classifier"], ["shapes"])
     weights = path.parent / "shapes-classifier" / "model.safetensors"
-    assert instruments_of(found, entry, instruments) == {
+    assert evaluation_of(found, entry, instruments) == {
         "extractor shapes-classifier": weights,
         "reference shapes": "shapes, 100",
     }
@@ -204,7 +204,7 @@ def test_an_instrument_that_went_away_since_is_named(path: Path) -> None:
     found = resolved(path, grid=GRID)
     (path.parent / "shapes-classifier" / "model.safetensors").unlink()
     with pytest.raises(FileNotFoundError, match="the extractor 'shapes-classifier' is missing; "):
-        instruments_of(found, entry, instruments)
+        evaluation_of(found, entry, instruments)
 
 
 @pytest.mark.parametrize(

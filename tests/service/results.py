@@ -5,9 +5,9 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import Any
 
-from jobs.compacted import Compacted, CompactedStore, compacted_name
+from jobs.registry.compacted import Compacted, CompactedStore, compacted_name
 from jobs.results import CompactResult, ExtractResult, FigureResult, MetricsResult, PruneSampleResult
-from jobs.store import Claim, JobStore
+from jobs.store.jobs import Claim, JobStore
 from jobs.study_results import StudyResult
 
 PICTURE = bytes(range(256)) * 8

@@ -10,12 +10,12 @@ from typing import Any
 import pytest
 from fastapi.testclient import TestClient
 
-from jobs.artifacts import ArtifactStore
-from jobs.compacted import KEY, CompactedStore
 from jobs.records import Job, JobView
+from jobs.registry.compacted import KEY, CompactedStore
 from jobs.results import CompactResult
 from jobs.settings import Settings
-from jobs.store import Claim, JobStore
+from jobs.storage.artifacts import ArtifactStore
+from jobs.store.jobs import Claim, JobStore
 from service.app import create_app
 from tests.service.results import finish
 

@@ -12,9 +12,9 @@ import pytest
 import redis
 from fastapi.testclient import TestClient
 
-from jobs.conditions import ConditionStore
-from jobs.connection import connect
 from jobs.settings import Settings
+from jobs.storage.uploads import ConditionStore
+from jobs.store.connection import connect
 from service.app import create_app
 from tests.condition_files import PERSON, VIDEO, Arrays, arrays, npz, safetensors
 from tests.service.test_problems import faults, problem

@@ -10,7 +10,7 @@ from fastapi.testclient import TestClient
 from jobs.records import Job, JobView
 from jobs.results import ExtractResult
 from jobs.settings import Settings
-from jobs.store import JobStore
+from jobs.store.jobs import JobStore
 from service.app import create_app
 
 REQUEST = {"model": "shapes-sit", "labels": [0, 1], "timesteps": [0.0, 0.5]}

@@ -14,7 +14,7 @@ from fastapi.testclient import TestClient
 
 from jobs.problems import problem
 from jobs.records import Job, JobSummary, JobView
-from jobs.store import Claim, JobStore
+from jobs.store.jobs import Claim, JobStore
 from tests.service.conftest import REQUEST
 from tests.service.results import finish
 

@@ -14,15 +14,15 @@ import pytest
 import redis
 from fastapi.testclient import TestClient
 
-from jobs.connection import connect
 from jobs.problems import problem
 from jobs.records import Job
 from jobs.settings import Settings
-from jobs.store import Claim, JobStore
-from jobs.telemetry import SAMPLING
-from jobs.workers import WorkerInfo, WorkerRoll
-from service.answers import Answers
+from jobs.store.connection import connect
+from jobs.store.heartbeats import WorkerInfo, WorkerRegistry
+from jobs.store.jobs import Claim, JobStore
+from jobs.store.telemetry import SAMPLING
 from service.app import create_app
+from service.response_cache import ResponseCache
 from tests.redis_process import RedisProcess
 from tests.service.conftest import REQUEST
 from tests.service.results import METRICS, finish
@@ -141,7 +141,7 @@ def test_an_answer_goes_when_there_is_no_room_for_it(
     redis_client: redis.Redis,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("service.app.Answers", lambda: Answers(most_bytes=1))
+    monkeypatch.setattr("service.app.ResponseCache", lambda: ResponseCache(most_bytes=1))
     with TestClient(create_app(settings)) as client:
         done(client.get("/metrics/shapes-sit", headers=NOW).json()["id"])
         assert client.get("/metrics/shapes-sit").status_code == 200
@@ -258,6 +258,6 @@ def test_readiness_counts_workers_and_does_not_need_them(client: TestClient, sto
 
 
 def test_workers_alive_are_listed(client: TestClient, redis_client: redis.Redis) -> None:
-    WorkerRoll(redis_client).beat(WorkerInfo(name="worker", device="cpu"))
+    WorkerRegistry(redis_client).beat(WorkerInfo(name="worker", device="cpu"))
     assert client.get("/health/ready").json()["workers"] == [{"name": "worker", "device": "cpu"}]
     assert "tailprune_workers 1.0" in client.get("/metrics").text

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 from fastapi.testclient import TestClient
 
-from jobs.families import FAMILIES
 from jobs.settings import Settings
+from tailprune.spec.families import FAMILIES
 from tests.hub import write_cached
 
 REGISTRY = """

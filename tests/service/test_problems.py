@@ -15,7 +15,7 @@ from fastapi.testclient import TestClient
 
 from jobs.problems import PREFIX, TYPES, Slug
 from jobs.settings import Settings
-from jobs.store import JobStore
+from jobs.store.jobs import JobStore
 from service.app import create_app
 from tests.redis_process import RedisProcess
 from tests.service.conftest import REQUEST

@@ -12,10 +12,10 @@ import pytest
 import redis.asyncio
 from fastapi.testclient import TestClient
 
-from jobs.events import wait_finished
 from jobs.records import Job
 from jobs.settings import Settings
-from jobs.store import JobStore
+from jobs.store.events import wait_finished
+from jobs.store.jobs import JobStore
 from service.app import create_app
 from tests.service.conftest import REQUEST
 

@@ -11,7 +11,7 @@ from fastapi.testclient import TestClient
 
 from jobs.records import Job, JobView
 from jobs.settings import Settings
-from jobs.store import Claim, JobStore
+from jobs.store.jobs import Claim, JobStore
 from jobs.study_results import StudyResult
 from service.app import create_app
 from tests.instruments import write_instruments

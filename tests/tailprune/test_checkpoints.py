@@ -15,7 +15,7 @@ import torch
 from safetensors.torch import save_file
 
 import tailprune
-from tailprune.checkpoints import Checkpoint, CheckpointError
+from tailprune.checkpoints.load import Checkpoint, CheckpointError
 from tailprune.systems import DiT, SiT, System
 from tests.tailprune.conftest import random_system
 

@@ -14,12 +14,12 @@ from torch import Tensor
 
 import tailprune
 from tailprune import Compaction, Prune, compact, save_system
-from tailprune.checkpoints import CheckpointError
-from tailprune.conditions import population_at
-from tailprune.removal import measure_removal
+from tailprune.checkpoints.load import CheckpointError
+from tailprune.condition_table import population_at
+from tailprune.prune_report import measure_removal
 from tailprune.systems import MG, DiT, Inputs, LightningDiT, SiT, System
 from tailprune.systems.dit import DiTOfBlocks, ScaleAwareMG
-from tailprune.systems.reading import TimeColumns
+from tailprune.systems.readers import TimeColumns
 from tests.reference_models import BY_FEATURES, FAMILIES, case
 from tests.tailprune.conftest import random_system
 from tests.tailprune.parity import given, relative_error

@@ -10,8 +10,8 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
+from tailprune.checkpoints.hub import HubError
 from tailprune.decoders import DecoderError, load_decoder, pixels
-from tailprune.hub import HubError
 from tests.hub import write_cached
 from tests.tailprune.autoencoders import ldm_decode, ldm_weights, statistics, tiny_vae
 

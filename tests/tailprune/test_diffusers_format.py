@@ -11,7 +11,7 @@ import torch
 from diffusers import DiTTransformer2DModel
 
 import tailprune
-from tailprune.checkpoints import CheckpointError
+from tailprune.checkpoints.load import CheckpointError
 from tests.tailprune.parity import relative_error
 
 CLASSES, WIDTH, DEPTH = 10, 32, 3

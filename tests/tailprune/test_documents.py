@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from jobs.families import FAMILIES
+from tailprune.spec.families import FAMILIES
 
 ROOT = Path(__file__).parents[2]
 OFFICIAL = json.loads((ROOT / "tests" / "reference" / "official_checkpoints.json").read_text())

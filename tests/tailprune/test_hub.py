@@ -12,7 +12,7 @@ import torch
 from safetensors.torch import save
 
 import tailprune
-from tailprune.hub import HubError, HubFile, fetch, is_hub, parse
+from tailprune.checkpoints.hub import HubError, HubFile, fetch, is_hub, parse
 from tailprune.systems import DiT, SiT, System
 from tests.hub import COMMIT, FakeHub, ask_science, write_cached
 from tests.tailprune.conftest import random_system

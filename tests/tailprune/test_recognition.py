@@ -10,8 +10,8 @@ import torch
 from safetensors.torch import save_file
 
 import tailprune
-from tailprune.checkpoints import CheckpointError
-from tailprune.recognition import groups, is_told_apart, parameter_counts, recognise
+from tailprune.checkpoints.load import CheckpointError
+from tailprune.checkpoints.recognition import groups, is_told_apart, parameter_counts, recognise
 from tailprune.systems import MG, REPA, DiT, System
 from tests.tailprune.conftest import random_system
 from tests.tailprune.parity import given, read

@@ -14,8 +14,8 @@ from torch._dynamo.testing import CompileCounter
 from tailprune import Guidance, Prune, measure_removal, sample, sample_each, sampling_times
 from tailprune.sampling import compile_network, network
 from tailprune.sampling import compiled as compiled_network
-from tailprune.sampling.gaussian import respaced_timesteps
 from tailprune.sampling.noise import gaussian_noise
+from tailprune.sampling.solvers.gaussian import respaced_timesteps
 from tailprune.systems import System
 from tests.tailprune.watch import watched
 

@@ -14,7 +14,7 @@ from torch import Tensor
 
 import tailprune
 from tailprune import Guidance, Prune
-from tailprune.removal import measure_removal
+from tailprune.prune_report import measure_removal
 from tailprune.systems import MG, SYSTEMS, System
 from tailprune.systems.layers import CONVOLVED_TOKENS, Linear, attend, tanh_gelu
 from tailprune.systems.lightningdit import Rotary

@@ -14,11 +14,11 @@ from torch import Tensor, nn
 
 import tailprune
 from tailprune import Prune
+from tailprune.shapes.dataset import CLASS_NAMES, NUM_CLASSES, draw
 from tailprune.systems import SYSTEMS, System
 from tailprune.training import card
 from tailprune.training.initialise import initialise
 from tailprune.training.recipe import Recipe, ship, train
-from tailprune.training.shapes import CLASS_NAMES, NUM_CLASSES, draw
 from tailprune.training.shapes_classifier import ShapesClassifier, accuracy, load_classifier
 from tailprune.training.shapes_models import SHAPES_MODELS
 from tests.tailprune.parity import read

@@ -8,28 +8,28 @@ import pytest
 import redis
 import torch
 
-from jobs.catalogue import Catalogue
-from jobs.compacted import CompactedStore
-from jobs.digests import identify
-from jobs.instruments import Instruments
+from jobs.batching import share_of
 from jobs.keys import job_key
 from jobs.needs import Queue, needs_of
 from jobs.queue import JobQueue
 from jobs.records import Job, Kind
-from jobs.registry import Registry
+from jobs.registry.catalogue import Catalogue
+from jobs.registry.compacted import CompactedStore
+from jobs.registry.digests import identify
+from jobs.registry.evaluation import EvaluationAssets
+from jobs.registry.models import Registry
 from jobs.requests.compact import CompactRequest, resolve_compact
 from jobs.requests.extract import ExtractRequest, resolve_extract
 from jobs.requests.figure import FigureRequest, resolve_figure
 from jobs.requests.metrics import MetricsRequest, resolve_metrics
 from jobs.requests.prune_sample import PruneSampleRequest, resolve
-from jobs.requests.study import StudyRequest, instruments_of
+from jobs.requests.study import StudyRequest, evaluation_of
 from jobs.requests.study_resolution import resolve_study
 from jobs.settings import Settings
-from jobs.sharing import share_of
-from jobs.store import Claim, JobStore
+from jobs.store.jobs import Claim, JobStore
 from tests.tiny_model import NAME, write_tiny_model
-from workers.models import Models
-from workers.run import Run
+from workers.lease import Run
+from workers.model_pool import Models
 
 
 class Silent(JobQueue):
@@ -73,7 +73,7 @@ Submit = Callable[..., Job]
 @pytest.fixture
 def submit(store: JobStore, settings: Settings, redis_client: redis.Redis) -> Submit:
     """Submits a request as the service would; of samples unless `kind` says otherwise."""
-    registered, made = Instruments.read(settings.registry), CompactedStore(redis_client)
+    registered, made = EvaluationAssets.read(settings.registry), CompactedStore(redis_client)
     registry = Catalogue(Registry.read(settings.registry), made, store.artifacts, settings.data_dir, fetches=False)
 
     def submit(kind: Kind = "prune-sample", model: str = NAME, **body: Any) -> Job:
@@ -88,7 +88,7 @@ def submit(store: JobStore, settings: Settings, redis_client: redis.Redis) -> Su
             request = resolve_figure(FigureRequest(model=model, **body), entry, settings)
         elif kind == "study":
             request = resolve_study(StudyRequest(model=model, **body), entry, settings, registered)
-            instruments = instruments_of(request, entry, registered)
+            instruments = evaluation_of(request, entry, registered)
         elif kind == "compact":
             request = resolve_compact(CompactRequest(model=model, **body), entry, settings)
         else:

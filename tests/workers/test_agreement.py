@@ -7,10 +7,10 @@ from typing import get_args
 
 import pytest
 
-from jobs.decoding import DecoderName
-from jobs.families import FAMILIES
+from jobs.registry.decoding import DecoderName
 from tailprune import load_condition
 from tailprune.decoders import DECODERS
+from tailprune.spec.families import FAMILIES
 from tailprune.systems import SYSTEMS
 from tailprune.systems.features import FeatureCondition
 from tests.tailprune.parity import Case, read

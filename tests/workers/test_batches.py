@@ -15,9 +15,9 @@ from structlog.testing import capture_logs
 import tailprune
 from jobs.records import Job
 from jobs.settings import Settings
-from jobs.store import Claim, JobStore
+from jobs.store.jobs import Claim, JobStore
 from tests.workers.conftest import Submit
-from workers.models import Source
+from workers.model_pool import Source
 from workers.worker import Worker
 
 OWN: list[dict[str, Any]] = [
@@ -247,14 +247,14 @@ def test_a_job_that_diverges_fails_alone(
 def test_what_goes_wrong_with_one_jobs_own_result_fails_it_alone(
     worker: Worker, submit: Submit, store: JobStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from workers.prune_sample import removal_of
+    from workers.handlers.prune_sample import removal_of
 
     def broken(system: Any, plan: Any, *rest: Any) -> Any:
         if plan.request.seed == 1:
             raise ZeroDivisionError("secret")
         return removal_of(system, plan, *rest)
 
-    monkeypatch.setattr("workers.prune_sample.removal_of", broken)
+    monkeypatch.setattr("workers.handlers.prune_sample.removal_of", broken)
     jobs = together(submit)
     worker.run(jobs[0].id)
     assert ends(store, jobs) == ["succeeded", "failed", "succeeded"]

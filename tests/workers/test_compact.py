@@ -14,16 +14,16 @@ from PIL import Image
 from safetensors.torch import load
 
 import tailprune
-from jobs.compacted import CompactedStore
+from jobs.registry.compacted import CompactedStore
 from jobs.results import CompactResult, PruneSampleResult
 from jobs.settings import Settings
-from jobs.store import JobStore
+from jobs.store.jobs import JobStore
 from tailprune.systems.dit import MG, ScaleAwareMG
 from tests.tailprune.conftest import random_system
 from tests.tiny_model import HEADS, NAME, TINY_DIT, WIDTH
 from tests.workers.conftest import Submit
-from workers.models import Models
-from workers.run import Cancelled, Run
+from workers.lease import Cancelled, Run
+from workers.model_pool import Models
 from workers.worker import Worker
 
 WAYS: list[dict[str, Any]] = [
@@ -326,7 +326,7 @@ def test_neither_model_is_sampled_by_a_compiled_network(
     def compiled(*_: Any) -> torch.Tensor:
         raise AssertionError("the compiled network was run")
 
-    monkeypatch.setattr("workers.models.compile_network", lambda system: setattr(system, "compiled", compiled))
+    monkeypatch.setattr("workers.model_pool.compile_network", lambda system: setattr(system, "compiled", compiled))
     worker = Worker(settings.model_copy(update={"compile": True}), "worker")
     job = submit("compact", keep=8)
     worker.run(job.id)

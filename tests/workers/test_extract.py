@@ -11,11 +11,11 @@ from safetensors.torch import load, safe_open
 import tailprune
 from jobs.results import ExtractResult
 from jobs.settings import Settings
-from jobs.store import JobStore
+from jobs.store.jobs import JobStore
 from tests.tiny_model import CONDITION_ONLY, NAME, TINY_DIT
 from tests.workers.conftest import Submit
-from workers.models import Models
-from workers.run import Shutdown
+from workers.lease import Shutdown
+from workers.model_pool import Models
 from workers.tensor_file import tensor_file
 from workers.worker import Worker
 

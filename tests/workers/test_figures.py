@@ -13,7 +13,7 @@ from PIL import Image
 import tailprune
 from jobs.results import FigureResult
 from jobs.settings import Settings
-from jobs.store import JobStore
+from jobs.store.jobs import JobStore
 from tests.tiny_model import CONDITION_ONLY, NAME, TINY_DIT
 from tests.workers.conftest import Submit
 from workers.worker import Worker
@@ -101,7 +101,7 @@ def test_thresholds_unless_said_remove_some_shares_of_the_models_own_vectors(
     drawn: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     rows: list[Any] = []
-    monkeypatch.setattr("workers.removal_figure.ImageRow", lambda *row: rows.append(row) or _image_row(*row))
+    monkeypatch.setattr("workers.handlers.removal_figure.ImageRow", lambda *row: rows.append(row) or _image_row(*row))
     caption = drawn("removal")[0].caption
     assert rows[0][0] == "baseline"
     shares = [float(row[1].partition("%")[0]) for row in rows[1:]]
@@ -118,7 +118,7 @@ def _image_row(*row: Any) -> Any:
 def test_a_figure_of_removal_taken_up_again_goes_on_from_its_last_shard(
     settings: Settings, submit: Submit, store: JobStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from workers.run import HandedOver
+    from workers.lease import Preempted
 
     worker = Worker(settings.model_copy(update={"batch_size": 4}), "worker")  # one sample: three prunes, and none
     made: list[int] = []
@@ -127,7 +127,7 @@ def test_a_figure_of_removal_taken_up_again_goes_on_from_its_last_shard(
     def stopped_at_the_second(system: Any, inputs: Any, **options: Any) -> Any:
         if len(made) == 1:
             made.append(-1)
-            raise HandedOver
+            raise Preempted
         made.append(int(inputs["labels"][0]))
         return sampled(system, inputs, **options)
 
@@ -175,7 +175,7 @@ def test_a_record_that_is_none_fails_the_job_with_the_reason(
 def test_vectors_that_are_damaged_fail_the_job(
     worker: Worker, submit: Submit, store: JobStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("workers.figures.Vectors.of_part", lambda *_: torch.full((4, 3), torch.nan))
+    monkeypatch.setattr("workers.handlers.figure.Vectors.of_part", lambda *_: torch.full((4, 3), torch.nan))
     job = submit("figure", figure="histogram")
     worker.run(job.id)
     failed = store.get(job.id)

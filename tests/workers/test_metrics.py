@@ -7,12 +7,12 @@ import redis
 import torch
 
 import tailprune
-from jobs.conditions import ConditionStore
 from jobs.requests.metrics import MetricsRequest
 from jobs.settings import Settings
+from jobs.storage.uploads import ConditionStore
 from tests.tiny_model import CONDITION_ONLY, NAME
-from workers.metrics import measure
-from workers.models import Models
+from workers.handlers.metrics import measure
+from workers.model_pool import Models
 
 Ask = Callable[..., dict[str, object]]
 

@@ -11,11 +11,11 @@ import torch
 from torch import nn
 
 import tailprune
-from jobs.digests import Identity, identify
-from jobs.registry import Registry, UnknownModel
+from jobs.registry.digests import Identity, identify
+from jobs.registry.models import Registry, UnknownModel
 from jobs.settings import Settings
 from tests.tiny_model import CONDITION_ONLY, NAME, TINY_DIT
-from workers.models import Models, Pool, Source, choose_device
+from workers.model_pool import Models, Pool, Source, choose_device
 
 KIB = 2**10
 
@@ -206,7 +206,7 @@ def test_a_decoder_written_to_while_it_is_loaded_is_refused(
     entry = models.source(TINY_DIT, "model").entry.model_copy(update=changes)
     source = Source(entry, identify("model", entry, tmp_path), "model")
     file = folder / "diffusion_pytorch_model.safetensors"
-    monkeypatch.setattr("workers.models.load_decoder", then_overwriting(file, lambda *_, **__: nn.Identity()))
+    monkeypatch.setattr("workers.model_pool.load_decoder", then_overwriting(file, lambda *_, **__: nn.Identity()))
     with pytest.raises(ValueError, match="vae was written to while it was loaded"):
         models.decoders.get(source)
     assert len(models.decoders) == 0

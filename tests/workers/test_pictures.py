@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from workers.pictures import enlarge, grid, png
+from workers.outputs.images import enlarge, grid, png
 
 
 @pytest.fixture

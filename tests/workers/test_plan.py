@@ -5,11 +5,11 @@ from typing import Any
 import pytest
 
 import tailprune
-from jobs.registry import Registry
+from jobs.registry.models import Registry
 from jobs.requests.prune_sample import PruneSampleRequest, resolve
 from jobs.settings import Settings
 from tests.tiny_model import NAME
-from workers.plan import Plan, Sample
+from workers.sampling.plan import Plan, Sample
 
 
 @pytest.fixture

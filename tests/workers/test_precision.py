@@ -13,10 +13,10 @@ import tailprune
 from jobs.records import Job
 from jobs.results import PruneSampleResult
 from jobs.settings import Settings
-from jobs.store import JobStore
+from jobs.store.jobs import JobStore
 from tests.workers.conftest import Submit
-from workers import precision
-from workers.models import Models
+from workers.model_pool import Models
+from workers.sampling import precision
 from workers.worker import Worker
 
 

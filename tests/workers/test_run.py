@@ -7,10 +7,10 @@ import pytest
 import redis
 
 from jobs.settings import Settings
-from jobs.store import Claim, JobStore
+from jobs.store.jobs import Claim, JobStore
 from tests.redis_process import RedisProcess
 from tests.workers.conftest import Silent, Submit
-from workers.run import Batch, Cancelled, HandedOver, LeaseLost, Shutdown
+from workers.lease import Batch, Cancelled, LeaseLost, Preempted, Shutdown
 
 
 @pytest.fixture
@@ -66,7 +66,7 @@ def test_a_worker_that_stops_gives_its_job_some_time_and_then_hands_it_over(stor
     batch = Batch(store, [claim], shutdown)
     shutdown.begin()
     begun = time.monotonic()
-    with pytest.raises(HandedOver):
+    with pytest.raises(Preempted):
         steps(batch)
     assert time.monotonic() - begun >= 0.5
 

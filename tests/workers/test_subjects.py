@@ -4,10 +4,10 @@ import pytest
 import redis
 import torch
 
-from jobs.conditions import ConditionStore, UnknownConditions, parse
 from jobs.settings import Settings
+from jobs.storage.uploads import ConditionStore, UnknownConditions, parse
 from tests.condition_files import VIDEO, arrays, safetensors
-from workers.subjects import Subjects
+from workers.subjects import SampleInputs
 
 
 @pytest.fixture
@@ -16,7 +16,7 @@ def store(settings: Settings, redis_client: redis.Redis) -> ConditionStore:
 
 
 def test_labels_are_what_a_label_system_takes(store: ConditionStore) -> None:
-    of = Subjects.of(None, store)
+    of = SampleInputs.of(None, store)
     assert of.inputs([3, 1, 3])["labels"].tolist() == [3, 1, 3]
     assert of.population is None
 
@@ -25,7 +25,7 @@ def test_rows_are_those_of_the_uploaded_conditions_in_the_order_asked_for(
     store: ConditionStore, settings: Settings
 ) -> None:
     given = arrays(VIDEO, 3)
-    of = Subjects.of(store.put(parse(safetensors(given), settings)).id, store)
+    of = SampleInputs.of(store.put(parse(safetensors(given), settings)).id, store)
     chosen = of.inputs([2, 0, 2])
     assert torch.equal(chosen["video"], torch.from_numpy(given["video"])[[2, 0, 2]])
     assert of.population is not None
@@ -34,4 +34,4 @@ def test_rows_are_those_of_the_uploaded_conditions_in_the_order_asked_for(
 
 def test_conditions_that_are_no_longer_stored_are_said_to_be_unknown(store: ConditionStore) -> None:
     with pytest.raises(UnknownConditions, match="upload their file"):
-        Subjects.of("0" * 64, store)
+        SampleInputs.of("0" * 64, store)

@@ -7,11 +7,11 @@ import torch
 from PIL import Image
 from safetensors.torch import load
 
-from jobs.artifacts import ArtifactStore
-from jobs.store import JobStore
+from jobs.storage.artifacts import ArtifactStore
+from jobs.store.jobs import JobStore
 from tailprune.decoders import Decoded
-from workers.plan import Edit, Sample
-from workers.tracks import GRID_COLUMNS, Caption, Shelf, Track, shown, variants_grid
+from workers.outputs.variant import GRID_COLUMNS, JobArtifacts, SampleLabels, VariantWriter, shown, variants_grid
+from workers.sampling.plan import Edit, Sample
 
 SAMPLES = [Sample(subject, number) for subject in (4, 1) for number in (0, 1)]
 LATENTS = torch.randn(4, 8, 6, 6, generator=torch.Generator().manual_seed(0))
@@ -23,8 +23,8 @@ def artifacts(store: JobStore) -> ArtifactStore:
 
 
 @pytest.fixture
-def shelf(artifacts: ArtifactStore) -> Shelf:
-    return Shelf(artifacts)
+def shelf(artifacts: ArtifactStore) -> JobArtifacts:
+    return JobArtifacts(artifacts)
 
 
 def decoded(sounds: bool = False) -> Decoded:
@@ -32,12 +32,12 @@ def decoded(sounds: bool = False) -> Decoded:
     return Decoded(images, "spectrogram", torch.zeros(4, 800), 1600) if sounds else Decoded(images, "image")
 
 
-def track(shelf: Shelf, caption: Caption) -> Track:
-    return Track(Edit("tail 0.5"), caption, 2, shelf, shown(SAMPLES))
+def track(shelf: JobArtifacts, caption: SampleLabels) -> VariantWriter:
+    return VariantWriter(Edit("tail 0.5"), caption, 2, shelf, shown(SAMPLES))
 
 
-def test_samples_of_labels_are_pictures_with_the_labels_names(shelf: Shelf, artifacts: ArtifactStore) -> None:
-    made = track(shelf, Caption(by_label=True, names=["a", "b"]))
+def test_samples_of_labels_are_pictures_with_the_labels_names(shelf: JobArtifacts, artifacts: ArtifactStore) -> None:
+    made = track(shelf, SampleLabels(by_label=True, names=["a", "b"]))
     made.add(SAMPLES, LATENTS, decoded())
     variant = made.variant()
     assert [(image.label, image.class_name, image.condition, image.sample) for image in variant.images] == [
@@ -52,8 +52,8 @@ def test_samples_of_labels_are_pictures_with_the_labels_names(shelf: Shelf, arti
     assert (picture.size, picture.getpixel((0, 0))) == ((12, 12), (120, 120, 120))
 
 
-def test_samples_of_conditions_are_told_by_their_rows_and_may_be_sounds(shelf: Shelf) -> None:
-    made = track(shelf, Caption(by_label=False, names=[]))
+def test_samples_of_conditions_are_told_by_their_rows_and_may_be_sounds(shelf: JobArtifacts) -> None:
+    made = track(shelf, SampleLabels(by_label=False, names=[]))
     made.add(SAMPLES, LATENTS, decoded(sounds=True))
     variant = made.variant()
     assert [(image.label, image.condition) for image in variant.images] == [(None, 4), (None, 4), (None, 1), (None, 1)]
@@ -68,9 +68,9 @@ def test_samples_of_conditions_are_told_by_their_rows_and_may_be_sounds(shelf: S
 
 @pytest.mark.parametrize(("by_label", "key"), [(True, "labels"), (False, "conditions")])
 def test_latents_of_all_chunks_are_one_file_with_what_each_is_of(
-    shelf: Shelf, artifacts: ArtifactStore, by_label: bool, key: str
+    shelf: JobArtifacts, artifacts: ArtifactStore, by_label: bool, key: str
 ) -> None:
-    made = track(shelf, Caption(by_label, names=[]))
+    made = track(shelf, SampleLabels(by_label, names=[]))
     for at in (slice(0, 1), slice(1, 4)):
         part = Decoded(decoded().images[at], "image")
         made.add(SAMPLES[at], LATENTS[at], part)
@@ -87,11 +87,11 @@ def test_the_grid_has_room_for_the_first_sample_of_each_subject_before_the_secon
     assert {sample for sample in many if sample.number == 0} < chosen
 
 
-def test_the_grid_is_a_picture_with_a_row_a_variant(shelf: Shelf) -> None:
-    caption = Caption(by_label=False, names=[])
+def test_the_grid_is_a_picture_with_a_row_a_variant(shelf: JobArtifacts) -> None:
+    caption = SampleLabels(by_label=False, names=[])
     rows = [track(shelf, caption), track(shelf, caption)]
     for row in rows:
         row.add(SAMPLES, LATENTS, decoded())
     one, two = (Image.open(io.BytesIO(variants_grid(rows[:count], caption))).height for count in (1, 2))
     assert two - one >= 64
-    assert (caption.above(SAMPLES[0]), Caption(True, ["a", "b"]).above(SAMPLES[2])) == ("condition 4", "b")
+    assert (caption.above(SAMPLES[0]), SampleLabels(True, ["a", "b"]).above(SAMPLES[2])) == ("condition 4", "b")

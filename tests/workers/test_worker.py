@@ -10,10 +10,10 @@ from safetensors.torch import load_file, save_file
 import tailprune
 from jobs.results import MetricsResult, PruneSampleResult
 from jobs.settings import Settings
-from jobs.store import JobStore, UnknownJob
+from jobs.store.jobs import JobStore, UnknownJob
 from tests.tiny_model import CONDITION_ONLY, TINY_DIT
 from tests.workers.conftest import Submit
-from workers.run import HandedOver
+from workers.lease import Preempted
 from workers.worker import Worker
 
 
@@ -121,7 +121,7 @@ def test_a_job_taken_up_again_goes_on_from_its_last_shard(
     def stopped_at_the_second(system: Any, inputs: Any, **options: Any) -> Any:
         if len(made) == 1:
             made.append(-1)
-            raise HandedOver
+            raise Preempted
         made.append(int(inputs["labels"][0]))
         return sampled(system, inputs, **options)
 

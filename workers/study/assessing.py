@@ -8,18 +8,18 @@ from functools import partial
 import structlog
 from torch import Tensor
 
-from jobs.instruments import Measure
 from jobs.keys import canonical_json
-from jobs.registry import ExtractorName
+from jobs.registry.evaluation import Measure
+from jobs.registry.models import ExtractorName
 from jobs.requests.prunes import PruneSpec
 from jobs.study_results import Score
 from tailprune.quality import Manifold, Reference
-from workers.instruments import Bench
-from workers.run import Accompanied
-from workers.study.blocks import Block
-from workers.study.crew import patiently
+from workers.evaluators import Evaluators
+from workers.lease import Interruptible
+from workers.study.coordination import patiently
 from workers.study.scoring import Scorer
-from workers.study.workshop import Workshop
+from workers.study.shard_maker import ShardMaker
+from workers.study.shards import Block
 
 __all__ = ["Assessor"]
 
@@ -35,13 +35,15 @@ class Assessor:
     on_made: hears how many samples were made because a shard was gone.
     """
 
-    def __init__(self, workshop: Workshop, bench: Bench, run: Accompanied, on_made: Callable[[int], None]) -> None:
+    def __init__(
+        self, workshop: ShardMaker, bench: Evaluators, run: Interruptible, on_made: Callable[[int], None]
+    ) -> None:
         self.workshop = workshop
         self._bench, self._run, self._on_made = bench, run, on_made
         self._scorer = Scorer(self.reference, self._manifold, workshop.request.targets is not None, run.check)
 
     def reference(self) -> Reference:
-        """What the study's samples are compared with. Raises as `Bench.reference`."""
+        """What the study's samples are compared with. Raises as `Evaluators.reference`."""
         name, extractor = self._names
         digests, check = self.workshop.instruments, self._run.check
         return patiently(lambda: self._bench.reference(name, extractor, digests, check), self._run)

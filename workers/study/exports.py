@@ -11,12 +11,12 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-from jobs.instruments import Measure
+from jobs.registry.evaluation import Measure
 from jobs.requests.sampled import SampledRequest
 from jobs.study_results import Exports, MeasureUsed, Score, SearchResult, StudyResult, StudyVariant
 from tailprune.figures.study import Panel, Point, Way, draw_study
 from tailprune.figures.style import Rendered, render
-from workers.tracks import Shelf
+from workers.outputs.variant import JobArtifacts
 
 __all__ = ["document", "figure", "markdown", "table", "write"]
 
@@ -30,7 +30,7 @@ SMALL, MOST_DECIMALS = 0.1, 7
 """What is less in magnitude has three digits after its zeros, so many decimals at most."""
 
 
-def write(result: StudyResult, shelf: Shelf, request: SampledRequest | None = None) -> Exports:
+def write(result: StudyResult, shelf: JobArtifacts, request: SampledRequest | None = None) -> Exports:
     """Puts all files on the shelf, and says their names.
 
     request: the resolved one, whose sampler and settings Markdown and figure then state.

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from jobs.instruments import MEASURES, Measure
+from jobs.registry.evaluation import MEASURES, Measure
 from jobs.requests.study import StudyRequest
 from jobs.study_results import MeasureUsed, Score
 from tailprune.quality import (
@@ -25,7 +25,7 @@ from tailprune.quality import (
     frechet_distance,
     kernel_distance,
 )
-from workers.study.measuring import Meter
+from workers.study.measures import SampleMeasures
 
 __all__ = ["Scorer", "measures_used"]
 
@@ -113,7 +113,7 @@ class Scorer:
         return Score(value=self._manifold.covers(features).double().mean().item())
 
 
-def measures_used(request: StudyRequest, meter: Meter) -> list[MeasureUsed]:
+def measures_used(request: StudyRequest, meter: SampleMeasures) -> list[MeasureUsed]:
     """The measures of a resolved request, each with the network that it is of."""
     by = {
         "features": meter.extractor,

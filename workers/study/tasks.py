@@ -10,15 +10,15 @@ from typing import Annotated, Any, Literal
 import structlog
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 
-from jobs.instruments import Measure
 from jobs.keys import digest
+from jobs.registry.evaluation import Measure
 from jobs.requests.prunes import PruneSpec
 from workers.study.assessing import Assessor
-from workers.study.blocks import Block, blocks_of
-from workers.study.crew import OnShare, Task
-from workers.study.workshop import Workshop
+from workers.study.coordination import OnShare, Task
+from workers.study.shard_maker import ShardMaker
+from workers.study.shards import Block, blocks_of
 
-__all__ = ["SLOW", "Making", "Scoring", "offered", "scoring_tasks"]
+__all__ = ["SLOW", "SamplingTask", "ScoringTask", "offered", "scoring_tasks"]
 
 SLOW: tuple[Measure, ...] = ("kid", "precision", "recall")
 """Measures that take long: each is a task of its own."""
@@ -33,8 +33,8 @@ class _Offer(BaseModel):
     """How many samples the study's blocks have at most."""
 
 
-class MakingOffer(_Offer):
-    """`Making`, as a message says it."""
+class SamplingOffer(_Offer):
+    """`SamplingTask`, as a message says it."""
 
     do: Literal["make"] = "make"
     block: int = Field(ge=0)
@@ -43,23 +43,23 @@ class MakingOffer(_Offer):
 
 
 class ScoringOffer(_Offer):
-    """`Scoring`, as a message says it."""
+    """`ScoringTask`, as a message says it."""
 
     do: Literal["score"] = "score"
     prune: PruneSpec | None
     measures: list[Measure]
 
 
-_OFFERS: TypeAdapter[MakingOffer | ScoringOffer] = TypeAdapter(
-    Annotated[MakingOffer | ScoringOffer, Field(discriminator="do")]
+_OFFERS: TypeAdapter[SamplingOffer | ScoringOffer] = TypeAdapter(
+    Annotated[SamplingOffer | ScoringOffer, Field(discriminator="do")]
 )
 
 
 @dataclass(frozen=True, eq=False)
-class Making:
+class SamplingTask:
     """A block of samples under some prunes; the baseline belongs to it."""
 
-    workshop: Workshop
+    workshop: ShardMaker
     block: Block
     place: int
     """That of the block among all of the study."""
@@ -81,7 +81,7 @@ class Making:
 
     @property
     def offer(self) -> dict[str, Any]:
-        return MakingOffer(block=self.place, size=self.size, prunes=list(self.prunes)).model_dump(mode="json")
+        return SamplingOffer(block=self.place, size=self.size, prunes=list(self.prunes)).model_dump(mode="json")
 
     def do(self, on_share: OnShare) -> int:
         made = self.workshop.make(self.block, self._variants, on_share)
@@ -95,7 +95,7 @@ class Making:
 
 
 @dataclass(frozen=True, eq=False)
-class Scoring:
+class ScoringTask:
     """The scores of a variant by some measures. prune: None for the baseline."""
 
     assessor: Assessor
@@ -137,7 +137,7 @@ def scoring_tasks(
     """The scores of these variants by all measures, what takes longest first."""
     quick = [measure for measure in measures if measure not in SLOW]
     groups = [*([measure] for measure in SLOW if measure in measures), *([quick] if quick else [])]
-    return [Scoring(assessor, blocks, prune, group, size) for group in groups for prune in prunes]
+    return [ScoringTask(assessor, blocks, prune, group, size) for group in groups for prune in prunes]
 
 
 def offered(said: Any, assessor: Assessor) -> Task:
@@ -145,6 +145,6 @@ def offered(said: Any, assessor: Assessor) -> Task:
     offer = _OFFERS.validate_python(said)
     workshop = assessor.workshop
     blocks = blocks_of(workshop.request, offer.size)
-    if isinstance(offer, MakingOffer):
-        return Making(workshop, blocks[offer.block], offer.block, offer.prunes, offer.size)
-    return Scoring(assessor, blocks, offer.prune, offer.measures, offer.size)
+    if isinstance(offer, SamplingOffer):
+        return SamplingTask(workshop, blocks[offer.block], offer.block, offer.prunes, offer.size)
+    return ScoringTask(assessor, blocks, offer.prune, offer.measures, offer.size)

@@ -11,7 +11,7 @@ __all__ = ["Extracted", "Extractor", "ExtractorError"]
 
 
 class ExtractorError(ValueError):
-    """A source that is not the network it is meant to be; the message names its path, what is unfit, what would fit."""
+    """A source that is not the network it is meant to be; the message names path, fault and what would fit."""
 
 
 @dataclass(frozen=True)

@@ -11,15 +11,15 @@ from xml.etree import ElementTree
 import pytest
 from PIL import Image
 
-from jobs.instruments import MEASURES, Measure
+from jobs.registry.evaluation import MEASURES, Measure
 from jobs.requests.prunes import PruneSpec, Schedule
 from jobs.requests.study import StudyRequest
 from jobs.results import Engine, ModelUsed, PruneUsed, Removed
-from jobs.store import JobStore
+from jobs.store.jobs import JobStore
 from jobs.study_results import MeasureUsed, Score, SearchResult, Shards, StudyResult, StudyVariant, Trial
 from tailprune.figures import study as figures
+from workers.outputs.variant import JobArtifacts
 from workers.study import exports
-from workers.tracks import Shelf
 
 LAST = Schedule(when="last", count=10)
 THIRD = 1 / 3
@@ -117,8 +117,8 @@ def marked(study: StudyResult, request: StudyRequest | None = None) -> str:
 
 
 @pytest.fixture
-def shelf(store: JobStore) -> Shelf:
-    return Shelf(store.artifacts)
+def shelf(store: JobStore) -> JobArtifacts:
+    return JobArtifacts(store.artifacts)
 
 
 @pytest.fixture
@@ -311,7 +311,7 @@ def test_there_is_no_figure_where_nothing_was_pruned_or_nothing_has_a_value() ->
     assert exports.figure(study) is None
 
 
-def test_all_files_are_put_on_the_shelf_under_the_names_that_are_returned(shelf: Shelf, store: JobStore) -> None:
+def test_all_files_are_put_on_the_shelf_under_the_names_that_are_returned(shelf: JobArtifacts, store: JobStore) -> None:
     study = result(search=searched())
     named = exports.write(study, shelf)
     assert {name: artifact.media_type for name, artifact in shelf.artifacts.items()} == {
@@ -329,7 +329,7 @@ def test_all_files_are_put_on_the_shelf_under_the_names_that_are_returned(shelf:
     assert ElementTree.fromstring(read["study.svg"]).tag == "{http://www.w3.org/2000/svg}svg"
 
 
-def test_without_a_figure_its_names_are_null(shelf: Shelf) -> None:
+def test_without_a_figure_its_names_are_null(shelf: JobArtifacts) -> None:
     named = exports.write(result("baseline"), shelf)
     assert (named.png, named.svg) == (None, None)
     assert sorted(shelf.artifacts) == ["study.csv", "study.json", "study.md"]

@@ -13,11 +13,11 @@ from PIL import Image
 
 from jobs.problems import InvalidRequest
 from jobs.settings import Settings
-from jobs.store import JobStore
+from jobs.store.jobs import JobStore
 from jobs.study_results import StudyResult
 from tests.stand_ins import Inception, Vgg, scripted, write_clip
 from tests.workers.conftest import Submit
-from workers.run import HandedOver
+from workers.lease import Preempted
 from workers.worker import Worker
 
 Studied = Callable[..., StudyResult]
@@ -93,7 +93,7 @@ def test_a_reference_is_measured_once_for_all_workers(
     studied: Studied, settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     studied(reference="folder", measures=["fid", "recall"])
-    monkeypatch.setattr("workers.instruments.load_reference", lambda *_: pytest.fail("it is measured"))
+    monkeypatch.setattr("workers.evaluators.load_reference", lambda *_: pytest.fail("it is measured"))
     assert studied(reference="folder", measures=["fid", "recall"], samples_per_label=3).complete
     another = Worker(settings, "another").bench
     of_other_content = {"reference folder": "", "extractor shapes-classifier": ""}
@@ -105,9 +105,9 @@ def test_measuring_a_reference_can_be_stopped(worker: Worker) -> None:
     digests = {"reference folder": "", "extractor shapes-classifier": ""}
 
     def stop() -> None:
-        raise HandedOver
+        raise Preempted
 
-    with pytest.raises(HandedOver):
+    with pytest.raises(Preempted):
         worker.bench.reference("folder", "shapes-classifier", digests, stop)
     assert worker.bench.reference("folder", "shapes-classifier", digests, lambda: None).features is not None
 
@@ -141,7 +141,7 @@ def test_a_worker_that_starts_finds_the_reference_that_another_measured(
         return StudyResult.model_validate(store.get(job.id).result)
 
     run("first", 2)
-    monkeypatch.setattr("workers.instruments.load_reference", lambda *_: pytest.fail("it was measured before"))
+    monkeypatch.setattr("workers.evaluators.load_reference", lambda *_: pytest.fail("it was measured before"))
     assert run("second", 3).complete
 
 
@@ -149,7 +149,7 @@ def test_networks_are_loaded_once(studied: Studied, monkeypatch: pytest.MonkeyPa
     measures = ["inception-score", "lpips", "clip-score"]
     studied(extractor="inception", measures=measures)
     for loader in ("load_extractor", "load_lpips"):
-        monkeypatch.setattr(f"workers.instruments.{loader}", lambda *_: pytest.fail("it is warm"))
+        monkeypatch.setattr(f"workers.evaluators.{loader}", lambda *_: pytest.fail("it is warm"))
     assert studied(extractor="inception", measures=measures, samples_per_label=3).complete
 
 

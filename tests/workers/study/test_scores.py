@@ -9,18 +9,18 @@ from typing import Any, cast
 
 import pytest
 
-from jobs.digests import Identity
-from jobs.instruments import Measure
+from jobs.registry.digests import Identity
+from jobs.registry.evaluation import Measure
 from jobs.requests.study import StudyRequest
 from jobs.settings import Settings
-from jobs.shards import ShardStore
-from jobs.store import JobStore
+from jobs.storage.shards import ShardStore
+from jobs.store.jobs import JobStore
 from jobs.study_results import StudyResult, StudyVariant
 from tests.workers.conftest import Silent, Submit
-from workers.run import Run
-from workers.study.blocks import Addresses, blocks_of
-from workers.study.crew import complete
+from workers.lease import Run
+from workers.study.coordination import complete
 from workers.study.scoring import Scorer
+from workers.study.shards import Addresses, blocks_of
 from workers.worker import Worker
 
 MEASURES = ["fid", "kid", "recall", "drift", "accuracy"]

@@ -13,11 +13,11 @@ import torch
 import tailprune
 from jobs.records import Job
 from jobs.settings import Settings
-from jobs.store import JobStore
+from jobs.store.jobs import JobStore
 from jobs.study_results import StudyResult
 from tailprune.quality import Manifold
 from tests.workers.conftest import Silent, Submit
-from workers.run import HandedOver
+from workers.lease import Preempted
 from workers.worker import Worker
 
 GRID = {"thresholds": [0.5, 1.0], "schedules": [{"when": "every"}, {"when": "last", "count": 2}]}
@@ -106,7 +106,7 @@ def test_scores_are_those_of_the_samples_that_prune_sample_makes(
 def test_the_fid_is_that_of_all_features_together(studied: Any, worker: Worker) -> None:
     from tailprune.quality import FeatureMoments, frechet_distance, load_extractor, make_reference
     from tailprune.quality.sources import ShapesImages
-    from workers.plan import Sample
+    from workers.sampling.plan import Sample
 
     result = studied(grid={"thresholds": [0.5]}, measures=["fid"])
     system = tailprune.load(worker.registry.get("tiny").checkpoint, family="sit", num_heads=2)
@@ -169,7 +169,7 @@ def test_a_study_that_lost_its_worker_goes_on_where_it_was(
     def stopped_at_the_third(system: Any, inputs: Any, **options: Any) -> Any:
         if len(made) == 2:
             made.append([])
-            raise HandedOver
+            raise Preempted
         made.append(inputs["labels"].tolist())
         return sample(system, inputs, **options)
 
@@ -307,8 +307,8 @@ def test_a_lease_is_kept_while_the_work_takes_and_lapses_after_its_worker(
 def test_what_is_known_so_far_is_shown_while_it_runs(
     worker: Worker, submit: Submit, store: JobStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("workers.study.study.PUBLISH_SECONDS", 0.0)
-    monkeypatch.setattr("workers.study.study.PUBLISH_SHARE", 0.0)
+    monkeypatch.setattr("workers.handlers.study.PUBLISH_SECONDS", 0.0)
+    monkeypatch.setattr("workers.handlers.study.PUBLISH_SHARE", 0.0)
     seen: list[StudyResult] = []
     publish = store.publish
 
@@ -400,7 +400,7 @@ def test_a_redis_that_goes_away_for_a_while_is_waited_for(
 
     for name in away:
         unreachable(name)
-    monkeypatch.setattr("workers.study.crew.PAUSE_SECONDS", 0.01)
+    monkeypatch.setattr("workers.study.coordination.PAUSE_SECONDS", 0.01)
     job = submit("study", grid={"thresholds": [0.5]}, measures=["drift"])
     worker.run(job.id)
     assert store.get(job.id).status == "succeeded"
@@ -430,7 +430,7 @@ def test_shards_are_kept_from_when_they_were_last_of_use(
 def test_what_is_missing_is_offered_again_when_nobody_took_it(
     worker: Worker, submit: Submit, store: JobStore, queue: Silent, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("workers.study.crew.OFFER_SECONDS", 0.0)
+    monkeypatch.setattr("workers.study.coordination.OFFER_SECONDS", 0.0)
     worker.store = store
     waiting = [True, False, True, True]
     monkeypatch.setattr(store, "offers_waiting", lambda: waiting.pop(0) if waiting else True)
@@ -442,7 +442,7 @@ def test_what_is_missing_is_offered_again_when_nobody_took_it(
 def test_many_prunes_are_made_and_kept_some_at_a_time(
     studied: Any, sampled: Made, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("workers.study.workshop.TOGETHER", 2)
+    monkeypatch.setattr("workers.study.shard_maker.TOGETHER", 2)
     result = studied(grid={"thresholds": [0.4, 0.6, 0.8, 1.0]}, measures=["drift"], samples_per_label=1)
     assert sampled == [(2, 2), (2, 2), (1, 2)] * 2  # of two blocks, the baseline with the first
     assert len({variant.scores["drift"].value for variant in result.variants[1:]}) == 4
@@ -450,7 +450,7 @@ def test_many_prunes_are_made_and_kept_some_at_a_time(
 
 def test_measures_of_the_same_features_look_at_nothing_anew(studied: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     studied(measures=["fid"])
-    monkeypatch.setattr("workers.study.measuring.Meter.measure", lambda *_: pytest.fail("it looks again"))
+    monkeypatch.setattr("workers.study.measures.SampleMeasures.measure", lambda *_: pytest.fail("it looks again"))
     assert studied(measures=["fid", "recall", "inception-score", "drift"]).complete
 
 
@@ -481,7 +481,7 @@ def test_a_search_takes_over_the_verdict_on_a_threshold_it_tried() -> None:
     from jobs.requests.prunes import PruneSpec
     from jobs.requests.study import Search
     from jobs.study_results import StudyVariant
-    from workers.study.searching import search_threshold
+    from workers.study.threshold_search import search_threshold
 
     magnitudes = torch.cat([torch.linspace(0.01, 0.4, 300), torch.full((700,), 0.5)])
 

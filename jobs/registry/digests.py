@@ -1,0 +1,190 @@
+"""What a result depends on besides its request, as digests: the weights, and how they are read and shown.
+
+Files are read through once and again only when they changed: known digests are kept in memory and in the data folder,
+by path, size and time of change. A file that huggingface_hub stored under its sha256 is not read at all.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+import tempfile
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+from jobs.keys import digest
+from jobs.needs import Reads
+from jobs.registry.decoding import Decoding
+from jobs.registry.models import ModelEntry
+from tailprune.spec.layouts import IMAGES
+
+__all__ = ["Identity", "content_digest", "identify", "identify_at_once"]
+
+SHA256 = re.compile("[0-9a-f]{64}")
+OF_A_FOLDER = (".json", ".safetensors", ".bin", ".pt", ".pth", ".ckpt")
+"""The files of a folder that a model or a decoder is made from."""
+MOST_HEADER_BYTES = 100 * 2**20
+"""The greatest header that the safetensors format allows."""
+UNREADABLE = (ValueError, KeyError, TypeError, AttributeError, RecursionError)
+"""What a header raises that is none."""
+
+
+class _Unread(Exception):
+    """A digest that is not in memory."""
+
+
+@dataclass(frozen=True)
+class Identity:
+    """The model behind a result."""
+
+    weights: str
+    """The sha256 of its checkpoint; of what was read alone: its condition tensors, or the record of its training."""
+    reading: dict[str, Any]
+    """How the weights are read, decoded and shown."""
+    decoding: Decoding | None = None
+    """The decoder, of a job that makes pictures."""
+
+
+def identify_at_once(reads: Reads, entry: ModelEntry) -> Identity | None:
+    """What `identify` finds, where the digests of all files are in memory: a look at each file's state, no more.
+
+    None where a file cannot be looked at, or would have to be read.
+    """
+    try:
+        return identify(reads, entry, None)
+    except (_Unread, OSError):
+        return None
+
+
+def identify(
+    reads: Reads, entry: ModelEntry, data_dir: Path | None, instruments: Mapping[str, Path | str] = MappingProxyType({})
+) -> Identity:
+    """What makes the results of a job that reads this of a model. Raises FileNotFoundError for a file not there.
+
+    data_dir: where known digests are kept, or None to take them from memory alone. instruments: what samples are
+    measured with, by name: where it lies, or what it is.
+    """
+    if reads == "training":
+        if entry.training is None:
+            raise FileNotFoundError(f"{entry.name} has no card, beside which the record of its training would be")
+        return Identity(content_digest(entry.training, data_dir), {})
+    if reads != "model":  # no more than the condition's tensors, and no pictures of samples
+        said: dict[str, Any] = {key: getattr(entry, key) for key in ("family", "num_heads", "decode_layer")}
+        if entry.facts.takes_guidance:  # vectors are then made at the model's own
+            said["guidance_scale"] = entry.defaults.guidance_scale
+        if reads == "named condition":
+            said["class_names"] = entry.names
+        return Identity(_weights(reads, entry, data_dir), said)
+    decoding = entry.decoding
+    decoder: dict[str, Any] = {
+        "decoder": decoding.in_use,
+        "decoder_scale": decoding.scale,
+        "decoder_files": [content_digest(part, data_dir) for part in decoding.files],
+    }
+    if instruments:
+        decoder["instruments"] = {name: _instrument_digest(made_of, data_dir) for name, made_of in instruments.items()}
+    return Identity(_weights(reads, entry, data_dir), entry.reading | decoder, decoding)
+
+
+def _weights(reads: Reads, entry: ModelEntry, data_dir: Path | None) -> str:
+    """The digest of a checkpoint, or of its condition. An artifact's is known, wherever it is stored."""
+    if entry.compacted is not None:
+        return entry.compacted.checkpoint.digest
+    path = entry.local_checkpoint
+    if path is None:
+        raise FileNotFoundError(f"{entry.checkpoint} was not fetched")
+    if reads == "model":
+        return content_digest(path, data_dir)
+    return _condition_digest(path, entry.facts.condition_tensors, data_dir)
+
+
+def content_digest(path: Path, data_dir: Path | None, suffixes: tuple[str, ...] = OF_A_FOLDER) -> str:
+    """The sha256 of a file, or of the names and contents of what is in a folder. Raises FileNotFoundError."""
+    if not path.is_dir():
+        return _stored_digest(path) or _known(path, "whole", data_dir, _whole)
+    files = sorted(file for file in path.rglob("*") if file.suffix.lower() in suffixes and file.is_file())
+    return digest({str(file.relative_to(path)): content_digest(file, data_dir) for file in files})
+
+
+def _instrument_digest(made_of: Path | str, data_dir: Path | None) -> str:
+    return made_of if isinstance(made_of, str) else content_digest(made_of, data_dir, OF_A_FOLDER + IMAGES)
+
+
+def _condition_digest(path: Path, tensors: tuple[str, ...], data_dir: Path | None) -> str:
+    """Of a safetensors file the digest of the tensors whose names begin so; of another that of the whole."""
+    if path.is_dir() and (path / "model.safetensors").is_file():
+        path = path / "model.safetensors"
+    if path.suffix != ".safetensors" or _stored_digest(path):
+        return content_digest(path, data_dir)
+    return _known(path, "\0".join(tensors), data_dir, lambda at: _of_tensors(at, tensors))
+
+
+def _stored_digest(path: Path) -> str | None:
+    """The digest that huggingface_hub stored a large file under, once it had checked it."""
+    stored = path.resolve() if path.is_symlink() else path
+    return stored.name if stored.parent.name == "blobs" and SHA256.fullmatch(stored.name) else None
+
+
+def _whole(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _of_tensors(path: Path, names: tuple[str, ...]) -> str:
+    with path.open("rb") as file:
+        size = int.from_bytes(file.read(8), "little")
+        room = path.stat().st_size - 8 - size
+        try:
+            if size > MOST_HEADER_BYTES or room < 0:
+                raise ValueError("no safetensors header")
+            header = json.loads(file.read(size))
+            wanted = {
+                name: said
+                for name, said in sorted(header.items())
+                # as the science takes them off, in tailprune.checkpoints.files
+                if name.removeprefix("module.").removeprefix("_orig_mod.").startswith(names)
+            }
+            found = hashlib.sha256(json.dumps({name: [s["dtype"], s["shape"]] for name, s in wanted.items()}).encode())
+            for said in wanted.values():
+                start, stop = said["data_offsets"]
+                if not 0 <= start <= stop <= room:
+                    raise ValueError("a tensor outside the file")
+                file.seek(8 + size + start)
+                found.update(file.read(stop - start))
+        except UNREADABLE:  # no safetensors file, which the worker will say
+            return _whole(path)
+    return found.hexdigest()
+
+
+_digests: dict[str, str] = {}
+
+
+def _known(path: Path, what: str, data_dir: Path | None, read: Callable[[Path], str]) -> str:
+    stat = path.stat()
+    state = f"{path}\0{stat.st_size}\0{stat.st_mtime_ns}\0{what}"
+    if state in _digests:
+        return _digests[state]
+    if data_dir is None:
+        raise _Unread
+    note = data_dir / "digests" / hashlib.sha256(state.encode()).hexdigest()
+    if note.is_file():
+        found = note.read_text()
+    else:
+        found = read(path)
+        _write_whole(note, found)
+    _digests[state] = found
+    return found
+
+
+def _write_whole(path: Path, text: str) -> None:
+    """Write a file that other processes see whole or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, temporary = tempfile.mkstemp(dir=path.parent)
+    with os.fdopen(handle, "w") as file:
+        file.write(text)
+    os.replace(temporary, path)

@@ -1,0 +1,132 @@
+"""Artifacts: files under content addresses, with the small ones also hot in Redis."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import uuid
+from collections.abc import Callable
+from pathlib import Path
+
+import fsspec
+import redis
+from fsspec.implementations.local import LocalFileSystem
+from pydantic import BaseModel, ConfigDict
+
+from jobs.settings import Settings
+from jobs.store.scripts import PREFIX
+
+__all__ = ["Artifact", "ArtifactStore"]
+
+
+class Artifact(BaseModel):
+    """A file that was stored, by the digest of its bytes."""
+
+    model_config = ConfigDict(frozen=True)
+
+    digest: str
+    media_type: str
+    size: int
+
+
+class ArtifactStore:
+    """Puts bytes under their digest and gets them back; a file is never changed."""
+
+    def __init__(self, settings: Settings, client: redis.Redis) -> None:
+        self._files, self._root = fsspec.url_to_fs(settings.artifacts)
+        self._redis = client
+        self._hot_bytes = settings.hot_artifact_bytes
+        self._hot_seconds = settings.cache_ttl_seconds
+
+    def put(self, content: bytes, media_type: str) -> Artifact:
+        """Store bytes. Readers see the file whole or not at all."""
+        artifact = Artifact(digest=hashlib.sha256(content).hexdigest(), media_type=media_type, size=len(content))
+        self._write(artifact, lambda temporary: self._files.pipe_file(temporary, content))
+        self._heat(artifact, content)
+        return artifact
+
+    def put_file(self, path: Path, media_type: str) -> Artifact:
+        """Store a file, of any size: it is not read into memory."""
+        artifact = Artifact(digest=_digest(path), media_type=media_type, size=path.stat().st_size)
+        self._write(artifact, lambda temporary: self._files.put_file(str(path), temporary))
+        return artifact
+
+    def place(self, artifact: Artifact, path: Path) -> None:
+        """Have an artifact's file at a local path, where it takes no room of its own if the store is on that disk.
+
+        Readers of the path see it whole or not at all. Raises FileNotFoundError where it is no longer stored.
+        """
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = path.with_name(f"{uuid.uuid4().hex}.incoming")
+        try:
+            self._bring(artifact, temporary)
+            os.replace(temporary, path)
+        finally:
+            temporary.unlink(missing_ok=True)
+
+    def exists(self, artifact: Artifact) -> bool:
+        """Whether the file is there, whole."""
+        return self.find(artifact.digest) == artifact.size
+
+    def find(self, digest: str) -> int | None:
+        """The size of the file of this digest, 64 hexadecimal digits; None where there is none."""
+        try:
+            size: int | None = self._files.size(self._path(digest))
+        except FileNotFoundError:
+            return None
+        return size
+
+    def read(self, artifact: Artifact) -> bytes:
+        """All bytes. Raises FileNotFoundError where they are no longer stored."""
+        if artifact.size > self._hot_bytes:
+            return self.read_range(artifact, 0, artifact.size)
+        with contextlib.suppress(redis.RedisError):
+            hot = self._redis.get(self._hot_key(artifact))
+            if hot is not None:
+                return bytes(hot)  # type: ignore[arg-type]
+        content = self.read_range(artifact, 0, artifact.size)
+        self._heat(artifact, content)
+        return content
+
+    def read_range(self, artifact: Artifact, start: int, stop: int) -> bytes:
+        """Bytes start to stop, the last one left out. Raises FileNotFoundError."""
+        return bytes(self._files.cat_file(self._path(artifact.digest), start=start, end=stop))
+
+    def _write(self, artifact: Artifact, write: Callable[[str], None]) -> None:
+        """Store what is not there yet. write: puts the bytes under a name of its own, which is then changed."""
+        if self.exists(artifact):
+            return
+        path = self._path(artifact.digest)
+        temporary = f"{self._root}/incoming/{uuid.uuid4().hex}"
+        for target in (temporary, path):
+            self._files.makedirs(target.rpartition("/")[0], exist_ok=True)
+        write(temporary)
+        self._files.mv(temporary, path)
+
+    def _bring(self, artifact: Artifact, path: Path) -> None:
+        """A file that was not there: a second name of the stored one, or a copy whose bytes are checked."""
+        stored = self._path(artifact.digest)
+        if isinstance(self._files, LocalFileSystem):
+            with contextlib.suppress(OSError):  # another disk, or one that gives no second names
+                os.link(stored, path)
+                return
+        self._files.get_file(stored, str(path))
+        if _digest(path) != artifact.digest:
+            raise OSError(f"artifact {artifact.digest} did not arrive whole: ask again")
+
+    def _heat(self, artifact: Artifact, content: bytes) -> None:
+        if artifact.size <= self._hot_bytes:
+            with contextlib.suppress(redis.RedisError):
+                self._redis.set(self._hot_key(artifact), content, ex=self._hot_seconds)
+
+    def _path(self, digest: str) -> str:
+        return f"{self._root}/{digest[:2]}/{digest}"
+
+    def _hot_key(self, artifact: Artifact) -> str:
+        return f"{PREFIX}hot:{artifact.digest}"
+
+
+def _digest(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

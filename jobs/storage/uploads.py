@@ -1,0 +1,300 @@
+"""Conditions that a client uploads: what models without class labels are conditioned on.
+
+A file holds one condition or many, as arrays by name: the features of one family (`tailprune.spec.families`). It is
+kept in one canonical form, a safetensors file of float32 arrays that lead with the number of conditions, so the same
+numbers have the same address whichever way they came.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+import numpy as np
+import redis
+from pydantic import BaseModel, Field, TypeAdapter, ValidationError
+
+from jobs.problems import Fault, InvalidRequest
+from jobs.settings import Settings
+from jobs.storage.artifacts import Artifact, ArtifactStore
+from jobs.storage.upload_arrays import FLOATS, StoredArray, Unreadable, body_fault, quoted, read_arrays
+from tailprune.spec.families import FAMILIES
+
+__all__ = ["CONDITIONS_PATTERN", "ConditionInfo", "ConditionStore", "Conditions", "UnknownConditions", "parse"]
+
+CONDITIONS_PATTERN = r"^[0-9a-f]{64}$"
+MEDIA_TYPE = "application/octet-stream"
+MOST_START_BYTES = 4096
+"""The start of a canonical file that holds its whole header."""
+
+Shape = tuple[int, ...]
+
+FEATURES: Mapping[str, Mapping[str, Shape]] = {
+    name: family.features for name, family in FAMILIES.items() if family.features
+}
+"""What each family that takes conditions is conditioned on."""
+
+
+class UnknownConditions(LookupError):
+    """No conditions have this id."""
+
+    def __init__(self, conditions: str) -> None:
+        super().__init__(
+            f"no conditions have the id {quoted(conditions)}; upload their file with POST /conditions, "
+            "which answers with the id"
+        )
+
+
+@dataclass(frozen=True)
+class Conditions:
+    """One condition or many, in canonical form."""
+
+    id: str
+    """The sha256 of the content, in hexadecimal."""
+    family: str
+    count: int
+    content: bytes = field(repr=False)
+    """A safetensors file without metadata: each feature as float32, (count, *shape of one)."""
+
+
+class ConditionInfo(BaseModel):
+    """What is known of stored conditions."""
+
+    id: str = Field(description="Their content address: `conditions` in a request.", pattern=CONDITIONS_PATTERN)
+    count: int = Field(description="How many there are: rows 0 to count - 1.", ge=1)
+    inputs: dict[str, list[int]] = Field(description="Their arrays by name, with the shape of one condition.")
+    family: str = Field(description="The family of models that takes them.")
+    bytes: int = Field(description="The size of the stored file.", ge=1)
+
+
+# From a file
+
+
+def parse(content: bytes, settings: Settings) -> Conditions:
+    """The conditions in the bytes of a safetensors or npz file.
+
+    Raises InvalidRequest with everything that is wrong with it, or, where it cannot be read as a file, with that.
+    """
+    family, count, values = _read_all(content, settings)
+    canonical = _canonical(FEATURES[family], count, values)
+    return Conditions(hashlib.sha256(canonical).hexdigest(), family, count, canonical)
+
+
+def _read_all(content: bytes, settings: Settings) -> tuple[str, int, dict[str, bytes]]:
+    """The family, how many conditions there are, and the values of each feature as float32. Raises InvalidRequest."""
+    stored = {array.name: array for array in read_arrays(content, settings.max_conditions_bytes)}
+    family = _family(stored)
+    features = FEATURES[family]
+    faults = _name_faults(stored, family)
+    counts: dict[str, int] = {}
+    for array in (stored[name] for name in features if name in stored):
+        one = features[array.name]
+        if array.type not in FLOATS:
+            faults.append(body_fault(_wrong_type(array), array.name))
+        if array.shape in (one, (*array.shape[:1], *one)):
+            counts[array.name] = 1 if array.shape == one else array.shape[0]
+        else:
+            faults.append(body_fault(_wrong_shape(array, one), array.name))
+    if len(set(counts.values())) > 1:
+        each = ", ".join(f"{count} of {name}" for name, count in counts.items())
+        faults.append(body_fault(f"the arrays hold different numbers of conditions: {each}; send as many of each"))
+    wrong_size = _wrong_size(counts, features, settings)
+    if wrong_size:
+        raise InvalidRequest([*faults, body_fault(wrong_size)])
+    values: dict[str, bytes] = {}
+    for name, count in counts.items():
+        if stored[name].type in FLOATS:
+            try:
+                values[name] = _read(stored[name], (count, *features[name]))
+            except Unreadable as error:
+                faults.append(body_fault(str(error), name))
+    if faults:
+        raise InvalidRequest(faults)
+    return family, max(counts.values()), values
+
+
+def _canonical(features: Mapping[str, Shape], count: int, values: Mapping[str, bytes]) -> bytes:
+    """The safetensors file of these values, laid out as the library does today.
+
+    Written here, since clients keep ids: no later version of the library shall change them.
+    """
+    header, end = {}, 0
+    for name in sorted(features):
+        begin, end = end, end + len(values[name])
+        header[name] = {"dtype": "F32", "shape": [count, *features[name]], "data_offsets": [begin, end]}
+    text = json.dumps(header, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)
+    return b"".join([len(text).to_bytes(8, "little"), text, *(values[name] for name in sorted(features))])
+
+
+def _family(stored: Mapping[str, StoredArray]) -> str:
+    """The family whose features these most look like."""
+    best = max(FEATURES, key=lambda name: (len(FEATURES[name].keys() & stored), -len(FEATURES[name])))
+    if FEATURES[best].keys() & stored:
+        return best
+    takes = "; or ".join(f"{_taken(name)}, for {name}" for name in FEATURES)
+    if not stored:
+        raise InvalidRequest([Fault(location="body", message=f"the file holds no arrays; send {takes}")])
+    raise InvalidRequest(
+        [
+            body_fault(f"no family of models is conditioned on {quoted(name)}; send {takes}", name)
+            for name in sorted(stored)
+        ]
+    )
+
+
+def _name_faults(stored: Mapping[str, StoredArray], family: str) -> list[Fault]:
+    features = FEATURES[family]
+    there = " and ".join(name for name in features if name in stored)
+    missing = f"missing; the file holds {there} of {family}, which takes {_taken(family)}"
+    return [
+        *(body_fault(_stray(name, family), name) for name in sorted(stored.keys() - features.keys())),
+        *(body_fault(missing, name) for name in features if name not in stored),
+    ]
+
+
+def _stray(name: str, family: str) -> str:
+    for other, features in FEATURES.items():
+        if name in features:
+            return f"this is of {other}, and the rest of {family}; send the conditions of each in a file of its own"
+    return f"{family} is not conditioned on {quoted(name)}, but on {_taken(family)}"
+
+
+def _wrong_type(array: StoredArray) -> str:
+    return f"type {array.type} is not accepted; send {', '.join(FLOATS[:-1])} or {FLOATS[-1]}"
+
+
+def _wrong_shape(array: StoredArray, one: Shape) -> str:
+    given = quoted(_shape(array.shape))[1:-1]
+    return f"shape {given} is not {_shape(one)} (one condition) or N x {_shape(one)} (N conditions)"
+
+
+def _wrong_size(counts: Mapping[str, int], features: Mapping[str, Shape], settings: Settings) -> str | None:
+    """Why arrays of so many conditions are not to be read, or None."""
+    if not counts:
+        return None
+    least, most = min(counts.values()), max(counts.values())
+    if least < 1:
+        return f"an array holds {least} conditions; send at least one"
+    if most > settings.max_conditions:
+        return f"the file holds {most} conditions; at most {settings.max_conditions} are accepted"
+    size = 4 * sum(count * math.prod(features[name]) for name, count in counts.items())
+    if size > settings.max_conditions_bytes:
+        return f"the conditions are {size} bytes as float32; at most {settings.max_conditions_bytes} are accepted"
+    return None
+
+
+def _read(array: StoredArray, shape: Shape) -> bytes:
+    """The values of an array in this shape as float32. Raises Unreadable for NaN and infinity."""
+    given = array.read().reshape(shape)
+    with np.errstate(over="ignore"):
+        values = np.ascontiguousarray(given, "<f4")
+    finite = np.isfinite(values)
+    if finite.all():
+        return values.tobytes()
+    kinds = {
+        "NaN": np.isnan(given),
+        "infinite": np.isinf(given),
+        "too large for float32": np.isfinite(given) & ~finite,
+    }
+    counted = ", ".join(f"{where.sum()} {kind}" for kind, where in kinds.items() if where.any())
+    row = int(np.argmin(finite.reshape(shape[0], -1).all(axis=1)))
+    raise Unreadable(f"of {values.size} values, these are not finite numbers of float32: {counted}; first in row {row}")
+
+
+def _shape(shape: Shape) -> str:
+    return " x ".join(map(str, shape)) or "of a single number"
+
+
+def _taken(family: str) -> str:
+    """`pose (257 x 768), image (257 x 1536) and latents (4 x 32 x 32)`."""
+    *others, last = [f"{name} ({_shape(shape)})" for name, shape in FEATURES[family].items()]
+    return f"{', '.join(others)} and {last}" if others else last
+
+
+# Stored
+
+
+class _Tensor(BaseModel):
+    """An array in the header of a canonical file."""
+
+    dtype: Literal["F32"]
+    shape: list[int]
+
+
+_HEADER = TypeAdapter(dict[str, _Tensor])
+
+
+def _info(conditions: str, start: bytes, size: int) -> ConditionInfo | None:
+    """What a file's first bytes say of it; None where it is no canonical file of conditions."""
+    length = int.from_bytes(start[:8], "little")
+    try:
+        tensors = _HEADER.validate_json(start[8 : 8 + length])
+    except ValidationError:
+        return None
+    for family, features in FEATURES.items():
+        if tensors.keys() != features.keys():
+            continue
+        count = next((tensor.shape[0] for tensor in tensors.values() if tensor.shape), 0)
+        fits = all(tensors[name].shape == [count, *shape] for name, shape in features.items())
+        whole = size == 8 + length + 4 * count * sum(map(math.prod, features.values()))
+        if count and fits and whole:
+            inputs = {name: list(shape) for name, shape in features.items()}
+            return ConditionInfo(id=conditions, count=count, inputs=inputs, family=family, bytes=size)
+    return None
+
+
+class ConditionStore:
+    """Keeps conditions among the artifacts, where every process with the same artifacts finds them.
+
+    Nothing of them is in Redis but hot copies of small ones, so they outlive it.
+    """
+
+    def __init__(self, settings: Settings, client: redis.Redis) -> None:
+        self._artifacts = ArtifactStore(settings, client)
+
+    def put(self, conditions: Conditions) -> ConditionInfo:
+        """Store conditions; the same ones again are the same file."""
+        self._artifacts.put(conditions.content, MEDIA_TYPE)
+        return self.get(conditions.id)
+
+    def has(self, conditions: str) -> bool:
+        """Whether conditions of this id are stored."""
+        try:
+            self.get(conditions)
+        except UnknownConditions:
+            return False
+        return True
+
+    def get(self, conditions: str) -> ConditionInfo:
+        """What is known of the conditions of this id, read from their file. Raises UnknownConditions."""
+        if not re.fullmatch(CONDITIONS_PATTERN, conditions):
+            raise UnknownConditions(conditions)
+        size = self._artifacts.find(conditions)
+        if size is None:
+            raise UnknownConditions(conditions)
+        try:
+            start = self._artifacts.read_range(_artifact(conditions, size), 0, min(size, MOST_START_BYTES))
+        except FileNotFoundError:
+            raise UnknownConditions(conditions) from None
+        info = _info(conditions, start, size)
+        if info is None:  # another artifact has this digest
+            raise UnknownConditions(conditions)
+        return info
+
+    def read(self, conditions: str) -> bytes:
+        """The canonical safetensors file of the conditions of this id. Raises UnknownConditions."""
+        size = self.get(conditions).bytes
+        try:
+            return self._artifacts.read(_artifact(conditions, size))
+        except FileNotFoundError:
+            raise UnknownConditions(conditions) from None
+
+
+def _artifact(conditions: str, size: int) -> Artifact:
+    return Artifact(digest=conditions, media_type=MEDIA_TYPE, size=size)

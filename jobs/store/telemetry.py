@@ -1,0 +1,128 @@
+"""Counters and histograms of the whole fleet, kept in Redis: any process writes, the service reads."""
+
+from __future__ import annotations
+
+import collections
+import contextlib
+import json
+import threading
+from dataclasses import dataclass
+
+import redis
+
+from jobs.store.connection import text
+from jobs.store.scripts import PREFIX
+
+__all__ = [
+    "ALL",
+    "JOBS",
+    "QUEUE_WAIT",
+    "REQUESTED",
+    "SAMPLES",
+    "SAMPLING",
+    "Counter",
+    "Histogram",
+    "Reading",
+    "Telemetry",
+]
+
+KEY = PREFIX + "telemetry"
+
+
+@dataclass(frozen=True)
+class Counter:
+    """A number that only grows, one for each choice of labels."""
+
+    name: str
+    help: str
+    labels: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Histogram:
+    """A distribution, one for each choice of labels; `buckets` are upper bounds."""
+
+    name: str
+    help: str
+    labels: tuple[str, ...]
+    buckets: tuple[float, ...]
+
+
+JOBS = Counter("tailprune_jobs", "Jobs that finished, by how.", ("kind", "status"))
+"""Counted in `jobs.store.scripts`, in the same step that finishes the job."""
+
+REQUESTED = Counter(
+    "tailprune_job_requests",
+    "Jobs asked for: created anew, joined while under way, or answered from cache.",
+    ("kind", "outcome"),
+)
+SAMPLES = Counter("tailprune_samples", "Samples made, over all variants.", ("model",))
+QUEUE_WAIT = Histogram(
+    "tailprune_queue_wait_seconds",
+    "From a job's making to its start.",
+    ("kind",),
+    (0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 1800),
+)
+SAMPLING = Histogram(
+    "tailprune_sampling_seconds",
+    "Sampling of one job, or of the batch that it shared; loading and decoding apart.",
+    ("model",),
+    (0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 1800),
+)
+
+ALL: tuple[Counter | Histogram, ...] = (JOBS, REQUESTED, SAMPLES, QUEUE_WAIT, SAMPLING)
+
+Reading = dict[tuple[str, ...], float]
+"""Values by (metric name, label values..., and for a histogram `sum` or the bucket's bound)."""
+
+
+class Telemetry:
+    """Writes never raise: a number that is lost costs less than a job."""
+
+    def __init__(self, client: redis.Redis) -> None:
+        self._redis = client
+        self._noted: collections.Counter[str] = collections.Counter()
+        self._lock = threading.Lock()
+
+    def count(self, counter: Counter, *labels: str, by: float = 1) -> None:
+        """Add to a counter. Labels in the order of its definition."""
+        with contextlib.suppress(redis.RedisError):
+            self._redis.hincrbyfloat(KEY, _field(counter.name, *labels), by)
+
+    def note(self, counter: Counter, *labels: str) -> None:
+        """Add one to a counter in memory, for what happens too often to write each time; `write_noted` writes it."""
+        with self._lock:
+            self._noted[_field(counter.name, *labels)] += 1
+
+    def write_noted(self) -> None:
+        """Write what was noted; while Redis is gone it stays noted."""
+        with self._lock:
+            noted, self._noted = self._noted, collections.Counter()
+        if not noted:
+            return
+        pipeline = self._redis.pipeline()
+        for field, by in noted.items():
+            pipeline.hincrbyfloat(KEY, field, by)
+        try:
+            pipeline.execute()
+        except redis.RedisError:
+            with self._lock:
+                self._noted.update(noted)
+
+    def observe(self, histogram: Histogram, *labels: str, value: float) -> None:
+        """Add a value to a histogram. Labels in the order of its definition."""
+        bound = next((f"{b:g}" for b in histogram.buckets if value <= b), "+Inf")
+        pipeline = self._redis.pipeline()
+        pipeline.hincrbyfloat(KEY, _field(histogram.name, *labels, bound), 1)
+        pipeline.hincrbyfloat(KEY, _field(histogram.name, *labels, "sum"), value)
+        with contextlib.suppress(redis.RedisError):
+            pipeline.execute()
+
+    def read(self) -> Reading:
+        """All values, what was noted here included. Raises redis.RedisError."""
+        self.write_noted()
+        return {tuple(json.loads(text(field))): float(value) for field, value in self._redis.hgetall(KEY).items()}
+
+
+def _field(*parts: str) -> str:
+    return json.dumps(parts, separators=(",", ":"))

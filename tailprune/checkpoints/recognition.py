@@ -1,0 +1,200 @@
+"""Which system a file's tensors are, told by their names and shapes alone.
+
+Every family reads its configuration off them and builds its network without memory; a file is of the families whose
+tensors it has, all of them and no others. What only training used may be there, and is left out.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import PurePath
+from typing import Any
+
+import torch
+
+from tailprune.systems import SYSTEMS, Shapes, System
+from tailprune.systems.infer import MissingArgument
+from tailprune.systems.readers import narrow_as
+
+__all__ = ["Reading", "check_sizes", "groups", "is_told_apart", "nearest", "parameter_counts", "read_as", "recognise"]
+
+SIZES = {(12, 384): "S", (12, 768): "B", (24, 1024): "L", (28, 1152): "XL"}
+"""The published sizes by depth and width."""
+BUFFERS = ("relative_position_index", "feat_rope.", "reader.kept")
+"""In the names of tensors that are no parameters."""
+ADALN = ("adaLN_modulation.", "reader.", "time_columns.")
+"""In the names of tensors that turn c into shifts, scales and gates."""
+MOST_GROUPS = 12
+MOST_OF_A_NAME = 40
+
+
+@dataclass(frozen=True)
+class Reading:
+    """A file's tensors, read as one family."""
+
+    cls: type[System]
+    configuration: dict[str, Any] | None
+    """Constructor arguments of `cls`; None where names and shapes do not tell them."""
+    names: Mapping[str, str]
+    """The names in the file of the tensors that sampling reads, by their names here."""
+    left_out: tuple[str, ...]
+    """Tensors in the file that served training alone."""
+    faults: tuple[str, ...]
+    """What does not fit, tensor by tensor; nothing where the file is of this family."""
+    found: Shapes
+    """The shapes of the tensors that sampling reads, by their names here."""
+
+    @property
+    def family(self) -> str:
+        """The family's name."""
+        return self.cls.family
+
+    @property
+    def fits(self) -> bool:
+        """Whether the file is of this family."""
+        return not self.faults
+
+    def build(self) -> System:
+        """The system without memory, as narrow as the file has it where that is compacted.
+
+        Raises ValueError where names and shapes contradict each other.
+        """
+        assert self.configuration is not None, "a reading that fits has a configuration"
+        with torch.device("meta"):
+            system = self.cls(**self.configuration)
+            narrow_as(system, self.found)
+        return system
+
+    @property
+    def size(self) -> str | None:
+        """The published size, such as XL/2; None for another."""
+        if self.configuration is None:
+            return None
+        size = SIZES.get((self.configuration["depth"], self.configuration["hidden_size"]))
+        patch = self.configuration.get("patch_size")
+        return size if size is None or patch is None else f"{size}/{patch}"
+
+
+def read_as(cls: type[System], shapes: Shapes, **given: Any) -> Reading:
+    """The tensors of a file as a family would have them. given: what the file's names and shapes do not say.
+
+    Raises MissingArgument where a constructor argument has to be given, ValueError where a given one cannot be.
+    """
+    theirs = {ours: name for name, ours in cls.canonical_names(shapes).items()}
+    left_out = tuple(name for ours, name in theirs.items() if cls.is_training_only(ours))
+    names = {ours: name for ours, name in theirs.items() if not cls.is_training_only(ours)}
+    found = {ours: shapes[name] for ours, name in names.items()}
+    check_sizes(found)
+    variant = cls.variant(found)
+    try:
+        configuration = variant.infer_configuration(found, **given)
+    except KeyError as error:
+        fault = f"there is no tensor named {error}; the file has {groups(shapes)}"
+        return Reading(variant, None, names, left_out, (fault,), found)
+    reading = Reading(variant, configuration, names, left_out, (), found)
+    expected = {name: tuple(tensor.shape) for name, tensor in reading.build().state_dict().items()}
+    faults = [f"{name} is missing" for name in expected if name not in found]
+    faults += [f"{names[name]} is not part of {cls.family}" for name in found if name not in expected]
+    faults += [
+        f"{names[name]} is {found[name]}, not {shape}"
+        for name, shape in expected.items()
+        if found.get(name, shape) != shape
+    ]
+    return replace(reading, faults=tuple(faults))
+
+
+def recognise(shapes: Shapes, file_name: str = "", **given: Any) -> list[Reading]:
+    """The families that a file may be of, the likeliest first; none where no family has its tensors.
+
+    DiT, SiT, REPA and MG share a network, and files of some of them look the same. The order is that of the published
+    files: projectors and query/key norm are REPA's, as many output channels as input channels MG's, twice as many DiT's
+    or SiT's, which only `file_name`, or whoever knows, tells apart.
+    """
+    readings = [reading for reading in (_tried(cls, shapes, given) for cls in SYSTEMS.values()) if reading.fits]
+    words = _words(file_name)
+    return sorted(readings, key=lambda reading: _rank(reading, words))
+
+
+def nearest(shapes: Shapes, **given: Any) -> Reading:
+    """The family that a file which fits none is nearest to: fewest tensors that do not fit, or a given value that does
+    not, which is its first fault."""
+    return min((_tried(cls, shapes, given) for cls in SYSTEMS.values()), key=_distance)
+
+
+def parameter_counts(shapes: Shapes) -> tuple[int, int]:
+    """How many parameters a file has, and how many of them are AdaLN's; buffers are none."""
+    counts = {name: math.prod(shape) for name, shape in shapes.items() if not any(buffer in name for buffer in BUFFERS)}
+    return sum(counts.values()), sum(count for name, count in counts.items() if any(part in name for part in ADALN))
+
+
+def check_sizes(shapes: Shapes) -> None:
+    """Raises ValueError for a tensor without elements, such as patches of 0 pixels: no system has one."""
+    for name, shape in shapes.items():
+        if 0 in shape:
+            raise ValueError(f"{name} is empty: its shape is {shape}")
+
+
+def groups(shapes: Shapes) -> str:
+    """What tensors a file has, by the beginnings of their names, for people."""
+    found: list[str] = []
+    for depth in range(1, 4):  # further in while all names begin alike, as under model.diffusion_model
+        found = list(dict.fromkeys(".".join(name.split(".")[:depth]) for name in shapes))
+        if len(found) > 1:
+            break
+    short = [name if len(name) <= MOST_OF_A_NAME else f"{name[:MOST_OF_A_NAME]}..." for name in found[:MOST_GROUPS]]
+    more = f", and {len(found) - MOST_GROUPS} more" if len(found) > MOST_GROUPS else ""
+    return ", ".join(short) + more
+
+
+def is_told_apart(readings: list[Reading], file_name: str = "") -> bool:
+    """Whether the first of several readings is the published one of such a file, and no other is as likely."""
+    words = _words(file_name)
+    return len(readings) == 1 or _rank(readings[0], words) < _rank(readings[1], words)
+
+
+def _tried(cls: type[System], shapes: Shapes, given: Mapping[str, Any]) -> Reading:
+    try:
+        return _told(cls, shapes, given)
+    except ValueError as error:
+        complaint = str(error)
+    try:
+        as_it_is = _told(cls, shapes, {})
+    except ValueError:
+        return Reading(cls, None, {}, (), (complaint,), {})
+    return replace(as_it_is, faults=(complaint, *as_it_is.faults))
+
+
+def _told(cls: type[System], shapes: Shapes, given: Mapping[str, Any]) -> Reading:
+    """The reading, where what has to be given is made up: no tensor depends on it."""
+    try:
+        return read_as(cls, shapes, **given)
+    except MissingArgument as error:
+        return _told(cls, shapes, {**given, error.argument: 1})
+
+
+def _words(file_name: str) -> set[str]:
+    return set(re.split("[^a-z0-9]+", PurePath(file_name).name.lower()))
+
+
+def _rank(reading: Reading, words: set[str]) -> tuple[int, int]:
+    """Lower for what is likelier: the family in the file's name first, then the published files' own looks."""
+    named = reading.family in words
+    # MG and REPA are SiTs and say so in their files' names, so that `sit` says less than another name.
+    by_name = 0 if named and reading.family != "sit" else 1 if named else 2
+    configuration = reading.configuration or {}
+    if configuration.get("qk_norm"):
+        looks = 0 if reading.family == "repa" else 1
+    elif reading.left_out:
+        looks = 0
+    elif configuration.get("learn_sigma", True):
+        looks = 0 if reading.family in ("dit", "sit") else 1
+    else:
+        looks = 0 if reading.family == "mg" else 1
+    return by_name, looks
+
+
+def _distance(reading: Reading) -> tuple[bool, int]:
+    return reading.configuration is None, len(reading.faults)

@@ -1,0 +1,136 @@
+"""Samplers of the linear path, for systems that predict its velocity (arXiv 2401.08740).
+
+x_a = a x_1 + (1 - a) x_0,   x_0 noise, x_1 data;    dx/da = u(x, a)
+score = (a u - x) / (1 - a)                          (SiT, eq. 9)
+dx = (u + w score) da + sqrt(2 w) dW,  w = 1 - a     (SiT, eq. 6; the forms `sigma` and `linear` agree on this path)
+
+Where a system's own time t runs from 0 (noise) to 1 (data), t = a and u is what it predicts; where it runs from 1 to
+0, t = 1 - a and u is the opposite of that.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar, Literal
+
+import torch
+from torch import Tensor
+
+from tailprune.sampling.solvers.base import Evaluate, Noise, State
+from tailprune.systems.base import System
+
+__all__ = ["SDE", "Euler", "Heun"]
+
+
+class _Grid:
+    """Times from noise to data, in the system's own time. `edges`: float64, one more than there are steps."""
+
+    stages: ClassVar[int]
+
+    def __init__(self, edges: Tensor, system: type[System]) -> None:
+        begin, end = system.noise_time, system.data_time
+        self._sign = 1 if end > begin else -1
+        self._progress = (edges - begin) / (end - begin)
+        self.dtype = system.solver_dtype
+        self.times = _by_stage(edges, self.stages).to(self.dtype)
+        self.progress = _by_stage(self._progress, self.stages)
+
+    def begin(self, x: Tensor) -> State:
+        return (x,)
+
+    def width(self, i: int) -> float:
+        """How far step i goes, always above 0."""
+        return (self._progress[i + 1] - self._progress[i]).item()
+
+    def is_last(self, i: int) -> bool:
+        return i == len(self.times) - 1
+
+    def _towards_data(self, evaluate: Evaluate) -> Evaluate:
+        """`u` in place of what the system predicts."""
+        return evaluate if self._sign > 0 else lambda x, stage: -evaluate(x, stage)
+
+
+class Euler(_Grid):
+    """x <- x + h u(x, a). shift: the grid point g becomes `shift g / (1 + (shift - 1) g)` (LightningDiT)."""
+
+    stages = 1
+
+    def __init__(self, steps: int, system: type[System], shift: float | None = None) -> None:
+        super().__init__(_shifted(steps, system, shift), system)
+
+    def step(self, i: int, state: State, evaluate: Evaluate, noise: Noise) -> State:
+        (x,) = state
+        return (x + self.width(i) * self._towards_data(evaluate)(x, 0),)
+
+
+class Heun(_Grid):
+    """x <- x + h (u(x, a) + u(x + h u(x, a), a + h)) / 2; two evaluations a step, one edit for both.
+
+    REPA and MG take the last step as Euler does. shift: as of `Euler`.
+    """
+
+    stages = 2
+
+    def __init__(self, steps: int, system: type[System], shift: float | None = None) -> None:
+        super().__init__(_shifted(steps, system, shift), system)
+        self._corrects_last = system.heun_corrects_last_step
+
+    def step(self, i: int, state: State, evaluate: Evaluate, noise: Noise) -> State:
+        (x,) = state
+        h, velocity = self.width(i), self._towards_data(evaluate)
+        slope = velocity(x, 0)
+        if self.is_last(i) and not self._corrects_last:
+            return (x + h * slope,)
+        return (x + h / 2 * (slope + velocity(x + h * slope, 1)),)
+
+
+class SDE(_Grid):
+    """Euler-Maruyama up to `last` before the data, then one step of size `last` without noise.
+
+    `diffusion` is the form of w, `sigma` or `linear`. `last_step`: `mean` takes the drift alone, `tweedie` the
+    posterior mean of the data, x / a + (1 - a)^2 / a score.
+    """
+
+    stages = 1
+
+    def __init__(
+        self,
+        steps: int,
+        system: type[System],
+        diffusion: Literal["sigma", "linear"] = "sigma",
+        last_step: Literal["mean", "tweedie"] = "mean",
+        last: float = 0.04,
+    ) -> None:
+        if diffusion not in ("sigma", "linear"):
+            raise ValueError(f"the diffusion form is 'sigma' or 'linear', not {diffusion!r}")
+        if last_step not in ("mean", "tweedie"):
+            raise ValueError(f"the last step is 'mean' or 'tweedie', not {last_step!r}")
+        begin, end = system.noise_time, system.data_time
+        inner = torch.linspace(begin, end + (begin - end) * last, steps, dtype=torch.float64)
+        super().__init__(torch.cat([inner, torch.tensor([end], dtype=torch.float64)]), system)
+        self.last_step = last_step
+
+    def step(self, i: int, state: State, evaluate: Evaluate, noise: Noise) -> State:
+        (x,) = state
+        a, h = self._progress[i].item(), self.width(i)
+        velocity = self._towards_data(evaluate)(x, 0)
+        score = (a * velocity - x) / (1 - a)
+        if self.is_last(i) and self.last_step == "tweedie":
+            return (x / a + (1 - a) ** 2 / a * score,)
+        mean = x + h * (velocity + (1 - a) * score)
+        return (mean if self.is_last(i) else mean + (2 * (1 - a) * h) ** 0.5 * noise(),)
+
+
+def _shifted(steps: int, system: type[System], shift: float | None) -> Tensor:
+    """Evenly spaced times from noise to data, or more of them near the noise for a shift below 1."""
+    begin, end = system.noise_time, system.data_time
+    if shift is None:
+        return torch.linspace(begin, end, steps + 1, dtype=torch.float64)
+    if not shift > 0:
+        raise ValueError(f"a shift of times is a number above 0, not {shift!r}; 1 or None is no shift")
+    progress = torch.linspace(0, 1, steps + 1, dtype=torch.float64)
+    return begin + (end - begin) * (shift * progress / (1 + (shift - 1) * progress))
+
+
+def _by_stage(edges: Tensor, stages: int) -> Tensor:
+    """The times of each step's evaluations -> (steps, stages)."""
+    return torch.stack([edges[stage : len(edges) - 1 + stage] for stage in range(stages)], dim=1)

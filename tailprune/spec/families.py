@@ -1,0 +1,153 @@
+"""What a request may ask of a model, by its architecture family, and what its authors sample it with."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import Any
+
+__all__ = ["FAMILIES", "Family"]
+
+Shape = tuple[int, ...]
+
+GUIDANCE_EMBEDDER = "s_embedder."
+"""The tensors that make a guidance scale a part of the condition."""
+
+
+@dataclass(frozen=True)
+class Family:
+    """The samplers, the time and the inputs of one family."""
+
+    samplers: tuple[str, ...]
+    first_time: float
+    """The time at which sampling starts."""
+    last_time: float
+    published: Mapping[str, Any]
+    """How its authors sample, as `jobs.registry.models.ModelDefaults` says it."""
+    whole_times: bool = False
+    """Whether times are whole numbers."""
+    features: Mapping[str, Shape] = field(default_factory=dict)
+    """What its models are conditioned on, by name, with the shape of one; none where that is a class label."""
+    condition_tensors: tuple[str, ...] = ("t_embedder.", "y_embedder.")
+    """How the names of the tensors begin that make condition vectors, in a checkpoint."""
+    latents: Shape | None = None
+    """Channels, height and width of a sample, where all models of the family have the same."""
+
+    @property
+    def takes_guidance(self) -> bool:
+        """Whether its models take the guidance scale as a part of the condition, and are not guided besides."""
+        return GUIDANCE_EMBEDDER in self.condition_tensors
+
+    def check_time(self, t: float) -> str | None:
+        """What is wrong with the time `t`, or None."""
+        low, high = sorted((self.first_time, self.last_time))
+        if not low <= t <= high:
+            return f"time {t:g} is outside {low:g} to {high:g}, the range of this model"
+        if self.whole_times and t != int(t):
+            return f"time {t:g} is not a whole number; this model knows times {low:g} to {high:g}"
+        return None
+
+
+GAUSSIAN = ("ddim", "ddpm", "dpmpp")
+FLOW = ("euler", "heun", "dopri5", "sde")
+PERSON: Mapping[str, Shape] = {"pose": (257, 768), "image": (257, 1536), "latents": (4, 32, 32)}
+VIDEO: Mapping[str, Shape] = {"video": (32, 512)}
+
+# The figures of the published evaluations; docs/systems.md has their sources.
+FAMILIES: Mapping[str, Family] = MappingProxyType(
+    {
+        "dit": Family(
+            samplers=GAUSSIAN,
+            first_time=999,
+            last_time=0,
+            whole_times=True,
+            published={"sampler": "ddpm", "steps": 250, "guidance_scale": 1.5, "guided_channels": 3},
+        ),
+        "sit": Family(
+            samplers=FLOW,
+            first_time=0.0,
+            last_time=1.0,
+            published={"sampler": "sde", "steps": 250, "guidance_scale": 1.5, "guided_channels": 3},
+        ),
+        "mdt": Family(
+            samplers=GAUSSIAN,
+            first_time=999,
+            last_time=0,
+            whole_times=True,
+            published={
+                "sampler": "ddpm",
+                "steps": 250,
+                "guidance_scale": 3.8,
+                "guidance_power": 4.0,
+                "guided_channels": 3,
+            },
+        ),
+        "lightningdit": Family(
+            samplers=FLOW,
+            first_time=0.0,
+            last_time=1.0,
+            published={
+                "sampler": "euler",
+                "steps": 249,  # between its grid's 250 points
+                "guidance_scale": 6.7,
+                "guidance_interval": [0.125, 1.0],
+                "guided_channels": 3,
+                "timestep_shift": 0.3,
+            },
+        ),
+        "repa": Family(
+            samplers=FLOW,
+            first_time=1.0,
+            last_time=0.0,
+            published={
+                "sampler": "sde",
+                "steps": 250,
+                "guidance_scale": 1.8,
+                "guidance_interval": [0.0, 0.7],
+                "guided_channels": "all",
+            },
+        ),
+        "mg": Family(
+            samplers=FLOW,
+            first_time=1.0,
+            last_time=0.0,
+            published={"sampler": "sde", "steps": 250, "guidance_scale": 1.0, "guided_channels": "all"},
+            condition_tensors=("t_embedder.", "y_embedder.", "s_embedder."),
+        ),
+        "x-mdpt": Family(
+            samplers=GAUSSIAN,
+            first_time=999,
+            last_time=0,
+            whole_times=True,
+            published={
+                "sampler": "ddim",
+                "steps": 50,
+                "guidance_scale": 2.0,
+                "guidance_power": 0.01,
+                "guided_channels": "all",
+            },
+            features=PERSON,
+            condition_tensors=(
+                "t_embedder.", "x_embedder.", "pos_embed", "mlp_dino_pose.", "mlp_dino_img.", "conv1d_pose.",
+                "conv1d_global.", "conv1d_local.", "mlp_final.",
+            ),
+            latents=(4, 32, 32),
+        ),
+        "mdsgen": Family(
+            samplers=GAUSSIAN,
+            first_time=999,
+            last_time=0,
+            published={
+                "sampler": "dpmpp",
+                "steps": 50,
+                "guidance_scale": 5.0,
+                "guidance_power": 0.01,
+                "guided_channels": "all",
+            },
+            features=VIDEO,
+            condition_tensors=("t_embedder.", "mlp_feat.", "conv1d_feat."),
+            latents=(8, 204, 16),
+        ),
+    }
+)  # fmt: skip

@@ -1,0 +1,79 @@
+"""Reading a configuration off the names and shapes of a checkpoint's tensors."""
+
+from __future__ import annotations
+
+import math
+import re
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from tailprune.systems.base import Shapes
+
+__all__ = ["PUBLISHED_HEADS", "MissingArgument", "block_count", "dimensions", "head_count", "patches_of"]
+
+PUBLISHED_HEADS = {384: 6, 768: 12, 1024: 16, 1152: 16}
+"""Heads by width in the published sizes S, B, L and XL, where names and shapes do not tell them."""
+
+
+class MissingArgument(ValueError):
+    """A constructor argument has to be given: names and shapes do not tell it. No tensor depends on it."""
+
+    def __init__(self, argument: str, message: str) -> None:
+        super().__init__(message)
+        self.argument = argument
+
+
+def dimensions(shapes: Shapes, name: str, count: int) -> tuple[int, ...]:
+    """The shape of a tensor. Raises KeyError where there is none, ValueError for another number of dimensions."""
+    if len(shapes[name]) != count:
+        raise ValueError(f"{name} has shape {shapes[name]}, not {count} dimensions")
+    return shapes[name]
+
+
+def block_count(shapes: Shapes, stack: str = "blocks") -> int:
+    """How many blocks a stack has, by the greatest number in the names of its tensors; 0 where there is none."""
+    numbers = (re.match(rf"{re.escape(stack)}\.(\d+)\.", name) for name in shapes)
+    return max((int(found[1]) + 1 for found in numbers if found), default=0)
+
+
+def head_count(shapes: Shapes, width: int, block: str, **given: Any) -> int:
+    """The number of attention heads: given, or read off what has a row or a column a head, or the published one.
+
+    block: the name of one of the blocks, such as `blocks.0`. Raises MissingArgument where none of these tells it, and
+    ValueError where it does not divide the width or the tensors say another.
+    """
+    said = _said_by_tensors(shapes, width, block)
+    heads = given.get("num_heads") or said or PUBLISHED_HEADS.get(width)
+    if said is not None and heads != said:
+        raise ValueError(f"num_heads = {heads} was given, and the tensors say {said}")
+    if heads is None:
+        raise MissingArgument(
+            "num_heads",
+            f"the number of attention heads cannot be read from a checkpoint of width {width}: give num_heads "
+            f"(published widths: {', '.join(f'{w} has {n}' for w, n in PUBLISHED_HEADS.items())})",
+        )
+    if heads < 1 or width % heads:
+        raise ValueError(f"num_heads = {heads} does not divide the width {width}")
+    return int(heads)
+
+
+def patches_of(shapes: Shapes) -> dict[str, int]:
+    """`input_size`, `patch_size`, `in_channels` and `hidden_size` of a square grid with positions."""
+    hidden, channels, patch, _ = dimensions(shapes, "x_embedder.proj.weight", 4)
+    _, positions, _ = dimensions(shapes, "pos_embed", 3)
+    return {
+        "input_size": math.isqrt(positions) * patch,
+        "patch_size": patch,
+        "in_channels": channels,
+        "hidden_size": hidden,
+    }
+
+
+def _said_by_tensors(shapes: Shapes, width: int, block: str) -> int | None:
+    table = shapes.get(f"{block}.attn.rel_pos_bias.relative_position_bias_table")
+    if table is not None:
+        return table[-1]  # a column a head
+    for name in (f"{block}.attn.q_norm.weight", "feat_rope.freqs_cos"):  # as wide as one head
+        if name in shapes and shapes[name][-1]:
+            return width // shapes[name][-1]
+    return None

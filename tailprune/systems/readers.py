@@ -1,0 +1,135 @@
+"""What AdaLN reads of c in a compacted system, narrower than the d components there are (see `tailprune.compaction`).
+
+components:  read = (SiLU(c_k), k kept;  z(t), columns that depend on time alone, where there are any)
+directions:  read = basis SiLU(c)
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from tailprune.systems.infer import dimensions
+
+if TYPE_CHECKING:
+    from tailprune.systems.base import Shapes, System
+
+__all__ = ["Directions", "KeptComponents", "TimeColumns", "narrow", "narrow_as"]
+
+KEPT, BASIS = "reader.kept", "reader.basis"
+TIMES, VALUES = "time_columns.times", "time_columns.values"
+DIMENSIONS = {KEPT: 1, BASIS: 2, TIMES: 1, VALUES: 2}
+"""The tensors of a compacted file that a full one has not, (k,), (r, d), (T,) and (T, rho)."""
+
+
+class KeptComponents(nn.Module):
+    """Some components of c, and whatever stands beside its d. c, with shape (B, d + rho) -> (B, k + rho)."""
+
+    kept: Tensor
+
+    def __init__(self, count: int, dim: int) -> None:
+        super().__init__()
+        self.dim = dim
+        self.register_buffer("kept", torch.zeros(count, dtype=torch.int64))
+
+    def forward(self, c: Tensor) -> Tensor:
+        return torch.cat([F.silu(c[..., self.kept]), c[..., self.dim :]], dim=-1)
+
+    def __str__(self) -> str:
+        return f"{len(self.kept)} of {self.dim} components"
+
+    def check(self) -> None:
+        """Raises ValueError for indices that do not ascend from 0 to d - 1 at most."""
+        if self.kept.dtype != torch.int64:
+            raise ValueError(f"{KEPT} holds {self.kept.dtype}, not indices of type torch.int64")
+        if self.kept[0] < 0 or self.kept[-1] >= self.dim or not (self.kept.diff() > 0).all():
+            raise ValueError(f"{KEPT} does not ascend from 0 to {self.dim - 1} at most, the components there are")
+
+
+class Directions(nn.Module):
+    """Directions of SiLU(c). c, with shape (B, d) -> (B, r)."""
+
+    def __init__(self, count: int, dim: int) -> None:
+        super().__init__()
+        self.basis = nn.Parameter(torch.zeros(count, dim))
+
+    def forward(self, c: Tensor) -> Tensor:
+        return F.linear(F.silu(c), self.basis)
+
+    def __str__(self) -> str:
+        return f"{self.basis.shape[0]} directions of {self.basis.shape[1]} components"
+
+    def check(self) -> None:
+        """Raises ValueError for numbers that are not finite."""
+        if not torch.isfinite(self.basis).all():
+            raise ValueError(f"{BASIS} holds NaN or infinity")
+
+
+class TimeColumns(nn.Module):
+    """A curve through time, by its values at some. t, with shape (B,) -> (B, rho).
+
+    Straight between two of its times, constant before the first and after the last.
+    """
+
+    times: Tensor
+    values: Tensor
+
+    def __init__(self, times: int, count: int) -> None:
+        super().__init__()
+        self.register_buffer("times", torch.zeros(times))
+        self.register_buffer("values", torch.zeros(times, count))
+
+    def forward(self, t: Tensor) -> Tensor:
+        if len(self.times) == 1:
+            return self.values.expand(len(t), -1)
+        t = t.to(self.times.dtype).clamp(self.times[0], self.times[-1])
+        after = torch.searchsorted(self.times, t).clamp(min=1)
+        before = after - 1
+        share = (t - self.times[before]) / (self.times[after] - self.times[before])
+        return torch.lerp(self.values[before], self.values[after], share.unsqueeze(-1))
+
+    def __str__(self) -> str:
+        return f"{self.values.shape[1]} columns of {len(self.times)} times"
+
+    def check(self) -> None:
+        """Raises ValueError for times that do not ascend, or numbers that are not finite."""
+        if not (self.times.diff() > 0).all() or not torch.isfinite(self.times).all():
+            raise ValueError(f"{TIMES} does not ascend")
+        if not torch.isfinite(self.values).all():
+            raise ValueError(f"{VALUES} holds NaN or infinity")
+
+
+def narrow(system: System, reader: KeptComponents | Directions, columns: TimeColumns | None, width: int) -> None:
+    """Has the AdaLN of a full system read what `reader` makes of c, `width` columns; its linear layers are new."""
+    system.reader, system.time_columns = reader, columns
+    for layer in system.modulated:
+        rows = layer.adaLN_modulation.linear.out_features
+        layer.adaLN_modulation.add_module("1", nn.Linear(width, rows))
+
+
+def narrow_as(system: System, shapes: Shapes) -> None:
+    """Makes a full system what a file has, by the shapes of its tensors, if that is compacted.
+
+    Raises ValueError for tensors that contradict each other, with their names.
+    """
+    found = {name: dimensions(shapes, name, count) for name, count in DIMENSIONS.items() if name in shapes}
+    if not found:
+        return
+    dim = system.condition_dim
+    if BASIS in found:
+        if len(found) > 1:
+            other = next(name for name in found if name != BASIS)
+            raise ValueError(f"{other} is there beside {BASIS}: AdaLN reads either components or directions")
+        count = found[BASIS][0]
+        narrow(system, Directions(count, dim), None, count)
+        return
+    if KEPT not in found:
+        raise ValueError(f"{next(iter(found))} is there without {KEPT}: columns of time stand beside components")
+    count, columns, rho = found[KEPT][0], None, 0
+    if len(found) > 1:
+        times, rho = found.get(VALUES, (*found.get(TIMES, ()), 0))
+        columns = TimeColumns(times, rho)
+    narrow(system, KeptComponents(count, dim), columns, count + rho)

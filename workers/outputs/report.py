@@ -1,0 +1,85 @@
+"""What a result says besides its samples: what each prune took away, and on what it was computed."""
+
+from __future__ import annotations
+
+import platform
+from dataclasses import replace
+
+import torch
+
+import tailprune
+from jobs.results import Embedding, Engine, Removed
+from tailprune.condition_table import with_guidance_scale
+from tailprune.prune_report import Removal
+from tailprune.systems import Inputs, System
+from workers.sampling.plan import Plan
+from workers.subjects import SampleInputs
+
+__all__ = ["device_name", "engine_of", "inputs_of", "removal_of"]
+
+SUBJECTS_AT_ONCE = 128
+"""The vectors of so many labels or conditions are looked at together, at all steps."""
+
+
+def removal_of(system: System, plan: Plan, of: SampleInputs, prune: tailprune.Prune) -> tuple[Removed, Embedding]:
+    """What a prune takes from the vectors of the request's labels or conditions, over all steps."""
+    request = plan.request
+    subjects = request.subjects
+    times = tailprune.sampling_times(system, request.sampler, plan.steps, request.timestep_shift)
+    parts = [
+        (len(some), tailprune.measure_removal(system, inputs_of(system, plan, of, some), prune, times, of.population))
+        for some in (subjects[at : at + SUBJECTS_AT_ONCE] for at in range(0, len(subjects), SUBJECTS_AT_ONCE))
+    ]
+    whole = parts[0][1] if len(parts) == 1 else _at_first_edit(system, plan, of, prune, times, parts[0][1])
+    removed = Removed(
+        mean=sum(count * part.mean for count, part in parts) / len(subjects),
+        min=min(part.min for _, part in parts),
+        max=max(part.max for _, part in parts),
+        fraction=sum(count * part.fraction for count, part in parts) / len(subjects),
+        by_step=[
+            sum(count * step for (count, _), step in zip(parts, steps, strict=True)) / len(subjects)
+            for steps in zip(*(part.by_step for _, part in parts), strict=True)
+        ],
+    )
+    embedding = Embedding(
+        npr_before=whole.before.npr,
+        npr_after=whole.after.npr,
+        cosine_before=whole.before.cosine,
+        cosine_after=whole.after.cosine,
+    )
+    return removed, embedding
+
+
+def inputs_of(system: System, plan: Plan, of: SampleInputs, subjects: list[int]) -> Inputs:
+    """What the system's condition takes for these labels or rows, told the request's guidance where it takes one."""
+    inputs = of.inputs(subjects)
+    return with_guidance_scale(inputs, plan.guidance.scale) if system.takes_guidance else inputs
+
+
+def _at_first_edit(
+    system: System, plan: Plan, of: SampleInputs, prune: tailprune.Prune, times: torch.Tensor, part: Removal
+) -> Removal:
+    """All vectors at the first edited step alone."""
+    first = part.measured_at_step
+    inputs = inputs_of(system, plan, of, plan.request.subjects)
+    always = replace(prune, schedule="every", count=None)
+    return tailprune.measure_removal(system, inputs, always, times[first : first + 1], of.population)
+
+
+def device_name(device: torch.device) -> str:
+    """What a device is called: the card's name, or `cpu`."""
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else str(device)
+
+
+def engine_of(device: torch.device, system: System, dtype_drift: float | None) -> Engine:
+    """The device, the precision, what that moved, and the versions."""
+    return Engine(
+        device=device_name(device),
+        dtype=str(system.precision).removeprefix("torch."),
+        dtype_drift=dtype_drift,
+        versions={
+            "tailprune": tailprune.__version__,
+            "torch": torch.__version__,
+            "python": platform.python_version(),
+        },
+    )

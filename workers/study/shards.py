@@ -1,0 +1,117 @@
+"""How a study is cut into shards, and the content addresses of what they hold.
+
+A block is one sample number of some labels or conditions that follow one another: more samples are more blocks, and
+those there were stay as they are. A shard is a block under one prune. Its key says all that its samples depend on, so a
+study finds what any study before it made.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from jobs.keys import RESULT_VERSION, digest
+from jobs.registry.digests import Identity
+from jobs.registry.evaluation import MEASURES, Measure
+from jobs.requests.prunes import PruneSpec
+from jobs.requests.sampled import SampledRequest
+from jobs.requests.study import StudyRequest
+from workers.sampling.plan import Sample
+
+__all__ = ["Addresses", "Block", "blocks_of"]
+
+READ_AS = ("family", "num_heads", "decode_layer")
+"""What of a model's reading its latents depend on."""
+SHOWN_BY = ("decoder", "decoder_scale", "decoder_files")
+SAMPLED_BY = sorted(set(SampledRequest.model_fields) - {"model", "labels", "rows", "samples_per_label"})
+"""What of a request each sample depends on, whichever samples there are besides."""
+
+
+@dataclass(frozen=True)
+class Block:
+    """The `number`-th sample of each of these labels or rows."""
+
+    number: int
+    subjects: tuple[int, ...]
+
+    @property
+    def samples(self) -> list[Sample]:
+        """Its samples in order."""
+        return [Sample(subject, self.number) for subject in self.subjects]
+
+
+def blocks_of(request: StudyRequest, size: int) -> list[Block]:
+    """The blocks of a resolved request, of at most `size` samples each."""
+    subjects = request.subjects
+    return [
+        Block(number, tuple(subjects[at : at + size]))
+        for number in range(request.samples_per_label or 1)
+        for at in range(0, len(subjects), size)
+    ]
+
+
+def _seen(request: StudyRequest) -> list[str]:
+    """What is looked at of each sample for the measures of a request: some are of the same features."""
+    return sorted({MEASURES[name].by or name for name in request.measures or [] if name != "drift"})
+
+
+class Addresses:
+    """The keys of a study's shards. `prune`: None for the baseline."""
+
+    def __init__(self, request: StudyRequest, identity: Identity) -> None:
+        reading = identity.reading
+        said = request.model_dump()
+        instruments = reading.get("instruments", {})
+        seen_by = {
+            name: made_of
+            for name, made_of in instruments.items()
+            if name.startswith("extractor") or name == f"reference {request.targets}"
+        }
+        self._sampled = digest(
+            {
+                "weights": identity.weights,
+                "reading": {name: reading.get(name) for name in READ_AS},
+                "request": {name: said[name] for name in SAMPLED_BY},
+                "version": RESULT_VERSION,
+            }
+        )
+        self._reference = instruments.get(f"reference {request.reference}")
+        self._measured = digest(
+            {
+                "decoder": {name: reading.get(name) for name in SHOWN_BY},
+                "instruments": seen_by,
+                "seen": _seen(request),
+                "extractor": said["extractor"],
+                "targets": said["targets"],
+                "names": reading.get("class_names") if "clip-score" in (said["measures"] or []) else None,
+            }
+        )
+
+    def latents(self, block: Block, prune: PruneSpec | None) -> str:
+        """Of the latents of a block under a prune."""
+        return digest(
+            {
+                "sampled": self._sampled,
+                "prune": None if prune is None else prune.model_dump(),
+                "number": block.number,
+                "subjects": block.subjects,
+            }
+        )
+
+    def measured(self, block: Block, prune: PruneSpec | None) -> str:
+        """Of what they were measured to be."""
+        return digest({"latents": self.latents(block, prune), "measured": self._measured})
+
+    def scores(self, blocks: Sequence[Block], prune: PruneSpec | None, measures: Sequence[Measure]) -> list[str]:
+        """Of the score of all these samples by each measure."""
+        samples = digest([self.measured(block, prune) for block in blocks])
+        return [
+            digest(
+                {
+                    "samples": samples,
+                    "measure": measure,
+                    "reference": self._reference if MEASURES[measure].reference else None,
+                }
+            )
+            for measure in measures
+        ]
