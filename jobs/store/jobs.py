@@ -17,11 +17,12 @@ import redis
 import structlog
 
 from jobs.batching import Share
-from jobs.needs import QUEUES, Queue, needs_of
+from jobs.kinds import KINDS, Kind
 from jobs.problems import Problem, problem
 from jobs.queue import BrokerUnavailable, JobQueue, make_celery
-from jobs.records import FINISHED, Job, Kind, Progress, Status, new_id
+from jobs.records import FINISHED, Job, Progress, Status, new_id
 from jobs.registry.compacted import CompactedStore, compacted_name
+from jobs.requests.base import QUEUES, Queue, Request
 from jobs.settings import Settings
 from jobs.storage.artifacts import Artifact, ArtifactStore
 from jobs.store import scripts
@@ -119,8 +120,7 @@ class JobStore:
 
     def submit(
         self,
-        kind: Kind,
-        request: dict[str, Any],
+        request: Request,
         key: str,
         *,
         share: Share | None = None,
@@ -135,10 +135,10 @@ class JobStore:
         sent: the same idempotency key with another one raises IdempotencyConflict. Raises BrokerUnavailable where the
         new job could not be put on its queue; it stays queued, and the sweep puts it there.
         """
-        queue = needs_of(kind, request).queue
+        kind, queue = request.kind, request.queue
         group, rows = ("", 0) if share is None else (share.group, share.rows)
-        arguments = [
-            kind, queue, key, request["model"], json.dumps(request), idempotency_key, fingerprint,
+        arguments: list[str | int] = [
+            kind, queue, key, request.model, json.dumps(request.model_dump()), idempotency_key, fingerprint,
             self.settings.cache_ttl_seconds, group, rows,
         ]  # fmt: skip
         job, created = self._submit_once(arguments, stale="")
@@ -322,7 +322,7 @@ class JobStore:
         """
         released = bool(self._release(args=[claim.job.id, claim.token]) == 1)
         if released:
-            self._send(claim.job.id, needs_of(claim.job.kind, claim.job.request).queue)
+            self._send(claim.job.id, KINDS[claim.job.kind].model_construct(**claim.job.request).queue)
         return released
 
     def _finish_as(self, status: Status, claim: Claim, **fields: dict[str, Any]) -> bool:

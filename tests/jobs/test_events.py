@@ -9,12 +9,13 @@ from typing import Any, TypeVar
 import pytest
 import redis.asyncio
 
+from jobs.requests.metrics import MetricsRequest
 from jobs.store.connection import connect_async
 from jobs.store.events import Event, follow, has_events, wait_finished
 from jobs.store.jobs import JobStore
 
 T = TypeVar("T")
-REQUEST = {"model": "shapes-sit"}
+REQUEST = MetricsRequest(model="shapes-sit")
 
 
 def run(store: JobStore, what: Callable[[redis.asyncio.Redis], Awaitable[T]]) -> T:
@@ -33,7 +34,7 @@ def told(store: JobStore, job_id: str, last_event_id: str = "0-0") -> list[Event
 
 
 def finished_job(store: JobStore) -> str:
-    job, _ = store.submit("metrics", REQUEST, "key")
+    job, _ = store.submit(REQUEST, "key")
     held = store.claim(job.id, "worker")
     assert held is not None
     store.report(held, 1, 1, "steps")
@@ -75,7 +76,7 @@ def test_following_a_finished_job_does_not_wait(store: JobStore, monkeypatch: py
 
 
 def test_a_finished_job_with_more_events_than_one_read_is_told_to_its_end(store: JobStore) -> None:
-    job, _ = store.submit("metrics", REQUEST, "key")
+    job, _ = store.submit(REQUEST, "key")
     held = store.claim(job.id, "worker")
     assert held is not None
     for done in range(1, 251):
@@ -92,7 +93,7 @@ def test_a_job_has_events_until_the_last_was_seen(store: JobStore) -> None:
 
 
 def test_waiting_ends_when_the_job_does(store: JobStore) -> None:
-    job, _ = store.submit("metrics", REQUEST, "key")
+    job, _ = store.submit(REQUEST, "key")
 
     async def go(client: redis.asyncio.Redis) -> None:
         later = asyncio.get_running_loop().run_in_executor(None, store.cancel, job.id)
@@ -105,6 +106,6 @@ def test_waiting_ends_when_the_job_does(store: JobStore) -> None:
 
 
 def test_waiting_ends_after_its_time(store: JobStore) -> None:
-    job, _ = store.submit("metrics", REQUEST, "key")
+    job, _ = store.submit(REQUEST, "key")
     run(store, lambda client: wait_finished(client, job.id, 0.1))
     assert store.get(job.id).status == "queued"

@@ -28,8 +28,8 @@ from workers.lease import Product, Run
 from workers.model_pool import Models, Source
 from workers.outputs.report import engine_of
 from workers.outputs.variant import JobArtifacts
+from workers.sampling.inputs import SampleInputs
 from workers.study.coordination import patiently
-from workers.subjects import SampleInputs
 
 __all__ = ["compact"]
 
