@@ -24,9 +24,8 @@ from jobs.records import FINISHED, Job, Kind, Progress, Status, new_id
 from jobs.registry.compacted import CompactedStore, compacted_name
 from jobs.settings import Settings
 from jobs.storage.artifacts import Artifact, ArtifactStore
-from jobs.store import scripts
 from jobs.store.connection import is_unavailable, text
-from jobs.store.scripts import PREFIX
+from jobs.store.scripts import PREFIX, load_scripts, record_key
 from jobs.store.telemetry import QUEUE_WAIT, REQUESTED, Telemetry
 
 __all__ = ["Claim", "IdempotencyConflict", "JobFinished", "JobStore", "Outcome", "Page", "UnderWay", "UnknownJob"]
@@ -102,18 +101,7 @@ class JobStore:
         self._compacted = CompactedStore(client)
         self._redis = client
         self._queue = queue or JobQueue(make_celery(settings))
-        self._submit = client.register_script(scripts.SUBMIT)
-        self._claim = client.register_script(scripts.CLAIM)
-        self._companions = client.register_script(scripts.COMPANIONS)
-        self._release = client.register_script(scripts.RELEASE)
-        self._renew = client.register_script(scripts.RENEW)
-        self._report = client.register_script(scripts.REPORT)
-        self._publish = client.register_script(scripts.PUBLISH)
-        self._finish = client.register_script(scripts.FINISH)
-        self._cancel = client.register_script(scripts.CANCEL)
-        self._sweep = client.register_script(scripts.SWEEP)
-        self._requeue = client.register_script(scripts.REQUEUE)
-        self._trim = client.register_script(scripts.TRIM)
+        self._scripts = load_scripts(client)
 
     # Clients
 
@@ -158,14 +146,14 @@ class JobStore:
         return all(map(self.artifacts.exists, job.artifacts.values()))
 
     def _submit_once(self, arguments: list[str | int], stale: str) -> tuple[Job, bool]:
-        job_id, outcome = (text(part) for part in self._submit(args=[new_id(), *arguments, stale]))
+        job_id, outcome = (text(part) for part in self._scripts["submit"](args=[new_id(), *arguments, stale]))
         if outcome == "conflict":
             raise IdempotencyConflict
         return self.get(job_id), outcome == "created"
 
     def get(self, job_id: str) -> Job:
         """A job. Raises UnknownJob."""
-        fields = self._redis.hgetall(_job_key(job_id))
+        fields = self._redis.hgetall(record_key(job_id))
         if not fields:
             raise UnknownJob(job_id)
         return Job.from_hash({text(name): text(value) for name, value in fields.items()})
@@ -200,7 +188,7 @@ class JobStore:
     def _summaries(self, ids: list[bytes | str]) -> list[Job]:
         pipeline = self._redis.pipeline(transaction=False)
         for job_id in ids:
-            pipeline.hmget(_job_key(text(job_id)), SUMMARY_FIELDS)
+            pipeline.hmget(record_key(text(job_id)), SUMMARY_FIELDS)
         rows = [
             {name: text(value) for name, value in zip(SUMMARY_FIELDS, row, strict=True) if value is not None}
             for row in pipeline.execute()
@@ -212,7 +200,7 @@ class JobStore:
 
         Raises UnknownJob, and JobFinished when there is nothing left to cancel.
         """
-        outcome = text(self._cancel(args=[job_id]))
+        outcome = text(self._scripts["cancel"](args=[job_id]))
         if outcome == "unknown":
             raise UnknownJob(job_id)
         job = self.get(job_id)
@@ -227,7 +215,7 @@ class JobStore:
 
         Its record comes with it, for a claim that is not heard of holds the job until the lease lapses.
         """
-        answer = self._claim(args=[job_id, worker, self.settings.lease_seconds, self.settings.max_attempts])
+        answer = self._scripts["claim"](args=[job_id, worker, self.settings.lease_seconds, self.settings.max_attempts])
         if not answer:
             return None
         parts = map(text, answer)
@@ -244,7 +232,7 @@ class JobStore:
         """
         claims = []
         with contextlib.suppress(redis.RedisError):
-            for job_id in self._companions(args=[claim.job.id, rows, workers]):
+            for job_id in self._scripts["companions"](args=[claim.job.id, rows, workers]):
                 if (companion := self.claim(text(job_id), claim.worker)) is not None:
                     claims.append(companion)
         return claims
@@ -252,13 +240,13 @@ class JobStore:
     def renew(self, claim: Claim) -> bool:
         """Hold on to a job for another `lease_seconds`. False where it is lost: stop, and write nothing."""
         args: list[str | float] = [claim.job.id, claim.token, self.settings.lease_seconds]
-        return bool(self._renew(args=args) == 1)
+        return bool(self._scripts["renew"](args=args) == 1)
 
     def cancelled_of(self, claims: Sequence[Claim]) -> list[Claim]:
         """Those whose jobs are to be stopped. None while Redis cannot be reached; never raises."""
         pipeline = self._redis.pipeline(transaction=False)
         for claim in claims:
-            pipeline.hexists(_job_key(claim.job.id), "cancel")
+            pipeline.hexists(record_key(claim.job.id), "cancel")
         try:
             return [claim for claim, is_cancelled in zip(claims, pipeline.execute(), strict=True) if is_cancelled]
         except redis.RedisError:
@@ -267,7 +255,7 @@ class JobStore:
     def is_active(self, job_id: str) -> bool:
         """Whether a job's parts are of use: it waits or runs. True while Redis cannot be reached; never raises."""
         try:
-            status, cancel = self._redis.hmget(_job_key(job_id), "status", "cancel")
+            status, cancel = self._redis.hmget(record_key(job_id), "status", "cancel")
         except redis.RedisError:
             return True
         return status is not None and text(status) not in FINISHED and cancel is None
@@ -280,12 +268,12 @@ class JobStore:
         claim.reported = moment
         progress = Progress(done=done, total=total, unit=unit)
         with contextlib.suppress(redis.RedisError):
-            self._report(args=[claim.job.id, claim.token, progress.model_dump_json()])
+            self._scripts["report"](args=[claim.job.id, claim.token, progress.model_dump_json()])
 
     def publish(self, claim: Claim, result: dict[str, Any]) -> None:
         """Show what is known of a job's result while it runs. Never raises."""
         with contextlib.suppress(redis.RedisError):
-            self._publish(args=[claim.job.id, claim.token, json.dumps(result, allow_nan=False)])
+            self._scripts["publish"](args=[claim.job.id, claim.token, json.dumps(result, allow_nan=False)])
 
     def invite(self, claim: Claim, parts: Sequence[dict[str, Any]]) -> None:
         """Offer parts of a job to other workers. Never raises: whoever holds the job does what nobody else does."""
@@ -320,7 +308,7 @@ class JobStore:
 
         Only its message may get lost here, and then a later sweep sends it again.
         """
-        released = bool(self._release(args=[claim.job.id, claim.token]) == 1)
+        released = bool(self._scripts["release"](args=[claim.job.id, claim.token]) == 1)
         if released:
             self._send(claim.job.id, needs_of(claim.job.kind, claim.job.request).queue)
         return released
@@ -328,7 +316,7 @@ class JobStore:
     def _finish_as(self, status: Status, claim: Claim, **fields: dict[str, Any]) -> bool:
         pairs = [part for name, value in fields.items() for part in (name, json.dumps(value, allow_nan=False))]
         args: list[str | int] = [claim.job.id, claim.token, status, *pairs]
-        return bool(self._patiently(lambda: self._finish(args=args)) == 1)
+        return bool(self._patiently(lambda: self._scripts["finish"](args=args)) == 1)
 
     def _patiently(self, write: Callable[[], Any]) -> Any:
         """What a write answers, tried again while Redis is gone or takes no writes."""
@@ -352,7 +340,7 @@ class JobStore:
         The ids of the jobs that were queued again or, after `max_attempts`, failed. Called by every worker
         every few seconds; the jobs found are shared out between those that call at once.
         """
-        self._trim(args=[self.settings.job_history])
+        self._scripts["trim"](args=[self.settings.job_history])
         lost = [] if self._just_started() else self._sweep_leases()
         return lost + self._requeue_late()
 
@@ -367,7 +355,7 @@ class JobStore:
             f"{attempts} workers were lost over this job, as many as are tried; it may need more memory "
             "than they have: ask for fewer samples or variants",
         )
-        queued, failed = map(_pairs, self._sweep(args=[attempts, json.dumps(reason.public())]))
+        queued, failed = map(_pairs, self._scripts["sweep"](args=[attempts, json.dumps(reason.public())]))
         for job_id, _ in failed:
             log.error("job failed: its workers were lost", job_id=job_id)
         return self._put_back(queued, "its worker was lost") + [job_id for job_id, _ in failed]
@@ -383,7 +371,7 @@ class JobStore:
             return []
         # A queue with other messages in it may have lost this one: one too many does no harm, none at all does.
         seconds = self.settings.requeue_seconds
-        late = self._requeue(args=[seconds, LONG_LATE * seconds, *empty])
+        late = self._scripts["requeue"](args=[seconds, LONG_LATE * seconds, *empty])
         return self._put_back(_pairs(late), "its message may be lost")
 
     def _put_back(self, jobs: list[tuple[str, Queue]], why: str) -> list[str]:
@@ -404,10 +392,6 @@ class JobStore:
         pipeline.zcard(PREFIX + "leases")
         queued, running = pipeline.execute()
         return UnderWay(queued=queued, running=running)
-
-
-def _job_key(job_id: str) -> str:
-    return f"{PREFIX}job:{job_id}"
 
 
 def _pairs(answer: list[list[bytes]]) -> list[tuple[str, Queue]]:

@@ -223,7 +223,7 @@ def test_without_redis_no_companions_are_found(store: JobStore, monkeypatch: pyt
     def gone(**_: object) -> None:
         raise redis.ConnectionError("gone")
 
-    monkeypatch.setattr(store, "_companions", gone)
+    monkeypatch.setitem(store._scripts, "companions", gone)
     assert store.claim_companions(held, 64, 1) == []
 
 

@@ -472,14 +472,17 @@ def test_a_result_waits_for_a_redis_that_takes_no_writes(
 
 def test_a_result_waits_for_a_disk_or_for_replicas(store: JobStore, monkeypatch: pytest.MonkeyPatch) -> None:
     held = claim(store, submit(store))
-    write, failures = store._finish, iter(["MISCONF Errors writing to the AOF file", "NOREPLICAS Not enough", None])
+    write, failures = (
+        store._scripts["finish"],
+        iter(["MISCONF Errors writing to the AOF file", "NOREPLICAS Not enough", None]),
+    )
 
     def finish(**arguments: Any) -> Any:
         if reason := next(failures):
             raise redis.ResponseError(reason)
         return write(**arguments)
 
-    monkeypatch.setattr(store, "_finish", finish)
+    monkeypatch.setitem(store._scripts, "finish", finish)
     assert store.succeed(held, {}, {})
 
 
@@ -489,7 +492,7 @@ def test_a_write_that_is_wrong_is_not_tried_again(store: JobStore, monkeypatch: 
     def wrong(**_: Any) -> None:
         raise redis.ResponseError("WRONGTYPE Operation against a key holding the wrong kind of value")
 
-    monkeypatch.setattr(store, "_finish", wrong)
+    monkeypatch.setitem(store._scripts, "finish", wrong)
     with pytest.raises(redis.ResponseError, match="WRONGTYPE"):
         store.succeed(held, {}, {})
 
@@ -564,3 +567,13 @@ def test_a_result_that_is_not_json_is_refused_before_it_is_written(store: JobSto
     with pytest.raises(ValueError, match="not JSON compliant"):
         store.succeed(held, {"x": float("nan")}, {})
     assert store.get(job.id).status == "running"
+
+
+def test_a_store_without_all_of_its_scripts_does_not_start(
+    settings: Settings, redis_client: redis.Redis, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "lua").mkdir()
+    (tmp_path / "lua" / "common.lua").touch()
+    monkeypatch.setattr("jobs.store.scripts.files", lambda _: tmp_path)
+    with pytest.raises(RuntimeError, match=r"not .*'submit'"):
+        JobStore(redis_client, settings)
