@@ -18,7 +18,7 @@ from pydantic import BaseModel
 
 from jobs.records import Job
 from jobs.storage.artifacts import Artifact
-from jobs.store.jobs import Claim, JobStore
+from jobs.store.leases import Claim, LeaseStore
 
 __all__ = [
     "Batch",
@@ -122,10 +122,10 @@ class Interruptible:
 class Run(Interruptible):
     """A claimed job. Call `step` from within the work."""
 
-    def __init__(self, store: JobStore, claim: Claim) -> None:
+    def __init__(self, leases: LeaseStore, claim: Claim) -> None:
         self.claim = claim
         self.progress: tuple[int, int, str] | None = None
-        self._store = store
+        self._leases = leases
         self._told: tuple[int, int, str] | None = None
 
     @property
@@ -140,27 +140,27 @@ class Run(Interruptible):
 
     def publish(self, result: BaseModel) -> None:
         """Shows what is known of the result so far."""
-        self._store.publish(self.claim, result.model_dump(mode="json"))
+        self._leases.publish(self.claim, result.model_dump(mode="json"))
 
-    def invite(self, parts: Sequence[dict[str, Any]]) -> None:
+    def offer(self, parts: Sequence[dict[str, Any]]) -> None:
         """Offers parts of the job to other workers."""
-        self._store.invite(self.claim, parts)
+        self._leases.offer(self.claim, parts)
 
     @property
     def offers_waiting(self) -> bool:
         """Whether parts that were offered, of any job, are still to be taken."""
-        return self._store.offers_waiting()
+        return self._leases.offers_waiting()
 
     def tell(self) -> None:
         """Writes how far the job is, where that is news."""
         if (progress := self.progress) is not None and progress != self._told:
             self._told = progress
-            self._store.report(self.claim, *progress)
+            self._leases.report(self.claim, *progress)
 
     def renew(self) -> None:
         """Holds on to the job for another while."""
         try:
-            held = self._store.renew(self.claim)
+            held = self._leases.renew(self.claim)
         except redis.RedisError as error:  # held until somebody who can reach Redis says otherwise
             log.warning("lease not renewed", job_id=self.job.id, reason=str(error))
             return
@@ -175,13 +175,13 @@ OnDone = Callable[[Run, Product[BaseModel] | Exception], None]
 class Batch(PeriodicThread):
     """Claimed jobs that are done together. Use as a context around the work."""
 
-    def __init__(self, store: JobStore, claims: Sequence[Claim], shutdown: Shutdown) -> None:
+    def __init__(self, leases: LeaseStore, claims: Sequence[Claim], shutdown: Shutdown) -> None:
         super().__init__(f"job-{claims[0].job.id}")
-        self.runs = [Run(store, claim) for claim in claims]
+        self.runs = [Run(leases, claim) for claim in claims]
         self._held = list(self.runs)
-        self._store = store
+        self._leases = leases
         self._shutdown = shutdown
-        self._pause = store.settings.lease_seconds / RENEWALS_A_LEASE
+        self._pause = leases.settings.lease_seconds / RENEWALS_A_LEASE
         self._due = time.monotonic() + self._pause
 
     def leave(self, run: Run) -> None:
@@ -203,7 +203,7 @@ class Batch(PeriodicThread):
             for run in runs:
                 run.stop = Preempted()
             return
-        cancelled = self._store.cancelled_of([run.claim for run in runs])
+        cancelled = self._leases.cancelled_of([run.claim for run in runs])
         for run in runs:
             if run.claim in cancelled:
                 run.stop = Cancelled()
@@ -212,9 +212,9 @@ class Batch(PeriodicThread):
 class TaskRun(Interruptible, PeriodicThread):
     """A part of a job that another worker holds: it stops when that job does, and when this worker is to stop."""
 
-    def __init__(self, store: JobStore, job_id: str, shutdown: Shutdown) -> None:
+    def __init__(self, leases: LeaseStore, job_id: str, shutdown: Shutdown) -> None:
         super().__init__(f"shard-{job_id}")
-        self._store = store
+        self._leases = leases
         self._job_id = job_id
         self._shutdown = shutdown
 
@@ -223,5 +223,5 @@ class TaskRun(Interruptible, PeriodicThread):
             return
         if self._shutdown.is_due:
             self.stop = Preempted()
-        elif not self._store.is_active(self._job_id):
+        elif not self._leases.is_active(self._job_id):
             self.stop = Cancelled()

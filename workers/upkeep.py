@@ -9,7 +9,7 @@ import redis
 import structlog
 
 from jobs.store.heartbeats import WorkerInfo, WorkerRegistry
-from jobs.store.jobs import JobStore
+from jobs.store.leases import LeaseStore
 
 __all__ = ["Heartbeat"]
 
@@ -19,8 +19,8 @@ log = structlog.get_logger(__name__)
 class Heartbeat:
     """A thread that beats and sweeps every `sweep_seconds`, between `start` and `stop`."""
 
-    def __init__(self, store: JobStore, roll: WorkerRegistry, worker: WorkerInfo) -> None:
-        self._store = store
+    def __init__(self, leases: LeaseStore, roll: WorkerRegistry, worker: WorkerInfo) -> None:
+        self._leases = leases
         self._roll = roll
         self._worker = worker
         self._over = threading.Event()
@@ -41,10 +41,10 @@ class Heartbeat:
         while True:
             try:
                 self._roll.beat(self._worker)
-                self._store.sweep()
+                self._leases.sweep()
             except redis.RedisError as error:
                 log.warning("Redis cannot be reached", reason=str(error))
             except Exception:  # a worker without its upkeep would look dead while it works
                 log.exception("upkeep failed")
-            if self._over.wait(self._store.settings.sweep_seconds):
+            if self._over.wait(self._leases.settings.sweep_seconds):
                 return

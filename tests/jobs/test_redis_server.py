@@ -12,6 +12,7 @@ from jobs.redis_server import NoServer, find_server
 from jobs.settings import Settings
 from jobs.storage.artifacts import ArtifactStore
 from jobs.store.jobs import JobStore
+from jobs.store.leases import LeaseStore
 from tests.redis_process import RedisProcess
 
 MIB = 2**20
@@ -47,7 +48,7 @@ def test_memory_pressure_evicts_cached_values_and_never_a_job(settings: Settings
     try:
         with redis.Redis.from_url(server.url) as client:
             mine = settings.model_copy(update={"redis_url": server.url, "hot_artifact_bytes": MIB})
-            store = JobStore(client, mine)
+            store, leases = JobStore(client, mine), LeaseStore(client, mine)
             job, _ = store.submit("metrics", {"model": "shapes-sit"}, "key")
             used = client.info("memory")["used_memory"]
             client.config_set("maxmemory", used + 8 * MIB)
@@ -56,9 +57,9 @@ def test_memory_pressure_evicts_cached_values_and_never_a_job(settings: Settings
                 artifacts.put(bytes([n]) * MIB, "application/octet-stream")
             hot = len(list(client.scan_iter("tailprune:hot:*")))
             assert 0 < hot < 24
-            claimed = store.claim(job.id, "worker")
+            claimed = leases.claim(job.id, "worker")
             assert claimed is not None
-            assert store.succeed(claimed, {"x": 1}, {})
+            assert leases.succeed(claimed, {"x": 1}, {})
             assert store.get(job.id).status == "succeeded"
     finally:
         server.stop()

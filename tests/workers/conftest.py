@@ -26,7 +26,8 @@ from jobs.requests.prune_sample import PruneSampleRequest, resolve
 from jobs.requests.study import StudyRequest, evaluation_of
 from jobs.requests.study_resolution import resolve_study
 from jobs.settings import Settings
-from jobs.store.jobs import Claim, JobStore
+from jobs.store.jobs import JobStore
+from jobs.store.leases import Claim, LeaseStore
 from tests.tiny_model import NAME, write_tiny_model
 from workers.lease import Run
 from workers.model_pool import Models
@@ -60,6 +61,11 @@ def queue() -> Silent:
 @pytest.fixture
 def store(settings: Settings, redis_client: redis.Redis, queue: Silent) -> JobStore:
     return JobStore(redis_client, settings, queue)
+
+
+@pytest.fixture
+def leases(settings: Settings, redis_client: redis.Redis, queue: Silent) -> LeaseStore:
+    return LeaseStore(redis_client, settings, queue)
 
 
 @pytest.fixture
@@ -102,14 +108,14 @@ def submit(store: JobStore, settings: Settings, redis_client: redis.Redis) -> Su
 
 
 @pytest.fixture
-def claim(store: JobStore, submit: Submit) -> Claim:
+def claim(leases: LeaseStore, submit: Submit) -> Claim:
     """A job held by a worker."""
-    claimed = store.claim(submit().id, "worker")
+    claimed = leases.claim(submit().id, "worker")
     assert claimed is not None
     return claimed
 
 
 @pytest.fixture
-def run(store: JobStore, claim: Claim) -> Run:
+def run(leases: LeaseStore, claim: Claim) -> Run:
     """The claimed job, with nothing that looks after it."""
-    return Run(store, claim)
+    return Run(leases, claim)

@@ -102,7 +102,7 @@ def complete(
         due = offered is None or (time.monotonic() > offered + OFFER_SECONDS and not run.offers_waiting)
         if due and len(left) > 1:
             offered = time.monotonic()
-            run.invite([task.offer for task in left[1:]])
+            run.offer([task.offer for task in left[1:]])
 
         def on_share(task: Task, share: float, before: int = there()) -> None:
             on_progress(before + share * task.samples)
