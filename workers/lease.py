@@ -18,6 +18,7 @@ from pydantic import BaseModel
 
 from jobs.records import Job
 from jobs.storage.artifacts import Artifact
+from jobs.store.connection import retry_while_unavailable
 from jobs.store.leases import Claim, LeaseStore
 
 __all__ = [
@@ -35,10 +36,12 @@ __all__ = [
 ]  # fmt: skip
 
 BEAT_SECONDS = 0.2
+RETRY_SECONDS = 0.2
 RENEWALS_A_LEASE = 4
 
 log = structlog.get_logger(__name__)
 
+Answer = TypeVar("Answer")
 Result = TypeVar("Result", bound=BaseModel, covariant=True)
 
 
@@ -117,6 +120,14 @@ class Interruptible:
         """Raises Stopped where the work is not to go on."""
         if self.stop is not None:
             raise self.stop
+
+    def retry(self, call: Callable[[], Answer]) -> Answer:
+        """What a call answers, once Redis can be reached. Raises Stopped where the work is not to go on."""
+        return retry_while_unavailable(call, self._before_pause, pauses=(RETRY_SECONDS, RETRY_SECONDS))
+
+    def _before_pause(self, error: BaseException, _: float) -> None:
+        log.warning("Redis cannot be reached; the job waits", reason=str(error))
+        self.check()
 
 
 class Run(Interruptible):

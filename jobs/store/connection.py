@@ -1,19 +1,33 @@
-"""Connections to Redis, with one set of time limits: a server that is gone is noticed in seconds.
+"""Redis: clients of it with one set of time limits, so that a server that is gone is noticed in seconds.
 
-What counts as unavailable is said here too, for those who try again and those who tell their clients to.
+Also what counts as unavailable, and the one way to try again while it is.
 """
 
 from __future__ import annotations
+
+import traceback
+from collections.abc import Callable
+from typing import TypeVar
 
 import redis
 import redis.asyncio
 from redis.asyncio.retry import Retry as AsyncRetry
 from redis.backoff import ExponentialBackoff
 from redis.retry import Retry
+from tenacity import (
+    RetryCallState,
+    Retrying,
+    retry_if_exception,
+    stop_before_delay,
+    stop_never,
+    wait_exponential,
+)
 
 from jobs.settings import Settings
 
-__all__ = ["connect", "connect_async", "is_unavailable", "text"]
+__all__ = ["connect", "connect_async", "is_unavailable", "retry_while_unavailable", "text"]
+
+Answer = TypeVar("Answer")
 
 CONNECT_SECONDS = 2.0
 ANSWER_SECONDS = 5.0
@@ -47,11 +61,50 @@ def connect_async(settings: Settings) -> redis.asyncio.Redis:
     )
 
 
-def is_unavailable(error: Exception) -> bool:
+def is_unavailable(error: BaseException) -> bool:
     """Whether Redis is gone, or takes no writes for now (memory or disk full, a replica): later may do."""
     return isinstance(error, UNAVAILABLE) or (
         isinstance(error, redis.ResponseError) and str(error).startswith(REFUSALS)
     )
+
+
+def retry_while_unavailable(
+    call: Callable[[], Answer],
+    before_pause: Callable[[BaseException, float], None],
+    *,
+    pauses: tuple[float, float],
+    seconds: float | None = None,
+) -> Answer:
+    """What a call answers, tried again while Redis is gone or takes no writes.
+
+    call: what is tried, from its beginning each time.
+    before_pause: is given the error and the pause, in seconds, that follows; it may raise, and that ends it.
+    pauses: the first and the longest, in seconds; each is twice the one before.
+    seconds: how long it is tried; for ever if None.
+
+    Raises what the call raised last.
+    """
+
+    def on_pause(state: RetryCallState) -> None:
+        assert state.outcome is not None, "there is a pause after an error alone"
+        error = state.outcome.exception()
+        assert error is not None, "there is a pause after an error alone"
+        before_pause(error, state.upcoming_sleep)
+
+    first, longest = pauses
+    retrying = Retrying(
+        retry=retry_if_exception(is_unavailable),
+        wait=wait_exponential(multiplier=first, max=longest),
+        stop=stop_never if seconds is None else stop_before_delay(seconds),
+        before_sleep=on_pause,
+        reraise=True,
+    )
+    try:
+        return retrying(call)
+    except BaseException as error:
+        # A frame of tenacity's holds the error, and the error its frames: all that the call had in memory would stay.
+        traceback.clear_frames(error.__traceback__)
+        raise
 
 
 def text(answer: bytes | str) -> str:

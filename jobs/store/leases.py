@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import json
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, cast
 
@@ -22,7 +22,7 @@ from jobs.queue import BrokerUnavailable, JobQueue, make_celery
 from jobs.records import FINISHED, Job, Progress, Status
 from jobs.settings import Settings
 from jobs.storage.artifacts import Artifact
-from jobs.store.connection import is_unavailable, text
+from jobs.store.connection import retry_while_unavailable, text
 from jobs.store.scripts import PREFIX, load_scripts, record_key
 from jobs.store.telemetry import QUEUE_WAIT, Telemetry
 
@@ -165,21 +165,13 @@ class LeaseStore:
     def _finish_as(self, status: Status, claim: Claim, **fields: dict[str, Any]) -> bool:
         pairs = [part for name, value in fields.items() for part in (name, json.dumps(value, allow_nan=False))]
         args: list[str | int] = [claim.job.id, claim.token, status, *pairs]
-        return bool(self._patiently(lambda: self._scripts["finish"](args=args)) == 1)
-
-    def _patiently(self, write: Callable[[], Any]) -> Any:
-        """What a write answers, tried again while Redis is gone or takes no writes."""
-        deadline = time.monotonic() + self.settings.write_retry_seconds
-        pause = 0.1
-        while True:
-            try:
-                return write()
-            except redis.RedisError as error:
-                if not is_unavailable(error) or time.monotonic() + pause > deadline:
-                    raise
-                log.warning("Redis takes no writes; the result is written later", error=str(error), pause=pause)
-                time.sleep(pause)
-                pause = min(2 * pause, 5.0)
+        answer = retry_while_unavailable(
+            lambda: self._scripts["finish"](args=args),
+            _warn_of_pause,
+            pauses=(0.1, 5.0),
+            seconds=self.settings.write_retry_seconds,
+        )
+        return bool(answer == 1)
 
     def sweep(self) -> list[str]:
         """Bring back jobs whose worker or message was lost, and delete the oldest finished ones.
@@ -236,3 +228,7 @@ class LeaseStore:
 def _pairs(answer: list[list[bytes]]) -> list[tuple[str, Queue]]:
     """The ids and queues in a script's answer."""
     return [(job_id.decode(), cast(Queue, queue.decode())) for job_id, queue in answer]
+
+
+def _warn_of_pause(error: BaseException, pause: float) -> None:
+    log.warning("Redis takes no writes; the result is written later", error=str(error), pause=pause)

@@ -401,7 +401,7 @@ def test_a_redis_that_goes_away_for_a_while_is_waited_for(
 
     for name in away:
         unreachable(name)
-    monkeypatch.setattr("workers.study.coordination.PAUSE_SECONDS", 0.01)
+    monkeypatch.setattr("workers.lease.RETRY_SECONDS", 0.01)
     job = submit("study", grid={"thresholds": [0.5]}, measures=["drift"])
     worker.run(job.id)
     assert store.get(job.id).status == "succeeded"
