@@ -37,7 +37,7 @@ class Settings(BaseSettings):
         default=None, description="Where artifacts lie, as an fsspec URL; a folder of data_dir when not set."
     )
     registry: Path = Field(default=Path("models/models.toml"), description="The registry of models.")
-    hub_cache: Annotated[Path | None, BeforeValidator(lambda said: said or None)] = Field(
+    hub_cache: Annotated[Path | None, BeforeValidator(lambda path: path or None)] = Field(
         default=None, description="Where files of the Hugging Face hub are kept; huggingface_hub's own when not set."
     )
 

@@ -18,7 +18,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from jobs.store.heartbeats import WorkerRegistry
 from jobs.store.jobs import JobStore
-from jobs.store.telemetry import ALL, Counter, Histogram, Reading
+from jobs.store.telemetry import ALL, Counter, Histogram, Values
 
 __all__ = ["FleetCollector", "RequestTelemetry", "ServiceMetrics"]
 
@@ -120,7 +120,7 @@ class FleetCollector(Collector):
                     yield _histogram(metric, reading)
 
 
-def _counter(metric: Counter, reading: Reading) -> CounterMetricFamily:
+def _counter(metric: Counter, reading: Values) -> CounterMetricFamily:
     family = CounterMetricFamily(metric.name, metric.help, labels=metric.labels)
     for (name, *labels), value in reading.items():
         if name == metric.name:
@@ -128,7 +128,7 @@ def _counter(metric: Counter, reading: Reading) -> CounterMetricFamily:
     return family
 
 
-def _histogram(metric: Histogram, reading: Reading) -> HistogramMetricFamily:
+def _histogram(metric: Histogram, reading: Values) -> HistogramMetricFamily:
     family = HistogramMetricFamily(metric.name, metric.help, labels=metric.labels)
     bounds = [*(f"{bound:g}" for bound in metric.buckets), "+Inf"]
     for labels in sorted({parts[1:-1] for parts in reading if parts[0] == metric.name}):

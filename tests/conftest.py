@@ -10,6 +10,7 @@ import redis
 
 from jobs.settings import Settings
 from jobs.store.jobs import JobStore
+from jobs.store.leases import LeaseStore
 from tests.redis_process import RedisProcess
 from tests.registry import write_registry
 
@@ -47,3 +48,9 @@ def settings(redis_url: str, tmp_path: Path) -> Settings:
 def store(settings: Settings, redis_client: redis.Redis) -> JobStore:
     """The store on the emptied test server."""
     return JobStore(redis_client, settings)
+
+
+@pytest.fixture
+def leases(settings: Settings, redis_client: redis.Redis) -> LeaseStore:
+    """The same jobs, for whoever does them."""
+    return LeaseStore(redis_client, settings)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import redis
 
-from jobs.redis_server import server_command
+from jobs.store.connection import server_command
 
 START_SECONDS = 10.0
 

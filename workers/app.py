@@ -9,7 +9,7 @@ from celery.signals import setup_logging, worker_init, worker_ready, worker_shut
 from jobs.logging import configure_logging
 from jobs.queue import SHARD_TASK, TASK, celery_app
 from jobs.settings import get_settings
-from workers.upkeep import Heartbeat
+from workers.lease import Heartbeat
 from workers.worker import Worker
 
 __all__ = ["app"]
@@ -52,7 +52,7 @@ def _prepare(sender: Any, **_: Any) -> None:
 @worker_ready.connect
 def _begin(**_: Any) -> None:
     worker = _Process.worker
-    _Process.upkeep = Heartbeat(worker.store, worker.roll, worker.info)
+    _Process.upkeep = Heartbeat(worker.leases, worker.roll, worker.info)
     _Process.upkeep.start()
 
 

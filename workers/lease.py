@@ -1,12 +1,13 @@
-"""Claimed jobs while they run: leases are renewed, progress is told, and each stops when it should.
+"""What keeps a worker's claims alive: leases are renewed, progress is written, each job stops when it should.
 
 A thread does all that speaks to Redis, so the sampling loop never waits for the network: a step only leaves its
-number behind, and picks up whether to go on.
+number behind, and picks up whether to go on. Another thread shows that the worker is alive, and brings back what
+lost workers left behind.
 """
 
 from __future__ import annotations
 
-import threading
+import contextlib
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -18,11 +19,14 @@ from pydantic import BaseModel
 
 from jobs.records import Job
 from jobs.storage.artifacts import Artifact
-from jobs.store.jobs import Claim, JobStore
+from jobs.store.connection import retry_while_unavailable
+from jobs.store.heartbeats import PeriodicThread, WorkerInfo, WorkerRegistry
+from jobs.store.leases import Claim, LeaseStore
 
 __all__ = [
     "Batch",
     "Cancelled",
+    "Heartbeat",
     "Interruptible",
     "LeaseLost",
     "OnDone",
@@ -35,10 +39,12 @@ __all__ = [
 ]  # fmt: skip
 
 BEAT_SECONDS = 0.2
+RETRY_SECONDS = 0.2
 RENEWALS_A_LEASE = 4
 
 log = structlog.get_logger(__name__)
 
+Answer = TypeVar("Answer")
 Result = TypeVar("Result", bound=BaseModel, covariant=True)
 
 
@@ -84,29 +90,6 @@ class Shutdown:
         return self._deadline is not None and time.monotonic() >= self._deadline
 
 
-class PeriodicThread:
-    """A thread that looks after work every moment, for as long as this is a context around it."""
-
-    def __init__(self, name: str) -> None:
-        self._over = threading.Event()
-        self._thread = threading.Thread(target=self._watch, name=name, daemon=True)
-
-    def __enter__(self) -> Self:
-        self._thread.start()
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        self._over.set()
-        self._thread.join()
-
-    def _watch(self) -> None:
-        while not self._over.wait(BEAT_SECONDS):
-            self._look()
-
-    def _look(self) -> None:
-        raise NotImplementedError
-
-
 class Interruptible:
     """Work that a watch looks after. Call `check` from within."""
 
@@ -118,15 +101,23 @@ class Interruptible:
         if self.stop is not None:
             raise self.stop
 
+    def retry(self, call: Callable[[], Answer]) -> Answer:
+        """What a call answers, once Redis can be reached. Raises Stopped where the work is not to go on."""
+        return retry_while_unavailable(call, self._before_pause, pauses=(RETRY_SECONDS, RETRY_SECONDS))
+
+    def _before_pause(self, error: BaseException, _: float) -> None:
+        log.warning("Redis cannot be reached; the job waits", reason=str(error))
+        self.check()
+
 
 class Run(Interruptible):
     """A claimed job. Call `step` from within the work."""
 
-    def __init__(self, store: JobStore, claim: Claim) -> None:
+    def __init__(self, leases: LeaseStore, claim: Claim) -> None:
         self.claim = claim
         self.progress: tuple[int, int, str] | None = None
-        self._store = store
-        self._told: tuple[int, int, str] | None = None
+        self._leases = leases
+        self._reported: tuple[int, int, str] | None = None
 
     @property
     def job(self) -> Job:
@@ -140,27 +131,27 @@ class Run(Interruptible):
 
     def publish(self, result: BaseModel) -> None:
         """Shows what is known of the result so far."""
-        self._store.publish(self.claim, result.model_dump(mode="json"))
+        self._leases.publish(self.claim, result.model_dump(mode="json"))
 
-    def invite(self, parts: Sequence[dict[str, Any]]) -> None:
+    def offer(self, parts: Sequence[dict[str, Any]]) -> None:
         """Offers parts of the job to other workers."""
-        self._store.invite(self.claim, parts)
+        self._leases.offer(self.claim, parts)
 
     @property
     def offers_waiting(self) -> bool:
         """Whether parts that were offered, of any job, are still to be taken."""
-        return self._store.offers_waiting()
+        return self._leases.offers_waiting()
 
-    def tell(self) -> None:
+    def report(self) -> None:
         """Writes how far the job is, where that is news."""
-        if (progress := self.progress) is not None and progress != self._told:
-            self._told = progress
-            self._store.report(self.claim, *progress)
+        if (progress := self.progress) is not None and progress != self._reported:
+            self._reported = progress
+            self._leases.report(self.claim, *progress)
 
     def renew(self) -> None:
         """Holds on to the job for another while."""
         try:
-            held = self._store.renew(self.claim)
+            held = self._leases.renew(self.claim)
         except redis.RedisError as error:  # held until somebody who can reach Redis says otherwise
             log.warning("lease not renewed", job_id=self.job.id, reason=str(error))
             return
@@ -172,17 +163,24 @@ OnDone = Callable[[Run, Product[BaseModel] | Exception], None]
 """Hears what a job made, or what it ended with."""
 
 
-class Batch(PeriodicThread):
+class Batch:
     """Claimed jobs that are done together. Use as a context around the work."""
 
-    def __init__(self, store: JobStore, claims: Sequence[Claim], shutdown: Shutdown) -> None:
-        super().__init__(f"job-{claims[0].job.id}")
-        self.runs = [Run(store, claim) for claim in claims]
+    def __init__(self, leases: LeaseStore, claims: Sequence[Claim], shutdown: Shutdown) -> None:
+        self.runs = [Run(leases, claim) for claim in claims]
         self._held = list(self.runs)
-        self._store = store
+        self._leases = leases
         self._shutdown = shutdown
-        self._pause = store.settings.lease_seconds / RENEWALS_A_LEASE
+        self._pause = leases.settings.lease_seconds / RENEWALS_A_LEASE
         self._due = time.monotonic() + self._pause
+        self._thread = PeriodicThread(self._look, BEAT_SECONDS, f"job-{claims[0].job.id}")
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._thread.stop()
 
     def leave(self, run: Run) -> None:
         """What became of a job is written: it is looked after no longer."""
@@ -196,32 +194,66 @@ class Batch(PeriodicThread):
             for run in held:
                 run.renew()
         for run in held:
-            run.tell()
+            run.report()
 
     def _stop_some(self, runs: Sequence[Run]) -> None:
         if self._shutdown.is_due:
             for run in runs:
                 run.stop = Preempted()
             return
-        cancelled = self._store.cancelled_of([run.claim for run in runs])
+        cancelled = self._leases.cancelled_of([run.claim for run in runs])
         for run in runs:
             if run.claim in cancelled:
                 run.stop = Cancelled()
 
 
-class TaskRun(Interruptible, PeriodicThread):
+class TaskRun(Interruptible):
     """A part of a job that another worker holds: it stops when that job does, and when this worker is to stop."""
 
-    def __init__(self, store: JobStore, job_id: str, shutdown: Shutdown) -> None:
-        super().__init__(f"shard-{job_id}")
-        self._store = store
+    def __init__(self, leases: LeaseStore, job_id: str, shutdown: Shutdown) -> None:
+        self._leases = leases
         self._job_id = job_id
         self._shutdown = shutdown
+        self._thread = PeriodicThread(self._look, BEAT_SECONDS, f"shard-{job_id}")
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._thread.stop()
 
     def _look(self) -> None:
         if self.stop is not None:
             return
         if self._shutdown.is_due:
             self.stop = Preempted()
-        elif not self._store.is_active(self._job_id):
+        elif not self._leases.is_active(self._job_id):
             self.stop = Cancelled()
+
+
+class Heartbeat:
+    """Shows that a worker is alive, and sweeps, every `sweep_seconds` between `start` and `stop`."""
+
+    def __init__(self, leases: LeaseStore, roll: WorkerRegistry, worker: WorkerInfo) -> None:
+        self._leases = leases
+        self._roll = roll
+        self._worker = worker
+        self._thread = PeriodicThread(self._beat, leases.settings.sweep_seconds, "upkeep", at_once=True)
+
+    def start(self) -> None:
+        """Begins to beat and sweep."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Ends, and takes the worker out of those that are alive."""
+        self._thread.stop()
+        with contextlib.suppress(redis.RedisError):
+            self._roll.leave(self._worker)
+
+    def _beat(self) -> None:
+        try:
+            self._roll.beat(self._worker)
+            self._leases.sweep()
+        except redis.RedisError as error:
+            log.warning("Redis cannot be reached", reason=str(error))

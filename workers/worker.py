@@ -14,6 +14,7 @@ from structlog.contextvars import bound_contextvars
 from jobs.keys import canonical_json, job_key
 from jobs.kinds import KINDS
 from jobs.problems import problem
+from jobs.queue import JobQueue, make_celery
 from jobs.records import Job
 from jobs.registry.catalogue import Catalogue
 from jobs.registry.compacted import CompactedStore
@@ -29,7 +30,8 @@ from jobs.storage.shards import ShardStore
 from jobs.storage.uploads import ConditionStore, UnknownConditions
 from jobs.store.connection import connect
 from jobs.store.heartbeats import WorkerInfo, WorkerRegistry
-from jobs.store.jobs import Claim, JobStore
+from jobs.store.jobs import JobStore
+from jobs.store.leases import Claim, LeaseStore
 from jobs.store.telemetry import SAMPLES, SAMPLING
 from jobs.study_results import StudyResult
 from workers.context import Stores
@@ -64,7 +66,9 @@ class Worker:
         client = connect(settings)
         device = choose_device(settings.device, settings.worker_index)
         self.info = WorkerInfo(name=name, device=str(device))
-        self.store = JobStore(client, settings)
+        queue = JobQueue(make_celery(settings))
+        self.store = JobStore(client, settings, queue)
+        self.leases = LeaseStore(client, settings, queue)
         self.shards = ShardStore(settings, client, self.store.artifacts)
         self.conditions = ConditionStore(settings, client)
         self.roll = WorkerRegistry(client)
@@ -86,13 +90,13 @@ class Worker:
             claims = self._claimed(job_id)
             if claims:
                 self._workshop = None  # its model is the pool's again, to be let go of
-                with Batch(self.store, claims, self.shutdown) as batch:
+                with Batch(self.leases, claims, self.shutdown) as batch:
                     self._do(batch, batch.runs)
 
     def _claimed(self, job_id: str) -> list[Claim]:
-        """A job and its companions; none where it is not to be had."""
+        """A job and its companions; none where it is not claimable."""
         try:
-            claim = self.store.claim(job_id, self.info.name)
+            claim = self.leases.claim(job_id, self.info.name)
         except redis.RedisError as error:
             log.warning("job not claimed; the sweep will bring it back", reason=str(error))
             return []
@@ -115,7 +119,7 @@ class Worker:
             workers = len(self.roll.alive())
         except redis.RedisError:
             return []
-        return self.store.claim_companions(claim, self.store.settings.batch_size, max(1, workers))
+        return self.leases.claim_companions(claim, self.store.settings.batch_size, max(1, workers))
 
     def _do(self, batch: Batch, runs: Sequence[Run]) -> None:
         """Does one job or several together, and writes what became of each."""
@@ -155,9 +159,9 @@ class Worker:
             result = product.result.model_dump(mode="json")
             canonical_json(result)  # refuses what JSON cannot say, such as NaN
         except Cancelled:
-            return "cancelled" if self.store.cancelled(claim) else "lost"
+            return "cancelled" if self.leases.cancelled(claim) else "lost"
         except Preempted:
-            return "handed over" if self.store.release(claim) else "lost"
+            return "handed over" if self.leases.release(claim) else "lost"
         except LeaseLost:
             return "lost"
         except torch.OutOfMemoryError as error:
@@ -168,10 +172,10 @@ class Worker:
         except Exception:
             log.exception("job broke")
             reason = problem("internal", "the worker met an error of its own; its log has it under this job's id")
-            return "failed" if self.store.fail(claim, reason) else "lost"
+            return "failed" if self.leases.fail(claim, reason) else "lost"
         if run.progress is not None:
-            self.store.report(claim, *run.progress)
-        written = self.store.succeed(claim, result, product.artifacts)
+            self.leases.report(claim, *run.progress)
+        written = self.leases.succeed(claim, result, product.artifacts)
         return "succeeded" if written else "lost"
 
     def _count(self, job: Job, result: BaseModel) -> None:
@@ -190,7 +194,7 @@ class Worker:
     def _failed(self, claim: Claim, detail: str) -> str:
         log.warning("job failed", detail=detail, exc_info=True)
         detail = self.models.as_registered(claim.job.model, detail)
-        return "failed" if self.store.fail(claim, problem("failed", detail)) else "lost"
+        return "failed" if self.leases.fail(claim, problem("failed", detail)) else "lost"
 
     def help(self, job_id: str, said: Mapping[str, Any]) -> None:
         """Does a task that the holder of a study offers, unless that study is over or another worker does it.
@@ -199,14 +203,14 @@ class Worker:
         """
         with bound_contextvars(job_id=job_id):
             try:
-                if not self.store.is_active(job_id):
+                if not self.leases.is_active(job_id):
                     return
                 job = self.store.get(job_id)
 
                 def on_made(samples: int) -> None:
                     self.store.telemetry.count(SAMPLES, job.model, by=samples)
 
-                with TaskRun(self.store, job_id, self.shutdown) as run:
+                with TaskRun(self.leases, job_id, self.shutdown) as run:
                     task = offered(said, Assessor(self._workshop_of(job), self.bench, run, on_made))
                     if made := attempt(task, self.shards, lambda _: run.check()):
                         on_made(made)

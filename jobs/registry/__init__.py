@@ -1,0 +1,5 @@
+"""Models: the registry in `models`, the compacted ones of it in `compacted`, all together in `catalogue`.
+
+`evaluation` has what samples are measured with, `decoding` what makes pictures or sound of them, and `digests` what a
+result depends on besides its request.
+"""

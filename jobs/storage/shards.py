@@ -7,7 +7,6 @@ make another meanwhile. Both are for saving work alone: a shard made twice is th
 from __future__ import annotations
 
 import contextlib
-import threading
 from collections.abc import Sequence
 
 import redis
@@ -17,6 +16,7 @@ from redis.lock import Lock
 
 from jobs.settings import Settings
 from jobs.storage.artifacts import Artifact, ArtifactStore
+from jobs.store.heartbeats import PeriodicThread
 from jobs.store.scripts import PREFIX
 
 __all__ = ["ShardLease", "ShardStore"]
@@ -77,28 +77,24 @@ class ShardLease:
 
     def __init__(self, lock: Lock, seconds: float) -> None:
         self._lock = lock
-        self._pause = seconds / RENEWALS_A_LEASE
-        self._over = threading.Event()
-        self._thread = threading.Thread(target=self._renew, name="shard-lease", daemon=True)
+        self._renewal = PeriodicThread(self._renew, seconds / RENEWALS_A_LEASE, "shard-lease")
 
     def __enter__(self) -> ShardLease:
-        self._thread.start()
+        self._renewal.start()
         return self
 
     def __exit__(self, *error: object) -> None:
-        self._over.set()
-        self._thread.join()
+        self._renewal.stop()
         with contextlib.suppress(redis.RedisError, LockError):
             self._lock.release()
 
     def _renew(self) -> None:
-        while not self._over.wait(self._pause):
-            try:
-                self._lock.reacquire()
-            except LockError:
-                return  # it lapsed: somebody else may make the shard too, which does no harm
-            except redis.RedisError as error:
-                log.warning("lease of a shard not renewed", reason=str(error))
+        try:
+            self._lock.reacquire()
+        except LockError:
+            pass  # it lapsed: somebody else may make the shard too, which does no harm
+        except redis.RedisError as error:
+            log.warning("lease of a shard not renewed", reason=str(error))
 
 
 def _shard_key(key: str) -> str:

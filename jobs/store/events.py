@@ -17,7 +17,7 @@ import redis.asyncio
 
 from jobs.records import FINISHED
 from jobs.store.connection import text
-from jobs.store.scripts import PREFIX
+from jobs.store.scripts import record_key
 
 __all__ = ["EVENT_ID_PATTERN", "Event", "follow", "has_events", "wait_finished"]
 
@@ -76,14 +76,14 @@ async def wait_finished(client: redis.asyncio.Redis, job_id: str, seconds: float
 
 async def _has_ended(client: redis.asyncio.Redis, job_id: str) -> bool:
     """Whether a job has finished, or is not known."""
-    status = await client.hget(f"{PREFIX}job:{job_id}", "status")
+    status = await client.hget(record_key(job_id), "status")
     return status is None or text(status) in FINISHED
 
 
 async def _read(
     client: redis.asyncio.Redis, job_id: str, last_event_id: str, *, block: int | None = None, count: int = 100
 ) -> list[Event]:
-    answer: Any = await client.xread({f"{PREFIX}job:{job_id}:events": last_event_id}, block=block, count=count)
+    answer: Any = await client.xread({f"{record_key(job_id)}:events": last_event_id}, block=block, count=count)
     streams = answer.items() if isinstance(answer, dict) else answer or []
     return [
         Event(id=text(entry_id), name=text(fields[b"event"]), data=json.loads(fields[b"data"]))

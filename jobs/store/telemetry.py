@@ -22,8 +22,8 @@ __all__ = [
     "SAMPLING",
     "Counter",
     "Histogram",
-    "Reading",
     "Telemetry",
+    "Values",
 ]
 
 KEY = PREFIX + "telemetry"
@@ -72,12 +72,12 @@ SAMPLING = Histogram(
 
 ALL: tuple[Counter | Histogram, ...] = (JOBS, REQUESTED, SAMPLES, QUEUE_WAIT, SAMPLING)
 
-Reading = dict[tuple[str, ...], float]
+Values = dict[tuple[str, ...], float]
 """Values by (metric name, label values..., and for a histogram `sum` or the bucket's bound)."""
 
 
 class Telemetry:
-    """Writes never raise: a number that is lost costs less than a job."""
+    """Numbers by name and labels. Writes never raise: a number that is lost costs less than a job."""
 
     def __init__(self, client: redis.Redis) -> None:
         self._redis = client
@@ -118,7 +118,7 @@ class Telemetry:
         with contextlib.suppress(redis.RedisError):
             pipeline.execute()
 
-    def read(self) -> Reading:
+    def read(self) -> Values:
         """All values, what was noted here included. Raises redis.RedisError."""
         self.write_noted()
         return {tuple(json.loads(text(field))): float(value) for field, value in self._redis.hgetall(KEY).items()}

@@ -20,10 +20,10 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 
-from jobs.redis_server import NoServer, server_command
 from jobs.registry.evaluation import EvaluationAssets
 from jobs.registry.models import Registry, RegistryError
 from jobs.settings import Settings, get_settings
+from jobs.store.connection import NoServer, server_command
 from service.cli.supervisor import ChildFailed, Program, Supervisor
 
 __all__ = ["serve"]

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 import redis
 
-from jobs.redis_server import find_server
+from jobs.store.connection import find_server
 from tests.docker.containers import ROOT, SERVICE, SERVICES, WORKER, Dockerfile
 from tests.redis_process import free_port
 

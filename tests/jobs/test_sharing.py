@@ -15,7 +15,8 @@ from jobs.registry.models import Registry
 from jobs.requests.metrics import MetricsRequest
 from jobs.requests.prune_sample import PruneSampleRequest, ResolvedPruneSample
 from jobs.settings import Settings
-from jobs.store.jobs import Claim, JobStore
+from jobs.store.jobs import JobStore
+from jobs.store.leases import Claim, LeaseStore
 from tailprune.spec.prune import PruneSpec
 from tests.jobs.test_store import REQUEST, Outbox, claim, gone_after, lapse
 
@@ -132,6 +133,12 @@ def store(settings: Settings, redis_client: redis.Redis, outbox: Outbox) -> JobS
     return JobStore(redis_client, settings.model_copy(update={"lease_seconds": 0.3}), outbox)
 
 
+@pytest.fixture
+def leases(store: JobStore, redis_client: redis.Redis, outbox: Outbox) -> LeaseStore:
+    """The same jobs, for whoever does them."""
+    return LeaseStore(redis_client, store.settings, outbox)
+
+
 def submit(store: JobStore, key: str, rows: int = 2, group: str = GROUP) -> Job:
     job, _ = store.submit(REQUEST, key, share=Share(group, rows))
     time.sleep(0.002)  # ids sort by the millisecond
@@ -151,89 +158,97 @@ def ids(claims: list[Claim]) -> list[str]:
     return [claim.job.id for claim in claims]
 
 
-def test_a_held_job_brings_those_that_can_share_its_batch(store: JobStore) -> None:
+def test_a_held_job_brings_those_that_can_share_its_batch(store: JobStore, leases: LeaseStore) -> None:
     first, *others = several(store, 4)
     submit(store, "apart", group="other")
     store.submit(REQUEST, "alone")
-    held = claim(store, first)
-    companions = store.claim_companions(held, 64, 1)
+    held = claim(leases, first)
+    companions = leases.claim_companions(held, 64, 1)
     assert ids(companions) == [job.id for job in others]
     assert {store.get(job.id).status for job in (first, *others)} == {"running"}
     assert [(each.worker, each.token) for each in companions] == [("worker", 1)] * 3
-    assert all(store.claim(job.id, "late") is None for job in others)
-    assert store.claim_companions(held, 64, 1) == []
+    assert all(leases.claim(job.id, "late") is None for job in others)
+    assert leases.claim_companions(held, 64, 1) == []
 
 
-def test_the_oldest_that_fit_come_first(store: JobStore) -> None:
+def test_the_oldest_that_fit_come_first(store: JobStore, leases: LeaseStore) -> None:
     first = submit(store, "first", rows=4)
     large, small, smaller, last = (submit(store, f"key-{rows}", rows) for rows in (7, 3, 2, 1))
-    assert ids(store.claim_companions(claim(store, first), 10, 1)) == [small.id, smaller.id, last.id]
+    assert ids(leases.claim_companions(claim(leases, first), 10, 1)) == [small.id, smaller.id, last.id]
     assert store.get(large.id).status == "queued"
 
 
-def test_what_waits_is_shared_out_among_the_workers(store: JobStore) -> None:
+def test_what_waits_is_shared_out_among_the_workers(store: JobStore, leases: LeaseStore) -> None:
     jobs = several(store, 9)
     taken = []
     for worker in ("one", "two", "three"):
         left = [job for job in jobs if store.get(job.id).status == "queued"]
-        taken.append(1 + len(store.claim_companions(claim(store, left[0], worker), 64, 3)))
+        taken.append(1 + len(leases.claim_companions(claim(leases, left[0], worker), 64, 3)))
     assert taken == [3, 2, 2]
 
 
-def test_a_job_that_shares_nothing_brings_none(store: JobStore) -> None:
+def test_a_job_that_shares_nothing_brings_none(store: JobStore, leases: LeaseStore) -> None:
     several(store, 2)
     alone, _ = store.submit(REQUEST, "alone")
-    assert store.claim_companions(claim(store, alone), 64, 1) == []
+    assert leases.claim_companions(claim(leases, alone), 64, 1) == []
 
 
 @pytest.mark.parametrize("end", ["claimed", "cancelled"])
-def test_a_job_that_no_longer_waits_is_no_longer_found(store: JobStore, redis_client: redis.Redis, end: str) -> None:
+def test_a_job_that_no_longer_waits_is_no_longer_found(
+    store: JobStore, leases: LeaseStore, redis_client: redis.Redis, end: str
+) -> None:
     first, other = several(store, 2)
     assert waiting(redis_client) == {first.id, other.id}
     if end == "claimed":
-        claim(store, other)
+        claim(leases, other)
     else:
         store.cancel(other.id)
     assert waiting(redis_client) == {first.id}
 
 
-def test_a_job_handed_back_can_share_a_batch_again(store: JobStore) -> None:
+def test_a_job_handed_back_can_share_a_batch_again(store: JobStore, leases: LeaseStore) -> None:
     first, other = several(store, 2)
-    held = claim(store, first)
-    (companion,) = store.claim_companions(held, 64, 1)
-    assert store.release(held)
-    assert store.release(companion)
-    again = claim(store, other, "another")
-    assert ids(store.claim_companions(again, 64, 1)) == [first.id]
+    held = claim(leases, first)
+    (companion,) = leases.claim_companions(held, 64, 1)
+    assert leases.release(held)
+    assert leases.release(companion)
+    again = claim(leases, other, "another")
+    assert ids(leases.claim_companions(again, 64, 1)) == [first.id]
 
 
-def test_a_job_that_lost_its_worker_goes_by_itself(store: JobStore, redis_client: redis.Redis, outbox: Outbox) -> None:
+def test_a_job_that_lost_its_worker_goes_by_itself(
+    store: JobStore, leases: LeaseStore, redis_client: redis.Redis, outbox: Outbox
+) -> None:
     first, other = several(store, 2)
-    store.claim_companions(claim(store, first, "lost"), 64, 1)
+    leases.claim_companions(claim(leases, first, "lost"), 64, 1)
     lapse(store)
-    assert sorted(store.sweep()) == sorted(outbox.sent[2:]) == sorted([first.id, other.id])
+    assert sorted(leases.sweep()) == sorted(outbox.sent[2:]) == sorted([first.id, other.id])
     assert waiting(redis_client) == set()
     several_new = [submit(store, f"new-{n}") for n in range(2)]
-    assert store.claim_companions(claim(store, first, "another"), 64, 1) == []
-    assert ids(store.claim_companions(claim(store, several_new[0]), 64, 1)) == [several_new[1].id]
+    assert leases.claim_companions(claim(leases, first, "another"), 64, 1) == []
+    assert ids(leases.claim_companions(claim(leases, several_new[0]), 64, 1)) == [several_new[1].id]
 
 
-def test_without_redis_no_companions_are_found(store: JobStore, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_redis_no_companions_are_found(
+    store: JobStore, leases: LeaseStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
     first, _ = several(store, 2)
-    held = claim(store, first)
+    held = claim(leases, first)
 
     def gone(**_: object) -> None:
         raise redis.ConnectionError("gone")
 
-    monkeypatch.setattr(store, "_companions", gone)
-    assert store.claim_companions(held, 64, 1) == []
+    monkeypatch.setitem(leases._scripts, "companions", gone)
+    assert leases.claim_companions(held, 64, 1) == []
 
 
-def test_companions_claimed_before_redis_went_are_kept(store: JobStore, redis_client: redis.Redis) -> None:
-    store.claim_companions(claim(store, submit(store, "earlier", group="other")), 64, 1)  # Redis has the scripts now
+def test_companions_claimed_before_redis_went_are_kept(
+    store: JobStore, leases: LeaseStore, redis_client: redis.Redis
+) -> None:
+    leases.claim_companions(claim(leases, submit(store, "earlier", group="other")), 64, 1)  # Redis has the scripts now
     first, *others = several(store, 4)
-    held = claim(store, first)
+    held = claim(leases, first)
     with gone_after(1 + 2, redis_client):  # the search and two claims
-        companions = store.claim_companions(held, 64, 1)
+        companions = leases.claim_companions(held, 64, 1)
     assert ids(companions) == [job.id for job in others[:2]]
     assert [store.get(job.id).status for job in others] == ["running", "running", "queued"]

@@ -21,7 +21,8 @@ from jobs.requests.base import Queue
 from jobs.requests.figure import FigureRequest
 from jobs.requests.prune_sample import PruneSampleRequest
 from jobs.settings import Settings
-from jobs.store.jobs import Claim, IdempotencyConflict, JobFinished, JobStore, UnknownJob
+from jobs.store.jobs import IdempotencyConflict, JobFinished, JobStore, UnknownJob
+from jobs.store.leases import Claim, LeaseStore
 from tests.redis_process import RedisProcess
 
 REQUEST = PruneSampleRequest(model="shapes-sit", threshold=[0.1])
@@ -59,12 +60,18 @@ def quick(settings: Settings, redis_client: redis.Redis, outbox: Outbox) -> JobS
     return JobStore(redis_client, fast, outbox)
 
 
+@pytest.fixture
+def quick_leases(quick: JobStore, redis_client: redis.Redis, outbox: Outbox) -> LeaseStore:
+    """The same jobs, for whoever does them."""
+    return LeaseStore(redis_client, quick.settings, outbox)
+
+
 def submit(store: JobStore, key: str = "key") -> Job:
     return store.submit(REQUEST, key)[0]
 
 
-def claim(store: JobStore, job: Job, worker: str = "worker") -> Claim:
-    claimed = store.claim(job.id, worker)
+def claim(leases: LeaseStore, job: Job, worker: str = "worker") -> Claim:
+    claimed = leases.claim(job.id, worker)
     assert claimed is not None
     return claimed
 
@@ -127,40 +134,40 @@ def test_a_key_asked_for_by_many_threads_at_once_is_one_job_on_the_queue_once(
 
 
 def test_a_job_goes_to_the_queue_that_its_request_needs_also_when_it_comes_back(
-    quick: JobStore, outbox: Outbox
+    quick: JobStore, quick_leases: LeaseStore, outbox: Outbox
 ) -> None:
     wanted = {"cosine": "metrics", "removal": "sampling"}
     for figure in wanted:
         job, _ = quick.submit(FigureRequest(model="shapes-sit", figure=figure), figure)
-        claim(quick, job)
+        claim(quick_leases, job)
     lapse(quick)
-    quick.sweep()  # their workers were lost
+    quick_leases.sweep()  # their workers were lost
     for job_id in outbox.sent[2:]:
-        quick.release(claim(quick, quick.get(job_id)))  # their workers stop
+        quick_leases.release(claim(quick_leases, quick.get(job_id)))  # their workers stop
     found = [
         (quick.get(job_id).request["figure"], queue) for job_id, queue in zip(outbox.sent, outbox.queues, strict=True)
     ]
     assert sorted(found) == sorted(3 * list(wanted.items()))
 
 
-def test_a_queued_job_is_claimed_by_one_of_many_workers(store: JobStore) -> None:
+def test_a_queued_job_is_claimed_by_one_of_many_workers(store: JobStore, leases: LeaseStore) -> None:
     job = submit(store)
     with ThreadPoolExecutor(10) as pool:
-        claims = list(pool.map(lambda n: store.claim(job.id, f"worker-{n}"), range(10)))
+        claims = list(pool.map(lambda n: leases.claim(job.id, f"worker-{n}"), range(10)))
     assert sum(claimed is not None for claimed in claims) == 1
 
 
-def test_a_finished_job_answers_later_requests_of_its_key(store: JobStore) -> None:
+def test_a_finished_job_answers_later_requests_of_its_key(store: JobStore, leases: LeaseStore) -> None:
     job = submit(store)
-    assert store.succeed(claim(store, job), {"x": 1}, {})
+    assert leases.succeed(claim(leases, job), {"x": 1}, {})
     again, outcome = store.submit(REQUEST, "key")
     assert (again.id, outcome, again.result) == (job.id, "cached", {"x": 1})
 
 
-def test_a_job_whose_artifact_is_gone_is_made_anew(store: JobStore, settings: Settings) -> None:
+def test_a_job_whose_artifact_is_gone_is_made_anew(store: JobStore, leases: LeaseStore, settings: Settings) -> None:
     job = submit(store)
     artifact = store.artifacts.put(b"picture", "image/png")
-    store.succeed(claim(store, job), {}, {"grid.png": artifact})
+    leases.succeed(claim(leases, job), {}, {"grid.png": artifact})
     next(Path(settings.artifacts).rglob(artifact.digest)).unlink()
     again, outcome = store.submit(REQUEST, "key")
     assert outcome == "created"
@@ -169,17 +176,17 @@ def test_a_job_whose_artifact_is_gone_is_made_anew(store: JobStore, settings: Se
 
 
 @pytest.mark.parametrize("end", ["failed", "cancelled"])
-def test_a_job_that_did_not_succeed_answers_no_later_request(store: JobStore, end: str) -> None:
+def test_a_job_that_did_not_succeed_answers_no_later_request(store: JobStore, leases: LeaseStore, end: str) -> None:
     job = submit(store)
-    held = claim(store, job)
-    assert store.fail(held, problem("failed", "no")) if end == "failed" else store.cancelled(held)
+    held = claim(leases, job)
+    assert leases.fail(held, problem("failed", "no")) if end == "failed" else leases.cancelled(held)
     assert store.get(job.id).status == end
     assert submit(store).id != job.id
 
 
-def test_a_job_being_cancelled_answers_no_later_request(store: JobStore) -> None:
+def test_a_job_being_cancelled_answers_no_later_request(store: JobStore, leases: LeaseStore) -> None:
     job = submit(store)
-    claim(store, job)
+    claim(leases, job)
     store.cancel(job.id)
     assert submit(store).id != job.id
 
@@ -197,220 +204,228 @@ def test_an_idempotency_key_with_another_request_is_refused(store: JobStore) -> 
         store.submit(REQUEST, "other", idempotency_key="mine", fingerprint="g")
 
 
-def test_an_unknown_job_is_said_to_be_unknown(store: JobStore) -> None:
+def test_an_unknown_job_is_said_to_be_unknown(store: JobStore, leases: LeaseStore) -> None:
     for look in (store.get, store.cancel):
         with pytest.raises(UnknownJob, match="no job has the id 'nothing'"):
             look("nothing")
-    assert store.claim("nothing", "worker") is None
+    assert leases.claim("nothing", "worker") is None
 
 
-def test_a_queued_job_is_cancelled_at_once_and_never_claimed(store: JobStore) -> None:
+def test_a_queued_job_is_cancelled_at_once_and_never_claimed(store: JobStore, leases: LeaseStore) -> None:
     job = submit(store)
     assert store.cancel(job.id).status == "cancelled"
-    assert store.claim(job.id, "worker") is None
+    assert leases.claim(job.id, "worker") is None
     assert store.under_way() == (0, 0)
 
 
-def test_a_running_job_is_asked_to_stop(store: JobStore) -> None:
+def test_a_running_job_is_asked_to_stop(store: JobStore, leases: LeaseStore) -> None:
     job = submit(store)
-    held = claim(store, job)
-    assert store.cancelled_of([held]) == []
+    held = claim(leases, job)
+    assert leases.cancelled_of([held]) == []
     assert store.cancel(job.id).status == "running"
-    assert store.cancelled_of([held]) == [held]
-    assert store.cancelled(held)
+    assert leases.cancelled_of([held]) == [held]
+    assert leases.cancelled(held)
     assert store.get(job.id).status == "cancelled"
 
 
-def test_a_job_whose_lease_lapsed_is_cancelled_at_once(quick: JobStore) -> None:
+def test_a_job_whose_lease_lapsed_is_cancelled_at_once(quick: JobStore, quick_leases: LeaseStore) -> None:
     job = submit(quick)
-    late = claim(quick, job, "lost")
+    late = claim(quick_leases, job, "lost")
     lapse(quick)
     assert quick.cancel(job.id).status == "cancelled"
-    assert not quick.succeed(late, {}, {})
+    assert not quick_leases.succeed(late, {}, {})
     assert quick.get(job.id).status == "cancelled"
 
 
-def test_a_job_whose_lease_is_missing_is_cancelled_at_once(store: JobStore, redis_client: redis.Redis) -> None:
+def test_a_job_whose_lease_is_missing_is_cancelled_at_once(
+    store: JobStore, leases: LeaseStore, redis_client: redis.Redis
+) -> None:
     job = submit(store)
-    claim(store, job)
+    claim(leases, job)
     redis_client.zrem("tailprune:leases", job.id)
     assert store.cancel(job.id).status == "cancelled"
 
 
-def test_a_finished_job_cannot_be_cancelled(store: JobStore) -> None:
+def test_a_finished_job_cannot_be_cancelled(store: JobStore, leases: LeaseStore) -> None:
     job = submit(store)
-    store.succeed(claim(store, job), {}, {})
+    leases.succeed(claim(leases, job), {}, {})
     with pytest.raises(JobFinished, match="already succeeded"):
         store.cancel(job.id)
 
 
-def test_a_held_job_is_not_claimed_by_another(store: JobStore) -> None:
+def test_a_held_job_is_not_claimed_by_another(store: JobStore, leases: LeaseStore) -> None:
     job = submit(store)
-    claim(store, job)
-    assert store.claim(job.id, "other") is None
+    claim(leases, job)
+    assert leases.claim(job.id, "other") is None
 
 
-def test_a_claim_brings_the_record_though_redis_is_gone_right_after(store: JobStore, redis_client: redis.Redis) -> None:
-    claim(store, submit(store, "earlier"))  # Redis has the script now
+def test_a_claim_brings_the_record_though_redis_is_gone_right_after(
+    store: JobStore, leases: LeaseStore, redis_client: redis.Redis
+) -> None:
+    claim(leases, submit(store, "earlier"))  # Redis has the script now
     job = submit(store)
     with gone_after(1, redis_client):
-        held = claim(store, job)
+        held = claim(leases, job)
     assert held.token == 1
     assert held.job == store.get(job.id)
     assert held.job.status == "running"
 
 
-def test_a_renewed_lease_is_kept(quick: JobStore) -> None:
+def test_a_renewed_lease_is_kept(quick: JobStore, quick_leases: LeaseStore) -> None:
     job = submit(quick)
-    held = claim(quick, job)
+    held = claim(quick_leases, job)
     for _ in range(4):
         time.sleep(0.05)
-        assert quick.renew(held)
-    assert quick.sweep() == []
+        assert quick_leases.renew(held)
+    assert quick_leases.sweep() == []
     assert quick.get(job.id).status == "running"
 
 
-def test_a_lapsed_job_goes_back_to_its_queue_and_to_another_worker(quick: JobStore, outbox: Outbox) -> None:
+def test_a_lapsed_job_goes_back_to_its_queue_and_to_another_worker(
+    quick: JobStore, quick_leases: LeaseStore, outbox: Outbox
+) -> None:
     job = submit(quick)
-    claim(quick, job, "lost")
+    claim(quick_leases, job, "lost")
     lapse(quick)
-    assert quick.sweep() == [job.id]
+    assert quick_leases.sweep() == [job.id]
     assert outbox.sent == [job.id, job.id]
     assert quick.get(job.id).status == "queued"
-    assert claim(quick, job, "other").token == 2
+    assert claim(quick_leases, job, "other").token == 2
 
 
-def test_a_redelivered_job_whose_lease_lapsed_is_claimed_without_a_sweep(quick: JobStore) -> None:
+def test_a_redelivered_job_whose_lease_lapsed_is_claimed_without_a_sweep(
+    quick: JobStore, quick_leases: LeaseStore
+) -> None:
     job = submit(quick)
-    claim(quick, job, "lost")
+    claim(quick_leases, job, "lost")
     lapse(quick)
-    assert claim(quick, job, "other").token == 2
+    assert claim(quick_leases, job, "other").token == 2
 
 
-def test_sweeps_at_once_share_out_what_they_find(quick: JobStore, outbox: Outbox) -> None:
+def test_sweeps_at_once_share_out_what_they_find(quick: JobStore, quick_leases: LeaseStore, outbox: Outbox) -> None:
     jobs = [submit(quick, f"key-{n}") for n in range(5)]
     for job in jobs:
-        claim(quick, job, "lost")
+        claim(quick_leases, job, "lost")
     lapse(quick)
     with ThreadPoolExecutor(4) as pool:
-        found = [job_id for ids in pool.map(lambda _: quick.sweep(), range(4)) for job_id in ids]
+        found = [job_id for ids in pool.map(lambda _: quick_leases.sweep(), range(4)) for job_id in ids]
     assert sorted(found) == sorted(job.id for job in jobs)
 
 
-def test_a_job_that_lost_its_last_worker_fails_and_says_why(quick: JobStore) -> None:
+def test_a_job_that_lost_its_last_worker_fails_and_says_why(quick: JobStore, quick_leases: LeaseStore) -> None:
     job = submit(quick)
     for attempt in range(quick.settings.max_attempts):
-        claim(quick, job, f"lost-{attempt}")
+        claim(quick_leases, job, f"lost-{attempt}")
         lapse(quick)
-        quick.sweep()
+        quick_leases.sweep()
     ended = quick.get(job.id)
     assert ended.status == "failed"
     assert ended.problem is not None
     assert ended.problem.type.endswith("worker-lost")
     assert "3 workers were lost" in ended.problem.detail
-    assert quick.claim(job.id, "late") is None
+    assert quick_leases.claim(job.id, "late") is None
 
 
-def test_a_cancelled_job_whose_worker_is_lost_ends_as_cancelled(quick: JobStore) -> None:
+def test_a_cancelled_job_whose_worker_is_lost_ends_as_cancelled(quick: JobStore, quick_leases: LeaseStore) -> None:
     job = submit(quick)
-    claim(quick, job, "lost")
+    claim(quick_leases, job, "lost")
     quick.cancel(job.id)
     lapse(quick)
-    assert quick.claim(job.id, "other") is None
-    quick.sweep()
+    assert quick_leases.claim(job.id, "other") is None
+    quick_leases.sweep()
     assert quick.get(job.id).status == "cancelled"
 
 
-def test_a_worker_that_lost_its_job_writes_nothing_more(quick: JobStore) -> None:
+def test_a_worker_that_lost_its_job_writes_nothing_more(quick: JobStore, quick_leases: LeaseStore) -> None:
     job = submit(quick)
-    old = claim(quick, job, "old")
+    old = claim(quick_leases, job, "old")
     lapse(quick)
-    new = claim(quick, job, "new")
-    assert not quick.renew(old)
-    quick.report(old, 1, 1, "steps")
-    assert not quick.succeed(old, {"from": "old"}, {})
-    assert not quick.fail(old, problem("failed", "no"))
+    new = claim(quick_leases, job, "new")
+    assert not quick_leases.renew(old)
+    quick_leases.report(old, 1, 1, "steps")
+    assert not quick_leases.succeed(old, {"from": "old"}, {})
+    assert not quick_leases.fail(old, problem("failed", "no"))
     assert quick.get(job.id).progress is None
-    assert quick.succeed(new, {"from": "new"}, {})
+    assert quick_leases.succeed(new, {"from": "new"}, {})
     assert quick.get(job.id).result == {"from": "new"}
 
 
-def test_a_result_written_twice_by_its_worker_is_written_once(store: JobStore) -> None:
+def test_a_result_written_twice_by_its_worker_is_written_once(store: JobStore, leases: LeaseStore) -> None:
     job = submit(store)
-    held = claim(store, job)
-    assert store.succeed(held, {"x": 1}, {})
-    assert store.succeed(held, {"x": 1}, {})
+    held = claim(leases, job)
+    assert leases.succeed(held, {"x": 1}, {})
+    assert leases.succeed(held, {"x": 1}, {})
     assert sum(count for name, count in store.telemetry.read().items() if name[0] == "tailprune_jobs") == 1
 
 
-def test_a_job_whose_message_was_lost_is_sent_again(quick: JobStore, outbox: Outbox) -> None:
+def test_a_job_whose_message_was_lost_is_sent_again(quick: JobStore, quick_leases: LeaseStore, outbox: Outbox) -> None:
     outbox.gone = True
     with pytest.raises(BrokerUnavailable):
         submit(quick)
     outbox.gone = False
-    assert quick.sweep() == []
+    assert quick_leases.sweep() == []
     time.sleep(quick.settings.requeue_seconds)
-    (job_id,) = quick.sweep()
+    (job_id,) = quick_leases.sweep()
     assert outbox.sent == [job_id]
 
 
 def test_a_job_whose_message_was_lost_is_sent_again_though_others_wait(
-    quick: JobStore, redis_client: redis.Redis, outbox: Outbox
+    quick: JobStore, quick_leases: LeaseStore, redis_client: redis.Redis, outbox: Outbox
 ) -> None:
     lost, waiting = submit(quick, "lost"), submit(quick, "waiting")
     outbox.sent.remove(lost.id)  # so its queue is never empty
     second, _ = redis_client.time()
     long = 10 * quick.settings.requeue_seconds
     redis_client.zadd("tailprune:queued", {lost.id: second - long - 2, waiting.id: second - long / 2})
-    assert quick.sweep() == [lost.id]
+    assert quick_leases.sweep() == [lost.id]
     assert outbox.sent == [waiting.id, lost.id]
-    assert quick.sweep() == []
+    assert quick_leases.sweep() == []
 
 
 def test_what_waits_for_long_is_sent_again_in_portions(
-    quick: JobStore, redis_client: redis.Redis, outbox: Outbox
+    quick: JobStore, quick_leases: LeaseStore, redis_client: redis.Redis, outbox: Outbox
 ) -> None:
     jobs = [submit(quick, f"key-{n}").id for n in range(150)]
     redis_client.zadd("tailprune:queued", dict.fromkeys(jobs, 0))
-    assert [len(quick.sweep()), len(quick.sweep()), len(quick.sweep())] == [100, 50, 0]
+    assert [len(quick_leases.sweep()), len(quick_leases.sweep()), len(quick_leases.sweep())] == [100, 50, 0]
 
 
 def test_a_full_broker_loses_no_job_that_is_put_back(
-    quick: JobStore, outbox: Outbox, monkeypatch: pytest.MonkeyPatch
+    quick: JobStore, quick_leases: LeaseStore, outbox: Outbox, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     job = submit(quick)
 
     def refuse(*_: object) -> None:
         raise redis.OutOfMemoryError("command not allowed")
 
-    held = claim(quick, job)
+    held = claim(quick_leases, job)
     monkeypatch.setattr(outbox, "put", refuse)
-    assert quick.release(held)
-    claim(quick, job, "lost")
+    assert quick_leases.release(held)
+    claim(quick_leases, job, "lost")
     lapse(quick)
-    assert quick.sweep() == [job.id]
+    assert quick_leases.sweep() == [job.id]
     assert quick.get(job.id).status == "queued"
 
 
 def test_progress_is_written_at_most_five_times_a_second_and_at_the_end(
-    store: JobStore, redis_client: redis.Redis
+    store: JobStore, leases: LeaseStore, redis_client: redis.Redis
 ) -> None:
     job = submit(store)
-    held = claim(store, job)
+    held = claim(leases, job)
     for done in range(1, 101):
-        store.report(held, done, 100, "steps")
+        leases.report(held, done, 100, "steps")
     progress = store.get(job.id).progress
     assert progress is not None
     assert progress.done == 100
     assert redis_client.xlen(f"tailprune:job:{job.id}:events") <= 2 + 3
 
 
-def test_nothing_that_a_job_needs_expires(store: JobStore, redis_client: redis.Redis) -> None:
+def test_nothing_that_a_job_needs_expires(store: JobStore, leases: LeaseStore, redis_client: redis.Redis) -> None:
     for key in ("done", "running", "queued"):
         submit(store, key)
     done, running, _ = reversed(store.page().jobs)
-    store.succeed(claim(store, done), {}, {"a.txt": store.artifacts.put(b"hot", "text/plain")})
-    claim(store, running)
+    leases.succeed(claim(leases, done), {}, {"a.txt": store.artifacts.put(b"hot", "text/plain")})
+    claim(leases, running)
     expiring = {key.decode().split(":")[1] for key in redis_client.scan_iter() if redis_client.ttl(key) >= 0}
     assert expiring == {"hot"}
 
@@ -444,74 +459,88 @@ def test_pages_are_filled_with_what_is_looked_for(store: JobStore) -> None:
 def test_the_oldest_finished_jobs_are_deleted_and_leave_nothing(
     settings: Settings, redis_client: redis.Redis, outbox: Outbox
 ) -> None:
-    store = JobStore(redis_client, settings.model_copy(update={"job_history": 2}), outbox)
+    store = JobStore(redis_client, settings, outbox)
+    leases = LeaseStore(redis_client, settings.model_copy(update={"job_history": 2}), outbox)
     ids = []
     for n in range(4):
         job = submit(store, f"key-{n}")
         store.cancel(job.id)
         ids.append(job.id)
-    store.sweep()
+    leases.sweep()
     assert {job.id for job in store.page().jobs} == set(ids[2:])
     assert not [key for key in redis_client.scan_iter() if any(gone in key.decode() for gone in ids[:2])]
 
 
 @pytest.mark.parametrize("refusing", [full, replica])
 def test_a_result_waits_for_a_redis_that_takes_no_writes(
-    store: JobStore, redis_client: redis.Redis, refusing: Callable[[redis.Redis], AbstractContextManager[None]]
+    store: JobStore,
+    leases: LeaseStore,
+    redis_client: redis.Redis,
+    refusing: Callable[[redis.Redis], AbstractContextManager[None]],
 ) -> None:
     job = submit(store)
-    held = claim(store, job)
+    held = claim(leases, job)
     with contextlib.ExitStack() as stack:
         stack.enter_context(refusing(redis_client))
         over = threading.Timer(0.5, stack.pop_all().close)
         over.start()
     try:
-        assert store.succeed(held, {"x": 1}, {})
+        assert leases.succeed(held, {"x": 1}, {})
     finally:
         over.join()
     assert store.get(job.id).result == {"x": 1}
 
 
-def test_a_result_waits_for_a_disk_or_for_replicas(store: JobStore, monkeypatch: pytest.MonkeyPatch) -> None:
-    held = claim(store, submit(store))
-    write, failures = store._finish, iter(["MISCONF Errors writing to the AOF file", "NOREPLICAS Not enough", None])
+def test_a_result_waits_for_a_disk_or_for_replicas(
+    store: JobStore, leases: LeaseStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    held = claim(leases, submit(store))
+    write, failures = (
+        leases._scripts["finish"],
+        iter(["MISCONF Errors writing to the AOF file", "NOREPLICAS Not enough", None]),
+    )
 
     def finish(**arguments: Any) -> Any:
         if reason := next(failures):
             raise redis.ResponseError(reason)
         return write(**arguments)
 
-    monkeypatch.setattr(store, "_finish", finish)
-    assert store.succeed(held, {}, {})
+    monkeypatch.setitem(leases._scripts, "finish", finish)
+    assert leases.succeed(held, {}, {})
 
 
-def test_a_write_that_is_wrong_is_not_tried_again(store: JobStore, monkeypatch: pytest.MonkeyPatch) -> None:
-    held = claim(store, submit(store))
+def test_a_write_that_is_wrong_is_not_tried_again(
+    store: JobStore, leases: LeaseStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    held = claim(leases, submit(store))
 
     def wrong(**_: Any) -> None:
         raise redis.ResponseError("WRONGTYPE Operation against a key holding the wrong kind of value")
 
-    monkeypatch.setattr(store, "_finish", wrong)
+    monkeypatch.setitem(leases._scripts, "finish", wrong)
     with pytest.raises(redis.ResponseError, match="WRONGTYPE"):
-        store.succeed(held, {}, {})
+        leases.succeed(held, {}, {})
 
 
-def test_a_lease_is_renewed_though_redis_is_full(store: JobStore, redis_client: redis.Redis) -> None:
+def test_a_lease_is_renewed_though_redis_is_full(
+    store: JobStore, leases: LeaseStore, redis_client: redis.Redis
+) -> None:
     job = submit(store)
-    held = claim(store, job)
+    held = claim(leases, job)
     redis_client.zadd("tailprune:leases", {job.id: 1})
     with full(redis_client):
-        assert store.renew(held)
+        assert leases.renew(held)
     assert redis_client.zscore("tailprune:leases", job.id) > time.time()
 
 
 def test_the_oldest_finished_jobs_are_deleted_though_redis_is_full(
     settings: Settings, redis_client: redis.Redis, outbox: Outbox
 ) -> None:
-    store = JobStore(redis_client, settings.model_copy(update={"job_history": 0}), outbox)
+    store = JobStore(redis_client, settings, outbox)
+    leases = LeaseStore(redis_client, settings.model_copy(update={"job_history": 0}), outbox)
     store.cancel(submit(store).id)
     with full(redis_client):
-        store.sweep()
+        leases.sweep()
     assert store.page().jobs == []
 
 
@@ -525,15 +554,15 @@ def test_a_job_survives_a_restart_of_redis_and_its_worker_finishes_it(
     try:
         fast = settings.model_copy(update={"redis_url": server.url, "lease_seconds": 1.0})
         with redis.Redis.from_url(server.url) as client:
-            store = JobStore(client, fast, outbox)
+            store, leases = JobStore(client, fast, outbox), LeaseStore(client, fast, outbox)
             job = submit(store)
-            held = claim(store, job)
+            held = claim(leases, job)
             server.stop()
-            assert store.cancelled_of([held]) == []
-            store.report(held, 1, 2, "steps")
+            assert leases.cancelled_of([held]) == []
+            leases.report(held, 1, 2, "steps")
             later = threading.Timer(1.2, server.start)
             later.start()
-            assert store.succeed(held, {"x": 1}, {})
+            assert leases.succeed(held, {"x": 1}, {})
             later.join()
             assert store.get(job.id).result == {"x": 1}
     finally:
@@ -550,19 +579,29 @@ def test_a_sweep_just_after_redis_came_up_leaves_leases_alone(
     try:
         fast = settings.model_copy(update={"lease_seconds": 3.0})
         with redis.Redis.from_url(server.url) as client:
-            store = JobStore(client, fast, outbox)
+            store, leases = JobStore(client, fast, outbox), LeaseStore(client, fast, outbox)
             job = submit(store)
-            claim(store, job)
+            claim(leases, job)
             client.zadd("tailprune:leases", {job.id: 0})
-            assert store.sweep() == []
+            assert leases.sweep() == []
             assert store.get(job.id).status == "running"
     finally:
         server.stop()
 
 
-def test_a_result_that_is_not_json_is_refused_before_it_is_written(store: JobStore) -> None:
+def test_a_result_that_is_not_json_is_refused_before_it_is_written(store: JobStore, leases: LeaseStore) -> None:
     job = submit(store)
-    held = claim(store, job)
+    held = claim(leases, job)
     with pytest.raises(ValueError, match="not JSON compliant"):
-        store.succeed(held, {"x": float("nan")}, {})
+        leases.succeed(held, {"x": float("nan")}, {})
     assert store.get(job.id).status == "running"
+
+
+def test_a_store_without_all_of_its_scripts_does_not_start(
+    settings: Settings, redis_client: redis.Redis, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "lua").mkdir()
+    (tmp_path / "lua" / "common.lua").touch()
+    monkeypatch.setattr("jobs.store.scripts.files", lambda _: tmp_path)
+    with pytest.raises(RuntimeError, match=r"not .*'submit'"):
+        JobStore(redis_client, settings)

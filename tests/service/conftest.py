@@ -11,7 +11,8 @@ from fastapi.testclient import TestClient
 
 from jobs.records import Job
 from jobs.settings import Settings
-from jobs.store.jobs import Claim, JobStore
+from jobs.store.jobs import JobStore
+from jobs.store.leases import Claim, LeaseStore
 from service.app import create_app
 from tests.service.results import finish
 
@@ -26,11 +27,11 @@ def client(settings: Settings, store: JobStore) -> Iterator[TestClient]:
 
 
 @pytest.fixture
-def claim(store: JobStore) -> Callable[[str], Claim]:
+def claim(leases: LeaseStore) -> Callable[[str], Claim]:
     """Claims a job as a worker would."""
 
     def claim(job_id: str) -> Claim:
-        claimed = store.claim(job_id, "worker")
+        claimed = leases.claim(job_id, "worker")
         assert claimed is not None
         return claimed
 
@@ -38,26 +39,26 @@ def claim(store: JobStore) -> Callable[[str], Claim]:
 
 
 @pytest.fixture
-def done(store: JobStore, claim: Callable[[str], Claim]) -> Callable[[str], Job]:
+def done(store: JobStore, leases: LeaseStore, claim: Callable[[str], Claim]) -> Callable[[str], Job]:
     """Does a job as a worker would, with a made-up result."""
 
     def done(job_id: str) -> Job:
-        finish(store, claim(job_id))
+        finish(store, leases, claim(job_id))
         return store.get(job_id)
 
     return done
 
 
 @pytest.fixture
-def worker(store: JobStore) -> Iterator[None]:
+def worker(store: JobStore, leases: LeaseStore) -> Iterator[None]:
     """A worker that does every job as soon as it is queued."""
     stop = threading.Event()
 
     def work() -> None:
         while not stop.wait(0.01):
             for job in store.page(status="queued").jobs:
-                if claimed := store.claim(job.id, "worker"):
-                    finish(store, claimed)
+                if claimed := leases.claim(job.id, "worker"):
+                    finish(store, leases, claimed)
 
     thread = threading.Thread(target=work)
     thread.start()

@@ -7,7 +7,8 @@ from typing import Any
 
 from jobs.registry.compacted import Compacted, CompactedStore, compacted_name
 from jobs.results import CompactResult, ExtractResult, FigureResult, MetricsResult, PruneSampleResult
-from jobs.store.jobs import Claim, JobStore
+from jobs.store.jobs import JobStore
+from jobs.store.leases import Claim, LeaseStore
 from jobs.study_results import StudyResult
 
 PICTURE = bytes(range(256)) * 8
@@ -188,40 +189,40 @@ COMPACT_FILES = {
 }
 
 
-def finish(store: JobStore, claim: Claim) -> None:
+def finish(store: JobStore, leases: LeaseStore, claim: Claim) -> None:
     """End a job with the made-up result of its kind."""
     if claim.job.kind == "metrics":
-        store.succeed(claim, MetricsResult.model_validate(METRICS).model_dump(), {})
+        leases.succeed(claim, MetricsResult.model_validate(METRICS).model_dump(), {})
         return
     if claim.job.kind == "extract":
         file = store.artifacts.put(b"vectors", "application/octet-stream")
-        store.succeed(claim, ExtractResult.model_validate(EXTRACT).model_dump(), {"vectors.safetensors": file})
+        leases.succeed(claim, ExtractResult.model_validate(EXTRACT).model_dump(), {"vectors.safetensors": file})
         return
     if claim.job.kind == "figure":
         files = {
             "cosine.png": store.artifacts.put(PICTURE, "image/png"),
             "cosine.svg": store.artifacts.put(SVG, "image/svg+xml"),
         }
-        store.succeed(claim, FigureResult.model_validate(FIGURE).model_dump(), files)
+        leases.succeed(claim, FigureResult.model_validate(FIGURE).model_dump(), files)
         return
     if claim.job.kind == "study":
         study = StudyResult.model_validate(STUDY)
         files = {name: store.artifacts.put(content, kind) for name, (content, kind) in STUDY_FILES.items()}
-        store.succeed(claim, study.model_dump(mode="json"), files)
+        leases.succeed(claim, study.model_dump(mode="json"), files)
         return
     if claim.job.kind == "compact":
-        finish_compact(store, claim)
+        finish_compact(store, leases, claim)
         return
-    store.report(claim, 1, 2, "steps")
-    store.report(claim, 2, 2, "steps")
+    leases.report(claim, 1, 2, "steps")
+    leases.report(claim, 2, 2, "steps")
     artifacts = {
         "grid.png": store.artifacts.put(PICTURE, "image/png"),
         "latents.safetensors": store.artifacts.put(b"latents", "application/octet-stream"),
     }
-    store.succeed(claim, PruneSampleResult.model_validate(PRUNE_SAMPLE).model_dump(), artifacts)
+    leases.succeed(claim, PruneSampleResult.model_validate(PRUNE_SAMPLE).model_dump(), artifacts)
 
 
-def finish_compact(store: JobStore, claim: Claim) -> None:
+def finish_compact(store: JobStore, leases: LeaseStore, claim: Claim) -> None:
     """End a compaction with the made-up result, under the name that its job gives it."""
     name = compacted_name(claim.job.model, claim.job.key)
     files = {name: store.artifacts.put(content, kind) for name, (content, kind) in COMPACT_FILES.items()}
@@ -242,4 +243,4 @@ def finish_compact(store: JobStore, claim: Claim) -> None:
         key=claim.job.key,
     )
     CompactedStore(store._redis).put(name, record)
-    store.succeed(claim, result.model_dump(mode="json"), files)
+    leases.succeed(claim, result.model_dump(mode="json"), files)

@@ -11,7 +11,8 @@ from fastapi.testclient import TestClient
 
 from jobs.records import Job
 from jobs.settings import Settings
-from jobs.store.jobs import Claim, JobStore
+from jobs.store.jobs import JobStore
+from jobs.store.leases import Claim, LeaseStore
 from tests.service.conftest import REQUEST
 from tests.service.results import PICTURE
 
@@ -103,10 +104,12 @@ def test_an_artifact_that_is_no_longer_stored_says_how_to_remake_it(
     assert "post the job's request again" in answer.json()["detail"]
 
 
-def test_a_large_artifact_comes_whole(client: TestClient, store: JobStore, claim: Callable[[str], Claim]) -> None:
+def test_a_large_artifact_comes_whole(
+    client: TestClient, store: JobStore, leases: LeaseStore, claim: Callable[[str], Claim]
+) -> None:
     content = PICTURE * 2000  # 4 MB: several chunks
     job_id = client.post("/prune-sample", json=REQUEST).json()["id"]
-    store.succeed(claim(job_id), {}, {"large": store.artifacts.put(content, "application/octet-stream")})
+    leases.succeed(claim(job_id), {}, {"large": store.artifacts.put(content, "application/octet-stream")})
     assert client.get(f"/jobs/{job_id}/artifacts/large").content == content
     part = client.get(f"/jobs/{job_id}/artifacts/large", headers={"Range": "bytes=1000000-3000000"})
     assert part.content == content[1_000_000:3_000_001]

@@ -15,7 +15,8 @@ from jobs.registry.compacted import KEY, CompactedStore
 from jobs.results import CompactResult
 from jobs.settings import Settings
 from jobs.storage.artifacts import ArtifactStore
-from jobs.store.jobs import Claim, JobStore
+from jobs.store.jobs import JobStore
+from jobs.store.leases import Claim, LeaseStore
 from service.app import create_app
 from tests.service.results import finish
 
@@ -269,10 +270,14 @@ def test_the_same_request_after_a_deletion_makes_the_model_again(
 
 
 def test_a_job_whose_model_was_deleted_before_it_had_finished_answers_no_later_request(
-    client: TestClient, store: JobStore, claim: Callable[[str], Claim], monkeypatch: pytest.MonkeyPatch
+    client: TestClient,
+    store: JobStore,
+    leases: LeaseStore,
+    claim: Callable[[str], Claim],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     held = claim(client.post("/compact", json=REQUEST).json()["id"])
-    made, succeed = CompactedStore(store._redis), store.succeed
+    made, succeed = CompactedStore(store._redis), leases.succeed
 
     def meanwhile(*result: Any) -> bool:
         (name,) = made.all()
@@ -280,8 +285,8 @@ def test_a_job_whose_model_was_deleted_before_it_had_finished_answers_no_later_r
         assert client.post("/compact", json=REQUEST).json()["id"] == held.job.id  # which is under way
         return succeed(*result)
 
-    monkeypatch.setattr(store, "succeed", meanwhile)
-    finish(store, held)
+    monkeypatch.setattr(leases, "succeed", meanwhile)
+    finish(store, leases, held)
     assert client.get(f"/jobs/{held.job.id}").json()["status"] == "succeeded"
     answer = client.post("/compact", json=REQUEST)
     assert (answer.status_code, answer.json()["status"]) == (202, "queued")

@@ -11,7 +11,8 @@ from fastapi.testclient import TestClient
 from jobs.problems import problem
 from jobs.records import Job
 from jobs.settings import Settings
-from jobs.store.jobs import Claim, JobStore
+from jobs.store.jobs import JobStore
+from jobs.store.leases import Claim, LeaseStore
 from service.app import create_app
 from service.headers import preferred_type
 from tests.service.results import PICTURE, SVG
@@ -142,13 +143,13 @@ def test_the_figure_of_training_needs_the_record_and_no_checkpoint(settings: Set
 
 
 def test_a_figure_that_failed_is_answered_with_its_problem(
-    client: TestClient, store: JobStore, claim: Callable[[str], Claim]
+    client: TestClient, leases: LeaseStore, claim: Callable[[str], Claim]
 ) -> None:
     job = client.get(COSINE, headers=NOW).json()
     claimed = claim(job["id"])
     import threading
 
-    timer = threading.Timer(0.2, lambda: store.fail(claimed, problem("failed", "damaged")))
+    timer = threading.Timer(0.2, lambda: leases.fail(claimed, problem("failed", "damaged")))
     timer.start()
     answer = client.get(COSINE)
     timer.join()

@@ -14,7 +14,8 @@ from fastapi.testclient import TestClient
 
 from jobs.problems import problem
 from jobs.records import Job, JobSummary, JobView
-from jobs.store.jobs import Claim, JobStore
+from jobs.store.jobs import JobStore
+from jobs.store.leases import Claim, LeaseStore
 from tests.service.conftest import REQUEST
 from tests.service.results import finish
 
@@ -31,15 +32,17 @@ def events(text: str) -> list[tuple[str, str, dict[str, Any]]]:
     return [(f["id"], f["event"], json.loads(f["data"])) for f in fields if "event" in f]
 
 
-def test_a_job_is_looked_at_in_every_state(client: TestClient, store: JobStore, claim: Callable[[str], Claim]) -> None:
+def test_a_job_is_looked_at_in_every_state(
+    client: TestClient, store: JobStore, leases: LeaseStore, claim: Callable[[str], Claim]
+) -> None:
     job_id = post(client)
     path = f"/jobs/{job_id}"
     assert client.get(path).json()["status"] == "queued"
     held = claim(job_id)
-    store.report(held, 3, 50, "steps")
+    leases.report(held, 3, 50, "steps")
     running = client.get(path).json()
     assert (running["status"], running["progress"]) == ("running", {"done": 3, "total": 50, "unit": "steps"})
-    finish(store, held)
+    finish(store, leases, held)
     done = client.get(path).json()
     assert done["status"] == "succeeded"
     assert done["links"]["artifacts"]["grid.png"] == f"{path}/artifacts/grid.png"
@@ -47,9 +50,11 @@ def test_a_job_is_looked_at_in_every_state(client: TestClient, store: JobStore, 
     JobView.model_validate(done)
 
 
-def test_a_failed_job_carries_its_problem(client: TestClient, store: JobStore, claim: Callable[[str], Claim]) -> None:
+def test_a_failed_job_carries_its_problem(
+    client: TestClient, leases: LeaseStore, claim: Callable[[str], Claim]
+) -> None:
     job_id = post(client)
-    store.fail(claim(job_id), problem("failed", "the samples hold NaN"))
+    leases.fail(claim(job_id), problem("failed", "the samples hold NaN"))
     job = client.get(f"/jobs/{job_id}").json()
     assert (job["status"], job["result"]) == ("failed", None)
     assert job["problem"]["detail"] == "the samples hold NaN"
@@ -82,20 +87,20 @@ def test_a_list_holds_what_was_asked_for(client: TestClient) -> None:
     assert ids(kind="metrics") == []
 
 
-def test_a_queued_job_is_cancelled_at_once(client: TestClient, store: JobStore) -> None:
+def test_a_queued_job_is_cancelled_at_once(client: TestClient, leases: LeaseStore) -> None:
     job_id = post(client)
     answer = client.delete(f"/jobs/{job_id}")
     assert (answer.status_code, answer.json()["status"]) == (200, "cancelled")
-    assert store.claim(job_id, "worker") is None
+    assert leases.claim(job_id, "worker") is None
 
 
-def test_a_running_job_is_asked_to_stop(client: TestClient, store: JobStore, claim: Callable[[str], Claim]) -> None:
+def test_a_running_job_is_asked_to_stop(client: TestClient, leases: LeaseStore, claim: Callable[[str], Claim]) -> None:
     job_id = post(client)
     held = claim(job_id)
     answer = client.delete(f"/jobs/{job_id}")
     assert (answer.status_code, answer.json()["status"]) == (202, "running")
-    assert store.cancelled_of([held]) == [held]
-    store.cancelled(held)
+    assert leases.cancelled_of([held]) == [held]
+    leases.cancelled(held)
     assert client.get(f"/jobs/{job_id}").json()["status"] == "cancelled"
 
 
@@ -133,12 +138,14 @@ def test_events_go_on_after_the_last_one_seen(client: TestClient, done: Callable
         assert events(rest.text) == told[seen + 1 :] if rest.text.strip() else seen == len(told) - 1
 
 
-def test_events_come_while_the_job_runs(client: TestClient, store: JobStore, claim: Callable[[str], Claim]) -> None:
+def test_events_come_while_the_job_runs(
+    client: TestClient, store: JobStore, leases: LeaseStore, claim: Callable[[str], Claim]
+) -> None:
     job_id = post(client)
 
     def work() -> None:
         time.sleep(0.3)
-        finish(store, claim(job_id))
+        finish(store, leases, claim(job_id))
 
     worker = threading.Thread(target=work)
     worker.start()

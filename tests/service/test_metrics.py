@@ -19,7 +19,8 @@ from jobs.records import Job
 from jobs.settings import Settings
 from jobs.store.connection import connect
 from jobs.store.heartbeats import WorkerInfo, WorkerRegistry
-from jobs.store.jobs import Claim, JobStore
+from jobs.store.jobs import JobStore
+from jobs.store.leases import Claim, LeaseStore
 from jobs.store.telemetry import SAMPLING
 from service.app import create_app
 from service.response_cache import ResponseCache
@@ -86,10 +87,10 @@ def test_an_answer_that_was_given_once_needs_no_redis(
     of_server = settings.model_copy(update={"redis_url": server.url})
     try:
         with connect(of_server) as redis_client, TestClient(create_app(of_server)) as client:
-            store = JobStore(redis_client, of_server)
-            claimed = store.claim(client.get("/metrics/shapes-sit", headers=NOW).json()["id"], "worker")
+            store, leases = JobStore(redis_client, of_server), LeaseStore(redis_client, of_server)
+            claimed = leases.claim(client.get("/metrics/shapes-sit", headers=NOW).json()["id"], "worker")
             assert claimed is not None
-            finish(store, claimed)
+            finish(store, leases, claimed)
             first = client.get("/metrics/shapes-sit")
             server.stop()
             again = client.get("/metrics/shapes-sit")
@@ -188,9 +189,9 @@ def test_the_question_is_the_part_the_timestep_and_the_thresholds(client: TestCl
 
 
 def test_a_measurement_that_failed_is_answered_with_its_problem(
-    client: TestClient, store: JobStore, claim: Callable[[str], Claim]
+    client: TestClient, store: JobStore, leases: LeaseStore, claim: Callable[[str], Claim]
 ) -> None:
-    answer = meanwhile(client, store, lambda job_id: store.fail(claim(job_id), problem("failed", "damaged")))
+    answer = meanwhile(client, store, lambda job_id: leases.fail(claim(job_id), problem("failed", "damaged")))
     assert answer.status_code == 422
     assert answer.json()["detail"] == "damaged"
 

@@ -11,7 +11,8 @@ from fastapi.testclient import TestClient
 
 from jobs.records import Job, JobView
 from jobs.settings import Settings
-from jobs.store.jobs import Claim, JobStore
+from jobs.store.jobs import JobStore
+from jobs.store.leases import Claim, LeaseStore
 from jobs.study_results import StudyResult
 from service.app import create_app
 from tests.instruments import write_instruments
@@ -99,11 +100,11 @@ def test_a_preferred_wait_is_answered_with_the_finished_study(client: TestClient
 
 
 def test_a_study_under_way_shows_what_is_known_so_far(
-    client: TestClient, store: JobStore, claim: Callable[[str], Claim]
+    client: TestClient, leases: LeaseStore, claim: Callable[[str], Claim]
 ) -> None:
     job = client.post("/studies", json=REQUEST).json()
     partial = STUDY | {"complete": False, "exports": None}
-    store.publish(claim(job["id"]), StudyResult.model_validate(partial).model_dump(mode="json"))
+    leases.publish(claim(job["id"]), StudyResult.model_validate(partial).model_dump(mode="json"))
     view = JobView.model_validate_json(client.get(f"/jobs/{job['id']}").content)
     assert isinstance(view.result, StudyResult)
     assert (view.status, view.result.complete, len(view.result.variants)) == ("running", False, 2)

@@ -20,7 +20,8 @@ from jobs.registry.evaluation import EvaluationAssets
 from jobs.registry.models import Registry
 from jobs.requests.base import Queue
 from jobs.settings import Settings
-from jobs.store.jobs import Claim, JobStore
+from jobs.store.jobs import JobStore
+from jobs.store.leases import Claim, LeaseStore
 from tests.tiny_model import NAME, write_tiny_model
 from workers.lease import Run
 from workers.model_pool import Models
@@ -57,6 +58,11 @@ def store(settings: Settings, redis_client: redis.Redis, queue: Silent) -> JobSt
 
 
 @pytest.fixture
+def leases(settings: Settings, redis_client: redis.Redis, queue: Silent) -> LeaseStore:
+    return LeaseStore(redis_client, settings, queue)
+
+
+@pytest.fixture
 def models(settings: Settings) -> Models:
     return Models(Registry.read(settings.registry), settings, torch.device("cpu"))
 
@@ -82,14 +88,14 @@ def submit(store: JobStore, settings: Settings, redis_client: redis.Redis) -> Su
 
 
 @pytest.fixture
-def claim(store: JobStore, submit: Submit) -> Claim:
+def claim(leases: LeaseStore, submit: Submit) -> Claim:
     """A job held by a worker."""
-    claimed = store.claim(submit().id, "worker")
+    claimed = leases.claim(submit().id, "worker")
     assert claimed is not None
     return claimed
 
 
 @pytest.fixture
-def run(store: JobStore, claim: Claim) -> Run:
+def run(leases: LeaseStore, claim: Claim) -> Run:
     """The claimed job, with nothing that looks after it."""
-    return Run(store, claim)
+    return Run(leases, claim)

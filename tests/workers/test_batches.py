@@ -15,7 +15,8 @@ from structlog.testing import capture_logs
 import tailprune
 from jobs.records import Job
 from jobs.settings import Settings
-from jobs.store.jobs import Claim, JobStore
+from jobs.store.jobs import JobStore
+from jobs.store.leases import Claim, LeaseStore
 from tests.workers.conftest import Submit
 from workers.model_pool import Source
 from workers.worker import Worker
@@ -288,17 +289,22 @@ def test_jobs_whose_model_changed_meanwhile_all_fail_with_the_reason(
 
 
 def test_an_outcome_that_cannot_be_written_leaves_the_others_theirs(
-    worker: Worker, submit: Submit, store: JobStore, calls: list[int], monkeypatch: pytest.MonkeyPatch
+    worker: Worker,
+    submit: Submit,
+    store: JobStore,
+    leases: LeaseStore,
+    calls: list[int],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     jobs = together(submit)
-    succeed = worker.store.succeed
+    succeed = worker.leases.succeed
 
     def refused(claim: Claim, *made: Any) -> bool:
         if claim.job.id == jobs[0].id:
             raise redis.ResponseError("refused")
         return succeed(claim, *made)
 
-    monkeypatch.setattr(worker.store, "succeed", refused)
+    monkeypatch.setattr(worker.leases, "succeed", refused)
     with capture_logs() as logs:
         worker.run(jobs[0].id)
     assert ends(store, jobs) == ["running", "succeeded", "succeeded"]
@@ -308,7 +314,7 @@ def test_an_outcome_that_cannot_be_written_leaves_the_others_theirs(
 
 
 def test_a_job_whose_outcome_cannot_be_written_is_held_no_longer_than_its_lease(
-    worker: Worker, submit: Submit, store: JobStore, monkeypatch: pytest.MonkeyPatch
+    worker: Worker, submit: Submit, store: JobStore, leases: LeaseStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     jobs = together(submit)
     failing(monkeypatch, worker, jobs[0])
@@ -323,10 +329,10 @@ def test_a_job_whose_outcome_cannot_be_written_is_held_no_longer_than_its_lease(
         deadline = time.monotonic() + 5 * store.settings.lease_seconds
         while not taken and time.monotonic() < deadline:
             time.sleep(0.05)
-            if (claim := store.claim(jobs[0].id, "another")) is not None:
+            if (claim := leases.claim(jobs[0].id, "another")) is not None:
                 taken.append(claim)
 
-    monkeypatch.setattr(worker.store, "fail", refused)
+    monkeypatch.setattr(worker.leases, "fail", refused)
     patched(monkeypatch, on_step)
     worker.run(jobs[0].id)
     assert [claim.token for claim in taken] == [2]
@@ -374,7 +380,12 @@ def test_a_worker_that_stops_hands_back_all_jobs_of_its_batch(
 
 
 def test_a_job_that_another_worker_took_is_left_to_it(
-    worker: Worker, submit: Submit, store: JobStore, redis_client: redis.Redis, monkeypatch: pytest.MonkeyPatch
+    worker: Worker,
+    submit: Submit,
+    store: JobStore,
+    leases: LeaseStore,
+    redis_client: redis.Redis,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     jobs = together(submit, steps=60)
     taken = jobs[1]
@@ -382,7 +393,7 @@ def test_a_job_that_another_worker_took_is_left_to_it(
     def on_step(done: int) -> None:
         if done == 2:
             redis_client.zadd("tailprune:leases", {taken.id: 1})
-            assert store.claim(taken.id, "another") is not None
+            assert leases.claim(taken.id, "another") is not None
         time.sleep(0.02)  # in all longer than it takes to notice
 
     patched(monkeypatch, on_step)

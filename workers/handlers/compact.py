@@ -29,7 +29,6 @@ from workers.model_pool import Models, Source
 from workers.outputs.report import engine_of
 from workers.outputs.variant import JobArtifacts
 from workers.sampling.inputs import SampleInputs
-from workers.study.coordination import patiently
 
 __all__ = ["compact"]
 
@@ -113,7 +112,7 @@ def compact(
     shelf.put(CARD, card(request, result).encode(), "text/markdown; charset=utf-8")
     run.check()
     record = _record(result, checkpoint, whole.family, job.key)
-    patiently(lambda: made.put(result.compacted.name, record), run)
+    run.retry(lambda: made.put(result.compacted.name, record))
     return Product(result, shelf.artifacts)
 
 

@@ -25,7 +25,7 @@ from workers.outputs.variant import JobArtifacts
 from workers.sampling.plan import PlannedVariant
 from workers.sampling.precision import dtype_drift
 from workers.study.assessing import Assessor
-from workers.study.coordination import complete, patiently
+from workers.study.coordination import complete
 from workers.study.exports import write
 from workers.study.scoring import measures_used
 from workers.study.shard_maker import ShardMaker
@@ -189,5 +189,5 @@ class Study:
         return self._removed[prune]
 
     def _lacking(self, prunes: Sequence[PruneSpec | None]) -> int:
-        missing = patiently(lambda: self._workshop.missing(self._blocks, prunes), self._run)
+        missing = self._run.retry(lambda: self._workshop.missing(self._blocks, prunes))
         return sum(map(len, missing.values()))

@@ -16,7 +16,6 @@ from tailprune.quality import Manifold, Reference
 from tailprune.spec.prune import PruneSpec
 from workers.evaluators import Evaluators
 from workers.lease import Interruptible
-from workers.study.coordination import patiently
 from workers.study.scoring import Scorer
 from workers.study.shard_maker import ShardMaker
 from workers.study.shards import Block
@@ -46,7 +45,7 @@ class Assessor:
         """What the study's samples are compared with. Raises as `Evaluators.reference`."""
         name, extractor = self._names
         digests, check = self.workshop.instruments, self._run.check
-        return patiently(lambda: self._bench.reference(name, extractor, digests, check), self._run)
+        return self._run.retry(lambda: self._bench.reference(name, extractor, digests, check))
 
     def scores(
         self, blocks: Sequence[Block], prune: PruneSpec | None, measures: Sequence[Measure], intervals: bool = False
@@ -66,7 +65,7 @@ class Assessor:
         shards, keys = self.workshop.shards, self.keys(blocks, prune, measures)
         found: dict[Measure, Score] = {}
         for measure, key in keys.items():
-            if (kept := patiently(partial(shards.get, key), self._run)) is not None:
+            if (kept := self._run.retry(partial(shards.get, key))) is not None:
                 found[measure] = Score.model_validate_json(kept)
         if missing := [measure for measure in keys if measure not in found]:
             for measure, score in self.scores(blocks, prune, missing, intervals=True).items():
@@ -78,7 +77,7 @@ class Assessor:
     def _manifold(self, k: int) -> Manifold:
         name, extractor = self._names
         digests, check = self.workshop.instruments, self._run.check
-        return patiently(lambda: self._bench.manifold(name, extractor, digests, k, check), self._run)
+        return self._run.retry(lambda: self._bench.manifold(name, extractor, digests, k, check))
 
     @property
     def _names(self) -> tuple[str, ExtractorName]:
@@ -93,13 +92,13 @@ class Assessor:
         for block in blocks:
             self._run.check()
             look = partial(self.workshop.measured, block, prune)
-            shard = patiently(look, self._run)
+            shard = self._run.retry(look)
             for _ in range(MOST_REPAIRS):
                 if shard is not None:
                     break
                 make = partial(self.workshop.make, block, [prune], lambda _: self._run.check())
-                self._on_made(patiently(make, self._run))
-                shard = patiently(look, self._run)
+                self._on_made(self._run.retry(make))
+                shard = self._run.retry(look)
             if shard is None:
                 raise RuntimeError("shards are lost as fast as they are made: is there room for them?")
             found.append(shard)

@@ -11,18 +11,12 @@ import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any, Protocol, TypeVar
-
-import redis
-import structlog
+from typing import Any, Protocol
 
 from jobs.storage.shards import ShardStore
-from jobs.store.connection import is_unavailable
-from workers.lease import Interruptible, Run
+from workers.lease import Run
 
-__all__ = ["OnShare", "Task", "attempt", "complete", "patiently"]
-
-Answer = TypeVar("Answer")
+__all__ = ["OnShare", "Task", "attempt", "complete"]
 
 PAUSE_SECONDS = 0.2
 LOOK_SECONDS = 1.0
@@ -33,8 +27,6 @@ OFFER_SECONDS = 60.0
 """After so long, what is missing is offered again if nothing waits: who took it could not do it, or nobody heard."""
 MOST_TIMES = 3
 """How often the same task is done before what it makes counts as lost as fast as it is made."""
-
-log = structlog.get_logger(__name__)
 
 OnShare = Callable[[float], None]
 """Hears which share of a task is done, from 0 to 1, and may raise to stop it."""
@@ -93,7 +85,7 @@ def complete(
         run.check()
         if not left or time.monotonic() >= look:
             begun = time.monotonic()
-            unseen = patiently(partial(_missing, unseen, shards), run)
+            unseen = run.retry(partial(_missing, unseen, shards))
             left, ended = list(unseen), time.monotonic()
             look = ended + max(LOOK_SECONDS, LOOK_SHARE * (ended - begun))
             on_progress(there())
@@ -102,13 +94,13 @@ def complete(
         due = offered is None or (time.monotonic() > offered + OFFER_SECONDS and not run.offers_waiting)
         if due and len(left) > 1:
             offered = time.monotonic()
-            run.invite([task.offer for task in left[1:]])
+            run.offer([task.offer for task in left[1:]])
 
         def on_share(task: Task, share: float, before: int = there()) -> None:
             on_progress(before + share * task.samples)
             run.check()
 
-        taken = patiently(partial(_do_any, left, shards, on_share), run)
+        taken = run.retry(partial(_do_any, left, shards, on_share))
         if taken is None:
             time.sleep(PAUSE_SECONDS)
             look = 0.0
@@ -128,19 +120,6 @@ def attempt(task: Task, shards: ShardStore, on_share: OnShare) -> int | None:
         return None
     with lease:
         return task.do(on_share)
-
-
-def patiently(ask: Callable[[], Answer], run: Interruptible) -> Answer:
-    """What is answered, once Redis can be reached. Raises Stopped where the work is not to go on."""
-    while True:
-        try:
-            return ask()
-        except redis.RedisError as error:
-            if not is_unavailable(error):
-                raise
-            log.warning("Redis cannot be reached; the job waits", reason=str(error))
-            run.check()
-            time.sleep(PAUSE_SECONDS)
 
 
 def _missing(tasks: Sequence[Task], shards: ShardStore) -> list[Task]:

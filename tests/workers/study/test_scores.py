@@ -15,6 +15,7 @@ from jobs.requests.study import StudyRequest
 from jobs.settings import Settings
 from jobs.storage.shards import ShardStore
 from jobs.store.jobs import JobStore
+from jobs.store.leases import LeaseStore
 from jobs.study_results import StudyResult, StudyVariant
 from tests.workers.conftest import Silent, Submit
 from workers.lease import Run
@@ -49,9 +50,9 @@ def done(worker: Worker, store: JobStore, job_id: str) -> list[StudyVariant]:
 
 
 def test_scores_are_offered_once_all_samples_are_there(
-    worker: Worker, submit: Submit, store: JobStore, queue: Silent
+    worker: Worker, submit: Submit, store: JobStore, leases: LeaseStore, queue: Silent
 ) -> None:
-    worker.store = store
+    worker.leases = leases
     done(worker, store, submit("study", **BODY).id)
     kinds = [offer["do"] for offer in queue.offers]
     assert kinds == ["make"] * 3 + ["score"] * 8
@@ -64,9 +65,15 @@ def test_scores_are_offered_once_all_samples_are_there(
 
 
 def test_what_helpers_have_scored_the_holder_takes_over(
-    worker: Worker, submit: Submit, store: JobStore, queue: Silent, settings: Settings, computed: list[str]
+    worker: Worker,
+    submit: Submit,
+    store: JobStore,
+    leases: LeaseStore,
+    queue: Silent,
+    settings: Settings,
+    computed: list[str],
 ) -> None:
-    worker.store = store
+    worker.leases = leases
     alone = done(worker, store, submit("study", **BODY).id)
     assert sorted(computed) == sorted([*["fid", "kid", "recall", "accuracy"] * 3, *["drift"] * 2])
     worker.shards._redis.flushall()
@@ -77,28 +84,28 @@ def test_what_helpers_have_scored_the_holder_takes_over(
         [offer for offer in queue.offers if offer["do"] == "make"],
         [offer for offer in queue.offers if offer["do"] == "score"],
     )
-    claim = store.claim(again.id, "somebody who is slow")
+    claim = leases.claim(again.id, "somebody who is slow")
     assert claim is not None
     for offers in asked:
         for offer in offers:
             helper.help(again.id, offer)
     scored = len(computed)
     assert scored == 13, "all but the one score that was not offered"
-    assert store.release(claim)
+    assert leases.release(claim)
     together = done(worker, store, again.id)
     assert computed[scored:] == ["kid"]
     assert together == alone
 
 
 def test_a_helper_makes_samples_again_that_were_lost_before_they_were_scored(
-    worker: Worker, submit: Submit, store: JobStore, computed: list[str]
+    worker: Worker, submit: Submit, store: JobStore, leases: LeaseStore, computed: list[str]
 ) -> None:
     job = submit("study", **BODY)
-    claim = store.claim(job.id, "somebody who is slow")
+    claim = leases.claim(job.id, "somebody who is slow")
     assert claim is not None
     worker.help(job.id, {"do": "score", "size": 2, "prune": None, "measures": ["fid"]})
     assert computed == ["fid"], "no sample was there"
-    assert store.release(claim)
+    assert leases.release(claim)
     done(worker, store, job.id)
     assert computed.count("fid") == 3
 

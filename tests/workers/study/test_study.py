@@ -14,6 +14,7 @@ import tailprune
 from jobs.records import Job
 from jobs.settings import Settings
 from jobs.store.jobs import JobStore
+from jobs.store.leases import LeaseStore
 from jobs.study_results import StudyResult
 from tailprune.quality import Manifold
 from tests.workers.conftest import Silent, Submit
@@ -183,9 +184,9 @@ def test_a_study_that_lost_its_worker_goes_on_where_it_was(
 
 
 def test_the_holder_offers_all_blocks_but_its_first(
-    worker: Worker, submit: Submit, store: JobStore, queue: Silent
+    worker: Worker, submit: Submit, leases: LeaseStore, queue: Silent
 ) -> None:
-    worker.store = store
+    worker.leases = leases
     job = submit("study", grid={"thresholds": [0.5]}, measures=["drift"], samples_per_label=2)
     worker.run(job.id)
     making = [offer for offer in queue.offers if offer["do"] == "make"]
@@ -198,14 +199,14 @@ def offers(blocks: range) -> list[dict[str, Any]]:
     return [{"do": "make", "block": block, "size": 2, "prunes": [prune]} for block in blocks]
 
 
-def wait_until_running(store: JobStore, job: Job) -> None:
-    claim = store.claim(job.id, "somebody who is slow")
+def wait_until_running(leases: LeaseStore, job: Job) -> None:
+    claim = leases.claim(job.id, "somebody who is slow")
     assert claim is not None
 
 
-def test_who_helps_makes_the_offered_block(worker: Worker, submit: Submit, store: JobStore, sampled: Made) -> None:
+def test_who_helps_makes_the_offered_block(worker: Worker, submit: Submit, leases: LeaseStore, sampled: Made) -> None:
     job = submit("study", grid={"thresholds": [0.5]}, measures=["drift"], samples_per_label=2)
-    wait_until_running(store, job)
+    wait_until_running(leases, job)
     for offer in offers(range(4)):
         worker.help(job.id, offer)
     assert sampled == [(2, 2)] * 4
@@ -215,21 +216,21 @@ def test_who_helps_makes_the_offered_block(worker: Worker, submit: Submit, store
 
 @pytest.mark.parametrize("ending", ["cancelled", "failed"])
 def test_nobody_helps_with_a_study_that_is_over(
-    worker: Worker, submit: Submit, store: JobStore, sampled: Made, ending: str
+    worker: Worker, submit: Submit, store: JobStore, leases: LeaseStore, sampled: Made, ending: str
 ) -> None:
     from jobs.problems import problem
 
     job = submit("study", grid={"thresholds": [0.5]}, measures=["drift"])
-    claim = store.claim(job.id, "somebody")
+    claim = leases.claim(job.id, "somebody")
     assert claim is not None
-    store.cancel(job.id) if ending == "cancelled" else store.fail(claim, problem("failed", "so it goes"))
+    store.cancel(job.id) if ending == "cancelled" else leases.fail(claim, problem("failed", "so it goes"))
     worker.help(job.id, offers(range(1))[0])
     assert sampled == []
 
 
-def test_an_offer_that_is_none_does_no_harm(worker: Worker, submit: Submit, store: JobStore, sampled: Made) -> None:
+def test_an_offer_that_is_none_does_no_harm(worker: Worker, submit: Submit, leases: LeaseStore, sampled: Made) -> None:
     job = submit("study", grid={"thresholds": [0.5]}, measures=["drift"])
-    wait_until_running(store, job)
+    wait_until_running(leases, job)
     worker.help(job.id, {"do": "make", "block": 99, "size": 2, "prunes": []})
     worker.help(job.id, {"do": "something else", "size": 2})
     worker.help(job.id, {"size": "two"})
@@ -238,10 +239,10 @@ def test_an_offer_that_is_none_does_no_harm(worker: Worker, submit: Submit, stor
 
 
 def test_a_block_that_another_makes_is_left_to_it(
-    worker: Worker, submit: Submit, store: JobStore, sampled: Made, monkeypatch: pytest.MonkeyPatch
+    worker: Worker, submit: Submit, leases: LeaseStore, sampled: Made, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     job = submit("study", grid={"thresholds": [0.5]}, measures=["drift"])
-    wait_until_running(store, job)
+    wait_until_running(leases, job)
     monkeypatch.setattr(worker.shards, "lease", lambda key: None)
     worker.help(job.id, offers(range(1))[0])
     assert sampled == []
@@ -305,12 +306,12 @@ def test_a_lease_is_kept_while_the_work_takes_and_lapses_after_its_worker(
 
 
 def test_what_is_known_so_far_is_shown_while_it_runs(
-    worker: Worker, submit: Submit, store: JobStore, monkeypatch: pytest.MonkeyPatch
+    worker: Worker, submit: Submit, store: JobStore, leases: LeaseStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("workers.handlers.study.PUBLISH_SECONDS", 0.0)
     monkeypatch.setattr("workers.handlers.study.PUBLISH_SHARE", 0.0)
     seen: list[StudyResult] = []
-    publish = store.publish
+    publish = leases.publish
 
     def watched(claim: Any, result: dict[str, Any]) -> None:
         publish(claim, result)
@@ -318,8 +319,8 @@ def test_what_is_known_so_far_is_shown_while_it_runs(
         assert shown.status == "running"
         seen.append(StudyResult.model_validate(shown.result))
 
-    worker.store = store
-    monkeypatch.setattr(store, "publish", watched)
+    worker.leases = leases
+    monkeypatch.setattr(leases, "publish", watched)
     job = submit("study", grid={"thresholds": [0.5]}, measures=["drift", "accuracy"], samples_per_label=2)
     worker.run(job.id)
     assert {result.complete for result in seen} == {False}
@@ -400,7 +401,7 @@ def test_a_redis_that_goes_away_for_a_while_is_waited_for(
 
     for name in away:
         unreachable(name)
-    monkeypatch.setattr("workers.study.coordination.PAUSE_SECONDS", 0.01)
+    monkeypatch.setattr("workers.lease.RETRY_SECONDS", 0.01)
     job = submit("study", grid={"thresholds": [0.5]}, measures=["drift"])
     worker.run(job.id)
     assert store.get(job.id).status == "succeeded"
@@ -428,12 +429,12 @@ def test_shards_are_kept_from_when_they_were_last_of_use(
 
 
 def test_what_is_missing_is_offered_again_when_nobody_took_it(
-    worker: Worker, submit: Submit, store: JobStore, queue: Silent, monkeypatch: pytest.MonkeyPatch
+    worker: Worker, submit: Submit, leases: LeaseStore, queue: Silent, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("workers.study.coordination.OFFER_SECONDS", 0.0)
-    worker.store = store
+    worker.leases = leases
     waiting = [True, False, True, True]
-    monkeypatch.setattr(store, "offers_waiting", lambda: waiting.pop(0) if waiting else True)
+    monkeypatch.setattr(leases, "offers_waiting", lambda: waiting.pop(0) if waiting else True)
     job = submit("study", grid={"thresholds": [0.5]}, measures=["drift"], samples_per_label=2)
     worker.run(job.id)
     assert [offer["block"] for offer in queue.offers if offer["do"] == "make"] == [1, 2, 3, 3]

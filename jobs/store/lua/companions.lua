@@ -1,0 +1,18 @@
+-- id, rows that a batch holds, workers there are -> the oldest queued jobs that can share a batch with this running one,
+-- as many as fit, and no more than its worker's share of what waits
+
+local id, rows, workers = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3])
+local f = redis.call('HMGET', job(id), 'group', 'rows')
+if not f[1] or losses(id) > 1 then return {} end
+local group, room = P .. 'group:' .. f[1], rows - tonumber(f[2])
+local most = math.ceil((redis.call('ZCARD', group) + 1) / workers) - 1
+local companions = {}
+for _, other in ipairs(redis.call('ZRANGE', group, 0, rows - 1)) do
+    if #companions >= most then break end
+    local taken = tonumber(redis.call('HGET', job(other), 'rows'))
+    if taken <= room then
+        companions[#companions + 1] = other
+        room = room - taken
+    end
+end
+return companions

@@ -1,0 +1,10 @@
+-- id, token, status, then names and values of the record's fields -> 1, or 0 where the lease is lost.
+-- Writing it again after it was written answers 1: a worker that lost the answer asks twice.
+
+local id, token, status = ARGV[1], ARGV[2], ARGV[3]
+local f = redis.call('HMGET', job(id), 'status', 'attempts')
+if f[1] == status and f[2] == token then return 1 end
+if not holds(id, token) then return 0 end
+for i = 4, #ARGV, 2 do redis.call('HSET', job(id), ARGV[i], ARGV[i + 1]) end
+finish(id, status)
+return 1
