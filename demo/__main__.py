@@ -25,7 +25,7 @@ from jobs.records import JobView
 from jobs.results import PruneSampleResult, Variant
 from service.cli.client import Client
 from tailprune.training.shapes_classifier import ShapesClassifier, accuracy, load_classifier
-from workers.outputs.images import grid, png
+from workers.outputs.media import grid, png
 
 PICTURE = ROOT / "demo" / "prune-sample.png"
 MODEL = "shapes-sit"

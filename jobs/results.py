@@ -42,7 +42,7 @@ __all__ = [
 class Result(BaseModel):
     """What every part of a result is."""
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(extra="forbid", from_attributes=True)
 
 
 class ModelUsed(Result):

@@ -1,4 +1,4 @@
-"""What a worker gives each job: its stores, and a timer."""
+"""What a worker gives each job: its models, its stores and its settings; and a timer."""
 
 from __future__ import annotations
 
@@ -7,20 +7,35 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
+from jobs.registry.compacted import CompactedStore
+from jobs.settings import Settings
 from jobs.storage.artifacts import ArtifactStore
 from jobs.storage.shards import ShardStore
 from jobs.storage.uploads import ConditionStore
+from jobs.store.telemetry import SAMPLES, Telemetry
+from workers.evaluators import Evaluators
+from workers.model_pool import ModelPool
 
-__all__ = ["Stores", "Timer"]
+__all__ = ["Context", "Timer"]
 
 
 @dataclass(frozen=True)
-class Stores:
-    """Where a job's files come from and go to."""
+class Context:
+    """All that a handler works with, besides its job."""
 
+    settings: Settings
+    models: ModelPool
+    evaluators: Evaluators
     artifacts: ArtifactStore
     shards: ShardStore
     conditions: ConditionStore
+    compacted: CompactedStore
+    telemetry: Telemetry
+
+    def count_samples(self, model: str, samples: int) -> None:
+        """Count samples that were made of a model."""
+        if samples:
+            self.telemetry.count(SAMPLES, model, by=samples)
 
 
 class Timer:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import tempfile
 import time
 from collections.abc import Callable, Hashable
@@ -10,6 +11,7 @@ from typing import Any, TypeVar, cast
 
 import structlog
 import torch
+from cachetools import LRUCache
 from safetensors.torch import load, save
 
 from jobs.keys import RESULT_VERSION, digest
@@ -31,6 +33,7 @@ from tailprune.quality import (
     make_reference,
     open_images,
 )
+from workers.model_pool import tensor_bytes
 
 __all__ = ["Evaluators"]
 
@@ -39,8 +42,8 @@ T = TypeVar("T")
 FILE = "reference.safetensors"
 RADII = "squared_radii"
 PAUSE_SECONDS = 0.2
-MOST_KEPT = 8
-"""So many networks and references are kept at once."""
+KEPT_BYTES = 2 * 2**30
+"""The networks, features and images that are kept stay below this; what is larger is loaded anew each time."""
 
 log = structlog.get_logger(__name__)
 
@@ -69,7 +72,7 @@ class Evaluators:
         self._shards = shards
         self._device = device
         self._batch_size = batch_size
-        self._kept: dict[Hashable, Any] = {}
+        self._kept: LRUCache[Hashable, Any] = LRUCache(KEPT_BYTES, getsizeof=tensor_bytes)
 
     def extractor(self, name: ExtractorName, digests: dict[str, str]) -> Extractor:
         """A network of features or classes. Raises FileNotFoundError, or ExtractorError for other files."""
@@ -169,11 +172,11 @@ class Evaluators:
         return path
 
     def _once(self, key: Hashable, make: Callable[[], T]) -> T:
-        if key not in self._kept:
-            while len(self._kept) >= MOST_KEPT:
-                del self._kept[next(iter(self._kept))]
-            self._kept[key] = make()
-        found: T = self._kept[key]
+        found: T | None = self._kept.get(key)
+        if found is None:
+            found = make()
+            with contextlib.suppress(ValueError):  # larger than all room
+                self._kept[key] = found
         return found
 
 

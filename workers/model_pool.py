@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict
+import math
 from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -11,6 +11,7 @@ from typing import Any, Generic, TypeVar
 
 import structlog
 import torch
+from cachetools import LRUCache
 from torch import nn
 
 import tailprune
@@ -25,7 +26,7 @@ from tailprune.decoders import Decoder, load_decoder
 from tailprune.sampling import compile_network
 from tailprune.systems import Condition, System
 
-__all__ = ["Models", "Pool", "choose_device"]
+__all__ = ["ModelPool", "Source", "WarmModules", "choose_device", "tensor_bytes"]
 
 Module = TypeVar("Module")
 
@@ -87,10 +88,10 @@ class Source:
         return {name: value for name, value in said.items() if value is not None}
 
 
-class Pool(Generic[Module]):
-    """Modules by key, below a limit of bytes. The one asked for stays, however large it is.
+class WarmModules(Generic[Module]):
+    """Modules by key, below a limit of bytes; the one asked for stays, however large it is.
 
-    key: what makes a module. size: the bytes of the files it is made from, for which room is made.
+    key: what makes a module. size: the bytes of the files that it is made from, for which room is made. load: makes it.
     """
 
     def __init__(
@@ -102,35 +103,35 @@ class Pool(Generic[Module]):
     ) -> None:
         self.limit_bytes = limit_bytes
         self._key, self._size, self._load = key, size, load
-        self._modules: OrderedDict[Hashable, Module] = OrderedDict()
+        # Room is made before a module is loaded, so the cache itself sets no limit.
+        self._modules: LRUCache[Hashable, Module] = LRUCache(math.inf, getsizeof=tensor_bytes)
 
     def get(self, source: Source) -> Module:
         """The module of this content, loaded if it is not warm."""
         key = self._key(source)
         if key in self._modules:
-            self._modules.move_to_end(key)
             return self._modules[key]
         self._make_room(self._size(source))
         module = self._modules[key] = self._load(source)
-        log.info("model loaded", model=source.entry.name, part=type(module).__name__, bytes=_bytes(module))
+        log.info("model loaded", model=source.entry.name, part=type(module).__name__, bytes=tensor_bytes(module))
         return module
 
     @property
     def bytes(self) -> int:
         """What the warm modules occupy."""
-        return sum(_bytes(module) for module in self._modules.values())
+        return int(self._modules.currsize)
 
     def __len__(self) -> int:
         return len(self._modules)
 
     def _make_room(self, needed: int) -> None:
         while self._modules and self.bytes + needed > self.limit_bytes:
-            _, module = self._modules.popitem(last=False)
+            _, module = self._modules.popitem()
             if isinstance(module, System):
                 module.compiled = None  # which holds the system that holds it
 
 
-class Models:
+class ModelPool:
     """The systems and decoders of a worker, and apart from them the bare conditions that statistics need."""
 
     def __init__(self, registry: Registry | Catalogue, settings: Settings, device: torch.device) -> None:
@@ -139,9 +140,15 @@ class Models:
         self._data_dir = settings.data_dir
         self.compiles = settings.compile
         limit = settings.model_memory_bytes
-        self.systems: Pool[System] = Pool(limit, _of_weights, _size_of_weights, self._load_system)
-        self.conditions: Pool[Condition] = Pool(limit // 8, _of_weights, lambda _: 0, self._load_condition)
-        self.decoders: Pool[Decoder] = Pool(limit // 4, _of_decoder, _size_of_decoder, self._load_decoder)
+        self.systems: WarmModules[System] = WarmModules(limit, _of_weights, _size_of_weights, self._load_system)
+        self.conditions: WarmModules[Condition] = WarmModules(
+            limit // 8, _of_weights, lambda _: 0, self._load_condition
+        )
+        self.decoders: WarmModules[Decoder] = WarmModules(limit // 4, _of_decoder, _size_of_decoder, self._load_decoder)
+
+    def entry(self, name: str) -> ModelEntry:
+        """A model of the registry, or one that was compacted of it. Raises UnknownModel."""
+        return self._registry.get(name)
 
     def source(self, name: str, reads: Reads, instruments: Mapping[str, Path | str] = MappingProxyType({})) -> Source:
         """A model by name, for a job that reads this of it. Raises UnknownModel, or FileNotFoundError for a file.
@@ -210,7 +217,7 @@ class Models:
         return decoder
 
     def _check_copy(self, source: Source) -> None:
-        """Raises ValueError where this machine's copy of a compacted model's checkpoint is damaged, and removes it."""
+        """Raise ValueError where this machine's copy of a compacted model's checkpoint is damaged, and removes it."""
         made = source.entry.compacted
         if made is None or content_digest(source.checkpoint, self._data_dir) == made.checkpoint.digest:
             return
@@ -222,7 +229,7 @@ class Models:
         )
 
     def _check_weights(self, source: Source) -> None:
-        """Raises ValueError where what was loaded may not be what the source says: its checkpoint has changed since."""
+        """Raise ValueError where what was loaded may not be what the source says: its checkpoint has changed since."""
         if identify(source.reads, source.entry, self._data_dir).weights != source.identity.weights:
             raise ValueError(f"{source.checkpoint} was written to while it was loaded: ask again when it is whole")
 
@@ -230,7 +237,7 @@ class Models:
 def _check(
     source: Source, condition_dim: int, classes: int | None, latent_shape: tuple[int, int, int] | None = None
 ) -> None:
-    """Raises ValueError where the registry says of a model what its checkpoint does not."""
+    """Raise ValueError where the registry says of a model what its checkpoint does not."""
     entry = source.entry
     said = {"condition_dim": entry.condition_dim, "classes": entry.classes, "latent_shape": entry.latent_shape}
     found = {"condition_dim": condition_dim, "classes": classes, "latent_shape": latent_shape or entry.latent_shape}
@@ -264,8 +271,10 @@ def _size(path: Path) -> int:
     return path.stat().st_size
 
 
-def _bytes(module: object) -> int:
-    """What a module's tensors occupy, or those of the modules that an object holds."""
-    parts = [module] if isinstance(module, nn.Module) else vars(module).values()
-    found = (part for part in parts if isinstance(part, nn.Module))
-    return sum(tensor.nbytes for part in found for tensor in (*part.parameters(), *part.buffers()))
+def tensor_bytes(found: object) -> int:
+    """What the tensors of a module occupy, or of the modules and tensors that an object holds; 1 where it has none."""
+    parts = [found] if isinstance(found, nn.Module | torch.Tensor) else vars(found).values()
+    tensors = [part for part in parts if isinstance(part, torch.Tensor)]
+    for module in (part for part in parts if isinstance(part, nn.Module)):
+        tensors += [*module.parameters(), *module.buffers()]
+    return max(1, sum(tensor.nbytes for tensor in tensors))

@@ -12,7 +12,7 @@ from tests.end_to_end.stack import Stack, eventually
 from tests.end_to_end.test_main_job import LONG, SAMPLES_MADE
 
 LABELS, SEEDS = range(4), (51, 52)
-PASSED_OVER = "job is not to be had"
+PASSED_OVER = "job is not claimable"
 
 
 def latents(stack: Stack, job: dict[str, Any]) -> list[torch.Tensor]:

@@ -23,8 +23,10 @@ from jobs.settings import Settings
 from jobs.store.jobs import JobStore
 from jobs.store.leases import Claim, LeaseStore
 from tests.tiny_model import NAME, write_tiny_model
+from workers.context import Context
 from workers.lease import Run
-from workers.model_pool import Models
+from workers.model_pool import ModelPool
+from workers.worker import Worker
 
 
 class Silent(JobQueue):
@@ -63,8 +65,14 @@ def leases(settings: Settings, redis_client: redis.Redis, queue: Silent) -> Leas
 
 
 @pytest.fixture
-def models(settings: Settings) -> Models:
-    return Models(Registry.read(settings.registry), settings, torch.device("cpu"))
+def models(settings: Settings) -> ModelPool:
+    return ModelPool(Registry.read(settings.registry), settings, torch.device("cpu"))
+
+
+@pytest.fixture
+def context(settings: Settings) -> Context:
+    """What a worker gives each job."""
+    return Worker(settings, "worker").context
 
 
 Submit = Callable[..., Job]

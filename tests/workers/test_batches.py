@@ -18,6 +18,7 @@ from jobs.settings import Settings
 from jobs.store.jobs import JobStore
 from jobs.store.leases import Claim, LeaseStore
 from tests.workers.conftest import Submit
+from workers.handler import source_of
 from workers.model_pool import Source
 from workers.worker import Worker
 
@@ -70,14 +71,13 @@ def patched(monkeypatch: pytest.MonkeyPatch, on_step: Callable[[int], None]) -> 
 
 def failing(monkeypatch: pytest.MonkeyPatch, worker: Worker, job: Job) -> None:
     """Has the worker find that it does not have the model of one job."""
-    source = worker._source
 
-    def found(asked: Job) -> Source:
+    def found(asked: Job, *rest: Any) -> Source:
         if asked.id == job.id:
             raise ValueError("its model changed")
-        return source(asked)
+        return source_of(asked, *rest)
 
-    monkeypatch.setattr(worker, "_source", found)
+    monkeypatch.setattr("workers.worker.source_of", found)
 
 
 def together(submit: Submit, count: int = 3, **body: Any) -> list[Job]:

@@ -23,7 +23,7 @@ from tests.tailprune.conftest import random_system
 from tests.tiny_model import HEADS, NAME, TINY_DIT, WIDTH
 from tests.workers.conftest import Submit
 from workers.lease import Cancelled, Run
-from workers.model_pool import Models
+from workers.model_pool import ModelPool
 from workers.worker import Worker
 
 WAYS: list[dict[str, Any]] = [
@@ -131,7 +131,7 @@ def sampled(worker: Worker, submit: Submit, store: JobStore) -> Any:
 
 @pytest.mark.parametrize("way", WAYS, ids=str)
 def test_the_checkpoint_is_the_system_that_the_science_makes(
-    compacted: Any, models: Models, tmp_path: Path, way: dict[str, Any]
+    compacted: Any, models: ModelPool, tmp_path: Path, way: dict[str, Any]
 ) -> None:
     made = compacted(**way)
     (tmp_path / "model.safetensors").write_bytes(made.artifact("model.safetensors"))
@@ -183,7 +183,7 @@ def test_it_is_served_under_its_name_and_samples_what_was_measured(compacted: An
 
 
 def test_what_counts_as_zero_gives_what_the_whole_model_gives_with_zeros(
-    compacted: Any, sampled: Any, models: Models
+    compacted: Any, sampled: Any, models: ModelPool
 ) -> None:
     made = compacted(threshold=2.2)
     _, whole = sampled(threshold=2.2, labels=[0, 1])
@@ -331,7 +331,7 @@ def test_neither_model_is_sampled_by_a_compiled_network(
     job = submit("compact", keep=8)
     worker.run(job.id)
     Made(store, job.id)
-    warm = worker.models.system(worker.models.source(NAME, "model"), "float32")
+    warm = worker.context.models.system(worker.context.models.source(NAME, "model"), "float32")
     assert warm.compiled is compiled  # for other jobs, as before
 
 
@@ -392,7 +392,7 @@ def test_a_job_under_way_is_done_though_its_model_is_deleted(
     kind: Any,
     body: dict[str, Any],
 ) -> None:
-    made, source = compacted(keep=8), Models.source
+    made, source = compacted(keep=8), ModelPool.source
 
     def found_and_deleted(*said: Any) -> Any:
         found = source(*said)
@@ -400,7 +400,7 @@ def test_a_job_under_way_is_done_though_its_model_is_deleted(
         return found
 
     job = submit(kind, model=made.name, **body)
-    monkeypatch.setattr(Models, "source", found_and_deleted)
+    monkeypatch.setattr(ModelPool, "source", found_and_deleted)
     worker.run(job.id)
     assert CompactedStore(redis_client).all() == {}
     assert store.get(job.id).status == "succeeded", store.get(job.id).problem
@@ -414,7 +414,7 @@ def test_a_compacted_model_is_read_as_it_was_made_whatever_is_said_of_the_whole_
     text = settings.registry.read_text()
     settings.registry.write_text(text.replace("num_heads = 2", "num_heads = 1", 1))
     worker = Worker(settings, "another")
-    system = worker.models.system(worker.models.source(made.name, "model"), "float32")
+    system = worker.context.models.system(worker.context.models.source(made.name, "model"), "float32")
     latents = tailprune.sample(
         system, {"labels": torch.tensor([0, 1])}, sampler="euler", steps=4, guidance=2.0, seeds=[(0, 0), (0, 1 << 32)]
     )

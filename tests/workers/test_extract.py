@@ -15,7 +15,7 @@ from jobs.store.jobs import JobStore
 from tests.tiny_model import CONDITION_ONLY, NAME, TINY_DIT
 from tests.workers.conftest import Submit
 from workers.lease import Shutdown
-from workers.model_pool import Models
+from workers.model_pool import ModelPool
 from workers.tensor_file import tensor_file
 from workers.worker import Worker
 
@@ -38,7 +38,7 @@ def extracted(settings: Settings, redis_client: redis.Redis, submit: Submit, sto
     return extracted
 
 
-def test_the_tensors_are_the_vectors_of_the_network(extracted: Any, models: Models) -> None:
+def test_the_tensors_are_the_vectors_of_the_network(extracted: Any, models: ModelPool) -> None:
     times, labels = [0.0, 0.25, 1.0], [2, 0]
     _, content = extracted(timesteps=times, labels=labels)
     tensors = load(content)

@@ -1,44 +1,42 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import cast
 
 import pytest
-import redis
 import torch
 
 import tailprune
 from jobs.requests.metrics import MetricsRequest
-from jobs.settings import Settings
-from jobs.storage.uploads import ConditionStore
 from tests.tiny_model import CONDITION_ONLY, NAME
-from workers.handlers.metrics import measure
-from workers.model_pool import Models
+from workers.context import Context
+from workers.handlers.metrics import handler
+from workers.lease import Run
+from workers.model_pool import ModelPool
 
 Ask = Callable[..., dict[str, object]]
 
 
 @pytest.fixture
-def ask(models: Models, settings: Settings, redis_client: redis.Redis) -> Ask:
-    conditions = ConditionStore(settings, redis_client)
+def ask(context: Context) -> Ask:
 
     def ask(part: str = "c", timestep: float | None = None, model: str = NAME) -> dict[str, object]:
-        return _ask(models, conditions, part, timestep, model)
+        return _ask(context, part, timestep, model)
 
     return ask
 
 
-def _ask(
-    models: Models, conditions: ConditionStore, part: str, timestep: float | None, model: str
-) -> dict[str, object]:
+def _ask(context: Context, part: str, timestep: float | None, model: str) -> dict[str, object]:
     request = MetricsRequest.model_validate(
         {"model": model, "part": part, "timestep": timestep, "thresholds": [0.1, 1.0]}
     )
-    return measure(request, models.source(model, "condition"), models, conditions).model_dump()
+    source = context.models.source(model, "condition")
+    return handler.handle(cast(Run, None), request, source, context).result.model_dump()
 
 
 @pytest.mark.parametrize(("part", "timestep"), [("c", 0.25), ("y", None), ("t", None)])
 def test_the_statistics_are_those_of_the_vectors_of_the_part(
-    models: Models, part: str, timestep: float | None, ask: Ask
+    models: ModelPool, part: str, timestep: float | None, ask: Ask
 ) -> None:
     system = models.systems.get(models.source(NAME, "model"))
     classes = {"labels": torch.arange(4)}

@@ -15,7 +15,7 @@ from jobs.registry.digests import Identity, identify
 from jobs.registry.models import Registry, UnknownModel
 from jobs.settings import Settings
 from tests.tiny_model import CONDITION_ONLY, NAME, TINY_DIT
-from workers.model_pool import Models, Pool, Source, choose_device
+from workers.model_pool import ModelPool, Source, WarmModules, choose_device
 
 KIB = 2**10
 
@@ -44,9 +44,9 @@ class Loads:
         return nn.Linear(KIB, 1, bias=False)
 
 
-def pool_of(limit: int, loads: Loads) -> Pool[nn.Module]:
+def pool_of(limit: int, loads: Loads) -> WarmModules[nn.Module]:
     """A pool of modules by digest and family, each made from 4 KiB."""
-    return Pool(limit, lambda source: (source.identity.weights, source.entry.family), lambda _: 4 * KIB, loads)
+    return WarmModules(limit, lambda source: (source.identity.weights, source.entry.family), lambda _: 4 * KIB, loads)
 
 
 def test_a_model_is_loaded_once(source: Source) -> None:
@@ -73,13 +73,13 @@ def test_a_model_larger_than_the_limit_is_used_alone(source: Source) -> None:
     assert len(pool) == 1
 
 
-def test_statistics_load_the_condition_and_not_the_system(models: Models) -> None:
+def test_statistics_load_the_condition_and_not_the_system(models: ModelPool) -> None:
     condition = models.conditions.get(models.source(CONDITION_ONLY, "condition"))
     assert not any("block" in name for name, _ in condition.named_parameters())
     assert len(models.systems) == 0
 
 
-def test_the_systems_weights_are_those_of_the_file(models: Models) -> None:
+def test_the_systems_weights_are_those_of_the_file(models: ModelPool) -> None:
     system = models.systems.get(models.source(NAME, "model"))
     assert system.family == "sit"
     condition = models.conditions.get(models.source(CONDITION_ONLY, "condition"))
@@ -87,7 +87,7 @@ def test_the_systems_weights_are_those_of_the_file(models: Models) -> None:
     torch.testing.assert_close(system.condition(t, inputs), condition.condition(t, inputs))
 
 
-def test_an_unknown_model_is_named_with_the_known(models: Models) -> None:
+def test_an_unknown_model_is_named_with_the_known(models: ModelPool) -> None:
     with pytest.raises(UnknownModel, match="known models: tiny"):
         models.source("giant", "condition")
 
@@ -124,7 +124,7 @@ def test_without_a_gpu_the_cpu_is_used(monkeypatch: pytest.MonkeyPatch) -> None:
     ],
 )
 def test_an_entry_that_contradicts_its_checkpoint_is_refused(
-    models: Models, changes: dict[str, int], said: str
+    models: ModelPool, changes: dict[str, int], said: str
 ) -> None:
     for reads, pool in (("model", models.systems), ("condition", models.conditions)):
         source = models.source(NAME, reads)  # type: ignore[arg-type]
@@ -133,14 +133,14 @@ def test_an_entry_that_contradicts_its_checkpoint_is_refused(
             pool.get(wrong)
 
 
-def test_an_entry_of_another_shape_of_latents_is_refused(models: Models) -> None:
+def test_an_entry_of_another_shape_of_latents_is_refused(models: ModelPool) -> None:
     source = models.source(NAME, "model")
     wrong = replace(source, entry=source.entry.model_copy(update={"latent_shape": (3, 16, 16)}))
     with pytest.raises(ValueError, match=r"latent_shape = \(3, 16, 16\), and its checkpoint has \(3, 8, 8\)"):
         models.systems.get(wrong)
 
 
-def test_a_decoder_that_comes_while_a_job_runs_is_the_next_ones(models: Models, tmp_path: Path) -> None:
+def test_a_decoder_that_comes_while_a_job_runs_is_the_next_ones(models: ModelPool, tmp_path: Path) -> None:
     source = models.source(TINY_DIT, "model")
     changes = {"decoder": "sd-vae", "decoder_source": str(tmp_path / "vae")}
     entry = source.entry.model_copy(update=changes)
@@ -176,7 +176,7 @@ def then_overwriting(path: Path, load: Callable[..., Any]) -> Callable[..., Any]
 
 @pytest.mark.parametrize("name", [NAME, TINY_DIT])
 def test_a_checkpoint_written_to_while_it_is_loaded_is_refused(
-    models: Models, monkeypatch: pytest.MonkeyPatch, name: str
+    models: ModelPool, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
     source = models.source(name, "model")
     monkeypatch.setattr(tailprune, "load", then_overwriting(source.checkpoint, tailprune.load))
@@ -186,7 +186,7 @@ def test_a_checkpoint_written_to_while_it_is_loaded_is_refused(
 
 
 def test_condition_tensors_written_to_while_they_are_loaded_are_refused(
-    models: Models, monkeypatch: pytest.MonkeyPatch
+    models: ModelPool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     source = models.source(CONDITION_ONLY, "condition")
     monkeypatch.setattr(tailprune, "load_condition", then_overwriting(source.checkpoint, tailprune.load_condition))
@@ -196,7 +196,7 @@ def test_condition_tensors_written_to_while_they_are_loaded_are_refused(
 
 
 def test_a_decoder_written_to_while_it_is_loaded_is_refused(
-    models: Models, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    models: ModelPool, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     folder = tmp_path / "vae"
     folder.mkdir()
@@ -213,7 +213,7 @@ def test_a_decoder_written_to_while_it_is_loaded_is_refused(
 
 
 @pytest.mark.parametrize("name", [NAME, TINY_DIT])
-def test_what_is_written_to_a_checkpoint_later_does_not_reach_the_warm_model(models: Models, name: str) -> None:
+def test_what_is_written_to_a_checkpoint_later_does_not_reach_the_warm_model(models: ModelPool, name: str) -> None:
     source = models.source(name, "model")
     system = models.systems.get(source)
     before = {key: tensor.clone() for key, tensor in system.state_dict().items()}
@@ -224,6 +224,6 @@ def test_what_is_written_to_a_checkpoint_later_does_not_reach_the_warm_model(mod
 @pytest.mark.parametrize("compiles", [False, True])
 def test_networks_are_compiled_where_the_setting_says_so(settings: Settings, compiles: bool) -> None:
     changed = settings.model_copy(update={"compile": compiles})
-    models = Models(Registry.read(settings.registry), changed, torch.device("cpu"))
+    models = ModelPool(Registry.read(settings.registry), changed, torch.device("cpu"))
     system = models.system(models.source(NAME, "model"), "float32")
     assert (system.compiled is not None) == compiles

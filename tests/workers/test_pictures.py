@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from workers.outputs.images import enlarge, grid, png
+from workers.outputs.media import enlarge, grid, png
 
 
 @pytest.fixture

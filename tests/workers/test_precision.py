@@ -15,7 +15,7 @@ from jobs.results import PruneSampleResult
 from jobs.settings import Settings
 from jobs.store.jobs import JobStore
 from tests.workers.conftest import Submit
-from workers.model_pool import Models
+from workers.model_pool import ModelPool
 from workers.sampling import precision
 from workers.worker import Worker
 
@@ -70,7 +70,7 @@ def test_auto_is_float32_on_a_cpu(worker: Worker, submit: Submit, store: JobStor
 
 @pytest.mark.parametrize(("capability", "dtype"), [((7, 5), torch.float32), ((9, 0), torch.bfloat16)])
 def test_auto_is_bfloat16_on_a_gpu_that_has_it(
-    models: Models, monkeypatch: pytest.MonkeyPatch, capability: tuple[int, int], dtype: torch.dtype
+    models: ModelPool, monkeypatch: pytest.MonkeyPatch, capability: tuple[int, int], dtype: torch.dtype
 ) -> None:
     monkeypatch.setattr(models, "device", torch.device("cuda", 0))
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: capability)
@@ -79,7 +79,7 @@ def test_auto_is_bfloat16_on_a_gpu_that_has_it(
     assert models.dtype_of("bfloat16") == torch.bfloat16
 
 
-def test_one_model_is_warm_in_both_precisions(models: Models) -> None:
+def test_one_model_is_warm_in_both_precisions(models: ModelPool) -> None:
     source = models.source("tiny", "model")
     wide, narrow = models.system(source, "float32"), models.system(source, "bfloat16")
     assert (models.system(source, "float32") is wide, models.system(source, "bfloat16") is narrow) == (True, True)

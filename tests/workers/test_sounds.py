@@ -6,7 +6,7 @@ import wave
 import numpy as np
 import torch
 
-from workers.sounds import wav
+from workers.outputs.media import wav
 
 
 def read(content: bytes) -> tuple[np.ndarray, int]:

@@ -16,22 +16,22 @@ def store(settings: Settings, redis_client: redis.Redis) -> ConditionStore:
 
 
 def test_labels_are_what_a_label_system_takes(store: ConditionStore) -> None:
-    of = SampleInputs.of(None, store)
-    assert of.inputs([3, 1, 3])["labels"].tolist() == [3, 1, 3]
-    assert of.population is None
+    inputs = SampleInputs.load(None, store)
+    assert inputs.of([3, 1, 3])["labels"].tolist() == [3, 1, 3]
+    assert inputs.population is None
 
 
 def test_rows_are_those_of_the_uploaded_conditions_in_the_order_asked_for(
     store: ConditionStore, settings: Settings
 ) -> None:
     given = arrays(VIDEO, 3)
-    of = SampleInputs.of(store.put(parse(safetensors(given), settings)).id, store)
-    chosen = of.inputs([2, 0, 2])
+    inputs = SampleInputs.load(store.put(parse(safetensors(given), settings)).id, store)
+    chosen = inputs.of([2, 0, 2])
     assert torch.equal(chosen["video"], torch.from_numpy(given["video"])[[2, 0, 2]])
-    assert of.population is not None
-    assert len(of.population["video"]) == 3
+    assert inputs.population is not None
+    assert len(inputs.population["video"]) == 3
 
 
 def test_conditions_that_are_no_longer_stored_are_said_to_be_unknown(store: ConditionStore) -> None:
     with pytest.raises(UnknownConditions, match="upload their file"):
-        SampleInputs.of("0" * 64, store)
+        SampleInputs.load("0" * 64, store)

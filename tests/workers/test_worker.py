@@ -59,7 +59,7 @@ def test_a_message_that_comes_twice_does_the_job_once(
     job = submit()
     worker.run(job.id)
     first = store.get(job.id)
-    monkeypatch.setattr("workers.worker.prune_and_sample", _break)
+    monkeypatch.setattr("workers.handlers.prune_sample.PruneSampleHandler.handle_batch", _break)
     worker.run(job.id)
     assert store.get(job.id) == first
 
@@ -140,7 +140,7 @@ def test_a_job_taken_up_again_goes_on_from_its_last_shard(
 def test_an_error_of_the_workers_own_is_told_without_its_details(
     worker: Worker, submit: Submit, store: JobStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("workers.worker.prune_and_sample", _break)
+    monkeypatch.setattr("workers.handlers.prune_sample.PruneSampleHandler.handle_batch", _break)
     job = submit()
     worker.run(job.id)
     failed = store.get(job.id)

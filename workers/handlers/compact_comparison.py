@@ -14,7 +14,7 @@ from tailprune import System
 from tailprune.decoders import Decoder
 from workers.lease import Run
 from workers.outputs.drift import DriftMeasure
-from workers.outputs.images import Images, enlarge, grid, png
+from workers.outputs.media import Images, enlarge, grid, png
 from workers.outputs.variant import SampleLabels
 from workers.sampling.chunks import sample_plan
 from workers.sampling.inputs import SampleInputs
@@ -56,7 +56,7 @@ def comparison_plan(
 def compare(
     systems: tuple[System, System],
     plan: Plan,
-    of: SampleInputs,
+    inputs: SampleInputs,
     decode: Decoder,
     entry: ModelEntry,
     sizes: Change,
@@ -64,13 +64,13 @@ def compare(
 ) -> tuple[Compared, bytes]:
     """How far the samples of the second system are from the first one's, and a PNG with a row of each.
 
-    `run` hears of every step of sampling, and may raise to stop it.
+    `run` is called at every step of sampling, and may raise to stop it.
     """
     drift = DriftMeasure()
     tiles: list[list[Images]] = [[], []]
     for place, chunk in enumerate(plan.chunks):
         made = [
-            sample_plan(system, plan, chunk, of, _teller(run, 2 * place + second, 2 * len(plan.chunks)))[0]
+            sample_plan(system, plan, chunk, inputs, _teller(run, 2 * place + second, 2 * len(plan.chunks)))[0]
             for second, system in enumerate(systems)
         ]
         decoded = [decode(latents) for latents in made]

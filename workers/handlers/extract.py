@@ -8,14 +8,14 @@ from torch import Tensor
 import tailprune
 from jobs.requests.extract import ExtractRequest
 from jobs.results import Extracted, ExtractResult, ModelUsed
-from workers.context import Stores
+from workers.context import Context
 from workers.lease import Product, Run
-from workers.model_pool import Models, Source
+from workers.model_pool import Source
 from workers.outputs.variant import JobArtifacts
 from workers.sampling.inputs import Vectors
 from workers.tensor_file import tensor_file
 
-__all__ = ["extract"]
+__all__ = ["handler"]
 
 FILE = "vectors.safetensors"
 MEDIA_TYPE = "application/octet-stream"
@@ -28,36 +28,39 @@ DESCRIPTIONS = {
 }
 
 
-@torch.inference_mode()
-def extract(
-    request: ExtractRequest, source: Source, models: Models, stores: Stores, run: Run
-) -> Product[ExtractResult]:
-    """The vectors that a resolved request asks for. `run` hears of every timestep, and may raise to stop it."""
-    vectors = Vectors.of(source, models.conditions.get(source), request.conditions, stores.conditions)
-    tensors = _tensors(request, vectors, run)
-    metadata = {
-        "model": request.model,
-        "digest": source.identity.weights,
-        "family": source.entry.family,
-        "tailprune": tailprune.__version__,
-        **{part: text for part, text in DESCRIPTIONS.items() if part in tensors},
-    }
-    if vectors.condition.takes_guidance:
-        metadata["guidance_scale"] = f"{source.entry.defaults.guidance_scale:g}"
-    shelf = JobArtifacts(stores.artifacts)
-    shelf.put(FILE, tensor_file(tensors, metadata), MEDIA_TYPE)
-    result = ExtractResult(
-        model=ModelUsed(name=request.model, digest=source.identity.weights),
-        artifact=FILE,
-        shapes={name: list(tensor.shape) for name, tensor in tensors.items()},
-        counts=Extracted(
-            timesteps=len(request.timesteps or []),
-            inputs=len(request.subjects),
-            dim=vectors.condition.condition_dim,
-        ),
-        bytes=shelf.artifacts[FILE].size,
-    )
-    return Product(result, shelf.artifacts)
+class ExtractHandler:
+    """Extracts condition vectors."""
+
+    request = ExtractRequest
+
+    @torch.inference_mode()
+    def handle(self, run: Run, request: ExtractRequest, source: Source, context: Context) -> Product[ExtractResult]:
+        """The vectors that a resolved request asks for."""
+        vectors = Vectors.of(source, context.models.conditions.get(source), request.conditions, context.conditions)
+        tensors = _tensors(request, vectors, run)
+        metadata = {
+            "model": request.model,
+            "digest": source.identity.weights,
+            "family": source.entry.family,
+            "tailprune": tailprune.__version__,
+            **{part: text for part, text in DESCRIPTIONS.items() if part in tensors},
+        }
+        if vectors.condition.takes_guidance:
+            metadata["guidance_scale"] = f"{source.entry.defaults.guidance_scale:g}"
+        files = JobArtifacts(context.artifacts)
+        files.put(FILE, tensor_file(tensors, metadata), MEDIA_TYPE)
+        result = ExtractResult(
+            model=ModelUsed(name=request.model, digest=source.identity.weights),
+            artifact=FILE,
+            shapes={name: list(tensor.shape) for name, tensor in tensors.items()},
+            counts=Extracted(
+                timesteps=len(request.timesteps or []),
+                inputs=len(request.subjects),
+                dim=vectors.condition.condition_dim,
+            ),
+            bytes=files.artifacts[FILE].size,
+        )
+        return Product(result, files.artifacts)
 
 
 def _tensors(request: ExtractRequest, vectors: Vectors, run: Run) -> dict[str, Tensor]:
@@ -82,3 +85,6 @@ def _tensors(request: ExtractRequest, vectors: Vectors, run: Run) -> dict[str, T
         made["labels" if request.conditions is None else "conditions"] = torch.tensor(request.subjects)
     run.step(len(times), len(times), UNIT)
     return made
+
+
+handler = ExtractHandler()

@@ -7,10 +7,8 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from jobs.records import Job
 from jobs.requests.figure import FigureRequest
 from jobs.results import FigureResult, ModelUsed
-from jobs.settings import Settings
 from tailprune.figures.cosine import draw_cosine
 from tailprune.figures.histogram import draw_histogram
 from tailprune.figures.sparsity import draw_sparsity
@@ -20,50 +18,54 @@ from tailprune.figures.training import draw_training
 from tailprune.figures.tsne import draw_tsne
 from tailprune.figures.variance import draw_variance
 from tailprune.figures.vectors import draw_vectors
-from workers.context import Stores
+from workers.context import Context
 from workers.handlers.removal_figure import removal_figure
 from workers.lease import Product, Run
-from workers.model_pool import Models, Source
+from workers.model_pool import Source
 from workers.outputs.variant import JobArtifacts
 from workers.sampling.inputs import Vectors, times_of
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-__all__ = ["draw"]
+__all__ = ["handler"]
 
 UNIT = "figures"
 
 
-@torch.no_grad()
-def draw(
-    job: Job, request: FigureRequest, source: Source, models: Models, stores: Stores, settings: Settings, run: Run
-) -> Product[FigureResult]:
-    """The figure that a resolved request asks for. `run` hears of every step, and may raise to stop it."""
-    samples = 0
-    if request.figure == "removal":
-        figure, samples = removal_figure(job, request, source, models, stores, settings, run)
-    else:
-        run.step(0, 1, UNIT)
-        if request.figure == "training":
-            figure = _of_training(source)
+class FigureHandler:
+    """Draws figures."""
+
+    request = FigureRequest
+
+    @torch.no_grad()
+    def handle(self, run: Run, request: FigureRequest, source: Source, context: Context) -> Product[FigureResult]:
+        """The figure that a resolved request asks for."""
+        samples = 0
+        if request.figure == "removal":
+            figure, samples = removal_figure(run, request, source, context)
         else:
-            figure = _of_vectors(request, _subject(request, source, models, stores))
-        run.step(1, 1, UNIT)
-    rendered = render(figure)
-    run.check()
-    shelf = JobArtifacts(stores.artifacts)
-    result = FigureResult(
-        model=ModelUsed(name=request.model, digest=source.identity.weights),
-        figure=request.figure,
-        caption=caption_of(figure),
-        png=f"{request.figure}.png",
-        svg=f"{request.figure}.svg",
-        samples=samples,
-    )
-    shelf.put(result.png, rendered.png, "image/png")
-    shelf.put(result.svg, rendered.svg, "image/svg+xml")
-    return Product(result, shelf.artifacts)
+            run.step(0, 1, UNIT)
+            if request.figure == "training":
+                figure = _of_training(source)
+            else:
+                figure = _of_vectors(request, _subject(request, source, context))
+            run.step(1, 1, UNIT)
+        rendered = render(figure)
+        run.check()
+        files = JobArtifacts(context.artifacts)
+        result = FigureResult(
+            model=ModelUsed(name=request.model, digest=source.identity.weights),
+            figure=request.figure,
+            caption=caption_of(figure),
+            png=f"{request.figure}.png",
+            svg=f"{request.figure}.svg",
+            samples=samples,
+        )
+        files.put(result.png, rendered.png, "image/png")
+        files.put(result.svg, rendered.svg, "image/svg+xml")
+        context.count_samples(request.model, samples)
+        return Product(result, files.artifacts)
 
 
 def _of_vectors(request: FigureRequest, subject: Subject) -> Figure:
@@ -86,10 +88,10 @@ def _of_vectors(request: FigureRequest, subject: Subject) -> Figure:
     raise ValueError(f"{request.figure!r} is no figure of condition vectors")
 
 
-def _subject(request: FigureRequest, source: Source, models: Models, stores: Stores) -> Subject:
+def _subject(request: FigureRequest, source: Source, context: Context) -> Subject:
     """The vectors of the request's part, and what to call them."""
     part, entry = request.part or "c", source.entry
-    vectors = Vectors.of(source, models.conditions.get(source), request.conditions, stores.conditions)
+    vectors = Vectors.of(source, context.models.conditions.get(source), request.conditions, context.conditions)
     values = vectors.of_part(part, request.timestep)
     if part == "t":
         names = [f"{time:.3g}" for time in times_of(entry.facts).tolist()]
@@ -112,3 +114,6 @@ def _of_training(source: Source) -> Figure:
     except (ValueError, KeyError, TypeError) as error:
         reason = f"it has no {error}" if isinstance(error, KeyError) else error
         raise ValueError(f"{path.name} of {entry.name} is no record of a training: {reason}") from error
+
+
+handler = FigureHandler()

@@ -14,11 +14,12 @@ from torch import Tensor
 
 from jobs.requests.prune_sample import ResolvedPruneSample
 from jobs.results import Engine, ModelUsed, Pictures, PruneSampleResult, Timing
+from jobs.store.telemetry import SAMPLES, SAMPLING
 from tailprune.decoders import Decoder
 from tailprune.systems import System
-from workers.context import Stores, Timer
+from workers.context import Context, Timer
 from workers.lease import OnDone, Product, Run, Stopped
-from workers.model_pool import Models, Source
+from workers.model_pool import Source
 from workers.outputs.report import engine_of, removal_of
 from workers.outputs.variant import JobArtifacts, SampleLabels, VariantWriter, shown, variants_grid
 from workers.sampling.chunks import chunks_of, finite
@@ -26,64 +27,51 @@ from workers.sampling.inputs import SampleInputs
 from workers.sampling.plan import BASELINE, Plan, Sample
 from workers.sampling.precision import dtype_drift
 
-__all__ = ["prune_and_sample"]
+__all__ = ["handler"]
 
 GRID = "grid.png"
 
 
-def prune_and_sample(
-    runs: Sequence[Run], source: Source, models: Models, stores: Stores, rows_at_once: int, settle: OnDone
-) -> None:
-    """Does a job, or several that can share a batch (`jobs.batching`) and together fit one call of the network.
+class PruneSampleHandler:
+    """Samples models under prunes."""
 
-    Each is settled as soon as it is made, goes wrong or is stopped; the others go on. What goes wrong with all of them
-    is raised, as is Stopped at the step that finds none left; those not settled by then are undone.
-    """
-    plans = [Plan.of(ResolvedPruneSample.model_validate(run.job.request), rows_at_once) for run in runs]
-    clock = Timer()
-    with clock.running("load"):
-        system = models.system(source, plans[0].request.precision)
-        decode = models.decoders.get(source)
-        of = SampleInputs.of(plans[0].request.conditions, stores.conditions)
-    common = _Common(source, system, decode, of, clock, len(runs))
-    makings = [_BatchMember(run, plan, common, stores) for run, plan in zip(runs, plans, strict=True)]
-    left = list(makings)
+    request = ResolvedPruneSample
 
-    def end(making: _BatchMember, ended: Product[PruneSampleResult] | Exception) -> None:
-        left.remove(making)
-        settle(making.run, ended)
+    def handle_batch(self, runs: Sequence[Run], source: Source, context: Context, on_done: OnDone) -> None:
+        """Do jobs that together fit one call of the network (`jobs.batching`), or one of any size."""
+        plans = [Plan.of(self.request.model_validate(run.job.request), context.settings.batch_size) for run in runs]
+        common = _Common.load(plans[0], source, context, len(runs))
+        members = [_BatchMember(run, plan, common, context) for run, plan in zip(runs, plans, strict=True)]
+        left = list(members)
 
-    def each(tell: Callable[[Run], None]) -> None:
-        for making in list(left):
-            try:
-                tell(making.run)
-            except Stopped as reason:
-                end(making, reason)
-        if not left:
-            raise Stopped
+        def end(member: _BatchMember, ended: Product[PruneSampleResult] | Exception) -> None:
+            left.remove(member)
+            on_done(member.run, ended)
 
-    def step(done: int, total: int, unit: str) -> None:
-        each(lambda run: run.step(done, total, unit))
+        def each(tell: Callable[[Run], None]) -> None:
+            for member in list(left):
+                try:
+                    tell(member.run)
+                except Stopped as reason:
+                    end(member, reason)
+            if not left:
+                raise Stopped
 
-    with clock.running("load"):
-        drift = dtype_drift(plans[0].request, source, models, of, stores.shards, lambda: each(Run.check))
-    engine = engine_of(models.device, system, drift)
-    for parts, make in chunks_of(system, plans, of, stores.shards, runs[0].job.key, step):
-        with clock.running("sample"):
-            latents = make()
-        for making, samples, made in zip(makings, parts, latents, strict=True):
-            if making not in left:
-                continue
-            ended: Product[PruneSampleResult] | Exception | None
-            try:
-                making.add(samples, made)
-                ended = making.product(engine) if making.is_whole else None
-            except Exception as error:
-                ended = error
-            if ended is not None:
-                end(making, ended)
-        if not left:
-            return
+        def step(done: int, total: int, unit: str) -> None:
+            each(lambda run: run.step(done, total, unit))
+
+        with common.timer.running("load"):
+            drift = dtype_drift(plans[0].request, source, common.inputs, context, lambda: each(Run.check))
+        engine = engine_of(context.models.device, common.system, drift)
+        chunks = chunks_of(common.system, plans, common.inputs, context.shards, runs[0].job.key, step)
+        for parts, make in chunks:
+            with common.timer.running("sample"):
+                latents = make()
+            for member, samples, made in zip(members, parts, latents, strict=True):
+                if member in left and (ended := member.added(samples, made, engine)) is not None:
+                    end(member, ended)
+            if not left:
+                return
 
 
 @dataclass(frozen=True)
@@ -93,65 +81,81 @@ class _Common:
     source: Source
     system: System
     decode: Decoder
-    of: SampleInputs
-    clock: Timer
+    inputs: SampleInputs
+    timer: Timer
     """Of what is done once for all of them."""
     jobs: int
+
+    @classmethod
+    def load(cls, plan: Plan, source: Source, context: Context, jobs: int) -> _Common:
+        """plan: that of any of the jobs."""
+        timer = Timer()
+        with timer.running("load"):
+            system = context.models.system(source, plan.request.precision)
+            decode = context.models.decoders.get(source)
+            inputs = SampleInputs.load(plan.request.conditions, context.conditions)
+        return cls(source, system, decode, inputs, timer, jobs)
 
 
 class _BatchMember:
     """One job under way."""
 
-    def __init__(self, run: Run, plan: Plan, common: _Common, stores: Stores) -> None:
+    def __init__(self, run: Run, plan: Plan, common: _Common, context: Context) -> None:
         self.run = run
         self._plan = plan
         self._common = common
-        self._caption = SampleLabels.of(common.source.entry)
-        self._shelf = JobArtifacts(stores.artifacts)
+        self._telemetry = context.telemetry
+        self._labels = SampleLabels.of(common.source.entry)
+        self._files = JobArtifacts(context.artifacts)
         scale, tiles_of = common.source.entry.display_scale, shown(plan.samples)
-        self._tracks = [
-            VariantWriter(variant, self._caption, scale, self._shelf, tiles_of) for variant in plan.variants
+        self._writers = [
+            VariantWriter(variant, self._labels, scale, self._files, tiles_of) for variant in plan.variants
         ]
         self._shows: Literal["image", "latents", "spectrogram"] = "image"
-        self._clock = Timer()
+        self._timer = Timer()
         self._made = 0
 
-    @property
-    def is_whole(self) -> bool:
-        """Whether all samples are there."""
-        return self._made == len(self._plan.samples)
+    def added(
+        self, samples: Sequence[Sample], latents: list[Tensor], engine: Engine
+    ) -> Product[PruneSampleResult] | Exception | None:
+        """Take a chunk; what the job made, once that was the last, or what went wrong with it."""
+        try:
+            self._add(samples, latents)
+            return self._product(engine) if self._made == len(self._plan.samples) else None
+        except Exception as error:
+            return error
 
-    def add(self, samples: Sequence[Sample], latents: list[Tensor]) -> None:
+    def _add(self, samples: Sequence[Sample], latents: list[Tensor]) -> None:
         """latents: of these samples, with shape (B, C, H, W), a variant each.
 
         Raises ValueError where they diverged, and Stopped.
         """
         finite(latents)
-        with self._clock.running("decode"):
+        with self._timer.running("decode"):
             baseline = None
-            for track, made in zip(self._tracks, latents, strict=True):
+            for writer, made in zip(self._writers, latents, strict=True):
                 decoded = self._common.decode(made)
                 self._shows = decoded.shows
-                track.add(samples, made, decoded)
-                if track.planned.spec is None:
+                writer.add(samples, made, decoded)
+                if writer.planned.spec is None:
                     baseline = decoded
                 elif baseline is not None:
-                    track.drift.add(made, latents[0], decoded, baseline)
+                    writer.drift.add(made, latents[0], decoded, baseline)
                 self.run.check()
         self._made += len(samples)
 
-    def product(self, engine: Engine) -> Product[PruneSampleResult]:
+    def _product(self, engine: Engine) -> Product[PruneSampleResult]:
         """What came out, once it is whole."""
         common, plan = self._common, self._plan
-        variants = [track.variant() for track in self._tracks]
-        for variant, track in zip(variants, self._tracks, strict=True):
-            if (prune := track.planned.prune) is not None:
-                variant.removed, variant.embedding = removal_of(common.system, plan, common.of, prune)
-                variant.drift = track.drift.drift() if plan.variants[0] is BASELINE else None
-        with self._clock.running("decode"):
-            self._shelf.put(GRID, variants_grid(self._tracks, self._caption), "image/png")
+        variants = [writer.variant() for writer in self._writers]
+        for variant, writer in zip(variants, self._writers, strict=True):
+            if (prune := writer.planned.prune) is not None:
+                variant.removed, variant.embedding = removal_of(common.system, plan, common.inputs, prune)
+                variant.drift = writer.drift.drift() if plan.variants[0] is BASELINE else None
+        with self._timer.running("decode"):
+            self._files.put(GRID, variants_grid(self._writers, self._labels), "image/png")
 
-        seconds = common.clock.seconds | self._clock.seconds
+        seconds = common.timer.seconds | self._timer.seconds
         decoding = common.source.decoding
         result = PruneSampleResult(
             model=ModelUsed(name=plan.request.model, digest=common.source.identity.weights),
@@ -168,4 +172,10 @@ class _BatchMember:
             ),
             engine=engine,
         )
-        return Product(result, self._shelf.artifacts)
+        made = sum(len(variant.images) for variant in variants)
+        self._telemetry.count(SAMPLES, plan.request.model, by=made)
+        self._telemetry.observe(SAMPLING, plan.request.model, value=result.timing.sample)
+        return Product(result, self._files.artifacts)
+
+
+handler = PruneSampleHandler()

@@ -10,17 +10,15 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 import tailprune
-from jobs.records import Job
 from jobs.requests.figure import FigureRequest
 from jobs.requests.prune_sample import PruneSampleRequest, ResolvedPruneSample
-from jobs.settings import Settings
 from tailprune.figures.removal import ImageRow, choose_thresholds, draw_removal
 from tailprune.figures.subject import picked
 from tailprune.spec.prune import Side
 from tailprune.systems import System
-from workers.context import Stores
+from workers.context import Context
 from workers.lease import Run
-from workers.model_pool import Models, Source
+from workers.model_pool import Source
 from workers.outputs.variant import SampleLabels
 from workers.sampling.chunks import chunks_of, finite
 from workers.sampling.inputs import Vectors
@@ -36,22 +34,20 @@ MOST_TIMES = 16
 """At so many of the steps of sampling, evenly spread, are the model's own magnitudes looked at."""
 
 
-def removal_figure(
-    job: Job, request: FigureRequest, source: Source, models: Models, stores: Stores, settings: Settings, run: Run
-) -> tuple[Figure, int]:
+def removal_figure(run: Run, request: FigureRequest, source: Source, context: Context) -> tuple[Figure, int]:
     """The figure of a resolved request, and how many samples were made for it.
 
-    `run` hears of every step of sampling, and may raise to stop it.
+    `run` is called at every step of sampling, and may raise to stop it.
     """
-    system, decode = models.systems.get(source), models.decoders.get(source)
-    vectors = Vectors.of(source, system, request.conditions, stores.conditions)
+    system, decode = context.models.systems.get(source), context.models.decoders.get(source)
+    vectors = Vectors.of(source, system, request.conditions, context.conditions)
     side: Side = request.side or "tail"
     population = _population(vectors, source)
     thresholds = request.thresholds or choose_thresholds(population, side)
-    plan = Plan.of(_sampled(request, side, thresholds, source, stores, settings), settings.batch_size)
+    plan = Plan.of(_sampled(request, side, thresholds, source, context), context.settings.batch_size)
     images: list[list[NDArray[np.uint8]]] = [[] for _ in plan.variants]
     shows = "image"
-    for _, make in chunks_of(system, [plan], vectors.subjects, stores.shards, job.key, run.step):
+    for _, make in chunks_of(system, [plan], vectors.samples, context.shards, run.job.key, run.step):
         for made, latents in zip(images, finite(make()[0]), strict=True):
             decoded = decode(latents)
             shows = decoded.shows
@@ -77,21 +73,21 @@ def removal_figure(
 
 
 def _sampled(
-    request: FigureRequest, side: Side, thresholds: list[float], source: Source, stores: Stores, settings: Settings
+    request: FigureRequest, side: Side, thresholds: list[float], source: Source, context: Context
 ) -> ResolvedPruneSample:
     """What is sampled: one of each label or condition, as the model's authors do, pruned and not."""
     entry, seed = source.entry, request.seed or 0
     body: dict[str, Any] = {"threshold": thresholds, "side": side, "samples_per_label": 1, "seed": seed}
     if request.conditions is not None:
-        known = stores.conditions.get(request.conditions)
+        known = context.conditions.get(request.conditions)
         rows = picked(known.count, min(request.classes or MOST_COLUMNS, known.count), seed)
         asked = PruneSampleRequest(model=entry.name, conditions=request.conditions, rows=rows, **body)
-        return asked.resolve(entry, settings, known)
+        return asked.resolve(entry, context.settings, known)
     if request.classes is None:
         labels = (entry.defaults.labels or [0])[:MOST_COLUMNS]
     else:
         labels = picked(entry.classes or 1, request.classes, seed)
-    return PruneSampleRequest(model=entry.name, labels=labels, **body).resolve(entry, settings)
+    return PruneSampleRequest(model=entry.name, labels=labels, **body).resolve(entry, context.settings)
 
 
 def _population(vectors: Vectors, source: Source) -> Tensor:
@@ -116,4 +112,4 @@ def _removed(side: Side, threshold: float, population: Tensor) -> str:
 
 
 def _everyone(vectors: Vectors) -> str:
-    return "classes" if vectors.subjects.features is None else "conditions"
+    return "classes" if vectors.samples.features is None else "conditions"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import redis
 import torch
@@ -12,28 +12,25 @@ import torch
 from jobs.registry.evaluation import Measure
 from jobs.requests.study import StudyRequest
 from jobs.results import Embedding, ModelUsed, Removed
-from jobs.settings import Settings
 from jobs.study_results import Score, SearchResult, Shards, StudyResult, StudyVariant
 from tailprune import Prune
 from tailprune.spec.prune import PruneSpec
-from workers.context import Stores
-from workers.evaluators import Evaluators
+from workers.context import Context
 from workers.lease import Product, Run
-from workers.model_pool import Models, Source
+from workers.model_pool import Source
 from workers.outputs.report import engine_of, removal_of
 from workers.outputs.variant import JobArtifacts
 from workers.sampling.plan import PlannedVariant
 from workers.sampling.precision import dtype_drift
-from workers.study.assessing import Assessor
 from workers.study.coordination import complete
 from workers.study.exports import write
-from workers.study.scoring import measures_used
+from workers.study.scoring import Scorer, measures_used
 from workers.study.shard_maker import ShardMaker
 from workers.study.shards import Block, blocks_of
 from workers.study.tasks import SLOW, SamplingTask, scoring_tasks
 from workers.study.threshold_search import search_threshold, sorted_magnitudes
 
-__all__ = ["Study"]
+__all__ = ["handler"]
 
 UNIT = "samples"
 PUBLISH_SECONDS = 5.0
@@ -42,49 +39,45 @@ PUBLISH_SHARE = 20
 """... and as many times what the last look took."""
 
 
-class Study:
+class StudyHandler:
+    """Makes and scores studies."""
+
+    request = StudyRequest
+
+    def handle(self, run: Run, request: StudyRequest, source: Source, context: Context) -> Product[StudyResult]:
+        """The scores that a resolved request asks for."""
+        return _Study(run, request, source, context).result()
+
+
+class _Study:
     """A study under way, at the worker that holds its job."""
 
-    def __init__(
-        self,
-        request: StudyRequest,
-        source: Source,
-        models: Models,
-        bench: Evaluators,
-        stores: Stores,
-        settings: Settings,
-        run: Run,
-    ) -> None:
-        self._request, self._source, self._stores, self._run = request, source, stores, run
-        self._size = settings.shard_samples
+    def __init__(self, run: Run, request: StudyRequest, source: Source, context: Context) -> None:
+        self._run, self._request, self._source, self._context = run, request, source, context
+        self._size = context.settings.shard_samples
         self._blocks = blocks_of(request, self._size)
-        self._workshop = ShardMaker.of_job(request, source, models, bench, stores, settings.batch_size)
-        self._measures = measures_used(request, self._workshop.meter)
-        drift = dtype_drift(request, source, models, self._workshop.of, stores.shards, run.check)
-        self._engine = engine_of(models.device, self._workshop.system, drift)
-        self._assessor = Assessor(self._workshop, bench, run, lambda samples: self._on_made(samples))
-        if request.reference is not None and bench.registered.image_count(request.reference) in (0, None):
-            self._assessor.reference()  # read at once: nothing is sampled where moments, or images, are damaged
+        self._maker = ShardMaker.of(request, source, context)
+        self._measures = measures_used(request, self._maker.measures)
+        drift = dtype_drift(request, source, self._maker.inputs, context, run.check)
+        self._engine = engine_of(context.models.device, self._maker.system, drift)
+        self._scorer = Scorer(self._maker, context.evaluators, run, self._on_made)
+        if request.reference is not None and context.evaluators.registered.image_count(request.reference) in (0, None):
+            self._scorer.reference()  # read at once: nothing is sampled where moments, or images, are damaged
         self._removed: dict[PruneSpec, tuple[Removed, Embedding]] = {}
         self._scored: dict[tuple[PruneSpec | None, int, tuple[str, ...]], dict[Measure, Score]] = {}
         self._search: SearchResult | None = None
         self._found = 0
         self._due = 0.0
-        self._on_made: Callable[[int], None] = lambda _: None
 
     @torch.no_grad()
-    def result(self, on_made: Callable[[int], None]) -> Product[StudyResult]:
-        """Does the study. `run` hears of every step of sampling, and may raise to stop it.
-
-        on_made: hears how many samples were made here, block by block.
-        """
-        self._on_made = on_made
+    def result(self) -> Product[StudyResult]:
+        """Do the study. `run` is called at every step of sampling, and may raise to stop it."""
         search, prunes = self._request.search, list(self._request.prunes or [])
         self._found = len(self._blocks) * (1 + len(prunes)) - self._lacking([None, *prunes])
         self._complete(prunes, 0 if search is None else search.trials)
         if search is not None:
-            plan = self._workshop.plan([None], [])
-            magnitudes = sorted_magnitudes(self._workshop.system, plan, self._workshop.of, search)
+            plan = self._maker.plan([None], [])
+            magnitudes = sorted_magnitudes(self._maker.system, plan, self._maker.inputs, search)
             trials: list[PruneSpec] = []
 
             def try_out(spec: PruneSpec) -> StudyVariant:
@@ -104,8 +97,8 @@ class Study:
         whole = self._result([None, *prunes], self._blocks, self._request.measures or [], complete=True)
         samples = sum(len(block.subjects) for block in self._blocks) * (1 + len(prunes))
         self._run.step(samples, samples, UNIT)
-        shelf = JobArtifacts(self._stores.artifacts)
-        return Product(whole.model_copy(update={"exports": write(whole, shelf, self._request)}), shelf.artifacts)
+        files = JobArtifacts(self._context.artifacts)
+        return Product(whole.model_copy(update={"exports": write(whole, files, self._request)}), files.artifacts)
 
     def _complete(self, prunes: list[PruneSpec], planned: int, trial: PruneSpec | None = None) -> None:
         """Has all shards made of these prunes, or of the trial that is the last of them.
@@ -123,15 +116,13 @@ class Study:
                 self._publish(shown)
 
         asked = prunes if trial is None else [trial]
-        tasks = [
-            SamplingTask(self._workshop, block, place, asked, self._size) for place, block in enumerate(self._blocks)
-        ]
-        complete(tasks, self._stores.shards, self._run, on_progress, self._on_made)
+        tasks = [SamplingTask(self._maker, block, place, asked, self._size) for place, block in enumerate(self._blocks)]
+        complete(tasks, self._context.shards, self._run, on_progress, self._on_made)
 
     def _score(self, prunes: Sequence[PruneSpec | None]) -> None:
         """Has all samples scored under these prunes."""
-        tasks = scoring_tasks(self._assessor, self._blocks, prunes, self._request.measures or [], self._size)
-        complete(tasks, self._stores.shards, self._run, lambda _: None, self._on_made)
+        tasks = scoring_tasks(self._scorer, self._blocks, prunes, self._request.measures or [], self._size)
+        complete(tasks, self._context.shards, self._run, lambda _: None, self._on_made)
 
     def _publish(self, prunes: list[PruneSpec]) -> None:
         """Shows the scores of the blocks that are there under all prunes, now and then."""
@@ -139,7 +130,7 @@ class Study:
         if now < self._due:
             return
         if self._due:
-            lacking = self._workshop.missing(self._blocks, [None, *prunes])
+            lacking = self._maker.missing(self._blocks, [None, *prunes])
             there = [block for block in self._blocks if block not in lacking]
             quick = [measure for measure in self._request.measures or [] if measure not in SLOW]
             self._run.publish(self._result([None, *prunes], there, quick, complete=False))
@@ -167,11 +158,11 @@ class Study:
         removed, embedding = (None, None) if prune is None else self._removal(prune)
         variant = PlannedVariant.of(prune)
         if whole:
-            scores = self._assessor.whole(blocks, prune, measures)
+            scores = self._scorer.whole(blocks, prune, measures)
         else:
             key = prune, hash(tuple(blocks)), tuple(measures)
             if key not in self._scored:
-                self._scored[key] = self._assessor.scores(blocks, prune, measures)
+                self._scored[key] = self._scorer.scores(blocks, prune, measures)
             scores = self._scored[key]
         return StudyVariant(
             name=variant.name,
@@ -184,10 +175,16 @@ class Study:
 
     def _removal(self, prune: PruneSpec) -> tuple[Removed, Embedding]:
         if prune not in self._removed:
-            workshop = self._workshop
-            self._removed[prune] = removal_of(workshop.system, workshop.plan([prune], []), workshop.of, Prune.of(prune))
+            maker = self._maker
+            self._removed[prune] = removal_of(maker.system, maker.plan([prune], []), maker.inputs, Prune.of(prune))
         return self._removed[prune]
 
     def _lacking(self, prunes: Sequence[PruneSpec | None]) -> int:
-        missing = self._run.retry(lambda: self._workshop.missing(self._blocks, prunes))
+        missing = self._run.retry(lambda: self._maker.missing(self._blocks, prunes))
         return sum(map(len, missing.values()))
+
+    def _on_made(self, samples: int) -> None:
+        self._context.count_samples(self._request.model, samples)
+
+
+handler = StudyHandler()

@@ -21,16 +21,19 @@ SUBJECTS_AT_ONCE = 128
 """The vectors of so many labels or conditions are looked at together, at all steps."""
 
 
-def removal_of(system: System, plan: Plan, of: SampleInputs, prune: tailprune.Prune) -> tuple[Removed, Embedding]:
+def removal_of(system: System, plan: Plan, inputs: SampleInputs, prune: tailprune.Prune) -> tuple[Removed, Embedding]:
     """What a prune takes from the vectors of the request's labels or conditions, over all steps."""
     request = plan.request
     subjects = request.subjects
     times = tailprune.sampling_times(system, request.sampler, plan.steps, request.timestep_shift)
     parts = [
-        (len(some), tailprune.measure_removal(system, inputs_of(system, plan, of, some), prune, times, of.population))
+        (
+            len(some),
+            tailprune.measure_removal(system, inputs_of(system, plan, inputs, some), prune, times, inputs.population),
+        )
         for some in (subjects[at : at + SUBJECTS_AT_ONCE] for at in range(0, len(subjects), SUBJECTS_AT_ONCE))
     ]
-    whole = parts[0][1] if len(parts) == 1 else _at_first_edit(system, plan, of, prune, times, parts[0][1])
+    whole = parts[0][1] if len(parts) == 1 else _at_first_edit(system, plan, inputs, prune, times, parts[0][1])
     removed = Removed(
         mean=sum(count * part.mean for count, part in parts) / len(subjects),
         min=min(part.min for _, part in parts),
@@ -50,20 +53,20 @@ def removal_of(system: System, plan: Plan, of: SampleInputs, prune: tailprune.Pr
     return removed, embedding
 
 
-def inputs_of(system: System, plan: Plan, of: SampleInputs, subjects: list[int]) -> Inputs:
+def inputs_of(system: System, plan: Plan, inputs: SampleInputs, subjects: list[int]) -> Inputs:
     """What the system's condition takes for these labels or rows, told the request's guidance where it takes one."""
-    inputs = of.inputs(subjects)
-    return with_guidance_scale(inputs, plan.guidance.scale) if system.takes_guidance else inputs
+    chosen = inputs.of(subjects)
+    return with_guidance_scale(chosen, plan.guidance.scale) if system.takes_guidance else chosen
 
 
 def _at_first_edit(
-    system: System, plan: Plan, of: SampleInputs, prune: tailprune.Prune, times: torch.Tensor, part: Removal
+    system: System, plan: Plan, inputs: SampleInputs, prune: tailprune.Prune, times: torch.Tensor, part: Removal
 ) -> Removal:
     """All vectors at the first edited step alone."""
     first = part.measured_at_step
-    inputs = inputs_of(system, plan, of, plan.request.subjects)
+    everyone = inputs_of(system, plan, inputs, plan.request.subjects)
     always = replace(prune, schedule="every", count=None)
-    return tailprune.measure_removal(system, inputs, always, times[first : first + 1], of.population)
+    return tailprune.measure_removal(system, everyone, always, times[first : first + 1], inputs.population)
 
 
 def device_name(device: torch.device) -> str:

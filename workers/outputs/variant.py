@@ -15,9 +15,8 @@ from jobs.results import Image, Sound, Variant
 from jobs.storage.artifacts import Artifact, ArtifactStore
 from tailprune.decoders import Decoded
 from workers.outputs.drift import DriftMeasure
-from workers.outputs.images import Images, enlarge, grid, png
+from workers.outputs.media import Images, enlarge, grid, png, wav
 from workers.sampling.plan import PlannedVariant, Sample
-from workers.sounds import wav
 
 __all__ = ["GRID_COLUMNS", "JobArtifacts", "SampleLabels", "VariantWriter", "shown", "variants_grid"]
 
@@ -66,18 +65,18 @@ class VariantWriter:
     def __init__(
         self,
         planned: PlannedVariant,
-        caption: SampleLabels,
+        labels: SampleLabels,
         display_scale: int,
-        shelf: JobArtifacts,
+        files: JobArtifacts,
         tiles_of: frozenset[Sample],
     ) -> None:
         self.planned = planned
         self.drift = DriftMeasure()
         self.tiles: dict[Sample, Images] = {}
         """The pictures that the grid shows."""
-        self._caption = caption
+        self._labels = labels
         self._display_scale = display_scale
-        self._shelf = shelf
+        self._files = files
         self._tiles_of = tiles_of
         self._samples: list[Sample] = []
         self._images: list[Image] = []
@@ -91,12 +90,12 @@ class VariantWriter:
         images = enlarge(decoded.images.numpy(), self._display_scale)
         for sample, image in zip(samples, images, strict=True):
             name = f"{self._stem(sample)}.png"
-            self._shelf.put(name, png(image), "image/png")
-            by_label = self._caption.by_label
+            self._files.put(name, png(image), "image/png")
+            by_label = self._labels.by_label
             self._images.append(
                 Image(
                     label=sample.subject if by_label else None,
-                    class_name=self._caption.class_name(sample),
+                    class_name=self._labels.class_name(sample),
                     condition=None if by_label else sample.subject,
                     sample=sample.number,
                     artifact=name,
@@ -110,7 +109,7 @@ class VariantWriter:
 
     def _add_sound(self, sample: Sample, sound: Tensor, sample_rate: int) -> None:
         name = f"{self._stem(sample)}.wav"
-        self._shelf.put(name, wav(sound, sample_rate), "audio/wav")
+        self._files.put(name, wav(sound, sample_rate), "audio/wav")
         seconds = len(sound) / sample_rate
         self._sounds.append(Sound(condition=sample.subject, sample=sample.number, seconds=seconds, artifact=name))
 
@@ -119,10 +118,10 @@ class VariantWriter:
         name = f"{self.planned.slug}.safetensors"
         tensors = {
             "latents": torch.cat(self._latents),
-            "labels" if self._caption.by_label else "conditions": torch.tensor([s.subject for s in self._samples]),
+            "labels" if self._labels.by_label else "conditions": torch.tensor([s.subject for s in self._samples]),
             "samples": torch.tensor([sample.number for sample in self._samples]),
         }
-        self._shelf.put(name, save(tensors), "application/octet-stream")
+        self._files.put(name, save(tensors), "application/octet-stream")
         return Variant(
             name=self.planned.name, prune=self.planned.spec, images=self._images, sounds=self._sounds, latents=name
         )
@@ -136,8 +135,8 @@ def shown(samples: Sequence[Sample]) -> frozenset[Sample]:
     return frozenset(sorted(samples, key=lambda sample: sample.number)[:GRID_COLUMNS])
 
 
-def variants_grid(tracks: Sequence[VariantWriter], caption: SampleLabels) -> bytes:
+def variants_grid(writers: Sequence[VariantWriter], labels: SampleLabels) -> bytes:
     """A PNG with a row a variant, a column a sample."""
-    columns = list(tracks[0].tiles)
-    rows = [np.stack([track.tiles[sample] for sample in columns]) for track in tracks]
-    return png(grid(rows, [track.planned.name for track in tracks], [caption.above(sample) for sample in columns]))
+    columns = list(writers[0].tiles)
+    rows = [np.stack([writer.tiles[sample] for sample in columns]) for writer in writers]
+    return png(grid(rows, [writer.planned.name for writer in writers], [labels.above(sample) for sample in columns]))

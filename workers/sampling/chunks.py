@@ -34,7 +34,7 @@ OnStep = Callable[[int, int], None]
 def chunks_of(
     system: System,
     plans: Sequence[Plan],
-    of: SampleInputs,
+    inputs: SampleInputs,
     shards: ShardStore,
     job_key: str,
     step: Callable[[int, int, str], None],
@@ -42,21 +42,21 @@ def chunks_of(
     """Each chunk, and what makes its latents: plan by plan, on the CPU, a tensor with shape (B, C, H, W) a variant.
 
     plans: one, of the job with this key; or several that are sampled alike, and have so few samples that one call of
-    the network takes them all. step(done, total, unit) hears of every step of sampling, and may raise to stop it.
+    the network takes them all. step(done, total, unit) is called at every step of sampling, and may raise to stop it.
     """
     chunks: list[AppState]
     chunks = [[chunk] for chunk in plans[0].chunks] if len(plans) == 1 else [[plan.samples for plan in plans]]
     steps_of = _steps_of_chunks(plans[0], chunks, step)
     for place, (parts, (on_step, steps)) in enumerate(zip(chunks, steps_of, strict=True)):
         key = digest({"job": job_key, "chunk": place, "size": plans[0].chunk_size}) if len(chunks) > 1 else None
-        yield parts, partial(_made, system, plans, parts, of, shards, key, on_step, steps)
+        yield parts, partial(_made, system, plans, parts, inputs, shards, key, on_step, steps)
 
 
 def _made(
     system: System,
     plans: Sequence[Plan],
     parts: AppState,
-    of: SampleInputs,
+    inputs: SampleInputs,
     shards: ShardStore,
     key: str | None,
     on_step: OnStep,
@@ -65,7 +65,7 @@ def _made(
     """The latents of a chunk; where it is a shard, under this key."""
     latents = None if key is None else _found(shards, key, len(plans[0].variants))
     if latents is None:
-        latents = _sample(system, plans, parts, of, on_step)
+        latents = _sample(system, plans, parts, inputs, on_step)
         if key is not None:
             shards.put(key, save({str(variant): made for variant, made in enumerate(finite(latents[0]))}))
     on_step(steps, steps)
@@ -73,13 +73,13 @@ def _made(
 
 
 def sample_plan(
-    system: System, plan: Plan, samples: Sequence[Sample], of: SampleInputs, on_step: OnStep
+    system: System, plan: Plan, samples: Sequence[Sample], inputs: SampleInputs, on_step: OnStep
 ) -> list[Tensor]:
     """Latents of these samples of a plan, on the CPU, one tensor with shape (B, C, H, W) a variant.
 
     Raises ValueError where they diverged.
     """
-    return finite(_sample(system, [plan], [samples], of, on_step)[0])
+    return finite(_sample(system, [plan], [samples], inputs, on_step)[0])
 
 
 def finite(latents: list[Tensor]) -> list[Tensor]:
@@ -92,19 +92,19 @@ def finite(latents: list[Tensor]) -> list[Tensor]:
 
 
 def _sample(
-    system: System, plans: Sequence[Plan], parts: AppState, of: SampleInputs, on_step: OnStep
+    system: System, plans: Sequence[Plan], parts: AppState, inputs: SampleInputs, on_step: OnStep
 ) -> list[list[Tensor]]:
     """Latents of these samples of each plan, all as one batch: on the CPU, a tensor (B, C, H, W) a variant."""
     first, rows = plans[0], [(plan, sample) for plan, part in zip(plans, parts, strict=True) for sample in part]
     made = tailprune.sample_each(
         system,
-        of.inputs([sample.subject for _, sample in rows]),
+        inputs.of([sample.subject for _, sample in rows]),
         prunes=[[variant.prune for variant in plan.variants] for plan, _ in rows],
         sampler=first.request.sampler,
         steps=first.steps,
         guidance=first.guidance,
         seeds=[sample.seed(plan.request.seed) for plan, sample in rows],
-        population=of.population,
+        population=inputs.population,
         on_step=on_step,
         diffusion=first.request.diffusion,
         last_step=first.request.last_step,

@@ -30,11 +30,11 @@ class SampleInputs:
     """All rows of the conditions; None for labels."""
 
     @classmethod
-    def of(cls, conditions: str | None, store: ConditionStore) -> SampleInputs:
+    def load(cls, conditions: str | None, store: ConditionStore) -> SampleInputs:
         """Those that a request names. Raises UnknownConditions where they are no longer stored."""
         return cls(None if conditions is None else load(store.read(conditions)))
 
-    def inputs(self, subjects: Sequence[int]) -> Inputs:
+    def of(self, subjects: Sequence[int]) -> Inputs:
         """What a system takes for these labels or rows."""
         if self.features is None:
             return {"labels": torch.tensor(subjects)}
@@ -58,19 +58,19 @@ class Vectors:
 
     source: Source
     condition: Condition
-    subjects: SampleInputs
+    samples: SampleInputs
 
     @classmethod
     def of(cls, source: Source, condition: Condition, conditions: str | None, store: ConditionStore) -> Vectors:
         """conditions: the id of those that a request names. Raises UnknownConditions where they are gone."""
-        return cls(source, condition, SampleInputs.of(conditions, store))
+        return cls(source, condition, SampleInputs.load(conditions, store))
 
     def inputs(self, subjects: Sequence[int] | None = None) -> Inputs:
         """What the condition takes for these labels or rows; for all of them unless said."""
         if subjects is not None:
-            inputs = self.subjects.inputs(subjects)
+            inputs = self.samples.of(subjects)
         else:
-            inputs = self.subjects.population or self.condition.all_inputs()
+            inputs = self.samples.population or self.condition.all_inputs()
         self.condition.check_inputs(inputs)
         if self.condition.takes_guidance:
             return with_guidance_scale(inputs, self.source.entry.defaults.guidance_scale)

@@ -11,8 +11,8 @@ import torch
 from jobs.batching import OWN
 from jobs.keys import RESULT_VERSION, digest
 from jobs.requests.sampled import SampledRequest
-from jobs.storage.shards import ShardStore
-from workers.model_pool import Models, Source
+from workers.context import Context
+from workers.model_pool import Source
 from workers.outputs.report import device_name
 from workers.sampling.chunks import sample_plan
 from workers.sampling.inputs import SampleInputs
@@ -22,18 +22,14 @@ __all__ = ["dtype_drift"]
 
 
 def dtype_drift(
-    request: SampledRequest,
-    source: Source,
-    models: Models,
-    of: SampleInputs,
-    shards: ShardStore,
-    check: Callable[[], None],
+    request: SampledRequest, source: Source, inputs: SampleInputs, context: Context, check: Callable[[], None]
 ) -> float | None:
     """|latents - those in float32| / |those in float32|, of the request's first sample, unpruned; None in float32.
 
-    It is kept, and found again by whoever samples the model in the same way on such a device. check: called at every
-    step, and may raise to stop it.
+    It is kept, and found again by whoever samples the model in the same way on such a device.
+    check: is called at every step, and may raise to stop.
     """
+    models, shards = context.models, context.shards
     if models.dtype_of(request.precision) == torch.float32:
         return None
     key = digest(
@@ -53,7 +49,7 @@ def dtype_drift(
         return float(json.loads(kept))
     plan = Plan(request, [BASELINE], [Sample(request.subjects[0], 0)], chunk_size=1)
     (narrow,), (wide,) = (
-        sample_plan(models.system(source, precision), plan, plan.samples, of, lambda done, total: check())
+        sample_plan(models.system(source, precision), plan, plan.samples, inputs, lambda done, total: check())
         for precision in (request.precision, "float32")
     )
     drift = ((narrow - wide).norm() / wide.norm()).item()

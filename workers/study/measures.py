@@ -42,22 +42,24 @@ class SampleMeasures:
     """The image of each label or condition, uint8 with shape (N, 3, H, W); None for the baseline's."""
 
     @classmethod
-    def of(cls, request: StudyRequest, entry: ModelEntry, bench: Evaluators, digests: dict[str, str]) -> SampleMeasures:
-        """That of a resolved request. Raises FileNotFoundError and ValueError for instruments that cannot be used."""
+    def of(
+        cls, request: StudyRequest, entry: ModelEntry, evaluators: Evaluators, digests: dict[str, str]
+    ) -> SampleMeasures:
+        """Those of a resolved request. Raises FileNotFoundError and ValueError for files that cannot be used."""
         measures = request.measures or []
         needs = {MEASURES[measure].by for measure in measures}
         extractor = classifier = clip = texts = lpips = targets = None
         if "features" in needs and request.extractor is not None:
-            extractor = bench.extractor(request.extractor, digests)
+            extractor = evaluators.extractor(request.extractor, digests)
         if "classes" in needs and entry.classifier is not None:
-            classifier = cast(ShapesFeatures, bench.extractor(entry.classifier, digests))
+            classifier = cast(ShapesFeatures, evaluators.extractor(entry.classifier, digests))
         if "clip" in needs:
-            clip = cast(ClipFeatures, bench.extractor("clip", digests))
+            clip = cast(ClipFeatures, evaluators.extractor("clip", digests))
             texts = clip.texts([entry.prompt.format(name) for name in entry.names])
         if "lpips" in needs:
-            lpips = bench.lpips(digests)
+            lpips = evaluators.lpips(digests)
         if request.targets is not None and any(MEASURES[measure].paired for measure in measures):
-            targets = bench.targets(request.targets, 1 + max(request.subjects), digests)
+            targets = evaluators.targets(request.targets, 1 + max(request.subjects), digests)
             if tuple(targets.shape[2:]) != entry.image_size:
                 height, width = targets.shape[2:]
                 raise ValueError(

@@ -1,4 +1,4 @@
-"""From what was measured of each sample to the scores of a variant.
+"""From what was measured of each sample to the scores of a variant, kept as shards are kept.
 
 Shards are put together in the order of the study's blocks, whoever made them and whenever: the same shards give the
 same numbers, to the last digit.
@@ -8,12 +8,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from functools import partial
 
+import structlog
 import torch
 from torch import Tensor
 
+from jobs.keys import canonical_json
 from jobs.registry.evaluation import MEASURES, Measure
+from jobs.registry.models import ExtractorName
 from jobs.requests.study import StudyRequest
 from jobs.study_results import MeasureUsed, Score
 from tailprune.quality import (
@@ -25,7 +28,12 @@ from tailprune.quality import (
     frechet_distance,
     kernel_distance,
 )
+from tailprune.spec.prune import PruneSpec
+from workers.evaluators import Evaluators
+from workers.lease import Interruptible
 from workers.study.measures import SampleMeasures
+from workers.study.shard_maker import ShardMaker
+from workers.study.shards import Block
 
 __all__ = ["Scorer", "measures_used"]
 
@@ -37,40 +45,70 @@ INCEPTION = "inception-2015-12-05"
 PUBLISHED_NAMES: dict[Measure, str] = {"fid": "FID", "kid": "KID"}
 """What distances of the published network's features are called, and no others."""
 AVERAGES: tuple[Measure, ...] = ("accuracy", "clip-score", "psnr", "ssim", "lpips")
+MOST_REPAIRS = 3
+"""How often shards that were lost while they were gathered are made again."""
+
+log = structlog.get_logger(__name__)
 
 
-@dataclass
 class Scorer:
-    """Scores variants of one study against one reference."""
+    """Scores the variants of a study. `prune`: None for the baseline. While Redis cannot be reached, it waits.
 
-    reference: Callable[[], Reference]
-    """What samples are compared with; asked for when a measure needs it."""
-    manifold: Callable[[int], Manifold]
-    """The balls about its features to the neighbour of this place; asked for once, when a measure needs them."""
-    with_targets: bool
-    check: Callable[[], None]
-    """Called between measures; may raise to stop."""
-    _manifold: Manifold | None = field(default=None, init=False)
+    on_made: is called with how many samples were made because a shard was gone.
+    """
+
+    def __init__(
+        self, maker: ShardMaker, evaluators: Evaluators, run: Interruptible, on_made: Callable[[int], None]
+    ) -> None:
+        self.maker = maker
+        self._evaluators, self._run, self._on_made = evaluators, run, on_made
+        self._manifold: Manifold | None = None
+
+    def reference(self) -> Reference:
+        """What the study's samples are compared with. Raises as `Evaluators.reference`."""
+        name, extractor = self._names
+        digests, check = self.maker.evaluation, self._run.check
+        return self._run.retry(lambda: self._evaluators.reference(name, extractor, digests, check))
+
+    def keys(self, blocks: Sequence[Block], prune: PruneSpec | None, measures: Sequence[Measure]) -> dict[Measure, str]:
+        """What the scores are kept under, of the measures that apply to the variant."""
+        there = [measure for measure in measures if self._applies(measure, prune)]
+        return dict(zip(there, self.maker.addresses.scores(blocks, prune, there), strict=True))
+
+    def whole(
+        self, blocks: Sequence[Block], prune: PruneSpec | None, measures: Sequence[Measure]
+    ) -> dict[Measure, Score]:
+        """The scores with their intervals: those that a worker has kept; the others are computed, and kept."""
+        shards, keys = self.maker.shards, self.keys(blocks, prune, measures)
+        found: dict[Measure, Score] = {}
+        for measure, key in keys.items():
+            if (kept := self._run.retry(partial(shards.get, key))) is not None:
+                found[measure] = Score.model_validate_json(kept)
+        if missing := [measure for measure in keys if measure not in found]:
+            for measure, score in self.scores(blocks, prune, missing, intervals=True).items():
+                shards.put(keys[measure], canonical_json(score.model_dump()))
+                found[measure] = score
+            log.info("variant scored", prune="baseline" if prune is None else prune.name, measures=missing)
+        return {measure: found[measure] for measure in keys}
 
     def scores(
-        self, measures: Sequence[Measure], shards: Sequence[dict[str, Tensor]], baseline: bool, intervals: bool = True
+        self, blocks: Sequence[Block], prune: PruneSpec | None, measures: Sequence[Measure], intervals: bool = False
     ) -> dict[Measure, Score]:
-        """The scores of one variant, from what was measured of its shards in order.
-
-        baseline: whether they are of the unpruned samples, which have no drift. Without intervals it is quicker.
-        """
-        if not shards:
-            return {}
+        """The scores of these samples by each measure that applies; without intervals it is quicker."""
+        shards = self._shards(blocks, prune)
         found: dict[Measure, Score] = {}
-        for measure in measures:
-            if self.applies(measure, baseline):
-                self.check()
+        for measure in measures if shards else []:
+            if self._applies(measure, prune):
+                self._run.check()
                 found[measure] = self._score(measure, shards, intervals)
         return found
 
-    def applies(self, measure: Measure, baseline: bool) -> bool:
+    def _applies(self, measure: Measure, prune: PruneSpec | None) -> bool:
         """Whether there is such a score: the baseline is not compared with itself."""
-        return not baseline or (measure != "drift" and (self.with_targets or not MEASURES[measure].paired))
+        if prune is not None:
+            return True
+        with_targets = self.maker.request.targets is not None
+        return measure != "drift" and (with_targets or not MEASURES[measure].paired)
 
     def _score(self, measure: Measure, shards: Sequence[dict[str, Tensor]], intervals: bool) -> Score:
         if measure in AVERAGES:
@@ -109,17 +147,47 @@ class Scorer:
         if measure == "recall":
             return Score(value=Manifold(features, NEIGHBOUR).covers(known).double().mean().item())
         if self._manifold is None:
-            self._manifold = self.manifold(NEIGHBOUR)
+            self._manifold = self._reference_manifold()
         return Score(value=self._manifold.covers(features).double().mean().item())
 
+    def _reference_manifold(self) -> Manifold:
+        name, extractor = self._names
+        digests, check = self.maker.evaluation, self._run.check
+        return self._run.retry(lambda: self._evaluators.manifold(name, extractor, digests, NEIGHBOUR, check))
 
-def measures_used(request: StudyRequest, meter: SampleMeasures) -> list[MeasureUsed]:
+    @property
+    def _names(self) -> tuple[str, ExtractorName]:
+        request = self.maker.request
+        assert request.reference is not None, "a measure against a reference has one"
+        assert request.extractor is not None, "a measure against a reference has an extractor"
+        return request.reference, request.extractor
+
+    def _shards(self, blocks: Sequence[Block], prune: PruneSpec | None) -> list[dict[str, Tensor]]:
+        """What was measured of these blocks; one that was lost meanwhile is made again."""
+        found = []
+        for block in blocks:
+            self._run.check()
+            look = partial(self.maker.measured, block, prune)
+            shard = self._run.retry(look)
+            for _ in range(MOST_REPAIRS):
+                if shard is not None:
+                    break
+                make = partial(self.maker.make, block, [prune], lambda _: self._run.check())
+                self._on_made(self._run.retry(make))
+                shard = self._run.retry(look)
+            if shard is None:
+                raise RuntimeError("shards are lost as fast as they are made: is there room for them?")
+            found.append(shard)
+        return found
+
+
+def measures_used(request: StudyRequest, measured: SampleMeasures) -> list[MeasureUsed]:
     """The measures of a resolved request, each with the network that it is of."""
     by = {
-        "features": meter.extractor,
-        "classes": meter.classifier,
-        "clip": meter.clip,
-        "lpips": meter.lpips,
+        "features": measured.extractor,
+        "classes": measured.classifier,
+        "clip": measured.clip,
+        "lpips": measured.lpips,
     }
     used = []
     for measure in request.measures or []:

@@ -14,9 +14,8 @@ from jobs.storage.shards import ShardStore
 from tailprune.decoders import Decoder
 from tailprune.spec.prune import PruneSpec
 from tailprune.systems import System
-from workers.context import Stores
-from workers.evaluators import Evaluators
-from workers.model_pool import Models, Source
+from workers.context import Context
+from workers.model_pool import Source
 from workers.sampling.chunks import sample_plan
 from workers.sampling.inputs import SampleInputs
 from workers.sampling.plan import Plan, PlannedVariant, Sample
@@ -33,35 +32,33 @@ TOGETHER = 16
 
 @dataclass(frozen=True)
 class ShardMaker:
-    """All that is needed to make any shard of a study. `prune`: None for the baseline."""
+    """Makes any shard of a study. `prune`: None for the baseline."""
 
     request: StudyRequest
     system: System
     decode: Decoder
-    of: SampleInputs
-    meter: SampleMeasures
+    inputs: SampleInputs
+    measures: SampleMeasures
     addresses: Addresses
-    instruments: dict[str, str]
-    """What each instrument is made of, as `Evaluators` takes it."""
+    evaluation: dict[str, str]
+    """The digest of each network and set of images that samples are measured with, as `Evaluators` takes them."""
     shards: ShardStore
     rows_at_once: int
 
     @classmethod
-    def of_job(
-        cls, request: StudyRequest, source: Source, models: Models, bench: Evaluators, stores: Stores, rows_at_once: int
-    ) -> ShardMaker:
+    def of(cls, request: StudyRequest, source: Source, context: Context) -> ShardMaker:
         """That of a resolved request."""
-        instruments = source.identity.reading.get("instruments", {})
+        evaluation = source.identity.reading.get("instruments", {})
         return cls(
             request=request,
-            system=models.system(source, request.precision),
-            decode=models.decoders.get(source),
-            of=SampleInputs.of(request.conditions, stores.conditions),
-            meter=SampleMeasures.of(request, source.entry, bench, instruments),
+            system=context.models.system(source, request.precision),
+            decode=context.models.decoders.get(source),
+            inputs=SampleInputs.load(request.conditions, context.conditions),
+            measures=SampleMeasures.of(request, source.entry, context.evaluators, evaluation),
             addresses=Addresses(request, source.identity),
-            instruments=instruments,
-            shards=stores.shards,
-            rows_at_once=rows_at_once,
+            evaluation=evaluation,
+            shards=context.shards,
+            rows_at_once=context.settings.batch_size,
         )
 
     def missing(self, blocks: Sequence[Block], prunes: Sequence[PruneSpec | None]) -> dict[Block, list[str]]:
@@ -94,12 +91,12 @@ class ShardMaker:
     def _make_some(self, block: Block, wanted: Sequence[PruneSpec | None], on_share: OnShare) -> int:
         latents, made = self._latents(block, list(dict.fromkeys([None, *wanted])), on_share)
         baseline = latents[None]
-        compared = self.meter.targets is None and self.meter.is_paired
+        compared = self.measures.targets is None and self.measures.is_paired
         baseline_images = self._images(baseline) if None in wanted or compared else None
         for prune in wanted:
             images = baseline_images if prune is None else self._images(latents[prune])
             beside = None if prune is None else baseline_images
-            found = self.meter.measure(block.subjects, latents[prune], baseline, images, beside)
+            found = self.measures.measure(block.subjects, latents[prune], baseline, images, beside)
             contiguous = {name: tensor.contiguous() for name, tensor in found.items()}
             self.shards.put(self.addresses.measured(block, prune), save(contiguous))
             on_share(1.0)
@@ -133,7 +130,7 @@ class ShardMaker:
             def on_step(done: int, total: int, place: int = place) -> None:
                 on_share((place + done / total) / len(plan.chunks))
 
-            parts.append(sample_plan(self.system, plan, chunk, self.of, on_step))
+            parts.append(sample_plan(self.system, plan, chunk, self.inputs, on_step))
         for prune, tensors in zip(absent, zip(*parts, strict=True), strict=True):
             latents[prune] = torch.cat(tensors)
             self.shards.put(self.addresses.latents(block, prune), save({LATENTS: latents[prune]}))
@@ -141,7 +138,7 @@ class ShardMaker:
 
     def _images(self, latents: Tensor) -> Tensor | None:
         """What they decode to, uint8 with shape (B, 3, H, W); None where nothing is measured of images."""
-        if not self.meter.sees_images:
+        if not self.measures.sees_images:
             return None
         made = [self.decode(some).images for some in latents.split(self.rows_at_once)]
         return torch.cat(made).permute(0, 3, 1, 2).contiguous()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Annotated, Any, Literal
@@ -11,14 +11,20 @@ import structlog
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 
 from jobs.keys import digest
+from jobs.records import Job
 from jobs.registry.evaluation import Measure
+from jobs.requests.study import StudyRequest
+from jobs.store.leases import LeaseStore
 from tailprune.spec.prune import PruneSpec
-from workers.study.assessing import Assessor
-from workers.study.coordination import OnShare, Task
+from workers.context import Context
+from workers.handler import source_of
+from workers.lease import Shutdown, TaskRun
+from workers.study.coordination import OnShare, Task, attempt
+from workers.study.scoring import Scorer
 from workers.study.shard_maker import ShardMaker
 from workers.study.shards import Block, blocks_of
 
-__all__ = ["SLOW", "SamplingTask", "ScoringTask", "offered", "scoring_tasks"]
+__all__ = ["SLOW", "SamplingTask", "ScoringTask", "TaskHelper", "scoring_tasks"]
 
 SLOW: tuple[Measure, ...] = ("kid", "precision", "recall")
 """Measures that take long: each is a task of its own."""
@@ -59,7 +65,7 @@ _OFFERS: TypeAdapter[SamplingOffer | ScoringOffer] = TypeAdapter(
 class SamplingTask:
     """A block of samples under some prunes; the baseline belongs to it."""
 
-    workshop: ShardMaker
+    maker: ShardMaker
     block: Block
     place: int
     """That of the block among all of the study."""
@@ -68,12 +74,12 @@ class SamplingTask:
 
     @cached_property
     def keys(self) -> list[str]:
-        return [self.workshop.addresses.measured(self.block, prune) for prune in self._variants]
+        return [self.maker.addresses.measured(self.block, prune) for prune in self._variants]
 
     @cached_property
     def lease(self) -> str:
         """That of the samples: who would measure them otherwise waits for them too."""
-        return digest([self.workshop.addresses.latents(self.block, prune) for prune in self._variants])
+        return digest([self.maker.addresses.latents(self.block, prune) for prune in self._variants])
 
     @property
     def samples(self) -> int:
@@ -84,7 +90,7 @@ class SamplingTask:
         return SamplingOffer(block=self.place, size=self.size, prunes=list(self.prunes)).model_dump(mode="json")
 
     def do(self, on_share: OnShare) -> int:
-        made = self.workshop.make(self.block, self._variants, on_share)
+        made = self.maker.make(self.block, self._variants, on_share)
         if made:
             log.info("shard made", number=self.block.number, first=self.block.subjects[0], samples=made)
         return made
@@ -98,7 +104,7 @@ class SamplingTask:
 class ScoringTask:
     """The scores of a variant by some measures. prune: None for the baseline."""
 
-    assessor: Assessor
+    scorer: Scorer
     blocks: Sequence[Block]
     prune: PruneSpec | None
     measures: Sequence[Measure]
@@ -111,7 +117,7 @@ class ScoringTask:
 
     @cached_property
     def keys(self) -> list[str]:
-        return list(self.assessor.keys(self.blocks, self.prune, self.measures).values())
+        return list(self.scorer.keys(self.blocks, self.prune, self.measures).values())
 
     @cached_property
     def lease(self) -> str:
@@ -123,12 +129,12 @@ class ScoringTask:
 
     def do(self, on_share: OnShare) -> int:
         on_share(0.0)
-        self.assessor.whole(self.blocks, self.prune, self.measures)
+        self.scorer.whole(self.blocks, self.prune, self.measures)
         return 0
 
 
 def scoring_tasks(
-    assessor: Assessor,
+    scorer: Scorer,
     blocks: Sequence[Block],
     prunes: Sequence[PruneSpec | None],
     measures: Sequence[Measure],
@@ -137,14 +143,44 @@ def scoring_tasks(
     """The scores of these variants by all measures, what takes longest first."""
     quick = [measure for measure in measures if measure not in SLOW]
     groups = [*([measure] for measure in SLOW if measure in measures), *([quick] if quick else [])]
-    return [ScoringTask(assessor, blocks, prune, group, size) for group in groups for prune in prunes]
+    return [ScoringTask(scorer, blocks, prune, group, size) for group in groups for prune in prunes]
 
 
-def offered(said: Any, assessor: Assessor) -> Task:
+def offered(message: Any, scorer: Scorer) -> Task:
     """The task that a message offers. Raises ValueError for a message that does not, IndexError for no block."""
-    offer = _OFFERS.validate_python(said)
-    workshop = assessor.workshop
-    blocks = blocks_of(workshop.request, offer.size)
+    offer = _OFFERS.validate_python(message)
+    maker = scorer.maker
+    blocks = blocks_of(maker.request, offer.size)
     if isinstance(offer, SamplingOffer):
-        return SamplingTask(workshop, blocks[offer.block], offer.block, offer.prunes, offer.size)
-    return ScoringTask(assessor, blocks, offer.prune, offer.measures, offer.size)
+        return SamplingTask(maker, blocks[offer.block], offer.block, offer.prunes, offer.size)
+    return ScoringTask(scorer, blocks, offer.prune, offer.measures, offer.size)
+
+
+class TaskHelper:
+    """Does tasks that the holders of studies offer. Keeps what the last study needs, for its offers come in a row."""
+
+    def __init__(self, leases: LeaseStore, context: Context, shutdown: Shutdown) -> None:
+        self._leases = leases
+        self._context = context
+        self._shutdown = shutdown
+        self._last: tuple[str, ShardMaker] | None = None
+
+    def forget(self) -> None:
+        """Let go of the last study's model, which is then the pool's to drop."""
+        self._last = None
+
+    def help(self, job: Job, message: Mapping[str, Any]) -> None:
+        """Do an offered task, unless another worker does it. Raises Stopped where the study is over."""
+
+        def on_made(samples: int) -> None:
+            self._context.count_samples(job.model, samples)
+
+        with TaskRun(self._leases, job.id, self._shutdown) as run:
+            scorer = Scorer(self._maker(job), self._context.evaluators, run, on_made)
+            on_made(attempt(offered(message, scorer), self._context.shards, lambda _: run.check()) or 0)
+
+    def _maker(self, job: Job) -> ShardMaker:
+        if self._last is None or self._last[0] != job.id:
+            request = StudyRequest.model_validate(job.request)
+            self._last = job.id, ShardMaker.of(request, source_of(job, request, self._context), self._context)
+        return self._last[1]

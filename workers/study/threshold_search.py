@@ -29,7 +29,7 @@ DIGITS = 3
 """Of a threshold: the same ones come up in other searches, and find their shards."""
 
 
-def sorted_magnitudes(system: System, plan: Plan, of: SampleInputs, search: Search) -> Tensor:
+def sorted_magnitudes(system: System, plan: Plan, inputs: SampleInputs, search: Search) -> Tensor:
     """|c| of all labels or conditions at the steps that the search prunes, ascending, with shape (n,)."""
     request = plan.request
     times = tailprune.sampling_times(system, request.sampler, plan.steps, request.timestep_shift)
@@ -37,8 +37,8 @@ def sorted_magnitudes(system: System, plan: Plan, of: SampleInputs, search: Sear
     active = torch.tensor([i for i in range(len(times)) if prune.active(i, len(times))])
     chosen = active[torch.linspace(0, len(active) - 1, min(MOST_TIMES, len(active))).round().long()]
     device = next(system.parameters()).device
-    inputs = {name: tensor.to(device) for name, tensor in inputs_of(system, plan, of, request.subjects).items()}
-    parts = system.embed_inputs(inputs)
+    everyone = inputs_of(system, plan, inputs, request.subjects)
+    parts = system.embed_inputs({name: tensor.to(device) for name, tensor in everyone.items()})
     at = system.embed_time(times[chosen, 0].float().to(device))
     return (at.unsqueeze(1) + parts).abs().flatten().cpu().sort().values
 

@@ -95,7 +95,7 @@ def test_a_reference_is_measured_once_for_all_workers(
     studied(reference="folder", measures=["fid", "recall"])
     monkeypatch.setattr("workers.evaluators.load_reference", lambda *_: pytest.fail("it is measured"))
     assert studied(reference="folder", measures=["fid", "recall"], samples_per_label=3).complete
-    another = Worker(settings, "another").bench
+    another = Worker(settings, "another").context.evaluators
     of_other_content = {"reference folder": "", "extractor shapes-classifier": ""}
     with pytest.raises(pytest.fail.Exception):
         another.reference("folder", "shapes-classifier", of_other_content, lambda: None)
@@ -108,8 +108,10 @@ def test_measuring_a_reference_can_be_stopped(worker: Worker) -> None:
         raise Preempted
 
     with pytest.raises(Preempted):
-        worker.bench.reference("folder", "shapes-classifier", digests, stop)
-    assert worker.bench.reference("folder", "shapes-classifier", digests, lambda: None).features is not None
+        worker.context.evaluators.reference("folder", "shapes-classifier", digests, stop)
+    assert (
+        worker.context.evaluators.reference("folder", "shapes-classifier", digests, lambda: None).features is not None
+    )
 
 
 def test_clips_features_of_a_reference_whose_moments_are_inceptions(studied: Studied, settings: Settings) -> None:

@@ -76,7 +76,7 @@ def test_what_helpers_have_scored_the_holder_takes_over(
     worker.leases = leases
     alone = done(worker, store, submit("study", **BODY).id)
     assert sorted(computed) == sorted([*["fid", "kid", "recall", "accuracy"] * 3, *["drift"] * 2])
-    worker.shards._redis.flushall()
+    worker.context.shards._redis.flushall()
     computed.clear()
     helper = Worker(settings, "helper")
     again = submit("study", **BODY)
@@ -127,13 +127,13 @@ def test_scores_that_are_lost_before_they_are_read_are_computed_again(
 ) -> None:
     expected = done(worker, store, submit("study", **BODY).id)
     computed.clear()
-    get = worker.shards.get
+    get = worker.context.shards.get
 
     def losing(key: str) -> bytes | None:
         kept = get(key)
         return None if kept is not None and kept.startswith(b'{"high"') else kept
 
-    monkeypatch.setattr(worker.shards, "get", losing)
+    monkeypatch.setattr(worker.context.shards, "get", losing)
     job = submit("study", **BODY, search={"measure": "drift", "budget": 100.0, "trials": 1})
     result = done(worker, store, job.id)
     assert set(MEASURES) <= set(computed)

@@ -110,7 +110,7 @@ def test_the_fid_is_that_of_all_features_together(studied: Any, worker: Worker) 
     from workers.sampling.plan import Sample
 
     result = studied(grid={"thresholds": [0.5]}, measures=["fid"])
-    system = tailprune.load(worker.registry.get("tiny").checkpoint, family="sit", num_heads=2)
+    system = tailprune.load(worker.context.models.entry("tiny").checkpoint, family="sit", num_heads=2)
     samples = [Sample(label, number) for number in range(2) for label in range(4)]
     latents = tailprune.sample(
         system,
@@ -120,7 +120,7 @@ def test_the_fid_is_that_of_all_features_together(studied: Any, worker: Worker) 
         guidance=2.0,
         seeds=[sample.seed(0) for sample in samples],
     )
-    path = worker.bench.registered.extractor("shapes-classifier")
+    path = worker.context.evaluators.registered.extractor("shapes-classifier")
     extractor = load_extractor("shapes-classifier", path)
     moments = FeatureMoments(extractor.dim)
     moments.add(extractor(latents.clamp(-1, 1).add(1).mul(127.5).round().to(torch.uint8)).features)
@@ -243,7 +243,7 @@ def test_a_block_that_another_makes_is_left_to_it(
 ) -> None:
     job = submit("study", grid={"thresholds": [0.5]}, measures=["drift"])
     wait_until_running(leases, job)
-    monkeypatch.setattr(worker.shards, "lease", lambda key: None)
+    monkeypatch.setattr(worker.context.shards, "lease", lambda key: None)
     worker.help(job.id, offers(range(1))[0])
     assert sampled == []
 
@@ -282,25 +282,25 @@ def test_numbers_do_not_depend_on_how_many_workers_there_are(
 
 
 def test_a_lease_is_one_workers_at_a_time(worker: Worker) -> None:
-    first = worker.shards.lease("a block")
+    first = worker.context.shards.lease("a block")
     assert first is not None
     with first:
-        assert worker.shards.lease("a block") is None
-    again = worker.shards.lease("a block")
+        assert worker.context.shards.lease("a block") is None
+    again = worker.context.shards.lease("a block")
     assert again is not None
 
 
 def test_a_lease_is_kept_while_the_work_takes_and_lapses_after_its_worker(
     worker: Worker, settings: Settings, redis_client: redis.Redis
 ) -> None:
-    lease = worker.shards.lease("a block")
+    lease = worker.context.shards.lease("a block")
     assert lease is not None
     name = next(key for key in redis_client.scan_iter() if b"shard-lease" in key)
     with lease:
         redis_client.pexpire(name, 400)  # as if most of it were over
         threading.Event().wait(settings.lease_seconds / 2)
         assert redis_client.pttl(name) > 400
-    left = worker.shards.lease("a block")
+    left = worker.context.shards.lease("a block")
     assert left is not None  # and its worker is killed: nobody renews it
     assert 0 < redis_client.pttl(name) <= 1000 * settings.lease_seconds
 
@@ -389,7 +389,7 @@ def test_a_redis_that_goes_away_for_a_while_is_waited_for(
     away = {"get": 3, "present": 3, "lease": 1}
 
     def unreachable(name: str) -> None:
-        real = getattr(worker.shards, name)
+        real = getattr(worker.context.shards, name)
 
         def ask(*args: Any) -> Any:
             if away[name]:
@@ -397,7 +397,7 @@ def test_a_redis_that_goes_away_for_a_while_is_waited_for(
                 raise redis.ConnectionError("away")
             return real(*args)
 
-        monkeypatch.setattr(worker.shards, name, ask)
+        monkeypatch.setattr(worker.context.shards, name, ask)
 
     for name in away:
         unreachable(name)
@@ -411,7 +411,7 @@ def test_a_redis_that_goes_away_for_a_while_is_waited_for(
 def test_shards_that_do_not_stay_fail_the_study(
     worker: Worker, submit: Submit, store: JobStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(worker.shards, "put", lambda *_: None)
+    monkeypatch.setattr(worker.context.shards, "put", lambda *_: None)
     job = submit("study", grid={"thresholds": [0.5]}, measures=["drift"])
     worker.run(job.id)
     assert store.get(job.id).status == "failed"
@@ -424,7 +424,7 @@ def test_shards_are_kept_from_when_they_were_last_of_use(
     keys = [key.decode().removeprefix("tailprune:shard:") for key in redis_client.scan_iter("tailprune:shard:*")]
     for key in keys:
         redis_client.expire(f"tailprune:shard:{key}", 5)
-    assert worker.shards.present([*keys, "another"]) == set(keys)
+    assert worker.context.shards.present([*keys, "another"]) == set(keys)
     assert min(redis_client.ttl(f"tailprune:shard:{key}") for key in keys) > 5
 
 

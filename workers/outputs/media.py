@@ -1,4 +1,4 @@
-"""Samples as PNG: one by one, and as one labelled grid with a row a variant.
+"""Samples as files: PNG one by one, and as one labelled grid with a row a variant; sound as WAV.
 
 An image is an array of bytes with shape (H, W, 3); a row of images has shape (N, H, W, 3).
 """
@@ -6,13 +6,15 @@ An image is an array of bytes with shape (H, W, 3); a row of images has shape (N
 from __future__ import annotations
 
 import io
+import wave
 from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
+from torch import Tensor
 
-__all__ = ["enlarge", "grid", "png"]
+__all__ = ["enlarge", "grid", "png", "wav"]
 
 Images = NDArray[np.uint8]
 
@@ -28,6 +30,8 @@ MARGIN = 10
 TEXT_PIXELS = 14
 INK = (32, 33, 36)
 PAPER = (255, 255, 255)
+GREATEST_AMPLITUDE = 2**15 - 1
+BYTES_A_SAMPLE = 2
 
 
 def png(image: Images) -> bytes:
@@ -87,3 +91,14 @@ def _cut(text: str, width: float, font: ImageFont.FreeTypeFont | ImageFont.Image
     while text and font.getlength(text + "…") > width:
         text = text[:-1]
     return text + "…"
+
+
+def wav(sound: Tensor, sample_rate: int) -> bytes:
+    """A sound as WAV, 16 bits, one channel. sound, with shape (T,), in [-1, 1]."""
+    buffer = io.BytesIO()
+    with wave.open(buffer, "wb") as file:
+        file.setnchannels(1)
+        file.setsampwidth(BYTES_A_SAMPLE)
+        file.setframerate(sample_rate)
+        file.writeframes((sound.clamp(-1, 1).numpy() * GREATEST_AMPLITUDE).round().astype(np.dtype("<i2")).tobytes())
+    return buffer.getvalue()
