@@ -25,11 +25,11 @@ from tailprune.decoders import pixels
 from tailprune.prune_report import measure_removal
 from tailprune.pruning import Prune
 from tailprune.sampling import Guidance, sample, sampling_times
+from tailprune.shapes.classifier import ShapesClassifier, load_classifier
 from tailprune.shapes.dataset import CLASS_NAMES, COLOURS, NUM_CLASSES, SHAPES
 from tailprune.statistics import Description, describe, summarise_cosine
 from tailprune.systems import MG, System
 from tailprune.training.objectives import NoisePrediction
-from tailprune.training.shapes_classifier import ShapesClassifier, load_classifier
 from tailprune.training.shapes_models import CLASSIFIER, SHAPES_MODELS, ShapesModel
 
 __all__ = ["choose_thresholds", "evaluate", "main"]
@@ -202,7 +202,7 @@ colours. It is small enough to sample on any machine.
 
 ## Data
 
-Drawn procedurally while training (`tailprune/training/shapes.py`), never the same picture twice: position, size,
+Drawn procedurally while training (`tailprune/shapes/dataset.py`), never the same picture twice: position, size,
 rotation, brightness and background vary. No picture comes from elsewhere. Label = 10 x shape + colour; the names are in
 `classes.txt`.
 

@@ -26,10 +26,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from tailprune.sampling.solvers.gaussian import TRAINED_STEPS, trained_products
+from tailprune.shapes.classifier import ShapesClassifier
 from tailprune.systems import MDT, REPA, DiT, LightningDiT, SiT
 from tailprune.systems.layers import MaskedBlock, RelativePositionBias, unpatchify
 from tailprune.training.initialise import relative_positions
-from tailprune.training.shapes_classifier import ShapesClassifier
 
 __all__ = ["Alignment", "FlowMatching", "MaskedLatents", "ModelGuidance", "NoisePrediction", "Objective"]
 

@@ -14,6 +14,7 @@ from typing import Any
 
 import torch
 
+from tailprune.shapes.classifier import load_classifier
 from tailprune.shapes.dataset import NUM_CLASSES, draw
 from tailprune.statistics import participation_ratio, summarise_cosine
 from tailprune.systems import MDT, MG, REPA, DiT, LightningDiT, SiT, System
@@ -27,7 +28,6 @@ from tailprune.training.objectives import (
     Objective,
 )
 from tailprune.training.recipe import Recipe, ship, train
-from tailprune.training.shapes_classifier import load_classifier
 
 __all__ = ["SHAPES_MODELS", "ShapesModel", "main", "measure_condition"]
 

@@ -12,7 +12,7 @@ from tailprune.quality.extractors.base import Extracted, ExtractorError
 from tailprune.quality.files import digest_of_files
 from tailprune.quality.images import check_images
 from tailprune.quality.inception_score import joint_probabilities
-from tailprune.training.shapes_classifier import ShapesClassifier, load_classifier
+from tailprune.shapes.classifier import ShapesClassifier, load_classifier
 
 __all__ = ["ShapesFeatures", "load_shapes_classifier"]
 
