@@ -18,10 +18,17 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from tailprune.quality.extractors.base import Extractor
-from tailprune.quality.files import digest_of_files, digest_of_text
+from tailprune.quality.extractors import Extractor
 from tailprune.quality.moments import FeatureMoments, Gaussian
-from tailprune.quality.sources import ARRAY, ImageSource, NpzImages, SourceError, open_images
+from tailprune.quality.sources import (
+    ARRAY,
+    ImageSource,
+    NpzImages,
+    SourceError,
+    digest_of_files,
+    digest_of_text,
+    open_images,
+)
 
 __all__ = ["Reference", "load_reference", "make_reference"]
 

@@ -1,13 +1,15 @@
 """Where images of a reference come from: a folder, an npz file as the evaluator of ADM takes it, the data set shapes.
 
-All give batches, so that memory is bounded by one, and know by a digest what they are.
+All give batches, so that memory is bounded by one, and a digest of what they are made of, by which results and caches
+know them.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 import zipfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from os import PathLike
 from pathlib import Path
@@ -17,10 +19,18 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from tailprune.quality.files import digest_of_files, digest_of_text
 from tailprune.shapes import dataset as shapes
 
-__all__ = ["ImageFolder", "ImageSource", "NpzImages", "ShapesImages", "SourceError", "open_images"]
+__all__ = [
+    "ImageFolder",
+    "ImageSource",
+    "NpzImages",
+    "ShapesImages",
+    "SourceError",
+    "digest_of_files",
+    "digest_of_text",
+    "open_images",
+]
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
 ARRAY = "arr_0"
@@ -149,6 +159,20 @@ class ShapesImages:
 def open_images(path: str | PathLike[str]) -> ImageSource:
     """The images of a folder, or of an npz file. Raises SourceError."""
     return ImageFolder(path) if Path(path).is_dir() else NpzImages(path)
+
+
+def digest_of_files(paths: Iterable[Path]) -> str:
+    """SHA-256, in hex: of one file its own, of several that of their digests in order; names have no part in it."""
+    digests = []
+    for path in paths:
+        with path.open("rb") as file:
+            digests.append(hashlib.file_digest(file, "sha256").hexdigest())
+    return digests[0] if len(digests) == 1 else digest_of_text("\n".join(digests))
+
+
+def digest_of_text(text: str) -> str:
+    """SHA-256, in hex."""
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def _read_image(path: Path) -> Tensor:
