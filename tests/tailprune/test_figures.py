@@ -15,16 +15,14 @@ from matplotlib.figure import Figure
 from PIL import Image
 from torch import Tensor
 
+from tailprune.figures.components import draw_histogram, draw_sparsity, draw_variance
 from tailprune.figures.cosine import draw_cosine
 from tailprune.figures.head import head_of
-from tailprune.figures.histogram import draw_histogram
 from tailprune.figures.removal import ImageRow, choose_thresholds, draw_removal
-from tailprune.figures.sparsity import draw_sparsity
 from tailprune.figures.style import caption_of, render
 from tailprune.figures.subject import Subject, picked, spread
 from tailprune.figures.training import draw_training
 from tailprune.figures.tsne import draw_tsne, embed
-from tailprune.figures.variance import draw_variance
 from tailprune.figures.vectors import draw_vectors
 from tailprune.statistics import cosine_matrix, describe
 
@@ -105,7 +103,7 @@ def test_no_figure_needs_pyplot() -> None:
 
     code = (
         "import sys, torch\n"
-        "from tailprune.figures.histogram import draw_histogram\n"
+        "from tailprune.figures.components import draw_histogram\n"
         "from tailprune.figures.style import render\n"
         "from tailprune.figures.subject import Subject\n"
         "assert 'matplotlib' not in sys.modules\n"

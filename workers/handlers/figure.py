@@ -11,14 +11,12 @@ from jobs.records import Job
 from jobs.requests.figure import FigureRequest
 from jobs.results import FigureResult, ModelUsed
 from jobs.settings import Settings
+from tailprune.figures.components import draw_histogram, draw_sparsity, draw_variance
 from tailprune.figures.cosine import draw_cosine
-from tailprune.figures.histogram import draw_histogram
-from tailprune.figures.sparsity import draw_sparsity
 from tailprune.figures.style import caption_of, render
 from tailprune.figures.subject import Subject, picked, spread
 from tailprune.figures.training import draw_training
 from tailprune.figures.tsne import draw_tsne
-from tailprune.figures.variance import draw_variance
 from tailprune.figures.vectors import draw_vectors
 from workers.context import Stores
 from workers.handlers.removal_figure import removal_figure
