@@ -13,8 +13,8 @@ from jobs.results import FigureResult, ModelUsed
 from jobs.settings import Settings
 from tailprune.figures.components import draw_histogram, draw_sparsity, draw_variance
 from tailprune.figures.cosine import draw_cosine
+from tailprune.figures.labelled_vectors import LabelledVectors, picked, spread
 from tailprune.figures.style import caption_of, render
-from tailprune.figures.subject import Subject, picked, spread
 from tailprune.figures.training import draw_training
 from tailprune.figures.tsne import draw_tsne
 from tailprune.figures.vectors import draw_vectors
@@ -64,7 +64,7 @@ def draw(
     return Product(result, shelf.artifacts)
 
 
-def _of_vectors(request: FigureRequest, subject: Subject) -> Figure:
+def _of_vectors(request: FigureRequest, subject: LabelledVectors) -> Figure:
     """The figures of condition vectors."""
     seed, count = request.seed or 0, len(subject.values)
     match request.figure:
@@ -74,7 +74,7 @@ def _of_vectors(request: FigureRequest, subject: Subject) -> Figure:
             return draw_histogram(subject)
         case "vectors":
             shown = min(request.classes or 1, count)
-            return draw_vectors(subject, spread(count, shown) if subject.of == "time" else picked(count, shown, seed))
+            return draw_vectors(subject, spread(count, shown) if subject.kind == "time" else picked(count, shown, seed))
         case "variance":
             return draw_variance(subject)
         case "sparsity":
@@ -84,19 +84,21 @@ def _of_vectors(request: FigureRequest, subject: Subject) -> Figure:
     raise ValueError(f"{request.figure!r} is no figure of condition vectors")
 
 
-def _subject(request: FigureRequest, source: Source, models: Models, stores: Stores) -> Subject:
+def _subject(request: FigureRequest, source: Source, models: Models, stores: Stores) -> LabelledVectors:
     """The vectors of the request's part, and what to call them."""
     part, entry = request.part or "c", source.entry
     vectors = Vectors.of(source, models.conditions.get(source), request.conditions, stores.conditions)
     values = vectors.of_part(part, request.timestep)
     if part == "t":
         names = [f"{time:.3g}" for time in times_of(entry.facts).tolist()]
-        return Subject(values, request.model, part, None, "time", names)
+        return LabelledVectors(values, request.model, part, None, "time", names)
     if request.conditions is not None:
-        return Subject(values, request.model, part, request.timestep, "condition", [*map(str, range(len(values)))])
+        return LabelledVectors(
+            values, request.model, part, request.timestep, "condition", [*map(str, range(len(values)))]
+        )
     named = entry.names
     names = [named[label] if label < len(named) else str(label) for label in range(len(values))]
-    return Subject(values, request.model, part, request.timestep, "class", names)
+    return LabelledVectors(values, request.model, part, request.timestep, "class", names)
 
 
 def _of_training(source: Source) -> Figure:

@@ -15,8 +15,8 @@ from jobs.requests.fields import Side
 from jobs.requests.figure import FigureRequest
 from jobs.requests.prune_sample import PruneSampleRequest, resolve
 from jobs.settings import Settings
+from tailprune.figures.labelled_vectors import picked
 from tailprune.figures.removal import ImageRow, choose_thresholds, draw_removal
-from tailprune.figures.subject import picked
 from tailprune.systems import System
 from workers.context import Stores
 from workers.lease import Run
