@@ -58,7 +58,13 @@ class KernelDistance:
 def kernel_distance(
     samples: Tensor, reference: Tensor, subsets: int = 100, subset_size: int = 1000, seed: int = 0
 ) -> KernelDistance:
-    """samples, with shape (N, d); reference, with shape (M, d).
+    """The kernel distance over subsets of both sets.
+
+    samples: features, shape (N, d)
+    reference: features, shape (M, d)
+    subsets: how many subsets of each set
+    subset_size: features of a subset, from 2 to the smaller set
+    seed: what the subsets are drawn from
 
     Each subset is drawn without replacement, by `seed` alone, from the sets in the order given: merge shards in a fixed
     order. Raises ValueError for a set smaller than a subset.

@@ -95,8 +95,8 @@ def load_extractor(
 ) -> Extractor:
     """The extractor of that name, ready to call, on that device.
 
-    `source` is where its weights are, on this machine. Raises ValueError for a name there is not; its kind
-    ExtractorError for a source that is missing or not what it should be.
+    `source` is where its weights are, on this machine. Raises ValueError for an unknown name, and ExtractorError, a
+    ValueError too, for a source that is missing or not what it should be.
     """
     if name not in EXTRACTORS:
         raise ValueError(f"no extractor is called {name!r}; there are {', '.join(EXTRACTORS)}")

@@ -6,7 +6,7 @@
 
 Both compare an image with another, by scikit-image. `class_matches` and `clip_scores` ask whether an image shows its
 class, or its text. Values of single images merge by putting them together, and `bootstrap` gives their mean and how
-sure it is: the percentile bootstrap (Efron 1979).
+sure it is.
 """
 
 from __future__ import annotations
@@ -111,7 +111,12 @@ class Interval:
 
 
 def bootstrap(values: Tensor, resamples: int = 1000, level: float = 0.95, seed: int = 0) -> Interval:
-    """The mean of values, with shape (N,), N >= 1, and its confidence interval, by `seed` alone.
+    """The mean of some values and its confidence interval, a function of the seed alone (Efron 1979, percentiles).
+
+    values: shape (N,), N >= 1, finite
+    resamples: how many means of resampled values the interval is taken from
+    level: the share of them that lies in the interval, between 0 and 1
+    seed: what the resamples are drawn from
 
     For the difference of two variants from the same noise, give the differences image by image: the interval is then of
     the difference. Raises ValueError for no values, NaN or infinity (the PSNR of equal images).

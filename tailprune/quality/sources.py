@@ -132,9 +132,15 @@ class NpzImages:
 
 
 class ShapesImages:
-    """`count` images of the data set shapes, of these labels in turn, drawn from a seed.
+    """Images of the data set shapes, of some labels in turn.
 
-    labels, in 0 ... 99; all hundred unless given. The attribute `labels`, with shape (count,), says what each is of.
+    labels: whole numbers from 0 to 99; all hundred by default
+    seed: what the images are drawn from
+    count: how many images, from 1
+    size: pixels of a side
+
+    The attribute `labels`, with shape (count,), has the label of each image. Raises SourceError for other labels, and
+    for none.
     """
 
     def __init__(self, labels: Sequence[int] | None = None, seed: int = 0, count: int = 10_000, size: int = 16) -> None:

@@ -151,8 +151,8 @@ def main() -> None:
     """Trains a model of shapes and writes `model.safetensors` and `training.json` into its folder."""
     parser = argparse.ArgumentParser(description=main.__doc__)
     parser.add_argument("name", choices=SHAPES_MODELS)
-    parser.add_argument("--folder", type=Path, help="models/NAME unless said")
-    parser.add_argument("--work", type=Path, help="where unfinished work is kept; build/NAME unless said")
+    parser.add_argument("--folder", type=Path, help="models/NAME by default")
+    parser.add_argument("--work", type=Path, help="where unfinished work is kept; build/NAME by default")
     parser.add_argument("--steps", type=int)
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())

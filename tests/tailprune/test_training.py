@@ -219,3 +219,8 @@ def test_a_card_tells_how_its_model_was_trained_and_is_sampled(
     assert {"evaluation.json", "classes.txt", "training.png", "samples.png"} <= {
         file.name for file in tmp_path.iterdir()
     }
+
+
+def test_a_family_without_an_introduction_goes_by_its_own_name() -> None:
+    assert card.introduction("mg") == "A SiT with its guidance trained in, as MG does (arXiv 2502.12154)"
+    assert card.introduction("mdsgen") == "A model of the family mdsgen"
