@@ -82,7 +82,13 @@ class ModelEvidence:
 
 
 def gather(client: Client, model: str, pictures: Path, console: Console) -> ModelEvidence:
-    """The statistics, the study and the figures of one model; figures and the study's exports go into `pictures`."""
+    """The statistics, the study and the figures of one model.
+
+    client: of a running service
+    model: the name of a shipped model
+    pictures: the folder that the figures and the study's exports go into
+    console: where progress is printed
+    """
     console.print(f"[bold]{model}[/bold]: statistics and figures …")
     c, y = (_metrics(client, model, part) for part in ("c", "y"))
     pictures.mkdir(parents=True, exist_ok=True)

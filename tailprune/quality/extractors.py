@@ -61,33 +61,35 @@ class ExtractorError(ValueError):
 
 @dataclass(frozen=True)
 class Extracted:
-    """What a network sees in images.
-
-    `features`, with shape (B, d), float32 on the CPU. `probabilities` of its classes, with shape (B, K), float32 on the
-    CPU; None for a network without classes.
-    """
+    """What a network sees in images, float32 on the CPU."""
 
     features: Tensor
+    """With shape (B, d)."""
     probabilities: Tensor | None = None
+    """Of its classes, with shape (B, K); None for a network without classes."""
 
 
 class Extractor(Protocol):
-    """Images -> features.
-
-    Called with images, uint8 with shape (B, 3, H, W); raises ValueError for others. `name` belongs beside every number
-    made of its features: an FID is one of `inception-2015-12-05` alone. `digest` is the SHA-256 of its weights.
-    """
+    """A network that gives images features."""
 
     @property
-    def name(self) -> str: ...
+    def name(self) -> str:
+        """Belongs beside every number made of its features: an FID is one of `inception-2015-12-05` alone."""
+        ...
 
     @property
-    def digest(self) -> str: ...
+    def digest(self) -> str:
+        """The SHA-256 of its weights."""
+        ...
 
     @property
-    def dim(self) -> int: ...
+    def dim(self) -> int:
+        """The length of its features."""
+        ...
 
-    def __call__(self, images: Tensor) -> Extracted: ...
+    def __call__(self, images: Tensor) -> Extracted:
+        """images, uint8 with shape (B, 3, H, W) -> what it sees in them. Raises ValueError for others."""
+        ...
 
 
 def load_extractor(
@@ -228,6 +230,12 @@ class ClipFeatures:
 
     images, uint8 with shape (B, 3, H, W) -> features (B, d), projected and not normalised; no classes. `name` has
     the digest of the weights in it.
+
+    model: a CLIPModel of transformers
+    pictures: its image processor
+    tokenizer: of its texts
+    digest: SHA-256 of its weights
+    device: where it runs
     """
 
     def __init__(

@@ -42,13 +42,17 @@ class SourceError(ValueError):
 
 
 class ImageSource(Protocol):
-    """`count` images, the same in the same order each time; `digest` is a SHA-256 of what they are made of."""
+    """Images, the same in the same order each time."""
 
     @property
-    def count(self) -> int: ...
+    def count(self) -> int:
+        """How many there are."""
+        ...
 
     @property
-    def digest(self) -> str: ...
+    def digest(self) -> str:
+        """A SHA-256, in hex, of what they are made of."""
+        ...
 
     def batches(self, batch_size: int = 64) -> Iterator[Tensor]:
         """Images, uint8 with shape (B, 3, H, W), B <= batch_size."""

@@ -16,7 +16,7 @@ __all__ = ["ShapesClassifier", "accuracy", "load_classifier"]
 
 
 class ShapesClassifier(nn.Module):
-    """Images, with shape (B, 3, H, W), in [-1, 1] -> logits of ten shapes and ten colours, (B, 10) each."""
+    """A small convolutional network with two heads, one for the shape and one for the colour."""
 
     def __init__(self, width: int = 48) -> None:
         super().__init__()
@@ -46,6 +46,7 @@ class ShapesClassifier(nn.Module):
         return F.adaptive_avg_pool2d(x, grid)
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """images, with shape (B, 3, H, W), in [-1, 1] -> logits of ten shapes and of ten colours, (B, 10) each."""
         features = self.features(images)
         return self.shape(features), self.colour(features)
 
