@@ -19,8 +19,8 @@ from torch import Tensor
 
 from benchmarks.report import Aim, Section, at_least, at_most, ratio
 from tailprune import Compaction, Guidance, Prune, compact, load, sample, sampling_times, save_system
+from tailprune.shapes.classifier import ShapesClassifier, load_classifier
 from tailprune.systems import DiT, System
-from tailprune.training.shapes_classifier import ShapesClassifier, load_classifier
 from tailprune.training.shapes_models import SHAPES_MODELS
 
 MODELS = Path(__file__).parents[1] / "models"

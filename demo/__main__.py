@@ -24,7 +24,7 @@ from demo.stack import ROOT, running
 from jobs.records import JobView
 from jobs.results import PruneSampleResult, Variant
 from service.cli.client import Client
-from tailprune.training.shapes_classifier import ShapesClassifier, accuracy, load_classifier
+from tailprune.shapes.classifier import ShapesClassifier, accuracy, load_classifier
 from workers.outputs.media import grid, png
 
 PICTURE = ROOT / "demo" / "prune-sample.png"

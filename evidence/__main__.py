@@ -27,8 +27,9 @@ console = Console(highlight=False)
 
 
 def main() -> None:
+    """Writes `docs/evidence.md`, with its numbers and its figures, from studies of the shipped models."""
     parser = argparse.ArgumentParser(description=main.__doc__)
-    parser.add_argument("models", nargs="*", default=list(MODELS), help="of the shipped models; all unless said")
+    parser.add_argument("models", nargs="*", default=list(MODELS), help="of the shipped models; all by default")
     parser.add_argument("--workers", type=int, default=os.cpu_count() or 1)
     options = parser.parse_args()
     begun = time.monotonic()

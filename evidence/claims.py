@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
-from evidence.gathering import HEADS, MAIN, TAILS, Found
+from evidence.gathering import HEADS, MAIN, TAILS, ModelEvidence
 from jobs.registry.evaluation import Measure
 from jobs.study_results import StudyVariant
 
@@ -26,13 +26,13 @@ class Claim(NamedTuple):
 
 
 class Verdict(NamedTuple):
-    """In words."""
+    """Whether a claim holds, and what was measured of each model."""
 
     word: str
     text: str
 
 
-def claims(found: Sequence[Found]) -> list[Claim]:
+def claims(found: Sequence[ModelEvidence]) -> list[Claim]:
     """All claims, in the order of the paper."""
     return [
         _claim(
@@ -134,7 +134,7 @@ def verdict(claim: Claim) -> Verdict:
     return Verdict(f"holds for {len(claim.holds)} of {len(claim.holds) + len(claim.fails)}", claim.detail)
 
 
-def variant(one: Found, name: str, when: str) -> StudyVariant:
+def variant(one: ModelEvidence, name: str, when: str) -> StudyVariant:
     """The variant of a study by the name of its threshold and its schedule."""
     side, names = ("tail", TAILS) if name in TAILS else ("head", HEADS)
     fitting = [
@@ -155,16 +155,16 @@ def accuracy(of: StudyVariant) -> float:
     return score(of, "accuracy")
 
 
-def lost(one: Found, name: str, when: str) -> float:
+def lost(one: ModelEvidence, name: str, when: str) -> float:
     """How much of the class accuracy a prune costs."""
     return accuracy(one.study.variants[0]) - accuracy(variant(one, name, when))
 
 
-def _gain(one: Found) -> float:
+def _gain(one: ModelEvidence) -> float:
     return score(one.study.variants[0], "fid") - score(variant(one, "mild", "last"), "fid")
 
 
-def _moved(one: Found) -> float:
+def _moved(one: ModelEvidence) -> float:
     measures: tuple[Measure, ...] = ("precision", "recall")
     baseline = one.study.variants[0]
     return max(
@@ -179,7 +179,11 @@ def _points(share: float) -> str:
 
 
 def _claim(
-    found: Sequence[Found], says: str, rule: str, holds: Callable[[Found], bool], shown: Callable[[Found], str]
+    found: Sequence[ModelEvidence],
+    says: str,
+    rule: str,
+    holds: Callable[[ModelEvidence], bool],
+    shown: Callable[[ModelEvidence], str],
 ) -> Claim:
     yes = [one.model for one in found if holds(one)]
     no = [one.model for one in found if not holds(one)]

@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterable, Sequence
 
 from evidence.claims import accuracy, claims, score, variant, verdict
-from evidence.gathering import BUDGET, LAST, MAIN, SAMPLES_OF_SEARCH, STEPS, Found
+from evidence.gathering import BUDGET, LAST, MAIN, SAMPLES_OF_SEARCH, STEPS, ModelEvidence
 from evidence.paper import TABLE_1, TABLE_2, TABLE_3, TABLE_6, TITLE
 from jobs.registry.evaluation import Measure
 from jobs.study_results import Score, StudyVariant
@@ -38,7 +38,7 @@ def shown_of(model: str) -> tuple[str, ...]:
     return OF_MAIN if model == MAIN else OF_OTHERS
 
 
-def write(found: Sequence[Found], machine: str) -> tuple[str, str]:
+def write(found: Sequence[ModelEvidence], machine: str) -> tuple[str, str]:
     """The document, and the numbers behind it as JSON."""
     parts = [
         _opening(found, machine),
@@ -66,7 +66,7 @@ def write(found: Sequence[Found], machine: str) -> tuple[str, str]:
     return "\n\n".join(part for part in parts if part) + "\n", json.dumps(numbers, indent=1) + "\n"
 
 
-def _opening(found: Sequence[Found], machine: str) -> str:
+def _opening(found: Sequence[ModelEvidence], machine: str) -> str:
     sizes = ", ".join(f"{one.model} {one.samples_per_class}" for one in found)
     return f"""# Evidence
 
@@ -85,11 +85,11 @@ and 5 % of the head, over all classes and steps. The numbers, unrounded, are in
 [evidence/numbers.json](evidence/numbers.json)."""
 
 
-def _verdicts(found: Sequence[Found]) -> str:
+def _verdicts(found: Sequence[ModelEvidence]) -> str:
     rows = []
     for claim in claims(found):
-        said = verdict(claim)
-        rows.append((claim.says, claim.rule, said.word, said.text))
+        judged = verdict(claim)
+        rows.append((claim.says, claim.rule, judged.word, judged.text))
     return "\n".join(
         [
             "## What agrees and what does not",
@@ -101,7 +101,7 @@ def _verdicts(found: Sequence[Found]) -> str:
     )
 
 
-def _heads(found: Sequence[Found]) -> str:
+def _heads(found: Sequence[ModelEvidence]) -> str:
     rows = [
         (
             one.model, one.head.count, f"{one.head.negative:.0%}", f"{one.head.read:.2f}", f"{one.head.tail_read:.2f}",
@@ -127,7 +127,7 @@ def _heads(found: Sequence[Found]) -> str:
     )
 
 
-def _table_1(found: Sequence[Found]) -> str:
+def _table_1(found: Sequence[ModelEvidence]) -> str:
     rows = []
     for one in found:
         paper = TABLE_1[_family(one)]
@@ -141,7 +141,7 @@ def _table_1(found: Sequence[Found]) -> str:
     return "\n".join(["## Table 1: participation ratio and cosine of c at pure noise", "", *_table(head, rows)])
 
 
-def _table_4(found: Sequence[Found]) -> str:
+def _table_4(found: Sequence[ModelEvidence]) -> str:
     rows = []
     for one in found:
         paper = TABLE_1[_family(one)]
@@ -165,7 +165,7 @@ HEADINGS: tuple[tuple[Measure, str], ...] = (
 )
 
 
-def _table_2(one: Found) -> str:
+def _table_2(one: ModelEvidence) -> str:
     here = _study_table(one.study.variants)
     paper = [(r.rule, f"{r.removed:.2f}%", f"{r.fid:.3f}", f"{r.inception:.2f}", f"{r.clip:.3f}") for r in TABLE_2]
     count = one.study.variants[0].samples
@@ -186,7 +186,7 @@ def _table_2(one: Found) -> str:
     )
 
 
-def _table_3(found: Sequence[Found]) -> str:
+def _table_3(found: Sequence[ModelEvidence]) -> str:
     parts = ["## Table 3: the other models", ""]
     for one in found:
         parts += [
@@ -204,7 +204,7 @@ def _table_3(found: Sequence[Found]) -> str:
     return "\n".join(parts).rstrip()
 
 
-def _table_6(found: Sequence[Found]) -> str:
+def _table_6(found: Sequence[ModelEvidence]) -> str:
     rows = []
     for one in found:
         paper = {name: (precision, recall) for name, precision, recall in TABLE_6.get(_family(one), ())}
@@ -226,7 +226,7 @@ def _table_6(found: Sequence[Found]) -> str:
     return "\n".join(["## Table 6: precision and recall (improved, k = 3)", "", *_table(head, rows)])
 
 
-def _searches(found: Sequence[Found]) -> str:
+def _searches(found: Sequence[ModelEvidence]) -> str:
     rows = []
     for one in found:
         search = one.search
@@ -253,7 +253,7 @@ def _searches(found: Sequence[Found]) -> str:
     )
 
 
-def _training(found: Sequence[Found]) -> str:
+def _training(found: Sequence[ModelEvidence]) -> str:
     rows = []
     for one in found:
         first, last = one.curve[0], one.curve[-1]
@@ -271,7 +271,7 @@ def _training(found: Sequence[Found]) -> str:
     return "\n".join(["## Over training", "", "First: after 500 steps.", "", *_table(head, rows)])
 
 
-def _figures(found: Sequence[Found]) -> str:
+def _figures(found: Sequence[ModelEvidence]) -> str:
     parts = ["## Figures"]
     for one in found:
         shown = [name for name in shown_of(one.model) if name != "study"]
@@ -299,7 +299,7 @@ def _cell(measure: Measure, of: Score | None) -> str:
     return f"{of.value:.2f}" if measure == "inception-score" else f"{of.value:.3f}"
 
 
-def _family(one: Found) -> str:
+def _family(one: ModelEvidence) -> str:
     return one.model.removeprefix("shapes-")
 
 

@@ -17,7 +17,7 @@ from jobs.results import ExtractResult, MetricsResult
 from jobs.study_results import SearchResult, StudyResult
 from service.cli.client import Client
 
-__all__ = ["FIGURES", "MODELS", "Found", "Head", "gather"]
+__all__ = ["FIGURES", "MODELS", "HeadSummary", "ModelEvidence", "gather"]
 
 MODELS = ("shapes-dit", "shapes-sit", "shapes-mdt", "shapes-lightningdit", "shapes-repa", "shapes-mg")
 MAIN = "shapes-repa"
@@ -46,13 +46,13 @@ FIGURES: tuple[tuple[str, str, dict[str, Any]], ...] = (
     ("removal-head", "removal", {"side": "head"}),
     ("training", "training", {}),
 )
-"""Name of the file, figure, and what is said of it."""
+"""Name of the file, figure, and its query."""
 
 PNG = "image/png"
 
 
 @dataclass(frozen=True)
-class Head:
+class HeadSummary:
     """The components of greatest mean magnitude at pure noise, as many as the participation ratio."""
 
     count: int
@@ -61,28 +61,34 @@ class Head:
     read: float
     """The mean of |SiLU(c)| over them: what the blocks read of c."""
     tail_read: float
-    """The same of the other components."""
+    """The same over the other components."""
 
 
 @dataclass(frozen=True)
-class Found:
-    """What was found of one model."""
+class ModelEvidence:
+    """What the service answered about one model."""
 
     model: str
     c: MetricsResult
     y: MetricsResult
-    head: Head
+    head: HeadSummary
     study: StudyResult
     search: SearchResult
     samples_per_class: int
     seconds: float
-    """What its study took, of a job that was not there yet."""
+    """How long its study ran."""
     curve: list[dict[str, float]]
-    """Of its training."""
+    """The record of its training."""
 
 
-def gather(client: Client, model: str, pictures: Path, console: Console) -> Found:
-    """The statistics, the study and the figures of one model; figures and the study's exports go into `pictures`."""
+def gather(client: Client, model: str, pictures: Path, console: Console) -> ModelEvidence:
+    """The statistics, the study and the figures of one model.
+
+    client: of a running service
+    model: the name of a shipped model
+    pictures: the folder that the figures and the study's exports go into
+    console: where progress is printed
+    """
     console.print(f"[bold]{model}[/bold]: statistics and figures …")
     c, y = (_metrics(client, model, part) for part in ("c", "y"))
     pictures.mkdir(parents=True, exist_ok=True)
@@ -102,16 +108,16 @@ def gather(client: Client, model: str, pictures: Path, console: Console) -> Foun
     console.print(f"[bold]{model}[/bold]: the search …")
     _, searched = _study(client, _search(model))
     assert searched.search is not None, "a search has its trace"
-    return Found(model, c, y, head, result, searched.search, each, took, curve)
+    return ModelEvidence(model, c, y, head, result, searched.search, each, took, curve)
 
 
-def _head(client: Client, model: str, count: int, folder: Path) -> Head:
+def _head(client: Client, model: str, count: int, folder: Path) -> HeadSummary:
     job = client.finished(client.extract({"model": model, "parts": ["c"]}))
     assert isinstance(job.result, ExtractResult), "an extraction has its own result"
     c = load_file(client.save(job, job.result.artifact, folder))["c"][0]  # (classes, d)
     largest = c.abs().mean(0).argsort(descending=True)
     read = F.silu(c).abs().mean(0)
-    return Head(
+    return HeadSummary(
         count=count,
         negative=(c.mean(0)[largest[:count]] < 0).double().mean().item(),
         read=read[largest[:count]].mean().item(),

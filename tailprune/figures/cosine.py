@@ -6,8 +6,8 @@ import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from tailprune.figures.labelled_vectors import LabelledVectors, spread
 from tailprune.figures.style import MAP, new_figure, note, plain, styled
-from tailprune.figures.subject import Subject, spread
 from tailprune.statistics import cosine_matrix, summarise_cosine
 
 if TYPE_CHECKING:
@@ -23,27 +23,27 @@ MOST_NAMED = 12
 """So many rows are named, and their numbers written; more have a scale of numbers."""
 
 
-def draw_cosine(subject: Subject, rows: Sequence[int] | None = None) -> Figure:
+def draw_cosine(vectors: LabelledVectors, rows: Sequence[int] | None = None) -> Figure:
     """The matrix over all vectors, or over these rows of them."""
-    shown = list(range(len(subject.values))) if rows is None else list(rows)
+    shown = list(range(len(vectors.values))) if rows is None else list(rows)
     if len(shown) < 2:
         raise ValueError(f"pairwise cosine needs at least two vectors, got {len(shown)}")
-    values = subject.values[shown]
+    values = vectors.values[shown]
     matrix = cosine_matrix(values).clamp(-1, 1).cpu().numpy()
     summary = summarise_cosine(values)
     few = len(shown) <= MOST_NAMED
     with styled():
         drawn = "" if rows is None else f"{len(shown)} of "
-        figure = new_figure("Cosine of every pair of vectors", f"{subject.said}, {drawn}{subject.counted}", 6.4)
+        figure = new_figure("Cosine of every pair of vectors", f"{vectors.source}, {drawn}{vectors.size}", 6.4)
         axes = figure.add_subplot()
         low = min(summary.min, 1 - 1e-6)  # vectors that are all alike still have a scale
         image = axes.imshow(matrix, cmap=MAP, vmin=low, vmax=1, interpolation="nearest")
         axes.grid(False)
         figure.colorbar(image, ax=axes, label="cosine (1 is parallel)", shrink=0.9, format=f"%.{_digits(low)}f")
-        label = "t" if subject.of == "time" else subject.of
-        if few or subject.of == "time":
+        label = "t" if vectors.kind == "time" else vectors.kind
+        if few or vectors.kind == "time":
             places = list(range(len(shown))) if few else spread(len(shown), MOST_TICKS)
-            names = [plain(subject.names[shown[place]]) for place in places]
+            names = [plain(vectors.names[shown[place]]) for place in places]
             slanted = max(map(len, names)) > MOST_LETTERS
             axes.set_xticks(
                 places, names, rotation=45 * slanted, ha="right" if slanted else "center", rotation_mode="anchor"

@@ -1,4 +1,4 @@
-"""Which components are the head of some vectors: few, large, and as many as the vectors say themselves.
+"""Which components are the head of some vectors: few, large, and as many as the participation ratio.
 
     PR(v) = (sum_k |v_k|)^2 / sum_k v_k^2        head: the round(mean PR) components of greatest mean |v_k|
 

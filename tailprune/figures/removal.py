@@ -40,7 +40,11 @@ class ImageRow:
 
 
 def choose_thresholds(c: Tensor, side: Literal["tail", "head"]) -> list[float]:
-    """Thresholds to two digits that remove about 40, 66 and 80 % (tail) or 2, 5 and 10 % (head). c: (..., d)."""
+    """Thresholds, to two digits, that remove about 40, 66 and 80 % (tail) or 2, 5 and 10 % (head).
+
+    c: condition vectors, shape (..., d)
+    side: which components are removed, those below a threshold (tail) or above it (head)
+    """
     magnitudes = c.abs().double().flatten().cpu().numpy()
     shares = [share if side == "tail" else 1 - share for share in SHARES[side]]
     found = [float(f"{quantile:.2g}") for quantile in np.quantile(magnitudes, shares)]
@@ -48,7 +52,14 @@ def choose_thresholds(c: Tensor, side: Literal["tail", "head"]) -> list[float]:
 
 
 def draw_removal(rows: Sequence[ImageRow], columns: Sequence[str], title: str, subtitle: str, text: str) -> Figure:
-    """A table of images: a row each, under the names of the columns, as many as fit the width of a page."""
+    """A table of images, as many columns of it as fit the width of a page.
+
+    rows: the baseline and the prunes, each with an image a column, all of one size
+    columns: the name above each column
+    title: the first line of the figure
+    subtitle: the second line
+    text: what stands below
+    """
     tile_height, tile_width = rows[0].images.shape[1:3]
     inches = _inches_a_pixel(tile_height, tile_width)
     gap = max(1, round(GAP_SHARE * min(tile_height, tile_width)))

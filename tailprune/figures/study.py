@@ -86,6 +86,11 @@ class Panel:
 def draw_study(panels: Sequence[Panel], title: str, subtitle: str, text: str) -> Figure:
     """Two panels a row, the first of an odd number alone; a way has its colour and its mark in all of them.
 
+    panels: one a measure; those without a point are left out
+    title: the first line of the figure
+    subtitle: the second line
+    text: what stands below, filled to the width
+
     Raises ValueError where there is no point to draw.
     """
     drawn = [panel for panel in panels if any(panel.lines.values())]

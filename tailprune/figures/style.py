@@ -90,7 +90,13 @@ def styled() -> Iterator[None]:
 
 
 def new_figure(title: str, subtitle: str, height: float = 4.6, width: float = WIDTH_INCHES) -> Figure:
-    """An empty figure with a title of two lines. height and width in inches."""
+    """An empty figure.
+
+    title: its first line
+    subtitle: its second line
+    height: in inches
+    width: in inches
+    """
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(width, height), layout="constrained")
@@ -116,7 +122,14 @@ def caption_of(figure: Figure) -> str:
 
 
 def mark(axes: Axes, x: float, text: str, height: float = 0.97, colour: str = QUIET) -> None:
-    """A vertical line at x, named beside it at this height of the axes; what is drawn so far says on which side."""
+    """A vertical line with a name beside it, on the side that the limits of the axes leave room on.
+
+    axes: with everything drawn that sets their limits
+    x: where the line is, in data coordinates
+    text: the name
+    height: where the name is, from 0 at the bottom of the axes to 1 at the top
+    colour: of line and name
+    """
     axes.get_xlim()  # settles the limits
     across = axes.transAxes.inverted().transform(axes.transData.transform((x, 0.0)))[0]
     at_left = across > MOST_ACROSS

@@ -13,19 +13,19 @@ if TYPE_CHECKING:
 __all__ = ["draw_training"]
 
 COSINES = {"cosine": "c = y + t", "cosine_y": "y alone"}
+"""The lines of the first panel: their names in the record, and in the legend."""
 
 
 def draw_training(curve: Sequence[Mapping[str, float]], model: str, time: float) -> Figure:
-    """Two panels over the training steps. curve: points of `step`, `cosine` and `npr`, and `cosine_y` where known.
+    """Two panels over the training steps: the cosine of c and of y, and the nPR of c.
 
-    Raises ValueError where it has no points, or one lacks a number.
+    curve: the record of a training, a point each with `step`, `cosine` and `npr`, and `cosine_y` where known
+    model: the name of the model, for the subtitle
+    time: when the vectors were measured
+
+    Raises ValueError where the curve has no points, or one lacks a number.
     """
-    if not curve:
-        raise ValueError("the curve has no points")
-    for place, point in enumerate(curve):
-        lacks = [name for name in ("step", "cosine", "npr") if name not in point]
-        if lacks:
-            raise ValueError(f"point {place} of the curve lacks {', '.join(lacks)}")
+    _check(curve)
     steps = [point["step"] for point in curve]
     thousands = [step / 1000 for step in steps]
     last = curve[-1]
@@ -51,3 +51,13 @@ def draw_training(curve: Sequence[Mapping[str, float]], model: str, time: float)
             axes.set_xlim(left=0)
         note(figure, f"At the last step: cosine of c {last['cosine']:.4f}, nPR {last['npr']:.1%}.")
     return figure
+
+
+def _check(curve: Sequence[Mapping[str, float]]) -> None:
+    """Raises ValueError where the curve has no points, or one lacks a number."""
+    if not curve:
+        raise ValueError("the curve has no points")
+    for place, point in enumerate(curve):
+        lacks = [name for name in ("step", "cosine", "npr") if name not in point]
+        if lacks:
+            raise ValueError(f"point {place} of the curve lacks {', '.join(lacks)}")

@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tailprune.figures.head import head_of
+from tailprune.figures.labelled_vectors import LabelledVectors
 from tailprune.figures.style import MAP, new_figure, note, styled
-from tailprune.figures.subject import Subject
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -24,16 +24,16 @@ PERPLEXITY = 30.0
 GREATEST_SEED = 2**32 - 1
 
 
-def draw_tsne(subject: Subject, seed: int = 0) -> Figure:
+def draw_tsne(vectors: LabelledVectors, seed: int = 0) -> Figure:
     """Three panels; the same vector has the same colour in each. Raises ValueError for fewer than four vectors."""
     from matplotlib.ticker import MaxNLocator
 
-    head = head_of(subject.values)
-    values = subject.values.double().cpu().numpy()
+    head = head_of(vectors.values)
+    values = vectors.values.double().cpu().numpy()
     panels = {"all": list(range(head.dim)), "head alone": head.components, "tail alone": head.tail}
     count = len(values)
     with styled():
-        figure = new_figure(f"t-SNE of {subject.part}", f"{subject.said}, {subject.counted}", 3.9, width=9.6)
+        figure = new_figure(f"t-SNE of {vectors.part}", f"{vectors.source}, {vectors.size}", 3.9, width=9.6)
         rows = figure.subplots(1, 3)
         points = None
         for axes, (name, components) in zip(rows, panels.items(), strict=True):
@@ -51,15 +51,15 @@ def draw_tsne(subject: Subject, seed: int = 0) -> Figure:
             axes.margins(0.08)
         rows[0].set_ylabel("t-SNE 2")
         assert points is not None, "all components are a panel"
-        bar = figure.colorbar(points, ax=rows, label="t" if subject.of == "time" else subject.of, shrink=0.82)
-        if subject.of != "time":
+        bar = figure.colorbar(points, ax=rows, label="t" if vectors.kind == "time" else vectors.kind, shrink=0.82)
+        if vectors.kind != "time":
             bar.locator = MaxNLocator(integer=True)
         else:
             places = [0, (count - 1) // 2, count - 1]
-            bar.set_ticks(places, labels=[subject.names[place] for place in places])
+            bar.set_ticks(places, labels=[vectors.names[place] for place in places])
         note(
             figure,
-            f"{head.rule(subject.part)}\nPerplexity {_perplexity(count):.3g}, seed {seed}. Distances have no unit; "
+            f"{head.rule(vectors.part)}\nPerplexity {_perplexity(count):.3g}, seed {seed}. Distances have no unit; "
             "what lies together is alike.",
         )
     return figure

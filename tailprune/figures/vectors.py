@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from tailprune.figures.head import Head, head_of
+from tailprune.figures.labelled_vectors import LabelledVectors
 from tailprune.figures.style import ACCENT, PALETTE, new_figure, note, plain, styled
-from tailprune.figures.subject import Subject
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -26,16 +26,16 @@ LEGEND_LINE_INCHES = 0.22
 PANEL_INCHES = 2.2
 
 
-def draw_vectors(subject: Subject, rows: Sequence[int]) -> Figure:
+def draw_vectors(vectors: LabelledVectors, rows: Sequence[int]) -> Figure:
     """A line for each of these rows; above at full scale, below magnified until the tail is seen."""
-    head = head_of(subject.values)
-    values = subject.values[list(rows)].float().cpu().numpy()
+    head = head_of(vectors.values)
+    values = vectors.values[list(rows)].float().cpu().numpy()
     components = np.arange(values.shape[1])
     lines = 1 + -(-len(rows) // LEGEND_COLUMNS)
     with styled():
         figure = new_figure(
-            f"The vectors {subject.part}, component by component",
-            f"{subject.said}, {len(rows)} of {subject.counted}",
+            f"The vectors {vectors.part}, component by component",
+            f"{vectors.source}, {len(rows)} of {vectors.size}",
             6.0 + LEGEND_LINE_INCHES * lines,
         )
         share = LEGEND_LINE_INCHES * lines / PANEL_INCHES
@@ -52,9 +52,9 @@ def draw_vectors(subject: Subject, rows: Sequence[int]) -> Figure:
                     color=PALETTE[place % len(PALETTE)],
                     linewidth=0.9,
                     alpha=0.85,
-                    label=plain(subject.names[row]),
+                    label=plain(vectors.names[row]),
                 )
-            axes.set_ylabel(subject.part)
+            axes.set_ylabel(vectors.part)
             axes.margins(x=0.01)
         whole.set_title("full scale", loc="left")
         limit = _tail_limit(values, head)
@@ -63,9 +63,9 @@ def draw_vectors(subject: Subject, rows: Sequence[int]) -> Figure:
         magnified.set_xlabel("component")
         _number(whole, values, head)
         names.axis("off")
-        title = "t" if subject.of == "time" else subject.of
+        title = "t" if vectors.kind == "time" else vectors.kind
         names.legend(*whole.get_legend_handles_labels(), loc="center", ncols=LEGEND_COLUMNS, title=title)
-        note(figure, head.rule(subject.part))
+        note(figure, head.rule(vectors.part))
     return figure
 
 

@@ -14,13 +14,10 @@ uint8 with shape (B, 3, H, W) everywhere.
 
 from __future__ import annotations
 
-from tailprune.quality.agreement import class_matches, clip_scores
-from tailprune.quality.bootstrap import Interval, bootstrap
+from tailprune.quality.distances import KernelDistance, frechet_distance, kernel_distance
 from tailprune.quality.extractors import EXTRACTORS, Extracted, Extractor, ExtractorError, load_extractor
-from tailprune.quality.frechet import frechet_distance
-from tailprune.quality.images import psnr, ssim
+from tailprune.quality.images import Interval, bootstrap, class_matches, clip_scores, psnr, ssim
 from tailprune.quality.inception_score import InceptionScore, Predictions, inception_score, joint_probabilities
-from tailprune.quality.kernel import KernelDistance, kernel_distance
 from tailprune.quality.lpips import Lpips, load_lpips
 from tailprune.quality.manifold import Manifold, PrecisionRecall, precision_recall
 from tailprune.quality.moments import FeatureMoments, Gaussian

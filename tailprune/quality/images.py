@@ -1,25 +1,31 @@
-"""What all measures take as images, and two measures of how alike images are.
+"""What all measures take as images, and the measures that give each image a value.
 
     PSNR = 10 log10(255^2 / MSE)
     SSIM = Wang et al. 2004: windows of 11 x 11, Gaussian with a deviation of 1.5, population covariance; mean over
            channels and the windows that lie in the image
 
-Both by scikit-image, and image by image, so that they can be averaged with an interval, and merged.
+Both compare an image with another, by scikit-image. `class_matches` and `clip_scores` ask whether an image shows its
+class, or its text. Values of single images merge by putting them together, and `bootstrap` gives their mean and how
+sure it is.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
-__all__ = ["check_images", "check_pairs", "psnr", "ssim"]
+__all__ = ["Interval", "bootstrap", "check_images", "check_pairs", "class_matches", "clip_scores", "psnr", "ssim"]
 
 WHITE = 255
 WINDOW = 11
 DEVIATION = 1.5
+DRAWN_AT_ONCE = 2**22
+"""Values that the bootstrap draws together, so that memory is bounded: 64 MB."""
 
 
 def check_images(images: Tensor) -> None:
@@ -72,6 +78,71 @@ def ssim(images: Tensor, references: Tensor) -> Tensor:
         )
 
     return _over_pairs(measure, images, references)
+
+
+def class_matches(predicted: Tensor, labels: Tensor) -> Tensor:
+    """1 where an image is of its class, 0 elsewhere; its mean is the class accuracy. Two (B,) -> (B,), float64."""
+    if predicted.shape != labels.shape:
+        raise ValueError(f"one label for each image: {tuple(predicted.shape)} classes, {tuple(labels.shape)} labels")
+    return (predicted.cpu() == labels.cpu()).to(torch.float64)
+
+
+def clip_scores(image_features: Tensor, text_features: Tensor) -> Tensor:
+    """100 times the cosine of each image with its text, from -100 to 100 (arXiv 2104.08718, not cut off at 0).
+
+    Two (B, d), as the extractor `clip` gives them -> (B,), float64.
+    """
+    if image_features.shape != text_features.shape:
+        raise ValueError(
+            f"one text for each image: features with shape {tuple(image_features.shape)} of images, "
+            f"{tuple(text_features.shape)} of texts"
+        )
+    return 100 * F.cosine_similarity(image_features.double().cpu(), text_features.double().cpu(), dim=1)
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A mean, and where `level` of the means of resampled values lie."""
+
+    mean: float
+    low: float
+    high: float
+    level: float
+
+
+def bootstrap(values: Tensor, resamples: int = 1000, level: float = 0.95, seed: int = 0) -> Interval:
+    """The mean of some values and its confidence interval, a function of the seed alone (Efron 1979, percentiles).
+
+    values: shape (N,), N >= 1, finite
+    resamples: how many means of resampled values the interval is taken from
+    level: the share of them that lies in the interval, between 0 and 1
+    seed: what the resamples are drawn from
+
+    For the difference of two variants from the same noise, give the differences image by image: the interval is then of
+    the difference. Raises ValueError for no values, NaN or infinity (the PSNR of equal images).
+    """
+    from scipy.stats import bootstrap as resample
+
+    x = values.detach().double().cpu()
+    if x.ndim != 1 or not len(x):
+        raise ValueError(f"an average is over values with shape (N,), N >= 1, got {tuple(x.shape)}")
+    if not torch.isfinite(x).all():
+        raise ValueError(
+            f"{int((~x.isfinite()).sum())} of {len(x)} values are NaN or infinity: leave them out, and say so"
+        )
+    mean = x.mean().item()
+    if len(x) == 1:
+        return Interval(mean, mean, mean, level)
+    found = resample(
+        (x.numpy(),),
+        np.mean,
+        n_resamples=resamples,
+        batch=max(1, DRAWN_AT_ONCE // len(x)),
+        confidence_level=level,
+        method="percentile",
+        rng=seed,
+    ).confidence_interval
+    return Interval(mean, float(found.low), float(found.high), level)
 
 
 def _over_pairs(measure: Callable[[np.ndarray, np.ndarray], float], images: Tensor, references: Tensor) -> Tensor:

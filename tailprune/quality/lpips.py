@@ -17,8 +17,7 @@ import torch
 from torch import Tensor
 from torch.jit import ScriptModule
 
-from tailprune.quality.extractors.base import ExtractorError
-from tailprune.quality.extractors.torchscript import named, open_torchscript
+from tailprune.quality.extractors import ExtractorError, named, open_torchscript
 from tailprune.quality.images import check_pairs
 
 __all__ = ["Lpips", "load_lpips"]

@@ -29,11 +29,14 @@ class PrecisionRecall:
 
 
 class Manifold:
-    """The balls about features, with shape (N, d), N > k.
+    """The balls about some features.
 
-    Distances are computed for `rows_at_once` features to all others, in float64 on the device of the features, so the
-    memory is O(rows_at_once * N). `squared_radii` are those of an earlier manifold of the same features and k, where
-    they are known. Raises ValueError for too few features.
+    features: shape (N, d), N > k
+    k: the neighbour that the balls reach to, from 1
+    rows_at_once: how many features have their distances to all others in memory, which is O(rows_at_once * N)
+    squared_radii: those of an earlier manifold of the same features and k, where they are known, shape (N,)
+
+    Distances are computed in float64 on the device of the features. Raises ValueError for too few features.
     """
 
     def __init__(
@@ -77,7 +80,12 @@ class Manifold:
 
 
 def precision_recall(samples: Tensor, reference: Tensor, k: int = 3, rows_at_once: int = 256) -> PrecisionRecall:
-    """samples, with shape (N, d); reference, with shape (M, d); both more than k.
+    """The share of samples in the manifold of the reference, and the other way round.
+
+    samples: features, shape (N, d), N > k
+    reference: features, shape (M, d), M > k
+    k: the neighbour that the balls reach to, from 1
+    rows_at_once: as of `Manifold`
 
     Comparable between runs of the same N and M alone: more samples make smaller balls.
     """

@@ -18,10 +18,17 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from tailprune.quality.extractors.base import Extractor
-from tailprune.quality.files import digest_of_files, digest_of_text
+from tailprune.quality.extractors import Extractor
 from tailprune.quality.moments import FeatureMoments, Gaussian
-from tailprune.quality.sources import ARRAY, ImageSource, NpzImages, SourceError, open_images
+from tailprune.quality.sources import (
+    ARRAY,
+    ImageSource,
+    NpzImages,
+    SourceError,
+    digest_of_files,
+    digest_of_text,
+    open_images,
+)
 
 __all__ = ["Reference", "load_reference", "make_reference"]
 
@@ -32,18 +39,18 @@ TENSORS = ("mean", "covariance")
 
 @dataclass(frozen=True)
 class Reference:
-    """The features of a set of images, as one extractor sees them.
-
-    `features`, with shape (M, d), float32, evenly spaced over the images; None where only moments are published.
-    `spatial` are the moments for sFID, where a file has them. `digest` is of the images and of the extractor: equal
-    digests mean equal references.
-    """
+    """A set of images, as one extractor sees them."""
 
     extractor: str
+    """The name of the extractor."""
     digest: str
+    """Of the images and of the extractor: equal digests mean equal references."""
     gaussian: Gaussian
+    """The moments of the features, for FID."""
     features: Tensor | None = None
+    """With shape (M, d), float32, evenly spaced over the images; None where only moments are published."""
     spatial: Gaussian | None = None
+    """The moments for sFID, where a file has them."""
 
     def save(self, path: str | PathLike[str]) -> None:
         """Writes a safetensors file, so that it is not computed twice."""
@@ -60,12 +67,12 @@ class Reference:
         """What `save` wrote. Raises SourceError for another file."""
         try:
             with safe_open(path, framework="pt") as file:
-                said = file.metadata() or {}
+                metadata = file.metadata() or {}
                 tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
             spatial = [tensors[f"spatial_{name}"] for name in TENSORS if f"spatial_{name}" in tensors]
             return cls(
-                said["extractor"],
-                said["digest"],
+                metadata["extractor"],
+                metadata["digest"],
                 Gaussian(*(tensors[name] for name in TENSORS)),
                 tensors.get("features"),
                 Gaussian(*spatial) if spatial else None,
@@ -77,7 +84,12 @@ class Reference:
 def make_reference(
     images: ImageSource, extractor: Extractor, batch_size: int = 64, most_features: int = MOST_FEATURES
 ) -> Reference:
-    """Moments over all images, and features of at most `most_features`, evenly spaced over their order.
+    """Moments over all images, and the features of some.
+
+    images: at least two
+    extractor: whose features they are
+    batch_size: images that the extractor sees at once
+    most_features: keep the features of at most so many images, evenly spaced over their order
 
     Raises SourceError for fewer than two images.
     """
@@ -100,6 +112,11 @@ def load_reference(
     path: str | PathLike[str], extractor: Extractor, batch_size: int = 64, most_features: int = MOST_FEATURES
 ) -> Reference:
     """From a folder of images, or from an npz file of the evaluator of ADM.
+
+    path: the folder or the file
+    extractor: whose features they are; published moments have to be of as many
+    batch_size: images that the extractor sees at once
+    most_features: keep the features of at most so many images, evenly spaced over their order
 
     Raises SourceError for what is neither, and for moments of another number of features than the extractor's.
     """

@@ -1,13 +1,15 @@
 """Where images of a reference come from: a folder, an npz file as the evaluator of ADM takes it, the data set shapes.
 
-All give batches, so that memory is bounded by one, and know by a digest what they are.
+All give batches, so that memory is bounded by one, and a digest of what they are made of, by which results and caches
+know them.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 import zipfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from os import PathLike
 from pathlib import Path
@@ -17,10 +19,18 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from tailprune.quality.files import digest_of_files, digest_of_text
 from tailprune.shapes import dataset as shapes
 
-__all__ = ["ImageFolder", "ImageSource", "NpzImages", "ShapesImages", "SourceError", "open_images"]
+__all__ = [
+    "ImageFolder",
+    "ImageSource",
+    "NpzImages",
+    "ShapesImages",
+    "SourceError",
+    "digest_of_files",
+    "digest_of_text",
+    "open_images",
+]
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
 ARRAY = "arr_0"
@@ -32,13 +42,17 @@ class SourceError(ValueError):
 
 
 class ImageSource(Protocol):
-    """`count` images, the same in the same order each time; `digest` is a SHA-256 of what they are made of."""
+    """Images, the same in the same order each time."""
 
     @property
-    def count(self) -> int: ...
+    def count(self) -> int:
+        """How many there are."""
+        ...
 
     @property
-    def digest(self) -> str: ...
+    def digest(self) -> str:
+        """A SHA-256, in hex, of what they are made of."""
+        ...
 
     def batches(self, batch_size: int = 64) -> Iterator[Tensor]:
         """Images, uint8 with shape (B, 3, H, W), B <= batch_size."""
@@ -122,9 +136,15 @@ class NpzImages:
 
 
 class ShapesImages:
-    """`count` images of the data set shapes, of these labels in turn, drawn from a seed.
+    """Images of the data set shapes, of some labels in turn.
 
-    labels, in 0 ... 99; all hundred unless given. The attribute `labels`, with shape (count,), says what each is of.
+    labels: whole numbers from 0 to 99; all hundred by default
+    seed: what the images are drawn from
+    count: how many images, from 1
+    size: pixels of a side
+
+    The attribute `labels`, with shape (count,), has the label of each image. Raises SourceError for other labels, and
+    for none.
     """
 
     def __init__(self, labels: Sequence[int] | None = None, seed: int = 0, count: int = 10_000, size: int = 16) -> None:
@@ -149,6 +169,20 @@ class ShapesImages:
 def open_images(path: str | PathLike[str]) -> ImageSource:
     """The images of a folder, or of an npz file. Raises SourceError."""
     return ImageFolder(path) if Path(path).is_dir() else NpzImages(path)
+
+
+def digest_of_files(paths: Iterable[Path]) -> str:
+    """SHA-256, in hex: of one file its own, of several that of their digests in order; names have no part in it."""
+    digests = []
+    for path in paths:
+        with path.open("rb") as file:
+            digests.append(hashlib.file_digest(file, "sha256").hexdigest())
+    return digests[0] if len(digests) == 1 else digest_of_text("\n".join(digests))
+
+
+def digest_of_text(text: str) -> str:
+    """SHA-256, in hex."""
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def _read_image(path: Path) -> Tensor:

@@ -25,16 +25,16 @@ from tailprune.decoders import pixels
 from tailprune.prune_report import measure_removal
 from tailprune.pruning import Prune
 from tailprune.sampling import Guidance, sample, sampling_times
+from tailprune.shapes.classifier import ShapesClassifier, load_classifier
 from tailprune.shapes.dataset import CLASS_NAMES, COLOURS, NUM_CLASSES, SHAPES
 from tailprune.statistics import Description, describe, summarise_cosine
 from tailprune.systems import MG, System
 from tailprune.training.objectives import NoisePrediction
-from tailprune.training.shapes_classifier import ShapesClassifier, load_classifier
 from tailprune.training.shapes_models import CLASSIFIER, SHAPES_MODELS, ShapesModel
 
-__all__ = ["choose_thresholds", "evaluate", "main"]
+__all__ = ["card_thresholds", "evaluate", "introduction", "main"]
 
-NAMES = {
+INTRODUCTIONS = {
     "dit": "A DiT (arXiv 2212.09748)",
     "sit": "A SiT (arXiv 2401.08740)",
     "mdt": "An MDT (arXiv 2303.14389)",
@@ -42,6 +42,7 @@ NAMES = {
     "repa": "A SiT aligned as REPA does (arXiv 2410.06940)",
     "mg": "A SiT with its guidance trained in, as MG does (arXiv 2502.12154)",
 }
+"""What a card calls a model of each family, by the paper that published it."""
 LINE = 120
 SAMPLES_PER_CLASS = 10
 PRUNED_SAMPLES_PER_CLASS = 3
@@ -50,7 +51,12 @@ HEAD_SHARES = {"head-2": 0.02, "head-5": 0.05, "head-10": 0.10}
 """What share of the components of all classes and sampling steps each threshold of the card removes, about."""
 
 
-def choose_thresholds(c: Tensor) -> dict[str, tuple[str, float]]:
+def introduction(family: str) -> str:
+    """What the card of a model of this family begins with; a family that has no entry goes by its own name."""
+    return INTRODUCTIONS.get(family, f"A model of the family {family}")
+
+
+def card_thresholds(c: Tensor) -> dict[str, tuple[str, float]]:
     """Name -> (side, threshold) for the shares above, to two digits. c, with shape (..., d)."""
     magnitudes = np.sort(c.abs().flatten().double().numpy())
     chosen = {name: ("tail", share) for name, share in TAIL_SHARES.items()}
@@ -63,7 +69,14 @@ def choose_thresholds(c: Tensor) -> dict[str, tuple[str, float]]:
 def _sample_all(
     system: System, model: ShapesModel, prunes: Sequence[Prune | None], guidance: float, each: int
 ) -> tuple[list[Tensor], Tensor]:
-    """The latents of every prune, `each` samples a class, and their labels."""
+    """The latents of every prune, `each` samples a class, and their labels.
+
+    system: what samples
+    model: its sampler, steps and power of guidance
+    prunes: one batch of latents each; None is unpruned
+    guidance: the guidance scale, 1 for none
+    each: samples a class, from 1
+    """
     labels = torch.arange(NUM_CLASSES).repeat_interleave(each)
     parts: list[list[Tensor]] = []
     for start in range(0, len(labels), 50):
@@ -101,7 +114,7 @@ def evaluate(system: System, model: ShapesModel, classifier: ShapesClassifier) -
     times = sampling_times(system, model.sampler, model.steps)
     table = ConditionTable(system, everyone, times)
     over_the_run = table.vectors[:, : table.null_row]  # the null condition's aside
-    thresholds = choose_thresholds(over_the_run)
+    thresholds = card_thresholds(over_the_run)
     prunes = {name: Prune(side, tau) for name, (side, tau) in thresholds.items()}  # type: ignore[arg-type]
     prunes |= {"keep-quarter": Prune.keep(system.condition_dim // 4)}
     judged = {}
@@ -195,14 +208,14 @@ def _write_card(name: str, folder: Path, system: System, training: Mapping[str, 
     )
     text = f"""# {name}
 
-{NAMES[system.family]} that samples 16 x 16 RGB pictures of *shapes*: {NUM_CLASSES} classes, ten shapes in ten
+{introduction(system.family)} that samples 16 x 16 RGB pictures of *shapes*: {NUM_CLASSES} classes, ten shapes in ten
 colours. It is small enough to sample on any machine.
 
 ![One sample a class, {_guidance(found)}](samples.png)
 
 ## Data
 
-Drawn procedurally while training (`tailprune/training/shapes.py`), never the same picture twice: position, size,
+Drawn procedurally while training (`tailprune/shapes/dataset.py`), never the same picture twice: position, size,
 rotation, brightness and background vary. No picture comes from elsewhere. Label = 10 x shape + colour; the names are in
 `classes.txt`.
 
@@ -266,7 +279,7 @@ def _guidance(found: Mapping[str, Any]) -> str:
 
 
 def _of_training(system: System) -> str:
-    """What a reader who knows the published training has to be told besides."""
+    """How the training differs from the published one, for a reader who knows that."""
     if system.prediction == "epsilon":
         return (
             "An error of the noise counts as the error of the velocity that it makes, v_t = (1 + sqrt((1 - a_t) / "
@@ -299,7 +312,7 @@ def main() -> None:
     """Evaluates a model of shapes with `shapes-classifier` and writes its card."""
     parser = argparse.ArgumentParser(description=main.__doc__)
     parser.add_argument("name", choices=SHAPES_MODELS)
-    parser.add_argument("--folder", type=Path, help="models/NAME unless said")
+    parser.add_argument("--folder", type=Path, help="models/NAME by default")
     options = parser.parse_args()
     folder, model = options.folder or Path("models", options.name), SHAPES_MODELS[options.name]
     system = load(folder)

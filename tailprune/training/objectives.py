@@ -26,10 +26,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from tailprune.sampling.solvers.gaussian import TRAINED_STEPS, trained_products
+from tailprune.shapes.classifier import ShapesClassifier
 from tailprune.systems import MDT, REPA, DiT, LightningDiT, SiT
 from tailprune.systems.layers import MaskedBlock, RelativePositionBias, unpatchify
 from tailprune.training.initialise import relative_positions
-from tailprune.training.shapes_classifier import ShapesClassifier
 
 __all__ = ["Alignment", "FlowMatching", "MaskedLatents", "ModelGuidance", "NoisePrediction", "Objective"]
 
@@ -37,12 +37,17 @@ LABEL_DROPOUT = 0.1
 
 
 class Objective(nn.Module):
-    """A system under training. `loss(images, labels, generator)`: images, with shape (B, C, H, W), in [-1, 1]."""
+    """A system under training, and what only its training needs."""
 
     system: Any
 
     def loss(self, images: Tensor, labels: Tensor, generator: torch.Generator) -> Tensor:
-        """The loss of one batch; everything random comes from the generator, a CPU one."""
+        """The loss of one batch, a scalar.
+
+        images: shape (B, C, H, W), in [-1, 1]
+        labels: shape (B,), whole numbers from 0 below the number of classes
+        generator: where everything random comes from, on the CPU
+        """
         raise NotImplementedError
 
     @property
@@ -73,7 +78,14 @@ class FlowMatching(Objective):
         return self.velocity_loss(w * images + (1 - w) * noise, images - noise, progress, labels, images)
 
     def velocity_loss(self, x: Tensor, target: Tensor, progress: Tensor, labels: Tensor, images: Tensor) -> Tensor:
-        """The loss at these places of the path; `progress` is 0 at noise and 1 at data, (B,)."""
+        """The loss at these places of the path, a scalar.
+
+        x: what the network sees, (B, C, H, W)
+        target: the velocity there, x_1 - x_0, (B, C, H, W)
+        progress: the places, 0 at noise and 1 at data, (B,)
+        labels: the null condition's where they were dropped, (B,)
+        images: the data x_1, in [-1, 1], (B, C, H, W)
+        """
         return (self.velocity(x, progress, labels) - target).square().mean()
 
     def velocity(self, x: Tensor, progress: Tensor, labels: Tensor) -> Tensor:
@@ -87,7 +99,13 @@ class FlowMatching(Objective):
 
 
 class Alignment(FlowMatching):
-    """Flow matching, with the tokens after `depth` blocks aligned to the classifier's features of the clean image."""
+    """Flow matching, with the tokens of a middle block aligned to the classifier's features of the clean image.
+
+    system: what is trained
+    classifier: the encoder, which stays as it is
+    depth: how many blocks the aligned tokens have passed, from 1
+    width: hidden components of the projector
+    """
 
     WEIGHT = 0.5
 
@@ -107,12 +125,12 @@ class Alignment(FlowMatching):
         system, c = self.system, self.condition(progress, labels)
         tokens = system.x_embedder(x) + system.pos_embed
         middle = tokens
-        *told, told_last = system.modulations(c)
-        for place, (block, modulation) in enumerate(zip(system.blocks, told, strict=True)):
+        *modulations, last = system.modulations(c)
+        for place, (block, modulation) in enumerate(zip(system.blocks, modulations, strict=True)):
             tokens = block(tokens, modulation)
             if place + 1 == self.depth:
                 middle = tokens
-        velocity = self._sign * unpatchify(system.final_layer(tokens, told_last), system.patch_size, system.grid)
+        velocity = self._sign * unpatchify(system.final_layer(tokens, last), system.patch_size, system.grid)
         with torch.no_grad():
             features = self._encoder[0].feature_map(images, system.grid)  # (B, N, channels)
         alignment = 1 - F.cosine_similarity(self.projector(middle), features, dim=-1).mean()
@@ -242,16 +260,16 @@ class MaskedLatents(NoisePrediction):
         """As the system's own forward, with the tokens that are not `visible`, bool, (B, N), kept from the encoder."""
         system = self.system
         embedded = system.x_embedder(x) + system.pos_embed  # (B, N, d)
-        tokens, left, told = embedded, [], iter(system.modulations(c))
+        tokens, left, modulations = embedded, [], iter(system.modulations(c))
         for block in system.en_inblocks:
-            tokens = block(tokens, next(told), visible=visible)
+            tokens = block(tokens, next(modulations), visible=visible)
             left.append(tokens)
         for block in system.en_outblocks:
-            tokens = block(tokens, next(told), left.pop(), visible)
+            tokens = block(tokens, next(modulations), left.pop(), visible)
         seen = visible.unsqueeze(-1)
         side = self.side_block.adaLN_modulation(system.read(c))
         tokens = torch.where(seen, tokens, self.mask_token) + system.decoder_pos_embed
         tokens = torch.where(seen, tokens, self.side_block(tokens, side))
         for block in system.de_blocks:
-            tokens = block(tokens, next(told), embedded)
-        return unpatchify(system.final_layer(tokens, next(told)), system.patch_size, system.grid)
+            tokens = block(tokens, next(modulations), embedded)
+        return unpatchify(system.final_layer(tokens, next(modulations)), system.patch_size, system.grid)

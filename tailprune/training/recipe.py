@@ -52,8 +52,11 @@ def train(
 ) -> Model:
     """Trains `model` in place and returns the averaged copy of it.
 
-    `loss_of(model, generator)` draws a batch from the generator and returns the loss; `measure(average)` gives the
-    figures of the curve. State and curve are kept in `folder` (`state.pt`, `training.json`) and taken up from there.
+    model: what is trained, on its device
+    recipe: steps, learning rate, averaging and seed
+    loss_of: `loss_of(model, generator)` draws a batch from the generator and returns the loss, a scalar
+    measure: `measure(average)` gives the numbers of a point of the curve, by name
+    folder: where state and curve are kept (`state.pt`, `training.json`), and training that was stopped goes on from
     """
     folder.mkdir(parents=True, exist_ok=True)
     device = next(model.parameters()).device
@@ -109,7 +112,13 @@ def train(
 
 
 def ship(model: nn.Module, work: Path, folder: Path, metadata: dict[str, str] | None = None) -> None:
-    """Writes `model.safetensors` into `folder`, and beside it the curve that `train` left in `work`."""
+    """Writes `model.safetensors` into a folder, and beside it the curve of its training.
+
+    model: what `train` returned
+    work: the folder that `train` kept its curve in
+    folder: where the files go; made if need be
+    metadata: goes into the header of the safetensors file, such as the family
+    """
     folder.mkdir(parents=True, exist_ok=True)
     file = folder / "model.safetensors"
     save_file({name: tensor.contiguous().cpu() for name, tensor in model.state_dict().items()}, file, metadata)

@@ -14,6 +14,7 @@ from typing import Any
 
 import torch
 
+from tailprune.shapes.classifier import load_classifier
 from tailprune.shapes.dataset import NUM_CLASSES, draw
 from tailprune.statistics import participation_ratio, summarise_cosine
 from tailprune.systems import MDT, MG, REPA, DiT, LightningDiT, SiT, System
@@ -27,7 +28,6 @@ from tailprune.training.objectives import (
     Objective,
 )
 from tailprune.training.recipe import Recipe, ship, train
-from tailprune.training.shapes_classifier import load_classifier
 
 __all__ = ["SHAPES_MODELS", "ShapesModel", "main", "measure_condition"]
 
@@ -151,8 +151,8 @@ def main() -> None:
     """Trains a model of shapes and writes `model.safetensors` and `training.json` into its folder."""
     parser = argparse.ArgumentParser(description=main.__doc__)
     parser.add_argument("name", choices=SHAPES_MODELS)
-    parser.add_argument("--folder", type=Path, help="models/NAME unless said")
-    parser.add_argument("--work", type=Path, help="where unfinished work is kept; build/NAME unless said")
+    parser.add_argument("--folder", type=Path, help="models/NAME by default")
+    parser.add_argument("--work", type=Path, help="where unfinished work is kept; build/NAME by default")
     parser.add_argument("--steps", type=int)
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())

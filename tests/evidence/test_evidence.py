@@ -11,7 +11,7 @@ import pytest
 from demo.stack import ROOT
 from evidence.claims import claims, variant, verdict
 from evidence.document import shown_of, write
-from evidence.gathering import FIGURES, MODELS, Found, Head
+from evidence.gathering import FIGURES, MODELS, HeadSummary, ModelEvidence
 from jobs.results import MetricsResult
 from jobs.study_results import SearchResult, StudyResult
 
@@ -25,12 +25,12 @@ CURVE = [
 
 
 def metrics(model: str, part: str, npr: float, cosine: float) -> MetricsResult:
-    said: dict[str, Any] = {
+    answer: dict[str, Any] = {
         "model": {"name": model, "digest": "d"}, "part": part, "timestep": None, "count": 100, "dim": 128,
         "cosine": {"mean": cosine, "min": 0.0, "max": 1.0}, "pr": 128 * npr, "npr": npr, "norm": 1.0, "sparsity": [],
         "histogram": {"edges": [0, 1], "counts": [1]}, "variance": {"components": [1.0], "components_for": {}},
     }  # fmt: skip
-    return MetricsResult.model_validate(said)
+    return MetricsResult.model_validate(answer)
 
 
 def scored(name: str, accuracy: float, fid: float, prune: Any = None, fraction: float = 0.0) -> dict[str, Any]:
@@ -48,8 +48,10 @@ def scored(name: str, accuracy: float, fid: float, prune: Any = None, fraction: 
     return {"name": name, "prune": prune, "removed": removed if prune else None, "samples": 100, "scores": scores}
 
 
-def found(model: str, accuracy: dict[tuple[str, str], float], fid: dict[tuple[str, str], float] | None = None) -> Found:
-    """A model whose baseline has an accuracy of 0.95 and a distance of 7, as do prunes that are not said otherwise."""
+def found(
+    model: str, accuracy: dict[tuple[str, str], float], fid: dict[tuple[str, str], float] | None = None
+) -> ModelEvidence:
+    """A model whose baseline has an accuracy of 0.95 and a distance of 7, as have prunes that are given no others."""
     variants = [scored("baseline", 0.95, 7.0)]
     for name, fraction in FRACTIONS.items():
         side = "tail" if name in ("mild", "strong", "extreme") else "head"
@@ -75,7 +77,7 @@ def found(model: str, accuracy: dict[tuple[str, str], float], fid: dict[tuple[st
         }
     )  # fmt: skip
     c, y = metrics(model, "c", 0.02, 0.97), metrics(model, "y", 0.4, 0.5)
-    return Found(model, c, y, Head(3, 1.0, 0.01, 0.1), study, search, 5, 60.0, CURVE)
+    return ModelEvidence(model, c, y, HeadSummary(3, 1.0, 0.01, 0.1), study, search, 5, 60.0, CURVE)
 
 
 AS_THE_PAPER = {("strong", "every"): 0.90, ("extreme", "every"): 0.3, ("head-5", "every"): 0.02}
@@ -110,10 +112,10 @@ def test_a_claim_that_some_models_bear_out_says_of_how_many_and_of_which() -> No
         found("shapes-sit", AS_THE_PAPER | {("mild", "every"): 0.5}, FID_AS_THE_PAPER),
     ]
     (claim,) = [claim for claim in claims(models) if claim.fails]
-    said = verdict(claim)
-    assert said.word == "holds for 1 of 2"
-    assert said.text.startswith("repa* +0.0 points; ")
-    assert said.text.endswith("sit -45.0 points ✗")
+    judged = verdict(claim)
+    assert judged.word == "holds for 1 of 2"
+    assert judged.text.startswith("repa* +0.0 points; ")
+    assert judged.text.endswith("sit -45.0 points ✗")
 
 
 def test_a_variant_is_found_by_what_it_removes_and_when() -> None:

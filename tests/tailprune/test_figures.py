@@ -15,16 +15,14 @@ from matplotlib.figure import Figure
 from PIL import Image
 from torch import Tensor
 
+from tailprune.figures.components import draw_histogram, draw_sparsity, draw_variance
 from tailprune.figures.cosine import draw_cosine
 from tailprune.figures.head import head_of
-from tailprune.figures.histogram import draw_histogram
+from tailprune.figures.labelled_vectors import LabelledVectors, picked, spread
 from tailprune.figures.removal import ImageRow, choose_thresholds, draw_removal
-from tailprune.figures.sparsity import draw_sparsity
 from tailprune.figures.style import caption_of, render
-from tailprune.figures.subject import Subject, picked, spread
 from tailprune.figures.training import draw_training
 from tailprune.figures.tsne import draw_tsne, embed
-from tailprune.figures.variance import draw_variance
 from tailprune.figures.vectors import draw_vectors
 from tailprune.statistics import cosine_matrix, describe
 
@@ -39,12 +37,11 @@ def vectors(count: int = 8, dim: int = 24) -> Tensor:
     return values
 
 
-def subject(values: Tensor | None = None, **said: Any) -> Subject:
+def labelled(values: Tensor | None = None, **changed: Any) -> LabelledVectors:
     values = vectors() if values is None else values
     names = [f"class {row}" for row in range(len(values))]
-    return Subject(
-        **({"values": values, "model": "a-model", "part": "c", "time": 0.25, "of": "class", "names": names} | said)
-    )
+    usual = {"values": values, "model": "a-model", "part": "c", "time": 0.25, "kind": "class", "names": names}
+    return LabelledVectors(**(usual | changed))
 
 
 def images(count: int = 3) -> np.ndarray:
@@ -52,13 +49,13 @@ def images(count: int = 3) -> np.ndarray:
 
 
 DRAW: dict[str, Callable[[], Figure]] = {
-    "cosine": lambda: draw_cosine(subject()),
-    "cosine of some": lambda: draw_cosine(subject(), [0, 2, 5]),
-    "histogram": lambda: draw_histogram(subject()),
-    "vectors": lambda: draw_vectors(subject(), [1, 4]),
-    "variance": lambda: draw_variance(subject()),
-    "sparsity": lambda: draw_sparsity(subject(), [0.05]),
-    "tsne": lambda: draw_tsne(subject(), seed=3),
+    "cosine": lambda: draw_cosine(labelled()),
+    "cosine of some": lambda: draw_cosine(labelled(), [0, 2, 5]),
+    "histogram": lambda: draw_histogram(labelled()),
+    "vectors": lambda: draw_vectors(labelled(), [1, 4]),
+    "variance": lambda: draw_variance(labelled()),
+    "sparsity": lambda: draw_sparsity(labelled(), [0.05]),
+    "tsne": lambda: draw_tsne(labelled(), seed=3),
     "removal": lambda: draw_removal(
         [ImageRow("baseline", "", images())], ["a", "b", "c"], "Samples", "a-model", "Note."
     ),
@@ -105,11 +102,11 @@ def test_no_figure_needs_pyplot() -> None:
 
     code = (
         "import sys, torch\n"
-        "from tailprune.figures.histogram import draw_histogram\n"
+        "from tailprune.figures.components import draw_histogram\n"
         "from tailprune.figures.style import render\n"
-        "from tailprune.figures.subject import Subject\n"
+        "from tailprune.figures.labelled_vectors import LabelledVectors\n"
         "assert 'matplotlib' not in sys.modules\n"
-        "render(draw_histogram(Subject(torch.randn(3, 8), 'm', 'c', 0.0, 'class', ['a', 'b', 'c'])))\n"
+        "render(draw_histogram(LabelledVectors(torch.randn(3, 8), 'm', 'c', 0.0, 'class', ['a', 'b', 'c'])))\n"
         "assert 'matplotlib.pyplot' not in sys.modules\n"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
@@ -117,21 +114,21 @@ def test_no_figure_needs_pyplot() -> None:
 
 
 def test_the_matrix_that_is_drawn_is_the_cosine_of_the_rows_that_are_named() -> None:
-    axes = draw_cosine(subject(), [0, 2, 5]).axes[0]
+    axes = draw_cosine(labelled(), [0, 2, 5]).axes[0]
     np.testing.assert_allclose(axes.images[0].get_array(), cosine_matrix(vectors()[[0, 2, 5]]).clamp(-1, 1).numpy())
     assert [label.get_text() for label in axes.get_yticklabels()] == ["class 0", "class 2", "class 5"]
 
 
 def test_the_mean_of_the_cosine_is_told() -> None:
-    assert f"mean {describe(vectors()).cosine.mean:.4f}" in caption_of(draw_cosine(subject()))
+    assert f"mean {describe(vectors()).cosine.mean:.4f}" in caption_of(draw_cosine(labelled()))
 
 
 def test_vectors_that_are_all_alike_have_a_cosine_figure() -> None:
-    assert render(draw_cosine(subject(torch.ones(3, 4)))).png
+    assert render(draw_cosine(labelled(torch.ones(3, 4)))).png
 
 
 def test_a_name_is_no_formula() -> None:
-    named = subject(vectors(3), names=["$x", "a_b$", "50 $ or less"])
+    named = labelled(vectors(3), names=["$x", "a_b$", "50 $ or less"])
     assert render(draw_cosine(named)).svg
     assert render(draw_vectors(named, [0, 1, 2])).svg
 
@@ -148,25 +145,25 @@ def test_the_head_is_as_many_of_the_greatest_components_as_the_participation_rat
 def test_vectors_without_a_head_have_it_everywhere() -> None:
     found = head_of(torch.ones(3, 5))
     assert (found.components, found.tail) == ([0, 1, 2, 3, 4], [])
-    assert render(draw_vectors(subject(torch.ones(3, 5)), [0])).png
-    assert render(draw_tsne(subject(torch.ones(5, 5)))).png
+    assert render(draw_vectors(labelled(torch.ones(3, 5)), [0])).png
+    assert render(draw_tsne(labelled(torch.ones(5, 5)))).png
 
 
 def test_zeros_are_drawn_too() -> None:
-    zeros = subject(torch.zeros(4, 6))
+    zeros = labelled(torch.zeros(4, 6))
     for figure in (draw_histogram(zeros), draw_variance(zeros), draw_sparsity(zeros), draw_vectors(zeros, [0])):
         assert render(figure).png
 
 
 def test_the_bars_of_the_histogram_are_shares_of_all_components() -> None:
-    (steps,) = draw_histogram(subject()).axes[0].patches
+    (steps,) = draw_histogram(labelled()).axes[0].patches
     values, edges, _ = steps.get_data()  # type: ignore[attr-defined]
     assert sum(values) == pytest.approx(100)
     assert edges[0] <= vectors().abs().min() < vectors().abs().max() <= edges[-1]
 
 
 def test_the_lines_are_the_vectors_and_the_magnified_panel_is_scaled_to_the_tail() -> None:
-    whole, magnified, *_ = draw_vectors(subject(), [1, 4]).axes
+    whole, magnified, *_ = draw_vectors(labelled(), [1, 4]).axes
     lines = [line.get_ydata() for line in whole.lines if len(line.get_xdata()) == 24]  # type: ignore[arg-type]
     np.testing.assert_allclose(lines, vectors()[[1, 4]])
     tail = vectors()[[1, 4]][:, head_of(vectors()).tail]
@@ -175,14 +172,14 @@ def test_the_lines_are_the_vectors_and_the_magnified_panel_is_scaled_to_the_tail
 
 
 def test_the_curve_of_variances_falls_and_marks_the_head() -> None:
-    curve, head = draw_variance(subject()).axes[0].lines[:2]
+    curve, head = draw_variance(labelled()).axes[0].lines[:2]
     expected = vectors().double().var(0, unbiased=False).sort(descending=True).values
     np.testing.assert_allclose(np.asarray(curve.get_ydata()), expected)
     assert len(np.asarray(head.get_xdata())) == len(HEAD)
 
 
 def test_the_curve_of_sparsity_is_the_fraction_below_and_marks_what_was_asked_for() -> None:
-    axes = draw_sparsity(subject(), [0.05, 1.0]).axes[0]
+    axes = draw_sparsity(labelled(), [0.05, 1.0]).axes[0]
     taus, shares = (np.asarray(values, dtype=float) for values in axes.lines[0].get_data())
     for tau, share in list(zip(taus, shares, strict=True))[::50]:
         assert share == pytest.approx(100 * describe(vectors()).sparsity(tau))
@@ -190,7 +187,7 @@ def test_the_curve_of_sparsity_is_the_fraction_below_and_marks_what_was_asked_fo
 
 
 def test_without_thresholds_those_that_remove_some_shares_are_marked() -> None:
-    axes = draw_sparsity(subject()).axes[0]
+    axes = draw_sparsity(labelled()).axes[0]
     marked = [float(line.get_xdata()[0]) for line in axes.lines[1:]]  # type: ignore[index]
     shares = [describe(vectors()).sparsity(tau) for tau in marked]
     assert shares == pytest.approx([0.40, 0.66, 0.80], abs=0.03)  # thresholds have two digits
@@ -214,7 +211,7 @@ def test_the_seed_starts_an_embedding_that_has_no_directions_to_start_from() -> 
 
 
 def test_the_panels_of_tsne_are_all_the_head_and_the_tail() -> None:
-    titles = [axes.get_title(loc="left") for axes in draw_tsne(subject()).axes[:3]]
+    titles = [axes.get_title(loc="left") for axes in draw_tsne(labelled()).axes[:3]]
     assert titles == ["all: 24 components", "head alone: 2 components", "tail alone: 22 components"]
 
 
@@ -260,7 +257,7 @@ def test_picks_are_drawn_by_the_seed_and_in_order() -> None:
 
 def test_vectors_that_are_not_finite_are_refused() -> None:
     with pytest.raises(ValueError, match="NaN or infinity"):
-        subject(torch.full((2, 3), torch.nan))
+        labelled(torch.full((2, 3), torch.nan))
 
 
 def test_columns_that_do_not_fit_a_page_are_left_out_and_said_to_be() -> None:

@@ -14,8 +14,7 @@ from torch import Tensor, nn
 from transformers import CLIPModel
 
 from tailprune.quality import ExtractorError, ShapesImages, clip_scores, load_extractor, load_lpips
-from tailprune.quality.extractors.clip import ClipFeatures
-from tailprune.quality.extractors.shapes import ShapesFeatures
+from tailprune.quality.extractors import ClipFeatures, ShapesFeatures
 from tests.stand_ins import Inception, Vgg, scripted, write_clip
 
 ROOT = Path(__file__).parents[2]
@@ -86,7 +85,7 @@ def test_a_name_or_digest_tells_weights_apart(inception: Path, clip: Path, tmp_p
 
 def test_the_published_inception_is_known_by_its_digest(inception: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     digest = hashlib.sha256(inception.read_bytes()).hexdigest()
-    monkeypatch.setattr("tailprune.quality.extractors.inception.PUBLISHED_DIGEST", digest)
+    monkeypatch.setattr("tailprune.quality.extractors.INCEPTION_DIGEST", digest)
     assert load_extractor("inception", inception).name == "inception-2015-12-05"
 
 

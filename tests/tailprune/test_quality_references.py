@@ -28,7 +28,7 @@ from tailprune.quality import (
     make_reference,
     precision_recall,
 )
-from tailprune.quality.extractors.shapes import ShapesFeatures
+from tailprune.quality.extractors import ShapesFeatures
 
 CLASSIFIER = Path(__file__).parents[2] / "models" / "shapes-classifier"
 

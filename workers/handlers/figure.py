@@ -9,14 +9,12 @@ import torch
 
 from jobs.requests.figure import FigureRequest
 from jobs.results import FigureResult, ModelUsed
+from tailprune.figures.components import draw_histogram, draw_sparsity, draw_variance
 from tailprune.figures.cosine import draw_cosine
-from tailprune.figures.histogram import draw_histogram
-from tailprune.figures.sparsity import draw_sparsity
+from tailprune.figures.labelled_vectors import LabelledVectors, picked, spread
 from tailprune.figures.style import caption_of, render
-from tailprune.figures.subject import Subject, picked, spread
 from tailprune.figures.training import draw_training
 from tailprune.figures.tsne import draw_tsne
-from tailprune.figures.variance import draw_variance
 from tailprune.figures.vectors import draw_vectors
 from workers.context import Context
 from workers.handlers.removal_figure import removal_figure
@@ -49,7 +47,7 @@ class FigureHandler:
             if request.figure == "training":
                 figure = _of_training(source)
             else:
-                figure = _of_vectors(request, _subject(request, source, context))
+                figure = _of_vectors(request, _labelled(request, source, context))
             run.step(1, 1, UNIT)
         rendered = render(figure)
         run.check()
@@ -68,39 +66,41 @@ class FigureHandler:
         return Product(result, files.artifacts)
 
 
-def _of_vectors(request: FigureRequest, subject: Subject) -> Figure:
+def _of_vectors(request: FigureRequest, vectors: LabelledVectors) -> Figure:
     """The figures of condition vectors."""
-    seed, count = request.seed or 0, len(subject.values)
+    seed, count = request.seed or 0, len(vectors.values)
     match request.figure:
         case "cosine":
-            return draw_cosine(subject, None if request.classes is None else picked(count, request.classes, seed))
+            return draw_cosine(vectors, None if request.classes is None else picked(count, request.classes, seed))
         case "histogram":
-            return draw_histogram(subject)
+            return draw_histogram(vectors)
         case "vectors":
             shown = min(request.classes or 1, count)
-            return draw_vectors(subject, spread(count, shown) if subject.of == "time" else picked(count, shown, seed))
+            return draw_vectors(vectors, spread(count, shown) if vectors.kind == "time" else picked(count, shown, seed))
         case "variance":
-            return draw_variance(subject)
+            return draw_variance(vectors)
         case "sparsity":
-            return draw_sparsity(subject, request.thresholds or ())
+            return draw_sparsity(vectors, request.thresholds or ())
         case "tsne":
-            return draw_tsne(subject, seed)
+            return draw_tsne(vectors, seed)
     raise ValueError(f"{request.figure!r} is no figure of condition vectors")
 
 
-def _subject(request: FigureRequest, source: Source, context: Context) -> Subject:
+def _labelled(request: FigureRequest, source: Source, context: Context) -> LabelledVectors:
     """The vectors of the request's part, and what to call them."""
     part, entry = request.part or "c", source.entry
     vectors = Vectors.of(source, context.models.conditions.get(source), request.conditions, context.conditions)
     values = vectors.of_part(part, request.timestep)
     if part == "t":
         names = [f"{time:.3g}" for time in times_of(entry.facts).tolist()]
-        return Subject(values, request.model, part, None, "time", names)
+        return LabelledVectors(values, request.model, part, None, "time", names)
     if request.conditions is not None:
-        return Subject(values, request.model, part, request.timestep, "condition", [*map(str, range(len(values)))])
+        return LabelledVectors(
+            values, request.model, part, request.timestep, "condition", [*map(str, range(len(values)))]
+        )
     named = entry.names
     names = [named[label] if label < len(named) else str(label) for label in range(len(values))]
-    return Subject(values, request.model, part, request.timestep, "class", names)
+    return LabelledVectors(values, request.model, part, request.timestep, "class", names)
 
 
 def _of_training(source: Source) -> Figure:

@@ -12,8 +12,8 @@ from torch import Tensor
 import tailprune
 from jobs.requests.figure import FigureRequest
 from jobs.requests.prune_sample import PruneSampleRequest, ResolvedPruneSample
+from tailprune.figures.labelled_vectors import picked
 from tailprune.figures.removal import ImageRow, choose_thresholds, draw_removal
-from tailprune.figures.subject import picked
 from tailprune.spec.prune import Side
 from tailprune.systems import System
 from workers.context import Context

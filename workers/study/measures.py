@@ -20,8 +20,7 @@ from jobs.registry.evaluation import MEASURES, Measure
 from jobs.registry.models import ModelEntry
 from jobs.requests.study import StudyRequest
 from tailprune.quality import Extractor, Lpips, Predictions, class_matches, clip_scores, psnr, ssim
-from tailprune.quality.extractors.clip import ClipFeatures
-from tailprune.quality.extractors.shapes import ShapesFeatures
+from tailprune.quality.extractors import ClipFeatures, ShapesFeatures
 from workers.evaluators import Evaluators
 
 __all__ = ["SampleMeasures"]

@@ -1,0 +1,130 @@
+"""How the components of some vectors are distributed: a histogram, the share below a threshold, the sorted variance.
+
+`draw_histogram` shows how large they are, |v| over all components of all vectors; `draw_sparsity` what tail pruning
+would remove; `draw_variance` how few of them tell the classes apart.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from tailprune.figures.head import head_of
+from tailprune.figures.labelled_vectors import LabelledVectors
+from tailprune.figures.style import ACCENT, PALETTE, mark, new_figure, note, styled
+from tailprune.statistics import components_for_variance, magnitude_histogram, participation_ratio, sparsity
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+__all__ = ["draw_histogram", "draw_sparsity", "draw_variance"]
+
+SHARES = (0.40, 0.66, 0.80)
+"""What is removed at the thresholds that are marked by default."""
+CURVE_POINTS = 400
+LEAST_THRESHOLD = 1e-5
+LEAST_SHARE = 1e-12
+"""Of the greatest variance; what is less is drawn there, since a logarithmic scale has no zero."""
+
+
+def draw_histogram(vectors: LabelledVectors) -> Figure:
+    """Magnitudes on a logarithmic scale, with their median and where the head begins."""
+    histogram = magnitude_histogram(vectors.values)
+    total = sum(histogram.counts)
+    filled = [place for place, count in enumerate(histogram.counts) if count]
+    first, last = filled[0], filled[-1] + 1
+    edges = histogram.edges[first : last + 1]
+    shares = [100 * count / total for count in histogram.counts[first:last]]
+    median = vectors.values.abs().double().median().item()
+    head = head_of(vectors.values)
+    part = vectors.part
+    with styled():
+        figure = new_figure(f"Magnitudes of {part}", f"{vectors.source}, {vectors.size}")
+        axes = figure.add_subplot()
+        axes.stairs(shares, edges, fill=True, color=PALETTE[0], alpha=0.85)
+        axes.set_xscale("log")
+        axes.set(xlabel=f"|{part}|", ylabel="share of all components (%)")
+        axes.set_ylim(0, 1.25 * max(shares))
+        if median > 0:
+            mark(axes, median, f"median {median:.2g}")
+        if head.threshold > 0:
+            mark(axes, head.threshold, f"head from {head.threshold:.2g}", height=0.89, colour=ACCENT)
+        npr = participation_ratio(vectors.values).mean().item() / vectors.values.shape[1]
+        smaller = " The first bin also counts what is smaller, zeros included." if first == 0 else ""
+        note(figure, f"{head.rule(part)}\nnPR {npr:.1%}.{smaller}")
+    return figure
+
+
+def draw_sparsity(vectors: LabelledVectors, thresholds: Sequence[float] = ()) -> Figure:
+    """The curve, with these thresholds marked, or those that would remove 40, 66 and 80 %."""
+    magnitudes = np.sort(vectors.values.abs().double().cpu().numpy(), axis=None)
+    positive = magnitudes[magnitudes > 0]
+    low = max(LEAST_THRESHOLD, float(np.quantile(positive, 0.001))) if len(positive) else LEAST_THRESHOLD
+    high = max(float(magnitudes[-1]) * 1.3, 2 * low)
+    taus = np.geomspace(low, high, CURVE_POINTS)
+    below = np.searchsorted(magnitudes, taus, side="left") / len(magnitudes)
+    chosen = [float(f"{np.quantile(magnitudes, share):.2g}") for share in SHARES]
+    marked = [tau for tau in thresholds or chosen if tau > 0]
+    part = vectors.part
+    with styled():
+        figure = new_figure(f"Components of {part} below a threshold", f"{vectors.source}, {vectors.size}")
+        axes = figure.add_subplot()
+        axes.plot(taus, 100 * below, color=PALETTE[0], linewidth=1.8)
+        axes.set_xscale("log")
+        axes.set(xlabel=f"threshold τ, in units of |{part}|", ylabel=f"components with |{part}| < τ (%)")
+        axes.set_ylim(0, 103)
+        for tau in marked:
+            share = sparsity(vectors.values, tau)
+            axes.plot([tau], [100 * share], "o", color=ACCENT, markersize=5, zorder=3)
+            left = share > 0.5
+            axes.annotate(
+                f"τ = {tau:g}: {share:.1%}",
+                (tau, 100 * share),
+                xytext=(-8 if left else 8, 0),
+                textcoords="offset points",
+                ha="right" if left else "left",
+                va="center",
+                fontsize=8.5,
+                color=ACCENT,
+            )
+        which = "the thresholds that were asked for" if thresholds else "thresholds that remove about 40, 66 and 80%"
+        note(figure, f"Marked: {which}.")
+    return figure
+
+
+def draw_variance(vectors: LabelledVectors) -> Figure:
+    """The variance of every component, greatest first, with the head's components marked among them."""
+    variance = vectors.values.double().var(0, unbiased=False)
+    order = variance.sort(descending=True, stable=True)
+    needed = components_for_variance(variance)
+    head = head_of(vectors.values)
+    found = order.values.cpu().numpy()
+    greatest = float(found[0])
+    found = np.maximum(found, greatest * LEAST_SHARE)
+    ranks = np.arange(1, len(found) + 1)
+    of_head = np.isin(order.indices.cpu().numpy(), head.components)
+    total = variance.sum().item()
+    held = variance[head.components].sum().item() / total if total > 0 else 0.0
+    with styled():
+        figure = new_figure(
+            f"Variance of the components of {vectors.part}, sorted", f"{vectors.source}, {vectors.size}"
+        )
+        axes = figure.add_subplot()
+        axes.plot(ranks, found, color=PALETTE[0])
+        axes.plot(
+            ranks[of_head], found[of_head], "o", color=ACCENT, markersize=4.5, label="components of the head", zorder=3
+        )
+        if greatest > 0:
+            axes.set_yscale("log")
+        axes.set(
+            xlabel="component, by its variance", ylabel=f"variance of {vectors.part} over the {vectors.kind} vectors"
+        )
+        for height, (share, count) in zip((0.97, 0.89, 0.81), needed.items(), strict=True):
+            if count:
+                mark(axes, count, f"{count} hold {share:.0%}", height=height)
+        axes.margins(x=0.02)
+        axes.legend(loc="lower left")
+        note(figure, f"{head.rule(vectors.part)}\nThe head holds {held:.1%} of all variance.")
+    return figure

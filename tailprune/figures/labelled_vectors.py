@@ -1,0 +1,64 @@
+"""What figures of condition vectors draw: vectors of one part of a model's condition, and what each is called."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+__all__ = ["LabelledVectors", "picked", "spread"]
+
+
+@dataclass(frozen=True)
+class LabelledVectors:
+    """N vectors of d components, each of one class, one uploaded condition or, of part t, one time.
+
+    Raises ValueError where they have another shape, or hold NaN or infinity.
+    """
+
+    values: Tensor
+    """With shape (N, d)."""
+    model: str
+    """The name of the model, for the subtitle."""
+    part: Literal["c", "y", "t"]
+    time: float | None
+    """When c was measured; None for the other parts."""
+    kind: Literal["class", "condition", "time"]
+    """What each vector is of."""
+    names: Sequence[str]
+    """What each of the N is called."""
+
+    def __post_init__(self) -> None:
+        if self.values.ndim != 2 or len(self.values) != len(self.names):
+            raise ValueError(f"{len(self.names)} vectors have shape (N, d), not {tuple(self.values.shape)}")
+        if not torch.isfinite(self.values).all():
+            raise ValueError("condition vectors hold NaN or infinity: the checkpoint's condition tensors are damaged")
+
+    @property
+    def source(self) -> str:
+        """The model, the part and the time, such as `shapes-sit, c at t = 0.25`."""
+        at = "" if self.time is None else f" at t = {self.time:g}"
+        return f"{self.model}, {self.part}{at}"
+
+    @property
+    def size(self) -> str:
+        """How many vectors of how many components, such as `100 classes, 128 components`."""
+        count, dim = self.values.shape
+        plural = {"class": "classes", "condition": "conditions", "time": "times"}[self.kind]
+        return f"{count} {plural if count != 1 else self.kind}, {dim} components"
+
+
+def picked(total: int, count: int, seed: int) -> list[int]:
+    """`count` of `total` rows in order, drawn by the seed alone."""
+    return sorted(random.Random(seed).sample(range(total), count))
+
+
+def spread(total: int, count: int) -> list[int]:
+    """`count` of `total` rows, evenly from the first to the last; all of them where there are fewer."""
+    if count == 1:
+        return [0]
+    return sorted({round(step * (total - 1) / (count - 1)) for step in range(count)})

@@ -1,0 +1,89 @@
+"""Distances of two sets of features: Frechet's, of their moments, and a kernel's, of the features themselves.
+
+Frechet distance of two normal distributions; of Inception's features, the FID (arXiv 1706.08500).
+
+    d^2 = |m_1 - m_2|^2 + Tr C_1 + Tr C_2 - 2 Tr (C_1 C_2)^(1/2)
+
+With factors C_i = A_i A_i^T the last trace is the sum of the singular values of A_1^T A_2. Factors come from the
+eigenvalues of each covariance, without those that are zero but for rounding: nothing is complex, nothing is added to a
+diagonal, and a covariance of fewer samples than features is as good as any.
+
+Kernel distance of two sets of features; of Inception's features, the KID (arXiv 1801.01401).
+
+    k(x, y) = (x . y / d + 1)^3
+    MMD^2   = mean_{i != j} k(x_i, x_j) + mean_{i != j} k(y_i, y_j) - 2 mean_ij k(x_i, y_j)
+
+unbiased, so it can fall below 0; over subsets of both sets, its mean and standard deviation.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from tailprune.quality.moments import Gaussian
+
+__all__ = ["KernelDistance", "frechet_distance", "kernel_distance"]
+
+
+def frechet_distance(a: Gaussian, b: Gaussian) -> float:
+    """The squared Frechet distance, from 0. Raises ValueError for distributions of different dimension."""
+    if a.dim != b.dim:
+        raise ValueError(f"a Frechet distance is between features of one kind, got {a.dim} and {b.dim} of them")
+    mean = (a.mean - b.mean).square().sum()
+    root = torch.linalg.svdvals(_factor(a.covariance).T @ _factor(b.covariance)).sum()
+    return max(0.0, (mean + a.covariance.trace() + b.covariance.trace() - 2 * root).item())  # but for rounding
+
+
+def _factor(covariance: Tensor) -> Tensor:
+    """A with A A^T = covariance. covariance, with shape (d, d) -> (d, rank)."""
+    values, vectors = torch.linalg.eigh(covariance)  # ascending
+    rounding = len(values) * torch.finfo(values.dtype).eps * values[-1]
+    kept = values > rounding
+    return vectors[:, kept] * values[kept].sqrt()
+
+
+@dataclass(frozen=True)
+class KernelDistance:
+    """Mean and standard deviation of MMD^2 over `subsets` subsets of `subset_size`."""
+
+    mean: float
+    std: float
+    subsets: int
+    subset_size: int
+
+
+def kernel_distance(
+    samples: Tensor, reference: Tensor, subsets: int = 100, subset_size: int = 1000, seed: int = 0
+) -> KernelDistance:
+    """The kernel distance over subsets of both sets.
+
+    samples: features, shape (N, d)
+    reference: features, shape (M, d)
+    subsets: how many subsets of each set
+    subset_size: features of a subset, from 2 to the smaller set
+    seed: what the subsets are drawn from
+
+    Each subset is drawn without replacement, by `seed` alone, from the sets in the order given: merge shards in a fixed
+    order. Raises ValueError for a set smaller than a subset.
+    """
+    from torchmetrics.image.kid import poly_mmd
+
+    for what, features in (("samples", samples), ("reference", reference)):
+        if not 2 <= subset_size <= len(features):
+            raise ValueError(
+                f"subsets of {subset_size} cannot be drawn from the {len(features)} features of {what}: "
+                "subset_size runs from 2 to the smaller set"
+            )
+    generator = torch.Generator().manual_seed(seed)
+    values = []
+    for _ in range(subsets):
+        x, y = (
+            features[torch.randperm(len(features), generator=generator)[:subset_size].to(features.device)].double()
+            for features in (samples, reference)
+        )
+        values.append(poly_mmd(y, x))
+    found = torch.stack(values)
+    return KernelDistance(found.mean().item(), found.std(unbiased=False).item(), subsets, subset_size)
