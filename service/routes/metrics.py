@@ -96,7 +96,7 @@ async def metrics(
         return no_result(job, wait)
     answer = JSONResponse(job.result, headers=headers | applied(wait))
     if model.compacted is None:  # what a compacted one is may change in Redis, at which a kept answer does not look
-        parts.answers.keep(_question(asking), CachedResponse(bytes(answer.body), job.id, key, job.request, model))
+        parts.answers.keep(CachedResponse(_question(asking), bytes(answer.body), job.id, key, job.request, model))
     return answer
 
 
@@ -108,7 +108,7 @@ def _recall(request: Request) -> Response | None:
     if answer is None:
         return None
     if key_at_once("metrics", answer.request, answer.entry) != answer.key:
-        parts.answers.drop(question)
+        parts.answers.pop(question, None)
         return None
     wait = preferred_wait(request.headers.get("Prefer"), parts.settings.max_wait_seconds)
     headers = _headers(answer.key)
