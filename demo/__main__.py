@@ -20,7 +20,7 @@ from rich.console import Console
 from rich.table import Table
 from safetensors.torch import load_file
 
-from demo.stack import ROOT, running
+from demo import ROOT, running
 from jobs.records import JobView
 from jobs.results import PruneSampleResult, Variant
 from service.cli.client import Client

@@ -23,7 +23,7 @@ from jobs.store.heartbeats import WorkerRegistry
 from jobs.store.jobs import JobStore
 from jobs.store.telemetry import Telemetry
 from service.deps import AppState
-from service.limits import BodyLimit
+from service.middleware import BodyLimit, RequestTelemetry
 from service.problems import add_handlers
 from service.response_cache import ResponseCache
 from service.routes import (
@@ -40,7 +40,7 @@ from service.routes import (
     prune_sample,
     studies,
 )
-from service.telemetry import FleetCollector, RequestTelemetry, ServiceMetrics
+from service.telemetry import FleetCollector, ServiceTelemetry
 
 __all__ = ["app", "create_app"]
 
@@ -58,7 +58,7 @@ What takes long is a job: posted, followed by its events, looked at, cancelled. 
 
 def create_app(settings: Settings) -> FastAPI:
     """The application with these settings. It connects to Redis when it is first asked for something."""
-    service_metrics = ServiceMetrics()
+    telemetry = ServiceTelemetry()
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
@@ -66,7 +66,7 @@ def create_app(settings: Settings) -> FastAPI:
         logging.getLogger("uvicorn.access").disabled = True  # RequestTelemetry logs each request
         client, follower = connect(settings), connect_async(settings)
         store, roll = JobStore(client, settings), WorkerRegistry(client)
-        service_metrics.registry.register(FleetCollector(store, roll))
+        telemetry.registry.register(FleetCollector(store, roll))
         registry = Registry.read(settings.registry, settings.hub_cache)
         made = CompactedStore(client)
         app.state.parts = AppState(
@@ -78,7 +78,7 @@ def create_app(settings: Settings) -> FastAPI:
             intake=asyncio.Semaphore(1),
             roll=roll,
             follower=follower,
-            metrics=service_metrics,
+            telemetry=telemetry,
             answers=ResponseCache(),
         )
         counting = asyncio.create_task(_write_counts(store.telemetry))
@@ -100,7 +100,7 @@ def create_app(settings: Settings) -> FastAPI:
     )
     uploads = {("POST", "/conditions"): settings.max_conditions_bytes}
     app.add_middleware(BodyLimit, most=settings.max_body_bytes, most_of=uploads)
-    app.add_middleware(RequestTelemetry, metrics=service_metrics)
+    app.add_middleware(RequestTelemetry, telemetry=telemetry)
     add_handlers(app)
     for module in (
         prune_sample, studies, compact, extract, metrics, figures, models, conditions, jobs, artifacts, health, pages,

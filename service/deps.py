@@ -20,7 +20,7 @@ from jobs.storage.uploads import ConditionStore
 from jobs.store.heartbeats import WorkerRegistry
 from jobs.store.jobs import JobStore, UnknownJob
 from service.response_cache import ResponseCache
-from service.telemetry import ServiceMetrics
+from service.telemetry import ServiceTelemetry
 
 __all__ = ["AppState", "AppStateDep", "JobDep", "JobId", "ModelDep", "model_of"]
 
@@ -39,7 +39,7 @@ class AppState:
     roll: WorkerRegistry
     follower: redis.asyncio.Redis
     """For following events, which waits."""
-    metrics: ServiceMetrics
+    telemetry: ServiceTelemetry
     answers: ResponseCache
 
 

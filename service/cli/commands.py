@@ -11,8 +11,18 @@ from jobs.records import JobView
 from jobs.requests.fields import FigureName, Part
 from jobs.results import ExtractResult, MetricsResult, PruneSampleResult
 from service.cli.client import Client
-from service.cli.tables import extract_table, metrics_tables, prune_sample_table
-from service.cli.terminal import DEFAULT_URL, AsJson, Conditions, Url, messages, output, told_plainly
+from service.cli.terminal import (
+    DEFAULT_URL,
+    AsJson,
+    Conditions,
+    Url,
+    errors_shown,
+    extract_table,
+    messages,
+    metrics_tables,
+    output,
+    prune_sample_table,
+)
 
 __all__ = ["extract", "figure", "metrics", "prune_sample", "upload"]
 
@@ -62,7 +72,7 @@ def prune_sample(
         "compare": compare,
         **({} if precision is None else {"precision": precision}),
     }
-    with told_plainly(), Client(url, messages) as client:
+    with errors_shown(), Client(url, messages) as client:
         job = client.finished(client.prune_sample(body))
         result = job.result
         assert isinstance(result, PruneSampleResult)
@@ -89,7 +99,7 @@ def metrics(
 ) -> None:
     """Measure a model's condition vectors, over its classes or over uploaded conditions."""
     query = {"part": part, "timestep": timestep, "conditions": conditions, "threshold": threshold or None}
-    with told_plainly(), Client(url, messages) as client:
+    with errors_shown(), Client(url, messages) as client:
         answer = client.metrics(model, {name: value for name, value in query.items() if value is not None})
         result = client.finished(answer).result if isinstance(answer, JobView) else answer
         assert isinstance(result, MetricsResult)
@@ -127,7 +137,7 @@ def figure(
         "side": side,
         "seed": seed,
     }
-    with told_plainly(), Client(url, messages) as client:
+    with errors_shown(), Client(url, messages) as client:
         said = {name: value for name, value in query.items() if value is not None}
         content = client.figure(model, name, said, media_type)
         out.parent.mkdir(parents=True, exist_ok=True)
@@ -155,7 +165,7 @@ def extract(
         "rows": row or None,
         "parts": part or None,
     }
-    with told_plainly(), Client(url, messages) as client:
+    with errors_shown(), Client(url, messages) as client:
         job = client.finished(client.extract(body))
         result = job.result
         assert isinstance(result, ExtractResult)
@@ -174,7 +184,7 @@ def upload(
     url: Url = DEFAULT_URL,
 ) -> None:
     """Upload conditions of pose, image and latents, or of video; prints their id, for --conditions."""
-    with told_plainly(), Client(url, messages) as client:
+    with errors_shown(), Client(url, messages) as client:
         info = client.upload(file.read_bytes())
         shapes = ", ".join(f"{name} {' x '.join(map(str, shape))}" for name, shape in info.inputs.items())
         messages.print(f"{info.count} conditions of {shapes}, for models of {info.family}")

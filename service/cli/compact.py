@@ -9,8 +9,7 @@ import typer
 
 from jobs.results import CompactResult
 from service.cli.client import Client
-from service.cli.tables import compact_table
-from service.cli.terminal import DEFAULT_URL, AsJson, Conditions, Url, messages, output, told_plainly
+from service.cli.terminal import DEFAULT_URL, AsJson, Conditions, Url, compact_table, errors_shown, messages, output
 
 __all__ = ["compact"]
 
@@ -59,7 +58,7 @@ def compact(
         "rows": row or None,
         "guided": guided,
     }
-    with told_plainly(), Client(url, messages) as client:
+    with errors_shown(), Client(url, messages) as client:
         job = client.finished(client.compact(body))
         result = job.result
         assert isinstance(result, CompactResult)

@@ -19,7 +19,6 @@ from typing import Annotated, NoReturn
 
 import tomli_w
 import typer
-from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
@@ -27,14 +26,12 @@ from jobs.registry.decoding import DecoderName
 from jobs.registry.models import ModelEntry, Registry, RegistryError, UnknownModel
 from jobs.settings import get_settings
 from service.cli.client import Client
-from service.cli.terminal import DEFAULT_URL, Url, told_plainly
+from service.cli.terminal import DEFAULT_URL, Url, errors_shown, messages, output
 from tailprune.spec.hub import is_hub
 
 __all__ = ["app"]
 
 app = typer.Typer(help="The registry of models on this machine; compacted models of a service.", no_args_is_help=True)
-output = Console()
-messages = Console(stderr=True, highlight=False)
 
 Name = Annotated[str, typer.Argument(help="The model's name in the registry.")]
 
@@ -128,7 +125,7 @@ def remove(
     url: Url = DEFAULT_URL,
 ) -> None:
     """Have a running service delete a compacted model; its checkpoint stays an artifact of its job."""
-    with told_plainly(), Client(url, messages) as client:
+    with errors_shown(), Client(url, messages) as client:
         client.remove_model(name)
     _say(f"{name} is deleted; the same request of `tailprune compact` makes it again")
 

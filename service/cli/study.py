@@ -11,8 +11,7 @@ import typer
 
 from jobs.study_results import StudyResult
 from service.cli.client import Client
-from service.cli.tables import study_tables
-from service.cli.terminal import DEFAULT_URL, AsJson, Conditions, Url, messages, output, told_plainly
+from service.cli.terminal import DEFAULT_URL, AsJson, Conditions, Url, errors_shown, messages, output, study_tables
 
 __all__ = ["study"]
 
@@ -84,7 +83,7 @@ def study(
         request = _read(body)
     elif model is None:
         raise typer.BadParameter("name a model, or give a whole request with --body", param_hint="MODEL")
-    with told_plainly(), Client(url, messages) as client:
+    with errors_shown(), Client(url, messages) as client:
         job = client.finished(client.study(request))
         result = job.result
         assert isinstance(result, StudyResult)

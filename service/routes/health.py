@@ -55,4 +55,4 @@ def ready(parts: AppStateDep) -> Ready:
 )
 def prometheus(parts: AppStateDep) -> Response:
     """The numbers of the service and its workers, for Prometheus."""
-    return Response(parts.metrics.render(), media_type=CONTENT_TYPE_LATEST)
+    return Response(parts.telemetry.render(), media_type=CONTENT_TYPE_LATEST)
