@@ -1,13 +1,22 @@
-"""Descriptions of answers for `openapi.yaml` that routes share."""
+"""Responses as OpenAPI describes them, those that several routes share."""
 
 from __future__ import annotations
 
 from typing import Any
 
+from jobs.problems import PREFIX, TYPES, Slug
 from jobs.records import JobView
-from service.problems import describe
+from service.problems import MEDIA_TYPE
 
-__all__ = ["FIGURE_DONE", "JOB_ANSWERS", "JOB_UNDER_WAY", "METRICS_DONE", "NOT_MODIFIED", "header"]
+__all__ = [
+    "FIGURE_DONE",
+    "JOB_ANSWERS",
+    "JOB_UNDER_WAY",
+    "METRICS_DONE",
+    "NOT_MODIFIED",
+    "header",
+    "problem_responses",
+]
 
 JOB_ID = "01jd8y3v5n7q9r2s4t6w8x0z1a"
 JOB_EXAMPLE: dict[str, Any] = {
@@ -53,6 +62,27 @@ def header(description: str, kind: str = "string") -> dict[str, Any]:
     return {"schema": {"type": kind}, "description": description}
 
 
+def problem_responses(*slugs: Slug) -> dict[int | str, dict[str, Any]]:
+    """The responses of a call that may be answered with these problems, by status."""
+    by_status: dict[int | str, dict[str, Any]] = {}
+    for slug in slugs:
+        status, title = TYPES[slug]
+        entry = by_status.setdefault(
+            status,
+            {
+                "description": title,
+                "content": {MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}, "examples": {}}},
+            },
+        )
+        if entry["description"] != title:
+            entry["description"] += f", or: {title}"
+        example = {"type": PREFIX + slug, "title": title, "status": status, "detail": title + "."}
+        entry["content"][MEDIA_TYPE]["examples"][slug] = {"value": example}
+        if slug == "unavailable":
+            entry["headers"] = {"Retry-After": {"schema": {"type": "integer"}, "description": "Seconds."}}
+    return by_status
+
+
 _LINKS = {
     operation: {"operationId": operation, "parameters": {"id": "$response.body#/id"}}
     for operation in ("look", "cancel", "events")
@@ -81,7 +111,7 @@ JOB_UNDER_WAY: dict[str, Any] = {
 JOB_ANSWERS: dict[int | str, dict[str, Any]] = {
     200: JOB_DONE,
     202: JOB_UNDER_WAY,
-    **describe(
+    **problem_responses(
         "malformed-request", "unknown-model", "unknown-conditions", "model-not-ready", "body-too-large",
         "invalid-request", "idempotency-key-reused", "unavailable",
     ),

@@ -14,7 +14,7 @@ from fastapi.responses import Response
 from starlette.exceptions import HTTPException
 from starlette.routing import Match
 
-from jobs.problems import PREFIX, TYPES, Fault, InvalidRequest, Problem, Slug, problem
+from jobs.problems import Fault, InvalidRequest, Problem, Slug, problem
 from jobs.queue import BrokerUnavailable
 from jobs.registry.catalogue import ModelRegistered
 from jobs.registry.models import UnknownModel
@@ -23,7 +23,7 @@ from jobs.storage.uploads import UnknownConditions
 from jobs.store.connection import is_unavailable
 from jobs.store.jobs import IdempotencyConflict, JobFinished, UnknownJob
 
-__all__ = ["MEDIA_TYPE", "NothingMore", "ProblemError", "add_handlers", "describe", "problem_response"]
+__all__ = ["MEDIA_TYPE", "NothingMore", "ProblemError", "add_handlers", "problem_response"]
 
 MEDIA_TYPE = "application/problem+json"
 RETRY_AFTER_SECONDS = 5
@@ -49,27 +49,6 @@ def problem_response(what: Problem, headers: Mapping[str, str] | None = None) ->
     """A problem as a response."""
     # ASCII: a message may quote what a client sent, and that need not be valid Unicode.
     return Response(json.dumps(what.public(), ensure_ascii=True), what.status, headers=headers, media_type=MEDIA_TYPE)
-
-
-def describe(*slugs: Slug) -> dict[int | str, dict[str, Any]]:
-    """The OpenAPI `responses` of these problems, by status."""
-    by_status: dict[int | str, dict[str, Any]] = {}
-    for slug in slugs:
-        status, title = TYPES[slug]
-        entry = by_status.setdefault(
-            status,
-            {
-                "description": title,
-                "content": {MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}, "examples": {}}},
-            },
-        )
-        if entry["description"] != title:
-            entry["description"] += f", or: {title}"
-        example = {"type": PREFIX + slug, "title": title, "status": status, "detail": title + "."}
-        entry["content"][MEDIA_TYPE]["examples"][slug] = {"value": example}
-        if slug == "unavailable":
-            entry["headers"] = {"Retry-After": {"schema": {"type": "integer"}, "description": "Seconds."}}
-    return by_status
 
 
 def add_handlers(app: FastAPI) -> None:

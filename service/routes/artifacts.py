@@ -11,8 +11,8 @@ from fastapi.responses import Response, StreamingResponse
 from jobs.storage.artifacts import Artifact, ArtifactStore
 from service.deps import AppStateDep, JobDep
 from service.headers import IfNoneMatch, Unsatisfiable, byte_range, etag_matches
-from service.openapi_responses import NOT_MODIFIED, header
-from service.problems import ProblemError, describe
+from service.openapi_responses import NOT_MODIFIED, header, problem_responses
+from service.problems import ProblemError
 
 __all__ = ["router"]
 
@@ -38,7 +38,7 @@ _RESPONSES: dict[int | str, dict[str, Any]] = {
         "headers": {**_HEADERS, "Content-Range": header("Which bytes of how many.")},
     },
     304: NOT_MODIFIED,
-    **describe(
+    **problem_responses(
         "unknown-job", "unknown-artifact", "artifact-gone", "range-not-satisfiable", "invalid-request",
         "unavailable",
     ),
@@ -51,7 +51,7 @@ def artifact(
     request: Request,
     job: JobDep,
     name: Name,
-    parts: AppStateDep,
+    state: AppStateDep,
     range: Range = None,
     if_range: IfRange = None,
     if_none_match: IfNoneMatch = None,
@@ -69,7 +69,7 @@ def artifact(
     }
     if etag_matches(etag, if_none_match):
         return Response(status_code=304, headers=headers)
-    if not parts.store.artifacts.exists(file):
+    if not state.store.artifacts.exists(file):
         raise ProblemError("artifact-gone", f"{name!r} is no longer stored; post the job's request again to remake it")
     if request.method == "HEAD":
         headers["Content-Length"] = str(file.size)
@@ -87,7 +87,7 @@ def artifact(
     if part is not None:
         headers["Content-Range"] = f"bytes {start}-{stop - 1}/{file.size}"
     return StreamingResponse(
-        _chunks(parts.store.artifacts, file, start, stop),
+        _chunks(state.store.artifacts, file, start, stop),
         status_code=200 if part is None else 206,
         headers=headers,
         media_type=file.media_type,

@@ -13,8 +13,8 @@ from starlette.requests import ClientDisconnect
 
 from jobs.storage.uploads import ConditionInfo, parse
 from service.deps import AppState, AppStateDep
-from service.openapi_responses import header
-from service.problems import ProblemError, describe
+from service.openapi_responses import header, problem_responses
+from service.problems import ProblemError
 
 __all__ = ["router"]
 
@@ -76,15 +76,15 @@ def _view(info: ConditionInfo) -> ConditionView:
             "content": {"application/json": {"example": EXAMPLE}},
             "links": LINKS,
         },
-        **describe("malformed-request", "body-too-large", "invalid-request"),
+        **problem_responses("malformed-request", "body-too-large", "invalid-request"),
     },
 )
-async def upload_conditions(request: Request, parts: AppStateDep) -> JSONResponse:
+async def upload_conditions(request: Request, state: AppStateDep) -> JSONResponse:
     """Store the conditions in a file; the answer's `id` names them in other requests.
 
     The id is the digest of the numbers as float32: the same numbers have the same one, whatever file they come in.
     """
-    data_dir = parts.settings.data_dir
+    data_dir = state.settings.data_dir
     data_dir.mkdir(parents=True, exist_ok=True)
     with tempfile.SpooledTemporaryFile(max_size=IN_MEMORY_BYTES, dir=str(data_dir)) as body:  # uploads wait on the disk
         try:
@@ -92,21 +92,21 @@ async def upload_conditions(request: Request, parts: AppStateDep) -> JSONRespons
                 body.write(chunk)
         except ClientDisconnect:
             raise ProblemError("malformed-request", "the connection ended before the body did") from None
-        async with parts.intake:
-            return await run_in_threadpool(_keep, body, parts)
+        async with state.intake:
+            return await run_in_threadpool(_keep, body, state)
 
 
-def _keep(body: IO[bytes], parts: AppState) -> JSONResponse:
+def _keep(body: IO[bytes], state: AppState) -> JSONResponse:
     body.seek(0)
-    conditions = parse(body.read(), parts.settings)
-    known = parts.conditions.has(conditions.id)
-    view = _view(parts.conditions.put(conditions))
+    conditions = parse(body.read(), state.settings)
+    known = state.conditions.has(conditions.id)
+    view = _view(state.conditions.put(conditions))
     return JSONResponse(view.model_dump(), 200 if known else 201, {"Location": view.links["self"]})
 
 
-@router.get("/conditions/{id}", responses=describe("unknown-conditions", "invalid-request"))
+@router.get("/conditions/{id}", responses=problem_responses("unknown-conditions", "invalid-request"))
 def conditions(
-    id: Annotated[str, Path(description="The id that the upload was answered with.")], parts: AppStateDep
+    id: Annotated[str, Path(description="The id that the upload was answered with.")], state: AppStateDep
 ) -> ConditionView:
     """Stored conditions: how many, of which shapes, for which family."""
-    return _view(parts.conditions.get(id))
+    return _view(state.conditions.get(id))

@@ -11,7 +11,7 @@ from pydantic import BaseModel, Field
 
 from jobs.store.heartbeats import WorkerInfo
 from service.deps import AppStateDep
-from service.problems import describe
+from service.openapi_responses import problem_responses
 
 __all__ = ["router"]
 
@@ -39,11 +39,11 @@ async def live() -> Live:
     return Live()
 
 
-@router.get("/health/ready", responses=describe("unavailable"))
-def ready(parts: AppStateDep) -> Ready:
+@router.get("/health/ready", responses=problem_responses("unavailable"))
+def ready(state: AppStateDep) -> Ready:
     """Whether requests can be taken: Redis answers. Workers are counted, not required."""
-    queued, running = parts.store.under_way()
-    return Ready(queued=queued, running=running, workers=parts.roll.alive())
+    queued, running = state.store.under_way()
+    return Ready(queued=queued, running=running, workers=state.roll.alive())
 
 
 @router.get(
@@ -53,6 +53,6 @@ def ready(parts: AppStateDep) -> Ready:
         200: {"description": "Counters and histograms.", "content": {"text/plain": {"schema": {"type": "string"}}}}
     },
 )
-def prometheus(parts: AppStateDep) -> Response:
+def prometheus(state: AppStateDep) -> Response:
     """The numbers of the service and its workers, for Prometheus."""
-    return Response(parts.telemetry.render(), media_type=CONTENT_TYPE_LATEST)
+    return Response(state.telemetry.render(), media_type=CONTENT_TYPE_LATEST)

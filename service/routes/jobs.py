@@ -14,7 +14,8 @@ from pydantic import BaseModel, Field
 from jobs.records import ID_PATTERN, JobSummary, JobView, Kind, Status
 from jobs.store.events import EVENT_ID_PATTERN, START, follow, has_events
 from service.deps import AppStateDep, JobDep, JobId
-from service.problems import NothingMore, describe
+from service.openapi_responses import problem_responses
+from service.problems import NothingMore
 
 __all__ = ["router"]
 
@@ -28,9 +29,9 @@ class JobList(BaseModel):
     next_cursor: str | None = Field(description="`cursor` of the next page; null on the last one.")
 
 
-@router.get("", response_model=JobList, responses=describe("invalid-request", "unavailable"))
+@router.get("", response_model=JobList, responses=problem_responses("invalid-request", "unavailable"))
 def jobs(
-    parts: AppStateDep,
+    state: AppStateDep,
     status: Annotated[Status | None, Query(description="Only these.")] = None,
     kind: Annotated[Kind | None, Query(description="Only these.")] = None,
     model: Annotated[str | None, Query(description="Only this model's.", max_length=100)] = None,
@@ -38,11 +39,13 @@ def jobs(
     cursor: Annotated[str | None, Query(pattern=ID_PATTERN, description="`next_cursor` of a page.")] = None,
 ) -> JSONResponse:
     """Jobs, newest first."""
-    page = parts.store.page(status=status, kind=kind, model=model, limit=limit, cursor=cursor)
+    page = state.store.page(status=status, kind=kind, model=model, limit=limit, cursor=cursor)
     return JSONResponse({"jobs": [job.summary() for job in page.jobs], "next_cursor": page.next_cursor})
 
 
-@router.get("/{id}", response_model=JobView, responses=describe("unknown-job", "invalid-request", "unavailable"))
+@router.get(
+    "/{id}", response_model=JobView, responses=problem_responses("unknown-job", "invalid-request", "unavailable")
+)
 def look(job: JobDep) -> JSONResponse:
     """A job: how far it is, and what came out."""
     return JSONResponse(job.public())
@@ -54,12 +57,12 @@ def look(job: JobDep) -> JSONResponse:
     responses={
         200: {"description": "The job was queued, or its worker is lost; it is cancelled."},
         202: {"description": "The job is running; it stops at its next step.", "model": JobView},
-        **describe("unknown-job", "job-finished", "invalid-request", "unavailable"),
+        **problem_responses("unknown-job", "job-finished", "invalid-request", "unavailable"),
     },
 )
-def cancel(job_id: JobId, parts: AppStateDep) -> JSONResponse:
+def cancel(job_id: JobId, state: AppStateDep) -> JSONResponse:
     """Cancel a job that has not finished."""
-    job = parts.store.cancel(job_id)
+    job = state.store.cancel(job_id)
     return JSONResponse(job.public(), 200 if job.is_finished else 202)
 
 
@@ -74,9 +77,9 @@ LastEventId = Annotated[
 ]
 
 
-async def _seen(job: JobDep, parts: AppStateDep, last_event_id: LastEventId = START) -> str:
+async def _seen(job: JobDep, state: AppStateDep, last_event_id: LastEventId = START) -> str:
     """The event to go on after. Ends the request where it is the last; once a stream has begun, its status is out."""
-    if job.is_finished and not await has_events(parts.follower, job.id, last_event_id):
+    if job.is_finished and not await has_events(state.follower, job.id, last_event_id):
         raise NothingMore
     return last_event_id
 
@@ -86,11 +89,11 @@ async def _seen(job: JobDep, parts: AppStateDep, last_event_id: LastEventId = ST
     response_class=EventSourceResponse,
     responses={
         204: {"description": "The job has finished, and `Last-Event-ID` is its last event: do not come back."},
-        **describe("unknown-job", "invalid-request", "unavailable"),
+        **problem_responses("unknown-job", "invalid-request", "unavailable"),
     },
 )
 async def events(
-    job: JobDep, parts: AppStateDep, seen: Annotated[str, Depends(_seen)]
+    job: JobDep, state: AppStateDep, seen: Annotated[str, Depends(_seen)]
 ) -> AsyncIterator[ServerSentEvent]:
     """The job's `status` and `progress` events as they come; the stream ends when the job has finished.
 
@@ -98,7 +101,7 @@ async def events(
     Once the job has finished and that is its last event, the answer is 204, which ends an `EventSource`.
     """
     try:
-        async for event in follow(parts.follower, job.id, seen):
+        async for event in follow(state.follower, job.id, seen):
             yield ServerSentEvent(event=event.name, data=event.data, id=event.id)
     except redis.RedisError:
         return  # the stream ends early, and the client comes back for the rest

@@ -16,8 +16,7 @@ from jobs.results import MetricsResult
 from jobs.store.telemetry import REQUESTED
 from service.deps import AppState, AppStateDep, ModelDep
 from service.headers import IfNoneMatch, PreferHeader, etag_matches, preferred_wait
-from service.openapi_responses import JOB_UNDER_WAY, METRICS_DONE, NOT_MODIFIED
-from service.problems import describe
+from service.openapi_responses import JOB_UNDER_WAY, METRICS_DONE, NOT_MODIFIED, problem_responses
 from service.response_cache import CachedResponse
 from service.submission import applied, conditions_of, key_at_once, key_of, no_result, submit, wait_for
 
@@ -60,7 +59,7 @@ ThresholdList = Annotated[
         200: METRICS_DONE,
         202: JOB_UNDER_WAY,
         304: NOT_MODIFIED,
-        **describe(
+        **problem_responses(
             "unknown-model", "unknown-conditions", "model-not-ready", "job-cancelled", "invalid-request", "failed",
             "internal", "worker-lost", "unavailable",
         ),

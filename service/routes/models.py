@@ -14,13 +14,13 @@ from jobs.registry.decoding import Shown
 from jobs.registry.evaluation import EvaluationAssets
 from jobs.registry.models import ModelDefaults, ModelEntry
 from service.deps import AppStateDep, ModelDep
-from service.problems import describe
+from service.openapi_responses import problem_responses
 
 __all__ = ["router"]
 
 router = APIRouter(tags=["models"])
 
-InstrumentOf = Literal["extractor", "classifier", "reference"]
+AssetRole = Literal["extractor", "classifier", "reference"]
 
 
 class Times(BaseModel):
@@ -52,7 +52,7 @@ class ModelSummary(BaseModel):
     obtain: str | None = Field(description="How to have them: what to put where.")
     decoder: Shown
     compacted: Compaction | None = Field(description="What it was made of, for a model that POST /compact made.")
-    measured_with: dict[InstrumentOf, Instrument] = Field(
+    measured_with: dict[AssetRole, Instrument] = Field(
         description="Whose features, whose classes and which set of images a study goes by; those that it has."
     )
     links: dict[Literal["self", "metrics"], str]
@@ -82,23 +82,23 @@ class ModelList(BaseModel):
 
 
 @router.get("/models")
-def models(parts: AppStateDep) -> ModelList:
+def models(state: AppStateDep) -> ModelList:
     """The registered models, then those that were compacted of them, the oldest first.
 
     While the store of jobs does not answer, the registered ones alone.
     """
-    entries = list(parts.models.registry)
+    entries = list(state.models.registry)
     with suppress(redis.RedisError):
-        entries = list(parts.models)
-    return ModelList(models=[_summary(entry, parts.instruments) for entry in entries])
+        entries = list(state.models)
+    return ModelList(models=[_summary(entry, state.instruments) for entry in entries])
 
 
-@router.get("/models/{model}", responses=describe("unknown-model", "invalid-request", "unavailable"))
-def model(model: ModelDep, parts: AppStateDep) -> ModelView:
+@router.get("/models/{model}", responses=problem_responses("unknown-model", "invalid-request", "unavailable"))
+def model(model: ModelDep, state: AppStateDep) -> ModelView:
     """A model: what it is, and what may be asked of it."""
     facts = model.facts
     return ModelView(
-        **_summary(model, parts.instruments).model_dump(),
+        **_summary(model, state.instruments).model_dump(),
         classes=model.classes,
         conditions={name: list(shape) for name, shape in facts.features.items()},
         class_names=model.names,
@@ -117,18 +117,18 @@ def model(model: ModelDep, parts: AppStateDep) -> ModelView:
     status_code=204,
     responses={
         204: {"description": "The model is deleted."},
-        **describe("unknown-model", "model-registered", "invalid-request", "unavailable"),
+        **problem_responses("unknown-model", "model-registered", "invalid-request", "unavailable"),
     },
 )
-def remove_model(model: Annotated[str, Path(description="A compacted model.")], parts: AppStateDep) -> None:
+def remove_model(model: Annotated[str, Path(description="A compacted model.")], state: AppStateDep) -> None:
     """Delete a compacted model: it is listed and served no more.
 
     The job that made it keeps its artifacts, the checkpoint among them. The same `POST /compact` makes it again.
     """
-    parts.models.remove(model)
+    state.models.remove(model)
 
 
-def _summary(entry: ModelEntry, instruments: EvaluationAssets) -> ModelSummary:
+def _summary(entry: ModelEntry, assets: EvaluationAssets) -> ModelSummary:
     missing = entry.missing
     return ModelSummary(
         name=entry.name,
@@ -141,21 +141,21 @@ def _summary(entry: ModelEntry, instruments: EvaluationAssets) -> ModelSummary:
         obtain=entry.obtain,
         decoder=entry.decoding.shown,
         compacted=entry.compacted,
-        measured_with=_measured_with(entry, instruments),
+        measured_with=_measured_with(entry, assets),
         links={"self": f"/models/{entry.name}", "metrics": f"/metrics/{entry.name}"},
     )
 
 
-def _measured_with(entry: ModelEntry, instruments: EvaluationAssets) -> dict[InstrumentOf, Instrument]:
-    found: dict[InstrumentOf, Instrument] = {}
+def _measured_with(entry: ModelEntry, assets: EvaluationAssets) -> dict[AssetRole, Instrument]:
+    found: dict[AssetRole, Instrument] = {}
     if entry.extractor is not None:
-        found["extractor"] = _instrument(entry.extractor, instruments.missing_extractor(entry.extractor))
+        found["extractor"] = _asset(entry.extractor, assets.missing_extractor(entry.extractor))
     if entry.classifier is not None:
-        found["classifier"] = _instrument(entry.classifier, instruments.missing_extractor(entry.classifier))
+        found["classifier"] = _asset(entry.classifier, assets.missing_extractor(entry.classifier))
     if entry.reference is not None:
-        found["reference"] = _instrument(entry.reference, instruments.missing_reference(entry.reference))
+        found["reference"] = _asset(entry.reference, assets.missing_reference(entry.reference))
     return found
 
 
-def _instrument(name: str, lack: str | None) -> Instrument:
+def _asset(name: str, lack: str | None) -> Instrument:
     return Instrument(name=name, ready=lack is None, missing=lack)
