@@ -51,7 +51,7 @@ COUNT_SECONDS = 5.0
 
 DESCRIPTION = """Measures, prunes and samples the condition vectors of diffusion transformers.
 
-What takes long is a job: posted, followed by its events, looked at, cancelled. Errors are problem documents
+Whatever takes long is a job: you post it, follow its events or poll it, and may cancel it. Errors are problem documents
 (RFC 9457) with a stable `type`.
 """
 

@@ -26,7 +26,7 @@ PreferHeader = Annotated[
     str | None,
     Header(
         alias="Prefer",
-        description="`wait=SECONDS` (RFC 7240): answer when the job has finished, or after so many seconds.",
+        description="`wait=SECONDS` (RFC 7240): wait up to that many seconds for the job to finish before answering.",
         examples=["wait=30"],
     ),
 ]
@@ -35,7 +35,7 @@ IdempotencyKey = Annotated[
     Header(
         alias="Idempotency-Key",
         pattern=r"^[\x21-\x7e]{1,255}$",
-        description="A client's own name for this request: sent again, it is the same job, whatever became of it.",
+        description="A name of your own for this request: sending it again returns the same job, whatever its status.",
     ),
 ]
 AcceptHeader = Annotated[str | None, Header(alias="Accept", include_in_schema=False)]
@@ -44,7 +44,7 @@ IfNoneMatch = Annotated[
     str | None,
     Header(
         alias="If-None-Match",
-        description="Answer 304 where the entity tag is one of these.",
+        description="Answer 304 if the entity tag is one of these.",
         examples=['"abc"'],
     ),
 ]

@@ -45,7 +45,7 @@ class FleetCollector(Collector):
         self._workers = workers
 
     def collect(self) -> Iterator[Metric]:
-        """The series as they are now."""
+        """The series with their current values."""
         try:
             reading = self._store.telemetry.read()
             jobs = self._store.under_way()

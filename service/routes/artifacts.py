@@ -1,4 +1,4 @@
-"""`/jobs/{id}/artifacts/{name}`: a job's files, whole or in ranges."""
+"""`/jobs/{id}/artifacts/{name}`: a job's files, whole or by byte range."""
 
 from __future__ import annotations
 
@@ -20,22 +20,27 @@ router = APIRouter(prefix="/jobs", tags=["jobs"])
 
 CHUNK_BYTES = 2**20
 
-Name = Annotated[str, Path(description="The artifact's name in the job's result and links.")]
-Range = Annotated[str | None, Header(alias="Range", description="One range of bytes.", examples=["bytes=0-1023"])]
-IfRange = Annotated[str | None, Header(alias="If-Range", description="The range only while the entity tag is this.")]
+Name = Annotated[str, Path(description="The name of the artifact, as the job's result and links give it.")]
+Range = Annotated[str | None, Header(alias="Range", description="A single range of bytes.", examples=["bytes=0-1023"])]
+IfRange = Annotated[
+    str | None,
+    Header(
+        alias="If-Range", description="Send the range only if this is the entity tag; otherwise the whole artifact."
+    ),
+]
 
 _FILE = {"schema": {"type": "string", "format": "binary"}}
 _HEADERS = {
-    "ETag": header("The digest of the bytes."),
-    "Accept-Ranges": header("bytes"),
-    "Cache-Control": header("An artifact never changes."),
+    "ETag": header("The SHA-256 digest of the bytes."),
+    "Accept-Ranges": header("`bytes`."),
+    "Cache-Control": header("Artifacts never change, and may be cached for good."),
 }
 _RESPONSES: dict[int | str, dict[str, Any]] = {
     200: {"description": "The artifact.", "content": {"*/*": _FILE}, "headers": _HEADERS},
     206: {
-        "description": "A range of it.",
+        "description": "A range of the artifact.",
         "content": {"*/*": _FILE},
-        "headers": {**_HEADERS, "Content-Range": header("Which bytes of how many.")},
+        "headers": {**_HEADERS, "Content-Range": header("The range, and the size of the whole artifact.")},
     },
     304: NOT_MODIFIED,
     **problem_responses(
@@ -56,7 +61,7 @@ def artifact(
     if_range: IfRange = None,
     if_none_match: IfNoneMatch = None,
 ) -> Response:
-    """A file that the job made."""
+    """Download a file that the job made, whole or a range of it."""
     file = job.artifacts.get(name)
     if file is None:
         has = ", ".join(list(job.artifacts)[:20]) or "none"
