@@ -19,7 +19,10 @@ START_SECONDS = 60
 
 @contextmanager
 def running(data_dir: Path, workers: int = 1, settings: Mapping[str, str] | None = None) -> Iterator[str]:
-    """The URL of `tailprune serve` on a free port, stopped at the end. settings: for its environment."""
+    """The URL of a `tailprune serve` on a free port, which runs for as long as the context lasts.
+
+    `settings` are added to its environment.
+    """
     tailprune = Path(sys.executable).with_name("tailprune")
     command = [str(tailprune), "serve", "--port", "0", "--data-dir", str(data_dir), "--workers", str(workers)]
     environment = {**os.environ, **(settings or {})}

@@ -31,11 +31,11 @@ __all__ = [
     "study_tables",
 ]
 
-Url = Annotated[str, typer.Option(envvar="TAILPRUNE_URL", help="Where the service is.")]
+Url = Annotated[str, typer.Option(envvar="TAILPRUNE_URL", help="The address of the service.")]
 Conditions = Annotated[
-    str | None, typer.Option(help="What `tailprune upload` printed, for a model that takes conditions.")
+    str | None, typer.Option(help="The id that `tailprune upload` printed, for models that take conditions.")
 ]
-AsJson = Annotated[bool, typer.Option("--json", help="Print the result as JSON rather than as a table.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print the result as JSON instead of a table.")]
 DEFAULT_URL = "http://127.0.0.1:8000"
 INTERRUPTED = 130
 
@@ -45,9 +45,9 @@ messages = Console(stderr=True, highlight=False)
 ABSENT = "–"
 ARROWS = {"higher": "↑", "lower": "↓"}
 MEASURES_A_TABLE = 4
-"""So many fit a terminal of 80 columns, with their intervals."""
+"""How many fit a terminal of 80 columns, with their intervals."""
 LEAST_WIDTH = 72
-"""Titles and captions are broken at a table's width."""
+"""Titles and captions wrap at the width of their table."""
 DIGITS = 4
 
 
@@ -64,7 +64,7 @@ def errors_shown() -> Iterator[None]:
 
 
 def prune_sample_table(result: PruneSampleResult) -> Table:
-    """One row a variant: what was removed, the condition vectors after that, and how far the samples drifted."""
+    """A row for each variant: what was removed, the condition vectors after it, and the drift of the samples."""
     timing, engine = result.timing, result.engine
     table = Table(
         title=f"{result.model.name}: {len(result.variants[0].images)} samples of each variant",
@@ -81,13 +81,13 @@ def prune_sample_table(result: PruneSampleResult) -> Table:
         elif before is not None:
             shown = _embedding(before.npr_before, before.cosine_before)
         else:
-            shown = ABSENT, ABSENT  # a compacted model as it is: nothing was pruned, and looked at for it
+            shown = ABSENT, ABSENT  # a compacted model without a prune: no vectors were measured
         table.add_row(variant.name, _removed(variant.removed), *shown, *_drift(variant.drift))
     return table
 
 
 def metrics_tables(result: MetricsResult) -> tuple[Table, Table]:
-    """The statistics, and how much lies below each threshold."""
+    """The statistics, and the share of components below each threshold."""
     at = "" if result.timestep is None else f" at t = {result.timestep:g}"
     summary = Table("statistic", title=f"{result.model.name}: {result.count} vectors {result.part}{at}")
     summary.add_column("value", justify="right")
@@ -108,7 +108,7 @@ def metrics_tables(result: MetricsResult) -> tuple[Table, Table]:
 
 
 def compact_table(result: CompactResult) -> Table:
-    """What the whole model has and what the compacted one, and how far their samples are apart."""
+    """The sizes of the whole model and of the compacted one, and the drift of its samples."""
     compared, what = result.compared, "directions" if result.by == "directions" else "components"
     drift, psnr, ssim = _drift(compared.drift)
     table = Table(
@@ -132,7 +132,7 @@ def compact_table(result: CompactResult) -> Table:
 
 
 def extract_table(result: ExtractResult) -> Table:
-    """The tensors of the file."""
+    """The tensors of the file, with their shapes."""
     table = Table("tensor", title=f"{result.model.name}: {result.bytes:,} bytes")
     table.add_column("shape", justify="right")
     for name, shape in result.shapes.items():
@@ -141,7 +141,7 @@ def extract_table(result: ExtractResult) -> Table:
 
 
 def study_tables(result: StudyResult) -> Iterator[Table]:
-    """The scores, a row a variant, over as many tables as measures need; then what a search tried."""
+    """The scores, a row for each variant, in tables of a few measures each; then the trials of a search."""
     for start in range(0, len(result.measures), MEASURES_A_TABLE):
         measures = result.measures[start : start + MEASURES_A_TABLE]
         table = Table(
@@ -166,7 +166,7 @@ def _legend(used: MeasureUsed) -> str:
 
 
 def _score(measure: Measure, scores: dict[Measure, Score]) -> str:
-    """A value, and below it how sure it is."""
+    """A value, and below it its interval or deviation."""
     score = scores.get(measure)
     if score is None or score.value is None:
         return ABSENT
