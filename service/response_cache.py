@@ -18,9 +18,9 @@ from jobs.registry.models import ModelEntry
 __all__ = ["CachedResponse", "ResponseCache"]
 
 MOST_BYTES = 32 * 2**20
-"""Of a process, a fraction of what it needs to run; some thousands of answers of `GET /metrics/{model}`."""
+"""Per process, which is little beside the rest of it; room for thousands of answers of `GET /metrics/{model}`."""
 OVERHEAD_BYTES = 2048
-"""About what an answer takes besides its text and its question."""
+"""Roughly the memory that an answer takes besides its body and its question."""
 
 
 @dataclass(frozen=True)
