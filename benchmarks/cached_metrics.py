@@ -26,7 +26,7 @@ from fastapi.responses import JSONResponse
 
 from benchmarks.report import Section, at_least, ratio, shown
 from benchmarks.stacks import stack
-from demo.stack import ROOT
+from demo import ROOT
 from service.cli.serve import service_program
 
 ROUNDS, SECONDS, CONNECTIONS = 5, 4.0, 8

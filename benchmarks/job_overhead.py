@@ -17,7 +17,7 @@ import torch
 
 from benchmarks.report import Section, at_most, ratio, shown
 from benchmarks.stacks import stack
-from demo.stack import ROOT
+from demo import ROOT
 from jobs.records import JobView
 from jobs.results import PruneSampleResult
 from tailprune import Prune, load, sample

@@ -18,7 +18,7 @@ from torch import Tensor
 from benchmarks.diffusers_side import converted, pipeline, read_back
 from benchmarks.plain import PlainDiT, ddim_loop, euler_loop
 from benchmarks.report import Aim, Section, at_least, at_most, ratio, shown
-from demo.stack import ROOT
+from demo import ROOT
 from tailprune import Guidance, load, sample
 from tailprune.sampling import gaussian_noise
 from tailprune.systems import DiT, System

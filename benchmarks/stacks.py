@@ -11,7 +11,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from demo.stack import running
+from demo import running
 from service.cli.client import Client
 
 __all__ = ["Stack", "stack"]

@@ -1,0 +1,42 @@
+"""The whole stack, started by `tailprune serve` and stopped after use; `python -m demo` shows it."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+__all__ = ["ROOT", "running"]
+
+ROOT = Path(__file__).parents[1]
+START_SECONDS = 60
+
+
+@contextmanager
+def running(data_dir: Path, workers: int = 1, settings: Mapping[str, str] | None = None) -> Iterator[str]:
+    """The URL of a `tailprune serve` on a free port, which runs for as long as the context lasts.
+
+    `settings` are added to its environment.
+    """
+    tailprune = Path(sys.executable).with_name("tailprune")
+    command = [str(tailprune), "serve", "--port", "0", "--data-dir", str(data_dir), "--workers", str(workers)]
+    environment = {**os.environ, **(settings or {})}
+    process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True, env=environment)
+    patience = threading.Timer(START_SECONDS, process.terminate)
+    patience.start()
+    try:
+        assert process.stdout is not None
+        line = process.stdout.readline()
+        patience.cancel()
+        if " at http://" not in line:
+            raise SystemExit("the stack did not come up; see above, or run `make serve` to see it start")
+        yield line.split(" at ")[1].split()[0]
+    finally:
+        patience.cancel()
+        process.send_signal(signal.SIGINT)
+        process.wait(START_SECONDS)

@@ -20,7 +20,7 @@ from rich.console import Console
 from rich.table import Table
 from safetensors.torch import load_file
 
-from demo.stack import ROOT, running
+from demo import ROOT, running
 from jobs.records import JobView
 from jobs.results import PruneSampleResult, Variant
 from service.cli.client import Client
@@ -67,7 +67,7 @@ Row = tuple[Variant, Any, Any]
 
 
 def _rows(client: Client, jobs: list[JobView], folder: Path) -> list[Row]:
-    """Each variant with its images, (N, H, W, 3), and its latents; the baseline once."""
+    """Each variant with its images, shape (N, H, W, 3), and its latents; the baseline only once."""
     rows: list[Row] = []
     for job in jobs:
         assert isinstance(job.result, PruneSampleResult)
@@ -81,7 +81,7 @@ def _rows(client: Client, jobs: list[JobView], folder: Path) -> list[Row]:
 
 
 def _titled(rows: list[Row]) -> Iterator[tuple[str, Any, Any]]:
-    """Rows with what was removed in their names."""
+    """The rows, with the share that was removed in their names."""
     for variant, images, latents in rows:
         share = "" if variant.removed is None else f" (-{variant.removed.fraction:.0%})"
         yield variant.name + share, images, latents
@@ -106,7 +106,7 @@ def _print_table(rows: list[Row], classifier: ShapesClassifier) -> None:
 
 
 def _card() -> dict[str, Any]:
-    """The numbers of the model card, which chose the thresholds."""
+    """The evaluation behind the model card, which has the thresholds."""
     found: dict[str, Any] = json.loads((ROOT / "models" / MODEL / "evaluation.json").read_text())
     return found
 

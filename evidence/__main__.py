@@ -15,7 +15,7 @@ from importlib.metadata import version
 
 from rich.console import Console
 
-from demo.stack import ROOT, running
+from demo import ROOT, running
 from evidence.document import shown_of, write
 from evidence.gathering import MODELS, gather
 from service.cli.client import Client

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from rich.console import Console
 from safetensors.torch import load_file
 
-from demo.stack import ROOT
+from demo import ROOT
 from jobs.records import JobView
 from jobs.results import ExtractResult, MetricsResult
 from jobs.study_results import SearchResult, StudyResult

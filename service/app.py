@@ -23,11 +23,11 @@ from jobs.store.heartbeats import WorkerRegistry
 from jobs.store.jobs import JobStore
 from jobs.store.telemetry import Telemetry
 from service.deps import AppState
-from service.limits import BodyLimit
+from service.middleware import BodyLimit, RequestTelemetry
 from service.problems import add_handlers
 from service.response_cache import ResponseCache
 from service.routes import artifacts, conditions, figures, health, jobs, metrics, models, pages, submit
-from service.telemetry import FleetCollector, RequestTelemetry, ServiceMetrics
+from service.telemetry import FleetCollector, ServiceTelemetry
 
 __all__ = ["app", "create_app"]
 
@@ -38,14 +38,14 @@ COUNT_SECONDS = 5.0
 
 DESCRIPTION = """Measures, prunes and samples the condition vectors of diffusion transformers.
 
-What takes long is a job: posted, followed by its events, looked at, cancelled. Errors are problem documents
+Whatever takes long is a job: you post it, follow its events or poll it, and may cancel it. Errors are problem documents
 (RFC 9457) with a stable `type`.
 """
 
 
 def create_app(settings: Settings) -> FastAPI:
     """The application with these settings. It connects to Redis when it is first asked for something."""
-    service_metrics = ServiceMetrics()
+    telemetry = ServiceTelemetry()
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
@@ -53,10 +53,10 @@ def create_app(settings: Settings) -> FastAPI:
         logging.getLogger("uvicorn.access").disabled = True  # RequestTelemetry logs each request
         client, follower = connect(settings), connect_async(settings)
         store, roll = JobStore(client, settings), WorkerRegistry(client)
-        service_metrics.registry.register(FleetCollector(store, roll))
+        telemetry.registry.register(FleetCollector(store, roll))
         registry = Registry.read(settings.registry, settings.hub_cache)
         made = CompactedStore(client)
-        app.state.parts = AppState(
+        app.state.app = AppState(
             settings=settings,
             models=Catalogue(registry, made, store.artifacts, settings.data_dir, fetches=False),
             instruments=EvaluationAssets.read(settings.registry, settings.hub_cache),
@@ -65,7 +65,7 @@ def create_app(settings: Settings) -> FastAPI:
             intake=asyncio.Semaphore(1),
             roll=roll,
             follower=follower,
-            metrics=service_metrics,
+            telemetry=telemetry,
             answers=ResponseCache(),
         )
         counting = asyncio.create_task(_write_counts(store.telemetry))
@@ -87,7 +87,7 @@ def create_app(settings: Settings) -> FastAPI:
     )
     uploads = {("POST", "/conditions"): settings.max_conditions_bytes}
     app.add_middleware(BodyLimit, most=settings.max_body_bytes, most_of=uploads)
-    app.add_middleware(RequestTelemetry, metrics=service_metrics)
+    app.add_middleware(RequestTelemetry, telemetry=telemetry)
     add_handlers(app)
     for module in (submit, metrics, figures, models, conditions, jobs, artifacts, health, pages):
         app.include_router(module.router)

@@ -1,4 +1,4 @@
-"""What routes are given: the application's parts, and the job or model that a path names."""
+"""What routes are given: the application's state, and the job or model that a path names."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from jobs.storage.uploads import ConditionStore
 from jobs.store.heartbeats import WorkerRegistry
 from jobs.store.jobs import JobStore, UnknownJob
 from service.response_cache import ResponseCache
-from service.telemetry import ServiceMetrics
+from service.telemetry import ServiceTelemetry
 
 __all__ = ["AppState", "AppStateDep", "JobDep", "JobId", "ModelDep", "model_of"]
 
@@ -39,16 +39,16 @@ class AppState:
     roll: WorkerRegistry
     follower: redis.asyncio.Redis
     """For following events, which waits."""
-    metrics: ServiceMetrics
+    telemetry: ServiceTelemetry
     answers: ResponseCache
 
 
-async def _parts(request: Request) -> AppState:
-    parts: AppState = request.app.state.parts
-    return parts
+async def _state(request: Request) -> AppState:
+    state: AppState = request.app.state.app
+    return state
 
 
-AppStateDep = Annotated[AppState, Depends(_parts)]
+AppStateDep = Annotated[AppState, Depends(_state)]
 
 
 async def _job_id(job: Annotated[str, Path(alias="id", description="The id of a job.")]) -> str:
@@ -60,24 +60,24 @@ async def _job_id(job: Annotated[str, Path(alias="id", description="The id of a 
 JobId = Annotated[str, Depends(_job_id)]
 
 
-def _job(job_id: JobId, parts: AppStateDep) -> Job:
-    return parts.store.get(job_id)
+def _job(job_id: JobId, state: AppStateDep) -> Job:
+    return state.store.get(job_id)
 
 
 JobDep = Annotated[Job, Depends(_job)]
 
 
-async def model_of(name: str, parts: AppState) -> ModelEntry:
+async def model_of(name: str, state: AppState) -> ModelEntry:
     """A model by name. Raises UnknownModel."""
-    if name in parts.models.registry:
-        return parts.models.get(name)
-    return await run_in_threadpool(parts.models.get, name)  # a compacted one, which Redis knows
+    if name in state.models.registry:
+        return state.models.get(name)
+    return await run_in_threadpool(state.models.get, name)  # a compacted one, which Redis knows
 
 
 async def _model(
-    model: Annotated[str, Path(description="A registered model.", examples=["shapes-sit"])], parts: AppStateDep
+    model: Annotated[str, Path(description="A registered model.", examples=["shapes-sit"])], state: AppStateDep
 ) -> ModelEntry:
-    return await model_of(model, parts)
+    return await model_of(model, state)
 
 
 ModelDep = Annotated[ModelEntry, Depends(_model)]

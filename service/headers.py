@@ -1,4 +1,4 @@
-"""Request headers with a meaning of their own: preferences, entity tags, ranges."""
+"""Request headers that the service interprets: preferences, accepted media types, entity tags and byte ranges."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ PreferHeader = Annotated[
     str | None,
     Header(
         alias="Prefer",
-        description="`wait=SECONDS` (RFC 7240): answer when the job has finished, or after so many seconds.",
+        description="`wait=SECONDS` (RFC 7240): wait up to that many seconds for the job to finish before answering.",
         examples=["wait=30"],
     ),
 ]
@@ -35,16 +35,16 @@ IdempotencyKey = Annotated[
     Header(
         alias="Idempotency-Key",
         pattern=r"^[\x21-\x7e]{1,255}$",
-        description="A client's own name for this request: sent again, it is the same job, whatever became of it.",
+        description="A name of your own for this request: sending it again returns the same job, whatever its status.",
     ),
 ]
 AcceptHeader = Annotated[str | None, Header(alias="Accept", include_in_schema=False)]
-"""OpenAPI says by the content of answers what may be accepted, and forbids to name this header."""
+"""Left out of the schema: OpenAPI lists media types under responses, and forbids a parameter of this name."""
 IfNoneMatch = Annotated[
     str | None,
     Header(
         alias="If-None-Match",
-        description="Answer 304 where the entity tag is one of these.",
+        description="Answer 304 if the entity tag is one of these.",
         examples=['"abc"'],
     ),
 ]
@@ -54,10 +54,10 @@ RANGE = re.compile(r"bytes=(\d{0,18})-(\d{0,18})")
 
 
 def preferred_wait(prefer: str | None, most: float) -> float | None:
-    """The seconds that `Prefer: wait` asks for, at most `most`; None where it asks for none.
+    """The seconds of the preference `wait` (RFC 7240), at most `most`; None where the header has no such preference.
 
-    Preferences of other names are left aside, as RFC 7240 says. Raises InvalidRequest for a `wait` that is
-    not a whole number of seconds.
+    Other preferences are ignored, as the RFC requires. Raises InvalidRequest for a `wait` that is not a whole number
+    of seconds.
     """
     for preference in re.split("[,;]", prefer or ""):
         name, _, value = preference.partition("=")
@@ -71,54 +71,55 @@ def preferred_wait(prefer: str | None, most: float) -> float | None:
 
 
 def preferred_type(accept: str | None, offered: Sequence[str]) -> str | None:
-    """The media type that an `Accept` likes best of those offered, or None where it takes none of them.
+    """The offered media type with the greatest weight in an `Accept` header, or None where none is acceptable.
 
-    Of types that it likes alike, one that it names goes before one that it takes under a `*`, and then the one that
-    is offered first. What cannot be read of the header is left aside; without any, all are liked (RFC 9110, 12.5.1).
+    Among equal weights, a type that is named comes before one that only a wildcard covers, and then the one that is
+    offered first. Ranges that cannot be parsed are ignored, as are parameters; a header without any valid range
+    accepts everything (RFC 9110, 12.5.1).
     """
-    liked = _media_ranges(accept or "*/*")
+    weights = _weights(accept or "*/*")
     best: tuple[float, int] = (0.0, 0)
     chosen = None
-    for kind in offered:
-        ways = (kind, f"{kind.partition('/')[0]}/*", "*/*")
-        named = next(((liked[way], -place) for place, way in enumerate(ways) if way in liked), (0.0, 0))
-        if named[0] > 0 and (chosen is None or named > best):
-            best, chosen = named, kind
+    for media_type in offered:
+        ranges = (media_type, f"{media_type.partition('/')[0]}/*", "*/*")
+        rank = next(((weights[name], -place) for place, name in enumerate(ranges) if name in weights), (0.0, 0))
+        if rank[0] > 0 and (chosen is None or rank > best):
+            best, chosen = rank, media_type
     return chosen
 
 
-def _media_ranges(accept: str) -> dict[str, float]:
-    """How much each range of an `Accept` is liked, from 0 to 1. All are, where it names none that can be read."""
-    liked: dict[str, float] = {}
+def _weights(accept: str) -> dict[str, float]:
+    """The weight, from 0 to 1, of each media range of an `Accept` header."""
+    weights: dict[str, float] = {}
     for part in accept.split(","):
-        kind, *parameters = (piece.strip().lower() for piece in part.split(";"))
-        weights = [value.removeprefix("q=") for value in parameters if value.startswith("q=")]
-        if MEDIA_RANGE.fullmatch(kind) and all(re.fullmatch(r"[01](\.\d{0,3})?", weight) for weight in weights):
-            liked[kind] = float(weights[0]) if weights else 1.0
-    return liked or {"*/*": 1.0}
+        media_range, *parameters = (piece.strip().lower() for piece in part.split(";"))
+        given = [value.removeprefix("q=") for value in parameters if value.startswith("q=")]
+        if MEDIA_RANGE.fullmatch(media_range) and all(re.fullmatch(r"[01](\.\d{0,3})?", weight) for weight in given):
+            weights[media_range] = float(given[0]) if given else 1.0
+    return weights or {"*/*": 1.0}
 
 
 def etag_matches(etag: str, if_none_match: str | None) -> bool:
-    """Whether an `If-None-Match` names this entity tag, by the weak comparison."""
-    named = {tag.strip().removeprefix("W/") for tag in (if_none_match or "").split(",")}
-    return "*" in named or etag.removeprefix("W/") in named
+    """Whether an `If-None-Match` header lists this entity tag, by the weak comparison (RFC 9110, 13.1.2)."""
+    listed = {tag.strip().removeprefix("W/") for tag in (if_none_match or "").split(",")}
+    return "*" in listed or etag.removeprefix("W/") in listed
 
 
 class Unsatisfiable(Exception):
-    """A range that lies outside."""
+    """A range that lies outside the content."""
 
 
 def byte_range(header: str | None, size: int) -> tuple[int, int] | None:
-    """First byte and the one after the last, of a `Range` with one range; None for the whole.
+    """The first byte of a `Range` header and the one after its last; None for the whole content.
 
-    A header that is malformed, or names several ranges, asks for the whole, as RFC 9110 allows.
+    A header that is malformed, or has several ranges, is ignored, as RFC 9110 (14.2) allows.
     Raises Unsatisfiable for a range that begins after the end.
     """
     match = RANGE.fullmatch((header or "").strip())
     if match is None or match.groups() == ("", ""):
         return None
     first, last = match.groups()
-    if first == "":  # the last so many bytes
+    if first == "":  # a suffix: the last so many bytes
         start, stop = max(0, size - int(last)), size
     else:
         start, stop = int(first), min(size, int(last) + 1) if last else size

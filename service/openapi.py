@@ -1,4 +1,4 @@
-"""Writes the contract: `python -m service.openapi > openapi.yaml`."""
+"""Writes the OpenAPI document of the service: `python -m service.openapi > openapi.yaml`."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ __all__ = ["document"]
 
 
 class _Dumper(yaml.SafeDumper):
-    """YAML with the lines of a text as lines."""
+    """YAML in which texts of several lines stay several lines."""
 
 
 def _text(dumper: _Dumper, value: str) -> yaml.ScalarNode:
@@ -24,7 +24,7 @@ _Dumper.add_representer(str, _text)
 
 
 def document(application: FastAPI) -> str:
-    """An application's OpenAPI document as YAML."""
+    """The OpenAPI document of an application, as YAML."""
     return yaml.dump(application.openapi(), Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=110)
 
 

@@ -1,13 +1,22 @@
-"""Descriptions of answers for `openapi.yaml` that routes share."""
+"""Responses as OpenAPI describes them, those that several routes share."""
 
 from __future__ import annotations
 
 from typing import Any
 
+from jobs.problems import PREFIX, TYPES, Slug
 from jobs.records import JobView
-from service.problems import describe
+from service.problems import MEDIA_TYPE
 
-__all__ = ["FIGURE_DONE", "JOB_ANSWERS", "JOB_UNDER_WAY", "METRICS_DONE", "NOT_MODIFIED", "header"]
+__all__ = [
+    "FIGURE_DONE",
+    "JOB_ANSWERS",
+    "JOB_UNDER_WAY",
+    "METRICS_DONE",
+    "NOT_MODIFIED",
+    "header",
+    "problem_responses",
+]
 
 JOB_ID = "01jd8y3v5n7q9r2s4t6w8x0z1a"
 JOB_EXAMPLE: dict[str, Any] = {
@@ -53,26 +62,47 @@ def header(description: str, kind: str = "string") -> dict[str, Any]:
     return {"schema": {"type": kind}, "description": description}
 
 
+def problem_responses(*slugs: Slug) -> dict[int | str, dict[str, Any]]:
+    """The responses of a call that may be answered with these problems, by status."""
+    by_status: dict[int | str, dict[str, Any]] = {}
+    for slug in slugs:
+        status, title = TYPES[slug]
+        entry = by_status.setdefault(
+            status,
+            {
+                "description": title,
+                "content": {MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}, "examples": {}}},
+            },
+        )
+        if entry["description"] != title:
+            entry["description"] += f", or: {title}"
+        example = {"type": PREFIX + slug, "title": title, "status": status, "detail": title + "."}
+        entry["content"][MEDIA_TYPE]["examples"][slug] = {"value": example}
+        if slug == "unavailable":
+            entry["headers"] = {"Retry-After": header("Seconds to wait before trying again.", "integer")}
+    return by_status
+
+
 _LINKS = {
     operation: {"operationId": operation, "parameters": {"id": "$response.body#/id"}}
     for operation in ("look", "cancel", "events")
 }
-_LOCATION = header("The job.")
-_APPLIED = header("The wait that was granted, where one was asked for.")
-_REQUEST_ID = header("The request's name in the logs.")
+_LOCATION = header("The job's path.")
+_APPLIED = header("The wait that was granted, if the request asked for one.")
+_REQUEST_ID = header("The id of the request in the logs.")
 
 JOB_DONE: dict[str, Any] = {
-    "description": "The job has finished: from cache, or within the wait that was asked for.",
+    "description": "The job has finished: its result was cached, or it finished within the requested wait.",
     "headers": {"Location": _LOCATION, "Preference-Applied": _APPLIED, "X-Request-ID": _REQUEST_ID},
     "links": _LINKS,
 }
 JOB_UNDER_WAY: dict[str, Any] = {
-    "description": "The job is queued or running; look at `Location`, or follow its events.",
+    "description": "The job is queued or running: poll `Location`, or follow its events.",
     "model": JobView,
     "headers": {
         "Location": _LOCATION,
         "Preference-Applied": _APPLIED,
-        "Retry-After": header("Seconds until a look is worthwhile.", "integer"),
+        "Retry-After": header("Seconds to wait before polling the job.", "integer"),
         "X-Request-ID": _REQUEST_ID,
     },
     "content": {"application/json": {"example": JOB_EXAMPLE}},
@@ -81,25 +111,25 @@ JOB_UNDER_WAY: dict[str, Any] = {
 JOB_ANSWERS: dict[int | str, dict[str, Any]] = {
     200: JOB_DONE,
     202: JOB_UNDER_WAY,
-    **describe(
+    **problem_responses(
         "malformed-request", "unknown-model", "unknown-conditions", "model-not-ready", "body-too-large",
         "invalid-request", "idempotency-key-reused", "unavailable",
     ),
 }  # fmt: skip
-"""How a POST of a job is answered."""
+"""The responses of a POST that starts a job."""
 METRICS_DONE: dict[str, Any] = {
     "description": "The statistics.",
     "headers": {
-        "ETag": header("Changes with the question, the weights and the version of the code."),
-        "Cache-Control": header("no-cache: ask again with If-None-Match."),
+        "ETag": header("Changes with the request, the weights and the version of the code."),
+        "Cache-Control": header("`no-cache`: revalidate with `If-None-Match`."),
         "Preference-Applied": _APPLIED,
     },
 }
 FIGURE_DONE: dict[str, Any] = {
-    "description": "The figure, in the format that `Accept` likes best; PNG unless it says.",
+    "description": "The figure, in the format that `Accept` prefers; PNG by default.",
     "headers": {
-        "ETag": header("Changes with the question, the weights, the format and the version of the code."),
-        "Cache-Control": header("no-cache: ask again with If-None-Match."),
+        "ETag": header("Changes with the request, the weights, the format and the version of the code."),
+        "Cache-Control": header("`no-cache`: revalidate with `If-None-Match`."),
         "Vary": header("Accept"),
         "Preference-Applied": _APPLIED,
     },
@@ -108,6 +138,6 @@ FIGURE_DONE: dict[str, Any] = {
     },
 }
 NOT_MODIFIED: dict[str, Any] = {
-    "description": "What the client has is still right.",
+    "description": "The client's copy is up to date.",
     "headers": {"ETag": header("The entity tag.")},
 }

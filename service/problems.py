@@ -1,4 +1,4 @@
-"""Errors as problem documents (RFC 9457): each is translated here, once."""
+"""Errors as problem documents (RFC 9457): every exception is translated to one here."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from fastapi.responses import Response
 from starlette.exceptions import HTTPException
 from starlette.routing import Match
 
-from jobs.problems import PREFIX, TYPES, Fault, InvalidRequest, Problem, Slug, problem
+from jobs.problems import Fault, InvalidRequest, Problem, Slug, problem
 from jobs.queue import BrokerUnavailable
 from jobs.registry.catalogue import ModelRegistered
 from jobs.registry.models import UnknownModel
@@ -23,7 +23,7 @@ from jobs.storage.uploads import UnknownConditions
 from jobs.store.connection import is_unavailable
 from jobs.store.jobs import IdempotencyConflict, JobFinished, UnknownJob
 
-__all__ = ["MEDIA_TYPE", "NothingMore", "ProblemError", "add_handlers", "describe", "problem_response"]
+__all__ = ["MEDIA_TYPE", "NothingMore", "ProblemError", "add_handlers", "problem_response"]
 
 MEDIA_TYPE = "application/problem+json"
 RETRY_AFTER_SECONDS = 5
@@ -33,7 +33,7 @@ log = structlog.get_logger(__name__)
 
 
 class ProblemError(Exception):
-    """Ends a request with a problem of a catalogued type."""
+    """Answers the request with a problem of one of the catalogued types."""
 
     def __init__(self, slug: Slug, detail: str, headers: Mapping[str, str] | None = None) -> None:
         super().__init__(detail)
@@ -42,38 +42,17 @@ class ProblemError(Exception):
 
 
 class NothingMore(Exception):
-    """Ends a request with 204, no problem at all: there is nothing to say, and never will be."""
+    """Answers the request with 204: there is no content, now or later."""
 
 
 def problem_response(what: Problem, headers: Mapping[str, str] | None = None) -> Response:
-    """A problem as a response."""
+    """The response that sends a problem."""
     # ASCII: a message may quote what a client sent, and that need not be valid Unicode.
     return Response(json.dumps(what.public(), ensure_ascii=True), what.status, headers=headers, media_type=MEDIA_TYPE)
 
 
-def describe(*slugs: Slug) -> dict[int | str, dict[str, Any]]:
-    """The OpenAPI `responses` of these problems, by status."""
-    by_status: dict[int | str, dict[str, Any]] = {}
-    for slug in slugs:
-        status, title = TYPES[slug]
-        entry = by_status.setdefault(
-            status,
-            {
-                "description": title,
-                "content": {MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}, "examples": {}}},
-            },
-        )
-        if entry["description"] != title:
-            entry["description"] += f", or: {title}"
-        example = {"type": PREFIX + slug, "title": title, "status": status, "detail": title + "."}
-        entry["content"][MEDIA_TYPE]["examples"][slug] = {"value": example}
-        if slug == "unavailable":
-            entry["headers"] = {"Retry-After": {"schema": {"type": "integer"}, "description": "Seconds."}}
-    return by_status
-
-
 def add_handlers(app: FastAPI) -> None:
-    """Answer every error with a problem document."""
+    """Registers a handler for every exception that a request may raise."""
     plain: dict[type[Exception], Slug] = {
         UnknownModel: "unknown-model",
         ModelRegistered: "model-registered",
@@ -145,7 +124,7 @@ async def _on_nothing_more(_: Request, __: Exception) -> Response:
 
 async def _on_redis(request: Request, error: Exception) -> Response:
     if not is_unavailable(error):
-        raise error  # a fault of ours: logged, and answered as unexpected
+        raise error  # a bug of ours: logged, and answered as unexpected
     return await _on_unavailable(request, error)
 
 
@@ -161,7 +140,7 @@ async def _on_unexpected(_: Request, error: Exception) -> Response:
 
 
 def _methods(request: Request) -> list[str]:
-    """The methods that the request's path answers; Starlette's own `Allow` stops at the first route."""
+    """The methods that the request's path has; Starlette's own `Allow` lists those of its first route only."""
     return [
         method
         for method in METHODS
@@ -179,7 +158,7 @@ def _path(location: Sequence[Any]) -> str:
 
 
 def _message(error: Mapping[str, Any]) -> str:
-    """Pydantic's message, with the value where it is short enough to help."""
+    """Pydantic's message, with the value if it is short enough to help."""
     message = str(error["msg"]).removeprefix("Value error, ")
     given = error.get("input")
     if isinstance(given, str | int | float) and len(shown := ascii(given)) <= 80:

@@ -38,12 +38,12 @@ class Client:
     if_none_match: str | None = None
 
 
-async def _client(parts: AppStateDep, prefer: PreferHeader = None, idempotency_key: IdempotencyKey = None) -> Client:
-    return Client(parts, preferred_wait(prefer, parts.settings.max_wait_seconds), idempotency_key or "")
+async def _client(state: AppStateDep, prefer: PreferHeader = None, idempotency_key: IdempotencyKey = None) -> Client:
+    return Client(state, preferred_wait(prefer, state.settings.max_wait_seconds), idempotency_key or "")
 
 
-async def _reader(parts: AppStateDep, prefer: PreferHeader = None, if_none_match: IfNoneMatch = None) -> Client:
-    return Client(parts, preferred_wait(prefer, parts.settings.max_wait_seconds), if_none_match=if_none_match)
+async def _reader(state: AppStateDep, prefer: PreferHeader = None, if_none_match: IfNoneMatch = None) -> Client:
+    return Client(state, preferred_wait(prefer, state.settings.max_wait_seconds), if_none_match=if_none_match)
 
 
 ClientDep = Annotated[Client, Depends(_client)]

@@ -1,37 +1,25 @@
-"""What the service measures: its own requests, and the fleet's numbers out of Redis, for Prometheus."""
+"""Telemetry for Prometheus: the requests of this process, and the fleet's counts from Redis."""
 
 from __future__ import annotations
 
-import re
-import time
-import uuid
 from collections.abc import Iterator
 
 import redis
-import structlog
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client import Counter as RequestCounter
 from prometheus_client import Histogram as RequestHistogram
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.registry import Collector
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from jobs.store.heartbeats import WorkerRegistry
 from jobs.store.jobs import JobStore
 from jobs.store.telemetry import ALL, Counter, Histogram, Values
 
-__all__ = ["FleetCollector", "RequestTelemetry", "ServiceMetrics"]
-
-METHODS = {"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"}
-OTHER = "other"  # a client may make up methods and paths; each must not be a new time series
-UNMATCHED = "unmatched"
-REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
-
-log = structlog.get_logger(__name__)
+__all__ = ["FleetCollector", "ServiceTelemetry"]
 
 
-class ServiceMetrics:
-    """The metrics of one application."""
+class ServiceTelemetry:
+    """The series of one application, in a registry of their own."""
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
@@ -45,64 +33,23 @@ class ServiceMetrics:
         )
 
     def render(self) -> bytes:
-        """All metrics in Prometheus' text form."""
+        """All series in the text format of Prometheus."""
         return generate_latest(self.registry)
 
 
-class RequestTelemetry:
-    """ASGI middleware: counts and times requests, logs each, and names it in `X-Request-ID`."""
-
-    def __init__(self, app: ASGIApp, metrics: ServiceMetrics) -> None:
-        self.app = app
-        self.metrics = metrics
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """One request."""
-        if scope["type"] != "http":
-            await self.app(scope, receive, send)
-            return
-        request_id = _request_id(scope)
-        status = 500
-
-        async def send_named(message: Message) -> None:
-            nonlocal status
-            if message["type"] == "http.response.start":
-                status = message["status"]
-                message["headers"] = [*message["headers"], (b"x-request-id", request_id.encode())]
-            await send(message)
-
-        began = time.perf_counter()
-        with structlog.contextvars.bound_contextvars(request_id=request_id):
-            try:
-                await self.app(scope, receive, send_named)
-            finally:
-                seconds = time.perf_counter() - began
-                method = scope["method"] if scope["method"] in METHODS else OTHER
-                route = getattr(scope.get("route"), "path", UNMATCHED)
-                self.metrics.requests.labels(method, route, str(status)).inc()
-                self.metrics.seconds.labels(method, route).observe(seconds)
-                log.info("request", method=method, path=scope["path"], status=status, seconds=round(seconds, 4))
-
-
-def _request_id(scope: Scope) -> str:
-    """The client's own id for its request where it sent a plain one, else a new one."""
-    given: str = dict(scope["headers"]).get(b"x-request-id", b"").decode("latin-1")
-    return given if REQUEST_ID.fullmatch(given) else uuid.uuid4().hex
-
-
 class FleetCollector(Collector):
-    """The numbers that all processes keep in Redis together; only `tailprune_redis_up 0` while it is gone."""
+    """The counts that all processes keep together in Redis; only `tailprune_redis_up 0` while it does not answer."""
 
-    def __init__(self, store: JobStore, roll: WorkerRegistry) -> None:
+    def __init__(self, store: JobStore, workers: WorkerRegistry) -> None:
         self._store = store
-        self._roll = roll
+        self._workers = workers
 
     def collect(self) -> Iterator[Metric]:
-        """The metrics of this moment."""
+        """The series with their current values."""
         try:
             reading = self._store.telemetry.read()
             jobs = self._store.under_way()
-            workers = len(self._roll.alive())
+            workers = len(self._workers.alive())
         except redis.RedisError:
             yield GaugeMetricFamily("tailprune_redis_up", "Whether Redis answers.", value=0)
             return

@@ -34,22 +34,22 @@ LOOPBACK = ("127.0.0.1", "localhost", "::1")
 POLL_SECONDS = 0.2
 TIMEOUT = httpx.Timeout(10.0, read=90.0)  # GET /metrics waits for a worker by itself
 PATIENCE_SECONDS = 60.0
-"""How long a service that went away is waited for while a job runs."""
+"""How long to wait for a service that stopped answering while a job runs."""
 
 
 class ClientError(Exception):
-    """The service is not there, or its answer is a problem; the message is for the user."""
+    """The service does not answer, or answers with a problem; the message is for the user."""
 
 
 class ServiceAway(ClientError):
-    """Nothing answers, or what does is not ready."""
+    """No service answers, or it is not ready."""
 
 
 class Client:
     """The service at `url`. Progress is shown on `messages`."""
 
     def __init__(self, url: str, messages: Console) -> None:
-        # A proxy of the environment is for elsewhere.
+        # On loopback, a proxy from the environment does not apply.
         self._http = httpx.Client(base_url=url, timeout=TIMEOUT, trust_env=httpx.URL(url).host not in LOOPBACK)
         self._messages = messages
 
@@ -60,30 +60,30 @@ class Client:
         self._http.close()
 
     def prune_sample(self, body: dict[str, Any]) -> JobView:
-        """POST /prune-sample: a job, which may be finished already."""
+        """POST /prune-sample: the job, which may have finished already."""
         return JobView.model_validate_json(self._ask("POST", "/prune-sample", json=body).content)
 
     def study(self, body: dict[str, Any]) -> JobView:
-        """POST /studies: a job, which may be finished already."""
+        """POST /studies: the job, which may have finished already."""
         return JobView.model_validate_json(self._ask("POST", "/studies", json=body).content)
 
     def compact(self, body: dict[str, Any]) -> JobView:
-        """POST /compact: a job, which may be finished already."""
+        """POST /compact: the job, which may have finished already."""
         return JobView.model_validate_json(self._ask("POST", "/compact", json=body).content)
 
     def extract(self, body: dict[str, Any]) -> JobView:
-        """POST /extract: a job, which may be finished already."""
+        """POST /extract: the job, which may have finished already."""
         return JobView.model_validate_json(self._ask("POST", "/extract", json=body).content)
 
     def metrics(self, model: str, query: dict[str, Any]) -> MetricsResult | JobView:
-        """GET /metrics/{model}: the result, or the job that computes it where that takes long."""
+        """GET /metrics/{model}: the result, or the job that computes it if that takes long."""
         answer = self._ask("GET", f"/metrics/{model}", params=query)
         if answer.status_code == httpx.codes.ACCEPTED:
             return JobView.model_validate_json(answer.content)
         return MetricsResult.model_validate_json(answer.content)
 
     def figure(self, model: str, figure: str, query: dict[str, Any], media_type: str) -> bytes:
-        """GET /metrics/{model}/figures/{figure}: the picture, waited for."""
+        """GET /metrics/{model}/figures/{figure}: the picture, once it is drawn."""
         path, headers = f"/metrics/{model}/figures/{figure}", {"Accept": media_type}
         answer = self._ask("GET", path, params=query, headers=headers)
         if answer.status_code == httpx.codes.ACCEPTED:
@@ -92,17 +92,17 @@ class Client:
         return answer.content
 
     def upload(self, content: bytes) -> ConditionInfo:
-        """POST /conditions: what is known of the conditions in a file."""
+        """POST /conditions: uploads the content of a file, and returns a description of its conditions."""
         return ConditionInfo.model_validate_json(self._ask("POST", "/conditions", content=content).content)
 
     def remove_model(self, name: str) -> None:
-        """DELETE /models/{model}: a compacted model."""
+        """DELETE /models/{model}: deletes a compacted model."""
         self._ask("DELETE", f"/models/{quote(name, safe='')}")
 
     def finished(self, job: JobView) -> JobView:
-        """The job once it is finished, with a progress bar meanwhile.
+        """Waits for a job behind a progress bar, and returns it finished.
 
-        Raises ClientError where it did not succeed; KeyboardInterrupt leaves it running.
+        Raises ClientError where the job did not succeed; KeyboardInterrupt leaves it running.
         """
         try:
             with _progress(job, self._messages) as show:
@@ -120,11 +120,11 @@ class Client:
         return job
 
     def save(self, job: JobView, name: str, folder: Path) -> Path:
-        """Writes an artifact of a job into a folder."""
+        """Writes an artifact of a job into a folder, and returns its path."""
         return self.save_as(job, name, folder / Path(name).name)
 
     def save_as(self, job: JobView, name: str, path: Path) -> Path:
-        """Writes an artifact of a job into a file, which is there whole or stays as it was."""
+        """Writes an artifact of a job into a file, which is replaced only once all of it has arrived."""
         path.parent.mkdir(parents=True, exist_ok=True)
         incoming = path.with_name(f"{uuid.uuid4().hex}.incoming")
         try:
@@ -132,7 +132,7 @@ class Client:
                 if answer.is_error:
                     answer.read()
                     raise _failure(answer)
-                with incoming.open("wb") as file:  # piece by piece: a checkpoint may be as large as memory
+                with incoming.open("wb") as file:  # in pieces: a checkpoint may be as large as memory
                     file.writelines(answer.iter_bytes())
             os.replace(incoming, path)
         except httpx.TransportError as error:
@@ -142,7 +142,7 @@ class Client:
         return path
 
     def _look(self, job: JobView) -> JobView:
-        """The job as it is now; a service that is restarting is waited for."""
+        """The job as it is now; waits for a service that is restarting."""
         deadline = time.monotonic() + PATIENCE_SECONDS
         while True:
             try:
@@ -174,7 +174,7 @@ def _failure(answer: httpx.Response) -> ClientError:
 
 
 def _explanation(answer: httpx.Response) -> str:
-    """What a problem document says, or the little that any other answer does."""
+    """The text of a problem document, or a line about any other answer."""
     try:
         problem = Problem.model_validate_json(answer.content)
     except ValidationError:

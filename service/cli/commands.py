@@ -1,4 +1,4 @@
-"""`tailprune prune-sample`, `metrics`, `figure`, `extract` and `upload`: ask a running service, show its answer."""
+"""`tailprune prune-sample`, `metrics`, `figure`, `extract` and `upload`: call a running service and show the result."""
 
 from __future__ import annotations
 
@@ -11,8 +11,18 @@ from jobs.records import JobView
 from jobs.requests.fields import FigureName, Part
 from jobs.results import ExtractResult, MetricsResult, PruneSampleResult
 from service.cli.client import Client
-from service.cli.tables import extract_table, metrics_tables, prune_sample_table
-from service.cli.terminal import DEFAULT_URL, AsJson, Conditions, Url, messages, output, told_plainly
+from service.cli.terminal import (
+    DEFAULT_URL,
+    AsJson,
+    Conditions,
+    Url,
+    errors_shown,
+    extract_table,
+    messages,
+    metrics_tables,
+    output,
+    prune_sample_table,
+)
 
 __all__ = ["extract", "figure", "metrics", "prune_sample", "upload"]
 
@@ -20,30 +30,39 @@ FORMATS = {".png": "image/png", ".svg": "image/svg+xml"}
 
 
 def prune_sample(
-    model: Annotated[str, typer.Argument(help="A model of the registry, such as shapes-sit.")],
-    threshold: Annotated[list[float] | None, typer.Option(help="Prune by this magnitude; repeatable.")] = None,
-    keep: Annotated[list[int] | None, typer.Option(help="Keep so many components; repeatable.")] = None,
-    side: Annotated[Literal["tail", "head"] | None, typer.Option(help="Cut below or above --threshold.")] = None,
-    fill: Annotated[Literal["zero", "mean"] | None, typer.Option(help="What replaces the removed.")] = None,
-    when: Annotated[Literal["every", "first", "last"], typer.Option(help="The steps to prune at.")] = "every",
-    count: Annotated[int | None, typer.Option(help="How many first or last steps.")] = None,
-    label: Annotated[list[int] | None, typer.Option(help="A class to sample; repeatable.")] = None,
-    conditions: Conditions = None,
-    row: Annotated[list[int] | None, typer.Option(help="Which of the conditions to sample; repeatable.")] = None,
-    samples: Annotated[int | None, typer.Option(help="Samples of each label or condition.")] = None,
-    seed: Annotated[int, typer.Option(help="The same seed gives the same noise.")] = 0,
-    sampler: Annotated[str | None, typer.Option(help="ddim, ddpm, dpmpp; euler, heun, dopri5, sde.")] = None,
-    steps: Annotated[int | None, typer.Option(help="Sampling steps.")] = None,
-    guidance: Annotated[float | None, typer.Option(help="Guidance scale; 1 is unguided.")] = None,
-    precision: Annotated[
-        Literal["float32", "bfloat16", "auto"] | None, typer.Option(help="What the network computes in.")
+    model: Annotated[str, typer.Argument(help="The name of a model, such as shapes-sit.")],
+    threshold: Annotated[list[float] | None, typer.Option(help="Prune at this magnitude; repeatable.")] = None,
+    keep: Annotated[list[int] | None, typer.Option(help="Keep this many components; repeatable.")] = None,
+    side: Annotated[
+        Literal["tail", "head"] | None,
+        typer.Option(help="Remove the components below --threshold (tail, the default) or above it (head)."),
     ] = None,
-    compare: Annotated[bool, typer.Option(help="Sample unpruned too, and report the drift.")] = True,
-    save: Annotated[Path | None, typer.Option(help="Folder to write the grid picture, and sounds, into.")] = None,
+    fill: Annotated[Literal["zero", "mean"] | None, typer.Option(help="What replaces removed components.")] = None,
+    when: Annotated[
+        Literal["every", "first", "last"], typer.Option(help="The sampling steps at which to prune.")
+    ] = "every",
+    count: Annotated[int | None, typer.Option(help="How many steps, with --when first or last.")] = None,
+    label: Annotated[list[int] | None, typer.Option(help="A class label to sample; repeatable.")] = None,
+    conditions: Conditions = None,
+    row: Annotated[
+        list[int] | None, typer.Option(help="The number of a condition to sample, from 0; repeatable.")
+    ] = None,
+    samples: Annotated[int | None, typer.Option(help="How many samples of each label or condition.")] = None,
+    seed: Annotated[int, typer.Option(help="Seed of the noise.")] = 0,
+    sampler: Annotated[str | None, typer.Option(help="ddim, ddpm or dpmpp; euler, heun, dopri5 or sde.")] = None,
+    steps: Annotated[int | None, typer.Option(help="How many sampling steps.")] = None,
+    guidance: Annotated[float | None, typer.Option(help="The guidance scale; 1 samples without guidance.")] = None,
+    precision: Annotated[
+        Literal["float32", "bfloat16", "auto"] | None, typer.Option(help="The precision in which the network computes.")
+    ] = None,
+    compare: Annotated[bool, typer.Option(help="Also sample unpruned, and report the drift.")] = True,
+    save: Annotated[
+        Path | None, typer.Option(help="Folder in which to write the grid of pictures, and sounds.")
+    ] = None,
     as_json: AsJson = False,
     url: Url = DEFAULT_URL,
 ) -> None:
-    """Sample a model with pruned condition vectors; what is not said is the model's own choice."""
+    """Sample a model with pruned condition vectors; options default to the model's own settings."""
     body = {
         "model": model,
         "threshold": threshold or None,
@@ -62,7 +81,7 @@ def prune_sample(
         "compare": compare,
         **({} if precision is None else {"precision": precision}),
     }
-    with told_plainly(), Client(url, messages) as client:
+    with errors_shown(), Client(url, messages) as client:
         job = client.finished(client.prune_sample(body))
         result = job.result
         assert isinstance(result, PruneSampleResult)
@@ -79,17 +98,21 @@ def prune_sample(
 
 
 def metrics(
-    model: Annotated[str, typer.Argument(help="A model of the registry, such as shapes-sit.")],
-    part: Annotated[Part, typer.Option(help="The sum c, its class part or its time part.")] = "c",
-    timestep: Annotated[float | None, typer.Option(help="The time at which c is measured.")] = None,
+    model: Annotated[str, typer.Argument(help="The name of a model, such as shapes-sit.")],
+    part: Annotated[Part, typer.Option(help="The condition c, or its class part y or time part t.")] = "c",
+    timestep: Annotated[
+        float | None, typer.Option(help="The time at which c is measured; by default where sampling starts.")
+    ] = None,
     conditions: Conditions = None,
-    threshold: Annotated[list[float] | None, typer.Option(help="Measure sparsity here; repeatable.")] = None,
+    threshold: Annotated[
+        list[float] | None, typer.Option(help="A magnitude at which to measure sparsity; repeatable.")
+    ] = None,
     as_json: AsJson = False,
     url: Url = DEFAULT_URL,
 ) -> None:
-    """Measure a model's condition vectors, over its classes or over uploaded conditions."""
+    """Show statistics of a model's condition vectors, over its classes or over uploaded conditions."""
     query = {"part": part, "timestep": timestep, "conditions": conditions, "threshold": threshold or None}
-    with told_plainly(), Client(url, messages) as client:
+    with errors_shown(), Client(url, messages) as client:
         answer = client.metrics(model, {name: value for name, value in query.items() if value is not None})
         result = client.finished(answer).result if isinstance(answer, JobView) else answer
         assert isinstance(result, MetricsResult)
@@ -100,18 +123,18 @@ def metrics(
 
 
 def figure(
-    model: Annotated[str, typer.Argument(help="A model of the registry, such as shapes-sit.")],
-    name: Annotated[FigureName, typer.Argument(help="Which figure.")],
-    out: Annotated[Path, typer.Option(help="File to write it into: .png or .svg.")],
-    part: Annotated[Part | None, typer.Option(help="The sum c, its class part or its time part.")] = None,
-    timestep: Annotated[float | None, typer.Option(help="The time of c.")] = None,
+    model: Annotated[str, typer.Argument(help="The name of a model, such as shapes-sit.")],
+    name: Annotated[FigureName, typer.Argument(help="The figure to draw.")],
+    out: Annotated[Path, typer.Option(help="File to write, ending in .png or .svg.")],
+    part: Annotated[Part | None, typer.Option(help="The condition c, or its class part y or time part t.")] = None,
+    timestep: Annotated[float | None, typer.Option(help="The time of c; by default where sampling starts.")] = None,
     conditions: Conditions = None,
     classes: Annotated[int | None, typer.Option(help="How many classes or conditions to draw.")] = None,
     threshold: Annotated[
-        list[float] | None, typer.Option(help="Prune at, or mark, this magnitude; repeatable.")
+        list[float] | None, typer.Option(help="A magnitude to prune at, or to mark; repeatable.")
     ] = None,
-    side: Annotated[Literal["tail", "head"] | None, typer.Option(help="What `removal` prunes.")] = None,
-    seed: Annotated[int | None, typer.Option(help="Picks the classes; of the samples and of t-SNE.")] = None,
+    side: Annotated[Literal["tail", "head"] | None, typer.Option(help="Of removal: which components to prune.")] = None,
+    seed: Annotated[int | None, typer.Option(help="Seed of the choice of classes, of samples and of t-SNE.")] = None,
     url: Url = DEFAULT_URL,
 ) -> None:
     """Draw a figure of a model: its condition vectors, what pruning does to its samples, or its training."""
@@ -127,26 +150,30 @@ def figure(
         "side": side,
         "seed": seed,
     }
-    with told_plainly(), Client(url, messages) as client:
-        said = {name: value for name, value in query.items() if value is not None}
-        content = client.figure(model, name, said, media_type)
+    with errors_shown(), Client(url, messages) as client:
+        given = {name: value for name, value in query.items() if value is not None}
+        content = client.figure(model, name, given, media_type)
         out.parent.mkdir(parents=True, exist_ok=True)
         out.write_bytes(content)
         messages.print(f"written: {out}")
 
 
 def extract(
-    model: Annotated[str, typer.Argument(help="A model of the registry, such as shapes-sit.")],
-    timestep: Annotated[list[float] | None, typer.Option(help="A time of c and t; repeatable.")] = None,
-    label: Annotated[list[int] | None, typer.Option(help="A class; repeatable. All unless said.")] = None,
+    model: Annotated[str, typer.Argument(help="The name of a model, such as shapes-sit.")],
+    timestep: Annotated[
+        list[float] | None, typer.Option(help="A time of c and t; repeatable. By default where sampling starts.")
+    ] = None,
+    label: Annotated[list[int] | None, typer.Option(help="A class label; repeatable. All by default.")] = None,
     conditions: Conditions = None,
-    row: Annotated[list[int] | None, typer.Option(help="Which of the conditions; repeatable.")] = None,
-    part: Annotated[list[str] | None, typer.Option(help="c, y or t; repeatable. All unless said.")] = None,
-    out: Annotated[Path | None, typer.Option(help="File to write the vectors into, as safetensors.")] = None,
+    row: Annotated[
+        list[int] | None, typer.Option(help="The number of a condition, from 0; repeatable. All by default.")
+    ] = None,
+    part: Annotated[list[str] | None, typer.Option(help="c, y or t; repeatable. All by default.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Safetensors file in which to write the vectors.")] = None,
     as_json: AsJson = False,
     url: Url = DEFAULT_URL,
 ) -> None:
-    """Extract a model's condition vectors as tensors, of its classes or of uploaded conditions."""
+    """Extract the condition vectors of a model's classes, or of uploaded conditions, as tensors."""
     body = {
         "model": model,
         "timesteps": timestep or None,
@@ -155,7 +182,7 @@ def extract(
         "rows": row or None,
         "parts": part or None,
     }
-    with told_plainly(), Client(url, messages) as client:
+    with errors_shown(), Client(url, messages) as client:
         job = client.finished(client.extract(body))
         result = job.result
         assert isinstance(result, ExtractResult)
@@ -170,11 +197,11 @@ def extract(
 
 
 def upload(
-    file: Annotated[Path, typer.Argument(exists=True, dir_okay=False, help="Conditions, as safetensors or npz.")],
+    file: Annotated[Path, typer.Argument(exists=True, dir_okay=False, help="A safetensors or npz file of conditions.")],
     url: Url = DEFAULT_URL,
 ) -> None:
-    """Upload conditions of pose, image and latents, or of video; prints their id, for --conditions."""
-    with told_plainly(), Client(url, messages) as client:
+    """Upload conditions (pose, image and latents, or video), and print the id to give as --conditions."""
+    with errors_shown(), Client(url, messages) as client:
         info = client.upload(file.read_bytes())
         shapes = ", ".join(f"{name} {' x '.join(map(str, shape))}" for name, shape in info.inputs.items())
         messages.print(f"{info.count} conditions of {shapes}, for models of {info.family}")

@@ -1,4 +1,4 @@
-"""`tailprune compact`: have a running service make a smaller model, and show what that saved and cost."""
+"""`tailprune compact`: let a running service make a smaller model, and show what that saves and costs."""
 
 from __future__ import annotations
 
@@ -9,40 +9,48 @@ import typer
 
 from jobs.results import CompactResult
 from service.cli.client import Client
-from service.cli.tables import compact_table
-from service.cli.terminal import DEFAULT_URL, AsJson, Conditions, Url, messages, output, told_plainly
+from service.cli.terminal import DEFAULT_URL, AsJson, Conditions, Url, compact_table, errors_shown, messages, output
 
 __all__ = ["compact"]
 
 
 def compact(
-    model: Annotated[str, typer.Argument(help="A model of the registry, such as shapes-sit.")],
-    keep: Annotated[int | None, typer.Option(help="Keep so many components, or directions.")] = None,
+    model: Annotated[str, typer.Argument(help="The name of a model, such as shapes-sit.")],
+    keep: Annotated[int | None, typer.Option(help="Keep this many components, or directions.")] = None,
     by: Annotated[
-        Literal["variance", "directions"] | None, typer.Option(help="What --keep goes by; variance unless said.")
+        Literal["variance", "directions"] | None,
+        typer.Option(help="Keep components by variance (the default), or principal directions."),
     ] = None,
     threshold: Annotated[
-        float | None, typer.Option(help="Remove what a prune at this magnitude removes of everything covered.")
+        float | None,
+        typer.Option(help="Remove the components that a prune at this magnitude removes in every covered vector."),
     ] = None,
-    side: Annotated[Literal["tail", "head"] | None, typer.Option(help="Cut below or above --threshold.")] = None,
-    fill: Annotated[Literal["zero", "mean"] | None, typer.Option(help="What replaces the removed.")] = None,
+    side: Annotated[
+        Literal["tail", "head"] | None,
+        typer.Option(help="Remove the components below --threshold (tail, the default) or above it (head)."),
+    ] = None,
+    fill: Annotated[Literal["zero", "mean"] | None, typer.Option(help="What replaces removed components.")] = None,
     sampler: Annotated[str | None, typer.Option(help="Cover the times of this sampler: ddim, euler, ...")] = None,
-    steps: Annotated[int | None, typer.Option(help="... with so many steps.")] = None,
-    shift: Annotated[float | None, typer.Option(help="... and this shift of times.")] = None,
+    steps: Annotated[int | None, typer.Option(help="... with this many steps.")] = None,
+    shift: Annotated[float | None, typer.Option(help="... and this timestep shift.")] = None,
     timestep: Annotated[
-        list[float] | None, typer.Option(help="Cover this time, in place of a sampler's; repeatable.")
+        list[float] | None, typer.Option(help="Cover this time, instead of a sampler's; repeatable.")
     ] = None,
-    label: Annotated[list[int] | None, typer.Option(help="Cover this class; repeatable. All unless said.")] = None,
+    label: Annotated[list[int] | None, typer.Option(help="Cover this class label; repeatable. All by default.")] = None,
     conditions: Conditions = None,
-    row: Annotated[list[int] | None, typer.Option(help="Cover this one of the conditions; repeatable.")] = None,
-    guided: Annotated[
-        bool | None, typer.Option("--guided/--unguided", help="Whether guided sampling is covered.")
+    row: Annotated[
+        list[int] | None, typer.Option(help="Cover the condition with this number, from 0; repeatable. All by default.")
     ] = None,
-    save: Annotated[Path | None, typer.Option(help="Folder to write checkpoint, card and picture into.")] = None,
+    guided: Annotated[
+        bool | None, typer.Option("--guided/--unguided", help="Whether to cover guided sampling too.")
+    ] = None,
+    save: Annotated[
+        Path | None, typer.Option(help="Folder in which to write the checkpoint, its card and the picture.")
+    ] = None,
     as_json: AsJson = False,
     url: Url = DEFAULT_URL,
 ) -> None:
-    """Make a smaller model, whose AdaLN reads less of the condition; the service then serves it by its own name."""
+    """Make a smaller model whose AdaLN reads fewer components, and print the name by which it is then served."""
     body = {
         "model": model,
         "keep": keep,
@@ -59,7 +67,7 @@ def compact(
         "rows": row or None,
         "guided": guided,
     }
-    with told_plainly(), Client(url, messages) as client:
+    with errors_shown(), Client(url, messages) as client:
         job = client.finished(client.compact(body))
         result = job.result
         assert isinstance(result, CompactResult)

@@ -1,9 +1,9 @@
-"""`tailprune models`: the registry of this machine, listed, added to, and its files fetched.
+"""`tailprune models`: lists the registry of this machine, adds to it, and fetches its files.
 
-Compacted models are in no registry: a running service is asked to delete one.
+Compacted models are in no registry: to remove one is a call to a running service.
 
-What a checkpoint is, and where the hub has it, the science says: it is asked in a process of its own, since a service
-may run where it is not installed.
+Checkpoints are inspected and fetched by `python -m tailprune`, in a process of its own, since a service may run where
+that package's dependencies are not installed.
 """
 
 from __future__ import annotations
@@ -19,7 +19,6 @@ from typing import Annotated, NoReturn
 
 import tomli_w
 import typer
-from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
@@ -27,21 +26,21 @@ from jobs.registry.decoding import DecoderName
 from jobs.registry.models import ModelEntry, Registry, RegistryError, UnknownModel
 from jobs.settings import get_settings
 from service.cli.client import Client
-from service.cli.terminal import DEFAULT_URL, Url, told_plainly
+from service.cli.terminal import DEFAULT_URL, Url, errors_shown, messages, output
 from tailprune.spec.hub import is_hub
 
 __all__ = ["app"]
 
-app = typer.Typer(help="The registry of models on this machine; compacted models of a service.", no_args_is_help=True)
-output = Console()
-messages = Console(stderr=True, highlight=False)
+app = typer.Typer(
+    help="List, add and fetch the models of this machine; remove compacted ones from a service.", no_args_is_help=True
+)
 
-Name = Annotated[str, typer.Argument(help="The model's name in the registry.")]
+Name = Annotated[str, typer.Argument(help="The name of the model in the registry.")]
 
 
 @app.command("list")
 def show() -> None:
-    """List the registered models: which are ready, and what the others lack."""
+    """List the registered models, which of them are ready, and what the others lack."""
     table = Table("model", "family", "parameters", "ready", "pictures")
     lacking: list[ModelEntry] = []
     for entry in _registry():
@@ -54,33 +53,43 @@ def show() -> None:
     output.print(table)
     for entry in lacking:
         how = entry.obtain or (f"tailprune models fetch {entry.name}" if is_hub(entry.missing[0]) else "put it there")
-        _say(f"{entry.name} lacks {', '.join(entry.missing)}: {how}")
+        _print_line(f"{entry.name} lacks {', '.join(entry.missing)}: {how}")
 
 
 @app.command()
 def add(
     name: Name,
-    source: Annotated[str, typer.Argument(help="A checkpoint: file, diffusers folder, or hf://owner/repo/file.")],
-    family: Annotated[str | None, typer.Option(help="Where files of several systems look the same.")] = None,
-    num_heads: Annotated[int | None, typer.Option(help="Where the width is not a published one.")] = None,
-    decode_layer: Annotated[int | None, typer.Option(help="Of X-MDPT and MDSGen, where not the published one.")] = None,
-    title: Annotated[str | None, typer.Option(help="What to call it.")] = None,
-    class_names: Annotated[Path | None, typer.Option(help="A text file with one name a line.")] = None,
-    decoder: Annotated[DecoderName | None, typer.Option(help="What makes pictures or sound of its samples.")] = None,
-    decoder_source: Annotated[str | None, typer.Option(help="The decoder's file or folder.")] = None,
-    decoder_statistics: Annotated[str | None, typer.Option(help="Mean and deviation of latents, for va-vae.")] = None,
-    decoder_scale: Annotated[float | None, typer.Option(help="What latents are divided by.")] = None,
-    licence: Annotated[str | None, typer.Option(help="The licence of its weights.")] = None,
+    source: Annotated[str, typer.Argument(help="A checkpoint: a file, a diffusers folder, or hf://owner/repo/file.")],
+    family: Annotated[str | None, typer.Option(help="The family, where checkpoints of several look the same.")] = None,
+    num_heads: Annotated[
+        int | None, typer.Option(help="The number of heads, where the width is not a published one.")
+    ] = None,
+    decode_layer: Annotated[
+        int | None, typer.Option(help="The decode layer of X-MDPT and MDSGen, where it is not the published one.")
+    ] = None,
+    title: Annotated[str | None, typer.Option(help="The title to show.")] = None,
+    class_names: Annotated[Path | None, typer.Option(help="A text file with the name of one class a line.")] = None,
+    decoder: Annotated[
+        DecoderName | None, typer.Option(help="The decoder that turns samples into pictures or sound.")
+    ] = None,
+    decoder_source: Annotated[str | None, typer.Option(help="The file or folder of the decoder.")] = None,
+    decoder_statistics: Annotated[
+        str | None, typer.Option(help="The file with mean and deviation of the latents, for va-vae.")
+    ] = None,
+    decoder_scale: Annotated[
+        float | None, typer.Option(help="The scale by which latents are divided before decoding.")
+    ] = None,
+    licence: Annotated[str | None, typer.Option(help="The licence of the weights.")] = None,
 ) -> None:
-    """Add a model to the registry, from what its checkpoint turns out to be."""
+    """Add a model to the registry, described by what its checkpoint contains."""
     registry = get_settings().registry.absolute()
     if name in [entry.name for entry in _registry()]:
         _refuse(f"{registry} has a model {name!r} already; choose another name, or take that one out")
     given = {"family": family, "num-heads": num_heads, "decode-layer": decode_layer}
     options = [word for key, value in given.items() if value is not None for word in (f"--{key}", str(value))]
-    at = source if is_hub(source) else str(Path(source).absolute())  # which is no model's name
+    at = source if is_hub(source) else str(Path(source).absolute())  # so that it is not taken for the name of a model
     found = json.loads(_science("inspect", at, "--json", *options))
-    said = {
+    fields = {
         "title": title,
         "family": found["family"],
         "size": found["size"],
@@ -98,12 +107,12 @@ def add(
         "decoder_scale": decoder_scale,
         "licence": licence,
     }
-    table = {key: value for key, value in said.items() if value is not None}
+    table = {key: value for key, value in fields.items() if value is not None}
     _append(registry, tomli_w.dumps({"models": {name: table}}))
-    _say(f"added to {registry}; service and workers know it once they are started again")
+    _print_line(f"added to {registry}; service and workers know it once they are started again")
     if found["also_fits"] and family is None:
         others = ", ".join(found["also_fits"])
-        _say(f"read as {found['family']}; files of {others} can look the same: --family says otherwise")
+        _print_line(f"read as {found['family']}; files of {others} can look the same: --family says otherwise")
 
 
 @app.command()
@@ -119,7 +128,7 @@ def fetch(name: Name) -> None:
         _refuse(f"no file of {name!r} is on the hub: {entry.obtain or 'put its files beside the registry'}")
     for source in wanted:
         messages.print(f"fetching {source}", markup=False, soft_wrap=True)
-        _say(_science("fetch", source).strip())
+        _print_line(_science("fetch", source).strip())
 
 
 @app.command()
@@ -127,10 +136,10 @@ def remove(
     name: Annotated[str, typer.Argument(help="A compacted model, by the name that `tailprune compact` printed.")],
     url: Url = DEFAULT_URL,
 ) -> None:
-    """Have a running service delete a compacted model; its checkpoint stays an artifact of its job."""
-    with told_plainly(), Client(url, messages) as client:
+    """Delete a compacted model from a running service; its checkpoint stays an artifact of its job."""
+    with errors_shown(), Client(url, messages) as client:
         client.remove_model(name)
-    _say(f"{name} is deleted; the same request of `tailprune compact` makes it again")
+    _print_line(f"{name} is deleted; the same request of `tailprune compact` makes it again")
 
 
 def _registry() -> Registry:
@@ -142,10 +151,10 @@ def _registry() -> Registry:
 
 
 def _science(*arguments: str) -> str:
-    """What `python -m tailprune` answers; its complaint ends the command."""
+    """The output of `python -m tailprune`; an error of it ends the command."""
     if find_spec("torch") is None:
         _refuse("this needs torch, to read checkpoints: install tailprune[worker], or run it where the workers run")
-    # A person sees how far a download is, which is told on stderr; and then the complaint too.
+    # At a terminal, stderr passes through: it shows the progress of a download, and then errors too.
     seen = sys.stderr.isatty() and any(map(is_hub, arguments))
     done = subprocess.run(
         [sys.executable, "-m", "tailprune", *arguments],
@@ -159,7 +168,7 @@ def _science(*arguments: str) -> str:
 
 
 def _place(source: str, folder: Path) -> str:
-    """A source as the registry says it: relative to its folder where it lies inside."""
+    """A source as the registry has it: relative to the folder of the registry if it lies inside."""
     if is_hub(source):
         return source
     path = Path(source).absolute()
@@ -167,7 +176,7 @@ def _place(source: str, folder: Path) -> str:
 
 
 def _append(registry: Path, entry: str) -> None:
-    """Adds an entry to the registry, which stays as it was where that would break it."""
+    """Adds an entry to the registry, unless the registry would then not be valid."""
     text = registry.read_text().rstrip() + "\n\n" + entry
     handle, temporary = tempfile.mkstemp(dir=registry.parent, suffix=".toml")
     with os.fdopen(handle, "w") as file:
@@ -181,8 +190,8 @@ def _append(registry: Path, entry: str) -> None:
     os.replace(temporary, registry)
 
 
-def _say(line: str) -> None:
-    """Prints a line as it is: not broken, and brackets no markup."""
+def _print_line(line: str) -> None:
+    """Prints a line as it is, without wrapping or markup."""
     output.print(line, soft_wrap=True, highlight=False, markup=False)
 
 

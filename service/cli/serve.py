@@ -31,9 +31,9 @@ __all__ = ["serve"]
 LOOPBACK = "127.0.0.1"
 TEND_SECONDS = 0.2
 FAILURES_BEFORE_READY = 2
-"""A program may die so often in a row while the stack comes up; after that nothing but a stop ends it."""
+"""How often a program may die in a row while the stack starts; later it is restarted however often it dies."""
 LOCK_SECONDS = 10.0
-"""How long to wait for the Redis of a `serve` that was killed a moment ago to leave the data folder."""
+"""How long the Redis of a `serve` that was just killed may take to release the data folder."""
 GRACE_SECONDS = 30.0
 REQUESTS_GRACE_SECONDS = 5
 REDIS = "redis"
@@ -42,17 +42,22 @@ messages = Console(stderr=True, highlight=False, soft_wrap=True)
 
 
 def serve(
-    host: Annotated[str, typer.Option(help="Address to listen on; 0.0.0.0 for all of them.")] = LOOPBACK,
-    port: Annotated[int, typer.Option(min=0, max=65535, help="Port to listen on; 0 takes a free one.")] = 8000,
+    host: Annotated[str, typer.Option(help="The address to listen on; 0.0.0.0 for all.")] = LOOPBACK,
+    port: Annotated[int, typer.Option(min=0, max=65535, help="The port to listen on; 0 picks a free one.")] = 8000,
     data_dir: Annotated[
-        Path | None, typer.Option(help="Folder of artifacts, logs and Redis' file. [default: data]")
+        Path | None,
+        typer.Option(
+            help="The folder of artifacts, logs and the file of Redis; by default TAILPRUNE_DATA_DIR, or data."
+        ),
     ] = None,
-    workers: Annotated[int, typer.Option(min=0, help="How many workers to run: one a GPU, or one.")] = 1,
-    verbose: Annotated[bool, typer.Option("--verbose", help="Logs to the terminal rather than to files.")] = False,
+    workers: Annotated[
+        int, typer.Option(min=0, help="How many workers to run: one for each GPU, or one on a CPU.")
+    ] = 1,
+    verbose: Annotated[bool, typer.Option("--verbose", help="Write logs to the terminal instead of files.")] = False,
 ) -> None:
     """Run Redis, the workers and the service together; Ctrl-C stops them all.
 
-    Redis is the one REDIS_URL names; without it one is started, with its file in the data folder.
+    Uses the Redis that REDIS_URL names, or starts one with its file in the data folder.
     """
     settings = get_settings()
     folder = (data_dir or settings.data_dir).resolve()
@@ -60,7 +65,7 @@ def serve(
     stopping = StopRequests()
     supervisor = Supervisor(None if verbose else folder / "logs")
     try:
-        Registry.read(settings.registry)  # said here at once, rather than by a child that dies of it
+        Registry.read(settings.registry)  # fails here at once, rather than in a child
         EvaluationAssets.read(settings.registry)
         port = _free_port(host, port)
         with redis_for(settings, folder, supervisor, stopping) as redis_url:
@@ -82,11 +87,11 @@ def serve(
 
 
 class ServeError(Exception):
-    """The stack cannot come up; the message says why, and the way out."""
+    """The stack cannot start; the message says why, and what to do."""
 
 
 class StopRequests:
-    """Counts SIGINT, SIGTERM and SIGHUP; true once there was one."""
+    """Counts SIGINT, SIGTERM and SIGHUP; true after the first."""
 
     def __init__(self) -> None:
         self._count = 0
@@ -99,7 +104,7 @@ class StopRequests:
         return self._count > 0
 
     def repeated(self) -> bool:
-        """Whether somebody asked twice: then nothing is waited for."""
+        """Whether there was a second signal, after which nothing is waited for."""
         return self._count > 1
 
     def _on_signal(self, number: int, frame: FrameType | None) -> None:
@@ -108,7 +113,7 @@ class StopRequests:
 
 @contextmanager
 def _running(programs: list[Program], supervisor: Supervisor, stopping: StopRequests) -> Iterator[None]:
-    """The programs run as long as the context does; a second request to stop cuts their grace short."""
+    """Runs programs for as long as the context lasts; a second request to stop ends their grace early."""
     try:
         for program in programs:
             supervisor.start(program)
@@ -121,7 +126,7 @@ def _running(programs: list[Program], supervisor: Supervisor, stopping: StopRequ
 
 @contextmanager
 def redis_for(settings: Settings, folder: Path, supervisor: Supervisor, stopping: StopRequests) -> Iterator[str]:
-    """The URL of the Redis to use: the configured one, or one that runs as long as the context does."""
+    """The URL of the configured Redis, or of one that is started and runs for as long as the context lasts."""
     if "redis_url" in settings.model_fields_set:
         yield settings.redis_url
         return
@@ -139,7 +144,7 @@ def redis_for(settings: Settings, folder: Path, supervisor: Supervisor, stopping
 
 
 def worker_programs(count: int, shared: dict[str, str]) -> list[Program]:
-    """Workers that share the machine's cores evenly; the index is what a worker picks its GPU by."""
+    """Workers that share the cores of the machine evenly; a worker picks its GPU by its index."""
     threads = os.environ.get("TAILPRUNE_THREADS") or max(1, _cores() // max(1, count))
     return [
         Program(
@@ -163,14 +168,14 @@ def service_program(host: str, port: int, shared: dict[str, str]) -> Program:
 
 
 def _until(condition: Callable[[], bool], supervisor: Supervisor, stopping: StopRequests) -> None:
-    """Tends the children until the condition holds or a stop is asked for."""
+    """Keeps the programs running until the condition holds or a stop is requested."""
     while not stopping and not condition():
         supervisor.tend(failures_allowed=FAILURES_BEFORE_READY)
         time.sleep(TEND_SECONDS)
 
 
 def _is_ready(url: str, workers: int) -> bool:
-    """Whether the service is ready and has heard of so many workers."""
+    """Whether the service is ready and lists at least this many workers."""
     try:
         answer = httpx.get(f"{url}/health/ready", timeout=2.0, trust_env=False)
     except httpx.TransportError:
@@ -188,7 +193,7 @@ def _answers(redis_url: str) -> bool:
 
 @contextmanager
 def _sole_user(folder: Path) -> Iterator[int]:
-    """A lock on the folder. Redis inherits it, so it is held for as long as a Redis still writes there."""
+    """Locks the folder. Redis inherits the lock, so that it is held for as long as a Redis still writes there."""
     with (folder / "lock").open("w") as lock:
         deadline = time.monotonic() + LOCK_SECONDS
         while True:
@@ -205,7 +210,7 @@ def _sole_user(folder: Path) -> Iterator[int]:
 
 
 def _free_port(host: str, port: int) -> int:
-    """The port, once it is known to be free; any free one for 0."""
+    """The port itself after a check that it is free, or any free port for 0."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     with socket.socket(family, socket.SOCK_STREAM) as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # a port that just closed is free
@@ -217,7 +222,7 @@ def _free_port(host: str, port: int) -> int:
 
 
 def _reachable(host: str) -> str:
-    """An address of this machine under which a server that listens on `host` is reached."""
+    """An address at which this machine reaches a server that listens on `host`."""
     host = {"0.0.0.0": LOOPBACK, "::": "::1"}.get(host, host)
     return f"[{host}]" if ":" in host else host
 

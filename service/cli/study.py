@@ -1,4 +1,4 @@
-"""`tailprune study`: have a running service score a model under many prunes, and show the scores."""
+"""`tailprune study`: let a running service score a model under many prunes, and show the scores."""
 
 from __future__ import annotations
 
@@ -11,8 +11,7 @@ import typer
 
 from jobs.study_results import StudyResult
 from service.cli.client import Client
-from service.cli.tables import study_tables
-from service.cli.terminal import DEFAULT_URL, AsJson, Conditions, Url, messages, output, told_plainly
+from service.cli.terminal import DEFAULT_URL, AsJson, Conditions, Url, errors_shown, messages, output, study_tables
 
 __all__ = ["study"]
 
@@ -20,46 +19,58 @@ SCHEDULE = re.compile(r"(every|first|last)(?::([1-9]\d{0,8}))?")
 
 
 def study(
-    model: Annotated[str | None, typer.Argument(help="A model of the registry, such as shapes-repa.")] = None,
-    threshold: Annotated[list[float] | None, typer.Option(help="Prune by this magnitude; repeatable.")] = None,
-    side: Annotated[list[str] | None, typer.Option(help="tail or head: cut below or above; repeatable.")] = None,
-    schedule: Annotated[
-        list[str] | None, typer.Option(help="Steps to prune at: every, first, first:3, last:10; repeatable.")
+    model: Annotated[str | None, typer.Argument(help="The name of a model, such as shapes-repa.")] = None,
+    threshold: Annotated[list[float] | None, typer.Option(help="Prune at this magnitude; repeatable.")] = None,
+    side: Annotated[
+        list[str] | None, typer.Option(help="Remove what is below --threshold (tail) or above it (head); repeatable.")
     ] = None,
-    fill: Annotated[list[str] | None, typer.Option(help="zero or mean: what replaces the removed; repeatable.")] = None,
-    keep: Annotated[list[int] | None, typer.Option(help="Keep so many components; repeatable.")] = None,
+    schedule: Annotated[
+        list[str] | None, typer.Option(help="The steps at which to prune: every, first, first:3, last:10; repeatable.")
+    ] = None,
+    fill: Annotated[
+        list[str] | None, typer.Option(help="What replaces removed components: zero or mean; repeatable.")
+    ] = None,
+    keep: Annotated[list[int] | None, typer.Option(help="Keep this many components; repeatable.")] = None,
     search: Annotated[
         Literal["drift", "accuracy", "fid"] | None,
-        typer.Option(help="Look for the largest tail threshold by this measure."),
+        typer.Option(help="Search for the largest tail threshold within --budget, by this measure."),
     ] = None,
-    budget: Annotated[float | None, typer.Option(help="How much worse the measure of --search may get.")] = None,
-    trials: Annotated[int | None, typer.Option(help="Thresholds that --search tries.")] = None,
-    label: Annotated[list[int] | None, typer.Option(help="A class; repeatable. All unless said.")] = None,
+    budget: Annotated[float | None, typer.Option(help="How much worse the measure of --search may become.")] = None,
+    trials: Annotated[int | None, typer.Option(help="How many thresholds --search tries.")] = None,
+    label: Annotated[list[int] | None, typer.Option(help="A class label; repeatable. All by default.")] = None,
     conditions: Conditions = None,
-    row: Annotated[list[int] | None, typer.Option(help="Which of the conditions; repeatable.")] = None,
-    samples: Annotated[int | None, typer.Option(help="Samples of each label or condition.")] = None,
-    measure: Annotated[
-        list[str] | None, typer.Option(help="What to score by, such as fid; repeatable. All there are unless said.")
+    row: Annotated[
+        list[int] | None, typer.Option(help="The number of a condition, from 0; repeatable. All by default.")
     ] = None,
-    extractor: Annotated[str | None, typer.Option(help="Whose features: shapes-classifier, inception, clip.")] = None,
-    reference: Annotated[str | None, typer.Option(help="The registered images to compare with.")] = None,
-    seed: Annotated[int | None, typer.Option(help="The same seed gives the same noise.")] = None,
-    sampler: Annotated[str | None, typer.Option(help="ddim, ddpm, dpmpp; euler, heun, dopri5, sde.")] = None,
-    steps: Annotated[int | None, typer.Option(help="Sampling steps.")] = None,
-    guidance: Annotated[float | None, typer.Option(help="Guidance scale; 1 is unguided.")] = None,
+    samples: Annotated[int | None, typer.Option(help="How many samples of each label or condition.")] = None,
+    measure: Annotated[
+        list[str] | None,
+        typer.Option(help="A measure of quality, such as fid; repeatable. By default all that the model has."),
+    ] = None,
+    extractor: Annotated[
+        str | None, typer.Option(help="The extractor of features: shapes-classifier, inception or clip.")
+    ] = None,
+    reference: Annotated[str | None, typer.Option(help="The registered set of images to compare with.")] = None,
+    seed: Annotated[int | None, typer.Option(help="Seed of the noise.")] = None,
+    sampler: Annotated[str | None, typer.Option(help="ddim, ddpm or dpmpp; euler, heun, dopri5 or sde.")] = None,
+    steps: Annotated[int | None, typer.Option(help="How many sampling steps.")] = None,
+    guidance: Annotated[float | None, typer.Option(help="The guidance scale; 1 samples without guidance.")] = None,
     precision: Annotated[
-        Literal["float32", "bfloat16"] | None, typer.Option(help="What the network computes in.")
+        Literal["float32", "bfloat16"] | None, typer.Option(help="The precision in which the network computes.")
     ] = None,
     body: Annotated[
-        Path | None, typer.Option(exists=True, dir_okay=False, help="The whole request, as JSON in a file.")
+        Path | None,
+        typer.Option(
+            exists=True, dir_okay=False, help="A JSON file with the whole request, instead of the options above."
+        ),
     ] = None,
-    save: Annotated[Path | None, typer.Option(help="Folder to write the tables and figures into.")] = None,
+    save: Annotated[Path | None, typer.Option(help="Folder in which to write the tables and figures.")] = None,
     as_json: AsJson = False,
     url: Url = DEFAULT_URL,
 ) -> None:
-    """Sample a model under many prunes, and score the samples beside the unpruned ones."""
+    """Sample a model under many prunes, and score the samples against the unpruned ones."""
     when = [_schedule(text) for text in schedule or []]
-    said: dict[str, Any] = {
+    fields: dict[str, Any] = {
         "model": model,
         "grid": _grid(threshold, side, when, fill),
         "prunes": _kept(keep, when, fill),
@@ -77,14 +88,14 @@ def study(
         "guidance_scale": guidance,
         "precision": precision,
     }
-    request = {name: value for name, value in said.items() if value is not None}
+    request = {name: value for name, value in fields.items() if value is not None}
     if body is not None:
         if request or side or when or fill:
             raise typer.BadParameter("says the whole request: leave out what else is said of it", param_hint="--body")
         request = _read(body)
     elif model is None:
         raise typer.BadParameter("name a model, or give a whole request with --body", param_hint="MODEL")
-    with told_plainly(), Client(url, messages) as client:
+    with errors_shown(), Client(url, messages) as client:
         job = client.finished(client.study(request))
         result = job.result
         assert isinstance(result, StudyResult)
@@ -100,7 +111,7 @@ def study(
 
 
 def _schedule(text: str) -> dict[str, Any]:
-    """`last:10` as a request says it."""
+    """The schedule of a request for `every`, `first`, `first:3` or `last:10`."""
     match = SCHEDULE.fullmatch(text)
     if match is None:
         raise typer.BadParameter(f"{text!r} is none of every, first, first:3, last:10", param_hint="--schedule")
@@ -111,13 +122,13 @@ def _schedule(text: str) -> dict[str, Any]:
 def _grid(
     thresholds: list[float] | None, sides: list[str] | None, schedules: list[dict[str, Any]], fills: list[str] | None
 ) -> dict[str, Any] | None:
-    """Every combination of what was said with --threshold; None without any."""
+    """The grid of all combinations of the options that go with --threshold; None without a threshold."""
     if not thresholds:
         if sides:
             raise typer.BadParameter("goes with --threshold", param_hint="--side")
         return None
-    said = {"thresholds": thresholds, "sides": sides, "schedules": schedules, "fills": fills}
-    return {name: values for name, values in said.items() if values}
+    axes = {"thresholds": thresholds, "sides": sides, "schedules": schedules, "fills": fills}
+    return {name: values for name, values in axes.items() if values}
 
 
 def _kept(
@@ -147,14 +158,14 @@ def _search(
     for name, values in (("--schedule", schedules), ("--fill", fills or [])):
         if len(values) > 1:
             raise typer.BadParameter("a search takes one; say a whole request with --body", param_hint=name)
-    said = {
+    fields = {
         "measure": measure,
         "budget": budget,
         "trials": trials,
         "schedule": schedules[0] if schedules else None,
         "fill": fills[0] if fills else None,
     }
-    return {name: value for name, value in said.items() if value is not None}
+    return {name: value for name, value in fields.items() if value is not None}
 
 
 def _read(path: Path) -> dict[str, Any]:

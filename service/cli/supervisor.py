@@ -1,7 +1,7 @@
-"""Child processes kept running: started, watched, restarted when they die, stopped in order.
+"""Keeps child processes running: starts them, restarts those that die, and stops them in order.
 
 Each child leads a process group of its own, so that Ctrl-C in the terminal reaches the supervisor alone,
-and on Linux it is told to stop should the supervisor vanish.
+and on Linux it receives SIGTERM if the supervisor dies.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ QUICK_DEATH_SECONDS = 10.0
 FIRST_DELAY_SECONDS = 0.5
 LONGEST_DELAY_SECONDS = 30.0
 LOG_BYTES = 16 * 2**20
-"""A log greater than this is set aside (one generation) when its program starts."""
+"""A log larger than this is moved to `.log.1` when its program starts."""
 
 
 @dataclass(frozen=True)
@@ -34,13 +34,13 @@ class Program:
     name: str
     command: Sequence[str]
     environment: Mapping[str, str] = field(default_factory=dict)
-    """Added to the supervisor's own environment."""
+    """Variables in addition to the environment of the supervisor."""
     keep_open: tuple[int, ...] = ()
     """File descriptors that the program inherits."""
 
 
 class ChildFailed(RuntimeError):
-    """A program died again and again."""
+    """A program died too often in a row."""
 
     def __init__(self, name: str, code: int, log: str) -> None:
         super().__init__(f"{name} does not stay up (exit status {code}){log}".rstrip())
@@ -65,7 +65,7 @@ class Supervisor:
         self._children[program.name] = child
 
     def tend(self, failures_allowed: int | None = None) -> list[str]:
-        """Restarts the dead, each after a delay that grows while it keeps dying; names the newly dead.
+        """Restarts programs that died, after a delay that grows while they keep dying; returns the newly dead.
 
         Raises ChildFailed for a child that died more than `failures_allowed` times in a row.
         """
@@ -80,9 +80,9 @@ class Supervisor:
         return died
 
     def stop(self, names: Iterable[str], grace_seconds: float, hurry: Callable[[], bool] = bool) -> list[str]:
-        """Asks programs to stop (SIGTERM), kills those that outlive the grace, and names the killed.
+        """Sends SIGTERM to programs, kills those that outlive the grace, and returns the names of the killed.
 
-        `hurry`, looked at meanwhile, ends the grace when it turns true.
+        The grace ends early when `hurry` turns true.
         """
         children = [self._children.pop(name) for name in names if name in self._children]
         for child in children:
@@ -132,7 +132,7 @@ class _Child:
         return self._process is not None and self._process.poll() is None
 
     def newly_dead(self) -> int | None:
-        """The exit status of a process that has died since the last look; sets when to start the next."""
+        """The exit status of a process that died since the last call, if it did; schedules the next start."""
         if self._process is None or (code := self._process.poll()) is None:
             return None
         now = time.monotonic()

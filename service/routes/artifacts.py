@@ -1,4 +1,4 @@
-"""`/jobs/{id}/artifacts/{name}`: a job's files, whole or in ranges."""
+"""`/jobs/{id}/artifacts/{name}`: a job's files, whole or by byte range."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from fastapi.responses import Response, StreamingResponse
 from jobs.storage.artifacts import Artifact, ArtifactStore
 from service.deps import AppStateDep, JobDep
 from service.headers import IfNoneMatch, Unsatisfiable, byte_range, etag_matches
-from service.openapi_responses import NOT_MODIFIED, header
-from service.problems import ProblemError, describe
+from service.openapi_responses import NOT_MODIFIED, header, problem_responses
+from service.problems import ProblemError
 
 __all__ = ["router"]
 
@@ -20,25 +20,30 @@ router = APIRouter(prefix="/jobs", tags=["jobs"])
 
 CHUNK_BYTES = 2**20
 
-Name = Annotated[str, Path(description="The artifact's name in the job's result and links.")]
-Range = Annotated[str | None, Header(alias="Range", description="One range of bytes.", examples=["bytes=0-1023"])]
-IfRange = Annotated[str | None, Header(alias="If-Range", description="The range only while the entity tag is this.")]
+Name = Annotated[str, Path(description="The name of the artifact, as the job's result and links give it.")]
+Range = Annotated[str | None, Header(alias="Range", description="A single range of bytes.", examples=["bytes=0-1023"])]
+IfRange = Annotated[
+    str | None,
+    Header(
+        alias="If-Range", description="Send the range only if this is the entity tag; otherwise the whole artifact."
+    ),
+]
 
 _FILE = {"schema": {"type": "string", "format": "binary"}}
 _HEADERS = {
-    "ETag": header("The digest of the bytes."),
-    "Accept-Ranges": header("bytes"),
-    "Cache-Control": header("An artifact never changes."),
+    "ETag": header("The SHA-256 digest of the bytes."),
+    "Accept-Ranges": header("`bytes`."),
+    "Cache-Control": header("Artifacts never change, and may be cached for good."),
 }
 _RESPONSES: dict[int | str, dict[str, Any]] = {
     200: {"description": "The artifact.", "content": {"*/*": _FILE}, "headers": _HEADERS},
     206: {
-        "description": "A range of it.",
+        "description": "A range of the artifact.",
         "content": {"*/*": _FILE},
-        "headers": {**_HEADERS, "Content-Range": header("Which bytes of how many.")},
+        "headers": {**_HEADERS, "Content-Range": header("The range, and the size of the whole artifact.")},
     },
     304: NOT_MODIFIED,
-    **describe(
+    **problem_responses(
         "unknown-job", "unknown-artifact", "artifact-gone", "range-not-satisfiable", "invalid-request",
         "unavailable",
     ),
@@ -51,12 +56,12 @@ def artifact(
     request: Request,
     job: JobDep,
     name: Name,
-    parts: AppStateDep,
+    state: AppStateDep,
     range: Range = None,
     if_range: IfRange = None,
     if_none_match: IfNoneMatch = None,
 ) -> Response:
-    """A file that the job made."""
+    """Download a file that the job made, whole or a range of it."""
     file = job.artifacts.get(name)
     if file is None:
         has = ", ".join(list(job.artifacts)[:20]) or "none"
@@ -69,7 +74,7 @@ def artifact(
     }
     if etag_matches(etag, if_none_match):
         return Response(status_code=304, headers=headers)
-    if not parts.store.artifacts.exists(file):
+    if not state.store.artifacts.exists(file):
         raise ProblemError("artifact-gone", f"{name!r} is no longer stored; post the job's request again to remake it")
     if request.method == "HEAD":
         headers["Content-Length"] = str(file.size)
@@ -87,7 +92,7 @@ def artifact(
     if part is not None:
         headers["Content-Range"] = f"bytes {start}-{stop - 1}/{file.size}"
     return StreamingResponse(
-        _chunks(parts.store.artifacts, file, start, stop),
+        _chunks(state.store.artifacts, file, start, stop),
         status_code=200 if part is None else 206,
         headers=headers,
         media_type=file.media_type,

@@ -1,4 +1,4 @@
-"""`/conditions`: upload what a model without class labels is conditioned on."""
+"""`/conditions`: upload the inputs of models that take conditions in place of class labels."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from starlette.requests import ClientDisconnect
 
 from jobs.storage.uploads import ConditionInfo, parse
 from service.deps import AppState, AppStateDep
-from service.openapi_responses import header
-from service.problems import ProblemError, describe
+from service.openapi_responses import header, problem_responses
+from service.problems import ProblemError
 
 __all__ = ["router"]
 
@@ -30,12 +30,13 @@ EXAMPLE: dict[str, Any] = {
 }
 EXAMPLE["links"] = {"self": f"/conditions/{EXAMPLE['id']}"}
 
-FILE = """A safetensors file (`safetensors.numpy.save_file`) or an npz file (`numpy.savez`); its first bytes say which,
-and `Content-Type` is not looked at.
+FILE = """A safetensors file (`safetensors.numpy.save_file`) or an npz file (`numpy.savez`), recognised by its first
+bytes; `Content-Type` is ignored.
 
-It holds `pose` (257 x 768), `image` (257 x 1536) and `latents` (4 x 32 x 32) for models of the family x-mdpt, or
-`video` (32 x 512) for mdsgen: one condition in these shapes, or N with a leading dimension N, the same for all
-arrays of the file. Types are float16, bfloat16 (safetensors alone), float32 and float64.
+For models of the family x-mdpt it holds the arrays `pose` (257 x 768), `image` (257 x 1536) and `latents`
+(4 x 32 x 32), for mdsgen the array `video` (32 x 512). Arrays of these shapes hold one condition; N conditions have a
+leading dimension N, the same in all arrays of the file. Types may be float16, bfloat16 (only in safetensors), float32
+and float64.
 """
 BODY: dict[str, Any] = {
     "requestBody": {
@@ -44,14 +45,14 @@ BODY: dict[str, Any] = {
         "content": {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}},
     }
 }
-HEADERS = {"Location": header("The conditions.")}
+HEADERS = {"Location": header("The path of the conditions.")}
 LINKS = {"conditions": {"operationId": "conditions", "parameters": {"id": "$response.body#/id"}}}
 
 
 class ConditionView(ConditionInfo):
-    """Stored conditions."""
+    """Conditions that are stored under an id."""
 
-    links: dict[Literal["self"], str] = Field(description="Where this is.")
+    links: dict[Literal["self"], str] = Field(description="The path of the conditions.")
 
 
 def _view(info: ConditionInfo) -> ConditionView:
@@ -65,26 +66,26 @@ def _view(info: ConditionInfo) -> ConditionView:
     openapi_extra=BODY,
     responses={
         200: {
-            "description": "The same conditions were stored before.",
+            "description": "The same conditions had been stored before.",
             "model": ConditionView,
             "headers": HEADERS,
             "links": LINKS,
         },
         201: {
-            "description": "The conditions are stored.",
+            "description": "The conditions have been stored.",
             "headers": HEADERS,
             "content": {"application/json": {"example": EXAMPLE}},
             "links": LINKS,
         },
-        **describe("malformed-request", "body-too-large", "invalid-request"),
+        **problem_responses("malformed-request", "body-too-large", "invalid-request"),
     },
 )
-async def upload_conditions(request: Request, parts: AppStateDep) -> JSONResponse:
-    """Store the conditions in a file; the answer's `id` names them in other requests.
+async def upload_conditions(request: Request, state: AppStateDep) -> JSONResponse:
+    """Upload a file of conditions, and get the `id` by which other requests name them.
 
-    The id is the digest of the numbers as float32: the same numbers have the same one, whatever file they come in.
+    The id is a digest of the numbers as float32: equal numbers have the same id, whatever file they come in.
     """
-    data_dir = parts.settings.data_dir
+    data_dir = state.settings.data_dir
     data_dir.mkdir(parents=True, exist_ok=True)
     with tempfile.SpooledTemporaryFile(max_size=IN_MEMORY_BYTES, dir=str(data_dir)) as body:  # uploads wait on the disk
         try:
@@ -92,21 +93,21 @@ async def upload_conditions(request: Request, parts: AppStateDep) -> JSONRespons
                 body.write(chunk)
         except ClientDisconnect:
             raise ProblemError("malformed-request", "the connection ended before the body did") from None
-        async with parts.intake:
-            return await run_in_threadpool(_keep, body, parts)
+        async with state.intake:
+            return await run_in_threadpool(_keep, body, state)
 
 
-def _keep(body: IO[bytes], parts: AppState) -> JSONResponse:
+def _keep(body: IO[bytes], state: AppState) -> JSONResponse:
     body.seek(0)
-    conditions = parse(body.read(), parts.settings)
-    known = parts.conditions.has(conditions.id)
-    view = _view(parts.conditions.put(conditions))
+    conditions = parse(body.read(), state.settings)
+    known = state.conditions.has(conditions.id)
+    view = _view(state.conditions.put(conditions))
     return JSONResponse(view.model_dump(), 200 if known else 201, {"Location": view.links["self"]})
 
 
-@router.get("/conditions/{id}", responses=describe("unknown-conditions", "invalid-request"))
+@router.get("/conditions/{id}", responses=problem_responses("unknown-conditions", "invalid-request"))
 def conditions(
-    id: Annotated[str, Path(description="The id that the upload was answered with.")], parts: AppStateDep
+    id: Annotated[str, Path(description="The id that the upload returned.")], state: AppStateDep
 ) -> ConditionView:
-    """Stored conditions: how many, of which shapes, for which family."""
-    return _view(parts.conditions.get(id))
+    """Describe stored conditions: how many there are, their shapes, and the family of models they are for."""
+    return _view(state.conditions.get(id))

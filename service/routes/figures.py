@@ -14,8 +14,8 @@ from jobs.requests.figure import FigureRequest
 from jobs.results import FigureResult
 from service.deps import AppState, ModelDep
 from service.headers import AcceptHeader, preferred_type
-from service.openapi_responses import FIGURE_DONE, JOB_UNDER_WAY, NOT_MODIFIED
-from service.problems import ProblemError, describe
+from service.openapi_responses import FIGURE_DONE, JOB_UNDER_WAY, NOT_MODIFIED, problem_responses
+from service.problems import ProblemError
 from service.routes.metrics import ConditionsQuery, Timestep
 from service.submission import ReaderDep, answer_by_job
 from tailprune.spec.prune import Side
@@ -60,7 +60,7 @@ SeedQuery = Annotated[
         200: FIGURE_DONE,
         202: JOB_UNDER_WAY,
         304: NOT_MODIFIED,
-        **describe(
+        **problem_responses(
             "unknown-model", "unknown-conditions", "not-acceptable", "model-not-ready", "job-cancelled",
             "invalid-request", "artifact-gone", "failed", "internal", "worker-lost", "unavailable",
         ),

@@ -1,4 +1,4 @@
-"""Probes for those who run the service, and its numbers for Prometheus."""
+"""`/health/live` and `/health/ready`: probes for operators; `/metrics`: telemetry for Prometheus."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pydantic import BaseModel, Field
 
 from jobs.store.heartbeats import WorkerInfo
 from service.deps import AppStateDep
-from service.problems import describe
+from service.openapi_responses import problem_responses
 
 __all__ = ["router"]
 
@@ -19,40 +19,43 @@ router = APIRouter(tags=["health"])
 
 
 class Live(BaseModel):
-    """The process answers."""
+    """The process is running."""
 
     status: Literal["live"] = "live"
 
 
 class Ready(BaseModel):
-    """The service can take requests."""
+    """The service can take requests: its queue, and the workers that serve it."""
 
     status: Literal["ready"] = "ready"
-    queued: int = Field(description="Jobs waiting.")
-    running: int = Field(description="Jobs at a worker.")
-    workers: list[WorkerInfo] = Field(description="The workers alive; with none, jobs wait for one.")
+    queued: int = Field(description="How many jobs wait for a worker.")
+    running: int = Field(description="How many jobs run on a worker.")
+    workers: list[WorkerInfo] = Field(description="The workers that are alive. Jobs wait while there are none.")
 
 
 @router.get("/health/live")
 async def live() -> Live:
-    """Whether the process answers."""
+    """Check that the process answers, without asking Redis."""
     return Live()
 
 
-@router.get("/health/ready", responses=describe("unavailable"))
-def ready(parts: AppStateDep) -> Ready:
-    """Whether requests can be taken: Redis answers. Workers are counted, not required."""
-    queued, running = parts.store.under_way()
-    return Ready(queued=queued, running=running, workers=parts.roll.alive())
+@router.get("/health/ready", responses=problem_responses("unavailable"))
+def ready(state: AppStateDep) -> Ready:
+    """Check that the service can take requests, which is when Redis answers.
+
+    Workers are listed, but none is required: jobs are accepted and wait for one.
+    """
+    queued, running = state.store.under_way()
+    return Ready(queued=queued, running=running, workers=state.roll.alive())
 
 
 @router.get(
     "/metrics",
     response_class=Response,
     responses={
-        200: {"description": "Counters and histograms.", "content": {"text/plain": {"schema": {"type": "string"}}}}
+        200: {"description": "The counters and histograms.", "content": {"text/plain": {"schema": {"type": "string"}}}}
     },
 )
-def prometheus(parts: AppStateDep) -> Response:
-    """The numbers of the service and its workers, for Prometheus."""
-    return Response(parts.metrics.render(), media_type=CONTENT_TYPE_LATEST)
+def prometheus(state: AppStateDep) -> Response:
+    """Read the counters and histograms of the service and its workers, in the text format of Prometheus."""
+    return Response(state.telemetry.render(), media_type=CONTENT_TYPE_LATEST)

@@ -1,4 +1,4 @@
-"""`/jobs`: look, list, cancel, follow."""
+"""`/jobs`: list jobs, look at one, cancel it, follow its events."""
 
 from __future__ import annotations
 
@@ -14,7 +14,8 @@ from pydantic import BaseModel, Field
 from jobs.records import ID_PATTERN, JobSummary, JobView, Kind, Status
 from jobs.store.events import EVENT_ID_PATTERN, START, follow, has_events
 from service.deps import AppStateDep, JobDep, JobId
-from service.problems import NothingMore, describe
+from service.openapi_responses import problem_responses
+from service.problems import NothingMore
 
 __all__ = ["router"]
 
@@ -22,29 +23,31 @@ router = APIRouter(prefix="/jobs", tags=["jobs"])
 
 
 class JobList(BaseModel):
-    """A page of jobs."""
+    """A page of the list of jobs."""
 
     jobs: list[JobSummary]
-    next_cursor: str | None = Field(description="`cursor` of the next page; null on the last one.")
+    next_cursor: str | None = Field(description="The `cursor` of the next page; null on the last page.")
 
 
-@router.get("", response_model=JobList, responses=describe("invalid-request", "unavailable"))
+@router.get("", response_model=JobList, responses=problem_responses("invalid-request", "unavailable"))
 def jobs(
-    parts: AppStateDep,
-    status: Annotated[Status | None, Query(description="Only these.")] = None,
-    kind: Annotated[Kind | None, Query(description="Only these.")] = None,
-    model: Annotated[str | None, Query(description="Only this model's.", max_length=100)] = None,
-    limit: Annotated[int, Query(ge=1, le=200)] = 50,
-    cursor: Annotated[str | None, Query(pattern=ID_PATTERN, description="`next_cursor` of a page.")] = None,
+    state: AppStateDep,
+    status: Annotated[Status | None, Query(description="Only jobs with this status.")] = None,
+    kind: Annotated[Kind | None, Query(description="Only jobs of this kind.")] = None,
+    model: Annotated[str | None, Query(description="Only jobs of this model.", max_length=100)] = None,
+    limit: Annotated[int, Query(ge=1, le=200, description="The most jobs on a page.")] = 50,
+    cursor: Annotated[str | None, Query(pattern=ID_PATTERN, description="`next_cursor` of the previous page.")] = None,
 ) -> JSONResponse:
-    """Jobs, newest first."""
-    page = parts.store.page(status=status, kind=kind, model=model, limit=limit, cursor=cursor)
+    """List jobs, newest first, a page at a time."""
+    page = state.store.page(status=status, kind=kind, model=model, limit=limit, cursor=cursor)
     return JSONResponse({"jobs": [job.summary() for job in page.jobs], "next_cursor": page.next_cursor})
 
 
-@router.get("/{id}", response_model=JobView, responses=describe("unknown-job", "invalid-request", "unavailable"))
+@router.get(
+    "/{id}", response_model=JobView, responses=problem_responses("unknown-job", "invalid-request", "unavailable")
+)
 def look(job: JobDep) -> JSONResponse:
-    """A job: how far it is, and what came out."""
+    """Look at a job: its status and progress, and its result once there is one."""
     return JSONResponse(job.public())
 
 
@@ -52,14 +55,14 @@ def look(job: JobDep) -> JSONResponse:
     "/{id}",
     response_model=JobView,
     responses={
-        200: {"description": "The job was queued, or its worker is lost; it is cancelled."},
-        202: {"description": "The job is running; it stops at its next step.", "model": JobView},
-        **describe("unknown-job", "job-finished", "invalid-request", "unavailable"),
+        200: {"description": "The job is cancelled: it was still queued, or its worker was lost."},
+        202: {"description": "The job is running, and stops at its next step.", "model": JobView},
+        **problem_responses("unknown-job", "job-finished", "invalid-request", "unavailable"),
     },
 )
-def cancel(job_id: JobId, parts: AppStateDep) -> JSONResponse:
-    """Cancel a job that has not finished."""
-    job = parts.store.cancel(job_id)
+def cancel(job_id: JobId, state: AppStateDep) -> JSONResponse:
+    """Cancel a job that has not finished yet."""
+    job = state.store.cancel(job_id)
     return JSONResponse(job.public(), 200 if job.is_finished else 202)
 
 
@@ -68,15 +71,18 @@ LastEventId = Annotated[
     Header(
         alias="Last-Event-ID",
         pattern=EVENT_ID_PATTERN,
-        description="Go on after this event; from the first one unless said.",
+        description="Resume after this event; by default the stream starts at the first.",
         examples=[START],
     ),
 ]
 
 
-async def _seen(job: JobDep, parts: AppStateDep, last_event_id: LastEventId = START) -> str:
-    """The event to go on after. Ends the request where it is the last; once a stream has begun, its status is out."""
-    if job.is_finished and not await has_events(parts.follower, job.id, last_event_id):
+async def _seen(job: JobDep, state: AppStateDep, last_event_id: LastEventId = START) -> str:
+    """The event after which to resume. Raises NothingMore where it is the last.
+
+    A dependency, since the status of a stream cannot change any more once its body has begun.
+    """
+    if job.is_finished and not await has_events(state.follower, job.id, last_event_id):
         raise NothingMore
     return last_event_id
 
@@ -85,20 +91,20 @@ async def _seen(job: JobDep, parts: AppStateDep, last_event_id: LastEventId = ST
     "/{id}/events",
     response_class=EventSourceResponse,
     responses={
-        204: {"description": "The job has finished, and `Last-Event-ID` is its last event: do not come back."},
-        **describe("unknown-job", "invalid-request", "unavailable"),
+        204: {"description": "The job has finished, and `Last-Event-ID` was its last event: nothing follows."},
+        **problem_responses("unknown-job", "invalid-request", "unavailable"),
     },
 )
 async def events(
-    job: JobDep, parts: AppStateDep, seen: Annotated[str, Depends(_seen)]
+    job: JobDep, state: AppStateDep, seen: Annotated[str, Depends(_seen)]
 ) -> AsyncIterator[ServerSentEvent]:
-    """The job's `status` and `progress` events as they come; the stream ends when the job has finished.
+    """Follow a job's `status` and `progress` events as they happen, until the job has finished.
 
-    A client that was cut off goes on where it was by sending the last `id` it saw as `Last-Event-ID`.
-    Once the job has finished and that is its last event, the answer is 204, which ends an `EventSource`.
+    After an interruption, resume by sending the `id` of the last event you received as `Last-Event-ID`. Once the job
+    has finished and that was its last event, the answer is 204, at which an `EventSource` stops reconnecting.
     """
     try:
-        async for event in follow(parts.follower, job.id, seen):
+        async for event in follow(state.follower, job.id, seen):
             yield ServerSentEvent(event=event.name, data=event.data, id=event.id)
     except redis.RedisError:
-        return  # the stream ends early, and the client comes back for the rest
+        return  # the stream ends early, and the client reconnects for the rest

@@ -19,8 +19,7 @@ from jobs.results import MetricsResult
 from jobs.store.telemetry import REQUESTED
 from service.deps import AppState, ModelDep
 from service.headers import etag_matches, preferred_wait
-from service.openapi_responses import JOB_UNDER_WAY, METRICS_DONE, NOT_MODIFIED
-from service.problems import describe
+from service.openapi_responses import JOB_UNDER_WAY, METRICS_DONE, NOT_MODIFIED, problem_responses
 from service.response_cache import CachedResponse
 from service.submission import ReaderDep, answer_by_job, cache_headers, wait_header
 
@@ -63,7 +62,7 @@ ThresholdList = Annotated[
         200: METRICS_DONE,
         202: JOB_UNDER_WAY,
         304: NOT_MODIFIED,
-        **describe(
+        **problem_responses(
             "unknown-model", "unknown-conditions", "model-not-ready", "job-cancelled", "invalid-request", "failed",
             "internal", "worker-lost", "unavailable",
         ),
@@ -88,8 +87,8 @@ async def metrics(
     async def render(job: Job, headers: dict[str, str]) -> Response:
         answer = JSONResponse(job.result, headers=headers)
         if model.compacted is None:  # what a compacted one is may change in Redis, where a kept answer does not look
-            kept = CachedResponse(bytes(answer.body), job.id, job.key, job.request, model)
-            client.state.answers.keep(_question(asking), kept)
+            kept = CachedResponse(_question(asking), bytes(answer.body), job.id, job.key, job.request, model)
+            client.state.answers.keep(kept)
         return answer
 
     return await answer_by_job(asked, model, client, render)
@@ -97,19 +96,19 @@ async def metrics(
 
 def _recall(request: Request) -> Response | None:
     """The answer that is kept of a question, if its key is still what it was; None where there is none."""
-    parts: AppState = request.app.state.parts
+    state: AppState = request.app.state.app
     question = _question(request)
-    answer = parts.answers.get(question)
+    answer = state.answers.get(question)
     if answer is None:
         return None
     if _key_at_once(answer) != answer.key:
-        parts.answers.drop(question)
+        state.answers.pop(question, None)
         return None
-    wait = preferred_wait(request.headers.get("Prefer"), parts.settings.max_wait_seconds)
+    wait = preferred_wait(request.headers.get("Prefer"), state.settings.max_wait_seconds)
     headers = cache_headers(answer.key)
     if etag_matches(headers["ETag"], request.headers.get("If-None-Match")):
         return Response(status_code=304, headers=headers)
-    parts.store.telemetry.note(REQUESTED, "metrics", "cached")
+    state.store.telemetry.note(REQUESTED, "metrics", "cached")
     bind_contextvars(job_id=answer.job_id)
     return Response(answer.body, media_type="application/json", headers=headers | wait_header(wait))
 

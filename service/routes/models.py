@@ -1,4 +1,4 @@
-"""`/models`: the registry, and the models that were compacted of it, which can be deleted."""
+"""`/models`: the registered models, and the compacted ones made from them, which can be deleted."""
 
 from __future__ import annotations
 
@@ -14,91 +14,91 @@ from jobs.registry.decoding import Shown
 from jobs.registry.evaluation import EvaluationAssets
 from jobs.registry.models import ModelDefaults, ModelEntry
 from service.deps import AppStateDep, ModelDep
-from service.problems import describe
+from service.openapi_responses import problem_responses
 
 __all__ = ["router"]
 
 router = APIRouter(tags=["models"])
 
-InstrumentOf = Literal["extractor", "classifier", "reference"]
+AssetRole = Literal["extractor", "classifier", "reference"]
 
 
 class Times(BaseModel):
-    """The times of a model."""
+    """The range of a model's sampling times."""
 
-    first: float = Field(description="Where sampling starts.")
-    last: float
-    whole: bool = Field(description="Whether times are whole numbers.")
+    first: float = Field(description="The time at which sampling starts.")
+    last: float = Field(description="The time at which sampling ends.")
+    whole: bool = Field(description="Whether times are integers.")
 
 
 class Instrument(BaseModel):
-    """What samples are measured with in a study that does not say otherwise."""
+    """An extractor, a classifier or a reference that studies of the model use by default."""
 
     name: str
-    ready: bool = Field(description="Whether it is there.")
-    missing: str | None = Field(description="What is missing, and what to do.")
+    ready: bool = Field(description="Whether it can be used on this machine.")
+    missing: str | None = Field(description="What is missing, and how to get it; null when ready.")
 
 
 class ModelSummary(BaseModel):
-    """A model in the list."""
+    """A model, in short."""
 
     name: str
     title: str
     family: str
-    size: str | None = Field(description="The published size, such as XL/2.")
-    parameters: int | None = Field(description="Parameters of the published file.")
-    ready: bool = Field(description="Whether its files are there.")
-    missing: list[str] = Field(description="The files that are not.")
-    obtain: str | None = Field(description="How to have them: what to put where.")
+    size: str | None = Field(description="The size as published, such as XL/2.")
+    parameters: int | None = Field(description="How many parameters the published checkpoint has.")
+    ready: bool = Field(description="Whether all its files are present.")
+    missing: list[str] = Field(description="The files that are absent.")
+    obtain: str | None = Field(description="How to get its files, and where to put them.")
     decoder: Shown
-    compacted: Compaction | None = Field(description="What it was made of, for a model that POST /compact made.")
-    measured_with: dict[InstrumentOf, Instrument] = Field(
-        description="Whose features, whose classes and which set of images a study goes by; those that it has."
+    compacted: Compaction | None = Field(description="How `POST /compact` made it; null for a registered model.")
+    measured_with: dict[AssetRole, Instrument] = Field(
+        description="Which extractor, classifier and reference studies of the model use by default, if there are any."
     )
     links: dict[Literal["self", "metrics"], str]
 
 
 class ModelView(ModelSummary):
-    """A model: what it is, and what may be asked of it."""
+    """A model, with all that a request needs to know of it."""
 
-    classes: int | None = Field(description="How many labels it has; null for a model that takes conditions.")
+    classes: int | None = Field(description="How many class labels it has; null for a model that takes conditions.")
     conditions: dict[str, list[int]] = Field(
-        description="What it is conditioned on in place of labels, with the shape of one: see POST /conditions."
+        description="The arrays that it takes in place of labels, and the shape of each: see `POST /conditions`."
     )
-    class_names: list[str] = Field(description="The names of the labels in order, where they have names.")
+    class_names: list[str] = Field(description="The names of the labels in order; empty if they have none.")
     condition_dim: int = Field(description="The width d of the condition vectors.")
-    latent_shape: list[int] = Field(description="Channels, height, width.")
-    samplers: list[str]
+    latent_shape: list[int] = Field(description="The shape of a latent: channels, height, width.")
+    samplers: list[str] = Field(description="The samplers that it can be sampled with.")
     times: Times
-    defaults: ModelDefaults = Field(description="What a request that does not say otherwise gets.")
+    defaults: ModelDefaults = Field(description="The defaults of its requests.")
     licence: str
     source: str
 
 
 class ModelList(BaseModel):
-    """The registered models, and the compacted ones."""
+    """All models that are served."""
 
     models: list[ModelSummary]
 
 
 @router.get("/models")
-def models(parts: AppStateDep) -> ModelList:
-    """The registered models, then those that were compacted of them, the oldest first.
+def models(state: AppStateDep) -> ModelList:
+    """List the registered models, and after them the compacted ones, oldest first.
 
-    While the store of jobs does not answer, the registered ones alone.
+    While Redis does not answer, only the registered models are listed.
     """
-    entries = list(parts.models.registry)
+    entries = list(state.models.registry)
     with suppress(redis.RedisError):
-        entries = list(parts.models)
-    return ModelList(models=[_summary(entry, parts.instruments) for entry in entries])
+        entries = list(state.models)
+    return ModelList(models=[_summary(entry, state.instruments) for entry in entries])
 
 
-@router.get("/models/{model}", responses=describe("unknown-model", "invalid-request", "unavailable"))
-def model(model: ModelDep, parts: AppStateDep) -> ModelView:
-    """A model: what it is, and what may be asked of it."""
+@router.get("/models/{model}", responses=problem_responses("unknown-model", "invalid-request", "unavailable"))
+def model(model: ModelDep, state: AppStateDep) -> ModelView:
+    """Describe a model: its shapes, samplers and defaults, and whether it is ready."""
     facts = model.facts
     return ModelView(
-        **_summary(model, parts.instruments).model_dump(),
+        **_summary(model, state.instruments).model_dump(),
         classes=model.classes,
         conditions={name: list(shape) for name, shape in facts.features.items()},
         class_names=model.names,
@@ -116,19 +116,19 @@ def model(model: ModelDep, parts: AppStateDep) -> ModelView:
     "/models/{model}",
     status_code=204,
     responses={
-        204: {"description": "The model is deleted."},
-        **describe("unknown-model", "model-registered", "invalid-request", "unavailable"),
+        204: {"description": "The model has been deleted."},
+        **problem_responses("unknown-model", "model-registered", "invalid-request", "unavailable"),
     },
 )
-def remove_model(model: Annotated[str, Path(description="A compacted model.")], parts: AppStateDep) -> None:
-    """Delete a compacted model: it is listed and served no more.
+def remove_model(model: Annotated[str, Path(description="The name of a compacted model.")], state: AppStateDep) -> None:
+    """Delete a compacted model, which is then no longer listed or served.
 
-    The job that made it keeps its artifacts, the checkpoint among them. The same `POST /compact` makes it again.
+    The job that made it keeps its artifacts, including the checkpoint. The same `POST /compact` makes the model again.
     """
-    parts.models.remove(model)
+    state.models.remove(model)
 
 
-def _summary(entry: ModelEntry, instruments: EvaluationAssets) -> ModelSummary:
+def _summary(entry: ModelEntry, assets: EvaluationAssets) -> ModelSummary:
     missing = entry.missing
     return ModelSummary(
         name=entry.name,
@@ -141,21 +141,21 @@ def _summary(entry: ModelEntry, instruments: EvaluationAssets) -> ModelSummary:
         obtain=entry.obtain,
         decoder=entry.decoding.shown,
         compacted=entry.compacted,
-        measured_with=_measured_with(entry, instruments),
+        measured_with=_measured_with(entry, assets),
         links={"self": f"/models/{entry.name}", "metrics": f"/metrics/{entry.name}"},
     )
 
 
-def _measured_with(entry: ModelEntry, instruments: EvaluationAssets) -> dict[InstrumentOf, Instrument]:
-    found: dict[InstrumentOf, Instrument] = {}
+def _measured_with(entry: ModelEntry, assets: EvaluationAssets) -> dict[AssetRole, Instrument]:
+    found: dict[AssetRole, Instrument] = {}
     if entry.extractor is not None:
-        found["extractor"] = _instrument(entry.extractor, instruments.missing_extractor(entry.extractor))
+        found["extractor"] = _asset(entry.extractor, assets.missing_extractor(entry.extractor))
     if entry.classifier is not None:
-        found["classifier"] = _instrument(entry.classifier, instruments.missing_extractor(entry.classifier))
+        found["classifier"] = _asset(entry.classifier, assets.missing_extractor(entry.classifier))
     if entry.reference is not None:
-        found["reference"] = _instrument(entry.reference, instruments.missing_reference(entry.reference))
+        found["reference"] = _asset(entry.reference, assets.missing_reference(entry.reference))
     return found
 
 
-def _instrument(name: str, lack: str | None) -> Instrument:
+def _asset(name: str, lack: str | None) -> Instrument:
     return Instrument(name=name, ready=lack is None, missing=lack)

@@ -1,4 +1,4 @@
-"""`GET /`: where a person starts."""
+"""`GET /`: the page where a person starts."""
 
 from __future__ import annotations
 
@@ -34,5 +34,5 @@ PAGE = """<!doctype html>
 
 @router.get("/", response_class=HTMLResponse)
 async def home() -> str:
-    """A page that links the reference."""
+    """Get the start page, which links to the reference."""
     return PAGE

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from demo.stack import ROOT
+from demo import ROOT
 from evidence.claims import claims, variant, verdict
 from evidence.document import shown_of, write
 from evidence.gathering import FIGURES, MODELS, HeadSummary, ModelEvidence
