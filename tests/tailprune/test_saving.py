@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from pathlib import Path
 
 import pytest
@@ -10,9 +11,9 @@ import torch
 from safetensors.torch import load, load_file, safe_open, save_file
 
 import tailprune
+from tailprune.checkpoints.save import encode_tensors
 from tailprune.systems import DiT, System
 from tests.tailprune.conftest import random_system
-from workers.tensor_file import tensor_file
 
 TYPES = (
     *(torch.bool, torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64),
@@ -113,6 +114,17 @@ FILES = {
 def test_the_bytes_of_a_file_of_vectors_stay_what_they_are(
     tensors: dict[str, torch.Tensor], metadata: dict[str, str], expected: str
 ) -> None:
-    content = tensor_file(tensors, metadata)
+    content = encode_tensors(tensors, metadata)
     torch.testing.assert_close(load(content), tensors, rtol=0, atol=0)
     assert digest(content) == expected
+
+
+def test_a_file_of_tensors_has_the_same_bytes_every_time_and_reads_back() -> None:
+    tensors = {"b": torch.arange(6.0).view(2, 3).T, "a": torch.tensor([7, 8])}
+    metadata = {"model": "m", "family": "f", "digest": "ü"}
+    content = encode_tensors(tensors, metadata)
+    assert {encode_tensors(tensors, metadata) for _ in range(5)} == {content}
+    torch.testing.assert_close(load(content), tensors, rtol=0, atol=0)
+    size = int.from_bytes(content[:8], "little")
+    assert json.loads(content[8 : 8 + size])["__metadata__"] == metadata
+    assert (8 + size) % 8 == 0

@@ -8,11 +8,11 @@ from torch import Tensor
 import tailprune
 from jobs.requests.extract import ExtractRequest
 from jobs.results import Extracted, ExtractResult, ModelUsed
+from tailprune.checkpoints.save import encode_tensors
 from workers.context import Stores
 from workers.lease import Product, Run
 from workers.model_pool import Models, Source
 from workers.outputs.variant import JobArtifacts
-from workers.tensor_file import tensor_file
 from workers.vectors import Vectors
 
 __all__ = ["extract"]
@@ -45,7 +45,7 @@ def extract(
     if vectors.condition.takes_guidance:
         metadata["guidance_scale"] = f"{source.entry.defaults.guidance_scale:g}"
     shelf = JobArtifacts(stores.artifacts)
-    shelf.put(FILE, tensor_file(tensors, metadata), MEDIA_TYPE)
+    shelf.put(FILE, encode_tensors(tensors, metadata), MEDIA_TYPE)
     result = ExtractResult(
         model=ModelUsed(name=request.model, digest=source.identity.weights),
         artifact=FILE,
