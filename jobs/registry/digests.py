@@ -21,13 +21,13 @@ from jobs.keys import digest
 from jobs.needs import Reads
 from jobs.registry.decoding import Decoding
 from jobs.registry.models import ModelEntry
-from tailprune.spec.layouts import IMAGES
+from tailprune.spec.layouts import IMAGES, SAFETENSORS, TENSOR_FILES, WEIGHTS
 from tailprune.spec.safetensors import read_header
 
 __all__ = ["Identity", "content_digest", "identify", "identify_at_once"]
 
 SHA256 = re.compile("[0-9a-f]{64}")
-OF_A_FOLDER = (".json", ".safetensors", ".bin", ".pt", ".pth", ".ckpt")
+OF_A_FOLDER = (".json", *TENSOR_FILES)
 """The files of a folder that a model or a decoder is made from."""
 
 
@@ -114,9 +114,9 @@ def _instrument_digest(made_of: Path | str, data_dir: Path | None) -> str:
 
 def _condition_digest(path: Path, tensors: tuple[str, ...], data_dir: Path | None) -> str:
     """Of a safetensors file the digest of the tensors whose names begin so; of another that of the whole."""
-    if path.is_dir() and (path / "model.safetensors").is_file():
-        path = path / "model.safetensors"
-    if path.suffix != ".safetensors" or _stored_digest(path):
+    if path.is_dir() and (path / WEIGHTS).is_file():
+        path = path / WEIGHTS
+    if path.suffix != SAFETENSORS or _stored_digest(path):
         return content_digest(path, data_dir)
     return _known(path, "\0".join(tensors), data_dir, lambda at: _of_tensors(at, tensors))
 

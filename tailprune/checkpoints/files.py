@@ -21,9 +21,10 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-__all__ = ["SUFFIXES", "CheckpointError", "TensorFile", "open_tensors"]
+from tailprune.spec.layouts import SAFETENSORS, TENSOR_FILES
 
-SUFFIXES = (".safetensors", ".pt", ".pth", ".bin", ".ckpt")
+__all__ = ["CheckpointError", "TensorFile", "open_tensors"]
+
 NESTED_UNDER = ("ema", "model", "state_dict")
 """Where training scripts put the weights inside a pickle, the one to sample with first."""
 
@@ -66,12 +67,12 @@ class _Tensors:
     def add(self, path: Path) -> None:
         if not path.is_file():
             raise FileNotFoundError(f"no checkpoint at {path}")
-        if path.suffix not in SUFFIXES:
+        if path.suffix not in TENSOR_FILES:
             raise CheckpointError(
-                f"{path}: a checkpoint ends in {', '.join(SUFFIXES[:-1])} or {SUFFIXES[-1]}, "
+                f"{path}: a checkpoint ends in {', '.join(TENSOR_FILES[:-1])} or {TENSOR_FILES[-1]}, "
                 f"not in {path.suffix or 'nothing'}"
             )
-        if path.suffix == ".safetensors":
+        if path.suffix == SAFETENSORS:
             self._add_safetensors(path)
         else:
             self._add_pickle(path)

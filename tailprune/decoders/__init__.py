@@ -11,9 +11,12 @@ from pathlib import Path
 
 import torch
 
-from tailprune.checkpoints import hub
+from tailprune.checkpoints.hub import HubError, fetch
+from tailprune.decoders.autoencoder import find_autoencoder
 from tailprune.decoders.base import Decoded, Decoder, DecoderError
 from tailprune.decoders.plain import Latents, Pixels, pixels
+from tailprune.spec.hub import is_hub, parse
+from tailprune.spec.layouts import CONFIG, VAE
 
 __all__ = ["DECODERS", "Decoded", "Decoder", "DecoderError", "load_decoder", "pixels"]
 
@@ -69,17 +72,17 @@ def load_decoder(
 
 def _file_or_folder(source: str | PathLike[str]) -> Path:
     """As `_local`, for `va-vae`: of a repository that is no diffusers folder, the file has to be named."""
-    if not hub.is_hub(source) or hub.parse(str(source)).is_file:
+    if not is_hub(source) or parse(str(source)).is_file:
         return _local(source)
     hint = f"a repository that is no diffusers folder needs its file named: {str(source).rstrip('/')}/FILE.pt"
     try:
         folder = _local(source)
-    except hub.HubError as error:
-        raise hub.HubError(f"{error}. {hint}") from error
-    if not any((at / "config.json").is_file() for at in (folder, folder / "vae")):
-        raise DecoderError(f"{folder}: has no config.json, neither there nor under vae/; {hint}")
+    except HubError as error:
+        raise HubError(f"{error}. {hint}") from error
+    if find_autoencoder(folder) is None:
+        raise DecoderError(f"{folder}: has no {CONFIG}, neither there nor under {VAE}/; {hint}")
     return folder
 
 
 def _local(source: str | PathLike[str]) -> Path:
-    return hub.fetch(str(source)) if hub.is_hub(source) else Path(source)
+    return fetch(str(source)) if is_hub(source) else Path(source)

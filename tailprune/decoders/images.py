@@ -10,10 +10,11 @@ from torch import Tensor
 
 from tailprune.checkpoints.files import TensorFile
 from tailprune.decoders import ldm
-from tailprune.decoders.autoencoder import DecodingHalf, load_folder, load_half, positive, scaling
+from tailprune.decoders.autoencoder import DecodingHalf, find_autoencoder, load_folder, load_half, positive, scaling
 from tailprune.decoders.base import AT_ONCE, Decoded, DecoderError, check_latents, denormalise
 from tailprune.decoders.plain import pixels
 from tailprune.decoders.weights import open_weights
+from tailprune.spec.layouts import CONFIG, DIFFUSERS_WEIGHTS, VAE
 
 __all__ = ["Pictures", "load_sd_vae", "load_va_vae"]
 
@@ -83,14 +84,14 @@ def load_va_vae(
 
 
 def _autoencoder_folder(source: Path) -> Path:
-    """The folder itself where it has a config.json, else its `vae/`. Raises DecoderError where neither has one."""
-    for folder in (source, source / "vae"):
-        if (folder / "config.json").is_file():
-            return folder
-    raise DecoderError(
-        f"{source}: has no config.json, neither there nor under vae/; it takes a folder of diffusers' AutoencoderKL, "
-        "config.json beside diffusion_pytorch_model.safetensors"
-    )
+    """The folder of the autoencoder in a source. Raises DecoderError where there is none."""
+    folder = find_autoencoder(source)
+    if folder is None:
+        raise DecoderError(
+            f"{source}: has no {CONFIG}, neither there nor under {VAE}/; it takes a folder of diffusers' "
+            f"AutoencoderKL, {CONFIG} beside {DIFFUSERS_WEIGHTS[0]}"
+        )
+    return folder
 
 
 def _load_ldm(path: Path) -> DecodingHalf:

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from tailprune.checkpoints.files import CheckpointError, TensorFile, open_tensors
 from tailprune.decoders.base import DecoderError
+from tailprune.spec.layouts import CONFIG
 
 __all__ = ["fill", "first_file", "open_weights", "read_config"]
 
@@ -62,16 +63,16 @@ def _copied(tensor: Tensor) -> Tensor:
 
 def read_config(folder: Path, kind: str, key: str) -> dict[str, Any]:
     """`config.json` of a folder, whose `key` says it is a `kind`. Raises DecoderError where it is not."""
-    path = folder / "config.json"
+    path = folder / CONFIG
     if not path.is_file():
-        raise DecoderError(f"{folder}: has no config.json; it takes a folder of {kind}, config.json beside its weights")
+        raise DecoderError(f"{folder}: has no {CONFIG}; it takes a folder of {kind}, {CONFIG} beside its weights")
     try:
         config = json.loads(path.read_text())
     except ValueError as error:
         raise DecoderError(f"{path}: is not JSON ({error}); download it again") from error
-    said = config.get(key) if isinstance(config, dict) else None
-    if said != kind:
-        raise DecoderError(f"{path}: its {key} is {said!r}, and has to be {kind!r}")
+    found = config.get(key) if isinstance(config, dict) else None
+    if found != kind:
+        raise DecoderError(f"{path}: its {key} is {found!r}, and has to be {kind!r}")
     return config
 
 
@@ -80,4 +81,4 @@ def first_file(folder: Path, names: tuple[str, ...]) -> Path:
     for name in names:
         if (folder / name).is_file():
             return folder / name
-    raise DecoderError(f"{folder}: has no weights; it takes {' or '.join(names)} beside config.json")
+    raise DecoderError(f"{folder}: has no weights; it takes {' or '.join(names)} beside {CONFIG}")
