@@ -12,7 +12,7 @@ import json
 import sys
 
 import tailprune
-from tailprune.checkpoints.hub import fetch
+from tailprune.checkpoints import fetch
 
 FAILED = 1
 

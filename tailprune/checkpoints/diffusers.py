@@ -78,7 +78,7 @@ class DiffusersDiT:
         self._files = _weights(folder)
         depth = int(config["num_layers"])
         _check_shapes(folder / CONFIG, config, self._files.shapes)
-        self.said: dict[str, Any] = {
+        self.arguments: dict[str, Any] = {
             "num_heads": int(config["num_attention_heads"]),
             "time_gaps": TIME_GAPS,
             "mlp_norm_eps": float(config.get("norm_eps", 1e-5)),

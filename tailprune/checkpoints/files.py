@@ -40,7 +40,7 @@ class TensorFile(Protocol):
     path: Path
     metadata: dict[str, str]
     """What the file says of itself."""
-    said: dict[str, Any]
+    arguments: dict[str, Any]
     """Constructor arguments of its system that the file states."""
     holder: str
     """The key that the tensors lie under; empty at the top level."""
@@ -57,7 +57,7 @@ class _Tensors:
     def __init__(self, path: Path) -> None:
         self.path = path
         self.metadata: dict[str, str] = {}
-        self.said: dict[str, Any] = {}
+        self.arguments: dict[str, Any] = {}
         self.holder = ""
         self.shapes: dict[str, tuple[int, ...]] = {}
         self._readers: dict[str, Callable[[], Tensor]] = {}

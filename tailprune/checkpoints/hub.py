@@ -1,6 +1,6 @@
 """Files on the Hugging Face hub, by their addresses (`tailprune.spec.hub`): found in the cache, or fetched into it.
 
-TAILPRUNE_HUB_CACHE names the cache folder (huggingface_hub's own unless set); with TAILPRUNE_OFFLINE=1, or
+TAILPRUNE_HUB_CACHE names the cache folder (huggingface_hub's own by default); with TAILPRUNE_OFFLINE=1, or
 huggingface_hub's HF_HUB_OFFLINE=1, nothing is fetched.
 """
 

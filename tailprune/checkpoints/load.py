@@ -108,7 +108,7 @@ class Checkpoint:
         self._file = _open(self.path)
         self.shapes = self._file.shapes
         self.metadata = self._file.metadata
-        self.said = self._file.said
+        self.arguments = self._file.arguments
         self.holder = self._file.holder
         self._read = self._file.read
 
@@ -213,7 +213,7 @@ def _identify(
             said[name] = GIVEN[name](value)
         except ValueError:
             raise CheckpointError(f"{path}: says {name} = {value!r}, which is no number") from None
-    given = checkpoint.said | said | given
+    given = checkpoint.arguments | said | given
     return checkpoint, family or _recognised(checkpoint, given), given
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import torch
 
-from tailprune.checkpoints.hub import HubError, fetch
+from tailprune.checkpoints import HubError, fetch
 from tailprune.decoders.autoencoder import find_autoencoder
 from tailprune.decoders.base import Decoded, Decoder, DecoderError
 from tailprune.decoders.plain import Latents, Pixels, pixels
@@ -34,13 +34,17 @@ def load_decoder(
 ) -> Decoder:
     """The decoder of that name, ready to call, in float32 on that device.
 
-    `source` is where its weights are: a folder, or for `va-vae` a file. `statistics` is the file with the mean and the
-    standard deviation of the latents, which `va-vae` alone takes. Both may be `hf://owner/repo[/path]`, and are fetched
-    where they are not in the cache (see `tailprune.checkpoints.hub`). `scale` is what the latents were multiplied by
-    for training; where None, the decoder's own.
+    name: one of DECODERS.
+    source: where its weights are: a folder, or for `va-vae` a file; or `hf://owner/repo[/path]`, which is fetched where
+        it is not in the cache (see `tailprune.checkpoints.hub`).
+    statistics: the file with the mean and the standard deviation of the latents, or its address on the hub; `va-vae`
+        takes it, and no other.
+    scale: what the latents were multiplied by for training; the decoder's own by default.
+    device: where to compute.
 
-    Raises ValueError for a name there is not and for what is missing or one too many; its kind DecoderError for files
-    that are not what they should be; HubError, a FileNotFoundError, for what the hub does not give.
+    Raises ValueError for an unknown name and for arguments that are missing or that the decoder does not take;
+    DecoderError, a ValueError, for files that are not what they should be; HubError, a FileNotFoundError, for what the
+    hub does not give.
     """
     if name not in DECODERS:
         raise ValueError(f"no decoder is called {name!r}; there are {', '.join(DECODERS)}")

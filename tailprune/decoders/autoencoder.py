@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from tailprune.checkpoints.files import TensorFile
+from tailprune.checkpoints import TensorFile
 from tailprune.decoders.base import DecoderError
 from tailprune.decoders.weights import fill, first_file, open_weights, read_config
 from tailprune.spec.layouts import CONFIG, DIFFUSERS_WEIGHTS, VAE
@@ -40,7 +40,12 @@ class DecodingHalf(nn.Module):
 def load_half(
     config: Mapping[str, Any], weights: TensorFile, out_channels: int, stored_as: Callable[[str], str]
 ) -> DecodingHalf:
-    """The decoding half of the AutoencoderKL that `config` describes; the encoder is neither built nor read.
+    """The decoding half of an AutoencoderKL; the encoder is neither built nor read.
+
+    config: diffusers' configuration of the whole.
+    weights: the tensors of its file.
+    out_channels: how many channels it has to decode to.
+    stored_as: the name in the file of a tensor, by its name in the network.
 
     Raises DecoderError for a configuration or tensors that do not fit.
     """
@@ -72,7 +77,12 @@ def load_folder(folder: Path, out_channels: int) -> tuple[DecodingHalf, dict[str
 
 
 def scaling(config: Mapping[str, Any], folder: Path, scale: float | None, otherwise: float | None) -> float:
-    """What latents were multiplied by: `scale`, else the configuration's scaling_factor, else `otherwise`.
+    """What latents were multiplied by, above 0.
+
+    config: diffusers' configuration, whose scaling_factor it is where `scale` is None.
+    folder: where the configuration lies, for messages.
+    scale: what was given for it.
+    otherwise: what it is where neither says it.
 
     Raises ValueError for a scale that is none, DecoderError for a configuration that says nothing or says more.
     """

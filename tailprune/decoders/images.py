@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from tailprune.checkpoints.files import TensorFile
+from tailprune.checkpoints import TensorFile
 from tailprune.decoders import ldm
 from tailprune.decoders.autoencoder import DecodingHalf, find_autoencoder, load_folder, load_half, positive, scaling
 from tailprune.decoders.base import AT_ONCE, Decoded, DecoderError, check_latents, denormalise
@@ -68,9 +68,12 @@ def load_va_vae(
 ) -> Pictures:
     """VA-VAE (arXiv 2501.01423): x = decode(latents / scale * std + mean).
 
-    `source` is the published file in the LDM code's format, or a folder as of `load_sd_vae`; `statistics` the
-    latents_stats.pt that the model was trained with, of `mean` and `std` with shape (1, C, 1, 1) or (C,). `scale` is
-    the latent_multiplier of that training, 1 where none is given. Raises DecoderError.
+    source: the published file in the LDM code's format, or a folder as of `load_sd_vae`.
+    statistics: the latents_stats.pt that the model was trained with: `mean` and `std`, with shape (1, C, 1, 1) or (C,).
+    scale: the latent_multiplier of that training, above 0; 1 for None.
+    device: where to compute.
+
+    Raises DecoderError.
     """
     path = Path(source)
     half = load_folder(_autoencoder_folder(path), COLOURS)[0] if path.is_dir() else _load_ldm(path)

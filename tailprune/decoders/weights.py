@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from tailprune.checkpoints.files import CheckpointError, TensorFile, open_tensors
+from tailprune.checkpoints import CheckpointError, TensorFile, open_tensors
 from tailprune.decoders.base import DecoderError
 from tailprune.spec.layouts import CONFIG
 
@@ -34,10 +34,15 @@ def fill(
 ) -> None:
     """Gives a module on the meta device the tensors of a file, ready to compute with, without gradients.
 
-    `stored_as` says under which name the file has a tensor of the module; what the file holds beyond them is foreign
-    where it begins with one of `own`, and left alone elsewhere. A linear layer may be stored as a convolution of 1 x 1.
+    A linear layer may be stored as a convolution of 1 x 1.
 
-    Raises DecoderError with the tensors that are missing, foreign or of another shape; `kind` says what was expected.
+    module: whose tensors are replaced, by float32 ones.
+    weights: the tensors of the file.
+    kind: what the module is, for messages.
+    stored_as: the name in the file of a tensor, by its name in the module.
+    own: beginnings of names in the file that are the module's: what else begins so is foreign, the rest is left alone.
+
+    Raises DecoderError with the tensors that are missing, foreign or of another shape.
     """
     shapes = {name: tuple(tensor.shape) for name, tensor in module.state_dict().items()}
     stored = {name: stored_as(name) for name in shapes}

@@ -6,6 +6,7 @@ import argparse
 import os
 import pickle
 import pickletools
+import subprocess
 import sys
 import types
 import zipfile
@@ -17,7 +18,8 @@ import torch
 from safetensors.torch import save_file
 
 import tailprune
-from tailprune.checkpoints.load import Checkpoint, CheckpointError
+from tailprune import checkpoints
+from tailprune.checkpoints import Checkpoint, CheckpointError
 from tailprune.systems import DiT, SiT, System
 from tests.tailprune.conftest import random_system
 
@@ -354,7 +356,18 @@ def test_for_the_condition_no_tensor_of_a_block_is_read(
 
 
 def test_importing_the_package_does_not_import_torch() -> None:
-    import subprocess
-
     code = "import sys, tailprune; assert 'torch' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_what_fetches_files_does_not_import_torch() -> None:
+    code = "import sys; from tailprune.checkpoints import HubError, fetch; assert 'torch' not in sys.modules"
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_the_names_of_the_folder_are_there() -> None:
+    for name in checkpoints.__all__:
+        assert getattr(checkpoints, name).__name__ == name
+    assert set(checkpoints.__all__) <= set(dir(checkpoints))
+    with pytest.raises(AttributeError, match=r"'tailprune\.checkpoints' has no attribute 'nothing'"):
+        _ = checkpoints.nothing

@@ -12,7 +12,7 @@ import torch
 from safetensors.torch import save
 
 import tailprune
-from tailprune.checkpoints.hub import HubError, fetch
+from tailprune.checkpoints import HubError, fetch
 from tailprune.systems import DiT, SiT, System
 from tests.hub import FakeHub, ask_science, write_cached
 from tests.tailprune.conftest import random_system

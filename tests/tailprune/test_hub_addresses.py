@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tailprune.checkpoints.hub import fetch
+from tailprune.checkpoints import fetch
 from tailprune.spec.hub import HubFile, cached, check_source, is_hub, parse
 from tests.hub import COMMIT, write_cached
 

@@ -11,7 +11,7 @@ import torch
 from safetensors.torch import load, load_file, safe_open, save_file
 
 import tailprune
-from tailprune.checkpoints.save import encode_tensors
+from tailprune.checkpoints import encode_tensors
 from tailprune.systems import DiT, System
 from tests.tailprune.conftest import random_system
 

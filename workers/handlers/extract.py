@@ -8,7 +8,7 @@ from torch import Tensor
 import tailprune
 from jobs.requests.extract import ExtractRequest
 from jobs.results import Extracted, ExtractResult, ModelUsed
-from tailprune.checkpoints.save import encode_tensors
+from tailprune.checkpoints import encode_tensors
 from workers.context import Stores
 from workers.lease import Product, Run
 from workers.model_pool import Models, Source
