@@ -12,13 +12,13 @@ import json
 import sys
 
 import tailprune
-from tailprune.checkpoints import hub
+from tailprune.checkpoints import fetch
 
 FAILED = 1
 
 
 def main() -> int:
-    """Prints what was asked for; the exit status is 1, with the reason on stderr, where that is not to be had."""
+    """Prints what was asked for; where that fails, the reason on stderr, and the exit status is 1."""
     parser = argparse.ArgumentParser(
         prog="python -m tailprune", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -29,11 +29,11 @@ def main() -> int:
     inspect.add_argument("--num-heads", type=int, help="where the width is not a published one")
     inspect.add_argument("--decode-layer", type=int, help="of X-MDPT and MDSGen, where it is not the published one")
     inspect.add_argument("--json", action="store_true", help="print JSON")
-    fetch = commands.add_parser("fetch", help="fetch a file or folder of the hub into the cache")
-    fetch.add_argument("source", help="hf://owner/repo/file, or hf://owner/repo for a folder in diffusers' layout")
+    fetching = commands.add_parser("fetch", help="fetch a file or folder of the hub into the cache")
+    fetching.add_argument("source", help="hf://owner/repo/file, or hf://owner/repo for a folder in diffusers' layout")
     asked = parser.parse_args()
     try:
-        print(hub.fetch(asked.source) if asked.command == "fetch" else _inspected(asked))
+        print(fetch(asked.source) if asked.command == "fetch" else _inspected(asked))
     except (ValueError, OSError) as error:
         print(error, file=sys.stderr)
         return FAILED

@@ -12,10 +12,10 @@ import structlog
 from jobs.registry.compacted import Compacted, CompactedStore
 from jobs.registry.models import ModelEntry, Registry, UnknownModel
 from jobs.storage.artifacts import ArtifactStore
+from tailprune.spec.layouts import WEIGHTS
 
 __all__ = ["Catalogue", "ModelGone", "ModelRegistered"]
 
-CHECKPOINT = "model.safetensors"
 LISTED_SECONDS = 30.0
 """A list takes a file that was stored for stored still, so long, and does not ask the store for every model."""
 
@@ -120,7 +120,7 @@ class Catalogue:
         return stored
 
     def _path(self, made: Compacted) -> Path:
-        return self._data_dir.absolute() / "compacted" / made.checkpoint.digest / CHECKPOINT
+        return self._data_dir.absolute() / "compacted" / made.checkpoint.digest / WEIGHTS
 
     def _entry(self, name: str, made: Compacted, stored: bool) -> ModelEntry:
         whole = self.registry.get(made.model)

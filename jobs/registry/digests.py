@@ -21,17 +21,14 @@ from jobs.keys import digest
 from jobs.registry.decoding import Decoding
 from jobs.registry.models import ModelEntry
 from jobs.requests.base import Reads
-from tailprune.spec.layouts import IMAGES
+from tailprune.spec.layouts import IMAGES, SAFETENSORS, TENSOR_FILES, WEIGHTS
+from tailprune.spec.safetensors import read_header
 
 __all__ = ["Identity", "content_digest", "identify", "identify_at_once"]
 
 SHA256 = re.compile("[0-9a-f]{64}")
-OF_A_FOLDER = (".json", ".safetensors", ".bin", ".pt", ".pth", ".ckpt")
+OF_A_FOLDER = (".json", *TENSOR_FILES)
 """The files of a folder that a model or a decoder is made from."""
-MOST_HEADER_BYTES = 100 * 2**20
-"""The greatest header that the safetensors format allows."""
-UNREADABLE = (ValueError, KeyError, TypeError, AttributeError, RecursionError)
-"""What a header raises that is none."""
 
 
 class _Unread(Exception):
@@ -74,12 +71,12 @@ def identify(
             raise FileNotFoundError(f"{entry.name} has no card, beside which the record of its training would be")
         return Identity(content_digest(entry.training, data_dir), {})
     if reads != "model":  # no more than the condition's tensors, and no pictures of samples
-        said: dict[str, Any] = {key: getattr(entry, key) for key in ("family", "num_heads", "decode_layer")}
+        reading: dict[str, Any] = {key: getattr(entry, key) for key in ("family", "num_heads", "decode_layer")}
         if entry.facts.takes_guidance:  # vectors are then made at the model's own
-            said["guidance_scale"] = entry.defaults.guidance_scale
+            reading["guidance_scale"] = entry.defaults.guidance_scale
         if reads == "named condition":
-            said["class_names"] = entry.names
-        return Identity(_weights(reads, entry, data_dir), said)
+            reading["class_names"] = entry.names
+        return Identity(_weights(reads, entry, data_dir), reading)
     decoding = entry.decoding
     decoder: dict[str, Any] = {
         "decoder": decoding.in_use,
@@ -117,9 +114,9 @@ def _instrument_digest(made_of: Path | str, data_dir: Path | None) -> str:
 
 def _condition_digest(path: Path, tensors: tuple[str, ...], data_dir: Path | None) -> str:
     """Of a safetensors file the digest of the tensors whose names begin so; of another that of the whole."""
-    if path.is_dir() and (path / "model.safetensors").is_file():
-        path = path / "model.safetensors"
-    if path.suffix != ".safetensors" or _stored_digest(path):
+    if path.is_dir() and (path / WEIGHTS).is_file():
+        path = path / WEIGHTS
+    if path.suffix != SAFETENSORS or _stored_digest(path):
         return content_digest(path, data_dir)
     return _known(path, "\0".join(tensors), data_dir, lambda at: _of_tensors(at, tensors))
 
@@ -137,27 +134,23 @@ def _whole(path: Path) -> str:
 
 def _of_tensors(path: Path, names: tuple[str, ...]) -> str:
     with path.open("rb") as file:
-        size = int.from_bytes(file.read(8), "little")
-        room = path.stat().st_size - 8 - size
         try:
-            if size > MOST_HEADER_BYTES or room < 0:
-                raise ValueError("no safetensors header")
-            header = json.loads(file.read(size))
-            wanted = {
-                name: said
-                for name, said in sorted(header.items())
-                # as the science takes them off, in tailprune.checkpoints.files
-                if name.removeprefix("module.").removeprefix("_orig_mod.").startswith(names)
-            }
-            found = hashlib.sha256(json.dumps({name: [s["dtype"], s["shape"]] for name, s in wanted.items()}).encode())
-            for said in wanted.values():
-                start, stop = said["data_offsets"]
-                if not 0 <= start <= stop <= room:
-                    raise ValueError("a tensor outside the file")
-                file.seek(8 + size + start)
-                found.update(file.read(stop - start))
-        except UNREADABLE:  # no safetensors file, which the worker will say
+            tensors = read_header(file).tensors
+        except ValueError:  # no safetensors file, which the worker will say
             return _whole(path)
+        wanted = {
+            name: tensor
+            for name, tensor in sorted(tensors.items())
+            # as the science takes them off, in tailprune.checkpoints.files
+            if name.removeprefix("module.").removeprefix("_orig_mod.").startswith(names)
+        }
+        size = path.stat().st_size
+        if any(tensor.end > size for tensor in wanted.values()):  # cut short
+            return _whole(path)
+        found = hashlib.sha256(json.dumps({name: [each.dtype, each.shape] for name, each in wanted.items()}).encode())
+        for tensor in wanted.values():
+            file.seek(tensor.begin)
+            found.update(file.read(tensor.end - tensor.begin))
     return found.hexdigest()
 
 

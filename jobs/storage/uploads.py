@@ -8,22 +8,22 @@ numbers have the same address whichever way they came.
 from __future__ import annotations
 
 import hashlib
-import json
+import io
 import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Literal
 
 import numpy as np
 import redis
-from pydantic import BaseModel, Field, TypeAdapter, ValidationError
+from pydantic import BaseModel, Field
 
 from jobs.problems import Fault, InvalidRequest
 from jobs.settings import Settings
 from jobs.storage.artifacts import Artifact, ArtifactStore
 from jobs.storage.upload_arrays import FLOATS, StoredArray, Unreadable, body_fault, quoted, read_arrays
 from tailprune.spec.families import FAMILIES
+from tailprune.spec.safetensors import encode_header, read_header
 
 __all__ = ["CONDITIONS_PATTERN", "ConditionInfo", "ConditionStore", "Conditions", "UnknownConditions", "parse"]
 
@@ -119,17 +119,9 @@ def _read_all(content: bytes, settings: Settings) -> tuple[str, int, dict[str, b
 
 
 def _canonical(features: Mapping[str, Shape], count: int, values: Mapping[str, bytes]) -> bytes:
-    """The safetensors file of these values, laid out as the library does today.
-
-    Written here, since clients keep ids: no later version of the library shall change them.
-    """
-    header, end = {}, 0
-    for name in sorted(features):
-        begin, end = end, end + len(values[name])
-        header[name] = {"dtype": "F32", "shape": [count, *features[name]], "data_offsets": [begin, end]}
-    text = json.dumps(header, separators=(",", ":")).encode()
-    text += b" " * (-len(text) % 8)
-    return b"".join([len(text).to_bytes(8, "little"), text, *(values[name] for name in sorted(features))])
+    """The safetensors file of these values, by name. Clients keep its digest: these bytes must never change."""
+    tensors = {name: ("F32", (count, *features[name]), len(values[name])) for name in sorted(features)}
+    return b"".join([encode_header(tensors), *(values[name] for name in tensors)])
 
 
 def _family(stored: Mapping[str, StoredArray]) -> str:
@@ -220,29 +212,21 @@ def _taken(family: str) -> str:
 # Stored
 
 
-class _Tensor(BaseModel):
-    """An array in the header of a canonical file."""
-
-    dtype: Literal["F32"]
-    shape: list[int]
-
-
-_HEADER = TypeAdapter(dict[str, _Tensor])
-
-
 def _info(conditions: str, start: bytes, size: int) -> ConditionInfo | None:
     """What a file's first bytes say of it; None where it is no canonical file of conditions."""
-    length = int.from_bytes(start[:8], "little")
     try:
-        tensors = _HEADER.validate_json(start[8 : 8 + length])
-    except ValidationError:
+        header = read_header(io.BytesIO(start))
+    except ValueError:
+        return None
+    tensors = header.tensors
+    if header.metadata is not None or any(tensor.dtype != "F32" for tensor in tensors.values()):
         return None
     for family, features in FEATURES.items():
         if tensors.keys() != features.keys():
             continue
         count = next((tensor.shape[0] for tensor in tensors.values() if tensor.shape), 0)
-        fits = all(tensors[name].shape == [count, *shape] for name, shape in features.items())
-        whole = size == 8 + length + 4 * count * sum(map(math.prod, features.values()))
+        fits = all(tensors[name].shape == (count, *shape) for name, shape in features.items())
+        whole = size == header.size + 4 * count * sum(map(math.prod, features.values()))
         if count and fits and whole:
             inputs = {name: list(shape) for name, shape in features.items()}
             return ConditionInfo(id=conditions, count=count, inputs=inputs, family=family, bytes=size)

@@ -20,14 +20,13 @@ import torch
 from torch import Tensor
 
 from tailprune.checkpoints.files import CheckpointError, TensorFile, open_tensors
+from tailprune.spec.layouts import CONFIG, DIFFUSERS_WEIGHTS, INDEX, TRANSFORMER
 from tailprune.systems import Shapes
 from tailprune.systems.layers import sincos_positions
 
 __all__ = ["DiffusersDiT", "find_diffusers"]
 
 CLASS = "DiTTransformer2DModel"
-CONFIG = "config.json"
-WEIGHTS = "diffusion_pytorch_model"
 UNDERSTOOD = {
     "norm_type": "ada_norm_zero",
     "activation_fn": "gelu-approximate",
@@ -59,7 +58,7 @@ POSITIONS = "pos_embed"
 
 def find_diffusers(folder: Path) -> Path | None:
     """The folder of the transformer: `folder` itself, or `transformer` in it; None where neither is one."""
-    return next((at for at in (folder / "transformer", folder) if (at / CONFIG).is_file()), None)
+    return next((at for at in (folder / TRANSFORMER, folder) if (at / CONFIG).is_file()), None)
 
 
 class DiffusersDiT:
@@ -79,7 +78,7 @@ class DiffusersDiT:
         self._files = _weights(folder)
         depth = int(config["num_layers"])
         _check_shapes(folder / CONFIG, config, self._files.shapes)
-        self.said: dict[str, Any] = {
+        self.arguments: dict[str, Any] = {
             "num_heads": int(config["num_attention_heads"]),
             "time_gaps": TIME_GAPS,
             "mlp_norm_eps": float(config.get("norm_eps", 1e-5)),
@@ -177,13 +176,13 @@ def _indexed(path: Path) -> Iterable[str]:
 
 
 def _weights(folder: Path) -> TensorFile:
-    index = folder / f"{WEIGHTS}.safetensors.index.json"
+    index = folder / (DIFFUSERS_WEIGHTS[0] + INDEX)
     if index.is_file():
         return open_tensors([folder / Path(name).name for name in _indexed(index)])
-    for suffix in (".safetensors", ".bin"):
-        if (folder / (WEIGHTS + suffix)).is_file():
-            return open_tensors([folder / (WEIGHTS + suffix)])
-    raise CheckpointError(f"{folder}: has {CONFIG}, and no {WEIGHTS}.safetensors (nor its index, nor .bin) beside it")
+    for name in DIFFUSERS_WEIGHTS:
+        if (folder / name).is_file():
+            return open_tensors([folder / name])
+    raise CheckpointError(f"{folder}: has {CONFIG}, and no {DIFFUSERS_WEIGHTS[0]} (nor its index, nor .bin) beside it")
 
 
 def _sources(depth: int, *, shared: bool) -> dict[str, tuple[str, ...]]:

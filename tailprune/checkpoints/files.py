@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import io
 import pickle
+import pickletools
 import re
 import zipfile
-from _compat_pickle import IMPORT_MAPPING, NAME_MAPPING
+from _compat_pickle import IMPORT_MAPPING, NAME_MAPPING  # private, stable since Python 3.0, and torch's own as well
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
@@ -21,9 +22,10 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-__all__ = ["SUFFIXES", "CheckpointError", "TensorFile", "open_tensors"]
+from tailprune.spec.layouts import SAFETENSORS, TENSOR_FILES
 
-SUFFIXES = (".safetensors", ".pt", ".pth", ".bin", ".ckpt")
+__all__ = ["CheckpointError", "TensorFile", "open_tensors"]
+
 NESTED_UNDER = ("ema", "model", "state_dict")
 """Where training scripts put the weights inside a pickle, the one to sample with first."""
 
@@ -38,7 +40,7 @@ class TensorFile(Protocol):
     path: Path
     metadata: dict[str, str]
     """What the file says of itself."""
-    said: dict[str, Any]
+    arguments: dict[str, Any]
     """Constructor arguments of its system that the file states."""
     holder: str
     """The key that the tensors lie under; empty at the top level."""
@@ -55,7 +57,7 @@ class _Tensors:
     def __init__(self, path: Path) -> None:
         self.path = path
         self.metadata: dict[str, str] = {}
-        self.said: dict[str, Any] = {}
+        self.arguments: dict[str, Any] = {}
         self.holder = ""
         self.shapes: dict[str, tuple[int, ...]] = {}
         self._readers: dict[str, Callable[[], Tensor]] = {}
@@ -66,12 +68,12 @@ class _Tensors:
     def add(self, path: Path) -> None:
         if not path.is_file():
             raise FileNotFoundError(f"no checkpoint at {path}")
-        if path.suffix not in SUFFIXES:
+        if path.suffix not in TENSOR_FILES:
             raise CheckpointError(
-                f"{path}: a checkpoint ends in {', '.join(SUFFIXES[:-1])} or {SUFFIXES[-1]}, "
+                f"{path}: a checkpoint ends in {', '.join(TENSOR_FILES[:-1])} or {TENSOR_FILES[-1]}, "
                 f"not in {path.suffix or 'nothing'}"
             )
-        if path.suffix == ".safetensors":
+        if path.suffix == SAFETENSORS:
             self._add_safetensors(path)
         else:
             self._add_pickle(path)
@@ -167,10 +169,11 @@ class _Entries:
         return []
 
 
-class _Survey(pickle._Unpickler):  # in Python: the one in C makes room for as many objects as a file says it has
+class _Survey(pickle.Unpickler):
     """How a pickle fills the classes that it names. Nothing is imported or run: every name is read as a stand-in."""
 
     def __init__(self, content: bytes) -> None:
+        _check_memo(content)
         super().__init__(io.BytesIO(content))
         self.by_key: set[str] = set()
         self.appended: set[str] = set()
@@ -180,7 +183,8 @@ class _Survey(pickle._Unpickler):  # in Python: the one in C makes room for as m
     def find_class(self, module: str, name: str) -> Any:
         """Whatever the name, a class that notes what is done to its objects."""
         survey = self
-        module, name = NAME_MAPPING.get((module, name), (IMPORT_MAPPING.get(module, module), name))  # as torch does
+        # Protocol 2, torch's, has names of Python 2, and torch lists those that it does not know by names of Python 3.
+        module, name = NAME_MAPPING.get((module, name), (IMPORT_MAPPING.get(module, module), name))
         full_name = f"{module}.{name}"
 
         class Noted(_Nothing):
@@ -214,6 +218,16 @@ class _Survey(pickle._Unpickler):  # in Python: the one in C makes room for as m
             raise _Unfit(f"it holds {_short(unfit)}, a container with attributes of its own")
 
 
+def _check_memo(content: bytes) -> None:
+    """Raises UnpicklingError for a pickle that keeps an object at a place beyond those that it can have filled.
+
+    An unpickler makes room for all places up to that one: a file of a few bytes could take all memory.
+    """
+    for filled, (opcode, place, _) in enumerate(pickletools.genops(content)):
+        if opcode.name in ("PUT", "BINPUT", "LONG_BINPUT") and isinstance(place, int) and place > filled:
+            raise pickle.UnpicklingError(f"it keeps an object at place {place}, and has no more than {filled}")
+
+
 class _Unfit(pickle.UnpicklingError):
     """What a pickle holds cannot be passed over."""
 
@@ -223,11 +237,19 @@ def _short(names: list[str], most: int = 3) -> str:
     return ", ".join(name[:80] for name in sorted(names)[:most]) + more
 
 
+def _pickle_of(path: Path) -> bytes:
+    """The pickle in a file of torch's, a zip archive of one folder with the pickle and the bytes of its tensors."""
+    with zipfile.ZipFile(path) as archive:
+        member = archive.getinfo(f"{archive.namelist()[0].partition('/')[0]}/data.pkl")
+        member.CRC = None  # type: ignore[assignment]  # not checked: torch.serialization.set_crc32_options(False)
+        return archive.read(member)
+
+
 def _load_pickle(path: Path) -> Any:
     if not zipfile.is_zipfile(path):  # older than torch 1.6: cannot be mapped, nor searched for what it names
         return torch.load(path, map_location="cpu", weights_only=True)
     foreign = torch.serialization.get_unsafe_globals_in_checkpoint(path)
-    survey = _Survey(torch._C.PyTorchFileReader(str(path)).get_record("data.pkl"))
+    survey = _Survey(_pickle_of(path))
     survey.refuse_attributes(foreign)
     with torch.serialization.safe_globals([(survey.stand_in(name), name) for name in foreign]):
         return torch.load(path, map_location="cpu", weights_only=True, mmap=True)

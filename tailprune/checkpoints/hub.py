@@ -1,70 +1,35 @@
-"""Files on the Hugging Face hub, by `hf://owner/repo/path`: found in the cache, or fetched into it.
+"""Files on the Hugging Face hub, by their addresses (`tailprune.spec.hub`): found in the cache, or fetched into it.
 
-TAILPRUNE_HUB_CACHE names the cache folder (huggingface_hub's own unless set); with TAILPRUNE_OFFLINE=1, or
+TAILPRUNE_HUB_CACHE names the cache folder (huggingface_hub's own by default); with TAILPRUNE_OFFLINE=1, or
 huggingface_hub's HF_HUB_OFFLINE=1, nothing is fetched.
 """
 
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
 from pathlib import Path
 
-__all__ = ["FILES", "PREFIX", "HubError", "HubFile", "fetch", "is_hub", "parse"]
+from tailprune.spec.hub import HubFile, parse
+from tailprune.spec.layouts import CONFIG, DIFFUSERS_WEIGHTS, TRANSFORMER, VAE, VOCODER, WEIGHTS
 
-PREFIX = "hf://"
+__all__ = ["HubError", "fetch"]
+
 OF_A_REPOSITORY = (
-    "config.json", "diffusion_pytorch_model*", "model.safetensors", "transformer/*", "vae/*", "vocoder/*"
-)  # fmt: skip
+    *(CONFIG, f"{Path(DIFFUSERS_WEIGHTS[0]).stem}*", WEIGHTS),
+    *(f"{folder}/*" for folder in (TRANSFORMER, VAE, VOCODER)),
+)
 """What is fetched of a repository that is named as a whole: a system, or a decoder as diffusers lays it out."""
-FILES = (".safetensors", ".pt", ".pth", ".bin", ".ckpt", ".json", ".npz")
-"""How the name of a file ends; a name with another ending, as v1.0, is a folder's."""
-NO_NAMES = ("", ".", "..")
 TRUE = ("1", "true", "yes", "on")
 
 
 class HubError(FileNotFoundError):
-    """A file of the hub that is not to be had; the message says why, and what to do."""
-
-
-@dataclass(frozen=True)
-class HubFile:
-    """A file or a folder of a repository; the whole repository where `path` is empty."""
-
-    repo: str
-    path: str
-    revision: str | None = None
-
-    def __str__(self) -> str:
-        at = f"@{self.revision}" if self.revision else ""
-        return PREFIX + "/".join(part for part in (self.repo + at, self.path) if part)
-
-    @property
-    def is_file(self) -> bool:
-        """Whether it is one file, by its name."""
-        return self.path.endswith(FILES)
-
-
-def is_hub(source: str | os.PathLike[str]) -> bool:
-    """Whether a source is on the hub."""
-    return str(source).startswith(PREFIX)
-
-
-def parse(source: str) -> HubFile:
-    """`hf://owner/repo[@revision][/path]`. Raises ValueError for anything else."""
-    owner, _, rest = source.removeprefix(PREFIX).removesuffix("/").partition("/")
-    repo, _, path = rest.partition("/")
-    repo, at, revision = repo.partition("@")
-    names = [owner, repo, *rest.split("/")[1:], *([revision] if at else [])]
-    if not is_hub(source) or any(name in NO_NAMES for name in names):
-        raise ValueError(f"{source!r} is not of the form hf://owner/repo/file")
-    return HubFile(f"{owner}/{repo}", path, revision or None)
+    """A file of the hub that cannot be fetched; the message says why, and what to do."""
 
 
 def fetch(source: str) -> Path:
     """The local path of a file or folder of the hub, downloaded where it is not in the cache.
 
-    Raises ValueError for a source that names no repository, HubError where it cannot be had.
+    Raises ValueError for a source that names no repository, HubError where it cannot be fetched.
     """
     from huggingface_hub.errors import HTTPError, LocalEntryNotFoundError, OfflineModeIsEnabled
 

@@ -18,9 +18,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from tailprune.checkpoints import hub
 from tailprune.checkpoints.diffusers import DiffusersDiT, find_diffusers
-from tailprune.checkpoints.files import SUFFIXES, CheckpointError, TensorFile, open_tensors
+from tailprune.checkpoints.files import CheckpointError, TensorFile, open_tensors
+from tailprune.checkpoints.hub import fetch
 from tailprune.checkpoints.recognition import (
     Reading,
     check_sizes,
@@ -31,6 +31,8 @@ from tailprune.checkpoints.recognition import (
     read_as,
     recognise,
 )
+from tailprune.spec.hub import is_hub
+from tailprune.spec.layouts import TENSOR_FILES, WEIGHTS
 from tailprune.systems import SYSTEMS, Condition, System
 from tailprune.systems.infer import MissingArgument
 
@@ -43,7 +45,6 @@ GIVEN: dict[str, type[int] | type[float]] = {
     "mlp_norm_eps": float,
 }
 """What names and shapes may not say, and a registry or a file's metadata may."""
-SHIPPED = "model.safetensors"
 
 
 @dataclass(frozen=True)
@@ -107,7 +108,7 @@ class Checkpoint:
         self._file = _open(self.path)
         self.shapes = self._file.shapes
         self.metadata = self._file.metadata
-        self.said = self._file.said
+        self.arguments = self._file.arguments
         self.holder = self._file.holder
         self._read = self._file.read
 
@@ -212,7 +213,7 @@ def _identify(
             said[name] = GIVEN[name](value)
         except ValueError:
             raise CheckpointError(f"{path}: says {name} = {value!r}, which is no number") from None
-    given = checkpoint.said | said | given
+    given = checkpoint.arguments | said | given
     return checkpoint, family or _recognised(checkpoint, given), given
 
 
@@ -255,33 +256,33 @@ def _reading(checkpoint: Checkpoint, family: str, given: Mapping[str, Any]) -> R
 
 def _locate(source: str | os.PathLike[str]) -> tuple[Path, Mapping[str, Any]]:
     """The file or folder that `source` means, and what the registry says of it."""
-    if hub.is_hub(source):
-        return hub.fetch(str(source)), {}
+    if is_hub(source):
+        return fetch(str(source)), {}
     path = Path(source)
     if path.exists() or len(path.parts) > 1:
         return path, {}
     registry = Path(os.environ.get("TAILPRUNE_REGISTRY", "models/models.toml"))
     models = tomllib.loads(registry.read_text()).get("models", {}) if registry.is_file() else {}
     if str(source) not in models:
-        if path.suffix in SUFFIXES:
+        if path.suffix in TENSOR_FILES:
             return path, {}
         known = ", ".join(sorted(models)) or "no model"
         raise FileNotFoundError(f"{source!r} is neither a file nor a model of {registry}, which has {known}")
     entry = models[str(source)]
-    if hub.is_hub(entry["checkpoint"]):
-        return hub.fetch(entry["checkpoint"]), entry
+    if is_hub(entry["checkpoint"]):
+        return fetch(entry["checkpoint"]), entry
     return registry.parent / entry["checkpoint"], entry
 
 
 def _open(path: Path) -> TensorFile:
     if not path.is_dir():
         return open_tensors([path])
-    if (path / SHIPPED).is_file():
-        return open_tensors([path / SHIPPED])
+    if (path / WEIGHTS).is_file():
+        return open_tensors([path / WEIGHTS])
     folder = find_diffusers(path)
     if folder is None:
         raise FileNotFoundError(
-            f"no checkpoint at {path}: the folder has neither {SHIPPED} nor a diffusers DiT (transformer/config.json)"
+            f"no checkpoint at {path}: the folder has neither {WEIGHTS} nor a diffusers DiT (transformer/config.json)"
         )
     return DiffusersDiT(folder)
 

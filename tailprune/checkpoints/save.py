@@ -1,37 +1,68 @@
-"""Systems as files whose bytes are a function of the system and of what is said of it."""
+"""Tensors as safetensors files whose bytes are a function of tensors and metadata."""
 
 from __future__ import annotations
 
-import json
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from safetensors.torch import save_file
+import torch
+from torch import Tensor
 
+from tailprune.spec.safetensors import encode_header, write_file
 from tailprune.systems.base import System
 
-__all__ = ["save_system"]
+__all__ = ["encode_tensors", "save_system"]
+
+TYPES = {
+    torch.uint64: "U64",
+    torch.int64: "I64",
+    torch.float64: "F64",
+    torch.complex64: "C64",
+    torch.float32: "F32",
+    torch.uint32: "U32",
+    torch.int32: "I32",
+    torch.bfloat16: "BF16",
+    torch.float16: "F16",
+    torch.uint16: "U16",
+    torch.int16: "I16",
+    torch.float8_e5m2fnuz: "F8_E5M2FNUZ",
+    torch.float8_e4m3fnuz: "F8_E4M3FNUZ",
+    torch.float8_e8m0fnu: "F8_E8M0",
+    torch.float8_e4m3fn: "F8_E4M3",
+    torch.float8_e5m2: "F8_E5M2",
+    torch.int8: "I8",
+    torch.uint8: "U8",
+    torch.bool: "BOOL",
+}
+"""What the format calls torch's types, in the order in which the library lays them out."""
 
 
-def save_system(system: System, path: str | os.PathLike[str], said: Mapping[str, str] = {}) -> None:
-    """Writes a system, compacted or full, as a safetensors file that `tailprune.load` reads with nothing told.
+def save_system(system: System, path: str | os.PathLike[str], metadata: Mapping[str, str] = {}) -> None:
+    """Writes a system, compacted or full, as a safetensors file that `tailprune.load` reads as it is.
 
-    said: what else its metadata says.
+    Tensors stand in the library's order, by type and name, and metadata by name.
+
+    metadata: what else the file says of itself.
     """
-    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in system.state_dict().items()}
-    metadata = {"family": system.family} | {name: repr(value) for name, value in system.metadata_arguments().items()}
-    save_file(tensors, path, {**said, **metadata})
-    file = Path(path)
-    file.chmod(0o644)  # safetensors writes for its owner alone
-    _order_metadata(file)
+    rank = {dtype: place for place, dtype in enumerate(TYPES)}
+    state = sorted(system.state_dict().items(), key=lambda item: (rank[item[1].dtype], item[0]))
+    own = {"family": system.family} | {name: repr(value) for name, value in system.metadata_arguments().items()}
+    header = _header(dict(state), dict(sorted({**metadata, **own}.items())), ascii_only=False)
+    write_file(Path(path), header, _values(dict(state)))
 
 
-def _order_metadata(path: Path) -> None:
-    """Puts metadata in the order of their names, in place: the library writes them in another at each call."""
-    with path.open("r+b") as file:
-        size = int.from_bytes(file.read(8), "little")
-        header = json.loads(file.read(size))
-        header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
-        file.seek(8)
-        file.write(json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode().ljust(size))
+def encode_tensors(tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> bytes:
+    """The bytes of a safetensors file of tensors and metadata, both in the order they are given."""
+    return b"".join([_header(tensors, metadata), *_values(tensors)])
+
+
+def _header(tensors: Mapping[str, Tensor], metadata: Mapping[str, str], *, ascii_only: bool = True) -> bytes:
+    entries = {name: (TYPES[tensor.dtype], tuple(tensor.shape), tensor.nbytes) for name, tensor in tensors.items()}
+    return encode_header(entries, metadata, ascii_only=ascii_only)
+
+
+def _values(tensors: Mapping[str, Tensor]) -> Iterator[memoryview]:
+    """The bytes of each tensor, of one on the CPU and without gaps where it lies."""
+    for tensor in tensors.values():
+        yield tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data

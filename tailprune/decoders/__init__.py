@@ -11,9 +11,12 @@ from pathlib import Path
 
 import torch
 
-from tailprune.checkpoints import hub
+from tailprune.checkpoints import HubError, fetch
+from tailprune.decoders.autoencoder import find_autoencoder
 from tailprune.decoders.base import Decoded, Decoder, DecoderError
 from tailprune.decoders.plain import Latents, Pixels, pixels
+from tailprune.spec.hub import is_hub, parse
+from tailprune.spec.layouts import CONFIG, VAE
 
 __all__ = ["DECODERS", "Decoded", "Decoder", "DecoderError", "load_decoder", "pixels"]
 
@@ -31,13 +34,17 @@ def load_decoder(
 ) -> Decoder:
     """The decoder of that name, ready to call, in float32 on that device.
 
-    `source` is where its weights are: a folder, or for `va-vae` a file. `statistics` is the file with the mean and the
-    standard deviation of the latents, which `va-vae` alone takes. Both may be `hf://owner/repo[/path]`, and are fetched
-    where they are not in the cache (see `tailprune.checkpoints.hub`). `scale` is what the latents were multiplied by
-    for training; where None, the decoder's own.
+    name: one of DECODERS.
+    source: where its weights are: a folder, or for `va-vae` a file; or `hf://owner/repo[/path]`, which is fetched where
+        it is not in the cache (see `tailprune.checkpoints.hub`).
+    statistics: the file with the mean and the standard deviation of the latents, or its address on the hub; `va-vae`
+        takes it, and no other.
+    scale: what the latents were multiplied by for training; the decoder's own by default.
+    device: where to compute.
 
-    Raises ValueError for a name there is not and for what is missing or one too many; its kind DecoderError for files
-    that are not what they should be; HubError, a FileNotFoundError, for what the hub does not give.
+    Raises ValueError for an unknown name and for arguments that are missing or that the decoder does not take;
+    DecoderError, a ValueError, for files that are not what they should be; HubError, a FileNotFoundError, for what the
+    hub does not give.
     """
     if name not in DECODERS:
         raise ValueError(f"no decoder is called {name!r}; there are {', '.join(DECODERS)}")
@@ -69,17 +76,17 @@ def load_decoder(
 
 def _file_or_folder(source: str | PathLike[str]) -> Path:
     """As `_local`, for `va-vae`: of a repository that is no diffusers folder, the file has to be named."""
-    if not hub.is_hub(source) or hub.parse(str(source)).is_file:
+    if not is_hub(source) or parse(str(source)).is_file:
         return _local(source)
     hint = f"a repository that is no diffusers folder needs its file named: {str(source).rstrip('/')}/FILE.pt"
     try:
         folder = _local(source)
-    except hub.HubError as error:
-        raise hub.HubError(f"{error}. {hint}") from error
-    if not any((at / "config.json").is_file() for at in (folder, folder / "vae")):
-        raise DecoderError(f"{folder}: has no config.json, neither there nor under vae/; {hint}")
+    except HubError as error:
+        raise HubError(f"{error}. {hint}") from error
+    if find_autoencoder(folder) is None:
+        raise DecoderError(f"{folder}: has no {CONFIG}, neither there nor under {VAE}/; {hint}")
     return folder
 
 
 def _local(source: str | PathLike[str]) -> Path:
-    return hub.fetch(str(source)) if hub.is_hub(source) else Path(source)
+    return fetch(str(source)) if is_hub(source) else Path(source)

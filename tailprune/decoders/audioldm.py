@@ -1,7 +1,8 @@
-"""Latents of sound -> its spectrogram and the sound: AudioLDM (arXiv 2301.12503)."""
+"""Latents of sound -> its log-mel spectrogram, as a picture, and the sound: AudioLDM (arXiv 2301.12503)."""
 
 from __future__ import annotations
 
+import math
 from os import PathLike
 from pathlib import Path
 from typing import Any
@@ -11,12 +12,36 @@ from torch import Tensor
 
 from tailprune.decoders.autoencoder import DecodingHalf, load_folder, scaling
 from tailprune.decoders.base import AT_ONCE, Decoded, DecoderError, check_latents, denormalise
-from tailprune.decoders.spectrogram import picture
 from tailprune.decoders.weights import fill, first_file, open_weights, read_config
+from tailprune.spec.layouts import VAE, VOCODER, VOCODER_WEIGHTS
 
-__all__ = ["AudioLDM", "load_audioldm"]
+__all__ = ["HIGHEST", "LOWEST", "AudioLDM", "load_audioldm", "picture"]
 
-FILES = ("model.safetensors", "pytorch_model.bin")
+LOWEST = math.log(1e-5)
+"""The least that AudioLDM's spectrograms hold: magnitudes are cut at 1e-5 before the logarithm."""
+HIGHEST = 2.0
+"""About a sine of full scale: half of a window of 1024 under Hann times the weight of a mel filter, exp(2) = 7.4."""
+
+VIRIDIS = (
+    (68, 1, 84),
+    (72, 24, 106),
+    (71, 45, 123),
+    (66, 64, 134),
+    (59, 82, 139),
+    (51, 99, 141),
+    (44, 114, 142),
+    (38, 130, 142),
+    (33, 145, 140),
+    (31, 160, 136),
+    (40, 174, 128),
+    (63, 188, 115),
+    (94, 201, 98),
+    (132, 212, 75),
+    (173, 220, 48),
+    (216, 226, 25),
+    (253, 231, 37),
+)
+"""Colours of Matplotlib's viridis (CC0) at equal distances; equal steps of it look equal."""
 
 
 class AudioLDM:
@@ -57,21 +82,37 @@ def load_audioldm(source: str | PathLike[str], scale: float | None, device: str 
     where given, else the scaling_factor of vae/config.json. Raises DecoderError.
     """
     folder = Path(source)
-    for part in ("vae", "vocoder"):
+    for part in (VAE, VOCODER):
         if not (folder / part).is_dir():
-            raise DecoderError(f"{folder}: has no folder {part}/; it takes AudioLDM's vae/ and vocoder/ side by side")
-    half, config = load_folder(folder / "vae", out_channels=1)
-    scale = scaling(config, folder / "vae", scale, None)
-    return AudioLDM(half.to(device), _vocoder(folder / "vocoder").to(device), scale)
+            raise DecoderError(
+                f"{folder}: has no folder {part}/; it takes AudioLDM's {VAE}/ and {VOCODER}/ side by side"
+            )
+    half, config = load_folder(folder / VAE, out_channels=1)
+    scale = scaling(config, folder / VAE, scale, None)
+    return AudioLDM(half.to(device), _vocoder(folder / VOCODER).to(device), scale)
 
 
 def _vocoder(folder: Path) -> Any:
     from transformers import SpeechT5HifiGan, SpeechT5HifiGanConfig
 
     config = read_config(folder, "speecht5_hifigan", "model_type")
-    weights = open_weights(first_file(folder, FILES))
+    weights = open_weights(first_file(folder, VOCODER_WEIGHTS))
     # Built and filled here, not by from_pretrained, which makes up tensors that are missing.
     with torch.device("meta"):
         vocoder = SpeechT5HifiGan(SpeechT5HifiGanConfig.from_dict(config))
     fill(vocoder, weights, "SpeechT5HifiGan")
     return vocoder
+
+
+def picture(mel: Tensor) -> Tensor:
+    """Time to the right, frequency upwards, from violet (`LOWEST`, 1e-5) to yellow (`HIGHEST`, full scale).
+
+    mel, with shape (B, time, frequency), natural logarithms of magnitudes -> (B, frequency, time, 3), uint8 on the
+    CPU. The range is fixed, so that equal spectrograms give equal pictures, and the louder is the brighter.
+    """
+    colours = torch.tensor(VIRIDIS, dtype=torch.float32)
+    level = (mel.detach().float().cpu() - LOWEST) / (HIGHEST - LOWEST)
+    position = level.clamp(0, 1).transpose(1, 2).flip(1) * (len(colours) - 1)
+    below = position.floor().clamp(max=len(colours) - 2)
+    at = below.long()
+    return colours[at].lerp(colours[at + 1], (position - below)[..., None]).round().byte()

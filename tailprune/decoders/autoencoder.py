@@ -10,13 +10,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from tailprune.checkpoints.files import TensorFile
+from tailprune.checkpoints import TensorFile
 from tailprune.decoders.base import DecoderError
 from tailprune.decoders.weights import fill, first_file, open_weights, read_config
+from tailprune.spec.layouts import CONFIG, DIFFUSERS_WEIGHTS, VAE
 
-__all__ = ["DecodingHalf", "load_folder", "load_half", "scaling"]
+__all__ = ["DecodingHalf", "find_autoencoder", "load_folder", "load_half", "scaling"]
 
-FILES = ("diffusion_pytorch_model.safetensors", "diffusion_pytorch_model.bin")
 OWN = ("decoder.", "post_quant_conv.")
 FORMER_NAMES = {".to_q.": ".query.", ".to_k.": ".key.", ".to_v.": ".value.", ".to_out.0.": ".proj_attn."}
 """Attention in files from before diffusers 0.18, SD-VAE's and AudioLDM's among them."""
@@ -40,7 +40,12 @@ class DecodingHalf(nn.Module):
 def load_half(
     config: Mapping[str, Any], weights: TensorFile, out_channels: int, stored_as: Callable[[str], str]
 ) -> DecodingHalf:
-    """The decoding half of the AutoencoderKL that `config` describes; the encoder is neither built nor read.
+    """The decoding half of an AutoencoderKL; the encoder is neither built nor read.
+
+    config: diffusers' configuration of the whole.
+    weights: the tensors of its file.
+    out_channels: how many channels it has to decode to.
+    stored_as: the name in the file of a tensor, by its name in the network.
 
     Raises DecoderError for a configuration or tensors that do not fit.
     """
@@ -59,24 +64,34 @@ def load_half(
     return half
 
 
+def find_autoencoder(folder: Path) -> Path | None:
+    """The folder of the autoencoder: `folder` itself, or `vae` in it; None where neither is one."""
+    return next((at for at in (folder, folder / VAE) if (at / CONFIG).is_file()), None)
+
+
 def load_folder(folder: Path, out_channels: int) -> tuple[DecodingHalf, dict[str, Any]]:
     """The decoding half from a folder in diffusers' layout, and its configuration. Raises DecoderError."""
     config = read_config(folder, "AutoencoderKL", "_class_name")
-    weights = open_weights(first_file(folder, FILES))
+    weights = open_weights(first_file(folder, DIFFUSERS_WEIGHTS))
     return load_half(config, weights, out_channels, lambda name: _stored_name(name, weights)), config
 
 
 def scaling(config: Mapping[str, Any], folder: Path, scale: float | None, otherwise: float | None) -> float:
-    """What latents were multiplied by: `scale`, else the configuration's scaling_factor, else `otherwise`.
+    """What latents were multiplied by, above 0.
+
+    config: diffusers' configuration, whose scaling_factor it is where `scale` is None.
+    folder: where the configuration lies, for messages.
+    scale: what was given for it.
+    otherwise: what it is where neither says it.
 
     Raises ValueError for a scale that is none, DecoderError for a configuration that says nothing or says more.
     """
     for key in ("shift_factor", "latents_mean", "latents_std"):
         if config.get(key) is not None:
-            raise DecoderError(f"{folder}: its config.json has {key}, which is not undone here; take one that has none")
+            raise DecoderError(f"{folder}: its {CONFIG} has {key}, which is not undone here; take one that has none")
     found = next((value for value in (scale, config.get("scaling_factor"), otherwise) if value is not None), None)
     if found is None:
-        raise DecoderError(f"{folder}: its config.json has no scaling_factor; give scale")
+        raise DecoderError(f"{folder}: its {CONFIG} has no scaling_factor; give scale")
     return positive(found)
 
 

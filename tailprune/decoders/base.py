@@ -64,6 +64,11 @@ def check_latents(latents: Tensor, name: str, channels: int | None) -> None:
 
 
 def denormalise(latents: Tensor, scale: float, mean: Tensor | None = None, std: Tensor | None = None) -> Tensor:
-    """What the autoencoder encoded, `latents / scale * std + mean`. mean and std, with shape (1, C, 1, 1)."""
+    """What the autoencoder encoded: latents / scale * std + mean.
+
+    latents: with shape (B, C, H, W).
+    scale: what they were multiplied by, above 0.
+    mean, std: of the encoded, with shape (1, C, 1, 1); 0 and 1 for None.
+    """
     encoded = latents.to(torch.float32) / scale
     return encoded if mean is None or std is None else encoded * std + mean

@@ -8,12 +8,13 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from tailprune.checkpoints.files import TensorFile
+from tailprune.checkpoints import TensorFile
 from tailprune.decoders import ldm
-from tailprune.decoders.autoencoder import DecodingHalf, load_folder, load_half, positive, scaling
+from tailprune.decoders.autoencoder import DecodingHalf, find_autoencoder, load_folder, load_half, positive, scaling
 from tailprune.decoders.base import AT_ONCE, Decoded, DecoderError, check_latents, denormalise
 from tailprune.decoders.plain import pixels
 from tailprune.decoders.weights import open_weights
+from tailprune.spec.layouts import CONFIG, DIFFUSERS_WEIGHTS, VAE
 
 __all__ = ["Pictures", "load_sd_vae", "load_va_vae"]
 
@@ -67,9 +68,12 @@ def load_va_vae(
 ) -> Pictures:
     """VA-VAE (arXiv 2501.01423): x = decode(latents / scale * std + mean).
 
-    `source` is the published file in the LDM code's format, or a folder as of `load_sd_vae`; `statistics` the
-    latents_stats.pt that the model was trained with, of `mean` and `std` with shape (1, C, 1, 1) or (C,). `scale` is
-    the latent_multiplier of that training, 1 where none is given. Raises DecoderError.
+    source: the published file in the LDM code's format, or a folder as of `load_sd_vae`.
+    statistics: the latents_stats.pt that the model was trained with: `mean` and `std`, with shape (1, C, 1, 1) or (C,).
+    scale: the latent_multiplier of that training, above 0; 1 for None.
+    device: where to compute.
+
+    Raises DecoderError.
     """
     path = Path(source)
     half = load_folder(_autoencoder_folder(path), COLOURS)[0] if path.is_dir() else _load_ldm(path)
@@ -83,14 +87,14 @@ def load_va_vae(
 
 
 def _autoencoder_folder(source: Path) -> Path:
-    """The folder itself where it has a config.json, else its `vae/`. Raises DecoderError where neither has one."""
-    for folder in (source, source / "vae"):
-        if (folder / "config.json").is_file():
-            return folder
-    raise DecoderError(
-        f"{source}: has no config.json, neither there nor under vae/; it takes a folder of diffusers' AutoencoderKL, "
-        "config.json beside diffusion_pytorch_model.safetensors"
-    )
+    """The folder of the autoencoder in a source. Raises DecoderError where there is none."""
+    folder = find_autoencoder(source)
+    if folder is None:
+        raise DecoderError(
+            f"{source}: has no {CONFIG}, neither there nor under {VAE}/; it takes a folder of diffusers' "
+            f"AutoencoderKL, {CONFIG} beside {DIFFUSERS_WEIGHTS[0]}"
+        )
+    return folder
 
 
 def _load_ldm(path: Path) -> DecodingHalf:

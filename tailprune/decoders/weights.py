@@ -10,8 +10,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from tailprune.checkpoints.files import CheckpointError, TensorFile, open_tensors
+from tailprune.checkpoints import CheckpointError, TensorFile, open_tensors
 from tailprune.decoders.base import DecoderError
+from tailprune.spec.layouts import CONFIG
 
 __all__ = ["fill", "first_file", "open_weights", "read_config"]
 
@@ -33,10 +34,15 @@ def fill(
 ) -> None:
     """Gives a module on the meta device the tensors of a file, ready to compute with, without gradients.
 
-    `stored_as` says under which name the file has a tensor of the module; what the file holds beyond them is foreign
-    where it begins with one of `own`, and left alone elsewhere. A linear layer may be stored as a convolution of 1 x 1.
+    A linear layer may be stored as a convolution of 1 x 1.
 
-    Raises DecoderError with the tensors that are missing, foreign or of another shape; `kind` says what was expected.
+    module: whose tensors are replaced, by float32 ones.
+    weights: the tensors of the file.
+    kind: what the module is, for messages.
+    stored_as: the name in the file of a tensor, by its name in the module.
+    own: beginnings of names in the file that are the module's: what else begins so is foreign, the rest is left alone.
+
+    Raises DecoderError with the tensors that are missing, foreign or of another shape.
     """
     shapes = {name: tuple(tensor.shape) for name, tensor in module.state_dict().items()}
     stored = {name: stored_as(name) for name in shapes}
@@ -62,16 +68,16 @@ def _copied(tensor: Tensor) -> Tensor:
 
 def read_config(folder: Path, kind: str, key: str) -> dict[str, Any]:
     """`config.json` of a folder, whose `key` says it is a `kind`. Raises DecoderError where it is not."""
-    path = folder / "config.json"
+    path = folder / CONFIG
     if not path.is_file():
-        raise DecoderError(f"{folder}: has no config.json; it takes a folder of {kind}, config.json beside its weights")
+        raise DecoderError(f"{folder}: has no {CONFIG}; it takes a folder of {kind}, {CONFIG} beside its weights")
     try:
         config = json.loads(path.read_text())
     except ValueError as error:
         raise DecoderError(f"{path}: is not JSON ({error}); download it again") from error
-    said = config.get(key) if isinstance(config, dict) else None
-    if said != kind:
-        raise DecoderError(f"{path}: its {key} is {said!r}, and has to be {kind!r}")
+    found = config.get(key) if isinstance(config, dict) else None
+    if found != kind:
+        raise DecoderError(f"{path}: its {key} is {found!r}, and has to be {kind!r}")
     return config
 
 
@@ -80,4 +86,4 @@ def first_file(folder: Path, names: tuple[str, ...]) -> Path:
     for name in names:
         if (folder / name).is_file():
             return folder / name
-    raise DecoderError(f"{folder}: has no weights; it takes {' or '.join(names)} beside config.json")
+    raise DecoderError(f"{folder}: has no weights; it takes {' or '.join(names)} beside {CONFIG}")

@@ -1,66 +1,92 @@
-"""Where files of the Hugging Face hub lie once they were fetched; nothing is fetched here.
+"""Addresses on the Hugging Face hub, and where what they name lies once it was fetched; nothing is fetched here.
 
-A source is `hf://owner/repo[@revision][/path]`; without a path it is the whole repository.
+An address is `hf://owner/repo[@revision][/path]`; without a path it is the whole repository.
 """
 
 from __future__ import annotations
 
+import os
 import re
+from dataclasses import dataclass
 from pathlib import Path
 
-from huggingface_hub import try_to_load_from_cache
+from tailprune.spec.layouts import CONFIG, TENSOR_FILES, TRANSFORMER, VAE, WEIGHTS
 
-__all__ = ["cached", "check_source", "is_hub"]
+__all__ = ["HubFile", "cached", "check_source", "is_hub", "parse"]
 
-IN_A_FOLDER = ("config.json", "transformer/config.json", "vae/config.json", "model.safetensors")
-"""One of these is in every folder that a model or a decoder is made from."""
-FILES = (".safetensors", ".pt", ".pth", ".bin", ".ckpt", ".json", ".npz")
+PREFIX = "hf://"
+ADDRESS = re.compile(r"hf://(?P<repo>[^/@\s]+/[^/@\s]+)(@(?P<revision>[^/\s]+))?(/(?P<path>[^\s]*[^/\s]))?/?")
+NO_NAMES = ("", ".", "..")
+FILES = (*TENSOR_FILES, ".json", ".npz")
 """How the name of a file ends; a name with another ending, as v1.0, is a folder's."""
-SOURCE = re.compile(r"hf://(?P<repo>[^/@\s]+/[^/@\s]+)(@(?P<revision>[^/\s]+))?(/(?P<path>[^\s]*[^/\s]))?/?")
+IN_A_FOLDER = (CONFIG, f"{TRANSFORMER}/{CONFIG}", f"{VAE}/{CONFIG}", WEIGHTS)
+"""One of these is in every folder that a model or a decoder is made from."""
 
 
-def is_hub(source: str) -> bool:
+@dataclass(frozen=True)
+class HubFile:
+    """A file or a folder of a repository; the whole repository where `path` is empty."""
+
+    repo: str
+    path: str
+    revision: str | None = None
+
+    def __str__(self) -> str:
+        at = f"@{self.revision}" if self.revision else ""
+        return PREFIX + "/".join(part for part in (self.repo + at, self.path) if part)
+
+    @property
+    def is_file(self) -> bool:
+        """Whether it is one file, by its name."""
+        return self.path.endswith(FILES)
+
+
+def is_hub(source: str | os.PathLike[str]) -> bool:
     """Whether a source is on the hub."""
-    return source.startswith("hf://")
+    return str(source).startswith(PREFIX)
+
+
+def parse(source: str) -> HubFile:
+    """What an address names. Raises ValueError for anything else, and where a name is empty, `.` or `..`."""
+    match = ADDRESS.fullmatch(source)
+    if match is not None:
+        found = HubFile(match["repo"], match["path"] or "", match["revision"])
+        names = [*found.repo.split("/"), found.revision or "main", *(found.path or "main").split("/")]
+        if not any(name in NO_NAMES for name in names):
+            return found
+    raise ValueError(f"{source!r} is not of the form hf://owner/repo/file")
 
 
 def check_source(source: str) -> str:
     """The source, as it is. Raises ValueError where it should be on the hub, and names no repository."""
-    if is_hub(source) and _parsed(source) is None:
-        raise ValueError(f"{source!r} is not of the form hf://owner/repo/file")
+    if is_hub(source):
+        parse(source)
     return source
 
 
 def cached(source: str, cache: Path | None = None) -> Path | None:
     """The local path of a file or folder of the hub; None where it was not fetched.
 
-    cache: the cache folder, huggingface_hub's own unless said.
+    cache: the cache folder, huggingface_hub's own by default.
     """
-    match = _parsed(source)
-    if match is None:
+    try:
+        wanted = parse(source)
+    except ValueError:
         return None
-    path = match["path"] or ""
-    if path.endswith(FILES):
-        return _file(match["repo"], path, match["revision"], cache)
+    if wanted.is_file:
+        return _cached_file(wanted, wanted.path, cache)
     for name in IN_A_FOLDER:
-        found = _file(match["repo"], f"{path}/{name}".lstrip("/"), match["revision"], cache)
+        found = _cached_file(wanted, f"{wanted.path}/{name}".lstrip("/"), cache)
         if found is not None:
             return found.parents[name.count("/")]
     return None
 
 
-def _parsed(source: str) -> re.Match[str] | None:
-    """The parts of a source on the hub; None where it names none, or goes by `.`, `..` or nothing."""
-    match = SOURCE.fullmatch(source)
-    if match is None:
-        return None
-    names = [*match["repo"].split("/"), match["revision"] or "main", *(match["path"] or "main").split("/")]
-    return None if any(name in ("", ".", "..") for name in names) else match
+def _cached_file(wanted: HubFile, path: str, cache: Path | None) -> Path | None:
+    from huggingface_hub import try_to_load_from_cache  # here, so that those who only name files need not wait for it
 
-
-def _file(repo: str, path: str, revision: str | None, cache: Path | None) -> Path | None:
     try:
-        found = try_to_load_from_cache(repo, path, cache_dir=cache, revision=revision)
+        found = try_to_load_from_cache(wanted.repo, path, cache_dir=cache, revision=wanted.revision)
     except (ValueError, OSError):  # a name that the hub, or this file system, would not take
         return None
     return Path(found) if isinstance(found, str) else None

@@ -1,4 +1,4 @@
-"""Whether all the files are there that a checkpoint or a decoder is made from, by the layouts that are read."""
+"""What files and folders of checkpoints and decoders are called, and which of them a folder lacks."""
 
 from __future__ import annotations
 
@@ -6,24 +6,50 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
-__all__ = ["IMAGES", "missing_from_checkpoint", "missing_from_decoder"]
+__all__ = [
+    "CONFIG",
+    "DIFFUSERS_WEIGHTS",
+    "IMAGES",
+    "INDEX",
+    "PICKLES",
+    "SAFETENSORS",
+    "TENSOR_FILES",
+    "TRANSFORMER",
+    "VAE",
+    "VOCODER",
+    "VOCODER_WEIGHTS",
+    "WEIGHTS",
+    "missing_from_checkpoint",
+    "missing_from_decoder",
+]
 
+SAFETENSORS = ".safetensors"
+PICKLES = (".pt", ".pth", ".bin", ".ckpt")
+TENSOR_FILES = (SAFETENSORS, *PICKLES)
+"""How the name of a file of tensors ends."""
 IMAGES = (".png", ".jpg", ".jpeg", ".webp")
-"""The files of a folder of images."""
+"""How the name of a file of a folder of images ends."""
+
+WEIGHTS = "model.safetensors"
+"""A system's weights in a folder of its own."""
 CONFIG = "config.json"
-SHIPPED = "model.safetensors"
-DIFFUSERS = ("diffusion_pytorch_model.safetensors", "diffusion_pytorch_model.bin")
-VOCODER = ("model.safetensors", "pytorch_model.bin")
+"""What diffusers and transformers write beside weights."""
+DIFFUSERS_WEIGHTS = ("diffusion_pytorch_model.safetensors", "diffusion_pytorch_model.bin")
+VOCODER_WEIGHTS = ("model.safetensors", "pytorch_model.bin")
+INDEX = ".index.json"
+"""What the index of weights in several files has after the first of these names."""
+TRANSFORMER, VAE, VOCODER = "transformer", "vae", "vocoder"
+"""The folders of a diffusers repository, each with a configuration and weights."""
 
 
 def missing_from_checkpoint(path: Path) -> list[str]:
     """The files that a checkpoint's folder lacks, by their names in it; nothing for a file."""
-    if path.is_file() or (path / SHIPPED).is_file():
+    if path.is_file() or (path / WEIGHTS).is_file():
         return []
-    within = "transformer/" if (path / "transformer").is_dir() else ""
+    within = f"{TRANSFORMER}/" if (path / TRANSFORMER).is_dir() else ""
     if not within and not (path / CONFIG).is_file():
-        return [SHIPPED]
-    return _lacks(path, within, DIFFUSERS)
+        return [WEIGHTS]
+    return _lacks(path, within, DIFFUSERS_WEIGHTS)
 
 
 def missing_from_decoder(name: str, path: Path) -> list[str]:
@@ -31,14 +57,14 @@ def missing_from_decoder(name: str, path: Path) -> list[str]:
     if path.is_file():
         return []
     if name == "audioldm":
-        return [*_lacks(path, "vae/", DIFFUSERS), *_lacks(path, "vocoder/", VOCODER)]
-    return _lacks(path, "vae/" if (path / "vae").is_dir() else "", DIFFUSERS)
+        return [*_lacks(path, f"{VAE}/", DIFFUSERS_WEIGHTS), *_lacks(path, f"{VOCODER}/", VOCODER_WEIGHTS)]
+    return _lacks(path, f"{VAE}/" if (path / VAE).is_dir() else "", DIFFUSERS_WEIGHTS)
 
 
 def _lacks(folder: Path, within: str, weights: Sequence[str]) -> list[str]:
     """What is not there of a configuration and its weights, in one file of these names or several with an index."""
     absent = [] if (folder / within / CONFIG).is_file() else [within + CONFIG]
-    index = folder / within / f"{weights[0]}.index.json"
+    index = folder / within / (weights[0] + INDEX)
     if index.is_file():
         return absent + [within + part for part in _parts(index) if not (folder / within / part).is_file()]
     if not any((folder / within / name).is_file() for name in weights):

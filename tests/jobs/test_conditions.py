@@ -534,8 +534,9 @@ def test_unknown_conditions_are_told_to_be_uploaded(conditions: ConditionStore, 
         safetensors({"video": np.zeros((0, 32, 512), np.float32)}),
         safetensors({"video": np.zeros((1, 32, 512), np.float16)}),
         safetensors({"video": np.zeros((1, 32, 512), np.float32)}) + b"more",
+        safetensors({"video": np.zeros((1, 32, 512), np.float32)}, {"made": "today"}),
     ],
-    ids=["empty", "picture", "latents", "no count", "none", "float16", "more"],
+    ids=["empty", "picture", "latents", "no count", "none", "float16", "more", "metadata"],
 )
 def test_other_artifacts_are_no_conditions(
     conditions: ConditionStore, content: bytes, settings: Settings, redis_client: redis.Redis

@@ -215,6 +215,19 @@ def test_the_digest_for_metrics_stays_when_a_block_changes(tmp_path: Path) -> No
     assert one == other
 
 
+@pytest.mark.parametrize(
+    ("wrapper", "expected"),
+    [
+        ("", "99f6a1b36b31c3b1fdc1124b2051874604c81f849c121b2ad381bc44cb41ac29"),
+        ("module._orig_mod.", "8708b556d00de839bbe4f1b4e5beef3c7698cda9c9aa26ddbe5e9f88f97bc8da"),
+    ],
+)
+def test_the_digest_for_metrics_stays_what_it_is(tmp_path: Path, wrapper: str, expected: str) -> None:
+    """Results are kept by it, and a new one would have them all made again."""
+    save_file({wrapper + name: tensor for name, tensor in TENSORS.items()}, tmp_path / "a.safetensors", {"a": "b"})
+    assert weights("condition", tmp_path, "a.safetensors") == expected
+
+
 @pytest.mark.parametrize("name", [TIME, LABELS])
 def test_the_digest_for_metrics_changes_when_a_condition_tensor_does(tmp_path: Path, name: str) -> None:
     one, other = weights_with("condition", tmp_path, {name: TENSORS[name] + 1})

@@ -5,9 +5,12 @@ from __future__ import annotations
 import argparse
 import os
 import pickle
+import pickletools
+import subprocess
 import sys
 import types
-from collections import UserDict, defaultdict, deque
+import zipfile
+from collections import OrderedDict, UserDict, defaultdict, deque
 from pathlib import Path
 
 import pytest
@@ -15,7 +18,8 @@ import torch
 from safetensors.torch import save_file
 
 import tailprune
-from tailprune.checkpoints.load import Checkpoint, CheckpointError
+from tailprune import checkpoints
+from tailprune.checkpoints import Checkpoint, CheckpointError
 from tailprune.systems import DiT, SiT, System
 from tests.tailprune.conftest import random_system
 
@@ -98,6 +102,40 @@ def test_containers_beside_the_weights_are_passed_over(dit: System, tmp_path: Pa
 def test_weights_in_a_container_of_a_training_script_are_read(dit: System, tmp_path: Path) -> None:
     torch.save({"ema": Options(dit.state_dict())}, tmp_path / "dit.pt")
     assert tailprune.load(tmp_path / "dit.pt", family="dit", num_heads=4).family == "dit"
+
+
+def test_a_file_without_checksums_is_read(dit: System, tmp_path: Path) -> None:
+    before = torch.serialization.get_crc32_options()
+    torch.serialization.set_crc32_options(False)
+    try:
+        torch.save({"ema": dit.state_dict(), "args": Options(lr=1)}, tmp_path / "dit.pt")
+    finally:
+        torch.serialization.set_crc32_options(before)
+    assert tailprune.load(tmp_path / "dit.pt", family="dit", num_heads=4).family == "dit"
+
+
+def test_torch_stores_and_names_what_it_pickles_as_it_is_looked_for(tmp_path: Path) -> None:
+    """Should a release of torch store it otherwise, or list names otherwise, `tailprune.checkpoints.files` has to."""
+    torch.save({"args": UserDict(lr=Options(lr=1)), "w": torch.zeros(3)}, tmp_path / "last.pt")
+    with zipfile.ZipFile(tmp_path / "last.pt") as archive:
+        assert archive.namelist()[0] == "last/data.pkl"
+        content = archive.read("last/data.pkl")
+    named = {argument for opcode, argument, _ in pickletools.genops(content) if opcode.name == "GLOBAL"}
+    assert {"UserDict IterableUserDict", f"{Options.__module__} Options"} <= named  # names of Python 2, by protocol 2
+    foreign = torch.serialization.get_unsafe_globals_in_checkpoint(tmp_path / "last.pt")
+    options = f"{Options.__module__}.Options"
+    assert sorted(foreign) == ["collections.UserDict", options]  # names of Python 3
+    with torch.serialization.safe_globals([(OrderedDict, "collections.UserDict"), (OrderedDict, options)]):
+        torch.load(tmp_path / "last.pt", weights_only=True, mmap=True)
+
+
+def test_a_pickle_that_asks_for_more_memory_than_it_has_content_is_refused(tmp_path: Path) -> None:
+    place = 2**31 - 1  # at which it keeps an empty list: an unpickler would make room for all before it
+    with zipfile.ZipFile(tmp_path / "a.pt", "w") as archive:
+        archive.writestr("a/data.pkl", b"\x80\x02]r" + place.to_bytes(4, "little") + b".")
+        archive.writestr("a/version", "3")
+    with pytest.raises(CheckpointError, match="cannot be read as tensors alone"):
+        Checkpoint(tmp_path / "a.pt")
 
 
 def test_a_container_that_cannot_be_passed_over_is_named(dit: System, tmp_path: Path) -> None:
@@ -318,7 +356,18 @@ def test_for_the_condition_no_tensor_of_a_block_is_read(
 
 
 def test_importing_the_package_does_not_import_torch() -> None:
-    import subprocess
-
     code = "import sys, tailprune; assert 'torch' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_what_fetches_files_does_not_import_torch() -> None:
+    code = "import sys; from tailprune.checkpoints import HubError, fetch; assert 'torch' not in sys.modules"
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_the_names_of_the_folder_are_there() -> None:
+    for name in checkpoints.__all__:
+        assert getattr(checkpoints, name).__name__ == name
+    assert set(checkpoints.__all__) <= set(dir(checkpoints))
+    with pytest.raises(AttributeError, match=r"'tailprune\.checkpoints' has no attribute 'nothing'"):
+        _ = checkpoints.nothing

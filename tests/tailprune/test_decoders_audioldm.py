@@ -16,7 +16,7 @@ from safetensors.torch import load_file, save_file
 from transformers import SpeechT5HifiGan, SpeechT5HifiGanConfig
 
 from tailprune.decoders import DecoderError, load_decoder
-from tailprune.decoders.spectrogram import HIGHEST, LOWEST, picture
+from tailprune.decoders.audioldm import HIGHEST, LOWEST, picture
 from tests.hub import write_cached
 from tests.tailprune.autoencoders import randomised, tiny_vae
 

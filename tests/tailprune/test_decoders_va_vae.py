@@ -10,7 +10,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from tailprune.checkpoints.hub import HubError
+from tailprune.checkpoints import HubError
 from tailprune.decoders import DecoderError, load_decoder, pixels
 from tests.hub import write_cached
 from tests.tailprune.autoencoders import ldm_decode, ldm_weights, statistics, tiny_vae

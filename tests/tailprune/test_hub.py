@@ -1,4 +1,4 @@
-"""Checkpoints on the hub: found in a cache folder, and fetched from a hub on loopback."""
+"""Files of the hub: found in a cache folder, and fetched from a hub on loopback."""
 
 from __future__ import annotations
 
@@ -12,10 +12,11 @@ import torch
 from safetensors.torch import save
 
 import tailprune
-from tailprune.checkpoints.hub import HubError, HubFile, fetch, is_hub, parse
+from tailprune.checkpoints import HubError, fetch
 from tailprune.systems import DiT, SiT, System
-from tests.hub import COMMIT, FakeHub, ask_science, write_cached
+from tests.hub import FakeHub, ask_science, write_cached
 from tests.tailprune.conftest import random_system
+from tests.tailprune.test_hub_addresses import MALFORMED
 
 OTHER_COMMIT = "beef" + "0" * 36
 REPOSITORY = {
@@ -48,66 +49,11 @@ def hub() -> Iterator[FakeHub]:
     hub.stop()
 
 
-@pytest.mark.parametrize(
-    ("source", "repo", "path", "revision"),
-    [
-        ("hf://owner/repo", "owner/repo", "", None),
-        ("hf://owner/repo/", "owner/repo", "", None),
-        ("hf://owner/repo/last.pt", "owner/repo", "last.pt", None),
-        ("hf://owner/repo/runs/a/last.pt", "owner/repo", "runs/a/last.pt", None),
-        ("hf://owner/repo/vae/", "owner/repo", "vae", None),
-        ("hf://owner/repo@v1.0/last.pt", "owner/repo", "last.pt", "v1.0"),
-        (f"hf://owner/repo@{COMMIT}", "owner/repo", "", COMMIT),
-    ],
-)
-def test_a_source_names_a_repository_a_path_and_a_revision(
-    source: str, repo: str, path: str, revision: str | None
-) -> None:
-    assert parse(source) == HubFile(repo, path, revision)
-
-
-@pytest.mark.parametrize(
-    "source",
-    [
-        "hf://",
-        "hf://owner",
-        "hf://owner/",
-        "hf:///repo/a.pt",
-        "hf://owner/@v1/a.pt",
-        "hf://o/r@/a.pt",
-        "owner/repo/a",
-        "hf://o/r/../../x.pt",
-        "hf://o/r/./x.pt",
-        "hf://o/r/a//x.pt",
-        "hf://o/r//x.pt",
-        "hf://o/r//",
-        "hf://o/r/a/..",
-        "hf://o/..",
-        "hf://../r/x.pt",
-        "hf://o/r@../x.pt",
-    ],
-)
+@pytest.mark.parametrize("source", MALFORMED)
 def test_a_source_that_names_no_repository_is_refused_with_the_form(source: str) -> None:
     with pytest.raises(ValueError, match=r"is not of the form hf://owner/repo/file") as error:
         fetch(source)
     assert repr(source) in str(error.value)
-
-
-@pytest.mark.parametrize(
-    ("source", "is_file"),
-    [
-        ("hf://o/r/a.pt", True),
-        ("hf://o/r/x/a.safetensors", True),
-        ("hf://o/r/stats.npz", True),
-        ("hf://o/r/config.json", True),
-        ("hf://o/dit-v1.0", False),
-        ("hf://o/r.pt", False),
-        ("hf://o/r/x/v1.0", False),
-        ("hf://o/r/v1.pt/x", False),
-    ],
-)
-def test_a_file_is_known_by_its_suffix(source: str, is_file: bool) -> None:
-    assert parse(source).is_file == is_file
 
 
 def test_a_folder_with_a_dot_in_its_name_is_found(cache: Path) -> None:
@@ -120,16 +66,6 @@ def test_an_empty_name_of_the_cache_folder_is_no_name(hub: FakeHub, tmp_path: Pa
     source = "hf://owner/repo/last.safetensors"
     done = ask_science("fetch", source, hub=hub.url, cache=tmp_path, TAILPRUNE_HUB_CACHE="")
     assert Path(done.stdout.removesuffix("\n")).is_relative_to(tmp_path / "home")  # HF_HOME
-
-
-@pytest.mark.parametrize("source", ["hf://owner/repo", "hf://owner/repo@v1/a/b.pt"])
-def test_what_was_parsed_is_written_as_it_was(source: str) -> None:
-    assert str(parse(source)) == source
-
-
-def test_a_path_is_not_on_the_hub() -> None:
-    assert not is_hub(Path("models/a.pt"))
-    assert is_hub("hf://owner/repo/a.pt")
 
 
 def test_a_file_in_the_cache_is_found(cache: Path) -> None:

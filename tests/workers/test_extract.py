@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import json
 from typing import Any
 
 import pytest
@@ -16,7 +15,6 @@ from tests.tiny_model import CONDITION_ONLY, NAME, TINY_DIT
 from tests.workers.conftest import Submit
 from workers.lease import Shutdown
 from workers.model_pool import ModelPool
-from workers.tensor_file import tensor_file
 from workers.worker import Worker
 
 Extracted = tuple[ExtractResult, bytes]
@@ -118,14 +116,3 @@ def test_an_extraction_that_is_to_stop_does_so_between_timesteps(
     monkeypatch.setattr(torch, "add", slowly)
     worker.run(job.id)
     assert store.get(job.id).status == "queued"
-
-
-def test_a_file_of_tensors_has_the_same_bytes_every_time_and_reads_back() -> None:
-    tensors = {"b": torch.arange(6.0).view(2, 3).T, "a": torch.tensor([7, 8])}
-    metadata = {"model": "m", "family": "f", "digest": "ü"}
-    content = tensor_file(tensors, metadata)
-    assert {tensor_file(tensors, metadata) for _ in range(5)} == {content}
-    torch.testing.assert_close(load(content), tensors, rtol=0, atol=0)
-    size = int.from_bytes(content[:8], "little")
-    assert json.loads(content[8 : 8 + size])["__metadata__"] == metadata
-    assert (8 + size) % 8 == 0

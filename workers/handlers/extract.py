@@ -8,12 +8,12 @@ from torch import Tensor
 import tailprune
 from jobs.requests.extract import ExtractRequest
 from jobs.results import Extracted, ExtractResult, ModelUsed
+from tailprune.checkpoints import encode_tensors
 from workers.context import Context
 from workers.lease import Product, Run
 from workers.model_pool import Source
 from workers.outputs.variant import JobArtifacts
 from workers.sampling.inputs import Vectors
-from workers.tensor_file import tensor_file
 
 __all__ = ["handler"]
 
@@ -48,7 +48,7 @@ class ExtractHandler:
         if vectors.condition.takes_guidance:
             metadata["guidance_scale"] = f"{source.entry.defaults.guidance_scale:g}"
         files = JobArtifacts(context.artifacts)
-        files.put(FILE, tensor_file(tensors, metadata), MEDIA_TYPE)
+        files.put(FILE, encode_tensors(tensors, metadata), MEDIA_TYPE)
         result = ExtractResult(
             model=ModelUsed(name=request.model, digest=source.identity.weights),
             artifact=FILE,

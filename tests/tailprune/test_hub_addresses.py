@@ -1,4 +1,4 @@
-"""Where the files of the hub lie, and which sources are on it."""
+"""Addresses on the hub, and where the files lie that they name."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from tailprune.checkpoints import hub as science
-from tailprune.spec.hub import cached, check_source, is_hub
+from tailprune.checkpoints import fetch
+from tailprune.spec.hub import HubFile, cached, check_source, is_hub, parse
 from tests.hub import COMMIT, write_cached
 
 OTHER_COMMIT = "beef" + "0" * 36
@@ -15,6 +15,54 @@ WELL_FORMED = ["hf://o/r", "hf://o/r/", "hf://o/r/a.pt", "hf://o/r/a/b.pt", "hf:
 MALFORMED = ["hf://", "hf://o", "hf://o/", "hf:///r/a.pt", "hf://o/@v1/a.pt", "hf://o/r@/a.pt"]
 MALFORMED += ["hf://o/r/../../x.pt", "hf://o/r/./x.pt", "hf://o/r/a//x.pt", "hf://o/r//x.pt", "hf://o/r//"]
 MALFORMED += ["hf://o/r/a/..", "hf://o/..", "hf://../r/x.pt", "hf://o/r@../x.pt"]
+MALFORMED += ["hf://o/r/a file.pt", "hf://o /r", "hf://o/r\n", "hf://o/r@v 1/a.pt", "hf://o@v1/r", "hf://@/r"]
+
+
+@pytest.mark.parametrize(
+    ("source", "repo", "path", "revision"),
+    [
+        ("hf://owner/repo", "owner/repo", "", None),
+        ("hf://owner/repo/", "owner/repo", "", None),
+        ("hf://owner/repo/last.pt", "owner/repo", "last.pt", None),
+        ("hf://owner/repo/runs/a/last.pt", "owner/repo", "runs/a/last.pt", None),
+        ("hf://owner/repo/vae/", "owner/repo", "vae", None),
+        ("hf://owner/repo@v1.0/last.pt", "owner/repo", "last.pt", "v1.0"),
+        (f"hf://owner/repo@{COMMIT}", "owner/repo", "", COMMIT),
+    ],
+)
+def test_a_source_names_a_repository_a_path_and_a_revision(
+    source: str, repo: str, path: str, revision: str | None
+) -> None:
+    assert parse(source) == HubFile(repo, path, revision)
+
+
+@pytest.mark.parametrize(
+    ("source", "is_file"),
+    [
+        ("hf://o/r/a.pt", True),
+        ("hf://o/r/x/a.safetensors", True),
+        ("hf://o/r/stats.npz", True),
+        ("hf://o/r/config.json", True),
+        ("hf://o/dit-v1.0", False),
+        ("hf://o/r.pt", False),
+        ("hf://o/r/x/v1.0", False),
+        ("hf://o/r/v1.pt/x", False),
+    ],
+)
+def test_a_file_is_known_by_its_suffix(source: str, is_file: bool) -> None:
+    assert parse(source).is_file == is_file
+
+
+@pytest.mark.parametrize("source", ["hf://owner/repo", "hf://owner/repo@v1/a/b.pt"])
+def test_what_was_parsed_is_written_as_it_was(source: str) -> None:
+    assert str(parse(source)) == source
+
+
+def test_a_path_is_no_address() -> None:
+    assert not is_hub(Path("models/a.pt"))
+    assert is_hub("hf://owner/repo/a.pt")
+    with pytest.raises(ValueError, match="'owner/repo/a' is not of the form"):
+        parse("owner/repo/a")
 
 
 def test_a_file_that_was_fetched_is_where_the_snapshot_has_it(tmp_path: Path) -> None:
@@ -105,24 +153,18 @@ def test_a_path_and_a_place_on_the_hub_are_sources(source: str) -> None:
     assert is_hub(source) == (source in WELL_FORMED)
 
 
-@pytest.mark.parametrize("source", [*MALFORMED, "hf://o/r/a file.pt"])
+@pytest.mark.parametrize("source", MALFORMED)
 def test_a_source_that_names_no_repository_is_refused_with_the_form(source: str) -> None:
     with pytest.raises(ValueError, match="is not of the form hf://owner/repo/file") as error:
         check_source(source)
     assert repr(source) in str(error.value)
 
 
-@pytest.mark.parametrize("source", MALFORMED)
-def test_a_source_that_is_refused_here_is_refused_by_the_science(source: str) -> None:
-    with pytest.raises(ValueError, match="is not of the form"):
-        science.parse(source)
-
-
 @pytest.mark.parametrize("source", ["hf://owner/repo", "hf://owner/repo/sit", "hf://owner/repo@v1/sit/last.pt"])
-def test_a_source_lies_where_the_science_finds_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, source: str) -> None:
+def test_a_source_lies_where_it_is_fetched_to(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, source: str) -> None:
     monkeypatch.setenv("TAILPRUNE_OFFLINE", "1")
     monkeypatch.setenv("TAILPRUNE_HUB_CACHE", str(tmp_path))
     files = {"vae/config.json": b"{}", "sit/model.safetensors": b"weights", "sit/last.pt": b"weights"}
     write_cached(tmp_path, "owner/repo", files, reference="v1")
     write_cached(tmp_path, "owner/repo", {}, reference="main")
-    assert cached(source, tmp_path) == science.fetch(source)
+    assert cached(source, tmp_path) == fetch(source)
