@@ -77,7 +77,7 @@ class Worker:
         registry = Registry.read(settings.registry, settings.hub_cache)
         self.registry = Catalogue(registry, self.compacted, self.store.artifacts, settings.data_dir, fetches=True)
         self.models = Models(self.registry, settings, device)
-        instruments = EvaluationAssets.read(settings.registry, settings.hub_cache)
+        instruments = EvaluationAssets.of(registry)
         self.bench = Evaluators(instruments, self.shards, device, settings.batch_size)
         self.shutdown = Shutdown(settings.handover_seconds)
         self._workshop: tuple[str, ShardMaker] | None = None

@@ -88,7 +88,7 @@ def identify(
     }
     if instruments:
         decoder["instruments"] = {name: _instrument_digest(made_of, data_dir) for name, made_of in instruments.items()}
-    return Identity(_weights(reads, entry, data_dir), entry.reading | decoder, decoding)
+    return Identity(_weights(reads, entry, data_dir), entry.loaded_as | decoder, decoding)
 
 
 def _weights(reads: Reads, entry: ModelEntry, data_dir: Path | None) -> str:

@@ -59,7 +59,7 @@ def sampled(entry: ModelEntry, **said: Any) -> PruneSampleRequest:
 
 def scored(entry: ModelEntry, registry: Path, **said: Any) -> StudyRequest:
     request = StudyRequest.model_validate({"model": entry.name} | said)
-    return resolve_study(request, entry, Settings(), EvaluationAssets.read(registry))
+    return resolve_study(request, entry, Settings(), EvaluationAssets.of(Registry.read(registry)))
 
 
 def refusal(error: pytest.ExceptionInfo[InvalidRequest]) -> list[str]:
