@@ -84,7 +84,7 @@ class ModelEntry(BaseModel):
     classifier: Literal["shapes-classifier"] | None = None
     """What names the class of a sample."""
     prompt: str = Field(default="a photo of a {}", pattern=r"^[^{}]*\{\}[^{}]*$")
-    """What CLIP is told of a class, its name in place of the braces."""
+    """What CLIP reads of a class, its name in place of the braces."""
     folder: Path = Field(exclude=True)
     """Where the registry lies, from which the rest is found."""
     hub_cache: Path | None = Field(default=None, exclude=True)
