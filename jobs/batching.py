@@ -8,7 +8,7 @@ from pydantic import BaseModel
 
 from jobs.keys import RESULT_VERSION, digest
 from jobs.registry.digests import Identity
-from jobs.requests.prune_sample import PruneSampleRequest
+from jobs.requests.prune_sample import ResolvedPruneSample
 from jobs.requests.sampled import SampledRequest
 
 __all__ = ["OWN", "Share", "share_of"]
@@ -33,17 +33,11 @@ def share_of(request: BaseModel, identity: Identity, rows_at_once: int) -> Share
     None where its job goes by itself: one of another kind, one that fills a batch of `rows_at_once`, or one whose
     sampler chooses the steps of each sample.
     """
-    if not isinstance(request, PruneSampleRequest) or request.sampler == "dopri5":
+    if not isinstance(request, ResolvedPruneSample) or request.sampler == "dopri5":
         return None
-    rows = len(request.subjects) * (request.samples_per_label or 1) * _variants(request)
+    rows = len(request.subjects) * (request.samples_per_label or 1) * (len(request.prunes) + request.compare)
     if rows >= rows_at_once:
         return None
     sampling = request.model_dump(include=set(SampledRequest.model_fields) - OWN)
     model = {"weights": identity.weights, "reading": identity.reading}
     return Share(digest({"sampling": sampling, "model": model, "version": RESULT_VERSION}), rows)
-
-
-def _variants(request: PruneSampleRequest) -> int:
-    """The prunes of a resolved request, and its baseline."""
-    prunes = request.threshold if request.threshold is not None else request.keep
-    return (len(prunes) if isinstance(prunes, list) else 0) + request.compare

@@ -9,7 +9,7 @@ from celery import Celery, group
 from kombu.exceptions import OperationalError
 from redis.exceptions import ConnectionError, TimeoutError
 
-from jobs.needs import QUEUES, Queue
+from jobs.requests.base import QUEUES, Queue
 from jobs.settings import Settings, get_settings
 
 __all__ = ["SHARD_TASK", "TASK", "BrokerUnavailable", "JobQueue", "celery_app", "make_celery"]

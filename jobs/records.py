@@ -3,24 +3,16 @@
 from __future__ import annotations
 
 import json
-import os
-import time
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
+from ulid import ULID
 
+from jobs.kinds import KINDS, AnyRequest, AnyResult, Kind
 from jobs.problems import Problem
-from jobs.requests.compact import CompactRequest
-from jobs.requests.extract import ExtractRequest
-from jobs.requests.figure import FigureRequest
-from jobs.requests.metrics import MetricsRequest
-from jobs.requests.prune_sample import PruneSampleRequest
-from jobs.requests.study import StudyRequest
-from jobs.results import CompactResult, ExtractResult, FigureResult, MetricsResult, PruneSampleResult
 from jobs.storage.artifacts import Artifact
-from jobs.study_results import StudyResult
 
 __all__ = [
     "FINISHED",
@@ -35,20 +27,17 @@ __all__ = [
     "new_id",
 ]
 
-Kind = Literal["prune-sample", "metrics", "extract", "figure", "study", "compact"]
 Status = Literal["queued", "running", "succeeded", "failed", "cancelled"]
 
 FINISHED: frozenset[str] = frozenset({"succeeded", "failed", "cancelled"})
 
-ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"  # Crockford's base 32, sorted
-ID_LENGTH = 26
-ID_PATTERN = f"^[{ALPHABET}]{{{ID_LENGTH}}}$"
+ID_PATTERN = "^[0123456789abcdefghjkmnpqrstvwxyz]{26}$"
+"""A ULID in lower case."""
 
 
 def new_id() -> str:
-    """An id that sorts by time of making: 48 bits of milliseconds, then 80 random bits (a ULID)."""
-    number = (time.time_ns() // 1_000_000) << 80 | int.from_bytes(os.urandom(10))
-    return "".join(ALPHABET[number >> shift & 31] for shift in range(5 * (ID_LENGTH - 1), -1, -5))
+    """An id that sorts by time of making, to the millisecond."""
+    return str(ULID()).lower()
 
 
 class Progress(BaseModel):
@@ -91,12 +80,8 @@ class JobView(BaseModel):
     created: datetime
     started: datetime | None = Field(description="When its latest attempt began.")
     finished: datetime | None
-    request: PruneSampleRequest | MetricsRequest | ExtractRequest | FigureRequest | StudyRequest | CompactRequest = (
-        Field(description="What was asked for, defaults filled in.")
-    )
-    result: PruneSampleResult | MetricsResult | ExtractResult | FigureResult | StudyResult | CompactResult | None = (
-        Field(description="What came out; of a study under way, what is known so far.")
-    )
+    request: AnyRequest = Field(description="What was asked for, defaults filled in.")
+    result: AnyResult | None = Field(description="What came out; of a study under way, what is known so far.")
     problem: Problem | None = Field(description="Why it failed.")
     links: Links
 
@@ -161,18 +146,10 @@ class Job(BaseModel):
         """The job as clients see it: JSON data of the shape of JobView."""
         data = self.model_dump(
             mode="json",
-            include={
-                "id",
-                "kind",
-                "status",
-                "progress",
-                "created",
-                "started",
-                "finished",
-                "request",
-                "result",
-            },
+            include={"id", "kind", "status", "progress", "created", "started", "finished", "request", "result"},
         )
+        shown = KINDS[self.kind].model_fields
+        data["request"] = {name: value for name, value in self.request.items() if name in shown}
         return data | {"problem": self.problem.public() if self.problem else None, "links": self._links}
 
     def summary(self) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from jobs.registry.compacted import Rule
 from jobs.requests.fields import FigureName, Part
-from jobs.requests.prunes import Schedule
+from tailprune.spec.prune import PruneSpec
 
 __all__ = [
     "Change",
@@ -29,7 +29,6 @@ __all__ = [
     "ModelUsed",
     "Pictures",
     "PruneSampleResult",
-    "PruneUsed",
     "Removed",
     "Result",
     "Sound",
@@ -54,17 +53,6 @@ class ModelUsed(Result):
         description="sha256 of its checkpoint; of the condition tensors of a safetensors file, or of the record of its "
         "training, where no more was read."
     )
-
-
-class PruneUsed(Result):
-    """One prune: by `threshold` and `side`, or by `keep` and `by`."""
-
-    threshold: float | None = None
-    side: Literal["tail", "head"] | None = None
-    keep: int | None = None
-    by: Literal["variance"] | None = None
-    fill: Literal["zero", "mean"]
-    schedule: Schedule
 
 
 class Removed(Result):
@@ -130,7 +118,7 @@ class Variant(Result):
     """The samples of one prune, or of none (the baseline)."""
 
     name: str
-    prune: PruneUsed | None = Field(description="Null for the baseline.")
+    prune: PruneSpec | None = Field(description="Null for the baseline.")
     removed: Removed | None = None
     embedding: Embedding | None = None
     drift: Drift | None = Field(default=None, description="Null for the baseline and without `compare`.")

@@ -7,10 +7,23 @@ from typing import Literal
 from pydantic import Field
 
 from jobs.registry.evaluation import Measure
-from jobs.requests.study import SearchMeasure
-from jobs.results import Embedding, Engine, ModelUsed, PruneUsed, Removed, Result
+from jobs.results import Embedding, Engine, ModelUsed, Removed, Result
+from tailprune.spec.prune import PruneSpec
 
-__all__ = ["Exports", "MeasureUsed", "Score", "SearchResult", "Shards", "StudyResult", "StudyVariant", "Trial"]
+__all__ = [
+    "Exports",
+    "MeasureUsed",
+    "Score",
+    "SearchMeasure",
+    "SearchResult",
+    "Shards",
+    "StudyResult",
+    "StudyVariant",
+    "Trial",
+]
+
+SearchMeasure = Literal["drift", "accuracy", "fid"]
+"""What a search may go by."""
 
 
 class MeasureUsed(Result):
@@ -44,7 +57,7 @@ class StudyVariant(Result):
     """The scores of one prune, or of none (the baseline)."""
 
     name: str
-    prune: PruneUsed | None = Field(description="Null for the baseline.")
+    prune: PruneSpec | None = Field(description="Null for the baseline.")
     removed: Removed | None = Field(default=None, description="Null for the baseline.")
     embedding: Embedding | None = None
     samples: int = Field(description="How many samples the scores are of.")

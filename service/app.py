@@ -26,20 +26,7 @@ from service.deps import AppState
 from service.limits import BodyLimit
 from service.problems import add_handlers
 from service.response_cache import ResponseCache
-from service.routes import (
-    artifacts,
-    compact,
-    conditions,
-    extract,
-    figures,
-    health,
-    jobs,
-    metrics,
-    models,
-    pages,
-    prune_sample,
-    studies,
-)
+from service.routes import artifacts, conditions, figures, health, jobs, metrics, models, pages, submit
 from service.telemetry import FleetCollector, RequestTelemetry, ServiceMetrics
 
 __all__ = ["app", "create_app"]
@@ -102,9 +89,7 @@ def create_app(settings: Settings) -> FastAPI:
     app.add_middleware(BodyLimit, most=settings.max_body_bytes, most_of=uploads)
     app.add_middleware(RequestTelemetry, metrics=service_metrics)
     add_handlers(app)
-    for module in (
-        prune_sample, studies, compact, extract, metrics, figures, models, conditions, jobs, artifacts, health, pages,
-    ):  # fmt: skip
+    for module in (submit, metrics, figures, models, conditions, jobs, artifacts, health, pages):
         app.include_router(module.router)
     return app
 

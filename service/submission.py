@@ -1,119 +1,154 @@
-"""From a resolved request to a job, waited for where the client prefers that."""
+"""From a request to its job: resolved, keyed, submitted, and waited for where the client prefers that."""
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Annotated
 
+from fastapi import Depends
 from fastapi.responses import JSONResponse, Response
 from starlette.concurrency import run_in_threadpool
 from structlog.contextvars import bind_contextvars
 
 from jobs.batching import Share, share_of
 from jobs.keys import digest, job_key
-from jobs.needs import needs_of
-from jobs.records import Job, Kind
-from jobs.registry.digests import Identity, identify, identify_at_once
+from jobs.records import Job
+from jobs.registry.digests import Identity, identify
 from jobs.registry.models import ModelEntry
-from jobs.requests.compact import CompactRequest
-from jobs.requests.extract import ExtractRequest
-from jobs.requests.figure import FigureRequest
-from jobs.requests.metrics import MetricsRequest
-from jobs.requests.prune_sample import PruneSampleRequest
-from jobs.requests.study import StudyRequest, evaluation_of
-from jobs.storage.uploads import ConditionInfo
+from jobs.requests.base import Request
 from jobs.store.events import wait_finished
-from service.deps import AppState
+from service.deps import AppState, AppStateDep, model_of
+from service.headers import IdempotencyKey, IfNoneMatch, PreferHeader, etag_matches, preferred_wait
 from service.problems import ProblemError, problem_response
 
-__all__ = ["applied", "conditions_of", "key_at_once", "key_of", "no_result", "post_job", "submit", "wait_for"]
-
-Request = PruneSampleRequest | MetricsRequest | ExtractRequest | FigureRequest | StudyRequest | CompactRequest
+__all__ = ["Client", "ClientDep", "ReaderDep", "answer_by_job", "cache_headers", "post_job", "wait_header"]
 
 POLL_SECONDS = 1
 
 
-async def key_of(kind: Kind, request: Request, entry: ModelEntry, parts: AppState) -> str:
-    """The key of the job that answers a resolved request. Raises ProblemError where the model has no files."""
-    return _key(kind, request, await _identity_of(kind, request, entry, parts))
+@dataclass(frozen=True)
+class Client:
+    """How a client asks for a job."""
+
+    state: AppState
+    wait: float | None
+    """The seconds that it prefers to wait, within the limit; None where it says nothing of that."""
+    idempotency_key: str = ""
+    if_none_match: str | None = None
 
 
-def _key(kind: Kind, request: Request, identity: Identity) -> str:
-    return job_key(kind, request.model_dump(), identity.weights, identity.reading)
+async def _client(parts: AppStateDep, prefer: PreferHeader = None, idempotency_key: IdempotencyKey = None) -> Client:
+    return Client(parts, preferred_wait(prefer, parts.settings.max_wait_seconds), idempotency_key or "")
 
 
-async def _identity_of(kind: Kind, request: Request, entry: ModelEntry, parts: AppState) -> Identity:
-    """The model behind the answer to a resolved request. Raises ProblemError where it has no files."""
-    reads = needs_of(kind, request.model_dump()).reads
-    if reads == "training":
-        _check_training(entry)
-    elif missing := entry.missing:
-        how = entry.obtain or f"put the files beside {parts.settings.registry}"
-        raise ProblemError("model-not-ready", f"model {entry.name!r} lacks {', '.join(missing)}: {how}")
-    measured_with = evaluation_of(request, entry, parts.instruments) if isinstance(request, StudyRequest) else {}
-    return await run_in_threadpool(identify, reads, entry, parts.settings.data_dir, measured_with)
+async def _reader(parts: AppStateDep, prefer: PreferHeader = None, if_none_match: IfNoneMatch = None) -> Client:
+    return Client(parts, preferred_wait(prefer, parts.settings.max_wait_seconds), if_none_match=if_none_match)
 
 
-def key_at_once(kind: Kind, said: dict[str, Any], entry: ModelEntry) -> str | None:
-    """What `key_of` finds for a resolved request as JSON, where no file needs to be read for it; None where one does.
+ClientDep = Annotated[Client, Depends(_client)]
+"""Of a POST."""
+ReaderDep = Annotated[Client, Depends(_reader)]
+"""Of a GET that may wait for a job."""
 
-    It looks at the state of the model's files, so it takes microseconds, and is asked on the event loop.
+
+async def post_job(body: Request, client: Client) -> JSONResponse:
+    """What a POST of a job is answered with. body: the request as it was sent."""
+    state = client.state
+    entry = await model_of(body.model, state)
+    request = await _resolved(body, entry, state)
+    identity = await _identity_of(request, entry, state)
+    job = await _submit(
+        request,
+        _key(request, identity),
+        state,
+        share=share_of(request, identity, state.settings.batch_size),
+        idempotency_key=client.idempotency_key,
+        fingerprint=digest({"kind": body.kind, "body": body.model_dump()}),
+    )
+    return _job_response(await _wait_for(job, client.wait or 0, state), client.wait)
+
+
+async def answer_by_job(
+    asked: Request,
+    entry: ModelEntry,
+    client: Client,
+    render: Callable[[Job, dict[str, str]], Awaitable[Response]],
+    *,
+    tag: str = "",
+    headers: dict[str, str] | None = None,
+) -> Response:
+    """What a GET is answered with whose answer is the result of a job; 202 and the job where that takes longer.
+
+    render: makes the answer of a job that succeeded, with these headers. tag: tells the entity tags of several
+    answers of one job apart.
     """
-    if not entry.ready:
-        return None
-    identity = identify_at_once(needs_of(kind, said).reads, entry)
-    return None if identity is None else job_key(kind, said, identity.weights, identity.reading)
+    state = client.state
+    request = await _resolved(asked, entry, state)
+    key = _key(request, await _identity_of(request, entry, state))
+    headers = {**cache_headers(key, tag), **(headers or {})}
+    if etag_matches(headers["ETag"], client.if_none_match):
+        return Response(status_code=304, headers=headers)
+    job = await _submit(request, key, state)
+    wait = state.settings.metrics_wait_seconds if client.wait is None else client.wait
+    job = await _wait_for(job, wait, state)
+    if job.status != "succeeded":
+        return _no_result(job, client.wait)
+    return await render(job, headers | wait_header(client.wait))
 
 
-async def conditions_of(request: Request, parts: AppState) -> ConditionInfo | None:
-    """What is known of the conditions that a request names. Raises UnknownConditions."""
-    if request.conditions is None:
-        return None
-    return await run_in_threadpool(parts.conditions.get, request.conditions)
+def cache_headers(key: str, tag: str = "") -> dict[str, str]:
+    """Of an answer, from its job's key. The entity tag is weak: two workers may differ in the last digits."""
+    return {"ETag": f'W/"{key}{tag}"', "Cache-Control": "no-cache"}
 
 
-async def submit(
-    kind: Kind, request: Request, key: str, parts: AppState, share: Share | None = None, **idempotency: str
-) -> Job:
-    """The job of a key: one that is there, or a new one, which has this share of a batch."""
-    job, _ = await run_in_threadpool(parts.store.submit, kind, request.model_dump(), key, share=share, **idempotency)
-    bind_contextvars(job_id=job.id)  # the request's line in the log then leads to the worker's
-    return job
-
-
-async def wait_for(job: Job, seconds: float, parts: AppState) -> Job:
-    """The job when it has finished, or as it is after so many seconds."""
-    if job.is_finished or seconds <= 0:
-        return job
-    await wait_finished(parts.follower, job.id, seconds)
-    return await run_in_threadpool(parts.store.get, job.id)
-
-
-def applied(waited: float | None) -> dict[str, str]:
+def wait_header(waited: float | None) -> dict[str, str]:
     """The header that says which wait was granted, where one was asked for."""
     return {} if waited is None else {"Preference-Applied": f"wait={waited:g}"}
 
 
-async def post_job(
-    kind: Kind,
-    body: Request,
-    request: Request,
-    entry: ModelEntry,
-    wait: float | None,
-    idempotency_key: str | None,
-    parts: AppState,
-) -> JSONResponse:
-    """What a POST of a job is answered with. body: the request as it was sent. wait: the granted preference."""
-    identity = await _identity_of(kind, request, entry, parts)
-    share = share_of(request, identity, parts.settings.batch_size)
-    idempotency = {
-        "idempotency_key": idempotency_key or "",
-        "fingerprint": digest({"kind": kind, "body": body.model_dump()}),
-    }
-    job = await submit(kind, request, _key(kind, request, identity), parts, share, **idempotency)
-    return _job_response(await wait_for(job, wait or 0, parts), wait)
+async def _resolved(asked: Request, entry: ModelEntry, state: AppState) -> Request:
+    """The request with every default filled in. Raises InvalidRequest and UnknownConditions."""
+    named = getattr(asked, "conditions", None)
+
+    def resolve() -> Request:  # in a thread: files of conditions are looked at, and images of a reference counted
+        conditions = None if named is None else state.conditions.get(named)
+        return asked.resolve(entry, state.settings, conditions, state.instruments)
+
+    return await run_in_threadpool(resolve)
 
 
-def no_result(job: Job, waited: float | None) -> Response:
+def _key(request: Request, identity: Identity) -> str:
+    return job_key(request.kind, request.model_dump(), identity.weights, identity.reading)
+
+
+async def _identity_of(request: Request, entry: ModelEntry, state: AppState) -> Identity:
+    """The model behind the answer to a resolved request. Raises ProblemError where it has no files."""
+    if request.reads == "training":
+        _check_training(entry)
+    elif missing := entry.missing:
+        how = entry.obtain or f"put the files beside {state.settings.registry}"
+        raise ProblemError("model-not-ready", f"model {entry.name!r} lacks {', '.join(missing)}: {how}")
+    evaluated_with = request.evaluated_with(entry, state.instruments)
+    return await run_in_threadpool(identify, request.reads, entry, state.settings.data_dir, evaluated_with)
+
+
+async def _submit(request: Request, key: str, state: AppState, share: Share | None = None, **idempotency: str) -> Job:
+    """The job of a key: one that is there, or a new one, which has this share of a batch."""
+    job, _ = await run_in_threadpool(state.store.submit, request, key, share=share, **idempotency)
+    bind_contextvars(job_id=job.id)  # the request's line in the log then leads to the worker's
+    return job
+
+
+async def _wait_for(job: Job, seconds: float, state: AppState) -> Job:
+    """The job when it has finished, or as it is after so many seconds."""
+    if job.is_finished or seconds <= 0:
+        return job
+    await wait_finished(state.follower, job.id, seconds)
+    return await run_in_threadpool(state.store.get, job.id)
+
+
+def _no_result(job: Job, waited: float | None) -> Response:
     """What a GET that waits for a job is answered with where the job has not succeeded. Raises ProblemError."""
     if job.status == "failed":
         assert job.problem is not None
@@ -124,7 +159,7 @@ def no_result(job: Job, waited: float | None) -> Response:
 
 
 def _check_training(entry: ModelEntry) -> None:
-    """Raises ProblemError where there is no record of a model's training."""
+    """Raise ProblemError where there is no record of a model's training."""
     if entry.training is None:
         raise ProblemError(
             "model-not-ready",
@@ -138,7 +173,7 @@ def _check_training(entry: ModelEntry) -> None:
 
 def _job_response(job: Job, waited: float | None) -> JSONResponse:
     """A job as an answer: 200 when it has finished, else 202. `waited` is the granted preference."""
-    headers = {"Location": f"/jobs/{job.id}", **applied(waited)}
+    headers = {"Location": f"/jobs/{job.id}", **wait_header(waited)}
     if not job.is_finished:
         headers["Retry-After"] = str(POLL_SECONDS)
     return JSONResponse(job.public(), 200 if job.is_finished else 202, headers)

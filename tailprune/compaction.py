@@ -21,7 +21,8 @@ from torch import Tensor, nn
 
 from tailprune.checkpoints.recognition import parameter_counts
 from tailprune.condition_table import everyone, population_at, unique_inputs
-from tailprune.pruning import Fill, Population, Prune, Side
+from tailprune.pruning import Population, Prune
+from tailprune.spec.prune import Fill, Side
 from tailprune.systems.base import Inputs, System
 from tailprune.systems.dit import DiTOfBlocks
 from tailprune.systems.labels import LabelCondition

@@ -17,11 +17,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-__all__ = ["Population", "Prune"]
+from tailprune.spec.prune import Fill, PruneSpec, Side, When
 
-Side = Literal["tail", "head"]
-Fill = Literal["zero", "mean"]
-When = Literal["every", "first", "last"]
+__all__ = ["Population", "Prune"]
 
 
 @dataclass(frozen=True)
@@ -94,6 +92,15 @@ class Prune:
         if by != "variance":
             raise ValueError(f"components are kept by 'variance', not by {by!r}")
         return cls(side=None, schedule=schedule, count=count, fill=fill, kept=components)
+
+    @classmethod
+    def of(cls, spec: PruneSpec) -> Prune:
+        """The edit that a resolved prune of the grammar is."""
+        assert spec.fill is not None, "a resolved prune has a fill"
+        when, count = spec.schedule.when, spec.schedule.count
+        if spec.keep is not None:
+            return cls.keep(spec.keep, "variance", spec.fill, when, count)
+        return cls(spec.side, spec.threshold, when, count, spec.fill)
 
     def active(self, step: int, steps: int) -> bool:
         """Whether sampling step `step` of `steps`, counted from 0, is edited."""

@@ -14,11 +14,11 @@ import torch
 from torch import nn
 
 import tailprune
-from jobs.needs import Reads
 from jobs.registry.catalogue import Catalogue
 from jobs.registry.decoding import NEEDS_SOURCE, Decoding
 from jobs.registry.digests import Identity, content_digest, identify
 from jobs.registry.models import ModelEntry, Registry, UnknownModel
+from jobs.requests.base import Reads
 from jobs.requests.sampled import Precision
 from jobs.settings import Settings
 from tailprune.decoders import Decoder, load_decoder

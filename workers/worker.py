@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import redis
@@ -13,7 +12,7 @@ from pydantic import BaseModel
 from structlog.contextvars import bound_contextvars
 
 from jobs.keys import canonical_json, job_key
-from jobs.needs import needs_of
+from jobs.kinds import KINDS
 from jobs.problems import problem
 from jobs.queue import JobQueue, make_celery
 from jobs.records import Job
@@ -24,7 +23,7 @@ from jobs.registry.models import Registry, UnknownModel
 from jobs.requests.extract import ExtractRequest
 from jobs.requests.figure import FigureRequest
 from jobs.requests.metrics import MetricsRequest
-from jobs.requests.study import StudyRequest, evaluation_of
+from jobs.requests.study import StudyRequest
 from jobs.results import CompactResult, FigureResult, PruneSampleResult
 from jobs.settings import Settings
 from jobs.storage.shards import ShardStore
@@ -235,11 +234,11 @@ class Worker:
 
     def _source(self, job: Job) -> Source:
         """The model of a job. Raises ValueError where it is not the one that was asked for."""
-        instruments: Mapping[str, Path | str] = {}
-        if job.kind == "study":
-            request = StudyRequest.model_validate(job.request)
-            instruments = evaluation_of(request, self.registry.get(job.model), self.bench.registered)
-        source = self.models.source(job.model, needs_of(job.kind, job.request).reads, instruments)
+        request = KINDS[job.kind].model_validate(
+            {k: v for k, v in job.request.items() if k in KINDS[job.kind].model_fields}
+        )
+        evaluated_with = request.evaluated_with(self.registry.get(job.model), self.bench.registered)
+        source = self.models.source(job.model, request.reads, evaluated_with)
         if job_key(job.kind, job.request, source.identity.weights, source.identity.reading) != job.key:
             raise ValueError(
                 f"this worker's {job.model!r} is not the one that was asked for: its checkpoint, its entry in the "

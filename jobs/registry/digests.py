@@ -18,9 +18,9 @@ from types import MappingProxyType
 from typing import Any
 
 from jobs.keys import digest
-from jobs.needs import Reads
 from jobs.registry.decoding import Decoding
 from jobs.registry.models import ModelEntry
+from jobs.requests.base import Reads
 from tailprune.spec.layouts import IMAGES
 
 __all__ = ["Identity", "content_digest", "identify", "identify_at_once"]

@@ -2,31 +2,33 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal, Self
+from typing import Any, ClassVar, Literal, Self
 
-from pydantic import ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from jobs.problems import Fault, InvalidRequest
 from jobs.registry.compacted import KEY_LETTERS, Rule, compacted_name
+from jobs.registry.evaluation import EvaluationAssets
 from jobs.registry.models import ModelEntry
-from jobs.requests.fields import (
-    CONDITIONS,
-    ConditionsId,
-    Count,
-    Labels,
-    Request,
-    Side,
-    Threshold,
-    Timesteps,
-    or_else,
+from jobs.requests.base import Queue, Reads, Request
+from jobs.requests.checks import (
+    SHIFTED,
+    body_fault,
+    keep_fault,
+    sampler_fault,
+    shift_fault,
+    single_fault,
+    steps_fault,
+    subject_faults,
+    times_faults,
 )
-from jobs.requests.prunes import Fill, check_rule, keep_fault, single_fault
-from jobs.requests.sampled import SHIFTED
-from jobs.requests.subjects import subject_faults
+from jobs.requests.fields import CONDITIONS, ConditionsId, Count, Labels, Threshold, Timesteps, or_else
+from jobs.results import CompactResult
 from jobs.settings import Settings
 from jobs.storage.uploads import ConditionInfo
+from tailprune.spec.prune import Fill, Side, check_rule
 
-__all__ = ["CompactRequest", "resolve_compact"]
+__all__ = ["CompactRequest"]
 
 LONGEST_NAME = 100
 """Of a model that a request names."""
@@ -34,6 +36,9 @@ LONGEST_NAME = 100
 
 class CompactRequest(Request):
     """Make a smaller model, whose AdaLN reads no more of the condition than is said."""
+
+    kind: ClassVar[str] = "compact"
+    result: ClassVar[type[BaseModel]] = CompactResult
 
     model_config = ConfigDict(json_schema_extra={"examples": [{"model": "shapes-sit", "keep": 24, "by": "directions"}]})
 
@@ -96,44 +101,53 @@ class CompactRequest(Request):
         """By what a resolved request chooses what stays."""
         return self.by or "threshold"
 
+    @property
+    def queue(self) -> Queue:
+        return "sampling"
 
-def resolve_compact(
-    request: CompactRequest, entry: ModelEntry, settings: Settings, conditions: ConditionInfo | None = None
-) -> CompactRequest:
-    """The request with every default filled in: its times are `timesteps`, or those of its sampler and steps.
+    @property
+    def reads(self) -> Reads:
+        return "model"
 
-    Two stay None: `labels` or `rows` where all are covered, however many there are; and `guided` of a family some of
-    whose models are told their guidance, until the checkpoint is read.
-    conditions: what is known of those that the request names. Raises InvalidRequest with everything that the model or
-    the limits do not allow.
-    """
-    by_threshold = request.threshold is not None
-    given: dict[str, Any] = {
-        "side": or_else(request.side, "tail") if by_threshold else None,
-        "by": None if by_threshold else or_else(request.by, "variance"),
-        "fill": or_else(request.fill, "zero" if by_threshold else "mean"),
-        "guided": or_else(request.guided, None if entry.facts.takes_guidance else True),
-        "labels": _but_all(request.labels, entry.classes),
-        "rows": _but_all(request.rows, None if conditions is None else conditions.count),
-    }
-    if request.timesteps is None:
-        sampler = request.sampler or entry.defaults.sampler
-        shift = entry.defaults.timestep_shift if sampler in SHIFTED else None
-        given |= {
-            "sampler": sampler,
-            "steps": or_else(request.steps, entry.defaults.steps),
-            "timestep_shift": or_else(request.timestep_shift, shift),
+    def resolve(
+        self,
+        entry: ModelEntry,
+        settings: Settings,
+        conditions: ConditionInfo | None = None,
+        evaluation: EvaluationAssets | None = None,
+    ) -> CompactRequest:
+        """As of every request; the covered times are `timesteps`, or those of its sampler and steps.
+
+        Two stay None: `labels` or `rows` where all are covered, however many there are; and `guided` of a family some
+        of whose models take their guidance scale as an input, until the checkpoint is read.
+        """
+        by_threshold = self.threshold is not None
+        given: dict[str, Any] = {
+            "side": or_else(self.side, "tail") if by_threshold else None,
+            "by": None if by_threshold else or_else(self.by, "variance"),
+            "fill": or_else(self.fill, "zero" if by_threshold else "mean"),
+            "guided": or_else(self.guided, None if entry.facts.takes_guidance else True),
+            "labels": _but_all(self.labels, entry.classes),
+            "rows": _but_all(self.rows, None if conditions is None else conditions.count),
         }
-    resolved = request.model_copy(update=given)
-    faults = [
-        *_model_faults(entry),
-        *subject_faults(request.labels, request.rows, entry, conditions),
-        *_rule_faults(resolved, entry, conditions),
-        *_time_faults(resolved, entry, settings),
-    ]
-    if faults:
-        raise InvalidRequest(faults)
-    return resolved
+        if self.timesteps is None:
+            sampler = self.sampler or entry.defaults.sampler
+            shift = entry.defaults.timestep_shift if sampler in SHIFTED else None
+            given |= {
+                "sampler": sampler,
+                "steps": or_else(self.steps, entry.defaults.steps),
+                "timestep_shift": or_else(self.timestep_shift, shift),
+            }
+        resolved = self.model_copy(update=given)
+        faults = [
+            *_model_faults(entry),
+            *subject_faults(self.labels, self.rows, entry, conditions),
+            *_rule_faults(resolved, entry, conditions),
+            *_time_faults(resolved, entry, settings),
+        ]
+        if faults:
+            raise InvalidRequest(faults)
+        return resolved
 
 
 def _but_all(chosen: list[int] | None, count: int | None) -> list[int] | None:
@@ -143,9 +157,11 @@ def _but_all(chosen: list[int] | None, count: int | None) -> list[int] | None:
 
 def _model_faults(entry: ModelEntry) -> list[Fault]:
     if entry.compacted is not None:
-        return [_fault("model", f"{entry.name} is compacted already; compact {entry.compacted.model}")]
+        return [body_fault("model", f"{entry.name} is compacted already; compact {entry.compacted.model}")]
     if len(compacted_name(entry.name, "0" * KEY_LETTERS)) > LONGEST_NAME:
-        return [_fault("model", f"{entry.name} is too long a name for one to be made of it; register a shorter one")]
+        return [
+            body_fault("model", f"{entry.name} is too long a name for one to be made of it; register a shorter one")
+        ]
     return []
 
 
@@ -154,12 +170,12 @@ def _rule_faults(request: CompactRequest, entry: ModelEntry, conditions: Conditi
     faults: list[Fault] = []
     if request.threshold == 0 and request.side == "tail":
         nothing = "nothing is below threshold 0, so that no component would go; raise it, or cut the head"
-        faults.append(_fault("threshold", nothing))
+        faults.append(body_fault("threshold", nothing))
     if request.keep is not None and (fault := _keep_fault(request.keep, entry)):
-        faults.append(_fault("keep", fault))
+        faults.append(body_fault("keep", fault))
     asked = "keep" if request.keep is not None else "fill"
     if (asked == "keep" or request.fill == "mean") and (fault := single_fault(asked, conditions)):
-        faults.append(_fault(asked, fault))
+        faults.append(body_fault(asked, fault))
     return faults
 
 
@@ -172,25 +188,15 @@ def _keep_fault(count: int, entry: ModelEntry) -> str | None:
 def _time_faults(request: CompactRequest, entry: ModelEntry, settings: Settings) -> list[Fault]:
     """What does not fit of the times that a resolved request has covered."""
     if request.timesteps is not None:
-        checked = ((place, entry.facts.check_time(time)) for place, time in enumerate(request.timesteps))
-        return [_fault(f"timesteps.{place}", fault) for place, fault in checked if fault]
+        return [body_fault(*found) for found in times_faults("timesteps", request.timesteps, entry)]
     faults: list[Fault] = []
-    if request.sampler not in entry.facts.samplers:
-        has = ", ".join(entry.facts.samplers)
-        faults.append(_fault("sampler", f"sampler {request.sampler!r} does not sample {entry.name}; it has {has}"))
+    if fault := sampler_fault(request.sampler, entry):
+        faults.append(body_fault("sampler", fault))
     elif request.sampler == "dopri5":
-        faults.append(
-            _fault(
-                "sampler", "dopri5 chooses its own times, so that none are known to cover; say timesteps, or another"
-            )
-        )
-    if request.timestep_shift is not None and request.sampler not in SHIFTED:
-        shifted = " and ".join(repr(sampler) for sampler in SHIFTED)
-        faults.append(_fault("timestep_shift", f"timestep_shift goes with the samplers {shifted}; leave it out"))
-    if (request.steps or 0) > settings.max_steps:
-        faults.append(_fault("steps", f"{request.steps} steps is more than the {settings.max_steps} allowed"))
+        message = "dopri5 chooses its own times, so that none are known to cover; say timesteps, or another"
+        faults.append(body_fault("sampler", message))
+    if fault := shift_fault(request.timestep_shift, request.sampler):
+        faults.append(body_fault("timestep_shift", fault))
+    if fault := steps_fault(request.steps, settings):
+        faults.append(body_fault("steps", fault))
     return faults
-
-
-def _fault(location: str, message: str) -> Fault:
-    return Fault(location=f"body.{location}", message=message)

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, ClassVar
 
-from pydantic import AfterValidator, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from jobs.problems import Fault, InvalidRequest
+from jobs.registry.evaluation import EvaluationAssets
 from jobs.registry.models import ModelEntry
-from jobs.requests.fields import CONDITIONS, UNIQUE, ConditionsId, Part, Request, Timesteps, all_different
-from jobs.requests.subjects import subject_faults
+from jobs.requests.base import Request
+from jobs.requests.checks import body_fault, subject_faults, times_faults
+from jobs.requests.fields import CONDITIONS, UNIQUE, ConditionsId, Part, Timesteps, all_different
+from jobs.results import ExtractResult
 from jobs.settings import Settings
 from jobs.storage.uploads import ConditionInfo
 
-__all__ = ["ExtractRequest", "resolve_extract"]
+__all__ = ["ExtractRequest"]
 
 PARTS: list[Part] = ["c", "y", "t"]
 FLOAT_BYTES = 4
@@ -30,6 +33,9 @@ Parts = Annotated[
 
 class ExtractRequest(Request):
     """Extract the condition vectors of a model, as tensors."""
+
+    kind: ClassVar[str] = "extract"
+    result: ClassVar[type[BaseModel]] = ExtractResult
 
     model_config = ConfigDict(
         json_schema_extra={"examples": [{"model": "shapes-sit", "timesteps": [0.0, 0.5, 1.0], "parts": ["c", "y"]}]}
@@ -50,43 +56,43 @@ class ExtractRequest(Request):
         """The labels of a resolved request, or the rows of its conditions; none where it asks for t alone."""
         return (self.labels if self.conditions is None else self.rows) or []
 
-
-def resolve_extract(
-    request: ExtractRequest, entry: ModelEntry, settings: Settings, conditions: ConditionInfo | None = None
-) -> ExtractRequest:
-    """The request with every default filled in, its parts in the order c, y, t.
-
-    conditions: what is known of those that the request names. Raises InvalidRequest with everything that the model or
-    the limits do not allow, or that the parts do not depend on.
-    """
-    parts = [part for part in PARTS if part in (request.parts or PARTS)]
-    faults: list[Fault] = []
-    labels, rows, timesteps = request.labels, request.rows, request.timesteps
-    if parts == ["t"]:
-        for name in ("labels", "conditions", "rows"):
-            if getattr(request, name) is not None:
-                faults.append(_fault(name, f"part 't' alone depends on no {name}; leave them out, or ask for c or y"))
-    else:
-        faults += subject_faults(labels, rows, entry, conditions)
-        if labels is None and entry.classes is not None:
-            labels = list(range(entry.classes))
-        if rows is None and conditions is not None:
-            rows = list(range(conditions.count))
-    if parts == ["y"]:
-        if timesteps is not None:
-            faults.append(_fault("timesteps", "part 'y' alone depends on no time; leave them out, or ask for c or t"))
-    elif timesteps is None:
-        timesteps = [entry.facts.first_time]
-    else:
-        for place, time in enumerate(timesteps):
-            if fault := entry.facts.check_time(time):
-                faults.append(_fault(f"timesteps.{place}", fault))
-    resolved = request.model_copy(update={"labels": labels, "rows": rows, "timesteps": timesteps, "parts": parts})
-    if not faults:
-        faults += _size_faults(resolved, entry, settings)
-    if faults:
-        raise InvalidRequest(faults)
-    return resolved
+    def resolve(
+        self,
+        entry: ModelEntry,
+        settings: Settings,
+        conditions: ConditionInfo | None = None,
+        evaluation: EvaluationAssets | None = None,
+    ) -> ExtractRequest:
+        parts = [part for part in PARTS if part in (self.parts or PARTS)]
+        faults: list[Fault] = []
+        labels, rows, timesteps = self.labels, self.rows, self.timesteps
+        if parts == ["t"]:
+            for name in ("labels", "conditions", "rows"):
+                if getattr(self, name) is not None:
+                    faults.append(
+                        body_fault(name, f"part 't' alone depends on no {name}; leave them out, or ask for c or y")
+                    )
+        else:
+            faults += subject_faults(labels, rows, entry, conditions)
+            if labels is None and entry.classes is not None:
+                labels = list(range(entry.classes))
+            if rows is None and conditions is not None:
+                rows = list(range(conditions.count))
+        if parts == ["y"]:
+            if timesteps is not None:
+                faults.append(
+                    body_fault("timesteps", "part 'y' alone depends on no time; leave them out, or ask for c or t")
+                )
+        elif timesteps is None:
+            timesteps = [entry.facts.first_time]
+        else:
+            faults += [body_fault(*found) for found in times_faults("timesteps", timesteps, entry)]
+        resolved = self.model_copy(update={"labels": labels, "rows": rows, "timesteps": timesteps, "parts": parts})
+        if not faults:
+            faults += _size_faults(resolved, entry, settings)
+        if faults:
+            raise InvalidRequest(faults)
+        return resolved
 
 
 def _size_faults(request: ExtractRequest, entry: ModelEntry, settings: Settings) -> list[Fault]:
@@ -97,13 +103,9 @@ def _size_faults(request: ExtractRequest, entry: ModelEntry, settings: Settings)
         return []
     where = "timesteps" if times > 1 else "labels" if request.conditions is None else "rows"
     return [
-        _fault(
+        body_fault(
             where,
             f"{times} timesteps x {inputs} inputs x {dim} components are {size} bytes; a job makes at most "
             f"{settings.max_extract_bytes}: ask for fewer, or in several jobs",
         )
     ]
-
-
-def _fault(location: str, message: str) -> Fault:
-    return Fault(location=f"body.{location}", message=message)

@@ -1,11 +1,11 @@
-"""The fields that requests share, and how their values are checked."""
+"""The types of fields that requests share, and how their values are checked."""
 
 from __future__ import annotations
 
 from collections import Counter
 from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Discriminator, Field, JsonValue, Tag
+from pydantic import AfterValidator, Discriminator, Field, JsonValue, Tag
 
 from jobs.storage.uploads import CONDITIONS_PATTERN
 
@@ -20,9 +20,7 @@ __all__ = [
     "OneOrMoreCounts",
     "OneOrMoreThresholds",
     "Part",
-    "Request",
     "Seed",
-    "Side",
     "Thresholds",
     "Timesteps",
     "all_different",
@@ -33,7 +31,7 @@ __all__ = [
 T = TypeVar("T")
 
 UNIQUE: dict[str, JsonValue] = {"uniqueItems": True}
-CONDITIONS = "What POST /conditions answered with, for a model that takes conditions in place of labels."
+CONDITIONS = "The id that POST /conditions answered with, for a model that takes conditions in place of labels."
 GREATEST_SEED = 2**63 - 1
 
 UNION_TAGS = frozenset({"one", "several", "word"})
@@ -49,7 +47,7 @@ def all_different(values: list[T]) -> list[T]:
 
 
 def or_else(value: T | None, default: T) -> T:
-    """The value, or where it was not said the default."""
+    """The value, or the default where it is None."""
     return default if value is None else value
 
 
@@ -63,7 +61,6 @@ def _number_or_word(value: Any) -> str:
 
 
 Part = Literal["c", "y", "t"]
-Side = Literal["tail", "head"]
 FigureName = Literal["cosine", "histogram", "vectors", "variance", "sparsity", "tsne", "removal", "training"]
 Seed = Annotated[int, Field(ge=0, le=GREATEST_SEED)]
 Threshold = Annotated[float, Field(ge=0, allow_inf_nan=False)]
@@ -91,11 +88,3 @@ Timesteps = Annotated[
     list[float], Field(min_length=1, max_length=4096, json_schema_extra=UNIQUE), AfterValidator(all_different)
 ]
 ConditionsId = Annotated[str, Field(pattern=CONDITIONS_PATTERN)]
-
-
-class Request(BaseModel):
-    """What every request says."""
-
-    model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
-
-    model: str = Field(min_length=1, max_length=100, description="A registered model; see GET /models.")

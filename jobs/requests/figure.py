@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, ClassVar
 
-from pydantic import Field
+from pydantic import BaseModel, Field
 
 from jobs.problems import Fault, InvalidRequest
+from jobs.registry.evaluation import EvaluationAssets
 from jobs.registry.models import ModelEntry
-from jobs.requests.fields import CONDITIONS, ConditionsId, FigureName, Part, Request, Seed, Side, Thresholds, or_else
-from jobs.requests.prunes import unprunable_fault
-from jobs.requests.subjects import conditions_fault, population_fault, time_of
+from jobs.requests.base import Queue, Reads, Request
+from jobs.requests.checks import conditions_fault, population_fault, time_of, unprunable_fault
+from jobs.requests.fields import CONDITIONS, ConditionsId, FigureName, Part, Seed, Thresholds, or_else
+from jobs.results import FigureResult
 from jobs.settings import Settings
 from jobs.storage.uploads import ConditionInfo
+from tailprune.spec.prune import Side
 
-__all__ = ["OPTIONS", "FigureRequest", "resolve_figure"]
+__all__ = ["OPTIONS", "FigureRequest"]
 
 OF_VECTORS = ("part", "timestep", "conditions")
 OPTIONS: Mapping[FigureName, tuple[str, ...]] = {
@@ -43,6 +46,9 @@ DEFAULT_VARIANTS = 3
 class FigureRequest(Request):
     """Draw a figure of a model's condition vectors, of what pruning does to its samples, or of its training."""
 
+    kind: ClassVar[str] = "figure"
+    result: ClassVar[type[BaseModel]] = FigureResult
+
     figure: FigureName
     part: Part | None = Field(default=None, description="The sum c, unless said, or the input part y or time part t.")
     timestep: float | None = Field(
@@ -63,52 +69,60 @@ class FigureRequest(Request):
         default=None, description="Picks the classes, starts t-SNE, and is the seed of samples; 0 unless said."
     )
 
+    @property
+    def queue(self) -> Queue:
+        return "sampling" if self.figure == "removal" else "metrics"
 
-def resolve_figure(
-    request: FigureRequest, entry: ModelEntry, settings: Settings, conditions: ConditionInfo | None = None
-) -> FigureRequest:
-    """The request with what its figure has filled in; `thresholds` stay None where a worker is to choose them.
+    @property
+    def reads(self) -> Reads:
+        by_figure: Mapping[FigureName, Reads] = {"removal": "model", "training": "training"}
+        return by_figure.get(self.figure, "named condition")
 
-    conditions: what is known of those that the request names. Raises InvalidRequest with everything that the figure,
-    the model or the limits do not allow.
-    """
-    figure = request.figure
-    faults = _stray(request)
-    filled: dict[str, Any] = {}
-    count = _count(request.part, entry, conditions)
-    if "part" in OPTIONS[figure]:
-        part: Part = request.part or "c"
-        filled["part"] = part
-        if fault := population_fault(part, entry, conditions):
+    def resolve(
+        self,
+        entry: ModelEntry,
+        settings: Settings,
+        conditions: ConditionInfo | None = None,
+        evaluation: EvaluationAssets | None = None,
+    ) -> FigureRequest:
+        """As of every request; `thresholds` stay None where the worker is to choose them."""
+        figure = self.figure
+        faults = _stray(self)
+        filled: dict[str, Any] = {}
+        count = _count(self.part, entry, conditions)
+        if "part" in OPTIONS[figure]:
+            part: Part = self.part or "c"
+            filled["part"] = part
+            if fault := population_fault(part, entry, conditions):
+                faults.append(_fault("conditions", fault))
+            filled["timestep"], fault = time_of(part, self.timestep, entry)
+            if fault:
+                faults.append(_fault("timestep", fault))
+        elif "conditions" in OPTIONS[figure] and (fault := conditions_fault(entry, conditions)):
             faults.append(_fault("conditions", fault))
-        filled["timestep"], fault = time_of(part, request.timestep, entry)
-        if fault:
-            faults.append(_fault("timestep", fault))
-    elif "conditions" in OPTIONS[figure] and (fault := conditions_fault(entry, conditions)):
-        faults.append(_fault("conditions", fault))
-    if figure == "tsne" and count is not None and count < LEAST_POINTS:
-        faults.append(_fault("conditions", f"t-SNE is of {LEAST_POINTS} vectors or more, and these are {count}"))
-    if "classes" in OPTIONS[figure]:
-        filled["classes"] = classes = _classes(request, entry, count)
-        if fault := _classes_fault(request, classes, count):
-            faults.append(_fault("classes", fault))
-    if "seed" in OPTIONS[figure]:
-        picks = _uses_seed(request)
-        if not picks and request.seed is not None:
-            faults.append(_fault("seed", "a seed picks classes, and none are picked here; leave it out"))
-        filled["seed"] = or_else(request.seed, 0) if picks else None
-    if figure == "removal":
-        if fault := unprunable_fault(entry):
-            faults.append(Fault(location="path.figure", message=fault))
-        filled["side"] = or_else(request.side, "tail")
-        variants = len(request.thresholds or range(DEFAULT_VARIANTS))
-        if variants > settings.max_variants:
-            faults.append(
-                _fault("threshold", f"{variants} thresholds is more than the {settings.max_variants} of one job")
-            )
-    if faults:
-        raise InvalidRequest(faults)
-    return request.model_copy(update=filled)
+        if figure == "tsne" and count is not None and count < LEAST_POINTS:
+            faults.append(_fault("conditions", f"t-SNE is of {LEAST_POINTS} vectors or more, and these are {count}"))
+        if "classes" in OPTIONS[figure]:
+            filled["classes"] = classes = _classes(self, entry, count)
+            if fault := _classes_fault(self, classes, count):
+                faults.append(_fault("classes", fault))
+        if "seed" in OPTIONS[figure]:
+            picks = _uses_seed(self)
+            if not picks and self.seed is not None:
+                faults.append(_fault("seed", "a seed picks classes, and none are picked here; leave it out"))
+            filled["seed"] = or_else(self.seed, 0) if picks else None
+        if figure == "removal":
+            if fault := unprunable_fault(entry):
+                faults.append(Fault(location="path.figure", message=fault))
+            filled["side"] = or_else(self.side, "tail")
+            variants = len(self.thresholds or range(DEFAULT_VARIANTS))
+            if variants > settings.max_variants:
+                faults.append(
+                    _fault("threshold", f"{variants} thresholds is more than the {settings.max_variants} of one job")
+                )
+        if faults:
+            raise InvalidRequest(faults)
+        return self.model_copy(update=filled)
 
 
 def _stray(request: FigureRequest) -> list[Fault]:

@@ -2,21 +2,30 @@
 
 from __future__ import annotations
 
-from pydantic import Field
+from typing import ClassVar
+
+from pydantic import BaseModel, Field
 
 from jobs.problems import Fault, InvalidRequest
+from jobs.registry.evaluation import EvaluationAssets
 from jobs.registry.models import ModelEntry
-from jobs.requests.fields import CONDITIONS, ConditionsId, Part, Request, Thresholds
-from jobs.requests.subjects import population_fault, time_of
+from jobs.requests.base import Request
+from jobs.requests.checks import population_fault, time_of
+from jobs.requests.fields import CONDITIONS, ConditionsId, Part, Thresholds
+from jobs.results import MetricsResult
+from jobs.settings import Settings
 from jobs.storage.uploads import ConditionInfo
 
-__all__ = ["MetricsRequest", "resolve_metrics"]
+__all__ = ["MetricsRequest"]
 
 DEFAULT_THRESHOLDS = [0.001, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0]
 
 
 class MetricsRequest(Request):
     """Measure the condition vectors of a model, over its classes or over uploaded conditions."""
+
+    kind: ClassVar[str] = "metrics"
+    result: ClassVar[type[BaseModel]] = MetricsResult
 
     conditions: ConditionsId | None = Field(default=None, description=CONDITIONS)
     part: Part = Field(default="c", description="The sum c, or the input part y or time part t of it.")
@@ -29,17 +38,16 @@ class MetricsRequest(Request):
         description="Magnitudes at which sparsity is measured.",
     )
 
-
-def resolve_metrics(
-    request: MetricsRequest, entry: ModelEntry, conditions: ConditionInfo | None = None
-) -> MetricsRequest:
-    """The request with its timestep filled in. conditions: what is known of those that the request names.
-
-    Raises InvalidRequest for a timestep that the part or the model does not have, or for conditions that do not fit.
-    """
-    if fault := population_fault(request.part, entry, conditions):
-        raise InvalidRequest([Fault(location="query.conditions", message=fault)])
-    timestep, fault = time_of(request.part, request.timestep, entry)
-    if fault:
-        raise InvalidRequest([Fault(location="query.timestep", message=fault)])
-    return request.model_copy(update={"timestep": timestep})
+    def resolve(
+        self,
+        entry: ModelEntry,
+        settings: Settings,
+        conditions: ConditionInfo | None = None,
+        evaluation: EvaluationAssets | None = None,
+    ) -> MetricsRequest:
+        if fault := population_fault(self.part, entry, conditions):
+            raise InvalidRequest([Fault(location="query.conditions", message=fault)])
+        timestep, fault = time_of(self.part, self.timestep, entry)
+        if fault:
+            raise InvalidRequest([Fault(location="query.timestep", message=fault)])
+        return self.model_copy(update={"timestep": timestep})

@@ -2,36 +2,37 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal, Self, TypeVar
+from collections.abc import Iterable, Sequence
+from typing import Any, ClassVar, Literal, Self
 
-from pydantic import ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from jobs.problems import Fault, InvalidRequest
+from jobs.registry.evaluation import EvaluationAssets
 from jobs.registry.models import ModelEntry
-from jobs.requests.fields import OneOrMoreCounts, OneOrMoreThresholds, Side, or_else
-from jobs.requests.prunes import (
-    EVERY,
-    NO_RULE,
-    Fill,
-    Schedule,
-    check_rule,
+from jobs.requests.checks import (
+    body_fault,
     keep_fault,
     schedule_faults,
     single_fault,
+    subject_faults,
     unprunable_fault,
 )
+from jobs.requests.fields import OneOrMoreCounts, OneOrMoreThresholds
 from jobs.requests.sampled import SampledRequest, sampling_faults, sampling_of
-from jobs.requests.subjects import subject_faults
+from jobs.results import PruneSampleResult
 from jobs.settings import Settings
 from jobs.storage.uploads import ConditionInfo
+from tailprune.spec.prune import EVERY, NO_RULE, Fill, PruneSpec, Schedule, Side, check_rule
 
-__all__ = ["PruneSampleRequest", "resolve"]
-
-T = TypeVar("T")
+__all__ = ["PruneSampleRequest", "ResolvedPruneSample"]
 
 
 class PruneSampleRequest(SampledRequest):
     """Sample a model with its condition vectors pruned."""
+
+    kind: ClassVar[str] = "prune-sample"
+    result: ClassVar[type[BaseModel]] = PruneSampleResult
 
     model_config = ConfigDict(
         json_schema_extra={
@@ -84,92 +85,101 @@ class PruneSampleRequest(SampledRequest):
         """Whether it says how to prune: a compacted model may be sampled as it is."""
         return self.threshold is not None or self.keep is not None
 
+    def resolve(
+        self,
+        entry: ModelEntry,
+        settings: Settings,
+        conditions: ConditionInfo | None = None,
+        evaluation: EvaluationAssets | None = None,
+    ) -> ResolvedPruneSample:
+        prunes = self._prunes()
+        given: dict[str, Any] = sampling_of(self, entry, conditions) | {"prunes": prunes}
+        if prunes:
+            first = prunes[0]
+            given |= {
+                "threshold": _values(spec.threshold for spec in prunes),
+                "keep": _values(spec.keep for spec in prunes),
+                "by": first.by,
+                "side": first.side,
+                "fill": first.fill,
+            }
+        resolved = ResolvedPruneSample.model_construct(**(dict(self) | given))
+        faults = [
+            *_rule_faults(self, entry),
+            *subject_faults(self.labels, self.rows, entry, conditions),
+            *_population_faults(resolved, conditions),
+            *_prune_faults(resolved, entry, settings),
+            *sampling_faults(resolved, entry, settings, settings.max_samples),
+        ]
+        if faults:
+            raise InvalidRequest(faults)
+        return resolved
 
-def resolve(
-    request: PruneSampleRequest, entry: ModelEntry, settings: Settings, conditions: ConditionInfo | None = None
-) -> PruneSampleRequest:
-    """The request with every default filled in, `threshold` and `keep` as lists.
+    def _prunes(self) -> list[PruneSpec]:
+        """One prune a variant."""
+        rest: dict[str, Any] = {"fill": self.fill, "schedule": self.schedule}
+        by_threshold = [PruneSpec(threshold=tau, side=self.side, **rest) for tau in _as_list(self.threshold)]
+        by_number = [PruneSpec(keep=count, by=self.by, **rest) for count in _as_list(self.keep)]
+        return [spec.resolved() for spec in (*by_threshold, *by_number)]
 
-    conditions: what is known of those that the request names. Raises InvalidRequest with everything that the model or
-    the limits do not allow.
-    """
-    by_threshold = request.threshold is not None
-    given: dict[str, Any] = {}
-    if request.has_rule:
-        given = {
-            "threshold": _as_list(request.threshold),
-            "keep": _as_list(request.keep),
-            "by": None if by_threshold else "variance",
-            "side": or_else(request.side, "tail") if by_threshold else None,
-            "fill": or_else(request.fill, "zero" if by_threshold else "mean"),
-        }
-    resolved = request.model_copy(update=given | sampling_of(request, entry, conditions))
-    faults = [
-        *_rule_faults(request, entry),
-        *subject_faults(request.labels, request.rows, entry, conditions),
-        *_population_faults(resolved, conditions),
-        *_prune_faults(resolved, entry, settings),
-        *sampling_faults(resolved, entry, settings, settings.max_samples),
-    ]
-    if faults:
-        raise InvalidRequest(faults)
-    return resolved
+
+class ResolvedPruneSample(PruneSampleRequest):
+    """The request with every default filled in, `threshold` and `keep` as lists: what a worker is given."""
+
+    prunes: list[PruneSpec]
+    """One a variant, the baseline aside; none where a compacted model is sampled as it is."""
 
 
 def _rule_faults(request: PruneSampleRequest, entry: ModelEntry) -> list[Fault]:
     """What is wrong with pruning this model, or with not pruning it."""
     if request.has_rule:
         fault = unprunable_fault(entry)
-        return [] if fault is None else [_fault("keep" if request.threshold is None else "threshold", fault)]
+        return [] if fault is None else [body_fault("keep" if request.threshold is None else "threshold", fault)]
     if entry.compacted is None:
         return [Fault(location="body", message=NO_RULE)]
     faults = [
-        _fault(name, f"{name} says how to prune, and neither threshold nor keep is said; leave it out")
+        body_fault(name, f"{name} says how to prune, and neither threshold nor keep is said; leave it out")
         for name in ("side", "by", "fill", "schedule")
         if getattr(request, name) not in (None, EVERY)
     ]
     if not request.compare:
-        faults.append(_fault("compare", "without threshold or keep the baseline is all that is sampled; leave it out"))
+        message = "without threshold or keep the baseline is all that is sampled; leave it out"
+        faults.append(body_fault("compare", message))
     return faults
 
 
-def _population_faults(request: PruneSampleRequest, conditions: ConditionInfo | None) -> list[Fault]:
+def _population_faults(request: ResolvedPruneSample, conditions: ConditionInfo | None) -> list[Fault]:
     """What of a resolved request asks for the mean or the variance of a single condition."""
+    if not any(spec.needs_population for spec in request.prunes):
+        return []
     asked = "keep" if request.keep is not None else "fill"
-    fault = single_fault(asked, conditions) if request.keep is not None or request.fill == "mean" else None
-    return [] if fault is None else [Fault(location=f"body.{asked}", message=fault)]
+    fault = single_fault(asked, conditions)
+    return [] if fault is None else [body_fault(asked, fault)]
 
 
-def _prune_faults(request: PruneSampleRequest, entry: ModelEntry, settings: Settings) -> list[Fault]:
+def _prune_faults(request: ResolvedPruneSample, entry: ModelEntry, settings: Settings) -> list[Fault]:
     """What the model and the limits do not allow of a resolved request's prunes."""
-    faults: list[Fault] = []
-
-    def wrong(location: str, message: str) -> None:
-        faults.append(Fault(location=f"body.{location}", message=message))
-
-    for place, count in enumerate(_list(request.keep)):
-        if fault := keep_fault(count, entry):
-            wrong(f"keep.{place}", fault)
+    faults = [
+        body_fault(f"keep.{place}", fault)
+        for place, spec in enumerate(request.prunes)
+        if spec.keep is not None and (fault := keep_fault(spec.keep, entry))
+    ]
     for field, fault in schedule_faults(request.schedule, request.sampler, request.steps):
-        wrong(f"schedule.{field}", fault)
-    for name in ("threshold", "keep"):
-        variants = len(_list(getattr(request, name)))
-        if variants > settings.max_variants:
-            wrong(
-                name,
-                f"{variants} prunes is more than the {settings.max_variants} of one job; ask in several jobs",
-            )
+        faults.append(body_fault(f"schedule.{field}", fault))
+    if len(request.prunes) > settings.max_variants:
+        message = (
+            f"{len(request.prunes)} prunes is more than the {settings.max_variants} of one job; ask in several jobs"
+        )
+        faults.append(body_fault("keep" if request.threshold is None else "threshold", message))
     return faults
 
 
-def _as_list(value: T | list[T] | None) -> list[T] | None:
-    return value if value is None or isinstance(value, list) else [value]
+def _as_list(value: Any) -> Sequence[Any]:
+    """A field that holds one value, several or none, as a list."""
+    return value if isinstance(value, list) else [] if value is None else [value]
 
 
-def _list(value: Any) -> list[Any]:
-    """A resolved field that is a list or absent, as a list."""
-    return value if isinstance(value, list) else []
-
-
-def _fault(location: str, message: str) -> Fault:
-    return Fault(location=f"body.{location}", message=message)
+def _values(found: Iterable[Any]) -> list[Any] | None:
+    """The values of a field over all prunes; None where they do not have it."""
+    values = [value for value in found if value is not None]
+    return values or None

@@ -8,14 +8,22 @@ from pydantic import Field
 
 from jobs.problems import Fault
 from jobs.registry.models import ModelEntry
-from jobs.requests.fields import CONDITIONS, Channels, ConditionsId, Labels, Request, Seed, or_else
+from jobs.requests.base import Queue, Reads, Request
+from jobs.requests.checks import (
+    SHIFTED,
+    body_fault,
+    interval_faults,
+    sampler_fault,
+    shift_fault,
+    steps_fault,
+)
+from jobs.requests.fields import CONDITIONS, Channels, ConditionsId, Labels, Seed, or_else
 from jobs.settings import Settings
 from jobs.storage.uploads import ConditionInfo
 
 __all__ = ["Precision", "SampledRequest", "sampling_faults", "sampling_of"]
 
 Precision = Literal["float32", "bfloat16", "auto"]
-SHIFTED = ("euler", "heun")
 
 
 class SampledRequest(Request):
@@ -63,6 +71,14 @@ class SampledRequest(Request):
     )
 
     @property
+    def queue(self) -> Queue:
+        return "sampling"
+
+    @property
+    def reads(self) -> Reads:
+        return "model"
+
+    @property
     def subjects(self) -> list[int]:
         """The labels of a resolved request, or the rows of its conditions."""
         return (self.labels if self.conditions is None else self.rows) or []
@@ -92,44 +108,38 @@ def sampling_of(request: SampledRequest, entry: ModelEntry, conditions: Conditio
 
 
 def sampling_faults(request: SampledRequest, entry: ModelEntry, settings: Settings, most_samples: int) -> list[Fault]:
-    """What the model and the limits do not allow of a resolved request's sampling."""
-    faults: list[Fault] = []
+    """What the model and the limits do not allow of a resolved request's sampling.
 
-    def wrong(location: str, message: str) -> None:
-        faults.append(Fault(location=f"body.{location}", message=message))
-
-    if request.sampler not in entry.facts.samplers:
-        has = ", ".join(entry.facts.samplers)
-        wrong("sampler", f"sampler {request.sampler!r} does not sample {entry.name}; it has {has}")
+    most_samples: labels x samples_per_label of one job.
+    """
+    faults: list[tuple[str, str]] = []
+    if fault := sampler_fault(request.sampler, entry):
+        faults.append(("sampler", fault))
     if isinstance(request.guided_channels, int) and request.guided_channels > entry.latent_shape[0]:
-        wrong(
-            "guided_channels",
-            f"guided_channels {request.guided_channels} is more than the {entry.latent_shape[0]} channels "
-            f"of {entry.name}",
+        faults.append(
+            (
+                "guided_channels",
+                f"guided_channels {request.guided_channels} is more than the {entry.latent_shape[0]} channels "
+                f"of {entry.name}",
+            )
         )
-    if request.guidance_interval is not None:
-        low, high = request.guidance_interval
-        if low >= high:
-            wrong("guidance_interval", f"the interval {low:g} to {high:g} is empty; give the lower time first")
-        for place, time in enumerate((low, high)):
-            if fault := entry.facts.check_time(time):
-                wrong(f"guidance_interval.{place}", fault)
+    faults += interval_faults(request.guidance_interval, entry)
     if request.sampler != "sde":
         for name in ("diffusion", "last_step"):
             if (value := getattr(request, name)) is not None:
-                wrong(name, f"{name} {value!r} goes with sampler 'sde' alone; leave it out")
-    if request.sampler not in SHIFTED and request.timestep_shift is not None:
-        shifted = " and ".join(repr(sampler) for sampler in SHIFTED)
-        wrong("timestep_shift", f"timestep_shift goes with the samplers {shifted}; leave it out")
+                faults.append((name, f"{name} {value!r} goes with sampler 'sde' alone; leave it out"))
+    if fault := shift_fault(request.timestep_shift, request.sampler):
+        faults.append(("timestep_shift", fault))
     what, count = "conditions" if request.conditions is not None else "labels", len(request.subjects)
     each = request.samples_per_label or 1
     if count * each > most_samples:
-        wrong(
-            "samples_per_label",
-            f"{count} {what} x {each} samples is {count * each} samples; a job makes at most "
-            f"{most_samples}: ask for fewer, or in several jobs",
+        faults.append(
+            (
+                "samples_per_label",
+                f"{count} {what} x {each} samples is {count * each} samples; a job makes at most "
+                f"{most_samples}: ask for fewer, or in several jobs",
+            )
         )
-    steps = request.steps or 0
-    if steps > settings.max_steps:
-        wrong("steps", f"{steps} steps is more than the {settings.max_steps} allowed")
-    return faults
+    if fault := steps_fault(request.steps, settings):
+        faults.append(("steps", fault))
+    return [body_fault(location, message) for location, message in faults]

@@ -2,29 +2,69 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Discriminator, Field, Tag
 
+from jobs.problems import Fault, InvalidRequest
 from jobs.registry.evaluation import MEASURES, EvaluationAssets, Measure
-from jobs.registry.models import ExtractorName, ModelEntry
-from jobs.requests.fields import UNIQUE, all_different, one_or_several
-from jobs.requests.prunes import Fill, Grid, PruneSpec, Schedule
-from jobs.requests.sampled import SampledRequest
+from jobs.registry.models import ModelEntry
+from jobs.requests.checks import (
+    body_fault,
+    keep_fault,
+    schedule_faults,
+    single_fault,
+    subject_faults,
+    unprunable_fault,
+)
+from jobs.requests.fields import UNIQUE, Thresholds, all_different, one_or_several
+from jobs.requests.measured import MeasuredRequest, missing_of_extractor, missing_of_measure
+from jobs.requests.sampled import sampling_faults, sampling_of
+from jobs.settings import Settings
+from jobs.storage.uploads import ConditionInfo
+from jobs.study_results import SearchMeasure, StudyResult
+from tailprune.spec.prune import EVERY, Fill, PruneSpec, Schedule, Side
 
-__all__ = [
-    "Search",
-    "SearchMeasure",
-    "StudyRequest",
-    "evaluation_of",
-    "extractors_of",
-    "references_of",
-]  # fmt: skip
+__all__ = ["Grid", "Search", "StudyRequest"]
 
-SearchMeasure = Literal["drift", "accuracy", "fid"]
-Measures = Annotated[list[Measure], Field(min_length=1, json_schema_extra=UNIQUE), AfterValidator(all_different)]
-ReferenceName = Annotated[str, Field(min_length=1, max_length=100)]
+MOST_LABELS = 4096
+"""As many as a request may name."""
+
+Sides = Annotated[
+    list[Side], Field(min_length=1, max_length=2, json_schema_extra=UNIQUE), AfterValidator(all_different)
+]
+Fills = Annotated[
+    list[Fill], Field(min_length=1, max_length=2, json_schema_extra=UNIQUE), AfterValidator(all_different)
+]
+
+
+class Grid(BaseModel):
+    """All prunes of these sides, thresholds, schedules and fills."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
+
+    thresholds: Thresholds = Field(description="Magnitudes at which components of c are cut.")
+    sides: Sides = Field(default=["tail"], description="Cut below the thresholds (tail) or above them (head).")
+    schedules: list[Schedule] = Field(default=[EVERY], min_length=1, max_length=16)
+    fills: Fills = Field(default=["zero"], description="What takes the place of a removed component.")
+
+    @property
+    def count(self) -> int:
+        """How many prunes that is."""
+        return len(self.sides) * len(self.fills) * len(self.schedules) * len(self.thresholds)
+
+    @property
+    def prunes(self) -> list[PruneSpec]:
+        """Each of them, resolved: thresholds of one side, schedule and fill one after the other."""
+        return [
+            PruneSpec(threshold=threshold, side=side, fill=fill, schedule=schedule)
+            for side in self.sides
+            for fill in self.fills
+            for schedule in self.schedules
+            for threshold in self.thresholds
+        ]
+
+
 Grids = Annotated[list[Grid], Field(min_length=1, max_length=16)]
 OneOrMoreGrids = Annotated[
     Annotated[Grid, Tag("one")] | Annotated[Grids, Tag("several")], Discriminator(one_or_several)
@@ -51,8 +91,11 @@ class Search(BaseModel):
     )
 
 
-class StudyRequest(SampledRequest):
+class StudyRequest(MeasuredRequest):
     """Sample a model under many prunes, and score the samples beside the unpruned ones."""
+
+    kind: ClassVar[str] = "study"
+    result: ClassVar[type[BaseModel]] = StudyResult
 
     model_config = ConfigDict(
         json_schema_extra={
@@ -85,65 +128,144 @@ class StudyRequest(SampledRequest):
         default=None, description="Every combination of sides, thresholds, schedules and fills; after `prunes`."
     )
     search: Search | None = Field(default=None, description="Look for a threshold besides, or alone.")
-    measures: Measures | None = Field(
-        default=None, description="What samples are scored by; all that can be had for the model unless said."
-    )
-    extractor: ExtractorName | None = Field(
-        default=None,
-        description="Whose features Fréchet and kernel distance, Inception score, precision and recall are of; the "
-        "model's own unless said.",
-    )
-    reference: ReferenceName | None = Field(
-        default=None, description="The registered set of images that samples are compared with."
-    )
-    targets: ReferenceName | None = Field(
-        default=None,
-        description="A registered set of images, the n-th that of label or condition n, that PSNR, SSIM and LPIPS "
-        "compare with; the unpruned samples unless said.",
-    )
 
-    @property
-    def sample_count(self) -> int:
-        """Samples a variant, of a resolved request."""
-        return len(self.subjects) * (self.samples_per_label or 1)
-
-
-def extractors_of(request: StudyRequest, entry: ModelEntry) -> list[ExtractorName]:
-    """The networks that a resolved request needs."""
-    needed: list[ExtractorName] = []
-    for measure in request.measures or []:
-        by = MEASURES[measure].by
-        name = {"features": request.extractor, "classes": entry.classifier, "clip": "clip", "lpips": "lpips"}.get(
-            by or ""
+    def resolve(
+        self,
+        entry: ModelEntry,
+        settings: Settings,
+        conditions: ConditionInfo | None = None,
+        evaluation: EvaluationAssets | None = None,
+    ) -> StudyRequest:
+        """As of every request, with grids as `prunes`, none of them twice."""
+        assert evaluation is not None, "a study is resolved against what is registered to evaluate samples with"
+        grids = _grids(self)
+        too_many = _too_many(self, settings)
+        prunes = [prune.resolved() for prune in self.prunes or []]
+        if too_many is None:
+            prunes += [prune for _, grid in grids for prune in grid.prunes]
+        given: dict[str, Any] = sampling_of(self, entry, conditions) | {
+            "prunes": list(dict.fromkeys(prunes)) or None,
+            "grid": None,
+            "extractor": self.extractor or entry.extractor,
+            "reference": self.reference or entry.reference,
+        }
+        if self.labels is None and entry.classes is not None:
+            given["labels"] = list(
+                range(min(entry.classes, MOST_LABELS))
+            )  # a study is of the whole model, or of much of it
+        resolved = self.model_copy(update=given)
+        asked = self.measures
+        if asked is None:
+            asked = [name for name in MEASURES if missing_of_measure(name, resolved, entry, evaluation) is None]
+        measures = _with_search(asked, self.search)
+        scored = [MEASURES[name] for name in measures]
+        used = {
+            "extractor": any(measure.by == "features" for measure in scored),
+            "reference": any(measure.reference for measure in scored),
+            "targets": any(measure.paired for measure in scored),
+        }
+        resolved = resolved.model_copy(
+            update={"measures": measures} | {field: None for field, is_used in used.items() if not is_used}
         )
-        if name is not None and name not in needed:
-            needed.append(name)
-    return needed
+        faults = [
+            *_trial_faults(self, entry),
+            *subject_faults(self.labels, self.rows, entry, conditions),
+            *([] if too_many is None else [too_many]),
+            *_prune_faults(self, resolved, entry, conditions),
+            *sampling_faults(resolved, entry, settings, settings.max_study_samples),
+            *_measure_faults(self, resolved, entry, evaluation),
+        ]
+        if faults:
+            raise InvalidRequest(faults)
+        return resolved
 
 
-def references_of(request: StudyRequest) -> list[str]:
-    """The sets of images that a resolved request needs."""
-    facts = [MEASURES[measure] for measure in request.measures or []]
-    named = [
-        request.reference if any(fact.reference for fact in facts) else None,
-        request.targets if any(fact.paired for fact in facts) else None,
-    ]
-    return list(dict.fromkeys(name for name in named if name is not None))
+def _trial_faults(request: StudyRequest, entry: ModelEntry) -> list[Fault]:
+    """What is wrong with trying prunes on this model, or with trying none."""
+    tried = [name for name in ("prunes", "grid", "search") if getattr(request, name) is not None]
+    if not tried and entry.compacted is None:
+        return [Fault(location="body", message="say what to try: prunes, a grid of them, or a search")]
+    fault = unprunable_fault(entry)
+    return [] if fault is None else [Fault(location=f"body.{name}", message=fault) for name in tried]
 
 
-def evaluation_of(request: StudyRequest, entry: ModelEntry, instruments: EvaluationAssets) -> dict[str, Path | str]:
-    """What a resolved request is evaluated with, for `jobs.registry.digests.identify`. Raises FileNotFoundError."""
-    found: dict[str, Path | str] = {}
-    for name in extractors_of(request, entry):
-        path = instruments.extractor(name)
-        if path is None:
-            raise FileNotFoundError(f"the extractor {name!r} is missing; {instruments.missing_extractor(name)}")
-        found[f"extractor {name}"] = path
-    if "clip-score" in (request.measures or []):
-        found["extractor clip, prompt"] = entry.prompt
-    for reference in references_of(request):
-        if lack := instruments.missing_reference(reference):
-            raise FileNotFoundError(lack)
-        where, registered = instruments.reference(reference), instruments.references[reference]
-        found[f"reference {reference}"] = where or f"{registered.dataset}, {registered.count}"
-    return found
+def _grids(request: StudyRequest) -> list[tuple[str, Grid]]:
+    """The grids of a request, each with where it is in the body."""
+    if isinstance(request.grid, list):
+        return [(f"grid.{place}", grid) for place, grid in enumerate(request.grid)]
+    return [] if request.grid is None else [("grid", request.grid)]
+
+
+def _too_many(request: StudyRequest, settings: Settings) -> Fault | None:
+    """What is wrong with the number of prunes; None where it is within the limit, counted before grids are spread."""
+    count = len(request.prunes or []) + sum(grid.count for _, grid in _grids(request))
+    if count <= settings.max_study_variants:
+        return None
+    where = "prunes" if request.grid is None else "grid"
+    return Fault(
+        location=f"body.{where}",
+        message=f"{count} prunes is more than the {settings.max_study_variants} of one study; ask in several studies",
+    )
+
+
+def _with_search(measures: list[Measure], search: Search | None) -> list[Measure]:
+    """The measures and the one that is searched by, in their order."""
+    return [name for name in MEASURES if name in measures or (search is not None and name == search.measure)]
+
+
+def _prune_faults(
+    request: StudyRequest, resolved: StudyRequest, entry: ModelEntry, conditions: ConditionInfo | None
+) -> list[Fault]:
+    """What does not fit of prunes, grids and search, in the body of a request as it came."""
+    faults: list[Fault] = []
+
+    def wrong(location: str, message: str) -> None:
+        faults.append(Fault(location=f"body.{location}", message=message))
+
+    def check(location: str, schedule: Schedule) -> None:
+        for field, fault in schedule_faults(schedule, resolved.sampler, resolved.steps):
+            wrong(f"{location}.{field}", fault)
+
+    def check_population(location: str, asked: str) -> None:
+        if fault := single_fault(asked, conditions):
+            wrong(location, fault)
+
+    for place, prune in enumerate(request.prunes or []):
+        where = f"prunes.{place}"
+        check(f"{where}.schedule", prune.schedule)
+        if prune.keep is not None:
+            if fault := keep_fault(prune.keep, entry):
+                wrong(f"{where}.keep", fault)
+            check_population(f"{where}.keep", "keep")
+        elif prune.fill == "mean":
+            check_population(f"{where}.fill", "fill")
+    for where, grid in _grids(request):
+        for place, schedule in enumerate(grid.schedules):
+            check(f"{where}.schedules.{place}", schedule)
+        if "mean" in grid.fills:
+            check_population(f"{where}.fills.{grid.fills.index('mean')}", "fill")
+    if request.search is not None:
+        check("search.schedule", request.search.schedule)
+        if request.search.fill == "mean":
+            check_population("search.fill", "fill")
+    return faults
+
+
+def _measure_faults(
+    request: StudyRequest, resolved: StudyRequest, entry: ModelEntry, evaluation: EvaluationAssets
+) -> list[Fault]:
+    """What the named assets and the measures lack; in the place of the request where each was asked for."""
+    named = {
+        "extractor": request.extractor and missing_of_extractor(request.extractor, evaluation),
+        "reference": request.reference and evaluation.missing_reference(request.reference),
+        "targets": request.targets and evaluation.missing_reference(request.targets),
+    }
+    faults = [body_fault(field, lack) for field, lack in named.items() if lack]
+    for name in resolved.measures or []:
+        lack = missing_of_measure(name, resolved, entry, evaluation)
+        if lack is None or lack in named.values():
+            continue
+        place = request.measures.index(name) if request.measures and name in request.measures else None
+        where = "search.measure" if place is None else f"measures.{place}"
+        faults.append(body_fault(where, f"measure {name!r}: {lack}"))
+    return faults

@@ -7,16 +7,17 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
 import redis
 import structlog
 
 from jobs.batching import Share
-from jobs.needs import needs_of
+from jobs.kinds import Kind
 from jobs.queue import JobQueue, make_celery
-from jobs.records import Job, Kind, Status, new_id
+from jobs.records import Job, Status, new_id
 from jobs.registry.compacted import CompactedStore, compacted_name
+from jobs.requests.base import Request
 from jobs.settings import Settings
 from jobs.storage.artifacts import ArtifactStore
 from jobs.store.connection import text
@@ -86,8 +87,7 @@ class JobStore:
 
     def submit(
         self,
-        kind: Kind,
-        request: dict[str, Any],
+        request: Request,
         key: str,
         *,
         share: Share | None = None,
@@ -102,10 +102,10 @@ class JobStore:
         sent: the same idempotency key with another one raises IdempotencyConflict. Raises BrokerUnavailable where the
         new job could not be put on its queue; it stays queued, and the sweep puts it there.
         """
-        queue = needs_of(kind, request).queue
+        kind, queue = request.kind, request.queue
         group, rows = ("", 0) if share is None else (share.group, share.rows)
-        arguments = [
-            kind, queue, key, request["model"], json.dumps(request), idempotency_key, fingerprint,
+        arguments: list[str | int] = [
+            kind, queue, key, request.model, json.dumps(request.model_dump()), idempotency_key, fingerprint,
             self.settings.cache_ttl_seconds, group, rows,
         ]  # fmt: skip
         job, created = self._submit_once(arguments, stale="")

@@ -16,10 +16,10 @@ from typing import Any, cast
 import redis
 import structlog
 
-from jobs.needs import QUEUES, Queue
 from jobs.problems import Problem, problem
 from jobs.queue import BrokerUnavailable, JobQueue, make_celery
 from jobs.records import FINISHED, Job, Progress, Status
+from jobs.requests.base import QUEUES, Queue
 from jobs.settings import Settings
 from jobs.storage.artifacts import Artifact
 from jobs.store.connection import retry_while_unavailable, text

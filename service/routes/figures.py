@@ -9,15 +9,16 @@ from fastapi.responses import Response
 from starlette.concurrency import run_in_threadpool
 
 from jobs.records import Job
-from jobs.requests.fields import FigureName, Part, Seed, Side, Thresholds
-from jobs.requests.figure import FigureRequest, resolve_figure
+from jobs.requests.fields import FigureName, Part, Seed, Thresholds
+from jobs.requests.figure import FigureRequest
 from jobs.results import FigureResult
-from service.deps import AppState, AppStateDep, ModelDep
-from service.headers import AcceptHeader, IfNoneMatch, PreferHeader, etag_matches, preferred_type, preferred_wait
+from service.deps import AppState, ModelDep
+from service.headers import AcceptHeader, preferred_type
 from service.openapi_responses import FIGURE_DONE, JOB_UNDER_WAY, NOT_MODIFIED
 from service.problems import ProblemError, describe
 from service.routes.metrics import ConditionsQuery, Timestep
-from service.submission import applied, conditions_of, key_of, no_result, submit, wait_for
+from service.submission import ReaderDep, answer_by_job
+from tailprune.spec.prune import Side
 
 __all__ = ["router"]
 
@@ -68,7 +69,7 @@ SeedQuery = Annotated[
 async def figure(
     model: ModelDep,
     figure: Figure,
-    parts: AppStateDep,
+    client: ReaderDep,
     part: PartQuery = None,
     timestep: Timestep = None,
     conditions: ConditionsQuery = None,
@@ -77,8 +78,6 @@ async def figure(
     side: SideQuery = None,
     seed: SeedQuery = None,
     accept: AcceptHeader = None,
-    prefer: PreferHeader = None,
-    if_none_match: IfNoneMatch = None,
 ) -> Response:
     """A figure, as PNG or SVG: of the condition vectors over a model's classes or over uploaded conditions.
 
@@ -89,7 +88,6 @@ async def figure(
     media_type = preferred_type(accept, list(FORMATS))
     if media_type is None:
         raise ProblemError("not-acceptable", f"a figure comes as {' or '.join(FORMATS)}; accept one of them")
-    wait = preferred_wait(prefer, parts.settings.max_wait_seconds)
     asked = FigureRequest(
         model=model.name,
         figure=figure,
@@ -101,26 +99,19 @@ async def figure(
         side=side,
         seed=seed,
     )
-    request = resolve_figure(asked, model, parts.settings, await conditions_of(asked, parts))
-    key = await key_of("figure", request, model, parts)
-    # Weak: two workers may differ in the last digits, and so in pixels.
-    etag = f'W/"{key}-{FORMATS[media_type]}"'
-    headers = {"ETag": etag, "Cache-Control": "no-cache", "Vary": "Accept"}
-    if etag_matches(etag, if_none_match):
-        return Response(status_code=304, headers=headers)
-    job = await submit("figure", request, key, parts)
-    job = await wait_for(job, parts.settings.metrics_wait_seconds if wait is None else wait, parts)
-    if job.status != "succeeded":
-        return no_result(job, wait)
-    content = await run_in_threadpool(_read, job, media_type, parts)
-    return Response(content, media_type=media_type, headers=headers | applied(wait))
+
+    async def render(job: Job, headers: dict[str, str]) -> Response:
+        content = await run_in_threadpool(_read, job, media_type, client.state)
+        return Response(content, media_type=media_type, headers=headers)
+
+    return await answer_by_job(asked, model, client, render, tag=f"-{FORMATS[media_type]}", headers={"Vary": "Accept"})
 
 
-def _read(job: Job, media_type: str, parts: AppState) -> bytes:
+def _read(job: Job, media_type: str, state: AppState) -> bytes:
     """The file of a figure. Raises ProblemError where it is gone since the job was found."""
     result = FigureResult.model_validate(job.result)
     name = result.png if FORMATS[media_type] == "png" else result.svg
     try:
-        return parts.store.artifacts.read(job.artifacts[name])
+        return state.store.artifacts.read(job.artifacts[name])
     except FileNotFoundError:
         raise ProblemError("artifact-gone", f"{name!r} is no longer stored; ask again to have it drawn anew") from None

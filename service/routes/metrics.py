@@ -10,16 +10,19 @@ from fastapi.responses import JSONResponse, Response
 from fastapi.routing import APIRoute
 from structlog.contextvars import bind_contextvars
 
+from jobs.keys import job_key
+from jobs.records import Job
+from jobs.registry.digests import identify_at_once
 from jobs.requests.fields import CONDITIONS, ConditionsId, Part, Thresholds
-from jobs.requests.metrics import MetricsRequest, resolve_metrics
+from jobs.requests.metrics import MetricsRequest
 from jobs.results import MetricsResult
 from jobs.store.telemetry import REQUESTED
-from service.deps import AppState, AppStateDep, ModelDep
-from service.headers import IfNoneMatch, PreferHeader, etag_matches, preferred_wait
+from service.deps import AppState, ModelDep
+from service.headers import etag_matches, preferred_wait
 from service.openapi_responses import JOB_UNDER_WAY, METRICS_DONE, NOT_MODIFIED
 from service.problems import describe
 from service.response_cache import CachedResponse
-from service.submission import applied, conditions_of, key_at_once, key_of, no_result, submit, wait_for
+from service.submission import ReaderDep, answer_by_job, cache_headers, wait_header
 
 __all__ = ["ConditionsQuery", "Timestep", "router"]
 
@@ -69,35 +72,27 @@ ThresholdList = Annotated[
 async def metrics(
     asking: Request,
     model: ModelDep,
-    parts: AppStateDep,
+    client: ReaderDep,
     part: PartQuery = "c",
     conditions: ConditionsQuery = None,
     timestep: Timestep = None,
     threshold: ThresholdList = None,
-    prefer: PreferHeader = None,
-    if_none_match: IfNoneMatch = None,
 ) -> Response:
     """Statistics of the condition vectors over a model's classes, or over uploaded conditions.
 
     No block of the network is loaded. Waits for the result by itself; 202 and the job where that takes longer.
     """
-    wait = preferred_wait(prefer, parts.settings.max_wait_seconds)
-    asked = MetricsRequest(model=model.name, part=part, timestep=timestep, conditions=conditions)
-    if threshold is not None:
-        asked.thresholds = threshold
-    request = resolve_metrics(asked, model, await conditions_of(asked, parts))
-    key = await key_of("metrics", request, model, parts)
-    headers = _headers(key)
-    if etag_matches(headers["ETag"], if_none_match):
-        return Response(status_code=304, headers=headers)
-    job = await submit("metrics", request, key, parts)
-    job = await wait_for(job, parts.settings.metrics_wait_seconds if wait is None else wait, parts)
-    if job.status != "succeeded":
-        return no_result(job, wait)
-    answer = JSONResponse(job.result, headers=headers | applied(wait))
-    if model.compacted is None:  # what a compacted one is may change in Redis, at which a kept answer does not look
-        parts.answers.keep(_question(asking), CachedResponse(bytes(answer.body), job.id, key, job.request, model))
-    return answer
+    thresholds = {} if threshold is None else {"thresholds": threshold}
+    asked = MetricsRequest(model=model.name, part=part, timestep=timestep, conditions=conditions, **thresholds)
+
+    async def render(job: Job, headers: dict[str, str]) -> Response:
+        answer = JSONResponse(job.result, headers=headers)
+        if model.compacted is None:  # what a compacted one is may change in Redis, where a kept answer does not look
+            kept = CachedResponse(bytes(answer.body), job.id, job.key, job.request, model)
+            client.state.answers.keep(_question(asking), kept)
+        return answer
+
+    return await answer_by_job(asked, model, client, render)
 
 
 def _recall(request: Request) -> Response | None:
@@ -107,16 +102,16 @@ def _recall(request: Request) -> Response | None:
     answer = parts.answers.get(question)
     if answer is None:
         return None
-    if key_at_once("metrics", answer.request, answer.entry) != answer.key:
+    if _key_at_once(answer) != answer.key:
         parts.answers.drop(question)
         return None
     wait = preferred_wait(request.headers.get("Prefer"), parts.settings.max_wait_seconds)
-    headers = _headers(answer.key)
+    headers = cache_headers(answer.key)
     if etag_matches(headers["ETag"], request.headers.get("If-None-Match")):
         return Response(status_code=304, headers=headers)
     parts.store.telemetry.note(REQUESTED, "metrics", "cached")
     bind_contextvars(job_id=answer.job_id)
-    return Response(answer.body, media_type="application/json", headers=headers | applied(wait))
+    return Response(answer.body, media_type="application/json", headers=headers | wait_header(wait))
 
 
 def _question(request: Request) -> bytes:
@@ -125,6 +120,12 @@ def _question(request: Request) -> bytes:
     return b"%s?%s" % (model.encode(), request.scope["query_string"])
 
 
-def _headers(key: str) -> dict[str, str]:
-    """Of an answer, from its job's key. Its tag is weak: two workers may differ in the last digits."""
-    return {"ETag": f'W/"{key}"', "Cache-Control": "no-cache"}
+def _key_at_once(answer: CachedResponse) -> str | None:
+    """The key that the question of a kept answer has now; None where a file would have to be read for it.
+
+    It looks at the state of the model's files, which takes microseconds, and so runs on the event loop.
+    """
+    if not answer.entry.ready:
+        return None
+    identity = identify_at_once("condition", answer.entry)
+    return None if identity is None else job_key("metrics", answer.request, identity.weights, identity.reading)

@@ -12,7 +12,7 @@ from pydantic import ValidationError
 from jobs.problems import InvalidRequest
 from jobs.registry.compacted import Compacted
 from jobs.registry.models import ModelEntry, Registry
-from jobs.requests.compact import CompactRequest, resolve_compact
+from jobs.requests.compact import CompactRequest
 from jobs.settings import Settings
 from jobs.storage.artifacts import Artifact
 from jobs.storage.uploads import ConditionInfo
@@ -69,7 +69,7 @@ def sit(registry: Registry) -> ModelEntry:
 
 def resolved(entry: ModelEntry, known: ConditionInfo | None = None, **fields: Any) -> CompactRequest:
     said = {"model": entry.name} | ({} if {"keep", "threshold"} & fields.keys() else {"keep": 16}) | fields
-    return resolve_compact(CompactRequest.model_validate(said), entry, Settings(), known)
+    return CompactRequest.model_validate(said).resolve(entry, Settings(), known)
 
 
 def refused(entry: ModelEntry, known: ConditionInfo | None = None, **fields: Any) -> list[str]:

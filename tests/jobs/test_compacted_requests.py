@@ -12,10 +12,9 @@ from jobs.problems import InvalidRequest
 from jobs.registry.digests import Identity
 from jobs.registry.evaluation import EvaluationAssets
 from jobs.registry.models import ModelEntry, Registry
-from jobs.requests.figure import FigureRequest, resolve_figure
-from jobs.requests.prune_sample import PruneSampleRequest, resolve
+from jobs.requests.figure import FigureRequest
+from jobs.requests.prune_sample import PruneSampleRequest
 from jobs.requests.study import StudyRequest
-from jobs.requests.study_resolution import resolve_study
 from jobs.settings import Settings
 from tests.instruments import write_instruments
 from tests.jobs.test_compact_request import MADE
@@ -54,12 +53,12 @@ def with_directions(with_mean: ModelEntry) -> ModelEntry:
 
 
 def sampled(entry: ModelEntry, **said: Any) -> PruneSampleRequest:
-    return resolve(PruneSampleRequest.model_validate({"model": entry.name} | said), entry, Settings())
+    return PruneSampleRequest.model_validate({"model": entry.name} | said).resolve(entry, Settings())
 
 
 def scored(entry: ModelEntry, registry: Path, **said: Any) -> StudyRequest:
     request = StudyRequest.model_validate({"model": entry.name} | said)
-    return resolve_study(request, entry, Settings(), EvaluationAssets.of(Registry.read(registry)))
+    return request.resolve(entry, Settings(), None, EvaluationAssets.of(Registry.read(registry)))
 
 
 def refusal(error: pytest.ExceptionInfo[InvalidRequest]) -> list[str]:
@@ -135,7 +134,7 @@ def test_a_study_of_prunes_is_refused_where_a_mean_stands_beside_the_vectors(
 def test_so_is_the_figure_of_removal_and_no_other(with_mean: ModelEntry, with_zeros: ModelEntry) -> None:
     asked = FigureRequest(model=with_mean.name, figure="removal")
     with pytest.raises(InvalidRequest) as error:
-        resolve_figure(asked, with_mean, Settings())
+        asked.resolve(with_mean, Settings())
     assert refusal(error) == [f"path.figure: {UNPRUNABLE}"]
-    assert resolve_figure(asked, with_zeros, Settings()).side == "tail"
-    assert resolve_figure(FigureRequest(model=with_mean.name, figure="cosine"), with_mean, Settings())
+    assert asked.resolve(with_zeros, Settings()).side == "tail"
+    assert FigureRequest(model=with_mean.name, figure="cosine").resolve(with_mean, Settings())

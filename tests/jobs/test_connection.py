@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 import redis
 
+from jobs.requests.metrics import MetricsRequest
 from jobs.settings import Settings
 from jobs.storage.artifacts import ArtifactStore
 from jobs.store.connection import NoServer, find_server, retry_while_unavailable
@@ -122,7 +123,7 @@ def test_memory_pressure_evicts_cached_values_and_never_a_job(settings: Settings
         with redis.Redis.from_url(server.url) as client:
             mine = settings.model_copy(update={"redis_url": server.url, "hot_artifact_bytes": MIB})
             store, leases = JobStore(client, mine), LeaseStore(client, mine)
-            job, _ = store.submit("metrics", {"model": "shapes-sit"}, "key")
+            job, _ = store.submit(MetricsRequest(model="shapes-sit"), "key")
             used = client.info("memory")["used_memory"]
             client.config_set("maxmemory", used + 8 * MIB)
             artifacts = ArtifactStore(mine, client)

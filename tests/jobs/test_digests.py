@@ -14,10 +14,10 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
-from jobs.needs import Reads
 from jobs.registry import digests
 from jobs.registry.digests import content_digest, identify, identify_at_once
 from jobs.registry.models import ModelEntry, Registry
+from jobs.requests.base import Reads
 from tests.hub import write_cached
 
 TENSORS = {

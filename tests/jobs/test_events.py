@@ -9,13 +9,14 @@ from typing import Any, TypeVar
 import pytest
 import redis.asyncio
 
+from jobs.requests.metrics import MetricsRequest
 from jobs.store.connection import connect_async
 from jobs.store.events import Event, follow, has_events, wait_finished
 from jobs.store.jobs import JobStore
 from jobs.store.leases import LeaseStore
 
 T = TypeVar("T")
-REQUEST = {"model": "shapes-sit"}
+REQUEST = MetricsRequest(model="shapes-sit")
 
 
 def run(store: JobStore, what: Callable[[redis.asyncio.Redis], Awaitable[T]]) -> T:
@@ -34,7 +35,7 @@ def told(store: JobStore, job_id: str, last_event_id: str = "0-0") -> list[Event
 
 
 def finished_job(store: JobStore, leases: LeaseStore) -> str:
-    job, _ = store.submit("metrics", REQUEST, "key")
+    job, _ = store.submit(REQUEST, "key")
     held = leases.claim(job.id, "worker")
     assert held is not None
     leases.report(held, 1, 1, "steps")
@@ -78,7 +79,7 @@ def test_following_a_finished_job_does_not_wait(
 
 
 def test_a_finished_job_with_more_events_than_one_read_is_told_to_its_end(store: JobStore, leases: LeaseStore) -> None:
-    job, _ = store.submit("metrics", REQUEST, "key")
+    job, _ = store.submit(REQUEST, "key")
     held = leases.claim(job.id, "worker")
     assert held is not None
     for done in range(1, 251):
@@ -95,7 +96,7 @@ def test_a_job_has_events_until_the_last_was_seen(store: JobStore, leases: Lease
 
 
 def test_waiting_ends_when_the_job_does(store: JobStore) -> None:
-    job, _ = store.submit("metrics", REQUEST, "key")
+    job, _ = store.submit(REQUEST, "key")
 
     async def go(client: redis.asyncio.Redis) -> None:
         later = asyncio.get_running_loop().run_in_executor(None, store.cancel, job.id)
@@ -108,6 +109,6 @@ def test_waiting_ends_when_the_job_does(store: JobStore) -> None:
 
 
 def test_waiting_ends_after_its_time(store: JobStore) -> None:
-    job, _ = store.submit("metrics", REQUEST, "key")
+    job, _ = store.submit(REQUEST, "key")
     run(store, lambda client: wait_finished(client, job.id, 0.1))
     assert store.get(job.id).status == "queued"

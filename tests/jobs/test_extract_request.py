@@ -10,7 +10,7 @@ from pydantic import ValidationError
 
 from jobs.problems import InvalidRequest
 from jobs.registry.models import ModelEntry, Registry
-from jobs.requests.extract import ExtractRequest, resolve_extract
+from jobs.requests.extract import ExtractRequest
 from jobs.settings import Settings
 from jobs.storage.uploads import ConditionInfo
 from tests.registry import write_registry
@@ -46,7 +46,7 @@ def resolved(
     entry: ModelEntry, known: ConditionInfo | None = None, settings: Settings | None = None, **fields: Any
 ) -> ExtractRequest:
     request = ExtractRequest.model_validate({"model": entry.name} | fields)
-    return resolve_extract(request, entry, settings or Settings(), known)
+    return request.resolve(entry, settings or Settings(), known)
 
 
 def refused(entry: ModelEntry, known: ConditionInfo | None = None, **fields: Any) -> list[str]:

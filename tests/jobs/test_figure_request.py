@@ -11,7 +11,7 @@ from pydantic import ValidationError
 from jobs.problems import InvalidRequest
 from jobs.registry.models import ModelEntry, Registry
 from jobs.requests.fields import FigureName
-from jobs.requests.figure import OPTIONS, FigureRequest, resolve_figure
+from jobs.requests.figure import OPTIONS, FigureRequest
 from jobs.settings import Settings
 from jobs.storage.uploads import ConditionInfo
 from tests.jobs.test_extract_request import VIDEO_MODEL, VIDEOS
@@ -41,7 +41,7 @@ def video(registry: Registry) -> ModelEntry:
 def resolved(entry: ModelEntry, figure: str, known: ConditionInfo | None = None, **fields: Any) -> FigureRequest:
     named = {} if known is None else {"conditions": known.id}
     request = FigureRequest.model_validate({"model": entry.name, "figure": figure} | named | fields)
-    return resolve_figure(request, entry, Settings(max_variants=4), known)
+    return request.resolve(entry, Settings(max_variants=4), known)
 
 
 def refused(entry: ModelEntry, figure: str, known: ConditionInfo | None = None, **fields: Any) -> list[str]:

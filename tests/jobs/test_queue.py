@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 import redis
 
-from jobs.needs import QUEUES
 from jobs.queue import SHARD_TASK, BrokerUnavailable, JobQueue, make_celery
+from jobs.requests.base import QUEUES
 from jobs.settings import Settings
 
 

@@ -11,8 +11,8 @@ from pydantic import ValidationError
 from jobs.keys import job_key
 from jobs.problems import InvalidRequest
 from jobs.registry.models import ModelEntry, Registry
-from jobs.requests.metrics import MetricsRequest, resolve_metrics
-from jobs.requests.prune_sample import PruneSampleRequest, resolve
+from jobs.requests.metrics import MetricsRequest
+from jobs.requests.prune_sample import PruneSampleRequest
 from jobs.settings import Settings
 from tests.registry import write_registry
 
@@ -41,7 +41,7 @@ def request(**fields: Any) -> PruneSampleRequest:
 
 def refused(entry: ModelEntry, **fields: Any) -> list[str]:
     with pytest.raises(InvalidRequest) as error:
-        resolve(request(**fields), entry, LIMITS)
+        request(**fields).resolve(entry, LIMITS)
     return [f"{fault.location}: {fault.message}" for fault in error.value.faults]
 
 
@@ -87,7 +87,7 @@ def test_a_request_of_a_wrong_shape_is_refused(fields: dict[str, Any]) -> None:
 
 
 def test_defaults_come_from_the_model(sit: ModelEntry) -> None:
-    resolved = resolve(request(), sit, LIMITS)
+    resolved = request().resolve(sit, LIMITS)
     assert resolved.threshold == [0.1]
     assert (resolved.side, resolved.fill, resolved.by) == ("tail", "zero", None)
     assert (resolved.sampler, resolved.steps, resolved.guidance_scale) == ("euler", 50, 2.5)
@@ -95,7 +95,7 @@ def test_defaults_come_from_the_model(sit: ModelEntry) -> None:
 
 
 def test_what_is_kept_is_chosen_by_variance_and_the_rest_filled_with_the_mean(sit: ModelEntry) -> None:
-    resolved = resolve(request(threshold=None, keep=64), sit, LIMITS)
+    resolved = request(threshold=None, keep=64).resolve(sit, LIMITS)
     assert (resolved.keep, resolved.by, resolved.fill, resolved.side) == ([64], "variance", "mean", None)
 
 
@@ -104,22 +104,22 @@ def test_the_first_step_is_one_step_unless_said(sit: ModelEntry) -> None:
 
 
 def test_sde_has_its_own_defaults(sit: ModelEntry) -> None:
-    resolved = resolve(request(sampler="sde"), sit, LIMITS)
+    resolved = request(sampler="sde").resolve(sit, LIMITS)
     assert (resolved.diffusion, resolved.last_step) == ("sigma", "mean")
 
 
 def test_a_resolved_request_resolves_to_itself(sit: ModelEntry) -> None:
-    resolved = resolve(request(sampler="sde"), sit, LIMITS)
-    assert resolve(resolved, sit, LIMITS) == resolved
+    resolved = request(sampler="sde").resolve(sit, LIMITS)
+    assert resolved.resolve(sit, LIMITS) == resolved
 
 
 def test_spelling_out_a_default_is_the_same_job(sit: ModelEntry) -> None:
-    short, long = (resolve(r, sit, LIMITS) for r in (request(), request(threshold=[0.1], steps=50, side="tail")))
+    short, long = (r.resolve(sit, LIMITS) for r in (request(), request(threshold=[0.1], steps=50, side="tail")))
     assert job_key("prune-sample", short.model_dump(), "w", {}) == job_key("prune-sample", long.model_dump(), "w", {})
 
 
 def test_other_weights_are_another_job(sit: ModelEntry) -> None:
-    asked = resolve(request(), sit, LIMITS).model_dump()
+    asked = request().resolve(sit, LIMITS).model_dump()
     assert job_key("prune-sample", asked, "w", {}) != job_key("prune-sample", asked, "v", {})
     assert job_key("prune-sample", asked, "w", {"num_heads": 4}) != job_key(
         "prune-sample", asked, "w", {"num_heads": 8}
@@ -156,8 +156,8 @@ def test_everything_wrong_is_named_at_once(sit: ModelEntry) -> None:
 
 
 def test_metrics_are_measured_where_sampling_starts(sit: ModelEntry, dit: ModelEntry) -> None:
-    assert resolve_metrics(MetricsRequest(model="shapes-sit"), sit).timestep == 0.0
-    assert resolve_metrics(MetricsRequest(model="absent-dit"), dit).timestep == 999
+    assert MetricsRequest(model="shapes-sit").resolve(sit, LIMITS).timestep == 0.0
+    assert MetricsRequest(model="absent-dit").resolve(dit, LIMITS).timestep == 999
 
 
 @pytest.mark.parametrize(
@@ -170,4 +170,4 @@ def test_metrics_are_measured_where_sampling_starts(sit: ModelEntry, dit: ModelE
 )
 def test_a_timestep_that_there_is_not_is_refused(dit: ModelEntry, part: Any, timestep: float, fault: str) -> None:
     with pytest.raises(InvalidRequest, match=fault):
-        resolve_metrics(MetricsRequest(model="absent-dit", part=part, timestep=timestep), dit)
+        MetricsRequest(model="absent-dit", part=part, timestep=timestep).resolve(dit, LIMITS)

@@ -12,11 +12,12 @@ from jobs.batching import Share, share_of
 from jobs.records import Job
 from jobs.registry.digests import Identity
 from jobs.registry.models import Registry
-from jobs.requests.metrics import MetricsRequest, resolve_metrics
-from jobs.requests.prune_sample import PruneSampleRequest, resolve
+from jobs.requests.metrics import MetricsRequest
+from jobs.requests.prune_sample import PruneSampleRequest, ResolvedPruneSample
 from jobs.settings import Settings
 from jobs.store.jobs import JobStore
 from jobs.store.leases import Claim, LeaseStore
+from tailprune.spec.prune import PruneSpec
 from tests.jobs.test_store import REQUEST, Outbox, claim, gone_after, lapse
 
 GROUP = "shared"
@@ -27,7 +28,7 @@ def share(settings: Settings, rows: int = 64, identity: Identity = IDENTITY, **b
     """That of a request for this model."""
     entry = Registry.read(settings.registry).get("shapes-sit")
     asked = PruneSampleRequest.model_validate({"model": "shapes-sit", "threshold": 0.1, "labels": [0]} | body)
-    return share_of(resolve(asked, entry, settings), identity, rows)
+    return share_of(asked.resolve(entry, settings), identity, rows)
 
 
 @pytest.mark.parametrize(
@@ -79,7 +80,8 @@ def test_the_form_of_an_sde_keeps_jobs_apart(settings: Settings) -> None:
 def test_jobs_of_the_same_conditions_share_a_batch() -> None:
     groups = []
     for conditions, row in (("a" * 64, 0), ("a" * 64, 1), ("b" * 64, 0)):
-        asked = PruneSampleRequest(model="x-mdpt-s-256", threshold=[0.1], conditions=conditions, rows=[row])
+        prunes = [PruneSpec(threshold=0.1).resolved()]
+        asked = ResolvedPruneSample(model="x-mdpt-s-256", prunes=prunes, conditions=conditions, rows=[row])
         found = share_of(asked, IDENTITY, 64)
         assert found is not None
         groups.append(found.group)
@@ -96,7 +98,7 @@ def test_the_rows_of_a_job_are_its_samples_under_all_variants(settings: Settings
 
 
 def test_a_job_without_prunes_has_the_rows_of_its_baseline() -> None:
-    found = share_of(PruneSampleRequest(model="compacted", labels=[0, 1]), IDENTITY, 64)
+    found = share_of(ResolvedPruneSample(model="compacted", prunes=[], labels=[0, 1]), IDENTITY, 64)
     assert found is not None
     assert found.rows == 2
 
@@ -112,7 +114,7 @@ def test_samples_with_steps_of_their_own_go_by_themselves(settings: Settings) ->
 
 def test_jobs_that_make_no_samples_share_nothing(settings: Settings) -> None:
     entry = Registry.read(settings.registry).get("shapes-sit")
-    assert share_of(resolve_metrics(MetricsRequest(model="shapes-sit"), entry), IDENTITY, 64) is None
+    assert share_of(MetricsRequest(model="shapes-sit").resolve(entry, settings), IDENTITY, 64) is None
 
 
 # What waits
@@ -138,7 +140,7 @@ def leases(store: JobStore, redis_client: redis.Redis, outbox: Outbox) -> LeaseS
 
 
 def submit(store: JobStore, key: str, rows: int = 2, group: str = GROUP) -> Job:
-    job, _ = store.submit("prune-sample", REQUEST, key, share=Share(group, rows))
+    job, _ = store.submit(REQUEST, key, share=Share(group, rows))
     time.sleep(0.002)  # ids sort by the millisecond
     return job
 
@@ -159,7 +161,7 @@ def ids(claims: list[Claim]) -> list[str]:
 def test_a_held_job_brings_those_that_can_share_its_batch(store: JobStore, leases: LeaseStore) -> None:
     first, *others = several(store, 4)
     submit(store, "apart", group="other")
-    store.submit("prune-sample", REQUEST, "alone")
+    store.submit(REQUEST, "alone")
     held = claim(leases, first)
     companions = leases.claim_companions(held, 64, 1)
     assert ids(companions) == [job.id for job in others]
@@ -187,7 +189,7 @@ def test_what_waits_is_shared_out_among_the_workers(store: JobStore, leases: Lea
 
 def test_a_job_that_shares_nothing_brings_none(store: JobStore, leases: LeaseStore) -> None:
     several(store, 2)
-    alone, _ = store.submit("prune-sample", REQUEST, "alone")
+    alone, _ = store.submit(REQUEST, "alone")
     assert leases.claim_companions(claim(leases, alone), 64, 1) == []
 
 

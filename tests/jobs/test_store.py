@@ -14,16 +14,18 @@ from typing import Any
 import pytest
 import redis
 
-from jobs.needs import Queue
 from jobs.problems import problem
 from jobs.queue import BrokerUnavailable, JobQueue
 from jobs.records import Job
+from jobs.requests.base import Queue
+from jobs.requests.figure import FigureRequest
+from jobs.requests.prune_sample import PruneSampleRequest
 from jobs.settings import Settings
 from jobs.store.jobs import IdempotencyConflict, JobFinished, JobStore, UnknownJob
 from jobs.store.leases import Claim, LeaseStore
 from tests.redis_process import RedisProcess
 
-REQUEST = {"model": "shapes-sit", "threshold": [0.1]}
+REQUEST = PruneSampleRequest(model="shapes-sit", threshold=[0.1])
 
 
 class Outbox(JobQueue):
@@ -65,7 +67,7 @@ def quick_leases(quick: JobStore, redis_client: redis.Redis, outbox: Outbox) -> 
 
 
 def submit(store: JobStore, key: str = "key") -> Job:
-    return store.submit("prune-sample", REQUEST, key)[0]
+    return store.submit(REQUEST, key)[0]
 
 
 def claim(leases: LeaseStore, job: Job, worker: str = "worker") -> Claim:
@@ -121,7 +123,7 @@ def test_a_key_asked_for_by_many_threads_at_once_is_one_job_on_the_queue_once(
 
     def ask(_: int) -> tuple[str, str]:
         together.wait()
-        job, outcome = store.submit("prune-sample", REQUEST, "key")
+        job, outcome = store.submit(REQUEST, "key")
         return job.id, outcome
 
     with ThreadPoolExecutor(20) as pool:
@@ -136,7 +138,7 @@ def test_a_job_goes_to_the_queue_that_its_request_needs_also_when_it_comes_back(
 ) -> None:
     wanted = {"cosine": "metrics", "removal": "sampling"}
     for figure in wanted:
-        job, _ = quick.submit("figure", {"model": "shapes-sit", "figure": figure}, figure)
+        job, _ = quick.submit(FigureRequest(model="shapes-sit", figure=figure), figure)
         claim(quick_leases, job)
     lapse(quick)
     quick_leases.sweep()  # their workers were lost
@@ -158,7 +160,7 @@ def test_a_queued_job_is_claimed_by_one_of_many_workers(store: JobStore, leases:
 def test_a_finished_job_answers_later_requests_of_its_key(store: JobStore, leases: LeaseStore) -> None:
     job = submit(store)
     assert leases.succeed(claim(leases, job), {"x": 1}, {})
-    again, outcome = store.submit("prune-sample", REQUEST, "key")
+    again, outcome = store.submit(REQUEST, "key")
     assert (again.id, outcome, again.result) == (job.id, "cached", {"x": 1})
 
 
@@ -167,7 +169,7 @@ def test_a_job_whose_artifact_is_gone_is_made_anew(store: JobStore, leases: Leas
     artifact = store.artifacts.put(b"picture", "image/png")
     leases.succeed(claim(leases, job), {}, {"grid.png": artifact})
     next(Path(settings.artifacts).rglob(artifact.digest)).unlink()
-    again, outcome = store.submit("prune-sample", REQUEST, "key")
+    again, outcome = store.submit(REQUEST, "key")
     assert outcome == "created"
     assert again.id != job.id
     assert submit(store).id == again.id
@@ -190,16 +192,16 @@ def test_a_job_being_cancelled_answers_no_later_request(store: JobStore, leases:
 
 
 def test_an_idempotency_key_names_its_job_whatever_became_of_it(store: JobStore) -> None:
-    job, _ = store.submit("prune-sample", REQUEST, "key", idempotency_key="mine", fingerprint="f")
+    job, _ = store.submit(REQUEST, "key", idempotency_key="mine", fingerprint="f")
     store.cancel(job.id)
-    again, outcome = store.submit("prune-sample", REQUEST, "key", idempotency_key="mine", fingerprint="f")
+    again, outcome = store.submit(REQUEST, "key", idempotency_key="mine", fingerprint="f")
     assert (again.id, outcome) == (job.id, "cached")
 
 
 def test_an_idempotency_key_with_another_request_is_refused(store: JobStore) -> None:
-    store.submit("prune-sample", REQUEST, "key", idempotency_key="mine", fingerprint="f")
+    store.submit(REQUEST, "key", idempotency_key="mine", fingerprint="f")
     with pytest.raises(IdempotencyConflict, match="new key"):
-        store.submit("prune-sample", REQUEST, "other", idempotency_key="mine", fingerprint="g")
+        store.submit(REQUEST, "other", idempotency_key="mine", fingerprint="g")
 
 
 def test_an_unknown_job_is_said_to_be_unknown(store: JobStore, leases: LeaseStore) -> None:

@@ -14,8 +14,7 @@ from jobs.problems import InvalidRequest
 from jobs.registry.digests import identify
 from jobs.registry.evaluation import MEASURES, EvaluationAssets
 from jobs.registry.models import ModelEntry, Registry
-from jobs.requests.study import StudyRequest, evaluation_of, extractors_of, references_of
-from jobs.requests.study_resolution import resolve_study
+from jobs.requests.study import StudyRequest
 from jobs.settings import Settings
 from jobs.storage.uploads import ConditionInfo
 from tests.instruments import write_instruments
@@ -50,7 +49,7 @@ def resolved(
 ) -> StudyRequest:
     entry, instruments = read(path, model)
     request = StudyRequest.model_validate({"model": model} | said)
-    return resolve_study(request, entry, settings, instruments, known)
+    return request.resolve(entry, settings, known, instruments)
 
 
 def refused(path: Path, model: str = "scored", known: ConditionInfo | None = None, **said: Any) -> list[str]:
@@ -63,7 +62,7 @@ def key(path: Path, data_dir: Path, model: str = "scored", **said: Any) -> str:
     """The key of the job, as the service makes it."""
     entry, instruments = read(path, model)
     request = resolved(path, model, **said)
-    identity = identify("model", entry, data_dir, evaluation_of(request, entry, instruments))
+    identity = identify("model", entry, data_dir, request.evaluated_with(entry, instruments))
     return job_key("study", request.model_dump(), identity.weights, identity.reading)
 
 
@@ -191,9 +190,9 @@ def test_another_prompt_is_another_job_where_clip_is_told_it(path: Path, tmp_pat
 def test_only_what_is_measured_with_is_needed(path: Path) -> None:
     entry, instruments = read(path)
     found = resolved(path, grid=GRID, measures=["accuracy", "psnr"], targets="shapes")
-    assert (extractors_of(found, entry), references_of(found)) == (["shapes-classifier"], ["shapes"])
+    assert (found.extractors(entry), found.references) == (["shapes-classifier"], ["shapes"])
     weights = path.parent / "shapes-classifier" / "model.safetensors"
-    assert evaluation_of(found, entry, instruments) == {
+    assert found.evaluated_with(entry, instruments) == {
         "extractor shapes-classifier": weights,
         "reference shapes": "shapes, 100",
     }
@@ -204,7 +203,7 @@ def test_an_instrument_that_went_away_since_is_named(path: Path) -> None:
     found = resolved(path, grid=GRID)
     (path.parent / "shapes-classifier" / "model.safetensors").unlink()
     with pytest.raises(FileNotFoundError, match="the extractor 'shapes-classifier' is missing; "):
-        evaluation_of(found, entry, instruments)
+        found.evaluated_with(entry, instruments)
 
 
 @pytest.mark.parametrize(
@@ -332,7 +331,7 @@ def test_one_condition_is_not_pruned_by_what_several_have_in_common(
 
 
 def test_a_grid_of_very_many_prunes_is_counted_and_not_spread(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("jobs.requests.prunes.PruneSpec", None)  # with which any that is spread breaks
+    monkeypatch.setattr("jobs.requests.study.PruneSpec", None)  # with which any that is spread breaks
     grids = [{"thresholds": [float(n) for n in range(64)], "sides": ["tail", "head"]}] * 16
     (found,) = refused(path, grid=grids)
     assert found.startswith("body.grid: 2048 prunes is more than the 3")

@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,21 +10,15 @@ import torch
 
 from jobs.batching import share_of
 from jobs.keys import job_key
-from jobs.needs import Queue, needs_of
+from jobs.kinds import KINDS, Kind
 from jobs.queue import JobQueue
-from jobs.records import Job, Kind
+from jobs.records import Job
 from jobs.registry.catalogue import Catalogue
 from jobs.registry.compacted import CompactedStore
 from jobs.registry.digests import identify
 from jobs.registry.evaluation import EvaluationAssets
 from jobs.registry.models import Registry
-from jobs.requests.compact import CompactRequest, resolve_compact
-from jobs.requests.extract import ExtractRequest, resolve_extract
-from jobs.requests.figure import FigureRequest, resolve_figure
-from jobs.requests.metrics import MetricsRequest, resolve_metrics
-from jobs.requests.prune_sample import PruneSampleRequest, resolve
-from jobs.requests.study import StudyRequest, evaluation_of
-from jobs.requests.study_resolution import resolve_study
+from jobs.requests.base import Queue
 from jobs.settings import Settings
 from jobs.store.jobs import JobStore
 from jobs.store.leases import Claim, LeaseStore
@@ -84,25 +78,11 @@ def submit(store: JobStore, settings: Settings, redis_client: redis.Redis) -> Su
 
     def submit(kind: Kind = "prune-sample", model: str = NAME, **body: Any) -> Job:
         entry = registry.get(model)
-        request: PruneSampleRequest | MetricsRequest | ExtractRequest | FigureRequest | StudyRequest | CompactRequest
-        instruments: Mapping[str, Path | str] = {}
-        if kind == "metrics":
-            request = resolve_metrics(MetricsRequest(model=model, **body), entry)
-        elif kind == "extract":
-            request = resolve_extract(ExtractRequest(model=model, **body), entry, settings)
-        elif kind == "figure":
-            request = resolve_figure(FigureRequest(model=model, **body), entry, settings)
-        elif kind == "study":
-            request = resolve_study(StudyRequest(model=model, **body), entry, settings, registered)
-            instruments = evaluation_of(request, entry, registered)
-        elif kind == "compact":
-            request = resolve_compact(CompactRequest(model=model, **body), entry, settings)
-        else:
-            request = resolve(PruneSampleRequest(model=model, **{"threshold": 0.5, **body}), entry, settings)
-        identity = identify(needs_of(kind, request.model_dump()).reads, entry, settings.data_dir, instruments)
+        given = {"threshold": 0.5, **body} if kind == "prune-sample" else body
+        request = KINDS[kind](model=model, **given).resolve(entry, settings, None, registered)
+        identity = identify(request.reads, entry, settings.data_dir, request.evaluated_with(entry, registered))
         key = job_key(kind, request.model_dump(), identity.weights, identity.reading)
-        share = share_of(request, identity, settings.batch_size)
-        return store.submit(kind, request.model_dump(), key, share=share)[0]
+        return store.submit(request, key, share=share_of(request, identity, settings.batch_size))[0]
 
     return submit
 

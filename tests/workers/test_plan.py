@@ -6,7 +6,7 @@ import pytest
 
 import tailprune
 from jobs.registry.models import Registry
-from jobs.requests.prune_sample import PruneSampleRequest, resolve
+from jobs.requests.prune_sample import PruneSampleRequest
 from jobs.settings import Settings
 from tests.tiny_model import NAME
 from workers.sampling.plan import Plan, Sample
@@ -18,34 +18,34 @@ def plan(settings: Settings) -> Any:
 
     def plan(rows_at_once: int = 64, **body: Any) -> Plan:
         request = PruneSampleRequest(model=NAME, **body)
-        return Plan.of(resolve(request, entry, settings), rows_at_once)
+        return Plan.of(request.resolve(entry, settings), rows_at_once)
 
     return plan
 
 
 def test_the_baseline_comes_first_and_every_threshold_is_a_variant(plan: Any) -> None:
-    edits = plan(threshold=[0.01, 5.0], side="head").edits
+    edits = plan(threshold=[0.01, 5.0], side="head").variants
     assert [edit.name for edit in edits] == ["baseline", "head 0.01", "head 5"]
     assert [edit.slug for edit in edits] == ["baseline", "head-0.01", "head-5"]
     assert edits[0].prune is None
     assert edits[1].prune == tailprune.Prune("head", 0.01)
-    assert edits[1].used.threshold == 0.01
+    assert edits[1].spec.threshold == 0.01
 
 
 def test_without_compare_there_is_no_baseline(plan: Any) -> None:
-    assert [edit.name for edit in plan(threshold=0.1, compare=False).edits] == ["tail 0.1"]
+    assert [edit.name for edit in plan(threshold=0.1, compare=False).variants] == ["tail 0.1"]
 
 
 def test_thresholds_that_nearly_agree_have_different_names(plan: Any) -> None:
-    edits = plan(threshold=[0.1, 0.1 + 1e-12]).edits
+    edits = plan(threshold=[0.1, 0.1 + 1e-12]).variants
     assert len({edit.slug for edit in edits}) == 3
 
 
 def test_keep_fill_and_schedule_reach_the_prune(plan: Any) -> None:
     schedule = {"when": "last", "count": 2}
-    (edit,) = plan(keep=8, fill="zero", schedule=schedule, compare=False).edits
+    (edit,) = plan(keep=8, fill="zero", schedule=schedule, compare=False).variants
     assert edit.prune == tailprune.Prune.keep(8, fill="zero", schedule="last", count=2)
-    assert edit.used.keep == 8
+    assert edit.spec.keep == 8
 
 
 def test_guidance_is_the_requests(plan: Any) -> None:

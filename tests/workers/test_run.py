@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 import redis
 
+from jobs.requests.prune_sample import PruneSampleRequest
 from jobs.settings import Settings
 from jobs.store.jobs import JobStore
 from jobs.store.leases import Claim, LeaseStore
@@ -80,7 +81,7 @@ def test_work_goes_on_while_redis_is_gone(settings: Settings, tmp_path: Path, qu
     server.start()
     client = redis.Redis.from_url(server.url)
     store, leases = JobStore(client, settings, queue), LeaseStore(client, settings, queue)
-    job, _ = store.submit("prune-sample", {"model": "tiny", "threshold": [0.1]}, "key")
+    job, _ = store.submit(PruneSampleRequest(model="tiny", threshold=[0.1]), "key")
     claim = leases.claim(job.id, "worker")
     assert claim is not None
     server.stop()

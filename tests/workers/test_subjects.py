@@ -7,7 +7,7 @@ import torch
 from jobs.settings import Settings
 from jobs.storage.uploads import ConditionStore, UnknownConditions, parse
 from tests.condition_files import VIDEO, arrays, safetensors
-from workers.subjects import SampleInputs
+from workers.sampling.inputs import SampleInputs
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ from jobs.storage.artifacts import ArtifactStore
 from jobs.store.jobs import JobStore
 from tailprune.decoders import Decoded
 from workers.outputs.variant import GRID_COLUMNS, JobArtifacts, SampleLabels, VariantWriter, shown, variants_grid
-from workers.sampling.plan import Edit, Sample
+from workers.sampling.plan import PlannedVariant, Sample
 
 SAMPLES = [Sample(subject, number) for subject in (4, 1) for number in (0, 1)]
 LATENTS = torch.randn(4, 8, 6, 6, generator=torch.Generator().manual_seed(0))
@@ -33,7 +33,7 @@ def decoded(sounds: bool = False) -> Decoded:
 
 
 def track(shelf: JobArtifacts, caption: SampleLabels) -> VariantWriter:
-    return VariantWriter(Edit("tail 0.5"), caption, 2, shelf, shown(SAMPLES))
+    return VariantWriter(PlannedVariant("tail 0.5"), caption, 2, shelf, shown(SAMPLES))
 
 
 def test_samples_of_labels_are_pictures_with_the_labels_names(shelf: JobArtifacts, artifacts: ArtifactStore) -> None:

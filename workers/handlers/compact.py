@@ -28,7 +28,7 @@ from workers.lease import Product, Run
 from workers.model_pool import Models, Source
 from workers.outputs.report import engine_of
 from workers.outputs.variant import JobArtifacts
-from workers.subjects import SampleInputs
+from workers.sampling.inputs import SampleInputs
 
 __all__ = ["compact"]
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from jobs.requests.compact import CompactRequest
-from jobs.requests.prunes import plain
 from jobs.results import Change, CompactResult, Covered
+from tailprune.spec.prune import plain
 
 __all__ = ["card"]
 

@@ -17,8 +17,8 @@ from workers.outputs.drift import DriftMeasure
 from workers.outputs.images import Images, enlarge, grid, png
 from workers.outputs.variant import SampleLabels
 from workers.sampling.chunks import sample_plan
-from workers.sampling.plan import Edit, Plan, Sample
-from workers.subjects import SampleInputs
+from workers.sampling.inputs import SampleInputs
+from workers.sampling.plan import Plan, PlannedVariant, Sample
 
 __all__ = ["compare", "comparison_plan"]
 
@@ -50,7 +50,7 @@ def comparison_plan(
         guidance_scale=1.0 if unguided else None,
     )
     asked = asked.model_copy(update=sampling_of(asked, entry, None))
-    return Plan(asked, [Edit("sample")], [Sample(subject, 0) for subject in subjects], rows_at_once)
+    return Plan(asked, [PlannedVariant("sample")], [Sample(subject, 0) for subject in subjects], rows_at_once)
 
 
 def compare(

@@ -12,8 +12,8 @@ from workers.context import Stores
 from workers.lease import Product, Run
 from workers.model_pool import Models, Source
 from workers.outputs.variant import JobArtifacts
+from workers.sampling.inputs import Vectors
 from workers.tensor_file import tensor_file
-from workers.vectors import Vectors
 
 __all__ = ["extract"]
 

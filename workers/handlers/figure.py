@@ -25,7 +25,7 @@ from workers.handlers.removal_figure import removal_figure
 from workers.lease import Product, Run
 from workers.model_pool import Models, Source
 from workers.outputs.variant import JobArtifacts
-from workers.vectors import Vectors, times_of
+from workers.sampling.inputs import Vectors, times_of
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -9,7 +9,7 @@ from jobs.requests.metrics import MetricsRequest
 from jobs.results import Cosine, Histogram, MetricsResult, ModelUsed, Sparsity, Variance
 from jobs.storage.uploads import ConditionStore
 from workers.model_pool import Models, Source
-from workers.vectors import Vectors
+from workers.sampling.inputs import Vectors
 
 __all__ = ["measure"]
 

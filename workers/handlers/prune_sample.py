@@ -12,7 +12,7 @@ from typing import Literal
 
 from torch import Tensor
 
-from jobs.requests.prune_sample import PruneSampleRequest
+from jobs.requests.prune_sample import ResolvedPruneSample
 from jobs.results import Engine, ModelUsed, Pictures, PruneSampleResult, Timing
 from tailprune.decoders import Decoder
 from tailprune.systems import System
@@ -22,9 +22,9 @@ from workers.model_pool import Models, Source
 from workers.outputs.report import engine_of, removal_of
 from workers.outputs.variant import JobArtifacts, SampleLabels, VariantWriter, shown, variants_grid
 from workers.sampling.chunks import chunks_of, finite
-from workers.sampling.plan import Plan, Sample
+from workers.sampling.inputs import SampleInputs
+from workers.sampling.plan import BASELINE, Plan, Sample
 from workers.sampling.precision import dtype_drift
-from workers.subjects import SampleInputs
 
 __all__ = ["prune_and_sample"]
 
@@ -39,7 +39,7 @@ def prune_and_sample(
     Each is settled as soon as it is made, goes wrong or is stopped; the others go on. What goes wrong with all of them
     is raised, as is Stopped at the step that finds none left; those not settled by then are undone.
     """
-    plans = [Plan.of(PruneSampleRequest.model_validate(run.job.request), rows_at_once) for run in runs]
+    plans = [Plan.of(ResolvedPruneSample.model_validate(run.job.request), rows_at_once) for run in runs]
     clock = Timer()
     with clock.running("load"):
         system = models.system(source, plans[0].request.precision)
@@ -109,7 +109,9 @@ class _BatchMember:
         self._caption = SampleLabels.of(common.source.entry)
         self._shelf = JobArtifacts(stores.artifacts)
         scale, tiles_of = common.source.entry.display_scale, shown(plan.samples)
-        self._tracks = [VariantWriter(edit, self._caption, scale, self._shelf, tiles_of) for edit in plan.edits]
+        self._tracks = [
+            VariantWriter(variant, self._caption, scale, self._shelf, tiles_of) for variant in plan.variants
+        ]
         self._shows: Literal["image", "latents", "spectrogram"] = "image"
         self._clock = Timer()
         self._made = 0
@@ -131,7 +133,7 @@ class _BatchMember:
                 decoded = self._common.decode(made)
                 self._shows = decoded.shows
                 track.add(samples, made, decoded)
-                if track.edit.prune is None:
+                if track.planned.spec is None:
                     baseline = decoded
                 elif baseline is not None:
                     track.drift.add(made, latents[0], decoded, baseline)
@@ -143,9 +145,9 @@ class _BatchMember:
         common, plan = self._common, self._plan
         variants = [track.variant() for track in self._tracks]
         for variant, track in zip(variants, self._tracks, strict=True):
-            if track.edit.prune is not None:
-                variant.removed, variant.embedding = removal_of(common.system, plan, common.of, track.edit.prune)
-                variant.drift = track.drift.drift() if plan.edits[0].prune is None else None
+            if (prune := track.planned.prune) is not None:
+                variant.removed, variant.embedding = removal_of(common.system, plan, common.of, prune)
+                variant.drift = track.drift.drift() if plan.variants[0] is BASELINE else None
         with self._clock.running("decode"):
             self._shelf.put(GRID, variants_grid(self._tracks, self._caption), "image/png")
 
@@ -161,7 +163,7 @@ class _BatchMember:
                 load=seconds["load"],
                 sample=seconds["sample"],
                 decode=seconds["decode"],
-                samples_per_second=len(plan.samples) * len(plan.edits) / seconds["sample"],
+                samples_per_second=len(plan.samples) * len(plan.variants) / seconds["sample"],
                 batch_jobs=common.jobs,
             ),
             engine=engine,

@@ -11,20 +11,20 @@ from torch import Tensor
 
 import tailprune
 from jobs.records import Job
-from jobs.requests.fields import Side
 from jobs.requests.figure import FigureRequest
-from jobs.requests.prune_sample import PruneSampleRequest, resolve
+from jobs.requests.prune_sample import PruneSampleRequest, ResolvedPruneSample
 from jobs.settings import Settings
 from tailprune.figures.removal import ImageRow, choose_thresholds, draw_removal
 from tailprune.figures.subject import picked
+from tailprune.spec.prune import Side
 from tailprune.systems import System
 from workers.context import Stores
 from workers.lease import Run
 from workers.model_pool import Models, Source
 from workers.outputs.variant import SampleLabels
 from workers.sampling.chunks import chunks_of, finite
+from workers.sampling.inputs import Vectors
 from workers.sampling.plan import Plan
-from workers.vectors import Vectors
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -49,7 +49,7 @@ def removal_figure(
     population = _population(vectors, source)
     thresholds = request.thresholds or choose_thresholds(population, side)
     plan = Plan.of(_sampled(request, side, thresholds, source, stores, settings), settings.batch_size)
-    images: list[list[NDArray[np.uint8]]] = [[] for _ in plan.edits]
+    images: list[list[NDArray[np.uint8]]] = [[] for _ in plan.variants]
     shows = "image"
     for _, make in chunks_of(system, [plan], vectors.subjects, stores.shards, job.key, run.step):
         for made, latents in zip(images, finite(make()[0]), strict=True):
@@ -73,12 +73,12 @@ def removal_figure(
         text=f"{chosen}Removed: the share of components\nover the {_everyone(vectors)} and the steps of sampling. "
         f"A column is one noise, seed {asked.seed}.",
     )
-    return figure, len(plan.samples) * len(plan.edits)
+    return figure, len(plan.samples) * len(plan.variants)
 
 
 def _sampled(
     request: FigureRequest, side: Side, thresholds: list[float], source: Source, stores: Stores, settings: Settings
-) -> PruneSampleRequest:
+) -> ResolvedPruneSample:
     """What is sampled: one of each label or condition, as the model's authors do, pruned and not."""
     entry, seed = source.entry, request.seed or 0
     body: dict[str, Any] = {"threshold": thresholds, "side": side, "samples_per_label": 1, "seed": seed}
@@ -86,12 +86,12 @@ def _sampled(
         known = stores.conditions.get(request.conditions)
         rows = picked(known.count, min(request.classes or MOST_COLUMNS, known.count), seed)
         asked = PruneSampleRequest(model=entry.name, conditions=request.conditions, rows=rows, **body)
-        return resolve(asked, entry, settings, known)
+        return asked.resolve(entry, settings, known)
     if request.classes is None:
         labels = (entry.defaults.labels or [0])[:MOST_COLUMNS]
     else:
         labels = picked(entry.classes or 1, request.classes, seed)
-    return resolve(PruneSampleRequest(model=entry.name, labels=labels, **body), entry, settings)
+    return PruneSampleRequest(model=entry.name, labels=labels, **body).resolve(entry, settings)
 
 
 def _population(vectors: Vectors, source: Source) -> Tensor:

@@ -10,18 +10,19 @@ import redis
 import torch
 
 from jobs.registry.evaluation import Measure
-from jobs.requests.prunes import PruneSpec
 from jobs.requests.study import StudyRequest
 from jobs.results import Embedding, ModelUsed, Removed
 from jobs.settings import Settings
 from jobs.study_results import Score, SearchResult, Shards, StudyResult, StudyVariant
+from tailprune import Prune
+from tailprune.spec.prune import PruneSpec
 from workers.context import Stores
 from workers.evaluators import Evaluators
 from workers.lease import Product, Run
 from workers.model_pool import Models, Source
 from workers.outputs.report import engine_of, removal_of
 from workers.outputs.variant import JobArtifacts
-from workers.sampling.plan import Edit
+from workers.sampling.plan import PlannedVariant
 from workers.sampling.precision import dtype_drift
 from workers.study.assessing import Assessor
 from workers.study.coordination import complete
@@ -164,7 +165,7 @@ class Study:
     ) -> StudyVariant:
         """whole: these blocks are all, so that their scores have intervals and are kept."""
         removed, embedding = (None, None) if prune is None else self._removal(prune)
-        edit = Edit("baseline") if prune is None else Edit.of(prune)
+        variant = PlannedVariant.of(prune)
         if whole:
             scores = self._assessor.whole(blocks, prune, measures)
         else:
@@ -173,8 +174,8 @@ class Study:
                 self._scored[key] = self._assessor.scores(blocks, prune, measures)
             scores = self._scored[key]
         return StudyVariant(
-            name=edit.name,
-            prune=edit.used,
+            name=variant.name,
+            prune=prune,
             removed=removed,
             embedding=embedding,
             samples=sum(len(block.subjects) for block in blocks),
@@ -183,9 +184,8 @@ class Study:
 
     def _removal(self, prune: PruneSpec) -> tuple[Removed, Embedding]:
         if prune not in self._removed:
-            workshop, edit = self._workshop, Edit.of(prune)
-            assert edit.prune is not None
-            self._removed[prune] = removal_of(workshop.system, workshop.plan([prune], []), workshop.of, edit.prune)
+            workshop = self._workshop
+            self._removed[prune] = removal_of(workshop.system, workshop.plan([prune], []), workshop.of, Prune.of(prune))
         return self._removed[prune]
 
     def _lacking(self, prunes: Sequence[PruneSpec | None]) -> int:

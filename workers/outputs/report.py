@@ -12,8 +12,8 @@ from jobs.results import Embedding, Engine, Removed
 from tailprune.condition_table import with_guidance_scale
 from tailprune.prune_report import Removal
 from tailprune.systems import Inputs, System
+from workers.sampling.inputs import SampleInputs
 from workers.sampling.plan import Plan
-from workers.subjects import SampleInputs
 
 __all__ = ["device_name", "engine_of", "inputs_of", "removal_of"]
 

@@ -16,7 +16,7 @@ from jobs.storage.artifacts import Artifact, ArtifactStore
 from tailprune.decoders import Decoded
 from workers.outputs.drift import DriftMeasure
 from workers.outputs.images import Images, enlarge, grid, png
-from workers.sampling.plan import Edit, Sample
+from workers.sampling.plan import PlannedVariant, Sample
 from workers.sounds import wav
 
 __all__ = ["GRID_COLUMNS", "JobArtifacts", "SampleLabels", "VariantWriter", "shown", "variants_grid"]
@@ -64,9 +64,14 @@ class VariantWriter:
     """One variant under way."""
 
     def __init__(
-        self, edit: Edit, caption: SampleLabels, display_scale: int, shelf: JobArtifacts, tiles_of: frozenset[Sample]
+        self,
+        planned: PlannedVariant,
+        caption: SampleLabels,
+        display_scale: int,
+        shelf: JobArtifacts,
+        tiles_of: frozenset[Sample],
     ) -> None:
-        self.edit = edit
+        self.planned = planned
         self.drift = DriftMeasure()
         self.tiles: dict[Sample, Images] = {}
         """The pictures that the grid shows."""
@@ -111,7 +116,7 @@ class VariantWriter:
 
     def variant(self) -> Variant:
         """The variant with its files; its latents are stored."""
-        name = f"{self.edit.slug}.safetensors"
+        name = f"{self.planned.slug}.safetensors"
         tensors = {
             "latents": torch.cat(self._latents),
             "labels" if self._caption.by_label else "conditions": torch.tensor([s.subject for s in self._samples]),
@@ -119,11 +124,11 @@ class VariantWriter:
         }
         self._shelf.put(name, save(tensors), "application/octet-stream")
         return Variant(
-            name=self.edit.name, prune=self.edit.used, images=self._images, sounds=self._sounds, latents=name
+            name=self.planned.name, prune=self.planned.spec, images=self._images, sounds=self._sounds, latents=name
         )
 
     def _stem(self, sample: Sample) -> str:
-        return f"{self.edit.slug}-{sample.subject}-{sample.number}"
+        return f"{self.planned.slug}-{sample.subject}-{sample.number}"
 
 
 def shown(samples: Sequence[Sample]) -> frozenset[Sample]:
@@ -135,4 +140,4 @@ def variants_grid(tracks: Sequence[VariantWriter], caption: SampleLabels) -> byt
     """A PNG with a row a variant, a column a sample."""
     columns = list(tracks[0].tiles)
     rows = [np.stack([track.tiles[sample] for sample in columns]) for track in tracks]
-    return png(grid(rows, [track.edit.name for track in tracks], [caption.above(sample) for sample in columns]))
+    return png(grid(rows, [track.planned.name for track in tracks], [caption.above(sample) for sample in columns]))

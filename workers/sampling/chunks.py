@@ -20,8 +20,8 @@ import tailprune
 from jobs.keys import digest
 from jobs.storage.shards import ShardStore
 from tailprune.systems import System
+from workers.sampling.inputs import SampleInputs
 from workers.sampling.plan import Plan, Sample
-from workers.subjects import SampleInputs
 
 __all__ = ["chunks_of", "finite", "sample_plan"]
 
@@ -63,11 +63,11 @@ def _made(
     steps: int,
 ) -> list[list[Tensor]]:
     """The latents of a chunk; where it is a shard, under this key."""
-    latents = None if key is None else _found(shards, key, len(plans[0].edits))
+    latents = None if key is None else _found(shards, key, len(plans[0].variants))
     if latents is None:
         latents = _sample(system, plans, parts, of, on_step)
         if key is not None:
-            shards.put(key, save({str(edit): made for edit, made in enumerate(finite(latents[0]))}))
+            shards.put(key, save({str(variant): made for variant, made in enumerate(finite(latents[0]))}))
     on_step(steps, steps)
     return latents
 
@@ -99,7 +99,7 @@ def _sample(
     made = tailprune.sample_each(
         system,
         of.inputs([sample.subject for _, sample in rows]),
-        prunes=[[edit.prune for edit in plan.edits] for plan, _ in rows],
+        prunes=[[variant.prune for variant in plan.variants] for plan, _ in rows],
         sampler=first.request.sampler,
         steps=first.steps,
         guidance=first.guidance,
@@ -117,7 +117,7 @@ def _sample(
     ]
 
 
-def _found(shards: ShardStore, key: str, edits: int) -> list[list[Tensor]] | None:
+def _found(shards: ShardStore, key: str, variants: int) -> list[list[Tensor]] | None:
     """The latents of a shard, one tensor a variant, where it was made before."""
     try:
         kept = shards.get(key)
@@ -126,7 +126,7 @@ def _found(shards: ShardStore, key: str, edits: int) -> list[list[Tensor]] | Non
     if kept is None:
         return None
     tensors = load(kept)
-    return [[tensors[str(edit)] for edit in range(edits)]]
+    return [[tensors[str(variant)] for variant in range(variants)]]
 
 
 def _steps_of_chunks(
@@ -138,7 +138,7 @@ def _steps_of_chunks(
     """
     unit, sizes = "steps", [plan.steps for _ in chunks]
     if plan.request.sampler == "dopri5":  # chooses its steps, and tells of each finished sample
-        unit, sizes = "samples", [len(samples) * len(plan.edits) for (samples,) in chunks]
+        unit, sizes = "samples", [len(samples) * len(plan.variants) for (samples,) in chunks]
     total = sum(sizes)
     step(0, total, unit)
 

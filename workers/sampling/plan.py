@@ -7,42 +7,39 @@ rest of the request.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TypeVar
 
-from jobs.requests.prune_sample import PruneSampleRequest
-from jobs.requests.prunes import PruneSpec, plain
+from jobs.requests.prune_sample import ResolvedPruneSample
 from jobs.requests.sampled import SampledRequest
-from jobs.results import PruneUsed
 from tailprune import Guidance, Prune
+from tailprune.spec.prune import PruneSpec
 
-__all__ = ["Edit", "Plan", "Sample"]
-
-T = TypeVar("T")
+__all__ = ["BASELINE", "Plan", "PlannedVariant", "Sample"]
 
 
 @dataclass(frozen=True)
-class Edit:
-    """A variant to make: its name, and its prune as the science and as the result say it. No prune: the baseline."""
+class PlannedVariant:
+    """A variant to make: its name, and its prune; no prune is the baseline."""
 
     name: str
-    prune: Prune | None = None
-    used: PruneUsed | None = None
+    spec: PruneSpec | None = None
 
     @classmethod
-    def of(cls, spec: PruneSpec, name: str | None = None) -> Edit:
-        """That of a resolved prune, under the prune's own name unless another is given."""
-        assert spec.fill is not None, "a resolved prune says its fill"
-        when, count = spec.schedule.when, spec.schedule.count
-        if spec.keep is not None:
-            prune = Prune.keep(spec.keep, "variance", spec.fill, when, count)
-        else:
-            prune = Prune(spec.side, spec.threshold, when, count, spec.fill)
-        return cls(name or spec.name, prune, PruneUsed(**spec.model_dump()))
+    def of(cls, spec: PruneSpec | None) -> PlannedVariant:
+        """The variant of a resolved prune, or the baseline."""
+        return BASELINE if spec is None else cls(spec.name, spec)
+
+    @property
+    def prune(self) -> Prune | None:
+        """The edit of condition vectors that this is."""
+        return None if self.spec is None else Prune.of(self.spec)
 
     @property
     def slug(self) -> str:
         """The name as a part of a file's name."""
         return self.name.replace(" ", "-")
+
+
+BASELINE = PlannedVariant("baseline")
 
 
 @dataclass(frozen=True)
@@ -62,18 +59,21 @@ class Plan:
     """The variants of a resolved request, the baseline first where there is one, and its samples subject by subject."""
 
     request: SampledRequest
-    edits: list[Edit]
+    variants: list[PlannedVariant]
     samples: list[Sample]
     chunk_size: int
     """Samples made at once, each with all its variants."""
 
     @classmethod
-    def of(cls, request: PruneSampleRequest, rows_at_once: int) -> Plan:
+    def of(cls, request: ResolvedPruneSample, rows_at_once: int) -> Plan:
         """rows_at_once: how many samples x variants one call of the network may take."""
-        edits = [*([Edit("baseline")] if request.compare else []), *_prunes(request)]
+        # They have one schedule and one fill, so that the rule alone tells them apart.
+        variants = [PlannedVariant(spec.rule, spec) for spec in request.prunes]
+        if request.compare:
+            variants.insert(0, BASELINE)
         each = range(request.samples_per_label or 1)
         samples = [Sample(subject, number) for subject in request.subjects for number in each]
-        return cls(request, edits, samples, chunk_size=max(1, rows_at_once // len(edits)))
+        return cls(request, variants, samples, chunk_size=max(1, rows_at_once // len(variants)))
 
     @property
     def chunks(self) -> list[list[Sample]]:
@@ -96,22 +96,3 @@ class Plan:
             power=request.guidance_power,
             interval=None if interval is None else (interval[0], interval[1]),
         )
-
-
-def _prunes(request: PruneSampleRequest) -> list[Edit]:
-    """The variants of a request that has one schedule and one fill: it is the rule alone that tells them apart."""
-    edits = []
-    for threshold in _each(request.threshold):
-        spec = PruneSpec(threshold=threshold, side=request.side, fill=request.fill, schedule=request.schedule)
-        edits.append(Edit.of(spec, f"{request.side} {plain(threshold)}"))
-    for kept in _each(request.keep):
-        spec = PruneSpec(keep=kept, by=request.by, fill=request.fill, schedule=request.schedule)
-        edits.append(Edit.of(spec, f"keep {kept}"))
-    return edits
-
-
-def _each(values: T | list[T] | None) -> list[T]:
-    """A field that a resolved request holds as a list, or not at all."""
-    if values is None:
-        return []
-    return values if isinstance(values, list) else [values]

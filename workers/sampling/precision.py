@@ -15,8 +15,8 @@ from jobs.storage.shards import ShardStore
 from workers.model_pool import Models, Source
 from workers.outputs.report import device_name
 from workers.sampling.chunks import sample_plan
-from workers.sampling.plan import Edit, Plan, Sample
-from workers.subjects import SampleInputs
+from workers.sampling.inputs import SampleInputs
+from workers.sampling.plan import BASELINE, Plan, Sample
 
 __all__ = ["dtype_drift"]
 
@@ -51,7 +51,7 @@ def dtype_drift(
         kept = None
     if kept is not None:
         return float(json.loads(kept))
-    plan = Plan(request, [Edit("baseline")], [Sample(request.subjects[0], 0)], chunk_size=1)
+    plan = Plan(request, [BASELINE], [Sample(request.subjects[0], 0)], chunk_size=1)
     (narrow,), (wide,) = (
         sample_plan(models.system(source, precision), plan, plan.samples, of, lambda done, total: check())
         for precision in (request.precision, "float32")

@@ -11,9 +11,9 @@ from torch import Tensor
 from jobs.keys import canonical_json
 from jobs.registry.evaluation import Measure
 from jobs.registry.models import ExtractorName
-from jobs.requests.prunes import PruneSpec
 from jobs.study_results import Score
 from tailprune.quality import Manifold, Reference
+from tailprune.spec.prune import PruneSpec
 from workers.evaluators import Evaluators
 from workers.lease import Interruptible
 from workers.study.scoring import Scorer

@@ -151,7 +151,7 @@ def _panel(used: MeasureUsed, variants: Sequence[StudyVariant]) -> Panel:
         if prune is None:
             baseline = point
         else:
-            way = Way(prune.side, prune.schedule.when, prune.schedule.count, prune.fill)
+            way = Way(prune.side, prune.schedule.when, prune.schedule.count, prune.fill or "zero")
             lines.setdefault(way, []).append(point)
     return Panel(used.title, used.better, lines, baseline, UNITS.get(used.measure))
 

@@ -9,20 +9,20 @@ import torch
 from safetensors.torch import load, save
 from torch import Tensor
 
-from jobs.requests.prunes import PruneSpec
 from jobs.requests.study import StudyRequest
 from jobs.storage.shards import ShardStore
 from tailprune.decoders import Decoder
+from tailprune.spec.prune import PruneSpec
 from tailprune.systems import System
 from workers.context import Stores
 from workers.evaluators import Evaluators
 from workers.model_pool import Models, Source
 from workers.sampling.chunks import sample_plan
-from workers.sampling.plan import Edit, Plan, Sample
+from workers.sampling.inputs import SampleInputs
+from workers.sampling.plan import Plan, PlannedVariant, Sample
 from workers.study.coordination import OnShare
 from workers.study.measures import SampleMeasures
 from workers.study.shards import Addresses, Block
-from workers.subjects import SampleInputs
 
 __all__ = ["ShardMaker"]
 
@@ -112,8 +112,8 @@ class ShardMaker:
 
     def plan(self, prunes: Sequence[PruneSpec | None], samples: list[Sample]) -> Plan:
         """These samples under these prunes, as they are sampled."""
-        edits = [Edit("baseline") if prune is None else Edit.of(prune) for prune in prunes]
-        return Plan(self.request, edits, samples, chunk_size=max(1, self.rows_at_once // max(1, len(edits))))
+        variants = list(map(PlannedVariant.of, prunes))
+        return Plan(self.request, variants, samples, chunk_size=max(1, self.rows_at_once // max(1, len(variants))))
 
     def _latents(
         self, block: Block, prunes: Sequence[PruneSpec | None], on_share: OnShare

@@ -8,14 +8,14 @@ study finds what any study before it made.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 from jobs.keys import RESULT_VERSION, digest
 from jobs.registry.digests import Identity
 from jobs.registry.evaluation import MEASURES, Measure
-from jobs.requests.prunes import PruneSpec
 from jobs.requests.sampled import SampledRequest
 from jobs.requests.study import StudyRequest
+from tailprune.spec.prune import PruneSpec
 from workers.sampling.plan import Sample
 
 __all__ = ["Addresses", "Block", "blocks_of"]
@@ -92,7 +92,7 @@ class Addresses:
         return digest(
             {
                 "sampled": self._sampled,
-                "prune": None if prune is None else prune.model_dump(),
+                "prune": None if prune is None else asdict(prune),
                 "number": block.number,
                 "subjects": block.subjects,
             }

@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 
 from jobs.keys import digest
 from jobs.registry.evaluation import Measure
-from jobs.requests.prunes import PruneSpec
+from tailprune.spec.prune import PruneSpec
 from workers.study.assessing import Assessor
 from workers.study.coordination import OnShare, Task
 from workers.study.shard_maker import ShardMaker

@@ -13,13 +13,13 @@ import torch
 from torch import Tensor
 
 import tailprune
-from jobs.requests.prunes import PruneSpec
 from jobs.requests.study import Search
 from jobs.study_results import SearchResult, StudyVariant, Trial
+from tailprune.spec.prune import PruneSpec
 from tailprune.systems import System
 from workers.outputs.report import inputs_of
+from workers.sampling.inputs import SampleInputs
 from workers.sampling.plan import Plan
-from workers.subjects import SampleInputs
 
 __all__ = ["search_threshold", "sorted_magnitudes"]
 

@@ -12,12 +12,12 @@ import pytest
 from PIL import Image
 
 from jobs.registry.evaluation import MEASURES, Measure
-from jobs.requests.prunes import PruneSpec, Schedule
 from jobs.requests.study import StudyRequest
-from jobs.results import Engine, ModelUsed, PruneUsed, Removed
+from jobs.results import Engine, ModelUsed, Removed
 from jobs.store.jobs import JobStore
 from jobs.study_results import MeasureUsed, Score, SearchResult, Shards, StudyResult, StudyVariant, Trial
 from tailprune.figures import study as figures
+from tailprune.spec.prune import PruneSpec, Schedule
 from workers.outputs.variant import JobArtifacts
 from workers.study import exports
 
@@ -66,9 +66,8 @@ def variant(name: str) -> StudyVariant:
     if name not in PRUNES:
         return StudyVariant(name=name, prune=None, samples=1200, scores=SCORES[name])
     spec, mean = PRUNES[name]
-    said = {key: value for key, value in spec.resolved() if key != "schedule"}
     removed = Removed(mean=mean, min=1, max=128, fraction=mean / 128, by_step=[mean])
-    prune = PruneUsed(**said, schedule=spec.schedule)
+    prune = spec.resolved()
     return StudyVariant(name=name, prune=prune, removed=removed, samples=1200, scores=SCORES[name])
 
 

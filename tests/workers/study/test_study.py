@@ -479,9 +479,9 @@ def test_the_neighbours_of_a_reference_are_sought_once_for_all_studies_and_worke
 
 
 def test_a_search_takes_over_the_verdict_on_a_threshold_it_tried() -> None:
-    from jobs.requests.prunes import PruneSpec
     from jobs.requests.study import Search
     from jobs.study_results import StudyVariant
+    from tailprune.spec.prune import PruneSpec
     from workers.study.threshold_search import search_threshold
 
     magnitudes = torch.cat([torch.linspace(0.01, 0.4, 300), torch.full((700,), 0.5)])

@@ -1,4 +1,4 @@
-"""Condition vectors by part: of what a request names, from the condition part of a model alone."""
+"""What condition vectors and samples are made of: labels, or the rows of uploaded conditions."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
+from safetensors.torch import load
 from torch import Tensor
 
 from jobs.requests.fields import Part
@@ -14,12 +15,35 @@ from tailprune.condition_table import with_guidance_scale
 from tailprune.spec.families import Family
 from tailprune.systems import Condition, Inputs
 from workers.model_pool import Source
-from workers.subjects import SampleInputs
 
-__all__ = ["Vectors", "times_of"]
+__all__ = ["SampleInputs", "Vectors", "times_of"]
 
 TIMES = 1000
 """How many times part `t` is measured at where time is continuous; where it is whole, all of them."""
+
+
+@dataclass(frozen=True)
+class SampleInputs:
+    """Labels, or conditions by row."""
+
+    features: dict[str, Tensor] | None = None
+    """All rows of the conditions; None for labels."""
+
+    @classmethod
+    def of(cls, conditions: str | None, store: ConditionStore) -> SampleInputs:
+        """Those that a request names. Raises UnknownConditions where they are no longer stored."""
+        return cls(None if conditions is None else load(store.read(conditions)))
+
+    def inputs(self, subjects: Sequence[int]) -> Inputs:
+        """What a system takes for these labels or rows."""
+        if self.features is None:
+            return {"labels": torch.tensor(subjects)}
+        return {name: tensor[list(subjects)] for name, tensor in self.features.items()}
+
+    @property
+    def population(self) -> Inputs | None:
+        """What stands for all classes, where there are none: all conditions of the file."""
+        return self.features
 
 
 def times_of(family: Family) -> Tensor:

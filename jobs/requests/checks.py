@@ -1,0 +1,187 @@
+"""What a model or the limits do not allow of a request: each check once, for every kind of request.
+
+A check that ends in `_fault` returns a message or None, one that ends in `_faults` a list.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from jobs.problems import Fault
+from jobs.registry.models import ModelEntry
+from jobs.requests.fields import Part
+from jobs.settings import Settings
+from jobs.storage.uploads import ConditionInfo
+from tailprune.spec.prune import Schedule
+
+__all__ = [
+    "SHIFTED", "body_fault", "conditions_fault", "interval_faults", "keep_fault", "population_fault", "sampler_fault",
+    "schedule_faults", "shift_fault", "single_fault", "steps_fault", "subject_faults", "time_of", "times_faults",
+    "unprunable_fault",
+]  # fmt: skip
+
+SHIFTED = ("euler", "heun")
+"""The samplers whose times can be shifted."""
+
+
+def body_fault(location: str, message: str) -> Fault:
+    """A fault of a field of the body."""
+    return Fault(location=f"body.{location}", message=message)
+
+
+# What is sampled or measured
+
+
+def subject_faults(
+    labels: Sequence[int] | None, rows: Sequence[int] | None, entry: ModelEntry, conditions: ConditionInfo | None
+) -> list[Fault]:
+    """What does not fit of labels, conditions and rows, in the body of a request as it came."""
+    faults: list[Fault] = []
+
+    def wrong(location: str, message: str) -> None:
+        faults.append(body_fault(location, message))
+
+    if fault := conditions_fault(entry, conditions):
+        wrong("conditions", fault)
+    if entry.facts.features and labels is not None:
+        wrong("labels", f"{entry.name} has no classes; it takes conditions of {_features(entry)}: leave labels out")
+    for place, label in enumerate(labels or []):
+        if entry.classes is not None and label >= entry.classes:
+            wrong(f"labels.{place}", f"label {label} is outside 0 to {entry.classes - 1}, the classes of {entry.name}")
+    if not entry.facts.features and rows is not None:
+        wrong("rows", f"rows choose among conditions, and {entry.name} takes labels; leave them out")
+    elif conditions is not None:
+        for place, row in enumerate(rows or []):
+            if row >= conditions.count:
+                wrong(f"rows.{place}", f"row {row} is outside 0 to {conditions.count - 1}, the conditions there are")
+    return faults
+
+
+def population_fault(part: Part, entry: ModelEntry, conditions: ConditionInfo | None) -> str | None:
+    """What is wrong with the conditions that statistics are to be taken over, or None."""
+    if part == "t":
+        return "part 't' is measured without conditions; leave them out" if conditions is not None else None
+    if fault := conditions_fault(entry, conditions):
+        return fault
+    if conditions is not None and conditions.count < 2:
+        return "statistics are taken over two conditions or more, and this is one; upload a file of several"
+    return None
+
+
+def time_of(part: Part, timestep: float | None, entry: ModelEntry) -> tuple[float | None, str | None]:
+    """The time at which a part is measured, where sampling starts unless said; or what is wrong with it."""
+    if part != "c":
+        if timestep is None:
+            return None, None
+        return None, f"part {part!r} is measured without a timestep; leave it out, or ask for part 'c'"
+    time = entry.facts.first_time if timestep is None else timestep
+    return time, entry.facts.check_time(time)
+
+
+def conditions_fault(entry: ModelEntry, conditions: ConditionInfo | None) -> str | None:
+    """What is wrong with giving these conditions, or none, to a model; None where nothing is."""
+    if not entry.facts.features:
+        return None if conditions is None else f"{entry.name} takes labels, not conditions; leave conditions out"
+    if conditions is None:
+        return (
+            f"{entry.name} takes conditions of {_features(entry)}: upload their file with POST /conditions, and give "
+            "the id that it answers with"
+        )
+    if conditions.family != entry.family:
+        has = ", ".join(conditions.inputs)
+        return f"these are conditions of {has}, and {entry.name} takes {_features(entry)}"
+    return None
+
+
+def _features(entry: ModelEntry) -> str:
+    """What a model is conditioned on, with shapes."""
+    return ", ".join(f"{name} {' x '.join(map(str, shape))}" for name, shape in entry.facts.features.items())
+
+
+# How it is sampled
+
+
+def sampler_fault(sampler: str | None, entry: ModelEntry) -> str | None:
+    """What is wrong with sampling a model by this sampler, or None."""
+    if sampler in entry.facts.samplers:
+        return None
+    has = ", ".join(entry.facts.samplers)
+    return f"sampler {sampler!r} does not sample {entry.name}; it has {has}"
+
+
+def shift_fault(shift: float | None, sampler: str | None) -> str | None:
+    """What is wrong with shifting the times of a sampler, or None."""
+    if shift is None or sampler in SHIFTED:
+        return None
+    return f"timestep_shift goes with the samplers {' and '.join(map(repr, SHIFTED))}; leave it out"
+
+
+def steps_fault(steps: int | None, settings: Settings) -> str | None:
+    """What is wrong with so many sampling steps, or None."""
+    if (steps or 0) <= settings.max_steps:
+        return None
+    return f"{steps} steps is more than the {settings.max_steps} allowed"
+
+
+def interval_faults(interval: Sequence[float] | None, entry: ModelEntry) -> list[tuple[str, str]]:
+    """What is wrong with guiding a model between two times, as place in the request and message."""
+    if interval is None:
+        return []
+    low, high = interval
+    faults = []
+    if low >= high:
+        faults.append(("guidance_interval", f"the interval {low:g} to {high:g} is empty; give the lower time first"))
+    return faults + times_faults("guidance_interval", interval, entry)
+
+
+def times_faults(location: str, times: Sequence[float], entry: ModelEntry) -> list[tuple[str, str]]:
+    """Which of these times a model does not have, as place in the request and message."""
+    checked = ((place, entry.facts.check_time(time)) for place, time in enumerate(times))
+    return [(f"{location}.{place}", fault) for place, fault in checked if fault]
+
+
+# How it is pruned
+
+
+def keep_fault(count: int, entry: ModelEntry) -> str | None:
+    """What is wrong with keeping so many components of a model, or None."""
+    if count <= entry.condition_dim:
+        return None
+    return f"keep {count} is more than the {entry.condition_dim} components of {entry.name}"
+
+
+def unprunable_fault(entry: ModelEntry) -> str | None:
+    """What is wrong with pruning a model at all, or None."""
+    made = entry.compacted
+    if made is None or made.prunable:
+        return None
+    return (
+        f"{entry.name} holds a mean in the place of what was removed, which a prune knows nothing of; prune "
+        f"{made.model}, which it was made of"
+    )
+
+
+def schedule_faults(schedule: Schedule, sampler: str | None, steps: int | None) -> list[tuple[str, str]]:
+    """What is wrong with a schedule under a sampler and its steps, as field and message."""
+    faults = []
+    if sampler == "dopri5" and schedule.when != "every":
+        faults.append(
+            (
+                "when",
+                f"dopri5 chooses its own steps and cannot prune at the {schedule.when!r} of them; "
+                "use 'every', or another sampler",
+            )
+        )
+    if schedule.count is not None and schedule.count > (steps or 0):
+        faults.append(("count", f"count {schedule.count} is more than the {steps} steps"))
+    return faults
+
+
+def single_fault(asked: str, conditions: ConditionInfo | None) -> str | None:
+    """What is wrong with asking for the mean or the variance over conditions where there is one; None where nothing."""
+    if conditions is None or conditions.count >= 2:
+        return None
+    return (
+        f"{asked} goes by all conditions of the file, and there is one; upload a file of several, and choose among "
+        "them with rows"
+    )

@@ -1,0 +1,49 @@
+"""The kinds of jobs: found by their requests; what waits in which queue, and reads what."""
+
+from __future__ import annotations
+
+from typing import Any, get_args
+
+import pytest
+
+from jobs.kinds import KINDS
+from jobs.requests.base import Request
+from jobs.requests.fields import FigureName
+
+FIGURES_OF_VECTORS = sorted(set(get_args(FigureName)) - {"removal", "training"})
+FIELDS: dict[str, Any] = {"prune-sample": {"threshold": 0.1}, "figure": {"figure": "cosine"}, "compact": {"keep": 1}}
+
+
+def asked(kind: str, **fields: Any) -> Request:
+    return KINDS[kind](model="a", **(FIELDS.get(kind, {}) | fields))
+
+
+def test_every_kind_has_a_request_and_a_result() -> None:
+    assert list(KINDS) == ["compact", "extract", "figure", "metrics", "prune-sample", "study"]
+    assert len({kind.result for kind in KINDS.values()}) == len(KINDS)
+
+
+@pytest.mark.parametrize("kind", ["metrics", "extract"])
+def test_what_needs_the_condition_alone_is_quick(kind: str) -> None:
+    assert (asked(kind).queue, asked(kind).reads) == ("metrics", "condition")
+
+
+@pytest.mark.parametrize("figure", FIGURES_OF_VECTORS)
+def test_figures_of_vectors_are_quick_and_show_names(figure: str) -> None:
+    request = asked("figure", figure=figure)
+    assert (request.queue, request.reads) == ("metrics", "named condition")
+
+
+def test_what_samples_waits_with_the_long_jobs_and_reads_the_whole_model() -> None:
+    for request in (asked("prune-sample"), asked("study"), asked("compact"), asked("figure", figure="removal")):
+        assert (request.queue, request.reads) == ("sampling", "model")
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_no_job_waits_among_the_parts_of_studies(kind: str) -> None:
+    assert asked(kind).queue != "shards"
+
+
+def test_the_figure_of_training_reads_no_checkpoint() -> None:
+    request = asked("figure", figure="training")
+    assert (request.queue, request.reads) == ("metrics", "training")
