@@ -59,7 +59,7 @@ def create_app(settings: Settings) -> FastAPI:
         app.state.app = AppState(
             settings=settings,
             models=Catalogue(registry, made, store.artifacts, settings.data_dir, fetches=False),
-            instruments=EvaluationAssets.read(settings.registry, settings.hub_cache),
+            instruments=EvaluationAssets.of(registry),
             store=store,
             conditions=ConditionStore(settings, client),
             intake=asyncio.Semaphore(1),

@@ -160,7 +160,7 @@ class Run(Interruptible):
 
 
 OnDone = Callable[[Run, Product[BaseModel] | Exception], None]
-"""Hears what a job made, or what it ended with."""
+"""Called with what a job made, or the error that it ended with."""
 
 
 class Batch:

@@ -62,7 +62,7 @@ class Worker:
         artifacts, compacted = self.store.artifacts, CompactedStore(client)
         catalogue = Catalogue(registry, compacted, artifacts, settings.data_dir, fetches=True)
         shards = ShardStore(settings, client, artifacts)
-        assets = EvaluationAssets.read(settings.registry, settings.hub_cache)
+        assets = EvaluationAssets.of(registry)
         self.context = Context(
             settings=settings,
             models=ModelPool(catalogue, settings, device),

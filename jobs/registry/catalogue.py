@@ -129,7 +129,7 @@ class Catalogue:
                 "name": name,
                 "title": f"{whole.title}, compacted to {_width(made)}",
                 "checkpoint": str(self._path(made)),
-                "num_heads": None,  # its file says these, whatever is said of the whole model since
+                "num_heads": None,  # its file has these, whatever the entry of the whole model has since
                 "decode_layer": None,
                 "parameters": made.parameters,
                 "card": None,

@@ -88,8 +88,8 @@ class CompactedStore:
 
     def get(self, name: str) -> Compacted | None:
         """The model of this name; None where there is none."""
-        said = self._redis.hget(KEY, name)
-        return None if said is None else Compacted.model_validate_json(text(said))
+        record = self._redis.hget(KEY, name)
+        return None if record is None else Compacted.model_validate_json(text(record))
 
     def has(self, name: str) -> bool:
         """Whether there is a model of this name."""
@@ -101,6 +101,6 @@ class CompactedStore:
 
     def all(self) -> dict[str, Compacted]:
         """All by name, the oldest first."""
-        said = {text(name): text(record) for name, record in self._redis.hgetall(KEY).items()}
-        made = {name: Compacted.model_validate_json(record) for name, record in said.items()}
+        records = self._redis.hgetall(KEY)
+        made = {text(name): Compacted.model_validate_json(text(record)) for name, record in records.items()}
         return dict(sorted(made.items(), key=lambda item: item[1].created))

@@ -8,6 +8,9 @@ from typing import Literal
 
 from pydantic import BaseModel, Field
 
+from jobs.registry.document import Sources
+from tailprune.spec.layouts import missing_from_decoder
+
 __all__ = ["LATENT_CHANNELS", "NEEDS_SOURCE", "DecoderName", "Decoding", "Shown"]
 
 DecoderName = Literal["pixels", "latents", "sd-vae", "va-vae", "audioldm"]
@@ -26,7 +29,7 @@ class Shown(BaseModel):
 
 @dataclass(frozen=True)
 class Decoding:
-    """A model's decoder at one moment; the same one for the key of a job, for what is loaded and for what is said."""
+    """A model's decoder at one moment; the same one for the key of a job, for what is loaded and for what is shown."""
 
     named: DecoderName
     """What the registry names."""
@@ -35,6 +38,24 @@ class Decoding:
     source: Path | None
     statistics: Path | None
     scale: float | None
+
+    @classmethod
+    def find(
+        cls, named: DecoderName, source: str | None, statistics: str | None, scale: float | None, sources: Sources
+    ) -> Decoding:
+        """A decoder as its files are at this moment."""
+        missing = sources.missing(source, lambda path: missing_from_decoder(named, path)) + sources.missing(statistics)
+        if named in NEEDS_SOURCE and source is None:
+            missing.append(f"decoder_source of {named}")
+        if named == "va-vae" and statistics is None:
+            missing.append("decoder_statistics of va-vae")
+        return cls(
+            named=named,
+            missing=tuple(missing),
+            source=None if source is None else sources.local(source),
+            statistics=None if statistics is None else sources.local(statistics),
+            scale=scale,
+        )
 
     @property
     def in_use(self) -> DecoderName:

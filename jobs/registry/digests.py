@@ -71,12 +71,12 @@ def identify(
             raise FileNotFoundError(f"{entry.name} has no card, beside which the record of its training would be")
         return Identity(content_digest(entry.training, data_dir), {})
     if reads != "model":  # no more than the condition's tensors, and no pictures of samples
-        reading: dict[str, Any] = {key: getattr(entry, key) for key in ("family", "num_heads", "decode_layer")}
+        loaded_as: dict[str, Any] = {key: getattr(entry, key) for key in ("family", "num_heads", "decode_layer")}
         if entry.facts.takes_guidance:  # vectors are then made at the model's own
-            reading["guidance_scale"] = entry.defaults.guidance_scale
+            loaded_as["guidance_scale"] = entry.defaults.guidance_scale
         if reads == "named condition":
-            reading["class_names"] = entry.names
-        return Identity(_weights(reads, entry, data_dir), reading)
+            loaded_as["class_names"] = entry.names
+        return Identity(_weights(reads, entry, data_dir), loaded_as)
     decoding = entry.decoding
     decoder: dict[str, Any] = {
         "decoder": decoding.in_use,
@@ -85,7 +85,7 @@ def identify(
     }
     if instruments:
         decoder["instruments"] = {name: _instrument_digest(made_of, data_dir) for name, made_of in instruments.items()}
-    return Identity(_weights(reads, entry, data_dir), entry.reading | decoder, decoding)
+    return Identity(_weights(reads, entry, data_dir), entry.loaded_as | decoder, decoding)
 
 
 def _weights(reads: Reads, entry: ModelEntry, data_dir: Path | None) -> str:

@@ -12,17 +12,17 @@ The registry names both, beside the models:
 
 from __future__ import annotations
 
-import tomllib
 import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Literal, Self
 
 import numpy as np
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from jobs.registry.models import ExtractorName, RegistryError
+from jobs.registry.document import RegistryError, Source, Sources, faults_of
+from jobs.registry.models import ExtractorName, Registry
 from tailprune.spec import hub
 from tailprune.spec.layouts import IMAGES
 
@@ -73,8 +73,6 @@ MEASURES: Mapping[Measure, MeasureInfo] = {
 ARRAY = "arr_0"
 """The images of an npz file."""
 
-Source = Annotated[str, Field(min_length=1), AfterValidator(hub.check_source)]
-
 
 class ReferenceEntry(BaseModel):
     """A set of images: a folder, an npz file as the evaluator of ADM takes it, or a data set that is drawn."""
@@ -99,46 +97,43 @@ class EvaluationAssets:
     """The registered extractors and references."""
 
     def __init__(
-        self,
-        extractors: Mapping[ExtractorName, str],
-        references: Mapping[str, ReferenceEntry],
-        folder: Path,
-        hub_cache: Path | None,
+        self, extractors: Mapping[ExtractorName, str], references: Mapping[str, ReferenceEntry], sources: Sources
     ) -> None:
         self._extractors = dict(extractors)
         self.references = dict(references)
-        self._folder = folder
-        self._hub_cache = hub_cache
+        self._sources = sources
 
     @classmethod
-    def read(cls, path: Path, hub_cache: Path | None = None) -> EvaluationAssets:
-        """Those in the file of the registry, which can be read. Raises RegistryError naming what is wrong."""
-        document = tomllib.loads(path.read_text())
-        said, folder = document.get("extractors", {}), path.parent.absolute()
-        if not isinstance(said, Mapping) or not all(isinstance(source, str) for source in said.values()):
+    def of(cls, registry: Registry) -> EvaluationAssets:
+        """Those in the registry's file. Raises RegistryError naming what is wrong."""
+        path, tables = registry.document.path, registry.document.tables
+        extractors = tables.get("extractors", {})
+        if not isinstance(extractors, Mapping) or not all(isinstance(source, str) for source in extractors.values()):
             raise RegistryError(f"{path}: extractors is a table of sources: name = 'file, folder or hf://'")
-        for name, source in said.items():
+        for name, source in extractors.items():
             if name not in EXTRACTORS:
                 raise RegistryError(f"{path}: no extractor is called {name!r}; there are {', '.join(EXTRACTORS)}")
             try:
                 hub.check_source(source)
             except ValueError as error:
                 raise RegistryError(f"{path}, extractor {name!r}: {error}") from None
-        tables = document.get("references", {})
-        if not isinstance(tables, Mapping):
-            raise RegistryError(f"{path}: references is {tables!r}, not a table of sets of images")
+        sets = tables.get("references", {})
+        if not isinstance(sets, Mapping):
+            raise RegistryError(f"{path}: references is {sets!r}, not a table of sets of images")
         references: dict[str, ReferenceEntry] = {}
-        for name, table in tables.items():
+        for name, table in sets.items():
             try:
                 references[name] = ReferenceEntry(**{"title": name, **table, "name": name})
-            except (ValidationError, TypeError) as error:
-                raise RegistryError(f"{path}, reference {name!r}: {_plainly(error)}") from None
-        return cls(said, references, folder, hub_cache)
+            except ValidationError as error:
+                raise RegistryError(f"{path}, reference {name!r}: {faults_of(error)}") from None
+            except TypeError:
+                raise RegistryError(f"{path}, reference {name!r}: is not a table") from None
+        return cls(extractors, references, registry.document.sources)
 
     def extractor(self, name: ExtractorName) -> Path | None:
         """Where its weights lie; None where it is not registered, or its files are not there."""
         source = self._extractors.get(name)
-        return None if source is None else self._local(source)
+        return None if source is None else self._sources.local(source)
 
     def missing_extractor(self, name: ExtractorName) -> str | None:
         """What to do to have an extractor, or None where it is there."""
@@ -152,7 +147,7 @@ class EvaluationAssets:
     def reference(self, name: str) -> Path | None:
         """Where its images lie; None for a data set that is drawn, and where they are not there."""
         source = self.references[name].source
-        return None if source is None else self._local(source)
+        return None if source is None else self._sources.local(source)
 
     def missing_reference(self, name: str) -> str | None:
         """What is missing of a reference, or None where it is there."""
@@ -160,7 +155,7 @@ class EvaluationAssets:
         if entry is None:
             known = ", ".join(self.references) or "none"
             return f"no reference is registered as {name!r}; there are {known}"
-        if entry.source is None or self._local(entry.source) is not None:
+        if entry.source is None or self._sources.local(entry.source) is not None:
             return None
         return f"{entry.source}, the images of reference {name!r}, is not there"
 
@@ -185,19 +180,3 @@ class EvaluationAssets:
                     return int(shape[0])
         except (OSError, ValueError, IndexError, zipfile.BadZipFile):
             return None
-
-    def _local(self, source: str) -> Path | None:
-        if hub.is_hub(source):
-            return hub.cached(source, self._hub_cache)
-        path = self._folder / source
-        return path if path.exists() else None
-
-
-def _plainly(error: ValidationError | TypeError) -> str:
-    if isinstance(error, TypeError):
-        return "is not a table"
-    faults: list[Any] = list(error.errors())
-    return "; ".join(
-        f"{'.'.join(map(str, fault['loc']))}: {fault['msg'].removeprefix('Value error, ')}".removeprefix(": ")
-        for fault in faults
-    )

@@ -88,9 +88,9 @@ class WorkerRegistry:
         self._redis.zrem(PREFIX + "workers", worker.model_dump_json())
 
     def alive(self) -> list[WorkerInfo]:
-        """The workers heard of lately. Raises redis.RedisError."""
-        heard = self._redis.zrangebyscore(PREFIX + "workers", self._now() - ALIVE_SECONDS, "+inf")
-        return [WorkerInfo.model_validate_json(cast(bytes, member)) for member in heard]
+        """The workers that beat in the last ALIVE_SECONDS. Raises redis.RedisError."""
+        members = self._redis.zrangebyscore(PREFIX + "workers", self._now() - ALIVE_SECONDS, "+inf")
+        return [WorkerInfo.model_validate_json(cast(bytes, member)) for member in members]
 
     def _now(self) -> float:
         seconds, microseconds = self._redis.time()

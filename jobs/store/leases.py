@@ -48,8 +48,9 @@ class Claim:
 
 
 class LeaseStore:
-    """The jobs of one Redis server, for those that do them. Methods raise redis.RedisError where it is gone,
-    except those that say otherwise.
+    """The jobs of one Redis server, for those that do them.
+
+    Methods raise redis.RedisError where it is gone, but for those that never raise.
     """
 
     def __init__(self, client: redis.Redis, settings: Settings, queue: JobQueue | None = None) -> None:
@@ -62,7 +63,7 @@ class LeaseStore:
     def claim(self, job_id: str, worker: str) -> Claim | None:
         """Take a job, if it is queued or its worker's lease has lapsed. None where it is not claimable.
 
-        Its record comes with it, for a claim that is not heard of holds the job until the lease lapses.
+        Its record comes with it, for a claim whose answer is lost holds the job until the lease lapses.
         """
         answer = self._scripts["claim"](args=[job_id, worker, self.settings.lease_seconds, self.settings.max_attempts])
         if not answer:

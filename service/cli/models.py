@@ -23,7 +23,8 @@ from rich.markup import escape
 from rich.table import Table
 
 from jobs.registry.decoding import DecoderName
-from jobs.registry.models import ModelEntry, Registry, RegistryError, UnknownModel
+from jobs.registry.document import RegistryError
+from jobs.registry.models import ModelEntry, Registry, UnknownModel
 from jobs.settings import get_settings
 from service.cli.client import Client
 from service.cli.terminal import DEFAULT_URL, Url, errors_shown, messages, output

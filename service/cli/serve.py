@@ -20,8 +20,9 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 
+from jobs.registry.document import RegistryError
 from jobs.registry.evaluation import EvaluationAssets
-from jobs.registry.models import Registry, RegistryError
+from jobs.registry.models import Registry
 from jobs.settings import Settings, get_settings
 from jobs.store.connection import NoServer, server_command
 from service.cli.supervisor import ChildFailed, Program, Supervisor
@@ -65,8 +66,7 @@ def serve(
     stopping = StopRequests()
     supervisor = Supervisor(None if verbose else folder / "logs")
     try:
-        Registry.read(settings.registry)  # fails here at once, rather than in a child
-        EvaluationAssets.read(settings.registry)
+        EvaluationAssets.of(Registry.read(settings.registry))  # fails here at once, rather than in a child
         port = _free_port(host, port)
         with redis_for(settings, folder, supervisor, stopping) as redis_url:
             shared = {"REDIS_URL": redis_url, "TAILPRUNE_DATA_DIR": str(folder)}

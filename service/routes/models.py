@@ -11,8 +11,9 @@ from pydantic import BaseModel, Field
 
 from jobs.registry.compacted import Compaction
 from jobs.registry.decoding import Shown
+from jobs.registry.defaults import ModelDefaults
 from jobs.registry.evaluation import EvaluationAssets
-from jobs.registry.models import ModelDefaults, ModelEntry
+from jobs.registry.models import ModelEntry
 from service.deps import AppStateDep, ModelDep
 from service.openapi_responses import problem_responses
 

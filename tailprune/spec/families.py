@@ -24,7 +24,7 @@ class Family:
     """The time at which sampling starts."""
     last_time: float
     published: Mapping[str, Any]
-    """How its authors sample, as `jobs.registry.models.ModelDefaults` says it."""
+    """How its authors sample, as `jobs.registry.defaults.ModelDefaults` says it."""
     whole_times: bool = False
     """Whether times are whole numbers."""
     features: Mapping[str, Shape] = field(default_factory=dict)

@@ -169,7 +169,7 @@ def test_what_was_said_of_an_added_model_is_kept(registry: Path, checkpoint: Pat
     }
     options = [word for name, value in said.items() for word in (f"--{name}", value)]
     entry = added(registry, checkpoint, *AS_DIT, *options)
-    assert (entry.title, entry.licence, entry.class_name(7)) == ("A DiT of ours", "MIT", "class 7")
+    assert (entry.title, entry.licence, entry.names[7]) == ("A DiT of ours", "MIT", "class 7")
     assert (entry.decoder, entry.decoder_source, entry.decoder_scale) == ("va-vae", "hf://hustvl/vavae/vavae.pt", 0.5)
     assert entry.decoding.shown.missing == ["hf://hustvl/vavae/vavae.pt", "new/latents.pt"]
 
@@ -219,7 +219,7 @@ def test_what_samples_are_measured_with_stays_registered(registry: Path, checkpo
     (registry.parent / "photos").mkdir()
     say(registry, MEASURED_WITH)
     entry = added(registry, checkpoint, *AS_DIT)
-    after = EvaluationAssets.read(registry)
+    after = EvaluationAssets.of(Registry.read(registry))
     assert after.extractor("inception") == registry.parent / "shapes-sit" / "classes.txt"
     assert (list(after.references), after.missing_reference("photos")) == (["photos"], None)
     assert (entry.extractor, entry.classifier, entry.reference) == (None, None, None)

@@ -138,7 +138,7 @@ def test_what_is_said_of_the_whole_model_since_does_not_change_how_its_file_is_r
     changed(settings, "num_heads = 4", "num_heads = 2\ndecode_layer = 1")
     after = catalogue().get(NAME)
     assert (after.num_heads, after.decode_layer) == (None, None)
-    assert after.reading == before.reading
+    assert after.loaded_as == before.loaded_as
 
 
 def test_a_model_whose_own_model_is_of_another_family_now_is_unknown_and_says_so(

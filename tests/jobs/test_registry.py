@@ -9,7 +9,9 @@ from typing import Any
 import pytest
 import tomli_w
 
-from jobs.registry.models import IMAGENET_LABELS, ModelDefaults, ModelEntry, Registry, RegistryError, UnknownModel
+from jobs.registry.defaults import IMAGENET_LABELS, ModelDefaults
+from jobs.registry.document import RegistryError
+from jobs.registry.models import ModelEntry, Registry, UnknownModel
 from tailprune.spec.families import FAMILIES
 from tests.hub import write_cached
 from tests.registry import write_registry
@@ -72,8 +74,8 @@ def test_a_model_says_which_of_its_files_are_missing(path: Path) -> None:
 
 def test_labels_have_the_names_of_the_file_beside_the_registry(path: Path) -> None:
     registry = Registry.read(path)
-    assert registry.get("shapes-sit").class_name(17) == "class 17"
-    assert registry.get("absent-dit").class_name(0) is None
+    assert registry.get("shapes-sit").names[17] == "class 17"
+    assert registry.get("absent-dit").names == []
 
 
 @pytest.mark.parametrize(

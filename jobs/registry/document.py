@@ -1,0 +1,80 @@
+"""The registry's file, `models.toml`: its tables, and where the files that it names are on this machine."""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import AfterValidator, Field, ValidationError
+
+from tailprune.spec import hub
+
+__all__ = ["RegistryDocument", "RegistryError", "Source", "Sources", "faults_of"]
+
+Source = Annotated[str, Field(min_length=1), AfterValidator(hub.check_source)]
+"""A path, or a place on the Hugging Face hub."""
+
+
+class RegistryError(ValueError):
+    """`models.toml` cannot be used."""
+
+
+@dataclass(frozen=True)
+class Sources:
+    """Where sources are on this machine: paths in the registry's folder, places on the hub in the hub's cache."""
+
+    folder: Path
+    hub_cache: Path | None
+
+    def local(self, source: str) -> Path | None:
+        """Where a source is; None where it is not there."""
+        if hub.is_hub(source):
+            return hub.cached(source, self.hub_cache)
+        path = self.folder / source
+        return path if path.exists() else None
+
+    def named(self, source: str) -> str:
+        """A source as the registry names it."""
+        return source.removeprefix(f"{self.folder}/")
+
+    def missing(self, source: str | None, lacks: Callable[[Path], list[str]] = lambda _: []) -> list[str]:
+        """The source, or what its folder lacks, as the registry names them; nothing where all is there."""
+        if source is None:
+            return []
+        path = self.local(source)
+        if path is None:
+            return [self.named(source)]
+        return [f"{self.named(source)}/{part}" for part in lacks(path)]
+
+
+@dataclass(frozen=True)
+class RegistryDocument:
+    """The registry's file as it was read."""
+
+    path: Path
+    tables: Mapping[str, Any]
+    sources: Sources
+
+    @classmethod
+    def read(cls, path: Path, hub_cache: Path | None) -> RegistryDocument:
+        """Those of a file. Raises RegistryError where it is not there, or no TOML."""
+        try:
+            tables = tomllib.loads(path.read_text())
+        except FileNotFoundError:
+            raise RegistryError(f"{path} does not exist; set TAILPRUNE_REGISTRY to the registry of models") from None
+        except tomllib.TOMLDecodeError as error:
+            raise RegistryError(f"{path}: {error}") from None
+        return cls(path, tables, Sources(path.parent.absolute(), hub_cache))
+
+
+def faults_of(error: ValidationError) -> str:
+    """What is wrong, a phrase a mistake, without pydantic's own explanations."""
+    faults = []
+    for fault in error.errors():
+        place = ".".join(str(part) for part in fault["loc"])
+        message = fault["msg"].removeprefix("Value error, ")
+        faults.append(f"{place}: {message}" if place else message)
+    return "; ".join(faults)
