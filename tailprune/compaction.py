@@ -25,7 +25,8 @@ from tailprune.pruning import Fill, Population, Prune, Side
 from tailprune.systems.base import Inputs, System
 from tailprune.systems.dit import DiTOfBlocks
 from tailprune.systems.labels import LabelCondition
-from tailprune.systems.readers import Directions, KeptComponents, TimeColumns, narrow
+from tailprune.systems.narrow import narrow
+from tailprune.systems.readers import Directions, KeptComponents, TimeColumns
 
 __all__ = ["Compaction", "compact"]
 

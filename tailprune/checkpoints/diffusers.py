@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 
 from tailprune.checkpoints.files import CheckpointError, TensorFile, open_tensors
-from tailprune.systems import Shapes
+from tailprune.systems.infer import Shapes
 from tailprune.systems.layers import sincos_positions
 
 __all__ = ["DiffusersDiT", "find_diffusers"]

@@ -15,9 +15,9 @@ from typing import Any
 
 import torch
 
-from tailprune.systems import SYSTEMS, Shapes, System
-from tailprune.systems.infer import MissingArgument
-from tailprune.systems.readers import narrow_as
+from tailprune.systems import SYSTEMS, System
+from tailprune.systems.infer import MissingArgument, Shapes
+from tailprune.systems.narrow import narrow_as
 
 __all__ = ["Reading", "check_sizes", "groups", "is_told_apart", "nearest", "parameter_counts", "read_as", "recognise"]
 

@@ -1,6 +1,6 @@
 """The architecture families, by name."""
 
-from tailprune.systems.base import Condition, Inputs, Shapes, System
+from tailprune.systems.base import Condition, Inputs, System
 from tailprune.systems.dit import MG, REPA, DiT, SiT
 from tailprune.systems.labels import LabelCondition
 from tailprune.systems.lightningdit import LightningDiT
@@ -20,7 +20,6 @@ __all__ = [
     "LabelCondition",
     "LightningDiT",
     "MDSGen",
-    "Shapes",
     "SiT",
     "System",
 ]

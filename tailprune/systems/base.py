@@ -16,19 +16,17 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from tailprune.systems.infer import Shapes
 from tailprune.systems.layers import Attention, FinalLayer, Modulated, unpatchify
 from tailprune.systems.readers import Directions, KeptComponents, TimeColumns
 
-__all__ = ["FLOW_SAMPLERS", "GAUSSIAN_SAMPLERS", "Condition", "Inputs", "Modulations", "Shapes", "System"]
+__all__ = ["FLOW_SAMPLERS", "GAUSSIAN_SAMPLERS", "Condition", "Inputs", "Modulations", "System"]
 
 Inputs = Mapping[str, Tensor]
 """What a sample is conditioned on, B rows each: `{"labels": (B,)}` for the label models."""
 
 Modulations = Sequence[Tensor]
 """Shifts, scales and gates of every block in turn, then of the final layer, with shape (B, parts, d) each."""
-
-Shapes = Mapping[str, tuple[int, ...]]
-"""The shapes of a checkpoint's tensors by name."""
 
 GAUSSIAN_SAMPLERS = ("ddim", "ddpm", "dpmpp")
 FLOW_SAMPLERS = ("euler", "heun", "dopri5", "sde")

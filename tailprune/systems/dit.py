@@ -17,8 +17,8 @@ from typing import Any, ClassVar, Literal
 import torch
 from torch import Tensor, nn
 
-from tailprune.systems.base import FLOW_SAMPLERS, GAUSSIAN_SAMPLERS, Condition, Inputs, Modulations, Shapes, System
-from tailprune.systems.infer import block_count, dimensions
+from tailprune.systems.base import FLOW_SAMPLERS, GAUSSIAN_SAMPLERS, Condition, Inputs, Modulations, System
+from tailprune.systems.infer import Shapes, block_count, dimensions
 from tailprune.systems.labels import LabelCondition, LabelTransformer
 from tailprune.systems.layers import Attention, Block, FinalLayer, Modulated, TimestepEmbedder
 

@@ -15,8 +15,8 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
-from tailprune.systems.base import GAUSSIAN_SAMPLERS, Condition, Inputs, Modulations, Shapes, System
-from tailprune.systems.infer import MissingArgument, block_count, dimensions, head_count
+from tailprune.systems.base import GAUSSIAN_SAMPLERS, Condition, Inputs, Modulations, System
+from tailprune.systems.infer import MissingArgument, Shapes, block_count, dimensions, head_count
 from tailprune.systems.layers import FinalLayer, MaskedBlock, Modulated, PatchEmbed, TimestepEmbedder
 from tailprune.systems.mdt import MASKED_TRAINING
 

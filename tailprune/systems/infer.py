@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import math
 import re
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping
+from typing import Any
 
-if TYPE_CHECKING:
-    from tailprune.systems.base import Shapes
+__all__ = ["PUBLISHED_HEADS", "MissingArgument", "Shapes", "block_count", "dimensions", "head_count", "patches_of"]
 
-__all__ = ["PUBLISHED_HEADS", "MissingArgument", "block_count", "dimensions", "head_count", "patches_of"]
+Shapes = Mapping[str, tuple[int, ...]]
+"""The shapes of a checkpoint's tensors by name."""
 
 PUBLISHED_HEADS = {384: 6, 768: 12, 1024: 16, 1152: 16}
 """Heads by width in the published sizes S, B, L and XL, where names and shapes do not tell them."""

@@ -7,8 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from tailprune.systems.base import Condition, Inputs, Shapes, System
-from tailprune.systems.infer import dimensions, head_count, patches_of
+from tailprune.systems.base import Condition, Inputs, System
+from tailprune.systems.infer import Shapes, dimensions, head_count, patches_of
 from tailprune.systems.layers import LabelEmbedder, PatchEmbed, TimestepEmbedder
 
 __all__ = ["LabelCondition", "LabelTransformer"]

@@ -21,8 +21,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from tailprune.systems.base import FLOW_SAMPLERS, Modulations, Shapes
-from tailprune.systems.infer import block_count, dimensions
+from tailprune.systems.base import FLOW_SAMPLERS, Modulations
+from tailprune.systems.infer import Shapes, block_count, dimensions
 from tailprune.systems.labels import LabelTransformer
 from tailprune.systems.layers import AdaLN, Attention, FinalLayer, Linear, Mlp, Modulated, modulate
 

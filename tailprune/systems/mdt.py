@@ -15,8 +15,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from tailprune.systems.base import GAUSSIAN_SAMPLERS, Modulations, Shapes
-from tailprune.systems.infer import block_count, dimensions
+from tailprune.systems.base import GAUSSIAN_SAMPLERS, Modulations
+from tailprune.systems.infer import Shapes, block_count, dimensions
 from tailprune.systems.labels import LabelTransformer
 from tailprune.systems.layers import FinalLayer, MaskedBlock, Modulated
 

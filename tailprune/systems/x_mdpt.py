@@ -13,9 +13,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from tailprune.systems.base import Condition, Inputs, Shapes
+from tailprune.systems.base import Condition, Inputs
 from tailprune.systems.features import FeatureCondition, FeatureTransformer, projection, token_mixing
-from tailprune.systems.infer import dimensions, patches_of
+from tailprune.systems.infer import Shapes, dimensions, patches_of
 from tailprune.systems.layers import PatchEmbed
 
 __all__ = ["XMDPT", "XMDPTCondition"]
