@@ -81,7 +81,7 @@ def _zero_fill(name: str, full: System, threshold: float, aims: list[Aim]) -> st
         return sample(system, {"labels": labels}, steps=STEPS, guidance=2.5, seeds=seeds, prune=prune)  # type: ignore[return-value]
 
     pruned = [go(system, Prune("tail", threshold)) for system in (full, made.system)]
-    c = full.condition(torch.full((SAMPLES * STEPS,), full.noise_time), full.null_inputs(SAMPLES * STEPS))
+    c = full.condition(torch.full((SAMPLES * STEPS,), float(full.facts.noise_time)), full.null_inputs(SAMPLES * STEPS))
     sampled, told = _in_turn(go, full, made.system), _in_turn(lambda system: system.modulations(c), full, made.system)
     difference = _drift(pruned[1], pruned[0])
     aims.append(at_most(f"{name}, zero fill: difference to the full model under the prune", difference, ROUNDING))

@@ -76,7 +76,7 @@ def resolve_extract(
         if timesteps is not None:
             faults.append(_fault("timesteps", "part 'y' alone depends on no time; leave them out, or ask for c or t"))
     elif timesteps is None:
-        timesteps = [entry.facts.first_time]
+        timesteps = [entry.facts.noise_time]
     else:
         for place, time in enumerate(timesteps):
             if fault := entry.facts.check_time(time):

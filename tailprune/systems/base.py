@@ -10,26 +10,24 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from tailprune.spec.families import FAMILIES, Family
 from tailprune.systems.infer import Shapes
 from tailprune.systems.layers import Attention, FinalLayer, Modulated, unpatchify
 from tailprune.systems.readers import Directions, KeptComponents, TimeColumns
 
-__all__ = ["FLOW_SAMPLERS", "GAUSSIAN_SAMPLERS", "Condition", "Inputs", "Modulations", "System"]
+__all__ = ["Condition", "Inputs", "Modulations", "System"]
 
 Inputs = Mapping[str, Tensor]
 """What a sample is conditioned on, B rows each: `{"labels": (B,)}` for the label models."""
 
 Modulations = Sequence[Tensor]
 """Shifts, scales and gates of every block in turn, then of the final layer, with shape (B, parts, d) each."""
-
-GAUSSIAN_SAMPLERS = ("ddim", "ddpm", "dpmpp")
-FLOW_SAMPLERS = ("euler", "heun", "dopri5", "sde")
 
 
 class Condition(nn.Module, ABC):
@@ -78,22 +76,9 @@ class System(Condition):
     """A diffusion transformer: an architecture family, with or without weights."""
 
     family: ClassVar[str]
-    prediction: ClassVar[Literal["epsilon", "velocity"]]
-    """What `forward` returns: noise (and variance) of a Gaussian diffusion, or the velocity of the linear path."""
-    samplers: ClassVar[tuple[str, ...]]
-    """The methods that sample it; the first is used where a call names none."""
-    noise_time: ClassVar[float]
-    """The time of pure noise, where sampling starts."""
-    data_time: ClassVar[float]
-    """The time of data, where sampling ends."""
-    guided_channels: ClassVar[int | None]
-    """How many of the first channels the published sampler guides; None for all."""
-    solver_dtype: ClassVar[torch.dtype] = torch.float32
-    """The precision in which the published sampler adds up its steps, around a network in float32."""
-    heun_corrects_last_step: ClassVar[bool] = True
-    """Whether the published Heun sampler takes its last step with two evaluations, or as Euler does."""
+    facts: ClassVar[Family]
+    """What `tailprune.spec.families` has of the family: its times, its samplers, what it predicts."""
     latent_shape: tuple[int, int, int]
-
     grid: tuple[int, int]
     """Rows and columns of patches."""
     patch_size: int
@@ -106,6 +91,11 @@ class System(Condition):
     """What AdaLN reads of c in a compacted system (see `tailprune.compaction`); None in a full one."""
     time_columns: TimeColumns | None
     """What stands beside c there, where removed components are at their mean."""
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        super().__init_subclass__(**options)
+        if "family" in vars(cls):
+            cls.facts = FAMILIES[cls.family]
 
     def __init__(self) -> None:
         super().__init__()
@@ -128,7 +118,7 @@ class System(Condition):
         """As `forward`, given what `modulations` makes of c."""
         tokens = self.run_stack(self.embed_patches(x).to(self.precision), modulations[:-1])
         out = unpatchify(self.final_layer(tokens, modulations[-1]).float(), self.patch_size, self.grid)
-        return out[:, : self.latent_shape[0]] if self.prediction == "velocity" else out
+        return out[:, : self.latent_shape[0]] if self.facts.prediction == "velocity" else out
 
     @abstractmethod
     def embed_patches(self, x: Tensor) -> Tensor:

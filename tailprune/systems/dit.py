@@ -12,12 +12,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
-from typing import Any, ClassVar, Literal
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from tailprune.systems.base import FLOW_SAMPLERS, GAUSSIAN_SAMPLERS, Condition, Inputs, Modulations, System
+from tailprune.systems.base import Condition, Inputs, Modulations, System
 from tailprune.systems.infer import Shapes, block_count, dimensions
 from tailprune.systems.labels import LabelCondition, LabelTransformer
 from tailprune.systems.layers import Attention, Block, FinalLayer, Modulated, TimestepEmbedder
@@ -36,10 +36,6 @@ class DiT(LabelTransformer):
     """
 
     family = "dit"
-    prediction: ClassVar[Literal["epsilon", "velocity"]] = "epsilon"
-    samplers: ClassVar[tuple[str, ...]] = GAUSSIAN_SAMPLERS
-    noise_time, data_time = 999.0, 0.0
-    guided_channels: ClassVar[int | None] = 3
 
     def __init__(
         self,
@@ -106,9 +102,6 @@ class SiT(DiT):
     """The scalable interpolant transformer of arXiv 2401.08740; forward returns the velocity, C channels."""
 
     family = "sit"
-    prediction = "velocity"
-    samplers = FLOW_SAMPLERS
-    noise_time, data_time = 0.0, 1.0
 
 
 class REPA(SiT):
@@ -119,11 +112,6 @@ class REPA(SiT):
     """
 
     family = "repa"
-    samplers = ("sde", "euler", "heun", "dopri5")
-    noise_time, data_time = 1.0, 0.0
-    guided_channels = None
-    solver_dtype = torch.float64
-    heun_corrects_last_step = False
 
     @classmethod
     def canonical_names(cls, names: Iterable[str]) -> dict[str, str]:
@@ -162,11 +150,6 @@ class MG(SiT):
     """A SiT with its guidance trained into it (arXiv 2502.12154), sampled unguided; t = 1 is noise, 0 data."""
 
     family = "mg"
-    samplers = ("sde", "euler", "heun", "dopri5")
-    noise_time, data_time = 1.0, 0.0
-    guided_channels = None
-    solver_dtype = torch.float64
-    heun_corrects_last_step = False
 
     @classmethod
     def variant(cls, shapes: Shapes) -> type[System]:

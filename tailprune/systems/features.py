@@ -15,7 +15,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
-from tailprune.systems.base import GAUSSIAN_SAMPLERS, Condition, Inputs, Modulations, System
+from tailprune.systems.base import Condition, Inputs, Modulations, System
 from tailprune.systems.infer import MissingArgument, Shapes, block_count, dimensions, head_count
 from tailprune.systems.layers import FinalLayer, MaskedBlock, Modulated, PatchEmbed, TimestepEmbedder
 from tailprune.systems.mdt import MASKED_TRAINING
@@ -95,10 +95,6 @@ class FeatureTransformer(FeatureCondition, System):
     decoder_pos_embed: Tensor
     x_embedder: PatchEmbed
     grid: tuple[int, int]
-    prediction = "epsilon"
-    samplers: ClassVar[tuple[str, ...]] = GAUSSIAN_SAMPLERS
-    noise_time, data_time = 999.0, 0.0
-    guided_channels = None
     published_decode_layer: ClassVar[int]
     """How many of the last blocks come after the decoder's positions; names and shapes do not tell."""
 

@@ -21,7 +21,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from tailprune.systems.base import FLOW_SAMPLERS, Modulations
+from tailprune.systems.base import Modulations
 from tailprune.systems.infer import Shapes, block_count, dimensions
 from tailprune.systems.labels import LabelTransformer
 from tailprune.systems.layers import AdaLN, Attention, FinalLayer, Linear, Mlp, Modulated, modulate
@@ -100,10 +100,6 @@ class LightningDiT(LabelTransformer):
     """The transformer of arXiv 2501.01423; forward returns the velocity, C channels."""
 
     family = "lightningdit"
-    prediction = "velocity"
-    samplers = FLOW_SAMPLERS
-    noise_time, data_time = 0.0, 1.0
-    guided_channels = 3
 
     def __init__(
         self,

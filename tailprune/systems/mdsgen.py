@@ -45,7 +45,6 @@ class MDSGen(MDSGenCondition, FeatureTransformer):
 
     pos_embed: Tensor
     family = "mdsgen"
-    samplers = ("dpmpp", "ddim", "ddpm")
     published_decode_layer = 4
 
     def __init__(

@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from tailprune.systems.base import GAUSSIAN_SAMPLERS, Modulations
+from tailprune.systems.base import Modulations
 from tailprune.systems.infer import Shapes, block_count, dimensions
 from tailprune.systems.labels import LabelTransformer
 from tailprune.systems.layers import FinalLayer, MaskedBlock, Modulated
@@ -31,10 +31,6 @@ class MDT(LabelTransformer):
 
     decoder_pos_embed: Tensor
     family = "mdt"
-    prediction = "epsilon"
-    samplers = GAUSSIAN_SAMPLERS
-    noise_time, data_time = 999.0, 0.0
-    guided_channels = 3
 
     def __init__(
         self,

@@ -62,7 +62,7 @@ class FlowMatching(Objective):
     def __init__(self, system: SiT | LightningDiT) -> None:
         super().__init__()
         self.system = system
-        self._sign = 1.0 if system.data_time > system.noise_time else -1.0
+        self._sign = 1.0 if system.facts.data_time > system.facts.noise_time else -1.0
 
     def loss(self, images: Tensor, labels: Tensor, generator: torch.Generator) -> Tensor:
         noise = torch.randn(images.shape, generator=generator)

@@ -139,7 +139,7 @@ def measure_condition(system: System) -> dict[str, float]:
     """nPR and cosine of `c` over all classes at pure noise, and the cosine of `y` alone."""
     everyone = system.all_inputs()
     y = system.embed_inputs(everyone)
-    c = system.condition(torch.full((len(y),), system.noise_time, device=y.device), everyone)
+    c = system.condition(torch.full((len(y),), float(system.facts.noise_time), device=y.device), everyone)
     return {
         "npr": participation_ratio(c).mean().item() / system.condition_dim,
         "cosine": summarise_cosine(c).mean,
