@@ -16,6 +16,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from tailprune.systems import kernels
+
 __all__ = [
     "AdaLN",
     "Attention",
@@ -29,10 +31,8 @@ __all__ = [
     "PatchEmbed",
     "RelativeAttention",
     "TimestepEmbedder",
-    "attend",
     "modulate",
     "sincos_positions",
-    "tanh_gelu",
     "timestep_features",
     "unpatchify",
 ]
@@ -142,48 +142,11 @@ def unpatchify(tokens: Tensor, patch_size: int, grid: tuple[int, int]) -> Tensor
     return patches.permute(0, 5, 1, 3, 2, 4).flatten(4, 5).flatten(2, 3)
 
 
-CONVOLVED_TOKENS = 256
-"""Samples of so many tokens are multiplied as a convolution on a CPU. It costs 20 us more to call."""
-
-
 class Linear(nn.Linear):
-    """A linear layer of tokens. x, with shape (B, N, in) -> (B, N, out).
-
-    On a CPU where nothing is learned, float32 goes through oneDNN's 1 x 1 convolution: the same products, which it
-    shares out among threads better than the BLAS behind torch's linear layer, with the bias added on the way. Which
-    way a sample goes does not depend on the others of its batch; the last digits depend on the number of threads.
-    """
+    """A linear layer of tokens. x, with shape (B, N, in) -> (B, N, out)."""
 
     def forward(self, x: Tensor) -> Tensor:
-        if not self._convolves(x):
-            return super().forward(x)
-        row = x.transpose(1, 2).unsqueeze(2)  # (B, in, 1, N), channels last as it lies in memory
-        return F.conv2d(row, self.weight[:, :, None, None], self.bias).squeeze(2).transpose(1, 2)
-
-    @staticmethod
-    def _convolves(x: Tensor) -> bool:
-        if x.device.type != "cpu" or x.dtype != torch.float32 or torch.is_grad_enabled():
-            return False
-        if torch.compiler.is_compiling():  # a compiler chooses for itself
-            return False
-        if x.dim() != 3 or x.shape[1] < CONVOLVED_TOKENS:
-            return False
-        return torch.get_num_threads() > 1 and torch.backends.mkldnn.is_available()
-
-
-def attend(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None = None) -> Tensor:
-    """softmax(q k^T / sqrt(w) + bias) v. q, k, v, with shape (B, heads, N, w) -> the same shape.
-
-    torch's fused kernel, but on a CPU with a bias or in bfloat16, where two products take less time.
-    """
-    if q.device.type != "cpu" or (bias is None and q.dtype == torch.float32):
-        return F.scaled_dot_product_attention(q, k, v, attn_mask=bias)
-    queries, keys, values = (part.flatten(0, 1) for part in (q, k, v))  # (B * heads, N, w)
-    ignored = queries.new_empty(1, 1, 1)
-    scores = torch.baddbmm(ignored, queries, keys.transpose(1, 2), beta=0, alpha=q.shape[-1] ** -0.5)
-    if bias is not None:
-        scores = (scores.unflatten(0, q.shape[:2]) + bias).flatten(0, 1)
-    return torch.bmm(scores.softmax(-1), values).unflatten(0, q.shape[:2])
+        return kernels.linear(x, self.weight, self.bias)
 
 
 class Attention(nn.Module):
@@ -216,7 +179,7 @@ class Attention(nn.Module):
         if visible is not None:
             hidden = torch.zeros_like(visible, dtype=x.dtype).masked_fill(~visible, -torch.inf)[:, None, None, :]
             bias = hidden if bias is None else hidden + bias
-        return self.proj(attend(q, k, v, bias).transpose(1, 2).flatten(2))
+        return self.proj(kernels.attend(q, k, v, bias).transpose(1, 2).flatten(2))
 
     def bias(self) -> Tensor | None:
         """What is added to the products of queries and keys, with shape (heads, N, N); nothing here."""
@@ -254,18 +217,6 @@ class RelativeAttention(Attention):
         return self.rel_pos_bias()
 
 
-def tanh_gelu(x: Tensor) -> Tensor:
-    """x/2 (1 + tanh u) = x sigmoid(2u), u = sqrt(2 / pi) (x + 0.044715 x^3). x, with any shape -> the same shape.
-
-    torch's kernel, but on a CPU where nothing is learned: there its tanh takes longer than all of the second form.
-    """
-    if x.device.type != "cpu" or torch.is_grad_enabled():
-        return F.gelu(x, approximate="tanh")
-    twice = math.sqrt(8 / math.pi)
-    inner = (x * x).mul_(0.044715 * twice).add_(twice).mul_(x)
-    return inner.sigmoid_().mul_(x)
-
-
 class Mlp(nn.Module):
     """x, with shape (B, N, d) -> (B, N, d): linear, tanh-GELU, linear."""
 
@@ -275,7 +226,7 @@ class Mlp(nn.Module):
         self.fc2 = Linear(hidden, dim)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.fc2(tanh_gelu(self.fc1(x)))
+        return self.fc2(kernels.tanh_gelu(self.fc1(x)))
 
 
 class Block(Modulated):

@@ -16,7 +16,8 @@ import tailprune
 from tailprune import Guidance, Prune
 from tailprune.prune_report import measure_removal
 from tailprune.systems import MG, SYSTEMS, System
-from tailprune.systems.layers import CONVOLVED_TOKENS, Linear, attend, tanh_gelu
+from tailprune.systems.kernels import CONVOLVED_TOKENS, attend, tanh_gelu
+from tailprune.systems.layers import Linear
 from tailprune.systems.lightningdit import Rotary
 from tests.tailprune import naive
 from tests.tailprune import official_tensors as tensors
