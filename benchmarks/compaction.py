@@ -20,6 +20,7 @@ from torch import Tensor
 from benchmarks.report import Aim, Section, at_least, at_most, ratio
 from tailprune import Compaction, Guidance, Prune, compact, load, sample, sampling_times, save_system
 from tailprune.systems import DiT, System
+from tailprune.systems.dit import DiTConfig
 from tailprune.training.shapes_classifier import ShapesClassifier, load_classifier
 from tailprune.training.shapes_models import SHAPES_MODELS
 
@@ -153,7 +154,7 @@ def _dead_tail() -> System:
     """A DiT-S/2 of random weights; all but some components of its condition are under a thousandth."""
     torch.manual_seed(0)
     shape: dict[str, Any] = {"input_size": 32, "patch_size": 2, "in_channels": 4, "hidden_size": 384, "depth": 12}
-    system = DiT(**shape, num_heads=6, num_classes=1000)
+    system = DiT(DiTConfig(**shape, num_heads=6, num_classes=1000))
     for tensor in system.state_dict().values():
         torch.nn.init.normal_(tensor, std=0.02)
     last = system.t_embedder.mlp[-1].state_dict()  # on the same memory

@@ -22,6 +22,7 @@ from demo.stack import ROOT
 from tailprune import Guidance, load, sample
 from tailprune.sampling import gaussian_noise
 from tailprune.systems import DiT, System
+from tailprune.systems.dit import DiTConfig
 
 BATCH, SCALE, ROUNDS = 8, 4.0, 3
 S2: dict[str, Any] = {
@@ -63,7 +64,7 @@ def run() -> Section:
 def random_s2() -> DiT:
     """A DiT-S/2 of random weights."""
     torch.manual_seed(0)
-    system = DiT(**S2).requires_grad_(False).eval()
+    system = DiT(DiTConfig(**S2)).requires_grad_(False).eval()
     for tensor in system.state_dict().values():
         torch.nn.init.normal_(tensor, std=0.03)
     return system

@@ -23,8 +23,7 @@ from tailprune.checkpoints.recognition import parameter_counts
 from tailprune.condition_table import everyone, population_at, unique_inputs
 from tailprune.pruning import Fill, Population, Prune, Side
 from tailprune.systems.base import Inputs, System
-from tailprune.systems.dit import DiTOfBlocks
-from tailprune.systems.labels import LabelCondition
+from tailprune.systems.dit import LabelCondition, PerBlockDiT
 from tailprune.systems.narrow import narrow
 from tailprune.systems.readers import Directions, KeptComponents, TimeColumns
 
@@ -239,7 +238,7 @@ def _rule(
     fill: Fill,
 ) -> Prune | None:
     """Which components go; None for directions. Raises ValueError where what is asked for cannot be."""
-    if isinstance(system, DiTOfBlocks):
+    if isinstance(system, PerBlockDiT):
         raise ValueError(
             "a DiT whose blocks have a condition each cannot be compacted: no vector is read by all layers"
         )

@@ -66,7 +66,7 @@ class DiffusersDiT:
     """The tensors of such a folder under the official names, values on demand: a `TensorFile`.
 
     Where all blocks' embedders are equal, as in converted checkpoints, they are one; where they differ, they are
-    `embedders.N` (see `tailprune.systems.dit.DiTOfBlocks`).
+    `embedders.N` (see `tailprune.systems.dit.PerBlockDiT`).
 
     Raises CheckpointError for another class, an option that is not understood, or missing files.
     """

@@ -21,15 +21,12 @@ from tailprune.systems import kernels
 __all__ = [
     "AdaLN",
     "Attention",
-    "Block",
     "FinalLayer",
     "LabelEmbedder",
     "Linear",
-    "MaskedBlock",
     "Mlp",
     "Modulated",
     "PatchEmbed",
-    "RelativeAttention",
     "TimestepEmbedder",
     "modulate",
     "sincos_positions",
@@ -41,7 +38,7 @@ __all__ = [
 def timestep_features(t: Tensor, width: int = 256, longest_period: float = 10000.0, gaps: int = 0) -> Tensor:
     """Sinusoids of `t`, cosines first. t, with shape (B,) -> (B, width), in float32.
 
-    The longest period is reached after `gaps` steps of frequency; unless said after width / 2, one past the last.
+    The longest period is reached after `gaps` steps of frequency, by default after width / 2, one past the last.
     """
     half = width // 2
     order = torch.arange(half, dtype=torch.float32, device=t.device)
@@ -91,7 +88,7 @@ class AdaLN(nn.Module):
 
 
 class Modulated(nn.Module):
-    """A layer that is told what AdaLN made of the condition."""
+    """A layer that AdaLN shifts, scales and gates."""
 
     adaLN_modulation: AdaLN
 
@@ -152,7 +149,7 @@ class Linear(nn.Linear):
 class Attention(nn.Module):
     """Multi-head self-attention. x, with shape (B, N, d) -> (B, N, d).
 
-    norm: makes what normalises queries and keys, head by head, from the width of a head; nothing does unless said.
+    norm: makes what normalises queries and keys, head by head, from the width of a head; by default nothing does.
     """
 
     def __init__(self, dim: int, heads: int, norm: Callable[[int], nn.Module] | None = None) -> None:
@@ -168,7 +165,7 @@ class Attention(nn.Module):
     ) -> Tensor:
         """rotate: turns queries and keys, with shape (B, heads, N, d / heads), by their positions.
 
-        visible: the tokens that are attended to, bool, (B, N); all unless said, as in sampling.
+        visible: the tokens that are attended to, bool, (B, N); all by default, as in sampling.
         """
         qkv = self.qkv(x).unflatten(2, (3, self.heads, -1))  # (B, N, 3, heads, d / heads)
         q, k, v = qkv.permute(2, 0, 3, 1, 4)
@@ -186,37 +183,6 @@ class Attention(nn.Module):
         return None
 
 
-class RelativePositionBias(nn.Module):
-    """A number a head for every offset between two patches of a grid, as in BEiT (arXiv 2106.08254).
-
-    The table has (2h - 1)(2w - 1) rows and three more, of a class token that is not there; the index is stored.
-    """
-
-    relative_position_index: Tensor
-
-    def __init__(self, grid: tuple[int, int], heads: int) -> None:
-        super().__init__()
-        h, w = grid
-        rows = (2 * h - 1) * (2 * w - 1) + 3
-        self.relative_position_bias_table = nn.Parameter(torch.zeros(rows, heads))
-        self.register_buffer("relative_position_index", torch.zeros(h * w, h * w, dtype=torch.int64))
-
-    def forward(self) -> Tensor:
-        """The bias -> (heads, N, N)."""
-        return self.relative_position_bias_table[self.relative_position_index].permute(2, 0, 1)
-
-
-class RelativeAttention(Attention):
-    """Attention with a bias for relative positions. x, with shape (B, N, d) -> (B, N, d)."""
-
-    def __init__(self, dim: int, heads: int, grid: tuple[int, int]) -> None:
-        super().__init__(dim, heads)
-        self.rel_pos_bias = RelativePositionBias(grid, heads)
-
-    def bias(self) -> Tensor:
-        return self.rel_pos_bias()
-
-
 class Mlp(nn.Module):
     """x, with shape (B, N, d) -> (B, N, d): linear, tanh-GELU, linear."""
 
@@ -227,46 +193,6 @@ class Mlp(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return self.fc2(kernels.tanh_gelu(self.fc1(x)))
-
-
-class Block(Modulated):
-    """A transformer block under AdaLN-Zero. x, with shape (B, N, d) -> the same shape."""
-
-    def __init__(self, dim: int, attention: Attention, mlp_hidden: int, mlp_norm_eps: float = 1e-6) -> None:
-        super().__init__()
-        self.norm1 = nn.LayerNorm(dim, eps=1e-6, elementwise_affine=False)
-        self.attn = attention
-        self.norm2 = nn.LayerNorm(dim, eps=mlp_norm_eps, elementwise_affine=False)
-        self.mlp = Mlp(dim, mlp_hidden)
-        self.adaLN_modulation = AdaLN(dim, dim, 6, scales=(1, 4))
-
-    def forward(self, x: Tensor, modulation: Tensor, visible: Tensor | None = None) -> Tensor:
-        """modulation, with shape (B, 6, d): what AdaLN made of the condition. visible: as of `Attention`."""
-        shift_attn, scale_attn, gate_attn, shift_mlp, scale_mlp, gate_mlp = modulation.unsqueeze(2).unbind(1)
-        attended = self.attn(modulate(self.norm1(x), shift_attn, scale_attn), visible=visible)
-        x = torch.addcmul(x, gate_attn, attended)
-        return torch.addcmul(x, gate_mlp, self.mlp(modulate(self.norm2(x), shift_mlp, scale_mlp)))
-
-
-class MaskedBlock(Block):
-    """A block of the masked transformers (MDT, arXiv 2303.14389), with relative positions.
-
-    with_skip: a linear layer first reads x beside what an earlier place left for it.
-    """
-
-    def __init__(
-        self, dim: int, heads: int, mlp_hidden: int, grid: tuple[int, int], *, with_skip: bool = False
-    ) -> None:
-        super().__init__(dim, RelativeAttention(dim, heads, grid), mlp_hidden)
-        self.skip_linear = Linear(2 * dim, dim) if with_skip else None
-
-    def forward(  # type: ignore[override]
-        self, x: Tensor, modulation: Tensor, skip: Tensor | None = None, visible: Tensor | None = None
-    ) -> Tensor:
-        if self.skip_linear is not None:
-            assert skip is not None, "a block with a skip is given one"
-            x = self.skip_linear(torch.cat([x, skip], dim=-1))
-        return super().forward(x, modulation, visible)
 
 
 class FinalLayer(Modulated):

@@ -27,7 +27,8 @@ from torch import Tensor, nn
 
 from tailprune.sampling.solvers.gaussian import TRAINED_STEPS, trained_products
 from tailprune.systems import MDT, REPA, DiT, LightningDiT, SiT
-from tailprune.systems.layers import MaskedBlock, RelativePositionBias, unpatchify
+from tailprune.systems.layers import unpatchify
+from tailprune.systems.mdt import MaskedBlock, RelativePositionBias
 from tailprune.training.initialise import relative_positions
 from tailprune.training.shapes_classifier import ShapesClassifier
 
