@@ -19,11 +19,10 @@ from tailprune.systems import SYSTEMS, System
 from tailprune.systems.config import TransformerConfig
 from tailprune.systems.infer import MissingArgument, Shapes
 from tailprune.systems.narrow import narrow_as
+from tailprune.systems.readers import KEPT
 
 __all__ = ["Reading", "check_sizes", "groups", "is_unambiguous", "nearest", "parameter_counts", "read_as", "recognise"]
 
-BUFFERS = ("relative_position_index", "feat_rope.", "reader.kept")
-"""In the names of tensors that are no parameters."""
 ADALN = ("adaLN_modulation.", "reader.", "time_columns.")
 """In the names of tensors that turn c into shifts, scales and gates."""
 MOST_GROUPS = 12
@@ -121,7 +120,8 @@ def nearest(shapes: Shapes, **given: Any) -> Reading:
 
 def parameter_counts(shapes: Shapes) -> tuple[int, int]:
     """How many parameters a file has, and how many of them are AdaLN's; buffers are none."""
-    counts = {name: math.prod(shape) for name, shape in shapes.items() if not any(buffer in name for buffer in BUFFERS)}
+    buffers = {KEPT}.union(*(system.buffer_names for system in SYSTEMS.values()))
+    counts = {name: math.prod(shape) for name, shape in shapes.items() if not any(buffer in name for buffer in buffers)}
     return sum(counts.values()), sum(count for name, count in counts.items() if any(part in name for part in ADALN))
 
 

@@ -80,6 +80,8 @@ class System(Condition):
     facts: ClassVar[Family]
     """What `tailprune.spec.families` has of the family: its times, its samplers, what it predicts."""
     config_class: ClassVar[type[TransformerConfig]]
+    buffer_names: ClassVar[tuple[str, ...]] = ()
+    """In the names of its tensors that are not counted as parameters."""
     config: TransformerConfig
     latent_shape: tuple[int, int, int]
     """Channels, height and width of a sample."""

@@ -20,7 +20,7 @@ from tailprune.systems.base import Condition, Inputs, Modulations, System
 from tailprune.systems.config import TransformerConfig
 from tailprune.systems.infer import MissingArgument, Shapes, block_count, dimensions, head_count
 from tailprune.systems.layers import FinalLayer, Modulated, PatchEmbed, TimestepEmbedder
-from tailprune.systems.mdt import MASKED_TRAINING, MaskedBlock
+from tailprune.systems.mdt import MASKED_TRAINING, POSITION_INDEX, MaskedBlock
 
 __all__ = ["NULL", "FeatureCondition", "FeatureConfig", "FeatureTransformer", "projection", "token_mixing"]
 
@@ -106,6 +106,7 @@ class FeatureTransformer(FeatureCondition, System):
     decoder_pos_embed: Tensor
     x_embedder: PatchEmbed
     config: FeatureConfig
+    buffer_names = (POSITION_INDEX,)
     published_decode_layer: ClassVar[int]
     """How many of the last blocks come after the decoder's positions; names and shapes do not tell."""
 

@@ -126,6 +126,7 @@ class LightningDiT(LabelTransformer):
 
     family = "lightningdit"
     config_class = LightningDiTConfig
+    buffer_names = ("feat_rope.",)
 
     def __init__(self, config: LightningDiTConfig) -> None:
         super().__init__(config)  # t_embedder, y_embedder, x_embedder, pos_embed

@@ -21,10 +21,12 @@ from tailprune.systems.dit import Block, LabelConfig, LabelTransformer
 from tailprune.systems.infer import Shapes, block_count, dimensions
 from tailprune.systems.layers import Attention, FinalLayer, Linear, Modulated
 
-__all__ = ["MASKED_TRAINING", "MDT", "MDTConfig", "MaskedBlock", "RelativePositionBias"]
+__all__ = ["MASKED_TRAINING", "MDT", "POSITION_INDEX", "MDTConfig", "MaskedBlock", "RelativePositionBias"]
 
 MASKED_TRAINING = ("mask_token", "sideblocks.", "sideblocks_cross.")
 """How the names of tensors begin that only masked training reads."""
+POSITION_INDEX = "relative_position_index"
+"""In the names of the tensors that index a bias table."""
 
 
 class RelativePositionBias(nn.Module):
@@ -91,6 +93,7 @@ class MDT(LabelTransformer):
 
     family = "mdt"
     config_class = MDTConfig
+    buffer_names = (POSITION_INDEX,)
     decoder_pos_embed: Tensor
 
     def __init__(self, config: MDTConfig) -> None:
