@@ -28,7 +28,7 @@ from benchmarks.report import Section, at_least, ratio, shown
 from benchmarks.stacks import stack
 from jobs.results import MetricsResult
 from tailprune import describe
-from tailprune.systems.dit import DiT
+from tailprune.systems.dit import DiT, DiTConfig
 
 ROUNDS = 3
 NAME = "xl"
@@ -75,7 +75,7 @@ def as_the_official_script(path: Path) -> Cost:
     Building draws values for the weights once; the official model draws them twice.
     """
     peak, begun = Peak(), time.perf_counter()
-    model = DiT(**XL)
+    model = DiT(DiTConfig(**XL))
     model.load_state_dict(load_file(path))
     npr = _npr(model.eval())
     return Cost(time.perf_counter() - begun, peak.bytes, npr)
@@ -85,7 +85,7 @@ def left_in_the_file(path: Path) -> Cost:
     """The model built without values, the file's tensors put in their places: what nobody reads is not loaded."""
     peak, begun = Peak(), time.perf_counter()
     with torch.device("meta"):
-        model = DiT(**XL)
+        model = DiT(DiTConfig(**XL))
     model.load_state_dict(load_file(path), assign=True)
     npr = _npr(model.eval())
     return Cost(time.perf_counter() - begun, peak.bytes, npr)
@@ -156,7 +156,7 @@ FIELDS = ("seconds", "bytes")
 def _write(path: Path) -> int:
     """The file and a registry that names it; how many parameters it has."""
     with torch.device("meta"):
-        model = DiT(**XL)
+        model = DiT(DiTConfig(**XL))
     torch.manual_seed(0)
     save_file({name: 0.02 * torch.randn(tensor.shape) for name, tensor in model.state_dict().items()}, path)
     entry = ENTRY | {"latent_shape": [XL["in_channels"], XL["input_size"], XL["input_size"]]}

@@ -21,6 +21,7 @@ from benchmarks.report import Aim, Section, at_least, at_most, ratio
 from tailprune import Compaction, Guidance, Prune, compact, load, sample, sampling_times, save_system
 from tailprune.shapes.classifier import ShapesClassifier, load_classifier
 from tailprune.systems import DiT, System
+from tailprune.systems.dit import DiTConfig
 from tailprune.training.shapes_models import SHAPES_MODELS
 
 MODELS = Path(__file__).parents[1] / "models"
@@ -81,7 +82,7 @@ def _zero_fill(name: str, full: System, threshold: float, aims: list[Aim]) -> st
         return sample(system, {"labels": labels}, steps=STEPS, guidance=2.5, seeds=seeds, prune=prune)  # type: ignore[return-value]
 
     pruned = [go(system, Prune("tail", threshold)) for system in (full, made.system)]
-    c = full.condition(torch.full((SAMPLES * STEPS,), full.noise_time), full.null_inputs(SAMPLES * STEPS))
+    c = full.condition(torch.full((SAMPLES * STEPS,), float(full.facts.noise_time)), full.null_inputs(SAMPLES * STEPS))
     sampled, told = _in_turn(go, full, made.system), _in_turn(lambda system: system.modulations(c), full, made.system)
     difference = _drift(pruned[1], pruned[0])
     aims.append(at_most(f"{name}, zero fill: difference to the full model under the prune", difference, ROUNDING))
@@ -153,7 +154,7 @@ def _dead_tail() -> System:
     """A DiT-S/2 of random weights; all but some components of its condition are under a thousandth."""
     torch.manual_seed(0)
     shape: dict[str, Any] = {"input_size": 32, "patch_size": 2, "in_channels": 4, "hidden_size": 384, "depth": 12}
-    system = DiT(**shape, num_heads=6, num_classes=1000)
+    system = DiT(DiTConfig(**shape, num_heads=6, num_classes=1000))
     for tensor in system.state_dict().values():
         torch.nn.init.normal_(tensor, std=0.02)
     last = system.t_embedder.mlp[-1].state_dict()  # on the same memory

@@ -21,6 +21,7 @@ from benchmarks.report import Aim, Section, at_least, ratio, shown
 from tailprune import Guidance, Prune, sample
 from tailprune.sampling import compile_network
 from tailprune.systems import DiT
+from tailprune.systems.dit import DiTConfig
 
 XL: dict[str, Any] = {
     "input_size": 32, "patch_size": 2, "in_channels": 4, "hidden_size": 1152, "depth": 28, "num_heads": 16,
@@ -51,7 +52,7 @@ def run() -> Section:
 def measure(device: torch.device, shape: dict[str, Any], batches: tuple[int, ...], steps: int) -> Section:
     """The tables, of a DiT of this shape."""
     torch.manual_seed(0)
-    system = DiT(**shape).requires_grad_(False).eval()
+    system = DiT(DiTConfig(**shape)).requires_grad_(False).eval()
     for tensor in system.state_dict().values():
         torch.nn.init.normal_(tensor, std=0.02)
     model = converted(system).to(device, torch.float16)

@@ -22,6 +22,7 @@ from demo import ROOT
 from tailprune import Guidance, load, sample
 from tailprune.sampling import gaussian_noise
 from tailprune.systems import DiT, System
+from tailprune.systems.dit import DiTConfig
 
 BATCH, SCALE, ROUNDS = 8, 4.0, 3
 S2: dict[str, Any] = {
@@ -63,7 +64,7 @@ def run() -> Section:
 def random_s2() -> DiT:
     """A DiT-S/2 of random weights."""
     torch.manual_seed(0)
-    system = DiT(**S2).requires_grad_(False).eval()
+    system = DiT(DiTConfig(**S2)).requires_grad_(False).eval()
     for tensor in system.state_dict().values():
         torch.nn.init.normal_(tensor, std=0.03)
     return system
@@ -81,8 +82,8 @@ def _cases() -> list[tuple[str, System, int]]:
 def _rows(name: str, system: System, steps: int, folder: Path) -> list[Row]:
     labels, guidance = torch.arange(BATCH), Guidance(SCALE, channels=3)
     noise = gaussian_noise(SEEDS, 0, system.latent_shape)
-    loop = euler_loop if system.prediction == "velocity" else ddim_loop
-    sampler = "euler" if system.prediction == "velocity" else "ddim"
+    loop = euler_loop if system.facts.prediction == "velocity" else ddim_loop
+    sampler = "euler" if system.facts.prediction == "velocity" else "ddim"
     plain = _plain(system)
 
     def ours(of: System = system) -> Tensor:
@@ -135,7 +136,7 @@ def _plain(system: System) -> PlainDiT:
         input_size=size, patch_size=system.patch_size, in_channels=channels, hidden_size=system.condition_dim,
         depth=len(system.blocks), num_heads=int(system.metadata_arguments()["num_heads"]),
         num_classes=system.num_classes,
-        learned=learned, out_channels=channels if system.prediction == "velocity" else learned,
+        learned=learned, out_channels=channels if system.facts.prediction == "velocity" else learned,
     )  # fmt: skip
     plain.load_state_dict(system.state_dict())
     return plain.requires_grad_(False).eval()

@@ -24,9 +24,9 @@ from tailprune.condition_table import everyone, population_at, unique_inputs
 from tailprune.pruning import Population, Prune
 from tailprune.spec.prune import Fill, Side
 from tailprune.systems.base import Inputs, System
-from tailprune.systems.dit import DiTOfBlocks
-from tailprune.systems.labels import LabelCondition
-from tailprune.systems.readers import Directions, KeptComponents, TimeColumns, narrow
+from tailprune.systems.dit import LabelCondition, PerBlockDiT
+from tailprune.systems.narrow import narrow
+from tailprune.systems.readers import Directions, KeptComponents, TimeColumns
 
 __all__ = ["Compaction", "compact"]
 
@@ -239,7 +239,7 @@ def _rule(
     fill: Fill,
 ) -> Prune | None:
     """Which components go; None for directions. Raises ValueError where what is asked for cannot be."""
-    if isinstance(system, DiTOfBlocks):
+    if isinstance(system, PerBlockDiT):
         raise ValueError(
             "a DiT whose blocks have a condition each cannot be compacted: no vector is read by all layers"
         )

@@ -74,7 +74,7 @@ class ConditionTable:
         evaluated = self._times.flatten().float()
         # (steps * stages, U + 1, d)
         self.vectors = condition.embed_time(evaluated).unsqueeze(1) + parts
-        self._beside = condition.beside(evaluated)
+        self._beside = condition.time_columns_at(evaluated)
 
     @property
     def stages(self) -> int:

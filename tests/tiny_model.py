@@ -14,7 +14,8 @@ from typing import Any
 import torch
 from safetensors.torch import save_file
 
-from tailprune.systems.dit import DiT, SiT
+from tailprune.systems import DiT, SiT
+from tailprune.systems.dit import DiTConfig
 
 NAME = "tiny"
 TINY_DIT = "tiny-dit"
@@ -98,8 +99,8 @@ def write_tiny_model(folder: Path) -> Path:
     """Writes the checkpoints and their registry; returns the registry's path."""
     torch.manual_seed(0)
     shape: dict[str, Any] = {"input_size": 8, "patch_size": 4, "hidden_size": WIDTH, "depth": 1, "num_heads": HEADS}
-    sit = SiT(**shape, in_channels=3, num_classes=len(CLASSES), learn_sigma=False)
-    dit = DiT(**shape, in_channels=4, num_classes=len(CLASSES))
+    sit = SiT(DiTConfig(**shape, in_channels=3, num_classes=len(CLASSES), learn_sigma=False))
+    dit = DiT(DiTConfig(**shape, in_channels=4, num_classes=len(CLASSES)))
     for system in (sit, dit):
         for table in (system.y_embedder.embedding_table.weight, system.pos_embed):
             torch.nn.init.normal_(table)

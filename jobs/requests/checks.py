@@ -74,7 +74,7 @@ def time_of(part: Part, timestep: float | None, entry: ModelEntry) -> tuple[floa
         if timestep is None:
             return None, None
         return None, f"part {part!r} is measured without a timestep; leave it out, or ask for part 'c'"
-    time = entry.facts.first_time if timestep is None else timestep
+    time = entry.facts.noise_time if timestep is None else timestep
     return time, entry.facts.check_time(time)
 
 

@@ -84,7 +84,7 @@ class ExtractRequest(Request):
                     body_fault("timesteps", "part 'y' alone depends on no time; leave them out, or ask for c or t")
                 )
         elif timesteps is None:
-            timesteps = [entry.facts.first_time]
+            timesteps = [entry.facts.noise_time]
         else:
             faults += [body_fault(*found) for found in times_faults("timesteps", timesteps, entry)]
         resolved = self.model_copy(update={"labels": labels, "rows": rows, "timesteps": timesteps, "parts": parts})

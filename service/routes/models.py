@@ -106,7 +106,7 @@ def model(model: ModelDep, state: AppStateDep) -> ModelView:
         condition_dim=model.condition_dim,
         latent_shape=list(model.latent_shape),
         samplers=list(facts.samplers),
-        times=Times(first=facts.first_time, last=facts.last_time, whole=facts.whole_times),
+        times=Times(first=facts.noise_time, last=facts.data_time, whole=facts.whole_times),
         defaults=model.defaults,
         licence=model.licence,
         source=model.source,

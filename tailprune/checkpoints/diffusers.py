@@ -21,7 +21,7 @@ from torch import Tensor
 
 from tailprune.checkpoints.files import CheckpointError, TensorFile, open_tensors
 from tailprune.spec.layouts import CONFIG, DIFFUSERS_WEIGHTS, INDEX, TRANSFORMER
-from tailprune.systems import Shapes
+from tailprune.systems.infer import Shapes
 from tailprune.systems.layers import sincos_positions
 
 __all__ = ["DiffusersDiT", "find_diffusers"]
@@ -65,7 +65,7 @@ class DiffusersDiT:
     """The tensors of such a folder under the official names, values on demand: a `TensorFile`.
 
     Where all blocks' embedders are equal, as in converted checkpoints, they are one; where they differ, they are
-    `embedders.N` (see `tailprune.systems.dit.DiTOfBlocks`).
+    `embedders.N` (see `tailprune.systems.dit.PerBlockDiT`).
 
     Raises CheckpointError for another class, an option that is not understood, or missing files.
     """

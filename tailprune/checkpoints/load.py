@@ -1,7 +1,8 @@
 """A published file -> a system with its weights, reading no more than is asked for.
 
 A source is a file, a folder (`model.safetensors`, or a DiT as diffusers saves it), the name of a model in the registry,
-or `hf://owner/repo/file`. Its tensors are read as the family that it says, is told, or is recognised by its tensors.
+or `hf://owner/repo/file`. Its tensors are read as the family that is given, that the file names, or that they are
+recognised as.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from tailprune.checkpoints.recognition import (
     Reading,
     check_sizes,
     groups,
-    is_told_apart,
+    is_unambiguous,
     nearest,
     parameter_counts,
     read_as,
@@ -37,14 +38,6 @@ from tailprune.systems import SYSTEMS, Condition, System
 from tailprune.systems.infer import MissingArgument
 
 __all__ = ["Checkpoint", "CheckpointError", "Found", "inspect", "load", "load_condition"]
-
-GIVEN: dict[str, type[int] | type[float]] = {
-    "num_heads": int,
-    "decode_layer": int,
-    "time_gaps": int,
-    "mlp_norm_eps": float,
-}
-"""What names and shapes may not say, and a registry or a file's metadata may."""
 
 
 @dataclass(frozen=True)
@@ -173,6 +166,7 @@ def inspect(source: str | os.PathLike[str], *, family: str | None = None, **give
     """What a checkpoint is, from names and shapes alone: no tensor is read. Arguments and errors as in `load`."""
     checkpoint, family, given = _identify(source, family, given)
     reading = _reading(checkpoint, family, given)
+    assert reading.configuration is not None, "a reading that fits has a configuration"
     system = reading.build()
     parameters, adaln = parameter_counts(checkpoint.shapes)
     others = [other.family for other in recognise(checkpoint.shapes, **given) if other.family != family]
@@ -181,7 +175,7 @@ def inspect(source: str | os.PathLike[str], *, family: str | None = None, **give
         family=family,
         also_fits=tuple(others),
         size=reading.size,
-        configuration=reading.configuration or {},
+        configuration=reading.configuration.described(given),
         condition_dim=system.condition_dim,
         latent_shape=system.latent_shape,
         classes=getattr(system, "num_classes", None),
@@ -207,10 +201,11 @@ def _identify(
     family = family or known.get("family") or checkpoint.metadata.get("family")
     if family is not None and family not in SYSTEMS:
         raise ValueError(f"no system is called {family!r}; there are {', '.join(SYSTEMS)}")
-    said = {name: value for name in GIVEN if (value := known.get(name, checkpoint.metadata.get(name))) is not None}
+    kinds = {name: kind for system in SYSTEMS.values() for name, kind in system.config_class.metadata_fields.items()}
+    said = {name: value for name in kinds if (value := known.get(name, checkpoint.metadata.get(name))) is not None}
     for name, value in said.items():
         try:
-            said[name] = GIVEN[name](value)
+            said[name] = kinds[name](value)
         except ValueError:
             raise CheckpointError(f"{path}: says {name} = {value!r}, which is no number") from None
     given = checkpoint.arguments | said | given
@@ -227,7 +222,7 @@ def _recognised(checkpoint: Checkpoint, given: Mapping[str, Any]) -> str:
             f"{checkpoint.path}: is of no system there is ({', '.join(SYSTEMS)}); "
             f"it is nearest to {close.family}, but {_some(close.faults)}"
         )
-    if not is_told_apart(readings, file_name):
+    if not is_unambiguous(readings, file_name):
         fitting = " and ".join(reading.family for reading in readings)
         raise ValueError(
             f"{checkpoint.path}: does not say which system it is, and files of {fitting} have the same tensors: "
@@ -289,7 +284,7 @@ def _open(path: Path) -> TensorFile:
 
 @contextmanager
 def _explained(checkpoint: Checkpoint, family: str) -> Iterator[None]:
-    """Says which file it was where its names and shapes do not tell a configuration."""
+    """Names the file in errors where its names and shapes do not determine a configuration."""
     try:
         yield
     except KeyError as error:

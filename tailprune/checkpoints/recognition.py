@@ -1,4 +1,4 @@
-"""Which system a file's tensors are, told by their names and shapes alone.
+"""Which system a file's tensors are, by their names and shapes alone.
 
 Every family reads its configuration off them and builds its network without memory; a file is of the families whose
 tensors it has, all of them and no others. What only training used may be there, and is left out.
@@ -15,16 +15,14 @@ from typing import Any
 
 import torch
 
-from tailprune.systems import SYSTEMS, Shapes, System
-from tailprune.systems.infer import MissingArgument
-from tailprune.systems.readers import narrow_as
+from tailprune.systems import SYSTEMS, System
+from tailprune.systems.config import TransformerConfig
+from tailprune.systems.infer import MissingArgument, Shapes
+from tailprune.systems.narrow import narrow_as
+from tailprune.systems.readers import KEPT
 
-__all__ = ["Reading", "check_sizes", "groups", "is_told_apart", "nearest", "parameter_counts", "read_as", "recognise"]
+__all__ = ["Reading", "check_sizes", "groups", "is_unambiguous", "nearest", "parameter_counts", "read_as", "recognise"]
 
-SIZES = {(12, 384): "S", (12, 768): "B", (24, 1024): "L", (28, 1152): "XL"}
-"""The published sizes by depth and width."""
-BUFFERS = ("relative_position_index", "feat_rope.", "reader.kept")
-"""In the names of tensors that are no parameters."""
 ADALN = ("adaLN_modulation.", "reader.", "time_columns.")
 """In the names of tensors that turn c into shifts, scales and gates."""
 MOST_GROUPS = 12
@@ -36,12 +34,12 @@ class Reading:
     """A file's tensors, read as one family."""
 
     cls: type[System]
-    configuration: dict[str, Any] | None
-    """Constructor arguments of `cls`; None where names and shapes do not tell them."""
+    configuration: TransformerConfig | None
+    """What `cls` is built from; None where names and shapes do not determine it."""
     names: Mapping[str, str]
     """The names in the file of the tensors that sampling reads, by their names here."""
     left_out: tuple[str, ...]
-    """Tensors in the file that served training alone."""
+    """Tensors in the file that only training used."""
     faults: tuple[str, ...]
     """What does not fit, tensor by tensor; nothing where the file is of this family."""
     found: Shapes
@@ -64,24 +62,20 @@ class Reading:
         """
         assert self.configuration is not None, "a reading that fits has a configuration"
         with torch.device("meta"):
-            system = self.cls(**self.configuration)
+            system = self.cls(self.configuration)
             narrow_as(system, self.found)
         return system
 
     @property
     def size(self) -> str | None:
         """The published size, such as XL/2; None for another."""
-        if self.configuration is None:
-            return None
-        size = SIZES.get((self.configuration["depth"], self.configuration["hidden_size"]))
-        patch = self.configuration.get("patch_size")
-        return size if size is None or patch is None else f"{size}/{patch}"
+        return None if self.configuration is None else self.configuration.size
 
 
 def read_as(cls: type[System], shapes: Shapes, **given: Any) -> Reading:
-    """The tensors of a file as a family would have them. given: what the file's names and shapes do not say.
+    """The tensors of a file as a family would have them. given: what the file's names and shapes leave open.
 
-    Raises MissingArgument where a constructor argument has to be given, ValueError where a given one cannot be.
+    Raises MissingArgument where an argument has to be given, ValueError where a given one cannot be.
     """
     theirs = {ours: name for name, ours in cls.canonical_names(shapes).items()}
     left_out = tuple(name for ours, name in theirs.items() if cls.is_training_only(ours))
@@ -109,24 +103,25 @@ def read_as(cls: type[System], shapes: Shapes, **given: Any) -> Reading:
 def recognise(shapes: Shapes, file_name: str = "", **given: Any) -> list[Reading]:
     """The families that a file may be of, the likeliest first; none where no family has its tensors.
 
-    DiT, SiT, REPA and MG share a network, and files of some of them look the same. The order is that of the published
-    files: projectors and query/key norm are REPA's, as many output channels as input channels MG's, twice as many DiT's
-    or SiT's, which only `file_name`, or whoever knows, tells apart.
+    DiT, SiT, REPA and MG share a network, and files of some of them look the same. A family that `file_name` names goes
+    first, then one whose published files look so (`System.looks_published`).
     """
-    readings = [reading for reading in (_tried(cls, shapes, given) for cls in SYSTEMS.values()) if reading.fits]
+    readings = [
+        reading for reading in (_read_or_refused(cls, shapes, given) for cls in SYSTEMS.values()) if reading.fits
+    ]
     words = _words(file_name)
     return sorted(readings, key=lambda reading: _rank(reading, words))
 
 
 def nearest(shapes: Shapes, **given: Any) -> Reading:
-    """The family that a file which fits none is nearest to: fewest tensors that do not fit, or a given value that does
-    not, which is its first fault."""
-    return min((_tried(cls, shapes, given) for cls in SYSTEMS.values()), key=_distance)
+    """The family that a file which fits none is nearest to: fewest tensors, or a given value, that do not fit."""
+    return min((_read_or_refused(cls, shapes, given) for cls in SYSTEMS.values()), key=_distance)
 
 
 def parameter_counts(shapes: Shapes) -> tuple[int, int]:
     """How many parameters a file has, and how many of them are AdaLN's; buffers are none."""
-    counts = {name: math.prod(shape) for name, shape in shapes.items() if not any(buffer in name for buffer in BUFFERS)}
+    buffers = {KEPT}.union(*(system.buffer_names for system in SYSTEMS.values()))
+    counts = {name: math.prod(shape) for name, shape in shapes.items() if not any(buffer in name for buffer in buffers)}
     return sum(counts.values()), sum(count for name, count in counts.items() if any(part in name for part in ADALN))
 
 
@@ -149,30 +144,30 @@ def groups(shapes: Shapes) -> str:
     return ", ".join(short) + more
 
 
-def is_told_apart(readings: list[Reading], file_name: str = "") -> bool:
+def is_unambiguous(readings: list[Reading], file_name: str = "") -> bool:
     """Whether the first of several readings is the published one of such a file, and no other is as likely."""
     words = _words(file_name)
     return len(readings) == 1 or _rank(readings[0], words) < _rank(readings[1], words)
 
 
-def _tried(cls: type[System], shapes: Shapes, given: Mapping[str, Any]) -> Reading:
+def _read_or_refused(cls: type[System], shapes: Shapes, given: Mapping[str, Any]) -> Reading:
     try:
-        return _told(cls, shapes, given)
+        return _read_filling_in(cls, shapes, given)
     except ValueError as error:
         complaint = str(error)
     try:
-        as_it_is = _told(cls, shapes, {})
+        as_it_is = _read_filling_in(cls, shapes, {})
     except ValueError:
         return Reading(cls, None, {}, (), (complaint,), {})
     return replace(as_it_is, faults=(complaint, *as_it_is.faults))
 
 
-def _told(cls: type[System], shapes: Shapes, given: Mapping[str, Any]) -> Reading:
-    """The reading, where what has to be given is made up: no tensor depends on it."""
+def _read_filling_in(cls: type[System], shapes: Shapes, given: Mapping[str, Any]) -> Reading:
+    """The reading, with 1 for an argument that has to be given: no tensor depends on it."""
     try:
         return read_as(cls, shapes, **given)
     except MissingArgument as error:
-        return _told(cls, shapes, {**given, error.argument: 1})
+        return _read_filling_in(cls, shapes, {**given, error.argument: 1})
 
 
 def _words(file_name: str) -> set[str]:
@@ -180,20 +175,11 @@ def _words(file_name: str) -> set[str]:
 
 
 def _rank(reading: Reading, words: set[str]) -> tuple[int, int]:
-    """Lower for what is likelier: the family in the file's name first, then the published files' own looks."""
+    """Lower for what is likelier: the family in the file's name first, then how published files look."""
     named = reading.family in words
-    # MG and REPA are SiTs and say so in their files' names, so that `sit` says less than another name.
-    by_name = 0 if named and reading.family != "sit" else 1 if named else 2
-    configuration = reading.configuration or {}
-    if configuration.get("qk_norm"):
-        looks = 0 if reading.family == "repa" else 1
-    elif reading.left_out:
-        looks = 0
-    elif configuration.get("learn_sigma", True):
-        looks = 0 if reading.family in ("dit", "sit") else 1
-    else:
-        looks = 0 if reading.family == "mg" else 1
-    return by_name, looks
+    by_name = 2 if not named else 1 if reading.cls.facts.name_in_others_files else 0
+    published = reading.cls.looks_published(reading.configuration, reading.left_out)
+    return by_name, 0 if published else 1
 
 
 def _distance(reading: Reading) -> tuple[bool, int]:

@@ -139,7 +139,7 @@ def _sample(
     if not wants:
         raise ValueError("there is nothing to sample: give one sample or more, each with one prune or more")
     device = next(system.parameters()).device
-    guidance = guidance if isinstance(guidance, Guidance) else Guidance(guidance, channels=system.guided_channels)
+    guidance = guidance if isinstance(guidance, Guidance) else Guidance(guidance, channels=system.facts.guided_channels)
     name = _sampler_name(system, sampler)
     count = len(next(iter(inputs.values())))
     x = _initial(system, count, seeds, noise).to(device, torch.float32)
@@ -205,9 +205,9 @@ def _stepwise(
 
 def _sampler_name(system: System, sampler: str | None) -> str:
     if sampler is None:
-        return system.samplers[0]
-    if sampler not in system.samplers:
-        raise ValueError(f"{system.family} is sampled by {', '.join(system.samplers)}, not by {sampler!r}")
+        return system.facts.default_sampler
+    if sampler not in system.facts.samplers:
+        raise ValueError(f"{system.family} is sampled by {', '.join(system.facts.samplers)}, not by {sampler!r}")
     return sampler
 
 

@@ -1,11 +1,11 @@
-"""What a request may ask of a model, by its architecture family, and what its authors sample it with."""
+"""The facts of each architecture family: its times, its samplers, its inputs, and what its authors sample it with."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import Any
+from typing import Any, Literal
 
 __all__ = ["FAMILIES", "Family"]
 
@@ -17,16 +17,27 @@ GUIDANCE_EMBEDDER = "s_embedder."
 
 @dataclass(frozen=True)
 class Family:
-    """The samplers, the time and the inputs of one family."""
+    """One family: what its network predicts, how it is sampled, and what it is conditioned on."""
 
+    prediction: Literal["epsilon", "velocity"]
+    """What the network returns: noise (and variance) of a Gaussian diffusion, or the velocity of the linear path."""
     samplers: tuple[str, ...]
-    first_time: float
-    """The time at which sampling starts."""
-    last_time: float
+    default_sampler: str
+    """What `tailprune.sample` takes where a call names no sampler."""
+    noise_time: float
+    """The time of pure noise, where sampling starts."""
+    data_time: float
+    """The time of data, where sampling ends."""
     published: Mapping[str, Any]
-    """How its authors sample, as `jobs.registry.defaults.ModelDefaults` says it."""
+    """How its authors sample, by the names of `jobs.registry.defaults.ModelDefaults`."""
     whole_times: bool = False
     """Whether times are whole numbers."""
+    float64_steps: bool = False
+    """Whether the published samplers add up their steps in float64, around a network in float32."""
+    heun_corrects_last_step: bool = True
+    """Whether the published Heun sampler takes its last step with two evaluations, or as Euler does."""
+    name_in_others_files: bool = False
+    """Whether the names of other families' published files hold this family's name too."""
     features: Mapping[str, Shape] = field(default_factory=dict)
     """What its models are conditioned on, by name, with the shape of one; none where that is a class label."""
     condition_tensors: tuple[str, ...] = ("t_embedder.", "y_embedder.")
@@ -35,13 +46,19 @@ class Family:
     """Channels, height and width of a sample, where all models of the family have the same."""
 
     @property
+    def guided_channels(self) -> int | None:
+        """How many of the first channels the published sampler guides; None for all."""
+        channels = self.published["guided_channels"]
+        return None if channels == "all" else int(channels)
+
+    @property
     def takes_guidance(self) -> bool:
         """Whether its models take the guidance scale as a part of the condition, and are not guided besides."""
         return GUIDANCE_EMBEDDER in self.condition_tensors
 
     def check_time(self, t: float) -> str | None:
         """What is wrong with the time `t`, or None."""
-        low, high = sorted((self.first_time, self.last_time))
+        low, high = sorted((self.noise_time, self.data_time))
         if not low <= t <= high:
             return f"time {t:g} is outside {low:g} to {high:g}, the range of this model"
         if self.whole_times and t != int(t):
@@ -58,22 +75,29 @@ VIDEO: Mapping[str, Shape] = {"video": (32, 512)}
 FAMILIES: Mapping[str, Family] = MappingProxyType(
     {
         "dit": Family(
+            prediction="epsilon",
             samplers=GAUSSIAN,
-            first_time=999,
-            last_time=0,
+            default_sampler="ddim",
+            noise_time=999,
+            data_time=0,
             whole_times=True,
             published={"sampler": "ddpm", "steps": 250, "guidance_scale": 1.5, "guided_channels": 3},
         ),
         "sit": Family(
+            prediction="velocity",
             samplers=FLOW,
-            first_time=0.0,
-            last_time=1.0,
+            default_sampler="euler",
+            noise_time=0.0,
+            data_time=1.0,
+            name_in_others_files=True,  # MG and REPA are SiTs
             published={"sampler": "sde", "steps": 250, "guidance_scale": 1.5, "guided_channels": 3},
         ),
         "mdt": Family(
+            prediction="epsilon",
             samplers=GAUSSIAN,
-            first_time=999,
-            last_time=0,
+            default_sampler="ddim",
+            noise_time=999,
+            data_time=0,
             whole_times=True,
             published={
                 "sampler": "ddpm",
@@ -84,9 +108,11 @@ FAMILIES: Mapping[str, Family] = MappingProxyType(
             },
         ),
         "lightningdit": Family(
+            prediction="velocity",
             samplers=FLOW,
-            first_time=0.0,
-            last_time=1.0,
+            default_sampler="euler",
+            noise_time=0.0,
+            data_time=1.0,
             published={
                 "sampler": "euler",
                 "steps": 249,  # between its grid's 250 points
@@ -97,9 +123,13 @@ FAMILIES: Mapping[str, Family] = MappingProxyType(
             },
         ),
         "repa": Family(
+            prediction="velocity",
             samplers=FLOW,
-            first_time=1.0,
-            last_time=0.0,
+            default_sampler="sde",
+            noise_time=1.0,
+            data_time=0.0,
+            float64_steps=True,
+            heun_corrects_last_step=False,
             published={
                 "sampler": "sde",
                 "steps": 250,
@@ -109,16 +139,22 @@ FAMILIES: Mapping[str, Family] = MappingProxyType(
             },
         ),
         "mg": Family(
+            prediction="velocity",
             samplers=FLOW,
-            first_time=1.0,
-            last_time=0.0,
+            default_sampler="sde",
+            noise_time=1.0,
+            data_time=0.0,
+            float64_steps=True,
+            heun_corrects_last_step=False,
             published={"sampler": "sde", "steps": 250, "guidance_scale": 1.0, "guided_channels": "all"},
             condition_tensors=("t_embedder.", "y_embedder.", "s_embedder."),
         ),
         "x-mdpt": Family(
+            prediction="epsilon",
             samplers=GAUSSIAN,
-            first_time=999,
-            last_time=0,
+            default_sampler="ddim",
+            noise_time=999,
+            data_time=0,
             whole_times=True,
             published={
                 "sampler": "ddim",
@@ -135,9 +171,11 @@ FAMILIES: Mapping[str, Family] = MappingProxyType(
             latents=(4, 32, 32),
         ),
         "mdsgen": Family(
+            prediction="epsilon",
             samplers=GAUSSIAN,
-            first_time=999,
-            last_time=0,
+            default_sampler="dpmpp",
+            noise_time=999,
+            data_time=0,
             published={
                 "sampler": "dpmpp",
                 "steps": 50,

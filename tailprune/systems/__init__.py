@@ -1,11 +1,11 @@
 """The architecture families, by name."""
 
-from tailprune.systems.base import Condition, Inputs, Shapes, System
-from tailprune.systems.dit import MG, REPA, DiT, SiT
-from tailprune.systems.labels import LabelCondition
+from tailprune.systems.base import Condition, Inputs, System
+from tailprune.systems.dit import DiT, LabelCondition
 from tailprune.systems.lightningdit import LightningDiT
 from tailprune.systems.mdsgen import MDSGen
 from tailprune.systems.mdt import MDT
+from tailprune.systems.sit import MG, REPA, SiT
 from tailprune.systems.x_mdpt import XMDPT
 
 __all__ = [
@@ -20,7 +20,6 @@ __all__ = [
     "LabelCondition",
     "LightningDiT",
     "MDSGen",
-    "Shapes",
     "SiT",
     "System",
 ]

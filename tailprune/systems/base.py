@@ -2,36 +2,33 @@
 
     c = condition(t, inputs)        out = forward(x, c)
 
-Pruning is an edit of `c` between the two. What the blocks are told of `c`, their modulations, depends on nothing else,
-so that a sampler may have them made before `x` is there.
+Pruning is an edit of `c` between the two. What the blocks take of `c`, their modulations, depends on nothing else, so
+that a sampler may have them made before `x` is there.
 """
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from tailprune.systems.layers import Attention, FinalLayer, Modulated, unpatchify
+from tailprune.spec.families import FAMILIES, Family
+from tailprune.systems.config import TransformerConfig
+from tailprune.systems.infer import Shapes
+from tailprune.systems.layers import FinalLayer, Modulated, unpatchify
 from tailprune.systems.readers import Directions, KeptComponents, TimeColumns
 
-__all__ = ["FLOW_SAMPLERS", "GAUSSIAN_SAMPLERS", "Condition", "Inputs", "Modulations", "Shapes", "System"]
+__all__ = ["Condition", "Inputs", "Modulations", "System"]
 
 Inputs = Mapping[str, Tensor]
 """What a sample is conditioned on, B rows each: `{"labels": (B,)}` for the label models."""
 
 Modulations = Sequence[Tensor]
 """Shifts, scales and gates of every block in turn, then of the final layer, with shape (B, parts, d) each."""
-
-Shapes = Mapping[str, tuple[int, ...]]
-"""The shapes of a checkpoint's tensors by name."""
-
-GAUSSIAN_SAMPLERS = ("ddim", "ddpm", "dpmpp")
-FLOW_SAMPLERS = ("euler", "heun", "dopri5", "sde")
 
 
 class Condition(nn.Module, ABC):
@@ -71,8 +68,8 @@ class Condition(nn.Module, ABC):
         """The condition vectors `c`. t, with shape (B,), and inputs of B samples -> (B, d)."""
         return self.embed_time(t) + self.embed_inputs(inputs)
 
-    def beside(self, t: Tensor) -> Tensor | None:
-        """What the blocks are told of the time beside c. t, with shape (B,) -> (B, rho); None but in some compacted."""
+    def time_columns_at(self, t: Tensor) -> Tensor | None:
+        """Columns of time that stand beside c in some compacted systems. t, with shape (B,) -> (B, rho); else None."""
         return None
 
 
@@ -80,22 +77,14 @@ class System(Condition):
     """A diffusion transformer: an architecture family, with or without weights."""
 
     family: ClassVar[str]
-    prediction: ClassVar[Literal["epsilon", "velocity"]]
-    """What `forward` returns: noise (and variance) of a Gaussian diffusion, or the velocity of the linear path."""
-    samplers: ClassVar[tuple[str, ...]]
-    """The methods that sample it; the first is used where a call names none."""
-    noise_time: ClassVar[float]
-    """The time of pure noise, where sampling starts."""
-    data_time: ClassVar[float]
-    """The time of data, where sampling ends."""
-    guided_channels: ClassVar[int | None]
-    """How many of the first channels the published sampler guides; None for all."""
-    solver_dtype: ClassVar[torch.dtype] = torch.float32
-    """The precision in which the published sampler adds up its steps, around a network in float32."""
-    heun_corrects_last_step: ClassVar[bool] = True
-    """Whether the published Heun sampler takes its last step with two evaluations, or as Euler does."""
+    facts: ClassVar[Family]
+    """What `tailprune.spec.families` has of the family: its times, its samplers, what it predicts."""
+    config_class: ClassVar[type[TransformerConfig]]
+    buffer_names: ClassVar[tuple[str, ...]] = ()
+    """In the names of its tensors that are not counted as parameters."""
+    config: TransformerConfig
     latent_shape: tuple[int, int, int]
-
+    """Channels, height and width of a sample."""
     grid: tuple[int, int]
     """Rows and columns of patches."""
     patch_size: int
@@ -109,55 +98,57 @@ class System(Condition):
     time_columns: TimeColumns | None
     """What stands beside c there, where removed components are at their mean."""
 
-    def __init__(self) -> None:
+    def __init_subclass__(cls, **options: Any) -> None:
+        super().__init_subclass__(**options)
+        if "family" in vars(cls):
+            cls.facts = FAMILIES[cls.family]
+
+    def __init__(self, config: TransformerConfig) -> None:
         super().__init__()
+        self.config = config
+        self.latent_shape, self.grid = config.latent_shape, config.grid
         self.register_module("reader", None)
         self.register_module("time_columns", None)
 
     def condition(self, t: Tensor, inputs: Inputs) -> Tensor:
         """What `forward` takes: c, with shape (B, d), and beside it columns of time where the system has them."""
-        c, columns = super().condition(t, inputs), self.beside(t)
+        c, columns = super().condition(t, inputs), self.time_columns_at(t)
         return c if columns is None else torch.cat([c, columns], dim=-1)
 
-    def beside(self, t: Tensor) -> Tensor | None:
+    def time_columns_at(self, t: Tensor) -> Tensor | None:
         return None if self.time_columns is None else self.time_columns(t)
 
     def forward(self, x: Tensor, c: Tensor) -> Tensor:
         """x, with shape (B, C, H, W), and c, as `condition` makes it -> what the official forward returns."""
         return self.forward_modulated(x, self.modulations(c))
 
+    @abstractmethod
     def forward_modulated(self, x: Tensor, modulations: Modulations) -> Tensor:
         """As `forward`, given what `modulations` makes of c."""
-        tokens = self.run_stack(self.embed_patches(x).to(self.precision), modulations[:-1])
-        out = unpatchify(self.final_layer(tokens, modulations[-1]).float(), self.patch_size, self.grid)
-        return out[:, : self.latent_shape[0]] if self.prediction == "velocity" else out
 
-    @abstractmethod
-    def embed_patches(self, x: Tensor) -> Tensor:
-        """Patches with their positions. x, with shape (B, C, H, W) -> (B, N, d)."""
-
-    @abstractmethod
-    def run_stack(self, tokens: Tensor, modulations: Modulations) -> Tensor:
-        """The blocks, each told its modulation. tokens, with shape (B, N, d) -> the same shape."""
+    def to_latents(self, patches: Tensor) -> Tensor:
+        """The prediction for every pixel of the latents. patches, with shape (B, N, p * p * C) -> (B, C, H, W)."""
+        out = unpatchify(patches.float(), self.patch_size, self.grid)
+        return out[:, : self.latent_shape[0]] if self.facts.prediction == "velocity" else out
 
     @property
     @abstractmethod
-    def stack(self) -> Sequence[Modulated]:
+    def all_blocks(self) -> Sequence[Modulated]:
         """The blocks in the order in which they run."""
+
+    @property
+    def modulated(self) -> Sequence[Modulated]:
+        """The layers that AdaLN shifts, scales and gates: the blocks and the final layer."""
+        return [*self.all_blocks, self.final_layer]
 
     def read(self, c: Tensor) -> Tensor:
         """What AdaLN reads of c: SiLU(c), with shape (B, d), or less of it in a compacted system."""
         return F.silu(c) if self.reader is None else self.reader(c)
 
     def modulations(self, c: Tensor) -> Modulations:
-        """What the blocks and the final layer are told of c, as `condition` makes it."""
+        """What AdaLN makes of c for each block and the final layer. c: as `condition` makes it."""
         read = self.read(c)
         return [layer.adaLN_modulation(read).to(self.precision) for layer in self.modulated]
-
-    @property
-    def modulated(self) -> Sequence[Modulated]:
-        """What AdaLN speaks to: the blocks and the final layer."""
-        return [*self.stack, self.final_layer]
 
     def compute_in(self, precision: torch.dtype) -> None:
         """Has the blocks compute in float32 or bfloat16, and converts their weights."""
@@ -167,9 +158,11 @@ class System(Condition):
                     part.to(precision)
         self.precision = precision
 
+    # Checkpoints
+
     def metadata_arguments(self) -> dict[str, int | float]:
-        """Constructor arguments that names and shapes of tensors may not tell, for a file's metadata."""
-        return {"num_heads": next(part.heads for part in self.modules() if isinstance(part, Attention))}
+        """What names and shapes of the tensors may leave open, for a file's metadata."""
+        return {name: getattr(self.config, name) for name in self.config.metadata_fields}
 
     @classmethod
     @abstractmethod
@@ -178,8 +171,8 @@ class System(Condition):
 
     @classmethod
     @abstractmethod
-    def infer_configuration(cls, shapes: Shapes, **given: Any) -> dict[str, Any]:
-        """Constructor arguments read off the names and shapes of a checkpoint's tensors.
+    def infer_configuration(cls, shapes: Shapes, **given: Any) -> TransformerConfig:
+        """The configuration, read off the names and shapes of a checkpoint's tensors.
 
         Raises KeyError for a tensor that it needs, and ValueError where they do not determine an argument that was
         not given (the number of heads, mostly).
@@ -189,6 +182,14 @@ class System(Condition):
     def variant(cls, shapes: Shapes) -> type[System]:
         """The class that reads these tensors, where the family has several."""
         return cls
+
+    @classmethod
+    def looks_published(cls, config: Any, left_out: Sequence[str]) -> bool:
+        """Whether the family's published files look so: it goes before families that have the same tensors and do not.
+
+        config: the configuration read off a file. left_out: its tensors that only training used.
+        """
+        return True
 
     @classmethod
     def canonical_names(cls, names: Iterable[str]) -> dict[str, str]:

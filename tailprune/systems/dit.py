@@ -1,194 +1,243 @@
-"""DiT (arXiv 2212.09748), and what others made of its network: SiT, REPA and MG.
+"""DiT (arXiv 2212.09748): a transformer over patches of latents, conditioned on time and a label.
 
-    c = t_embedder(t) + y_embedder(label);   tokens = patches(x) + positions;   blocks(tokens, c);   final layer
+    c = t_embedder(t) + y_embedder(label)                                   LabelCondition
+    tokens = patches(x) + positions                                         LabelTransformer
+    x <- x + gate * f(modulate(norm(x), shift, scale)),  f attention, MLP   Block; shift, scale, gate = AdaLN(SiLU(c))
+    out = final_layer(blocks(tokens, c), c)                                 DiT
 
-DiT predicts noise and, in further channels, the variance; its t runs from 999 (noise) to 0. The others predict the
-velocity of the linear path. SiT's t (arXiv 2401.08740) runs from 0 (noise) to 1 (data), and it drops further channels.
-REPA (arXiv 2410.06940) and MG (arXiv 2502.12154) run from 1 (noise) to 0 (data) and add up their steps in float64;
-MG's guidance is trained into it, for one scale or, where it has an `s_embedder`, for the scale it is told.
+It predicts noise and, in further channels, the variance; t runs from 999 (noise) to 0. The other systems of class
+labels take over the condition and the patches.
 """
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterable, Sequence
-from typing import Any, ClassVar, Literal
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 
-from tailprune.systems.base import FLOW_SAMPLERS, GAUSSIAN_SAMPLERS, Condition, Inputs, Modulations, Shapes, System
-from tailprune.systems.infer import block_count, dimensions
-from tailprune.systems.labels import LabelCondition, LabelTransformer
-from tailprune.systems.layers import Attention, Block, FinalLayer, Modulated, TimestepEmbedder
+from tailprune.systems.base import Condition, Inputs, Modulations, System
+from tailprune.systems.config import SquareConfig
+from tailprune.systems.infer import Shapes, block_count, dimensions, head_count, patches_of
+from tailprune.systems.layers import (
+    AdaLN,
+    Attention,
+    FinalLayer,
+    LabelEmbedder,
+    Mlp,
+    Modulated,
+    PatchEmbed,
+    TimestepEmbedder,
+    modulate,
+)
 
-__all__ = ["MG", "REPA", "ConditionOfBlocks", "DiT", "DiTOfBlocks", "ScaleAwareMG", "SiT"]
+__all__ = ["Block", "DiT", "DiTConfig", "LabelCondition", "LabelConfig", "LabelTransformer", "PerBlockDiT"]
 
 FIRST_EMBEDDERS = "embedders.0."
 """Before the names of the first block's embedders, where every block has its own."""
 
 
-class DiT(LabelTransformer):
-    """The diffusion transformer of arXiv 2212.09748; forward returns noise and variance, 2 C channels.
+@dataclass(frozen=True, kw_only=True)
+class LabelConfig(SquareConfig):
+    """A transformer over square latents, conditioned on one of `num_classes` labels."""
 
-    qk_norm: queries and keys are normalised head by head. time_gaps and mlp_norm_eps: where diffusers departs from
-    the published code, its frequencies of time and the epsilon before the MLP.
+    num_classes: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class DiTConfig(LabelConfig):
+    """A DiT, or what others made of it.
+
+    qk_norm: queries and keys are normalised head by head.
+    time_gaps, mlp_norm_eps: where diffusers departs from the published code, its frequencies of time (as `gaps` of
+        `timestep_features`) and the epsilon before the MLP.
     """
 
-    family = "dit"
-    prediction: ClassVar[Literal["epsilon", "velocity"]] = "epsilon"
-    samplers: ClassVar[tuple[str, ...]] = GAUSSIAN_SAMPLERS
-    noise_time, data_time = 999.0, 0.0
-    guided_channels: ClassVar[int | None] = 3
+    qk_norm: bool = False
+    time_gaps: int = 0
+    mlp_norm_eps: float = 1e-6
 
-    def __init__(
-        self,
-        *,
-        input_size: int,
-        patch_size: int,
-        in_channels: int,
-        hidden_size: int,
-        depth: int,
-        num_heads: int,
-        num_classes: int,
-        mlp_ratio: float = 4.0,
-        learn_sigma: bool = True,
-        qk_norm: bool = False,
-        time_gaps: int = 0,
-        mlp_norm_eps: float = 1e-6,
-    ) -> None:
-        super().__init__(
-            input_size=input_size,
-            patch_size=patch_size,
-            in_channels=in_channels,
-            hidden_size=hidden_size,
-            num_classes=num_classes,
-            time_gaps=time_gaps,
-        )
-        mlp_hidden = round(hidden_size * mlp_ratio)
-        norm = nn.LayerNorm if qk_norm else None
-        self.blocks = nn.ModuleList(
-            Block(hidden_size, Attention(hidden_size, num_heads, norm), mlp_hidden, mlp_norm_eps) for _ in range(depth)
-        )
-        self.final_layer = FinalLayer(hidden_size, patch_size, in_channels * (2 if learn_sigma else 1))
-
-    @property
-    def stack(self) -> Sequence[Modulated]:
-        return list(self.blocks)  # type: ignore[arg-type]
-
-    def run_stack(self, tokens: Tensor, modulations: Modulations) -> Tensor:
-        for block, modulation in zip(self.blocks, modulations, strict=True):
-            tokens = block(tokens, modulation)
-        return tokens
-
-    def metadata_arguments(self) -> dict[str, int | float]:
-        gaps = next(part.gaps for part in self.modules() if isinstance(part, TimestepEmbedder))
-        eps = next(part.norm2.eps for part in self.modules() if isinstance(part, Block))
-        return super().metadata_arguments() | {"time_gaps": gaps, "mlp_norm_eps": eps}
-
-    @classmethod
-    def variant(cls, shapes: Shapes) -> type[System]:
-        return DiTOfBlocks if any(name.startswith(FIRST_EMBEDDERS) for name in shapes) else cls
-
-    @classmethod
-    def infer_configuration(cls, shapes: Shapes, **given: Any) -> dict[str, Any]:
-        mlp_hidden, hidden = dimensions(shapes, "blocks.0.mlp.fc1.weight", 2)
-        found = cls.infer_grid(shapes, "blocks.0", **given)
-        found |= {name: given[name] for name in ("time_gaps", "mlp_norm_eps") if name in given}
-        return found | {
-            "depth": block_count(shapes),
-            "mlp_ratio": mlp_hidden / hidden,
-            "qk_norm": "blocks.0.attn.q_norm.weight" in shapes,
-        }
+    metadata_fields: ClassVar[Mapping[str, type[int] | type[float]]] = {
+        "num_heads": int, "time_gaps": int, "mlp_norm_eps": float
+    }  # fmt: skip
 
 
-class SiT(DiT):
-    """The scalable interpolant transformer of arXiv 2401.08740; forward returns the velocity, C channels."""
+class LabelCondition(Condition):
+    """`c = t_embedder(t) + y_embedder(label)`; label `num_classes` is the null condition.
 
-    family = "sit"
-    prediction = "velocity"
-    samplers = FLOW_SAMPLERS
-    noise_time, data_time = 0.0, 1.0
-
-
-class REPA(SiT):
-    """A SiT trained with its features aligned to an image encoder's (arXiv 2410.06940); t = 1 is noise, 0 data.
-
-    The projectors onto the encoder's features serve training alone. Old files name the blocks after the aligned one
-    `decoder_blocks.N`.
+    hidden_size: d, the width of c.
+    num_classes: how many labels there are besides the null condition's.
+    time_gaps: as `gaps` of `timestep_features`.
+    depth: how many blocks there are, for a condition that has embedders for each.
     """
 
-    family = "repa"
-    samplers = ("sde", "euler", "heun", "dopri5")
-    noise_time, data_time = 1.0, 0.0
-    guided_channels = None
-    solver_dtype = torch.float64
-    heun_corrects_last_step = False
+    def __init__(self, *, hidden_size: int, num_classes: int, time_gaps: int = 0, depth: int = 1, **rest: Any) -> None:
+        super().__init__(**rest)
+        self.condition_dim = hidden_size
+        self.num_classes = num_classes
+        self.make_embedders(hidden_size, time_gaps, depth)
 
-    @classmethod
-    def canonical_names(cls, names: Iterable[str]) -> dict[str, str]:
-        names = list(names)
-        encoder_depth = block_count(dict.fromkeys(names, ()))
-        return {
-            name: re.sub(r"^decoder_blocks\.(\d+)", lambda found: f"blocks.{int(found[1]) + encoder_depth}", name)
-            for name in names
-        }
+    def make_embedders(self, hidden_size: int, time_gaps: int, depth: int) -> None:
+        """Makes the parts that c is the sum of."""
+        self.t_embedder = TimestepEmbedder(hidden_size, gaps=time_gaps)  # t (B,) -> (B, d)
+        self.y_embedder = LabelEmbedder(self.num_classes, hidden_size)  # labels (B,) -> (B, d)
 
-    @classmethod
-    def is_training_only(cls, name: str) -> bool:
-        return name.startswith("projectors.")
-
-
-class ScaleAwareCondition(LabelCondition):
-    """`c = t_embedder(t) + s_embedder(scale) + y_embedder(label)`: the network is told how strongly it is guided.
-
-    Inputs are labels and, with shape (B,), `scale`; 1, a plain conditional network, where there is none.
-    """
-
-    takes_guidance = True
-
-    def __init__(self, *, hidden_size: int, num_classes: int, time_gaps: int = 0) -> None:
-        super().__init__(hidden_size=hidden_size, num_classes=num_classes, time_gaps=time_gaps)
-        self.s_embedder = TimestepEmbedder(hidden_size)
+    def embed_time(self, t: Tensor) -> Tensor:
+        return self.t_embedder(t)
 
     def embed_inputs(self, inputs: Inputs) -> Tensor:
-        scale = inputs.get("scale")
-        if scale is None:
-            scale = torch.ones(len(inputs["labels"]), device=self._device)
-        return super().embed_inputs(inputs) + self.s_embedder(scale)
+        return self.y_embedder(inputs["labels"])
+
+    def check_inputs(self, inputs: Inputs) -> None:
+        takes = {"labels", "scale"} if self.takes_guidance else {"labels"}
+        if "labels" not in inputs or not inputs.keys() <= takes:
+            raise ValueError(
+                f"this system is conditioned on {' and '.join(sorted(takes))}, not on {', '.join(inputs) or 'nothing'}"
+            )
+        labels = inputs["labels"]
+        if any(len(tensor) != len(labels) for tensor in inputs.values()):
+            raise ValueError(
+                f"labels and scales come one a sample: {len(labels)} labels, {len(inputs['scale'])} scales"
+            )
+        wrong = labels[(labels < 0) | (labels >= self.num_classes)]
+        if wrong.numel():
+            raise ValueError(f"label {wrong[0].item()} is outside 0 to {self.num_classes - 1}, the classes there are")
+
+    def all_inputs(self) -> Inputs:
+        return {"labels": torch.arange(self.num_classes, device=self._device)}
+
+    def null_inputs(self, count: int) -> Inputs:
+        return {"labels": torch.full((count,), self.num_classes, dtype=torch.long, device=self._device)}
+
+    @property
+    def _device(self) -> torch.device:
+        return next(self.parameters()).device
 
 
-class MG(SiT):
-    """A SiT with its guidance trained into it (arXiv 2502.12154), sampled unguided; t = 1 is noise, 0 data."""
+class LabelTransformer(LabelCondition, System):
+    """A transformer over the patches of square latents, conditioned on a label."""
 
-    family = "mg"
-    samplers = ("sde", "euler", "heun", "dopri5")
-    noise_time, data_time = 1.0, 0.0
-    guided_channels = None
-    solver_dtype = torch.float64
-    heun_corrects_last_step = False
+    pos_embed: Tensor
 
-    @classmethod
-    def variant(cls, shapes: Shapes) -> type[System]:
-        return ScaleAwareMG if "s_embedder.mlp.0.weight" in shapes else MG
+    def __init__(self, config: LabelConfig, time_gaps: int = 0) -> None:
+        d, patch = config.hidden_size, config.patch_size
+        super().__init__(
+            hidden_size=d, num_classes=config.num_classes, time_gaps=time_gaps, depth=config.depth, config=config
+        )
+        self.patch_size = patch
+        self.x_embedder = PatchEmbed(patch, config.in_channels, d)
+        self.register_buffer("pos_embed", torch.zeros(1, self.grid[0] * self.grid[1], d))
 
+    def embed_patches(self, x: Tensor) -> Tensor:
+        """Patches with their positions. x, with shape (B, C, H, W) -> (B, N, d)."""
+        return (self.x_embedder(x) + self.pos_embed).to(self.precision)
 
-class ScaleAwareMG(MG, ScaleAwareCondition):
-    """An MG that is told its scale, and not guided besides."""
+    # Checkpoints
 
     @classmethod
     def condition_part(cls, shapes: Shapes, **given: Any) -> Condition:
         rows, dim = dimensions(shapes, "y_embedder.embedding_table.weight", 2)
-        return ScaleAwareCondition(hidden_size=dim, num_classes=rows - 1)
+        return LabelCondition(hidden_size=dim, num_classes=rows - 1, time_gaps=given.get("time_gaps", 0))
+
+    @classmethod
+    def infer_grid(cls, shapes: Shapes, block: str, **given: Any) -> dict[str, Any]:
+        """Fields that these systems read alike; `block` names one of the blocks, such as `blocks.0`."""
+        found: dict[str, Any] = patches_of(shapes)
+        rows, _ = dimensions(shapes, "y_embedder.embedding_table.weight", 2)
+        out, _ = dimensions(shapes, "final_layer.linear.weight", 2)
+        return found | {
+            "num_heads": head_count(shapes, found["hidden_size"], block, **given),
+            "num_classes": rows - 1,
+            "learn_sigma": out == 2 * found["in_channels"] * found["patch_size"] ** 2,
+        }
 
 
-class ConditionOfBlocks(LabelCondition):
+class Block(Modulated):
+    """A transformer block under AdaLN-Zero. x, with shape (B, N, d) -> the same shape."""
+
+    def __init__(self, dim: int, attention: Attention, mlp_hidden: int, mlp_norm_eps: float = 1e-6) -> None:
+        super().__init__()
+        self.norm1 = nn.LayerNorm(dim, eps=1e-6, elementwise_affine=False)
+        self.attn = attention
+        self.norm2 = nn.LayerNorm(dim, eps=mlp_norm_eps, elementwise_affine=False)
+        self.mlp = Mlp(dim, mlp_hidden)
+        self.adaLN_modulation = AdaLN(dim, dim, 6, scales=(1, 4))
+
+    def forward(self, x: Tensor, modulation: Tensor, visible: Tensor | None = None) -> Tensor:
+        """modulation, with shape (B, 6, d): what AdaLN made of the condition. visible: as of `Attention`."""
+        shift_attn, scale_attn, gate_attn, shift_mlp, scale_mlp, gate_mlp = modulation.unsqueeze(2).unbind(1)
+        # x + gate * attn(modulate(norm(x), shift, scale)), and the same with the MLP
+        x = torch.addcmul(x, gate_attn, self.attn(modulate(self.norm1(x), shift_attn, scale_attn), visible=visible))
+        return torch.addcmul(x, gate_mlp, self.mlp(modulate(self.norm2(x), shift_mlp, scale_mlp)))
+
+
+class DiT(LabelTransformer):
+    """The diffusion transformer of arXiv 2212.09748; forward returns noise and variance, 2 C channels."""
+
+    family = "dit"
+    config_class = DiTConfig
+    config: DiTConfig
+
+    def __init__(self, config: DiTConfig) -> None:
+        super().__init__(config, config.time_gaps)  # t_embedder, y_embedder, x_embedder, pos_embed
+        d, heads, head_norm = config.hidden_size, config.num_heads, nn.LayerNorm if config.qk_norm else None
+        self.blocks = nn.ModuleList(
+            Block(d, Attention(d, heads, head_norm), config.mlp_hidden, config.mlp_norm_eps)
+            for _ in range(config.depth)
+        )
+        self.final_layer = FinalLayer(d, config.patch_size, config.out_channels)
+
+    def forward(self, x: Tensor, c: Tensor) -> Tensor:
+        """x, with shape (B, C, H, W), and c, with shape (B, d) -> (B, 2 C, H, W)."""
+        return self.forward_modulated(x, self.modulations(c))
+
+    def forward_modulated(self, x: Tensor, modulations: Modulations) -> Tensor:
+        """modulations: AdaLN(SiLU(c)), with shape (B, 6, d) for each block and (B, 2, d) for the final layer."""
+        *of_blocks, of_final = modulations
+        tokens = self.embed_patches(x)  # (B, N, d), N = H W / p^2
+        for block, modulation in zip(self.blocks, of_blocks, strict=True):
+            tokens = block(tokens, modulation)  # (B, N, d)
+        patches = self.final_layer(tokens, of_final)  # (B, N, p * p * 2 C)
+        return self.to_latents(patches)  # (B, 2 C, H, W)
+
+    @property
+    def all_blocks(self) -> Sequence[Modulated]:
+        return list(self.blocks)  # type: ignore[arg-type]
+
+    # Checkpoints
+
+    @classmethod
+    def variant(cls, shapes: Shapes) -> type[System]:
+        return PerBlockDiT if any(name.startswith(FIRST_EMBEDDERS) for name in shapes) else cls
+
+    @classmethod
+    def looks_published(cls, config: DiTConfig, left_out: Sequence[str]) -> bool:
+        return config.learn_sigma and not config.qk_norm
+
+    @classmethod
+    def infer_configuration(cls, shapes: Shapes, **given: Any) -> DiTConfig:
+        mlp_hidden, hidden = dimensions(shapes, "blocks.0.mlp.fc1.weight", 2)
+        found = cls.infer_grid(shapes, "blocks.0", **given)
+        found |= {name: given[name] for name in ("time_gaps", "mlp_norm_eps") if name in given}
+        return DiTConfig(
+            **found,
+            depth=block_count(shapes),
+            mlp_ratio=mlp_hidden / hidden,
+            qk_norm="blocks.0.attn.q_norm.weight" in shapes,
+        )
+
+
+class PerBlockCondition(LabelCondition):
     """The conditions of several blocks side by side, each with embedders of its own -> (B, blocks x d)."""
 
-    def __init__(self, *, depth: int, hidden_size: int, num_classes: int, time_gaps: int = 0) -> None:
-        nn.Module.__init__(self)
-        self.num_classes = num_classes
-        self._embed_apart(depth, hidden_size, time_gaps)
+    def make_embedders(self, hidden_size: int, time_gaps: int, depth: int) -> None:
+        self.condition_dim = depth * hidden_size
+        self.embedders = nn.ModuleList(
+            LabelCondition(hidden_size=hidden_size, num_classes=self.num_classes, time_gaps=time_gaps)
+            for _ in range(depth)
+        )
 
     def embed_time(self, t: Tensor) -> Tensor:
         return torch.cat([part.embed_time(t) for part in self._parts], dim=-1)
@@ -196,29 +245,17 @@ class ConditionOfBlocks(LabelCondition):
     def embed_inputs(self, inputs: Inputs) -> Tensor:
         return torch.cat([part.embed_inputs(inputs) for part in self._parts], dim=-1)
 
-    def _embed_apart(self, depth: int, hidden_size: int, time_gaps: int) -> None:
-        self.condition_dim = depth * hidden_size
-        self.embedders = nn.ModuleList(
-            LabelCondition(hidden_size=hidden_size, num_classes=self.num_classes, time_gaps=time_gaps)
-            for _ in range(depth)
-        )
-
     @property
     def _parts(self) -> list[LabelCondition]:
         return [part for part in self.embedders if isinstance(part, LabelCondition)]
 
 
-class DiTOfBlocks(ConditionOfBlocks, DiT):
+class PerBlockDiT(PerBlockCondition, DiT):
     """A DiT whose blocks have a condition each, as diffusers trains it.
 
     diffusers gives every block embedders of its own. Where they differ, `c` is the blocks' conditions side by side,
     depth x d components in the order of the blocks; the final layer reads the first block's.
     """
-
-    def __init__(self, *, depth: int, hidden_size: int, num_classes: int, time_gaps: int = 0, **rest: Any) -> None:
-        DiT.__init__(self, depth=depth, hidden_size=hidden_size, num_classes=num_classes, time_gaps=time_gaps, **rest)
-        del self.t_embedder, self.y_embedder
-        self._embed_apart(depth, hidden_size, time_gaps)
 
     def modulations(self, c: Tensor) -> Modulations:
         parts = self.read(c).chunk(len(self.blocks), dim=-1)
@@ -227,15 +264,17 @@ class DiTOfBlocks(ConditionOfBlocks, DiT):
             for layer, part in zip(self.modulated, (*parts, parts[0]), strict=True)
         ]
 
+    # Checkpoints
+
     @classmethod
     def condition_part(cls, shapes: Shapes, **given: Any) -> Condition:
         rows, dim = dimensions(shapes, f"{FIRST_EMBEDDERS}y_embedder.embedding_table.weight", 2)
         depth = block_count(shapes, "embedders")
-        return ConditionOfBlocks(
+        return PerBlockCondition(
             depth=depth, hidden_size=dim, num_classes=rows - 1, time_gaps=given.get("time_gaps", 0)
         )
 
     @classmethod
-    def infer_configuration(cls, shapes: Shapes, **given: Any) -> dict[str, Any]:
+    def infer_configuration(cls, shapes: Shapes, **given: Any) -> DiTConfig:
         as_if_shared = {name.removeprefix(FIRST_EMBEDDERS): shape for name, shape in shapes.items()}
         return super().infer_configuration(as_if_shared, **given)

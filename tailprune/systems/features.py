@@ -10,17 +10,19 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 
-from tailprune.systems.base import GAUSSIAN_SAMPLERS, Condition, Inputs, Modulations, Shapes, System
-from tailprune.systems.infer import MissingArgument, block_count, dimensions, head_count
-from tailprune.systems.layers import FinalLayer, MaskedBlock, Modulated, PatchEmbed, TimestepEmbedder
-from tailprune.systems.mdt import MASKED_TRAINING
+from tailprune.systems.base import Condition, Inputs, Modulations, System
+from tailprune.systems.config import TransformerConfig
+from tailprune.systems.infer import MissingArgument, Shapes, block_count, dimensions, head_count
+from tailprune.systems.layers import FinalLayer, Modulated, PatchEmbed, TimestepEmbedder
+from tailprune.systems.mdt import MASKED_TRAINING, POSITION_INDEX, MaskedBlock
 
-__all__ = ["NULL", "FeatureCondition", "FeatureTransformer", "projection", "token_mixing"]
+__all__ = ["NULL", "FeatureCondition", "FeatureConfig", "FeatureTransformer", "projection", "token_mixing"]
 
 NULL = "null"
 """The name of inputs that stand for no condition; their rows count, their values do not."""
@@ -44,8 +46,8 @@ class FeatureCondition(Condition):
     features: Mapping[str, tuple[int, ...]]
     """What it is conditioned on, by name, with the shape of one."""
 
-    def __init__(self, *, hidden_size: int, time_width: int) -> None:
-        super().__init__()
+    def __init__(self, *, hidden_size: int, time_width: int, **rest: Any) -> None:
+        super().__init__(**rest)
         self.condition_dim = hidden_size
         self.t_embedder = TimestepEmbedder(hidden_size, time_width)
 
@@ -88,53 +90,58 @@ class FeatureCondition(Condition):
         return next(self.parameters()).device
 
 
+@dataclass(frozen=True, kw_only=True)
+class FeatureConfig(TransformerConfig):
+    """A transformer conditioned on features; its last `decode_layer` blocks come after the decoder's positions."""
+
+    decode_layer: int
+
+    metadata_fields: ClassVar[Mapping[str, type[int] | type[float]]] = {"num_heads": int, "decode_layer": int}
+
+
 class FeatureTransformer(FeatureCondition, System):
     """Masked blocks without skips; forward returns noise and variance, 2 C channels. t runs from 999 (noise) to 0."""
 
     pos_embed: Tensor
     decoder_pos_embed: Tensor
     x_embedder: PatchEmbed
-    grid: tuple[int, int]
-    prediction = "epsilon"
-    samplers: ClassVar[tuple[str, ...]] = GAUSSIAN_SAMPLERS
-    noise_time, data_time = 999.0, 0.0
-    guided_channels = None
+    config: FeatureConfig
+    buffer_names = (POSITION_INDEX,)
     published_decode_layer: ClassVar[int]
     """How many of the last blocks come after the decoder's positions; names and shapes do not tell."""
 
-    def build_blocks(self, depth: int, num_heads: int, mlp_ratio: float, decode_layer: int, out_channels: int) -> None:
-        """What the blocks and the final layer are, once the embedders and the grid are there."""
-        if not 0 <= decode_layer <= depth:
-            raise ValueError(f"decode_layer = {decode_layer} is not between 0 and the {depth} blocks there are")
-        dim = self.condition_dim
+    def build_blocks(self, config: FeatureConfig) -> None:
+        """Makes the blocks and the final layer, once the embedders are there."""
+        if not 0 <= config.decode_layer <= config.depth:
+            raise ValueError(
+                f"decode_layer = {config.decode_layer} is not between 0 and the {config.depth} blocks there are"
+            )
+        d = config.hidden_size
         self.patch_size = self.x_embedder.proj.kernel_size[0]
-        self.decode_layer = decode_layer
-        self.register_buffer("decoder_pos_embed", torch.zeros(1, self.grid[0] * self.grid[1], dim))
+        self.register_buffer("decoder_pos_embed", torch.zeros(1, self.grid[0] * self.grid[1], d))
         self.blocks = nn.ModuleList(
-            MaskedBlock(dim, num_heads, round(dim * mlp_ratio), self.grid) for _ in range(depth)
+            MaskedBlock(d, config.num_heads, config.mlp_hidden, self.grid) for _ in range(config.depth)
         )
-        self.final_layer = FinalLayer(dim, self.patch_size, out_channels)
+        self.final_layer = FinalLayer(d, self.patch_size, config.out_channels)
 
-    @property
-    def stack(self) -> Sequence[Modulated]:
-        return list(self.blocks)  # type: ignore[arg-type]
-
-    def embed_patches(self, x: Tensor) -> Tensor:
-        return self.x_embedder(x) + self.pos_embed
-
-    def run_stack(self, tokens: Tensor, modulations: Modulations) -> Tensor:
-        for place, (block, modulation) in enumerate(zip(self.blocks, modulations, strict=True)):
-            if place == len(self.blocks) - self.decode_layer:
+    def forward_modulated(self, x: Tensor, modulations: Modulations) -> Tensor:
+        *of_blocks, of_final = modulations
+        tokens = (self.x_embedder(x) + self.pos_embed).to(self.precision)  # (B, N, d)
+        for place, (block, modulation) in enumerate(zip(self.blocks, of_blocks, strict=True)):
+            if place == len(self.blocks) - self.config.decode_layer:
                 tokens = tokens + self.decoder_pos_embed.to(tokens.dtype)
             tokens = block(tokens, modulation)
-        return tokens
+        return self.to_latents(self.final_layer(tokens, of_final))  # (B, 2 C, H, W)
 
-    def metadata_arguments(self) -> dict[str, int | float]:
-        return super().metadata_arguments() | {"decode_layer": self.decode_layer}
+    @property
+    def all_blocks(self) -> Sequence[Modulated]:
+        return list(self.blocks)  # type: ignore[arg-type]
+
+    # Checkpoints
 
     @classmethod
     def infer_blocks(cls, shapes: Shapes, **given: Any) -> dict[str, Any]:
-        """Constructor arguments that both families read alike."""
+        """Fields that both families read alike."""
         mlp_hidden, hidden = dimensions(shapes, "blocks.0.mlp.fc1.weight", 2)
         depth = block_count(shapes)
         if depth < cls.published_decode_layer and "decode_layer" not in given:

@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import math
 import re
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping
+from typing import Any
 
-if TYPE_CHECKING:
-    from tailprune.systems.base import Shapes
+__all__ = ["PUBLISHED_HEADS", "MissingArgument", "Shapes", "block_count", "dimensions", "head_count", "patches_of"]
 
-__all__ = ["PUBLISHED_HEADS", "MissingArgument", "block_count", "dimensions", "head_count", "patches_of"]
+Shapes = Mapping[str, tuple[int, ...]]
+"""The shapes of a checkpoint's tensors by name."""
 
 PUBLISHED_HEADS = {384: 6, 768: 12, 1024: 16, 1152: 16}
-"""Heads by width in the published sizes S, B, L and XL, where names and shapes do not tell them."""
+"""Heads by width in the published sizes S, B, L and XL, for files whose names and shapes leave them open."""
 
 
 class MissingArgument(ValueError):
-    """A constructor argument has to be given: names and shapes do not tell it. No tensor depends on it."""
+    """An argument has to be given, since names and shapes leave it open. No tensor depends on it."""
 
     def __init__(self, argument: str, message: str) -> None:
         super().__init__(message)
@@ -42,10 +43,10 @@ def head_count(shapes: Shapes, width: int, block: str, **given: Any) -> int:
     block: the name of one of the blocks, such as `blocks.0`. Raises MissingArgument where none of these tells it, and
     ValueError where it does not divide the width or the tensors say another.
     """
-    said = _said_by_tensors(shapes, width, block)
-    heads = given.get("num_heads") or said or PUBLISHED_HEADS.get(width)
-    if said is not None and heads != said:
-        raise ValueError(f"num_heads = {heads} was given, and the tensors say {said}")
+    shown = _heads_in(shapes, width, block)
+    heads = given.get("num_heads") or shown or PUBLISHED_HEADS.get(width)
+    if shown is not None and heads != shown:
+        raise ValueError(f"num_heads = {heads} was given, and the tensors say {shown}")
     if heads is None:
         raise MissingArgument(
             "num_heads",
@@ -69,7 +70,7 @@ def patches_of(shapes: Shapes) -> dict[str, int]:
     }
 
 
-def _said_by_tensors(shapes: Shapes, width: int, block: str) -> int | None:
+def _heads_in(shapes: Shapes, width: int, block: str) -> int | None:
     table = shapes.get(f"{block}.attn.rel_pos_bias.relative_position_bias_table")
     if table is not None:
         return table[-1]  # a column a head

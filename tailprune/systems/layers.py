@@ -16,23 +16,20 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from tailprune.systems import kernels
+
 __all__ = [
     "AdaLN",
     "Attention",
-    "Block",
     "FinalLayer",
     "LabelEmbedder",
     "Linear",
-    "MaskedBlock",
     "Mlp",
     "Modulated",
     "PatchEmbed",
-    "RelativeAttention",
     "TimestepEmbedder",
-    "attend",
     "modulate",
     "sincos_positions",
-    "tanh_gelu",
     "timestep_features",
     "unpatchify",
 ]
@@ -41,7 +38,7 @@ __all__ = [
 def timestep_features(t: Tensor, width: int = 256, longest_period: float = 10000.0, gaps: int = 0) -> Tensor:
     """Sinusoids of `t`, cosines first. t, with shape (B,) -> (B, width), in float32.
 
-    The longest period is reached after `gaps` steps of frequency; unless said after width / 2, one past the last.
+    The longest period is reached after `gaps` steps of frequency, by default after width / 2, one past the last.
     """
     half = width // 2
     order = torch.arange(half, dtype=torch.float32, device=t.device)
@@ -91,7 +88,7 @@ class AdaLN(nn.Module):
 
 
 class Modulated(nn.Module):
-    """A layer that is told what AdaLN made of the condition."""
+    """A layer that AdaLN shifts, scales and gates."""
 
     adaLN_modulation: AdaLN
 
@@ -142,54 +139,17 @@ def unpatchify(tokens: Tensor, patch_size: int, grid: tuple[int, int]) -> Tensor
     return patches.permute(0, 5, 1, 3, 2, 4).flatten(4, 5).flatten(2, 3)
 
 
-CONVOLVED_TOKENS = 256
-"""Samples of so many tokens are multiplied as a convolution on a CPU. It costs 20 us more to call."""
-
-
 class Linear(nn.Linear):
-    """A linear layer of tokens. x, with shape (B, N, in) -> (B, N, out).
-
-    On a CPU where nothing is learned, float32 goes through oneDNN's 1 x 1 convolution: the same products, which it
-    shares out among threads better than the BLAS behind torch's linear layer, with the bias added on the way. Which
-    way a sample goes does not depend on the others of its batch; the last digits depend on the number of threads.
-    """
+    """A linear layer of tokens. x, with shape (B, N, in) -> (B, N, out)."""
 
     def forward(self, x: Tensor) -> Tensor:
-        if not self._convolves(x):
-            return super().forward(x)
-        row = x.transpose(1, 2).unsqueeze(2)  # (B, in, 1, N), channels last as it lies in memory
-        return F.conv2d(row, self.weight[:, :, None, None], self.bias).squeeze(2).transpose(1, 2)
-
-    @staticmethod
-    def _convolves(x: Tensor) -> bool:
-        if x.device.type != "cpu" or x.dtype != torch.float32 or torch.is_grad_enabled():
-            return False
-        if torch.compiler.is_compiling():  # a compiler chooses for itself
-            return False
-        if x.dim() != 3 or x.shape[1] < CONVOLVED_TOKENS:
-            return False
-        return torch.get_num_threads() > 1 and torch.backends.mkldnn.is_available()
-
-
-def attend(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None = None) -> Tensor:
-    """softmax(q k^T / sqrt(w) + bias) v. q, k, v, with shape (B, heads, N, w) -> the same shape.
-
-    torch's fused kernel, but on a CPU with a bias or in bfloat16, where two products take less time.
-    """
-    if q.device.type != "cpu" or (bias is None and q.dtype == torch.float32):
-        return F.scaled_dot_product_attention(q, k, v, attn_mask=bias)
-    queries, keys, values = (part.flatten(0, 1) for part in (q, k, v))  # (B * heads, N, w)
-    ignored = queries.new_empty(1, 1, 1)
-    scores = torch.baddbmm(ignored, queries, keys.transpose(1, 2), beta=0, alpha=q.shape[-1] ** -0.5)
-    if bias is not None:
-        scores = (scores.unflatten(0, q.shape[:2]) + bias).flatten(0, 1)
-    return torch.bmm(scores.softmax(-1), values).unflatten(0, q.shape[:2])
+        return kernels.linear(x, self.weight, self.bias)
 
 
 class Attention(nn.Module):
     """Multi-head self-attention. x, with shape (B, N, d) -> (B, N, d).
 
-    norm: makes what normalises queries and keys, head by head, from the width of a head; nothing does unless said.
+    norm: makes what normalises queries and keys, head by head, from the width of a head; by default nothing does.
     """
 
     def __init__(self, dim: int, heads: int, norm: Callable[[int], nn.Module] | None = None) -> None:
@@ -205,7 +165,7 @@ class Attention(nn.Module):
     ) -> Tensor:
         """rotate: turns queries and keys, with shape (B, heads, N, d / heads), by their positions.
 
-        visible: the tokens that are attended to, bool, (B, N); all unless said, as in sampling.
+        visible: the tokens that are attended to, bool, (B, N); all by default, as in sampling.
         """
         qkv = self.qkv(x).unflatten(2, (3, self.heads, -1))  # (B, N, 3, heads, d / heads)
         q, k, v = qkv.permute(2, 0, 3, 1, 4)
@@ -216,54 +176,11 @@ class Attention(nn.Module):
         if visible is not None:
             hidden = torch.zeros_like(visible, dtype=x.dtype).masked_fill(~visible, -torch.inf)[:, None, None, :]
             bias = hidden if bias is None else hidden + bias
-        return self.proj(attend(q, k, v, bias).transpose(1, 2).flatten(2))
+        return self.proj(kernels.attend(q, k, v, bias).transpose(1, 2).flatten(2))
 
     def bias(self) -> Tensor | None:
         """What is added to the products of queries and keys, with shape (heads, N, N); nothing here."""
         return None
-
-
-class RelativePositionBias(nn.Module):
-    """A number a head for every offset between two patches of a grid, as in BEiT (arXiv 2106.08254).
-
-    The table has (2h - 1)(2w - 1) rows and three more, of a class token that is not there; the index is stored.
-    """
-
-    relative_position_index: Tensor
-
-    def __init__(self, grid: tuple[int, int], heads: int) -> None:
-        super().__init__()
-        h, w = grid
-        rows = (2 * h - 1) * (2 * w - 1) + 3
-        self.relative_position_bias_table = nn.Parameter(torch.zeros(rows, heads))
-        self.register_buffer("relative_position_index", torch.zeros(h * w, h * w, dtype=torch.int64))
-
-    def forward(self) -> Tensor:
-        """The bias -> (heads, N, N)."""
-        return self.relative_position_bias_table[self.relative_position_index].permute(2, 0, 1)
-
-
-class RelativeAttention(Attention):
-    """Attention with a bias for relative positions. x, with shape (B, N, d) -> (B, N, d)."""
-
-    def __init__(self, dim: int, heads: int, grid: tuple[int, int]) -> None:
-        super().__init__(dim, heads)
-        self.rel_pos_bias = RelativePositionBias(grid, heads)
-
-    def bias(self) -> Tensor:
-        return self.rel_pos_bias()
-
-
-def tanh_gelu(x: Tensor) -> Tensor:
-    """x/2 (1 + tanh u) = x sigmoid(2u), u = sqrt(2 / pi) (x + 0.044715 x^3). x, with any shape -> the same shape.
-
-    torch's kernel, but on a CPU where nothing is learned: there its tanh takes longer than all of the second form.
-    """
-    if x.device.type != "cpu" or torch.is_grad_enabled():
-        return F.gelu(x, approximate="tanh")
-    twice = math.sqrt(8 / math.pi)
-    inner = (x * x).mul_(0.044715 * twice).add_(twice).mul_(x)
-    return inner.sigmoid_().mul_(x)
 
 
 class Mlp(nn.Module):
@@ -275,47 +192,7 @@ class Mlp(nn.Module):
         self.fc2 = Linear(hidden, dim)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.fc2(tanh_gelu(self.fc1(x)))
-
-
-class Block(Modulated):
-    """A transformer block under AdaLN-Zero. x, with shape (B, N, d) -> the same shape."""
-
-    def __init__(self, dim: int, attention: Attention, mlp_hidden: int, mlp_norm_eps: float = 1e-6) -> None:
-        super().__init__()
-        self.norm1 = nn.LayerNorm(dim, eps=1e-6, elementwise_affine=False)
-        self.attn = attention
-        self.norm2 = nn.LayerNorm(dim, eps=mlp_norm_eps, elementwise_affine=False)
-        self.mlp = Mlp(dim, mlp_hidden)
-        self.adaLN_modulation = AdaLN(dim, dim, 6, scales=(1, 4))
-
-    def forward(self, x: Tensor, modulation: Tensor, visible: Tensor | None = None) -> Tensor:
-        """modulation, with shape (B, 6, d): what AdaLN made of the condition. visible: as of `Attention`."""
-        shift_attn, scale_attn, gate_attn, shift_mlp, scale_mlp, gate_mlp = modulation.unsqueeze(2).unbind(1)
-        attended = self.attn(modulate(self.norm1(x), shift_attn, scale_attn), visible=visible)
-        x = torch.addcmul(x, gate_attn, attended)
-        return torch.addcmul(x, gate_mlp, self.mlp(modulate(self.norm2(x), shift_mlp, scale_mlp)))
-
-
-class MaskedBlock(Block):
-    """A block of the masked transformers (MDT, arXiv 2303.14389), with relative positions.
-
-    with_skip: a linear layer first reads x beside what an earlier place left for it.
-    """
-
-    def __init__(
-        self, dim: int, heads: int, mlp_hidden: int, grid: tuple[int, int], *, with_skip: bool = False
-    ) -> None:
-        super().__init__(dim, RelativeAttention(dim, heads, grid), mlp_hidden)
-        self.skip_linear = Linear(2 * dim, dim) if with_skip else None
-
-    def forward(  # type: ignore[override]
-        self, x: Tensor, modulation: Tensor, skip: Tensor | None = None, visible: Tensor | None = None
-    ) -> Tensor:
-        if self.skip_linear is not None:
-            assert skip is not None, "a block with a skip is given one"
-            x = self.skip_linear(torch.cat([x, skip], dim=-1))
-        return super().forward(x, modulation, visible)
+        return self.fc2(kernels.tanh_gelu(self.fc1(x)))
 
 
 class FinalLayer(Modulated):

@@ -15,18 +15,19 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from tailprune.systems.base import FLOW_SAMPLERS, Modulations, Shapes
-from tailprune.systems.infer import block_count, dimensions
-from tailprune.systems.labels import LabelTransformer
+from tailprune.systems.base import Modulations
+from tailprune.systems.dit import LabelConfig, LabelTransformer
+from tailprune.systems.infer import Shapes, block_count, dimensions
 from tailprune.systems.layers import AdaLN, Attention, FinalLayer, Linear, Mlp, Modulated, modulate
 
-__all__ = ["LightningDiT"]
+__all__ = ["LightningDiT", "LightningDiTConfig"]
 
 
 class RMSNorm(nn.Module):
@@ -92,73 +93,78 @@ class LightningBlock(Modulated):
         else:
             scale_attn, gate_attn, scale_mlp, gate_mlp = parts
             shift_attn = shift_mlp = torch.zeros_like(scale_attn)
+        # x + gate * attn(modulate(norm(x), shift, scale)), and the same with the MLP
         x = torch.addcmul(x, gate_attn, self.attn(modulate(self.norm1(x), shift_attn, scale_attn), rotate))
         return torch.addcmul(x, gate_mlp, self.mlp(modulate(self.norm2(x), shift_mlp, scale_mlp)))
+
+
+@dataclass(frozen=True, kw_only=True)
+class LightningDiTConfig(LabelConfig):
+    """A LightningDiT, by the parts that it has.
+
+    use_qknorm: queries and keys are normalised head by head.
+    use_swiglu: the MLP is a SwiGLU, of two thirds the hidden width.
+    use_rope: queries and keys are turned by their positions.
+    use_rmsnorm: RMSNorm stands in place of LayerNorm.
+    wo_shift: AdaLN makes scales and gates, no shifts.
+    """
+
+    learn_sigma: bool = False
+    use_qknorm: bool = False
+    use_swiglu: bool = True
+    use_rope: bool = True
+    use_rmsnorm: bool = True
+    wo_shift: bool = False
+
+    @property
+    def mlp_hidden(self) -> int:
+        return int(self.hidden_size * self.mlp_ratio)
 
 
 class LightningDiT(LabelTransformer):
     """The transformer of arXiv 2501.01423; forward returns the velocity, C channels."""
 
     family = "lightningdit"
-    prediction = "velocity"
-    samplers = FLOW_SAMPLERS
-    noise_time, data_time = 0.0, 1.0
-    guided_channels = 3
+    config_class = LightningDiTConfig
+    buffer_names = ("feat_rope.",)
 
-    def __init__(
-        self,
-        *,
-        input_size: int,
-        patch_size: int,
-        in_channels: int,
-        hidden_size: int,
-        depth: int,
-        num_heads: int,
-        num_classes: int,
-        mlp_ratio: float = 4.0,
-        learn_sigma: bool = False,
-        use_qknorm: bool = False,
-        use_swiglu: bool = True,
-        use_rope: bool = True,
-        use_rmsnorm: bool = True,
-        wo_shift: bool = False,
-    ) -> None:
-        super().__init__(
-            input_size=input_size,
-            patch_size=patch_size,
-            in_channels=in_channels,
-            hidden_size=hidden_size,
-            num_classes=num_classes,
-        )
-        self.feat_rope = Rotary(math.prod(self.grid), hidden_size // num_heads) if use_rope else None
+    def __init__(self, config: LightningDiTConfig) -> None:
+        super().__init__(config)  # t_embedder, y_embedder, x_embedder, pos_embed
+        d, heads = config.hidden_size, config.num_heads
+        self.feat_rope = Rotary(math.prod(self.grid), d // heads) if config.use_rope else None
 
         def norm() -> nn.Module:
-            if use_rmsnorm:
-                return RMSNorm(hidden_size)
-            return nn.LayerNorm(hidden_size, eps=1e-6, elementwise_affine=False)
+            return RMSNorm(d) if config.use_rmsnorm else nn.LayerNorm(d, eps=1e-6, elementwise_affine=False)
 
         def mlp() -> nn.Module:
-            hidden = int(hidden_size * mlp_ratio)
-            return SwiGLU(hidden_size, int(2 / 3 * hidden)) if use_swiglu else Mlp(hidden_size, hidden)
+            return SwiGLU(d, int(2 / 3 * config.mlp_hidden)) if config.use_swiglu else Mlp(d, config.mlp_hidden)
 
-        head_norm = (RMSNorm if use_rmsnorm else nn.LayerNorm) if use_qknorm else None
+        head_norm = (RMSNorm if config.use_rmsnorm else nn.LayerNorm) if config.use_qknorm else None
         self.blocks = nn.ModuleList(
-            LightningBlock(Attention(hidden_size, num_heads, head_norm), mlp(), (norm(), norm()), not wo_shift)
-            for _ in range(depth)
+            LightningBlock(Attention(d, heads, head_norm), mlp(), (norm(), norm()), not config.wo_shift)
+            for _ in range(config.depth)
         )
-        self.final_layer = FinalLayer(hidden_size, patch_size, in_channels * (2 if learn_sigma else 1), norm())
+        self.final_layer = FinalLayer(d, config.patch_size, config.out_channels, norm())
+
+    def forward_modulated(self, x: Tensor, modulations: Modulations) -> Tensor:
+        *of_blocks, of_final = modulations
+        tokens = self.embed_patches(x)  # (B, N, d)
+        for block, modulation in zip(self.blocks, of_blocks, strict=True):
+            tokens = block(tokens, modulation, self.feat_rope)
+        return self.to_latents(self.final_layer(tokens, of_final))  # (B, C, H, W)
 
     @property
-    def stack(self) -> Sequence[Modulated]:
+    def all_blocks(self) -> Sequence[Modulated]:
         return list(self.blocks)  # type: ignore[arg-type]
 
-    def run_stack(self, tokens: Tensor, modulations: Modulations) -> Tensor:
-        for block, modulation in zip(self.blocks, modulations, strict=True):
-            tokens = block(tokens, modulation, self.feat_rope)
-        return tokens
+    # Checkpoints
 
     @classmethod
-    def infer_configuration(cls, shapes: Shapes, **given: Any) -> dict[str, Any]:
+    def looks_published(cls, config: LightningDiTConfig, left_out: Sequence[str]) -> bool:
+        return config.use_rope
+
+    @classmethod
+    def infer_configuration(cls, shapes: Shapes, **given: Any) -> LightningDiTConfig:
         found = cls.infer_grid(shapes, "blocks.0", **given)
         hidden = found["hidden_size"]
         use_swiglu = "blocks.0.mlp.w12.weight" in shapes
@@ -169,15 +175,16 @@ class LightningDiT(LabelTransformer):
             mlp_hidden, _ = dimensions(shapes, "blocks.0.mlp.fc1.weight", 2)
             mlp_ratio = _ratio(mlp_hidden, hidden)
         chunks, _ = dimensions(shapes, "blocks.0.adaLN_modulation.1.weight", 2)
-        return found | {
-            "depth": block_count(shapes),
-            "mlp_ratio": mlp_ratio,
-            "use_qknorm": "blocks.0.attn.q_norm.weight" in shapes,
-            "use_swiglu": use_swiglu,
-            "use_rope": "feat_rope.freqs_cos" in shapes,
-            "use_rmsnorm": "blocks.0.norm1.weight" in shapes,
-            "wo_shift": chunks == 4 * hidden,
-        }
+        return LightningDiTConfig(
+            **found,
+            depth=block_count(shapes),
+            mlp_ratio=mlp_ratio,
+            use_qknorm="blocks.0.attn.q_norm.weight" in shapes,
+            use_swiglu=use_swiglu,
+            use_rope="feat_rope.freqs_cos" in shapes,
+            use_rmsnorm="blocks.0.norm1.weight" in shapes,
+            wo_shift=chunks == 4 * hidden,
+        )
 
 
 def _ratio_of_swiglu(hidden: int, dim: int) -> float:

@@ -8,17 +8,18 @@ wide.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from tailprune.systems.base import Condition, Inputs, Shapes
-from tailprune.systems.features import FeatureCondition, FeatureTransformer, projection, token_mixing
-from tailprune.systems.infer import dimensions
+from tailprune.systems.base import Condition, Inputs
+from tailprune.systems.features import FeatureCondition, FeatureConfig, FeatureTransformer, projection, token_mixing
+from tailprune.systems.infer import Shapes, dimensions
 from tailprune.systems.layers import PatchEmbed
 
-__all__ = ["MDSGen", "MDSGenCondition"]
+__all__ = ["MDSGen", "MDSGenCondition", "MDSGenConfig"]
 
 GRID = (102, 8)
 PATCH = 2
@@ -30,8 +31,8 @@ VIDEO_TOKENS, VIDEO_WIDTH = 32, 512
 class MDSGenCondition(FeatureCondition):
     """The condition of a video. Inputs: video (32, 512), tokens of a video encoder."""
 
-    def __init__(self, *, hidden_size: int) -> None:
-        super().__init__(hidden_size=hidden_size, time_width=TIME_WIDTH)
+    def __init__(self, *, hidden_size: int, **rest: Any) -> None:
+        super().__init__(hidden_size=hidden_size, time_width=TIME_WIDTH, **rest)
         self.features = {"video": (VIDEO_TOKENS, VIDEO_WIDTH)}
         self.mlp_feat = projection(VIDEO_WIDTH, hidden_size)
         self.conv1d_feat = token_mixing(VIDEO_TOKENS, hidden_size)
@@ -40,23 +41,37 @@ class MDSGenCondition(FeatureCondition):
         return self.conv1d_feat(self.mlp_feat(features["video"])).squeeze(1)
 
 
+@dataclass(frozen=True, kw_only=True)
+class MDSGenConfig(FeatureConfig):
+    """An MDSGen, over latents of one shape."""
+
+    @property
+    def grid(self) -> tuple[int, int]:
+        return GRID
+
+    @property
+    def latent_shape(self) -> tuple[int, int, int]:
+        return (CHANNELS, PATCH * GRID[0], PATCH * GRID[1])
+
+    @property
+    def out_channels(self) -> int:
+        return 2 * CHANNELS
+
+
 class MDSGen(MDSGenCondition, FeatureTransformer):
     """The masked transformer of arXiv 2410.02130."""
 
-    pos_embed: Tensor
     family = "mdsgen"
-    samplers = ("dpmpp", "ddim", "ddpm")
+    config_class = MDSGenConfig
     published_decode_layer = 4
 
-    def __init__(
-        self, *, hidden_size: int, depth: int, num_heads: int, decode_layer: int = 4, mlp_ratio: float = 4.0
-    ) -> None:
-        super().__init__(hidden_size=hidden_size)
-        self.grid = GRID
-        self.latent_shape = (CHANNELS, PATCH * GRID[0], PATCH * GRID[1])
-        self.x_embedder = PatchEmbed(PATCH, CHANNELS, hidden_size)
-        self.register_buffer("pos_embed", torch.zeros(1, GRID[0] * GRID[1], hidden_size))
-        self.build_blocks(depth, num_heads, mlp_ratio, decode_layer, 2 * CHANNELS)
+    def __init__(self, config: MDSGenConfig) -> None:
+        super().__init__(hidden_size=config.hidden_size, config=config)
+        self.x_embedder = PatchEmbed(PATCH, CHANNELS, config.hidden_size)
+        self.register_buffer("pos_embed", torch.zeros(1, GRID[0] * GRID[1], config.hidden_size))
+        self.build_blocks(config)
+
+    # Checkpoints
 
     @classmethod
     def condition_part(cls, shapes: Shapes, **given: Any) -> Condition:
@@ -64,6 +79,6 @@ class MDSGen(MDSGenCondition, FeatureTransformer):
         return MDSGenCondition(hidden_size=dim)
 
     @classmethod
-    def infer_configuration(cls, shapes: Shapes, **given: Any) -> dict[str, Any]:
+    def infer_configuration(cls, shapes: Shapes, **given: Any) -> MDSGenConfig:
         dimensions(shapes, "mlp_feat.0.weight", 2)  # no other family has it
-        return cls.infer_blocks(shapes, **given)
+        return MDSGenConfig(**cls.infer_blocks(shapes, **given))

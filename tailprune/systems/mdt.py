@@ -10,92 +10,138 @@ The network was trained with tokens masked; sampling masks none. t runs from 999
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from tailprune.systems.base import GAUSSIAN_SAMPLERS, Modulations, Shapes
-from tailprune.systems.infer import block_count, dimensions
-from tailprune.systems.labels import LabelTransformer
-from tailprune.systems.layers import FinalLayer, MaskedBlock, Modulated
+from tailprune.systems.base import Modulations
+from tailprune.systems.dit import Block, LabelConfig, LabelTransformer
+from tailprune.systems.infer import Shapes, block_count, dimensions
+from tailprune.systems.layers import Attention, FinalLayer, Linear, Modulated
 
-__all__ = ["MASKED_TRAINING", "MDT"]
+__all__ = ["MASKED_TRAINING", "MDT", "POSITION_INDEX", "MDTConfig", "MaskedBlock", "RelativePositionBias"]
 
 MASKED_TRAINING = ("mask_token", "sideblocks.", "sideblocks_cross.")
 """How the names of tensors begin that only masked training reads."""
+POSITION_INDEX = "relative_position_index"
+"""In the names of the tensors that index a bias table."""
+
+
+class RelativePositionBias(nn.Module):
+    """A number a head for every offset between two patches of a grid, as in BEiT (arXiv 2106.08254).
+
+    The table has (2h - 1)(2w - 1) rows and three more, of a class token that is not there; the index is stored.
+    """
+
+    relative_position_index: Tensor
+
+    def __init__(self, grid: tuple[int, int], heads: int) -> None:
+        super().__init__()
+        h, w = grid
+        rows = (2 * h - 1) * (2 * w - 1) + 3
+        self.relative_position_bias_table = nn.Parameter(torch.zeros(rows, heads))
+        self.register_buffer("relative_position_index", torch.zeros(h * w, h * w, dtype=torch.int64))
+
+    def forward(self) -> Tensor:
+        """The bias -> (heads, N, N)."""
+        return self.relative_position_bias_table[self.relative_position_index].permute(2, 0, 1)
+
+
+class RelativeAttention(Attention):
+    """Attention with a bias for relative positions. x, with shape (B, N, d) -> (B, N, d)."""
+
+    def __init__(self, dim: int, heads: int, grid: tuple[int, int]) -> None:
+        super().__init__(dim, heads)
+        self.rel_pos_bias = RelativePositionBias(grid, heads)
+
+    def bias(self) -> Tensor:
+        return self.rel_pos_bias()
+
+
+class MaskedBlock(Block):
+    """A block of the masked transformers (MDT, arXiv 2303.14389), with relative positions.
+
+    with_skip: a linear layer first reads x beside what an earlier place left for it.
+    """
+
+    def __init__(
+        self, dim: int, heads: int, mlp_hidden: int, grid: tuple[int, int], *, with_skip: bool = False
+    ) -> None:
+        super().__init__(dim, RelativeAttention(dim, heads, grid), mlp_hidden)
+        self.skip_linear = Linear(2 * dim, dim) if with_skip else None
+
+    def forward(  # type: ignore[override]
+        self, x: Tensor, modulation: Tensor, skip: Tensor | None = None, visible: Tensor | None = None
+    ) -> Tensor:
+        if self.skip_linear is not None:
+            assert skip is not None, "a block with a skip is given one"
+            x = self.skip_linear(torch.cat([x, skip], dim=-1))
+        return super().forward(x, modulation, visible)
+
+
+@dataclass(frozen=True, kw_only=True)
+class MDTConfig(LabelConfig):
+    """An MDT; the last `decode_layer` of its blocks are the decoder's, the others half in-blocks, half out-blocks."""
+
+    decode_layer: int
 
 
 class MDT(LabelTransformer):
     """The masked diffusion transformer; forward returns noise and variance, 2 C channels."""
 
-    decoder_pos_embed: Tensor
     family = "mdt"
-    prediction = "epsilon"
-    samplers = GAUSSIAN_SAMPLERS
-    noise_time, data_time = 999.0, 0.0
-    guided_channels = 3
+    config_class = MDTConfig
+    buffer_names = (POSITION_INDEX,)
+    decoder_pos_embed: Tensor
 
-    def __init__(
-        self,
-        *,
-        input_size: int,
-        patch_size: int,
-        in_channels: int,
-        hidden_size: int,
-        depth: int,
-        decode_layer: int,
-        num_heads: int,
-        num_classes: int,
-        mlp_ratio: float = 4.0,
-        learn_sigma: bool = True,
-    ) -> None:
-        super().__init__(
-            input_size=input_size,
-            patch_size=patch_size,
-            in_channels=in_channels,
-            hidden_size=hidden_size,
-            num_classes=num_classes,
-        )
+    def __init__(self, config: MDTConfig) -> None:
+        super().__init__(config)  # t_embedder, y_embedder, x_embedder, pos_embed
         self.register_buffer("decoder_pos_embed", torch.zeros_like(self.pos_embed))
 
         def blocks(count: int, with_skip: bool) -> nn.ModuleList:
-            mlp_hidden = round(hidden_size * mlp_ratio)
             return nn.ModuleList(
-                MaskedBlock(hidden_size, num_heads, mlp_hidden, self.grid, with_skip=with_skip) for _ in range(count)
+                MaskedBlock(config.hidden_size, config.num_heads, config.mlp_hidden, self.grid, with_skip=with_skip)
+                for _ in range(count)
             )
 
-        half = (depth - decode_layer) // 2
+        half = (config.depth - config.decode_layer) // 2
         self.en_inblocks = blocks(half, with_skip=False)
         self.en_outblocks = blocks(half, with_skip=True)
-        self.de_blocks = blocks(decode_layer, with_skip=True)
-        self.final_layer = FinalLayer(hidden_size, patch_size, in_channels * (2 if learn_sigma else 1))
+        self.de_blocks = blocks(config.decode_layer, with_skip=True)
+        self.final_layer = FinalLayer(config.hidden_size, config.patch_size, config.out_channels)
 
-    @property
-    def stack(self) -> Sequence[Modulated]:
-        return [*self.en_inblocks, *self.en_outblocks, *self.de_blocks]
-
-    def run_stack(self, tokens: Tensor, modulations: Modulations) -> Tensor:
-        embedded, left, told = tokens, [], iter(modulations)
+    def forward_modulated(self, x: Tensor, modulations: Modulations) -> Tensor:
+        modulation = iter(modulations)
+        embedded = tokens = self.embed_patches(x)  # (B, N, d)
+        left = []
         for block in self.en_inblocks:
-            tokens = block(tokens, next(told))
+            tokens = block(tokens, next(modulation))
             left.append(tokens)
         for block in self.en_outblocks:
-            tokens = block(tokens, next(told), left.pop())
+            tokens = block(tokens, next(modulation), left.pop())
         tokens = tokens + self.decoder_pos_embed.to(tokens.dtype)
         for block in self.de_blocks:
-            tokens = block(tokens, next(told), embedded)
-        return tokens
+            tokens = block(tokens, next(modulation), embedded)
+        return self.to_latents(self.final_layer(tokens, next(modulation)))  # (B, 2 C, H, W)
+
+    @property
+    def all_blocks(self) -> Sequence[Modulated]:
+        return [*self.en_inblocks, *self.en_outblocks, *self.de_blocks]
+
+    # Checkpoints
 
     @classmethod
-    def infer_configuration(cls, shapes: Shapes, **given: Any) -> dict[str, Any]:
+    def infer_configuration(cls, shapes: Shapes, **given: Any) -> MDTConfig:
         mlp_hidden, hidden = dimensions(shapes, "en_inblocks.0.mlp.fc1.weight", 2)
         decode_layer = block_count(shapes, "de_blocks")
-        return cls.infer_grid(shapes, "en_inblocks.0", **given) | {
-            "depth": block_count(shapes, "en_inblocks") + block_count(shapes, "en_outblocks") + decode_layer,
-            "decode_layer": decode_layer,
-            "mlp_ratio": mlp_hidden / hidden,
-        }
+        return MDTConfig(
+            **cls.infer_grid(shapes, "en_inblocks.0", **given),
+            depth=block_count(shapes, "en_inblocks") + block_count(shapes, "en_outblocks") + decode_layer,
+            decode_layer=decode_layer,
+            mlp_ratio=mlp_hidden / hidden,
+        )
 
     @classmethod
     def is_training_only(cls, name: str) -> bool:

@@ -8,17 +8,19 @@ positions. The official forward also sends the source through every block, and d
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from tailprune.systems.base import Condition, Inputs, Shapes
-from tailprune.systems.features import FeatureCondition, FeatureTransformer, projection, token_mixing
-from tailprune.systems.infer import dimensions, patches_of
+from tailprune.systems.base import Condition, Inputs
+from tailprune.systems.config import SquareConfig
+from tailprune.systems.features import FeatureCondition, FeatureConfig, FeatureTransformer, projection, token_mixing
+from tailprune.systems.infer import Shapes, dimensions, patches_of
 from tailprune.systems.layers import PatchEmbed
 
-__all__ = ["XMDPT", "XMDPTCondition"]
+__all__ = ["XMDPT", "XMDPTCondition", "XMDPTConfig"]
 
 POSE_TOKENS, POSE_WIDTH = 257, 768
 IMAGE_TOKENS, IMAGE_WIDTH = 257, 1536
@@ -29,15 +31,14 @@ class XMDPTCondition(FeatureCondition):
 
     pos_embed: Tensor
 
-    def __init__(self, *, input_size: int, patch_size: int, in_channels: int, hidden_size: int) -> None:
-        super().__init__(hidden_size=hidden_size, time_width=256)
+    def __init__(self, *, input_size: int, patch_size: int, in_channels: int, hidden_size: int, **rest: Any) -> None:
+        super().__init__(hidden_size=hidden_size, time_width=256, **rest)
         self.features = {
             "pose": (POSE_TOKENS, POSE_WIDTH),
             "image": (IMAGE_TOKENS, IMAGE_WIDTH),
             "latents": (in_channels, input_size, input_size),
         }
         side = input_size // patch_size
-        self.grid = (side, side)
         self.x_embedder = PatchEmbed(patch_size, in_channels, hidden_size)
         self.register_buffer("pos_embed", torch.zeros(1, side * side, hidden_size))
         self.mlp_dino_pose = projection(POSE_WIDTH, hidden_size)
@@ -54,28 +55,29 @@ class XMDPTCondition(FeatureCondition):
         return self.mlp_final(pose + image + local).squeeze(1)
 
 
+@dataclass(frozen=True, kw_only=True)
+class XMDPTConfig(FeatureConfig, SquareConfig):
+    """An X-MDPT, over square latents."""
+
+
 class XMDPT(XMDPTCondition, FeatureTransformer):
     """The cross-view masked transformer of arXiv 2402.01516."""
 
     family = "x-mdpt"
+    config_class = XMDPTConfig
     published_decode_layer = 2
 
-    def __init__(
-        self,
-        *,
-        input_size: int,
-        patch_size: int,
-        in_channels: int,
-        hidden_size: int,
-        depth: int,
-        num_heads: int,
-        decode_layer: int = 2,
-        mlp_ratio: float = 4.0,
-        learn_sigma: bool = True,
-    ) -> None:
-        super().__init__(input_size=input_size, patch_size=patch_size, in_channels=in_channels, hidden_size=hidden_size)
-        self.latent_shape = (in_channels, input_size, input_size)
-        self.build_blocks(depth, num_heads, mlp_ratio, decode_layer, in_channels * (2 if learn_sigma else 1))
+    def __init__(self, config: XMDPTConfig) -> None:
+        super().__init__(
+            input_size=config.input_size,
+            patch_size=config.patch_size,
+            in_channels=config.in_channels,
+            hidden_size=config.hidden_size,
+            config=config,
+        )
+        self.build_blocks(config)
+
+    # Checkpoints
 
     @classmethod
     def condition_part(cls, shapes: Shapes, **given: Any) -> Condition:
@@ -83,12 +85,11 @@ class XMDPT(XMDPTCondition, FeatureTransformer):
         return XMDPTCondition(**patches_of(shapes))
 
     @classmethod
-    def infer_configuration(cls, shapes: Shapes, **given: Any) -> dict[str, Any]:
+    def infer_configuration(cls, shapes: Shapes, **given: Any) -> XMDPTConfig:
         dimensions(shapes, "mlp_dino_pose.0.weight", 2)  # no other family has it
         found = patches_of(shapes)
         out, _ = dimensions(shapes, "final_layer.linear.weight", 2)
-        return (
-            found
-            | cls.infer_blocks(shapes, **given)
-            | {"learn_sigma": out == 2 * found["in_channels"] * found["patch_size"] ** 2}
+        return XMDPTConfig(
+            **(found | cls.infer_blocks(shapes, **given)),
+            learn_sigma=out == 2 * found["in_channels"] * found["patch_size"] ** 2,
         )

@@ -109,7 +109,7 @@ def _judge(classifier: ShapesClassifier, latents: Tensor, labels: Tensor) -> dic
 def evaluate(system: System, model: ShapesModel, classifier: ShapesClassifier) -> dict[str, Any]:
     """Samples, statistics and prunes of a model of shapes, as numbers."""
     everyone = system.all_inputs()
-    noise = torch.full((NUM_CLASSES,), system.noise_time)
+    noise = torch.full((NUM_CLASSES,), float(system.facts.noise_time))
     description: Description = describe(system.condition(noise, everyone))
     times = sampling_times(system, model.sampler, model.steps)
     table = ConditionTable(system, everyone, times)
@@ -225,7 +225,7 @@ rotation, brightness and background vary. No picture comes from elsewhere. Label
 ## Network and recipe
 
 Pixels, patch 4, width {condition["dim"]}, 4 blocks, 4 heads, {parameters / 1e6:.2f} million parameters. Time runs from
-{system.noise_time:g} (noise) to {system.data_time:g} (data).
+{system.facts.noise_time:g} (noise) to {system.facts.data_time:g} (data).
 
 Trained on {model.trained_on}; a tenth of the labels dropped (`tailprune/training/objectives.py`).
 {_of_training(system)}
@@ -280,7 +280,7 @@ def _guidance(found: Mapping[str, Any]) -> str:
 
 def _of_training(system: System) -> str:
     """How the training differs from the published one, for a reader who knows that."""
-    if system.prediction == "epsilon":
+    if system.facts.prediction == "epsilon":
         return (
             "An error of the noise counts as the error of the velocity that it makes, v_t = (1 + sqrt((1 - a_t) / "
             f"a_t))^2, up to {NoisePrediction.LARGEST_WEIGHT:g}; the published training counts all timesteps alike."

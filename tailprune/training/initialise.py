@@ -12,8 +12,9 @@ import torch
 from torch import Tensor, nn
 
 from tailprune.systems import MDT, DiT, LightningDiT
-from tailprune.systems.layers import RelativePositionBias, sincos_positions
+from tailprune.systems.layers import sincos_positions
 from tailprune.systems.lightningdit import Rotary
+from tailprune.systems.mdt import RelativePositionBias
 
 __all__ = ["initialise", "relative_positions", "rotary_angles"]
 

@@ -28,7 +28,8 @@ from torch import Tensor, nn
 from tailprune.sampling.solvers.gaussian import TRAINED_STEPS, trained_products
 from tailprune.shapes.classifier import ShapesClassifier
 from tailprune.systems import MDT, REPA, DiT, LightningDiT, SiT
-from tailprune.systems.layers import MaskedBlock, RelativePositionBias, unpatchify
+from tailprune.systems.layers import unpatchify
+from tailprune.systems.mdt import MaskedBlock, RelativePositionBias
 from tailprune.training.initialise import relative_positions
 
 __all__ = ["Alignment", "FlowMatching", "MaskedLatents", "ModelGuidance", "NoisePrediction", "Objective"]
@@ -67,7 +68,7 @@ class FlowMatching(Objective):
     def __init__(self, system: SiT | LightningDiT) -> None:
         super().__init__()
         self.system = system
-        self._sign = 1.0 if system.data_time > system.noise_time else -1.0
+        self._sign = 1.0 if system.facts.data_time > system.facts.noise_time else -1.0
 
     def loss(self, images: Tensor, labels: Tensor, generator: torch.Generator) -> Tensor:
         noise = torch.randn(images.shape, generator=generator)

@@ -18,6 +18,9 @@ from tailprune.shapes.classifier import load_classifier
 from tailprune.shapes.dataset import NUM_CLASSES, draw
 from tailprune.statistics import participation_ratio, summarise_cosine
 from tailprune.systems import MDT, MG, REPA, DiT, LightningDiT, SiT, System
+from tailprune.systems.dit import DiTConfig, LabelConfig
+from tailprune.systems.lightningdit import LightningDiTConfig
+from tailprune.systems.mdt import MDTConfig
 from tailprune.training.initialise import initialise
 from tailprune.training.objectives import (
     Alignment,
@@ -48,7 +51,7 @@ class ShapesModel:
     """A system, its size, and how it is trained."""
 
     system: type[Any]
-    configuration: dict[str, Any]
+    configuration: LabelConfig
     recipe: Recipe
     objective: Callable[[Any], Objective]
     trained_on: str
@@ -61,7 +64,7 @@ class ShapesModel:
 
     def build(self) -> Objective:
         """A new network under its objective, from torch's global generator."""
-        system = self.system(**self.configuration)
+        system = self.system(self.configuration)
         initialise(system)
         return self.objective(system)
 
@@ -77,7 +80,7 @@ def _masked(system: MDT) -> Objective:
 SHAPES_MODELS: dict[str, ShapesModel] = {
     "shapes-dit": ShapesModel(
         DiT,
-        SHARED,
+        DiTConfig(**SHARED),
         Recipe(steps=20_000, batch_size=64, learning_rate=2e-3),
         NoisePrediction,
         "noise prediction with learned variance",
@@ -86,7 +89,7 @@ SHAPES_MODELS: dict[str, ShapesModel] = {
     ),
     "shapes-sit": ShapesModel(
         SiT,
-        SHARED | {"learn_sigma": False},
+        DiTConfig(**SHARED, learn_sigma=False),
         Recipe(steps=20_000, batch_size=64, learning_rate=3e-3),
         FlowMatching,
         "flow matching, logit-normal times",
@@ -95,7 +98,7 @@ SHAPES_MODELS: dict[str, ShapesModel] = {
     ),
     "shapes-mdt": ShapesModel(
         MDT,
-        SHARED | {"decode_layer": 2},
+        MDTConfig(**SHARED, decode_layer=2),
         Recipe(steps=9_000, batch_size=64, learning_rate=2.5e-3),
         _masked,
         "noise prediction with learned variance, of the whole image and of one with three tenths of its tokens hidden, "
@@ -106,7 +109,7 @@ SHAPES_MODELS: dict[str, ShapesModel] = {
     ),
     "shapes-lightningdit": ShapesModel(
         LightningDiT,
-        SHARED,
+        LightningDiTConfig(**SHARED),
         Recipe(steps=16_000, batch_size=64, learning_rate=2e-3),
         FlowMatching,
         "flow matching, logit-normal times",
@@ -115,7 +118,7 @@ SHAPES_MODELS: dict[str, ShapesModel] = {
     ),
     "shapes-repa": ShapesModel(
         REPA,
-        SHARED | {"learn_sigma": False},
+        DiTConfig(**SHARED, learn_sigma=False),
         Recipe(steps=6_000, batch_size=64, learning_rate=3e-3),
         _aligned,
         "flow matching, logit-normal times, the tokens after two blocks aligned to features of `shapes-classifier`",
@@ -124,7 +127,7 @@ SHAPES_MODELS: dict[str, ShapesModel] = {
     ),
     "shapes-mg": ShapesModel(
         MG,
-        SHARED | {"learn_sigma": False},
+        DiTConfig(**SHARED, learn_sigma=False),
         Recipe(steps=10_000, batch_size=64, learning_rate=2e-3),
         ModelGuidance,
         "flow matching, logit-normal times, towards the velocity that guidance of scale 2.5 would give",
@@ -139,7 +142,7 @@ def measure_condition(system: System) -> dict[str, float]:
     """nPR and cosine of `c` over all classes at pure noise, and the cosine of `y` alone."""
     everyone = system.all_inputs()
     y = system.embed_inputs(everyone)
-    c = system.condition(torch.full((len(y),), system.noise_time, device=y.device), everyone)
+    c = system.condition(torch.full((len(y),), float(system.facts.noise_time), device=y.device), everyone)
     return {
         "npr": participation_ratio(c).mean().item() / system.condition_dim,
         "cosine": summarise_cosine(c).mean,
@@ -163,7 +166,7 @@ def main() -> None:
 
     torch.set_num_threads(options.threads)
     torch.manual_seed(recipe.seed)
-    size = model.configuration["input_size"]
+    size = model.configuration.input_size
 
     def loss_of(objective: Objective, generator: torch.Generator) -> torch.Tensor:
         labels = torch.randint(NUM_CLASSES, (recipe.batch_size,), generator=generator)
@@ -172,7 +175,7 @@ def main() -> None:
     average = train(
         model.build().to(options.device), recipe, loss_of, lambda average: measure_condition(average.system), work
     )
-    metadata = {"family": model.system.family, "num_heads": str(model.configuration["num_heads"])}
+    metadata = {"family": model.system.family, "num_heads": str(model.configuration.num_heads)}
     ship(average.system, work, folder, metadata)
 
 

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from tailprune.systems import Inputs, System
 from tailprune.systems.base import Modulations
+from tailprune.systems.dit import DiTConfig
 from tailprune.systems.layers import Modulated
 
 ROUNDING = 1e-5  # float32 beside float64
@@ -35,9 +36,11 @@ def formula(base: type[System], law: Law, channels: int = 4) -> Any:
 
     class Written(base):  # type: ignore[misc, valid-type]
         def __init__(self) -> None:
-            System.__init__(self)
+            config = DiTConfig(
+                input_size=2, patch_size=1, in_channels=channels, hidden_size=2, depth=1, num_heads=1, num_classes=NULL
+            )
+            System.__init__(self, config)
             self.condition_dim, self.num_classes = 2, NULL
-            self.latent_shape, self.grid = (channels, 2, 2), (2, 2)
             self.anchor = nn.Parameter(torch.zeros(()))
             self.asked = Asked()
 

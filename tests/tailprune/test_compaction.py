@@ -18,8 +18,9 @@ from tailprune.checkpoints.load import CheckpointError
 from tailprune.condition_table import population_at
 from tailprune.prune_report import measure_removal
 from tailprune.systems import MG, DiT, Inputs, LightningDiT, SiT, System
-from tailprune.systems.dit import DiTOfBlocks, ScaleAwareMG
+from tailprune.systems.dit import PerBlockDiT
 from tailprune.systems.readers import TimeColumns
+from tailprune.systems.sit import ScaleAwareMG
 from tests.reference_models import BY_FEATURES, FAMILIES, case
 from tests.tailprune.conftest import random_system
 from tests.tailprune.parity import given, relative_error
@@ -381,7 +382,7 @@ def test_what_is_compacted_is_not_compacted_again(of_sit: Subject) -> None:
 
 
 def test_blocks_with_a_condition_each_are_not_compacted() -> None:
-    system = random_system(DiTOfBlocks)
+    system = random_system(PerBlockDiT)
     with pytest.raises(ValueError, match="blocks have a condition each cannot be compacted"):
         compact(system, times=torch.tensor([1.0]), inputs={"labels": LABELS}, keep=2)
 

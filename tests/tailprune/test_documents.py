@@ -36,7 +36,7 @@ def test_sampler_and_guidance_are_those_a_request_gets() -> None:
         assert said["sampler, as its authors evaluate"].startswith(
             f"{published['sampler']}, {published['steps']} steps"
         )
-        assert said["time: noise, data"] == f"{family.first_time:g}, {family.last_time:g}"
+        assert said["time: noise, data"] == f"{family.noise_time:g}, {family.data_time:g}"
         if published["guidance_scale"] > 1:
             assert said["guidance"].startswith(f"{published['guidance_scale']}")
         if power := published.get("guidance_power"):

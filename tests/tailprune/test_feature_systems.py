@@ -251,7 +251,7 @@ def test_a_population_of_something_else_is_refused(x_mdpt: System) -> None:
 
 
 def test_mdsgen_is_sampled_by_dpm_solver_unless_said(tmp_path: Path) -> None:
-    assert MDSGen.samplers[0] == "dpmpp"
+    assert MDSGen.facts.default_sampler == "dpmpp"
     system = tailprune.load(MDSGEN.kept(tmp_path), decode_layer=1)
     inputs = MDSGEN.inputs
     made, said = (tailprune.sample(system, inputs, sampler=name, steps=2, seeds=[0, 1]) for name in (None, "dpmpp"))

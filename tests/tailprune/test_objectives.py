@@ -11,7 +11,9 @@ from torch import Tensor, nn
 from torch.distributions import Normal, kl_divergence
 
 from tailprune.systems import MDT, MG, DiT
+from tailprune.systems.dit import DiTConfig
 from tailprune.systems.layers import Attention
+from tailprune.systems.mdt import MDTConfig
 from tailprune.training.initialise import initialise
 from tailprune.training.objectives import MaskedLatents, ModelGuidance, NoisePrediction
 
@@ -43,14 +45,14 @@ def started(system: DiT | MDT) -> None:
 
 @pytest.fixture
 def noise_prediction() -> NoisePrediction:
-    system = DiT(**SMALL, depth=1)
+    system = DiT(DiTConfig(**SMALL, depth=1))
     started(system)
     return NoisePrediction(system)
 
 
 @pytest.fixture
 def masked_latents() -> MaskedLatents:
-    system = MDT(**SMALL, depth=4, decode_layer=2)
+    system = MDT(MDTConfig(**SMALL, depth=4, decode_layer=2))
     started(system)
     return MaskedLatents(system, SMALL["num_heads"])
 
@@ -248,7 +250,7 @@ class Table(MG):
     """A velocity a label, whatever the place and the time: linear in what is learned."""
 
     def __init__(self) -> None:
-        super().__init__(**SMALL, depth=1)
+        super().__init__(DiTConfig(**SMALL, depth=1))
         self.velocities = nn.Parameter(torch.randn(6, 3, 1, 1))
 
     def condition(self, t: Tensor, inputs: dict[str, Tensor]) -> Tensor:  # type: ignore[override]
@@ -311,8 +313,8 @@ def test_guided_training_learns_through_the_label_alone(guided: ModelGuidance) -
 
 def test_timesteps_are_drawn_alike_or_in_part_where_flow_matching_draws_them() -> None:
     generator = torch.Generator().manual_seed(0)
-    even = NoisePrediction(DiT(**SMALL, depth=1)).timesteps(20_000, generator)
-    focused = MaskedLatents(MDT(**SMALL, depth=4, decode_layer=2), 2).timesteps(20_000, generator)
+    even = NoisePrediction(DiT(DiTConfig(**SMALL, depth=1))).timesteps(20_000, generator)
+    focused = MaskedLatents(MDT(MDTConfig(**SMALL, depth=4, decode_layer=2)), 2).timesteps(20_000, generator)
     assert {int(even.min()), int(focused.min())} == {0}
     assert {int(even.max()), int(focused.max())} == {999}
     counts = torch.histc(even.float(), bins=10, min=0, max=1000)

@@ -11,8 +11,9 @@ from safetensors.torch import save_file
 
 import tailprune
 from tailprune.checkpoints.load import CheckpointError
-from tailprune.checkpoints.recognition import groups, is_told_apart, parameter_counts, recognise
+from tailprune.checkpoints.recognition import groups, is_unambiguous, parameter_counts, recognise
 from tailprune.systems import MG, REPA, DiT, System
+from tailprune.systems.dit import DiTConfig
 from tests.tailprune.conftest import random_system
 from tests.tailprune.parity import given, read
 
@@ -43,10 +44,10 @@ def test_a_published_file_is_recognised_with_its_size_and_every_tensor_is_claime
     file_name = FILE_NAMES.get(name, "")
     first, *others = recognise(SHAPES[name], file_name)
     assert first.family == OFFICIAL[name]["family"]
-    assert is_told_apart([first, *others], file_name)
+    assert is_unambiguous([first, *others], file_name)
     assert first.size == SIZES[name]
     assert first.configuration is not None
-    assert first.configuration["hidden_size"] == OFFICIAL[name]["condition_dim"]
+    assert first.configuration.hidden_size == OFFICIAL[name]["condition_dim"]
     assert {*first.names.values(), *first.left_out} == SHAPES[name].keys()
 
 
@@ -59,7 +60,7 @@ def test_names_and_shapes_do_not_tell_dit_from_sit() -> None:
     assert SHAPES["DiT-XL/2 256"] == SHAPES["SiT-XL/2 256"]
     readings = recognise(SHAPES["DiT-XL/2 256"])
     assert {reading.family for reading in readings[:2]} == {"dit", "sit"}
-    assert not is_told_apart(readings)
+    assert not is_unambiguous(readings)
 
 
 @pytest.mark.parametrize("file_name", ["imgnet-sit.pt", "runs/mg/sit.pt"])
@@ -78,7 +79,7 @@ def test_query_and_key_norm_is_repas(name: str) -> None:
         for of in ("q_norm", "k_norm"):
             shapes |= {f"blocks.{block}.attn.{of}.weight": (72,), f"blocks.{block}.attn.{of}.bias": (72,)}
     first = recognise(shapes)[0]
-    assert (first.family, first.configuration and first.configuration["qk_norm"]) == ("repa", True)
+    assert (first.family, isinstance(first.configuration, DiTConfig) and first.configuration.qk_norm) == ("repa", True)
 
 
 @pytest.mark.parametrize("path", sorted(REFERENCE.glob("*.pt.xz")), ids=lambda path: path.name.split(".")[0])

@@ -142,7 +142,7 @@ def test_lightningdit_guides_three_channels_from_its_start_on() -> None:
             out[:, :3] = null[:, :3] + 6.7 * (out[:, :3] - null[:, :3])
         x = x + (end - t) * out
     system = formula(LightningDiT, velocity, channels)
-    assert system.guided_channels == 3
+    assert system.facts.guided_channels == 3
     guidance = Guidance(6.7, channels=3, interval=(start, 1.0))
     made = tailprune.sample(system, INPUTS, sampler="euler", steps=steps, shift=shift, guidance=guidance, noise=z)
     assert relative_error(made, x) < ROUNDING

@@ -16,7 +16,8 @@ import tailprune
 from tailprune import Guidance, Prune
 from tailprune.prune_report import measure_removal
 from tailprune.systems import MG, SYSTEMS, System
-from tailprune.systems.layers import CONVOLVED_TOKENS, Linear, attend, tanh_gelu
+from tailprune.systems.kernels import CONVOLVED_TOKENS, attend, tanh_gelu
+from tailprune.systems.layers import Linear
 from tailprune.systems.lightningdit import Rotary
 from tests.tailprune import naive
 from tests.tailprune import official_tensors as tensors
@@ -138,7 +139,7 @@ def test_any_width_of_the_hidden_layer_is_read(use_swiglu: bool, dim: int, hidde
     shapes |= tensors.linear_shapes(f"blocks.0.mlp.{names[1]}", rows, dim)
     cls = SYSTEMS["lightningdit"]
     with torch.device("meta"):
-        system = cls(**cls.infer_configuration(shapes, num_heads=4))
+        system = cls(cls.infer_configuration(shapes, num_heads=4))
     assert {name: tuple(tensor.shape) for name, tensor in system.state_dict().items()} == shapes
 
 

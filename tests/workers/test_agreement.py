@@ -22,13 +22,6 @@ def test_the_families_are_the_systems() -> None:
     assert FAMILIES.keys() == SYSTEMS.keys()
 
 
-@pytest.mark.parametrize("name", SYSTEMS)
-def test_samplers_and_times_of_a_family_are_those_of_its_system(name: str) -> None:
-    family, system = FAMILIES[name], SYSTEMS[name]
-    assert set(family.samplers) == set(system.samplers)
-    assert (family.first_time, family.last_time) == (system.noise_time, system.data_time)
-
-
 def test_the_decoders_of_the_registry_are_those_there_are() -> None:
     assert set(get_args(DecoderName)) == set(DECODERS)
 

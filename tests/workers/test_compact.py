@@ -18,7 +18,7 @@ from jobs.registry.compacted import CompactedStore
 from jobs.results import CompactResult, PruneSampleResult
 from jobs.settings import Settings
 from jobs.store.jobs import JobStore
-from tailprune.systems.dit import MG, ScaleAwareMG
+from tailprune.systems.sit import MG, ScaleAwareMG
 from tests.tailprune.conftest import random_system
 from tests.tiny_model import HEADS, NAME, TINY_DIT, WIDTH
 from tests.workers.conftest import Submit

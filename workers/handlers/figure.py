@@ -110,7 +110,7 @@ def _of_training(source: Source) -> Figure:
         raise FileNotFoundError(f"{entry.name} has no card, beside which the record of its training would be")
     try:
         curve = json.loads(path.read_text())["curve"]
-        return draw_training(curve, entry.name, entry.facts.first_time)
+        return draw_training(curve, entry.name, entry.facts.noise_time)
     except (ValueError, KeyError, TypeError) as error:
         reason = f"it has no {error}" if isinstance(error, KeyError) else error
         raise ValueError(f"{path.name} of {entry.name} is no record of a training: {reason}") from error

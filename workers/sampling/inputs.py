@@ -48,8 +48,8 @@ class SampleInputs:
 
 def times_of(family: Family) -> Tensor:
     """The times that part `t` is measured at, from noise to data, with shape (T,)."""
-    count = round(abs(family.last_time - family.first_time)) + 1 if family.whole_times else TIMES
-    return torch.linspace(family.first_time, family.last_time, count)
+    count = round(abs(family.data_time - family.noise_time)) + 1 if family.whole_times else TIMES
+    return torch.linspace(family.noise_time, family.data_time, count)
 
 
 @dataclass(frozen=True)

@@ -34,7 +34,7 @@ def sample_adaptively(
     """The latents of each want, with shape (C, H, W), from noise `start`, (B, C, H, W). The rest is as of `sample`."""
     if any(prune is not None and prune.schedule != "every" for _, prune in wants):
         raise ValueError("dopri5 chooses its own steps, so its prunes have the schedule 'every'")
-    begin, end = system.noise_time, system.data_time
+    begin, end = system.facts.noise_time, system.facts.data_time
     span = torch.tensor([begin, end], dtype=torch.float32, device=start.device)
 
     def tell(done: int) -> None:

@@ -27,10 +27,10 @@ class _Grid:
     stages: ClassVar[int]
 
     def __init__(self, edges: Tensor, system: type[System]) -> None:
-        begin, end = system.noise_time, system.data_time
+        begin, end = system.facts.noise_time, system.facts.data_time
         self._sign = 1 if end > begin else -1
         self._progress = (edges - begin) / (end - begin)
-        self.dtype = system.solver_dtype
+        self.dtype = torch.float64 if system.facts.float64_steps else torch.float32
         self.times = _by_stage(edges, self.stages).to(self.dtype)
         self.progress = _by_stage(self._progress, self.stages)
 
@@ -72,7 +72,7 @@ class Heun(_Grid):
 
     def __init__(self, steps: int, system: type[System], shift: float | None = None) -> None:
         super().__init__(_shifted(steps, system, shift), system)
-        self._corrects_last = system.heun_corrects_last_step
+        self._corrects_last = system.facts.heun_corrects_last_step
 
     def step(self, i: int, state: State, evaluate: Evaluate, noise: Noise) -> State:
         (x,) = state
@@ -104,7 +104,7 @@ class SDE(_Grid):
             raise ValueError(f"the diffusion form is 'sigma' or 'linear', not {diffusion!r}")
         if last_step not in ("mean", "tweedie"):
             raise ValueError(f"the last step is 'mean' or 'tweedie', not {last_step!r}")
-        begin, end = system.noise_time, system.data_time
+        begin, end = system.facts.noise_time, system.facts.data_time
         inner = torch.linspace(begin, end + (begin - end) * last, steps, dtype=torch.float64)
         super().__init__(torch.cat([inner, torch.tensor([end], dtype=torch.float64)]), system)
         self.last_step = last_step
@@ -122,7 +122,7 @@ class SDE(_Grid):
 
 def _shifted(steps: int, system: type[System], shift: float | None) -> Tensor:
     """Evenly spaced times from noise to data, or more of them near the noise for a shift below 1."""
-    begin, end = system.noise_time, system.data_time
+    begin, end = system.facts.noise_time, system.facts.data_time
     if shift is None:
         return torch.linspace(begin, end, steps + 1, dtype=torch.float64)
     if not shift > 0:
