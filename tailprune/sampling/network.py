@@ -80,7 +80,7 @@ class GuidedNetwork:
             if evaluations and count * self._vector_bytes > MODULATION_BYTES:
                 break
             for stage in range(self._table.stages):
-                vectors = [self._table.at(i, stage, edit)[rows] for edit, rows in read]
+                vectors = [self._table.conditions_at(i, stage, edit)[rows] for edit, rows in read]
                 evaluations[i, stage] = torch.cat(vectors)  # (V, d)
         made = self._system.modulations(torch.cat(list(evaluations.values())))
         sizes = [len(vectors) for vectors in evaluations.values()]
