@@ -15,6 +15,7 @@ from tailprune.sampling.guidance import Guidance
 from tailprune.sampling.network import GuidedNetwork
 from tailprune.sampling.noise import INITIAL, Seed, gaussian_noise
 from tailprune.sampling.solvers import build_solver
+from tailprune.sampling.solvers.base import Solver
 from tailprune.sampling.solvers.dopri5 import Dopri5
 from tailprune.sampling.trajectories import trajectories_by_step
 from tailprune.systems.base import Inputs, System
@@ -141,21 +142,12 @@ def _sample(
     """The latents of each (sample, prune) that is wanted, with shape (C, H, W)."""
     if not wanted:
         raise ValueError("there is nothing to sample: give one sample or more, each with one prune or more")
-    guidance = options.guidance
-    if not isinstance(guidance, Guidance):
-        guidance = Guidance(guidance, channels=system.guided_channels)
+    inputs, guidance = _guided(system, inputs, options.guidance)
     name, steps = _sampler_name(system, options.sampler), options.steps
 
     # Times and noise
-    device = next(system.parameters()).device
-    count = len(next(iter(inputs.values())))
-    x = _initial_latents(system, count, options).to(device, torch.float32)  # (B, C, H, W)
-    if system.takes_guidance:
-        inputs, guidance = with_guidance_scale(inputs, guidance.scale), Guidance()
-    own = {"atol": options.atol, "rtol": options.rtol} if name == "dopri5" else {}
-    solver = build_solver(
-        name, steps, type(system), diffusion=options.diffusion, last_step=options.last_step, shift=options.shift, **own
-    )
+    x = _initial_latents(system, len(next(iter(inputs.values()))), options)  # (B, C, H, W)
+    solver = _solver(system, name, options)  # solver.times: (steps, stages)
     if isinstance(solver, Dopri5):
         return _sample_adaptively(system, inputs, x, wanted, solver, guidance, options)
 
@@ -166,12 +158,11 @@ def _sample(
     # One scale for all stages of a step, as REPA does.
     scales = [guidance.scale_at(solver.times[i, 0], solver.progress[i, 0].item()) for i in range(steps)]
     trajectories = trajectories_by_step(wanted, steps, table, guided=any(scale != 1.0 for scale in scales))
-
-    # The loop: evaluate and guide (the network), step (the solver)
     network = GuidedNetwork(system, table, trajectories, guidance, scales)
 
+    # The loop: evaluate and guide (the network), step (the solver)
     def noise(i: int) -> Tensor:
-        return _step_noise(system, name, i, options).to(device, solver.dtype)[trajectories[i].samples]
+        return _step_noise(system, name, i, options).to(x.device, solver.dtype)[trajectories[i].samples]
 
     state = solver.begin(x.to(solver.dtype))
     for i in range(steps):
@@ -181,9 +172,11 @@ def _sample(
         if options.on_step is not None:
             options.on_step(i + 1, steps)
 
-    results: dict[int, Tensor] = {}
-    for latents, places in zip(state[0], trajectories[-1].wanted, strict=True):
-        results |= {place: latents.to(torch.float32, copy=True) for place in places}
+    results = {
+        place: latents.to(torch.float32, copy=True)
+        for latents, places in zip(state[0], trajectories[-1].wanted, strict=True)
+        for place in places
+    }
     return [results[place] for place in range(len(wanted))]
 
 
@@ -231,8 +224,27 @@ def _sampler_name(system: System, sampler: str | None) -> str:
     return sampler
 
 
+def _guided(system: System, inputs: Inputs, guidance: Guidance | float) -> tuple[Inputs, Guidance]:
+    """The guidance with its channels; it is part of the inputs, and there alone, of a system that takes its scale."""
+    if not isinstance(guidance, Guidance):
+        guidance = Guidance(guidance, channels=system.guided_channels)
+    return (with_guidance_scale(inputs, guidance.scale), Guidance()) if system.takes_guidance else (inputs, guidance)
+
+
+def _solver(system: System, name: str, options: Options) -> Solver | Dopri5:
+    given: dict[str, str | float | None] = {
+        "diffusion": options.diffusion,
+        "last_step": options.last_step,
+        "shift": options.shift,
+    }
+    if name == "dopri5":  # tolerances have defaults, and are not refused where they do nothing
+        given |= {"atol": options.atol, "rtol": options.rtol}
+    return build_solver(name, options.steps, type(system), **given)
+
+
 def _initial_latents(system: System, count: int, options: Options) -> Tensor:
-    """The latents at pure noise, with shape (B, C, H, W). Raises ValueError for noise that does not fit."""
+    """The latents at pure noise, with shape (B, C, H, W), float32. Raises ValueError for noise that does not fit."""
+    device = next(system.parameters()).device
     seeds, noise, step_noise = options.seeds, options.noise, options.step_noise
     shape = (count, *system.latent_shape)
     if (seeds is None) == (noise is None):
@@ -243,13 +255,13 @@ def _initial_latents(system: System, count: int, options: Options) -> Tensor:
         if step_noise is not None and step_noise.shape[1:] != shape:
             sizes = ", ".join(map(str, shape))
             raise ValueError(f"step_noise has shape (steps, {sizes}), not {tuple(step_noise.shape)}")
-        return noise
+        return noise.to(device, torch.float32)
     assert seeds is not None
     if len(seeds) != count:
         raise ValueError(f"one seed a sample: {count} samples, {len(seeds)} seeds")
     if step_noise is not None:
         raise ValueError("step_noise goes with noise; seeds make their own")
-    return gaussian_noise(seeds, INITIAL, system.latent_shape)
+    return gaussian_noise(seeds, INITIAL, system.latent_shape).to(device)
 
 
 def _step_noise(system: System, name: str, i: int, options: Options) -> Tensor:
