@@ -63,7 +63,7 @@ class Options:
 def sample(
     system: System, inputs: Inputs, *, prune: Prune | Sequence[Prune | None] | None = None, **options: Unpack[Keywords]
 ) -> Tensor | list[Tensor]:
-    """Latents of B samples, with shape (B, C, H, W), float32; a list of them, one a prune, where `prune` is a sequence.
+    """Latents of B samples, with shape (B, C, H, W), float32; for a sequence of prunes, a list with those of each.
 
     system: a system with weights
     inputs: what the B samples are conditioned on, as the system's `condition` takes it
@@ -102,7 +102,7 @@ def sample(
 def sample_each(
     system: System, inputs: Inputs, *, prunes: Sequence[Sequence[Prune | None]], **options: Unpack[Keywords]
 ) -> list[list[Tensor]]:
-    """Latents of B samples, each under prunes of its own: for each sample, a tensor (C, H, W), float32, a prune.
+    """Latents of B samples, each under prunes of its own: by sample and prune, with shape (C, H, W), float32.
 
     All go through the network as one batch.
 
