@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from tailprune.checkpoints.save import save_system
     from tailprune.compaction import Compaction, compact
     from tailprune.condition_table import ConditionTable
+    from tailprune.pipeline import Comparison, prune_and_compare
     from tailprune.prune_report import Removal, measure_removal
     from tailprune.pruning import Prune
     from tailprune.sampling import Guidance, sample, sample_each, sampling_times
@@ -31,6 +32,7 @@ __all__ = [
     "Checkpoint",
     "CheckpointError",
     "Compaction",
+    "Comparison",
     "ConditionTable",
     "Description",
     "DescriptionOverTime",
@@ -46,6 +48,7 @@ __all__ = [
     "load",
     "load_condition",
     "measure_removal",
+    "prune_and_compare",
     "sample",
     "sample_each",
     "sampling_times",
@@ -56,6 +59,7 @@ _HOMES = {
     "Checkpoint": "checkpoints.load",
     "CheckpointError": "checkpoints.load",
     "Compaction": "compaction",
+    "Comparison": "pipeline",
     "ConditionTable": "condition_table",
     "Description": "statistics",
     "DescriptionOverTime": "statistics_over_time",
@@ -71,6 +75,7 @@ _HOMES = {
     "load": "checkpoints.load",
     "load_condition": "checkpoints.load",
     "measure_removal": "prune_report",
+    "prune_and_compare": "pipeline",
     "sample": "sampling",
     "sample_each": "sampling",
     "sampling_times": "sampling",

@@ -20,7 +20,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from tailprune.checkpoints.recognition import parameter_counts
-from tailprune.condition_table import everyone, population_at, unique_inputs
+from tailprune.condition_table import class_inputs, population_at, unique_rows
 from tailprune.pruning import Population, Prune
 from tailprune.spec.prune import Fill, Side
 from tailprune.systems.base import Inputs, System
@@ -113,7 +113,7 @@ class _Covered:
         self._population = None if population is None else {n: tensor.to(device) for n, tensor in population.items()}
         self.guided = guided and not system.takes_guidance
         self.times = times.to(device).flatten().float().unique()
-        parts = [system.embed_inputs(unique_inputs(self._inputs)[0])]
+        parts = [system.embed_inputs(unique_rows(self._inputs)[0])]
         if self.guided:
             parts.append(system.embed_inputs(system.null_inputs(1)))
         self._parts = torch.cat(parts)  # (U, d), or (U + 1, d) where it is guided
@@ -131,7 +131,7 @@ class _Covered:
         if self._population is not None:
             population = self._population
         elif isinstance(self._system, LabelCondition):
-            population = everyone(self._system, self._inputs.get("scale"))
+            population = class_inputs(self._system, self._inputs.get("scale"))
         return population_at(self._system, self.times, population)
 
     def kept(self, rule: Prune) -> Tensor:

@@ -1,7 +1,7 @@
-"""From noise to latents: samplers, guidance, reproducible noise."""
+"""From noise to latents: solvers, guidance, reproducible noise."""
 
-from tailprune.sampling.compiled import compile_network
 from tailprune.sampling.guidance import Guidance
+from tailprune.sampling.network import compile_network
 from tailprune.sampling.noise import Seed, gaussian_noise
 from tailprune.sampling.sample import sample, sample_each, sampling_times
 

@@ -19,9 +19,13 @@ __all__ = ["Guidance"]
 class Guidance:
     """How strongly, when and on which channels the condition is amplified.
 
-    `scale` 1 is no guidance. `channels`: how many of the first are guided, None for all; the others are the
-    conditional branch's. `power`: None for a constant scale. `interval`: guided where low <= t <= high, in the
-    system's own time.
+    scale: 0 or more; 1, the default, is no guidance
+    channels: how many of the first are guided, 1 or more; the others are the conditional branch's. None, the default,
+        is all
+    power: above 0, of the power-cosine ramp; None, the default, is a constant scale
+    interval: (low, high), guided where low <= t <= high, in the system's own time; None, the default, is always
+
+    Raises ValueError for a number outside its range.
     """
 
     scale: float = 1.0
@@ -42,7 +46,7 @@ class Guidance:
     def scale_at(self, t: Tensor, progress: float) -> float:
         """The scale at time `t`, a single number, with `progress` from 0 (noise) to 1 (data).
 
-        Whether t is inside the interval is asked in t's own precision, the sampler's.
+        Whether t is inside the interval is decided in t's own precision, the solver's.
         """
         if self.interval is not None:
             low, high = self.interval

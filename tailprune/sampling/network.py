@@ -1,83 +1,138 @@
-"""The network as samplers call it: told its modulations, guided, a few samples at a time on a CPU."""
+"""The network of a sampling run: guided, its modulations made ahead, some samples at a time on a CPU, or compiled."""
 
 from __future__ import annotations
 
 import math
+from bisect import bisect_left
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from tailprune.condition_table import ConditionTable
 from tailprune.sampling.guidance import Guidance
-from tailprune.sampling.trajectories import Phase
+from tailprune.sampling.trajectories import Trajectories
 from tailprune.systems.base import Modulations, System
 
-__all__ = ["ModulationTable", "evaluate"]
+__all__ = ["BATCH_SIZES", "GuidedNetwork", "compile_network"]
 
 MODULATION_BYTES = 128 * 2**20
 """So much is made ahead. A condition vector's modulations are 0.8 MB in DiT-XL/2."""
 CPU_ELEMENTS = 2**20
 """So many numbers of tokens go through the network at once on a CPU: the activations of more leave its caches."""
+BATCH_SIZES = (1, 2, 4, 8, 12, 16, 24, 32, 48, 64, 96, 128)
+"""Rows of a compiled batch; beyond the last, its multiples. From 8 on, filling adds at most a half."""
+MOST_SIZES = 64
+"""After so many, torch stops to compile."""
 
 
-class ModulationTable:
-    """The modulations of a sampling run: made for as many steps at once as fit, and once for each different vector.
+class GuidedNetwork:
+    """network(x, i, stage): the guided output for the trajectories of step i.
 
-    AdaLN's weights, a third of a network, are then read once for all these steps. phases: that of each step.
+    Modulations are made for as many steps at once as fit, and once for each different vector: AdaLN's weights, a third
+    of a network, are then read once for all these steps.
+
+    system: the system
+    table: the condition vectors of every evaluation
+    trajectories: those of each step
+    guidance: on which channels
+    scales: the guidance scale of each step; at 1 the null condition is not evaluated
     """
 
-    def __init__(self, system: System, table: ConditionTable, phases: Sequence[Phase]) -> None:
+    def __init__(
+        self,
+        system: System,
+        table: ConditionTable,
+        trajectories: Sequence[Trajectories],
+        guidance: Guidance,
+        scales: Sequence[float],
+    ) -> None:
         self._system = system
         self._table = table
-        self._phases = phases
+        self._trajectories = trajectories
+        self._guidance = guidance
+        self._scales = scales
         self._made: dict[tuple[int, int], Modulations] = {}
         numbers = sum(layer.adaLN_modulation.linear.out_features for layer in system.modulated)
         self._vector_bytes = numbers * system.precision.itemsize
 
-    def at(self, step: int, stage: int) -> Modulations:
-        """Those of one evaluation, a row each for what the step's phase asks for."""
-        if (step, stage) not in self._made:
-            self._made = self._from(step)
-        return self._made[step, stage]
+    def __call__(self, x: Tensor, i: int, stage: int) -> Tensor:
+        """x, with shape (R, C, H, W) -> the same shape; (R, 2C, H, W) where the variance is learned."""
+        if (i, stage) not in self._made:
+            self._made = self._modulations_from(i)
+        modulations, now, scale = self._made[i, stage], self._trajectories[i], self._scales[i]
+        rows = x.float()
+        if scale == 1.0:
+            return _forward(self._system, rows, [tensor[now.conditional] for tensor in modulations]).to(x.dtype)
+        both = torch.cat([now.conditional, now.null])
+        out = _forward(self._system, torch.cat([rows, rows]), [tensor[both] for tensor in modulations]).to(x.dtype)
+        conditional, null = out.chunk(2)
+        return self._guidance.combine(conditional, null, scale)
 
-    def _from(self, first: int) -> dict[tuple[int, int], Modulations]:
+    def _modulations_from(self, first: int) -> dict[tuple[int, int], Modulations]:
+        """By (step, stage), for as many steps from `first` on as fit, V rows each."""
         evaluations: dict[tuple[int, int], Tensor] = {}
         count = 0
-        for step in range(first, len(self._phases)):
-            asks = self._phases[step].asks
-            count += self._table.stages * sum(len(rows) for _, rows in asks)
+        for i in range(first, len(self._trajectories)):
+            read = self._trajectories[i].vectors
+            count += self._table.stages * sum(len(rows) for _, rows in read)
             if evaluations and count * self._vector_bytes > MODULATION_BYTES:
                 break
             for stage in range(self._table.stages):
-                vectors = [self._table.at(step, stage, edit)[rows] for edit, rows in asks]
-                evaluations[step, stage] = torch.cat(vectors)
+                vectors = [self._table.conditions_at(i, stage, edit)[rows] for edit, rows in read]
+                evaluations[i, stage] = torch.cat(vectors)  # (V, d)
         made = self._system.modulations(torch.cat(list(evaluations.values())))
         sizes = [len(vectors) for vectors in evaluations.values()]
         each = zip(*(tensor.split(sizes) for tensor in made), strict=True)
         return dict(zip(evaluations, each, strict=True))
 
 
-def evaluate(system: System, x: Tensor, told: Modulations, phase: Phase, guidance: Guidance, scale: float) -> Tensor:
-    """The guided output of R samples. x, with shape (R, C, H, W); told: the modulations of all that the phase asks for.
-
-    At a scale of 1 the null condition's branch is left out.
-    """
-    rows = x.float()
-    if scale == 1.0:
-        return _forward(system, rows, [tensor[phase.conditional] for tensor in told]).to(x.dtype)
-    both = torch.cat([phase.conditional, phase.null])
-    out = _forward(system, torch.cat([rows, rows]), [tensor[both] for tensor in told]).to(x.dtype)
-    conditional, null = out.chunk(2)
-    return guidance.combine(conditional, null, scale)
-
-
-def _forward(system: System, x: Tensor, told: Modulations) -> Tensor:
+def _forward(system: System, x: Tensor, modulations: Modulations) -> Tensor:
     """As the system's `forward_modulated`."""
     run = system.compiled or system.forward_modulated
-    at_once = max(1, CPU_ELEMENTS // (math.prod(system.grid) * told[0].shape[-1]))
+    at_once = max(1, CPU_ELEMENTS // (math.prod(system.grid) * modulations[0].shape[-1]))
     if x.device.type != "cpu" or len(x) <= at_once:
-        return run(x, told)
+        return run(x, modulations)
     size = math.ceil(len(x) / math.ceil(len(x) / at_once))  # parts as large as each other
-    parts = zip(*(tensor.split(size) for tensor in told), strict=True)
+    parts = zip(*(tensor.split(size) for tensor in modulations), strict=True)
     return torch.cat([run(*part) for part in zip(x.split(size), parts, strict=True)])
+
+
+def compile_network(system: System, backend: str | Any = "inductor") -> None:
+    """Has a system sampled by a compiled network, on a GPU with CUDA graphs. It is compiled when it is first run.
+
+    It is compiled once for each of `BATCH_SIZES`; a batch is filled up to the next of them, so that one of a new size
+    seldom waits for a compiler.
+
+    system: the system, changed in place
+    backend: as of `torch.compile`, whose own needs a C++ compiler on a CPU and Triton on a GPU
+    """
+    graphs = backend == "inductor" and next(system.parameters()).device.type == "cuda"
+    options: dict[str, Any] = {"mode": "reduce-overhead"} if graphs else {}
+    network = torch.compile(  # type: ignore[call-overload]
+        system.forward_modulated, dynamic=False, backend=backend,
+        recompile_limit=MOST_SIZES, isolate_recompiles=True, **options,
+    )  # fmt: skip
+
+    def run(x: Tensor, modulations: Modulations) -> Tensor:
+        if graphs:
+            torch.compiler.cudagraph_mark_step_begin()
+        size = _batch_size(len(x))
+        out = network(_filled(x, size), [_filled(tensor, size) for tensor in modulations])
+        return out[: len(x)].clone() if graphs else out[: len(x)]  # a graph writes where it wrote before
+
+    system.compiled = run
+
+
+def _batch_size(rows: int) -> int:
+    """The smallest size that is compiled and holds so many rows."""
+    if rows > BATCH_SIZES[-1]:
+        return -(-rows // BATCH_SIZES[-1]) * BATCH_SIZES[-1]
+    return BATCH_SIZES[bisect_left(BATCH_SIZES, rows)]
+
+
+def _filled(tensor: Tensor, size: int) -> Tensor:
+    """The tensor with its first row again and again at its end, (size, ...)."""
+    missing = size - len(tensor)
+    return torch.cat([tensor, tensor[:1].expand(missing, *tensor.shape[1:])]) if missing else tensor

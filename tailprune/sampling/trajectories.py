@@ -2,6 +2,8 @@
 
 Samples that are wanted under several prunes share a trajectory for as long as their prunes agree: a prune of the last k
 steps forks off where its edit begins. All trajectories of a step go through the network as one batch.
+
+What is wanted is a list of (sample, prune), a sample by its number from 0 to B - 1.
 """
 
 from __future__ import annotations
@@ -15,83 +17,94 @@ from torch import Tensor
 from tailprune.condition_table import ConditionTable
 from tailprune.pruning import Prune
 
-__all__ = ["Phase", "Want", "phases_of"]
-
-Want = tuple[int, Prune | None]
-"""A sample by its number, and the prune that it is wanted under."""
+__all__ = ["Trajectories", "trajectories_by_step"]
 
 
 @dataclass(frozen=True)
-class Phase:
-    """Steps in a row with the same trajectories, each under the same edit."""
+class Trajectories:
+    """The R trajectories of a step, each with the edit of its condition vector."""
 
     parents: Tensor
-    """The trajectory of the phase before that each comes from, (R,); of the first phase, the sample."""
+    """The trajectory of the step before that each goes on from, with shape (R,); at the first step, its sample."""
     samples: Tensor
-    """The sample of each, (R,)."""
-    wants: list[list[int]]
-    """What each stands for."""
-    asks: list[tuple[Prune | None, Tensor]]
-    """The condition vectors that are told to the network: edits, and for each the rows of the condition table."""
+    """The sample of each, with shape (R,)."""
+    wanted: list[list[int]]
+    """The places in the list of what is wanted that each stands for."""
+    vectors: list[tuple[Prune | None, Tensor]]
+    """The V condition vectors that the network reads, each once: by edit, the rows of the condition table."""
     conditional: Tensor
-    """Where the vector of each trajectory stands among all that is asked for, (R,)."""
+    """The place of each trajectory's vector among those V, with shape (R,)."""
     null: Tensor
-    """The same of its null condition; empty where nothing is guided."""
+    """The place of its null condition's, with shape (R,); empty where no step is guided."""
 
 
-def phases_of(wants: Sequence[Want], steps: int, table: ConditionTable, guided: bool) -> list[Phase]:
-    """The phase of each step. A phase that lasts is one object."""
-    edits = [tuple(_edit_at(prune, i, steps) for _, prune in wants) for i in range(steps)]
+def trajectories_by_step(
+    wanted: Sequence[tuple[int, Prune | None]], steps: int, table: ConditionTable, guided: bool
+) -> list[Trajectories]:
+    """The trajectories of each step; one object for as long as none forks and no edit changes.
+
+    wanted: samples, each with its prune
+    steps: how many
+    table: the condition vectors of the samples
+    guided: whether the null condition is evaluated too
+    """
+    edits = [tuple(_edit_at(prune, i, steps) for _, prune in wanted) for i in range(steps)]
     rows = table.rows.tolist()
-    at = [sample for sample, _ in wants]  # the trajectory of each want; before the first step, its sample
-    phases: list[Phase] = []
+    latest = [sample for sample, _ in wanted]  # the trajectory of each; before the first step, its sample
+    by_step: list[Trajectories] = []
     for i in range(steps):
         if i and edits[i] == edits[i - 1]:
-            phases.append(phases[-1])
+            by_step.append(by_step[-1])
             continue
         forks: dict[tuple[int, Prune | None], list[int]] = {}
-        for want in range(len(wants)):
-            forks.setdefault((at[want], edits[i][want]), []).append(want)
-        for track, members in enumerate(forks.values()):
-            for want in members:
-                at[want] = track
-        samples = [wants[members[0]][0] for members in forks.values()]
-        phases.append(_phase(forks, samples, [rows[sample] for sample in samples], table, guided))
-    return phases
+        for place in range(len(wanted)):
+            forks.setdefault((latest[place], edits[i][place]), []).append(place)
+        for trajectory, places in enumerate(forks.values()):
+            for place in places:
+                latest[place] = trajectory
+        samples = [wanted[places[0]][0] for places in forks.values()]
+        by_step.append(_trajectories(forks, samples, [rows[sample] for sample in samples], table, guided))
+    return by_step
 
 
-def _phase(
+def _trajectories(
     forks: dict[tuple[int, Prune | None], list[int]],
     samples: list[int],
-    own: list[int],
+    rows: list[int],
     table: ConditionTable,
     guided: bool,
-) -> Phase:
-    """own: for each trajectory, the row of its condition in the table."""
-    asked: dict[Prune | None, dict[int, None]] = {}  # rows of the table by edit, each once
-    for (_, edit), row in zip(forks, own, strict=True):
-        asked.setdefault(edit, {})[row] = None
+) -> Trajectories:
+    """Those of one step.
+
+    forks: for each (parent, edit), the places that it stands for
+    samples, rows: for each, its sample and that sample's row of the table
+    """
+    rows_of_edit: dict[Prune | None, dict[int, None]] = {}  # each row once, in order
+    for (_, edit), row in zip(forks, rows, strict=True):
+        rows_of_edit.setdefault(edit, {})[row] = None
     if guided:
-        for of_edit in asked.values():
+        for of_edit in rows_of_edit.values():
             of_edit[table.null_row] = None
-    places = {key: place for place, key in enumerate((edit, row) for edit, rows in asked.items() for row in rows)}
+    vectors = {
+        key: place for place, key in enumerate((edit, row) for edit, some in rows_of_edit.items() for row in some)
+    }
     device = table.vectors.device
 
     def tensor(numbers: Sequence[int]) -> Tensor:
         return torch.tensor(numbers, dtype=torch.long, device=device)
 
-    return Phase(
+    return Trajectories(
         parents=tensor([parent for parent, _ in forks]),
         samples=tensor(samples),
-        wants=list(forks.values()),
-        asks=[(edit, tensor(list(rows))) for edit, rows in asked.items()],
-        conditional=tensor([places[edit, row] for (_, edit), row in zip(forks, own, strict=True)]),
-        null=tensor([places[edit, table.null_row] for _, edit in forks] if guided else []),
+        wanted=list(forks.values()),
+        vectors=[(edit, tensor(list(some))) for edit, some in rows_of_edit.items()],
+        conditional=tensor([vectors[edit, row] for (_, edit), row in zip(forks, rows, strict=True)]),
+        null=tensor([vectors[edit, table.null_row] for _, edit in forks] if guided else []),
     )
 
 
 def _edit_at(prune: Prune | None, step: int, steps: int) -> Prune | None:
-    """What `prune` does at this step, whatever its schedule says of others."""
+    """What `prune` does at this step, whatever its schedule does at others."""
     if prune is None or not prune.active(step, steps):
         return None
     return replace(prune, schedule="every", count=None)

@@ -92,7 +92,7 @@ class System(Condition):
     precision: torch.dtype = torch.float32
     """What the blocks compute in. The condition, AdaLN and the embedding of patches stay in float32."""
     compiled: Callable[[Tensor, Modulations], Tensor] | None = None
-    """What samplers run in place of `forward_modulated` (see `tailprune.sampling.compiled`)."""
+    """What samplers run in place of `forward_modulated` (see `tailprune.sampling.network`)."""
     reader: KeptComponents | Directions | None
     """What AdaLN reads of c in a compacted system (see `tailprune.compaction`); None in a full one."""
     time_columns: TimeColumns | None

@@ -24,8 +24,8 @@ Law = Callable[[Tensor, Tensor, Tensor], Tensor]
 
 
 @dataclass
-class Asked:
-    """What a network was asked: the time of each call, and how many rows it had."""
+class Calls:
+    """The calls of a network: the time of each, and how many rows it had."""
 
     times: list[float] = field(default_factory=list)
     rows: list[int] = field(default_factory=list)
@@ -42,7 +42,7 @@ def formula(base: type[System], law: Law, channels: int = 4) -> Any:
             System.__init__(self, config)
             self.condition_dim, self.num_classes = 2, NULL
             self.anchor = nn.Parameter(torch.zeros(()))
-            self.asked = Asked()
+            self.calls = Calls()
 
         def embed_time(self, t: Tensor) -> Tensor:
             return torch.stack([t, torch.zeros_like(t)], dim=1)
@@ -60,8 +60,8 @@ def formula(base: type[System], law: Law, channels: int = 4) -> Any:
 
         def forward_modulated(self, x: Tensor, modulations: Modulations) -> Tensor:
             t, y = modulations[0][:, :, None, None, None].unbind(1)
-            self.asked.times.append(t[0].item())
-            self.asked.rows.append(len(x))
+            self.calls.times.append(t[0].item())
+            self.calls.rows.append(len(x))
             assert x.dtype == torch.float32
             return law(x, t, y)
 

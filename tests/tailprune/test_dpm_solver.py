@@ -92,7 +92,7 @@ def test_dpm_solver_is_of_second_order() -> None:
 def test_dpm_solver_evaluates_once_a_step_at_the_times_of_the_trained_network() -> None:
     system = formula(DiT, gaussian_data)
     tailprune.sample(system, INPUTS, sampler="dpmpp", steps=6, noise=Z)
-    assert system.asked.times == pytest.approx([999, 832.5, 666, 499.5, 333, 166.5])
+    assert system.calls.times == pytest.approx([999, 832.5, 666, 499.5, 333, 166.5])
 
 
 @pytest.mark.parametrize("steps", [6, 12])

@@ -157,7 +157,7 @@ def test_the_null_condition_is_a_part_of_zeros(system: System, family: Family) -
     assert torch.equal(system.embed_inputs(null), torch.zeros(COUNT, DIM))
     assert torch.equal(system.condition(TIMES, null), system.embed_time(TIMES))
     table = ConditionTable(system, family.inputs, TIMES[:, None])
-    assert torch.equal(table.at(1, 0, None)[table.null_row], system.embed_time(TIMES)[1])
+    assert torch.equal(table.conditions_at(1, 0, None)[table.null_row], system.embed_time(TIMES)[1])
 
 
 def test_a_block_runs_once_a_forward_and_never_for_the_source(system: System, family: Family) -> None:

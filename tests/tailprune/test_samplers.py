@@ -91,7 +91,7 @@ def test_sde_of_repa_and_mg_runs_from_1_to_004_and_takes_the_mean_to_0(base: typ
     system = formula(base, backwards)
     made = tailprune.sample(system, INPUTS, sampler="sde", steps=steps, noise=Z, step_noise=drawn)
     assert relative_error(made, x) < ROUNDING
-    assert system.asked.times == pytest.approx(edges[:-1])
+    assert system.calls.times == pytest.approx(edges[:-1])
 
 
 @pytest.mark.parametrize("base", [REPA, MG])
@@ -100,7 +100,7 @@ def test_the_interval_of_guidance_is_asked_at_the_beginning_of_a_step_for_both_s
     guidance = Guidance(3.0, interval=(0.3, 0.6))
     made = tailprune.sample(system, INPUTS, sampler="heun", steps=4, guidance=guidance, noise=Z)
     # From 1, 0.75 (whose second stage is inside), 0.5 (whose second is outside) and 0.25, a step of Euler's.
-    assert system.asked.rows == [2, 2, 2, 2, 4, 4, 2]
+    assert system.calls.rows == [2, 2, 2, 2, 4, 4, 2]
 
     def slope_at(x: Tensor, t: float, guided: bool) -> Tensor:
         at = torch.tensor(t, dtype=torch.float64)
@@ -127,7 +127,7 @@ def test_shift_moves_every_point_of_the_grid(shift: float) -> None:
         x = x + (end - t) * velocity(x, torch.tensor(t, dtype=torch.float64), COLUMN)
     made = tailprune.sample(system, INPUTS, sampler="euler", steps=steps, shift=shift, noise=Z)
     assert relative_error(made, x) < ROUNDING
-    assert system.asked.times == pytest.approx(expected[:-1])
+    assert system.calls.times == pytest.approx(expected[:-1])
 
 
 def test_lightningdit_guides_three_channels_from_its_start_on() -> None:
@@ -146,8 +146,8 @@ def test_lightningdit_guides_three_channels_from_its_start_on() -> None:
     guidance = Guidance(6.7, channels=3, interval=(start, 1.0))
     made = tailprune.sample(system, INPUTS, sampler="euler", steps=steps, shift=shift, guidance=guidance, noise=z)
     assert relative_error(made, x) < ROUNDING
-    assert system.asked.rows == [4 if t >= start else 2 for t in edges[:-1]]
-    assert 0 < system.asked.rows.count(2) < steps
+    assert system.calls.rows == [4 if t >= start else 2 for t in edges[:-1]]
+    assert 0 < system.calls.rows.count(2) < steps
 
 
 # One field, told in either time
@@ -180,4 +180,4 @@ def test_the_same_field_in_either_time_gives_the_same_samples(
     )
     assert relative_error(same, made) < ROUNDING
     if sampler == "euler":
-        assert systems[0].asked.rows == systems[1].asked.rows == ([2, 2, 4, 4, 4, 4] if guidance > 1 else [2] * 6)
+        assert systems[0].calls.rows == systems[1].calls.rows == ([2, 2, 4, 4, 4, 4] if guidance > 1 else [2] * 6)

@@ -13,7 +13,6 @@ from torch._dynamo.testing import CompileCounter
 
 from tailprune import Guidance, Prune, measure_removal, sample, sample_each, sampling_times
 from tailprune.sampling import compile_network, network
-from tailprune.sampling import compiled as compiled_network
 from tailprune.sampling.noise import gaussian_noise
 from tailprune.sampling.solvers.gaussian import respaced_timesteps
 from tailprune.systems import System
@@ -193,30 +192,30 @@ def test_respacing_keeps_both_ends_and_spaces_evenly(steps: int) -> None:
     assert gaps.max() - gaps.min() <= 1
 
 
-def test_progress_is_told_after_every_step_and_may_stop_the_run(sit: System) -> None:
-    told: list[tuple[int, int]] = []
+def test_progress_is_reported_after_every_step_and_may_stop_the_run(sit: System) -> None:
+    heard: list[tuple[int, int]] = []
 
     def stop_after_two(done: int, total: int) -> None:
-        told.append((done, total))
+        heard.append((done, total))
         if done == 2:
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
         sample(sit, {"labels": LABELS}, steps=5, seeds=SEEDS, on_step=stop_after_two)
-    assert told == [(1, 5), (2, 5)]
+    assert heard == [(1, 5), (2, 5)]
 
 
 def test_dopri5_can_be_stopped_within_a_sample(sit: System) -> None:
-    told: list[tuple[int, int]] = []
+    heard: list[tuple[int, int]] = []
 
     def stop(done: int, total: int) -> None:
-        told.append((done, total))
-        if len(told) == 3:
+        heard.append((done, total))
+        if len(heard) == 3:
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
         sample(sit, {"labels": LABELS}, sampler="dopri5", seeds=SEEDS, on_step=stop)
-    assert told == [(0, 6)] * 3
+    assert heard == [(0, 6)] * 3
 
 
 @pytest.mark.parametrize(
@@ -293,13 +292,13 @@ def test_modulations_are_made_for_as_many_steps_as_fit_and_once_a_vector(
     stages = 2 if sampler == "heun" else 1
     with watched(sit) as seen:
         at_once = sample(sit, {"labels": LABELS}, **options)
-    assert len(seen.told) == 1
+    assert len(seen.conditions) == 1
     edits = [4, 3, 3, 4, 5]  # different ones at each step
     assert len(seen.vectors) == stages * sum(edits) * (len(set(LABELS.tolist())) + 1)
     monkeypatch.setattr(network, "MODULATION_BYTES", 1)  # a step at a time
     with watched(sit) as seen:
         step_by_step = sample(sit, {"labels": LABELS}, **options)
-    assert len(seen.told) == 5
+    assert len(seen.conditions) == 5
     assert all(map(torch.equal, at_once, step_by_step))
 
 
@@ -348,11 +347,12 @@ def test_all_sizes_of_several_systems_are_compiled(sit: System, dit: System) -> 
         compile_network(system, backend=counter)
         c = system.condition(torch.zeros(1), {"labels": LABELS[:1]})
         with torch.no_grad():
-            for size in compiled_network.SIZES:
-                told = [tensor.expand(size, *tensor.shape[1:]) for tensor in system.modulations(c)]
+            for size in network.BATCH_SIZES:
+                modulations = [tensor.expand(size, *tensor.shape[1:]) for tensor in system.modulations(c)]
                 assert system.compiled is not None
-                system.compiled(torch.zeros(size, *system.latent_shape), [tensor.contiguous() for tensor in told])
-    assert counter.frame_count == 2 * len(compiled_network.SIZES)
+                x = torch.zeros(size, *system.latent_shape)
+                system.compiled(x, [tensor.contiguous() for tensor in modulations])
+    assert counter.frame_count == 2 * len(network.BATCH_SIZES)
 
 
 @pytest.mark.parametrize("inputs", [{"labels": LABELS[:0]}, {"labels": LABELS}], ids=["no sample", "no prune"])
@@ -364,4 +364,4 @@ def test_nothing_to_sample_is_refused(sit: System, inputs: dict[str, Tensor]) ->
 
 @pytest.mark.parametrize(("rows", "size"), [(1, 1), (3, 4), (9, 12), (128, 128), (129, 256), (300, 384)])
 def test_a_batch_is_filled_up_to_the_next_size(rows: int, size: int) -> None:
-    assert compiled_network._size(rows) == size
+    assert network._batch_size(rows) == size

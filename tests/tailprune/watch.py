@@ -1,4 +1,4 @@
-"""What a system was asked while it was sampled."""
+"""What went through a system while it was sampled."""
 
 from __future__ import annotations
 
@@ -15,30 +15,30 @@ from tailprune.systems.base import Modulations
 
 @dataclass
 class Watched:
-    """The calls of a network, and of what tells it its conditions."""
+    """The calls of a network, and of what makes its modulations."""
 
     rows: list[int] = field(default_factory=list)
     """How many samples went through the network, call by call."""
-    told: list[Tensor] = field(default_factory=list)
-    """The condition vectors that modulations were made of."""
+    conditions: list[Tensor] = field(default_factory=list)
+    """The condition vectors that modulations were made of, call by call."""
 
     @property
     def vectors(self) -> Tensor:
-        return torch.cat(self.told)
+        return torch.cat(self.conditions)
 
 
 @contextmanager
 def watched(system: System) -> Iterator[Watched]:
     seen = Watched()
-    forward, modulations = system.forward_modulated, system.modulations
+    forward, make_modulations = system.forward_modulated, system.modulations
 
-    def watched_forward(x: Tensor, told: Modulations) -> Tensor:
+    def watched_forward(x: Tensor, modulations: Modulations) -> Tensor:
         seen.rows.append(len(x))
-        return forward(x, told)
+        return forward(x, modulations)
 
     def watched_modulations(c: Tensor) -> Modulations:
-        seen.told.append(c)
-        return modulations(c)
+        seen.conditions.append(c)
+        return make_modulations(c)
 
     vars(system).update(forward_modulated=watched_forward, modulations=watched_modulations)
     try:

@@ -1,40 +1,60 @@
-"""What a sampling method is: times at which the network is evaluated, and steps from one to the next."""
+"""What a solver is: when the network is evaluated, and what a step makes of its output.
+
+    x_(i+1) = step(x_i, network(x_i, t_i), noise_i),    i = 0, 1, ..., steps - 1,    x_0 noise, x_steps data
+
+R is the number of trajectories that take a step together.
+"""
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable
-from typing import Protocol
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
 
-__all__ = ["Evaluate", "Method", "Noise", "State"]
+from tailprune.systems.base import System
 
-Evaluate = Callable[[Tensor, int], Tensor]
-"""The guided output of the network for x at a stage of the present step."""
+__all__ = ["Network", "Noise", "Solver", "State"]
 
-Noise = Callable[[], Tensor]
-"""The noise of the present step."""
+Network = Callable[[Tensor, int, int], Tensor]
+"""network(x, i, stage): the guided output at the time `times[i, stage]`. x, with shape (R, C, H, W)."""
+
+Noise = Callable[[int], Tensor]
+"""noise(i): the standard normal noise of step i, with shape (R, C, H, W)."""
 
 State = tuple[Tensor, ...]
-"""What a method carries from step to step: x first, then what it remembers, all of x's shape."""
+"""What a step hands to the next: x, then what the solver remembers, each with shape (R, C, H, W)."""
 
 
-class Method(Protocol):
-    """A method that advances latents step by step.
+class Solver(ABC):
+    """A method of a fixed number of steps, each of one stage or more; a stage is one evaluation of the network."""
 
-    `times`, in the system's own time, and `progress` (0 noise, 1 data), both with shape (steps, stages), say when
-    `step` evaluates the network. Steps are added up in `dtype`.
-    """
+    options: ClassVar[tuple[str, ...]] = ()
+    """The keyword arguments of its constructor."""
+    fewest_steps: ClassVar[int] = 2
 
     times: Tensor
+    """When the network is evaluated, in the system's own time, with shape (steps, stages)."""
     progress: Tensor
+    """The same, from 0 (noise) to 1 (data), with shape (steps, stages)."""
     dtype: torch.dtype
+    """The precision in which steps are added up."""
+
+    @abstractmethod
+    def __init__(self, steps: int, system: type[System], **options: Any) -> None:
+        """A solver for systems of a family.
+
+        steps: how many, `fewest_steps` or more
+        system: the class of the systems, whose noise and data times it runs between
+        options: those that the class declares
+        """
 
     def begin(self, x: Tensor) -> State:
         """The state at the initial latents."""
-        ...
+        return (x,)
 
-    def step(self, i: int, state: State, evaluate: Evaluate, noise: Noise) -> State:
+    @abstractmethod
+    def step(self, i: int, state: State, network: Network, noise: Noise) -> State:
         """The state after step i."""
-        ...

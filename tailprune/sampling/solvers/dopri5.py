@@ -1,72 +1,59 @@
-"""Sampling by dopri5, which chooses its own steps: each sample by itself, with conditions made as it goes."""
+"""dopri5, the method of Dormand and Prince (1980), of order 5, which chooses its own steps.
+
+dx/dt = v(t, x),    each step as long as its estimated error allows: at most atol + rtol |x|
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
+from typing import ClassVar
 
 import torch
 from torch import Tensor
 from torchdiffeq import odeint
 
-from tailprune.condition_table import ConditionTable
-from tailprune.pruning import Prune
-from tailprune.sampling.guidance import Guidance
-from tailprune.sampling.network import ModulationTable, evaluate
-from tailprune.sampling.trajectories import Want, phases_of
-from tailprune.systems.base import Inputs, System
+from tailprune.systems.base import System
 
-__all__ = ["sample_adaptively"]
+__all__ = ["Dopri5"]
 
-MOST_ADAPTIVE_STEPS = 2_000
+MOST_STEPS = 2_000
 
 
-def sample_adaptively(
-    system: System,
-    inputs: Inputs,
-    start: Tensor,
-    wants: Sequence[Want],
-    guidance: Guidance,
-    population: Inputs | None,
-    on_step: Callable[[int, int], None] | None,
-    atol: float,
-    rtol: float,
-) -> list[Tensor]:
-    """The latents of each want, with shape (C, H, W), from noise `start`, (B, C, H, W). The rest is as of `sample`."""
-    if any(prune is not None and prune.schedule != "every" for _, prune in wants):
-        raise ValueError("dopri5 chooses its own steps, so its prunes have the schedule 'every'")
-    begin, end = system.facts.noise_time, system.facts.data_time
-    span = torch.tensor([begin, end], dtype=torch.float32, device=start.device)
+class Dopri5:
+    """Solves for the end of a path rather than step by step.
 
-    def tell(done: int) -> None:
-        if on_step is not None:
-            on_step(done, len(wants))
+    steps: not used
+    system: the class of the systems, between whose noise and data times it solves
+    atol: the absolute error of a step, above 0
+    rtol: the error of a step relative to x, above 0
+    """
 
-    results: list[Tensor] = []
-    for done, (index, prune) in enumerate(wants):
-        one = {key: value[index : index + 1] for key, value in inputs.items()}
+    options: ClassVar[tuple[str, ...]] = ("atol", "rtol")
+    fewest_steps: ClassVar[int] = 0
 
-        def velocity(t: Tensor, x: Tensor, one: Inputs = one, prune: Prune | None = prune, done: int = done) -> Tensor:
-            tell(done)
-            table = ConditionTable(system, one, t.view(1, 1), population)
-            scale = guidance.scale_at(t, (t.item() - begin) / (end - begin))
-            (phase,) = phases_of([(0, prune)], 1, table, guided=scale != 1.0)
-            told = ModulationTable(system, table, [phase]).at(0, 0)
-            return evaluate(system, x, told, phase, guidance, scale)
+    def __init__(self, steps: int, system: type[System], atol: float = 1e-6, rtol: float = 1e-3) -> None:
+        self._begin, self._end = system.facts.noise_time, system.facts.data_time
+        self._atol, self._rtol = atol, rtol
 
-        results.append(_solved(velocity, start[index : index + 1], span, atol, rtol)[0])
-        tell(done + 1)
-    return results
+    def progress(self, t: float) -> float:
+        """A time of the system, from 0 (noise) to 1 (data)."""
+        return (t - self._begin) / (self._end - self._begin)
 
+    def solve(self, velocity: Callable[[Tensor, Tensor], Tensor], x: Tensor) -> Tensor:
+        """The data that the path from the noise `x` ends at. x, with shape (B, C, H, W) -> the same shape.
 
-def _solved(
-    velocity: Callable[[Tensor, Tensor], Tensor], start: Tensor, span: Tensor, atol: float, rtol: float
-) -> Tensor:
-    """Where the path that begins at `start` ends, by Dormand and Prince's method of order 5."""
-    limit = {"max_num_steps": MOST_ADAPTIVE_STEPS}
-    try:
-        path: Tensor = odeint(velocity, start, span, method="dopri5", atol=atol, rtol=rtol, options=limit)
-    except AssertionError as error:  # how torchdiffeq gives up
-        raise ValueError(
-            f"dopri5 found no path within {MOST_ADAPTIVE_STEPS} steps ({error}): lower the guidance scale, or use euler"
-        ) from error
-    return path[-1]
+        velocity: v(t, x), t a single number in the system's own time; steps are chosen for all of x together
+
+        Raises ValueError where it takes more than 2,000 steps, or ever smaller ones.
+        """
+        span = torch.tensor([self._begin, self._end], dtype=torch.float32, device=x.device)
+        limit = {"max_num_steps": MOST_STEPS}
+        try:
+            path: Tensor = odeint(
+                velocity, x, span, method="dopri5", atol=self._atol, rtol=self._rtol, options=limit
+            )  # (2, B, C, H, W)
+        except AssertionError as error:  # how torchdiffeq gives up
+            raise ValueError(
+                f"dopri5 found no path within {MOST_STEPS} steps ({error}): lower the guidance scale, or use euler"
+            ) from error
+        return path[-1]

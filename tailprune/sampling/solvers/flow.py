@@ -15,27 +15,30 @@ from typing import ClassVar, Literal
 import torch
 from torch import Tensor
 
-from tailprune.sampling.solvers.base import Evaluate, Noise, State
+from tailprune.sampling.solvers.base import Network, Noise, Solver, State
 from tailprune.systems.base import System
 
 __all__ = ["SDE", "Euler", "Heun"]
 
+LAST_STEP = 0.04
+"""How far before the data the steps of `SDE` end that draw noise (SiT, REPA)."""
 
-class _Grid:
-    """Times from noise to data, in the system's own time. `edges`: float64, one more than there are steps."""
+
+class _FlowSolver(Solver):
+    """A solver of the linear path whose steps run from edge to edge.
+
+    edges: the times of them all, from noise to data in the system's own time, with shape (steps + 1,), float64
+    """
 
     stages: ClassVar[int]
 
     def __init__(self, edges: Tensor, system: type[System]) -> None:
         begin, end = system.facts.noise_time, system.facts.data_time
-        self._sign = 1 if end > begin else -1
+        self._towards_data = end > begin
         self._progress = (edges - begin) / (end - begin)
         self.dtype = torch.float64 if system.facts.float64_steps else torch.float32
         self.times = _by_stage(edges, self.stages).to(self.dtype)
         self.progress = _by_stage(self._progress, self.stages)
-
-    def begin(self, x: Tensor) -> State:
-        return (x,)
 
     def width(self, i: int) -> float:
         """How far step i goes, always above 0."""
@@ -44,52 +47,62 @@ class _Grid:
     def is_last(self, i: int) -> bool:
         return i == len(self.times) - 1
 
-    def _towards_data(self, evaluate: Evaluate) -> Evaluate:
-        """`u` in place of what the system predicts."""
-        return evaluate if self._sign > 0 else lambda x, stage: -evaluate(x, stage)
+    def velocity(self, network: Network, x: Tensor, i: int, stage: int) -> Tensor:
+        """u(x, a): what the system predicts, or the opposite of it."""
+        predicted = network(x, i, stage)
+        return predicted if self._towards_data else -predicted
 
 
-class Euler(_Grid):
-    """x <- x + h u(x, a). shift: the grid point g becomes `shift g / (1 + (shift - 1) g)` (LightningDiT)."""
+class Euler(_FlowSolver):
+    """x <- x + h u(x, a).
 
+    shift: above 0; the point g of the grid becomes `shift g / (1 + (shift - 1) g)` (LightningDiT). None leaves it
+    """
+
+    options = ("shift",)
     stages = 1
 
     def __init__(self, steps: int, system: type[System], shift: float | None = None) -> None:
         super().__init__(_shifted(steps, system, shift), system)
 
-    def step(self, i: int, state: State, evaluate: Evaluate, noise: Noise) -> State:
+    def step(self, i: int, state: State, network: Network, noise: Noise) -> State:
         (x,) = state
-        return (x + self.width(i) * self._towards_data(evaluate)(x, 0),)
+        return (x + self.width(i) * self.velocity(network, x, i, 0),)
 
 
-class Heun(_Grid):
+class Heun(_FlowSolver):
     """x <- x + h (u(x, a) + u(x + h u(x, a), a + h)) / 2; two evaluations a step, one edit for both.
 
-    REPA and MG take the last step as Euler does. shift: as of `Euler`.
+    REPA and MG take the last step as Euler does.
+
+    shift: as of `Euler`
     """
 
+    options = ("shift",)
     stages = 2
 
     def __init__(self, steps: int, system: type[System], shift: float | None = None) -> None:
         super().__init__(_shifted(steps, system, shift), system)
         self._corrects_last = system.facts.heun_corrects_last_step
 
-    def step(self, i: int, state: State, evaluate: Evaluate, noise: Noise) -> State:
+    def step(self, i: int, state: State, network: Network, noise: Noise) -> State:
         (x,) = state
-        h, velocity = self.width(i), self._towards_data(evaluate)
-        slope = velocity(x, 0)
+        h = self.width(i)
+        slope = self.velocity(network, x, i, 0)
         if self.is_last(i) and not self._corrects_last:
             return (x + h * slope,)
-        return (x + h / 2 * (slope + velocity(x + h * slope, 1)),)
+        return (x + h / 2 * (slope + self.velocity(network, x + h * slope, i, 1)),)
 
 
-class SDE(_Grid):
-    """Euler-Maruyama up to `last` before the data, then one step of size `last` without noise.
+class SDE(_FlowSolver):
+    """x <- x + h (u + w score) + sqrt(2 w h) noise: Euler-Maruyama up to 0.04 before the data, then one step of 0.04.
 
-    `diffusion` is the form of w, `sigma` or `linear`. `last_step`: `mean` takes the drift alone, `tweedie` the
-    posterior mean of the data, x / a + (1 - a)^2 / a score.
+    diffusion: the form of w, `sigma` or `linear`
+    last_step: what the last step takes, without noise: `mean`, the drift alone, or `tweedie`, the posterior mean of
+        the data, x / a + (1 - a)^2 / a score
     """
 
+    options = ("diffusion", "last_step")
     stages = 1
 
     def __init__(
@@ -98,26 +111,25 @@ class SDE(_Grid):
         system: type[System],
         diffusion: Literal["sigma", "linear"] = "sigma",
         last_step: Literal["mean", "tweedie"] = "mean",
-        last: float = 0.04,
     ) -> None:
         if diffusion not in ("sigma", "linear"):
             raise ValueError(f"the diffusion form is 'sigma' or 'linear', not {diffusion!r}")
         if last_step not in ("mean", "tweedie"):
             raise ValueError(f"the last step is 'mean' or 'tweedie', not {last_step!r}")
         begin, end = system.facts.noise_time, system.facts.data_time
-        inner = torch.linspace(begin, end + (begin - end) * last, steps, dtype=torch.float64)
+        inner = torch.linspace(begin, end + (begin - end) * LAST_STEP, steps, dtype=torch.float64)
         super().__init__(torch.cat([inner, torch.tensor([end], dtype=torch.float64)]), system)
         self.last_step = last_step
 
-    def step(self, i: int, state: State, evaluate: Evaluate, noise: Noise) -> State:
+    def step(self, i: int, state: State, network: Network, noise: Noise) -> State:
         (x,) = state
         a, h = self._progress[i].item(), self.width(i)
-        velocity = self._towards_data(evaluate)(x, 0)
+        velocity = self.velocity(network, x, i, 0)
         score = (a * velocity - x) / (1 - a)
         if self.is_last(i) and self.last_step == "tweedie":
             return (x / a + (1 - a) ** 2 / a * score,)
         mean = x + h * (velocity + (1 - a) * score)
-        return (mean if self.is_last(i) else mean + (2 * (1 - a) * h) ** 0.5 * noise(),)
+        return (mean if self.is_last(i) else mean + (2 * (1 - a) * h) ** 0.5 * noise(i),)
 
 
 def _shifted(steps: int, system: type[System], shift: float | None) -> Tensor:

@@ -17,7 +17,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from tailprune.sampling.solvers.base import Evaluate, Noise, State
+from tailprune.sampling.solvers.base import Network, Noise, Solver, State
+from tailprune.systems.base import System
 
 __all__ = ["DDIM", "DDPM", "TRAINED_STEPS", "DPMSolverPP", "respaced_timesteps"]
 
@@ -41,12 +42,12 @@ def respaced_timesteps(steps: int) -> list[int]:
     return kept
 
 
-class _Respaced:
+class _Respaced(Solver):
     """The quantities of a respaced schedule, in the order of sampling (noise first)."""
 
     dtype = torch.float32
 
-    def __init__(self, steps: int) -> None:
+    def __init__(self, steps: int, system: type[System]) -> None:
         kept = respaced_timesteps(steps)
         product = trained_products()[kept]
         before = torch.cat([torch.ones(1, dtype=torch.float64), product[:-1]])
@@ -56,9 +57,6 @@ class _Respaced:
         self.times = torch.tensor(kept[::-1], dtype=torch.float32).unsqueeze(1)  # (steps, 1)
         self.progress = 1 - self.times.double() / TRAINED_STEPS
 
-    def begin(self, x: Tensor) -> State:
-        return (x,)
-
     def clean(self, i: int, x: Tensor, epsilon: Tensor) -> Tensor:
         """x_0' from x_t and the predicted noise at step i."""
         a = self.product[i].item()
@@ -66,25 +64,25 @@ class _Respaced:
 
 
 class DDIM(_Respaced):
-    """Deterministic sampling (eta 0), arXiv 2010.02502, eq. 12."""
+    """x_(t-1) = sqrt(a_(t-1)) x_0' + sqrt(1 - a_(t-1)) eps: deterministic (eta 0), arXiv 2010.02502, eq. 12."""
 
-    def step(self, i: int, state: State, evaluate: Evaluate, noise: Noise) -> State:
+    def step(self, i: int, state: State, network: Network, noise: Noise) -> State:
         (x,) = state
-        epsilon = evaluate(x, 0)[..., : x.shape[-3], :, :]
+        epsilon = network(x, i, 0)[..., : x.shape[-3], :, :]
         before = self.product_before[i].item()
         return (before**0.5 * self.clean(i, x, epsilon) + (1 - before) ** 0.5 * epsilon,)
 
 
 class DDPM(_Respaced):
-    """Ancestral sampling with a learned variance: arXiv 2006.11239, eq. 7, and arXiv 2102.09672, eq. 15.
+    """x_(t-1) = mean(x_0', x_t) + exp(log_variance / 2) noise: arXiv 2006.11239, eq. 7, and arXiv 2102.09672, eq. 15.
 
-    The network's further channels v interpolate the log of the variance, between beta and the posterior's.
+    The variance is learned: the network's further channels v interpolate its log, between beta and the posterior's.
     """
 
-    def step(self, i: int, state: State, evaluate: Evaluate, noise: Noise) -> State:
+    def step(self, i: int, state: State, network: Network, noise: Noise) -> State:
         (x,) = state
         channels = x.shape[-3]
-        out = evaluate(x, 0)
+        out = network(x, i, 0)
         if out.shape[-3] != 2 * channels:
             raise ValueError(
                 f"ddpm needs a learned variance, {2 * channels} output channels, not {out.shape[-3]}: use ddim"
@@ -96,13 +94,13 @@ class DDPM(_Respaced):
             return (mean,)
         share = (v + 1) / 2
         log_variance = share * self.beta[i].log().item() + (1 - share) * self._posterior_variance(i).log().item()
-        return (mean + (0.5 * log_variance).exp() * noise(),)
+        return (mean + (0.5 * log_variance).exp() * noise(i),)
 
     def _posterior_variance(self, i: int) -> Tensor:
         return self.beta[i] * (1 - self.product_before[i]) / (1 - self.product[i])
 
 
-class DPMSolverPP:
+class DPMSolverPP(Solver):
     """DPM-Solver++, multistep, order 2, uniform in time: arXiv 2211.01095, algorithm 2.
 
     With l = log(alpha / sigma) and h = l_t - l_s, from s to t:
@@ -115,7 +113,7 @@ class DPMSolverPP:
     dtype = torch.float32
     FEW_STEPS: ClassVar[int] = 10
 
-    def __init__(self, steps: int) -> None:
+    def __init__(self, steps: int, system: type[System]) -> None:
         moments = np.linspace(1.0, 1 / TRAINED_STEPS, steps + 1)
         trained = np.arange(1, TRAINED_STEPS + 1) / TRAINED_STEPS
         log_alpha = np.interp(moments, trained, 0.5 * trained_products().log().numpy())
@@ -129,9 +127,9 @@ class DPMSolverPP:
     def begin(self, x: Tensor) -> State:
         return x, torch.zeros_like(x)
 
-    def step(self, i: int, state: State, evaluate: Evaluate, noise: Noise) -> State:
+    def step(self, i: int, state: State, network: Network, noise: Noise) -> State:
         x, clean_before = state
-        epsilon = evaluate(x, 0)[..., : x.shape[-3], :, :]
+        epsilon = network(x, i, 0)[..., : x.shape[-3], :, :]
         clean = (x - self._sigma[i] * epsilon) / self._alpha[i]
         h = self._ratio[i + 1] - self._ratio[i]
         steps = len(self.times)

@@ -1,0 +1,128 @@
+"""The page to read first: load, condition, prune, sample, decode, compare.
+
+python -m tailprune.pipeline models/shapes-sit --images compared.png
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from dataclasses import dataclass
+from os import PathLike
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from tailprune.checkpoints.load import load
+from tailprune.decoders import load_decoder
+from tailprune.prune_report import Removal, measure_removal
+from tailprune.pruning import Prune
+from tailprune.sampling import Guidance, sample, sampling_times
+
+__all__ = ["Comparison", "prune_and_compare"]
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """B samples with and without a prune, from the same noise."""
+
+    condition: Tensor
+    """The unpruned condition vectors at pure noise, with shape (B, d)."""
+    removal: Removal
+    """What the prune removes from them, step by step."""
+    baseline: Tensor
+    """The unpruned latents, with shape (B, C, H, W)."""
+    pruned: Tensor
+    """The pruned ones, with the same shape."""
+    baseline_images: Tensor
+    """What the latents decode to, with shape (B, H', W', 3), uint8."""
+    pruned_images: Tensor
+    """The same of the pruned ones."""
+    drift: float
+    """|pruned - baseline| / |baseline| over all latents; 0 for a prune that changes nothing."""
+
+
+def prune_and_compare(
+    source: str | PathLike[str],
+    labels: Sequence[int],
+    prune: Prune,
+    *,
+    sampler: str | None = None,
+    steps: int = 50,
+    guidance: Guidance | float = 1.0,
+    seed: int = 0,
+    decoder: str = "pixels",
+    decoder_source: str | PathLike[str] | None = None,
+    device: str | torch.device = "cpu",
+) -> Comparison:
+    """Samples B labels with and without a prune, and says what it removed and what it changed.
+
+    source: a checkpoint of a system with classes, as `tailprune.load` takes it
+    labels: B of them, each from 0 to one less than there are classes
+    prune: what is done to the condition vectors, on which steps
+    sampler, steps, guidance: as of `tailprune.sample`; the system's first sampler, 50 and 1 by default
+    seed: of the noise, from 0 to 2^64 - 1, 0 by default; sample n has the seed (seed, n)
+    decoder, decoder_source: as of `tailprune.decoders.load_decoder`; by default latents are pixels
+    device: where the network runs, the CPU by default
+
+    Raises ValueError and FileNotFoundError as these do.
+    """
+    # Load
+    system = load(source, device=device)
+    decode = load_decoder(decoder, decoder_source, device=device)
+
+    # Condition: c = time part + label part, all that the blocks see besides x
+    inputs = {"labels": torch.tensor(labels, device=device)}  # (B,)
+    noise_time = torch.full((len(labels),), system.facts.noise_time, device=device)
+    c = system.condition(noise_time, inputs)  # (B, d)
+
+    # Prune: an edit of c, at each of the times when the network is evaluated
+    times = sampling_times(system, sampler, steps)  # (steps, stages)
+    removal = measure_removal(system, inputs, prune, times)
+
+    # Sample: without the prune and with it, from the same noise
+    baseline, pruned = sample(
+        system,
+        inputs,
+        prune=[None, prune],
+        sampler=sampler,
+        steps=steps,
+        guidance=guidance,
+        seeds=[(seed, n) for n in range(len(labels))],
+    )  # (B, C, H, W) each
+
+    # Decode
+    baseline_images, pruned_images = decode(baseline).images, decode(pruned).images  # (B, H', W', 3) each
+
+    # Compare
+    drift = ((pruned - baseline).norm() / baseline.norm()).item()
+    return Comparison(c, removal, baseline, pruned, baseline_images, pruned_images, drift)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Prints what a prune of ten classes removes and changes; writes the images where a path is given."""
+    parser = argparse.ArgumentParser(prog="python -m tailprune.pipeline", description=main.__doc__)
+    parser.add_argument("source", nargs="?", default="models/shapes-sit", help="a checkpoint whose latents are pixels")
+    parser.add_argument("--threshold", type=float, default=0.038, help="what is smaller is removed")
+    parser.add_argument("--steps", type=int, default=50)
+    parser.add_argument("--guidance", type=float, default=2.5)
+    parser.add_argument("--images", type=Path, help="a PNG to write, the baseline above the pruned samples")
+    given = parser.parse_args(arguments)
+
+    prune = Prune("tail", given.threshold)
+    found = prune_and_compare(given.source, range(10), prune, steps=given.steps, guidance=given.guidance)
+    removal, d = found.removal, found.condition.shape[1]
+    print(f"components removed: {removal.mean:.1f} of {d} ({removal.fraction:.0%})")
+    print(f"nPR: {removal.before.npr:.3f}, then {removal.after.npr:.3f}")
+    print(f"cosine: {removal.before.cosine:.3f}, then {removal.after.cosine:.3f}")
+    print(f"drift: {found.drift:.3f}")
+    if given.images is not None:
+        from PIL import Image
+
+        rows = [torch.cat(list(images), dim=1) for images in (found.baseline_images, found.pruned_images)]
+        Image.fromarray(torch.cat(rows).numpy()).save(given.images)  # (2 H', B W', 3)
+
+
+if __name__ == "__main__":
+    main()
