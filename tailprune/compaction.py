@@ -22,6 +22,7 @@ from torch import Tensor, nn
 from tailprune.checkpoints.recognition import parameter_counts
 from tailprune.condition_table import class_inputs, population_at, unique_rows
 from tailprune.pruning import Population, Prune
+from tailprune.spec import InputError
 from tailprune.spec.prune import Fill, Side
 from tailprune.systems.base import Inputs, System
 from tailprune.systems.dit import LabelCondition, PerBlockDiT
@@ -77,7 +78,7 @@ def compact(
     population: all classes unless said; `inputs` for a system that has none. Tensors that do not change are shared.
     on_time: called with (done, total) whenever the vectors of one more time were looked at; may raise to stop.
 
-    Raises ValueError for both or neither of threshold and keep, more kept than there are or none, no times, a system
+    Raises InputError for both or neither of threshold and keep, more kept than there are or none, no times, a system
     that is compacted already, and one whose blocks have a condition each.
     """
     rule = _rule(system, times, inputs, threshold, side, keep, by, fill)
@@ -89,7 +90,7 @@ def compact(
         return _compaction(system, smaller)
     kept = covered.kept(rule)
     if not len(kept):
-        raise ValueError(f"the threshold {threshold:g} on the {side} removes all {system.condition_dim} components")
+        raise InputError(f"the threshold {threshold:g} on the {side} removes all {system.condition_dim} components")
     error = _read_components(smaller, covered, kept, fill)
     return _compaction(system, smaller, kept, error)
 
@@ -140,7 +141,7 @@ class _Covered:
         if rule.kept is not None:
             population = self.population()
             if not population.variation.any():
-                raise ValueError("nothing varies over the population: give more conditions, or a threshold")
+                raise InputError("nothing varies over the population: give more conditions, or a threshold")
         stays = torch.zeros(self._parts.shape[1], dtype=torch.bool, device=self._parts.device)
         for index, vectors in enumerate(self.vectors()):
             stays |= ~rule.removed(vectors, population and population.at(index)).all(0)
@@ -238,35 +239,35 @@ def _rule(
     by: str,
     fill: Fill,
 ) -> Prune | None:
-    """Which components go; None for directions. Raises ValueError where what is asked for cannot be."""
+    """Which components go; None for directions. Raises InputError where what is asked for cannot be."""
     if isinstance(system, PerBlockDiT):
-        raise ValueError(
+        raise InputError(
             "a DiT whose blocks have a condition each cannot be compacted: no vector is read by all layers"
         )
     if system.reader is not None:
-        raise ValueError("the system is compacted already: compact the full one")
+        raise InputError("the system is compacted already: compact the full one")
     if not times.numel():
-        raise ValueError("times are empty: a compaction covers at least one")
+        raise InputError("times are empty: a compaction covers at least one")
     if not torch.isfinite(times).all():
-        raise ValueError("times hold NaN or infinity")
+        raise InputError("times hold NaN or infinity")
     system.check_inputs(inputs)
     if not len(next(iter(inputs.values()))):
-        raise ValueError("inputs are empty: a compaction covers at least one")
+        raise InputError("inputs are empty: a compaction covers at least one")
     if by not in ("variance", "directions"):
-        raise ValueError(f"what is kept goes by 'variance' or 'directions', not by {by!r}")
+        raise InputError(f"what is kept goes by 'variance' or 'directions', not by {by!r}")
     if (threshold is None) == (keep is None):
-        raise ValueError("give either a threshold or how many to keep")
+        raise InputError("give either a threshold or how many to keep")
     if keep is None:
         if by == "directions":
-            raise ValueError("directions have no threshold: give keep, how many of them")
+            raise InputError("directions have no threshold: give keep, how many of them")
         return Prune(side, threshold, fill=fill)
     if keep > system.condition_dim:
-        raise ValueError(f"{keep} cannot be kept of the {system.condition_dim} components there are")
+        raise InputError(f"{keep} cannot be kept of the {system.condition_dim} components there are")
     rule = Prune.keep(keep, fill=fill)
     if by == "variance":
         return rule
     if fill != "mean":
-        raise ValueError("directions stand around the mean: give fill='mean'")
+        raise InputError("directions stand around the mean: give fill='mean'")
     return None
 
 

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from tailprune.pruning import Population, Prune
+from tailprune.spec import InputError
 from tailprune.systems.base import Condition, Inputs
 
 __all__ = ["ConditionTable", "class_inputs", "population_at", "unique_rows", "with_guidance_scale"]
@@ -48,7 +49,7 @@ def population_at(condition: Condition, times: Tensor, population: Inputs | None
     times: in the system's own time, with shape (E,)
     population: inputs that stand for the classes; needed where the system has none
 
-    Raises ValueError for a population that is not what the system takes.
+    Raises InputError for a population that is not what the system takes.
     """
     if population is not None:
         condition.check_inputs(population)
@@ -66,7 +67,7 @@ class ConditionTable:
     population: inputs that stand for all classes where a prune takes their mean or variance; needed where the system
         has no classes
 
-    Raises ValueError for inputs that are not what the condition takes, such as a label that is no class.
+    Raises InputError for inputs that are not what the condition takes, such as a label that is no class.
     """
 
     rows: Tensor
@@ -139,14 +140,14 @@ def class_inputs(condition: Condition, scales: Tensor | None) -> Inputs:
     condition: a condition, or a whole system
     scales: the guidance scales of the samples, with shape (B,)
 
-    Raises ValueError for scales that differ, or a system without classes.
+    Raises InputError for scales that differ, or a system without classes.
     """
     classes = condition.all_inputs()
     if not condition.takes_guidance or scales is None:
         return classes
     low, high = scales.min().item(), scales.max().item()
     if low < high:
-        raise ValueError(
+        raise InputError(
             f"the classes have no mean in common at guidance scales from {low:g} to {high:g}: give a population"
         )
     return with_guidance_scale(classes, low)

@@ -66,7 +66,7 @@ def prune_and_compare(
     decoder, decoder_source: as of `tailprune.decoders.load_decoder`; by default latents are pixels
     device: where the network runs, the CPU by default
 
-    Raises ValueError and FileNotFoundError as these do.
+    Raises InputError and FileNotFoundError as these do.
     """
     # Load
     system = load(source, device=device)

@@ -58,7 +58,7 @@ def measure_removal(
     population: inputs that stand for all classes where the prune takes their mean or variance; needed where the system
         has no classes
 
-    Raises ValueError for inputs or a population that the system does not take.
+    Raises InputError for inputs or a population that the system does not take.
     """
     table = ConditionTable(condition, inputs, times, population)
     steps, stages = times.shape

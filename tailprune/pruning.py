@@ -17,6 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from tailprune.spec import InputError
 from tailprune.spec.prune import Fill, PruneSpec, Side, When
 
 __all__ = ["Population", "Prune"]
@@ -46,7 +47,7 @@ class Prune:
     """An edit of condition vectors. `Prune("tail", 0.01)`, `Prune("head", 5.0)` or `Prune.keep(64)`.
 
     `schedule` says on which sampling steps: `every`, the `first` `count` (1 unless said) or the `last` `count`.
-    Raises ValueError for a threshold that is negative or not finite, an unknown word, or a count that is missing
+    Raises InputError for a threshold that is negative or not finite, an unknown word, or a count that is missing
     or does not apply.
     """
 
@@ -61,23 +62,23 @@ class Prune:
     def __post_init__(self) -> None:
         if self.kept is None:
             if self.side not in ("tail", "head"):
-                raise ValueError(f"side is 'tail' or 'head', not {self.side!r}")
+                raise InputError(f"side is 'tail' or 'head', not {self.side!r}")
             if self.threshold is None or not math.isfinite(self.threshold) or self.threshold < 0:
-                raise ValueError(f"threshold is a finite number of at least 0, not {self.threshold!r}")
+                raise InputError(f"threshold is a finite number of at least 0, not {self.threshold!r}")
         elif self.side is not None or self.threshold is not None:
-            raise ValueError("a number of components to keep takes neither side nor threshold")
+            raise InputError("a number of components to keep takes neither side nor threshold")
         elif not isinstance(self.kept, int) or self.kept < 1:
-            raise ValueError(f"a whole number of components, at least 1, is kept, not {self.kept!r}")
+            raise InputError(f"a whole number of components, at least 1, is kept, not {self.kept!r}")
         if self.fill not in ("zero", "mean"):
-            raise ValueError(f"fill is 'zero' or 'mean', not {self.fill!r}")
+            raise InputError(f"fill is 'zero' or 'mean', not {self.fill!r}")
         if self.schedule not in ("every", "first", "last"):
-            raise ValueError(f"schedule is 'every', 'first' or 'last', not {self.schedule!r}")
+            raise InputError(f"schedule is 'every', 'first' or 'last', not {self.schedule!r}")
         if self.schedule == "every" and self.count is not None:
-            raise ValueError("count goes with the schedules 'first' and 'last', not with 'every'")
+            raise InputError("count goes with the schedules 'first' and 'last', not with 'every'")
         if self.schedule == "last" and self.count is None:
-            raise ValueError("the schedule 'last' needs a count of steps")
+            raise InputError("the schedule 'last' needs a count of steps")
         if self.count is not None and self.count < 1:
-            raise ValueError(f"count is at least 1 step, not {self.count}")
+            raise InputError(f"count is at least 1 step, not {self.count}")
 
     @classmethod
     def keep(
@@ -90,7 +91,7 @@ class Prune:
     ) -> Prune:
         """Keeps the `components` whose SiLU(c) varies most over the classes at each timestep."""
         if by != "variance":
-            raise ValueError(f"components are kept by 'variance', not by {by!r}")
+            raise InputError(f"components are kept by 'variance', not by {by!r}")
         return cls(side=None, schedule=schedule, count=count, fill=fill, kept=components)
 
     @classmethod
@@ -119,11 +120,11 @@ class Prune:
         """Which components go. c, with shape (..., N, d) -> bool, with the same shape.
 
         population: of the same times as `c`, shape (..., d); only `keep` asks for it.
-        Raises ValueError where it is missing, or where more components are to be kept than there are.
+        Raises InputError where it is missing, or where more components are to be kept than there are.
         """
         if self.kept is not None:
             if self.kept > c.shape[-1]:
-                raise ValueError(f"{self.kept} components cannot be kept of vectors that have {c.shape[-1]}")
+                raise InputError(f"{self.kept} components cannot be kept of vectors that have {c.shape[-1]}")
             variation = self._known(population).variation
             gone = torch.ones_like(variation, dtype=torch.bool)
             gone.scatter_(-1, variation.topk(self.kept, dim=-1).indices, False)
@@ -139,5 +140,5 @@ class Prune:
     @staticmethod
     def _known(population: Population | None) -> Population:
         if population is None:
-            raise ValueError("the mean fill and the variance rule need the population: the vectors of all classes")
+            raise InputError("the mean fill and the variance rule need the population: the vectors of all classes")
         return population

@@ -17,6 +17,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from tailprune.spec import InputError
+
 __all__ = [
     "CosineSummary",
     "Description",
@@ -101,7 +103,7 @@ def summarise_cosine(vectors: Tensor, rows_at_once: int = 256) -> CosineSummary:
     """
     count = len(vectors)
     if count < 2:
-        raise ValueError(f"pairwise cosine needs at least two vectors, got {count}")
+        raise InputError(f"pairwise cosine needs at least two vectors, got {count}")
     unit = _unit(vectors)
     itself = unit.square().sum().item()  # 1 for each vector that is not zero
     mean = (unit.sum(0).square().sum().item() - itself) / (count * (count - 1))
@@ -140,12 +142,12 @@ def describe(vectors: Tensor) -> Description:
 
     PR, nPR and norm are means over the vectors; variance is the population's, over the vectors.
 
-    Raises ValueError for fewer than two vectors, or where a component is not finite.
+    Raises InputError for fewer than two vectors, or where a component is not finite.
     """
     if vectors.ndim != 2:
-        raise ValueError(f"condition vectors have shape (N, d), got {tuple(vectors.shape)}")
+        raise InputError(f"condition vectors have shape (N, d), got {tuple(vectors.shape)}")
     if not torch.isfinite(vectors).all():
-        raise ValueError("condition vectors hold NaN or infinity: the checkpoint's condition tensors are damaged")
+        raise InputError("condition vectors hold NaN or infinity: the checkpoint's condition tensors are damaged")
     count, dim = vectors.shape
     pr = participation_ratio(vectors).mean().item()
     variance = vectors.double().var(0, unbiased=False)

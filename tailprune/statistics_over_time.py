@@ -20,6 +20,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from tailprune.spec import InputError
+
 __all__ = ["DescriptionOverTime", "describe_over_time"]
 
 CANCELLED = 1e-6
@@ -57,7 +59,7 @@ def describe_over_time(y: Tensor, t: Tensor, thresholds: Sequence[float]) -> Des
     to 1e-5 (pr, norm: of their size), zero vectors too, unless two vectors at once cancel to under 1e-5 of their parts.
     Memory is O((N + T) d + N T).
 
-    Raises ValueError for other shapes or types, fewer than two vectors, a component that is not finite, or a
+    Raises InputError for other shapes or types, fewer than two vectors, a component that is not finite, or a
     threshold that is negative or not finite.
     """
     _check(y, t, thresholds)
@@ -89,17 +91,17 @@ def describe_over_time(y: Tensor, t: Tensor, thresholds: Sequence[float]) -> Des
 
 def _check(y: Tensor, t: Tensor, thresholds: Sequence[float]) -> None:
     if y.ndim != 2 or t.ndim != 2 or y.shape[1] != t.shape[1] or not len(t):
-        raise ValueError(f"y has shape (N, d) and t (T, d), T >= 1, got {tuple(y.shape)} and {tuple(t.shape)}")
+        raise InputError(f"y has shape (N, d) and t (T, d), T >= 1, got {tuple(y.shape)} and {tuple(t.shape)}")
     if y.dtype != torch.float32 or t.dtype != torch.float32:
-        raise ValueError(f"y and t are float32, got {y.dtype} and {t.dtype}")
+        raise InputError(f"y and t are float32, got {y.dtype} and {t.dtype}")
     if len(y) < 2:
-        raise ValueError(f"pairwise cosine needs at least two vectors, got {len(y)}")
+        raise InputError(f"pairwise cosine needs at least two vectors, got {len(y)}")
     for name, part in (("y", y), ("t", t)):
         if not torch.isfinite(part).all():
-            raise ValueError(f"{name} holds NaN or infinity: the checkpoint's condition tensors are damaged")
+            raise InputError(f"{name} holds NaN or infinity: the checkpoint's condition tensors are damaged")
     for tau in thresholds:
         if not math.isfinite(tau) or tau < 0:
-            raise ValueError(f"threshold is a finite number of at least 0, not {tau!r}")
+            raise InputError(f"threshold is a finite number of at least 0, not {tau!r}")
 
 
 def _norms(y: Tensor, t: Tensor, z: Tensor, across: Tensor, common: Tensor) -> tuple[Tensor, Tensor]:

@@ -33,6 +33,7 @@ from tailprune.quality import (
     make_reference,
     open_images,
 )
+from tailprune.spec import InputError, MissingFileError
 from workers.model_pool import tensor_bytes
 
 __all__ = ["Evaluators"]
@@ -102,12 +103,12 @@ class Evaluators:
     ) -> Manifold:
         """The balls about the features of a registered set of images, to the k-th neighbour of each.
 
-        Their radii are computed once, by whichever worker needs them first. Raises ValueError where the set has moments
+        Their radii are computed once, by whichever worker needs them first. Raises InputError where the set has moments
         alone, and as `reference`.
         """
         features = self.reference(name, extractor, digests, check).features
         if features is None:
-            raise ValueError(f"reference {name!r} has moments alone, and balls are about features")
+            raise InputError(f"reference {name!r} has moments alone, and balls are about features")
         key = digest({"reference": _reference_key(name, extractor, digests), "neighbour": k})
         kept = self._stored(key, lambda: save({RADII: Manifold(features, k).squared_radii}), check)
         return Manifold(features, k, squared_radii=load(kept)[RADII])
@@ -162,13 +163,13 @@ class Evaluators:
         if path is not None:
             return open_images(path)
         if entry.dataset is None:
-            raise FileNotFoundError(self.registered.missing_reference(name) or name)
+            raise MissingFileError(self.registered.missing_reference(name) or name)
         return ShapesImages(count=entry.count)
 
     def _path(self, name: ExtractorName) -> Path:
         path = self.registered.extractor(name)
         if path is None:
-            raise FileNotFoundError(f"the extractor {name!r} is missing; {self.registered.missing_extractor(name)}")
+            raise MissingFileError(f"the extractor {name!r} is missing; {self.registered.missing_extractor(name)}")
         return path
 
     def _once(self, key: Hashable, make: Callable[[], T]) -> T:

@@ -10,6 +10,7 @@ from pydantic import BaseModel
 from jobs.keys import job_key
 from jobs.records import Job
 from jobs.requests.base import Request
+from tailprune.spec import InputError
 from workers.context import Context
 from workers.lease import OnDone, Product, Run
 from workers.model_pool import Source
@@ -48,12 +49,12 @@ class BatchHandler(Protocol):
 
 
 def source_of(job: Job, request: Request, context: Context) -> Source:
-    """The model of a job, by its resolved request. Raises ValueError where it is not the one that was asked for."""
+    """The model of a job, by its resolved request. Raises InputError where it is not the one that was asked for."""
     entry = context.models.entry(job.model)
     evaluated_with = request.evaluated_with(entry, context.evaluators.registered)
     source = context.models.source(job.model, request.reads, evaluated_with)
     if job_key(job.kind, job.request, source.identity.weights, source.identity.reading) != job.key:
-        raise ValueError(
+        raise InputError(
             f"this worker's {job.model!r} is not the one that was asked for: its checkpoint, its entry in the "
             "registry or the code differs from the service's; ask again, or bring both to the same state"
         )

@@ -24,6 +24,7 @@ from jobs.requests.sampled import Precision
 from jobs.settings import Settings
 from tailprune.decoders import Decoder, load_decoder
 from tailprune.sampling import compile_network
+from tailprune.spec import InputError, MissingFileError
 from tailprune.systems import Condition, System
 
 __all__ = ["ModelPool", "Source", "WarmModules", "choose_device", "tensor_bytes"]
@@ -39,13 +40,13 @@ log = structlog.get_logger(__name__)
 def choose_device(name: str, worker_index: int) -> torch.device:
     """The device a worker runs on. "auto" spreads workers over the GPUs; without any, the CPU.
 
-    Raises ValueError where there is no such device.
+    Raises InputError where there is no such device.
     """
     if name != "auto":
         try:
             return torch.empty(0, device=name).device
         except (RuntimeError, AssertionError) as error:
-            raise ValueError(f"TAILPRUNE_DEVICE={name} is no device of this machine: {error}") from error
+            raise InputError(f"TAILPRUNE_DEVICE={name} is no device of this machine: {error}") from error
     if torch.cuda.is_available():
         return torch.device("cuda", worker_index % torch.cuda.device_count())
     return torch.device("cpu")
@@ -67,7 +68,7 @@ class Source:
         """Where the checkpoint lies. Raises FileNotFoundError where it is gone."""
         path = self.entry.local_checkpoint
         if path is None:
-            raise FileNotFoundError(f"{self.entry.checkpoint} is not there")
+            raise MissingFileError(f"{self.entry.checkpoint} is not there")
         return path
 
     @property
@@ -213,38 +214,38 @@ class ModelPool:
         )
         digests = [content_digest(part, self._data_dir) for part in decoding.files]
         if digests != source.identity.reading["decoder_files"]:
-            raise ValueError(f"{decoding.source} was written to while it was loaded: ask again when it is whole")
+            raise InputError(f"{decoding.source} was written to while it was loaded: ask again when it is whole")
         return decoder
 
     def _check_copy(self, source: Source) -> None:
-        """Raise ValueError where this machine's copy of a compacted model's checkpoint is damaged, and removes it."""
+        """Raise InputError where this machine's copy of a compacted model's checkpoint is damaged, and removes it."""
         made = source.entry.compacted
         if made is None or content_digest(source.checkpoint, self._data_dir) == made.checkpoint.digest:
             return
         source.checkpoint.unlink()
-        raise ValueError(
+        raise InputError(
             f"the worker's copy of the checkpoint of {source.entry.name!r} is damaged, and was removed: ask again, and "
             f"it is fetched anew. If that is damaged too, delete artifact {made.checkpoint.digest}, and POST /compact "
             "again what made it"
         )
 
     def _check_weights(self, source: Source) -> None:
-        """Raise ValueError where what was loaded may not be what the source says: its checkpoint has changed since."""
+        """Raise InputError where what was loaded may not be what the source says: its checkpoint has changed since."""
         if identify(source.reads, source.entry, self._data_dir).weights != source.identity.weights:
-            raise ValueError(f"{source.checkpoint} was written to while it was loaded: ask again when it is whole")
+            raise InputError(f"{source.checkpoint} was written to while it was loaded: ask again when it is whole")
 
 
 def _check(
     source: Source, condition_dim: int, classes: int | None, latent_shape: tuple[int, int, int] | None = None
 ) -> None:
-    """Raise ValueError where the registry says of a model what its checkpoint does not."""
+    """Raise InputError where the registry says of a model what its checkpoint does not."""
     entry = source.entry
     said = {"condition_dim": entry.condition_dim, "classes": entry.classes, "latent_shape": entry.latent_shape}
     found = {"condition_dim": condition_dim, "classes": classes, "latent_shape": latent_shape or entry.latent_shape}
     different = (name for name in said if said[name] != found[name])
     wrong = [f"{name} = {said[name]}, and its checkpoint has {found[name]}" for name in different]
     if wrong:
-        raise ValueError(f"the registry says of {entry.name!r} {'; '.join(wrong)}: mend its entry")
+        raise InputError(f"the registry says of {entry.name!r} {'; '.join(wrong)}: mend its entry")
 
 
 def _of_weights(source: Source) -> Hashable:

@@ -26,6 +26,7 @@ from jobs.store.connection import connect
 from jobs.store.heartbeats import WorkerInfo, WorkerRegistry
 from jobs.store.jobs import JobStore
 from jobs.store.leases import Claim, LeaseStore
+from tailprune.spec import InputError
 from workers.context import Context
 from workers.evaluators import Evaluators
 from workers.handler import BatchHandler, source_of
@@ -193,7 +194,7 @@ class Worker:
         except torch.OutOfMemoryError as error:
             torch.cuda.empty_cache()
             return self._failed(claim, f"{error}; lower TAILPRUNE_BATCH_SIZE on the worker, or ask for less")
-        except (ValueError, FileNotFoundError, UnknownModel, UnknownConditions) as error:
+        except (InputError, UnknownModel, UnknownConditions) as error:
             return self._failed(claim, str(error))
         except Exception:
             log.exception("job broke")

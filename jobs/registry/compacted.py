@@ -14,6 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from jobs.storage.artifacts import Artifact
 from jobs.store.connection import text
 from jobs.store.scripts import PREFIX
+from tailprune.spec import InputError
 
 __all__ = ["Compacted", "CompactedStore", "Compaction", "Rule", "compacted_name"]
 
@@ -80,7 +81,7 @@ class CompactedStore:
             return
         before = self.get(name)
         if before is not None and before.key != made.key:
-            raise ValueError(
+            raise InputError(
                 f"{name} is the name of a model that another request made, and is not given twice: change the request "
                 "in something, such as keep"
             )

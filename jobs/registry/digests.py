@@ -21,6 +21,7 @@ from jobs.keys import digest
 from jobs.registry.decoding import Decoding
 from jobs.registry.models import ModelEntry
 from jobs.requests.base import Reads
+from tailprune.spec import MissingFileError
 from tailprune.spec.layouts import IMAGES, SAFETENSORS, TENSOR_FILES, WEIGHTS
 from tailprune.spec.safetensors import read_header
 
@@ -68,7 +69,7 @@ def identify(
     """
     if reads == "training":
         if entry.training is None:
-            raise FileNotFoundError(f"{entry.name} has no card, beside which the record of its training would be")
+            raise MissingFileError(f"{entry.name} has no card, beside which the record of its training would be")
         return Identity(content_digest(entry.training, data_dir), {})
     if reads != "model":  # no more than the condition's tensors, and no pictures of samples
         loaded_as: dict[str, Any] = {key: getattr(entry, key) for key in ("family", "num_heads", "decode_layer")}
@@ -94,7 +95,7 @@ def _weights(reads: Reads, entry: ModelEntry, data_dir: Path | None) -> str:
         return entry.compacted.checkpoint.digest
     path = entry.local_checkpoint
     if path is None:
-        raise FileNotFoundError(f"{entry.checkpoint} was not fetched")
+        raise MissingFileError(f"{entry.checkpoint} was not fetched")
     if reads == "model":
         return content_digest(path, data_dir)
     return _condition_digest(path, entry.facts.condition_tensors, data_dir)

@@ -12,6 +12,7 @@ from jobs.registry.evaluation import MEASURES, EvaluationAssets, Measure
 from jobs.registry.models import ExtractorName, ModelEntry
 from jobs.requests.fields import UNIQUE, all_different
 from jobs.requests.sampled import SampledRequest
+from tailprune.spec import MissingFileError
 
 __all__ = ["MeasuredRequest", "missing_of_extractor", "missing_of_measure"]
 
@@ -75,13 +76,13 @@ class MeasuredRequest(SampledRequest):
         for name in self.extractors(entry):
             path = evaluation.extractor(name)
             if path is None:
-                raise FileNotFoundError(f"the extractor {name!r} is missing; {evaluation.missing_extractor(name)}")
+                raise MissingFileError(f"the extractor {name!r} is missing; {evaluation.missing_extractor(name)}")
             found[f"extractor {name}"] = path
         if "clip-score" in (self.measures or []):
             found["extractor clip, prompt"] = entry.prompt
         for reference in self.references:
             if lack := evaluation.missing_reference(reference):
-                raise FileNotFoundError(lack)
+                raise MissingFileError(lack)
             where, registered = evaluation.reference(reference), evaluation.references[reference]
             found[f"reference {reference}"] = where or f"{registered.dataset}, {registered.count}"
         return found

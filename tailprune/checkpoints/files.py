@@ -22,6 +22,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
+from tailprune.spec import InputError, MissingFileError
 from tailprune.spec.layouts import SAFETENSORS, TENSOR_FILES
 
 __all__ = ["CheckpointError", "TensorFile", "open_tensors"]
@@ -30,7 +31,7 @@ NESTED_UNDER = ("ema", "model", "state_dict")
 """Where training scripts put the weights inside a pickle, the one to sample with first."""
 
 
-class CheckpointError(ValueError):
+class CheckpointError(InputError):
     """A file that is not a checkpoint of the system it is meant to be; the message says what does not fit."""
 
 
@@ -67,7 +68,7 @@ class _Tensors:
 
     def add(self, path: Path) -> None:
         if not path.is_file():
-            raise FileNotFoundError(f"no checkpoint at {path}")
+            raise MissingFileError(f"no checkpoint at {path}")
         if path.suffix not in TENSOR_FILES:
             raise CheckpointError(
                 f"{path}: a checkpoint ends in {', '.join(TENSOR_FILES[:-1])} or {TENSOR_FILES[-1]}, "

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from tailprune.spec import MissingFileError
 from tailprune.spec.hub import HubFile, parse
 from tailprune.spec.layouts import CONFIG, DIFFUSERS_WEIGHTS, TRANSFORMER, VAE, VOCODER, WEIGHTS
 
@@ -22,14 +23,14 @@ OF_A_REPOSITORY = (
 TRUE = ("1", "true", "yes", "on")
 
 
-class HubError(FileNotFoundError):
+class HubError(MissingFileError):
     """A file of the hub that cannot be fetched; the message says why, and what to do."""
 
 
 def fetch(source: str) -> Path:
     """The local path of a file or folder of the hub, downloaded where it is not in the cache.
 
-    Raises ValueError for a source that names no repository, HubError where it cannot be fetched.
+    Raises InputError for a source that names no repository, HubError where it cannot be fetched.
     """
     from huggingface_hub.errors import HTTPError, LocalEntryNotFoundError, OfflineModeIsEnabled
 
@@ -78,5 +79,5 @@ def _folder(wanted: HubFile, cache: str | None, offline: bool) -> Path:
     if not any(True for pattern in patterns for _ in snapshot.glob(pattern)):  # which snapshot_download does not mind
         if offline:
             raise LocalEntryNotFoundError(wanted.path)
-        raise FileNotFoundError(f"it has no {' or '.join(patterns)}")
+        raise MissingFileError(f"it has no {' or '.join(patterns)}")
     return snapshot / wanted.path

@@ -32,6 +32,7 @@ from tailprune.checkpoints.recognition import (
     read_as,
     recognise,
 )
+from tailprune.spec import InputError, MissingFileError
 from tailprune.spec.hub import is_hub
 from tailprune.spec.layouts import TENSOR_FILES, WEIGHTS
 from tailprune.systems import SYSTEMS, Condition, System
@@ -200,7 +201,7 @@ def _identify(
     checkpoint = Checkpoint(path)
     family = family or known.get("family") or checkpoint.metadata.get("family")
     if family is not None and family not in SYSTEMS:
-        raise ValueError(f"no system is called {family!r}; there are {', '.join(SYSTEMS)}")
+        raise InputError(f"no system is called {family!r}; there are {', '.join(SYSTEMS)}")
     kinds = {name: kind for system in SYSTEMS.values() for name, kind in system.config_class.metadata_fields.items()}
     said = {name: value for name in kinds if (value := known.get(name, checkpoint.metadata.get(name))) is not None}
     for name, value in said.items():
@@ -224,7 +225,7 @@ def _recognised(checkpoint: Checkpoint, given: Mapping[str, Any]) -> str:
         )
     if not is_unambiguous(readings, file_name):
         fitting = " and ".join(reading.family for reading in readings)
-        raise ValueError(
+        raise InputError(
             f"{checkpoint.path}: does not say which system it is, and files of {fitting} have the same tensors: "
             f"give family, one of {', '.join(reading.family for reading in readings)}"
         )
@@ -236,7 +237,7 @@ def _reading(checkpoint: Checkpoint, family: str, given: Mapping[str, Any]) -> R
     try:
         reading = read_as(SYSTEMS[family], checkpoint.shapes, **given)
     except MissingArgument as error:
-        raise ValueError(f"{checkpoint.path}: {error}") from error
+        raise InputError(f"{checkpoint.path}: {error}") from error
     except ValueError as error:
         raise CheckpointError(f"{checkpoint.path}: {error}") from error
     if not reading.fits:
@@ -262,7 +263,7 @@ def _locate(source: str | os.PathLike[str]) -> tuple[Path, Mapping[str, Any]]:
         if path.suffix in TENSOR_FILES:
             return path, {}
         known = ", ".join(sorted(models)) or "no model"
-        raise FileNotFoundError(f"{source!r} is neither a file nor a model of {registry}, which has {known}")
+        raise MissingFileError(f"{source!r} is neither a file nor a model of {registry}, which has {known}")
     entry = models[str(source)]
     if is_hub(entry["checkpoint"]):
         return fetch(entry["checkpoint"]), entry
@@ -276,7 +277,7 @@ def _open(path: Path) -> TensorFile:
         return open_tensors([path / WEIGHTS])
     folder = find_diffusers(path)
     if folder is None:
-        raise FileNotFoundError(
+        raise MissingFileError(
             f"no checkpoint at {path}: the folder has neither {WEIGHTS} nor a diffusers DiT (transformer/config.json)"
         )
     return DiffusersDiT(folder)

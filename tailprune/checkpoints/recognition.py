@@ -15,6 +15,7 @@ from typing import Any
 
 import torch
 
+from tailprune.spec import InputError
 from tailprune.systems import SYSTEMS, System
 from tailprune.systems.config import TransformerConfig
 from tailprune.systems.infer import MissingArgument, Shapes
@@ -58,7 +59,7 @@ class Reading:
     def build(self) -> System:
         """The system without memory, as narrow as the file has it where that is compacted.
 
-        Raises ValueError where names and shapes contradict each other.
+        Raises InputError where names and shapes contradict each other.
         """
         assert self.configuration is not None, "a reading that fits has a configuration"
         with torch.device("meta"):
@@ -126,10 +127,10 @@ def parameter_counts(shapes: Shapes) -> tuple[int, int]:
 
 
 def check_sizes(shapes: Shapes) -> None:
-    """Raises ValueError for a tensor without elements, such as patches of 0 pixels: no system has one."""
+    """Raises InputError for a tensor without elements, such as patches of 0 pixels: no system has one."""
     for name, shape in shapes.items():
         if 0 in shape:
-            raise ValueError(f"{name} is empty: its shape is {shape}")
+            raise InputError(f"{name} is empty: its shape is {shape}")
 
 
 def groups(shapes: Shapes) -> str:

@@ -15,6 +15,7 @@ from tailprune.checkpoints import HubError, fetch
 from tailprune.decoders.autoencoder import find_autoencoder
 from tailprune.decoders.base import Decoded, Decoder, DecoderError
 from tailprune.decoders.plain import Latents, Pixels, pixels
+from tailprune.spec import InputError
 from tailprune.spec.hub import is_hub, parse
 from tailprune.spec.layouts import CONFIG, VAE
 
@@ -42,29 +43,29 @@ def load_decoder(
     scale: what the latents were multiplied by for training; the decoder's own by default.
     device: where to compute.
 
-    Raises ValueError for an unknown name and for arguments that are missing or that the decoder does not take;
+    Raises InputError for an unknown name and for arguments that are missing or that the decoder does not take;
     DecoderError, a ValueError, for files that are not what they should be; HubError, a FileNotFoundError, for what the
     hub does not give.
     """
     if name not in DECODERS:
-        raise ValueError(f"no decoder is called {name!r}; there are {', '.join(DECODERS)}")
+        raise InputError(f"no decoder is called {name!r}; there are {', '.join(DECODERS)}")
     if name in WITHOUT_SOURCE:
         for what, given in (("source", source), ("statistics", statistics), ("scale", scale)):
             if given is not None:
-                raise ValueError(f"decoder {name!r} has no weights: leave out {what}, which is {str(given)!r}")
+                raise InputError(f"decoder {name!r} has no weights: leave out {what}, which is {str(given)!r}")
         return Pixels() if name == "pixels" else Latents()
     if source is None:
-        raise ValueError(
+        raise InputError(
             f"decoder {name!r} needs a source: the {'file' if name == 'va-vae' else 'folder'} of its weights"
         )
     if name == "va-vae":
         from tailprune.decoders.images import load_va_vae
 
         if statistics is None:
-            raise ValueError("decoder 'va-vae' needs statistics: the latents_stats.pt its model was trained with")
+            raise InputError("decoder 'va-vae' needs statistics: the latents_stats.pt its model was trained with")
         return load_va_vae(_file_or_folder(source), _local(statistics), scale, device)
     if statistics is not None:
-        raise ValueError(f"decoder {name!r} takes no statistics: leave out {str(statistics)!r}")
+        raise InputError(f"decoder {name!r} takes no statistics: leave out {str(statistics)!r}")
     if name == "sd-vae":
         from tailprune.decoders.images import load_sd_vae
 

@@ -13,6 +13,7 @@ from torch import Tensor
 from tailprune.decoders.autoencoder import DecodingHalf, load_folder, scaling
 from tailprune.decoders.base import AT_ONCE, Decoded, DecoderError, check_latents, denormalise
 from tailprune.decoders.weights import fill, first_file, open_weights, read_config
+from tailprune.spec import InputError
 from tailprune.spec.layouts import VAE, VOCODER, VOCODER_WEIGHTS
 
 __all__ = ["HIGHEST", "LOWEST", "AudioLDM", "load_audioldm", "picture"]
@@ -62,7 +63,7 @@ class AudioLDM:
         check_latents(latents, "audioldm", self.channels)
         bands, made = self.vocoder.config.model_in_dim, latents.shape[3] * self.half.upsampling
         if bands != made:
-            raise ValueError(
+            raise InputError(
                 f"audioldm takes latents {bands / self.half.upsampling:g} wide, for the {bands} mel bands of its "
                 f"vocoder; these have shape {tuple(latents.shape)}, and make {made}"
             )

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from tailprune.checkpoints import TensorFile
 from tailprune.decoders.base import DecoderError
 from tailprune.decoders.weights import fill, first_file, open_weights, read_config
+from tailprune.spec import InputError
 from tailprune.spec.layouts import CONFIG, DIFFUSERS_WEIGHTS, VAE
 
 __all__ = ["DecodingHalf", "find_autoencoder", "load_folder", "load_half", "scaling"]
@@ -84,7 +85,7 @@ def scaling(config: Mapping[str, Any], folder: Path, scale: float | None, otherw
     scale: what was given for it.
     otherwise: what it is where neither says it.
 
-    Raises ValueError for a scale that is none, DecoderError for a configuration that says nothing or says more.
+    Raises InputError for a scale that is none, DecoderError for a configuration that says nothing or says more.
     """
     for key in ("shift_factor", "latents_mean", "latents_std"):
         if config.get(key) is not None:
@@ -96,9 +97,9 @@ def scaling(config: Mapping[str, Any], folder: Path, scale: float | None, otherw
 
 
 def positive(scale: float) -> float:
-    """The scale. Raises ValueError for one that latents cannot be divided by."""
+    """The scale. Raises InputError for one that latents cannot be divided by."""
     if not (math.isfinite(scale) and scale > 0):
-        raise ValueError(f"scale is {scale}, and latents are divided by it: give a number above 0")
+        raise InputError(f"scale is {scale}, and latents are divided by it: give a number above 0")
     return float(scale)
 
 

@@ -8,6 +8,8 @@ from typing import Literal, Protocol
 import torch
 from torch import Tensor
 
+from tailprune.spec import InputError
+
 __all__ = ["AT_ONCE", "Decoded", "Decoder", "DecoderError", "check_latents", "denormalise"]
 
 AT_ONCE = 1
@@ -19,7 +21,7 @@ batch size may sum in another order.
 """
 
 
-class DecoderError(ValueError):
+class DecoderError(InputError):
     """A source that is not the decoder it is meant to be; the message names path, fault and what would fit."""
 
 
@@ -43,7 +45,7 @@ class Decoder(Protocol):
     """Latents -> what they stand for.
 
     Called with latents, with shape (B, C, H, W), as a system samples them. `channels` is the C it takes, None for any.
-    Raises ValueError for latents of another shape, before any work.
+    Raises InputError for latents of another shape, before any work.
     """
 
     @property
@@ -53,11 +55,11 @@ class Decoder(Protocol):
 
 
 def check_latents(latents: Tensor, name: str, channels: int | None) -> None:
-    """Raises ValueError for latents that decoder `name` does not take."""
+    """Raises InputError for latents that decoder `name` does not take."""
     if latents.ndim != 4:
-        raise ValueError(f"{name} takes latents with shape (B, C, H, W); these have shape {tuple(latents.shape)}")
+        raise InputError(f"{name} takes latents with shape (B, C, H, W); these have shape {tuple(latents.shape)}")
     if channels is not None and latents.shape[1] != channels:
-        raise ValueError(
+        raise InputError(
             f"{name} takes latents with {channels} channels, with shape (B, {channels}, H, W); "
             f"these have {latents.shape[1]}, with shape {tuple(latents.shape)}"
         )

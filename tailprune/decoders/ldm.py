@@ -9,6 +9,8 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
+from tailprune.spec import InputError
+
 __all__ = ["NotLDM", "configuration", "ldm_name"]
 
 GROUPS = 32
@@ -29,7 +31,7 @@ RENAMED = (
 )
 
 
-class NotLDM(ValueError):
+class NotLDM(InputError):
     """Names and shapes that are no LDM decoder's; the message says which."""
 
 

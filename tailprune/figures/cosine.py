@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from tailprune.figures.labelled_vectors import LabelledVectors, spread
 from tailprune.figures.style import MAP, new_figure, note, plain, styled
+from tailprune.spec import InputError
 from tailprune.statistics import cosine_matrix, summarise_cosine
 
 if TYPE_CHECKING:
@@ -27,7 +28,7 @@ def draw_cosine(vectors: LabelledVectors, rows: Sequence[int] | None = None) -> 
     """The matrix over all vectors, or over these rows of them."""
     shown = list(range(len(vectors.values))) if rows is None else list(rows)
     if len(shown) < 2:
-        raise ValueError(f"pairwise cosine needs at least two vectors, got {len(shown)}")
+        raise InputError(f"pairwise cosine needs at least two vectors, got {len(shown)}")
     values = vectors.values[shown]
     matrix = cosine_matrix(values).clamp(-1, 1).cpu().numpy()
     summary = summarise_cosine(values)

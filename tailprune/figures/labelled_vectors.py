@@ -10,6 +10,8 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from tailprune.spec import InputError
+
 __all__ = ["LabelledVectors", "picked", "spread"]
 
 
@@ -17,7 +19,7 @@ __all__ = ["LabelledVectors", "picked", "spread"]
 class LabelledVectors:
     """N vectors of d components, each of one class, one uploaded condition or, of part t, one time.
 
-    Raises ValueError where they have another shape, or hold NaN or infinity.
+    Raises InputError where they have another shape, or hold NaN or infinity.
     """
 
     values: Tensor
@@ -34,9 +36,9 @@ class LabelledVectors:
 
     def __post_init__(self) -> None:
         if self.values.ndim != 2 or len(self.values) != len(self.names):
-            raise ValueError(f"{len(self.names)} vectors have shape (N, d), not {tuple(self.values.shape)}")
+            raise InputError(f"{len(self.names)} vectors have shape (N, d), not {tuple(self.values.shape)}")
         if not torch.isfinite(self.values).all():
-            raise ValueError("condition vectors hold NaN or infinity: the checkpoint's condition tensors are damaged")
+            raise InputError("condition vectors hold NaN or infinity: the checkpoint's condition tensors are damaged")
 
     @property
     def source(self) -> str:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 from tailprune.figures.style import PALETTE, QUIET, new_figure, note, plain, styled
+from tailprune.spec import InputError
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -91,11 +92,11 @@ def draw_study(panels: Sequence[Panel], title: str, subtitle: str, text: str) ->
     subtitle: the second line
     text: what stands below, filled to the width
 
-    Raises ValueError where there is no point to draw.
+    Raises InputError where there is no point to draw.
     """
     drawn = [panel for panel in panels if any(panel.lines.values())]
     if not drawn:
-        raise ValueError("nothing was pruned, or no measure has a value")
+        raise InputError("nothing was pruned, or no measure has a value")
     ways = list(dict.fromkeys(way for panel in drawn for way, points in panel.lines.items() if points))
     alone = len(drawn) % 2  # of an odd number the first, so that the last row is full
     rows = (len(drawn) + alone) // 2

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from tailprune.figures.style import PALETTE, new_figure, note, styled
+from tailprune.spec import InputError
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -23,7 +24,7 @@ def draw_training(curve: Sequence[Mapping[str, float]], model: str, time: float)
     model: the name of the model, for the subtitle
     time: when the vectors were measured
 
-    Raises ValueError where the curve has no points, or one lacks a number.
+    Raises InputError where the curve has no points, or one lacks a number.
     """
     _check(curve)
     steps = [point["step"] for point in curve]
@@ -54,10 +55,10 @@ def draw_training(curve: Sequence[Mapping[str, float]], model: str, time: float)
 
 
 def _check(curve: Sequence[Mapping[str, float]]) -> None:
-    """Raises ValueError where the curve has no points, or one lacks a number."""
+    """Raises InputError where the curve has no points, or one lacks a number."""
     if not curve:
-        raise ValueError("the curve has no points")
+        raise InputError("the curve has no points")
     for place, point in enumerate(curve):
         lacks = [name for name in ("step", "cosine", "npr") if name not in point]
         if lacks:
-            raise ValueError(f"point {place} of the curve lacks {', '.join(lacks)}")
+            raise InputError(f"point {place} of the curve lacks {', '.join(lacks)}")

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from tailprune.figures.head import head_of
 from tailprune.figures.labelled_vectors import LabelledVectors
 from tailprune.figures.style import MAP, new_figure, note, styled
+from tailprune.spec import InputError
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -25,7 +26,7 @@ GREATEST_SEED = 2**32 - 1
 
 
 def draw_tsne(vectors: LabelledVectors, seed: int = 0) -> Figure:
-    """Three panels; the same vector has the same colour in each. Raises ValueError for fewer than four vectors."""
+    """Three panels; the same vector has the same colour in each. Raises InputError for fewer than four vectors."""
     from matplotlib.ticker import MaxNLocator
 
     head = head_of(vectors.values)
@@ -71,7 +72,7 @@ def embed(vectors: NDArray[np.float64], seed: int) -> NDArray[np.float32]:
     from threadpoolctl import threadpool_limits
 
     if len(vectors) < LEAST_POINTS:
-        raise ValueError(f"t-SNE needs {LEAST_POINTS} vectors or more, and these are {len(vectors)}")
+        raise InputError(f"t-SNE needs {LEAST_POINTS} vectors or more, and these are {len(vectors)}")
     spread = vectors.std(axis=0)
     start = "pca" if (spread > 0).sum() > 1 else "random"
     unit = vectors / (spread.max() or 1.0)  # so that tails of any magnitude are seen

@@ -24,14 +24,15 @@ import torch
 from torch import Tensor
 
 from tailprune.quality.moments import Gaussian
+from tailprune.spec import InputError
 
 __all__ = ["KernelDistance", "frechet_distance", "kernel_distance"]
 
 
 def frechet_distance(a: Gaussian, b: Gaussian) -> float:
-    """The squared Frechet distance, from 0. Raises ValueError for distributions of different dimension."""
+    """The squared Frechet distance, from 0. Raises InputError for distributions of different dimension."""
     if a.dim != b.dim:
-        raise ValueError(f"a Frechet distance is between features of one kind, got {a.dim} and {b.dim} of them")
+        raise InputError(f"a Frechet distance is between features of one kind, got {a.dim} and {b.dim} of them")
     mean = (a.mean - b.mean).square().sum()
     root = torch.linalg.svdvals(_factor(a.covariance).T @ _factor(b.covariance)).sum()
     return max(0.0, (mean + a.covariance.trace() + b.covariance.trace() - 2 * root).item())  # but for rounding
@@ -67,13 +68,13 @@ def kernel_distance(
     seed: what the subsets are drawn from
 
     Each subset is drawn without replacement, by `seed` alone, from the sets in the order given: merge shards in a fixed
-    order. Raises ValueError for a set smaller than a subset.
+    order. Raises InputError for a set smaller than a subset.
     """
     from torchmetrics.image.kid import poly_mmd
 
     for what, features in (("samples", samples), ("reference", reference)):
         if not 2 <= subset_size <= len(features):
-            raise ValueError(
+            raise InputError(
                 f"subsets of {subset_size} cannot be drawn from the {len(features)} features of {what}: "
                 "subset_size runs from 2 to the smaller set"
             )

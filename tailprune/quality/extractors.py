@@ -22,6 +22,7 @@ from tailprune.quality.images import check_images
 from tailprune.quality.inception_score import joint_probabilities
 from tailprune.quality.sources import digest_of_files
 from tailprune.shapes.classifier import ShapesClassifier, load_classifier
+from tailprune.spec import InputError
 
 __all__ = [
     "EXTRACTORS",
@@ -55,7 +56,7 @@ SHOWN = 12
 """Digits of a digest that tell networks apart in a name."""
 
 
-class ExtractorError(ValueError):
+class ExtractorError(InputError):
     """A source that is not the network it is meant to be; the message names path, fault and what would fit."""
 
 
@@ -88,7 +89,7 @@ class Extractor(Protocol):
         ...
 
     def __call__(self, images: Tensor) -> Extracted:
-        """images, uint8 with shape (B, 3, H, W) -> what it sees in them. Raises ValueError for others."""
+        """images, uint8 with shape (B, 3, H, W) -> what it sees in them. Raises InputError for others."""
         ...
 
 
@@ -97,11 +98,11 @@ def load_extractor(
 ) -> Extractor:
     """The extractor of that name, ready to call, on that device.
 
-    `source` is where its weights are, on this machine. Raises ValueError for an unknown name, and ExtractorError, a
+    `source` is where its weights are, on this machine. Raises InputError for an unknown name, and ExtractorError, a
     ValueError too, for a source that is missing or not what it should be.
     """
     if name not in EXTRACTORS:
-        raise ValueError(f"no extractor is called {name!r}; there are {', '.join(EXTRACTORS)}")
+        raise InputError(f"no extractor is called {name!r}; there are {', '.join(EXTRACTORS)}")
     if source is None:
         raise ExtractorError(f"extractor {name!r} needs a source: {SOURCES[name]}")
     path = Path(source)

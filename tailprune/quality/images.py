@@ -19,6 +19,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from tailprune.spec import InputError
+
 __all__ = ["Interval", "bootstrap", "check_images", "check_pairs", "class_matches", "clip_scores", "psnr", "ssim"]
 
 WHITE = 255
@@ -29,20 +31,20 @@ DRAWN_AT_ONCE = 2**22
 
 
 def check_images(images: Tensor) -> None:
-    """Raises ValueError for what is not uint8 with shape (B, 3, H, W)."""
+    """Raises InputError for what is not uint8 with shape (B, 3, H, W)."""
     if images.dtype != torch.uint8 or images.ndim != 4 or images.shape[1] != 3:
-        raise ValueError(
+        raise InputError(
             f"images are uint8 with shape (B, 3, H, W); these are {str(images.dtype).removeprefix('torch.')} "
             f"with shape {tuple(images.shape)}"
         )
 
 
 def check_pairs(images: Tensor, references: Tensor) -> None:
-    """Raises ValueError for what are not two batches of images of one shape."""
+    """Raises InputError for what are not two batches of images of one shape."""
     check_images(images)
     check_images(references)
     if images.shape != references.shape:
-        raise ValueError(
+        raise InputError(
             f"images are compared with as many of one size: {tuple(images.shape)}, {tuple(references.shape)}"
         )
 
@@ -64,7 +66,7 @@ def ssim(images: Tensor, references: Tensor) -> Tensor:
 
     check_images(images)
     if min(images.shape[2:]) < WINDOW:
-        raise ValueError(f"SSIM takes images of at least {WINDOW} x {WINDOW}; these have shape {tuple(images.shape)}")
+        raise InputError(f"SSIM takes images of at least {WINDOW} x {WINDOW}; these have shape {tuple(images.shape)}")
 
     def measure(a: np.ndarray, b: np.ndarray) -> float:
         return structural_similarity(
@@ -83,7 +85,7 @@ def ssim(images: Tensor, references: Tensor) -> Tensor:
 def class_matches(predicted: Tensor, labels: Tensor) -> Tensor:
     """1 where an image is of its class, 0 elsewhere; its mean is the class accuracy. Two (B,) -> (B,), float64."""
     if predicted.shape != labels.shape:
-        raise ValueError(f"one label for each image: {tuple(predicted.shape)} classes, {tuple(labels.shape)} labels")
+        raise InputError(f"one label for each image: {tuple(predicted.shape)} classes, {tuple(labels.shape)} labels")
     return (predicted.cpu() == labels.cpu()).to(torch.float64)
 
 
@@ -93,7 +95,7 @@ def clip_scores(image_features: Tensor, text_features: Tensor) -> Tensor:
     Two (B, d), as the extractor `clip` gives them -> (B,), float64.
     """
     if image_features.shape != text_features.shape:
-        raise ValueError(
+        raise InputError(
             f"one text for each image: features with shape {tuple(image_features.shape)} of images, "
             f"{tuple(text_features.shape)} of texts"
         )
@@ -119,15 +121,15 @@ def bootstrap(values: Tensor, resamples: int = 1000, level: float = 0.95, seed: 
     seed: what the resamples are drawn from
 
     For the difference of two variants from the same noise, give the differences image by image: the interval is then of
-    the difference. Raises ValueError for no values, NaN or infinity (the PSNR of equal images).
+    the difference. Raises InputError for no values, NaN or infinity (the PSNR of equal images).
     """
     from scipy.stats import bootstrap as resample
 
     x = values.detach().double().cpu()
     if x.ndim != 1 or not len(x):
-        raise ValueError(f"an average is over values with shape (N,), N >= 1, got {tuple(x.shape)}")
+        raise InputError(f"an average is over values with shape (N,), N >= 1, got {tuple(x.shape)}")
     if not torch.isfinite(x).all():
-        raise ValueError(
+        raise InputError(
             f"{int((~x.isfinite()).sum())} of {len(x)} values are NaN or infinity: leave them out, and say so"
         )
     mean = x.mean().item()

@@ -14,6 +14,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from tailprune.spec import InputError
+
 __all__ = ["InceptionScore", "Predictions", "inception_score", "joint_probabilities"]
 
 SUMS_TO_ONE = 1e-3
@@ -44,22 +46,22 @@ class Predictions:
         return len(self.probabilities)
 
     def add(self, probabilities: Tensor) -> None:
-        """Takes a batch, with shape (B, K). Raises ValueError for what are no probabilities of K classes."""
+        """Takes a batch, with shape (B, K). Raises InputError for what are no probabilities of K classes."""
         if probabilities.ndim != 2 or probabilities.shape[1] != self.classes:
-            raise ValueError(
+            raise InputError(
                 f"these predictions take probabilities with shape (B, {self.classes}), got {tuple(probabilities.shape)}"
             )
         p = probabilities.detach().double().cpu()
         if not ((p >= 0).all() and ((p.sum(1) - 1).abs() < SUMS_TO_ONE).all()):
-            raise ValueError("probabilities are 0 or more and sum to 1 for each image; these may be logits")
+            raise InputError("probabilities are 0 or more and sum to 1 for each image; these may be logits")
         self.count += len(p)
         self.probabilities = self.probabilities + p.sum(0)
         self.entropy = self.entropy + torch.special.entr(p).sum()
 
     def merge(self, other: Predictions) -> None:
-        """Takes what another has gathered. Raises ValueError for another number of classes."""
+        """Takes what another has gathered. Raises InputError for another number of classes."""
         if other.classes != self.classes:
-            raise ValueError(f"predictions of {other.classes} classes cannot be merged into those of {self.classes}")
+            raise InputError(f"predictions of {other.classes} classes cannot be merged into those of {self.classes}")
         self.count += other.count
         self.probabilities = self.probabilities + other.probabilities
         self.entropy = self.entropy + other.entropy
@@ -82,9 +84,9 @@ class Predictions:
         return predictions
 
     def score(self) -> float:
-        """The Inception score of all images taken. Raises ValueError where there are none."""
+        """The Inception score of all images taken. Raises InputError where there are none."""
         if not self.count:
-            raise ValueError("an Inception score needs at least one image")
+            raise InputError("an Inception score needs at least one image")
         mean = self.probabilities / self.count
         return math.exp((torch.special.entr(mean).sum() - self.entropy / self.count).item())
 
@@ -93,10 +95,10 @@ def inception_score(probabilities: Tensor, splits: int = 10) -> InceptionScore:
     """The score of each of `splits` parts, one after the other. probabilities, with shape (N, K), N >= splits.
 
     As it is published: ten parts of 5 000 images in the order of sampling, and the deviation of the population.
-    `joint_probabilities` makes (N, K) of a classifier in factors. Raises ValueError for fewer images than splits.
+    `joint_probabilities` makes (N, K) of a classifier in factors. Raises InputError for fewer images than splits.
     """
     if not 1 <= splits <= len(probabilities):
-        raise ValueError(f"{len(probabilities)} images cannot be split into {splits} parts: splits run from 1 to them")
+        raise InputError(f"{len(probabilities)} images cannot be split into {splits} parts: splits run from 1 to them")
     scores = []
     for part in probabilities.tensor_split(splits):
         predictions = Predictions(part.shape[1])

@@ -13,6 +13,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from tailprune.spec import InputError
+
 __all__ = ["Manifold", "PrecisionRecall", "precision_recall"]
 
 ROUNDING = 1e-12
@@ -36,14 +38,14 @@ class Manifold:
     rows_at_once: how many features have their distances to all others in memory, which is O(rows_at_once * N)
     squared_radii: those of an earlier manifold of the same features and k, where they are known, shape (N,)
 
-    Distances are computed in float64 on the device of the features. Raises ValueError for too few features.
+    Distances are computed in float64 on the device of the features. Raises InputError for too few features.
     """
 
     def __init__(
         self, features: Tensor, k: int = 3, rows_at_once: int = 256, squared_radii: Tensor | None = None
     ) -> None:
         if not 1 <= k < len(features):
-            raise ValueError(
+            raise InputError(
                 f"the neighbour k = {k} needs more than {k} features, and k >= 1; there are {len(features)}"
             )
         self.k = k

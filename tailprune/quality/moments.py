@@ -17,6 +17,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from tailprune.spec import InputError
+
 __all__ = ["FeatureMoments", "Gaussian"]
 
 
@@ -49,12 +51,12 @@ class FeatureMoments:
         return len(self.mean)
 
     def add(self, features: Tensor) -> None:
-        """Takes the features of a batch, with shape (B, d). Raises ValueError for another shape, NaN or infinity."""
+        """Takes the features of a batch, with shape (B, d). Raises InputError for another shape, NaN or infinity."""
         if features.ndim != 2 or features.shape[1] != self.dim:
-            raise ValueError(f"these moments take features with shape (B, {self.dim}), got {tuple(features.shape)}")
+            raise InputError(f"these moments take features with shape (B, {self.dim}), got {tuple(features.shape)}")
         x = features.detach().double().cpu()
         if not x.isfinite().all():
-            raise ValueError("features hold NaN or infinity, and have no moments: look at the images they are of")
+            raise InputError("features hold NaN or infinity, and have no moments: look at the images they are of")
         if len(x):
             mean = x.mean(0)
             x = x - mean
@@ -62,9 +64,9 @@ class FeatureMoments:
             self.scatter.addmm_(x.T, x)
 
     def merge(self, other: FeatureMoments) -> None:
-        """Takes what another has gathered, which is left as it is. Raises ValueError for features of another length."""
+        """Takes what another has gathered, which is left as it is. Raises InputError for features of another length."""
         if other.dim != self.dim:
-            raise ValueError(f"moments of {other.dim} features cannot be merged into those of {self.dim}")
+            raise InputError(f"moments of {other.dim} features cannot be merged into those of {self.dim}")
         if other.count:
             self._move(other.count, other.mean)
             self.scatter += other.scatter
@@ -78,7 +80,7 @@ class FeatureMoments:
         """What `state` gave. Raises KeyError where a tensor is missing, ValueError where their shapes disagree."""
         count, mean, scatter = state["count"], state["mean"], state["scatter"]
         if mean.ndim != 1 or scatter.shape != (len(mean), len(mean)):
-            raise ValueError(
+            raise InputError(
                 f"moments have mean (d,) and scatter (d, d), got {tuple(mean.shape)} and {tuple(scatter.shape)}"
             )
         moments = cls(len(mean))
@@ -87,9 +89,9 @@ class FeatureMoments:
         return moments
 
     def gaussian(self) -> Gaussian:
-        """Mean and unbiased covariance. Raises ValueError for fewer than two features."""
+        """Mean and unbiased covariance. Raises InputError for fewer than two features."""
         if self.count < 2:
-            raise ValueError(f"a covariance needs the features of at least two images, got {self.count}")
+            raise InputError(f"a covariance needs the features of at least two images, got {self.count}")
         return Gaussian(self.mean.clone(), self.scatter / (self.count - 1))
 
     def _move(self, count: int, mean: Tensor) -> None:

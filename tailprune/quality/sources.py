@@ -20,6 +20,7 @@ import torch
 from torch import Tensor
 
 from tailprune.shapes import dataset as shapes
+from tailprune.spec import InputError
 
 __all__ = [
     "ImageFolder",
@@ -37,7 +38,7 @@ ARRAY = "arr_0"
 DRAWN_AT_ONCE = 256
 
 
-class SourceError(ValueError):
+class SourceError(InputError):
     """A source that holds no images, or not those it should; the message names its path and what would fit."""
 
 

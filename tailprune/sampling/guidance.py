@@ -12,6 +12,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from tailprune.spec import InputError
+
 __all__ = ["Guidance"]
 
 
@@ -25,7 +27,7 @@ class Guidance:
     power: above 0, of the power-cosine ramp; None, the default, is a constant scale
     interval: (low, high), guided where low <= t <= high, in the system's own time; None, the default, is always
 
-    Raises ValueError for a number outside its range.
+    Raises InputError for a number outside its range.
     """
 
     scale: float = 1.0
@@ -35,13 +37,13 @@ class Guidance:
 
     def __post_init__(self) -> None:
         if not math.isfinite(self.scale) or self.scale < 0:
-            raise ValueError(f"guidance scale is a finite number of at least 0, not {self.scale!r}")
+            raise InputError(f"guidance scale is a finite number of at least 0, not {self.scale!r}")
         if self.channels is not None and self.channels < 1:
-            raise ValueError(f"at least 1 channel is guided, not {self.channels}")
+            raise InputError(f"at least 1 channel is guided, not {self.channels}")
         if self.power is not None and not (math.isfinite(self.power) and self.power > 0):
-            raise ValueError(f"guidance power is a finite number above 0, not {self.power!r}")
+            raise InputError(f"guidance power is a finite number above 0, not {self.power!r}")
         if self.interval is not None and not self.interval[0] <= self.interval[1]:
-            raise ValueError(f"guidance interval runs from low to high, not {self.interval}")
+            raise InputError(f"guidance interval runs from low to high, not {self.interval}")
 
     def scale_at(self, t: Tensor, progress: float) -> float:
         """The scale at time `t`, a single number, with `progress` from 0 (noise) to 1 (data).

@@ -18,6 +18,7 @@ from tailprune.sampling.solvers import build_solver
 from tailprune.sampling.solvers.base import Solver
 from tailprune.sampling.solvers.dopri5 import Dopri5
 from tailprune.sampling.trajectories import trajectories_by_step
+from tailprune.spec import InputError
 from tailprune.systems.base import Inputs, System
 
 __all__ = ["sample", "sample_each", "sampling_times"]
@@ -87,12 +88,12 @@ def sample(
     atol, rtol: of `dopri5`, the error of a step, absolute and relative to x; 1e-6 and 1e-3 by default. It solves each
         sample by itself, so that its steps do not depend on the batch
 
-    Raises ValueError for a sampler or an option that the system or the sampler does not have, both or neither of seeds
+    Raises InputError for a sampler or an option that the system or the sampler does not have, both or neither of seeds
     and noise, shapes that do not fit, or a schedule other than `every` with dopri5.
     """
     prunes = list(prune) if isinstance(prune, Sequence) else [prune]
     if not prunes:
-        raise ValueError("an empty list of prunes asks for nothing; None stands for the unpruned baseline")
+        raise InputError("an empty list of prunes asks for nothing; None stands for the unpruned baseline")
     count = len(next(iter(inputs.values())))
     latents = _sample(system, inputs, [(n, each) for each in prunes for n in range(count)], Options(**options))
     results = [torch.stack(latents[first : first + count]) for first in range(0, len(latents), count)]
@@ -110,10 +111,10 @@ def sample_each(
     prunes: for each of the B samples, its prunes; None is none
     options: as of `sample`
 
-    Raises ValueError as `sample` does, and where there are not B lists of prunes.
+    Raises InputError as `sample` does, and where there are not B lists of prunes.
     """
     if len(prunes) != (count := len(next(iter(inputs.values())))):
-        raise ValueError(f"one list of prunes a sample: {count} samples, {len(prunes)} lists")
+        raise InputError(f"one list of prunes a sample: {count} samples, {len(prunes)} lists")
     wanted = [(n, prune) for n, some in enumerate(prunes) for prune in some]
     latents = iter(_sample(system, inputs, wanted, Options(**options)))
     return [[next(latents) for _ in some] for some in prunes]
@@ -127,7 +128,7 @@ def sampling_times(system: System, sampler: str | None = None, steps: int = 50, 
     steps: how many, 2 or more
     shift: of `euler` and `heun`
 
-    Raises ValueError for a sampler or an option that the system or the sampler does not have.
+    Raises InputError for a sampler or an option that the system or the sampler does not have.
     """
     name = _sampler_name(system, sampler)
     solver = build_solver("euler" if name == "dopri5" else name, steps, type(system), shift=shift)
@@ -141,7 +142,7 @@ def _sample(
 ) -> list[Tensor]:
     """The latents of each (sample, prune) that is wanted, with shape (C, H, W)."""
     if not wanted:
-        raise ValueError("there is nothing to sample: give one sample or more, each with one prune or more")
+        raise InputError("there is nothing to sample: give one sample or more, each with one prune or more")
     inputs, guidance = _guided(system, inputs, options.guidance)
     name, steps = _sampler_name(system, options.sampler), options.steps
 
@@ -153,7 +154,7 @@ def _sample(
 
     # Trajectories and their condition vectors
     if any(prune is not None and prune.count is not None and prune.count > steps for _, prune in wanted):
-        raise ValueError(f"a schedule counts at most the {steps} steps there are")
+        raise InputError(f"a schedule counts at most the {steps} steps there are")
     table = ConditionTable(system, inputs, solver.times, options.population)
     # One scale for all stages of a step, as REPA does.
     scales = [guidance.scale_at(solver.times[i, 0], solver.progress[i, 0].item()) for i in range(steps)]
@@ -194,7 +195,7 @@ def _sample_adaptively(
     x: the initial latents, with shape (B, C, H, W)
     """
     if any(prune is not None and prune.schedule != "every" for _, prune in wanted):
-        raise ValueError("dopri5 chooses its own steps, so its prunes have the schedule 'every'")
+        raise InputError("dopri5 chooses its own steps, so its prunes have the schedule 'every'")
 
     def report(done: int) -> None:
         if options.on_step is not None:
@@ -220,7 +221,7 @@ def _sampler_name(system: System, sampler: str | None) -> str:
     if sampler is None:
         return system.facts.default_sampler
     if sampler not in system.facts.samplers:
-        raise ValueError(f"{system.family} is sampled by {', '.join(system.facts.samplers)}, not by {sampler!r}")
+        raise InputError(f"{system.family} is sampled by {', '.join(system.facts.samplers)}, not by {sampler!r}")
     return sampler
 
 
@@ -243,24 +244,24 @@ def _solver(system: System, name: str, options: Options) -> Solver | Dopri5:
 
 
 def _initial_latents(system: System, count: int, options: Options) -> Tensor:
-    """The latents at pure noise, with shape (B, C, H, W), float32. Raises ValueError for noise that does not fit."""
+    """The latents at pure noise, with shape (B, C, H, W), float32. Raises InputError for noise that does not fit."""
     device = next(system.parameters()).device
     seeds, noise, step_noise = options.seeds, options.noise, options.step_noise
     shape = (count, *system.latent_shape)
     if (seeds is None) == (noise is None):
-        raise ValueError("give either seeds, one a sample, or noise, the initial latents")
+        raise InputError("give either seeds, one a sample, or noise, the initial latents")
     if noise is not None:
         if noise.shape != shape:
-            raise ValueError(f"noise has shape {shape}, not {tuple(noise.shape)}")
+            raise InputError(f"noise has shape {shape}, not {tuple(noise.shape)}")
         if step_noise is not None and step_noise.shape[1:] != shape:
             sizes = ", ".join(map(str, shape))
-            raise ValueError(f"step_noise has shape (steps, {sizes}), not {tuple(step_noise.shape)}")
+            raise InputError(f"step_noise has shape (steps, {sizes}), not {tuple(step_noise.shape)}")
         return noise.to(device, torch.float32)
     assert seeds is not None
     if len(seeds) != count:
-        raise ValueError(f"one seed a sample: {count} samples, {len(seeds)} seeds")
+        raise InputError(f"one seed a sample: {count} samples, {len(seeds)} seeds")
     if step_noise is not None:
-        raise ValueError("step_noise goes with noise; seeds make their own")
+        raise InputError("step_noise goes with noise; seeds make their own")
     return gaussian_noise(seeds, INITIAL, system.latent_shape).to(device)
 
 
@@ -270,5 +271,5 @@ def _step_noise(system: System, name: str, i: int, options: Options) -> Tensor:
         return gaussian_noise(options.seeds, i + 1, system.latent_shape)
     given = 0 if options.step_noise is None else len(options.step_noise)
     if options.step_noise is None or i >= given:
-        raise ValueError(f"{name} draws noise at step {i}; step_noise holds {given}: give more, or seeds")
+        raise InputError(f"{name} draws noise at step {i}; step_noise holds {given}: give more, or seeds")
     return options.step_noise[i]

@@ -13,6 +13,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from tailprune.spec import InputError
+
 __all__ = ["CLASS_NAMES", "COLOURS", "NUM_CLASSES", "SHAPES", "draw"]
 
 
@@ -109,7 +111,7 @@ def draw(labels: Tensor, generator: torch.Generator, size: int = 16) -> Tensor:
     The images are a function of the labels, the generator's state and the size.
     """
     if labels.numel() and not 0 <= int(labels.min()) <= int(labels.max()) < NUM_CLASSES:
-        raise ValueError(f"labels of shapes run from 0 to {NUM_CLASSES - 1}")
+        raise InputError(f"labels of shapes run from 0 to {NUM_CLASSES - 1}")
     count = len(labels)
     u = torch.rand(count, 10, generator=generator)
     centre = (u[:, 0:2] - 0.5) * 0.5

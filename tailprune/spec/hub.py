@@ -10,6 +10,7 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
+from tailprune.spec import InputError
 from tailprune.spec.layouts import CONFIG, TENSOR_FILES, TRANSFORMER, VAE, WEIGHTS
 
 __all__ = ["HubFile", "cached", "check_source", "is_hub", "parse"]
@@ -47,18 +48,18 @@ def is_hub(source: str | os.PathLike[str]) -> bool:
 
 
 def parse(source: str) -> HubFile:
-    """What an address names. Raises ValueError for anything else, and where a name is empty, `.` or `..`."""
+    """What an address names. Raises InputError for anything else, and where a name is empty, `.` or `..`."""
     match = ADDRESS.fullmatch(source)
     if match is not None:
         found = HubFile(match["repo"], match["path"] or "", match["revision"])
         names = [*found.repo.split("/"), found.revision or "main", *(found.path or "main").split("/")]
         if not any(name in NO_NAMES for name in names):
             return found
-    raise ValueError(f"{source!r} is not of the form hf://owner/repo/file")
+    raise InputError(f"{source!r} is not of the form hf://owner/repo/file")
 
 
 def check_source(source: str) -> str:
-    """The source, as it is. Raises ValueError where it should be on the hub, and names no repository."""
+    """The source, as it is. Raises InputError where it should be on the hub, and names no repository."""
     if is_hub(source):
         parse(source)
     return source

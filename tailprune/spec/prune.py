@@ -9,6 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar, Literal
 
+from tailprune.spec import InputError
+
 __all__ = ["EVERY", "NO_RULE", "Fill", "PruneSpec", "Schedule", "Side", "When", "check_rule", "plain"]
 
 Side = Literal["tail", "head"]
@@ -19,13 +21,13 @@ NO_RULE = "say how to prune: exactly one of threshold and keep"
 
 
 def check_rule(threshold: object, keep: object, side: Side | None, by: str | None) -> None:
-    """Raise ValueError unless exactly one of threshold and keep is given, side with the first or by with the second."""
+    """Raise InputError unless exactly one of threshold and keep is given, side with the first or by with the second."""
     if (threshold is None) == (keep is None):
-        raise ValueError(NO_RULE)
+        raise InputError(NO_RULE)
     if keep is not None and side is not None:
-        raise ValueError(f"side {side!r} goes with threshold, not with keep; leave it out")
+        raise InputError(f"side {side!r} goes with threshold, not with keep; leave it out")
     if threshold is not None and by is not None:
-        raise ValueError(f"by {by!r} goes with keep, not with threshold; leave it out")
+        raise InputError(f"by {by!r} goes with keep, not with threshold; leave it out")
 
 
 def plain(number: float) -> str:
@@ -56,9 +58,9 @@ class Schedule:
         if self.when == "first" and self.count is None:
             object.__setattr__(self, "count", 1)
         if self.when == "every" and self.count is not None:
-            raise ValueError(f"count {self.count} says nothing with 'every'; leave it out, or use 'first' or 'last'")
+            raise InputError(f"count {self.count} says nothing with 'every'; leave it out, or use 'first' or 'last'")
         if self.when == "last" and self.count is None:
-            raise ValueError("'last' needs count, the number of last steps to prune at")
+            raise InputError("'last' needs count, the number of last steps to prune at")
 
 
 EVERY = Schedule()

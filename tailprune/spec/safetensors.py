@@ -19,6 +19,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from tailprune.spec import InputError
+
 __all__ = ["Header", "StoredTensor", "encode_header", "read_header", "write_file"]
 
 ALIGNMENT = 8
@@ -89,22 +91,22 @@ def write_file(path: Path, header: bytes, values: Iterable[bytes | memoryview]) 
 
 
 def read_header(file: BinaryIO) -> Header:
-    """The header at the start of a file. Raises ValueError where there is none."""
+    """The header at the start of a file. Raises InputError where there is none."""
     length = int.from_bytes(file.read(LENGTH_BYTES), "little")
     if length > MOST_HEADER_BYTES:
-        raise ValueError(f"a header of {length} bytes, and at most {MOST_HEADER_BYTES} are allowed")
+        raise InputError(f"a header of {length} bytes, and at most {MOST_HEADER_BYTES} are allowed")
     text = file.read(length)
     if len(text) < length:
-        raise ValueError(f"a header of {length} bytes, of which {len(text)} are there")
+        raise InputError(f"a header of {length} bytes, of which {len(text)} are there")
     try:
         header = json.loads(text)
     except RecursionError:
-        raise ValueError("a header nested too deep") from None
+        raise InputError("a header nested too deep") from None
     if not isinstance(header, dict):
-        raise ValueError("a header that is no table")
+        raise InputError("a header that is no table")
     metadata = header.pop(METADATA, None)
     if metadata is not None and not _is_metadata(metadata):
-        raise ValueError("metadata that is no table of texts")
+        raise InputError("metadata that is no table of texts")
     size = LENGTH_BYTES + length
     return Header({name: _stored(name, entry, size) for name, entry in header.items()}, metadata, size)
 
@@ -120,4 +122,4 @@ def _stored(name: str, entry: Any, size: int) -> StoredTensor:
             all(type(number) is int and number >= 0 for number in (*shape, begin, end)) and begin <= end
         ):
             return StoredTensor(dtype, tuple(shape), size + begin, size + end)
-    raise ValueError(f"no tensor: {name!r}")
+    raise InputError(f"no tensor: {name!r}")

@@ -43,13 +43,13 @@ class Condition(nn.Module, ABC):
 
     @abstractmethod
     def check_inputs(self, inputs: Inputs) -> None:
-        """Raises ValueError where `inputs` are not what this condition takes, such as a label that is no class."""
+        """Raises InputError where `inputs` are not what this condition takes, such as a label that is no class."""
 
     @abstractmethod
     def all_inputs(self) -> Inputs:
         """Inputs of every class, in order of their labels: the population that statistics are taken over.
 
-        Raises ValueError for a system that has no classes: its population has to be given.
+        Raises InputError for a system that has no classes: its population has to be given.
         """
 
     @abstractmethod

@@ -18,6 +18,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
+from tailprune.spec import InputError
 from tailprune.systems.base import Condition, Inputs, Modulations, System
 from tailprune.systems.config import SquareConfig
 from tailprune.systems.infer import Shapes, block_count, dimensions, head_count, patches_of
@@ -93,17 +94,17 @@ class LabelCondition(Condition):
     def check_inputs(self, inputs: Inputs) -> None:
         takes = {"labels", "scale"} if self.takes_guidance else {"labels"}
         if "labels" not in inputs or not inputs.keys() <= takes:
-            raise ValueError(
+            raise InputError(
                 f"this system is conditioned on {' and '.join(sorted(takes))}, not on {', '.join(inputs) or 'nothing'}"
             )
         labels = inputs["labels"]
         if any(len(tensor) != len(labels) for tensor in inputs.values()):
-            raise ValueError(
+            raise InputError(
                 f"labels and scales come one a sample: {len(labels)} labels, {len(inputs['scale'])} scales"
             )
         wrong = labels[(labels < 0) | (labels >= self.num_classes)]
         if wrong.numel():
-            raise ValueError(f"label {wrong[0].item()} is outside 0 to {self.num_classes - 1}, the classes there are")
+            raise InputError(f"label {wrong[0].item()} is outside 0 to {self.num_classes - 1}, the classes there are")
 
     def all_inputs(self) -> Inputs:
         return {"labels": torch.arange(self.num_classes, device=self._device)}

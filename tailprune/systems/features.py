@@ -16,6 +16,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
+from tailprune.spec import InputError
 from tailprune.systems.base import Condition, Inputs, Modulations, System
 from tailprune.systems.config import TransformerConfig
 from tailprune.systems.infer import MissingArgument, Shapes, block_count, dimensions, head_count
@@ -66,18 +67,18 @@ class FeatureCondition(Condition):
     def check_inputs(self, inputs: Inputs) -> None:
         expected = ", ".join(f"{name} {shape}" for name, shape in self.features.items())
         if inputs.keys() != self.features.keys():
-            raise ValueError(f"this system is conditioned on {expected}, not on {', '.join(inputs) or 'nothing'}")
+            raise InputError(f"this system is conditioned on {expected}, not on {', '.join(inputs) or 'nothing'}")
         for name, tensor in inputs.items():
             if tuple(tensor.shape[1:]) != self.features[name]:
-                raise ValueError(f"{name} has shape {('B', *self.features[name])}, not {tuple(tensor.shape)}")
+                raise InputError(f"{name} has shape {('B', *self.features[name])}, not {tuple(tensor.shape)}")
             if not torch.isfinite(tensor).all():
-                raise ValueError(f"{name} holds NaN or infinity")
+                raise InputError(f"{name} holds NaN or infinity")
         if len({len(tensor) for tensor in inputs.values()}) > 1:
             rows = ", ".join(f"{name} {len(tensor)}" for name, tensor in inputs.items())
-            raise ValueError(f"the inputs of a system have as many rows each, not {rows}")
+            raise InputError(f"the inputs of a system have as many rows each, not {rows}")
 
     def all_inputs(self) -> Inputs:
-        raise ValueError(
+        raise InputError(
             f"this system has no classes: give a population, conditions of {' and '.join(self.features)}, to take "
             "statistics over"
         )
@@ -113,7 +114,7 @@ class FeatureTransformer(FeatureCondition, System):
     def build_blocks(self, config: FeatureConfig) -> None:
         """Makes the blocks and the final layer, once the embedders are there."""
         if not 0 <= config.decode_layer <= config.depth:
-            raise ValueError(
+            raise InputError(
                 f"decode_layer = {config.decode_layer} is not between 0 and the {config.depth} blocks there are"
             )
         d = config.hidden_size

@@ -7,6 +7,8 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
+from tailprune.spec import InputError
+
 __all__ = ["PUBLISHED_HEADS", "MissingArgument", "Shapes", "block_count", "dimensions", "head_count", "patches_of"]
 
 Shapes = Mapping[str, tuple[int, ...]]
@@ -16,7 +18,7 @@ PUBLISHED_HEADS = {384: 6, 768: 12, 1024: 16, 1152: 16}
 """Heads by width in the published sizes S, B, L and XL, for files whose names and shapes leave them open."""
 
 
-class MissingArgument(ValueError):
+class MissingArgument(InputError):
     """An argument has to be given, since names and shapes leave it open. No tensor depends on it."""
 
     def __init__(self, argument: str, message: str) -> None:
@@ -27,7 +29,7 @@ class MissingArgument(ValueError):
 def dimensions(shapes: Shapes, name: str, count: int) -> tuple[int, ...]:
     """The shape of a tensor. Raises KeyError where there is none, ValueError for another number of dimensions."""
     if len(shapes[name]) != count:
-        raise ValueError(f"{name} has shape {shapes[name]}, not {count} dimensions")
+        raise InputError(f"{name} has shape {shapes[name]}, not {count} dimensions")
     return shapes[name]
 
 
@@ -46,7 +48,7 @@ def head_count(shapes: Shapes, width: int, block: str, **given: Any) -> int:
     shown = _heads_in(shapes, width, block)
     heads = given.get("num_heads") or shown or PUBLISHED_HEADS.get(width)
     if shown is not None and heads != shown:
-        raise ValueError(f"num_heads = {heads} was given, and the tensors say {shown}")
+        raise InputError(f"num_heads = {heads} was given, and the tensors say {shown}")
     if heads is None:
         raise MissingArgument(
             "num_heads",
@@ -54,7 +56,7 @@ def head_count(shapes: Shapes, width: int, block: str, **given: Any) -> int:
             f"(published widths: {', '.join(f'{w} has {n}' for w, n in PUBLISHED_HEADS.items())})",
         )
     if heads < 1 or width % heads:
-        raise ValueError(f"num_heads = {heads} does not divide the width {width}")
+        raise InputError(f"num_heads = {heads} does not divide the width {width}")
     return int(heads)
 
 

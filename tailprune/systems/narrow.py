@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from torch import nn
 
+from tailprune.spec import InputError
 from tailprune.systems.base import System
 from tailprune.systems.infer import Shapes, dimensions
 from tailprune.systems.readers import BASIS, KEPT, TIMES, VALUES, Directions, KeptComponents, TimeColumns
@@ -25,7 +26,7 @@ def narrow(system: System, reader: KeptComponents | Directions, columns: TimeCol
 def narrow_as(system: System, shapes: Shapes) -> None:
     """Makes a full system what a file has, by the shapes of its tensors, if that is compacted.
 
-    Raises ValueError for tensors that contradict each other, with their names.
+    Raises InputError for tensors that contradict each other, with their names.
     """
     found = {name: dimensions(shapes, name, count) for name, count in DIMENSIONS.items() if name in shapes}
     if not found:
@@ -34,12 +35,12 @@ def narrow_as(system: System, shapes: Shapes) -> None:
     if BASIS in found:
         if len(found) > 1:
             other = next(name for name in found if name != BASIS)
-            raise ValueError(f"{other} is there beside {BASIS}: AdaLN reads either components or directions")
+            raise InputError(f"{other} is there beside {BASIS}: AdaLN reads either components or directions")
         count = found[BASIS][0]
         narrow(system, Directions(count, dim), None, count)
         return
     if KEPT not in found:
-        raise ValueError(f"{next(iter(found))} is there without {KEPT}: columns of time stand beside components")
+        raise InputError(f"{next(iter(found))} is there without {KEPT}: columns of time stand beside components")
     count, columns, rho = found[KEPT][0], None, 0
     if len(found) > 1:
         times, rho = found.get(VALUES, (*found.get(TIMES, ()), 0))

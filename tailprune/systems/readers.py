@@ -10,6 +10,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from tailprune.spec import InputError
+
 __all__ = ["BASIS", "KEPT", "TIMES", "VALUES", "Directions", "KeptComponents", "TimeColumns"]
 
 KEPT, BASIS = "reader.kept", "reader.basis"
@@ -34,11 +36,11 @@ class KeptComponents(nn.Module):
         return f"{len(self.kept)} of {self.dim} components"
 
     def check(self) -> None:
-        """Raises ValueError for indices that do not ascend from 0 to d - 1 at most."""
+        """Raises InputError for indices that do not ascend from 0 to d - 1 at most."""
         if self.kept.dtype != torch.int64:
-            raise ValueError(f"{KEPT} holds {self.kept.dtype}, not indices of type torch.int64")
+            raise InputError(f"{KEPT} holds {self.kept.dtype}, not indices of type torch.int64")
         if self.kept[0] < 0 or self.kept[-1] >= self.dim or not (self.kept.diff() > 0).all():
-            raise ValueError(f"{KEPT} does not ascend from 0 to {self.dim - 1} at most, the components there are")
+            raise InputError(f"{KEPT} does not ascend from 0 to {self.dim - 1} at most, the components there are")
 
 
 class Directions(nn.Module):
@@ -55,9 +57,9 @@ class Directions(nn.Module):
         return f"{self.basis.shape[0]} directions of {self.basis.shape[1]} components"
 
     def check(self) -> None:
-        """Raises ValueError for numbers that are not finite."""
+        """Raises InputError for numbers that are not finite."""
         if not torch.isfinite(self.basis).all():
-            raise ValueError(f"{BASIS} holds NaN or infinity")
+            raise InputError(f"{BASIS} holds NaN or infinity")
 
 
 class TimeColumns(nn.Module):
@@ -87,8 +89,8 @@ class TimeColumns(nn.Module):
         return f"{self.values.shape[1]} columns of {len(self.times)} times"
 
     def check(self) -> None:
-        """Raises ValueError for times that do not ascend, or numbers that are not finite."""
+        """Raises InputError for times that do not ascend, or numbers that are not finite."""
         if not (self.times.diff() > 0).all() or not torch.isfinite(self.times).all():
-            raise ValueError(f"{TIMES} does not ascend")
+            raise InputError(f"{TIMES} does not ascend")
         if not torch.isfinite(self.values).all():
-            raise ValueError(f"{VALUES} holds NaN or infinity")
+            raise InputError(f"{VALUES} holds NaN or infinity")

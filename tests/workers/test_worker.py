@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import pytest
@@ -135,6 +136,27 @@ def test_a_job_taken_up_again_goes_on_from_its_last_shard(
     assert made == [0, -1, 1, 2]
     assert done.progress is not None
     assert done.progress.done == done.progress.total
+
+
+@pytest.mark.parametrize("bug", ["zip", "pydantic", "json"])
+def test_a_value_error_of_a_bug_is_not_the_requests_fault(
+    worker: Worker, submit: Submit, store: JobStore, monkeypatch: pytest.MonkeyPatch, bug: str
+) -> None:
+    def broken(*_: Any) -> None:
+        if bug == "zip":
+            list(zip([1], [], strict=True))
+        elif bug == "pydantic":
+            PruneSampleResult.model_validate({})
+        else:
+            json.loads("{")
+
+    monkeypatch.setattr("workers.handlers.prune_sample.PruneSampleHandler.handle_batch", broken)
+    job = submit()
+    worker.run(job.id)
+    problem = store.get(job.id).problem
+    assert problem is not None
+    assert problem.type.endswith(":internal")
+    assert "log" in problem.detail
 
 
 def test_an_error_of_the_workers_own_is_told_without_its_details(

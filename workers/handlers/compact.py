@@ -19,6 +19,7 @@ from jobs.results import Change, CompactResult, CompactTiming, Covered, ModelUse
 from jobs.storage.artifacts import Artifact
 from tailprune import Compaction, System
 from tailprune.condition_table import with_guidance_scale
+from tailprune.spec import InputError
 from workers.context import Context, Timer
 from workers.handlers.compact_card import card
 from workers.handlers.compact_comparison import compare, comparison_plan
@@ -45,7 +46,7 @@ class CompactHandler:
     def handle(self, run: Run, request: CompactRequest, source: Source, context: Context) -> Product[CompactResult]:
         """The model that a resolved request asks for; other requests can name it from here on.
 
-        Raises ValueError for what would be no smaller, and for a null condition of a model that has none.
+        Raises InputError for what would be no smaller, and for a null condition of a model that has none.
         """
         entry, timer, files = source.entry, Timer(), JobArtifacts(context.artifacts)
         with timer.running("load"):
@@ -176,7 +177,7 @@ def _subjects(request: CompactRequest, entry: ModelEntry, inputs: SampleInputs) 
 def _is_guided(request: CompactRequest, whole: System) -> bool:
     """Whether the null condition is covered."""
     if request.guided and whole.takes_guidance:
-        raise ValueError(
+        raise InputError(
             f"{request.model} takes the guidance scale as an input, and is not guided by a null condition besides: "
             "leave guided out"
         )
@@ -184,7 +185,7 @@ def _is_guided(request: CompactRequest, whole: System) -> bool:
 
 
 def _check_smaller(request: CompactRequest, found: Compaction) -> None:
-    """Raises ValueError where the compacted model has as many parameters as the whole one, or more."""
+    """Raises InputError where the compacted model has as many parameters as the whole one, or more."""
     before, after = found.parameters
     if after < before:
         return
@@ -194,7 +195,7 @@ def _check_smaller(request: CompactRequest, found: Compaction) -> None:
         more = f"keep fewer than {request.keep}"
     also = f" and {found.time_columns} of the mean" if found.time_columns else ""
     what = "directions and their basis" if found.kept is None else "components"
-    raise ValueError(
+    raise InputError(
         f"this would make {request.model} no smaller: with {found.width - found.time_columns} {what}{also}, it would "
         f"have {after:,} parameters in place of {before:,}; {more}"
     )

@@ -16,6 +16,7 @@ from tailprune.figures.style import caption_of, render
 from tailprune.figures.training import draw_training
 from tailprune.figures.tsne import draw_tsne
 from tailprune.figures.vectors import draw_vectors
+from tailprune.spec import InputError, MissingFileError
 from workers.context import Context
 from workers.handlers.removal_figure import removal_figure
 from workers.lease import Product, Run
@@ -83,7 +84,7 @@ def _of_vectors(request: FigureRequest, vectors: LabelledVectors) -> Figure:
             return draw_sparsity(vectors, request.thresholds or ())
         case "tsne":
             return draw_tsne(vectors, seed)
-    raise ValueError(f"{request.figure!r} is no figure of condition vectors")
+    raise InputError(f"{request.figure!r} is no figure of condition vectors")
 
 
 def _labelled(request: FigureRequest, source: Source, context: Context) -> LabelledVectors:
@@ -104,16 +105,16 @@ def _labelled(request: FigureRequest, source: Source, context: Context) -> Label
 
 
 def _of_training(source: Source) -> Figure:
-    """The curve in the record beside the model's card. Raises ValueError where it is none."""
+    """The curve in the record beside the model's card. Raises InputError where it is none."""
     path, entry = source.entry.training, source.entry
     if path is None:
-        raise FileNotFoundError(f"{entry.name} has no card, beside which the record of its training would be")
+        raise MissingFileError(f"{entry.name} has no card, beside which the record of its training would be")
     try:
         curve = json.loads(path.read_text())["curve"]
         return draw_training(curve, entry.name, entry.facts.noise_time)
     except (ValueError, KeyError, TypeError) as error:
         reason = f"it has no {error}" if isinstance(error, KeyError) else error
-        raise ValueError(f"{path.name} of {entry.name} is no record of a training: {reason}") from error
+        raise InputError(f"{path.name} of {entry.name} is no record of a training: {reason}") from error
 
 
 handler = FigureHandler()

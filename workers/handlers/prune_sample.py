@@ -128,7 +128,7 @@ class _BatchMember:
     def _add(self, samples: Sequence[Sample], latents: list[Tensor]) -> None:
         """latents: of these samples, with shape (B, C, H, W), a variant each.
 
-        Raises ValueError where they diverged, and Stopped.
+        Raises InputError where they diverged, and Stopped.
         """
         finite(latents)
         with self._timer.running("decode"):

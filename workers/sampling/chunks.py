@@ -19,6 +19,7 @@ from torch import Tensor
 import tailprune
 from jobs.keys import digest
 from jobs.storage.shards import ShardStore
+from tailprune.spec import InputError
 from tailprune.systems import System
 from workers.sampling.inputs import SampleInputs
 from workers.sampling.plan import Plan, Sample
@@ -77,15 +78,15 @@ def sample_plan(
 ) -> list[Tensor]:
     """Latents of these samples of a plan, on the CPU, one tensor with shape (B, C, H, W) a variant.
 
-    Raises ValueError where they diverged.
+    Raises InputError where they diverged.
     """
     return finite(_sample(system, [plan], [samples], inputs, on_step)[0])
 
 
 def finite(latents: list[Tensor]) -> list[Tensor]:
-    """The latents of a plan. Raises ValueError where they diverged."""
+    """The latents of a plan. Raises InputError where they diverged."""
     if not all(variant.isfinite().all() for variant in latents):
-        raise ValueError(
+        raise InputError(
             "sampling diverged: the latents hold NaN or infinity; lower guidance_scale, or guide fewer channels"
         )
     return latents

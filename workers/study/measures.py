@@ -21,6 +21,7 @@ from jobs.registry.models import ModelEntry
 from jobs.requests.study import StudyRequest
 from tailprune.quality import Extractor, Lpips, Predictions, class_matches, clip_scores, psnr, ssim
 from tailprune.quality.extractors import ClipFeatures, ShapesFeatures
+from tailprune.spec import InputError
 from workers.evaluators import Evaluators
 
 __all__ = ["SampleMeasures"]
@@ -44,7 +45,7 @@ class SampleMeasures:
     def of(
         cls, request: StudyRequest, entry: ModelEntry, evaluators: Evaluators, digests: dict[str, str]
     ) -> SampleMeasures:
-        """Those of a resolved request. Raises FileNotFoundError and ValueError for files that cannot be used."""
+        """Those of a resolved request. Raises InputError for files that cannot be used."""
         measures = request.measures or []
         needs = {MEASURES[measure].by for measure in measures}
         extractor = classifier = clip = texts = lpips = targets = None
@@ -61,7 +62,7 @@ class SampleMeasures:
             targets = evaluators.targets(request.targets, 1 + max(request.subjects), digests)
             if tuple(targets.shape[2:]) != entry.image_size:
                 height, width = targets.shape[2:]
-                raise ValueError(
+                raise InputError(
                     f"targets {request.targets!r} are images of {height} x {width}, and {entry.name} makes "
                     f"{' x '.join(map(str, entry.image_size))}"
                 )

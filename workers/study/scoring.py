@@ -28,6 +28,7 @@ from tailprune.quality import (
     frechet_distance,
     kernel_distance,
 )
+from tailprune.spec import InputError
 from tailprune.spec.prune import PruneSpec
 from workers.evaluators import Evaluators
 from workers.lease import Interruptible
@@ -129,7 +130,7 @@ class Scorer:
         features = torch.cat(list(_features(shards)))
         known = reference.features
         if known is None:
-            raise ValueError(
+            raise InputError(
                 f"measure {measure!r} compares single features, and the reference has their moments alone: "
                 "register one with images, or leave the measure out"
             )

@@ -147,7 +147,7 @@ def scoring_tasks(
 
 
 def offered(message: Any, scorer: Scorer) -> Task:
-    """The task that a message offers. Raises ValueError for a message that does not, IndexError for no block."""
+    """The task that a message offers. Raises InputError for a message that does not, IndexError for no block."""
     offer = _OFFERS.validate_python(message)
     maker = scorer.maker
     blocks = blocks_of(maker.request, offer.size)

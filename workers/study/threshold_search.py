@@ -15,6 +15,7 @@ from torch import Tensor
 import tailprune
 from jobs.requests.study import Search
 from jobs.study_results import SearchResult, StudyVariant, Trial
+from tailprune.spec import InputError
 from tailprune.spec.prune import PruneSpec
 from tailprune.systems import System
 from workers.outputs.report import inputs_of
@@ -91,7 +92,7 @@ def _tried(search: Search, limit: float, threshold: float, try_out: Callable[[Pr
     variant = try_out(spec)
     value = variant.scores[search.measure].value
     if value is None or variant.removed is None:
-        raise ValueError(f"measure {search.measure!r} has no value under {variant.name!r}, so nothing can be sought")
+        raise InputError(f"measure {search.measure!r} has no value under {variant.name!r}, so nothing can be sought")
     return Trial(
         threshold=threshold,
         fraction=variant.removed.fraction,
@@ -105,7 +106,7 @@ def _limit(search: Search, before: float | None) -> float:
     if search.measure == "drift":
         return search.budget
     if before is None:
-        raise ValueError(f"measure {search.measure!r} has no value for the baseline, so there is nothing to stay near")
+        raise InputError(f"measure {search.measure!r} has no value for the baseline, so there is nothing to stay near")
     return before - search.budget if search.measure == "accuracy" else before + search.budget
 
 

@@ -8,6 +8,7 @@ from tailprune.sampling.solvers.base import Solver
 from tailprune.sampling.solvers.dopri5 import Dopri5
 from tailprune.sampling.solvers.flow import SDE, Euler, Heun
 from tailprune.sampling.solvers.gaussian import DDIM, DDPM, DPMSolverPP
+from tailprune.spec import InputError
 from tailprune.systems.base import System
 
 __all__ = ["SOLVERS", "build_solver"]
@@ -31,14 +32,14 @@ def build_solver(name: str, steps: int, system: type[System], **options: str | f
     system: the class of the systems
     options: those of the solver; None stands for its default
 
-    Raises ValueError for fewer than 2 steps, or an option that the solver does not have.
+    Raises InputError for fewer than 2 steps, or an option that the solver does not have.
     """
     solver = SOLVERS[name]
     if steps < solver.fewest_steps:
-        raise ValueError(f"sampling takes at least {solver.fewest_steps} steps, not {steps}")
+        raise InputError(f"sampling takes at least {solver.fewest_steps} steps, not {steps}")
     given: dict[str, Any] = {option: value for option, value in options.items() if value is not None}
     for option in given:
         if option not in solver.options:
             owners = " and ".join(owner for owner, each in SOLVERS.items() if option in each.options)
-            raise ValueError(f"the option {option} belongs to the sampler {owners}, not to {name}")
+            raise InputError(f"the option {option} belongs to the sampler {owners}, not to {name}")
     return solver(steps, system, **given)

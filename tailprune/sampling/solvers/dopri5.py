@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 from torchdiffeq import odeint
 
+from tailprune.spec import InputError
 from tailprune.systems.base import System
 
 __all__ = ["Dopri5"]
@@ -44,7 +45,7 @@ class Dopri5:
 
         velocity: v(t, x), t a single number in the system's own time; steps are chosen for all of x together
 
-        Raises ValueError where it takes more than 2,000 steps, or ever smaller ones.
+        Raises InputError where it takes more than 2,000 steps, or ever smaller ones.
         """
         span = torch.tensor([self._begin, self._end], dtype=torch.float32, device=x.device)
         limit = {"max_num_steps": MOST_STEPS}
@@ -53,7 +54,7 @@ class Dopri5:
                 velocity, x, span, method="dopri5", atol=self._atol, rtol=self._rtol, options=limit
             )  # (2, B, C, H, W)
         except AssertionError as error:  # how torchdiffeq gives up
-            raise ValueError(
+            raise InputError(
                 f"dopri5 found no path within {MOST_STEPS} steps ({error}): lower the guidance scale, or use euler"
             ) from error
         return path[-1]

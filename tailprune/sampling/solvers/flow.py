@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from tailprune.sampling.solvers.base import Network, Noise, Solver, State
+from tailprune.spec import InputError
 from tailprune.systems.base import System
 
 __all__ = ["SDE", "Euler", "Heun"]
@@ -113,9 +114,9 @@ class SDE(_FlowSolver):
         last_step: Literal["mean", "tweedie"] = "mean",
     ) -> None:
         if diffusion not in ("sigma", "linear"):
-            raise ValueError(f"the diffusion form is 'sigma' or 'linear', not {diffusion!r}")
+            raise InputError(f"the diffusion form is 'sigma' or 'linear', not {diffusion!r}")
         if last_step not in ("mean", "tweedie"):
-            raise ValueError(f"the last step is 'mean' or 'tweedie', not {last_step!r}")
+            raise InputError(f"the last step is 'mean' or 'tweedie', not {last_step!r}")
         begin, end = system.facts.noise_time, system.facts.data_time
         inner = torch.linspace(begin, end + (begin - end) * LAST_STEP, steps, dtype=torch.float64)
         super().__init__(torch.cat([inner, torch.tensor([end], dtype=torch.float64)]), system)
@@ -138,7 +139,7 @@ def _shifted(steps: int, system: type[System], shift: float | None) -> Tensor:
     if shift is None:
         return torch.linspace(begin, end, steps + 1, dtype=torch.float64)
     if not shift > 0:
-        raise ValueError(f"a shift of times is a number above 0, not {shift!r}; 1 or None is no shift")
+        raise InputError(f"a shift of times is a number above 0, not {shift!r}; 1 or None is no shift")
     progress = torch.linspace(0, 1, steps + 1, dtype=torch.float64)
     return begin + (end - begin) * (shift * progress / (1 + (shift - 1) * progress))
 

@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from tailprune.sampling.solvers.base import Network, Noise, Solver, State
+from tailprune.spec import InputError
 from tailprune.systems.base import System
 
 __all__ = ["DDIM", "DDPM", "TRAINED_STEPS", "DPMSolverPP", "respaced_timesteps"]
@@ -34,7 +35,7 @@ def trained_products() -> Tensor:
 def respaced_timesteps(steps: int) -> list[int]:
     """`steps` timesteps evenly spaced over 0 ... 999, rounded, the first and the last kept, in ascending order."""
     if not 2 <= steps <= TRAINED_STEPS:
-        raise ValueError(f"a respaced schedule has 2 to {TRAINED_STEPS} steps, not {steps}")
+        raise InputError(f"a respaced schedule has 2 to {TRAINED_STEPS} steps, not {steps}")
     kept, at = [], 0.0
     for _ in range(steps):
         kept.append(round(at))
@@ -84,7 +85,7 @@ class DDPM(_Respaced):
         channels = x.shape[-3]
         out = network(x, i, 0)
         if out.shape[-3] != 2 * channels:
-            raise ValueError(
+            raise InputError(
                 f"ddpm needs a learned variance, {2 * channels} output channels, not {out.shape[-3]}: use ddim"
             )
         epsilon, v = out.split(channels, dim=-3)
