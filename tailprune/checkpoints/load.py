@@ -92,7 +92,7 @@ class Found:
 class Checkpoint:
     """The tensors of a file or folder: their shapes at once, their values on demand.
 
-    `metadata` is what the file says of itself: `family` and `num_heads` in files written here.
+    `metadata` is what the file records of itself: `family` and `num_heads` in files written here.
 
     Raises FileNotFoundError for a path that is not there, CheckpointError for what is no checkpoint.
     """
@@ -125,7 +125,7 @@ def load(
 
     `source` is a file, a folder that holds `model.safetensors` or a diffusers DiT, `hf://owner/repo/file`, or the name
     of a model in the registry (`models/models.toml`, or the file that TAILPRUNE_REGISTRY names). `family` and `given`
-    (`num_heads`, `decode_layer`) say what the file's names and shapes do not.
+    (`num_heads`, `decode_layer`) settle what the file's names and shapes leave open.
 
     Raises FileNotFoundError, CheckpointError (tensors missing, unknown or of the wrong shape), ValueError (a family
     or a number of heads that has to be given).
@@ -203,18 +203,18 @@ def _identify(
     if family is not None and family not in SYSTEMS:
         raise InputError(f"no system is called {family!r}; there are {', '.join(SYSTEMS)}")
     kinds = {name: kind for system in SYSTEMS.values() for name, kind in system.config_class.metadata_fields.items()}
-    said = {name: value for name in kinds if (value := known.get(name, checkpoint.metadata.get(name))) is not None}
-    for name, value in said.items():
+    values = {name: value for name in kinds if (value := known.get(name, checkpoint.metadata.get(name))) is not None}
+    for name, value in values.items():
         try:
-            said[name] = kinds[name](value)
+            values[name] = kinds[name](value)
         except ValueError:
             raise CheckpointError(f"{path}: says {name} = {value!r}, which is no number") from None
-    given = checkpoint.arguments | said | given
+    given = checkpoint.arguments | values | given
     return checkpoint, family or _recognised(checkpoint, given), given
 
 
 def _recognised(checkpoint: Checkpoint, given: Mapping[str, Any]) -> str:
-    """The family of a file that does not say it."""
+    """The family of a file that does not name it."""
     file_name = str(checkpoint.path)
     readings = recognise(checkpoint.shapes, file_name, **given)
     if not readings:
@@ -251,7 +251,7 @@ def _reading(checkpoint: Checkpoint, family: str, given: Mapping[str, Any]) -> R
 
 
 def _locate(source: str | os.PathLike[str]) -> tuple[Path, Mapping[str, Any]]:
-    """The file or folder that `source` means, and what the registry says of it."""
+    """The file or folder that `source` means, and its entry in the registry."""
     if is_hub(source):
         return fetch(str(source)), {}
     path = Path(source)

@@ -109,7 +109,7 @@ class FeatureTransformer(FeatureCondition, System):
     config: FeatureConfig
     buffer_names = (POSITION_INDEX,)
     published_decode_layer: ClassVar[int]
-    """How many of the last blocks come after the decoder's positions; names and shapes do not tell."""
+    """How many of the last blocks come after the decoder's positions in published files; no tensor shows it."""
 
     def build_blocks(self, config: FeatureConfig) -> None:
         """Makes the blocks and the final layer, once the embedders are there."""

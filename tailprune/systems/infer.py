@@ -42,8 +42,8 @@ def block_count(shapes: Shapes, stack: str = "blocks") -> int:
 def head_count(shapes: Shapes, width: int, block: str, **given: Any) -> int:
     """The number of attention heads: given, or read off what has a row or a column a head, or the published one.
 
-    block: the name of one of the blocks, such as `blocks.0`. Raises MissingArgument where none of these tells it, and
-    ValueError where it does not divide the width or the tensors say another.
+    block: the name of one of the blocks, such as `blocks.0`. Raises MissingArgument where none of these gives it, and
+    ValueError where it does not divide the width or the tensors have another.
     """
     shown = _heads_in(shapes, width, block)
     heads = given.get("num_heads") or shown or PUBLISHED_HEADS.get(width)
