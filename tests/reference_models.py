@@ -10,7 +10,7 @@ import torch
 from safetensors.torch import save, save_file
 from transformers import SpeechT5HifiGan, SpeechT5HifiGanConfig
 
-from tests.tailprune.autoencoders import ldm_weights, randomised, statistics, tiny_vae
+from tests.tailprune.decoders.autoencoders import ldm_weights, randomised, statistics, tiny_vae
 from tests.tailprune.parity import given, inputs_of, read
 
 REFERENCE = Path(__file__).parent / "reference"
