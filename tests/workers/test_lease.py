@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import time
-from pathlib import Path
 
 import pytest
 import redis
@@ -75,16 +74,13 @@ def test_a_worker_that_stops_gives_its_job_some_time_and_then_hands_it_over(leas
     assert time.monotonic() - begun >= 0.5
 
 
-def test_work_goes_on_while_redis_is_gone(settings: Settings, tmp_path: Path, queue: Silent) -> None:
-    (tmp_path / "redis").mkdir()
-    server = RedisProcess(tmp_path / "redis")
-    server.start()
-    client = redis.Redis.from_url(server.url)
+def test_work_goes_on_while_redis_is_gone(settings: Settings, own_redis: RedisProcess, queue: Silent) -> None:
+    client = redis.Redis.from_url(own_redis.url)
     store, leases = JobStore(client, settings, queue), LeaseStore(client, settings, queue)
     job, _ = store.submit(PruneSampleRequest(model="tiny", threshold=[0.1]), "key")
     claim = leases.claim(job.id, "worker")
     assert claim is not None
-    server.stop()
+    own_redis.stop()
     try:
         assert steps(Batch(leases, [claim], Shutdown(60)), seconds=1.0) > 10
     finally:

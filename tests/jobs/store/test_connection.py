@@ -114,26 +114,19 @@ def test_without_any_server_it_is_said_what_to_install(tmp_path: Path, monkeypat
         find_server()
 
 
-def test_memory_pressure_evicts_cached_values_and_never_a_job(settings: Settings, tmp_path: Path) -> None:
-    folder = tmp_path / "redis"
-    folder.mkdir()
-    server = RedisProcess(folder)
-    server.start()
-    try:
-        with redis.Redis.from_url(server.url) as client:
-            mine = settings.model_copy(update={"redis_url": server.url, "hot_artifact_bytes": MIB})
-            store, leases = JobStore(client, mine), LeaseStore(client, mine)
-            job, _ = store.submit(MetricsRequest(model="shapes-sit"), "key")
-            used = client.info("memory")["used_memory"]
-            client.config_set("maxmemory", used + 8 * MIB)
-            artifacts = ArtifactStore(mine, client)
-            for n in range(24):
-                artifacts.put(bytes([n]) * MIB, "application/octet-stream")
-            hot = len(list(client.scan_iter("tailprune:hot:*")))
-            assert 0 < hot < 24
-            claimed = leases.claim(job.id, "worker")
-            assert claimed is not None
-            assert leases.succeed(claimed, {"x": 1}, {})
-            assert store.get(job.id).status == "succeeded"
-    finally:
-        server.stop()
+def test_memory_pressure_evicts_cached_values_and_never_a_job(settings: Settings, own_redis: RedisProcess) -> None:
+    with redis.Redis.from_url(own_redis.url) as client:
+        mine = settings.model_copy(update={"redis_url": own_redis.url, "hot_artifact_bytes": MIB})
+        store, leases = JobStore(client, mine), LeaseStore(client, mine)
+        job, _ = store.submit(MetricsRequest(model="shapes-sit"), "key")
+        used = client.info("memory")["used_memory"]
+        client.config_set("maxmemory", used + 8 * MIB)
+        artifacts = ArtifactStore(mine, client)
+        for n in range(24):
+            artifacts.put(bytes([n]) * MIB, "application/octet-stream")
+        hot = len(list(client.scan_iter("tailprune:hot:*")))
+        assert 0 < hot < 24
+        claimed = leases.claim(job.id, "worker")
+        assert claimed is not None
+        assert leases.succeed(claimed, {"x": 1}, {})
+        assert store.get(job.id).status == "succeeded"

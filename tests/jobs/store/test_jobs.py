@@ -545,48 +545,34 @@ def test_the_oldest_finished_jobs_are_deleted_though_redis_is_full(
 
 
 def test_a_job_survives_a_restart_of_redis_and_its_worker_finishes_it(
-    settings: Settings, tmp_path: Path, outbox: Outbox
+    settings: Settings, own_redis: RedisProcess, outbox: Outbox
 ) -> None:
-    folder = tmp_path / "redis"
-    folder.mkdir()
-    server = RedisProcess(folder)
-    server.start()
-    try:
-        fast = settings.model_copy(update={"redis_url": server.url, "lease_seconds": 1.0})
-        with redis.Redis.from_url(server.url) as client:
-            store, leases = JobStore(client, fast, outbox), LeaseStore(client, fast, outbox)
-            job = submit(store)
-            held = claim(leases, job)
-            server.stop()
-            assert leases.cancelled_of([held]) == []
-            leases.report(held, 1, 2, "steps")
-            later = threading.Timer(1.2, server.start)
-            later.start()
-            assert leases.succeed(held, {"x": 1}, {})
-            later.join()
-            assert store.get(job.id).result == {"x": 1}
-    finally:
-        server.stop()
+    fast = settings.model_copy(update={"redis_url": own_redis.url, "lease_seconds": 1.0})
+    with redis.Redis.from_url(own_redis.url) as client:
+        store, leases = JobStore(client, fast, outbox), LeaseStore(client, fast, outbox)
+        job = submit(store)
+        held = claim(leases, job)
+        own_redis.stop()
+        assert leases.cancelled_of([held]) == []
+        leases.report(held, 1, 2, "steps")
+        later = threading.Timer(1.2, own_redis.start)
+        later.start()
+        assert leases.succeed(held, {"x": 1}, {})
+        later.join()
+        assert store.get(job.id).result == {"x": 1}
 
 
 def test_a_sweep_just_after_redis_came_up_leaves_leases_alone(
-    settings: Settings, tmp_path: Path, outbox: Outbox
+    settings: Settings, own_redis: RedisProcess, outbox: Outbox
 ) -> None:
-    folder = tmp_path / "redis"
-    folder.mkdir()
-    server = RedisProcess(folder)
-    server.start()
-    try:
-        fast = settings.model_copy(update={"lease_seconds": 3.0})
-        with redis.Redis.from_url(server.url) as client:
-            store, leases = JobStore(client, fast, outbox), LeaseStore(client, fast, outbox)
-            job = submit(store)
-            claim(leases, job)
-            client.zadd("tailprune:leases", {job.id: 0})
-            assert leases.sweep() == []
-            assert store.get(job.id).status == "running"
-    finally:
-        server.stop()
+    fast = settings.model_copy(update={"lease_seconds": 3.0})
+    with redis.Redis.from_url(own_redis.url) as client:
+        store, leases = JobStore(client, fast, outbox), LeaseStore(client, fast, outbox)
+        job = submit(store)
+        claim(leases, job)
+        client.zadd("tailprune:leases", {job.id: 0})
+        assert leases.sweep() == []
+        assert store.get(job.id).status == "running"
 
 
 def test_a_result_that_is_not_json_is_refused_before_it_is_written(store: JobStore, leases: LeaseStore) -> None:

@@ -9,7 +9,7 @@ Children = Callable[[], list[psutil.Process]]
 
 
 @pytest.fixture
-def children() -> Children:
+def children(processes: None) -> Children:
     """The living processes that this test has started."""
     before = set(psutil.Process().children())
 

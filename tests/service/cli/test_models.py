@@ -99,7 +99,7 @@ def checkpoint(registry: Path) -> Path:
 
 
 @pytest.fixture
-def hub(registry: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeHub]:
+def hub(processes: None, registry: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeHub]:
     """A hub that has what the registry's `far` is made of."""
     vae = {"config.json": b"{}", "diffusion_pytorch_model.safetensors": b"decoder"}
     hub = FakeHub({"owner/far": {"last.pt": b"weights"}, "owner/vae": vae})
@@ -132,7 +132,7 @@ def state(registry: Path) -> tuple[bytes, list[str]]:
     return registry.read_bytes(), sorted(path.name for path in registry.parent.iterdir())
 
 
-def test_a_model_is_added_by_a_process_that_has_the_science(registry: Path, checkpoint: Path) -> None:
+def test_a_model_is_added_by_a_process_that_has_the_science(processes: None, registry: Path, checkpoint: Path) -> None:
     entry = added(registry, checkpoint, *AS_DIT)
     assert (entry.family, entry.ready) == ("dit", True)
 

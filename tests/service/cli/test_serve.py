@@ -45,7 +45,7 @@ def test_redis_runs_as_long_as_it_is_needed_and_keeps_its_data(
 
 
 def test_two_serves_do_not_share_a_data_folder(
-    settings: Settings, stopping: StopRequests, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    processes: None, settings: Settings, stopping: StopRequests, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("service.cli.serve.LOCK_SECONDS", 0.1)
     first, second = Supervisor(tmp_path / "logs"), Supervisor(tmp_path / "logs")

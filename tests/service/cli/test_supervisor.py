@@ -23,7 +23,7 @@ def python(name: str, code: str) -> Program:
 
 
 @pytest.fixture
-def supervisor(tmp_path: Path) -> Iterator[Supervisor]:
+def supervisor(processes: None, tmp_path: Path) -> Iterator[Supervisor]:
     supervisor = Supervisor(tmp_path / "logs")
     yield supervisor
     supervisor.stop(["one", "two"], grace_seconds=0)
@@ -83,7 +83,7 @@ def test_children_do_not_hear_the_terminals_interrupt(supervisor: Supervisor, ch
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="the kernel tells children of their parent's death on Linux alone")
-def test_children_of_a_killed_supervisor_stop(tmp_path: Path) -> None:
+def test_children_of_a_killed_supervisor_stop(processes: None, tmp_path: Path) -> None:
     code = textwrap.dedent(f"""
         import sys, time
         from pathlib import Path
@@ -103,7 +103,9 @@ def test_children_of_a_killed_supervisor_stop(tmp_path: Path) -> None:
     eventually(lambda: not child.is_running() or child.status() == psutil.STATUS_ZOMBIE)
 
 
-def test_a_great_log_is_set_aside_at_the_start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_great_log_is_set_aside_at_the_start(
+    processes: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("service.cli.supervisor.LOG_BYTES", 10)
     (tmp_path / "one.log").write_text("more than ten bytes")
     supervisor = Supervisor(tmp_path)

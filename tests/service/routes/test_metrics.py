@@ -7,7 +7,6 @@ import re
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
 import httpx
 import pytest
@@ -79,29 +78,23 @@ def forgetful(client: TestClient, redis_client: redis.Redis, done: Callable[[str
 
 
 def test_an_answer_that_was_given_once_needs_no_redis(
-    settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    settings: Settings, own_redis: RedisProcess, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    (tmp_path / "redis").mkdir()
-    server = RedisProcess(tmp_path / "redis")
-    server.start()
-    of_server = settings.model_copy(update={"redis_url": server.url})
-    try:
-        with connect(of_server) as redis_client, TestClient(create_app(of_server)) as client:
-            store, leases = JobStore(redis_client, of_server), LeaseStore(redis_client, of_server)
-            claimed = leases.claim(client.get("/metrics/shapes-sit", headers=NOW).json()["id"], "worker")
-            assert claimed is not None
-            finish(store, leases, claimed)
-            first = client.get("/metrics/shapes-sit")
-            server.stop()
-            again = client.get("/metrics/shapes-sit")
-            assert (again.status_code, again.content) == (200, first.content)
-            own = ("x-request-id", "date")
-            assert [pair for pair in again.headers.items() if pair[0] not in own] == [
-                pair for pair in first.headers.items() if pair[0] not in own
-            ]
-            assert client.get("/metrics/shapes-sit?part=y", headers=NOW).status_code == 503
-    finally:
-        server.stop()
+    of_server = settings.model_copy(update={"redis_url": own_redis.url})
+    with connect(of_server) as redis_client, TestClient(create_app(of_server)) as client:
+        store, leases = JobStore(redis_client, of_server), LeaseStore(redis_client, of_server)
+        claimed = leases.claim(client.get("/metrics/shapes-sit", headers=NOW).json()["id"], "worker")
+        assert claimed is not None
+        finish(store, leases, claimed)
+        first = client.get("/metrics/shapes-sit")
+        own_redis.stop()
+        again = client.get("/metrics/shapes-sit")
+        assert (again.status_code, again.content) == (200, first.content)
+        own = ("x-request-id", "date")
+        assert [pair for pair in again.headers.items() if pair[0] not in own] == [
+            pair for pair in first.headers.items() if pair[0] not in own
+        ]
+        assert client.get("/metrics/shapes-sit?part=y", headers=NOW).status_code == 503
 
 
 def test_a_kept_answer_is_of_one_question_alone(forgetful: TestClient) -> None:

@@ -43,7 +43,7 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.fixture
-def hub() -> Iterator[FakeHub]:
+def hub(processes: None) -> Iterator[FakeHub]:
     hub = FakeHub({"owner/repo": REPOSITORY})
     yield hub
     hub.stop()
@@ -182,7 +182,7 @@ def test_a_proxy_that_lets_nobody_through_is_said(hub: FakeHub, tmp_path: Path) 
     assert (done.returncode, done.stderr) == (1, f"{source} cannot be fetched: 403 Forbidden\n")
 
 
-def test_a_checkpoint_is_fetched_to_be_inspected(tmp_path: Path, sit: System) -> None:
+def test_a_checkpoint_is_fetched_to_be_inspected(processes: None, tmp_path: Path, sit: System) -> None:
     hub = FakeHub({"owner/repo": {"sit.safetensors": save(sit.state_dict())}})
     try:
         source = "hf://owner/repo/sit.safetensors"

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
+from collections.abc import Callable
 
 import pytest
 import torch
@@ -43,9 +42,9 @@ def test_statistics_are_refused_where_they_would_not_be_used(name: str) -> None:
         load_decoder(name, "some/folder", statistics="stats.pt")
 
 
-def test_importing_the_decoders_imports_no_library_of_networks() -> None:
+def test_importing_the_decoders_imports_no_library_of_networks(run_python: Callable[[str], str]) -> None:
     script = "import sys, tailprune.decoders; print([m for m in ('diffusers', 'transformers') if m in sys.modules])"
-    assert subprocess.run([sys.executable, "-c", script], capture_output=True, text=True).stdout == "[]\n"
+    assert run_python(script) == "[]\n"
 
 
 def test_pixels_maps_minus_one_to_black_and_one_to_white_and_clips_the_rest() -> None:

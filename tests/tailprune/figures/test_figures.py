@@ -96,10 +96,7 @@ def test_a_figure_of_vectors_says_their_part_and_time(name: str) -> None:
     assert "a-model, c at t = 0.25" in caption_of(DRAW[name]())
 
 
-def test_no_figure_needs_pyplot() -> None:
-    import subprocess
-    import sys
-
+def test_no_figure_needs_pyplot(run_python: Callable[[str], str]) -> None:
     code = (
         "import sys, torch\n"
         "from tailprune.figures.components import draw_histogram\n"
@@ -109,8 +106,7 @@ def test_no_figure_needs_pyplot() -> None:
         "render(draw_histogram(LabelledVectors(torch.randn(3, 8), 'm', 'c', 0.0, 'class', ['a', 'b', 'c'])))\n"
         "assert 'matplotlib.pyplot' not in sys.modules\n"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
+    run_python(code)
 
 
 def test_the_matrix_that_is_drawn_is_the_cosine_of_the_rows_that_are_named() -> None:

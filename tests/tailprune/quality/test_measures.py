@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import math
-import subprocess
-import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import pytest
@@ -416,7 +414,7 @@ def test_no_average_is_made_of_nothing_or_of_infinity() -> None:
         bootstrap(torch.tensor([30.0, math.inf]))
 
 
-def test_importing_the_measures_imports_no_heavy_library() -> None:
+def test_importing_the_measures_imports_no_heavy_library(run_python: Callable[[str], str]) -> None:
     heavy = ("torchmetrics", "transformers", "scipy", "skimage", "torchvision", "matplotlib")
     script = f"import sys, tailprune.quality; print([m for m in {heavy} if m in sys.modules])"
-    assert subprocess.run([sys.executable, "-c", script], capture_output=True, text=True).stdout == "[]\n"
+    assert run_python(script) == "[]\n"

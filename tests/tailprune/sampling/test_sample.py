@@ -331,6 +331,7 @@ def test_bfloat16_keeps_near_to_float32_and_leaves_conditions_alone(system: str,
     assert 1e-4 < ((narrow - wide).norm() / wide.norm()).item() < 0.05
 
 
+@pytest.mark.slow
 def test_a_compiled_network_is_compiled_once_for_each_of_a_few_batch_sizes(sit: System) -> None:
     options: dict[str, Any] = {"steps": 3, "guidance": 2.0}
     eager = [sample(sit, {"labels": LABELS[:n]}, seeds=SEEDS[:n], **options) for n in (1, 3, 4, 5, 6)]
@@ -341,6 +342,7 @@ def test_a_compiled_network_is_compiled_once_for_each_of_a_few_batch_sizes(sit: 
     assert counter.frame_count == 3  # 2 rows; 6 and 8 rows; 10 and 12 rows
 
 
+@pytest.mark.slow
 def test_all_sizes_of_several_systems_are_compiled(sit: System, dit: System) -> None:
     counter = CompileCounter()
     for system in (sit, dit):

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import io
 import json
-import subprocess
-import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -103,9 +102,9 @@ def test_a_file_that_is_not_written_whole_leaves_the_one_before(tmp_path: Path) 
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == {"a": b"before"}
 
 
-def test_the_vocabulary_needs_no_numbers() -> None:
+def test_the_vocabulary_needs_no_numbers(run_python: Callable[[str], str]) -> None:
     code = (
         "import sys, tailprune.spec.safetensors, tailprune.spec.hub, tailprune.spec.layouts, tailprune.spec.families; "
         "assert not sys.modules.keys() & {'torch', 'numpy', 'pydantic', 'safetensors', 'huggingface_hub'}"
     )
-    subprocess.run([sys.executable, "-c", code], check=True)
+    run_python(code)

@@ -23,6 +23,8 @@ from tailprune.training.recipe import Recipe, ship, train
 from tailprune.training.shapes_models import SHAPES_MODELS
 from tests.tailprune.parity import read
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[3]
 MODEL = ROOT / "models" / "shapes-sit"
 CLASSIFIER = ROOT / "models" / "shapes-classifier" / "model.safetensors"
