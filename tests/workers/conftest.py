@@ -8,6 +8,7 @@ import pytest
 import redis
 import torch
 
+import tailprune
 from jobs.batching import share_of
 from jobs.keys import job_key
 from jobs.kinds import KINDS, Kind
@@ -24,7 +25,7 @@ from jobs.store.jobs import JobStore
 from jobs.store.leases import Claim, LeaseStore
 from tests.tiny_model import NAME, write_tiny_model
 from workers.context import Context
-from workers.lease import Run
+from workers.lease import Preempted, Run
 from workers.model_pool import ModelPool
 from workers.worker import Worker
 
@@ -107,3 +108,20 @@ def claim(leases: LeaseStore, submit: Submit) -> Claim:
 def run(leases: LeaseStore, claim: Claim) -> Run:
     """The claimed job, with nothing that looks after it."""
     return Run(leases, claim)
+
+
+@pytest.fixture
+def stopped_at_the_second(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Preempts the second call of the sampler; the first label of each call, -1 for that one."""
+    made: list[int] = []
+    sampled = tailprune.sample_each
+
+    def stopping(system: Any, inputs: Any, **options: Any) -> Any:
+        if len(made) == 1:
+            made.append(-1)
+            raise Preempted
+        made.append(int(inputs["labels"][0]))
+        return sampled(system, inputs, **options)
+
+    monkeypatch.setattr("tailprune.sample_each", stopping, raising=False)
+    return made

@@ -19,6 +19,7 @@ from jobs.registry.digests import content_digest, identify, identify_at_once
 from jobs.registry.models import ModelEntry, Registry
 from jobs.requests.base import Reads
 from tests.hub import write_cached
+from tests.registry import write_document
 
 TENSORS = {
     "t_embedder.mlp.0.weight": np.arange(6, dtype=np.float32).reshape(2, 3),
@@ -31,12 +32,9 @@ STORED = "ab" * 32
 
 def entry_of(folder: Path, checkpoint: str, hub_cache: Path | None = None, **said: str) -> ModelEntry:
     """A SiT of the registry in a folder."""
-    lines = ["classes = 4", "condition_dim = 2", "latent_shape = [4, 8, 8]"]
-    lines += [
-        f"{key} = {json.dumps(value)}" for key, value in {"family": "sit", "checkpoint": checkpoint, **said}.items()
-    ]
-    (folder / "models.toml").write_text("\n".join(["[models.a]", *lines]))
-    return Registry.read(folder / "models.toml", hub_cache).get("a")
+    shape = {"classes": 4, "condition_dim": 2, "latent_shape": [4, 8, 8]}
+    entry = {"family": "sit", "checkpoint": checkpoint, **shape, **said}
+    return Registry.read(write_document(folder, {"models": {"a": entry}}), hub_cache).get("a")
 
 
 def weights(reads: Reads, folder: Path, checkpoint: str) -> str:

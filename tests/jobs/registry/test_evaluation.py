@@ -12,14 +12,14 @@ from jobs.registry.document import RegistryError
 from jobs.registry.evaluation import EXTRACTORS, MEASURES, EvaluationAssets, ExtractorName, Measure
 from jobs.registry.models import Registry
 from tests.hub import write_cached
-from tests.instruments import write_instruments
+from tests.registry import extend, write_evaluated_registry
 
 SHIPPED = Path(__file__).parents[3] / "models" / "models.toml"
 
 
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
-    return write_instruments(tmp_path / "models")
+    return write_evaluated_registry(tmp_path / "models")
 
 
 def test_what_is_there_is_found_from_the_folder_of_the_registry(path: Path) -> None:
@@ -52,7 +52,7 @@ def test_a_file_is_found_as_soon_as_it_is_there(path: Path) -> None:
 
 
 def test_an_extractor_on_the_hub_is_looked_for_in_its_cache(path: Path, tmp_path: Path) -> None:
-    path.write_text(path.read_text().replace('"published/inception.pt"', '"hf://owner/inception/inception.pt"'))
+    extend(path, {"extractors": {"inception": "hf://owner/inception/inception.pt"}})
     found = EvaluationAssets.of(Registry.read(path, tmp_path / "hub"))
     assert "hf://owner/inception/inception.pt is not there" in (found.missing_extractor("inception") or "")
     write_cached(tmp_path / "hub", "owner/inception", {"inception.pt": b"weights"})
@@ -132,8 +132,7 @@ def test_the_images_of_a_reference_are_counted_without_reading_them(path: Path) 
     np.savez(folder / "both.npz", mu=np.zeros(3), arr_0=np.zeros((5, 4, 4, 3), np.uint8))
     np.savez(folder / "moments.npz", mu=np.zeros(3), sigma=np.eye(3))
     (folder / "damaged.npz").write_bytes(b"PK")
-    sets = "".join(f'[references.{name}]\nsource = "{name}.npz"\n' for name in ("both", "moments", "damaged"))
-    path.write_text(path.read_text() + sets)
+    extend(path, {"references": {name: {"source": f"{name}.npz"} for name in ("both", "moments", "damaged")}})
     instruments = EvaluationAssets.of(Registry.read(path))
     counts = {name: instruments.image_count(name) for name in ("shapes", "photos", "both", "moments", "damaged")}
     assert counts == {"shapes": 100, "photos": 2, "both": 5, "moments": 0, "damaged": None}

@@ -7,14 +7,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import tomli_w
 
 from jobs.registry.defaults import IMAGENET_LABELS, ModelDefaults
 from jobs.registry.document import RegistryError
 from jobs.registry.models import ModelEntry, Registry, UnknownModel
 from tailprune.spec.families import FAMILIES
 from tests.hub import write_cached
-from tests.registry import write_registry
+from tests.registry import write_document, write_registry
 
 ROOT = Path(__file__).parents[3]
 OFFICIAL = json.loads((ROOT / "tests" / "reference" / "official_checkpoints.json").read_text())
@@ -41,8 +40,7 @@ def entry_of(folder: Path, family: str, hub_cache: Path | None = None, **changes
     """An entry that says no more than it has to, but for the changes; None takes a line out."""
     said = {"family": family, **(FEATURED if FAMILIES[family].features else LABELLED), **changes}
     table = {key: value for key, value in said.items() if value is not None}
-    (folder / "models.toml").write_text(tomli_w.dumps({"models": {"a": table}}))
-    return Registry.read(folder / "models.toml", hub_cache).get("a")
+    return Registry.read(write_document(folder, {"models": {"a": table}}), hub_cache).get("a")
 
 
 def put(folder: Path, *names: str) -> None:

@@ -16,29 +16,26 @@ from jobs.requests.compact import CompactRequest
 from jobs.settings import Settings
 from jobs.storage.artifacts import Artifact
 from jobs.storage.uploads import ConditionInfo
-from tests.registry import write_registry
+from tests.registry import extend, write_registry
 
-OTHERS = """
-[models.video]
-family = "mdsgen"
-checkpoint = "video.safetensors"
-condition_dim = 32
-
-[models.told]
-family = "mg"
-checkpoint = "told.safetensors"
-classes = 3
-condition_dim = 32
-latent_shape = [4, 8, 8]
-
-[models.shifted]
-family = "lightningdit"
-checkpoint = "shifted.safetensors"
-classes = 3
-condition_dim = 32
-latent_shape = [4, 8, 8]
-defaults = { timestep_shift = 0.3 }
-"""
+OTHERS: dict[str, Any] = {
+    "video": {"family": "mdsgen", "checkpoint": "video.safetensors", "condition_dim": 32},
+    "told": {
+        "family": "mg",
+        "checkpoint": "told.safetensors",
+        "classes": 3,
+        "condition_dim": 32,
+        "latent_shape": [4, 8, 8],
+    },
+    "shifted": {
+        "family": "lightningdit",
+        "checkpoint": "shifted.safetensors",
+        "classes": 3,
+        "condition_dim": 32,
+        "latent_shape": [4, 8, 8],
+        "defaults": {"timestep_shift": 0.3},
+    },
+}
 VIDEOS = ConditionInfo(id="0" * 64, count=3, inputs={"video": [32, 512]}, family="mdsgen", bytes=1)
 ONE_VIDEO = VIDEOS.model_copy(update={"count": 1})
 MADE = Compacted(
@@ -58,7 +55,7 @@ MADE = Compacted(
 @pytest.fixture
 def registry(tmp_path: Path) -> Registry:
     path = write_registry(tmp_path / "models")
-    path.write_text(path.read_text() + OTHERS)
+    extend(path, {"models": OTHERS})
     return Registry.read(path)
 
 

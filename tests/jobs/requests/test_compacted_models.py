@@ -16,8 +16,8 @@ from jobs.requests.figure import FigureRequest
 from jobs.requests.prune_sample import PruneSampleRequest
 from jobs.requests.study import StudyRequest
 from jobs.settings import Settings
-from tests.instruments import write_instruments
 from tests.jobs.requests.test_compact import MADE
+from tests.registry import write_evaluated_registry
 
 UNPRUNABLE = (
     "scored-compact-0123456789abcdef holds a mean in the place of what was removed, which a prune knows nothing of; "
@@ -29,7 +29,7 @@ SEARCH = {"measure": "drift", "budget": 0.1}
 
 @pytest.fixture
 def registry(tmp_path: Path) -> Path:
-    return write_instruments(tmp_path / "models")
+    return write_evaluated_registry(tmp_path / "models")
 
 
 @pytest.fixture

@@ -13,14 +13,9 @@ from jobs.registry.models import ModelEntry, Registry
 from jobs.requests.extract import ExtractRequest
 from jobs.settings import Settings
 from jobs.storage.uploads import ConditionInfo
-from tests.registry import write_registry
+from tests.registry import extend, write_registry
 
-VIDEO_MODEL = """
-[models.video]
-family = "mdsgen"
-checkpoint = "video.safetensors"
-condition_dim = 32
-"""
+VIDEO_MODEL = {"family": "mdsgen", "checkpoint": "video.safetensors", "condition_dim": 32}
 VIDEOS = ConditionInfo(id="0" * 64, count=3, inputs={"video": [32, 512]}, family="mdsgen", bytes=1)
 NAMED = {"model": "video", "conditions": VIDEOS.id}
 
@@ -28,7 +23,7 @@ NAMED = {"model": "video", "conditions": VIDEOS.id}
 @pytest.fixture
 def registry(tmp_path: Path) -> Registry:
     path = write_registry(tmp_path / "models")
-    path.write_text(path.read_text() + VIDEO_MODEL)
+    extend(path, {"models": {"video": VIDEO_MODEL}})
     return Registry.read(path)
 
 

@@ -15,7 +15,7 @@ from jobs.requests.figure import OPTIONS, FigureRequest
 from jobs.settings import Settings
 from jobs.storage.uploads import ConditionInfo
 from tests.jobs.requests.test_extract import VIDEO_MODEL, VIDEOS
-from tests.registry import write_registry
+from tests.registry import extend, write_registry
 
 SAID: dict[str, Any] = {"part": "y", "timestep": 0.5, "classes": 2, "thresholds": [0.1], "side": "head", "seed": 1}
 OF_VECTORS = [name for name, options in OPTIONS.items() if "part" in options]
@@ -24,7 +24,7 @@ OF_VECTORS = [name for name, options in OPTIONS.items() if "part" in options]
 @pytest.fixture
 def registry(tmp_path: Path) -> Registry:
     path = write_registry(tmp_path / "models")
-    path.write_text(path.read_text() + VIDEO_MODEL)
+    extend(path, {"models": {"video": VIDEO_MODEL}})
     return Registry.read(path)
 
 

@@ -18,17 +18,12 @@ from jobs.requests.study import Grid, StudyRequest
 from jobs.settings import Settings
 from jobs.storage.uploads import ConditionInfo
 from tailprune.spec.prune import PruneSpec
-from tests.instruments import write_instruments
+from tests.registry import extend, write_evaluated_registry
 
-VIDEO_MODEL = """
-[models.video]
-family = "mdsgen"
-checkpoint = "shapes-sit/model.safetensors"
-condition_dim = 32
-"""
+VIDEO_MODEL = {"family": "mdsgen", "checkpoint": "shapes-sit/model.safetensors", "condition_dim": 32}
 ONE_VIDEO = ConditionInfo(id="0" * 64, count=1, inputs={"video": [32, 512]}, family="mdsgen", bytes=1)
 TWO_VIDEOS = ONE_VIDEO.model_copy(update={"count": 2})
-CLIP = 'clip = "shapes-classifier"\nlpips = "shapes-classifier/model.safetensors"\n'
+CLIP = {"extractors": {"clip": "shapes-classifier", "lpips": "shapes-classifier/model.safetensors"}}
 GRID = {"thresholds": [0.1]}
 LAST_60 = {"when": "last", "count": 60}
 LIMITS = Settings(max_study_samples=200, max_study_variants=3, max_steps=100)
@@ -36,8 +31,8 @@ LIMITS = Settings(max_study_samples=200, max_study_variants=3, max_steps=100)
 
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
-    path = write_instruments(tmp_path / "models")
-    path.write_text(path.read_text() + VIDEO_MODEL)
+    path = write_evaluated_registry(tmp_path / "models")
+    extend(path, {"models": {"video": VIDEO_MODEL}})
     return path
 
 
@@ -117,7 +112,7 @@ def test_samples_are_measured_by_all_that_can_be_had_unless_said(path: Path) -> 
     every = ["fid", "kid", "inception-score", "precision", "recall", "accuracy", "drift", "psnr", "ssim"]
     assert found.measures == every
     assert (found.extractor, found.reference) == ("shapes-classifier", "shapes")
-    path.write_text(path.read_text().replace("[extractors]\n", f"[extractors]\n{CLIP}"))
+    extend(path, CLIP)
     assert resolved(path, grid=GRID).measures == list(MEASURES)
 
 
@@ -166,7 +161,7 @@ def test_another_extractor_or_reference_is_another_job(path: Path, tmp_path: Pat
     (path.parent / "shapes-classifier" / "model.safetensors").write_bytes(b"another classifier")
     after = key(path, tmp_path, grid=GRID)
     assert before != after
-    path.write_text(path.read_text().replace("count = 100\n", "count = 101\n"))
+    extend(path, {"references": {"shapes": {"count": 101}}})
     assert key(path, tmp_path, grid=GRID) not in (before, after)
     assert key(path, tmp_path, grid=GRID, measures=["drift"]) == drift
 
@@ -181,9 +176,9 @@ def test_other_images_of_a_reference_are_another_job(path: Path, tmp_path: Path)
 
 
 def test_another_prompt_is_another_job_where_clip_is_told_it(path: Path, tmp_path: Path) -> None:
-    path.write_text(path.read_text().replace("[extractors]\n", f"[extractors]\n{CLIP}"))
+    extend(path, CLIP)
     by_clip, by_drift = (key(path, tmp_path, grid=GRID, measures=[measure]) for measure in ("clip-score", "drift"))
-    path.write_text(path.read_text().replace("[models.scored]\n", '[models.scored]\nprompt = "a {}"\n'))
+    extend(path, {"models": {"scored": {"prompt": "a {}"}}})
     assert key(path, tmp_path, grid=GRID, measures=["clip-score"]) != by_clip
     assert key(path, tmp_path, grid=GRID, measures=["drift"]) == by_drift
 
@@ -291,14 +286,14 @@ def test_images_are_not_measured_where_there_are_none(path: Path) -> None:
 
 
 def test_ssim_needs_images_as_large_as_its_window(path: Path) -> None:
-    path.write_text(path.read_text().replace("latent_shape = [3, 16, 16]", "latent_shape = [3, 8, 8]"))
+    extend(path, {"models": {"scored": {"latent_shape": [3, 8, 8]}}})
     assert "ssim" not in (resolved(path, grid=GRID).measures or [])
     (found,) = refused(path, grid=GRID, measures=["ssim"])
     assert found.endswith("it needs images of at least 11 x 11, and scored makes 8 x 8")
 
 
 def test_clip_is_told_the_name_of_every_class_that_is_sampled(path: Path) -> None:
-    path.write_text(path.read_text().replace("[extractors]\n", f"[extractors]\n{CLIP}"))
+    extend(path, CLIP)
     (path.parent / "shapes-sit" / "classes.txt").write_text("circle\nsquare")
     assert "clip-score" in (resolved(path, grid=GRID, labels=[0, 1]).measures or [])
     (found,) = refused(path, grid=GRID, labels=[0, 2], measures=["clip-score"])
@@ -306,7 +301,7 @@ def test_clip_is_told_the_name_of_every_class_that_is_sampled(path: Path) -> Non
 
 
 def test_clip_gives_features_and_no_classes(path: Path) -> None:
-    path.write_text(path.read_text().replace("[extractors]\n", f"[extractors]\n{CLIP}"))
+    extend(path, CLIP)
     measures = resolved(path, grid=GRID, extractor="clip").measures or []
     assert ("fid" in measures, "inception-score" in measures) == (True, False)
     (found,) = refused(path, grid=GRID, extractor="clip", measures=["inception-score"])
@@ -345,7 +340,7 @@ def test_everything_wrong_is_named_at_once(path: Path) -> None:
 
 def test_a_reference_of_moments_alone_does_for_the_frechet_distance_alone(path: Path) -> None:
     np.savez(path.parent / "moments.npz", mu=np.zeros(96), sigma=np.eye(96))
-    path.write_text(path.read_text() + '[references.moments]\nsource = "moments.npz"\n')
+    extend(path, {"references": {"moments": {"source": "moments.npz"}}})
     measures = resolved(path, reference="moments", grid={"thresholds": [0.1]}).measures
     assert measures is not None
     assert "fid" in measures
@@ -357,7 +352,7 @@ def test_a_reference_of_moments_alone_does_for_the_frechet_distance_alone(path: 
 
 def test_there_is_a_target_for_every_label_that_is_sampled(path: Path) -> None:
     np.savez(path.parent / "three.npz", arr_0=np.zeros((3, 16, 16, 3), np.uint8))
-    path.write_text(path.read_text() + '[references.three]\nsource = "three.npz"\n')
+    extend(path, {"references": {"three": {"source": "three.npz"}}})
     said: dict[str, Any] = {"targets": "three", "grid": {"thresholds": [0.1]}, "measures": ["psnr"]}
     assert resolved(path, labels=[0, 2], **said).targets == "three"
     (fault,) = refused(path, labels=[0, 3], **said)

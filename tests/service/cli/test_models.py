@@ -26,40 +26,38 @@ from service.cli import app
 from tailprune.__main__ import main
 from tailprune.systems import DiT, SiT
 from tests.hub import FakeHub, is_about_the_hub, write_cached
-from tests.registry import write_registry
+from tests.registry import extend, write_registry
 from tests.tailprune.conftest import random_system
 from tests.tailprune.parity import read
 
 REFERENCE = Path(__file__).parents[2] / "reference"
 AS_DIT = ("--family", "dit", "--num-heads", "4")
-ON_THE_HUB = """
-[models.far]
-family = "dit"
-classes = 10
-condition_dim = 32
-latent_shape = [4, 8, 8]
-checkpoint = "hf://owner/far/last.pt"
-decoder = "sd-vae"
-decoder_source = "hf://owner/vae"
-"""
+ON_THE_HUB: dict[str, Any] = {
+    "family": "dit",
+    "classes": 10,
+    "condition_dim": 32,
+    "latent_shape": [4, 8, 8],
+    "checkpoint": "hf://owner/far/last.pt",
+    "decoder": "sd-vae",
+    "decoder_source": "hf://owner/vae",
+}
 
-MEASURED_WITH = """
-[extractors]
-inception = "shapes-sit/classes.txt"
-
-[references.photos]
-source = "photos"
-
-[models.judged]
-family = "sit"
-classes = 10
-condition_dim = 32
-latent_shape = [3, 8, 8]
-checkpoint = "judged.pt"
-decoder = "pixels"
-classifier = "shapes-classifier"
-reference = "photos"
-"""
+EVALUATED: dict[str, Any] = {
+    "extractors": {"inception": "shapes-sit/classes.txt"},
+    "references": {"photos": {"source": "photos"}},
+    "models": {
+        "judged": {
+            "family": "sit",
+            "classes": 10,
+            "condition_dim": 32,
+            "latent_shape": [3, 8, 8],
+            "checkpoint": "judged.pt",
+            "decoder": "pixels",
+            "classifier": "shapes-classifier",
+            "reference": "photos",
+        }
+    },
+}
 
 
 @pytest.fixture
@@ -123,8 +121,9 @@ def added(registry: Path, *arguments: object) -> ModelEntry:
     return Registry.read(registry).get("new")
 
 
-def say(registry: Path, more: str) -> None:
-    registry.write_text(registry.read_text() + more)
+def add_far(registry: Path, **more: Any) -> None:
+    """Add a model whose files are on the hub."""
+    extend(registry, {"models": {"far": ON_THE_HUB | more}})
 
 
 def state(registry: Path) -> tuple[bytes, list[str]]:
@@ -206,7 +205,7 @@ def test_a_checkpoint_on_the_hub_is_named_by_its_place_there(registry: Path, tmp
 
 @pytest.mark.usefixtures("near")
 def test_what_the_registry_said_before_it_says_still(registry: Path, checkpoint: Path) -> None:
-    say(registry, "# a remark\n")
+    registry.write_text(registry.read_text() + "# a remark\n")
     registry.chmod(0o640)
     before = registry.read_text()
     added(registry, checkpoint, *AS_DIT)
@@ -217,7 +216,7 @@ def test_what_the_registry_said_before_it_says_still(registry: Path, checkpoint:
 @pytest.mark.usefixtures("near")
 def test_what_samples_are_measured_with_stays_registered(registry: Path, checkpoint: Path) -> None:
     (registry.parent / "photos").mkdir()
-    say(registry, MEASURED_WITH)
+    extend(registry, EVALUATED)
     entry = added(registry, checkpoint, *AS_DIT)
     after = EvaluationAssets.of(Registry.read(registry))
     assert after.extractor("inception") == registry.parent / "shapes-sit" / "classes.txt"
@@ -315,7 +314,7 @@ def test_the_list_says_which_models_are_ready(registry: Path) -> None:
 
 
 def test_the_list_says_which_decoders_are_absent_and_how_great_models_are(registry: Path) -> None:
-    say(registry, ON_THE_HUB + "parameters = 675129632")
+    add_far(registry, parameters=675129632)
     rows = {row[1]: row[3:] for line in tailprune("list").stdout.splitlines() if len(row := _cells(line)) > 4}
     assert rows["far"] == ["675 M", "no", "sd-vae: absent"]
 
@@ -323,18 +322,21 @@ def test_the_list_says_which_decoders_are_absent_and_how_great_models_are(regist
 @pytest.mark.parametrize(
     ("more", "how"),
     [
-        ("", "absent-dit lacks absent-dit/model.safetensors: put it there"),
-        (ON_THE_HUB, "far lacks hf://owner/far/last.pt: tailprune models fetch far"),
-        (ON_THE_HUB + 'obtain = "ask [ann], or look at https://a.b"', "last.pt: ask [ann], or look at https://a.b"),
+        (None, "absent-dit lacks absent-dit/model.safetensors: put it there"),
+        ({}, "far lacks hf://owner/far/last.pt: tailprune models fetch far"),
+        ({"obtain": "ask [ann], or look at https://a.b"}, "last.pt: ask [ann], or look at https://a.b"),
     ],
 )
-def test_the_list_says_what_is_missing_and_how_to_have_it(registry: Path, more: str, how: str) -> None:
-    say(registry, more)
+def test_the_list_says_what_is_missing_and_how_to_have_it(
+    registry: Path, more: dict[str, str] | None, how: str
+) -> None:
+    if more is not None:
+        add_far(registry, **more)
     assert f"{how}\n" in tailprune("list").stdout
 
 
 def test_the_files_of_a_model_and_of_its_decoder_are_fetched(registry: Path, hub: FakeHub) -> None:
-    say(registry, ON_THE_HUB)
+    add_far(registry)
     said = tailprune("fetch", "far")
     assert said.exit_code == 0, said.stderr
     entry = Registry.read(registry, Settings().hub_cache).get("far")
@@ -345,14 +347,14 @@ def test_the_files_of_a_model_and_of_its_decoder_are_fetched(registry: Path, hub
 def test_where_files_were_fetched_to_is_printed_as_it_is(
     registry: Path, hub: FakeHub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    say(registry, ON_THE_HUB)
+    add_far(registry)
     monkeypatch.setenv("TAILPRUNE_HUB_CACHE", str(tmp_path / "cache [bold]"))
     said = tailprune("fetch", "far")
     assert all(line.startswith(f"{tmp_path}/cache [bold]/") for line in said.stdout.splitlines())
 
 
 def test_what_cannot_be_fetched_is_refused_with_the_reason(registry: Path, hub: FakeHub) -> None:
-    say(registry, ON_THE_HUB)
+    add_far(registry)
     hub.repositories = {}
     said = tailprune("fetch", "far")
     assert said.exit_code == 1
@@ -366,7 +368,7 @@ def test_a_model_that_has_nothing_on_the_hub_is_not_fetched(registry: Path) -> N
 
 
 def test_a_model_that_has_nothing_on_the_hub_is_obtained_as_the_registry_says(registry: Path) -> None:
-    registry.write_text(registry.read_text().replace("[models.absent-dit]", '[models.absent-dit]\nobtain = "ask Ann"'))
+    extend(registry, {"models": {"absent-dit": {"obtain": "ask Ann"}}})
     assert "no file of 'absent-dit' is on the hub: ask Ann" in tailprune("fetch", "absent-dit").stderr
 
 

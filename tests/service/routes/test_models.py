@@ -11,29 +11,31 @@ from fastapi.testclient import TestClient
 from jobs.settings import Settings
 from tailprune.spec.families import FAMILIES
 from tests.hub import write_cached
+from tests.registry import extend
 
-REGISTRY = """
-[models.person]
-family = "x-mdpt"
-checkpoint = "person.pt"
-condition_dim = 384
-decoder = "sd-vae"
-decoder_source = "hf://owner/vae"
-obtain = "ask the authors for person.pt"
-
-[models.sound]
-family = "mdsgen"
-checkpoint = "hf://owner/sound/sound.pt"
-condition_dim = 768
-decoder = "audioldm"
-decoder_source = "audioldm"
-"""
+MODELS: dict[str, Any] = {
+    "person": {
+        "family": "x-mdpt",
+        "checkpoint": "person.pt",
+        "condition_dim": 384,
+        "decoder": "sd-vae",
+        "decoder_source": "hf://owner/vae",
+        "obtain": "ask the authors for person.pt",
+    },
+    "sound": {
+        "family": "mdsgen",
+        "checkpoint": "hf://owner/sound/sound.pt",
+        "condition_dim": 768,
+        "decoder": "audioldm",
+        "decoder_source": "audioldm",
+    },
+}
 
 
 @pytest.fixture
 def settings(settings: Settings, tmp_path: Path) -> Settings:
     """Settings with two models more, which take conditions; nothing is in the cache of the hub."""
-    settings.registry.write_text(settings.registry.read_text() + REGISTRY)
+    extend(settings.registry, {"models": MODELS})
     return settings.model_copy(update={"hub_cache": tmp_path / "hub"})
 
 

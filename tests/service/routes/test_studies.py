@@ -15,7 +15,7 @@ from jobs.store.jobs import JobStore
 from jobs.store.leases import Claim, LeaseStore
 from jobs.study_results import StudyResult
 from service.app import create_app
-from tests.instruments import write_instruments
+from tests.registry import write_evaluated_registry
 from tests.service.results import STUDY
 
 GRID = {"thresholds": [0.1, 0.2], "schedules": [{"when": "every"}, {"when": "last", "count": 10}]}
@@ -25,7 +25,7 @@ REQUEST: dict[str, Any] = {"model": "scored", "grid": GRID}
 @pytest.fixture
 def settings(settings: Settings, tmp_path: Path) -> Settings:
     """Settings with a registry that has something to measure with."""
-    return settings.model_copy(update={"registry": write_instruments(tmp_path / "measured" / "models")})
+    return settings.model_copy(update={"registry": write_evaluated_registry(tmp_path / "measured" / "models")})
 
 
 def faults(client: TestClient, **said: Any) -> dict[str, str]:

@@ -15,6 +15,7 @@ import tailprune
 from tailprune.checkpoints import HubError, fetch
 from tailprune.systems import DiT, SiT, System
 from tests.hub import FakeHub, ask_science, write_cached
+from tests.registry import write_document
 from tests.tailprune.conftest import random_system
 from tests.tailprune.spec.test_hub import MALFORMED
 
@@ -207,8 +208,7 @@ def test_a_system_of_the_registry_is_loaded_from_the_cache_as_the_registry_says(
 ) -> None:
     system = random_system(SiT, learn_sigma=False)
     write_cached(cache, "owner/repo", {"last.safetensors": save(system.state_dict())})
-    said = '[models.far]\nfamily = "sit"\nnum_heads = 8\ncheckpoint = "hf://owner/repo/last.safetensors"\n'
-    (tmp_path / "models.toml").write_text(said)
-    monkeypatch.setenv("TAILPRUNE_REGISTRY", str(tmp_path / "models.toml"))
+    entry = {"family": "sit", "num_heads": 8, "checkpoint": "hf://owner/repo/last.safetensors"}
+    monkeypatch.setenv("TAILPRUNE_REGISTRY", str(write_document(tmp_path, {"models": {"far": entry}})))
     assert isinstance(tailprune.load("far"), SiT)
     assert tailprune.inspect("far").configuration["num_heads"] == 8

@@ -23,7 +23,10 @@ from tailprune import checkpoints
 from tailprune.checkpoints import Checkpoint, CheckpointError
 from tailprune.systems import DiT, SiT, System
 from tailprune.systems.dit import DiTConfig
+from tests.registry import write_document
 from tests.tailprune.conftest import random_system
+
+DIT_ENTRY = {"family": "dit", "checkpoint": "dit.safetensors", "num_heads": 4}
 
 
 class Options(dict):
@@ -241,8 +244,7 @@ def test_metadata_of_the_file_says_family_and_heads(dit: System, tmp_path: Path)
 
 
 def test_a_registry_name_is_looked_up(dit_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    registry = tmp_path / "models.toml"
-    registry.write_text('[models.mine]\nfamily = "dit"\ncheckpoint = "dit.safetensors"\nnum_heads = 4\n')
+    registry = write_document(tmp_path, {"models": {"mine": DIT_ENTRY}})
     monkeypatch.setenv("TAILPRUNE_REGISTRY", str(registry))
     assert tailprune.load("mine").family == "dit"
     with pytest.raises(FileNotFoundError, match=r"'yours' is neither a file nor a model .* has mine"):
@@ -250,8 +252,7 @@ def test_a_registry_name_is_looked_up(dit_file: Path, tmp_path: Path, monkeypatc
 
 
 def test_a_registry_name_may_have_a_dot(dit_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    registry = tmp_path / "models.toml"
-    registry.write_text('[models."dit-1.5"]\nfamily = "dit"\ncheckpoint = "dit.safetensors"\nnum_heads = 4\n')
+    registry = write_document(tmp_path, {"models": {"dit-1.5": DIT_ENTRY}})
     monkeypatch.setenv("TAILPRUNE_REGISTRY", str(registry))
     assert tailprune.load("dit-1.5").family == "dit"
 

@@ -16,6 +16,7 @@ import tailprune
 from tailprune import ConditionTable, Prune
 from tailprune.systems import MDSGen, SiT, System
 from tailprune.systems.features import FeatureCondition
+from tests.registry import write_document
 from tests.tailprune.conftest import random_system
 from tests.tailprune.systems import naive
 from tests.tailprune.systems import official_tensors as tensors
@@ -140,9 +141,8 @@ def test_no_decoder_block_at_all_can_be_said(said_by: str, tmp_path: Path, monke
     if said_by == "metadata":
         save_file(X_MDPT.state, path, metadata={"decode_layer": "0"})
     else:
-        entry = '[models.mine]\nfamily = "x-mdpt"\ncheckpoint = "x-mdpt.safetensors"\ndecode_layer = 0\n'
-        (tmp_path / "models.toml").write_text(entry)
-        monkeypatch.setenv("TAILPRUNE_REGISTRY", str(tmp_path / "models.toml"))
+        entry = {"family": "x-mdpt", "checkpoint": "x-mdpt.safetensors", "decode_layer": 0}
+        monkeypatch.setenv("TAILPRUNE_REGISTRY", str(write_document(tmp_path, {"models": {"mine": entry}})))
         source = "mine"
     assert tailprune.inspect(source).configuration["decode_layer"] == 0
 

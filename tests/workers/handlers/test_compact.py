@@ -19,6 +19,7 @@ from jobs.results import CompactResult, PruneSampleResult
 from jobs.settings import Settings
 from jobs.store.jobs import JobStore
 from tailprune.systems.sit import MG, ScaleAwareMG
+from tests.registry import extend
 from tests.tailprune.conftest import random_system
 from tests.tiny_model import HEADS, NAME, TINY_DIT, WIDTH
 from tests.workers.conftest import Submit
@@ -34,23 +35,17 @@ WAYS: list[dict[str, Any]] = [
     {"keep": 6, "by": "directions"},
 ]
 
-MG_ENTRIES = """
-[models.plain-mg]
-family = "mg"
-checkpoint = "plain-mg.safetensors"
-classes = 4
-condition_dim = 32
-latent_shape = [3, 8, 8]
-defaults = { sampler = "euler", steps = 4, guidance_scale = 1.5 }
-
-[models.told-mg]
-family = "mg"
-checkpoint = "told-mg.safetensors"
-classes = 4
-condition_dim = 32
-latent_shape = [3, 8, 8]
-defaults = { sampler = "euler", steps = 4, guidance_scale = 1.5 }
-"""
+MG_ENTRIES: dict[str, Any] = {
+    name: {
+        "family": "mg",
+        "checkpoint": f"{name}.safetensors",
+        "classes": 4,
+        "condition_dim": 32,
+        "latent_shape": [3, 8, 8],
+        "defaults": {"sampler": "euler", "steps": 4, "guidance_scale": 1.5},
+    }
+    for name in ("plain-mg", "told-mg")
+}
 
 
 class Made:
@@ -77,7 +72,7 @@ def settings(settings: Settings) -> Settings:
     for name, cls in (("plain-mg", MG), ("told-mg", ScaleAwareMG)):
         system = random_system(cls, **shape, in_channels=3, num_classes=4, learn_sigma=False)
         tailprune.save_system(system, settings.registry.parent / f"{name}.safetensors")
-    settings.registry.write_text(settings.registry.read_text() + MG_ENTRIES)
+    extend(settings.registry, {"models": MG_ENTRIES})
     return settings
 
 

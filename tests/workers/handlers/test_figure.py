@@ -116,28 +116,16 @@ def _image_row(*row: Any) -> Any:
 
 
 def test_a_figure_of_removal_taken_up_again_goes_on_from_its_last_shard(
-    settings: Settings, submit: Submit, store: JobStore, monkeypatch: pytest.MonkeyPatch
+    settings: Settings, submit: Submit, store: JobStore, stopped_at_the_second: list[int]
 ) -> None:
-    from workers.lease import Preempted
 
     worker = Worker(settings.model_copy(update={"batch_size": 4}), "worker")  # one sample: three prunes, and none
-    made: list[int] = []
-    sampled = tailprune.sample_each
-
-    def stopped_at_the_second(system: Any, inputs: Any, **options: Any) -> Any:
-        if len(made) == 1:
-            made.append(-1)
-            raise Preempted
-        made.append(int(inputs["labels"][0]))
-        return sampled(system, inputs, **options)
-
-    monkeypatch.setattr("tailprune.sample_each", stopped_at_the_second, raising=False)
     job = submit("figure", figure="removal")
     worker.run(job.id)
     assert store.get(job.id).status == "queued"
     worker.run(job.id)
     assert store.get(job.id).status == "succeeded"
-    assert made == [0, -1, 1]
+    assert stopped_at_the_second == [0, -1, 1]
 
 
 def test_the_figure_of_training_is_drawn_from_the_record_beside_the_card(drawn: Any, settings: Settings) -> None:
