@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -26,15 +25,6 @@ def test_every_error_in_the_contract_is_a_problem_document() -> None:
             for status, answer in call["responses"].items():
                 if int(status) >= 400:
                     assert list(answer["content"]) == ["application/problem+json"], (path, method, status)
-
-
-def test_the_service_imports_no_torch(run_python: Callable[[str], str]) -> None:
-    code = (
-        "import sys, service.app; "
-        "print([m for m in sys.modules if m.split('.')[0] in ('torch', 'workers') "
-        "or m.startswith('tailprune.') and m.split('.')[1] != 'spec'])"
-    )
-    assert run_python(code).strip() == "[]"
 
 
 def test_models_say_what_may_be_asked_of_them(client: TestClient) -> None:
