@@ -274,9 +274,9 @@ def _size(path: Path) -> int:
 
 
 def tensor_bytes(found: object) -> int:
-    """What the tensors of a module occupy, or of the modules and tensors that an object holds; 1 where it has none."""
+    """What the tensors of a module occupy, or of the modules and tensors that an object holds."""
     parts = [found] if isinstance(found, nn.Module | torch.Tensor) else vars(found).values()
     tensors = [part for part in parts if isinstance(part, torch.Tensor)]
     for module in (part for part in parts if isinstance(part, nn.Module)):
         tensors += [*module.parameters(), *module.buffers()]
-    return max(1, sum(tensor.nbytes for tensor in tensors))
+    return sum(tensor.nbytes for tensor in tensors)
