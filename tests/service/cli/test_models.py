@@ -257,7 +257,7 @@ def test_who_says_the_family_is_not_told_of_others(registry: Path, tmp_path: Pat
         (["new", "new/none.pt"], "no checkpoint at "),
         (["new", "hf://owner/repo/last.pt"], "hf://owner/repo/last.pt is not in the cache"),
         (["new", "new/last.safetensors", "--num-heads", 4], "have the same tensors: give family, one of dit, sit"),
-        (["new", "new/last.safetensors", "--family", "unet"], "no system is called 'unet'; there are dit, sit"),
+        (["new", "new/last.safetensors", "--family", "unet"], "there is no family 'unet': give one of dit, sit"),
         (["New", "new/last.safetensors", *AS_DIT], "should match pattern"),
         (["a/b", "new/last.safetensors", *AS_DIT], "should match pattern"),
         (["new", "new/last.safetensors", *AS_DIT, "--decoder", "pixels"], "decoder 'pixels' takes 3 channels"),

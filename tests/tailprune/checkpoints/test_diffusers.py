@@ -95,17 +95,17 @@ def test_weights_saved_as_a_pickle_are_read(tmp_path: Path, batch: tuple[torch.T
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"_class_name": "UNet2DConditionModel"}, "describes UNet2DConditionModel.* DiTTransformer2DModel is served"),
-        ({"activation_fn": "geglu"}, "activation_fn is 'geglu'; a DiT has 'gelu-approximate'"),
+        ({"_class_name": "UNet2DConditionModel"}, "class is UNet2DConditionModel, and only DiTTransformer2DModel"),
+        ({"activation_fn": "geglu"}, "activation_fn is 'geglu'; only 'gelu-approximate'"),
         ({"num_layers": "many"}, "num_layers is 'many', not a whole number"),
-        ({"num_layers": 0}, "num_layers is 0; it has to be at least 1"),
+        ({"num_layers": 0}, "num_layers is 0; it must be at least 1"),
         ({"num_layers": True}, "num_layers is True, not a whole number"),
-        ({"num_layers": DEPTH + 1}, r"config\.json: num_layers is 4, and the weights have 3 blocks"),
-        ({"num_layers": 10**12}, "num_layers is 1000000000000, and the weights have 3 blocks"),
-        ({"num_layers": DEPTH - 1}, "num_layers is 2, and the weights have 3 blocks"),
-        ({"patch_size": 0}, "patch_size is 0; it has to be at least 1"),
-        ({"patch_size": -2}, "patch_size is -2; it has to be at least 1"),
-        ({"patch_size": 4}, "patch_size is 4, and the weights are for patches of 2"),
+        ({"num_layers": DEPTH + 1}, r"config\.json: num_layers is 4, but the weights have 3 blocks"),
+        ({"num_layers": 10**12}, "num_layers is 1000000000000, but the weights have 3 blocks"),
+        ({"num_layers": DEPTH - 1}, "num_layers is 2, but the weights have 3 blocks"),
+        ({"patch_size": 0}, "patch_size is 0; it must be at least 1"),
+        ({"patch_size": -2}, "patch_size is -2; it must be at least 1"),
+        ({"patch_size": 4}, "patch_size is 4, but the weights are for patches of 2"),
         ({"sample_size": 1}, "sample_size is 1, less than patch_size, 2"),
         ({"norm_eps": "small"}, "norm_eps is 'small', not a number"),
     ],
@@ -124,7 +124,7 @@ def test_another_configuration_is_refused_with_what_a_dit_has(
 def test_a_folder_without_weights_says_which_files_it_lacks(tmp_path: Path) -> None:
     made_by_diffusers(shared=True).save_pretrained(tmp_path)
     (tmp_path / "diffusion_pytorch_model.safetensors").unlink()
-    with pytest.raises(CheckpointError, match=r"no diffusion_pytorch_model\.safetensors"):
+    with pytest.raises(CheckpointError, match=r"no weights: add diffusion_pytorch_model\.safetensors"):
         tailprune.load(tmp_path)
 
 
@@ -137,9 +137,9 @@ def test_a_folder_without_weights_says_which_files_it_lacks(tmp_path: Path) -> N
         ("{", "not JSON"),
         ('{"weight_map": {}}', "has no weight_map"),
         ('{"weight_map": ["a.safetensors"]}', "has no weight_map"),
-        ('{"weight_map": {"pos_embed": 3, "proj": "a.safetensors"}}', "says 3 of pos_embed, which is no file's name"),
-        ('{"weight_map": {"pos_embed": ["a.safetensors"]}}', r"says \['a.safetensors'\] of pos_embed"),
-        ('{"weight_map": {"pos_embed": ""}}', "says '' of pos_embed"),
+        ('{"weight_map": {"pos_embed": 3, "proj": "a.safetensors"}}', "has 3 for pos_embed, which is not the name"),
+        ('{"weight_map": {"pos_embed": ["a.safetensors"]}}', r"has \['a.safetensors'\] for pos_embed"),
+        ('{"weight_map": {"pos_embed": ""}}', "has '' for pos_embed"),
     ],
 )
 def test_an_index_that_names_no_files_is_refused(tmp_path: Path, index: str, message: str) -> None:

@@ -52,7 +52,7 @@ def hub(processes: None) -> Iterator[FakeHub]:
 
 @pytest.mark.parametrize("source", MALFORMED)
 def test_a_source_that_names_no_repository_is_refused_with_the_form(source: str) -> None:
-    with pytest.raises(ValueError, match=r"is not of the form hf://owner/repo/file") as error:
+    with pytest.raises(ValueError, match=r"does not have the form hf://owner/repo/file") as error:
         fetch(source)
     assert repr(source) in str(error.value)
 

@@ -116,7 +116,7 @@ def test_a_file_read_as_the_wrong_family_is_refused_with_the_one_it_looks_like(t
         tailprune.load(tmp_path / "last.safetensors", family="dit", num_heads=4)
     message = str(error.value)
     assert "last.safetensors: does not fit dit: there is no tensor named 'blocks.0.mlp.fc1.weight'" in message
-    assert message.endswith("; it looks like mdt")
+    assert message.endswith("; it fits mdt")
 
 
 def test_a_file_that_fits_nothing_is_refused_with_the_nearest_and_what_is_wrong(tmp_path: Path) -> None:
@@ -125,7 +125,7 @@ def test_a_file_that_fits_nothing_is_refused_with_the_nearest_and_what_is_wrong(
     del state["blocks.2.mlp.w3.bias"]
     save_file(state, tmp_path / "cut.safetensors")
     for family in (None, "sit"):
-        with pytest.raises(CheckpointError, match=r"nearest to lightningdit, but .*blocks.2.mlp.w3.bias is missing"):
+        with pytest.raises(CheckpointError, match=r"nearest is lightningdit, but .*blocks.2.mlp.w3.bias is missing"):
             tailprune.load(tmp_path / "cut.safetensors", family=family, num_heads=4)
 
 
@@ -133,7 +133,7 @@ def test_a_file_of_something_else_is_refused_with_what_it_has(tmp_path: Path) ->
     torch.save(read(REFERENCE / "mdt-a.pt.xz")["state_dict"], tmp_path / "last.pt")
     has = (
         "; the file has pos_embed, decoder_pos_embed, mask_token, x_embedder, t_embedder, y_embedder, en_inblocks, "
-        "en_outblocks, de_blocks, sideblocks, final_layer; it looks like mdt"
+        "en_outblocks, de_blocks, sideblocks, final_layer; it fits mdt"
     )
     with pytest.raises(CheckpointError, match=has):
         tailprune.load(tmp_path / "last.pt", family="dit", num_heads=4)
@@ -151,19 +151,19 @@ def test_what_a_file_has_is_said_shortly() -> None:
 
 
 @pytest.mark.parametrize(
-    ("family", "words"), [(None, "it is nearest to mdt, but"), ("dit", "nearest to mdt, but there")]
+    ("family", "words"), [(None, "the nearest is mdt, but"), ("dit", "the nearest is mdt, but there")]
 )
 def test_a_given_value_that_the_family_of_the_file_refuses_is_complained_of(
     tmp_path: Path, family: str | None, words: str
 ) -> None:
     save_file(read(REFERENCE / "mdt-a.pt.xz")["state_dict"], tmp_path / "last.safetensors")
-    with pytest.raises(CheckpointError, match=f"{words} num_heads = 5 was given, and the tensors say 4$"):
+    with pytest.raises(CheckpointError, match=f"{words} num_heads = 5 was given, but the tensors have 4 heads$"):
         tailprune.load(tmp_path / "last.safetensors", family=family, num_heads=5)
 
 
 def test_a_given_value_is_complained_of_where_another_value_is_not_told(tmp_path: Path) -> None:
     save_file(read(REFERENCE / "mdsgen-a.pt.xz")["state_dict"], tmp_path / "last.safetensors")
-    with pytest.raises(CheckpointError, match="it is nearest to mdsgen, but num_heads = 5 was given"):
+    with pytest.raises(CheckpointError, match="the nearest is mdsgen, but num_heads = 5 was given"):
         tailprune.load(tmp_path / "last.safetensors", num_heads=5)
 
 
@@ -187,7 +187,7 @@ def test_the_old_names_of_repa_blocks_are_understood(tmp_path: Path, encoder_dep
 
 def test_a_number_of_heads_that_the_tensors_contradict_is_refused(tmp_path: Path) -> None:
     save_file(read(REFERENCE / "lightningdit-a.pt.xz")["state_dict"], tmp_path / "a.safetensors")
-    with pytest.raises(CheckpointError, match="num_heads = 6 was given, and the tensors say 4"):
+    with pytest.raises(CheckpointError, match="num_heads = 6 was given, but the tensors have 4 heads"):
         tailprune.load(tmp_path / "a.safetensors", family="lightningdit", num_heads=6)
 
 
@@ -197,12 +197,12 @@ def test_a_file_that_several_families_fit_says_so(tmp_path: Path, cls: type[Syst
     save_file(system.state_dict(), tmp_path / "a.safetensors")
     found = tailprune.inspect(tmp_path / "a.safetensors", family=cls.family, num_heads=4)
     assert {"dit", "sit", "repa", "mg"} - {cls.family} <= set(found.also_fits)
-    assert "can look the same; give family" in str(found)
+    assert "have the same tensors; give family" in str(found)
 
 
 def test_a_decode_layer_that_nothing_tells_is_asked_for(tmp_path: Path) -> None:
     save_file(read(REFERENCE / "mdsgen-a.pt.xz")["state_dict"], tmp_path / "a.safetensors")
-    with pytest.raises(ValueError, match=r"of the 2 blocks .* the published 4 are too many: give decode_layer"):
+    with pytest.raises(ValueError, match=r"of the 2 blocks .* number, 4, is too large: give decode_layer"):
         tailprune.load(tmp_path / "a.safetensors")
     assert tailprune.load(tmp_path / "a.safetensors", decode_layer=1).family == "mdsgen"
 
@@ -212,10 +212,10 @@ def test_a_decode_layer_that_nothing_tells_is_asked_for(tmp_path: Path) -> None:
     [
         (
             {"labels": torch.tensor([1]), "video": torch.zeros(1, 32, 512)},
-            "conditioned on labels, not on labels, video",
+            "takes the inputs labels, not labels, video",
         ),
-        ({"labels": torch.tensor([1]), "scale": torch.tensor([2.0])}, "conditioned on labels, not on labels, scale"),
-        ({"video": torch.zeros(1, 32, 512)}, "conditioned on labels, not on video"),
+        ({"labels": torch.tensor([1]), "scale": torch.tensor([2.0])}, "takes the inputs labels, not labels, scale"),
+        ({"video": torch.zeros(1, 32, 512)}, "takes the inputs labels, not video"),
     ],
 )
 def test_a_label_system_refuses_what_it_is_not_conditioned_on(inputs: dict[str, torch.Tensor], message: str) -> None:

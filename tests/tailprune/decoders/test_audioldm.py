@@ -99,7 +99,7 @@ def test_weights_in_bin_files_are_read(folder: Path, latents: torch.Tensor) -> N
     ("shape", "said"),
     [
         ((1, 4, 10, 4), "audioldm takes latents with 8 channels.* these have 4"),
-        ((1, 8, 10, 16), "audioldm takes latents 4 wide, for the 8 mel bands of its vocoder; .* and make 32"),
+        ((1, 8, 10, 16), "audioldm takes latents of width 4, for the 8 mel bands of its vocoder; .* gives 32 bands"),
     ],
 )
 def test_latents_of_another_shape_are_refused_before_any_work(folder: Path, shape: tuple[int, ...], said: str) -> None:
@@ -111,7 +111,7 @@ def test_latents_of_another_shape_are_refused_before_any_work(folder: Path, shap
 
 def test_a_folder_without_a_vocoder_is_refused(folder: Path) -> None:
     (folder / "vocoder").rename(folder / "vocoder.old")
-    with pytest.raises(DecoderError, match=f"{folder}: has no folder vocoder/; it takes AudioLDM's vae/ and vocoder/"):
+    with pytest.raises(DecoderError, match=f"{folder}: has no folder vocoder/; give a folder with AudioLDM's"):
         load_decoder("audioldm", folder)
 
 
@@ -124,7 +124,7 @@ def test_a_vocoder_with_a_tensor_missing_is_refused(folder: Path) -> None:
 
 def test_an_autoencoder_of_pictures_is_refused(folder: Path) -> None:
     tiny_vae().save_pretrained(folder / "vae")
-    with pytest.raises(DecoderError, match="decodes to 3 channels; one that decodes to 1 would fit"):
+    with pytest.raises(DecoderError, match="decodes to 3 channels; give one that decodes to 1"):
         load_decoder("audioldm", folder)
 
 

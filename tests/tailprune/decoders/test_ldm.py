@@ -144,8 +144,8 @@ def test_without_statistics_it_says_that_it_needs_them(tmp_path: Path, weights: 
     ("content", "said"),
     [
         ({"mean": torch.zeros(4)}, "std is missing"),
-        ({"mean": torch.zeros(8), "std": torch.ones(4)}, r"mean has shape \(8,\); it takes mean and std with shape"),
-        ({"mean": torch.zeros(4), "std": torch.tensor([1.0, 1, 0, 1])}, "std has to be above 0 in every channel"),
+        ({"mean": torch.zeros(8), "std": torch.ones(4)}, r"mean has shape \(8,\); give mean and std with shape"),
+        ({"mean": torch.zeros(4), "std": torch.tensor([1.0, 1, 0, 1])}, "std must be above 0 in every channel"),
         ({"mean": torch.full((4,), float("nan")), "std": torch.ones(4)}, "mean holds NaN or infinity"),
     ],
 )
@@ -172,9 +172,9 @@ def test_latents_with_other_channels_are_refused(tmp_path: Path, weights: dict[s
             {"decoder.up.1.upsample.conv.bias": torch.zeros(7)},
             r"decoder.up.1.upsample.conv.bias is \(7,\), not \(64,\)",
         ),
-        ({"decoder.temb.weight": torch.zeros(7)}, "decoder.temb.weight is no part of it"),
-        ({"post_quant_conv.weight": None}, "post_quant_conv.weight has to be there"),
-        ({"decoder.up.0.block.1.conv2.weight": None}, "found are N.M = 0.0, 1.0, 1.1"),
+        ({"decoder.temb.weight": torch.zeros(7)}, "decoder.temb.weight is not part of it"),
+        ({"post_quant_conv.weight": None}, "post_quant_conv.weight must exist"),
+        ({"decoder.up.0.block.1.conv2.weight": None}, "the file has N.M = 0.0, 1.0, 1.1"),
         ({"decoder.up.0.block.0.conv2.weight": torch.zeros(48, 48, 3, 3)}, "a level has 48 channels"),
     ],
 )
@@ -189,13 +189,13 @@ def test_a_file_that_does_not_fit_is_refused_with_its_tensors_under_their_names_
 
 def test_a_checkpoint_of_another_kind_is_refused(tmp_path: Path, stats: Path) -> None:
     file = saved(tmp_path / "dit.pt", {"model": {"x_embedder.proj.weight": torch.zeros(2, 2)}})
-    with pytest.raises(DecoderError, match=f"{file}: is no autoencoder in the LDM code's format.*there is none"):
+    with pytest.raises(DecoderError, match=f"{file}: is not an autoencoder in the LDM code's format.*file has none"):
         load_decoder("va-vae", file, statistics=stats)
 
 
 @pytest.mark.parametrize(
     ("content", "said"),
-    [(None, "no checkpoint at"), (b"", "cannot be read as tensors"), (b"PK but no archive", "cannot be read as")],
+    [(None, "no checkpoint at"), (b"", "cannot be read without"), (b"PK but no archive", "cannot be read without")],
 )
 def test_what_is_no_file_of_tensors_is_refused(tmp_path: Path, stats: Path, content: bytes | None, said: str) -> None:
     file = tmp_path / "vae.pt"
@@ -237,7 +237,7 @@ def test_a_diffusers_folder_of_the_hub_with_unfit_statistics_is_not_asked_to_be_
     tiny_vae().save_pretrained(tmp_path / "vae")
     write_cached(hub_cache, "owner/vae", {path.name: path.read_bytes() for path in (tmp_path / "vae").iterdir()})
     wrong, _, _ = statistics(tmp_path / "stats.pt", 3)
-    with pytest.raises(DecoderError, match="it takes mean and std with shape") as error:
+    with pytest.raises(DecoderError, match="give mean and std with shape") as error:
         load_decoder("va-vae", "hf://owner/vae", statistics=wrong)
     assert "named" not in str(error.value)
     right, _, _ = statistics(tmp_path / "right.pt", 4)

@@ -18,7 +18,7 @@ def test_the_decoders_are_named_in_order() -> None:
 
 def test_an_unknown_decoder_is_named_beside_the_known() -> None:
     with pytest.raises(
-        ValueError, match="no decoder is called 'vae'; there are pixels, latents, sd-vae, va-vae, audio"
+        ValueError, match="there is no decoder 'vae': give one of pixels, latents, sd-vae, va-vae, audio"
     ):
         load_decoder("vae")
 

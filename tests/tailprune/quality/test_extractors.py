@@ -46,7 +46,7 @@ def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_an_unknown_extractor_is_named_beside_the_known() -> None:
-    with pytest.raises(ValueError, match="no extractor is called 'vgg'; there are shapes-classifier, inception, clip"):
+    with pytest.raises(ValueError, match="there is no extractor 'vgg': give one of shapes-classifier, inception, clip"):
         load_extractor("vgg")
 
 
@@ -61,7 +61,7 @@ def test_an_unknown_extractor_is_named_beside_the_known() -> None:
 def test_an_extractor_says_what_source_it_needs_and_which_is_not_there(name: str, fit: str, tmp_path: Path) -> None:
     with pytest.raises(ExtractorError, match=f"extractor '{name}' needs a source: .*{fit}"):
         load_extractor(name)
-    with pytest.raises(ExtractorError, match=f"nowhere: is not there; .*{fit}"):
+    with pytest.raises(ExtractorError, match=f"nowhere: does not exist; .*{fit}"):
         load_extractor(name, tmp_path / "nowhere")
 
 
@@ -110,10 +110,12 @@ def test_the_classifier_of_shapes_gives_features_and_the_product_of_its_two_head
 
 def test_the_classifier_of_shapes_refuses_other_files(tmp_path: Path) -> None:
     (tmp_path / "model.safetensors").write_bytes(b"no tensors")
-    with pytest.raises(ExtractorError, match=r"model.safetensors: is not a safetensors file .*would fit"):
+    with pytest.raises(
+        ExtractorError, match=r"model.safetensors: is not a safetensors file .*; give model.safetensors"
+    ):
         load_extractor("shapes-classifier", tmp_path)
     save_file({"weight": torch.zeros(2)}, tmp_path / "model.safetensors")
-    with pytest.raises(ExtractorError, match=r"model.safetensors: does not hold the tensors of the classifier"):
+    with pytest.raises(ExtractorError, match=r"model.safetensors: does not have the tensors of the classifier"):
         load_extractor("shapes-classifier", tmp_path)
     (tmp_path / "model.safetensors").unlink()
     with pytest.raises(ExtractorError, match=r"has no model\.safetensors"):
@@ -137,16 +139,14 @@ def test_inception_gives_its_features_and_the_softmax_without_the_bias(inception
     [
         (
             lambda: Inception(features=64),
-            r"gives \(64,\) features and \(1008,\) classes, and has to give 2048 and 1008",
+            r"has \(64,\) features and \(1008,\) classes, not 2048 and 1008",
         ),
-        (lambda: Inception(classes=1000), r"gives \(2048,\) features and \(1000,\) classes"),
-        (Other, r"is not called as model\(images, return_features=True\)"),
+        (lambda: Inception(classes=1000), r"has \(2048,\) features and \(1000,\) classes"),
+        (Other, r"cannot be called as model\(images, return_features=True\)"),
     ],
 )
 def test_inception_refuses_other_networks(module: Callable[[], nn.Module], said: str, tmp_path: Path) -> None:
-    with pytest.raises(
-        ExtractorError, match=f"other.pt: {said}.* it takes the TorchScript file inception-2015-12-05.pt"
-    ):
+    with pytest.raises(ExtractorError, match=f"other.pt: {said}.* give the TorchScript file inception-2015-12-05.pt"):
         load_extractor("inception", scripted(module(), tmp_path / "other.pt"))
 
 
@@ -154,9 +154,9 @@ def test_inception_refuses_files_that_are_not_torchscript(tmp_path: Path) -> Non
     torch.save({"weight": torch.zeros(2)}, tmp_path / "weights.pt")
     (tmp_path / "text.pt").write_text("text")
     for name in ("weights.pt", "text.pt"):
-        with pytest.raises(ExtractorError, match=f"{name}: is not a TorchScript file; it takes"):
+        with pytest.raises(ExtractorError, match=f"{name}: is not a TorchScript file; give"):
             load_extractor("inception", tmp_path / name)
-    with pytest.raises(ExtractorError, match="is a folder; it takes"):
+    with pytest.raises(ExtractorError, match="is a folder; give"):
         load_extractor("inception", tmp_path)
 
 
@@ -200,7 +200,7 @@ def test_clip_reads_a_text_the_same_beside_others_and_cuts_long_ones(clip: Path)
 def test_clip_refuses_a_folder_that_is_not_whole(clip: Path, tmp_path: Path, missing: str, said: str) -> None:
     folder = shutil.copytree(clip, tmp_path / "clip")
     (folder / missing).unlink()
-    with pytest.raises(ExtractorError, match=f"{folder}: {said}; it takes a folder of a CLIPModel"):
+    with pytest.raises(ExtractorError, match=f"{folder}: {said}; give a folder of a CLIPModel"):
         load_extractor("clip", folder)
 
 
@@ -226,14 +226,14 @@ def test_lpips_is_the_squared_distance_of_features_pair_by_pair(tmp_path: Path) 
     torch.testing.assert_close(lpips(a, b), expected.double())
     assert lpips(a, a).tolist() == [0.0] * 6
     assert lpips.name == f"lpips-vgg16:{lpips.digest[:12]}"
-    with pytest.raises(ValueError, match="as many of one size"):
+    with pytest.raises(ValueError, match="in pairs of the same size"):
         lpips(a, b[:2])
 
 
 def test_lpips_says_what_file_it_needs(tmp_path: Path) -> None:
     with pytest.raises(ExtractorError, match=r"LPIPS needs a source: the TorchScript file vgg16.pt"):
         load_lpips()
-    with pytest.raises(ExtractorError, match=r"nowhere.pt: is not there; it takes the TorchScript file vgg16.pt"):
+    with pytest.raises(ExtractorError, match=r"nowhere.pt: does not exist; give the TorchScript file vgg16.pt"):
         load_lpips(tmp_path / "nowhere.pt")
-    with pytest.raises(ExtractorError, match=r"other.pt: is not called as model\(images, resize_images=False"):
+    with pytest.raises(ExtractorError, match=r"other.pt: cannot be called as model\(images, resize_images=False"):
         load_lpips(scripted(Other(), tmp_path / "other.pt"))

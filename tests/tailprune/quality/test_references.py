@@ -86,14 +86,14 @@ def test_images_of_all_modes_become_rgb(tmp_path: Path) -> None:
 def test_a_folder_of_two_sizes_is_refused_with_the_file_and_both(tmp_path: Path) -> None:
     write(tmp_path, pictures(2))
     Image.new("RGB", (9, 8)).save(tmp_path / "other.png")
-    with pytest.raises(SourceError, match=r"other.png: is 9 x 8 pixels, and 000.png is 8 x 8; scale or crop"):
+    with pytest.raises(SourceError, match=r"other.png: is 9 x 8 pixels, but 000.png is 8 x 8; scale or crop"):
         list(ImageFolder(tmp_path).batches(1))
 
 
 def test_a_folder_without_images_or_with_a_broken_one_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(SourceError, match=f"{tmp_path}: has no images; it takes a folder of .png"):
+    with pytest.raises(SourceError, match=f"{tmp_path}: has no images; give a folder of .png"):
         ImageFolder(tmp_path)
-    with pytest.raises(SourceError, match="is no folder"):
+    with pytest.raises(SourceError, match="is not a folder"):
         ImageFolder(tmp_path / "nowhere")
     (tmp_path / "broken.png").write_bytes(b"no image")
     with pytest.raises(SourceError, match=r"broken.png: cannot be read as an image"):
@@ -174,14 +174,14 @@ def test_a_file_with_both_gives_published_moments_and_the_features_of_its_images
 @pytest.mark.parametrize(
     ("arrays", "said"),
     [
-        ({"mu": np.zeros(5), "sigma": np.eye(5)}, "mu is of 5 features, and corner gives 6"),
+        ({"mu": np.zeros(5), "sigma": np.eye(5)}, "mu has 5 features, and corner has 6"),
         ({"mu": np.zeros(6), "sigma": np.eye(5)}, r"mu has shape \(6,\) and sigma \(5, 5\)"),
         ({"mu": np.full(6, np.nan), "sigma": np.eye(6)}, "finite"),
-        ({"mu": np.zeros(6), "other": np.zeros(6)}, "has neither mu and sigma nor arr_0, but mu, other"),
-        ({"arr_0": np.zeros((2, 8, 8, 3), np.float32)}, r"arr_0 is float32 with shape \(2, 8, 8, 3\); it takes"),
+        ({"mu": np.zeros(6), "other": np.zeros(6)}, "has neither mu and sigma nor arr_0; its arrays are mu, other"),
+        ({"arr_0": np.zeros((2, 8, 8, 3), np.float32)}, r"arr_0 is float32 with shape \(2, 8, 8, 3\); give"),
         ({"arr_0": np.zeros((2, 3, 8, 8), np.uint8)}, r"arr_0 is uint8 with shape \(2, 3, 8, 8\)"),
         ({"arr_0": np.asfortranarray(pictures(4))}, "Fortran"),
-        ({"arr_0": pictures(1)}, "at least two images, and this has 1"),
+        ({"arr_0": pictures(1)}, "at least two images, not 1"),
         ({"mu": np.array(["pickled", None]), "sigma": np.eye(6)}, "mu and sigma cannot be read"),
     ],
 )
@@ -215,7 +215,7 @@ def test_a_reference_comes_back_from_its_file(tmp_path: Path) -> None:
         assert (back.features is None) == (made.features is None)
         assert back.features is None or made.features is None or torch.equal(back.features, made.features)
         assert (back.spatial is None) == (made.spatial is None)
-    with pytest.raises(SourceError, match=re.escape("both.npz: is not a reference that was saved here")):
+    with pytest.raises(SourceError, match=re.escape("both.npz: is not a saved reference")):
         Reference.open(tmp_path / "both.npz")
 
 

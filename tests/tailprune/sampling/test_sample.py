@@ -221,20 +221,20 @@ def test_dopri5_can_be_stopped_within_a_sample(sit: System) -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"sampler": "ddim", "seeds": SEEDS}, "sit is sampled by euler, heun, dopri5, sde, not by 'ddim'"),
+        ({"sampler": "ddim", "seeds": SEEDS}, "sit has no sampler 'ddim': give one of euler, heun, dopri5, sde"),
         ({}, "either seeds"),
         ({"seeds": SEEDS, "noise": torch.zeros(6, 4, 8, 8)}, "either seeds"),
-        ({"seeds": SEEDS[:2]}, "6 samples, 2 seeds"),
-        ({"noise": torch.zeros(6, 4, 8, 9)}, r"noise has shape \(6, 4, 8, 8\)"),
-        ({"noise": torch.zeros(6, 4, 8, 8), "sampler": "sde"}, "step_noise holds 0"),
+        ({"seeds": SEEDS[:2]}, "6 samples and 2 seeds"),
+        ({"noise": torch.zeros(6, 4, 8, 9)}, r"noise must have shape \(6, 4, 8, 8\)"),
+        ({"noise": torch.zeros(6, 4, 8, 8), "sampler": "sde"}, "step_noise has 0 steps"),
         ({"noise": torch.zeros(6, 4, 8, 8), "step_noise": torch.zeros(9, 4, 8, 8)}, r"shape \(steps, 6, 4, 8, 8\)"),
         ({"seeds": SEEDS, "step_noise": torch.zeros(5, 6, 4, 8, 8)}, "goes with noise"),
-        ({"seeds": SEEDS, "sampler": "dopri5", "diffusion": "sigma"}, "belongs to the sampler sde"),
-        ({"seeds": SEEDS, "prune": []}, "empty list of prunes"),
+        ({"seeds": SEEDS, "sampler": "dopri5", "diffusion": "sigma"}, "has no option diffusion, which is for sde"),
+        ({"seeds": SEEDS, "prune": []}, "list of prunes is empty"),
         ({"seeds": SEEDS, "steps": 1}, "at least 2 steps"),
-        ({"seeds": SEEDS, "steps": 5, "prune": Prune("tail", 0.1, "last", 6)}, "at most the 5 steps"),
+        ({"seeds": SEEDS, "steps": 5, "prune": Prune("tail", 0.1, "last", 6)}, "more than the 5 steps"),
         ({"seeds": SEEDS, "sampler": "dopri5", "prune": Prune("tail", 0.1, "first")}, "schedule 'every'"),
-        ({"seeds": SEEDS, "diffusion": "sigma"}, "belongs to the sampler sde"),
+        ({"seeds": SEEDS, "diffusion": "sigma"}, "has no option diffusion, which is for sde"),
         ({"seeds": SEEDS, "sampler": "sde", "diffusion": "cubic"}, "'sigma' or 'linear'"),
         ({"seeds": SEEDS, "sampler": "sde", "last_step": "none"}, "'mean' or 'tweedie'"),
     ],
@@ -314,7 +314,7 @@ def test_each_sample_may_have_prunes_of_its_own(sit: System) -> None:
 
 
 def test_a_list_of_prunes_for_each_sample_is_asked_for(sit: System) -> None:
-    with pytest.raises(ValueError, match="one list of prunes a sample: 6 samples, 1 lists"):
+    with pytest.raises(ValueError, match="one list of prunes per sample: there are 6 samples and 1 lists"):
         sample_each(sit, {"labels": LABELS}, prunes=[[None]], seeds=SEEDS)
 
 
@@ -360,7 +360,7 @@ def test_all_sizes_of_several_systems_are_compiled(sit: System, dit: System) -> 
 @pytest.mark.parametrize("inputs", [{"labels": LABELS[:0]}, {"labels": LABELS}], ids=["no sample", "no prune"])
 def test_nothing_to_sample_is_refused(sit: System, inputs: dict[str, Tensor]) -> None:
     count = len(inputs["labels"])
-    with pytest.raises(ValueError, match="there is nothing to sample"):
+    with pytest.raises(ValueError, match="nothing to sample"):
         sample_each(sit, inputs, prunes=[[] for _ in range(count)], seeds=SEEDS[:count])
 
 

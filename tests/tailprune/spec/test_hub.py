@@ -61,7 +61,7 @@ def test_what_was_parsed_is_written_as_it_was(source: str) -> None:
 def test_a_path_is_no_address() -> None:
     assert not is_hub(Path("models/a.pt"))
     assert is_hub("hf://owner/repo/a.pt")
-    with pytest.raises(ValueError, match="'owner/repo/a' is not of the form"):
+    with pytest.raises(ValueError, match="'owner/repo/a' does not have the form"):
         parse("owner/repo/a")
 
 
@@ -155,7 +155,7 @@ def test_a_path_and_a_place_on_the_hub_are_sources(source: str) -> None:
 
 @pytest.mark.parametrize("source", MALFORMED)
 def test_a_source_that_names_no_repository_is_refused_with_the_form(source: str) -> None:
-    with pytest.raises(ValueError, match="is not of the form hf://owner/repo/file") as error:
+    with pytest.raises(ValueError, match="does not have the form hf://owner/repo/file") as error:
         check_source(source)
     assert repr(source) in str(error.value)
 

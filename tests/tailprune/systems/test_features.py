@@ -148,7 +148,7 @@ def test_no_decoder_block_at_all_can_be_said(said_by: str, tmp_path: Path, monke
 
 
 def test_more_decoder_blocks_than_blocks_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="decode_layer = 4 is not between 0 and the 3 blocks there are"):
+    with pytest.raises(ValueError, match="decode_layer = 4 is outside 0 to 3, the number of blocks"):
         tailprune.load(X_MDPT.kept(tmp_path), family="x-mdpt", decode_layer=4)
 
 
@@ -186,14 +186,14 @@ def test_features_in_float16_are_those_in_float32(system: System, family: Family
 
 
 WRONG: list[tuple[dict[str, Tensor | None], str]] = [
-    ({"image": None}, "this system is conditioned on pose .*, image .*, latents .*, not on pose, latents"),
-    ({"labels": torch.tensor([1, 2])}, "not on pose, image, latents, labels"),
-    ({"pose": normal(COUNT, 256, 768)}, r"pose has shape \('B', 257, 768\), not \(2, 256, 768\)"),
-    ({"latents": normal(COUNT, 4, 8, 9)}, r"latents has shape \('B', 4, 8, 8\), not \(2, 4, 8, 9\)"),
-    ({"image": normal(257, 1536)}, r"image has shape \('B', 257, 1536\), not \(257, 1536\)"),
+    ({"image": None}, "this system takes the inputs pose .*, image .*, latents .*, not pose, latents"),
+    ({"labels": torch.tensor([1, 2])}, "not pose, image, latents, labels"),
+    ({"pose": normal(COUNT, 256, 768)}, r"pose must have shape \('B', 257, 768\), not \(2, 256, 768\)"),
+    ({"latents": normal(COUNT, 4, 8, 9)}, r"latents must have shape \('B', 4, 8, 8\), not \(2, 4, 8, 9\)"),
+    ({"image": normal(257, 1536)}, r"image must have shape \('B', 257, 1536\), not \(257, 1536\)"),
     ({"image": torch.full((COUNT, 257, 1536), torch.nan)}, "image holds NaN or infinity"),
     ({"pose": torch.full((COUNT, 257, 768), torch.inf).half()}, "pose holds NaN or infinity"),
-    ({"image": normal(1, 257, 1536)}, "as many rows each, not pose 2, image 1, latents 2"),
+    ({"image": normal(1, 257, 1536)}, "the same number of rows, one per sample, not pose 2, image 1, latents 2"),
 ]
 
 
@@ -210,10 +210,10 @@ def test_features_that_are_not_those_it_takes_are_refused(
 
 def test_a_feature_system_takes_no_labels_and_a_label_system_no_features(system: System, family: Family) -> None:
     labels = {"labels": torch.tensor([1, 2])}
-    with pytest.raises(ValueError, match=r"this system is conditioned on .*, not on labels"):
+    with pytest.raises(ValueError, match=r"this system takes the inputs .*, not labels"):
         tailprune.sample(system, labels, steps=2, seeds=[0, 1])
     sit = random_system(SiT)
-    with pytest.raises(ValueError, match=f"conditioned on labels, not on {', '.join(family.inputs)}"):
+    with pytest.raises(ValueError, match=f"takes the inputs labels, not {', '.join(family.inputs)}"):
         tailprune.sample(sit, family.inputs, steps=2, seeds=[0, 1])
 
 
@@ -246,7 +246,7 @@ def test_a_population_stands_for_the_classes(system: System, family: Family, pru
 
 def test_a_population_of_something_else_is_refused(x_mdpt: System) -> None:
     options: dict[str, Any] = {"steps": 2, "seeds": [0, 1], "prune": Prune.keep(5)}
-    with pytest.raises(ValueError, match="not on video"):
+    with pytest.raises(ValueError, match="not video"):
         tailprune.sample(x_mdpt, X_MDPT.inputs, population={"video": normal(3, 32, 512)}, **options)
 
 

@@ -246,7 +246,7 @@ def test_classes_at_several_scales_have_no_mean_in_common(told: tuple[System, di
     system, _ = told
     inputs = {"labels": LABELS[:2], "scale": torch.tensor([1.0, 2.0])}
     times = tailprune.sampling_times(system, "euler", 3)
-    with pytest.raises(ValueError, match="scales from 1 to 2: give a population"):
+    with pytest.raises(ValueError, match="not scales from 1 to 2: give one, or a population"):
         measure_removal(system, inputs, Prune.keep(4), times)
     assert measure_removal(system, inputs, Prune("tail", 0.1), times).mean > 0
 
