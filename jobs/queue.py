@@ -74,7 +74,7 @@ class JobQueue:
         except (OperationalError, ConnectionError, TimeoutError, OSError) as error:
             raise BrokerUnavailable(f"the broker cannot be reached: {error}") from error
 
-    def invite(self, job_id: str, parts: Sequence[dict[str, Any]]) -> None:
+    def offer(self, job_id: str, parts: Sequence[dict[str, Any]]) -> None:
         """Offer parts of a running job to whoever is free, as one Celery group. Raises BrokerUnavailable."""
         offers = group(self._celery.signature(SHARD_TASK, args=[job_id, part], queue="shards") for part in parts)
         try:

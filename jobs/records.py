@@ -1,22 +1,31 @@
-"""The record of a job, and how clients see it."""
+"""The record of a job, as it is stored and as clients see it; and the kinds of jobs there are.
+
+Every request class in `jobs.requests` that names a kind is one: a new kind is a new file there.
+"""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+import pkgutil
+from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
-from typing import Any, Literal
+from importlib import import_module
+from typing import TYPE_CHECKING, Any, Literal, Union
 
 from pydantic import BaseModel, ConfigDict, Field
 from ulid import ULID
 
-from jobs.kinds import KINDS, AnyRequest, AnyResult, Kind
+from jobs import requests
 from jobs.problems import Problem
+from jobs.requests.base import Request
 from jobs.storage.artifacts import Artifact
 
 __all__ = [
     "FINISHED",
     "ID_PATTERN",
+    "KINDS",
+    "AnyRequest",
+    "AnyResult",
     "Job",
     "JobSummary",
     "JobView",
@@ -26,6 +35,28 @@ __all__ = [
     "Status",
     "new_id",
 ]
+
+
+def _subclasses(cls: type[Request]) -> Iterator[type[Request]]:
+    for subclass in cls.__subclasses__():
+        yield subclass
+        yield from _subclasses(subclass)
+
+
+for _module in pkgutil.iter_modules(requests.__path__, f"{requests.__name__}."):
+    import_module(_module.name)
+
+KINDS: dict[str, type[Request]] = dict(sorted((cls.kind, cls) for cls in _subclasses(Request) if "kind" in vars(cls)))
+"""The request of each kind, as clients send it."""
+
+if TYPE_CHECKING:
+    Kind = str
+    AnyRequest = Request
+    AnyResult = BaseModel
+else:
+    Kind = Literal[tuple(KINDS)]
+    AnyRequest = Union[tuple(KINDS.values())]  # noqa: UP007
+    AnyResult = Union[tuple(cls.result for cls in KINDS.values())]  # noqa: UP007
 
 Status = Literal["queued", "running", "succeeded", "failed", "cancelled"]
 

@@ -52,18 +52,18 @@ def create_app(settings: Settings) -> FastAPI:
         configure_logging(settings, "uvicorn", "uvicorn.error")
         logging.getLogger("uvicorn.access").disabled = True  # RequestTelemetry logs each request
         client, follower = connect(settings), connect_async(settings)
-        store, roll = JobStore(client, settings), WorkerRegistry(client)
-        telemetry.registry.register(FleetCollector(store, roll))
+        store, workers = JobStore(client, settings), WorkerRegistry(client)
+        telemetry.registry.register(FleetCollector(store, workers))
         registry = Registry.read(settings.registry, settings.hub_cache)
         made = CompactedStore(client)
         app.state.app = AppState(
             settings=settings,
             models=Catalogue(registry, made, store.artifacts, settings.data_dir, fetches=False),
-            instruments=EvaluationAssets.of(registry),
+            evaluation=EvaluationAssets.of(registry),
             store=store,
             conditions=ConditionStore(settings, client),
             intake=asyncio.Semaphore(1),
-            roll=roll,
+            workers=workers,
             follower=follower,
             telemetry=telemetry,
             answers=ResponseCache(),

@@ -31,12 +31,12 @@ class AppState:
 
     settings: Settings
     models: Catalogue
-    instruments: EvaluationAssets
+    evaluation: EvaluationAssets
     store: JobStore
     conditions: ConditionStore
     intake: asyncio.Semaphore
     """Held while a file of conditions is taken in, which needs several times its size of memory."""
-    roll: WorkerRegistry
+    workers: WorkerRegistry
     follower: redis.asyncio.Redis
     """For following events, which waits."""
     telemetry: ServiceTelemetry

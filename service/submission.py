@@ -113,7 +113,7 @@ async def _resolved(asked: Request, entry: ModelEntry, state: AppState) -> Reque
 
     def resolve() -> Request:  # in a thread: files of conditions are looked at, and images of a reference counted
         conditions = None if named is None else state.conditions.get(named)
-        return asked.resolve(entry, state.settings, conditions, state.instruments)
+        return asked.resolve(entry, state.settings, conditions, state.evaluation)
 
     return await run_in_threadpool(resolve)
 
@@ -129,7 +129,7 @@ async def _identity_of(request: Request, entry: ModelEntry, state: AppState) -> 
     elif missing := entry.missing:
         how = entry.obtain or f"put the files beside {state.settings.registry}"
         raise ProblemError("model-not-ready", f"model {entry.name!r} lacks {', '.join(missing)}: {how}")
-    evaluated_with = request.evaluated_with(entry, state.instruments)
+    evaluated_with = request.evaluated_with(entry, state.evaluation)
     return await run_in_threadpool(identify, request.reads, entry, state.settings.data_dir, evaluated_with)
 
 

@@ -25,7 +25,7 @@ whole model with its decoder; or the record of its training."""
 
 
 class Request(BaseModel):
-    """What every request holds. A class that names a `kind` is a kind of job (`jobs.kinds`)."""
+    """What every request holds. A class that names a `kind` is a kind of job (`jobs.records`)."""
 
     model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
 

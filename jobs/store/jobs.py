@@ -13,9 +13,8 @@ import redis
 import structlog
 
 from jobs.batching import Share
-from jobs.kinds import Kind
 from jobs.queue import JobQueue, make_celery
-from jobs.records import Job, Status, new_id
+from jobs.records import Job, Kind, Status, new_id
 from jobs.registry.compacted import CompactedStore, compacted_name
 from jobs.requests.base import Request
 from jobs.settings import Settings

@@ -128,7 +128,7 @@ class LeaseStore:
     def offer(self, claim: Claim, parts: Sequence[dict[str, Any]]) -> None:
         """Offer parts of a job to other workers. Never raises: whoever holds the job does what nobody else does."""
         with contextlib.suppress(BrokerUnavailable):
-            self._queue.invite(claim.job.id, parts)
+            self._queue.offer(claim.job.id, parts)
 
     def offers_waiting(self) -> bool:
         """Whether parts that were offered are still to be taken. True while that cannot be found out; never raises."""

@@ -14,7 +14,7 @@ from jobs.requests.figure import FigureRequest
 from jobs.results import FigureResult
 from service.deps import AppState, ModelDep
 from service.headers import AcceptHeader, preferred_type
-from service.openapi_responses import FIGURE_DONE, JOB_UNDER_WAY, NOT_MODIFIED, problem_responses
+from service.openapi import FIGURE_DONE, JOB_UNDER_WAY, NOT_MODIFIED, problem_responses
 from service.problems import ProblemError
 from service.routes.metrics import ConditionsQuery, Timestep
 from service.submission import ReaderDep, answer_by_job

@@ -14,7 +14,7 @@ from pydantic import BaseModel, Field
 from jobs.records import ID_PATTERN, JobSummary, JobView, Kind, Status
 from jobs.store.events import EVENT_ID_PATTERN, START, follow, has_events
 from service.deps import AppStateDep, JobDep, JobId
-from service.openapi_responses import problem_responses
+from service.openapi import problem_responses
 from service.problems import NothingMore
 
 __all__ = ["router"]

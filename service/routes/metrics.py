@@ -19,7 +19,7 @@ from jobs.results import MetricsResult
 from jobs.store.telemetry import REQUESTED
 from service.deps import AppState, ModelDep
 from service.headers import etag_matches, preferred_wait
-from service.openapi_responses import JOB_UNDER_WAY, METRICS_DONE, NOT_MODIFIED, problem_responses
+from service.openapi import JOB_UNDER_WAY, METRICS_DONE, NOT_MODIFIED, problem_responses
 from service.response_cache import CachedResponse
 from service.submission import ReaderDep, answer_by_job, cache_headers, wait_header
 

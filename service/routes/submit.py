@@ -12,7 +12,7 @@ from jobs.requests.compact import CompactRequest
 from jobs.requests.extract import ExtractRequest
 from jobs.requests.prune_sample import PruneSampleRequest
 from jobs.requests.study import StudyRequest
-from service.openapi_responses import JOB_ANSWERS
+from service.openapi import JOB_ANSWERS
 from service.submission import ClientDep, post_job
 
 __all__ = ["router"]

@@ -10,9 +10,8 @@ import torch
 
 from jobs.batching import share_of
 from jobs.keys import job_key
-from jobs.kinds import KINDS, Kind
 from jobs.queue import JobQueue
-from jobs.records import Job
+from jobs.records import KINDS, Job, Kind
 from jobs.registry.catalogue import Catalogue
 from jobs.registry.compacted import CompactedStore
 from jobs.registry.digests import identify
@@ -39,7 +38,7 @@ class Silent(JobQueue):
     def put(self, job_id: str, queue: Queue) -> None:
         self.sent.append(job_id)
 
-    def invite(self, job_id: str, parts: Sequence[dict[str, Any]]) -> None:
+    def offer(self, job_id: str, parts: Sequence[dict[str, Any]]) -> None:
         self.offers += parts
 
 
