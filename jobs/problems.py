@@ -63,7 +63,7 @@ class Fault(BaseModel):
     """One thing that is wrong with a request."""
 
     location: str = Field(
-        description="Where it is, as a path: `body.labels.0` is the first label of the body.",
+        description="Where it is, as a path: `body.labels.0` is the body's first label.",
         examples=["body.threshold"],
     )
     message: str = Field(description="What is wrong, and how to correct it.")

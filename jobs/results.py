@@ -50,8 +50,8 @@ class ModelUsed(Result):
 
     name: str = Field(description="The name of the model.")
     digest: str = Field(
-        description="The sha256 of its checkpoint. For jobs that read only the condition tensors of a safetensors file, "
-        "or only the record of training, the sha256 of those."
+        description="The sha256 of its checkpoint; for jobs that read only the condition tensors of a safetensors "
+        "file, or only the record of training, the sha256 of those."
     )
 
 
@@ -79,9 +79,7 @@ class Embedding(Result):
 class Drift(Result):
     """How far the samples are from the unpruned ones."""
 
-    latent: float = Field(
-        description="The norm of (pruned - baseline), divided by the norm of baseline, of the latents."
-    )
+    latent: float = Field(description="|pruned - baseline| / |baseline|, the Euclidean norms over all latents.")
     psnr: float | None = Field(
         description="The PSNR of the decoded images, in dB; null if they are equal, and for pictures of principal "
         "components of latents, each of which has its own colours."
@@ -281,7 +279,7 @@ class Covered(Result):
     guided: bool = Field(description="Whether the null condition, which guided sampling needs, is covered too.")
     guidance_scale: float | None = Field(
         default=None,
-        description="The guidance scale that is covered, for a model that takes the scale as an input; null for others.",
+        description="The covered guidance scale, of a model that takes the scale as an input; null for others.",
     )
 
 
