@@ -1,4 +1,4 @@
-"""All models there are: those of the registry, and those that were compacted of them."""
+"""All models by name: those of the registry, and those that were compacted from them."""
 
 from __future__ import annotations
 
@@ -17,34 +17,39 @@ from tailprune.spec.layouts import WEIGHTS
 __all__ = ["Catalogue", "ModelGone", "ModelRegistered"]
 
 LISTED_SECONDS = 30.0
-"""A list takes a file that was stored for stored still, so long, and does not ask the store for every model."""
+"""For how long a file that was found in the store counts as stored when models are listed, without asking again."""
 
 log = structlog.get_logger(__name__)
 
 
 class ModelGone(UnknownModel):
-    """A compacted model whose own model is not what it was made of any more."""
+    """A compacted model whose original model has left the registry, or has another family there."""
 
     def __init__(self, why: str) -> None:
         LookupError.__init__(self, why)
 
 
 class ModelRegistered(Exception):
-    """The model is one of the registry, so it cannot be removed."""
+    """The model belongs to the registry, so it cannot be deleted."""
 
     def __init__(self, name: str) -> None:
         super().__init__(
-            f"{name!r} is registered, and only compacted models are deleted here: take its entry out of the registry's "
-            "file, which TAILPRUNE_REGISTRY names, and start service and workers again"
+            f"{name!r} is registered, and only compacted models can be deleted here: remove its entry from the "
+            "registry's file, which TAILPRUNE_REGISTRY names, and restart service and workers"
         )
 
 
 class Catalogue:
-    """Models by name. A compacted one is as the model that it was made of, but for its checkpoint.
+    """Models by name. A compacted model has the properties of its original model, except for its checkpoint.
 
-    fetches: whether checkpoints are wanted on this machine, in the data folder, or need only be known of.
-    Methods raise redis.RedisError where they look for compacted models and Redis is gone. While the store of
-    artifacts is away, compacted models whose checkpoint is not on this machine are not ready.
+    registry: the registered models.
+    made: the compacted models.
+    artifacts: the store of their checkpoints.
+    data_dir: the folder of the checkpoints that were fetched to this machine.
+    fetches: whether `get` fetches the checkpoint of a compacted model; a service only needs to know that it is stored.
+
+    Methods that look for compacted models raise redis.RedisError if Redis does not answer. While the store of
+    artifacts does not answer, compacted models whose checkpoint is not on this machine are not ready.
     """
 
     def __init__(
@@ -56,7 +61,7 @@ class Catalogue:
         self._data_dir = data_dir
         self._fetches = fetches
         self._found: dict[str, float] = {}
-        """When the store had a file, by digest."""
+        """When a file was last found in the store, by digest."""
 
     def get(self, name: str) -> ModelEntry:
         """The model of this name. Raises UnknownModel."""
@@ -71,7 +76,7 @@ class Catalogue:
         return self._entry(name, made, stored)
 
     def remove(self, name: str) -> None:
-        """Forgets a compacted model, also one that cannot be used any more.
+        """Delete a compacted model, also one that can no longer be used.
 
         Raises UnknownModel, and ModelRegistered for a model of the registry.
         """
@@ -81,10 +86,7 @@ class Catalogue:
             raise UnknownModel(name, [entry.name for entry in self.registry])
 
     def __iter__(self) -> Iterator[ModelEntry]:
-        """The registered models, then the compacted ones whose own model is there still, the oldest first.
-
-        No checkpoint is fetched for it.
-        """
+        """The registered models, then the compacted ones that can still be used, oldest first. Nothing is fetched."""
         yield from self.registry
         for name, made in self._made.all().items():
             if name not in self.registry and self._gone(name, made) is None:
@@ -92,22 +94,22 @@ class Catalogue:
                 yield self._entry(name, made, since < LISTED_SECONDS or self._is_stored(made))
 
     def _gone(self, name: str, made: Compacted) -> str | None:
-        """Why a compacted model cannot be used any more, and what would help; None where it can."""
+        """Why a compacted model can no longer be used, and what helps; None if it can be used."""
         if made.model not in self.registry:
             return (
-                f"{name!r} was compacted from {made.model!r}, which is not registered any more and says how it is "
-                "sampled; put its entry back into the registry"
+                f"{name!r} was compacted from {made.model!r} and has its sampling defaults, but that model is no "
+                "longer registered; put its entry back into the registry"
             )
         family = self.registry.get(made.model).family
         if made.family in (None, family):
             return None
         return (
-            f"{name!r} was compacted from {made.model!r} when its family was {made.family!r}, and the registry now "
-            f"says {family!r}; put the entry back as it was, or POST /compact again"
+            f"{name!r} was compacted from {made.model!r} when its family was {made.family!r}, but it is {family!r} in "
+            "the registry now; restore the entry, or POST /compact again"
         )
 
     def _is_stored(self, made: Compacted) -> bool:
-        """Whether the checkpoint of a compacted model is on this machine, or in the store."""
+        """Whether the checkpoint of a compacted model is on this machine or in the store."""
         if self._path(made).is_file():
             return True
         try:
@@ -129,12 +131,12 @@ class Catalogue:
                 "name": name,
                 "title": f"{whole.title}, compacted to {_width(made)}",
                 "checkpoint": str(self._path(made)),
-                "num_heads": None,  # its file has these, whatever the entry of the whole model has since
+                "num_heads": None,  # its file has these; the entry of the original model may have changed since
                 "decode_layer": None,
                 "parameters": made.parameters,
                 "card": None,
-                "obtain": f"POST /compact again what {name} was made by, and it is made anew",
-                "source": f"made of {made.model} by POST /compact",
+                "obtain": f"send the POST /compact that made {name} again; it makes the same model",
+                "source": f"made from {made.model} by POST /compact",
                 "compacted": made,
                 "stored": stored,
             }
