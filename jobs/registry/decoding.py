@@ -1,4 +1,4 @@
-"""The decoder that turns a model's samples into pictures or sound: the registered one, or `latents` if it is missing."""
+"""The decoder that turns samples into pictures or sound: the registered one, or `latents` without its files."""
 
 from __future__ import annotations
 
