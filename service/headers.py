@@ -64,7 +64,7 @@ def preferred_wait(prefer: str | None, most: float) -> float | None:
         if name.strip().lower() == "wait":
             seconds = value.strip().strip('"')
             if not re.fullmatch("[0-9]{1,9}", seconds):
-                message = f"wait={ascii(seconds)[1:-1][:80]} is not a whole number of seconds; say wait=30"
+                message = f"wait={ascii(seconds)[1:-1][:80]} is not a whole number of seconds; use wait=30, for example"
                 raise InvalidRequest([Fault(location="header.prefer", message=message)])
             return min(float(seconds), most)
     return None
