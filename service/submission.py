@@ -102,7 +102,7 @@ async def answer_by_job(
 
 
 def cache_headers(key: str, tag: str = "") -> dict[str, str]:
-    """Cache headers of a response, from its job's key. The entity tag is weak: workers may differ in the last digits."""
+    """Cache headers of a response, from its job's key. The entity tag is weak: workers may differ in last digits."""
     return {"ETag": f'W/"{key}{tag}"', "Cache-Control": "no-cache"}
 
 

@@ -135,7 +135,7 @@ class Catalogue:
                 "decode_layer": None,
                 "parameters": made.parameters,
                 "card": None,
-                "obtain": f"send the POST /compact that made {name} again; it makes the same model",
+                "obtain": f"repeat the POST /compact that made {name}; it makes the same model",
                 "source": f"made from {made.model} by POST /compact",
                 "compacted": made,
                 "stored": stored,

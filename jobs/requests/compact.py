@@ -108,7 +108,7 @@ class CompactRequest(Request):
             for name in ("sampler", "steps", "timestep_shift"):
                 if getattr(self, name) is not None:
                     raise ValueError(
-                        f"the covered times are either timesteps or those of a sampler; leave timesteps or {name} out"
+                        f"the covered times come either from timesteps or from a sampler; leave {name} out"
                     )
         return self
 

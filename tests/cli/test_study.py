@@ -261,7 +261,7 @@ def test_a_refused_study_is_explained_without_a_traceback(monkeypatch: pytest.Mo
         "title": "The request is not valid",
         "status": 422,
         "detail": "one thing is wrong with the request; see errors",
-        "errors": [{"location": "body.reference", "message": "no reference is registered as 'moon'; there are shapes"}],
+        "errors": [{"location": "body.reference", "message": "no reference 'moon' is registered; known: shapes"}],
     }
     real = httpx.Client
     refusing = httpx.MockTransport(lambda _: httpx.Response(422, json=problem))

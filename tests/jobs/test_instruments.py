@@ -32,14 +32,12 @@ def test_what_is_not_there_is_said_with_what_to_put_where(path: Path) -> None:
     found = EvaluationAssets.of(Registry.read(path))
     lack = found.missing_extractor("inception") or ""
     assert found.extractor("inception") is None
-    assert lack.startswith(
-        "published/inception.pt is not there: put there the TorchScript file inception-2015-12-05.pt"
-    )
+    assert lack.startswith("published/inception.pt does not exist: put the TorchScript file inception-2015-12-05.pt")
 
 
 def test_what_is_not_registered_is_said_with_where_to_register_it(path: Path) -> None:
     lack = EvaluationAssets.of(Registry.read(path)).missing_extractor("lpips") or ""
-    assert "not registered: under [extractors], say where the TorchScript file vgg16.pt" in lack
+    assert "not registered: give the path of the TorchScript file vgg16.pt" in lack
 
 
 def test_a_file_is_found_as_soon_as_it_is_there(path: Path) -> None:
@@ -54,7 +52,7 @@ def test_a_file_is_found_as_soon_as_it_is_there(path: Path) -> None:
 def test_an_extractor_on_the_hub_is_looked_for_in_its_cache(path: Path, tmp_path: Path) -> None:
     path.write_text(path.read_text().replace('"published/inception.pt"', '"hf://owner/inception/inception.pt"'))
     found = EvaluationAssets.of(Registry.read(path, tmp_path / "hub"))
-    assert "hf://owner/inception/inception.pt is not there" in (found.missing_extractor("inception") or "")
+    assert "hf://owner/inception/inception.pt does not exist" in (found.missing_extractor("inception") or "")
     write_cached(tmp_path / "hub", "owner/inception", {"inception.pt": b"weights"})
     there = found.extractor("inception")
     assert there is not None
@@ -69,27 +67,27 @@ def test_a_data_set_that_is_drawn_is_always_there(path: Path) -> None:
 
 def test_a_reference_that_is_not_there_or_not_known_is_said(path: Path) -> None:
     found = EvaluationAssets.of(Registry.read(path))
-    assert found.missing_reference("photos") == "photos, the images of reference 'photos', is not there"
-    assert found.missing_reference("moon") == "no reference is registered as 'moon'; there are shapes, photos"
+    assert found.missing_reference("photos") == "the images of reference 'photos' are missing: photos does not exist"
+    assert found.missing_reference("moon") == "no reference 'moon' is registered; known references: shapes, photos"
 
 
 def test_a_registry_may_have_none(path: Path) -> None:
     path.write_text("")
     found = EvaluationAssets.of(Registry.read(path))
     assert found.references == {}
-    assert found.missing_reference("shapes") == "no reference is registered as 'shapes'; there are none"
+    assert found.missing_reference("shapes") == "no reference 'shapes' is registered; known references: none"
 
 
 @pytest.mark.parametrize(
     ("document", "why"),
     [
-        ("extractors = 3", "extractors is a table of sources"),
-        ("[extractors]\ninception = 3", "extractors is a table of sources"),
-        ("[extractors]\nvgg = 'a.pt'", "no extractor is called 'vgg'; there are shapes-classifier, inception"),
+        ("extractors = 3", "extractors must be a table of sources"),
+        ("[extractors]\ninception = 3", "extractors must be a table of sources"),
+        ("[extractors]\nvgg = 'a.pt'", "extractor 'vgg' does not exist; use shapes-classifier, inception"),
         ("[extractors]\nclip = 'hf://owner'", "extractor 'clip': 'hf://owner' is not of the form"),
         ("references = 3", "references is 3, not a table"),
         ("[references]\na = 3", "reference 'a': is not a table"),
-        ("[references.a]", "reference 'a': say where its images come from"),
+        ("[references.a]", "reference 'a': give the origin of its images"),
         ("[references.a]\nsource = 'a'\ndataset = 'shapes'", "exactly one of source and dataset"),
         ("[references.a]\nsource = ''", "reference 'a': source: "),
         ("[references.a]\nsource = 'hf://owner'", "reference 'a': source: 'hf://owner' is not of the form"),
