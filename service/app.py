@@ -55,11 +55,10 @@ def create_app(settings: Settings) -> FastAPI:
         store, workers = JobStore(client, settings), WorkerRegistry(client)
         telemetry.registry.register(FleetCollector(store, workers))
         registry = Registry.read(settings.registry, settings.hub_cache)
-        made = CompactedStore(client)
         app.state.app = AppState(
             settings=settings,
-            models=Catalogue(registry, made, store.artifacts, settings.data_dir, fetches=False),
-            evaluation=EvaluationAssets.of(registry),
+            models=Catalogue(registry, CompactedStore(client), store.artifacts, settings.data_dir, fetches=False),
+            evaluation=EvaluationAssets.from_registry(registry),
             store=store,
             conditions=ConditionStore(settings, client),
             intake=asyncio.Semaphore(1),

@@ -49,7 +49,7 @@ class ProblemError(Exception):
 
 
 class NothingMore(Exception):
-    """Answers the request with 204: there is no content, now or later."""
+    """Answers the request with 204: no content, now or later."""
 
 
 def problem_response(what: Problem, headers: Mapping[str, str] | None = None) -> Response:

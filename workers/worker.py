@@ -63,7 +63,7 @@ class Worker:
         artifacts, compacted = self.store.artifacts, CompactedStore(client)
         catalogue = Catalogue(registry, compacted, artifacts, settings.data_dir, fetches=True)
         shards = ShardStore(settings, client, artifacts)
-        assets = EvaluationAssets.of(registry)
+        assets = EvaluationAssets.from_registry(registry)
         self.context = Context(
             settings=settings,
             models=ModelPool(catalogue, settings, device),

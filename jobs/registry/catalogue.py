@@ -43,7 +43,7 @@ class Catalogue:
     """Models by name. A compacted model has the properties of its original model, except for its checkpoint.
 
     registry: the registered models.
-    made: the compacted models.
+    compacted: the compacted models.
     artifacts: the store of their checkpoints.
     data_dir: the folder of the checkpoints that were fetched to this machine.
     fetches: whether `get` fetches the checkpoint of a compacted model; a service only needs to know that it is stored.
@@ -53,10 +53,10 @@ class Catalogue:
     """
 
     def __init__(
-        self, registry: Registry, made: CompactedStore, artifacts: ArtifactStore, data_dir: Path, *, fetches: bool
+        self, registry: Registry, compacted: CompactedStore, artifacts: ArtifactStore, data_dir: Path, *, fetches: bool
     ) -> None:
         self.registry = registry
-        self._made = made
+        self._compacted = compacted
         self._artifacts = artifacts
         self._data_dir = data_dir
         self._fetches = fetches
@@ -65,15 +65,15 @@ class Catalogue:
 
     def get(self, name: str) -> ModelEntry:
         """The model of this name. Raises UnknownModel."""
-        made = None if name in self.registry else self._made.get(name)
-        if made is None:
+        compacted = None if name in self.registry else self._compacted.get(name)
+        if compacted is None:
             return self.registry.get(name)
-        if why := self._gone(name, made):
+        if why := self._gone(name, compacted):
             raise ModelGone(why)
-        stored, path = self._is_stored(made), self._path(made)
+        stored, path = self._is_stored(compacted), self._path(compacted)
         if self._fetches and stored and not path.is_file():
-            self._artifacts.place(made.checkpoint, path)
-        return self._entry(name, made, stored)
+            self._artifacts.place(compacted.checkpoint, path)
+        return self._entry(name, compacted, stored)
 
     def remove(self, name: str) -> None:
         """Delete a compacted model, also one that can no longer be used.
@@ -82,67 +82,67 @@ class Catalogue:
         """
         if name in self.registry:
             raise ModelRegistered(name)
-        if not self._made.remove(name):
+        if not self._compacted.remove(name):
             raise UnknownModel(name, [entry.name for entry in self.registry])
 
     def __iter__(self) -> Iterator[ModelEntry]:
         """The registered models, then the compacted ones that can still be used, oldest first. Nothing is fetched."""
         yield from self.registry
-        for name, made in self._made.all().items():
-            if name not in self.registry and self._gone(name, made) is None:
-                since = time.monotonic() - self._found.get(made.checkpoint.digest, -math.inf)
-                yield self._entry(name, made, since < LISTED_SECONDS or self._is_stored(made))
+        for name, compacted in self._compacted.all().items():
+            if name not in self.registry and self._gone(name, compacted) is None:
+                since = time.monotonic() - self._found.get(compacted.checkpoint.digest, -math.inf)
+                yield self._entry(name, compacted, since < LISTED_SECONDS or self._is_stored(compacted))
 
-    def _gone(self, name: str, made: Compacted) -> str | None:
+    def _gone(self, name: str, compacted: Compacted) -> str | None:
         """Why a compacted model can no longer be used, and what helps; None if it can be used."""
-        if made.model not in self.registry:
+        if compacted.model not in self.registry:
             return (
-                f"{name!r} was compacted from {made.model!r} and has its sampling defaults, but that model is no "
+                f"{name!r} was compacted from {compacted.model!r} and has its sampling defaults, but that model is no "
                 "longer registered; put its entry back into the registry"
             )
-        family = self.registry.get(made.model).family
-        if made.family in (None, family):
+        family = self.registry.get(compacted.model).family
+        if compacted.family in (None, family):
             return None
         return (
-            f"{name!r} was compacted from {made.model!r} when its family was {made.family!r}, but it is {family!r} in "
-            "the registry now; restore the entry, or POST /compact again"
+            f"{name!r} was compacted from {compacted.model!r} when its family was {compacted.family!r}, but it is "
+            f"{family!r} in the registry now; restore the entry, or POST /compact again"
         )
 
-    def _is_stored(self, made: Compacted) -> bool:
+    def _is_stored(self, compacted: Compacted) -> bool:
         """Whether the checkpoint of a compacted model is on this machine or in the store."""
-        if self._path(made).is_file():
+        if self._path(compacted).is_file():
             return True
         try:
-            stored = self._artifacts.exists(made.checkpoint)
+            stored = self._artifacts.exists(compacted.checkpoint)
         except OSError as error:
             log.warning("store of artifacts is away", reason=str(error))
             return False
         if stored:
-            self._found[made.checkpoint.digest] = time.monotonic()
+            self._found[compacted.checkpoint.digest] = time.monotonic()
         return stored
 
-    def _path(self, made: Compacted) -> Path:
-        return self._data_dir.absolute() / "compacted" / made.checkpoint.digest / WEIGHTS
+    def _path(self, compacted: Compacted) -> Path:
+        return self._data_dir.absolute() / "compacted" / compacted.checkpoint.digest / WEIGHTS
 
-    def _entry(self, name: str, made: Compacted, stored: bool) -> ModelEntry:
-        whole = self.registry.get(made.model)
+    def _entry(self, name: str, compacted: Compacted, stored: bool) -> ModelEntry:
+        whole = self.registry.get(compacted.model)
         return whole.model_copy(
             update={
                 "name": name,
-                "title": f"{whole.title}, compacted to {_width(made)}",
-                "checkpoint": str(self._path(made)),
+                "title": f"{whole.title}, compacted to {_width(compacted)}",
+                "checkpoint": str(self._path(compacted)),
                 "num_heads": None,  # its file has these; the entry of the original model may have changed since
                 "decode_layer": None,
-                "parameters": made.parameters,
+                "parameters": compacted.parameters,
                 "card": None,
                 "obtain": f"repeat the POST /compact that made {name}; it makes the same model",
-                "source": f"made from {made.model} by POST /compact",
-                "compacted": made,
+                "source": f"made from {compacted.model} by POST /compact",
+                "compacted": compacted,
                 "stored": stored,
             }
         )
 
 
-def _width(made: Compacted) -> str:
-    what = "directions" if made.by == "directions" else "components"
-    return f"{made.kept} of {made.components} {what}"
+def _width(compacted: Compacted) -> str:
+    what = "directions" if compacted.by == "directions" else "components"
+    return f"{compacted.kept} of {compacted.components} {what}"

@@ -74,16 +74,16 @@ class CompactedStore:
     def __init__(self, client: redis.Redis) -> None:
         self._redis = client
 
-    def put(self, name: str, made: Compacted) -> None:
+    def put(self, name: str, model: Compacted) -> None:
         """Store a model under its name, in place of one that the same job made before.
 
         Raises InputError if the model of another job has this name.
         """
-        record = made.model_dump_json()
+        record = model.model_dump_json()
         if self._redis.hsetnx(KEY, name, record):
             return
         before = self.get(name)
-        if before is not None and before.key != made.key:
+        if before is not None and before.key != model.key:
             raise InputError(
                 f"{name} is already the name of a model that another request made; change the request a little, such "
                 "as its keep, to get another name"
@@ -106,5 +106,5 @@ class CompactedStore:
     def all(self) -> dict[str, Compacted]:
         """All compacted models by name, oldest first."""
         records = self._redis.hgetall(KEY)
-        made = {text(name): Compacted.model_validate_json(text(record)) for name, record in records.items()}
-        return dict(sorted(made.items(), key=lambda item: item[1].created))
+        models = {text(name): Compacted.model_validate_json(text(record)) for name, record in records.items()}
+        return dict(sorted(models.items(), key=lambda item: item[1].created))

@@ -158,11 +158,11 @@ def _of_tensors(path: Path, names: tuple[str, ...]) -> str:
         size = path.stat().st_size
         if any(tensor.end > size for tensor in wanted.values()):  # cut short
             return _whole(path)
-        found = hashlib.sha256(json.dumps({name: [each.dtype, each.shape] for name, each in wanted.items()}).encode())
+        content = hashlib.sha256(json.dumps({name: [each.dtype, each.shape] for name, each in wanted.items()}).encode())
         for tensor in wanted.values():
             file.seek(tensor.begin)
-            found.update(file.read(tensor.end - tensor.begin))
-    return found.hexdigest()
+            content.update(file.read(tensor.end - tensor.begin))
+    return content.hexdigest()
 
 
 _digests: dict[str, str] = {}
@@ -186,12 +186,12 @@ def _known(path: Path, what: str, data_dir: Path | None, read: Callable[[Path], 
         raise _Unread
     note = data_dir / "digests" / hashlib.sha256(state.encode()).hexdigest()
     if note.is_file():
-        found = note.read_text()
+        value = note.read_text()
     else:
-        found = read(path)
-        _write_whole(note, found)
-    _digests[state] = found
-    return found
+        value = read(path)
+        _write_whole(note, value)
+    _digests[state] = value
+    return value
 
 
 def _write_whole(path: Path, text: str) -> None:

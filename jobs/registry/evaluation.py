@@ -105,7 +105,7 @@ class EvaluationAssets:
         self._sources = sources
 
     @classmethod
-    def of(cls, registry: Registry) -> EvaluationAssets:
+    def from_registry(cls, registry: Registry) -> EvaluationAssets:
         """The extractors and references of a registry's file. Raises RegistryError naming what is wrong."""
         path, tables = registry.document.path, registry.document.tables
         extractors = tables.get("extractors", {})

@@ -158,12 +158,12 @@ def keep_fault(count: int, entry: ModelEntry) -> str | None:
 
 def unprunable_fault(entry: ModelEntry) -> str | None:
     """Why a model cannot be pruned, or None if it can."""
-    made = entry.compacted
-    if made is None or made.prunable:
+    compacted = entry.compacted
+    if compacted is None or compacted.prunable:
         return None
     return (
         f"{entry.name} was compacted with the mean in place of removed components, which a prune cannot take into "
-        f"account; prune {made.model}, from which it was made"
+        f"account; prune {compacted.model}, from which it was made"
     )
 
 

@@ -32,7 +32,7 @@ __all__ = ["Client", "ClientError"]
 
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 POLL_SECONDS = 0.2
-TIMEOUT = httpx.Timeout(10.0, read=90.0)  # GET /metrics waits for a worker by itself
+TIMEOUT = httpx.Timeout(10.0, read=90.0)  # GET /metrics waits for its result
 PATIENCE_SECONDS = 60.0
 """How long to wait for a service that stopped answering while a job runs."""
 

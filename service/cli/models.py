@@ -66,7 +66,7 @@ def add(
         int | None, typer.Option(help="The number of heads, where the width is not a published one.")
     ] = None,
     decode_layer: Annotated[
-        int | None, typer.Option(help="The decode layer of X-MDPT and MDSGen, where it is not the published one.")
+        int | None, typer.Option(help="The decode layer of X-MDPT and MDSGen, if it is not the published one.")
     ] = None,
     title: Annotated[str | None, typer.Option(help="The title to show.")] = None,
     class_names: Annotated[Path | None, typer.Option(help="A text file with the name of one class a line.")] = None,

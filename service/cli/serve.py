@@ -66,7 +66,7 @@ def serve(
     stopping = StopRequests()
     supervisor = Supervisor(None if verbose else folder / "logs")
     try:
-        EvaluationAssets.of(Registry.read(settings.registry))  # fails here at once, rather than in a child
+        EvaluationAssets.from_registry(Registry.read(settings.registry))  # fails here at once, rather than in a child
         port = _free_port(host, port)
         with redis_for(settings, folder, supervisor, stopping) as redis_url:
             shared = {"REDIS_URL": redis_url, "TAILPRUNE_DATA_DIR": str(folder)}

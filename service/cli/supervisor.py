@@ -49,7 +49,7 @@ class ChildFailed(RuntimeError):
 class Supervisor:
     """Keeps programs running. Call `tend` a few times a second, from the main thread.
 
-    Output of a program goes to `<log_folder>/<name>.log`, or to the terminal where `log_folder` is None.
+    Output of a program goes to `<log_folder>/<name>.log`, or to the terminal if `log_folder` is None.
     """
 
     def __init__(self, log_folder: Path | None) -> None:

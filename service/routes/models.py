@@ -60,7 +60,7 @@ class ModelSummary(BaseModel):
 
 
 class ModelView(ModelSummary):
-    """A model, with all that a request needs to know of it."""
+    """A model, with everything that its requests depend on."""
 
     classes: int | None = Field(description="How many class labels it has; null for a model that takes conditions.")
     conditions: dict[str, list[int]] = Field(

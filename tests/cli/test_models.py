@@ -219,7 +219,7 @@ def test_what_samples_are_measured_with_stays_registered(registry: Path, checkpo
     (registry.parent / "photos").mkdir()
     say(registry, MEASURED_WITH)
     entry = added(registry, checkpoint, *AS_DIT)
-    after = EvaluationAssets.of(Registry.read(registry))
+    after = EvaluationAssets.from_registry(Registry.read(registry))
     assert after.extractor("inception") == registry.parent / "shapes-sit" / "classes.txt"
     assert (list(after.references), after.missing_reference("photos")) == (["photos"], None)
     assert (entry.extractor, entry.classifier, entry.reference) == (None, None, None)

@@ -58,7 +58,7 @@ def sampled(entry: ModelEntry, **said: Any) -> PruneSampleRequest:
 
 def scored(entry: ModelEntry, registry: Path, **said: Any) -> StudyRequest:
     request = StudyRequest.model_validate({"model": entry.name} | said)
-    return request.resolve(entry, Settings(), None, EvaluationAssets.of(Registry.read(registry)))
+    return request.resolve(entry, Settings(), None, EvaluationAssets.from_registry(Registry.read(registry)))
 
 
 def refusal(error: pytest.ExceptionInfo[InvalidRequest]) -> list[str]:

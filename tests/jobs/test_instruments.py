@@ -23,25 +23,25 @@ def path(tmp_path: Path) -> Path:
 
 
 def test_what_is_there_is_found_from_the_folder_of_the_registry(path: Path) -> None:
-    found = EvaluationAssets.of(Registry.read(path))
+    found = EvaluationAssets.from_registry(Registry.read(path))
     assert found.extractor("shapes-classifier") == path.parent / "shapes-classifier" / "model.safetensors"
     assert found.missing_extractor("shapes-classifier") is None
 
 
 def test_what_is_not_there_is_said_with_what_to_put_where(path: Path) -> None:
-    found = EvaluationAssets.of(Registry.read(path))
+    found = EvaluationAssets.from_registry(Registry.read(path))
     lack = found.missing_extractor("inception") or ""
     assert found.extractor("inception") is None
     assert lack.startswith("published/inception.pt does not exist: put the TorchScript file inception-2015-12-05.pt")
 
 
 def test_what_is_not_registered_is_said_with_where_to_register_it(path: Path) -> None:
-    lack = EvaluationAssets.of(Registry.read(path)).missing_extractor("lpips") or ""
+    lack = EvaluationAssets.from_registry(Registry.read(path)).missing_extractor("lpips") or ""
     assert "not registered: give the path of the TorchScript file vgg16.pt" in lack
 
 
 def test_a_file_is_found_as_soon_as_it_is_there(path: Path) -> None:
-    found = EvaluationAssets.of(Registry.read(path))
+    found = EvaluationAssets.from_registry(Registry.read(path))
     (path.parent / "published").mkdir()
     (path.parent / "published" / "inception.pt").write_bytes(b"")
     assert found.missing_extractor("inception") is None
@@ -51,7 +51,7 @@ def test_a_file_is_found_as_soon_as_it_is_there(path: Path) -> None:
 
 def test_an_extractor_on_the_hub_is_looked_for_in_its_cache(path: Path, tmp_path: Path) -> None:
     path.write_text(path.read_text().replace('"published/inception.pt"', '"hf://owner/inception/inception.pt"'))
-    found = EvaluationAssets.of(Registry.read(path, tmp_path / "hub"))
+    found = EvaluationAssets.from_registry(Registry.read(path, tmp_path / "hub"))
     assert "hf://owner/inception/inception.pt does not exist" in (found.missing_extractor("inception") or "")
     write_cached(tmp_path / "hub", "owner/inception", {"inception.pt": b"weights"})
     there = found.extractor("inception")
@@ -60,20 +60,20 @@ def test_an_extractor_on_the_hub_is_looked_for_in_its_cache(path: Path, tmp_path
 
 
 def test_a_data_set_that_is_drawn_is_always_there(path: Path) -> None:
-    found = EvaluationAssets.of(Registry.read(path))
+    found = EvaluationAssets.from_registry(Registry.read(path))
     assert (found.missing_reference("shapes"), found.reference("shapes")) == (None, None)
     assert (found.references["shapes"].title, found.references["photos"].title) == ("shapes", "Photographs")
 
 
 def test_a_reference_that_is_not_there_or_not_known_is_said(path: Path) -> None:
-    found = EvaluationAssets.of(Registry.read(path))
+    found = EvaluationAssets.from_registry(Registry.read(path))
     assert found.missing_reference("photos") == "the images of reference 'photos' are missing: photos does not exist"
     assert found.missing_reference("moon") == "no reference 'moon' is registered; known references: shapes, photos"
 
 
 def test_a_registry_may_have_none(path: Path) -> None:
     path.write_text("")
-    found = EvaluationAssets.of(Registry.read(path))
+    found = EvaluationAssets.from_registry(Registry.read(path))
     assert found.references == {}
     assert found.missing_reference("shapes") == "no reference 'shapes' is registered; known references: none"
 
@@ -102,7 +102,7 @@ def test_a_registry_with_a_mistake_is_refused_with_the_entry_and_the_mistake(
 ) -> None:
     path.write_text(document)
     with pytest.raises(RegistryError) as error:
-        EvaluationAssets.of(Registry.read(path))
+        EvaluationAssets.from_registry(Registry.read(path))
     assert str(error.value).startswith(str(path))
     assert why in str(error.value)
 
@@ -114,7 +114,7 @@ def test_every_extractor_and_every_measure_is_described() -> None:
 
 def test_the_shipped_registry_measures_with_what_it_registers() -> None:
     models = Registry.read(SHIPPED)
-    found = EvaluationAssets.of(models)
+    found = EvaluationAssets.from_registry(models)
     assert found.missing_extractor("shapes-classifier") is None
     for entry in models:
         assert entry.reference is None or entry.reference in found.references
@@ -132,6 +132,6 @@ def test_the_images_of_a_reference_are_counted_without_reading_them(path: Path) 
     (folder / "damaged.npz").write_bytes(b"PK")
     sets = "".join(f'[references.{name}]\nsource = "{name}.npz"\n' for name in ("both", "moments", "damaged"))
     path.write_text(path.read_text() + sets)
-    instruments = EvaluationAssets.of(Registry.read(path))
+    instruments = EvaluationAssets.from_registry(Registry.read(path))
     counts = {name: instruments.image_count(name) for name in ("shapes", "photos", "both", "moments", "damaged")}
     assert counts == {"shapes": 100, "photos": 2, "both": 5, "moments": 0, "damaged": None}

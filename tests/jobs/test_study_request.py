@@ -41,7 +41,7 @@ def path(tmp_path: Path) -> Path:
 
 
 def read(path: Path, model: str = "scored") -> tuple[ModelEntry, EvaluationAssets]:
-    return Registry.read(path).get(model), EvaluationAssets.of(Registry.read(path))
+    return Registry.read(path).get(model), EvaluationAssets.from_registry(Registry.read(path))
 
 
 def resolved(

@@ -80,7 +80,7 @@ Submit = Callable[..., Job]
 @pytest.fixture
 def submit(store: JobStore, settings: Settings, redis_client: redis.Redis) -> Submit:
     """Submits a request as the service would; of samples unless `kind` says otherwise."""
-    registered, made = EvaluationAssets.of(Registry.read(settings.registry)), CompactedStore(redis_client)
+    registered, made = EvaluationAssets.from_registry(Registry.read(settings.registry)), CompactedStore(redis_client)
     registry = Catalogue(Registry.read(settings.registry), made, store.artifacts, settings.data_dir, fetches=False)
 
     def submit(kind: Kind = "prune-sample", model: str = NAME, **body: Any) -> Job:
