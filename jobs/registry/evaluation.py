@@ -142,7 +142,7 @@ class EvaluationAssets:
             return None
         source = self._extractors.get(name)
         if source is None:
-            return f"it is not registered: give the path of {EXTRACTORS[name]} under [extractors] of the registry"
+            return f"it is not registered: under [extractors] of the registry, give the path of {EXTRACTORS[name]}"
         return f"{source} does not exist: put {EXTRACTORS[name]} there, or give another path under [extractors]"
 
     def reference(self, name: str) -> Path | None:

@@ -177,7 +177,8 @@ def test_a_request_that_contradicts_itself_is_refused(fields: dict[str, Any], fa
         ),
         (
             {"sampler": "dopri5"},
-            "body.sampler: dopri5 chooses its times while it samples, so they cannot be covered; give timesteps",
+            "body.sampler: dopri5 chooses its times while it samples, so they cannot be covered; give timesteps, or "
+            "another sampler",
         ),
         (
             {"sampler": "sde", "timestep_shift": 0.3},

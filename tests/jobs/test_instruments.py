@@ -37,7 +37,7 @@ def test_what_is_not_there_is_said_with_what_to_put_where(path: Path) -> None:
 
 def test_what_is_not_registered_is_said_with_where_to_register_it(path: Path) -> None:
     lack = EvaluationAssets.from_registry(Registry.read(path)).missing_extractor("lpips") or ""
-    assert "not registered: give the path of the TorchScript file vgg16.pt" in lack
+    assert "not registered: under [extractors] of the registry, give the path of the TorchScript file vgg16.pt" in lack
 
 
 def test_a_file_is_found_as_soon_as_it_is_there(path: Path) -> None:

@@ -109,7 +109,7 @@ def test_a_model_with_a_mean_refuses_prunes_and_names_the_one_to_prune(
     for location, answer in answers.items():
         (fault,) = answer.json()["errors"]
         assert (answer.status_code, fault["location"]) == (422, location)
-        assert fault["message"].endswith("prune shapes-sit, which it was made of")
+        assert fault["message"].endswith("prune shapes-sit, from which it was made")
     assert client.post("/prune-sample", json={"model": name}).status_code == 202
 
 
