@@ -22,6 +22,7 @@ from jobs.registry.models import ModelEntry, Registry, UnknownModel
 from jobs.requests.base import Reads
 from jobs.requests.sampled import Precision
 from jobs.settings import Settings
+from tailprune.checkpoints.recognition import parameter_counts
 from tailprune.decoders import Decoder, load_decoder
 from tailprune.sampling import compile_network
 from tailprune.spec import InputError, MissingFileError
@@ -180,13 +181,13 @@ class ModelPool:
     def _load_system(self, source: Source) -> System:
         self._check_copy(source)
         known: dict[str, Any] = {"family": source.entry.family, **source.given}
-        found = tailprune.inspect(source.checkpoint, **known)
-        log.info(
-            "checkpoint read", model=source.entry.name, family=found.family, size=found.size,
-            parameters=found.parameters, adaln_share=round(found.adaln_share, 4), left_out=found.left_out,
-        )  # fmt: skip
-        _check(source, found.condition_dim, found.classes, found.latent_shape)
         system = tailprune.load(source.checkpoint, device=self.device, **known)
+        parameters, adaln = parameter_counts({name: tuple(part.shape) for name, part in system.state_dict().items()})
+        log.info(
+            "checkpoint read", model=source.entry.name, family=system.family, parameters=parameters,
+            adaln_share=round(adaln / parameters, 4),
+        )  # fmt: skip
+        _check(source, system.condition_dim, getattr(system, "num_classes", None), system.latent_shape)
         system.compute_in(source.dtype)
         if self.compiles:
             compile_network(system)
@@ -273,9 +274,9 @@ def _size(path: Path) -> int:
 
 
 def tensor_bytes(found: object) -> int:
-    """What the tensors of a module occupy, or of the modules and tensors that an object holds; 1 where it has none."""
+    """What the tensors of a module occupy, or of the modules and tensors that an object holds."""
     parts = [found] if isinstance(found, nn.Module | torch.Tensor) else vars(found).values()
     tensors = [part for part in parts if isinstance(part, torch.Tensor)]
     for module in (part for part in parts if isinstance(part, nn.Module)):
         tensors += [*module.parameters(), *module.buffers()]
-    return max(1, sum(tensor.nbytes for tensor in tensors))
+    return sum(tensor.nbytes for tensor in tensors)

@@ -84,7 +84,7 @@ class Worker:
         with bound_contextvars(job_id=job_id):
             claims = self._claimed(job_id)
             if claims:
-                self._helper.forget()
+                self._helper.last = None  # whose model is then the pool's to drop
                 with Batch(self.leases, claims, self.shutdown) as batch:
                     self._do(batch, batch.runs)
 

@@ -163,11 +163,8 @@ class TaskHelper:
         self._leases = leases
         self._context = context
         self._shutdown = shutdown
-        self._last: tuple[str, ShardMaker] | None = None
-
-    def forget(self) -> None:
-        """Let go of the last study's model, which is then the pool's to drop."""
-        self._last = None
+        self.last: tuple[str, ShardMaker] | None = None
+        """The last study and what makes its shards, with its model."""
 
     def help(self, job: Job, message: Mapping[str, Any]) -> None:
         """Do an offered task, unless another worker does it. Raises Stopped where the study is over."""
@@ -180,7 +177,7 @@ class TaskHelper:
             on_made(attempt(offered(message, scorer), self._context.shards, lambda _: run.check()) or 0)
 
     def _maker(self, job: Job) -> ShardMaker:
-        if self._last is None or self._last[0] != job.id:
+        if self.last is None or self.last[0] != job.id:
             request = StudyRequest.model_validate(job.request)
-            self._last = job.id, ShardMaker.of(request, source_of(job, request, self._context), self._context)
-        return self._last[1]
+            self.last = job.id, ShardMaker.of(request, source_of(job, request, self._context), self._context)
+        return self.last[1]
