@@ -52,7 +52,7 @@ def _prepare(sender: Any, **_: Any) -> None:
 @worker_ready.connect
 def _begin(**_: Any) -> None:
     worker = _Process.worker
-    _Process.upkeep = Heartbeat(worker.leases, worker.roll, worker.info)
+    _Process.upkeep = Heartbeat(worker.leases, worker.workers, worker.info)
     _Process.upkeep.start()
 
 

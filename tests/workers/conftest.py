@@ -11,9 +11,8 @@ import torch
 import tailprune
 from jobs.batching import share_of
 from jobs.keys import job_key
-from jobs.kinds import KINDS, Kind
 from jobs.queue import JobQueue
-from jobs.records import Job
+from jobs.records import KINDS, Job, Kind
 from jobs.registry.catalogue import Catalogue
 from jobs.registry.compacted import CompactedStore
 from jobs.registry.digests import identify
@@ -40,7 +39,7 @@ class Silent(JobQueue):
     def put(self, job_id: str, queue: Queue) -> None:
         self.sent.append(job_id)
 
-    def invite(self, job_id: str, parts: Sequence[dict[str, Any]]) -> None:
+    def offer(self, job_id: str, parts: Sequence[dict[str, Any]]) -> None:
         self.offers += parts
 
 
@@ -82,7 +81,7 @@ Submit = Callable[..., Job]
 @pytest.fixture
 def submit(store: JobStore, settings: Settings, redis_client: redis.Redis) -> Submit:
     """Submits a request as the service would; of samples unless `kind` says otherwise."""
-    registered, made = EvaluationAssets.of(Registry.read(settings.registry)), CompactedStore(redis_client)
+    registered, made = EvaluationAssets.from_registry(Registry.read(settings.registry)), CompactedStore(redis_client)
     registry = Catalogue(Registry.read(settings.registry), made, store.artifacts, settings.data_dir, fetches=False)
 
     def submit(kind: Kind = "prune-sample", model: str = NAME, **body: Any) -> Job:

@@ -101,7 +101,7 @@ def test_those_whose_checkpoint_is_stored_no_more_are_not_ready_and_say_how_to_h
     entry = catalogue().get(NAME)
     assert entry.missing == ["its checkpoint"]
     assert entry.obtain is not None
-    assert "POST /compact again" in entry.obtain
+    assert "repeat the POST /compact" in entry.obtain
 
 
 def test_they_come_after_the_registered_ones_the_oldest_first(
@@ -118,9 +118,7 @@ def test_a_model_whose_own_model_left_the_registry_is_unknown_and_says_so(
     catalogue: Callable[..., Catalogue], made: CompactedStore, artifacts: ArtifactStore
 ) -> None:
     made.put(NAME, compacted(artifacts.put(CONTENT, "application/octet-stream"), "not-there"))
-    with pytest.raises(
-        UnknownModel, match=f"'{NAME}' was compacted from 'not-there', which is not registered any more"
-    ):
+    with pytest.raises(UnknownModel, match=f"'{NAME}' was compacted from 'not-there' and has its sampling defaults"):
         catalogue().get(NAME)
 
 
@@ -148,7 +146,7 @@ def test_a_model_whose_own_model_is_of_another_family_now_is_unknown_and_says_so
     made.put(NAME, compacted(checkpoint, family="sit"))
     made.put("earlier", compacted(checkpoint))  # a record that does not say
     changed(settings, 'family = "sit"', 'family = "lightningdit"')
-    with pytest.raises(UnknownModel, match="when its family was 'sit', and the registry now says 'lightningdit'; put"):
+    with pytest.raises(UnknownModel, match="when its family was 'sit', but it is 'lightningdit' in the registry now"):
         catalogue().get(NAME)
     assert [entry.name for entry in catalogue()] == ["shapes-sit", "absent-dit", "earlier"]
 
@@ -157,7 +155,7 @@ def test_a_name_is_made_anew_by_its_own_job_alone(made: CompactedStore, artifact
     checkpoint = artifacts.put(CONTENT, "application/octet-stream")
     for parameters in (1000, 900):
         made.put(NAME, compacted(checkpoint, key="a").model_copy(update={"parameters": parameters}))
-    with pytest.raises(ValueError, match=f"{NAME} is the name of a model that another request made"):
+    with pytest.raises(ValueError, match=f"{NAME} is already the name of a model that another request made"):
         made.put(NAME, compacted(checkpoint, key="b"))
     kept = made.get(NAME)
     assert kept is not None
@@ -213,7 +211,7 @@ def test_a_registered_model_is_not_removed_nor_what_has_its_name(
     catalogue: Callable[..., Catalogue], made: CompactedStore, artifacts: ArtifactStore
 ) -> None:
     made.put("shapes-sit", compacted(artifacts.put(CONTENT, "application/octet-stream")))
-    with pytest.raises(ModelRegistered, match="'shapes-sit' is registered, and only compacted models are deleted"):
+    with pytest.raises(ModelRegistered, match="'shapes-sit' is registered, and only compacted models can be deleted"):
         catalogue().remove("shapes-sit")
     assert made.has("shapes-sit")
 

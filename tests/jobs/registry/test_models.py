@@ -151,33 +151,33 @@ def test_a_model_that_takes_conditions_needs_neither_classes_nor_latent_shape(tm
     [
         ("x-mdpt", {"classes": 10}, "x-mdpt takes pose, image, latents, not labels; leave classes out"),
         ("mdsgen", {"classes": 10}, "mdsgen takes video, not labels; leave classes out"),
-        *((family, {"classes": None}, "say classes, how many labels the model has") for family in LABEL_FAMILIES),
+        *((family, {"classes": None}, "classes is missing; give the number of class") for family in LABEL_FAMILIES),
         ("dit", {"latent_shape": None}, "latent_shape: Field required"),
         ("dit", {"colour": "red"}, "colour: Extra inputs are not permitted"),
         (
             "dit",
             {"defaults": {"sampler": "euler"}},
-            "defaults.sampler: 'euler' does not sample dit, which has ddim, ddpm",
+            "defaults.sampler: 'euler' does not fit dit; use one of ddim, ddpm",
         ),
-        ("sit", {"defaults": {"sampler": "ddim"}}, "defaults.sampler: 'ddim' does not sample sit, which has euler"),
+        ("sit", {"defaults": {"sampler": "ddim"}}, "defaults.sampler: 'ddim' does not fit sit; use one of euler"),
         ("sit", {"defaults": {"speed": 1}}, "defaults.speed: Extra inputs are not permitted"),
         ("sit", {"defaults": 1}, "defaults: Input should be"),
         ("dit", {"defaults": {"labels": [0, 1000]}}, "defaults.labels: label 1000 is outside 0 to 999"),
         ("dit", {"defaults": {"labels": [-1]}}, "defaults.labels: label -1 is outside 0 to 999"),
         ("x-mdpt", {"defaults": {"labels": [0]}}, "defaults.labels: x-mdpt takes pose, image, latents, not labels"),
-        ("dit", {"decoder": "pixels"}, "decoder 'pixels' takes 3 channels, and latent_shape has 4; use 'latents'"),
-        ("dit", {"decoder": "audioldm"}, "decoder 'audioldm' takes 8 channels, and latent_shape has 4"),
-        ("mdsgen", {"decoder": "sd-vae"}, "decoder 'sd-vae' takes 4 channels, and latent_shape has 8"),
+        ("dit", {"decoder": "pixels"}, "decoder 'pixels' takes 3 channels, but latent_shape has 4; use 'latents'"),
+        ("dit", {"decoder": "audioldm"}, "decoder 'audioldm' takes 8 channels, but latent_shape has 4"),
+        ("mdsgen", {"decoder": "sd-vae"}, "decoder 'sd-vae' takes 4 channels, but latent_shape has 8"),
         ("dit", {"decoder": "vae"}, "decoder: Input should be 'pixels', 'latents', 'sd-vae', 'va-vae' or 'audioldm'"),
         (
             "dit",
             {"decoder_source": "vae"},
-            "decoder 'latents' is made from no files; leave decoder_source and the rest out",
+            "decoder 'latents' needs no files; leave decoder_source, decoder_statistics and",
         ),
         (
             "dit",
             {"decoder_statistics": "latents.pt"},
-            "decoder 'latents' is made from no files; leave decoder_source and the rest out",
+            "decoder 'latents' needs no files; leave decoder_source, decoder_statistics and",
         ),
         *(
             ("dit", {"decoder": "sd-vae", key: "hf://owner"}, f"{key}: 'hf://owner' is not of the form")
@@ -343,7 +343,7 @@ def test_paths_of_this_machine_are_told_as_the_registry_names_them(tmp_path: Pat
         ({"num_heads": 0}, "num_heads: Input should be greater than or equal to 1"),
         ({"checkpoint": ""}, "checkpoint: String should have at least 1 character"),
         ({"decoder": "sd-vae", "decoder_statistics": "x.pt"}, "decoder 'sd-vae' takes no statistics"),
-        ({"latent_shape": [8, 8, 8], "decoder": "audioldm"}, "makes sound of mdsgen's latents, not of sit's"),
+        ({"latent_shape": [8, 8, 8], "decoder": "audioldm"}, "decodes the latents of mdsgen, not those of sit"),
     ],
 )
 def test_a_mistake_is_refused_when_the_registry_is_read(tmp_path: Path, changes: dict[str, Any], fault: str) -> None:

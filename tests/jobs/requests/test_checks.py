@@ -31,6 +31,6 @@ def test_no_more_steps_are_pruned_than_there_are() -> None:
 
 def test_one_condition_has_no_mean_and_no_variance() -> None:
     one = ConditionInfo(id="0" * 64, count=1, inputs={"video": [32, 512]}, family="mdsgen", bytes=1)
-    assert "upload a file of several" in (single_fault("fill", one) or "")
+    assert "upload a file with several" in (single_fault("fill", one) or "")
     assert single_fault("fill", one.model_copy(update={"count": 2})) is None
     assert single_fault("fill", None) is None

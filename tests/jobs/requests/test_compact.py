@@ -163,22 +163,23 @@ def test_a_request_that_contradicts_itself_is_refused(fields: dict[str, Any], fa
         ({"keep": 129}, "body.keep: keep 129 is more than the 128 components of shapes-sit"),
         (
             {"keep": 128},
-            "body.keep: keep 128 is all components of shapes-sit, and would make it no smaller; keep fewer",
+            "body.keep: keep 128 keeps all components of shapes-sit, which makes it no smaller; keep fewer",
         ),
         ({"timesteps": [0.0, 1.5]}, "body.timesteps.1: time 1.5 is outside 0 to 1, the range of this model"),
         ({"labels": [3, 100]}, "body.labels.1: label 100 is outside 0 to 99, the classes of shapes-sit"),
-        ({"rows": [0]}, "body.rows: rows choose among conditions, and shapes-sit takes labels; leave them out"),
+        ({"rows": [0]}, "body.rows: rows select conditions, but shapes-sit takes labels; leave rows out"),
         (
             {"sampler": "ddim"},
-            "body.sampler: sampler 'ddim' does not sample shapes-sit; it has euler, heun, dopri5, sde",
+            "body.sampler: sampler 'ddim' does not fit shapes-sit; use one of euler, heun, dopri5, sde",
         ),
         (
             {"sampler": "dopri5"},
-            "body.sampler: dopri5 chooses its own times, so that none are known to cover; say timesteps, or another",
+            "body.sampler: dopri5 chooses its times while it samples, so they cannot be covered; give timesteps, or "
+            "another sampler",
         ),
         (
             {"sampler": "sde", "timestep_shift": 0.3},
-            "body.timestep_shift: timestep_shift goes with the samplers 'euler' and 'heun'; leave it out",
+            "body.timestep_shift: timestep_shift applies only to the samplers 'euler' and 'heun'; leave it out",
         ),
         ({"steps": 1001}, "body.steps: 1001 steps is more than the 1000 allowed"),
     ],
@@ -191,7 +192,7 @@ def test_what_the_model_or_the_limits_do_not_allow_is_refused(
 
 def test_a_threshold_of_zero_removes_no_tail(sit: ModelEntry) -> None:
     (fault,) = refused(sit, threshold=0)
-    assert fault.startswith("body.threshold: nothing is below threshold 0")
+    assert fault.startswith("body.threshold: no magnitude is below 0")
     assert resolved(sit, threshold=0, side="head").threshold == 0
 
 
@@ -206,14 +207,14 @@ def test_a_compacted_model_is_not_compacted_again(sit: ModelEntry) -> None:
 
 def test_a_name_that_leaves_no_room_for_another_is_refused(sit: ModelEntry) -> None:
     assert resolved(sit.model_copy(update={"name": "a" * 75})).model == "a" * 75
-    assert "is too long a name" in refused(sit.model_copy(update={"name": "a" * 76}))[0]
+    assert "is too long for that of a compacted model" in refused(sit.model_copy(update={"name": "a" * 76}))[0]
 
 
 @pytest.mark.parametrize(("fields", "location"), [({"keep": 3}, "keep"), ({"threshold": 0.1, "fill": "mean"}, "fill")])
 def test_one_condition_has_neither_mean_nor_variance(registry: Registry, fields: dict[str, Any], location: str) -> None:
     video = registry.get("video")
     (fault,) = refused(video, ONE_VIDEO, conditions=VIDEOS.id, **fields)
-    assert fault.startswith(f"body.{location}: {location} goes by all conditions of the file, and there is one")
+    assert fault.startswith(f"body.{location}: {location} depends on all conditions of the file, and this file has one")
     assert resolved(video, ONE_VIDEO, conditions=VIDEOS.id, threshold=0.1).rows is None
 
 

@@ -20,8 +20,8 @@ from tests.jobs.requests.test_compact import MADE
 from tests.registry import write_evaluated_registry
 
 UNPRUNABLE = (
-    "scored-compact-0123456789abcdef holds a mean in the place of what was removed, which a prune knows nothing of; "
-    "prune shapes-sit, which it was made of"
+    "scored-compact-0123456789abcdef was compacted with the mean in place of removed components, which a prune cannot "
+    "take into account; prune shapes-sit, from which it was made"
 )
 GRID = {"thresholds": [0.1]}
 SEARCH = {"measure": "drift", "budget": 0.1}
@@ -58,7 +58,7 @@ def sampled(entry: ModelEntry, **said: Any) -> PruneSampleRequest:
 
 def scored(entry: ModelEntry, registry: Path, **said: Any) -> StudyRequest:
     request = StudyRequest.model_validate({"model": entry.name} | said)
-    return request.resolve(entry, Settings(), None, EvaluationAssets.of(Registry.read(registry)))
+    return request.resolve(entry, Settings(), None, EvaluationAssets.from_registry(Registry.read(registry)))
 
 
 def refusal(error: pytest.ExceptionInfo[InvalidRequest]) -> list[str]:
@@ -118,7 +118,7 @@ def test_a_compacted_model_is_scored_as_it_is(with_mean: ModelEntry, registry: P
 def test_another_model_is_not_scored_without_something_to_try(whole: ModelEntry, registry: Path) -> None:
     with pytest.raises(InvalidRequest) as error:
         scored(whole, registry, measures=["drift"])
-    assert refusal(error) == ["body: say what to try: prunes, a grid of them, or a search"]
+    assert refusal(error) == ["body: there is nothing to try; give prunes, a grid of them, or a search"]
 
 
 def test_a_study_of_prunes_is_refused_where_a_mean_stands_beside_the_vectors(

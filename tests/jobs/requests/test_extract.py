@@ -76,9 +76,9 @@ def test_what_a_part_does_not_depend_on_is_neither_filled_in_nor_taken(sit: Mode
     assert resolved(sit, parts=["y"]).timesteps is None
     assert resolved(sit, parts=["t"]).labels is None
     assert resolved(video, parts=["t"]).subjects == []
-    assert "body.timesteps: part 'y' alone" in refused(sit, parts=["y"], timesteps=[0.5])[0]
-    assert "body.labels: part 't' alone" in refused(sit, parts=["t"], labels=[0])[0]
-    assert "body.conditions: part 't' alone" in refused(video, VIDEOS, **NAMED, parts=["t"])[0]
+    assert "body.timesteps: part 'y' does not depend on time" in refused(sit, parts=["y"], timesteps=[0.5])[0]
+    assert "body.labels: part 't' does not depend on labels" in refused(sit, parts=["t"], labels=[0])[0]
+    assert "body.conditions: part 't' does not depend on conditions" in refused(video, VIDEOS, **NAMED, parts=["t"])[0]
 
 
 def test_everything_that_does_not_fit_the_model_is_refused_at_once(sit: ModelEntry) -> None:

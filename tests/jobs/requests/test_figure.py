@@ -92,7 +92,7 @@ def test_an_option_that_a_figure_does_not_have_is_refused_by_name(sit: ModelEntr
         assert getattr(resolved(sit, figure, **wanted), option) == SAID[option]
     else:
         (fault,) = refused(sit, figure, **wanted)
-        assert fault.startswith(f"query.{name}: {name} says nothing of the figure '{figure}'; it has ")
+        assert fault.startswith(f"query.{name}: {name} is not an option of the figure '{figure}'; it has ")
 
 
 @pytest.mark.parametrize("figure", OF_VECTORS)
@@ -103,7 +103,7 @@ def test_time_and_conditions_go_with_their_parts_as_in_statistics(
     assert "without a timestep" in refused(sit, figure, part="y", timestep=0.5)[0]
     assert "outside 0 to 1" in refused(sit, figure, timestep=2.0)[0]
     assert "without conditions" in refused(video, figure, VIDEOS, part="t")[0]
-    assert "upload their file" in refused(video, figure)[0]
+    assert "upload them" in refused(video, figure)[0]
 
 
 def test_a_seed_is_refused_where_nothing_is_drawn_at_random(sit: ModelEntry) -> None:
@@ -130,14 +130,15 @@ def test_no_more_conditions_are_drawn_than_there_are(video: ModelEntry) -> None:
 
 
 def test_too_few_vectors_have_no_neighbourhoods(video: ModelEntry) -> None:
-    assert refused(video, "tsne", VIDEOS) == ["query.conditions: t-SNE is of 4 vectors or more, and these are 3"]
+    assert refused(video, "tsne", VIDEOS) == ["query.conditions: t-SNE needs at least 4 vectors, and there are 3"]
     assert resolved(video, "tsne", VIDEOS.model_copy(update={"count": 4}))
     assert resolved(video, "tsne", part="t")
 
 
 def test_more_thresholds_than_a_job_has_variants_are_refused(sit: ModelEntry) -> None:
     wanted = [0.1, 0.2, 0.3, 0.4, 0.5]
-    assert refused(sit, "removal", thresholds=wanted) == ["query.threshold: 5 thresholds is more than the 4 of one job"]
+    message = "query.threshold: 5 thresholds is more than the 4 of one job; give fewer"
+    assert refused(sit, "removal", thresholds=wanted) == [message]
     assert resolved(sit, "sparsity", thresholds=wanted)
 
 

@@ -131,11 +131,11 @@ def test_other_weights_are_another_job(sit: ModelEntry) -> None:
     [
         ({"labels": [0, 100]}, "body.labels.1: label 100 is outside 0 to 99"),
         ({"threshold": None, "keep": 129}, "body.keep.0: keep 129 is more than the 128 components"),
-        ({"sampler": "ddim"}, "body.sampler: sampler 'ddim' does not sample shapes-sit; it has euler, heun"),
+        ({"sampler": "ddim"}, "body.sampler: sampler 'ddim' does not fit shapes-sit; use one of euler, heun"),
         ({"guided_channels": 4}, "body.guided_channels: guided_channels 4 is more than the 3"),
         ({"guidance_interval": [0.5, 0.5]}, "body.guidance_interval: the interval 0.5 to 0.5 is empty"),
         ({"guidance_interval": [0.5, 1.5]}, "body.guidance_interval.1: time 1.5 is outside 0 to 1"),
-        ({"diffusion": "sigma"}, "body.diffusion: diffusion 'sigma' goes with sampler 'sde' alone"),
+        ({"diffusion": "sigma"}, "body.diffusion: diffusion 'sigma' applies only to the sampler 'sde'"),
         ({"sampler": "dopri5", "schedule": {"when": "first"}}, "body.schedule.when: dopri5 chooses its own"),
         ({"samples_per_label": 5}, "body.samples_per_label: 2 labels x 5 samples is 10 samples; a job makes at most 8"),
         ({"steps": 101}, "body.steps: 101 steps is more than the 100 allowed"),

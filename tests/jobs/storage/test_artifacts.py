@@ -99,7 +99,7 @@ def test_an_artifact_of_an_object_store_is_placed_whole_or_not_at_all(
     place.unlink()
     damaged = artifact.model_copy(update={"digest": artifact.digest[::-1]})
     artifacts._files.pipe_file(artifacts._path(damaged.digest), b"something else")
-    with pytest.raises(OSError, match="did not arrive whole"):
+    with pytest.raises(OSError, match="was not copied completely"):
         artifacts.place(damaged, place)
     assert list(place.parent.iterdir()) == []
 

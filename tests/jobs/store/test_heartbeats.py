@@ -14,19 +14,19 @@ WORKER = WorkerInfo(name="worker", device="cpu")
 
 
 def test_a_worker_that_beats_is_alive_until_it_leaves(redis_client: redis.Redis) -> None:
-    roll = WorkerRegistry(redis_client)
-    roll.beat(WORKER)
-    roll.beat(WORKER)
-    assert roll.alive() == [WORKER]
-    roll.leave(WORKER)
-    assert roll.alive() == []
+    workers = WorkerRegistry(redis_client)
+    workers.beat(WORKER)
+    workers.beat(WORKER)
+    assert workers.alive() == [WORKER]
+    workers.leave(WORKER)
+    assert workers.alive() == []
 
 
 def test_a_worker_that_went_silent_is_not_alive(redis_client: redis.Redis) -> None:
-    roll = WorkerRegistry(redis_client)
-    roll.beat(WORKER)
+    workers = WorkerRegistry(redis_client)
+    workers.beat(WORKER)
     redis_client.zadd("tailprune:workers", {WORKER.model_dump_json(): redis_client.time()[0] - 60})
-    assert roll.alive() == []
+    assert workers.alive() == []
 
 
 def test_calls_go_on_after_one_that_failed() -> None:

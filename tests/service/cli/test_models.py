@@ -218,7 +218,7 @@ def test_what_samples_are_measured_with_stays_registered(registry: Path, checkpo
     (registry.parent / "photos").mkdir()
     extend(registry, EVALUATED)
     entry = added(registry, checkpoint, *AS_DIT)
-    after = EvaluationAssets.of(Registry.read(registry))
+    after = EvaluationAssets.from_registry(Registry.read(registry))
     assert after.extractor("inception") == registry.parent / "shapes-sit" / "classes.txt"
     assert (list(after.references), after.missing_reference("photos")) == (["photos"], None)
     assert (entry.extractor, entry.classifier, entry.reference) == (None, None, None)
@@ -237,7 +237,7 @@ def test_families_whose_files_look_the_same_are_told(registry: Path, tmp_path: P
     save_file(random_system(SiT, learn_sigma=False).state_dict(), tmp_path / "sit.safetensors")
     said = tailprune("add", "new", tmp_path / "sit.safetensors", "--num-heads", 4)
     assert "read as sit; files of " in said.stdout
-    assert "can look the same: --family says otherwise" in said.stdout
+    assert "can look the same: choose with --family" in said.stdout
 
 
 @pytest.mark.usefixtures("near")
@@ -251,7 +251,7 @@ def test_who_says_the_family_is_not_told_of_others(registry: Path, tmp_path: Pat
 @pytest.mark.parametrize(
     ("arguments", "why"),
     [
-        (["shapes-sit", "new/last.safetensors", *AS_DIT], "has a model 'shapes-sit' already; choose another name"),
+        (["shapes-sit", "new/last.safetensors", *AS_DIT], "already has a model 'shapes-sit'; choose another name"),
         (["new", "shapes-sit/classes.txt"], "classes.txt: a checkpoint ends in .safetensors"),
         (["new", "shapes-sit/model.safetensors"], "not a safetensors file"),
         (["new", "new/none.pt"], "no checkpoint at "),
@@ -261,7 +261,10 @@ def test_who_says_the_family_is_not_told_of_others(registry: Path, tmp_path: Pat
         (["New", "new/last.safetensors", *AS_DIT], "should match pattern"),
         (["a/b", "new/last.safetensors", *AS_DIT], "should match pattern"),
         (["new", "new/last.safetensors", *AS_DIT, "--decoder", "pixels"], "decoder 'pixels' takes 3 channels"),
-        (["new", "new/last.safetensors", *AS_DIT, "--decoder-source", "vae"], "leave decoder_source and the rest out"),
+        (
+            ["new", "new/last.safetensors", *AS_DIT, "--decoder-source", "vae"],
+            "needs no files; leave",
+        ),
         (["new", "new/last.safetensors", *AS_DIT, "--decoder", "sd-vae", "--decoder-source", "hf://owner"], "the form"),
     ],
 )

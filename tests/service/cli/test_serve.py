@@ -79,7 +79,7 @@ def test_extractors_that_cannot_be_read_are_told_at_once(tmp_path: Path, monkeyp
     monkeypatch.setattr("service.cli.serve.get_settings", lambda: Settings(registry=registry))
     said = CliRunner().invoke(app, ["serve", "--port", "0", "--data-dir", str(tmp_path)])
     assert said.exit_code == 1
-    assert "no extractor is called 'vgg'" in said.stderr
+    assert "extractor 'vgg' does not exist" in said.stderr
 
 
 def test_a_port_in_use_is_told_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -234,13 +234,16 @@ def test_an_export_that_there_is_not_is_not_saved(service: FakeService, tmp_path
         (["scored", "--threshold", "1", "--trials", "3"], "goes with --search"),
         (["scored", "--search", "drift"], "needs --budget"),
         (["scored", "--search", "lpips", "--budget", "1"], "lpips"),
-        (["scored", "--search", "drift", "--budget", "1", "--fill", "zero", "--fill", "mean"], "a search takes one"),
+        (
+            ["scored", "--search", "drift", "--budget", "1", "--fill", "zero", "--fill", "mean"],
+            "a search takes only one",
+        ),
         (["--body", "none.json"], "does not exist"),
         (["--body", "list.json"], "holds no JSON object"),
         (["--body", "broken.json"], "is not JSON"),
-        (["--body", "whole.json", "scored"], "leave out what else is said"),
-        (["--body", "whole.json", "--seed", "1"], "leave out what else is said"),
-        (["--body", "whole.json", "--schedule", "every"], "leave out what else is said"),
+        (["--body", "whole.json", "scored"], "leave the other options out"),
+        (["--body", "whole.json", "--seed", "1"], "leave the other options out"),
+        (["--body", "whole.json", "--schedule", "every"], "leave the other options out"),
     ],
 )
 def test_a_command_that_makes_no_request_is_refused_before_it_is_sent(
@@ -261,11 +264,11 @@ def test_a_refused_study_is_explained_without_a_traceback(monkeypatch: pytest.Mo
         "title": "The request is not valid",
         "status": 422,
         "detail": "one thing is wrong with the request; see errors",
-        "errors": [{"location": "body.reference", "message": "no reference is registered as 'moon'; there are shapes"}],
+        "errors": [{"location": "body.reference", "message": "no reference 'moon' is registered; known: shapes"}],
     }
     real = httpx.Client
     refusing = httpx.MockTransport(lambda _: httpx.Response(422, json=problem))
     monkeypatch.setattr("service.cli.client.httpx.Client", lambda **options: real(**options, transport=refusing))
     said = study("scored", "--threshold", 0.1, "--reference", "moon")
     assert said.exit_code == 1
-    assert "body.reference: no reference is registered as 'moon'" in said.stderr
+    assert "body.reference: no reference 'moon' is registered" in said.stderr

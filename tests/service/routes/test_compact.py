@@ -109,7 +109,7 @@ def test_a_model_with_a_mean_refuses_prunes_and_names_the_one_to_prune(
     for location, answer in answers.items():
         (fault,) = answer.json()["errors"]
         assert (answer.status_code, fault["location"]) == (422, location)
-        assert fault["message"].endswith("prune shapes-sit, which it was made of")
+        assert fault["message"].endswith("prune shapes-sit, from which it was made")
     assert client.post("/prune-sample", json={"model": name}).status_code == 202
 
 
@@ -173,7 +173,7 @@ def test_a_model_whose_checkpoint_was_deleted_is_not_ready_until_it_is_made_anew
     (Path(settings.artifacts) / digest[:2] / digest).unlink()
     answer = client.post("/prune-sample", json={"model": name})
     assert (answer.status_code, answer.json()["type"]) == (409, "urn:tailprune:problem:model-not-ready")
-    assert "POST /compact again" in answer.json()["detail"]
+    assert "repeat the POST /compact" in answer.json()["detail"]
     assert made() == name
     assert client.post("/prune-sample", json={"model": name}).status_code == 202
 
@@ -212,7 +212,7 @@ def test_a_model_whose_own_model_left_the_registry_is_unknown_and_says_why(
         answer = client.post("/prune-sample", json={"model": name})
         assert name not in [model["name"] for model in client.get("/models").json()["models"]]
     assert (answer.status_code, answer.json()["type"]) == (404, "urn:tailprune:problem:unknown-model")
-    assert "was compacted from 'shapes-sit', which is not registered any more" in answer.json()["detail"]
+    assert "that model is no longer registered" in answer.json()["detail"]
 
 
 def test_a_deleted_model_is_listed_and_served_no_more_by_any_process(
@@ -295,7 +295,7 @@ def test_a_registered_model_is_not_deleted_and_the_answer_says_where_it_is_taken
     for model in ("shapes-sit", "absent-dit"):
         answer = client.delete(f"/models/{model}")
         assert (answer.status_code, answer.json()["type"]) == (409, "urn:tailprune:problem:model-registered")
-        assert "take its entry out of the registry's file" in answer.json()["detail"]
+        assert "remove its entry from the registry's file" in answer.json()["detail"]
         assert client.get(f"/models/{model}").status_code == 200
 
 

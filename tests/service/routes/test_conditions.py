@@ -82,7 +82,7 @@ def with_nan(given: Arrays) -> Arrays:
             "shape 512 x 32 is not 32 x 512 (one condition) or N x 32 x 512",
         ),
         ({"video": np.zeros((32, 512), np.int32)}, "body.video", "type int32 is not accepted; send float16"),
-        (with_nan(arrays(VIDEO, 2)), "body.video", "1 NaN; first in row 1"),
+        (with_nan(arrays(VIDEO, 2)), "body.video", "1 NaN; the first is in row 1"),
         (arrays(PERSON, 2) | {"pose": np.zeros((3, 257, 768))}, "body", "3 of pose, 2 of image, 2 of latents"),
         ({"video": np.zeros((1025, 32, 512), np.float16)}, "body", "holds 1025 conditions; at most 1024"),
     ],
@@ -101,8 +101,8 @@ def test_a_refusal_says_what_was_wrong_and_what_is_right(
     [
         (b"", "the body is empty; send a safetensors file"),
         (b"{}", "neither a safetensors nor an npz file"),
-        (safetensors(arrays(VIDEO))[:-1], "begins like a safetensors file, but is cut short or damaged"),
-        (npz(arrays(VIDEO))[:-1], "begins like an npz file, but is cut short or damaged"),
+        (safetensors(arrays(VIDEO))[:-1], "begins like a safetensors file, but is incomplete or damaged"),
+        (npz(arrays(VIDEO))[:-1], "begins like an npz file, but is incomplete or damaged"),
     ],
     ids=["empty", "neither", "safetensors", "npz"],
 )

@@ -121,16 +121,25 @@ def test_an_idempotency_key_is_of_one_study(client: TestClient) -> None:
 @pytest.mark.parametrize(
     ("said", "location", "message"),
     [
-        ({"grid": None}, "body", "say what to try: prunes, a grid of them, or a search"),
+        ({"grid": None}, "body", "there is nothing to try; give prunes, a grid of them, or a search"),
         ({"grid": {"thresholds": [0.1, -1]}}, "body.grid.thresholds.1", "greater than or equal to 0; given -1"),
         ({"grid": [GRID, {"thresholds": []}]}, "body.grid.1.thresholds", "at least 1 item"),
-        ({"grid": 3}, "body.grid", "valid dictionary"),
+        ({"grid": 3}, "body.grid", "Input should be an object"),
         (
             {"grid": [GRID | {"schedules": [{"when": "last"}]}]},
             "body.grid.0.schedules.0",
             "'last' needs count, the number of last steps",
         ),
         ({"prunes": [{"threshold": 1, "keep": 2}]}, "body.prunes.0", "exactly one of threshold and keep"),
+        ({"prunes": [{"keep": 2, "surprise": 1}]}, "body.prunes.0.surprise", "Extra inputs are not permitted; given 1"),
+        (
+            {"prunes": [{"keep": 2, "schedule": {"when": "every", "surprise": 1}}]},
+            "body.prunes.0.schedule.surprise",
+            "Extra inputs are not permitted; given 1",
+        ),
+        ({"grid": GRID | {"surprise": 1}}, "body.grid.surprise", "Extra inputs are not permitted; given 1"),
+        ({"prunes": [3]}, "body.prunes.0", "Input should be an object; given 3"),
+        ({"prunes": [{"keep": 2, "schedule": 3}]}, "body.prunes.0.schedule", "Input should be an object; given 3"),
         ({"prunes": [{"keep": 129}]}, "body.prunes.0.keep", "more than the 128 components of scored"),
         (
             {"grid": GRID | {"schedules": [{"when": "last", "count": 60}]}},
@@ -140,7 +149,7 @@ def test_an_idempotency_key_is_of_one_study(client: TestClient) -> None:
         (
             {"grid": GRID | {"thresholds": [n / 100 for n in range(64)]}},
             "body.grid",
-            "128 prunes is more than the 64 of one study; ask in several",
+            "128 prunes is more than the 64 of one study; use several",
         ),
         (
             {"samples_per_label": 1001},
@@ -152,26 +161,26 @@ def test_an_idempotency_key_is_of_one_study(client: TestClient) -> None:
         (
             {"measures": ["drift", "lpips"]},
             "body.measures.1",
-            "the extractor 'lpips' is missing; it is not registered: under [extractors], say where",
+            "the extractor 'lpips' is missing; it is not registered: under [extractors]",
         ),
         (
             {"extractor": "inception"},
             "body.extractor",
-            "published/inception.pt is not there: put there the TorchScript file inception-2015-12-05.pt",
+            "published/inception.pt does not exist: put the TorchScript file inception-2015-12-05.pt",
         ),
         ({"extractor": "vgg"}, "body.extractor", "'shapes-classifier', 'inception'"),
-        ({"reference": "moon"}, "body.reference", "no reference is registered as 'moon'; there are shapes, photos"),
-        ({"reference": "photos"}, "body.reference", "photos, the images of reference 'photos', is not there"),
-        ({"targets": "moon"}, "body.targets", "there are shapes, photos"),
+        ({"reference": "moon"}, "body.reference", "no reference 'moon' is registered; known references: shapes"),
+        ({"reference": "photos"}, "body.reference", "the images of reference 'photos' are missing: photos"),
+        ({"targets": "moon"}, "body.targets", "known references: shapes, photos"),
         (
             {"model": "shapes-sit", "search": {"measure": "accuracy", "budget": 0.1}},
             "body.search.measure",
-            "no classifier of the classes of shapes-sit is registered (`classifier` of its entry)",
+            "no classifier is registered for shapes-sit; name one in its entry (`classifier`)",
         ),
         (
             {"model": "shapes-sit", "measures": ["fid"]},
             "body.measures.0",
-            "measure 'fid': the extractor 'inception' is missing; published/inception.pt is not there",
+            "measure 'fid': the extractor 'inception' is missing; published/inception.pt does not exist",
         ),
     ],
     ids=str,
@@ -218,6 +227,6 @@ def test_a_model_says_what_it_is_measured_with_and_what_of_that_is_there(client:
     }
     found = client.get("/models/shapes-sit").json()["measured_with"]
     assert (found["extractor"]["name"], found["extractor"]["ready"]) == ("inception", False)
-    assert found["extractor"]["missing"].startswith("published/inception.pt is not there: put there")
+    assert found["extractor"]["missing"].startswith("published/inception.pt does not exist: put")
     assert found.keys() == {"extractor"}
     assert client.get("/models/absent-dit").json()["measured_with"] == {}
