@@ -307,7 +307,7 @@ def test_a_model_that_is_told_its_guidance_says_which_was_covered(compacted: Any
     assert (made.result.covered.guided, made.result.covered.guidance_scale) == (False, 1.5)
     assert made.result.compared.guidance_scale == 1.5
     card = made.artifact("card.md").decode()
-    assert "told the guidance scale 1.5, which the model takes as an input, and no other" in card
+    assert "at guidance scale 1.5, which the model takes as an input, and no other" in card
     assert "null condition" not in card
 
 
@@ -344,10 +344,10 @@ def test_a_damaged_copy_is_refused_and_fetched_anew(
     path = settings.data_dir / "compacted" / made.result.compacted.digest / "model.safetensors"
     path.parent.mkdir(parents=True)
     path.write_bytes(whole[:-4] + bytes(4))
-    assert "is damaged, and was removed: ask again" in failure("prune-sample", **body)
+    assert "was damaged, and is deleted: post the request again" in failure("prune-sample", **body)
     path.unlink(missing_ok=True)  # no second name of the stored file, which stays whole
     path.write_bytes(whole[:-4])
-    assert "is damaged, and was removed: ask again" in failure("metrics", model=made.name)
+    assert "was damaged, and is deleted: post the request again" in failure("metrics", model=made.name)
     sampled(**body)
     assert path.read_bytes() == whole
 
