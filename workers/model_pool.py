@@ -22,6 +22,7 @@ from jobs.registry.models import ModelEntry, Registry, UnknownModel
 from jobs.requests.base import Reads
 from jobs.requests.sampled import Precision
 from jobs.settings import Settings
+from tailprune.checkpoints.recognition import parameter_counts
 from tailprune.decoders import Decoder, load_decoder
 from tailprune.sampling import compile_network
 from tailprune.spec import InputError, MissingFileError
@@ -189,13 +190,13 @@ class ModelPool:
     def _load_system(self, source: Source) -> System:
         self._check_copy(source)
         known: dict[str, Any] = {"family": source.entry.family, **source.arguments}
-        facts = tailprune.inspect(source.checkpoint, **known)
-        log.info(
-            "checkpoint read", model=source.entry.name, family=facts.family, size=facts.size,
-            parameters=facts.parameters, adaln_share=round(facts.adaln_share, 4), left_out=facts.left_out,
-        )  # fmt: skip
-        _check(source, facts.condition_dim, facts.classes, facts.latent_shape)
         system = tailprune.load(source.checkpoint, device=self.device, **known)
+        parameters, adaln = parameter_counts({name: tuple(part.shape) for name, part in system.state_dict().items()})
+        log.info(
+            "checkpoint read", model=source.entry.name, family=system.family, parameters=parameters,
+            adaln_share=round(adaln / parameters, 4),
+        )  # fmt: skip
+        _check(source, system.condition_dim, getattr(system, "num_classes", None), system.latent_shape)
         system.compute_in(source.dtype)
         if self.compiles:
             compile_network(system)
@@ -290,9 +291,9 @@ def _size(path: Path) -> int:
 
 
 def tensor_bytes(holder: object) -> int:
-    """The bytes of all tensors of a module, or of the modules and tensors that an object holds; at least 1."""
+    """The bytes of all tensors of a module, or of the modules and tensors that an object holds."""
     parts = [holder] if isinstance(holder, nn.Module | torch.Tensor) else vars(holder).values()
     tensors = [part for part in parts if isinstance(part, torch.Tensor)]
     for module in (part for part in parts if isinstance(part, nn.Module)):
         tensors += [*module.parameters(), *module.buffers()]
-    return max(1, sum(tensor.nbytes for tensor in tensors))
+    return sum(tensor.nbytes for tensor in tensors)

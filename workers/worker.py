@@ -85,7 +85,7 @@ class Worker:
         with bound_contextvars(job_id=job_id):
             claims = self._claim(job_id)
             if claims:
-                self._helper.forget()
+                self._helper.last = None  # so that the pool can drop its model
                 with Batch(self.leases, claims, self.shutdown) as batch:
                     self._do(batch, batch.runs)
 

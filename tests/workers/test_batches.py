@@ -17,6 +17,7 @@ from jobs.records import Job
 from jobs.settings import Settings
 from jobs.store.jobs import JobStore
 from jobs.store.leases import Claim, LeaseStore
+from tailprune.spec import InputError
 from tests.workers.conftest import Submit
 from workers.handler import source_of
 from workers.model_pool import Source
@@ -74,7 +75,7 @@ def failing(monkeypatch: pytest.MonkeyPatch, worker: Worker, job: Job) -> None:
 
     def found(asked: Job, *rest: Any) -> Source:
         if asked.id == job.id:
-            raise ValueError("its model changed")
+            raise InputError("its model changed")
         return source_of(asked, *rest)
 
     monkeypatch.setattr("workers.worker.source_of", found)

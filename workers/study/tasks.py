@@ -171,11 +171,8 @@ class TaskHelper:
         self._leases = leases
         self._context = context
         self._shutdown = shutdown
-        self._last: tuple[str, ShardMaker] | None = None
-
-    def forget(self) -> None:
-        """Release the last study's model, so that the pool can drop it."""
-        self._last = None
+        self.last: tuple[str, ShardMaker] | None = None
+        """The id of the last study, and its shard maker, which holds its model; set to None to release the model."""
 
     def help(self, job: Job, message: Mapping[str, Any]) -> None:
         """Do a task, unless another worker has leased it. Raises Stopped where the study is over."""
@@ -189,7 +186,7 @@ class TaskHelper:
             on_made(samples or 0)
 
     def _maker(self, job: Job) -> ShardMaker:
-        if self._last is None or self._last[0] != job.id:
+        if self.last is None or self.last[0] != job.id:
             request = StudyRequest.model_validate(job.request)
-            self._last = job.id, ShardMaker.of(request, source_of(job, request, self._context), self._context)
-        return self._last[1]
+            self.last = job.id, ShardMaker.of(request, source_of(job, request, self._context), self._context)
+        return self.last[1]

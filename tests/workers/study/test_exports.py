@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+from dataclasses import replace
 from typing import Any
 from xml.etree import ElementTree
 
@@ -280,7 +281,7 @@ def test_prunes_that_differ_in_their_threshold_alone_are_one_line(panels: list[f
     study = result("baseline", "tail 0.05")
     more = study.variants[1].model_copy(deep=True)
     assert more.prune is not None
-    more.prune.threshold = 0.1
+    more.prune = replace(more.prune, threshold=0.1)
     study.variants.append(more)
     exports.figure(study)
     assert [len(points) for points in panels[0].lines.values()] == [2]

@@ -249,12 +249,18 @@ def test_a_block_that_another_makes_is_left_to_it(
 
 
 def test_numbers_do_not_depend_on_how_many_workers_there_are(
-    studied: Any, settings: Settings, submit: Submit, store: JobStore, redis_client: redis.Redis, queue: Silent
+    studied: Any,
+    settings: Settings,
+    submit: Submit,
+    store: JobStore,
+    leases: LeaseStore,
+    redis_client: redis.Redis,
+    queue: Silent,
 ) -> None:
     alone = studied(samples_per_label=4)
     redis_client.flushall()
     holder, *others = (Worker(settings, f"worker {number}") for number in range(3))
-    holder.store = store
+    holder.leases = leases
     job = submit("study", grid=GRID, measures=MEASURES, samples_per_label=4)
     shares: dict[str, int] = {}
     over = threading.Event()
