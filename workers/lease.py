@@ -170,8 +170,8 @@ class Batch:
         self._held = list(self.runs)
         self._leases = leases
         self._shutdown = shutdown
-        self._pause = leases.settings.lease_seconds / RENEWALS_A_LEASE
-        self._due = time.monotonic() + self._pause
+        self._renewal_seconds = leases.settings.lease_seconds / RENEWALS_A_LEASE
+        self._next_renewal = time.monotonic() + self._renewal_seconds
         self._thread = PeriodicThread(self._look, BEAT_SECONDS, f"job-{claims[0].job.id}")
 
     def __enter__(self) -> Self:
@@ -182,14 +182,14 @@ class Batch:
         self._thread.stop()
 
     def leave(self, run: Run) -> None:
-        """Give up the lease of a job, whose outcome is written."""
+        """Stop renewing the lease of a job whose outcome is written."""
         self._held.remove(run)
 
     def _look(self) -> None:
         held = list(self._held)  # `leave` is called by the working thread
         self._stop_where_due([run for run in held if run.stop is None])
-        if time.monotonic() >= self._due:
-            self._due = time.monotonic() + self._pause
+        if time.monotonic() >= self._next_renewal:
+            self._next_renewal = time.monotonic() + self._renewal_seconds
             for run in held:
                 run.renew()
         for run in held:

@@ -135,11 +135,11 @@ class Worker:
         """Do one job, or several together, and write the outcome of each."""
         remaining = list(runs)
 
-        def on_done(run: Run, product: Product[BaseModel] | Exception) -> None:
+        def on_done(run: Run, outcome: Product[BaseModel] | Exception) -> None:
             remaining.remove(run)
             with bound_contextvars(job_id=run.job.id):
                 try:
-                    log.info("job ends", outcome=self._outcomes.write(run, product))
+                    log.info("job ends", outcome=self._outcomes.write(run, outcome))
                 except Exception:
                     log.exception("what became of the job is not written; the sweep will bring it back")
                 finally:
@@ -186,13 +186,13 @@ class _Outcomes:
         self._leases = leases
         self._models = models
 
-    def write(self, run: Run, product: Product[BaseModel] | Exception) -> str:
-        """Finish a job with its product or its error, or hand it back; return the outcome in a word or two."""
+    def write(self, run: Run, outcome: Product[BaseModel] | Exception) -> str:
+        """Finish a job with its product or its error, or hand it back; return what became of it, in a word or two."""
         claim = run.claim
         try:
-            if isinstance(product, Exception):
-                raise product
-            result = product.result.model_dump(mode="json")
+            if isinstance(outcome, Exception):
+                raise outcome
+            result = outcome.result.model_dump(mode="json")
             canonical_json(result)  # raises for values that JSON does not have, such as NaN
         except Cancelled:
             return "cancelled" if self._leases.cancelled(claim) else "lost"
@@ -211,7 +211,7 @@ class _Outcomes:
             return "failed" if self._leases.fail(claim, reason) else "lost"
         if run.progress is not None:
             self._leases.report(claim, *run.progress)
-        return "succeeded" if self._leases.succeed(claim, result, product.artifacts) else "lost"
+        return "succeeded" if self._leases.succeed(claim, result, outcome.artifacts) else "lost"
 
     def _failed(self, claim: Claim, detail: str) -> str:
         log.warning("job failed", detail=detail, exc_info=True)

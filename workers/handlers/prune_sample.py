@@ -77,7 +77,7 @@ class PruneSampleHandler:
 
 @dataclass(frozen=True)
 class _Shared:
-    """What the jobs of a batch have in shared."""
+    """What the jobs of a batch share: the model and the inputs."""
 
     source: Source
     system: System
