@@ -191,7 +191,7 @@ class Scorer:
                 self._on_made(self._run.retry(make))
                 shard = self._run.retry(read)
             if shard is None:
-                raise RuntimeError("shards are lost as fast as they are made: is there room for them?")
+                raise RuntimeError("shards are missing as soon as they are stored: is there space for them?")
             found.append(shard)
         return found
 
