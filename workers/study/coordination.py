@@ -144,7 +144,9 @@ class _Holder:
         self._on_made(samples)
         self._times_done[task.lease] += 1
         if self._times_done[task.lease] > MOST_TIMES:
-            raise RuntimeError(f"shards are missing again after {MOST_TIMES} attempts to make them: is there space for them?")
+            raise RuntimeError(
+                f"shards are missing again after {MOST_TIMES} attempts to make them: is there space for them?"
+            )
         return True
 
     @property
