@@ -9,7 +9,7 @@ error, energy       (B,)       |x - x_0|^2 and |x_0|^2 of the latents
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import cast
 
@@ -25,6 +25,9 @@ from tailprune.spec import InputError
 from workers.evaluators import Evaluators
 
 __all__ = ["SampleMeasures"]
+
+PAIRED: Mapping[Measure, Callable[[Tensor, Tensor], Tensor]] = {"psnr": psnr, "ssim": ssim}
+"""The measures that compare two images without a network: two (B, 3, H, W), uint8 -> (B,)."""
 
 
 @dataclass(frozen=True)
@@ -122,10 +125,7 @@ class SampleMeasures:
         paired = [measure for measure in self.measures if MEASURES[measure].paired]
         compared = baseline_images if self.targets is None else self.targets[list(subjects)]
         if paired and compared is not None:
-            if "psnr" in paired:
-                found["psnr"] = psnr(images, compared)
-            if "ssim" in paired:
-                found["ssim"] = ssim(images, compared)
+            found |= {measure: PAIRED[measure](images, compared) for measure in paired if measure in PAIRED}
             if self.lpips is not None:
                 found["lpips"] = self.lpips(images, compared)
         return found

@@ -45,7 +45,6 @@ SUBSET = 1000
 INCEPTION = "inception-2015-12-05"
 PUBLISHED_NAMES: dict[Measure, str] = {"fid": "FID", "kid": "KID"}
 """The names of distances between features of the published network, and of no other."""
-AVERAGES: tuple[Measure, ...] = ("accuracy", "clip-score", "psnr", "ssim", "lpips")
 MOST_REPAIRS = 3
 """How often a shard that is missing when scores are computed is made again."""
 
@@ -126,7 +125,7 @@ class Scorer:
         return measure != "drift" and (with_targets or not MEASURES[measure].paired)
 
     def _score(self, measure: Measure, shards: Sequence[dict[str, Tensor]], intervals: bool) -> Score:
-        if measure in AVERAGES:
+        if measure in shards[0]:  # it has a value for each sample
             return _average(torch.cat([shard[measure] for shard in shards]), intervals)
         if measure == "drift":
             error, energy = (torch.cat([shard[name] for shard in shards]).sum() for name in ("error", "energy"))
