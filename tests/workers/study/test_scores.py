@@ -30,7 +30,8 @@ BODY: dict[str, Any] = {"grid": {"thresholds": [0.5, 1.0]}, "measures": MEASURES
 
 @pytest.fixture
 def computed(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """The measures of which a score was computed, as they come."""
+    """The measures of which a score was computed, in order, without those of partial results."""
+    monkeypatch.setattr("workers.study.results.PUBLISH_SECONDS", 3600.0)
     seen: list[str] = []
     compute = Scorer._score
 
