@@ -31,7 +31,7 @@ ABOUT_PROCESSOR = Path("/proc/cpuinfo")
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
-    parser.add_argument("names", nargs="*", metavar="name", help=f"of {', '.join(QUESTIONS)}; all unless said")
+    parser.add_argument("names", nargs="*", metavar="name", help=f"of {', '.join(QUESTIONS)}; all by default")
     names = parser.parse_args().names
     if unknown := [name for name in names if name not in QUESTIONS]:
         parser.error(f"there is no {unknown[0]!r}; there are {', '.join(QUESTIONS)}")
@@ -49,7 +49,7 @@ def main() -> None:
 
 
 def _machine() -> str:
-    """What this is measured on, and how busy that is before anything starts."""
+    """The machine, its load before the benchmarks start, and the versions."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     return (
         f"{_processor()}, {cores} cores, {psutil.virtual_memory().total / 2**30:.0f} GiB, {platform.system()}, load "

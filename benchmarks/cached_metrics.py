@@ -1,8 +1,8 @@
 """How many cached `GET /metrics/{model}` a second does one service process answer, beside a bare FastAPI route?
 
 The other side is a route that returns the same JSON from memory, and does nothing else, under uvicorn with the options
-of `tailprune serve`. Both are asked by the same loop, in turn. The service has the answer in memory too; at every
-request it makes sure that the model's files are as they were, and writes a line to its log.
+of `tailprune serve`. The same loop requests both, alternately. The service has the answer in memory too; at
+every request it checks whether the model's files have changed, and writes a line to its log.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ ROUNDS, SECONDS, CONNECTIONS = 5, 4.0, 8
 PATH = "/metrics/shapes-sit"
 HOST = "127.0.0.1"
 ANSWER = "BENCHMARK_ANSWER"
-"""The variable that says where the bare application finds what it returns."""
+"""The environment variable with the path of the bare application's answer."""
 START_SECONDS = 30.0
 
 
@@ -76,7 +76,7 @@ def run() -> Section:
 
 @contextmanager
 def _bare(answer: bytes) -> Iterator[str]:
-    """The URL of the other side, with the service's own command but for the application."""
+    """Run the other side, by the service's command with another application; its URL."""
     with socket.create_server((HOST, 0)) as probe:
         port = probe.getsockname()[1]
     command = [
@@ -109,9 +109,9 @@ def _await(url: str, process: subprocess.Popen[bytes]) -> None:
 
 
 async def _rate(url: str, seconds: float) -> float:
-    """Requests that are answered in a second, each connection asking anew as soon as it is answered.
+    """Answered requests a second; each connection sends the next request as soon as it has an answer.
 
-    HTTP is read no further than both sides need, so that the loop takes less of the machine than what it measures.
+    HTTP is parsed no further than needed, so that the client takes less of the machine than what it measures.
     """
     at = httpx.URL(url)
     request = f"GET {at.path} HTTP/1.1\r\nHost: {at.netloc.decode()}\r\n\r\n".encode()

@@ -1,10 +1,9 @@
 """Does the first `GET /metrics/{model}` of a large file beat loading the model to measure it?
 
-The file is of the size of DiT-XL/2, with random weights. The service and its worker have just started and know nothing
-of it; what the answer takes includes hashing the condition's tensors. The other side is a process of its own that loads
-the model and measures its vectors, once as the official sampling script does it and once as somebody does who knows how
-to leave the tensors in the file. Memory is the peak of resident memory, by the Linux kernel, above what there was with
-everything imported.
+The file is of the size of DiT-XL/2, with random weights. The service and its worker have just started; the time
+includes hashing the condition's tensors. The other side is a process of its own that loads
+the model and measures its vectors, once as the official sampling script does, and once with the tensors left in the
+file. Memory is the peak of resident memory, by the Linux kernel, above that with everything imported.
 """
 
 from __future__ import annotations
@@ -39,12 +38,12 @@ XL: dict[str, Any] = {
 }  # fmt: skip
 ENTRY: dict[str, Any] = {"family": "dit", "checkpoint": "xl.safetensors", "classes": CLASSES, "condition_dim": 1152}
 PROGRAMS = ("service.app:app", "workers.app")
-"""What the processes that have a part in an answer are started with."""
+"""The programs of the processes that compute an answer."""
 
 
 @dataclass(frozen=True)
 class Cost:
-    """What one answer took, and a number of it."""
+    """Time and memory of one answer, and a number of it to compare."""
 
     seconds: float
     bytes: int
@@ -61,7 +60,7 @@ class Peak:
 
     @property
     def bytes(self) -> int:
-        """How far it has gone."""
+        """The peak so far, in bytes."""
         return self._bytes("VmHWM") - self._before
 
     def _bytes(self, field: str) -> int:
@@ -82,7 +81,7 @@ def as_the_official_script(path: Path) -> Cost:
 
 
 def left_in_the_file(path: Path) -> Cost:
-    """The model built without values, the file's tensors put in their places: what nobody reads is not loaded."""
+    """The model built without values, the file's tensors assigned: tensors that are not read are not loaded."""
     peak, begun = Peak(), time.perf_counter()
     with torch.device("meta"):
         model = DiT(DiTConfig(**XL))
@@ -102,7 +101,7 @@ def ours(path: Path) -> Cost:
         assert len(peaks) == len(PROGRAMS), "a stack has a service and a worker"
         begun = time.perf_counter()
         answer = fresh.client.metrics(NAME, {})
-        if not isinstance(answer, MetricsResult):  # it took longer than such a request waits
+        if not isinstance(answer, MetricsResult):  # the request answered before the result was there
             answer = fresh.client.finished(answer).result  # type: ignore[assignment]
         seconds = time.perf_counter() - begun
         assert isinstance(answer, MetricsResult)
@@ -154,7 +153,7 @@ FIELDS = ("seconds", "bytes")
 
 
 def _write(path: Path) -> int:
-    """The file and a registry that names it; how many parameters it has."""
+    """Write the file and a registry with it; return the number of parameters."""
     with torch.device("meta"):
         model = DiT(DiTConfig(**XL))
     torch.manual_seed(0)
@@ -171,7 +170,7 @@ def _npr(model: DiT) -> float:
 
 
 def _apart(load: Callable[[Path], Cost], path: Path) -> Cost:
-    """What that costs in a fresh process, once everything is imported."""
+    """Measure in a fresh process, with everything imported."""
     with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as process:
         return process.submit(load, path).result()
 

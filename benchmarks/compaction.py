@@ -1,8 +1,7 @@
 """What does a compacted model save, and what does it cost?
 
-Zero fill costs nothing: it is beside the full model under the prune that it stands for. Mean fill and directions are
-beside the full model as it is, on the same noise: how far the samples drift, and how many more the classifier of shapes
-takes for another class.
+Zero fill costs nothing: it is compared with the full model under the same prune. Mean fill and directions are compared
+with the unpruned full model on the same noise: the drift of the samples, and the decrease of class accuracy.
 """
 
 from __future__ import annotations
@@ -32,9 +31,9 @@ EACH = 3
 AT_ONCE = 50
 MOST_LOST = 0.01
 GONE = 0.95
-"""The share of AdaLN's parameters that is to go at so little lost."""
+"""The aim: the share of AdaLN's parameters removed at `MOST_LOST`."""
 AS_FAST = 0.97
-"""A ratio that is no slower, but for the machine's unrest."""
+"""The least ratio that counts as equally fast, given the noise of the machine."""
 ROUNDING = 1e-5
 THRESHOLD = 0.1
 LIVE = 96
@@ -56,7 +55,7 @@ CURVES: dict[str, dict[str, tuple[int, ...]]] = {
 
 
 def run() -> Section:
-    """Two tables: zero fill, and the curve of what is lost against what is left."""
+    """Two tables: zero fill, and accuracy lost against parameters left."""
     aims: list[Aim] = []
     lines = [
         "## Compacted models, against the full ones\n",
@@ -83,7 +82,10 @@ def _zero_fill(name: str, full: System, threshold: float, aims: list[Aim]) -> st
 
     pruned = [go(system, Prune("tail", threshold)) for system in (full, made.system)]
     c = full.condition(torch.full((SAMPLES * STEPS,), float(full.facts.noise_time)), full.null_inputs(SAMPLES * STEPS))
-    sampled, told = _in_turn(go, full, made.system), _in_turn(lambda system: system.modulations(c), full, made.system)
+    sampled, modulated = (
+        _in_turn(go, full, made.system),
+        _in_turn(lambda system: system.modulations(c), full, made.system),
+    )
     difference = _drift(pruned[1], pruned[0])
     aims.append(at_most(f"{name}, zero fill: difference to the full model under the prune", difference, ROUNDING))
     aims.append(at_least(f"{name}, zero fill: `sample`, against the full model", *sampled, AS_FAST))
@@ -91,7 +93,7 @@ def _zero_fill(name: str, full: System, threshold: float, aims: list[Aim]) -> st
     return (
         f"| {name} | {made.width} of {full.condition_dim} | {_change(made.adaln_parameters, 1e6, 'million')} "
         f"| {_change(made.parameters, 1e6, 'million')} | {_change(memory, 1e6, 'MB')} | {_change(files, 1e6, 'MB')} "
-        f"| {ratio(*sampled)} | {ratio(*told)} | {difference:.1e} |"
+        f"| {ratio(*sampled)} | {ratio(*modulated)} | {difference:.1e} |"
     )
 
 
@@ -146,7 +148,7 @@ def _samples(name: str, system: System, labels: Tensor) -> Tensor:
 
 
 def _right(classifier: ShapesClassifier, samples: Tensor, labels: Tensor) -> Tensor:
-    """Which samples are taken for their class, 1 or 0 each."""
+    """1 for each sample that the classifier assigns to its class, else 0."""
     return (classifier.classify(samples.clamp(-1, 1)) == labels).double()
 
 
@@ -157,7 +159,7 @@ def _dead_tail() -> System:
     system = DiT(DiTConfig(**shape, num_heads=6, num_classes=1000))
     for tensor in system.state_dict().values():
         torch.nn.init.normal_(tensor, std=0.02)
-    last = system.t_embedder.mlp[-1].state_dict()  # on the same memory
+    last = system.t_embedder.mlp[-1].state_dict()  # shares its memory
     for tensor in (system.y_embedder.embedding_table.weight.detach().T, last["weight"], last["bias"]):
         tensor[LIVE:] *= 1e-4
     return system.requires_grad_(False).eval()

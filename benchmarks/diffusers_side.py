@@ -1,4 +1,4 @@
-"""A DiT of ours as diffusers has it: the weights converted, and its pipeline without a decoder."""
+"""A DiT converted to diffusers, and diffusers' pipeline without a decoder."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ CLASSES = 1000
 
 
 def converted(system: DiT) -> Any:
-    """diffusers' model with a system's weights; every block gets the embedders of the one condition.
+    """diffusers' model with a system's weights; every block gets a copy of the embedders.
 
-    Its pipeline takes label 1,000 for none, so that it has as many classes, whatever the system has.
+    diffusers' pipeline uses label 1,000 as the null label, so the model has 1,000 classes, whatever the system has.
     """
     channels, size, _ = system.latent_shape
     heads = system.metadata_arguments()["num_heads"]
@@ -64,13 +64,13 @@ def converted(system: DiT) -> Any:
 
 
 def read_back(theirs: Any, folder: Path) -> System:
-    """The same model as `tailprune.load` reads it: diffusers' frequencies of time are its own."""
+    """The same model read by `tailprune.load`: diffusers has other frequencies of time."""
     theirs.save_pretrained(folder)
     return load(folder)
 
 
 class _NoDecoder(torch.nn.Module):
-    """In the place of the pipeline's decoder: gives the latents back."""
+    """Replaces the pipeline's decoder, and returns the latents."""
 
     config = SimpleNamespace(scaling_factor=1.0)
 
@@ -83,7 +83,7 @@ class _NoDecoder(torch.nn.Module):
 
 
 def pipeline(theirs: Any) -> Any:
-    """diffusers' pipeline of DiT by DDIM; what it returns are latents."""
+    """diffusers' DiT pipeline with DDIM, which returns latents."""
     scheduler = DDIMScheduler(timestep_spacing="linspace", clip_sample=False)
     made: Any = DiTPipeline(transformer=theirs, vae=_NoDecoder(theirs), scheduler=scheduler)
     made.set_progress_bar_config(disable=True)

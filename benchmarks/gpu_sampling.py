@@ -1,4 +1,4 @@
-"""On a GPU: is DiT-XL/2 sampled sooner than by diffusers, how near to the card's peak, and are many prunes cheaper?
+"""On a GPU: is sampling DiT-XL/2 faster than diffusers, how near to the card's peak, and are many prunes cheaper?
 
 Random weights; ours in bfloat16, diffusers' pipeline in float16, both as they are and both compiled. The card's peak is
 that of a product of two large matrices in bfloat16, measured here. What a sample computes is counted by its matrix
@@ -32,7 +32,7 @@ THRESHOLDS, LABELS = (0.01, 0.02, 0.03, 0.05, 0.08, 0.1, 0.15, 0.2), 8
 MATRIX, PRODUCTS = 8192, 20
 
 FASTER, SHARE, CHEAPER = 1.5, 0.5, 3.0
-"""What is to be reached, with both sides compiled."""
+"""The aims, with both sides compiled."""
 SHARE_QUESTION = f"on a GPU: share of the measured peak in bfloat16, batch {BATCHES[-1]}"
 PRUNES_QUESTION = f"on a GPU: {len(THRESHOLDS)} thresholds on every step, {LABELS} labels, against a call each"
 
@@ -40,7 +40,7 @@ HEAD = "## On a GPU: DiT-XL/2, against diffusers' pipeline\n\n"
 
 
 def run() -> Section:
-    """Two tables; what is not run where there is no GPU."""
+    """Two tables; without a GPU, the aims as not run."""
     if not torch.cuda.is_available():
         reaches = [*(f"at least {FASTER:g}" for _ in BATCHES), f"at least {SHARE:.0%}", f"at least {CHEAPER:g}"]
         questions = [*map(_question, BATCHES), SHARE_QUESTION, PRUNES_QUESTION]

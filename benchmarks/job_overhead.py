@@ -1,4 +1,4 @@
-"""What does a job take beyond its computing?
+"""How much time does a job take beyond its computing?
 
 Small jobs one after the other, each with a seed of its own. By its record, a job takes from `created` to `finished`;
 what it computes is what its result's `timing` says of loading, sampling and decoding, the making of its files included.

@@ -1,4 +1,4 @@
-"""What do many clients gain where their small jobs share batches?
+"""How much faster are many clients' small jobs when they share batches?
 
 As many clients as jobs post one at the same moment, each with a seed of its own; the other side is one client that
 waits for each job before it posts the next, so that every job is by itself. Both ask the same warm worker, in turn.
@@ -36,7 +36,7 @@ async def _measured() -> Section:
     with stack(TAILPRUNE_THREADS=str(torch.get_num_threads())) as ours:
         async with httpx.AsyncClient(base_url=ours.url, timeout=90.0, trust_env=False, limits=limits) as http:
             seeds = iter(range((2 * ROUNDS + 1) * CLIENTS))
-            await _post(http, next(seeds))  # has the worker load the model
+            await _post(http, next(seeds))  # the worker loads the model
             for _ in range(ROUNDS):
                 begun = time.perf_counter()
                 together = await asyncio.gather(*(_post(http, next(seeds)) for _ in range(CLIENTS)))
@@ -60,7 +60,7 @@ async def _measured() -> Section:
 
 
 async def _post(http: httpx.AsyncClient, seed: int) -> PruneSampleResult:
-    """A job of one label, once it is done."""
+    """Post a job of one label; return it once it is done."""
     body = {"model": MODEL, "labels": [seed % 100], "threshold": THRESHOLD, "steps": STEPS, "seed": seed}
     answer = await http.post("/prune-sample", json=body, headers={"Prefer": "wait=60"})
     job = JobView.model_validate_json(answer.raise_for_status().content)
@@ -69,7 +69,7 @@ async def _post(http: httpx.AsyncClient, seed: int) -> PruneSampleResult:
 
 
 def _rate(results: Sequence[PruneSampleResult], begun: float) -> float:
-    """Samples a second since then."""
+    """Samples a second since `begun`."""
     seconds = time.perf_counter() - begun
     return sum(len(variant.images) for result in results for variant in result.variants) / seconds
 

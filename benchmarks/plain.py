@@ -1,4 +1,4 @@
-"""The other side of the benchmarks of sampling: DiT and its loop as one writes them from the paper and its script.
+"""The other side of the sampling benchmarks: DiT and its sampling loop written plainly, after the paper and its script.
 
 Every step makes the conditions of all rows anew, both branches of guidance go through the network as one batch, and
 every block makes its own modulations. Attention is torch's fused kernel, as in the layers that the official code uses.

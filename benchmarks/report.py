@@ -1,4 +1,4 @@
-"""How what was measured is shown: medians with their spread, ratios round by round, and whether an aim is reached."""
+"""Shows measurements: medians with their spread, ratios round by round, and whether an aim is reached."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ __all__ = ["Aim", "Section", "aims_table", "at_least", "at_most", "ratio", "show
 
 @dataclass(frozen=True)
 class Aim:
-    """What a measurement was to reach, and whether it did."""
+    """A target for a measurement, and whether it was reached."""
 
     question: str
     reach: str
@@ -22,7 +22,7 @@ class Aim:
 
 @dataclass(frozen=True)
 class Section:
-    """What one benchmark found."""
+    """The results of one benchmark."""
 
     text: str
     """Its tables, in Markdown."""
@@ -30,13 +30,13 @@ class Section:
 
 
 def at_least(question: str, theirs: Sequence[float], ours: Sequence[float], least: float) -> Aim:
-    """An aim for the median of the other side's measurements as multiples of ours, round by round."""
+    """An aim for the median ratio of the other side's measurements to ours, round by round."""
     found = statistics.median(_ratios(theirs, ours))
     return Aim(question, f"at least {least:g}", f"{found:.2f}", found >= least)
 
 
 def at_most(question: str, value: float, most: float, unit: str = "") -> Aim:
-    """An aim for a number that is to be small."""
+    """An aim for a number with an upper limit."""
     return Aim(question, f"at most {most:g}{unit}", f"{value:.2g}{unit}", value <= most)
 
 
@@ -46,14 +46,14 @@ def shown(values: Sequence[float], form: Callable[[float], str]) -> str:
 
 
 def ratio(theirs: Sequence[float], ours: Sequence[float]) -> str:
-    """The other side's measurements as multiples of ours, round by round."""
+    """The ratio of the other side's measurements to ours, round by round, for a cell of a table."""
     return shown(_ratios(theirs, ours), lambda value: f"{value:.{2 * (value < 100)}f}")
 
 
 def aims_table(aims: Iterable[Aim]) -> str:
     """All aims in one table."""
-    said = {True: "yes", False: "**no**", None: "not run"}
-    rows = (f"| {aim.question} | {aim.reach} | {aim.measured} | {said[aim.reached]} |" for aim in aims)
+    words = {True: "yes", False: "**no**", None: "not run"}
+    rows = (f"| {aim.question} | {aim.reach} | {aim.measured} | {words[aim.reached]} |" for aim in aims)
     return "\n".join(["| question | to reach | measured | reached |", "|---|---|---|---|", *rows]) + "\n"
 
 

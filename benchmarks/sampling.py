@@ -1,7 +1,7 @@
-"""Is a sample made sooner than by the loop of the official script, and by diffusers' pipeline?
+"""Is sampling faster than the loop of the official script, and than diffusers' pipeline?
 
-The loop and its network are written plainly (`benchmarks/plain.py`) and have the same weights; nobody compiles
-anything. DiTs are compared with diffusers too, as it has them: its weights converted, as many steps, the same guidance.
+The loop and its network are written plainly (`benchmarks/plain.py`) and have the same weights; nothing is
+compiled. DiTs are also compared with diffusers' pipeline: the weights converted, as many steps, the same guidance.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ S2_STEPS, SHIPPED_STEPS = 3, 50
 SEEDS = [(0, n) for n in range(BATCH)]
 
 FASTER, NARROW_FASTER, CLOSE = 1.15, 1.8, 1e-4
-"""What is to be reached in float32, in bfloat16, and as a relative error of float32."""
+"""The aims: ratios in float32 and in bfloat16, and the relative error in float32."""
 
 Row = tuple[str, list[Aim]]
 Side = Callable[[], Tensor]

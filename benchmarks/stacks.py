@@ -1,4 +1,4 @@
-"""A stack for one benchmark."""
+"""Starts the service and its workers for a benchmark."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from service.cli.client import Client
 __all__ = ["Stack", "stack"]
 
 SETTINGS = ("TAILPRUNE_", "REDIS_URL", "BROKER_URL")
-"""How the names of settings begin."""
+"""The prefix of the settings' environment variables."""
 
 
 @dataclass(frozen=True)
@@ -31,9 +31,9 @@ class Stack:
 
 @contextmanager
 def stack(workers: int = 1, **settings: str) -> Iterator[Stack]:
-    """A stack with default settings but these, on a data folder that goes when it does."""
+    """Start a stack with default settings except these, on a temporary data folder."""
     for name in [name for name in os.environ if name.startswith(SETTINGS)]:
-        del os.environ[name]  # jobs that another Redis knows would not be done
+        del os.environ[name]  # such as the URL of another Redis
     with (
         tempfile.TemporaryDirectory(prefix="tailprune-benchmark-") as folder,
         running(Path(folder), workers, settings) as url,

@@ -1,4 +1,4 @@
-"""How much sooner is a study there with two workers than with one?
+"""How much faster is a study with two workers than with one?
 
 Two stacks, each on a data folder of its own, one with one worker and one with two, every worker on one CPU thread. They
 get the same study in turn, another seed each round, so that nothing is there already. While one works, the other waits.
@@ -24,7 +24,7 @@ ONE_THREAD = {"TAILPRUNE_THREADS": "1", "OMP_NUM_THREADS": "1"}
 def run() -> Section:
     """One row: the study's time on both stacks."""
     with stack(1, **ONE_THREAD) as one, stack(2, **ONE_THREAD) as two:
-        seeds = count()  # what one study sampled, another of its seed would find
+        seeds = count()  # a study with the same seed would find the other's shards
         _warm(one, [next(seeds)])
         _warm(two, [next(seeds), next(seeds)])
         times: dict[int, list[float]] = {1: [], 2: []}
@@ -47,7 +47,7 @@ def run() -> Section:
 
 
 def _warm(on: Stack, seeds: Sequence[int]) -> None:
-    """Has a worker for each seed hold a study, so that all have loaded what they need to make, score and draw one."""
+    """Have one worker for each seed hold a study, so that all have loaded what they need."""
     for job in [_asked(on, seed, 1) for seed in seeds]:
         on.client.finished(job)
 
@@ -61,13 +61,13 @@ def _asked(on: Stack, seed: int, samples: int) -> JobView:
 
 
 def _seconds_of(job: JobView) -> float:
-    """From a study's making to its end."""
+    """Seconds from the creation of a study to its end."""
     assert job.finished is not None, "the client has waited for it"
     return (job.finished - job.created).total_seconds()
 
 
 def _scores(job: JobView) -> list[float]:
-    """All there are, variant by variant."""
+    """All scores, variant by variant."""
     assert isinstance(job.result, StudyResult)
     scores = [score.value for variant in job.result.variants for score in variant.scores.values()]
     return [value for value in scores if value is not None]

@@ -1,4 +1,4 @@
-"""Does one call with a list of prunes beat a call a prune?
+"""Is one call with a list of prunes faster than one call for each?
 
 The other side is what a user writes from the official sampling script: a loop over the variants, the whole batch of
 each through the network at every step, conditional and null branch in one call, `c` edited where it is made.
@@ -32,7 +32,7 @@ CASES: dict[str, tuple[list[Prune | None], int, float | None]] = {
     "8 thresholds, every step, 4 samples": (EVERY, 4, None),
     "8 thresholds, every step, 1 sample": (EVERY, 1, None),
 }
-"""Prunes, how many samples, and the ratio to reach."""
+"""Prunes, number of samples, and the ratio to reach."""
 
 
 def ours(system: System, prunes: list[Prune | None], labels: Tensor) -> list[Tensor]:

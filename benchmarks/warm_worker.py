@@ -1,4 +1,4 @@
-"""Is the second job of a model spared what the first one loads?
+"""Does the second job of a model load nothing again?
 
 A worker does two jobs of each model, which differ in their seed. The first is what a script does that loads its model
 at every call. `timing.load` is what a job spent on having its model; whether anything was loaded is read from the
@@ -15,15 +15,15 @@ from jobs.results import PruneSampleResult
 
 ROUNDS = 3
 FIRST = "shapes-repa"
-"""Its job comes before all: what a worker does once, such as importing, is no model's."""
+"""The model of the first job, in which a worker does what it does once, such as importing."""
 MODELS = ("shapes-sit", "shapes-dit", "shapes-lightningdit")
 LOADED = "model loaded"
-"""What the worker's log says of a system or a decoder that it did not have."""
+"""The event in the worker's log for a system or decoder that it loads."""
 
 
 @dataclass(frozen=True)
 class Done:
-    """A job that is done."""
+    """The times of a finished job."""
 
     load: float
     """Its `timing.load`, in seconds."""

@@ -1,4 +1,4 @@
-"""The whole stack, started by `tailprune serve` and stopped after use; `python -m demo` shows it."""
+"""Runs the whole stack by `tailprune serve`; `python -m demo` shows what it does."""
 
 from __future__ import annotations
 
@@ -19,24 +19,26 @@ START_SECONDS = 60
 
 @contextmanager
 def running(data_dir: Path, workers: int = 1, settings: Mapping[str, str] | None = None) -> Iterator[str]:
-    """The URL of a `tailprune serve` on a free port, which runs for as long as the context lasts.
+    """Run `tailprune serve` on a free port within the context; its URL.
 
-    `settings` are added to its environment.
+    data_dir: of the stack.
+    workers: how many; 1 by default.
+    settings: environment variables in addition to the process' own; none by default.
     """
     tailprune = Path(sys.executable).with_name("tailprune")
     command = [str(tailprune), "serve", "--port", "0", "--data-dir", str(data_dir), "--workers", str(workers)]
     environment = {**os.environ, **(settings or {})}
     process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True, env=environment)
-    patience = threading.Timer(START_SECONDS, process.terminate)
-    patience.start()
+    timeout = threading.Timer(START_SECONDS, process.terminate)
+    timeout.start()
     try:
         assert process.stdout is not None
         line = process.stdout.readline()
-        patience.cancel()
+        timeout.cancel()
         if " at http://" not in line:
             raise SystemExit("the stack did not come up; see above, or run `make serve` to see it start")
         yield line.split(" at ")[1].split()[0]
     finally:
-        patience.cancel()
+        timeout.cancel()
         process.send_signal(signal.SIGINT)
         process.wait(START_SECONDS)

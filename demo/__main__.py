@@ -1,7 +1,7 @@
 """`make demo`: the whole stack on a free port, one model pruned four ways, one picture.
 
-Starts `tailprune serve` on a data folder of its own, posts the requests, follows the jobs, judges the samples with the
-shipped classifier, writes `demo/prune-sample.png`, and stops everything.
+Starts `tailprune serve` on a data folder of its own, posts the requests, follows the jobs, classifies the samples with
+the shipped classifier, writes `demo/prune-sample.png`, and stops everything.
 """
 
 from __future__ import annotations
@@ -67,7 +67,7 @@ Row = tuple[Variant, Any, Any]
 
 
 def _rows(client: Client, jobs: list[JobView], folder: Path) -> list[Row]:
-    """Each variant with its images, shape (N, H, W, 3), and its latents; the baseline only once."""
+    """Each variant with its images, shape (N, H, W, 3), and its latents; the baseline once."""
     rows: list[Row] = []
     for job in jobs:
         assert isinstance(job.result, PruneSampleResult)
@@ -81,7 +81,7 @@ def _rows(client: Client, jobs: list[JobView], folder: Path) -> list[Row]:
 
 
 def _titled(rows: list[Row]) -> Iterator[tuple[str, Any, Any]]:
-    """The rows, with the share that was removed in their names."""
+    """The rows, with the share removed in their names."""
     for variant, images, latents in rows:
         share = "" if variant.removed is None else f" (-{variant.removed.fraction:.0%})"
         yield variant.name + share, images, latents
@@ -106,9 +106,9 @@ def _print_table(rows: list[Row], classifier: ShapesClassifier) -> None:
 
 
 def _card() -> dict[str, Any]:
-    """The evaluation behind the model card, which has the thresholds."""
-    found: dict[str, Any] = json.loads((ROOT / "models" / MODEL / "evaluation.json").read_text())
-    return found
+    """The evaluation behind the model card, with the thresholds."""
+    evaluation: dict[str, Any] = json.loads((ROOT / "models" / MODEL / "evaluation.json").read_text())
+    return evaluation
 
 
 def _curl(body: dict[str, Any]) -> str:

@@ -1,1 +1,1 @@
-"""The paper's tables and figures made anew on the shipped models, by the service's own studies: `make evidence`."""
+"""The paper's tables and figures reproduced on the shipped models by studies of the service: `make evidence`."""

@@ -1,7 +1,7 @@
 """`make evidence`: the paper's tables and figures on the shipped models, into `docs/evidence.md`.
 
-Starts `tailprune serve` with its data in `build/evidence`, so that a run that was stopped goes on where it was, posts
-one study a model, and writes the document, the numbers behind it and the figures.
+Starts `tailprune serve` with its data in `build/evidence`, so that an interrupted run is resumed, posts one study for
+each model, and writes the document, the numbers behind it and the figures.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ console = Console(highlight=False)
 
 
 def main() -> None:
-    """Writes `docs/evidence.md`, with its numbers and its figures, from studies of the shipped models."""
+    """Write `docs/evidence.md`, with its numbers and its figures, from studies of the shipped models."""
     parser = argparse.ArgumentParser(description=main.__doc__)
     parser.add_argument("models", nargs="*", default=list(MODELS), help="of the shipped models; all by default")
     parser.add_argument("--workers", type=int, default=os.cpu_count() or 1)

@@ -1,4 +1,4 @@
-"""The paper's claims, each held against what was measured here, by a rule that is written beside it."""
+"""The paper's claims, each tested on the measurements by the rule beside it."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from jobs.study_results import StudyVariant
 __all__ = ["Claim", "Verdict", "claims", "variant", "verdict"]
 
 POINT = 0.01
-"""A hundredth, of an accuracy."""
+"""One percentage point of class accuracy."""
 
 
 class Claim(NamedTuple):
-    """What the paper says, the rule by which it is judged here, and of which models it holds."""
+    """A claim of the paper, the rule that tests it here, and the models for which it holds and fails."""
 
     says: str
     rule: str
@@ -26,7 +26,7 @@ class Claim(NamedTuple):
 
 
 class Verdict(NamedTuple):
-    """Whether a claim holds, and what was measured of each model."""
+    """Whether a claim holds, and the measurement for each model."""
 
     word: str
     text: str
@@ -126,7 +126,7 @@ def claims(found: Sequence[ModelEvidence]) -> list[Claim]:
 
 
 def verdict(claim: Claim) -> Verdict:
-    """Whether a claim holds, and of which models it does not."""
+    """The verdict on a claim, with the number of models for which it holds."""
     if not claim.fails:
         return Verdict("holds", claim.detail)
     if not claim.holds:
@@ -135,7 +135,7 @@ def verdict(claim: Claim) -> Verdict:
 
 
 def variant(one: ModelEvidence, name: str, when: str) -> StudyVariant:
-    """The variant of a study by the name of its threshold and its schedule."""
+    """The variant of a model's study with this threshold, by name, and this schedule."""
     side, names = ("tail", TAILS) if name in TAILS else ("head", HEADS)
     fitting = [
         v for v in one.study.variants if v.prune is not None and v.prune.side == side and v.prune.schedule.when == when
@@ -144,7 +144,7 @@ def variant(one: ModelEvidence, name: str, when: str) -> StudyVariant:
 
 
 def score(of: StudyVariant, measure: Measure) -> float:
-    """A score that is there."""
+    """The value of a score, which must not be missing."""
     value = of.scores[measure].value
     assert value is not None, f"{of.name} has no {measure}"
     return value
@@ -156,7 +156,7 @@ def accuracy(of: StudyVariant) -> float:
 
 
 def lost(one: ModelEvidence, name: str, when: str) -> float:
-    """How much of the class accuracy a prune costs."""
+    """The decrease of class accuracy under a prune."""
     return accuracy(one.study.variants[0]) - accuracy(variant(one, name, when))
 
 

@@ -1,4 +1,4 @@
-"""`docs/evidence.md` from what was found."""
+"""Writes `docs/evidence.md` from the measurements."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def shown_of(model: str) -> tuple[str, ...]:
 
 
 def write(found: Sequence[ModelEvidence], machine: str) -> tuple[str, str]:
-    """The document, and the numbers behind it as JSON."""
+    """The document, and its numbers as JSON. found: the evidence of each model; machine: in words."""
     parts = [
         _opening(found, machine),
         _verdicts(found),
@@ -70,17 +70,17 @@ def _opening(found: Sequence[ModelEvidence], machine: str) -> str:
     sizes = ", ".join(f"{one.model} {one.samples_per_class}" for one in found)
     return f"""# Evidence
 
-What the paper says ({TITLE}), held against the models that tailprune ships: the six class-conditional systems, trained
+The paper's claims ({TITLE}), tested on the models that tailprune ships: the six class-conditional systems, trained
 here on *shapes*, 100 classes of 16 x 16 pixels. They are some five hundred times smaller than the paper's models of
-ImageNet, and were trained for minutes. What a claim does here says nothing of models of that size; it says what the
-software measures, and that it can be seen to fail.
+ImageNet, and were trained for minutes. Whether a claim holds here does not carry over to models of that size; it shows
+what the software measures, and that a claim can fail.
 
-`make evidence` writes this page. It starts the service and asks it for statistics, figures and one study a model:
-{machine}. {STEPS} sampling steps, where the models' own are 50; samples a class: {sizes}.
+`make evidence` writes this page. It starts the service and requests statistics, figures and one study for each model:
+{machine}. {STEPS} sampling steps, instead of the models' default of 50; samples a class: {sizes}.
 
-A *Fréchet distance* here is of the features of `shapes-classifier`, as are the Inception score, precision and recall:
-none can be compared with the paper's, which are of Inception's. Class accuracy is what `shapes-classifier` says.
-Thresholds are each model's own: those that remove about 40 (mild), 66 (strong) and 80 % (extreme) of the tail, and 2
+The *Fréchet distance*, the Inception score, precision and recall use the features of `shapes-classifier`: none can be
+compared with the paper's, which use Inception. Class accuracy is also measured by `shapes-classifier`.
+Each model has its own thresholds: those that remove about 40 (mild), 66 (strong) and 80 % (extreme) of the tail, and 2
 and 5 % of the head, over all classes and steps. The numbers, unrounded, are in
 [evidence/numbers.json](evidence/numbers.json)."""
 
@@ -94,7 +94,7 @@ def _verdicts(found: Sequence[ModelEvidence]) -> str:
         [
             "## What agrees and what does not",
             "",
-            f"✗: not of this model. *: {MAIN}, with the most samples.",
+            f"✗: the claim does not hold for this model. *: {MAIN}, with the most samples.",
             "",
             *_table(("the paper", "rule here", "verdict", "what was measured"), rows),
         ]
@@ -117,8 +117,8 @@ def _heads(found: Sequence[ModelEvidence]) -> str:
         [
             "## What the head does here",
             "",
-            "The blocks read c through SiLU, which takes large negative numbers to nearly nothing. Where the large",
-            "components are negative, the head is large and silent, and removing it removes next to nothing.",
+            "The blocks read c through SiLU, which maps large negative numbers to almost zero. Where the large",
+            "components are negative, the head has almost no effect, and neither has its removal.",
             "The head: as many components as the participation ratio, by their mean magnitude at pure noise.",
             "Means are of magnitudes.",
             "",

@@ -1,4 +1,4 @@
-"""Asks a running service for everything that the evidence is made of."""
+"""Requests all measurements for the evidence from a running service."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ __all__ = ["FIGURES", "MODELS", "HeadSummary", "ModelEvidence", "gather"]
 
 MODELS = ("shapes-dit", "shapes-sit", "shapes-mdt", "shapes-lightningdit", "shapes-repa", "shapes-mg")
 MAIN = "shapes-repa"
-"""The model of table 2, which has a study of its own size."""
+"""The model of table 2, whose study has more samples."""
 SAMPLES = {MAIN: 50}
 SAMPLES_OF_OTHERS = 5
 SAMPLES_OF_SEARCH = 3
@@ -53,20 +53,20 @@ PNG = "image/png"
 
 @dataclass(frozen=True)
 class HeadSummary:
-    """The components of greatest mean magnitude at pure noise, as many as the participation ratio."""
+    """The head: the components with the greatest mean magnitude at pure noise, as many as the participation ratio."""
 
     count: int
     negative: float
     """The share of them whose mean over the classes is below 0."""
     read: float
-    """The mean of |SiLU(c)| over them: what the blocks read of c."""
+    """The mean of |SiLU(c)|, which the blocks read, over them."""
     tail_read: float
     """The same over the other components."""
 
 
 @dataclass(frozen=True)
 class ModelEvidence:
-    """What the service answered about one model."""
+    """The measurements of one model."""
 
     model: str
     c: MetricsResult
@@ -76,7 +76,7 @@ class ModelEvidence:
     search: SearchResult
     samples_per_class: int
     seconds: float
-    """How long its study ran."""
+    """The duration of its study."""
     curve: list[dict[str, float]]
     """The record of its training."""
 
@@ -141,7 +141,7 @@ def _study(client: Client, body: dict[str, Any]) -> tuple[JobView, StudyResult]:
 
 
 def _search(model: str) -> dict[str, Any]:
-    """For the largest tail threshold that costs little accuracy."""
+    """The search for the largest tail threshold that costs little accuracy."""
     search = {"measure": "accuracy", "budget": BUDGET, "trials": TRIALS}
     return {
         "model": model, "search": search, "samples_per_label": SAMPLES_OF_SEARCH, "steps": STEPS,
@@ -150,7 +150,7 @@ def _search(model: str) -> dict[str, Any]:
 
 
 def _grid(model: str, each: int) -> dict[str, Any]:
-    """A study of the shape of the paper's table 2."""
+    """The study of a model, with the variants of the paper's table 2."""
     card = json.loads((ROOT / "models" / model / "evaluation.json").read_text())
     thresholds = {row["name"]: row["threshold"] for row in card["variants"]}
     return {

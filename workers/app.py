@@ -18,49 +18,49 @@ app = celery_app
 
 
 class _Process:
-    """What this process holds once it has started."""
+    """The worker of this process and its heartbeat, set when the process starts."""
 
     worker: Worker
-    upkeep: Heartbeat
+    heartbeat: Heartbeat
 
 
 @app.task(name=TASK)
 def run_job(job_id: str) -> None:
-    """Does the job of this id."""
+    """Do the job with this id."""
     _Process.worker.run(job_id)
 
 
 @app.task(name=SHARD_TASK)
 def run_shard(job_id: str, part: dict[str, Any]) -> None:
-    """A part of a study that another worker holds."""
+    """Do a task of a study that another worker holds."""
     _Process.worker.help(job_id, part)
 
 
 @setup_logging.connect
-def _set_up_logging(**_: Any) -> None:
+def _configure_logging(**_: Any) -> None:
     configure_logging(get_settings())
 
 
 @worker_init.connect
-def _prepare(sender: Any, **_: Any) -> None:
+def _create_worker(sender: Any, **_: Any) -> None:
     try:
         _Process.worker = Worker(get_settings(), sender.hostname)
-    except Exception as error:  # celery would log it, and go on without a worker
+    except Exception as error:  # Celery would log it and go on without a worker
         raise SystemExit(f"the worker cannot start: {error}") from error
 
 
 @worker_ready.connect
-def _begin(**_: Any) -> None:
+def _start_heartbeat(**_: Any) -> None:
     worker = _Process.worker
-    _Process.upkeep = Heartbeat(worker.leases, worker.workers, worker.info)
-    _Process.upkeep.start()
+    _Process.heartbeat = Heartbeat(worker.leases, worker.workers, worker.info)
+    _Process.heartbeat.start()
 
 
 @worker_shutting_down.connect
-def _wind_up(**_: Any) -> None:
+def _begin_shutdown(**_: Any) -> None:
     _Process.worker.shutdown.begin()
 
 
 @worker_shutdown.connect
-def _end(**_: Any) -> None:
-    _Process.upkeep.stop()
+def _stop_heartbeat(**_: Any) -> None:
+    _Process.heartbeat.stop()

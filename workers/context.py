@@ -1,4 +1,4 @@
-"""What a worker gives each job: its models, its stores and its settings; and a timer."""
+"""What a handler works with: the models, stores and settings of its worker; and a timer."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ __all__ = ["Context", "Timer"]
 
 @dataclass(frozen=True)
 class Context:
-    """All that a handler works with, besides its job."""
+    """The models, stores and settings of a worker."""
 
     settings: Settings
     models: ModelPool
@@ -33,20 +33,20 @@ class Context:
     telemetry: Telemetry
 
     def count_samples(self, model: str, samples: int) -> None:
-        """Count samples that were made of a model."""
+        """Count samples of a model in the telemetry."""
         if samples:
             self.telemetry.count(SAMPLES, model, by=samples)
 
 
 class Timer:
-    """Seconds spent, by what they were spent on."""
+    """Measures the seconds that each part of a job takes."""
 
     def __init__(self) -> None:
         self.seconds: dict[str, float] = {}
 
     @contextmanager
-    def running(self, part: str) -> Iterator[None]:
-        """Count the time within as spent on a part."""
+    def measure(self, part: str) -> Iterator[None]:
+        """Add the time within the context to a part."""
         begun = time.perf_counter()
         try:
             yield

@@ -1,4 +1,4 @@
-"""The networks that samples are measured with and the images they are compared with, warm in a worker."""
+"""The networks and reference images that studies measure samples with, kept in a worker's memory."""
 
 from __future__ import annotations
 
@@ -44,13 +44,13 @@ FILE = "reference.safetensors"
 RADII = "squared_radii"
 PAUSE_SECONDS = 0.2
 KEPT_BYTES = 2 * 2**30
-"""The networks, features and images that are kept stay below this; what is larger is loaded anew each time."""
+"""The limit of all networks, features and images in memory; a larger one is loaded each time."""
 
 log = structlog.get_logger(__name__)
 
 
 class _Checked:
-    """An extractor that looks before each batch whether to go on."""
+    """An extractor that calls `check` before each batch, which may raise to stop it."""
 
     def __init__(self, extractor: Extractor, check: Callable[[], None]) -> None:
         self.check = check
@@ -63,9 +63,14 @@ class _Checked:
 
 
 class Evaluators:
-    """Loads what the registry names, once for each content.
+    """Loads the extractors and references of the registry, each content once.
 
-    digests: of a job, what each of its instruments is made of, by `extractor NAME` and `reference NAME`.
+    registered: the registry's extractors and references.
+    shards: where references that were measured are stored.
+    device: where the networks run.
+    batch_size: how many images a network takes at a time.
+    The argument `digests` of the methods is a job's: the digests of its instruments, by `extractor NAME` and
+    `reference NAME`.
     """
 
     def __init__(self, registered: EvaluationAssets, shards: ShardStore, device: torch.device, batch_size: int) -> None:
@@ -73,45 +78,52 @@ class Evaluators:
         self._shards = shards
         self._device = device
         self._batch_size = batch_size
-        self._kept: LRUCache[Hashable, Any] = LRUCache(KEPT_BYTES, getsizeof=tensor_bytes)
+        self._in_memory: LRUCache[Hashable, Any] = LRUCache(KEPT_BYTES, getsizeof=tensor_bytes)
 
     def extractor(self, name: ExtractorName, digests: dict[str, str]) -> Extractor:
-        """A network of features or classes. Raises FileNotFoundError, or ExtractorError for other files."""
-        return self._once(
+        """A network of features or classes. Raises FileNotFoundError, or ExtractorError for a file that is not one."""
+        return self._load_once(
             ("extractor", name, digests[f"extractor {name}"]),
             lambda: load_extractor(name, self._path(name), self._device),
         )
 
     def lpips(self, digests: dict[str, str]) -> Lpips:
-        """The network of LPIPS. Raises as `extractor`."""
-        return self._once(("lpips", digests["extractor lpips"]), lambda: load_lpips(self._path("lpips"), self._device))
+        """The network of LPIPS. Raises what `extractor` raises."""
+        return self._load_once(
+            ("lpips", digests["extractor lpips"]), lambda: load_lpips(self._path("lpips"), self._device)
+        )
 
     def reference(
         self, name: str, extractor: ExtractorName, digests: dict[str, str], check: Callable[[], None]
     ) -> Reference:
-        """The moments and features of a registered set of images; computed once, by whichever worker needs them first.
+        """The moments and features of a registered set of images, computed once by the first worker that needs them.
 
-        `check` is called before each batch, and may raise to stop. Raises SourceError for what holds no images, and
-        redis.RedisError.
+        name: the reference in the registry.
+        extractor: the network of the features.
+        digests: of the job's instruments.
+        check: called before each batch; may raise to stop.
+        Raises SourceError for a source without images, and redis.RedisError.
         """
         key = _reference_key(name, extractor, digests)
         by = _Checked(self.extractor(extractor, digests), check)
-        return self._once(("reference", key), lambda: self._reference(name, by, key))
+        return self._load_once(("reference", key), lambda: self._reference(name, by, key))
 
     def manifold(
         self, name: str, extractor: ExtractorName, digests: dict[str, str], k: int, check: Callable[[], None]
     ) -> Manifold:
-        """The balls about the features of a registered set of images, to the k-th neighbour of each.
+        """The balls around the features of a registered set of images, each reaching the k-th neighbour.
 
-        Their radii are computed once, by whichever worker needs them first. Raises InputError where the set has moments
-        alone, and as `reference`.
+        Their radii are computed once, by the first worker that needs them.
+        name, extractor, digests, check: see `reference`.
+        k: the neighbour, from 1.
+        Raises InputError where the reference has only moments, and what `reference` raises.
         """
         features = self.reference(name, extractor, digests, check).features
         if features is None:
-            raise InputError(f"reference {name!r} has moments alone, and balls are about features")
+            raise InputError(f"reference {name!r} has only moments, and this measure needs single features")
         key = digest({"reference": _reference_key(name, extractor, digests), "neighbour": k})
-        kept = self._stored(key, lambda: save({RADII: Manifold(features, k).squared_radii}), check)
-        return Manifold(features, k, squared_radii=load(kept)[RADII])
+        stored = self._make_once(key, lambda: save({RADII: Manifold(features, k).squared_radii}), check)
+        return Manifold(features, k, squared_radii=load(stored)[RADII])
 
     def targets(self, name: str, count: int, digests: dict[str, str]) -> torch.Tensor:
         """The first images of a registered set, uint8 with shape (count, 3, H, W). Raises SourceError for fewer."""
@@ -122,40 +134,40 @@ class Evaluators:
                 parts.append(batch)
                 if sum(map(len, parts)) >= count:
                     return torch.cat(parts)[:count]
-            raise SourceError(f"targets {name!r} has {sum(map(len, parts))} images, and {count} are asked for")
+            raise SourceError(f"targets {name!r} has {sum(map(len, parts))} images, and {count} are needed")
 
-        return self._once(("targets", digests[f"reference {name}"], count), read)
+        return self._load_once(("targets", digests[f"reference {name}"], count), read)
 
     def _reference(self, name: str, by: _Checked, key: str) -> Reference:
-        kept = self._stored(key, lambda: self._measured(name, by), by.check)
+        stored = self._make_once(key, lambda: self._measure(name, by), by.check)
         with tempfile.TemporaryDirectory() as folder:
             file = Path(folder) / FILE
-            file.write_bytes(kept)
+            file.write_bytes(stored)
             return Reference.open(file)
 
-    def _stored(self, key: str, make: Callable[[], bytes], check: Callable[[], None]) -> bytes:
-        """What is kept under a key; made by one worker, while others wait for it."""
-        while (kept := self._shards.get(key)) is None:
+    def _make_once(self, key: str, make: Callable[[], bytes], check: Callable[[], None]) -> bytes:
+        """Load what is stored under a key, or make and store it; one worker makes it, the others wait."""
+        while (stored := self._shards.get(key)) is None:
             lease = self._shards.lease(key)
             if lease is not None:
                 with lease:
-                    made = make()
-                    self._shards.put(key, made)
-                    return made
+                    content = make()
+                    self._shards.put(key, content)
+                    return content
             check()
             time.sleep(PAUSE_SECONDS)
-        return kept
+        return stored
 
-    def _measured(self, name: str, by: _Checked) -> bytes:
+    def _measure(self, name: str, by: _Checked) -> bytes:
         log.info("reference is measured", reference=name, extractor=by.name)
         path, extractor = self.registered.reference(name), cast(Extractor, by)
         if path is None:
-            made = make_reference(self._images(name), extractor, self._batch_size)
+            reference = make_reference(self._images(name), extractor, self._batch_size)
         else:
-            made = load_reference(path, extractor, self._batch_size)
+            reference = load_reference(path, extractor, self._batch_size)
         with tempfile.TemporaryDirectory() as folder:
             file = Path(folder) / FILE
-            made.save(file)
+            reference.save(file)
             return file.read_bytes()
 
     def _images(self, name: str) -> ImageSource:
@@ -172,12 +184,12 @@ class Evaluators:
             raise MissingFileError(f"the extractor {name!r} is missing; {self.registered.missing_extractor(name)}")
         return path
 
-    def _once(self, key: Hashable, make: Callable[[], T]) -> T:
-        found: T | None = self._kept.get(key)
+    def _load_once(self, key: Hashable, make: Callable[[], T]) -> T:
+        found: T | None = self._in_memory.get(key)
         if found is None:
             found = make()
-            with contextlib.suppress(ValueError):  # larger than all room
-                self._kept[key] = found
+            with contextlib.suppress(ValueError):  # larger than the limit
+                self._in_memory[key] = found
         return found
 
 

@@ -1,4 +1,4 @@
-"""What a handler is: it does one kind of job. Each module of `workers.handlers` that exports `handler` adds one."""
+"""The interface of a handler, which does one kind of job. Every handler is a module of `workers.handlers`."""
 
 from __future__ import annotations
 
@@ -19,43 +19,50 @@ __all__ = ["BatchHandler", "Handler", "source_of"]
 
 
 class Handler(Protocol):
-    """Does jobs one by one."""
+    """Does jobs one at a time."""
 
     request: type[Request]
-    """What the job's record is read as: the class has the kind, the queue and what of the model is read."""
+    """The type of the resolved request, which names the kind of job, its queue, and the parts of the model it reads."""
 
     def handle(self, run: Run, request: Any, source: Source, context: Context) -> Product[BaseModel]:
         """Do a job; return its result and its artifacts.
 
-        run: is called at every step, and may raise Stopped there. request: the resolved request, of the class above.
-        source: the model. Raises InputError for what the request is to blame for.
+        run: the job; `run.step` or `run.check` is called at every step, and raises Stopped where the job has to stop.
+        request: the resolved request, of the class above.
+        source: the model.
+        context: the models, stores and settings of the worker.
+        Raises InputError for an error in the request, Stopped.
         """
         ...
 
 
 @runtime_checkable
 class BatchHandler(Protocol):
-    """Does several jobs together that can share a batch (`jobs.batching`)."""
+    """Does jobs that can share a batch together (`jobs.batching`)."""
 
     request: type[Request]
+    """As in `Handler`."""
 
     def handle_batch(self, runs: Sequence[Run], source: Source, context: Context, on_done: OnDone) -> None:
         """Do jobs, at least one.
 
-        on_done: is called for each as soon as it is made, goes wrong or is stopped; the others go on. What goes wrong
-        with all of them is raised, as is Stopped at the step that finds none left.
+        runs: the jobs.
+        source: their model.
+        context: the models, stores and settings of the worker.
+        on_done: called for each job as soon as it is done, fails or is stopped; the others go on.
+        Raises an error that concerns all jobs, and Stopped at the step after which none is left.
         """
         ...
 
 
 def source_of(job: Job, request: Request, context: Context) -> Source:
-    """The model of a job, by its resolved request. Raises InputError where it is not the one that was asked for."""
+    """The model of a job. Raises InputError where it is not the service's, by the key of the job."""
     entry = context.models.entry(job.model)
     evaluated_with = request.evaluated_with(entry, context.evaluators.registered)
     source = context.models.source(job.model, request.reads, evaluated_with)
     if job_key(job.kind, job.request, source.identity.weights, source.identity.reading) != job.key:
         raise InputError(
-            f"this worker's {job.model!r} is not the one that was asked for: its checkpoint, its entry in the "
-            "registry or the code differs from the service's; ask again, or bring both to the same state"
+            f"this worker's {job.model!r} is not the model of the request: its checkpoint, its entry in the registry "
+            "or the code differs from the service's; post the request again, or bring both to the same state"
         )
     return source

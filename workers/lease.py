@@ -1,8 +1,7 @@
-"""What keeps a worker's claims alive: leases are renewed, progress is written, each job stops when it should.
+"""Keeps a worker's claimed jobs alive: renews leases, writes progress, and stops jobs that have to stop.
 
-A thread does all that speaks to Redis, so the sampling loop never waits for the network: a step only leaves its
-number behind, and picks up whether to go on. Another thread shows that the worker is alive, and brings back what
-lost workers left behind.
+One thread does all of it, so that the sampling loop never waits for Redis: a step only stores its number, and checks
+whether to go on. Another thread reports that the worker is alive, and queues the jobs of lost workers again.
 """
 
 from __future__ import annotations
@@ -50,59 +49,59 @@ Result = TypeVar("Result", bound=BaseModel, covariant=True)
 
 @dataclass(frozen=True)
 class Product(Generic[Result]):
-    """What a job made."""
+    """The result of a job, and its artifacts by name."""
 
     result: Result
     artifacts: dict[str, Artifact] = field(default_factory=dict)
 
 
 class Stopped(Exception):
-    """Raised inside a job at its next step: it is not to go on."""
+    """Raised inside a job at its next step, where it has to stop."""
 
 
 class Cancelled(Stopped):
-    """Somebody cancelled the job."""
+    """The job was cancelled."""
 
 
 class LeaseLost(Stopped):
-    """Another worker has the job now: nothing may be written any more."""
+    """Another worker has the job: nothing may be written any more."""
 
 
 class Preempted(Stopped):
-    """The worker stops, and the job would take too long to finish first."""
+    """The worker shuts down, and the job did not end within `handover_seconds`."""
 
 
 class Shutdown:
-    """Whether the worker was asked to stop, and how long its job may still take."""
+    """Whether the worker has to shut down, and how long its job may still take."""
 
     def __init__(self, handover_seconds: float) -> None:
         self._handover_seconds = handover_seconds
         self._deadline: float | None = None
 
     def begin(self) -> None:
-        """Called when the worker is asked to stop. Takes no lock: it may run in a signal handler."""
+        """Begin the shutdown. Takes no lock, as it may be called in a signal handler."""
         if self._deadline is None:
             self._deadline = time.monotonic() + self._handover_seconds
 
     @property
     def is_due(self) -> bool:
-        """Whether the job's time is up."""
+        """Whether the job has to stop now."""
         return self._deadline is not None and time.monotonic() >= self._deadline
 
 
 class Interruptible:
-    """Work that a watch looks after. Call `check` from within."""
+    """Work that another thread can stop. The work calls `check` at every step."""
 
     stop: Stopped | None = None
-    """Why it is not to go on, once that is known."""
+    """Why the work has to stop; None while it goes on."""
 
     def check(self) -> None:
-        """Raises Stopped where the work is not to go on."""
+        """Raise Stopped where the work has to stop."""
         if self.stop is not None:
             raise self.stop
 
     def retry(self, call: Callable[[], Answer]) -> Answer:
-        """What a call answers, once Redis can be reached. Raises Stopped where the work is not to go on."""
+        """Repeat a call until Redis is available; return its answer. Raises Stopped where the work has to stop."""
         return retry_while_unavailable(call, self._before_pause, pauses=(RETRY_SECONDS, RETRY_SECONDS))
 
     def _before_pause(self, error: BaseException, _: float) -> None:
@@ -111,7 +110,7 @@ class Interruptible:
 
 
 class Run(Interruptible):
-    """A claimed job. Call `step` from within the work."""
+    """A claimed job that is being done. The work calls `step` or `check` at every step."""
 
     def __init__(self, leases: LeaseStore, claim: Claim) -> None:
         self.claim = claim
@@ -125,34 +124,34 @@ class Run(Interruptible):
         return self.claim.job
 
     def step(self, done: int, total: int, unit: str) -> None:
-        """Notes how far the job is. Raises Stopped where it is not to go on."""
+        """Note the progress of the job. Raises Stopped where it has to stop."""
         self.progress = (done, total, unit)
         self.check()
 
     def publish(self, result: BaseModel) -> None:
-        """Shows what is known of the result so far."""
+        """Publish a partial result."""
         self._leases.publish(self.claim, result.model_dump(mode="json"))
 
-    def offer(self, parts: Sequence[dict[str, Any]]) -> None:
-        """Offers parts of the job to other workers."""
-        self._leases.offer(self.claim, parts)
+    def offer(self, messages: Sequence[dict[str, Any]]) -> None:
+        """Offer tasks of the job, as the content of messages, to other workers."""
+        self._leases.offer(self.claim, messages)
 
     @property
     def offers_waiting(self) -> bool:
-        """Whether parts that were offered, of any job, are still to be taken."""
+        """Whether offered tasks, of any job, wait for a worker."""
         return self._leases.offers_waiting()
 
     def report(self) -> None:
-        """Writes how far the job is, where that is news."""
+        """Write the progress of the job, if it has changed."""
         if (progress := self.progress) is not None and progress != self._reported:
             self._reported = progress
             self._leases.report(self.claim, *progress)
 
     def renew(self) -> None:
-        """Holds on to the job for another while."""
+        """Renew the lease; stop the job where it is lost."""
         try:
             held = self._leases.renew(self.claim)
-        except redis.RedisError as error:  # held until somebody who can reach Redis says otherwise
+        except redis.RedisError as error:  # kept until another worker claims the job
             log.warning("lease not renewed", job_id=self.job.id, reason=str(error))
             return
         if not held:
@@ -160,19 +159,19 @@ class Run(Interruptible):
 
 
 OnDone = Callable[[Run, Product[BaseModel] | Exception], None]
-"""Called with what a job made, or the error that it ended with."""
+"""Called with the product of a job, or the error that it ended with."""
 
 
 class Batch:
-    """Claimed jobs that are done together. Use as a context around the work."""
+    """Claimed jobs that are done together: a context manager around the work."""
 
     def __init__(self, leases: LeaseStore, claims: Sequence[Claim], shutdown: Shutdown) -> None:
         self.runs = [Run(leases, claim) for claim in claims]
         self._held = list(self.runs)
         self._leases = leases
         self._shutdown = shutdown
-        self._pause = leases.settings.lease_seconds / RENEWALS_A_LEASE
-        self._due = time.monotonic() + self._pause
+        self._renewal_seconds = leases.settings.lease_seconds / RENEWALS_A_LEASE
+        self._next_renewal = time.monotonic() + self._renewal_seconds
         self._thread = PeriodicThread(self._look, BEAT_SECONDS, f"job-{claims[0].job.id}")
 
     def __enter__(self) -> Self:
@@ -183,20 +182,20 @@ class Batch:
         self._thread.stop()
 
     def leave(self, run: Run) -> None:
-        """What became of a job is written: it is looked after no longer."""
+        """Stop renewing the lease of a job whose outcome is written."""
         self._held.remove(run)
 
     def _look(self) -> None:
-        held = list(self._held)
-        self._stop_some([run for run in held if run.stop is None])
-        if time.monotonic() >= self._due:
-            self._due = time.monotonic() + self._pause
+        held = list(self._held)  # `leave` is called by the working thread
+        self._stop_where_due([run for run in held if run.stop is None])
+        if time.monotonic() >= self._next_renewal:
+            self._next_renewal = time.monotonic() + self._renewal_seconds
             for run in held:
                 run.renew()
         for run in held:
             run.report()
 
-    def _stop_some(self, runs: Sequence[Run]) -> None:
+    def _stop_where_due(self, runs: Sequence[Run]) -> None:
         if self._shutdown.is_due:
             for run in runs:
                 run.stop = Preempted()
@@ -208,7 +207,7 @@ class Batch:
 
 
 class TaskRun(Interruptible):
-    """A part of a job that another worker holds: it stops when that job does, and when this worker is to stop."""
+    """A task of a job that another worker holds. It stops where that job is over, and where this worker shuts down."""
 
     def __init__(self, leases: LeaseStore, job_id: str, shutdown: Shutdown) -> None:
         self._leases = leases
@@ -233,27 +232,27 @@ class TaskRun(Interruptible):
 
 
 class Heartbeat:
-    """Shows that a worker is alive, and sweeps, every `sweep_seconds` between `start` and `stop`."""
+    """Reports that a worker is alive, and sweeps, every `sweep_seconds` between `start` and `stop`."""
 
-    def __init__(self, leases: LeaseStore, roll: WorkerRegistry, worker: WorkerInfo) -> None:
+    def __init__(self, leases: LeaseStore, workers: WorkerRegistry, worker: WorkerInfo) -> None:
         self._leases = leases
-        self._roll = roll
+        self._workers = workers
         self._worker = worker
         self._thread = PeriodicThread(self._beat, leases.settings.sweep_seconds, "upkeep", at_once=True)
 
     def start(self) -> None:
-        """Begins to beat and sweep."""
+        """Begin to beat and sweep."""
         self._thread.start()
 
     def stop(self) -> None:
-        """Ends, and takes the worker out of those that are alive."""
+        """Stop, and remove the worker from those that are alive."""
         self._thread.stop()
         with contextlib.suppress(redis.RedisError):
-            self._roll.leave(self._worker)
+            self._workers.leave(self._worker)
 
     def _beat(self) -> None:
         try:
-            self._roll.beat(self._worker)
+            self._workers.beat(self._worker)
             self._leases.sweep()
         except redis.RedisError as error:
             log.warning("Redis cannot be reached", reason=str(error))

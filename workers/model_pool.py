@@ -1,4 +1,4 @@
-"""Warm models: loaded once, kept by the content of their checkpoint, the longest unused dropped first."""
+"""The models in a worker's memory: loaded once for each content, the least recently used dropped first."""
 
 from __future__ import annotations
 
@@ -33,21 +33,22 @@ __all__ = ["ModelPool", "Source", "WarmModules", "choose_device", "tensor_bytes"
 Module = TypeVar("Module")
 
 AMPERE = (8, 0)
-"""The compute capability that came with bfloat16."""
+"""The least compute capability with bfloat16."""
 
 log = structlog.get_logger(__name__)
 
 
 def choose_device(name: str, worker_index: int) -> torch.device:
-    """The device a worker runs on. "auto" spreads workers over the GPUs; without any, the CPU.
+    """The device of a worker. Raises InputError where this machine does not have it.
 
-    Raises InputError where there is no such device.
+    name: a device of torch; "auto" is a GPU by the worker's index, or the CPU where there is no GPU.
+    worker_index: the number of the worker on this machine, from 0.
     """
     if name != "auto":
         try:
             return torch.empty(0, device=name).device
         except (RuntimeError, AssertionError) as error:
-            raise InputError(f"TAILPRUNE_DEVICE={name} is no device of this machine: {error}") from error
+            raise InputError(f"TAILPRUNE_DEVICE={name} is not a device of this machine: {error}") from error
     if torch.cuda.is_available():
         return torch.device("cuda", worker_index % torch.cuda.device_count())
     return torch.device("cpu")
@@ -60,16 +61,16 @@ class Source:
     entry: ModelEntry
     identity: Identity
     reads: Reads
-    """What of the model the identity is of."""
+    """The parts of the model that the identity covers."""
     dtype: torch.dtype = torch.float32
-    """What the blocks compute in."""
+    """The precision of the blocks."""
 
     @property
     def checkpoint(self) -> Path:
-        """Where the checkpoint lies. Raises FileNotFoundError where it is gone."""
+        """The file or folder of the checkpoint. Raises FileNotFoundError where it is missing."""
         path = self.entry.local_checkpoint
         if path is None:
-            raise MissingFileError(f"{self.entry.checkpoint} is not there")
+            raise MissingFileError(f"{self.entry.checkpoint} is missing")
         return path
 
     @property
@@ -79,21 +80,24 @@ class Source:
 
     @property
     def decoding(self) -> Decoding:
-        """The decoder, of a job that makes pictures."""
+        """The decoder, for a job that makes pictures."""
         assert self.identity.decoding is not None, "a job that makes pictures reads the whole model"
         return self.identity.decoding
 
     @property
-    def given(self) -> dict[str, int]:
-        """What the checkpoint's names and shapes do not say."""
-        said = {"num_heads": self.entry.num_heads, "decode_layer": self.entry.decode_layer}
-        return {name: value for name, value in said.items() if value is not None}
+    def arguments(self) -> dict[str, int]:
+        """The arguments of the system that cannot be read from the checkpoint's names and shapes."""
+        arguments = {"num_heads": self.entry.num_heads, "decode_layer": self.entry.decode_layer}
+        return {name: value for name, value in arguments.items() if value is not None}
 
 
 class WarmModules(Generic[Module]):
-    """Modules by key, below a limit of bytes; the one asked for stays, however large it is.
+    """Modules by key, within a limit of memory; the last one stays, however large it is.
 
-    key: what makes a module. size: the bytes of the files that it is made from, for which room is made. load: makes it.
+    limit_bytes: of all modules together.
+    key: identifies the module of a source.
+    size: the bytes of its files, for which room is made before it is loaded.
+    load: loads it.
     """
 
     def __init__(
@@ -109,7 +113,7 @@ class WarmModules(Generic[Module]):
         self._modules: LRUCache[Hashable, Module] = LRUCache(math.inf, getsizeof=tensor_bytes)
 
     def get(self, source: Source) -> Module:
-        """The module of this content, loaded if it is not warm."""
+        """The module of a source, loaded if it is not in memory."""
         key = self._key(source)
         if key in self._modules:
             return self._modules[key]
@@ -120,7 +124,7 @@ class WarmModules(Generic[Module]):
 
     @property
     def bytes(self) -> int:
-        """What the warm modules occupy."""
+        """The memory of all modules, in bytes."""
         return int(self._modules.currsize)
 
     def __len__(self) -> int:
@@ -130,11 +134,11 @@ class WarmModules(Generic[Module]):
         while self._modules and self.bytes + needed > self.limit_bytes:
             _, module = self._modules.popitem()
             if isinstance(module, System):
-                module.compiled = None  # which holds the system that holds it
+                module.compiled = None  # it refers back to the system, so that neither would be freed
 
 
 class ModelPool:
-    """The systems and decoders of a worker, and apart from them the bare conditions that statistics need."""
+    """The systems and decoders of a worker, and separately the conditions alone, which statistics need."""
 
     def __init__(self, registry: Registry | Catalogue, settings: Settings, device: torch.device) -> None:
         self.device = device
@@ -142,37 +146,42 @@ class ModelPool:
         self._data_dir = settings.data_dir
         self.compiles = settings.compile
         limit = settings.model_memory_bytes
-        self.systems: WarmModules[System] = WarmModules(limit, _of_weights, _size_of_weights, self._load_system)
+        self.systems: WarmModules[System] = WarmModules(limit, _key_of_weights, _size_of_weights, self._load_system)
         self.conditions: WarmModules[Condition] = WarmModules(
-            limit // 8, _of_weights, lambda _: 0, self._load_condition
+            limit // 8, _key_of_weights, lambda _: 0, self._load_condition
         )
-        self.decoders: WarmModules[Decoder] = WarmModules(limit // 4, _of_decoder, _size_of_decoder, self._load_decoder)
+        self.decoders: WarmModules[Decoder] = WarmModules(
+            limit // 4, _key_of_decoder, _size_of_decoder, self._load_decoder
+        )
 
     def entry(self, name: str) -> ModelEntry:
-        """A model of the registry, or one that was compacted of it. Raises UnknownModel."""
+        """A model of the registry, or a compacted one. Raises UnknownModel."""
         return self._registry.get(name)
 
     def source(self, name: str, reads: Reads, instruments: Mapping[str, Path | str] = MappingProxyType({})) -> Source:
-        """A model by name, for a job that reads this of it. Raises UnknownModel, or FileNotFoundError for a file.
+        """A model, with the identity of its files.
 
-        instruments: as of `jobs.registry.digests.identify`.
+        name: in the registry.
+        reads: the parts of the model that the job reads.
+        instruments: the files that samples are measured with, see `jobs.registry.digests.identify`; none by default.
+        Raises UnknownModel, or FileNotFoundError for a missing file.
         """
         entry = self._registry.get(name)
         return Source(entry, identify(reads, entry, self._data_dir, instruments), reads)
 
     def system(self, source: Source, precision: Precision) -> System:
-        """A model's system, warm, in the precision that a request names."""
+        """A model's system in the precision of a request."""
         return self.systems.get(replace(source, dtype=self.dtype_of(precision)))
 
     def dtype_of(self, precision: Precision) -> torch.dtype:
-        """What that is on this device."""
+        """The type of a precision on this device."""
         if precision != "auto":
             return torch.bfloat16 if precision == "bfloat16" else torch.float32
         fast = self.device.type == "cuda" and torch.cuda.get_device_capability(self.device) >= AMPERE
         return torch.bfloat16 if fast else torch.float32
 
     def as_registered(self, name: str, text: str) -> str:
-        """A text for clients: with the registry's names in place of this machine's paths."""
+        """A text for clients, with the registry's names in place of this machine's paths."""
         try:
             return self._registry.get(name).place_of(text)
         except UnknownModel:
@@ -180,7 +189,7 @@ class ModelPool:
 
     def _load_system(self, source: Source) -> System:
         self._check_copy(source)
-        known: dict[str, Any] = {"family": source.entry.family, **source.given}
+        known: dict[str, Any] = {"family": source.entry.family, **source.arguments}
         system = tailprune.load(source.checkpoint, device=self.device, **known)
         parameters, adaln = parameter_counts({name: tuple(part.shape) for name, part in system.state_dict().items()})
         log.info(
@@ -196,8 +205,8 @@ class ModelPool:
 
     def _load_condition(self, source: Source) -> Condition:
         self._check_copy(source)
-        given: dict[str, Any] = dict(source.given)
-        condition = tailprune.load_condition(source.checkpoint, family=source.entry.family, **given)
+        arguments: dict[str, Any] = dict(source.arguments)
+        condition = tailprune.load_condition(source.checkpoint, family=source.entry.family, **arguments)
         _check(source, condition.condition_dim, getattr(condition, "num_classes", None))
         self._check_weights(source)
         return condition
@@ -215,47 +224,55 @@ class ModelPool:
         )
         digests = [content_digest(part, self._data_dir) for part in decoding.files]
         if digests != source.identity.reading["decoder_files"]:
-            raise InputError(f"{decoding.source} was written to while it was loaded: ask again when it is whole")
+            raise InputError(
+                f"{decoding.source} was written to while it was loaded: post the request again when it is complete"
+            )
         return decoder
 
     def _check_copy(self, source: Source) -> None:
-        """Raise InputError where this machine's copy of a compacted model's checkpoint is damaged, and removes it."""
-        made = source.entry.compacted
-        if made is None or content_digest(source.checkpoint, self._data_dir) == made.checkpoint.digest:
+        """Raise InputError where this machine's copy of a compacted checkpoint is damaged, and delete the copy."""
+        compacted = source.entry.compacted
+        if compacted is None or content_digest(source.checkpoint, self._data_dir) == compacted.checkpoint.digest:
             return
         source.checkpoint.unlink()
         raise InputError(
-            f"the worker's copy of the checkpoint of {source.entry.name!r} is damaged, and was removed: ask again, and "
-            f"it is fetched anew. If that is damaged too, delete artifact {made.checkpoint.digest}, and POST /compact "
-            "again what made it"
+            f"the worker's copy of the checkpoint of {source.entry.name!r} was damaged, and is deleted: post the "
+            "request again, and it is fetched again. If it is damaged then too, delete the artifact "
+            f"{compacted.checkpoint.digest}, and repeat the POST /compact that made the model"
         )
 
     def _check_weights(self, source: Source) -> None:
-        """Raise InputError where what was loaded may not be what the source says: its checkpoint has changed since."""
+        """Raise InputError where the checkpoint changed while it was loaded."""
         if identify(source.reads, source.entry, self._data_dir).weights != source.identity.weights:
-            raise InputError(f"{source.checkpoint} was written to while it was loaded: ask again when it is whole")
+            raise InputError(
+                f"{source.checkpoint} was written to while it was loaded: post the request again when it is complete"
+            )
 
 
 def _check(
     source: Source, condition_dim: int, classes: int | None, latent_shape: tuple[int, int, int] | None = None
 ) -> None:
-    """Raise InputError where the registry says of a model what its checkpoint does not."""
+    """Raise InputError where the registry's entry contradicts the checkpoint.
+
+    source: with the entry.
+    condition_dim, classes, latent_shape: of the checkpoint; without a shape, the entry's is not checked.
+    """
     entry = source.entry
-    said = {"condition_dim": entry.condition_dim, "classes": entry.classes, "latent_shape": entry.latent_shape}
+    registered = {"condition_dim": entry.condition_dim, "classes": entry.classes, "latent_shape": entry.latent_shape}
     found = {"condition_dim": condition_dim, "classes": classes, "latent_shape": latent_shape or entry.latent_shape}
-    different = (name for name in said if said[name] != found[name])
-    wrong = [f"{name} = {said[name]}, and its checkpoint has {found[name]}" for name in different]
+    different = (name for name in registered if registered[name] != found[name])
+    wrong = [f"{name} = {registered[name]}, and its checkpoint has {found[name]}" for name in different]
     if wrong:
-        raise InputError(f"the registry says of {entry.name!r} {'; '.join(wrong)}: mend its entry")
+        raise InputError(f"the registry gives {entry.name!r} {'; '.join(wrong)}: correct its entry")
 
 
-def _of_weights(source: Source) -> Hashable:
-    """What makes a system: the same file may be read as two families, and be wanted in two precisions."""
+def _key_of_weights(source: Source) -> Hashable:
+    """The key of a system: the same file may be read as two families, and used in two precisions."""
     entry = source.entry
     return source.identity.weights, entry.family, entry.num_heads, entry.decode_layer, source.dtype
 
 
-def _of_decoder(source: Source) -> Hashable:
+def _key_of_decoder(source: Source) -> Hashable:
     return source.decoding.in_use, source.decoding.scale, *source.identity.reading["decoder_files"]
 
 
@@ -273,9 +290,9 @@ def _size(path: Path) -> int:
     return path.stat().st_size
 
 
-def tensor_bytes(found: object) -> int:
-    """What the tensors of a module occupy, or of the modules and tensors that an object holds."""
-    parts = [found] if isinstance(found, nn.Module | torch.Tensor) else vars(found).values()
+def tensor_bytes(holder: object) -> int:
+    """The bytes of all tensors of a module, or of the modules and tensors that an object holds."""
+    parts = [holder] if isinstance(holder, nn.Module | torch.Tensor) else vars(holder).values()
     tensors = [part for part in parts if isinstance(part, torch.Tensor)]
     for module in (part for part in parts if isinstance(part, nn.Module)):
         tensors += [*module.parameters(), *module.buffers()]

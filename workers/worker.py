@@ -1,4 +1,4 @@
-"""A worker: takes a job by its id, has its handler do it, and writes down what came out."""
+"""A worker: claims a job by its id, has its handler do it, and writes its outcome."""
 
 from __future__ import annotations
 
@@ -41,11 +41,11 @@ log = structlog.get_logger(__name__)
 
 
 class Worker:
-    """One process that does one job at a time, on one device.
+    """One process that does one job, or one batch of jobs, at a time on one device.
 
-    settings: where Redis, the registry and the data folder are, and what the worker may use.
-    name: what the worker is called among the others.
-    Raises RegistryError where the registry of models cannot be read, ValueError where there is no such device.
+    settings: where Redis, the registry and the data folder are, and the worker's limits.
+    name: unique among the workers.
+    Raises RegistryError where the registry of models cannot be read, InputError for a device that does not exist.
     """
 
     def __init__(self, settings: Settings, name: str) -> None:
@@ -75,23 +75,24 @@ class Worker:
             telemetry=self.store.telemetry,
         )
         self._helper = TaskHelper(self.leases, self.context, self.shutdown)
+        self._outcomes = _Outcomes(self.leases, self.context.models)
 
     def run(self, job_id: str) -> None:
-        """Do a job, unless it is finished, cancelled or another worker's. Messages may come twice or late.
+        """Do a job, with the queued jobs that can share its batch.
 
-        Jobs that wait and can share its batch are done with it.
+        Nothing is done where the job is finished, cancelled or another worker's: messages may come twice or late.
         """
         with bound_contextvars(job_id=job_id):
-            claims = self._claimed(job_id)
+            claims = self._claim(job_id)
             if claims:
-                self._helper.last = None  # whose model is then the pool's to drop
+                self._helper.last = None  # so that the pool can drop its model
                 with Batch(self.leases, claims, self.shutdown) as batch:
                     self._do(batch, batch.runs)
 
     def help(self, job_id: str, message: Mapping[str, Any]) -> None:
-        """Do a task that the holder of a study offers, unless that study is over or another worker does it.
+        """Do a task of a study that another worker holds, unless the study is over or the task is leased.
 
-        Nothing is lost where this fails: the holder does what is missing, and fails with the reason.
+        Nothing is lost where this fails: the holder does the task itself, and fails with the same error.
         """
         with bound_contextvars(job_id=job_id):
             try:
@@ -102,8 +103,8 @@ class Worker:
             except Exception:
                 log.warning("task is left to the holder of its study", task=message, exc_info=True)
 
-    def _claimed(self, job_id: str) -> list[Claim]:
-        """A job and its companions; none where it is not claimable."""
+    def _claim(self, job_id: str) -> list[Claim]:
+        """Claim a job and its companions; none where the job is not claimable."""
         try:
             claim = self.leases.claim(job_id, self.info.name)
         except redis.RedisError as error:
@@ -121,7 +122,7 @@ class Worker:
         return claims
 
     def _companions(self, claim: Claim) -> list[Claim]:
-        """Jobs to be done with this one: no more than this worker's share of those that wait."""
+        """Claim queued jobs to do in one batch with this one, at most this worker's share of them."""
         if not isinstance(HANDLERS[claim.job.kind], BatchHandler):
             return []
         try:
@@ -131,36 +132,36 @@ class Worker:
         return self.leases.claim_companions(claim, self.context.settings.batch_size, max(1, workers))
 
     def _do(self, batch: Batch, runs: Sequence[Run]) -> None:
-        """Do one job or several together, and write what became of each."""
-        left = list(runs)
+        """Do one job, or several together, and write the outcome of each."""
+        remaining = list(runs)
 
-        def on_done(run: Run, ended: Product[BaseModel] | Exception) -> None:
-            left.remove(run)
+        def on_done(run: Run, outcome: Product[BaseModel] | Exception) -> None:
+            remaining.remove(run)
             with bound_contextvars(job_id=run.job.id):
                 try:
-                    log.info("job ends", outcome=self._outcome(run, ended))
+                    log.info("job ends", outcome=self._outcomes.write(run, outcome))
                 except Exception:
                     log.exception("what became of the job is not written; the sweep will bring it back")
                 finally:
-                    batch.leave(run)  # until here, the lease is kept
+                    batch.leave(run)  # the lease is renewed until here
 
         try:
             self._handle(runs, on_done)
         except Stopped as reason:
-            for run in list(left):
+            for run in list(remaining):
                 on_done(run, reason)
         except Exception as error:
             if len(runs) == 1:
                 on_done(runs[0], error)
             else:
                 log.warning("jobs that shared a batch are done one by one", exc_info=True)
-        if left:  # out of the except clause, whose traceback holds all that the batch had in memory
+        if remaining:  # outside the except clause, whose traceback keeps the batch's tensors in memory
             torch.cuda.empty_cache()
-            for run in left:
+            for run in remaining:
                 self._do(batch, [run])
 
     def _handle(self, runs: Sequence[Run], on_done: OnDone) -> None:
-        """Have jobs of one kind done by its handler. One without a model of its own ends, and is left out."""
+        """Have jobs of one kind done by its handler. A job whose model cannot be used ends first."""
         handler = HANDLERS[runs[0].job.kind]
         ready: list[tuple[Run, Request, Source]] = []
         for run in runs:
@@ -177,18 +178,26 @@ class Worker:
         else:
             on_done(run, handler.handle(run, request, source, self.context))
 
-    def _outcome(self, run: Run, ended: Product[BaseModel] | Exception) -> str:
-        """Write what became of a job; return what that was."""
+
+class _Outcomes:
+    """Writes what became of jobs."""
+
+    def __init__(self, leases: LeaseStore, models: ModelPool) -> None:
+        self._leases = leases
+        self._models = models
+
+    def write(self, run: Run, outcome: Product[BaseModel] | Exception) -> str:
+        """Finish a job with its product or its error, or hand it back; return what became of it, in a word or two."""
         claim = run.claim
         try:
-            if isinstance(ended, Exception):
-                raise ended
-            result = ended.result.model_dump(mode="json")
-            canonical_json(result)  # refuses what JSON does not have, such as NaN
+            if isinstance(outcome, Exception):
+                raise outcome
+            result = outcome.result.model_dump(mode="json")
+            canonical_json(result)  # raises for values that JSON does not have, such as NaN
         except Cancelled:
-            return "cancelled" if self.leases.cancelled(claim) else "lost"
+            return "cancelled" if self._leases.cancelled(claim) else "lost"
         except Preempted:
-            return "handed over" if self.leases.release(claim) else "lost"
+            return "handed over" if self._leases.release(claim) else "lost"
         except LeaseLost:
             return "lost"
         except torch.OutOfMemoryError as error:
@@ -198,13 +207,13 @@ class Worker:
             return self._failed(claim, str(error))
         except Exception:
             log.exception("job broke")
-            reason = problem("internal", "the worker met an error of its own; its log has it under this job's id")
-            return "failed" if self.leases.fail(claim, reason) else "lost"
+            reason = problem("internal", "the worker failed with an internal error; its log has it under this job's id")
+            return "failed" if self._leases.fail(claim, reason) else "lost"
         if run.progress is not None:
-            self.leases.report(claim, *run.progress)
-        return "succeeded" if self.leases.succeed(claim, result, ended.artifacts) else "lost"
+            self._leases.report(claim, *run.progress)
+        return "succeeded" if self._leases.succeed(claim, result, outcome.artifacts) else "lost"
 
     def _failed(self, claim: Claim, detail: str) -> str:
         log.warning("job failed", detail=detail, exc_info=True)
-        detail = self.context.models.as_registered(claim.job.model, detail)
-        return "failed" if self.leases.fail(claim, problem("failed", detail)) else "lost"
+        detail = self._models.as_registered(claim.job.model, detail)
+        return "failed" if self._leases.fail(claim, problem("failed", detail)) else "lost"

@@ -129,7 +129,7 @@ def test_an_entry_that_contradicts_its_checkpoint_is_refused(
     for reads, pool in (("model", models.systems), ("condition", models.conditions)):
         source = models.source(NAME, reads)  # type: ignore[arg-type]
         wrong = replace(source, entry=source.entry.model_copy(update=changes))
-        with pytest.raises(ValueError, match=f"the registry says of 'tiny' {said}: mend its entry"):
+        with pytest.raises(ValueError, match=f"the registry gives 'tiny' {said}: correct its entry"):
             pool.get(wrong)
 
 

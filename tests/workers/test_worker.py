@@ -107,7 +107,7 @@ def test_a_job_made_for_other_weights_is_not_answered_with_these(
     failed = store.get(job.id)
     assert failed.status == "failed"
     assert failed.problem is not None
-    assert "is not the one that was asked for" in failed.problem.detail
+    assert "is not the model of the request" in failed.problem.detail
 
 
 def test_a_job_taken_up_again_goes_on_from_its_last_shard(

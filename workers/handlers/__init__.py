@@ -1,4 +1,15 @@
-"""One module a kind of job, with its handler. A new kind is a new module here."""
+"""The handlers: one module for each kind of job. A new kind is a new module here that exports `handler`.
+
+metrics             statistics of condition vectors
+extract             condition vectors as tensors
+figure              figures of condition vectors, of the training and of samples
+removal_figure      the figure `removal`, for which samples are made
+prune_sample        samples under prunes, beside the baseline
+compact             a compacted model
+compact_comparison  its samples beside those of the whole model
+compact_card        its card
+study               samples under many prunes, scored
+"""
 
 from __future__ import annotations
 

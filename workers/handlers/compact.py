@@ -1,4 +1,4 @@
-"""The job `compact`: a smaller model as a checkpoint of its own, and a card that says what it is."""
+"""The job `compact`: a smaller model as a checkpoint of its own, with a card that describes it."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ CHECKPOINT = "model.safetensors"
 CARD = "card.md"
 PICTURE = "samples.png"
 FLOAT32_DIGITS = 7
-"""As many tell one of its numbers from the next, and show none of its rounding."""
+"""Significant digits that distinguish neighbouring numbers and do not show their rounding."""
 
 
 class CompactHandler:
@@ -44,26 +44,26 @@ class CompactHandler:
     request = CompactRequest
 
     def handle(self, run: Run, request: CompactRequest, source: Source, context: Context) -> Product[CompactResult]:
-        """The model that a resolved request asks for; other requests can name it from here on.
+        """Compact the model of a resolved request, and register the result as a model.
 
-        Raises InputError for what would be no smaller, and for a null condition of a model that has none.
+        Raises InputError where the result would be no smaller, and for a null condition of a model that has none.
         """
         entry, timer, files = source.entry, Timer(), JobArtifacts(context.artifacts)
-        with timer.running("load"):
+        with timer.measure("load"):
             whole, decode = _eager(context.models.system(source, "float32")), context.models.decoders.get(source)
             inputs = SampleInputs.load(request.conditions, context.conditions)
         covered = _Covered.of(request, entry, whole, inputs)
         plan = comparison_plan(request, entry, covered.subjects, covered.unguided, context.settings.batch_size)
-        with timer.running("compact"):
-            found = _compacted(request, whole, covered, inputs, run)
-        _check_smaller(request, found)
+        with timer.measure("compact"):
+            compaction = _compact(request, whole, covered, inputs, run)
+        _check_smaller(request, compaction)
         run.check()
-        with timer.running("store"):
-            checkpoint = _stored(found.system, source, context)
+        with timer.measure("store"):
+            checkpoint = _store(compaction.system, source, context)
             files.artifacts[CHECKPOINT] = checkpoint
         sizes = Change(before=source.size, after=checkpoint.size)
-        with timer.running("compare"):
-            compared, picture = compare((whole, found.system), plan, inputs, decode, entry, sizes, run)
+        with timer.measure("compare"):
+            compared, picture = compare((whole, compaction.system), plan, inputs, decode, entry, sizes, run)
             files.put(PICTURE, picture, "image/png")
         result = CompactResult(
             model=ModelUsed(name=entry.name, digest=source.identity.weights),
@@ -71,14 +71,14 @@ class CompactHandler:
             by=request.rule,
             fill=request.fill or "zero",
             components=whole.condition_dim,
-            kept=found.width - found.time_columns,
-            kept_components=None if found.kept is None else list(found.kept),
-            time_columns=found.time_columns,
-            width=found.width,
-            bias_error=found.bias_error,
-            covered=covered.shown(request),
-            parameters=Change(before=found.parameters[0], after=found.parameters[1]),
-            adaln_parameters=Change(before=found.adaln_parameters[0], after=found.adaln_parameters[1]),
+            kept=compaction.width - compaction.time_columns,
+            kept_components=None if compaction.kept is None else list(compaction.kept),
+            time_columns=compaction.time_columns,
+            width=compaction.width,
+            bias_error=compaction.bias_error,
+            covered=covered.public(request),
+            parameters=Change(before=compaction.parameters[0], after=compaction.parameters[1]),
+            adaln_parameters=Change(before=compaction.adaln_parameters[0], after=compaction.adaln_parameters[1]),
             bytes=sizes,
             compared=compared,
             samples=PICTURE,
@@ -89,20 +89,17 @@ class CompactHandler:
         )
         files.put(CARD, card(request, result).encode(), "text/markdown; charset=utf-8")
         run.check()
-        record = _record(result, checkpoint, whole.family, run.job.key)
-        run.retry(lambda: context.compacted.put(result.compacted.name, record))
-        for used in (result.model, result.compacted):
-            context.count_samples(used.name, compared.samples)
+        _register(result, checkpoint, whole.family, run, context)
         return Product(result, files.artifacts)
 
 
 @dataclass(frozen=True)
 class _Covered:
-    """What the compacted model is made for."""
+    """The times and inputs that the compacted model is made for."""
 
     times: Tensor
     subjects: list[int]
-    """The labels, or the rows of the conditions."""
+    """Labels, or rows of the conditions."""
     guided: bool
     """Whether the null condition is covered."""
     guidance_scale: float | None
@@ -110,7 +107,10 @@ class _Covered:
 
     @classmethod
     def of(cls, request: CompactRequest, entry: ModelEntry, whole: System, inputs: SampleInputs) -> _Covered:
-        """What a resolved request covers."""
+        """The coverage of a resolved request. entry, whole: its model; inputs: its labels or conditions.
+
+        Raises InputError for a null condition of a model that has none.
+        """
         scale = entry.defaults.guidance_scale if whole.takes_guidance else None
         return cls(_times(request, whole), _subjects(request, entry, inputs), _is_guided(request, whole), scale)
 
@@ -119,8 +119,8 @@ class _Covered:
         """Whether guided sampling is not covered at all."""
         return not self.guided and self.guidance_scale is None
 
-    def shown(self, request: CompactRequest) -> Covered:
-        """As clients see it."""
+    def public(self, request: CompactRequest) -> Covered:
+        """The coverage as the result has it."""
         return Covered(
             timesteps=sorted({float(f"{time:.{FLOAT32_DIGITS}g}") for time in self.times.flatten().tolist()}),
             labels=self.subjects if request.conditions is None else None,
@@ -130,14 +130,14 @@ class _Covered:
         )
 
 
-def _compacted(request: CompactRequest, whole: System, covered: _Covered, inputs: SampleInputs, run: Run) -> Compaction:
-    chosen = inputs.of(covered.subjects)
+def _compact(request: CompactRequest, whole: System, covered: _Covered, inputs: SampleInputs, run: Run) -> Compaction:
+    selected = inputs.select(covered.subjects)
     if covered.guidance_scale is not None:
-        chosen = with_guidance_scale(chosen, covered.guidance_scale)
+        selected = with_guidance_scale(selected, covered.guidance_scale)
     return tailprune.compact(
         whole,
         times=covered.times,
-        inputs=chosen,
+        inputs=selected,
         guided=covered.guided,
         threshold=request.threshold,
         side=request.side or "tail",
@@ -150,25 +150,25 @@ def _compacted(request: CompactRequest, whole: System, covered: _Covered, inputs
 
 
 def _times(request: CompactRequest, system: System) -> Tensor:
-    """The times that a resolved request has covered."""
+    """The times that a resolved request covers."""
     if request.timesteps is not None:
         return torch.tensor(request.timesteps)
-    assert request.steps is not None, "a resolved request without timesteps says its steps"
+    assert request.steps is not None, "a resolved request without timesteps has its steps"
     return tailprune.sampling_times(system, request.sampler, request.steps, request.timestep_shift)
 
 
 def _eager(system: System) -> System:
-    """The same system, with no compiled network: what it is compared with has none."""
+    """The same system without its compiled network, as the compacted one has none."""
     eager = copy.copy(system)
     eager.compiled = None
     return eager
 
 
 def _subjects(request: CompactRequest, entry: ModelEntry, inputs: SampleInputs) -> list[int]:
-    """The labels of a resolved request, or the rows of its conditions."""
-    chosen = request.labels if request.conditions is None else request.rows
-    if chosen is not None:
-        return chosen
+    """The labels of a resolved request, or the rows of its conditions; all by default."""
+    subjects = request.labels if request.conditions is None else request.rows
+    if subjects is not None:
+        return subjects
     count = entry.classes if inputs.population is None else len(next(iter(inputs.population.values())))
     assert count is not None, "a model without classes takes conditions"
     return list(range(count))
@@ -178,32 +178,33 @@ def _is_guided(request: CompactRequest, whole: System) -> bool:
     """Whether the null condition is covered."""
     if request.guided and whole.takes_guidance:
         raise InputError(
-            f"{request.model} takes the guidance scale as an input, and is not guided by a null condition besides: "
+            f"{request.model} takes the guidance scale as an input, and is not guided by a null condition: "
             "leave guided out"
         )
     return not whole.takes_guidance if request.guided is None else request.guided
 
 
-def _check_smaller(request: CompactRequest, found: Compaction) -> None:
-    """Raises InputError where the compacted model has as many parameters as the whole one, or more."""
-    before, after = found.parameters
+def _check_smaller(request: CompactRequest, compaction: Compaction) -> None:
+    """Raise InputError where the compacted model has no fewer parameters than the whole one."""
+    before, after = compaction.parameters
     if after < before:
         return
     if request.threshold is not None:
-        more = f"cut at a {'higher' if request.side == 'tail' else 'lower'} threshold"
+        advice = f"cut at a {'higher' if request.side == 'tail' else 'lower'} threshold"
     else:
-        more = f"keep fewer than {request.keep}"
-    also = f" and {found.time_columns} of the mean" if found.time_columns else ""
-    what = "directions and their basis" if found.kept is None else "components"
+        advice = f"keep fewer than {request.keep}"
+    columns = "directions and their basis" if compaction.kept is None else "components"
+    if compaction.time_columns:
+        columns += f" and {compaction.time_columns} of the mean"
     raise InputError(
-        f"this would make {request.model} no smaller: with {found.width - found.time_columns} {what}{also}, it would "
-        f"have {after:,} parameters in place of {before:,}; {more}"
+        f"this would make {request.model} no smaller: with {compaction.width - compaction.time_columns} {columns}, "
+        f"it would have {after:,} parameters in place of {before:,}; {advice}"
     )
 
 
-def _stored(system: System, source: Source, context: Context) -> Artifact:
-    """The checkpoint of a system that was made of this model, by way of a file: it may be as large as memory."""
-    made_of = {
+def _store(system: System, source: Source, context: Context) -> Artifact:
+    """Store the checkpoint of a compacted system. It is written to a file first, as it may be as large as memory."""
+    origin = {
         "compacted_from": source.entry.name,
         "compacted_from_digest": source.identity.weights,
         "tailprune": tailprune.__version__,
@@ -212,12 +213,20 @@ def _stored(system: System, source: Source, context: Context) -> Artifact:
     data_dir.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=data_dir) as folder:
         path = Path(folder) / CHECKPOINT
-        tailprune.save_system(system, path, made_of)
+        tailprune.save_system(system, path, origin)
         return context.artifacts.put_file(path, "application/octet-stream")
 
 
-def _record(result: CompactResult, checkpoint: Artifact, family: str, job_key: str) -> Compacted:
-    return Compacted(
+def _register(result: CompactResult, checkpoint: Artifact, family: str, run: Run, context: Context) -> None:
+    """Register the compacted model, and count the samples of the comparison.
+
+    result: with its name.
+    checkpoint: its file.
+    family: of its architecture.
+    run: the job.
+    context: with the store of compacted models.
+    """
+    record = Compacted(
         model=result.model.name,
         model_digest=result.model.digest,
         by=result.by,
@@ -229,8 +238,11 @@ def _record(result: CompactResult, checkpoint: Artifact, family: str, job_key: s
         parameters=result.parameters.after,
         checkpoint=checkpoint,
         family=family,
-        key=job_key,
+        key=run.job.key,
     )
+    run.retry(lambda: context.compacted.put(result.compacted.name, record))
+    for used in (result.model, result.compacted):
+        context.count_samples(used.name, result.compared.samples)
 
 
 handler = CompactHandler()

@@ -1,4 +1,4 @@
-"""The card of a compacted model: what it was made of, what was removed, for what it is exact, and what that cost."""
+"""The card of a compacted model: its origin, what was removed, what it is exact for, its size and its drift."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ MEGABYTE = 1e6
 
 
 def card(request: CompactRequest, result: CompactResult) -> str:
-    """The card of what a resolved request made, as Markdown."""
+    """The card as Markdown. request: the resolved one; result: what it made."""
     sections = [
         (result.compacted.name, [_made_of(result)]),
         ("What was removed", _removed(request, result)),
@@ -29,7 +29,7 @@ def card(request: CompactRequest, result: CompactResult) -> str:
 
 def _made_of(result: CompactResult) -> str:
     return (
-        f"Made of the model `{result.model.name}` (checkpoint sha256 `{result.model.digest}`) by tailprune "
+        f"Made from the model `{result.model.name}` (checkpoint sha256 `{result.model.digest}`) by tailprune "
         f"{result.engine.versions['tailprune']}. Its checkpoint has sha256 `{result.compacted.digest}`. The condition "
         f"vectors are the whole model's, with {result.components} components; AdaLN, which turns them into shifts, "
         f"scales and gates, reads {result.width} columns in their place."
@@ -37,84 +37,85 @@ def _made_of(result: CompactResult) -> str:
 
 
 def _removed(request: CompactRequest, result: CompactResult) -> Iterator[str]:
-    kept, of = result.kept, result.components
+    kept, total = result.kept, result.components
     if result.kept_components is None:
         yield (
-            f"AdaLN reads {kept} principal directions of SiLU(c), of {of} there are; what varies in the others is "
-            "gone, and stands at its mean over what is covered."
+            f"AdaLN reads {kept} principal directions of SiLU(c) out of {total}; in the others SiLU(c) stays at "
+            "its mean over the covered vectors."
         )
         return
-    gone = of - kept
-    instead = f" {_instead(result)}" if gone else ""
-    yield f"{gone} of {of} components ({gone / of:.1%}), {_rule(request)}.{instead}"
+    removed = total - kept
+    fill = f" {_fill(result)}" if removed else ""
+    yield f"{removed} of {total} components ({removed / total:.1%}), {_rule(request)}.{fill}"
     yield f"Components kept, from 0: {_ranges(result.kept_components)}."
 
 
 def _rule(request: CompactRequest) -> str:
     if request.threshold is not None:
         size = "below" if request.side == "tail" else "above"
-        return f"those whose magnitude is {size} {plain(request.threshold)} in every vector that is covered"
+        return f"those whose magnitude is {size} {plain(request.threshold)} in every covered vector"
     return (
         f"those that at no covered time are among the {request.keep} whose SiLU(c) varies most over the classes or "
         "conditions"
     )
 
 
-def _instead(result: CompactResult) -> str:
+def _fill(result: CompactResult) -> str:
     if result.fill == "zero":
-        return "Nothing stands in their place: they count as zero."
+        return "They are set to zero."
     if result.time_columns == 0:
-        return (
-            "In their place stands their mean over the classes or conditions, which is the same at every covered time."
-        )
+        return "They are set to their mean over the classes or conditions, which is the same at every covered time."
     return (
-        "In their place stands their mean over the classes or conditions at each time, told to AdaLN by "
+        "They are set to their mean over the classes or conditions at each time, which AdaLN reads as "
         f"{result.time_columns} columns that depend on time alone."
     )
 
 
 def _covered(request: CompactRequest, covered: Covered) -> str:
     times = covered.timesteps
-    of = "" if request.timesteps is not None else f", those of sampler `{request.sampler}` with {request.steps} steps"
+    sampling = (
+        "" if request.timesteps is not None else f", those of sampler `{request.sampler}` with {request.steps} steps"
+    )
     if request.timestep_shift is not None:
-        of += f" and a shift of {request.timestep_shift:g}"
+        sampling += f" and a shift of {request.timestep_shift:g}"
     if covered.labels is None:
         rows = "all rows" if request.rows is None else f"rows {_ranges(request.rows)}"
         subjects = f"{covered.conditions} uploaded conditions (`{request.conditions}`, {rows})"
     else:
         subjects = f"labels {_ranges(covered.labels)}"
-    return f"Covered are {len(times)} times from {times[0]:g} to {times[-1]:g}{of}; {subjects}; {_guidance(covered)}."
+    span = f"{len(times)} times from {times[0]:g} to {times[-1]:g}{sampling}"
+    return f"Covered are {span}; {subjects}; {_guidance(covered)}."
 
 
 def _guidance(covered: Covered) -> str:
     if covered.guidance_scale is not None:
-        return f"told the guidance scale {covered.guidance_scale:g}, which the model takes as an input, and no other"
+        return f"at guidance scale {covered.guidance_scale:g}, which the model takes as an input, and no other"
     return "and the null condition of guided sampling" if covered.guided else "without the null condition"
 
 
 def _exact(request: CompactRequest, result: CompactResult) -> Iterator[str]:
     if result.by == "directions":
         yield (
-            "It is exact for nothing: it approximates the whole model, best over what is covered, by the drift below. "
-            "Elsewhere it may be further off."
+            "It is exact for nothing: it approximates the whole model, best over the covered vectors, with the drift "
+            "below. Elsewhere the error may be larger."
         )
         return
     if result.fill == "zero":
         yield (
-            "At every time and of every label it gives what the whole model gives with those components at zero, to "
-            "float rounding. What is covered only decided which they are."
+            "At every time and for every label it gives what the whole model gives with those components at zero, to "
+            "float rounding. The covered vectors only decided which components these are."
         )
         if request.threshold is not None:
             size = f"{request.side} {plain(request.threshold)}"
             yield (
-                f"Pruned vector by vector ({size}), it gives at what is covered what the whole model gives when it is "
-                "pruned so. Unpruned it keeps a component in all vectors that any of them keeps it in."
+                f"Pruned vector by vector ({size}), it gives for the covered vectors what the whole model gives under "
+                "the same prune. Unpruned, it keeps a component in all vectors if any of them keeps it."
             )
         return
     yield (
-        "At the covered times it gives what the whole model gives with those components at that mean; what the blocks "
-        f"are told of the mean is off by {result.bias_error or 0:.1g} of all of it. Between these times the mean is "
-        "interpolated, and outside of them it stays as at the nearest."
+        "At the covered times it gives what the whole model gives with those components at that mean; the mean's share "
+        f"of the modulations has a relative error of {result.bias_error or 0:.1g}. Between these times the mean is "
+        "interpolated, and outside of them it is that of the nearest."
     )
 
 
@@ -141,13 +142,13 @@ def _drift(request: CompactRequest, result: CompactResult) -> str:
     ssim = "" if drift.ssim is None else f", SSIM {drift.ssim:.4f}"
     return (
         f"Of {compared.samples} samples from the same noise, sampler `{compared.sampler}`, {compared.steps} steps, "
-        f"guidance scale {compared.guidance_scale:g}: the latents are off by {drift.latent:.4f} of the whole model's; "
+        f"guidance scale {compared.guidance_scale:g}: the relative difference of the latents is {drift.latent:.4f}; "
         f"{psnr}{ssim}. `{result.samples}` shows both.{elsewhere}"
     )
 
 
 def _ranges(numbers: Sequence[int]) -> str:
-    """Ascending numbers, those that follow each other as first–last."""
+    """Numbers in ascending order, consecutive ones as first–last."""
     runs: list[list[int]] = []
     for number in sorted(numbers):
         if runs and number == runs[-1][1] + 1:

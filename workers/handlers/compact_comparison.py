@@ -23,22 +23,25 @@ from workers.sampling.plan import Plan, PlannedVariant, Sample
 __all__ = ["compare", "comparison_plan"]
 
 MOST_SAMPLES = 8
-"""So many labels or conditions are sampled, once each."""
+"""How many labels or conditions are sampled at most, once each."""
 MEGABYTE = 1e6
 
 
 def comparison_plan(
     request: CompactRequest, entry: ModelEntry, covered: Sequence[int], unguided: bool, rows_at_once: int
 ) -> Plan:
-    """What is sampled of a resolved request: some of what is covered, at the times that are, else as the model does.
+    """Plan the samples to compare: some that are covered, at the covered times, else with the model's defaults.
 
-    covered: all labels or rows that are; those that the model samples unless said go first. rows_at_once: as of
-    `Plan.of`.
+    request: the resolved request.
+    entry: the whole model.
+    covered: all labels or rows that are covered; the model's default labels are sampled first.
+    unguided: whether guided sampling is not covered.
+    rows_at_once: how many samples one call of the network may take.
     """
-    shown = [label for label in entry.defaults.labels or [] if label in covered] or covered
-    subjects = list(shown[:MOST_SAMPLES])
+    preferred = [label for label in entry.defaults.labels or [] if label in covered] or covered
+    subjects = list(preferred[:MOST_SAMPLES])
     by_label = request.conditions is None
-    asked = SampledRequest(
+    sampled = SampledRequest(
         model=entry.name,
         labels=subjects if by_label else None,
         conditions=request.conditions,
@@ -49,8 +52,8 @@ def comparison_plan(
         timestep_shift=request.timestep_shift,
         guidance_scale=1.0 if unguided else None,
     )
-    asked = asked.model_copy(update=sampling_of(asked, entry, None))
-    return Plan(asked, [PlannedVariant("sample")], [Sample(subject, 0) for subject in subjects], rows_at_once)
+    sampled = sampled.model_copy(update=sampling_of(sampled, entry, None))
+    return Plan(sampled, [PlannedVariant("sample")], [Sample(subject, 0) for subject in subjects], rows_at_once)
 
 
 def compare(
@@ -62,22 +65,28 @@ def compare(
     sizes: Change,
     run: Run,
 ) -> tuple[Compared, bytes]:
-    """How far the samples of the second system are from the first one's, and a PNG with a row of each.
+    """Sample both systems; return how far apart their samples are, and a PNG with a row of each.
 
-    `run` is called at every step of sampling, and may raise to stop it.
+    systems: the whole one, and the compacted one.
+    plan: from `comparison_plan`.
+    inputs: the labels or conditions of the request.
+    decode: the model's decoder.
+    entry: the whole model.
+    sizes: of both checkpoints in bytes, for the names of the rows.
+    run: called at every step of sampling; may raise to stop it.
     """
     drift = DriftMeasure()
     tiles: list[list[Images]] = [[], []]
     for place, chunk in enumerate(plan.chunks):
-        made = [
-            sample_plan(system, plan, chunk, inputs, _teller(run, 2 * place + second, 2 * len(plan.chunks)))[0]
+        latents = [
+            sample_plan(system, plan, chunk, inputs, _on_step(run, 2 * place + second, 2 * len(plan.chunks)))[0]
             for second, system in enumerate(systems)
         ]
-        decoded = [decode(latents) for latents in made]
+        decoded = [decode(of_system) for of_system in latents]
         run.check()
-        drift.add(made[1], made[0], decoded[1], decoded[0])
-        for row, one in zip(tiles, decoded, strict=True):
-            row.append(enlarge(one.images.numpy(), entry.display_scale))
+        drift.add(latents[1], latents[0], decoded[1], decoded[0])
+        for row, of_system in zip(tiles, decoded, strict=True):
+            row.append(enlarge(of_system.images.numpy(), entry.display_scale))
     request = plan.request
     compared = Compared(
         drift=drift.drift(),
@@ -89,8 +98,8 @@ def compare(
     return compared, _picture([np.concatenate(row) for row in tiles], plan.samples, SampleLabels.of(entry), sizes)
 
 
-def _teller(run: Run, part: int, parts: int) -> Callable[[int, int], None]:
-    """Tells `run` of the steps of one of several parts that are sampled one after another."""
+def _on_step(run: Run, part: int, parts: int) -> Callable[[int, int], None]:
+    """The callback that reports to `run` the steps of one of several parts, sampled one after another."""
 
     def on_step(done: int, total: int) -> None:
         run.step(part * total + done, parts * total, "steps")
@@ -98,6 +107,6 @@ def _teller(run: Run, part: int, parts: int) -> Callable[[int, int], None]:
     return on_step
 
 
-def _picture(rows: Sequence[Images], samples: Sequence[Sample], caption: SampleLabels, sizes: Change) -> bytes:
+def _picture(rows: Sequence[Images], samples: Sequence[Sample], labels: SampleLabels, sizes: Change) -> bytes:
     names = [f"whole, {sizes.before / MEGABYTE:.1f} MB", f"compacted, {sizes.after / MEGABYTE:.1f} MB"]
-    return png(grid(rows, names, [caption.above(sample) for sample in samples]))
+    return png(grid(rows, names, [labels.heading(sample) for sample in samples]))

@@ -35,8 +35,8 @@ class ExtractHandler:
 
     @torch.inference_mode()
     def handle(self, run: Run, request: ExtractRequest, source: Source, context: Context) -> Product[ExtractResult]:
-        """The vectors that a resolved request asks for."""
-        vectors = Vectors.of(source, context.models.conditions.get(source), request.conditions, context.conditions)
+        """Extract the vectors of a resolved request."""
+        vectors = Vectors.load(source, context.models.conditions.get(source), request.conditions, context.conditions)
         tensors = _tensors(request, vectors, run)
         metadata = {
             "model": request.model,
@@ -64,27 +64,27 @@ class ExtractHandler:
 
 
 def _tensors(request: ExtractRequest, vectors: Vectors, run: Run) -> dict[str, Tensor]:
-    """The tensors of the file by name."""
+    """The tensors of the file, by name. `run` is called at every timestep, and may raise to stop."""
     parts, times = request.parts or [], request.timesteps or []
     run.step(0, len(times), UNIT)
-    made: dict[str, Tensor] = {}
+    tensors: dict[str, Tensor] = {}
     y = vectors.condition.embed_inputs(vectors.inputs(request.subjects)) if request.subjects else None  # (N, d)
     t = vectors.condition.embed_time(torch.tensor(times)) if times else None  # (T, d)
     if "c" in parts and y is not None and t is not None:
-        made["c"] = torch.empty(len(t), *y.shape)  # (T, N, d)
+        tensors["c"] = torch.empty(len(t), *y.shape)  # (T, N, d)
         for place, at in enumerate(t):
-            torch.add(at, y, out=made["c"][place])
+            torch.add(at, y, out=tensors["c"][place])
             run.step(place + 1, len(times), UNIT)
     if "y" in parts and y is not None:
-        made["y"] = y
+        tensors["y"] = y
     if "t" in parts and t is not None:
-        made["t"] = t
+        tensors["t"] = t
     if t is not None:
-        made["timesteps"] = torch.tensor(times)
+        tensors["timesteps"] = torch.tensor(times)
     if y is not None:
-        made["labels" if request.conditions is None else "conditions"] = torch.tensor(request.subjects)
+        tensors["labels" if request.conditions is None else "conditions"] = torch.tensor(request.subjects)
     run.step(len(times), len(times), UNIT)
-    return made
+    return tensors
 
 
 handler = ExtractHandler()

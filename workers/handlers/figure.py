@@ -1,4 +1,4 @@
-"""The job `figure`: a figure as PNG and SVG, from the condition vectors of a model, its samples or its training."""
+"""The job `figure`: a figure as PNG and SVG, of the condition vectors of a model, of its samples or of its training."""
 
 from __future__ import annotations
 
@@ -39,16 +39,16 @@ class FigureHandler:
 
     @torch.no_grad()
     def handle(self, run: Run, request: FigureRequest, source: Source, context: Context) -> Product[FigureResult]:
-        """The figure that a resolved request asks for."""
+        """Draw the figure of a resolved request."""
         samples = 0
         if request.figure == "removal":
             figure, samples = removal_figure(run, request, source, context)
         else:
             run.step(0, 1, UNIT)
             if request.figure == "training":
-                figure = _of_training(source)
+                figure = _training_figure(source)
             else:
-                figure = _of_vectors(request, _labelled(request, source, context))
+                figure = _vectors_figure(request, _labelled(request, source, context))
             run.step(1, 1, UNIT)
         rendered = render(figure)
         run.check()
@@ -67,8 +67,8 @@ class FigureHandler:
         return Product(result, files.artifacts)
 
 
-def _of_vectors(request: FigureRequest, vectors: LabelledVectors) -> Figure:
-    """The figures of condition vectors."""
+def _vectors_figure(request: FigureRequest, vectors: LabelledVectors) -> Figure:
+    """A figure of condition vectors."""
     seed, count = request.seed or 0, len(vectors.values)
     match request.figure:
         case "cosine":
@@ -84,14 +84,14 @@ def _of_vectors(request: FigureRequest, vectors: LabelledVectors) -> Figure:
             return draw_sparsity(vectors, request.thresholds or ())
         case "tsne":
             return draw_tsne(vectors, seed)
-    raise InputError(f"{request.figure!r} is no figure of condition vectors")
+    raise InputError(f"{request.figure!r} is not a figure of condition vectors")
 
 
 def _labelled(request: FigureRequest, source: Source, context: Context) -> LabelledVectors:
-    """The vectors of the request's part, and what to call them."""
+    """The vectors of the request's part, with their names."""
     part, entry = request.part or "c", source.entry
-    vectors = Vectors.of(source, context.models.conditions.get(source), request.conditions, context.conditions)
-    values = vectors.of_part(part, request.timestep)
+    vectors = Vectors.load(source, context.models.conditions.get(source), request.conditions, context.conditions)
+    values = vectors.compute(part, request.timestep)
     if part == "t":
         names = [f"{time:.3g}" for time in times_of(entry.facts).tolist()]
         return LabelledVectors(values, request.model, part, None, "time", names)
@@ -99,13 +99,12 @@ def _labelled(request: FigureRequest, source: Source, context: Context) -> Label
         return LabelledVectors(
             values, request.model, part, request.timestep, "condition", [*map(str, range(len(values)))]
         )
-    named = entry.names
-    names = [named[label] if label < len(named) else str(label) for label in range(len(values))]
+    names = [entry.names[label] if label < len(entry.names) else str(label) for label in range(len(values))]
     return LabelledVectors(values, request.model, part, request.timestep, "class", names)
 
 
-def _of_training(source: Source) -> Figure:
-    """The curve in the record beside the model's card. Raises InputError where it is none."""
+def _training_figure(source: Source) -> Figure:
+    """The figure of the training record beside the model's card. Raises InputError where it cannot be read."""
     path, entry = source.entry.training, source.entry
     if path is None:
         raise MissingFileError(f"{entry.name} has no card, beside which the record of its training would be")

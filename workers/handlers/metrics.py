@@ -16,31 +16,31 @@ __all__ = ["handler"]
 
 
 class MetricsHandler:
-    """Measures condition vectors."""
+    """Computes statistics of condition vectors."""
 
     request = MetricsRequest
 
     @torch.inference_mode()
     def handle(self, run: Run, request: MetricsRequest, source: Source, context: Context) -> Product[MetricsResult]:
-        """The statistics that a resolved request asks for."""
+        """Compute the statistics of a resolved request."""
         condition = context.models.conditions.get(source)
-        vectors = Vectors.of(source, condition, request.conditions, context.conditions)
-        found = tailprune.describe(vectors.of_part(request.part, request.timestep))
+        vectors = Vectors.load(source, condition, request.conditions, context.conditions)
+        statistics = tailprune.describe(vectors.compute(request.part, request.timestep))
         result = MetricsResult(
             model=ModelUsed(name=request.model, digest=source.identity.weights),
             part=request.part,
             timestep=request.timestep,
-            count=found.count,
-            dim=found.dim,
-            cosine=Cosine.model_validate(found.cosine),
-            pr=found.pr,
-            npr=found.npr,
-            norm=found.norm,
-            sparsity=[Sparsity(threshold=tau, fraction=found.sparsity(tau)) for tau in request.thresholds],
-            histogram=Histogram.model_validate(found.histogram),
+            count=statistics.count,
+            dim=statistics.dim,
+            cosine=Cosine.model_validate(statistics.cosine),
+            pr=statistics.pr,
+            npr=statistics.npr,
+            norm=statistics.norm,
+            sparsity=[Sparsity(threshold=tau, fraction=statistics.sparsity(tau)) for tau in request.thresholds],
+            histogram=Histogram.model_validate(statistics.histogram),
             variance=Variance(
-                components=found.variance.tolist(),
-                components_for={f"{share:g}": count for share, count in found.components_for_variance.items()},
+                components=statistics.variance.tolist(),
+                components_for={f"{share:g}": count for share, count in statistics.components_for_variance.items()},
             ),
         )
         return Product(result)

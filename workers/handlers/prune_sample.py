@@ -1,7 +1,7 @@
 """The job `prune-sample`: every prune of a request sampled from the same noise, beside the unpruned baseline.
 
-Several jobs that are sampled alike share a batch: one call of the network makes the samples of all, and each of them
-ends by itself. Pictures are stored as they come, so that what is held grows with the latents alone.
+Several jobs that are sampled alike share a batch: one call of the network makes the samples of all, and each job ends
+by itself. Images are stored as they are decoded, so that only the latents stay in memory.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ from workers.context import Context, Timer
 from workers.lease import OnDone, Product, Run, Stopped
 from workers.model_pool import Source
 from workers.outputs.report import engine_of, removal_of
-from workers.outputs.variant import JobArtifacts, SampleLabels, VariantWriter, shown, variants_grid
-from workers.sampling.chunks import chunks_of, finite
+from workers.outputs.variant import JobArtifacts, SampleLabels, VariantWriter, samples_in_grid, variants_grid
+from workers.sampling.chunks import check_finite, split_into_chunks
 from workers.sampling.inputs import SampleInputs
 from workers.sampling.plan import BASELINE, Plan, Sample
 from workers.sampling.precision import dtype_drift
@@ -38,59 +38,61 @@ class PruneSampleHandler:
     request = ResolvedPruneSample
 
     def handle_batch(self, runs: Sequence[Run], source: Source, context: Context, on_done: OnDone) -> None:
-        """Do jobs that together fit one call of the network (`jobs.batching`), or one of any size."""
+        """Do jobs that together fit one call of the network (`jobs.batching`), or one job of any size."""
         plans = [Plan.of(self.request.model_validate(run.job.request), context.settings.batch_size) for run in runs]
-        common = _Common.load(plans[0], source, context, len(runs))
-        members = [_BatchMember(run, plan, common, context) for run, plan in zip(runs, plans, strict=True)]
-        left = list(members)
+        shared = _Shared.load(plans[0], source, context, len(runs))
+        members = [_BatchMember(run, plan, shared, context) for run, plan in zip(runs, plans, strict=True)]
+        active = list(members)
 
-        def end(member: _BatchMember, ended: Product[PruneSampleResult] | Exception) -> None:
-            left.remove(member)
-            on_done(member.run, ended)
+        def end(member: _BatchMember, outcome: Product[PruneSampleResult] | Exception) -> None:
+            active.remove(member)
+            on_done(member.run, outcome)
 
-        def each(tell: Callable[[Run], None]) -> None:
-            for member in list(left):
+        def for_each_run(call: Callable[[Run], None]) -> None:
+            """Call each active run; end those that stop, and stop once none is left."""
+            for member in list(active):
                 try:
-                    tell(member.run)
+                    call(member.run)
                 except Stopped as reason:
                     end(member, reason)
-            if not left:
+            if not active:
                 raise Stopped
 
         def step(done: int, total: int, unit: str) -> None:
-            each(lambda run: run.step(done, total, unit))
+            for_each_run(lambda run: run.step(done, total, unit))
 
-        with common.timer.running("load"):
-            drift = dtype_drift(plans[0].request, source, common.inputs, context, lambda: each(Run.check))
-        engine = engine_of(context.models.device, common.system, drift)
-        chunks = chunks_of(common.system, plans, common.inputs, context.shards, runs[0].job.key, step)
-        for parts, make in chunks:
-            with common.timer.running("sample"):
-                latents = make()
-            for member, samples, made in zip(members, parts, latents, strict=True):
-                if member in left and (ended := member.added(samples, made, engine)) is not None:
-                    end(member, ended)
-            if not left:
+        with shared.timer.measure("load"):
+            drift = dtype_drift(plans[0].request, source, shared.inputs, context, lambda: for_each_run(Run.check))
+        engine = engine_of(context.models.device, shared.system, drift)
+        chunks = split_into_chunks(shared.system, plans, shared.inputs, context.shards, runs[0].job.key, step)
+        for chunk in chunks:
+            with shared.timer.measure("sample"):
+                latents = chunk.latents()
+            for member, samples, member_latents in zip(members, chunk.samples, latents, strict=True):
+                if member in active and (outcome := member.add(samples, member_latents, engine)) is not None:
+                    end(member, outcome)
+            if not active:
                 return
 
 
 @dataclass(frozen=True)
-class _Common:
-    """What the jobs of a batch have in common."""
+class _Shared:
+    """What the jobs of a batch share: the model and the inputs."""
 
     source: Source
     system: System
     decode: Decoder
     inputs: SampleInputs
     timer: Timer
-    """Of what is done once for all of them."""
+    """The time of what is done once for all of them."""
     jobs: int
+    """How many they are."""
 
     @classmethod
-    def load(cls, plan: Plan, source: Source, context: Context, jobs: int) -> _Common:
-        """plan: that of any of the jobs."""
+    def load(cls, plan: Plan, source: Source, context: Context, jobs: int) -> _Shared:
+        """Load the model and the inputs of a batch. plan: of any of its jobs; jobs: how many it has."""
         timer = Timer()
-        with timer.running("load"):
+        with timer.measure("load"):
             system = context.models.system(source, plan.request.precision)
             decode = context.models.decoders.get(source)
             inputs = SampleInputs.load(plan.request.conditions, context.conditions)
@@ -98,67 +100,65 @@ class _Common:
 
 
 class _BatchMember:
-    """One job under way."""
+    """One running job of a batch."""
 
-    def __init__(self, run: Run, plan: Plan, common: _Common, context: Context) -> None:
+    def __init__(self, run: Run, plan: Plan, shared: _Shared, context: Context) -> None:
         self.run = run
         self._plan = plan
-        self._common = common
+        self._shared = shared
         self._telemetry = context.telemetry
-        self._labels = SampleLabels.of(common.source.entry)
+        self._labels = SampleLabels.of(shared.source.entry)
         self._files = JobArtifacts(context.artifacts)
-        scale, tiles_of = common.source.entry.display_scale, shown(plan.samples)
-        self._writers = [
-            VariantWriter(variant, self._labels, scale, self._files, tiles_of) for variant in plan.variants
-        ]
+        scale, in_grid = shared.source.entry.display_scale, samples_in_grid(plan.samples)
+        self._writers = [VariantWriter(variant, self._labels, scale, self._files, in_grid) for variant in plan.variants]
         self._shows: Literal["image", "latents", "spectrogram"] = "image"
         self._timer = Timer()
-        self._made = 0
+        self._samples_done = 0
 
-    def added(
+    def add(
         self, samples: Sequence[Sample], latents: list[Tensor], engine: Engine
     ) -> Product[PruneSampleResult] | Exception | None:
-        """Take a chunk; what the job made, once that was the last, or what went wrong with it."""
+        """Add a chunk of samples; return the product after the last chunk, the error where it fails, else None."""
         try:
             self._add(samples, latents)
-            return self._product(engine) if self._made == len(self._plan.samples) else None
+            return self._product(engine) if self._samples_done == len(self._plan.samples) else None
         except Exception as error:
             return error
 
     def _add(self, samples: Sequence[Sample], latents: list[Tensor]) -> None:
-        """latents: of these samples, with shape (B, C, H, W), a variant each.
+        """Decode and store samples. latents: of these samples, with shape (B, C, H, W), a variant each.
 
         Raises InputError where they diverged, and Stopped.
         """
-        finite(latents)
-        with self._timer.running("decode"):
+        check_finite(latents)
+        with self._timer.measure("decode"):
             baseline = None
-            for writer, made in zip(self._writers, latents, strict=True):
-                decoded = self._common.decode(made)
+            for writer, variant in zip(self._writers, latents, strict=True):
+                decoded = self._shared.decode(variant)
                 self._shows = decoded.shows
-                writer.add(samples, made, decoded)
+                writer.add(samples, variant, decoded)
                 if writer.planned.spec is None:
                     baseline = decoded
                 elif baseline is not None:
-                    writer.drift.add(made, latents[0], decoded, baseline)
+                    writer.drift.add(variant, latents[0], decoded, baseline)
                 self.run.check()
-        self._made += len(samples)
+        self._samples_done += len(samples)
 
     def _product(self, engine: Engine) -> Product[PruneSampleResult]:
-        """What came out, once it is whole."""
-        common, plan = self._common, self._plan
+        """The result and the files of the job, once all samples are added."""
+        shared, plan = self._shared, self._plan
         variants = [writer.variant() for writer in self._writers]
         for variant, writer in zip(variants, self._writers, strict=True):
             if (prune := writer.planned.prune) is not None:
-                variant.removed, variant.embedding = removal_of(common.system, plan, common.inputs, prune)
+                variant.removed, variant.embedding = removal_of(shared.system, plan, shared.inputs, prune)
                 variant.drift = writer.drift.drift() if plan.variants[0] is BASELINE else None
-        with self._timer.running("decode"):
+        with self._timer.measure("decode"):
             self._files.put(GRID, variants_grid(self._writers, self._labels), "image/png")
 
-        seconds = common.timer.seconds | self._timer.seconds
-        decoding = common.source.decoding
+        seconds = shared.timer.seconds | self._timer.seconds
+        decoding = shared.source.decoding
         result = PruneSampleResult(
-            model=ModelUsed(name=plan.request.model, digest=common.source.identity.weights),
+            model=ModelUsed(name=plan.request.model, digest=shared.source.identity.weights),
             pictures=Pictures(show=self._shows, decoder=decoding.in_use, note=decoding.note),
             variants=variants,
             grid=GRID,
@@ -168,12 +168,12 @@ class _BatchMember:
                 sample=seconds["sample"],
                 decode=seconds["decode"],
                 samples_per_second=len(plan.samples) * len(plan.variants) / seconds["sample"],
-                batch_jobs=common.jobs,
+                batch_jobs=shared.jobs,
             ),
             engine=engine,
         )
-        made = sum(len(variant.images) for variant in variants)
-        self._telemetry.count(SAMPLES, plan.request.model, by=made)
+        samples = sum(len(variant.images) for variant in variants)
+        self._telemetry.count(SAMPLES, plan.request.model, by=samples)
         self._telemetry.observe(SAMPLING, plan.request.model, value=result.timing.sample)
         return Product(result, self._files.artifacts)
 

@@ -20,7 +20,7 @@ from workers.context import Context
 from workers.lease import Run
 from workers.model_pool import Source
 from workers.outputs.variant import SampleLabels
-from workers.sampling.chunks import chunks_of, finite
+from workers.sampling.chunks import check_finite, split_into_chunks
 from workers.sampling.inputs import Vectors
 from workers.sampling.plan import Plan
 
@@ -31,58 +31,61 @@ __all__ = ["removal_figure"]
 
 MOST_COLUMNS = 16
 MOST_TIMES = 16
-"""At so many of the steps of sampling, evenly spread, are the model's own magnitudes looked at."""
+"""At how many of the sampling steps, evenly spaced, the magnitudes of the model's vectors are taken."""
 
 
 def removal_figure(run: Run, request: FigureRequest, source: Source, context: Context) -> tuple[Figure, int]:
-    """The figure of a resolved request, and how many samples were made for it.
+    """Draw the figure of a resolved request; return also how many samples were made for it.
 
-    `run` is called at every step of sampling, and may raise to stop it.
+    run: called at every step of sampling; may raise to stop it.
+    request: with the side, thresholds and classes.
+    source: the model.
+    context: with the models and the conditions.
     """
     system, decode = context.models.systems.get(source), context.models.decoders.get(source)
-    vectors = Vectors.of(source, system, request.conditions, context.conditions)
+    vectors = Vectors.load(source, system, request.conditions, context.conditions)
     side: Side = request.side or "tail"
     population = _population(vectors, source)
     thresholds = request.thresholds or choose_thresholds(population, side)
-    plan = Plan.of(_sampled(request, side, thresholds, source, context), context.settings.batch_size)
+    plan = Plan.of(_sampling_request(request, side, thresholds, source, context), context.settings.batch_size)
     images: list[list[NDArray[np.uint8]]] = [[] for _ in plan.variants]
     shows = "image"
-    for _, make in chunks_of(system, [plan], vectors.samples, context.shards, run.job.key, run.step):
-        for made, latents in zip(images, finite(make()[0]), strict=True):
+    for chunk in split_into_chunks(system, [plan], vectors.samples, context.shards, run.job.key, run.step):
+        for images_of_variant, latents in zip(images, check_finite(chunk.latents()[0]), strict=True):
             decoded = decode(latents)
             shows = decoded.shows
-            made.append(decoded.images.numpy())
+            images_of_variant.append(decoded.images.numpy())
             run.check()
-    caption = SampleLabels.of(source.entry)
+    labels = SampleLabels.of(source.entry)
     rows = [ImageRow("baseline", "nothing removed", np.concatenate(images[0]))]
-    for threshold, made in zip(thresholds, images[1:], strict=True):
-        rows.append(ImageRow(_rule(side, threshold), _removed(side, threshold, population), np.concatenate(made)))
-    asked = plan.request
+    for threshold, parts in zip(thresholds, images[1:], strict=True):
+        rows.append(ImageRow(_rule(side, threshold), _removed(side, threshold, population), np.concatenate(parts)))
     what = {"image": "samples", "latents": "latents of samples", "spectrogram": "spectrograms of samples"}[shows]
     chosen = "" if request.thresholds else "The thresholds are quantiles of the model's own |c|. "
     figure = draw_removal(
         rows,
-        columns=[caption.above(sample) for sample in plan.samples],
+        columns=[labels.heading(sample) for sample in plan.samples],
         title=f"{what.capitalize()} with the {side} of c removed",
-        subtitle=f"{request.model}, {asked.sampler}, {plan.steps} steps, guidance {plan.guidance.scale:g}, "
+        subtitle=f"{request.model}, {plan.request.sampler}, {plan.steps} steps, guidance {plan.guidance.scale:g}, "
         "pruned at every step",
-        text=f"{chosen}Removed: the share of components\nover the {_everyone(vectors)} and the steps of sampling. "
-        f"A column is one noise, seed {asked.seed}.",
+        text=f"{chosen}Removed: the share of components\n"
+        f"over the {_population_name(vectors)} and the steps of sampling. "
+        f"A column is one noise, seed {plan.request.seed}.",
     )
     return figure, len(plan.samples) * len(plan.variants)
 
 
-def _sampled(
+def _sampling_request(
     request: FigureRequest, side: Side, thresholds: list[float], source: Source, context: Context
 ) -> ResolvedPruneSample:
-    """What is sampled: one of each label or condition, as the model's authors do, pruned and not."""
+    """The request for the samples: one of each label or condition under each threshold, by the model's defaults."""
     entry, seed = source.entry, request.seed or 0
     body: dict[str, Any] = {"threshold": thresholds, "side": side, "samples_per_label": 1, "seed": seed}
     if request.conditions is not None:
-        known = context.conditions.get(request.conditions)
-        rows = picked(known.count, min(request.classes or MOST_COLUMNS, known.count), seed)
-        asked = PruneSampleRequest(model=entry.name, conditions=request.conditions, rows=rows, **body)
-        return asked.resolve(entry, context.settings, known)
+        conditions = context.conditions.get(request.conditions)
+        rows = picked(conditions.count, min(request.classes or MOST_COLUMNS, conditions.count), seed)
+        sampled = PruneSampleRequest(model=entry.name, conditions=request.conditions, rows=rows, **body)
+        return sampled.resolve(entry, context.settings, conditions)
     if request.classes is None:
         labels = (entry.defaults.labels or [0])[:MOST_COLUMNS]
     else:
@@ -91,14 +94,14 @@ def _sampled(
 
 
 def _population(vectors: Vectors, source: Source) -> Tensor:
-    """c of all classes or conditions over the run of the model's own sampler, with shape (times, N, d)."""
+    """c of all classes or conditions at steps of the model's default sampler, with shape (times, N, d)."""
     defaults, system = source.entry.defaults, vectors.condition
-    assert isinstance(system, System), "samples are of a whole system"
+    assert isinstance(system, System), "samples need the whole system"
     times = tailprune.sampling_times(system, defaults.sampler, defaults.steps, defaults.timestep_shift)[:, 0]
-    spread = torch.linspace(0, len(times) - 1, min(MOST_TIMES, len(times))).round().long()
+    evenly_spaced = torch.linspace(0, len(times) - 1, min(MOST_TIMES, len(times))).round().long()
     device = next(system.parameters()).device
-    parts = system.embed_inputs({name: tensor.to(device) for name, tensor in vectors.inputs().items()})
-    return system.embed_time(times[spread].float().to(device)).unsqueeze(1) + parts
+    embedded = system.embed_inputs({name: tensor.to(device) for name, tensor in vectors.inputs().items()})
+    return system.embed_time(times[evenly_spaced].float().to(device)).unsqueeze(1) + embedded
 
 
 def _rule(side: Side, threshold: float) -> str:
@@ -107,9 +110,9 @@ def _rule(side: Side, threshold: float) -> str:
 
 def _removed(side: Side, threshold: float, population: Tensor) -> str:
     magnitudes = population.abs()
-    gone = magnitudes < threshold if side == "tail" else magnitudes > threshold
-    return f"{gone.double().mean().item():.1%} removed"
+    removed = magnitudes < threshold if side == "tail" else magnitudes > threshold
+    return f"{removed.double().mean().item():.1%} removed"
 
 
-def _everyone(vectors: Vectors) -> str:
+def _population_name(vectors: Vectors) -> str:
     return "classes" if vectors.samples.features is None else "conditions"

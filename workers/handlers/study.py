@@ -1,189 +1,132 @@
-"""The job `study`: made and scored by as many workers as are free, put together by the one that holds it."""
+"""The job `study`: sampled and scored by all free workers, its result written by the worker that holds it."""
 
 from __future__ import annotations
 
 import contextlib
-import time
 from collections.abc import Sequence
 
 import redis
 import torch
 
-from jobs.registry.evaluation import Measure
-from jobs.requests.study import StudyRequest
-from jobs.results import Embedding, ModelUsed, Removed
-from jobs.study_results import Score, SearchResult, Shards, StudyResult, StudyVariant
-from tailprune import Prune
+from jobs.requests.study import Search, StudyRequest
+from jobs.study_results import SearchResult, StudyResult, StudyVariant
 from tailprune.spec.prune import PruneSpec
 from workers.context import Context
 from workers.lease import Product, Run
 from workers.model_pool import Source
-from workers.outputs.report import engine_of, removal_of
+from workers.outputs.report import engine_of
 from workers.outputs.variant import JobArtifacts
-from workers.sampling.plan import PlannedVariant
 from workers.sampling.precision import dtype_drift
-from workers.study.coordination import complete
+from workers.study.coordination import complete_tasks
 from workers.study.exports import write
-from workers.study.scoring import Scorer, measures_used
+from workers.study.results import StudyResults
+from workers.study.scoring import Scorer
 from workers.study.shard_maker import ShardMaker
-from workers.study.shards import Block, blocks_of
-from workers.study.tasks import SLOW, SamplingTask, scoring_tasks
+from workers.study.shards import blocks_of
+from workers.study.tasks import SamplingTask, scoring_tasks
 from workers.study.threshold_search import search_threshold, sorted_magnitudes
 
 __all__ = ["handler"]
 
 UNIT = "samples"
-PUBLISH_SECONDS = 5.0
-"""The least time between two looks at what is there so far."""
-PUBLISH_SHARE = 20
-"""... and as many times what the last look took."""
 
 
 class StudyHandler:
-    """Makes and scores studies."""
+    """Does studies."""
 
     request = StudyRequest
 
     def handle(self, run: Run, request: StudyRequest, source: Source, context: Context) -> Product[StudyResult]:
-        """The scores that a resolved request asks for."""
+        """Sample and score the variants of a resolved request."""
         return _Study(run, request, source, context).result()
 
 
 class _Study:
-    """A study under way, at the worker that holds its job."""
+    """A running study, at the worker that holds its job."""
 
     def __init__(self, run: Run, request: StudyRequest, source: Source, context: Context) -> None:
-        self._run, self._request, self._source, self._context = run, request, source, context
+        self._run, self._request, self._context = run, request, context
         self._size = context.settings.shard_samples
         self._blocks = blocks_of(request, self._size)
+        self._samples_a_variant = sum(len(block.subjects) for block in self._blocks)
         self._maker = ShardMaker.of(request, source, context)
-        self._measures = measures_used(request, self._maker.measures)
         drift = dtype_drift(request, source, self._maker.inputs, context, run.check)
-        self._engine = engine_of(context.models.device, self._maker.system, drift)
-        self._scorer = Scorer(self._maker, context.evaluators, run, self._on_made)
+        self._scorer = Scorer(self._maker, context.evaluators, run, self._count_samples)
+        engine = engine_of(context.models.device, self._maker.system, drift)
+        self._results = StudyResults(source, self._blocks, self._scorer, engine)
         if request.reference is not None and context.evaluators.registered.image_count(request.reference) in (0, None):
-            self._scorer.reference()  # read at once: nothing is sampled where moments, or images, are damaged
-        self._removed: dict[PruneSpec, tuple[Removed, Embedding]] = {}
-        self._scored: dict[tuple[PruneSpec | None, int, tuple[str, ...]], dict[Measure, Score]] = {}
-        self._search: SearchResult | None = None
-        self._found = 0
-        self._due = 0.0
+            self._scorer.reference()  # a reference of moments, or with damaged images, fails the job before it samples
 
     @torch.no_grad()
     def result(self) -> Product[StudyResult]:
         """Do the study. `run` is called at every step of sampling, and may raise to stop it."""
         search, prunes = self._request.search, list(self._request.prunes or [])
-        self._found = len(self._blocks) * (1 + len(prunes)) - self._lacking([None, *prunes])
-        self._complete(prunes, 0 if search is None else search.trials)
+        self._results.found = len(self._blocks) * (1 + len(prunes)) - self._missing([None, *prunes])
+        self._sample(prunes, 0 if search is None else search.trials)
         if search is not None:
-            plan = self._maker.plan([None], [])
-            magnitudes = sorted_magnitudes(self._maker.system, plan, self._maker.inputs, search)
-            trials: list[PruneSpec] = []
-
-            def try_out(spec: PruneSpec) -> StudyVariant:
-                if spec not in prunes:
-                    self._found += len(self._blocks) - self._lacking([spec])
-                    self._complete([*prunes, *trials, spec], search.trials - len(trials) - 1, trial=spec)
-                    trials.append(spec)
-                return self._scored_variant(spec, self._blocks, [search.measure], whole=True)
-
-            def on_trial(found: SearchResult) -> None:
-                self._search = found
-
-            baseline = self._scored_variant(None, self._blocks, [search.measure], whole=True)
-            self._search = search_threshold(search, magnitudes, baseline, try_out, on_trial)
-            prunes += trials
+            prunes += self._search(search, prunes)
         self._score([None, *prunes])
-        whole = self._result([None, *prunes], self._blocks, self._request.measures or [], complete=True)
-        samples = sum(len(block.subjects) for block in self._blocks) * (1 + len(prunes))
+        result = self._results.complete(prunes)
+        samples = self._samples_a_variant * (1 + len(prunes))
         self._run.step(samples, samples, UNIT)
         files = JobArtifacts(self._context.artifacts)
-        return Product(whole.model_copy(update={"exports": write(whole, files, self._request)}), files.artifacts)
+        exports = write(result, files, self._request)
+        return Product(result.model_copy(update={"exports": exports}), files.artifacts)
 
-    def _complete(self, prunes: list[PruneSpec], planned: int, trial: PruneSpec | None = None) -> None:
-        """Has all shards made of these prunes, or of the trial that is the last of them.
+    def _search(self, search: Search, prunes: Sequence[PruneSpec]) -> list[PruneSpec]:
+        """Search for the threshold; return the prunes that were tried and are not among `prunes`."""
+        results = self._results
+        magnitudes = sorted_magnitudes(self._maker.system, self._maker.plan([None], []), self._maker.inputs, search)
+        trials: list[PruneSpec] = []
 
-        `planned` further prunes count as nothing done so far.
+        def try_out(spec: PruneSpec) -> StudyVariant:
+            if spec not in prunes:
+                results.found += len(self._blocks) - self._missing([spec])
+                self._sample([*prunes, *trials, spec], search.trials - len(trials) - 1, trial=spec)
+                trials.append(spec)
+            return results.complete_variant(spec, [search.measure])
+
+        def on_trial(search_so_far: SearchResult) -> None:
+            results.search = search_so_far
+
+        baseline = results.complete_variant(None, [search.measure])
+        results.search = search_threshold(search, magnitudes, baseline, try_out, on_trial)
+        return trials
+
+    def _sample(self, prunes: Sequence[PruneSpec], planned: int, trial: PruneSpec | None = None) -> None:
+        """Have all shards under some prunes made.
+
+        prunes: all prunes so far, of which the samples count in the progress.
+        planned: how many more there may be, whose samples count in its total.
+        trial: the last of `prunes`, if the others are done; None by default, where all are to be made.
         """
-        each = sum(len(block.subjects) for block in self._blocks)
+        each = self._samples_a_variant
         total = each * (1 + len(prunes) + planned)
-        shown = prunes if trial is None else prunes[:-1]
+        published = prunes if trial is None else prunes[:-1]
 
-        def on_progress(there: float) -> None:
-            done = there * (1 + len(prunes)) if trial is None else each * len(prunes) + there
+        def on_progress(samples: float) -> None:
+            done = samples * (1 + len(prunes)) if trial is None else each * len(prunes) + samples
             self._run.step(round(done), total, UNIT)
             with contextlib.suppress(redis.RedisError):
-                self._publish(shown)
+                self._results.publish(self._run, published)
 
-        asked = prunes if trial is None else [trial]
-        tasks = [SamplingTask(self._maker, block, place, asked, self._size) for place, block in enumerate(self._blocks)]
-        complete(tasks, self._context.shards, self._run, on_progress, self._on_made)
+        missing = prunes if trial is None else [trial]
+        tasks = [
+            SamplingTask(self._maker, block, index, missing, self._size) for index, block in enumerate(self._blocks)
+        ]
+        complete_tasks(tasks, self._context.shards, self._run, on_progress, self._count_samples)
 
     def _score(self, prunes: Sequence[PruneSpec | None]) -> None:
-        """Has all samples scored under these prunes."""
+        """Have all samples scored under these prunes."""
         tasks = scoring_tasks(self._scorer, self._blocks, prunes, self._request.measures or [], self._size)
-        complete(tasks, self._context.shards, self._run, lambda _: None, self._on_made)
+        complete_tasks(tasks, self._context.shards, self._run, lambda _: None, self._count_samples)
 
-    def _publish(self, prunes: list[PruneSpec]) -> None:
-        """Shows the scores of the blocks that are there under all prunes, now and then."""
-        now = time.monotonic()
-        if now < self._due:
-            return
-        if self._due:
-            lacking = self._maker.missing(self._blocks, [None, *prunes])
-            there = [block for block in self._blocks if block not in lacking]
-            quick = [measure for measure in self._request.measures or [] if measure not in SLOW]
-            self._run.publish(self._result([None, *prunes], there, quick, complete=False))
-        self._due = time.monotonic() + max(PUBLISH_SECONDS, PUBLISH_SHARE * (time.monotonic() - now))
-
-    def _result(
-        self, prunes: Sequence[PruneSpec | None], blocks: list[Block], measures: Sequence[Measure], complete: bool
-    ) -> StudyResult:
-        total = len(self._blocks) * len(prunes)
-        done = len(blocks) * len(prunes)
-        return StudyResult(
-            model=ModelUsed(name=self._request.model, digest=self._source.identity.weights),
-            complete=complete,
-            measures=self._measures,
-            variants=[self._scored_variant(prune, blocks, measures, whole=complete) for prune in prunes],
-            search=self._search,
-            shards=Shards(total=total, done=done, made=max(0, done - self._found), found=self._found),
-            engine=self._engine,
-        )
-
-    def _scored_variant(
-        self, prune: PruneSpec | None, blocks: list[Block], measures: Sequence[Measure], whole: bool = False
-    ) -> StudyVariant:
-        """whole: these blocks are all, so that their scores have intervals and are kept."""
-        removed, embedding = (None, None) if prune is None else self._removal(prune)
-        variant = PlannedVariant.of(prune)
-        if whole:
-            scores = self._scorer.whole(blocks, prune, measures)
-        else:
-            key = prune, hash(tuple(blocks)), tuple(measures)
-            if key not in self._scored:
-                self._scored[key] = self._scorer.scores(blocks, prune, measures)
-            scores = self._scored[key]
-        return StudyVariant(
-            name=variant.name,
-            prune=prune,
-            removed=removed,
-            embedding=embedding,
-            samples=sum(len(block.subjects) for block in blocks),
-            scores=scores,
-        )
-
-    def _removal(self, prune: PruneSpec) -> tuple[Removed, Embedding]:
-        if prune not in self._removed:
-            maker = self._maker
-            self._removed[prune] = removal_of(maker.system, maker.plan([prune], []), maker.inputs, Prune.of(prune))
-        return self._removed[prune]
-
-    def _lacking(self, prunes: Sequence[PruneSpec | None]) -> int:
+    def _missing(self, prunes: Sequence[PruneSpec | None]) -> int:
+        """How many shards under these prunes are missing."""
         missing = self._run.retry(lambda: self._maker.missing(self._blocks, prunes))
         return sum(map(len, missing.values()))
 
-    def _on_made(self, samples: int) -> None:
+    def _count_samples(self, samples: int) -> None:
         self._context.count_samples(self._request.model, samples)
 
 

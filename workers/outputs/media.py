@@ -19,12 +19,12 @@ __all__ = ["enlarge", "grid", "png", "wav"]
 Images = NDArray[np.uint8]
 
 TILE_PIXELS = 256
-"""Greatest side of a tile in a grid; greater images are shrunk to it, as long as their short side stays legible."""
+"""The longest side of a tile; larger images are shrunk to it, but their short side no further than the next number."""
 SHORT_SIDE_PIXELS = 48
 LEAST_TILE_PIXELS = 64
-"""Images whose greatest side is less, such as latents, are enlarged by whole pixels."""
+"""Images whose longest side is less, such as latents, are enlarged by a whole factor."""
 MOST_WIDTH_PIXELS = 8192
-"""Of the tiles of a grid; images that would not fit beside the first are left out."""
+"""The greatest width of a grid's tiles; further columns are left out."""
 GAP = 4
 MARGIN = 10
 TEXT_PIXELS = 14
@@ -35,22 +35,24 @@ BYTES_A_SAMPLE = 2
 
 
 def png(image: Images) -> bytes:
-    """An image as PNG. The bytes are a function of the pixels alone."""
+    """Encode an image as PNG. The bytes are a function of the pixels alone."""
     buffer = io.BytesIO()
     Image.fromarray(image).save(buffer, format="PNG")
     return buffer.getvalue()
 
 
 def enlarge(images: Images, factor: int) -> Images:
-    """Each pixel as a square of `factor` pixels a side. images, with shape (..., H, W, 3)."""
+    """Repeat each pixel `factor` times in both directions. images: with shape (..., H, W, 3)."""
     return images.repeat(factor, axis=-3).repeat(factor, axis=-2)
 
 
 def grid(rows: Sequence[Images], row_names: Sequence[str], column_names: Sequence[str]) -> Images:
-    """A table of images: names of the rows on the left, names of the columns above.
+    """Draw a table of images, with names of the rows on the left and names of the columns above.
 
-    Every row has the same shape (N, H, W, 3), N names of columns. A column's name is cut to its width. Images are shown
-    in tiles of a legible size, and no more of them than make a picture of a usual width.
+    rows: the images of each row, all with the same shape (N, H, W, 3).
+    row_names: one a row.
+    column_names: N, each cut to the width of its column.
+    Images are scaled to tiles of a legible size; columns beyond `MOST_WIDTH_PIXELS` are left out.
     """
     font = ImageFont.load_default(TEXT_PIXELS)
     height, width = _tile_size(*rows[0].shape[1:3])
@@ -85,7 +87,7 @@ def _tile_size(height: int, width: int) -> tuple[int, int]:
 
 
 def _cut(text: str, width: float, font: ImageFont.FreeTypeFont | ImageFont.ImageFont) -> str:
-    """The text, or as much of it as fits before an ellipsis."""
+    """The text, shortened with an ellipsis where it is wider."""
     if font.getlength(text) <= width:
         return text
     while text and font.getlength(text + "…") > width:
@@ -94,7 +96,7 @@ def _cut(text: str, width: float, font: ImageFont.FreeTypeFont | ImageFont.Image
 
 
 def wav(sound: Tensor, sample_rate: int) -> bytes:
-    """A sound as WAV, 16 bits, one channel. sound, with shape (T,), in [-1, 1]."""
+    """Encode a sound as WAV, 16 bits, one channel. sound: with shape (T,), in [-1, 1]; sample_rate: in Hz."""
     buffer = io.BytesIO()
     with wave.open(buffer, "wb") as file:
         file.setnchannels(1)

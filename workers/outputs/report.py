@@ -1,4 +1,4 @@
-"""What a result says besides its samples: what each prune took away, and on what it was computed."""
+"""What a result holds besides samples: what each prune removes, and the engine that computed it."""
 
 from __future__ import annotations
 
@@ -18,20 +18,26 @@ from workers.sampling.plan import Plan
 __all__ = ["device_name", "engine_of", "inputs_of", "removal_of"]
 
 SUBJECTS_AT_ONCE = 128
-"""The vectors of so many labels or conditions are looked at together, at all steps."""
+"""How many labels or conditions are measured in one call, at all steps."""
 
 
 def removal_of(system: System, plan: Plan, inputs: SampleInputs, prune: tailprune.Prune) -> tuple[Removed, Embedding]:
-    """What a prune takes from the vectors of the request's labels or conditions, over all steps."""
+    """Measure what a prune removes from the vectors of the request's labels or conditions, over all steps.
+
+    system: the model.
+    plan: how the request is sampled.
+    inputs: its labels or conditions.
+    prune: the prune to measure.
+    """
     request = plan.request
     subjects = request.subjects
     times = tailprune.sampling_times(system, request.sampler, plan.steps, request.timestep_shift)
     parts = [
         (
-            len(some),
-            tailprune.measure_removal(system, inputs_of(system, plan, inputs, some), prune, times, inputs.population),
+            len(group),
+            tailprune.measure_removal(system, inputs_of(system, plan, inputs, group), prune, times, inputs.population),
         )
-        for some in (subjects[at : at + SUBJECTS_AT_ONCE] for at in range(0, len(subjects), SUBJECTS_AT_ONCE))
+        for group in (subjects[at : at + SUBJECTS_AT_ONCE] for at in range(0, len(subjects), SUBJECTS_AT_ONCE))
     ]
     whole = parts[0][1] if len(parts) == 1 else _at_first_edit(system, plan, inputs, prune, times, parts[0][1])
     removed = Removed(
@@ -54,28 +60,28 @@ def removal_of(system: System, plan: Plan, inputs: SampleInputs, prune: tailprun
 
 
 def inputs_of(system: System, plan: Plan, inputs: SampleInputs, subjects: list[int]) -> Inputs:
-    """What the system's condition takes for these labels or rows, told the request's guidance where it takes one."""
-    chosen = inputs.of(subjects)
-    return with_guidance_scale(chosen, plan.guidance.scale) if system.takes_guidance else chosen
+    """The inputs of the condition for these labels or rows, with the request's guidance scale if it takes one."""
+    selected = inputs.select(subjects)
+    return with_guidance_scale(selected, plan.guidance.scale) if system.takes_guidance else selected
 
 
 def _at_first_edit(
     system: System, plan: Plan, inputs: SampleInputs, prune: tailprune.Prune, times: torch.Tensor, part: Removal
 ) -> Removal:
-    """All vectors at the first edited step alone."""
+    """The removal of all vectors together, at the first edited step alone."""
     first = part.measured_at_step
-    everyone = inputs_of(system, plan, inputs, plan.request.subjects)
-    always = replace(prune, schedule="every", count=None)
-    return tailprune.measure_removal(system, everyone, always, times[first : first + 1], inputs.population)
+    all_inputs = inputs_of(system, plan, inputs, plan.request.subjects)
+    at_every_step = replace(prune, schedule="every", count=None)
+    return tailprune.measure_removal(system, all_inputs, at_every_step, times[first : first + 1], inputs.population)
 
 
 def device_name(device: torch.device) -> str:
-    """What a device is called: the card's name, or `cpu`."""
+    """The name of a GPU, or `cpu`."""
     return torch.cuda.get_device_name(device) if device.type == "cuda" else str(device)
 
 
 def engine_of(device: torch.device, system: System, dtype_drift: float | None) -> Engine:
-    """The device, the precision, what that moved, and the versions."""
+    """The engine of a result: device, precision, the drift of that precision, and versions."""
     return Engine(
         device=device_name(device),
         dtype=str(system.precision).removeprefix("torch."),

@@ -1,4 +1,4 @@
-"""The variants of a job under way: their samples become files as they come, and a row each of one grid."""
+"""The variants of a running job: samples are stored as files as they are decoded, and shown in one grid."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ from workers.outputs.drift import DriftMeasure
 from workers.outputs.media import Images, enlarge, grid, png, wav
 from workers.sampling.plan import PlannedVariant, Sample
 
-__all__ = ["GRID_COLUMNS", "JobArtifacts", "SampleLabels", "VariantWriter", "shown", "variants_grid"]
+__all__ = ["GRID_COLUMNS", "JobArtifacts", "SampleLabels", "VariantWriter", "samples_in_grid", "variants_grid"]
 
 GRID_COLUMNS = 32
-"""Most samples in the grid: each subject's first, then each subject's second, ..."""
+"""The most samples in the grid: the first of each subject, then the second of each, ..."""
 
 
 class JobArtifacts:
@@ -38,29 +38,29 @@ class JobArtifacts:
 
 @dataclass(frozen=True)
 class SampleLabels:
-    """How a model's samples are called."""
+    """The names of a model's samples for people."""
 
     by_label: bool
-    """Whether they are of labels, or of the rows of conditions."""
+    """Whether the subjects are labels, and not rows of conditions."""
     names: Sequence[str]
-    """The names of the labels in order, where they have names."""
+    """The names of the labels in order; may be fewer than the labels."""
 
     @classmethod
     def of(cls, entry: ModelEntry) -> SampleLabels:
-        """Those of a model."""
+        """The names that a model's entry gives."""
         return cls(not entry.facts.features, entry.names)
 
     def class_name(self, sample: Sample) -> str | None:
-        """The name of its label."""
+        """The name of a sample's label; None where it has none."""
         return self.names[sample.subject] if self.by_label and sample.subject < len(self.names) else None
 
-    def above(self, sample: Sample) -> str:
-        """What stands above its column of the grid."""
+    def heading(self, sample: Sample) -> str:
+        """The heading of a sample's column in the grid."""
         return self.class_name(sample) or f"{'class' if self.by_label else 'condition'} {sample.subject}"
 
 
 class VariantWriter:
-    """One variant under way."""
+    """Stores the samples of one variant as files."""
 
     def __init__(
         self,
@@ -68,23 +68,23 @@ class VariantWriter:
         labels: SampleLabels,
         display_scale: int,
         files: JobArtifacts,
-        tiles_of: frozenset[Sample],
+        in_grid: frozenset[Sample],
     ) -> None:
         self.planned = planned
         self.drift = DriftMeasure()
         self.tiles: dict[Sample, Images] = {}
-        """The pictures that the grid shows."""
+        """The images of the samples that the grid shows."""
         self._labels = labels
         self._display_scale = display_scale
         self._files = files
-        self._tiles_of = tiles_of
+        self._in_grid = in_grid
         self._samples: list[Sample] = []
         self._images: list[Image] = []
         self._sounds: list[Sound] = []
         self._latents: list[Tensor] = []
 
     def add(self, samples: Sequence[Sample], latents: Tensor, decoded: Decoded) -> None:
-        """latents, with shape (B, C, H, W), of these samples, and what they decode to."""
+        """Store samples. latents: with shape (B, C, H, W); decoded: what they decode to."""
         self._latents.append(latents)
         self._samples += samples
         images = enlarge(decoded.images.numpy(), self._display_scale)
@@ -101,7 +101,7 @@ class VariantWriter:
                     artifact=name,
                 )
             )
-            if sample in self._tiles_of:
+            if sample in self._in_grid:
                 self.tiles[sample] = image
         if decoded.sounds is not None and decoded.sample_rate is not None:
             for sample, sound in zip(samples, decoded.sounds, strict=True):
@@ -114,7 +114,7 @@ class VariantWriter:
         self._sounds.append(Sound(condition=sample.subject, sample=sample.number, seconds=seconds, artifact=name))
 
     def variant(self) -> Variant:
-        """The variant with its files; its latents are stored."""
+        """Store the latents; return the variant with the names of its files."""
         name = f"{self.planned.slug}.safetensors"
         tensors = {
             "latents": torch.cat(self._latents),
@@ -130,13 +130,13 @@ class VariantWriter:
         return f"{self.planned.slug}-{sample.subject}-{sample.number}"
 
 
-def shown(samples: Sequence[Sample]) -> frozenset[Sample]:
-    """The samples that the grid has room for."""
+def samples_in_grid(samples: Sequence[Sample]) -> frozenset[Sample]:
+    """The samples that the grid shows, at most `GRID_COLUMNS`."""
     return frozenset(sorted(samples, key=lambda sample: sample.number)[:GRID_COLUMNS])
 
 
 def variants_grid(writers: Sequence[VariantWriter], labels: SampleLabels) -> bytes:
-    """A PNG with a row a variant, a column a sample."""
+    """The grid as PNG: a row for each variant, a column for each sample."""
     columns = list(writers[0].tiles)
     rows = [np.stack([writer.tiles[sample] for sample in columns]) for writer in writers]
-    return png(grid(rows, [writer.planned.name for writer in writers], [labels.above(sample) for sample in columns]))
+    return png(grid(rows, [writer.planned.name for writer in writers], [labels.heading(sample) for sample in columns]))

@@ -1,14 +1,14 @@
 """The samples of a plan, chunk by chunk; or of several plans that share a batch.
 
-Samples are made in chunks of as many as fit one call of the network, variants side by side. Where a plan has several,
-each is a shard: kept when it is made, and found again by a worker that takes up the job. Plans that share a batch have
-one chunk together.
+A chunk is as many samples as fit one call of the network, with all their variants. Where a plan has several chunks,
+each is a shard: it is stored once it is sampled, and a worker that takes over the job finds it. Plans that share a
+batch have one chunk together.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from functools import partial
+from dataclasses import dataclass
 from itertools import islice
 
 import redis
@@ -24,67 +24,110 @@ from tailprune.systems import System
 from workers.sampling.inputs import SampleInputs
 from workers.sampling.plan import Plan, Sample
 
-__all__ = ["chunks_of", "finite", "sample_plan"]
+__all__ = ["Chunk", "check_finite", "sample_plan", "split_into_chunks"]
 
-AppState = Sequence[Sequence[Sample]]
-"""The samples of a chunk, plan by plan."""
-Make = Callable[[], list[list[Tensor]]]
 OnStep = Callable[[int, int], None]
+"""Called at every step of sampling with the steps done and their total; may raise to stop it."""
 
 
-def chunks_of(
+@dataclass(frozen=True)
+class Chunk:
+    """Samples that are made by one call of the network."""
+
+    system: System
+    plans: Sequence[Plan]
+    samples: Sequence[Sequence[Sample]]
+    """The samples of the chunk, plan by plan."""
+    inputs: SampleInputs
+    on_step: OnStep
+    steps: int
+    """The total that `on_step` is called with at the end."""
+    shards: ShardStore
+    key: str | None
+    """The key of the shard; None where the chunk is not stored."""
+
+    def latents(self) -> list[list[Tensor]]:
+        """Load or sample the latents: plan by plan, on the CPU, a tensor with shape (B, C, H, W) a variant.
+
+        They may hold NaN: where one plan of a batch diverges, the others are whole. Those of a shard are checked before
+        it is stored, and InputError is raised.
+        """
+        latents = self._load()
+        if latents is None:
+            latents = _sample(self.system, self.plans, self.samples, self.inputs, self.on_step)
+            self._store(latents)
+        self.on_step(self.steps, self.steps)
+        return latents
+
+    def _load(self) -> list[list[Tensor]] | None:
+        if self.key is None:
+            return None
+        try:
+            content = self.shards.get(self.key)
+        except redis.RedisError:  # it is sampled again
+            return None
+        if content is None:
+            return None
+        tensors = load(content)
+        return [[tensors[str(variant)] for variant in range(len(self.plans[0].variants))]]
+
+    def _store(self, latents: list[list[Tensor]]) -> None:
+        if self.key is not None:
+            tensors = enumerate(check_finite(latents[0]))
+            self.shards.put(self.key, save({str(variant): tensor for variant, tensor in tensors}))
+
+
+def split_into_chunks(
     system: System,
     plans: Sequence[Plan],
     inputs: SampleInputs,
     shards: ShardStore,
     job_key: str,
     step: Callable[[int, int, str], None],
-) -> Iterator[tuple[AppState, Make]]:
-    """Each chunk, and what makes its latents: plan by plan, on the CPU, a tensor with shape (B, C, H, W) a variant.
+) -> Iterator[Chunk]:
+    """The chunks of one plan, or the one chunk of several plans.
 
-    plans: one, of the job with this key; or several that are sampled alike, and have so few samples that one call of
-    the network takes them all. step(done, total, unit) is called at every step of sampling, and may raise to stop it.
+    plans: one; or several that are sampled alike, with so few samples that one call of the network takes them all.
+    inputs: the labels or conditions that the plans sample.
+    shards: where the chunks of a plan with several are stored.
+    job_key: the key of the plan's job, a part of the keys of its shards.
+    step: called with (done, total, unit) of all chunks together at every step; may raise to stop the sampling.
     """
-    chunks: list[AppState]
+    chunks: list[Sequence[Sequence[Sample]]]
     chunks = [[chunk] for chunk in plans[0].chunks] if len(plans) == 1 else [[plan.samples for plan in plans]]
-    steps_of = _steps_of_chunks(plans[0], chunks, step)
-    for place, (parts, (on_step, steps)) in enumerate(zip(chunks, steps_of, strict=True)):
+    unit, sizes = "steps", [plans[0].steps for _ in chunks]
+    if plans[0].request.sampler == "dopri5":  # it chooses its own steps, and reports each finished sample
+        unit, sizes = "samples", [len(samples) * len(plans[0].variants) for (samples,) in chunks]
+    total = sum(sizes)
+    step(0, total, unit)
+    done_before = 0
+    for place, (samples, size) in enumerate(zip(chunks, sizes, strict=True)):
+
+        def on_step(done: int, _: int, before: int = done_before) -> None:
+            step(before + done, total, unit)
+
         key = digest({"job": job_key, "chunk": place, "size": plans[0].chunk_size}) if len(chunks) > 1 else None
-        yield parts, partial(_made, system, plans, parts, inputs, shards, key, on_step, steps)
-
-
-def _made(
-    system: System,
-    plans: Sequence[Plan],
-    parts: AppState,
-    inputs: SampleInputs,
-    shards: ShardStore,
-    key: str | None,
-    on_step: OnStep,
-    steps: int,
-) -> list[list[Tensor]]:
-    """The latents of a chunk; where it is a shard, under this key."""
-    latents = None if key is None else _found(shards, key, len(plans[0].variants))
-    if latents is None:
-        latents = _sample(system, plans, parts, inputs, on_step)
-        if key is not None:
-            shards.put(key, save({str(variant): made for variant, made in enumerate(finite(latents[0]))}))
-    on_step(steps, steps)
-    return latents
+        yield Chunk(system, plans, samples, inputs, on_step, size, shards, key)
+        done_before += size
 
 
 def sample_plan(
     system: System, plan: Plan, samples: Sequence[Sample], inputs: SampleInputs, on_step: OnStep
 ) -> list[Tensor]:
-    """Latents of these samples of a plan, on the CPU, one tensor with shape (B, C, H, W) a variant.
+    """Sample some of a plan's samples in one call: latents on the CPU, a tensor with shape (B, C, H, W) a variant.
 
-    Raises InputError where they diverged.
+    system: the model.
+    plan: how they are sampled, and the variants.
+    samples: those of the plan to make, B of them.
+    inputs: the labels or conditions that the plan samples.
+    on_step: called at every step; may raise to stop the sampling.
+    Raises InputError where the latents diverged.
     """
-    return finite(_sample(system, [plan], [samples], inputs, on_step)[0])
+    return check_finite(_sample(system, [plan], [samples], inputs, on_step)[0])
 
 
-def finite(latents: list[Tensor]) -> list[Tensor]:
-    """The latents of a plan. Raises InputError where they diverged."""
+def check_finite(latents: list[Tensor]) -> list[Tensor]:
+    """Return the latents of a plan. Raises InputError where they diverged."""
     if not all(variant.isfinite().all() for variant in latents):
         raise InputError(
             "sampling diverged: the latents hold NaN or infinity; lower guidance_scale, or guide fewer channels"
@@ -93,13 +136,18 @@ def finite(latents: list[Tensor]) -> list[Tensor]:
 
 
 def _sample(
-    system: System, plans: Sequence[Plan], parts: AppState, inputs: SampleInputs, on_step: OnStep
+    system: System,
+    plans: Sequence[Plan],
+    samples_by_plan: Sequence[Sequence[Sample]],
+    inputs: SampleInputs,
+    on_step: OnStep,
 ) -> list[list[Tensor]]:
-    """Latents of these samples of each plan, all as one batch: on the CPU, a tensor (B, C, H, W) a variant."""
-    first, rows = plans[0], [(plan, sample) for plan, part in zip(plans, parts, strict=True) for sample in part]
-    made = tailprune.sample_each(
+    """Sample these samples of each plan as one batch: plan by plan, on the CPU, a tensor (B, C, H, W) a variant."""
+    first = plans[0]
+    rows = [(plan, sample) for plan, samples in zip(plans, samples_by_plan, strict=True) for sample in samples]
+    sampled = tailprune.sample_each(
         system,
-        inputs.of([sample.subject for _, sample in rows]),
+        inputs.select([sample.subject for _, sample in rows]),
         prunes=[[variant.prune for variant in plan.variants] for plan, _ in rows],
         sampler=first.request.sampler,
         steps=first.steps,
@@ -111,39 +159,8 @@ def _sample(
         last_step=first.request.last_step,
         shift=first.request.timestep_shift,
     )
-    latents = iter(made)
+    latents = iter(sampled)
     return [
-        [torch.stack(variant).float().cpu() for variant in zip(*islice(latents, len(part)), strict=True)]
-        for part in parts
+        [torch.stack(variant).float().cpu() for variant in zip(*islice(latents, len(samples)), strict=True)]
+        for samples in samples_by_plan
     ]
-
-
-def _found(shards: ShardStore, key: str, variants: int) -> list[list[Tensor]] | None:
-    """The latents of a shard, one tensor a variant, where it was made before."""
-    try:
-        kept = shards.get(key)
-    except redis.RedisError:  # it is made anew
-        return None
-    if kept is None:
-        return None
-    tensors = load(kept)
-    return [[tensors[str(variant)] for variant in range(variants)]]
-
-
-def _steps_of_chunks(
-    plan: Plan, chunks: Sequence[AppState], step: Callable[[int, int, str], None]
-) -> list[tuple[OnStep, int]]:
-    """For each chunk, what its sampling calls with (done, total) of that chunk, and that total.
-
-    `step` hears of all of them together.
-    """
-    unit, sizes = "steps", [plan.steps for _ in chunks]
-    if plan.request.sampler == "dopri5":  # chooses its steps, and tells of each finished sample
-        unit, sizes = "samples", [len(samples) * len(plan.variants) for (samples,) in chunks]
-    total = sum(sizes)
-    step(0, total, unit)
-
-    def step_from(before: int) -> OnStep:
-        return lambda done, _: step(before + done, total, unit)
-
-    return [(step_from(sum(sizes[:place])), size) for place, size in enumerate(sizes)]

@@ -1,4 +1,4 @@
-"""What condition vectors and samples are made of: labels, or the rows of uploaded conditions."""
+"""What condition vectors and samples are computed from: labels, or the rows of uploaded conditions."""
 
 from __future__ import annotations
 
@@ -19,30 +19,30 @@ from workers.model_pool import Source
 __all__ = ["SampleInputs", "Vectors", "times_of"]
 
 TIMES = 1000
-"""How many times part `t` is measured at where time is continuous; where it is whole, all of them."""
+"""How many times part `t` is measured at in a family with continuous time; with whole timesteps, at each of them."""
 
 
 @dataclass(frozen=True)
 class SampleInputs:
-    """Labels, or conditions by row."""
+    """The inputs of a request: labels, or uploaded conditions by row. A subject is one of either."""
 
     features: dict[str, Tensor] | None = None
-    """All rows of the conditions; None for labels."""
+    """The uploaded conditions, all rows; None for labels."""
 
     @classmethod
     def load(cls, conditions: str | None, store: ConditionStore) -> SampleInputs:
-        """Those that a request names. Raises UnknownConditions where they are no longer stored."""
+        """Load the conditions with this id; labels for None. Raises UnknownConditions where they are not stored."""
         return cls(None if conditions is None else load(store.read(conditions)))
 
-    def of(self, subjects: Sequence[int]) -> Inputs:
-        """What a system takes for these labels or rows."""
+    def select(self, subjects: Sequence[int]) -> Inputs:
+        """The inputs of a system for these labels or rows, in this order."""
         if self.features is None:
             return {"labels": torch.tensor(subjects)}
         return {name: tensor[list(subjects)] for name, tensor in self.features.items()}
 
     @property
     def population(self) -> Inputs | None:
-        """What stands for all classes, where there are none: all conditions of the file."""
+        """The inputs that a mean over the population is taken over: all uploaded conditions; None for all classes."""
         return self.features
 
 
@@ -54,21 +54,31 @@ def times_of(family: Family) -> Tensor:
 
 @dataclass(frozen=True)
 class Vectors:
-    """The vectors of a model's classes, or of uploaded conditions, told its own guidance scale where it takes one."""
+    """The condition vectors of a model's classes, or of uploaded conditions.
+
+    Of a model that takes the guidance scale as an input, they are those at the scale of its defaults.
+    """
 
     source: Source
     condition: Condition
     samples: SampleInputs
 
     @classmethod
-    def of(cls, source: Source, condition: Condition, conditions: str | None, store: ConditionStore) -> Vectors:
-        """conditions: the id of those that a request names. Raises UnknownConditions where they are gone."""
+    def load(cls, source: Source, condition: Condition, conditions: str | None, store: ConditionStore) -> Vectors:
+        """Load what the vectors are computed from.
+
+        source: the model.
+        condition: its embedders, or its whole system.
+        conditions: the id of uploaded conditions; None for the model's classes.
+        store: where conditions are uploaded to.
+        Raises UnknownConditions where the conditions are not stored.
+        """
         return cls(source, condition, SampleInputs.load(conditions, store))
 
     def inputs(self, subjects: Sequence[int] | None = None) -> Inputs:
-        """What the condition takes for these labels or rows; for all of them unless said."""
+        """The inputs of the condition for these labels or rows; for all of them by default."""
         if subjects is not None:
-            inputs = self.samples.of(subjects)
+            inputs = self.samples.select(subjects)
         else:
             inputs = self.samples.population or self.condition.all_inputs()
         self.condition.check_inputs(inputs)
@@ -76,8 +86,8 @@ class Vectors:
             return with_guidance_scale(inputs, self.source.entry.defaults.guidance_scale)
         return inputs
 
-    def of_part(self, part: Part, timestep: float | None) -> Tensor:
-        """The vectors of a part, with shape (N, d): c at one time and y over all inputs, t over all times."""
+    def compute(self, part: Part, timestep: float | None) -> Tensor:
+        """Compute a part, with shape (N, d): c at one timestep and y over all inputs, t over all times."""
         if part == "t":
             return self.condition.embed_time(times_of(self.source.entry.facts))
         inputs = self.condition.embed_inputs(self.inputs())  # (N, d)

@@ -1,7 +1,7 @@
 """What a request for samples comes down to: variants, samples, and the chunks they are made in.
 
-A sample's noise is a function of (seed, label or row, which of its samples): it depends neither on its chunk nor on the
-rest of the request.
+A subject is what a sample is of: a label, or a row of uploaded conditions. A sample's noise is a function of the seed,
+its subject and its number among the subject's samples, and depends neither on its chunk nor on the rest of the request.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ __all__ = ["BASELINE", "Plan", "PlannedVariant", "Sample"]
 
 @dataclass(frozen=True)
 class PlannedVariant:
-    """A variant to make: its name, and its prune; no prune is the baseline."""
+    """A variant of a request: its name, and its prune; None for the baseline."""
 
     name: str
     spec: PruneSpec | None = None
@@ -30,7 +30,7 @@ class PlannedVariant:
 
     @property
     def prune(self) -> Prune | None:
-        """The edit of condition vectors that this is."""
+        """The edit of the condition vectors; None for the baseline."""
         return None if self.spec is None else Prune.of(self.spec)
 
     @property
@@ -44,30 +44,30 @@ BASELINE = PlannedVariant("baseline")
 
 @dataclass(frozen=True)
 class Sample:
-    """The `number`-th sample of a label, or of a row of the conditions."""
+    """The `number`-th sample, from 0, of a label or of a row of the conditions."""
 
     subject: int
     number: int
 
     def seed(self, seed: int) -> tuple[int, int]:
-        """What its noise is drawn from: the request's seed, and an index that no other sample has."""
+        """The seed of its noise: the request's seed, and an index that no other sample has."""
         return seed, (self.subject << 32) + self.number
 
 
 @dataclass(frozen=True)
 class Plan:
-    """The variants of a resolved request, the baseline first where there is one, and its samples subject by subject."""
+    """The variants of a resolved request, the baseline first if it is compared, and its samples subject by subject."""
 
     request: SampledRequest
     variants: list[PlannedVariant]
     samples: list[Sample]
     chunk_size: int
-    """Samples made at once, each with all its variants."""
+    """How many samples one call of the network takes, each with all its variants."""
 
     @classmethod
     def of(cls, request: ResolvedPruneSample, rows_at_once: int) -> Plan:
-        """rows_at_once: how many samples x variants one call of the network may take."""
-        # They have one schedule and one fill, so that the rule alone tells them apart.
+        """Plan a request. rows_at_once: how many samples x variants one call of the network may take."""
+        # All prunes of a request have one schedule and one fill: the rule alone distinguishes them.
         variants = [PlannedVariant(spec.rule, spec) for spec in request.prunes]
         if request.compare:
             variants.insert(0, BASELINE)
@@ -77,13 +77,13 @@ class Plan:
 
     @property
     def chunks(self) -> list[list[Sample]]:
-        """The samples, as many at a time as are made at once."""
+        """The samples, `chunk_size` at a time."""
         return [self.samples[i : i + self.chunk_size] for i in range(0, len(self.samples), self.chunk_size)]
 
     @property
     def steps(self) -> int:
         """Sampling steps."""
-        assert self.request.steps is not None, "a resolved request says its steps"
+        assert self.request.steps is not None, "a resolved request has its steps"
         return self.request.steps
 
     @property

@@ -1,4 +1,4 @@
-"""What a narrower precision does to samples: one sample made in both, once for each way of sampling a model."""
+"""How far a narrower precision moves samples: one sample in both precisions, once for each way of sampling a model."""
 
 from __future__ import annotations
 
@@ -24,10 +24,14 @@ __all__ = ["dtype_drift"]
 def dtype_drift(
     request: SampledRequest, source: Source, inputs: SampleInputs, context: Context, check: Callable[[], None]
 ) -> float | None:
-    """|latents - those in float32| / |those in float32|, of the request's first sample, unpruned; None in float32.
+    """Measure |x - x_32| / |x_32| of the latents x of the request's first sample, unpruned; None in float32.
 
-    It is kept, and found again by whoever samples the model in the same way on such a device.
-    check: is called at every step, and may raise to stop.
+    The result is stored, and found by every job that samples the model in the same way on the same kind of device.
+    request: the resolved request, with the precision.
+    source: the model.
+    inputs: the labels or conditions of the request.
+    context: the models and the store.
+    check: called at every step; may raise to stop.
     """
     models, shards = context.models, context.shards
     if models.dtype_of(request.precision) == torch.float32:
@@ -42,11 +46,11 @@ def dtype_drift(
         }
     )
     try:
-        kept = shards.get(key)
-    except redis.RedisError:  # it is measured anew
-        kept = None
-    if kept is not None:
-        return float(json.loads(kept))
+        stored = shards.get(key)
+    except redis.RedisError:  # it is measured again
+        stored = None
+    if stored is not None:
+        return float(json.loads(stored))
     plan = Plan(request, [BASELINE], [Sample(request.subjects[0], 0)], chunk_size=1)
     (narrow,), (wide,) = (
         sample_plan(models.system(source, precision), plan, plan.samples, inputs, lambda done, total: check())

@@ -1,6 +1,6 @@
-"""A finished study as files: JSON, CSV, a Markdown table, and a figure.
+"""A finished study as files: JSON, CSV, Markdown, and a figure.
 
-JSON and CSV hold numbers as they are; Markdown and the figure show class accuracy in per cent.
+JSON and CSV have class accuracy as a share, Markdown and the figure in per cent.
 """
 
 from __future__ import annotations
@@ -27,37 +27,39 @@ ARROWS = {"higher": "↑", "lower": "↓"}
 DRIFT = "|pruned - baseline| / |baseline| of the latents"
 NONE = "–"
 SMALL, MOST_DECIMALS = 0.1, 7
-"""What is less in magnitude has three digits after its zeros, so many decimals at most."""
+"""Values below `SMALL` in magnitude have three significant digits, in at most `MOST_DECIMALS` decimals."""
 
 
-def write(result: StudyResult, shelf: JobArtifacts, request: SampledRequest | None = None) -> Exports:
-    """Puts all files on the shelf, and says their names.
+def write(result: StudyResult, files: JobArtifacts, request: SampledRequest | None = None) -> Exports:
+    """Store all files; return their names.
 
-    request: the resolved one, whose sampler and settings Markdown and figure then state.
+    result: the finished study.
+    files: where they are stored.
+    request: the resolved request, whose sampler and settings Markdown and figure state; left out by default.
     """
-    shelf.put("study.json", document(result), "application/json")
-    shelf.put("study.csv", table(result), "text/csv")
-    shelf.put("study.md", markdown(result, request), "text/markdown")
-    drawn = figure(result, request)
-    if drawn is not None:
-        shelf.put("study.png", drawn.png, "image/png")
-        shelf.put("study.svg", drawn.svg, "image/svg+xml")
+    files.put("study.json", document(result), "application/json")
+    files.put("study.csv", table(result), "text/csv")
+    files.put("study.md", markdown(result, request), "text/markdown")
+    rendered = figure(result, request)
+    if rendered is not None:
+        files.put("study.png", rendered.png, "image/png")
+        files.put("study.svg", rendered.svg, "image/svg+xml")
     return Exports(
         document="study.json",
         table="study.csv",
         markdown="study.md",
-        png="study.png" if drawn else None,
-        svg="study.svg" if drawn else None,
+        png="study.png" if rendered else None,
+        svg="study.svg" if rendered else None,
     )
 
 
 def document(result: StudyResult) -> bytes:
-    """The result as JSON, but for the names of its exports: this is one of them."""
+    """The result as JSON, without `exports`: this file is one of them."""
     return (result.model_dump_json(indent=2, exclude={"exports"}) + "\n").encode()
 
 
 def table(result: StudyResult) -> bytes:
-    """A row a variant, as CSV with a header; what has no value is empty."""
+    """CSV with a header and a row for each variant; missing values are empty."""
     file = io.StringIO(newline="")
     rows = [_row(variant, result.measures) for variant in result.variants]
     writer = csv.DictWriter(file, list(rows[0]))
@@ -91,8 +93,8 @@ def _row(variant: StudyVariant, measures: Sequence[MeasureUsed]) -> dict[str, An
 
 
 def markdown(result: StudyResult, request: SampledRequest | None = None) -> bytes:
-    """What was studied, a table with a row a variant, what each measure is of, and how a search went."""
-    headings = [f"{_headed(used)} {ARROWS[used.better]}" for used in result.measures]
+    """Markdown: the model and its sampling, a table of the variants, the measures, and the search."""
+    headings = [f"{_heading(used)} {ARROWS[used.better]}" for used in result.measures]
     rows = [
         [variant.name, _removed(variant), *(_cell(variant.scores.get(used.measure), used) for used in result.measures)]
         for variant in result.variants
@@ -106,7 +108,7 @@ def markdown(result: StudyResult, request: SampledRequest | None = None) -> byte
         "",
         *_table(["variant", "removed (%)", *headings], rows),
         "",
-        *(f"- {_of(used, result.variants)}" for used in result.measures),
+        *(f"- {_described(used, result.variants)}" for used in result.measures),
     ]
     if result.search is not None:
         (used,) = [used for used in result.measures if used.measure == result.search.measure]
@@ -115,12 +117,12 @@ def markdown(result: StudyResult, request: SampledRequest | None = None) -> byte
 
 
 def figure(result: StudyResult, request: SampledRequest | None = None) -> Rendered | None:
-    """Every measure against what was removed; None where nothing was pruned, or no measure has a finite value."""
+    """The figure: every measure against the share removed; None where there is no prune or no finite value."""
     panels = [_panel(used, result.variants) for used in result.measures]
     panels = [panel for panel in panels if panel.lines]
     if not panels:
         return None
-    said = [] if request is None else _sampler(request)
+    sampling = [] if request is None else _sampler(request)
     text = "Removed: the share of the components of a pruned vector."
     if any(point.low is not None for panel in panels for line in panel.lines.values() for point in line):
         text += " Bars, and the band of the baseline: 95 % bootstrap intervals."
@@ -130,14 +132,14 @@ def figure(result: StudyResult, request: SampledRequest | None = None) -> Render
         draw_study(
             panels,
             title="Quality of samples with components of c removed",
-            subtitle=", ".join([result.model.name, *said, f"{result.variants[0].samples:,} samples a variant"]),
+            subtitle=", ".join([result.model.name, *sampling, f"{result.variants[0].samples:,} samples a variant"]),
             text=text,
         )
     )
 
 
 def _panel(used: MeasureUsed, variants: Sequence[StudyVariant]) -> Panel:
-    """A measure of all variants that have a finite value of it."""
+    """The panel of a measure, with the variants that have a finite value of it."""
     baseline: Point | None = None
     lines: dict[Way, list[Point]] = {}
     for variant in variants:
@@ -157,11 +159,11 @@ def _panel(used: MeasureUsed, variants: Sequence[StudyVariant]) -> Panel:
 
 
 def _searched(search: SearchResult, used: MeasureUsed) -> list[str]:
-    """What was looked for, what was found, and a row a trial."""
+    """The section of a search: the budget, the threshold found, and a row for each trial."""
     bound = "at most" if used.better == "lower" else "at least"
-    said = f"Within the budget: {_headed(used)}, {bound} {_number(search.limit, used)}"
+    budget = f"Within the budget: {_heading(used)}, {bound} {_number(search.limit, used)}"
     if search.baseline is not None:
-        said += f" (the baseline's {_number(search.baseline, used)}, and a budget of {_number(search.budget, used)})"
+        budget += f" (the baseline's {_number(search.baseline, used)}, and a budget of {_number(search.budget, used)})"
     if search.threshold is None or search.fraction is None:
         found = "No threshold that was tried is within."
     else:
@@ -177,12 +179,12 @@ def _searched(search: SearchResult, used: MeasureUsed) -> list[str]:
         ]
         for number, trial in enumerate(search.trials, start=1)
     ]
-    headings = ["trial", "threshold", "removed (%)", f"{_headed(used)} {ARROWS[used.better]}", "within", "variant"]
-    return ["## Search", "", f"{said}. {found}", "", *_table(headings, rows)]
+    headings = ["trial", "threshold", "removed (%)", f"{_heading(used)} {ARROWS[used.better]}", "within", "variant"]
+    return ["## Search", "", f"{budget}. {found}", "", *_table(headings, rows)]
 
 
-def _of(used: MeasureUsed, variants: Sequence[StudyVariant]) -> str:
-    """What a measure is of, and of which variants it leaves samples out."""
+def _described(used: MeasureUsed, variants: Sequence[StudyVariant]) -> str:
+    """A measure in words: its network and reference, its interval, and the samples that it leaves out."""
     parts = [f"{used.title}: {used.better} is better"]
     if used.measure == "drift":
         parts.append(DRIFT)
@@ -202,27 +204,27 @@ def _of(used: MeasureUsed, variants: Sequence[StudyVariant]) -> str:
 
 
 def _sampler(request: SampledRequest) -> list[str]:
-    """What a resolved request samples with."""
+    """The sampler of a resolved request, its steps and its guidance scale."""
     return [str(request.sampler), f"{request.steps} steps", f"guidance {request.guidance_scale:g}"]
 
 
 def _settings(request: SampledRequest) -> list[str]:
-    """What besides is not left to the sampler."""
-    given: list[str] = []
+    """The other sampling settings of a resolved request that are set, and its seed."""
+    settings: list[str] = []
     if (interval := request.guidance_interval) is not None:
-        given.append(f"guided from {interval[0]:g} to {interval[1]:g}")
+        settings.append(f"guided from {interval[0]:g} to {interval[1]:g}")
     if request.guidance_power is not None:
-        given.append(f"guidance power {request.guidance_power:g}")
+        settings.append(f"guidance power {request.guidance_power:g}")
     if request.guided_channels not in (None, "all"):
-        given.append(f"{request.guided_channels} guided channels")
+        settings.append(f"{request.guided_channels} guided channels")
     if request.timestep_shift is not None:
-        given.append(f"timestep shift {request.timestep_shift:g}")
+        settings.append(f"timestep shift {request.timestep_shift:g}")
     if request.diffusion is not None:
-        given.append(f"diffusion {request.diffusion}, last step {request.last_step}")
-    return [*given, f"seed {request.seed}"]
+        settings.append(f"diffusion {request.diffusion}, last step {request.last_step}")
+    return [*settings, f"seed {request.seed}"]
 
 
-def _headed(used: MeasureUsed) -> str:
+def _heading(used: MeasureUsed) -> str:
     unit = UNITS.get(used.measure)
     return used.title if unit is None else f"{used.title}, {unit}"
 
@@ -244,7 +246,10 @@ def _cell(score: Score | None, used: MeasureUsed) -> str:
 
 
 def _number(value: float, used: MeasureUsed, like: float | None = None) -> str:
-    """Two decimals of what has a unit; else three, or three digits of what is small. As many as of `like`, if given."""
+    """Two decimals for a measure with a unit; else three, or three significant digits of a small value.
+
+    like: the value that sets the number of decimals; `value` by default.
+    """
     if used.measure in UNITS:
         return f"{100 * value if used.measure in PERCENT else value:.2f}"
     size = abs(value if like is None else like)
@@ -253,6 +258,6 @@ def _number(value: float, used: MeasureUsed, like: float | None = None) -> str:
 
 
 def _table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
-    """A table of GitHub's Markdown, all columns but the first to the right."""
-    ruled = ["---", *["---:"] * (len(headings) - 1)]
-    return [f"| {' | '.join(row)} |" for row in (headings, ruled, *rows)]
+    """A table of GitHub's Markdown, all columns but the first aligned right."""
+    rule = ["---", *["---:"] * (len(headings) - 1)]
+    return [f"| {' | '.join(row)} |" for row in (headings, rule, *rows)]

@@ -1,8 +1,8 @@
-"""What is measured of a batch of samples, sample by sample, so that batches can be put together in any number.
+"""What is measured of a batch of samples. The results of several batches can be combined.
 
-features            (B, d)     what the extractor sees
-probabilities, entropy, count  the sums of its predictions that an Inception score is made of
-accuracy            (B,)       1 where the classifier names the label
+features            (B, d)     of the extractor
+probabilities, entropy, count  sums of its predictions, for the Inception score
+accuracy            (B,)       1 where the classifier predicts the label, else 0
 clip-score, psnr, ssim, lpips  (B,)
 error, energy       (B,)       |x - x_0|^2 and |x_0|^2 of the latents
 """
@@ -32,23 +32,33 @@ PAIRED: Mapping[Measure, Callable[[Tensor, Tensor], Tensor]] = {"psnr": psnr, "s
 
 @dataclass(frozen=True)
 class SampleMeasures:
-    """The measures of one study, with the networks they need."""
+    """The measures of one study, with the networks that they need."""
 
     measures: Sequence[Measure]
     extractor: Extractor | None
     classifier: ShapesFeatures | None
     clip: ClipFeatures | None
     texts: Tensor | None
-    """What CLIP makes of each label's name, with shape (classes, d)."""
+    """CLIP's features of each label's prompt, with shape (classes, d)."""
     lpips: Lpips | None
     targets: Tensor | None
-    """The image of each label or condition, uint8 with shape (N, 3, H, W); None for the baseline's."""
+    """The image that samples of each label or condition are compared with, uint8 with shape (N, 3, H, W).
+
+    None where they are compared with the baseline.
+    """
 
     @classmethod
     def of(
         cls, request: StudyRequest, entry: ModelEntry, evaluators: Evaluators, digests: dict[str, str]
     ) -> SampleMeasures:
-        """Those of a resolved request. Raises InputError for files that cannot be used."""
+        """Load what a resolved request needs.
+
+        request: with the measures, the extractor and the targets.
+        entry: the model.
+        evaluators: which load the networks and the targets.
+        digests: of each network and set of images, as `Evaluators` takes them.
+        Raises InputError for files that cannot be used.
+        """
         measures = request.measures or []
         needs = {MEASURES[measure].by for measure in measures}
         extractor = classifier = clip = texts = lpips = targets = None
@@ -73,12 +83,12 @@ class SampleMeasures:
 
     @property
     def sees_images(self) -> bool:
-        """Whether samples are to be decoded at all."""
+        """Whether samples have to be decoded."""
         return any(measure != "drift" for measure in self.measures)
 
     @property
     def is_paired(self) -> bool:
-        """Whether samples are compared one by one."""
+        """Whether samples are compared one by one with the baseline or the targets."""
         return any(MEASURES[measure].paired for measure in self.measures)
 
     def measure(
@@ -89,7 +99,12 @@ class SampleMeasures:
         images: Tensor | None,
         baseline_images: Tensor | None,
     ) -> dict[str, Tensor]:
-        """latents, with shape (B, C, H, W); images, uint8 with shape (B, 3, H', W'), of samples and of the baseline."""
+        """Measure samples; the result by name, as listed at the head of this module.
+
+        subjects: their labels or rows, B of them.
+        latents, baseline: of the samples and of the unpruned ones, with shape (B, C, H, W).
+        images, baseline_images: the same decoded, uint8 with shape (B, 3, H', W'); None where they are not needed.
+        """
         found = {
             "error": (latents - baseline).double().square().flatten(1).sum(1),
             "energy": baseline.double().square().flatten(1).sum(1),
@@ -97,20 +112,20 @@ class SampleMeasures:
         if images is None:
             return found
         if self.extractor is not None:
-            seen = self.extractor(images)
-            found["features"] = seen.features
-            if seen.probabilities is not None:
-                predictions = Predictions(seen.probabilities.shape[1])
-                predictions.add(seen.probabilities)
+            extracted = self.extractor(images)
+            found["features"] = extracted.features
+            if extracted.probabilities is not None:
+                predictions = Predictions(extracted.probabilities.shape[1])
+                predictions.add(extracted.probabilities)
                 found |= predictions.state()
         if self.classifier is not None:
             found["accuracy"] = class_matches(self.classifier.classify(images), torch.tensor(subjects))
         if self.clip is not None and self.texts is not None:
             found["clip-score"] = clip_scores(self.clip(images).features, self.texts[list(subjects)])
         paired = [measure for measure in self.measures if MEASURES[measure].paired]
-        beside = baseline_images if self.targets is None else self.targets[list(subjects)]
-        if paired and beside is not None:
-            found |= {measure: PAIRED[measure](images, beside) for measure in paired if measure in PAIRED}
+        compared = baseline_images if self.targets is None else self.targets[list(subjects)]
+        if paired and compared is not None:
+            found |= {measure: PAIRED[measure](images, compared) for measure in paired if measure in PAIRED}
             if self.lpips is not None:
-                found["lpips"] = self.lpips(images, beside)
+                found["lpips"] = self.lpips(images, compared)
         return found

@@ -1,7 +1,7 @@
-"""From what was measured of each sample to the scores of a variant, kept as shards are kept.
+"""From what was measured of each sample to the scores of a variant, stored as shards are.
 
-Shards are put together in the order of the study's blocks, whoever made them and whenever: the same shards give the
-same numbers, to the last digit.
+Shards are combined in the order of the study's blocks, whichever worker made them: the same shards give the same
+numbers, to the last digit.
 """
 
 from __future__ import annotations
@@ -39,22 +39,25 @@ from workers.study.shards import Block
 __all__ = ["Scorer", "measures_used"]
 
 NEIGHBOUR = 3
-"""Precision and recall are of the third, as published (arXiv 1904.06991)."""
+"""Precision and recall use the third nearest neighbour, as published (arXiv 1904.06991)."""
 SUBSET = 1000
-"""The size of the kernel distance's subsets, where there are as many samples."""
+"""The size of the kernel distance's subsets, if both sets have at least twice as many samples."""
 INCEPTION = "inception-2015-12-05"
 PUBLISHED_NAMES: dict[Measure, str] = {"fid": "FID", "kid": "KID"}
-"""What distances of the published network's features are called, and no others."""
+"""The names of distances between features of the published network, and of no other."""
 MOST_REPAIRS = 3
-"""How often shards that were lost while they were gathered are made again."""
+"""How often a shard that is missing when scores are computed is made again."""
 
 log = structlog.get_logger(__name__)
 
 
 class Scorer:
-    """Scores the variants of a study. `prune`: None for the baseline. While Redis cannot be reached, it waits.
+    """Scores the variants of a study. `prune` is None for the baseline. While Redis is unavailable, it waits.
 
-    on_made: is called with how many samples were made because a shard was gone.
+    maker: makes shards that are missing.
+    evaluators: have the reference.
+    run: the job or task that the scores are for; stops it.
+    on_made: called with the number of samples that were made for a missing shard.
     """
 
     def __init__(
@@ -65,25 +68,30 @@ class Scorer:
         self._manifold: Manifold | None = None
 
     def reference(self) -> Reference:
-        """What the study's samples are compared with. Raises as `Evaluators.reference`."""
+        """The reference that the study's samples are compared with. Raises what `Evaluators.reference` raises."""
         name, extractor = self._names
         digests, check = self.maker.evaluation, self._run.check
         return self._run.retry(lambda: self._evaluators.reference(name, extractor, digests, check))
 
     def keys(self, blocks: Sequence[Block], prune: PruneSpec | None, measures: Sequence[Measure]) -> dict[Measure, str]:
-        """What the scores are kept under, of the measures that apply to the variant."""
-        there = [measure for measure in measures if self._applies(measure, prune)]
-        return dict(zip(there, self.maker.addresses.scores(blocks, prune, there), strict=True))
+        """The keys of the scores, of the measures that apply to the variant."""
+        applicable = [measure for measure in measures if self._applies(measure, prune)]
+        return dict(zip(applicable, self.maker.addresses.scores(blocks, prune, applicable), strict=True))
 
-    def whole(
+    def final_scores(
         self, blocks: Sequence[Block], prune: PruneSpec | None, measures: Sequence[Measure]
     ) -> dict[Measure, Score]:
-        """The scores with their intervals: those that a worker has kept; the others are computed, and kept."""
+        """The scores of all samples, with intervals: loaded where they are stored, else computed and stored.
+
+        blocks: all blocks of the study.
+        prune: the variant.
+        measures: those that do not apply to it are left out.
+        """
         shards, keys = self.maker.shards, self.keys(blocks, prune, measures)
         found: dict[Measure, Score] = {}
         for measure, key in keys.items():
-            if (kept := self._run.retry(partial(shards.get, key))) is not None:
-                found[measure] = Score.model_validate_json(kept)
+            if (stored := self._run.retry(partial(shards.get, key))) is not None:
+                found[measure] = Score.model_validate_json(stored)
         if missing := [measure for measure in keys if measure not in found]:
             for measure, score in self.scores(blocks, prune, missing, intervals=True).items():
                 shards.put(keys[measure], canonical_json(score.model_dump()))
@@ -94,7 +102,13 @@ class Scorer:
     def scores(
         self, blocks: Sequence[Block], prune: PruneSpec | None, measures: Sequence[Measure], intervals: bool = False
     ) -> dict[Measure, Score]:
-        """The scores of these samples by each measure that applies; without intervals it is quicker."""
+        """Compute the scores of some samples.
+
+        blocks: the samples.
+        prune: the variant.
+        measures: those that do not apply to it are left out.
+        intervals: whether averages get a bootstrap interval, which takes longer; False by default.
+        """
         shards = self._shards(blocks, prune)
         found: dict[Measure, Score] = {}
         for measure in measures if shards else []:
@@ -104,7 +118,7 @@ class Scorer:
         return found
 
     def _applies(self, measure: Measure, prune: PruneSpec | None) -> bool:
-        """Whether there is such a score: the baseline is not compared with itself."""
+        """Whether a variant has a score by this measure: the baseline is not compared with itself."""
         if prune is not None:
             return True
         with_targets = self.maker.request.targets is not None
@@ -130,18 +144,18 @@ class Scorer:
         known = reference.features
         if known is None:
             raise InputError(
-                f"measure {measure!r} compares single features, and the reference has their moments alone: "
+                f"measure {measure!r} compares single features, and the reference has only their moments: "
                 "register one with images, or leave the measure out"
             )
         if measure == "kid":
-            size = min(SUBSET, len(features) // 2, len(known) // 2)  # all of a set would vary in nothing
+            size = min(SUBSET, len(features) // 2, len(known) // 2)  # subsets of all samples would not vary
             if size < 2:
                 return Score(value=None)
             found = kernel_distance(features, known, subset_size=size)
             return Score(value=found.mean, std=found.std)
-        return self._of_manifolds(measure, features, known)
+        return self._manifold_score(measure, features, known)
 
-    def _of_manifolds(self, measure: Measure, features: Tensor, known: Tensor) -> Score:
+    def _manifold_score(self, measure: Measure, features: Tensor, known: Tensor) -> Score:
         if min(len(features), len(known)) <= NEIGHBOUR:
             return Score(value=None)
         if measure == "recall":
@@ -163,36 +177,36 @@ class Scorer:
         return request.reference, request.extractor
 
     def _shards(self, blocks: Sequence[Block], prune: PruneSpec | None) -> list[dict[str, Tensor]]:
-        """What was measured of these blocks; one that was lost meanwhile is made again."""
+        """What was measured of these blocks; a shard that is missing is made again."""
         found = []
         for block in blocks:
             self._run.check()
-            look = partial(self.maker.measured, block, prune)
-            shard = self._run.retry(look)
+            read = partial(self.maker.measured, block, prune)
+            shard = self._run.retry(read)
             for _ in range(MOST_REPAIRS):
                 if shard is not None:
                     break
                 make = partial(self.maker.make, block, [prune], lambda _: self._run.check())
                 self._on_made(self._run.retry(make))
-                shard = self._run.retry(look)
+                shard = self._run.retry(read)
             if shard is None:
-                raise RuntimeError("shards are lost as fast as they are made: is there room for them?")
+                raise RuntimeError("shards are missing as soon as they are stored: is there space for them?")
             found.append(shard)
         return found
 
 
-def measures_used(request: StudyRequest, measured: SampleMeasures) -> list[MeasureUsed]:
-    """The measures of a resolved request, each with the network that it is of."""
-    by = {
-        "features": measured.extractor,
-        "classes": measured.classifier,
-        "clip": measured.clip,
-        "lpips": measured.lpips,
+def measures_used(request: StudyRequest, measures: SampleMeasures) -> list[MeasureUsed]:
+    """The measures of a resolved request, each with its network. measures: of the same request."""
+    networks = {
+        "features": measures.extractor,
+        "classes": measures.classifier,
+        "clip": measures.clip,
+        "lpips": measures.lpips,
     }
     used = []
     for measure in request.measures or []:
         facts = MEASURES[measure]
-        network = None if facts.by is None else by[facts.by]
+        network = None if facts.by is None else networks[facts.by]
         name = None if network is None else network.name
         title = PUBLISHED_NAMES.get(measure, facts.title) if name == INCEPTION else facts.title
         compared = request.reference if facts.reference else None
@@ -217,19 +231,19 @@ def _features(shards: Sequence[dict[str, Tensor]]) -> Iterator[Tensor]:
 
 
 def _average(values: Tensor, intervals: bool) -> Score:
-    """Over those that are finite: of equal images there is no PSNR."""
-    known = values[values.isfinite()]
-    left_out = len(values) - len(known)
-    if not len(known):
+    """The mean of the finite values: equal images have no PSNR."""
+    finite = values[values.isfinite()]
+    left_out = len(values) - len(finite)
+    if not len(finite):
         return Score(value=None, left_out=left_out)
     if not intervals:
-        return Score(value=known.mean().item(), left_out=left_out)
-    found = bootstrap(known)
+        return Score(value=finite.mean().item(), left_out=left_out)
+    found = bootstrap(finite)
     return Score(value=found.mean, low=found.low, high=found.high, left_out=left_out)
 
 
 def _inception_score(shards: Sequence[dict[str, Tensor]]) -> float:
-    whole = Predictions.from_state(shards[0])
+    predictions = Predictions.from_state(shards[0])
     for shard in shards[1:]:
-        whole.merge(Predictions.from_state(shard))
-    return whole.score()
+        predictions.merge(Predictions.from_state(shard))
+    return predictions.score()

@@ -1,4 +1,4 @@
-"""Makes a study's shards: samples a block under the prunes that are missing, measures it, and keeps both."""
+"""Makes a study's shards: samples a block under the prunes that are missing, measures it, and stores both."""
 
 from __future__ import annotations
 
@@ -19,20 +19,20 @@ from workers.model_pool import Source
 from workers.sampling.chunks import sample_plan
 from workers.sampling.inputs import SampleInputs
 from workers.sampling.plan import Plan, PlannedVariant, Sample
-from workers.study.coordination import OnShare
+from workers.study.coordination import OnFraction
 from workers.study.measures import SampleMeasures
 from workers.study.shards import Addresses, Block
 
 __all__ = ["ShardMaker"]
 
 LATENTS = "latents"
-TOGETHER = 16
-"""So many prunes share one call's trajectories; those of a further group are made after these are kept."""
+PRUNES_AT_ONCE = 16
+"""How many prunes share the trajectories of one call; their shards are stored before the next are sampled."""
 
 
 @dataclass(frozen=True)
 class ShardMaker:
-    """Makes any shard of a study. `prune`: None for the baseline."""
+    """Makes any shard of a study. `prune` is None for the baseline."""
 
     request: StudyRequest
     system: System
@@ -47,7 +47,7 @@ class ShardMaker:
 
     @classmethod
     def of(cls, request: StudyRequest, source: Source, context: Context) -> ShardMaker:
-        """That of a resolved request."""
+        """Load what a resolved request needs: the model, its inputs and its measures."""
         evaluation = source.identity.reading.get("instruments", {})
         return cls(
             request=request,
@@ -62,83 +62,84 @@ class ShardMaker:
         )
 
     def missing(self, blocks: Sequence[Block], prunes: Sequence[PruneSpec | None]) -> dict[Block, list[str]]:
-        """The blocks that lack a shard under one of these prunes, with the keys of those."""
+        """The blocks with a shard missing under one of these prunes, and the keys of their missing shards."""
         keys = {(block, prune): self.addresses.measured(block, prune) for block in blocks for prune in prunes}
-        there = self.shards.present(list(keys.values()))
-        lacks: dict[Block, list[str]] = {}
+        stored = self.shards.present(list(keys.values()))
+        missing: dict[Block, list[str]] = {}
         for (block, _), key in keys.items():
-            if key not in there:
-                lacks.setdefault(block, []).append(key)
-        return lacks
+            if key not in stored:
+                missing.setdefault(block, []).append(key)
+        return missing
 
-    def make(self, block: Block, prunes: Sequence[PruneSpec | None], on_share: OnShare) -> int:
-        """The shards of a block that are missing; how many samples were made for them.
+    def make(self, block: Block, prunes: Sequence[PruneSpec | None], on_fraction: OnFraction) -> int:
+        """Make the shards of a block that are missing; return how many samples were made.
 
-        Prunes are sampled some at a time, and kept as they come.
+        block, prunes: the shards, one a prune.
+        on_fraction: called with the fraction that is done; may raise to stop.
         """
-        lacks = set(self.missing([block], prunes).get(block, ()))
-        wanted = [prune for prune in prunes if self.addresses.measured(block, prune) in lacks]
-        made = 0
-        for start in range(0, len(wanted), TOGETHER):
-            some = wanted[start : start + TOGETHER]
+        missing_keys = set(self.missing([block], prunes).get(block, ()))
+        missing = [prune for prune in prunes if self.addresses.measured(block, prune) in missing_keys]
+        samples = 0
+        for start in range(0, len(missing), PRUNES_AT_ONCE):
+            group = missing[start : start + PRUNES_AT_ONCE]
 
-            def on_part(share: float, start: int = start, count: int = len(some)) -> None:
-                on_share((start + share * count) / len(wanted))
+            def on_group(fraction: float, start: int = start, count: int = len(group)) -> None:
+                on_fraction((start + fraction * count) / len(missing))
 
-            made += self._make_some(block, some, on_part)
-        return made
+            samples += self._make_group(block, group, on_group)
+        return samples
 
-    def _make_some(self, block: Block, wanted: Sequence[PruneSpec | None], on_share: OnShare) -> int:
-        latents, made = self._latents(block, list(dict.fromkeys([None, *wanted])), on_share)
+    def _make_group(self, block: Block, prunes: Sequence[PruneSpec | None], on_fraction: OnFraction) -> int:
+        latents, samples = self._latents(block, list(dict.fromkeys([None, *prunes])), on_fraction)
         baseline = latents[None]
         compared = self.measures.targets is None and self.measures.is_paired
-        baseline_images = self._images(baseline) if None in wanted or compared else None
-        for prune in wanted:
+        baseline_images = self._images(baseline) if None in prunes or compared else None
+        for prune in prunes:
             images = baseline_images if prune is None else self._images(latents[prune])
-            beside = None if prune is None else baseline_images
-            found = self.measures.measure(block.subjects, latents[prune], baseline, images, beside)
-            contiguous = {name: tensor.contiguous() for name, tensor in found.items()}
+            compared_with = None if prune is None else baseline_images
+            measured = self.measures.measure(block.subjects, latents[prune], baseline, images, compared_with)
+            contiguous = {name: tensor.contiguous() for name, tensor in measured.items()}
             self.shards.put(self.addresses.measured(block, prune), save(contiguous))
-            on_share(1.0)
-        return made
+            on_fraction(1.0)
+        return samples
 
     def measured(self, block: Block, prune: PruneSpec | None) -> dict[str, Tensor] | None:
-        """What was measured of a shard; None where it is gone."""
-        kept = self.shards.get(self.addresses.measured(block, prune))
-        return None if kept is None else load(kept)
+        """What was measured of a shard, as `SampleMeasures.measure` returns it; None where it is missing."""
+        stored = self.shards.get(self.addresses.measured(block, prune))
+        return None if stored is None else load(stored)
 
     def plan(self, prunes: Sequence[PruneSpec | None], samples: list[Sample]) -> Plan:
-        """These samples under these prunes, as they are sampled."""
+        """The plan of these samples under these prunes."""
         variants = list(map(PlannedVariant.of, prunes))
         return Plan(self.request, variants, samples, chunk_size=max(1, self.rows_at_once // max(1, len(variants))))
 
     def _latents(
-        self, block: Block, prunes: Sequence[PruneSpec | None], on_share: OnShare
+        self, block: Block, prunes: Sequence[PruneSpec | None], on_fraction: OnFraction
     ) -> tuple[dict[PruneSpec | None, Tensor], int]:
-        """The latents of a block by prune, those that are kept and the others; and how many had to be made."""
+        """Load or sample the latents of a block, by prune; return also how many samples were made."""
         latents: dict[PruneSpec | None, Tensor] = {}
         for prune in prunes:
-            if (kept := self.shards.get(self.addresses.latents(block, prune))) is not None:
-                latents[prune] = load(kept)[LATENTS]
-        absent = [prune for prune in prunes if prune not in latents]
-        if not absent:
+            if (stored := self.shards.get(self.addresses.latents(block, prune))) is not None:
+                latents[prune] = load(stored)[LATENTS]
+        missing = [prune for prune in prunes if prune not in latents]
+        if not missing:
             return latents, 0
-        plan = self.plan(absent, block.samples)
-        parts: list[list[Tensor]] = []
+        plan = self.plan(missing, block.samples)
+        chunks: list[list[Tensor]] = []
         for place, chunk in enumerate(plan.chunks):
 
             def on_step(done: int, total: int, place: int = place) -> None:
-                on_share((place + done / total) / len(plan.chunks))
+                on_fraction((place + done / total) / len(plan.chunks))
 
-            parts.append(sample_plan(self.system, plan, chunk, self.inputs, on_step))
-        for prune, tensors in zip(absent, zip(*parts, strict=True), strict=True):
+            chunks.append(sample_plan(self.system, plan, chunk, self.inputs, on_step))
+        for prune, tensors in zip(missing, zip(*chunks, strict=True), strict=True):
             latents[prune] = torch.cat(tensors)
             self.shards.put(self.addresses.latents(block, prune), save({LATENTS: latents[prune]}))
-        return latents, len(block.samples) * len(absent)
+        return latents, len(block.samples) * len(missing)
 
     def _images(self, latents: Tensor) -> Tensor | None:
-        """What they decode to, uint8 with shape (B, 3, H, W); None where nothing is measured of images."""
+        """Decode latents to images, uint8 with shape (B, 3, H, W); None where no measure needs images."""
         if not self.measures.sees_images:
             return None
-        made = [self.decode(some).images for some in latents.split(self.rows_at_once)]
-        return torch.cat(made).permute(0, 3, 1, 2).contiguous()
+        parts = [self.decode(part).images for part in latents.split(self.rows_at_once)]
+        return torch.cat(parts).permute(0, 3, 1, 2).contiguous()

@@ -1,8 +1,8 @@
 """How a study is cut into shards, and the content addresses of what they hold.
 
-A block is one sample number of some labels or conditions that follow one another: more samples are more blocks, and
-those there were stay as they are. A shard is a block under one prune. Its key says all that its samples depend on, so a
-study finds what any study before it made.
+A block is one sample number of consecutive labels or conditions: more samples a label are more blocks, and the others
+stay the same. A shard is a block under one prune. Its key is a digest of all that its samples depend on, so a study
+finds the shards that any earlier study made.
 """
 
 from __future__ import annotations
@@ -21,10 +21,11 @@ from workers.sampling.plan import Sample
 __all__ = ["Addresses", "Block", "blocks_of"]
 
 READ_AS = ("family", "num_heads", "decode_layer")
-"""What of a model's reading its latents depend on."""
-SHOWN_BY = ("decoder", "decoder_scale", "decoder_files")
+"""The fields of a model's reading that its latents depend on."""
+DECODED_BY = ("decoder", "decoder_scale", "decoder_files")
+"""The fields that its images depend on besides."""
 SAMPLED_BY = sorted(set(SampledRequest.model_fields) - {"model", "labels", "rows", "samples_per_label"})
-"""What of a request each sample depends on, whichever samples there are besides."""
+"""The fields of a request that each single sample depends on."""
 
 
 @dataclass(frozen=True)
@@ -36,7 +37,7 @@ class Block:
 
     @property
     def samples(self) -> list[Sample]:
-        """Its samples in order."""
+        """The samples in order."""
         return [Sample(subject, self.number) for subject in self.subjects]
 
 
@@ -50,45 +51,45 @@ def blocks_of(request: StudyRequest, size: int) -> list[Block]:
     ]
 
 
-def _seen(request: StudyRequest) -> list[str]:
-    """What is looked at of each sample for the measures of a request: some are of the same features."""
+def _measured_of_samples(request: StudyRequest) -> list[str]:
+    """What the measures of a request need of each sample: some need the same features."""
     return sorted({MEASURES[name].by or name for name in request.measures or [] if name != "drift"})
 
 
 class Addresses:
-    """The keys of a study's shards. `prune`: None for the baseline."""
+    """The keys of a study's shards and scores. `prune` is None for the baseline."""
 
     def __init__(self, request: StudyRequest, identity: Identity) -> None:
         reading = identity.reading
-        said = request.model_dump()
+        fields = request.model_dump()
         instruments = reading.get("instruments", {})
-        seen_by = {
-            name: made_of
-            for name, made_of in instruments.items()
+        measured_with = {
+            name: content
+            for name, content in instruments.items()
             if name.startswith("extractor") or name == f"reference {request.targets}"
         }
         self._sampled = digest(
             {
                 "weights": identity.weights,
                 "reading": {name: reading.get(name) for name in READ_AS},
-                "request": {name: said[name] for name in SAMPLED_BY},
+                "request": {name: fields[name] for name in SAMPLED_BY},
                 "version": RESULT_VERSION,
             }
         )
         self._reference = instruments.get(f"reference {request.reference}")
         self._measured = digest(
             {
-                "decoder": {name: reading.get(name) for name in SHOWN_BY},
-                "instruments": seen_by,
-                "seen": _seen(request),
-                "extractor": said["extractor"],
-                "targets": said["targets"],
-                "names": reading.get("class_names") if "clip-score" in (said["measures"] or []) else None,
+                "decoder": {name: reading.get(name) for name in DECODED_BY},
+                "instruments": measured_with,
+                "seen": _measured_of_samples(request),
+                "extractor": fields["extractor"],
+                "targets": fields["targets"],
+                "names": reading.get("class_names") if "clip-score" in (fields["measures"] or []) else None,
             }
         )
 
     def latents(self, block: Block, prune: PruneSpec | None) -> str:
-        """Of the latents of a block under a prune."""
+        """The key of the latents of a block under a prune."""
         return digest(
             {
                 "sampled": self._sampled,
@@ -99,11 +100,11 @@ class Addresses:
         )
 
     def measured(self, block: Block, prune: PruneSpec | None) -> str:
-        """Of what they were measured to be."""
+        """The key of what was measured of these latents."""
         return digest({"latents": self.latents(block, prune), "measured": self._measured})
 
     def scores(self, blocks: Sequence[Block], prune: PruneSpec | None, measures: Sequence[Measure]) -> list[str]:
-        """Of the score of all these samples by each measure."""
+        """The keys of the scores of all these samples, one for each measure."""
         samples = digest([self.measured(block, prune) for block in blocks])
         return [
             digest(

@@ -1,4 +1,4 @@
-"""What workers share of a study: blocks of samples, and the scores of its variants once all samples are there."""
+"""The tasks that workers share in a study: blocks of samples, then the scores of its variants."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from tailprune.spec.prune import PruneSpec
 from workers.context import Context
 from workers.handler import source_of
 from workers.lease import Shutdown, TaskRun
-from workers.study.coordination import OnShare, Task, attempt
+from workers.study.coordination import OnFraction, Task, try_task
 from workers.study.scoring import Scorer
 from workers.study.shard_maker import ShardMaker
 from workers.study.shards import Block, blocks_of
@@ -27,50 +27,51 @@ from workers.study.shards import Block, blocks_of
 __all__ = ["SLOW", "SamplingTask", "ScoringTask", "TaskHelper", "scoring_tasks"]
 
 SLOW: tuple[Measure, ...] = ("kid", "precision", "recall")
-"""Measures that take long: each is a task of its own."""
+"""Measures that take long to compute: each is a task of its own."""
 
 log = structlog.get_logger(__name__)
 
 
-class _Offer(BaseModel):
+class _TaskMessage(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     size: int
-    """How many samples the study's blocks have at most."""
+    """The most samples of a block."""
 
 
-class SamplingOffer(_Offer):
-    """`SamplingTask`, as a message says it."""
+class SamplingMessage(_TaskMessage):
+    """A `SamplingTask` as a message."""
 
     do: Literal["make"] = "make"
     block: int = Field(ge=0)
-    """Its place among the blocks of the study."""
+    """The index of the block in the study."""
     prunes: list[PruneSpec]
 
 
-class ScoringOffer(_Offer):
-    """`ScoringTask`, as a message says it."""
+class ScoringMessage(_TaskMessage):
+    """A `ScoringTask` as a message."""
 
     do: Literal["score"] = "score"
     prune: PruneSpec | None
     measures: list[Measure]
 
 
-_OFFERS: TypeAdapter[SamplingOffer | ScoringOffer] = TypeAdapter(
-    Annotated[SamplingOffer | ScoringOffer, Field(discriminator="do")]
+_MESSAGE: TypeAdapter[SamplingMessage | ScoringMessage] = TypeAdapter(
+    Annotated[SamplingMessage | ScoringMessage, Field(discriminator="do")]
 )
 
 
 @dataclass(frozen=True, eq=False)
 class SamplingTask:
-    """A block of samples under some prunes; the baseline belongs to it."""
+    """A block of samples under some prunes, and unpruned."""
 
     maker: ShardMaker
     block: Block
-    place: int
-    """That of the block among all of the study."""
+    index: int
+    """The index of the block in the study."""
     prunes: Sequence[PruneSpec]
     size: int
+    """The most samples of a block."""
 
     @cached_property
     def keys(self) -> list[str]:
@@ -78,7 +79,7 @@ class SamplingTask:
 
     @cached_property
     def lease(self) -> str:
-        """That of the samples: who would measure them otherwise waits for them too."""
+        """Of the latents: a study with other measures of the same samples waits for them too."""
         return digest([self.maker.addresses.latents(self.block, prune) for prune in self._variants])
 
     @property
@@ -86,14 +87,14 @@ class SamplingTask:
         return len(self.block.subjects)
 
     @property
-    def offer(self) -> dict[str, Any]:
-        return SamplingOffer(block=self.place, size=self.size, prunes=list(self.prunes)).model_dump(mode="json")
+    def message(self) -> dict[str, Any]:
+        return SamplingMessage(block=self.index, size=self.size, prunes=list(self.prunes)).model_dump(mode="json")
 
-    def do(self, on_share: OnShare) -> int:
-        made = self.maker.make(self.block, self._variants, on_share)
-        if made:
-            log.info("shard made", number=self.block.number, first=self.block.subjects[0], samples=made)
-        return made
+    def do(self, on_fraction: OnFraction) -> int:
+        samples = self.maker.make(self.block, self._variants, on_fraction)
+        if samples:
+            log.info("shard made", number=self.block.number, first=self.block.subjects[0], samples=samples)
+        return samples
 
     @property
     def _variants(self) -> list[PruneSpec | None]:
@@ -102,7 +103,7 @@ class SamplingTask:
 
 @dataclass(frozen=True, eq=False)
 class ScoringTask:
-    """The scores of a variant by some measures. prune: None for the baseline."""
+    """The scores of a variant by some measures. `prune` is None for the baseline."""
 
     scorer: Scorer
     blocks: Sequence[Block]
@@ -112,7 +113,7 @@ class ScoringTask:
 
     @property
     def samples(self) -> int:
-        """None are made."""
+        """0: scoring makes no samples."""
         return 0
 
     @cached_property
@@ -124,12 +125,12 @@ class ScoringTask:
         return digest(self.keys)
 
     @property
-    def offer(self) -> dict[str, Any]:
-        return ScoringOffer(size=self.size, prune=self.prune, measures=list(self.measures)).model_dump(mode="json")
+    def message(self) -> dict[str, Any]:
+        return ScoringMessage(size=self.size, prune=self.prune, measures=list(self.measures)).model_dump(mode="json")
 
-    def do(self, on_share: OnShare) -> int:
-        on_share(0.0)
-        self.scorer.whole(self.blocks, self.prune, self.measures)
+    def do(self, on_fraction: OnFraction) -> int:
+        on_fraction(0.0)
+        self.scorer.final_scores(self.blocks, self.prune, self.measures)
         return 0
 
 
@@ -140,41 +141,49 @@ def scoring_tasks(
     measures: Sequence[Measure],
     size: int,
 ) -> list[Task]:
-    """The scores of these variants by all measures, what takes longest first."""
+    """The tasks that score these variants by these measures, the longest first.
+
+    scorer: of the study.
+    blocks: all blocks of the study.
+    prunes: the variants; None is the baseline.
+    measures: those of the request.
+    size: the most samples of a block.
+    """
     quick = [measure for measure in measures if measure not in SLOW]
     groups = [*([measure] for measure in SLOW if measure in measures), *([quick] if quick else [])]
     return [ScoringTask(scorer, blocks, prune, group, size) for group in groups for prune in prunes]
 
 
-def offered(message: Any, scorer: Scorer) -> Task:
-    """The task that a message offers. Raises InputError for a message that does not, IndexError for no block."""
-    offer = _OFFERS.validate_python(message)
+def task_of(content: Any, scorer: Scorer) -> Task:
+    """The task of a message. Raises ValidationError for other content, IndexError for a block that does not exist."""
+    message = _MESSAGE.validate_python(content)
     maker = scorer.maker
-    blocks = blocks_of(maker.request, offer.size)
-    if isinstance(offer, SamplingOffer):
-        return SamplingTask(maker, blocks[offer.block], offer.block, offer.prunes, offer.size)
-    return ScoringTask(scorer, blocks, offer.prune, offer.measures, offer.size)
+    blocks = blocks_of(maker.request, message.size)
+    if isinstance(message, SamplingMessage):
+        return SamplingTask(maker, blocks[message.block], message.block, message.prunes, message.size)
+    return ScoringTask(scorer, blocks, message.prune, message.measures, message.size)
 
 
 class TaskHelper:
-    """Does tasks that the holders of studies offer. Keeps what the last study needs, for its offers come in a row."""
+    """Does tasks of studies that other workers hold. Keeps the model of the last study: its tasks come in a row."""
 
     def __init__(self, leases: LeaseStore, context: Context, shutdown: Shutdown) -> None:
         self._leases = leases
         self._context = context
         self._shutdown = shutdown
         self.last: tuple[str, ShardMaker] | None = None
-        """The last study and what makes its shards, with its model."""
+        """The id of the last study, and its shard maker, which holds its model; set to None to release the model."""
 
     def help(self, job: Job, message: Mapping[str, Any]) -> None:
-        """Do an offered task, unless another worker does it. Raises Stopped where the study is over."""
+        """Do a task, unless another worker has leased it. Raises Stopped where the study is over."""
 
         def on_made(samples: int) -> None:
             self._context.count_samples(job.model, samples)
 
         with TaskRun(self._leases, job.id, self._shutdown) as run:
             scorer = Scorer(self._maker(job), self._context.evaluators, run, on_made)
-            on_made(attempt(offered(message, scorer), self._context.shards, lambda _: run.check()) or 0)
+            samples = try_task(task_of(message, scorer), self._context.shards, lambda _: run.check())
+            on_made(samples or 0)
 
     def _maker(self, job: Job) -> ShardMaker:
         if self.last is None or self.last[0] != job.id:

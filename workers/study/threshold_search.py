@@ -1,7 +1,8 @@
 """The search for a threshold: bisection over the share of components that a tail prune removes.
 
-A share stands for the quantile of |c| over the study's labels or conditions and the steps that are pruned. It is taken
-that a larger share is worse: where that is not so, the search still ends at a threshold that was tried and is within.
+The threshold for a share is that quantile of |c| over the study's labels or conditions and the pruned steps. Bisection
+assumes that a larger share is worse: where that is not so, its result is still a threshold that was tried and is within
+the budget.
 """
 
 from __future__ import annotations
@@ -25,27 +26,35 @@ from workers.sampling.plan import Plan
 __all__ = ["search_threshold", "sorted_magnitudes"]
 
 MOST_TIMES = 16
-"""At so many of the pruned steps, evenly spread, are magnitudes looked at."""
+"""At how many of the pruned steps, evenly spaced, magnitudes are taken."""
 DIGITS = 3
-"""Of a threshold: the same ones come up in other searches, and find their shards."""
+"""Significant digits of a threshold: rounded ones recur in other searches, which then find their shards."""
 
 
 def sorted_magnitudes(system: System, plan: Plan, inputs: SampleInputs, search: Search) -> Tensor:
-    """|c| of all labels or conditions at the steps that the search prunes, ascending, with shape (n,)."""
+    """|c| of all labels or conditions at the steps that the search prunes, ascending, with shape (n,).
+
+    system: the model.
+    plan: how the study is sampled.
+    inputs: its labels or conditions.
+    search: with the schedule of its prunes.
+    """
     request = plan.request
     times = tailprune.sampling_times(system, request.sampler, plan.steps, request.timestep_shift)
     prune = tailprune.Prune("tail", 0.0, search.schedule.when, search.schedule.count)
     active = torch.tensor([i for i in range(len(times)) if prune.active(i, len(times))])
     chosen = active[torch.linspace(0, len(active) - 1, min(MOST_TIMES, len(active))).round().long()]
     device = next(system.parameters()).device
-    everyone = inputs_of(system, plan, inputs, request.subjects)
-    parts = system.embed_inputs({name: tensor.to(device) for name, tensor in everyone.items()})
-    at = system.embed_time(times[chosen, 0].float().to(device))
-    return (at.unsqueeze(1) + parts).abs().flatten().cpu().sort().values
+    all_inputs = inputs_of(system, plan, inputs, request.subjects)
+    embedded_inputs = system.embed_inputs({name: tensor.to(device) for name, tensor in all_inputs.items()})
+    embedded_times = system.embed_time(times[chosen, 0].float().to(device))
+    return (embedded_times.unsqueeze(1) + embedded_inputs).abs().flatten().cpu().sort().values
 
 
 @dataclass
 class _State:
+    """The shares between which the search goes on, and the largest threshold within the budget so far."""
+
     low: float = 0.0
     high: float = 1.0
     best: Trial | None = None
@@ -58,41 +67,48 @@ def search_threshold(
     try_out: Callable[[PruneSpec], StudyVariant],
     on_trial: Callable[[SearchResult], None],
 ) -> SearchResult:
-    """Tries thresholds and says what was found.
+    """Search for the largest threshold within the budget.
 
-    magnitudes: as of `sorted_magnitudes`. try_out: the scores under a prune. on_trial: hears what is known so far.
+    search: measure, budget and number of trials.
+    magnitudes: from `sorted_magnitudes`.
+    baseline: the scores without a prune.
+    try_out: makes and scores the samples under a prune.
+    on_trial: called after each trial with the result so far.
+    Raises InputError where the measure has no value.
     """
-    before = baseline.scores[search.measure].value if search.measure in baseline.scores else None
-    limit = _limit(search, before)
+    baseline_value = baseline.scores[search.measure].value if search.measure in baseline.scores else None
+    limit = _limit(search, baseline_value)
     state = _State()
     trials: list[Trial] = []
-    result = _result(search, before, limit, trials, state)
-    verdicts: dict[float, bool] = {}
+    result = _result(search, baseline_value, limit, trials, state)
+    within: dict[float, bool] = {}
     while len(trials) < search.trials and (state.high - state.low) * len(magnitudes) >= 1:
         share = (state.low + state.high) / 2
         place = min(len(magnitudes) - 1, int(share * len(magnitudes)))
         threshold = float(f"{magnitudes[place].item():.{DIGITS}g}")
-        if threshold not in verdicts:
-            trial = _tried(search, limit, threshold, try_out)
+        if threshold not in within:
+            trial = _try(search, limit, threshold, try_out)
             trials.append(trial)
-            verdicts[threshold] = trial.within
+            within[threshold] = trial.within
             if trial.within and (state.best is None or threshold > state.best.threshold):
                 state.best = trial
-            result = _result(search, before, limit, trials, state)
+            result = _result(search, baseline_value, limit, trials, state)
             on_trial(result)
-        if verdicts[threshold]:
+        if within[threshold]:
             state.low = share
         else:
             state.high = share
     return result
 
 
-def _tried(search: Search, limit: float, threshold: float, try_out: Callable[[PruneSpec], StudyVariant]) -> Trial:
+def _try(search: Search, limit: float, threshold: float, try_out: Callable[[PruneSpec], StudyVariant]) -> Trial:
     spec = PruneSpec(threshold=threshold, side="tail", fill=search.fill, schedule=search.schedule)
     variant = try_out(spec)
     value = variant.scores[search.measure].value
     if value is None or variant.removed is None:
-        raise InputError(f"measure {search.measure!r} has no value under {variant.name!r}, so nothing can be sought")
+        raise InputError(
+            f"measure {search.measure!r} has no value under {variant.name!r}, so there is nothing to search"
+        )
     return Trial(
         threshold=threshold,
         fraction=variant.removed.fraction,
@@ -102,21 +118,23 @@ def _tried(search: Search, limit: float, threshold: float, try_out: Callable[[Pr
     )
 
 
-def _limit(search: Search, before: float | None) -> float:
+def _limit(search: Search, baseline_value: float | None) -> float:
     if search.measure == "drift":
         return search.budget
-    if before is None:
+    if baseline_value is None:
         raise InputError(f"measure {search.measure!r} has no value for the baseline, so there is nothing to stay near")
-    return before - search.budget if search.measure == "accuracy" else before + search.budget
+    return baseline_value - search.budget if search.measure == "accuracy" else baseline_value + search.budget
 
 
-def _result(search: Search, before: float | None, limit: float, trials: list[Trial], state: _State) -> SearchResult:
+def _result(
+    search: Search, baseline_value: float | None, limit: float, trials: list[Trial], state: _State
+) -> SearchResult:
     best = state.best
     return SearchResult(
         measure=search.measure,
         budget=search.budget,
         limit=limit,
-        baseline=before,
+        baseline=baseline_value,
         threshold=None if best is None else best.threshold,
         fraction=None if best is None else best.fraction,
         trials=list(trials),

@@ -208,10 +208,16 @@ def test_what_is_compared_is_sampled_as_what_is_covered(compacted: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    ("way", "said"),
+    ("way", "texts"),
     [
-        ({"threshold": 2.2}, ["below 2.2 in every vector", "count as zero", "Pruned vector by vector (tail 2.2)"]),
-        ({"threshold": 0.2, "side": "head"}, ["above 0.2 in every vector", "Pruned vector by vector (head 0.2)"]),
+        (
+            {"threshold": 2.2},
+            ["below 2.2 in every covered vector", "set to zero", "Pruned vector by vector (tail 2.2)"],
+        ),
+        (
+            {"threshold": 0.2, "side": "head"},
+            ["above 0.2 in every covered vector", "Pruned vector by vector (head 0.2)"],
+        ),
         ({"keep": 8}, ["among the 8 whose SiLU(c) varies most", "mean over the classes", "Between these times"]),
         ({"keep": 6, "by": "directions"}, ["6 principal directions", "exact for nothing"]),
         ({"keep": 6, "labels": [0, 1, 3]}, ["labels 0–1, 3;", "and the null condition"]),
@@ -222,14 +228,14 @@ def test_what_is_compared_is_sampled_as_what_is_covered(compacted: Any) -> None:
     ids=str,
 )
 def test_the_card_says_what_was_removed_and_what_it_is_exact_for(
-    compacted: Any, way: dict[str, Any], said: list[str]
+    compacted: Any, way: dict[str, Any], texts: list[str]
 ) -> None:
     made = compacted(**way)
     card = made.artifact("card.md").decode()
     result = made.result
-    for text in (*said, made.name, result.model.digest, result.compacted.digest, f"{result.parameters.after:,}"):
+    for text in (*texts, made.name, result.model.digest, result.compacted.digest, f"{result.parameters.after:,}"):
         assert text in card
-    assert f"off by {result.compared.drift.latent:.4f}" in card
+    assert f"the relative difference of the latents is {result.compared.drift.latent:.4f}" in card
 
 
 def test_the_same_compaction_has_the_same_bytes(compacted: Any, store: JobStore, redis_client: redis.Redis) -> None:
@@ -302,7 +308,7 @@ def test_a_model_that_is_told_its_guidance_says_which_was_covered(compacted: Any
     assert (made.result.covered.guided, made.result.covered.guidance_scale) == (False, 1.5)
     assert made.result.compared.guidance_scale == 1.5
     card = made.artifact("card.md").decode()
-    assert "told the guidance scale 1.5, which the model takes as an input, and no other" in card
+    assert "at guidance scale 1.5, which the model takes as an input, and no other" in card
     assert "null condition" not in card
 
 
@@ -339,10 +345,10 @@ def test_a_damaged_copy_is_refused_and_fetched_anew(
     path = settings.data_dir / "compacted" / made.result.compacted.digest / "model.safetensors"
     path.parent.mkdir(parents=True)
     path.write_bytes(whole[:-4] + bytes(4))
-    assert "is damaged, and was removed: ask again" in failure("prune-sample", **body)
+    assert "was damaged, and is deleted: post the request again" in failure("prune-sample", **body)
     path.unlink(missing_ok=True)  # no second name of the stored file, which stays whole
     path.write_bytes(whole[:-4])
-    assert "is damaged, and was removed: ask again" in failure("metrics", model=made.name)
+    assert "was damaged, and is deleted: post the request again" in failure("metrics", model=made.name)
     sampled(**body)
     assert path.read_bytes() == whole
 

@@ -163,7 +163,7 @@ def test_a_record_that_is_none_fails_the_job_with_the_reason(
 def test_vectors_that_are_damaged_fail_the_job(
     worker: Worker, submit: Submit, store: JobStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("workers.handlers.figure.Vectors.of_part", lambda *_: torch.full((4, 3), torch.nan))
+    monkeypatch.setattr("workers.handlers.figure.Vectors.compute", lambda *_: torch.full((4, 3), torch.nan))
     job = submit("figure", figure="histogram")
     worker.run(job.id)
     failed = store.get(job.id)

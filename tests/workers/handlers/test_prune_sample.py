@@ -284,7 +284,7 @@ def test_jobs_whose_model_changed_meanwhile_all_fail_with_the_reason(
     with capture_logs() as logs:
         worker.run(jobs[0].id)
     reasons = [store.get(job.id).problem for job in jobs]
-    assert all(reason is not None and "is not the one that was asked for" in reason.detail for reason in reasons)
+    assert all(reason is not None and "is not the model of the request" in reason.detail for reason in reasons)
     assert calls == []
     assert not [line for line in logs if "one by one" in line["event"]]
 

@@ -17,7 +17,7 @@ def store(settings: Settings, redis_client: redis.Redis) -> ConditionStore:
 
 def test_labels_are_what_a_label_system_takes(store: ConditionStore) -> None:
     inputs = SampleInputs.load(None, store)
-    assert inputs.of([3, 1, 3])["labels"].tolist() == [3, 1, 3]
+    assert inputs.select([3, 1, 3])["labels"].tolist() == [3, 1, 3]
     assert inputs.population is None
 
 
@@ -26,7 +26,7 @@ def test_rows_are_those_of_the_uploaded_conditions_in_the_order_asked_for(
 ) -> None:
     given = arrays(VIDEO, 3)
     inputs = SampleInputs.load(store.put(parse(safetensors(given), settings)).id, store)
-    chosen = inputs.of([2, 0, 2])
+    chosen = inputs.select([2, 0, 2])
     assert torch.equal(chosen["video"], torch.from_numpy(given["video"])[[2, 0, 2]])
     assert inputs.population is not None
     assert len(inputs.population["video"]) == 3

@@ -314,8 +314,8 @@ def test_a_lease_is_kept_while_the_work_takes_and_lapses_after_its_worker(
 def test_what_is_known_so_far_is_shown_while_it_runs(
     worker: Worker, submit: Submit, store: JobStore, leases: LeaseStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("workers.handlers.study.PUBLISH_SECONDS", 0.0)
-    monkeypatch.setattr("workers.handlers.study.PUBLISH_SHARE", 0.0)
+    monkeypatch.setattr("workers.study.results.PUBLISH_SECONDS", 0.0)
+    monkeypatch.setattr("workers.study.results.PUBLISH_FACTOR", 0.0)
     seen: list[StudyResult] = []
     publish = leases.publish
 
@@ -386,7 +386,7 @@ def test_instruments_that_changed_since_the_request_fail_the_study(
     worker.run(job.id)
     failed = store.get(job.id)
     assert failed.problem is not None
-    assert "ask again" in failed.problem.detail
+    assert "post the request again" in failed.problem.detail
 
 
 def test_a_redis_that_goes_away_for_a_while_is_waited_for(
@@ -449,7 +449,7 @@ def test_what_is_missing_is_offered_again_when_nobody_took_it(
 def test_many_prunes_are_made_and_kept_some_at_a_time(
     studied: Any, sampled: Made, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("workers.study.shard_maker.TOGETHER", 2)
+    monkeypatch.setattr("workers.study.shard_maker.PRUNES_AT_ONCE", 2)
     result = studied(grid={"thresholds": [0.4, 0.6, 0.8, 1.0]}, measures=["drift"], samples_per_label=1)
     assert sampled == [(2, 2), (2, 2), (1, 2)] * 2  # of two blocks, the baseline with the first
     assert len({variant.scores["drift"].value for variant in result.variants[1:]}) == 4

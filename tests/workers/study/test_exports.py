@@ -117,7 +117,7 @@ def marked(study: StudyResult, request: StudyRequest | None = None) -> str:
 
 
 @pytest.fixture
-def shelf(store: JobStore) -> JobArtifacts:
+def files(store: JobStore) -> JobArtifacts:
     return JobArtifacts(store.artifacts)
 
 
@@ -311,17 +311,17 @@ def test_there_is_no_figure_where_nothing_was_pruned_or_nothing_has_a_value() ->
     assert exports.figure(study) is None
 
 
-def test_all_files_are_put_on_the_shelf_under_the_names_that_are_returned(shelf: JobArtifacts, store: JobStore) -> None:
+def test_all_files_are_stored_under_the_names_that_are_returned(files: JobArtifacts, store: JobStore) -> None:
     study = result(search=searched())
-    named = exports.write(study, shelf)
-    assert {name: artifact.media_type for name, artifact in shelf.artifacts.items()} == {
+    named = exports.write(study, files)
+    assert {name: artifact.media_type for name, artifact in files.artifacts.items()} == {
         named.document: "application/json",
         named.table: "text/csv",
         named.markdown: "text/markdown",
         named.png: "image/png",
         named.svg: "image/svg+xml",
     }
-    read = {name: store.artifacts.read(artifact) for name, artifact in shelf.artifacts.items()}
+    read = {name: store.artifacts.read(artifact) for name, artifact in files.artifacts.items()}
     assert read["study.json"] == exports.document(study)
     assert read["study.csv"] == exports.table(study)
     assert read["study.md"] == exports.markdown(study)
@@ -329,7 +329,7 @@ def test_all_files_are_put_on_the_shelf_under_the_names_that_are_returned(shelf:
     assert ElementTree.fromstring(read["study.svg"]).tag == "{http://www.w3.org/2000/svg}svg"
 
 
-def test_without_a_figure_its_names_are_null(shelf: JobArtifacts) -> None:
-    named = exports.write(result("baseline"), shelf)
+def test_without_a_figure_its_names_are_null(files: JobArtifacts) -> None:
+    named = exports.write(result("baseline"), files)
     assert (named.png, named.svg) == (None, None)
-    assert sorted(shelf.artifacts) == ["study.csv", "study.json", "study.md"]
+    assert sorted(files.artifacts) == ["study.csv", "study.json", "study.md"]

@@ -19,7 +19,7 @@ from jobs.store.leases import LeaseStore
 from jobs.study_results import StudyResult, StudyVariant
 from tests.workers.conftest import Silent, Submit
 from workers.lease import Run
-from workers.study.coordination import complete
+from workers.study.coordination import complete_tasks
 from workers.study.scoring import Scorer
 from workers.study.shards import Addresses, blocks_of
 from workers.worker import Worker
@@ -30,7 +30,8 @@ BODY: dict[str, Any] = {"grid": {"thresholds": [0.5, 1.0]}, "measures": MEASURES
 
 @pytest.fixture
 def computed(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """The measures of which a score was computed, as they come."""
+    """The measures of which a score was computed, in order, without those of partial results."""
+    monkeypatch.setattr("workers.study.results.PUBLISH_SECONDS", 3600.0)
     seen: list[str] = []
     compute = Scorer._score
 
@@ -185,12 +186,12 @@ def test_a_score_is_of_all_that_it_depends_on() -> None:
 
 @dataclass
 class Counted:
-    """A task that somebody else may do meanwhile."""
+    """A task that another worker may do meanwhile."""
 
     number: int
     done: set[str]
     samples: int = 3
-    offer: dict[str, Any] = field(default_factory=dict)
+    message: dict[str, Any] = field(default_factory=dict)
 
     @property
     def keys(self) -> list[str]:
@@ -200,15 +201,15 @@ class Counted:
     def lease(self) -> str:
         return f"task {self.number}"
 
-    def do(self, on_share: Callable[[float], None]) -> int:
-        for share in (0.0, 0.5, 1.0):
-            on_share(share)
+    def do(self, on_fraction: Callable[[float], None]) -> int:
+        for fraction in (0.0, 0.5, 1.0):
+            on_fraction(fraction)
         self.done |= {f"task {self.number}", f"task {self.number + 1}"}  # the next one by another worker
         return self.samples
 
 
-class Shelved:
-    """What is kept, as the shards' store has it; counts how often it is asked."""
+class CountingStore:
+    """A shard store that counts how often it is asked."""
 
     def __init__(self, done: set[str]) -> None:
         self.done, self.asked = done, 0
@@ -223,18 +224,20 @@ class Shelved:
 
 def test_progress_never_falls_and_ends_at_all_samples(run: Run) -> None:
     done: set[str] = set()
-    told: list[float] = []
+    reported: list[float] = []
     made: list[int] = []
     tasks = [Counted(number, done) for number in range(6)]
-    complete(tasks, cast(ShardStore, Shelved(done)), run, told.append, made.append)
-    assert told == sorted(told)
-    assert (told[0], told[-1]) == (0, 18)
-    assert {3.0, 4.5, 6.0} <= set(told), "a task counts by its share"
+    complete_tasks(tasks, cast(ShardStore, CountingStore(done)), run, reported.append, made.append)
+    assert reported == sorted(reported)
+    assert (reported[0], reported[-1]) == (0, 18)
+    assert {3.0, 4.5, 6.0} <= set(reported), "a task counts by its fraction"
 
 
 def test_the_holder_does_not_ask_after_each_task_what_others_have_done(run: Run) -> None:
     done: set[str] = set()
-    shelved = Shelved(done)
-    complete([Counted(number, done) for number in range(500)], cast(ShardStore, shelved), run, lambda _: None, id)
+    counting = CountingStore(done)
+    complete_tasks(
+        [Counted(number, done) for number in range(500)], cast(ShardStore, counting), run, lambda _: None, id
+    )
     assert len(done) == 501
-    assert shelved.asked < 50
+    assert counting.asked < 50
