@@ -7,7 +7,7 @@ INSTALLED := $(VENV)/.installed
 SHAPES := shapes-dit shapes-sit shapes-mdt shapes-lightningdit shapes-repa shapes-mg
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test lint parity serve train-shapes evidence bench openapi
+.PHONY: help install demo check test quick lint parity serve train-shapes evidence bench openapi
 
 help: ## what each target does
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -21,6 +21,12 @@ $(INSTALLED): pyproject.toml constraints.txt
 
 demo: $(INSTALLED) ## start the stack, prune and sample a shipped model, write demo/prune-sample.png
 	$(BIN)/python -m demo
+
+check: $(INSTALLED) ## linting, types, import rules and the quick tests that start no process (under three minutes)
+	@$(MAKE) --no-print-directory --jobs=2 --output-sync=line lint quick
+
+quick: $(INSTALLED) ## the quick tests that start no process alone
+	$(BIN)/python -m pytest -m "not process and not slow"
 
 test: lint $(INSTALLED) ## linting, types, import rules and all tests
 	$(BIN)/python -m pytest

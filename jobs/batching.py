@@ -1,4 +1,4 @@
-"""Which jobs can share a batch: what must be the same of them for one call of the network to sample them all."""
+"""Which jobs can share a batch: those that one call of the network can sample together."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from jobs.requests.sampled import SampledRequest
 __all__ = ["OWN", "Share", "share_of"]
 
 OWN = frozenset({"labels", "rows", "samples_per_label", "seed"})
-"""What the jobs of a batch need not have in common of how they are sampled."""
+"""The sampling fields that may differ between the jobs of a batch."""
 
 
 @dataclass(frozen=True)
@@ -22,16 +22,16 @@ class Share:
     """A job's part in a batch."""
 
     group: str
-    """The digest of all that the jobs of the batch have in common."""
+    """The digest of everything that the jobs of a batch have in common."""
     rows: int
     """Samples x variants."""
 
 
 def share_of(request: BaseModel, identity: Identity, rows_at_once: int) -> Share | None:
-    """That of a resolved request of a model.
+    """The share of a resolved request's job, or None for a job that runs by itself.
 
-    None where its job goes by itself: one of another kind, one that fills a batch of `rows_at_once`, or one whose
-    sampler chooses the steps of each sample.
+    That is a job of another kind than `prune-sample`, one that fills a batch of `rows_at_once` rows alone, or one
+    whose sampler chooses the steps of each sample (dopri5).
     """
     if not isinstance(request, ResolvedPruneSample) or request.sampler == "dopri5":
         return None

@@ -1,4 +1,4 @@
-"""Structured logs, alike in service and workers; what is bound (job_id, request_id) is on every line."""
+"""Structured logs, the same in service and workers; each line has the bound values, such as job_id and request_id."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ __all__ = ["configure_logging"]
 
 
 def configure_logging(settings: Settings, *adopted: str) -> None:
-    """Send structlog's and the standard library's logs to stderr in one form, console or JSON lines.
+    """Send the logs of structlog and of the standard library to stderr in one format, console or JSON lines.
 
-    Loggers named in `adopted` lose the handlers that a library gave them, and log in this form too.
+    The loggers named in `adopted` lose the handlers that their library set, and log in this format too.
     """
     shared: list[Processor] = [
         structlog.contextvars.merge_contextvars,

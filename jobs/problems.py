@@ -39,10 +39,10 @@ TYPES: dict[Slug, tuple[int, str]] = {
     "malformed-request": (400, "The request could not be read"),
     "not-found": (404, "Nothing is here"),
     "method-not-allowed": (405, "This method does not apply here"),
-    "not-acceptable": (406, "None of the formats there are is accepted"),
+    "not-acceptable": (406, "None of the available formats is accepted"),
     "unknown-model": (404, "No such model"),
-    "model-not-ready": (409, "The model's files are not there"),
-    "model-registered": (409, "The model is one of the registry"),
+    "model-not-ready": (409, "Files of the model are missing"),
+    "model-registered": (409, "The model belongs to the registry"),
     "unknown-conditions": (404, "No such conditions"),
     "unknown-job": (404, "No such job"),
     "unknown-artifact": (404, "No such artifact"),
@@ -62,8 +62,11 @@ TYPES: dict[Slug, tuple[int, str]] = {
 class Fault(BaseModel):
     """One thing that is wrong with a request."""
 
-    location: str = Field(description="Where, as a path: body.labels.0", examples=["body.threshold"])
-    message: str = Field(description="What is wrong, and what would be right.")
+    location: str = Field(
+        description="Where it is, as a path: `body.labels.0` is the body's first label.",
+        examples=["body.threshold"],
+    )
+    message: str = Field(description="What is wrong, and how to correct it.")
 
 
 class Problem(BaseModel):
@@ -71,19 +74,19 @@ class Problem(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    type: str = Field(description="A stable name of the kind of problem.", examples=[PREFIX + "unknown-model"])
-    title: str
-    status: int
-    detail: str
-    errors: list[Fault] | None = None
+    type: str = Field(description="The stable name of the type of problem.", examples=[PREFIX + "unknown-model"])
+    title: str = Field(description="The type of problem in words.")
+    status: int = Field(description="The HTTP status.")
+    detail: str = Field(description="What happened this time, and what helps; for people, and may change.")
+    errors: list[Fault] | None = Field(default=None, description="Everything that is wrong with an invalid request.")
 
     def public(self) -> dict[str, Any]:
-        """The document as JSON data; no list of errors where there is none."""
+        """The document as JSON data, without `errors` where there are none."""
         return self.model_dump(mode="json", exclude_none=True)
 
 
 class InvalidRequest(ValueError):
-    """A request that its model or the limits do not allow, with all that is wrong with it."""
+    """A request that its model or the limits do not allow, with everything that is wrong with it."""
 
     def __init__(self, faults: list[Fault]) -> None:
         super().__init__("; ".join(f"{fault.location}: {fault.message}" for fault in faults))
@@ -91,6 +94,6 @@ class InvalidRequest(ValueError):
 
 
 def problem(slug: Slug, detail: str, errors: list[Fault] | None = None) -> Problem:
-    """A problem of a catalogued type."""
+    """A problem of one of the catalogued types."""
     status, title = TYPES[slug]
     return Problem(type=PREFIX + slug, title=title, status=status, detail=detail, errors=errors)

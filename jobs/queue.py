@@ -1,4 +1,4 @@
-"""The broker's queues: a job's id goes in here, and comes out at a worker."""
+"""The queues of the broker: the service and the sweep put ids of jobs in, workers take them out."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ __all__ = ["SHARD_TASK", "TASK", "BrokerUnavailable", "JobQueue", "celery_app", 
 TASK = "tailprune.run_job"
 SHARD_TASK = "tailprune.run_shard"
 
-VISIBILITY_SECONDS = 6 * 3600  # leases notice lost workers long before; this only tidies up after them
+VISIBILITY_SECONDS = 6 * 3600  # leases detect lost workers much sooner; this only removes what such a worker left
 
 
 class BrokerUnavailable(Exception):
@@ -25,7 +25,7 @@ class BrokerUnavailable(Exception):
 
 
 def make_celery(settings: Settings) -> Celery:
-    """A Celery application on the broker of these settings. Results are in job records, not in Celery."""
+    """A Celery application on the broker of these settings. Results are stored in job records, not in Celery."""
     app = Celery("tailprune", broker=settings.broker, set_as_current=False)
     app.conf.update(
         accept_content=["json"],
@@ -47,7 +47,7 @@ def make_celery(settings: Settings) -> Celery:
 
 
 def _transport_options(broker: str) -> dict[str, Any]:
-    # Of a publisher: how often it tries to connect before it says that the broker is gone.
+    # For publishers: how often to try to connect before the broker counts as unavailable.
     options: dict[str, Any] = {"max_retries": 1, "interval_start": 0.1, "interval_max": 0.5}
     if broker.startswith(("redis", "valkey")):
         options |= {
@@ -68,14 +68,14 @@ class JobQueue:
         self._celery = celery
 
     def put(self, job_id: str, queue: Queue) -> None:
-        """Send a job to the workers of a queue. Raises BrokerUnavailable within seconds."""
+        """Put a job on a queue. Raises BrokerUnavailable within seconds if the broker does not answer."""
         try:
             self._celery.send_task(TASK, args=[job_id], queue=queue, retry=False)
         except (OperationalError, ConnectionError, TimeoutError, OSError) as error:
             raise BrokerUnavailable(f"the broker cannot be reached: {error}") from error
 
-    def invite(self, job_id: str, parts: Sequence[dict[str, Any]]) -> None:
-        """Offer parts of a running job to whoever is free, as one Celery group. Raises BrokerUnavailable."""
+    def offer(self, job_id: str, parts: Sequence[dict[str, Any]]) -> None:
+        """Offer parts of a running job to idle workers, as one Celery group. Raises BrokerUnavailable."""
         offers = group(self._celery.signature(SHARD_TASK, args=[job_id, part], queue="shards") for part in parts)
         try:
             offers.apply_async(retry=False)
@@ -83,11 +83,11 @@ class JobQueue:
             raise BrokerUnavailable(f"the broker cannot be reached: {error}") from error
 
     def depth(self, queue: Queue) -> int:
-        """How many jobs wait in a queue of the broker. Raises BrokerUnavailable."""
+        """How many messages wait in a queue of the broker. Raises BrokerUnavailable."""
         try:
             with self._celery.connection_for_write() as connection:
-                there = self._celery.amqp.queues[queue](connection.default_channel)
-                return int(there.queue_declare().message_count)
+                bound = self._celery.amqp.queues[queue](connection.default_channel)
+                return int(bound.queue_declare().message_count)
         except (OperationalError, ConnectionError, TimeoutError, OSError) as error:
             raise BrokerUnavailable(f"the broker cannot be reached: {error}") from error
 

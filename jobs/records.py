@@ -1,22 +1,31 @@
-"""The record of a job, and how clients see it."""
+"""The record of a job, as it is stored and as clients see it, and the kinds of jobs.
+
+Every request class in `jobs.requests` that has a `kind` is a kind of job: a new one is a new file there.
+"""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+import pkgutil
+from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
-from typing import Any, Literal
+from importlib import import_module
+from typing import TYPE_CHECKING, Any, Literal, Union
 
 from pydantic import BaseModel, ConfigDict, Field
 from ulid import ULID
 
-from jobs.kinds import KINDS, AnyRequest, AnyResult, Kind
+from jobs import requests
 from jobs.problems import Problem
+from jobs.requests.base import Request
 from jobs.storage.artifacts import Artifact
 
 __all__ = [
     "FINISHED",
     "ID_PATTERN",
+    "KINDS",
+    "AnyRequest",
+    "AnyResult",
     "Job",
     "JobSummary",
     "JobView",
@@ -27,6 +36,28 @@ __all__ = [
     "new_id",
 ]
 
+
+def _subclasses(cls: type[Request]) -> Iterator[type[Request]]:
+    for subclass in cls.__subclasses__():
+        yield subclass
+        yield from _subclasses(subclass)
+
+
+for _module in pkgutil.iter_modules(requests.__path__, f"{requests.__name__}."):
+    import_module(_module.name)
+
+KINDS: dict[str, type[Request]] = dict(sorted((cls.kind, cls) for cls in _subclasses(Request) if "kind" in vars(cls)))
+"""The request class of each kind, by name."""
+
+if TYPE_CHECKING:
+    Kind = str
+    AnyRequest = Request
+    AnyResult = BaseModel
+else:
+    Kind = Literal[tuple(KINDS)]
+    AnyRequest = Union[tuple(KINDS.values())]  # noqa: UP007
+    AnyResult = Union[tuple(cls.result for cls in KINDS.values())]  # noqa: UP007
+
 Status = Literal["queued", "running", "succeeded", "failed", "cancelled"]
 
 FINISHED: frozenset[str] = frozenset({"succeeded", "failed", "cancelled"})
@@ -36,58 +67,60 @@ ID_PATTERN = "^[0123456789abcdefghjkmnpqrstvwxyz]{26}$"
 
 
 def new_id() -> str:
-    """An id that sorts by time of making, to the millisecond."""
+    """A new id; ids sort by time of creation, to the millisecond."""
     return str(ULID()).lower()
 
 
 class Progress(BaseModel):
     """How far a running job is."""
 
-    done: int = Field(ge=0)
-    total: int = Field(ge=0)
-    unit: str
+    done: int = Field(ge=0, description="How many units are done.")
+    total: int = Field(ge=0, description="How many units there are in all.")
+    unit: str = Field(description="What is counted, such as steps.")
 
 
 class Links(BaseModel):
-    """Where the rest of a job is found."""
+    """The paths of a job, of its events and of its files."""
 
-    self: str
-    events: str
-    artifacts: dict[str, str] = Field(default_factory=dict, description="The job's files by name.")
+    self: str = Field(description="The path of the job.")
+    events: str = Field(description="The path of its server-sent events.")
+    artifacts: dict[str, str] = Field(default_factory=dict, description="The paths of the job's files, by name.")
 
 
 class JobSummary(BaseModel):
-    """A job in a list."""
+    """A job in a list, without its request and result."""
 
-    id: str = Field(pattern=ID_PATTERN)
-    kind: Kind
-    model: str
-    status: Status
-    progress: Progress | None
-    created: datetime
-    started: datetime | None
-    finished: datetime | None
+    id: str = Field(pattern=ID_PATTERN, description="The id of the job: a ULID in lower case.")
+    kind: Kind = Field(description="The kind of job.")
+    model: str = Field(description="The model that it works on.")
+    status: Status = Field(description="Where the job stands.")
+    progress: Progress | None = Field(description="How far it is; null before the first report.")
+    created: datetime = Field(description="When it was created.")
+    started: datetime | None = Field(description="When its latest attempt began; null while it is queued.")
+    finished: datetime | None = Field(description="When it finished; null until then.")
     links: Links
 
 
 class JobView(BaseModel):
-    """A job: what was asked for, how far it is, and what came out."""
+    """A job: its request, its progress, and its result."""
 
-    id: str = Field(pattern=ID_PATTERN)
-    kind: Kind
-    status: Status
-    progress: Progress | None
-    created: datetime
-    started: datetime | None = Field(description="When its latest attempt began.")
-    finished: datetime | None
-    request: AnyRequest = Field(description="What was asked for, defaults filled in.")
-    result: AnyResult | None = Field(description="What came out; of a study under way, what is known so far.")
-    problem: Problem | None = Field(description="Why it failed.")
+    id: str = Field(pattern=ID_PATTERN, description="The id of the job: a ULID in lower case.")
+    kind: Kind = Field(description="The kind of job.")
+    status: Status = Field(description="Where the job stands.")
+    progress: Progress | None = Field(description="How far it is; null before the first report.")
+    created: datetime = Field(description="When it was created.")
+    started: datetime | None = Field(description="When its latest attempt began; null while it is queued.")
+    finished: datetime | None = Field(description="When it finished; null until then.")
+    request: AnyRequest = Field(description="The request, with every default filled in.")
+    result: AnyResult | None = Field(
+        description="The result; null until there is one. A running study shows its scores so far."
+    )
+    problem: Problem | None = Field(description="Why the job failed; null otherwise.")
     links: Links
 
 
 class Job(BaseModel):
-    """The record: the public part, and what the store and the workers need."""
+    """The record of a job: what clients see of it, and what the store and the workers need besides."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -107,7 +140,7 @@ class Job(BaseModel):
 
     @classmethod
     def from_hash(cls, text: Mapping[str, str]) -> Job:
-        """The record in a Redis hash, as `jobs.store.scripts` writes it."""
+        """The record from the fields of a Redis hash, as the scripts of `jobs.store.scripts` write them."""
         return cls.model_validate(
             {
                 "id": text["id"],
@@ -128,12 +161,12 @@ class Job(BaseModel):
 
     @property
     def is_finished(self) -> bool:
-        """Whether nothing more will happen to it."""
+        """Whether the job has succeeded, failed or been cancelled."""
         return self.status in FINISHED
 
     @property
     def queue_seconds(self) -> float:
-        """How long it waited for its latest attempt."""
+        """The seconds from its creation to its latest attempt; 0 while it is queued."""
         return (self.started - self.created).total_seconds() if self.started else 0.0
 
     @property
@@ -143,7 +176,7 @@ class Job(BaseModel):
         return {"self": path, "events": f"{path}/events", "artifacts": artifacts}
 
     def public(self) -> dict[str, Any]:
-        """The job as clients see it: JSON data of the shape of JobView."""
+        """The job as clients see it: a JobView as JSON data."""
         data = self.model_dump(
             mode="json",
             include={"id", "kind", "status", "progress", "created", "started", "finished", "request", "result"},
@@ -153,7 +186,7 @@ class Job(BaseModel):
         return data | {"problem": self.problem.public() if self.problem else None, "links": self._links}
 
     def summary(self) -> dict[str, Any]:
-        """The job as a line of a list: JSON data of the shape of JobSummary."""
+        """The job in a list: a JobSummary as JSON data."""
         data = self.model_dump(
             mode="json",
             include={"id", "kind", "model", "status", "progress", "created", "started", "finished"},

@@ -1,4 +1,4 @@
-"""What comes out of a job, by kind; written by workers, documented in `openapi.yaml`."""
+"""The results of jobs, by kind; workers write them, `openapi.yaml` documents them."""
 
 from __future__ import annotations
 
@@ -40,158 +40,174 @@ __all__ = [
 
 
 class Result(BaseModel):
-    """What every part of a result is."""
+    """The base of every part of a result."""
 
     model_config = ConfigDict(extra="forbid", from_attributes=True)
 
 
 class ModelUsed(Result):
-    """The model that a result came from."""
+    """The model that a result is of."""
 
-    name: str
+    name: str = Field(description="The name of the model.")
     digest: str = Field(
-        description="sha256 of its checkpoint; of the condition tensors of a safetensors file, or of the record of its "
-        "training, where no more was read."
+        description="The sha256 of its checkpoint; for jobs that read only the condition tensors of a safetensors "
+        "file, or only the record of training, the sha256 of those."
     )
 
 
 class Removed(Result):
-    """How many components of `c` were removed from a vector, over the vectors that were pruned."""
+    """How many components of `c` were removed from each vector, over all pruned vectors."""
 
-    mean: float
-    min: int
-    max: int
-    fraction: float = Field(description="mean / d, in [0, 1].")
-    by_step: list[float] = Field(description="The mean at each step of sampling; 0 where nothing was pruned.")
+    mean: float = Field(description="The mean number of removed components.")
+    min: int = Field(description="The least number.")
+    max: int = Field(description="The greatest number.")
+    fraction: float = Field(description="mean / d, from 0 to 1.")
+    by_step: list[float] = Field(description="The mean number at each sampling step; 0 at steps without pruning.")
 
 
 class Embedding(Result):
-    """The condition vectors before and after the prune."""
+    """Statistics of the condition vectors before and after the prune."""
 
-    npr_before: float
-    npr_after: float
-    cosine_before: float | None = Field(description="Mean pairwise cosine; null where there is one vector.")
-    cosine_after: float | None
+    npr_before: float = Field(description="The mean normalised participation ratio PR / d of the unpruned vectors.")
+    npr_after: float = Field(description="The same of the pruned vectors.")
+    cosine_before: float | None = Field(
+        description="The mean cosine over all pairs of unpruned vectors; null for a single vector."
+    )
+    cosine_after: float | None = Field(description="The same of the pruned vectors.")
 
 
 class Drift(Result):
-    """How far the samples moved from the unpruned ones."""
+    """How far the samples are from the unpruned ones."""
 
-    latent: float = Field(description="|pruned - baseline| / |baseline| of the latents.")
-    psnr: float | None = Field(description="Of the decoded images, in dB; null where they are equal.")
+    latent: float = Field(description="|pruned - baseline| / |baseline|, the Euclidean norms over all latents.")
+    psnr: float | None = Field(
+        description="The PSNR of the decoded images, in dB; null if they are equal, and for pictures of principal "
+        "components of latents, each of which has its own colours."
+    )
     ssim: float | None = Field(
-        description="Wang's, of the decoded images, in [-1, 1]; null for images of a side below 11 and, as PSNR, where "
-        "each picture is in colours of its own."
+        description="The structural similarity (Wang et al.) of the decoded images, from -1 to 1; null for images with "
+        "a side below 11 pixels, and where PSNR cannot compare pictures."
     )
 
 
 class Image(Result):
     """One sample as a picture."""
 
-    label: int | None = Field(description="Null for a model that takes conditions.")
-    class_name: str | None
-    condition: int | None = Field(default=None, description="The row of the condition, for a model that takes them.")
-    sample: int = Field(description="Which of the label's or condition's samples, from 0.")
-    artifact: str
+    label: int | None = Field(description="The class label; null for a model that takes conditions.")
+    class_name: str | None = Field(description="The name of the class; null if it has none.")
+    condition: int | None = Field(
+        default=None, description="The row of the condition; null for a model that takes labels."
+    )
+    sample: int = Field(description="The number of the sample among those of its label or condition, from 0.")
+    artifact: str = Field(description="The name of the artifact (PNG).")
 
 
 class Sound(Result):
     """One sample as sound."""
 
-    condition: int
-    sample: int
-    seconds: float
-    artifact: str = Field(description="A WAV file.")
+    condition: int = Field(description="The row of the condition.")
+    sample: int = Field(description="The number of the sample among those of its condition, from 0.")
+    seconds: float = Field(description="The length of the sound.")
+    artifact: str = Field(description="The name of the artifact (WAV).")
 
 
 class Pictures(Result):
-    """What the pictures of a result are."""
+    """What the pictures of a result show."""
 
     show: Literal["image", "latents", "spectrogram"] = Field(
-        description="The samples as images, or a sound's spectrogram; the latents themselves where no decoder is there."
+        description="The samples as images, the spectrograms of sounds, or the latents if the model's decoder is "
+        "missing."
     )
     decoder: str = Field(description="The decoder that made them.")
-    note: str | None = Field(description="Why they show no more, where the model's own decoder is not there.")
+    note: str | None = Field(
+        description="Why they show the latents: which files of the model's decoder are missing; null otherwise."
+    )
 
 
 class Variant(Result):
     """The samples of one prune, or of none (the baseline)."""
 
-    name: str
-    prune: PruneSpec | None = Field(description="Null for the baseline.")
-    removed: Removed | None = None
-    embedding: Embedding | None = None
-    drift: Drift | None = Field(default=None, description="Null for the baseline and without `compare`.")
-    images: list[Image]
-    sounds: list[Sound] = Field(default_factory=list)
-    latents: str = Field(description="The artifact with the final latents (safetensors).")
+    name: str = Field(description="The prune in words, or `baseline`.")
+    prune: PruneSpec | None = Field(description="The prune; null for the baseline.")
+    removed: Removed | None = Field(default=None, description="What was removed; null for the baseline.")
+    embedding: Embedding | None = Field(default=None, description="Null for the baseline.")
+    drift: Drift | None = Field(default=None, description="Null for the baseline, and for all without `compare`.")
+    images: list[Image] = Field(description="A picture of each sample.")
+    sounds: list[Sound] = Field(default_factory=list, description="Each sample as sound, of models that make sound.")
+    latents: str = Field(description="The name of the artifact with the final latents (safetensors).")
 
 
 class Timing(Result):
-    """Where the time went, in seconds."""
+    """The time that each part of the job took, in seconds."""
 
-    queue: float
-    load: float
-    sample: float = Field(description="Of the batch, where jobs shared one.")
-    decode: float
+    queue: float = Field(description="From the creation of the job to its start.")
+    load: float = Field(description="Loading the model; close to 0 if it was in memory.")
+    sample: float = Field(description="Sampling, of the whole batch if jobs shared one.")
+    decode: float = Field(description="Decoding the latents, measuring the drift and storing the artifacts.")
     samples_per_second: float = Field(
-        description="This job's samples, over all variants, by `sample`: the rates of jobs that shared a batch add up."
+        description="The samples of this job, over all variants, divided by `sample`. The rates of jobs that shared a "
+        "batch add up."
     )
-    batch_jobs: int = Field(default=1, ge=1, description="How many jobs shared the batch; 1 is this one alone.")
+    batch_jobs: int = Field(default=1, ge=1, description="How many jobs shared the batch, this one included.")
 
 
 class Engine(Result):
-    """What the job ran on."""
+    """The device, the precision and the software that made a result."""
 
-    device: str
-    dtype: str = Field(description="What the blocks of the network computed in; its condition always is float32.")
+    device: str = Field(description="The device, such as cpu or cuda:0.")
+    dtype: str = Field(
+        description="The precision in which the blocks of the network computed; conditions are always float32."
+    )
     dtype_drift: float | None = Field(
         default=None,
-        description="|latents - those in float32| / |those in float32|, of one unpruned sample of this model, sampled "
-        "so; null in float32.",
+        description="How far this precision moves one unpruned sample of the model, sampled with the same settings: "
+        "the norm of the difference from the float32 latents, divided by the norm of those. Null in float32.",
     )
-    versions: dict[str, str]
+    versions: dict[str, str] = Field(description="The versions of the software, by package.")
 
 
 class PruneSampleResult(Result):
-    """The samples of every variant, what was removed and what that did."""
+    """The samples of every variant, what was removed from their conditions, and how far that moved them."""
 
     model: ModelUsed
     pictures: Pictures
-    variants: list[Variant]
-    grid: str = Field(description="The artifact with all samples in one picture, the baseline on top.")
+    variants: list[Variant] = Field(description="One for each prune, and the baseline if `compare` is true.")
+    grid: str = Field(
+        description="The name of the artifact that shows the variants in one picture, a row each, the baseline on top."
+    )
     timing: Timing
     engine: Engine
 
 
 class Cosine(Result):
-    """Cosine over all pairs of vectors."""
+    """The cosine similarity over all pairs of vectors."""
 
-    mean: float
-    min: float
-    max: float
+    mean: float = Field(description="The mean.")
+    min: float = Field(description="The least.")
+    max: float = Field(description="The greatest.")
 
 
 class Sparsity(Result):
-    """The fraction of components below a threshold."""
+    """The fraction of components whose magnitude is below a threshold."""
 
-    threshold: float
-    fraction: float
+    threshold: float = Field(description="The threshold.")
+    fraction: float = Field(description="The fraction, from 0 to 1.")
 
 
 class Histogram(Result):
-    """Counts of magnitudes; `edges` has one entry more than `counts`."""
+    """A histogram of the magnitudes of all components."""
 
-    edges: list[float]
-    counts: list[int]
+    edges: list[float] = Field(description="The edges of the bins: one more than there are counts.")
+    counts: list[int] = Field(description="How many components lie in each bin.")
 
 
 class Variance(Result):
     """The variance of each component over the vectors."""
 
-    components: list[float]
+    components: list[float] = Field(description="The variance of each component, in their order.")
     components_for: dict[str, int] = Field(
-        description="How few components hold this share of the summed variance.", examples=[{"0.9": 12}]
+        description="The least number of components that hold this share of the total variance, by share.",
+        examples=[{"0.9": 12}],
     )
 
 
@@ -199,15 +215,15 @@ class MetricsResult(Result):
     """Statistics of condition vectors."""
 
     model: ModelUsed
-    part: Part
-    timestep: float | None
-    count: int = Field(description="Vectors measured.")
-    dim: int = Field(description="Their width d.")
+    part: Part = Field(description="What was measured: the condition c, its input part y, or its time part t.")
+    timestep: float | None = Field(description="The time at which c was measured; null for the parts y and t.")
+    count: int = Field(description="How many vectors were measured.")
+    dim: int = Field(description="The width d of the vectors.")
     cosine: Cosine
-    pr: float = Field(description="Participation ratio, the mean over the vectors.")
-    npr: float = Field(description="pr / d, in [0, 1].")
-    norm: float = Field(description="Mean Euclidean norm.")
-    sparsity: list[Sparsity]
+    pr: float = Field(description="The participation ratio (sum |v_i|)^2 / sum v_i^2, averaged over the vectors.")
+    npr: float = Field(description="pr / d, from 0 to 1.")
+    norm: float = Field(description="The mean Euclidean norm of the vectors.")
+    sparsity: list[Sparsity] = Field(description="The sparsity at each threshold.")
     histogram: Histogram
     variance: Variance
 
@@ -215,99 +231,103 @@ class MetricsResult(Result):
 class Extracted(Result):
     """How many vectors were extracted."""
 
-    timesteps: int = Field(description="T; 0 where the parts depend on no time.")
-    inputs: int = Field(description="N, classes or conditions; 0 where the parts depend on none.")
-    dim: int = Field(description="Their width d.")
+    timesteps: int = Field(description="T, the number of times; 0 if only the part y was extracted.")
+    inputs: int = Field(description="N, the number of classes or conditions; 0 if only the part t was extracted.")
+    dim: int = Field(description="The width d of the vectors.")
 
 
 class ExtractResult(Result):
     """Condition vectors, in a safetensors file."""
 
     model: ModelUsed
-    artifact: str = Field(description="The safetensors file.")
+    artifact: str = Field(description="The name of the artifact (safetensors).")
     shapes: dict[str, list[int]] = Field(
-        description="Its tensors: c (T, N, d), y (N, d), t (T, d), timesteps (T), and labels or conditions (N).",
+        description="The shapes of its tensors: c (T, N, d), y (N, d), t (T, d), timesteps (T), and labels or "
+        "conditions (N).",
         examples=[{"c": [1, 100, 128], "y": [100, 128], "t": [1, 128], "timesteps": [1], "labels": [100]}],
     )
     counts: Extracted
-    bytes: int = Field(description="The size of the file.")
+    bytes: int = Field(description="The size of the file in bytes.")
 
 
 class FigureResult(Result):
-    """A figure in both formats."""
+    """A figure, as PNG and as SVG."""
 
     model: ModelUsed
-    figure: FigureName
+    figure: FigureName = Field(description="Which figure it is.")
     caption: str = Field(description="What the figure shows, in a sentence or two.")
-    png: str = Field(description="The artifact with the figure as PNG.")
-    svg: str = Field(description="The artifact with the figure as SVG.")
+    png: str = Field(description="The name of the artifact with the figure as PNG.")
+    svg: str = Field(description="The name of the artifact with the figure as SVG.")
     samples: int = Field(
-        description="How many samples were made for it, over all rows; 0 of other figures than removal."
+        description="How many samples were made for the figure, over all its rows; 0 for all figures but `removal`."
     )
 
 
 class Change(Result):
-    """A number of the whole model, and of the compacted one."""
+    """A number before and after the compaction."""
 
-    before: int
-    after: int
+    before: int = Field(description="Of the model that was compacted.")
+    after: int = Field(description="Of the compacted model.")
 
 
 class Covered(Result):
-    """What a compacted model was made for."""
+    """The times and inputs that a compacted model was made for."""
 
     timesteps: list[float] = Field(description="The times, in the model's own time.")
-    labels: list[int] | None = Field(description="The classes; null for a model that takes conditions.")
-    conditions: int | None = Field(description="How many conditions, for a model that takes them.")
-    guided: bool = Field(description="Whether the null condition too.")
+    labels: list[int] | None = Field(description="The class labels; null for a model that takes conditions.")
+    conditions: int | None = Field(description="How many conditions; null for a model that takes labels.")
+    guided: bool = Field(description="Whether the null condition, which guided sampling needs, is covered too.")
     guidance_scale: float | None = Field(
-        default=None, description="The one scale that a model was told which takes it as an input; null for any other."
+        default=None,
+        description="The covered guidance scale, of a model that takes the scale as an input; null for others.",
     )
 
 
 class Compared(Result):
-    """How far the compacted model's samples are from the whole model's, and how both were made."""
+    """How far the compacted model's samples are from the original model's, and how both were sampled."""
 
     drift: Drift
-    samples: int = Field(description="How many, each of a label or condition of its own.")
-    sampler: str
-    steps: int
-    guidance_scale: float
+    samples: int = Field(description="How many samples were compared, each of another label or condition.")
+    sampler: str = Field(description="The sampler.")
+    steps: int = Field(description="The number of sampling steps.")
+    guidance_scale: float = Field(description="The guidance scale; 1 is unguided.")
 
 
 class CompactTiming(Result):
-    """Where the time went, in seconds."""
+    """The time that each part of the job took, in seconds."""
 
-    queue: float
-    load: float
-    compact: float
-    store: float
-    compare: float
+    queue: float = Field(description="From the creation of the job to its start.")
+    load: float = Field(description="Loading the model; close to 0 if it was in memory.")
+    compact: float = Field(description="Computing the smaller weights.")
+    store: float = Field(description="Writing and storing the checkpoint.")
+    compare: float = Field(description="Sampling both models and comparing the samples.")
 
 
 class CompactResult(Result):
-    """A compacted model: what it is called, what was removed, and what that cost."""
+    """A compacted model: its name, what was removed, and how its samples differ from the original model's."""
 
     model: ModelUsed = Field(description="The model that was compacted.")
-    compacted: ModelUsed = Field(description="The model that was made of it, for requests to name.")
-    by: Rule = Field(description="By what it was chosen what stays.")
-    fill: Literal["zero", "mean"]
+    compacted: ModelUsed = Field(description="The compacted model, by the name under which requests can use it.")
+    by: Rule = Field(description="The rule that chose the components or directions that stay.")
+    fill: Literal["zero", "mean"] = Field(
+        description="What takes the place of the removed components: zero, or their mean over the classes at each time."
+    )
     components: int = Field(description="The width d of the condition vectors.")
     kept: int = Field(description="How many components, or principal directions, AdaLN still reads.")
-    kept_components: list[int] | None = Field(description="Which components; null for directions.")
-    time_columns: int = Field(description="How many columns besides tell AdaLN of the mean, by the time.")
-    width: int = Field(description="All columns that AdaLN reads, in place of d.")
+    kept_components: list[int] | None = Field(description="The indices of the kept components; null for directions.")
+    time_columns: int = Field(description="How many further columns give AdaLN the mean as a function of time.")
+    width: int = Field(description="How many columns AdaLN reads in all, instead of d.")
     bias_error: float | None = Field(
-        description="How far off what the blocks are told of the mean is at the covered times, relative to all of it; "
-        "null where components stand at zero, and of directions."
+        description="The relative error of the mean's contribution to the blocks, over the covered times; null for the "
+        "fill zero and for directions."
     )
     covered: Covered
-    parameters: Change
-    adaln_parameters: Change
-    bytes: Change = Field(description="The sizes of the checkpoints' files.")
+    parameters: Change = Field(description="The parameters of the whole model.")
+    adaln_parameters: Change = Field(description="The parameters of AdaLN alone.")
+    bytes: Change = Field(description="The sizes of the checkpoint files in bytes.")
     compared: Compared
-    samples: str = Field(description="The artifact with the samples of both, the whole model's above.")
-    checkpoint: str = Field(description="The artifact with the checkpoint (safetensors).")
-    card: str = Field(description="The artifact that says in words what was made of what (Markdown).")
+    samples: str = Field(description="The name of the artifact with the samples of both, the original model's on top.")
+    checkpoint: str = Field(description="The name of the artifact with the checkpoint (safetensors).")
+    card: str = Field(description="The name of the artifact that describes the compacted model (Markdown).")
     timing: CompactTiming
     engine: Engine

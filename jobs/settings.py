@@ -1,6 +1,6 @@
 """Every setting of the service and its workers, read from the environment.
 
-`TAILPRUNE_<NAME>` sets a field; `REDIS_URL` and `BROKER_URL` go by their usual names.
+The variable `TAILPRUNE_<NAME>` sets a field; `REDIS_URL` and `BROKER_URL` work under these names too.
 """
 
 from __future__ import annotations
@@ -18,94 +18,107 @@ KIB, MIB, GIB = 2**10, 2**20, 2**30
 
 
 class Settings(BaseSettings):
-    """One object holds them all; processes of one deployment share the same environment."""
+    """All settings; the processes of one deployment share the same environment."""
 
     model_config = SettingsConfigDict(env_prefix="TAILPRUNE_", frozen=True, populate_by_name=True, extra="ignore")
 
     redis_url: str = Field(
         default="redis://127.0.0.1:6379/0",
         validation_alias=AliasChoices("TAILPRUNE_REDIS_URL", "REDIS_URL"),
-        description="Job records, events and cache, and the broker unless broker_url names another.",
+        description="The Redis server of job records, events and cache, and the broker if broker_url is not set.",
     )
     broker_url: str | None = Field(
         default=None,
         validation_alias=AliasChoices("TAILPRUNE_BROKER_URL", "BROKER_URL"),
-        description="Any broker that Celery supports; redis_url when not set.",
+        description="Any broker that Celery supports; redis_url by default.",
     )
-    data_dir: Path = Field(default=Path("data"), description="Artifacts and small caches; safe to move as a whole.")
+    data_dir: Path = Field(
+        default=Path("data"), description="The folder of artifacts and small caches; it can be moved as a whole."
+    )
     artifacts_url: str | None = Field(
-        default=None, description="Where artifacts lie, as an fsspec URL; a folder of data_dir when not set."
+        default=None, description="Where artifacts are stored, as an fsspec URL; a folder of data_dir by default."
     )
     registry: Path = Field(default=Path("models/models.toml"), description="The registry of models.")
     hub_cache: Annotated[Path | None, BeforeValidator(lambda path: path or None)] = Field(
-        default=None, description="Where files of the Hugging Face hub are kept; huggingface_hub's own when not set."
+        default=None,
+        description="Where files of the Hugging Face hub are stored; by default huggingface_hub's own cache.",
     )
 
-    max_body_bytes: int = Field(default=MIB, gt=0, description="Largest request body but for POST /conditions.")
-    max_conditions_bytes: int = Field(
-        default=256 * MIB, gt=0, description="Largest file of conditions: as sent, unpacked, and as float32."
+    max_body_bytes: int = Field(
+        default=MIB, gt=0, description="Largest request body in bytes, except for POST /conditions."
     )
-    max_conditions: int = Field(default=1024, gt=0, description="Most conditions of one file.")
+    max_conditions_bytes: int = Field(
+        default=256 * MIB, gt=0, description="Largest file of conditions in bytes: as sent, unpacked, and as float32."
+    )
+    max_conditions: int = Field(default=1024, gt=0, description="Most conditions in one file.")
     max_samples: int = Field(default=256, gt=0, description="Most samples of one job: labels x samples_per_label.")
     max_variants: int = Field(default=16, gt=0, description="Most prunes of one job.")
-    max_study_samples: int = Field(default=100_000, gt=0, description="Most samples of a variant of one study.")
+    max_study_samples: int = Field(default=100_000, gt=0, description="Most samples of one variant of a study.")
     max_study_variants: int = Field(default=64, gt=0, description="Most prunes of one study.")
     max_steps: int = Field(default=1000, gt=1, description="Most sampling steps.")
     max_extract_bytes: int = Field(
         default=GIB, gt=0, description="Most bytes of the vectors of one job: timesteps x inputs x components x 4."
     )
-    max_wait_seconds: float = Field(default=60.0, ge=0, description="Longest wait that `Prefer: wait` is granted.")
+    max_wait_seconds: float = Field(
+        default=60.0, ge=0, description="Longest wait in seconds that is granted to `Prefer: wait`."
+    )
     metrics_wait_seconds: float = Field(
-        default=10.0, ge=0, description="How long GET /metrics/{model}, and its figures, wait by themselves."
+        default=10.0, ge=0, description="Seconds that GET /metrics/{model} and its figures wait without `Prefer`."
     )
 
-    lease_seconds: float = Field(default=10.0, gt=0, description="A worker silent for this long has lost its job.")
-    sweep_seconds: float = Field(default=2.0, gt=0, description="Pause between two looks for lapsed leases.")
+    lease_seconds: float = Field(
+        default=10.0, gt=0, description="A worker that does not report for this many seconds loses its job."
+    )
+    sweep_seconds: float = Field(default=2.0, gt=0, description="Seconds between two checks for expired leases.")
     requeue_seconds: float = Field(
         default=30.0,
         gt=0,
-        description="A job queued this long is queued again if the broker's queue is empty, after ten times as "
-        "long whatever the queue holds.",
+        description="A job that has waited this many seconds is queued again if the broker's queue is empty, and "
+        "after ten times as long even if it is not.",
     )
     max_attempts: int = Field(default=3, gt=0, description="How many workers may be lost over one job.")
-    job_history: int = Field(default=10_000, ge=0, description="Finished jobs that are kept.")
+    job_history: int = Field(default=10_000, ge=0, description="How many finished jobs are kept.")
     write_retry_seconds: float = Field(
-        default=300.0, ge=0, description="How long a worker tries to write a result while Redis is gone."
+        default=300.0, ge=0, description="Seconds that a worker retries to write a result while Redis does not answer."
     )
 
     cache_ttl_seconds: int = Field(
-        default=86_400, gt=0, description="Life of cached values: hot artifacts, idempotency keys."
+        default=86_400,
+        gt=0,
+        description="Lifetime in seconds of cached values: copies of small artifacts in Redis, and idempotency keys.",
     )
     shard_ttl_seconds: int = Field(
-        default=7 * 86_400, gt=0, description="How long the parts of a study are kept, for others to build on."
+        default=7 * 86_400, gt=0, description="Seconds that the shards of a study are kept for reuse."
     )
     shard_samples: int = Field(
         default=50,
         gt=0,
-        description="Samples of a shard of a study, each with all its variants; about a minute of work is a good size.",
+        description="Samples in a shard of a study, each under all its prunes; a good shard takes about a minute.",
     )
     hot_artifact_bytes: int = Field(
-        default=256 * KIB, ge=0, description="Artifacts up to this size are also cached in Redis."
+        default=256 * KIB, ge=0, description="Artifacts up to this many bytes are also cached in Redis."
     )
 
     batch_size: int = Field(
-        default=64, gt=0, description="Rows of one network call: samples x variants; guidance doubles it."
+        default=64, gt=0, description="Most rows of one network call: samples x variants; guidance doubles it."
     )
-    model_memory_bytes: int = Field(default=8 * GIB, gt=0, description="Warm models of a worker stay below this.")
+    model_memory_bytes: int = Field(
+        default=8 * GIB, gt=0, description="The models that a worker keeps loaded stay below this many bytes."
+    )
     device: str = Field(default="auto", description="Device of a worker: auto, cpu, cuda, cuda:1, ...")
 
     compile: bool = Field(
         default=False,
-        description="Compile networks, once for each of a few batch sizes; the first job of a size waits for that.",
+        description="Compile networks, once for each of a few batch sizes; the first job of each size waits for it.",
     )
     threads: int | None = Field(
-        default=None, gt=0, description="CPU threads of a worker; as many as there are cores when not set."
+        default=None, gt=0, description="CPU threads of a worker; by default one for each core."
     )
     worker_index: int = Field(
-        default=0, ge=0, description="Which of a machine's workers this is; with device auto, it picks the GPU."
+        default=0, ge=0, description="Index of this worker on its machine; with device auto, it selects the GPU."
     )
     handover_seconds: float = Field(
-        default=5.0, ge=0, description="What a job may still take when its worker stops, before it is queued again."
+        default=5.0, ge=0, description="Seconds that a job may go on after its worker was stopped; then it is requeued."
     )
 
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"

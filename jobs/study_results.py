@@ -1,4 +1,4 @@
-"""What comes out of a study: scores of every variant, a search's trace, and the names of the exports."""
+"""The result of a study: the scores of every variant, the trials of a search, and the names of the exports."""
 
 from __future__ import annotations
 
@@ -23,96 +23,109 @@ __all__ = [
 ]
 
 SearchMeasure = Literal["drift", "accuracy", "fid"]
-"""What a search may go by."""
+"""The measures that a search can keep within a budget."""
 
 
 class MeasureUsed(Result):
-    """A measure of a study, with what it is of."""
+    """A measure of a study, and what it was computed with."""
 
-    measure: Measure
-    title: str = Field(description="With its extractor.", examples=["Fréchet distance (shapes-classifier)"])
-    better: Literal["higher", "lower"]
+    measure: Measure = Field(description="The measure.")
+    title: str = Field(
+        description="Its full name, with the extractor.", examples=["Fréchet distance (shapes-classifier)"]
+    )
+    better: Literal["higher", "lower"] = Field(description="Whether higher or lower values are better.")
     extractor: str | None = Field(
-        description="The network whose features, classes or distances it is of; null where none has a part in it. An "
-        "FID is a Fréchet distance of inception-2015-12-05 alone."
+        description="The network whose features, class probabilities or distances it uses; null if it uses none. A "
+        "Fréchet distance is an FID only with inception-2015-12-05."
     )
     reference: str | None = Field(
-        description="What samples were compared with: a registered set of images, or `baseline`; null for neither."
+        description="What the samples were compared with: a registered set of images, or `baseline`; null if with "
+        "neither."
     )
 
 
 class Score(Result):
     """The value of one measure."""
 
-    value: float | None = Field(description="Null where there is none, such as the PSNR of equal images alone.")
-    low: float | None = Field(
-        default=None, description="With `high` the 95 % bootstrap interval, of a measure that is an average."
+    value: float | None = Field(
+        description="The value; null if there is none, such as the PSNR of a study whose images are all equal."
     )
-    high: float | None = None
-    std: float | None = Field(default=None, description="Over its random subsets, of the kernel distance.")
-    left_out: int = Field(default=0, description="Images without a value: of equal images there is no PSNR.")
+    low: float | None = Field(
+        default=None,
+        description="The lower end of the 95 % bootstrap interval, for measures that are an average over samples.",
+    )
+    high: float | None = Field(default=None, description="The upper end of that interval.")
+    std: float | None = Field(
+        default=None, description="The standard deviation over the random subsets of the kernel distance."
+    )
+    left_out: int = Field(
+        default=0, description="How many images have no value and were left out: equal images have no PSNR."
+    )
 
 
 class StudyVariant(Result):
     """The scores of one prune, or of none (the baseline)."""
 
-    name: str
-    prune: PruneSpec | None = Field(description="Null for the baseline.")
-    removed: Removed | None = Field(default=None, description="Null for the baseline.")
-    embedding: Embedding | None = None
-    samples: int = Field(description="How many samples the scores are of.")
-    scores: dict[Measure, Score]
+    name: str = Field(description="The prune in words, or `baseline`.")
+    prune: PruneSpec | None = Field(description="The prune; null for the baseline.")
+    removed: Removed | None = Field(default=None, description="What was removed; null for the baseline.")
+    embedding: Embedding | None = Field(default=None, description="Null for the baseline.")
+    samples: int = Field(description="How many samples were scored.")
+    scores: dict[Measure, Score] = Field(description="The scores, by measure.")
 
 
 class Trial(Result):
     """One threshold of a search."""
 
-    threshold: float
-    fraction: float = Field(description="The share of components that it removes, in [0, 1].")
-    value: float = Field(description="The measure of the search.")
-    within: bool = Field(description="Whether that is within the budget.")
-    variant: str
+    threshold: float = Field(description="The threshold.")
+    fraction: float = Field(description="The share of components that it removes, from 0 to 1.")
+    value: float = Field(description="The value of the measure that the search uses.")
+    within: bool = Field(description="Whether that value is within the budget.")
+    variant: str = Field(description="The name of the variant.")
 
 
 class SearchResult(Result):
-    """What a search found, and what it tried on the way."""
+    """The threshold that a search found, and the thresholds that it tried."""
 
-    measure: SearchMeasure
-    budget: float
-    limit: float = Field(description="The worst value within the budget, the baseline's and the budget together.")
-    baseline: float | None = Field(description="The measure of the unpruned samples; null for the drift.")
-    threshold: float | None = Field(description="The largest one tried that is within; null where none is.")
-    fraction: float | None = Field(description="The share of components that it removes.")
-    trials: list[Trial] = Field(description="In the order in which they were tried.")
+    measure: SearchMeasure = Field(description="The measure that the search keeps within the budget.")
+    budget: float = Field(description="The budget, as requested.")
+    limit: float = Field(description="The worst value within the budget: the baseline's value and the budget combined.")
+    baseline: float | None = Field(description="The value of the unpruned samples; null for the drift.")
+    threshold: float | None = Field(description="The largest threshold within the budget; null if none was.")
+    fraction: float | None = Field(description="The share of components that it removes, from 0 to 1.")
+    trials: list[Trial] = Field(description="The thresholds, in the order in which they were tried.")
 
 
 class Exports(Result):
-    """The artifacts of a finished study."""
+    """The names of the artifacts of a finished study."""
 
-    document: str = Field(description="This result, as JSON.")
-    table: str = Field(description="A row a variant, as CSV.")
-    markdown: str = Field(description="The same as a Markdown table.")
-    png: str | None = Field(description="Quality against the fraction removed; null where nothing was pruned.")
-    svg: str | None
+    document: str = Field(description="The artifact with this result, as JSON.")
+    table: str = Field(description="The artifact with a table of the scores, a row for each variant, as CSV.")
+    markdown: str = Field(description="The artifact with the same table in Markdown.")
+    png: str | None = Field(
+        description="The artifact with a figure of quality against the fraction removed, as PNG; null if nothing was "
+        "pruned."
+    )
+    svg: str | None = Field(description="The artifact with the same figure as SVG.")
 
 
 class Shards(Result):
-    """How far a study is; who made what has no part in its scores."""
+    """How much of a study is done. Which job or worker made a shard does not affect the scores."""
 
-    total: int
-    done: int
-    made: int = Field(description="By this job, on any worker.")
-    found: int = Field(description="Left by earlier jobs.")
+    total: int = Field(description="How many shards the study has.")
+    done: int = Field(description="How many of them are done.")
+    made: int = Field(description="How many of these were made for this job, on any worker.")
+    found: int = Field(description="How many of these were left by earlier jobs.")
 
 
 class StudyResult(Result):
-    """The scores of every variant, over the same noise."""
+    """The scores of every variant, all sampled from the same noise."""
 
     model: ModelUsed
-    complete: bool = Field(description="False while it runs: then scores are of the samples that are there.")
-    measures: list[MeasureUsed]
+    complete: bool = Field(description="False while the study runs, when scores are of the samples made so far.")
+    measures: list[MeasureUsed] = Field(description="The measures, in the order in which they are shown.")
     variants: list[StudyVariant] = Field(description="The baseline first; the trials of a search last.")
-    search: SearchResult | None = None
-    exports: Exports | None = Field(default=None, description="Null until it is complete.")
+    search: SearchResult | None = Field(default=None, description="Null for a study without a search.")
+    exports: Exports | None = Field(default=None, description="Null until the study is complete.")
     shards: Shards
     engine: Engine

@@ -1,1 +1,14 @@
-"""The HTTP side: requests become jobs, and jobs become answers. Knows `jobs`; never torch."""
+"""The HTTP service: it turns requests into jobs, and jobs into responses. It uses `jobs`, and never torch.
+
+app               the application: `uvicorn service.app:app`
+deps              what routes depend on: the application's state, and the job or model in a path
+submission        from a request to its job, and waiting for the job
+problems          every error as a problem document
+headers           request headers: preferences, media types, entity tags and ranges
+middleware        the limit on request bodies, and the telemetry of requests
+response_cache    answers kept in memory
+telemetry         counters and histograms for Prometheus
+openapi           the OpenAPI document, and responses that routes share
+routes/           one file for each resource
+cli/              the command `tailprune`
+"""

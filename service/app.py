@@ -32,19 +32,19 @@ from service.telemetry import FleetCollector, ServiceTelemetry
 __all__ = ["app", "create_app"]
 
 CONTRACT_VERSION = "1.0"
-"""Of `openapi.yaml`, not of the code."""
+"""The version of `openapi.yaml`, not of the code."""
 COUNT_SECONDS = 5.0
-"""How late the fleet's numbers may be of answers that took no look at Redis."""
+"""How late counts may be written to Redis for answers that came from the memory of this process."""
 
 DESCRIPTION = """Measures, prunes and samples the condition vectors of diffusion transformers.
 
-Whatever takes long is a job: you post it, follow its events or poll it, and may cancel it. Errors are problem documents
-(RFC 9457) with a stable `type`.
+Anything that takes long is a job: post it, then poll it or follow its events; it can be cancelled. Errors are problem
+documents (RFC 9457) with a stable `type`.
 """
 
 
 def create_app(settings: Settings) -> FastAPI:
-    """The application with these settings. It connects to Redis when it is first asked for something."""
+    """The application with these settings. It connects to Redis on the first request."""
     telemetry = ServiceTelemetry()
 
     @asynccontextmanager
@@ -52,18 +52,17 @@ def create_app(settings: Settings) -> FastAPI:
         configure_logging(settings, "uvicorn", "uvicorn.error")
         logging.getLogger("uvicorn.access").disabled = True  # RequestTelemetry logs each request
         client, follower = connect(settings), connect_async(settings)
-        store, roll = JobStore(client, settings), WorkerRegistry(client)
-        telemetry.registry.register(FleetCollector(store, roll))
+        store, workers = JobStore(client, settings), WorkerRegistry(client)
+        telemetry.registry.register(FleetCollector(store, workers))
         registry = Registry.read(settings.registry, settings.hub_cache)
-        made = CompactedStore(client)
         app.state.app = AppState(
             settings=settings,
-            models=Catalogue(registry, made, store.artifacts, settings.data_dir, fetches=False),
-            instruments=EvaluationAssets.of(registry),
+            models=Catalogue(registry, CompactedStore(client), store.artifacts, settings.data_dir, fetches=False),
+            evaluation=EvaluationAssets.from_registry(registry),
             store=store,
             conditions=ConditionStore(settings, client),
             intake=asyncio.Semaphore(1),
-            roll=roll,
+            workers=workers,
             follower=follower,
             telemetry=telemetry,
             answers=ResponseCache(),
@@ -76,7 +75,7 @@ def create_app(settings: Settings) -> FastAPI:
         await follower.aclose()
         client.close()
 
-    app = FastAPIOffline(  # /docs without a CDN: the service often runs where there is no way out
+    app = FastAPIOffline(  # /docs without a CDN: the service often runs without access to the internet
         title="tailprune",
         version=CONTRACT_VERSION,
         description=DESCRIPTION,
@@ -95,7 +94,7 @@ def create_app(settings: Settings) -> FastAPI:
 
 
 async def _write_counts(telemetry: Telemetry) -> None:
-    """Has what was counted here written to Redis, every few seconds."""
+    """Write the counts of this process to Redis every few seconds."""
     while True:
         await asyncio.sleep(COUNT_SECONDS)
         await run_in_threadpool(telemetry.write_noted)

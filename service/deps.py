@@ -1,4 +1,4 @@
-"""What routes are given: the application's state, and the job or model that a path names."""
+"""What routes depend on: the application's state, and the job or model that a path names."""
 
 from __future__ import annotations
 
@@ -31,14 +31,14 @@ class AppState:
 
     settings: Settings
     models: Catalogue
-    instruments: EvaluationAssets
+    evaluation: EvaluationAssets
     store: JobStore
     conditions: ConditionStore
     intake: asyncio.Semaphore
-    """Held while a file of conditions is taken in, which needs several times its size of memory."""
-    roll: WorkerRegistry
+    """Held while a file of conditions is read, which takes several times its size in memory."""
+    workers: WorkerRegistry
     follower: redis.asyncio.Redis
-    """For following events, which waits."""
+    """The asynchronous client, for following events."""
     telemetry: ServiceTelemetry
     answers: ResponseCache
 
@@ -71,11 +71,11 @@ async def model_of(name: str, state: AppState) -> ModelEntry:
     """A model by name. Raises UnknownModel."""
     if name in state.models.registry:
         return state.models.get(name)
-    return await run_in_threadpool(state.models.get, name)  # a compacted one, which Redis knows
+    return await run_in_threadpool(state.models.get, name)  # a compacted model, whose record is in Redis
 
 
 async def _model(
-    model: Annotated[str, Path(description="A registered model.", examples=["shapes-sit"])], state: AppStateDep
+    model: Annotated[str, Path(description="The name of a model.", examples=["shapes-sit"])], state: AppStateDep
 ) -> ModelEntry:
     return await model_of(model, state)
 

@@ -54,7 +54,7 @@ RANGE = re.compile(r"bytes=(\d{0,18})-(\d{0,18})")
 
 
 def preferred_wait(prefer: str | None, most: float) -> float | None:
-    """The seconds of the preference `wait` (RFC 7240), at most `most`; None where the header has no such preference.
+    """The seconds of the preference `wait` (RFC 7240), at most `most`; None if the header has no such preference.
 
     Other preferences are ignored, as the RFC requires. Raises InvalidRequest for a `wait` that is not a whole number
     of seconds.
@@ -64,14 +64,14 @@ def preferred_wait(prefer: str | None, most: float) -> float | None:
         if name.strip().lower() == "wait":
             seconds = value.strip().strip('"')
             if not re.fullmatch("[0-9]{1,9}", seconds):
-                message = f"wait={ascii(seconds)[1:-1][:80]} is not a whole number of seconds; say wait=30"
+                message = f"wait={ascii(seconds)[1:-1][:80]} is not a whole number of seconds; use wait=30, for example"
                 raise InvalidRequest([Fault(location="header.prefer", message=message)])
             return min(float(seconds), most)
     return None
 
 
 def preferred_type(accept: str | None, offered: Sequence[str]) -> str | None:
-    """The offered media type with the greatest weight in an `Accept` header, or None where none is acceptable.
+    """The offered media type with the greatest weight in an `Accept` header, or None if none is acceptable.
 
     Among equal weights, a type that is named comes before one that only a wildcard covers, and then the one that is
     offered first. Ranges that cannot be parsed are ignored, as are parameters; a header without any valid range

@@ -19,7 +19,7 @@ __all__ = ["BodyLimit", "RequestTelemetry"]
 METHODS = {"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"}
 OTHER = "other"
 UNMATCHED = "unmatched"
-"""For the methods and paths that clients make up, so that they do not each become a new time series."""
+"""Labels for unknown methods and paths, so that clients cannot create a new time series with each."""
 REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 
 log = structlog.get_logger(__name__)
@@ -28,7 +28,7 @@ log = structlog.get_logger(__name__)
 class BodyLimit:
     """ASGI middleware: reading a body of more than `most` bytes raises a 413.
 
-    `most_of` gives calls, by method and path, a limit of their own.
+    `most_of` has the limits of single calls, by method and path.
     """
 
     def __init__(self, app: ASGIApp, most: int, most_of: Mapping[tuple[str, str], int]) -> None:
@@ -37,7 +37,7 @@ class BodyLimit:
         self.most_of = most_of
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Handles one request."""
+        """Handle one request."""
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
@@ -72,7 +72,7 @@ class RequestTelemetry:
         self.telemetry = telemetry
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Handles one request."""
+        """Handle one request."""
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return

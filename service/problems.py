@@ -28,6 +28,13 @@ __all__ = ["MEDIA_TYPE", "NothingMore", "ProblemError", "add_handlers", "problem
 MEDIA_TYPE = "application/problem+json"
 RETRY_AFTER_SECONDS = 5
 METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE")
+MESSAGES = {
+    "unexpected_keyword_argument": "Extra inputs are not permitted",
+    "dataclass_type": "Input should be an object",
+    "model_type": "Input should be an object",
+    "model_attributes_type": "Input should be an object",
+}
+"""Messages in place of pydantic's, whose wording differs between dataclasses and models, by type of error."""
 
 log = structlog.get_logger(__name__)
 
@@ -42,7 +49,7 @@ class ProblemError(Exception):
 
 
 class NothingMore(Exception):
-    """Answers the request with 204: there is no content, now or later."""
+    """Answers the request with 204: no content, now or later."""
 
 
 def problem_response(what: Problem, headers: Mapping[str, str] | None = None) -> Response:
@@ -52,7 +59,7 @@ def problem_response(what: Problem, headers: Mapping[str, str] | None = None) ->
 
 
 def add_handlers(app: FastAPI) -> None:
-    """Registers a handler for every exception that a request may raise."""
+    """Register a handler for every exception that a request may raise."""
     plain: dict[type[Exception], Slug] = {
         UnknownModel: "unknown-model",
         ModelRegistered: "model-registered",
@@ -104,10 +111,10 @@ async def _on_http(request: Request, error: Exception) -> Response:
     detail, headers = str(error.detail), error.headers
     match error.status_code:
         case 404:
-            what = problem("not-found", "nothing is at this path; see /docs for what there is")
+            what = problem("not-found", "nothing is at this path; /docs lists all paths")
         case 405:
             allowed = ", ".join(_methods(request))
-            what = problem("method-not-allowed", f"{request.method} is not answered here, but {allowed}")
+            what = problem("method-not-allowed", f"this path does not answer {request.method}; use {allowed}")
             headers = {"Allow": allowed}
         case 413:
             what = problem("body-too-large", detail)
@@ -124,13 +131,13 @@ async def _on_nothing_more(_: Request, __: Exception) -> Response:
 
 async def _on_redis(request: Request, error: Exception) -> Response:
     if not is_unavailable(error):
-        raise error  # a bug of ours: logged, and answered as unexpected
+        raise error  # a bug: logged, and answered as an unexpected error
     return await _on_unavailable(request, error)
 
 
 async def _on_unavailable(_: Request, error: Exception) -> Response:
     log.warning("the job store cannot be reached, or takes no writes", error=str(error))
-    detail = f"the store of jobs or its queue does not answer or is full; try again in {RETRY_AFTER_SECONDS} seconds"
+    detail = f"the job store or its queue does not answer, or is full; try again in {RETRY_AFTER_SECONDS} seconds"
     return problem_response(problem("unavailable", detail), {"Retry-After": str(RETRY_AFTER_SECONDS)})
 
 
@@ -140,7 +147,7 @@ async def _on_unexpected(_: Request, error: Exception) -> Response:
 
 
 def _methods(request: Request) -> list[str]:
-    """The methods that the request's path has; Starlette's own `Allow` lists those of its first route only."""
+    """The methods of the request's path; Starlette's own `Allow` lists only those of the first matching route."""
     return [
         method
         for method in METHODS
@@ -158,8 +165,8 @@ def _path(location: Sequence[Any]) -> str:
 
 
 def _message(error: Mapping[str, Any]) -> str:
-    """Pydantic's message, with the value if it is short enough to help."""
-    message = str(error["msg"]).removeprefix("Value error, ")
+    """What is wrong, with the value if it is short."""
+    message = MESSAGES.get(error["type"]) or str(error["msg"]).removeprefix("Value error, ")
     given = error.get("input")
     if isinstance(given, str | int | float) and len(shown := ascii(given)) <= 80:
         return f"{message}; given {shown}"

@@ -45,7 +45,7 @@ class ResponseCache(LRUCache[bytes, CachedResponse]):
         super().__init__(most_bytes, getsizeof=_size)
 
     def keep(self, answer: CachedResponse) -> None:
-        """Keeps an answer under its question, unless it is larger than the whole cache."""
+        """Keep an answer under its question, unless it is larger than the whole cache."""
         with suppress(ValueError):  # cachetools: too large
             self[answer.question] = answer
 

@@ -1,4 +1,4 @@
-"""From a request to its job: resolved, keyed, submitted, and waited for where the client prefers that."""
+"""From a request to its job: resolve it, compute its key, submit the job, and wait for it if preferred."""
 
 from __future__ import annotations
 
@@ -29,11 +29,11 @@ POLL_SECONDS = 1
 
 @dataclass(frozen=True)
 class Client:
-    """How a client asks for a job."""
+    """The application's state, and what the headers of a request ask for."""
 
     state: AppState
     wait: float | None
-    """The seconds that it prefers to wait, within the limit; None where it says nothing of that."""
+    """The seconds that the client prefers to wait, within the limit; None without such a preference."""
     idempotency_key: str = ""
     if_none_match: str | None = None
 
@@ -47,13 +47,13 @@ async def _reader(state: AppStateDep, prefer: PreferHeader = None, if_none_match
 
 
 ClientDep = Annotated[Client, Depends(_client)]
-"""Of a POST."""
+"""For a POST that starts a job."""
 ReaderDep = Annotated[Client, Depends(_reader)]
-"""Of a GET that may wait for a job."""
+"""For a GET that may wait for a job."""
 
 
 async def post_job(body: Request, client: Client) -> JSONResponse:
-    """What a POST of a job is answered with. body: the request as it was sent."""
+    """The response to a POST that starts a job. body: the request as it was sent."""
     state = client.state
     entry = await model_of(body.model, state)
     request = await _resolved(body, entry, state)
@@ -78,10 +78,14 @@ async def answer_by_job(
     tag: str = "",
     headers: dict[str, str] | None = None,
 ) -> Response:
-    """What a GET is answered with whose answer is the result of a job; 202 and the job where that takes longer.
+    """The response to a GET that shows the result of a job, or 202 and the job if it does not finish in time.
 
-    render: makes the answer of a job that succeeded, with these headers. tag: tells the entity tags of several
-    answers of one job apart.
+    asked: the request as it was sent.
+    entry: the model.
+    client: the application's state and the client's preferences.
+    render: makes the response from a job that succeeded, with these headers.
+    tag: a suffix of the entity tag, for jobs that have several responses; empty by default.
+    headers: further headers of the response; none by default.
     """
     state = client.state
     request = await _resolved(asked, entry, state)
@@ -98,12 +102,12 @@ async def answer_by_job(
 
 
 def cache_headers(key: str, tag: str = "") -> dict[str, str]:
-    """Of an answer, from its job's key. The entity tag is weak: two workers may differ in the last digits."""
+    """Cache headers of a response, from its job's key. The entity tag is weak: workers may differ in last digits."""
     return {"ETag": f'W/"{key}{tag}"', "Cache-Control": "no-cache"}
 
 
 def wait_header(waited: float | None) -> dict[str, str]:
-    """The header that says which wait was granted, where one was asked for."""
+    """The header with the wait that was granted, if the client asked for one."""
     return {} if waited is None else {"Preference-Applied": f"wait={waited:g}"}
 
 
@@ -111,9 +115,9 @@ async def _resolved(asked: Request, entry: ModelEntry, state: AppState) -> Reque
     """The request with every default filled in. Raises InvalidRequest and UnknownConditions."""
     named = getattr(asked, "conditions", None)
 
-    def resolve() -> Request:  # in a thread: files of conditions are looked at, and images of a reference counted
+    def resolve() -> Request:  # in a thread: it reads files of conditions, and counts the images of references
         conditions = None if named is None else state.conditions.get(named)
-        return asked.resolve(entry, state.settings, conditions, state.instruments)
+        return asked.resolve(entry, state.settings, conditions, state.evaluation)
 
     return await run_in_threadpool(resolve)
 
@@ -123,25 +127,32 @@ def _key(request: Request, identity: Identity) -> str:
 
 
 async def _identity_of(request: Request, entry: ModelEntry, state: AppState) -> Identity:
-    """The model behind the answer to a resolved request. Raises ProblemError where it has no files."""
+    """The identity of the model of a resolved request. Raises ProblemError if files of the model are missing."""
     if request.reads == "training":
         _check_training(entry)
     elif missing := entry.missing:
         how = entry.obtain or f"put the files beside {state.settings.registry}"
         raise ProblemError("model-not-ready", f"model {entry.name!r} lacks {', '.join(missing)}: {how}")
-    evaluated_with = request.evaluated_with(entry, state.instruments)
+    evaluated_with = request.evaluated_with(entry, state.evaluation)
     return await run_in_threadpool(identify, request.reads, entry, state.settings.data_dir, evaluated_with)
 
 
 async def _submit(request: Request, key: str, state: AppState, share: Share | None = None, **idempotency: str) -> Job:
-    """The job of a key: one that is there, or a new one, which has this share of a batch."""
+    """The job of a key: an existing one or a new one.
+
+    request: the resolved request.
+    key: the key of its job.
+    state: the application's state.
+    share: a new job's share in a batch, or None.
+    idempotency: `idempotency_key` and `fingerprint` of `JobStore.submit`.
+    """
     job, _ = await run_in_threadpool(state.store.submit, request, key, share=share, **idempotency)
-    bind_contextvars(job_id=job.id)  # the request's line in the log then leads to the worker's
+    bind_contextvars(job_id=job.id)  # connects the log lines of the request with those of the worker
     return job
 
 
 async def _wait_for(job: Job, seconds: float, state: AppState) -> Job:
-    """The job when it has finished, or as it is after so many seconds."""
+    """The job once it has finished, or as it is after this many seconds."""
     if job.is_finished or seconds <= 0:
         return job
     await wait_finished(state.follower, job.id, seconds)
@@ -149,22 +160,22 @@ async def _wait_for(job: Job, seconds: float, state: AppState) -> Job:
 
 
 def _no_result(job: Job, waited: float | None) -> Response:
-    """What a GET that waits for a job is answered with where the job has not succeeded. Raises ProblemError."""
+    """The response to a GET whose job has not succeeded. Raises ProblemError."""
     if job.status == "failed":
         assert job.problem is not None
         return problem_response(job.problem)
     if job.status == "cancelled":
-        raise ProblemError("job-cancelled", f"job {job.id} was cancelled while it was waited for; ask again")
+        raise ProblemError("job-cancelled", f"job {job.id} was cancelled while this request waited for it; ask again")
     return _job_response(job, waited)
 
 
 def _check_training(entry: ModelEntry) -> None:
-    """Raise ProblemError where there is no record of a model's training."""
+    """Raise ProblemError if a model has no record of its training."""
     if entry.training is None:
         raise ProblemError(
             "model-not-ready",
-            f"model {entry.name!r} lacks a record of its training: its entry in the registry names no card, beside "
-            "which training.json would be",
+            f"model {entry.name!r} lacks a record of its training: its entry in the registry names no card, so there "
+            "is no training.json beside it",
         )
     if not entry.training.is_file():
         lacks = str(entry.training).removeprefix(f"{entry.folder}/")
@@ -172,7 +183,7 @@ def _check_training(entry: ModelEntry) -> None:
 
 
 def _job_response(job: Job, waited: float | None) -> JSONResponse:
-    """A job as an answer: 200 when it has finished, else 202. `waited` is the granted preference."""
+    """A job as the response: 200 if it has finished, else 202. waited: the wait that was granted, or None."""
     headers = {"Location": f"/jobs/{job.id}", **wait_header(waited)}
     if not job.is_finished:
         headers["Retry-After"] = str(POLL_SECONDS)

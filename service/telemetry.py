@@ -1,4 +1,4 @@
-"""Telemetry for Prometheus: the requests of this process, and the fleet's counts from Redis."""
+"""Telemetry for Prometheus: the requests of this process, and the counts of all processes from Redis."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class ServiceTelemetry:
         self.requests = RequestCounter("tailprune_http_requests", "Requests answered.", labels, registry=self.registry)
         self.seconds = RequestHistogram(
             "tailprune_http_request_seconds",
-            "From a request to the end of its answer.",
+            "Seconds from a request to the end of its response.",
             ("method", "route"),
             registry=self.registry,
         )
@@ -38,7 +38,7 @@ class ServiceTelemetry:
 
 
 class FleetCollector(Collector):
-    """The counts that all processes keep together in Redis; only `tailprune_redis_up 0` while it does not answer."""
+    """The counts of all processes, from Redis; only `tailprune_redis_up 0` while it does not answer."""
 
     def __init__(self, store: JobStore, workers: WorkerRegistry) -> None:
         self._store = store
@@ -55,7 +55,7 @@ class FleetCollector(Collector):
             return
         yield GaugeMetricFamily("tailprune_redis_up", "Whether Redis answers.", value=1)
         yield GaugeMetricFamily("tailprune_workers", "Workers alive.", value=workers)
-        under_way = GaugeMetricFamily("tailprune_jobs_under_way", "Jobs now.", labels=("status",))
+        under_way = GaugeMetricFamily("tailprune_jobs_under_way", "Jobs queued or running.", labels=("status",))
         for status, count in jobs._asdict().items():
             under_way.add_metric((status,), count)
         yield under_way

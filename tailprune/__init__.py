@@ -5,7 +5,8 @@
     tailprune.describe(c)
     tailprune.sample(system, {"labels": labels}, prune=tailprune.Prune("tail", 0.01), seeds=range(len(labels)))
 
-Names are imported when first used, so `import tailprune` itself does not import torch.
+`tailprune.pipeline` is the file to read first. Names are imported when first used, so `import tailprune` itself does
+not import torch.
 """
 
 from __future__ import annotations

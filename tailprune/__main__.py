@@ -1,7 +1,7 @@
-"""Checkpoints from the shell.
+"""Describe and download checkpoints from the shell.
 
-`python -m tailprune inspect SOURCE` says what a checkpoint is, for people or as JSON; one on the hub is fetched for it.
-`python -m tailprune fetch hf://owner/repo/file` fetches, and prints where it lies.
+`python -m tailprune inspect SOURCE` describes a checkpoint, as text or as JSON; one on the hub is downloaded first.
+`python -m tailprune fetch hf://owner/repo/file` downloads a file into the cache and prints its local path.
 """
 
 from __future__ import annotations
@@ -18,33 +18,35 @@ FAILED = 1
 
 
 def main() -> int:
-    """Prints what was asked for; where that fails, the reason on stderr, and the exit status is 1."""
+    """Run one command and return the exit status: 0, or 1 after the reason for a failure is printed to stderr."""
     parser = argparse.ArgumentParser(
         prog="python -m tailprune", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     commands = parser.add_subparsers(dest="command", required=True)
-    inspect = commands.add_parser("inspect", help="say what a checkpoint is")
+    inspect = commands.add_parser("inspect", help="describe a checkpoint")
     inspect.add_argument("source", help="a file, a diffusers folder, hf://owner/repo/file, or a model of the registry")
-    inspect.add_argument("--family", help="where several systems have the same tensors")
-    inspect.add_argument("--num-heads", type=int, help="where the width is not a published one")
-    inspect.add_argument("--decode-layer", type=int, help="of X-MDPT and MDSGen, where it is not the published one")
+    inspect.add_argument("--family", help="architecture family, needed if several have the same tensors")
+    inspect.add_argument("--num-heads", type=int, help="attention heads, needed if the width is not a published one")
+    inspect.add_argument(
+        "--decode-layer", type=int, help="decoder blocks of X-MDPT or MDSGen, needed if not the published number"
+    )
     inspect.add_argument("--json", action="store_true", help="print JSON")
-    fetching = commands.add_parser("fetch", help="fetch a file or folder of the hub into the cache")
+    fetching = commands.add_parser("fetch", help="download a file or folder of the hub into the cache")
     fetching.add_argument("source", help="hf://owner/repo/file, or hf://owner/repo for a folder in diffusers' layout")
-    asked = parser.parse_args()
+    options = parser.parse_args()
     try:
-        print(fetch(asked.source) if asked.command == "fetch" else _inspected(asked))
+        print(fetch(options.source) if options.command == "fetch" else _description(options))
     except (ValueError, OSError) as error:
         print(error, file=sys.stderr)
         return FAILED
     return 0
 
 
-def _inspected(asked: argparse.Namespace) -> str:
-    given = {"num_heads": asked.num_heads, "decode_layer": asked.decode_layer}
-    known = {name: value for name, value in given.items() if value is not None}
-    found = tailprune.inspect(asked.source, family=asked.family, **known)
-    if not asked.json:
+def _description(options: argparse.Namespace) -> str:
+    arguments = {"num_heads": options.num_heads, "decode_layer": options.decode_layer}
+    given = {name: value for name, value in arguments.items() if value is not None}
+    found = tailprune.inspect(options.source, family=options.family, **given)
+    if not options.json:
         return str(found)
     return json.dumps(dataclasses.asdict(found) | {"path": str(found.path), "adaln_share": found.adaln_share})
 

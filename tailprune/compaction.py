@@ -1,11 +1,11 @@
-"""Smaller systems of the same output: AdaLN, a third of all parameters, reads fewer columns of c.
+"""Compaction: smaller systems with nearly the same output, whose AdaLN, a third of all parameters, reads less of c.
 
-    zero fill:    W' = W[:, kept]                              what is left out counts as SiLU(0) = 0
+    zero fill:    W' = W[:, kept]                              a removed component counts as SiLU(0) = 0
     mean fill:    W' = [W[:, kept], W[:, rest] decode]         reads z(t) too: decode z(t) = SiLU(mean_rest(t))
     directions:   W' = W R^+ U,  basis = U^T R                 U: the first r eigenvectors of R Cov(SiLU(c)) R, R^2 = M
 
-with M the sum of W^T W over all layers, so that an error counts as much as it changes what the blocks are told.
-Constants go into the biases. The condition part, and so c, stays as it is.
+with M the sum of W^T W over all layers, so that an error is weighted by how much it changes the modulations. Constants
+are added to the biases. The condition part, and so c, does not change.
 """
 
 from __future__ import annotations
@@ -32,26 +32,26 @@ from tailprune.systems.readers import Directions, KeptComponents, TimeColumns
 __all__ = ["Compaction", "compact"]
 
 BIAS_ERROR = 1e-4
-"""How far the folded biases of a mean fill may be off, relative to all of them."""
+"""The largest error of the folded biases of a mean fill, relative to all of them."""
 
 
 @dataclass(frozen=True)
 class Compaction:
-    """A compacted system, and what it came to."""
+    """A compacted system, and its size and error."""
 
     system: System
     width: int
-    """How many columns AdaLN reads, r."""
+    """The number of columns that AdaLN reads, r."""
     kept: tuple[int, ...] | None
-    """The components it reads; None where it reads directions."""
+    """The components that AdaLN reads; None if it reads directions."""
     time_columns: int
-    """How many of the columns are of time alone, rho; 0 if none."""
+    """The number of columns that depend on time alone, rho; 0 if there are none."""
     bias_error: float | None
-    """Of a mean fill: how far the folded biases are off at the covered times, relative to all of them."""
+    """The relative error of the folded biases of a mean fill at the covered times; None for another fill."""
     parameters: tuple[int, int]
-    """Of the whole system, before and after."""
+    """The parameters of the whole system, before and after."""
     adaln_parameters: tuple[int, int]
-    """Of AdaLN, before and after; basis and columns of time are counted with it."""
+    """The parameters of AdaLN, before and after, with basis and columns of time."""
 
 
 @torch.no_grad()
@@ -69,17 +69,22 @@ def compact(
     population: Inputs | None = None,
     on_time: Callable[[int, int], None] | None = None,
 ) -> Compaction:
-    """A smaller system for the vectors of `inputs` at `times`, of any shape; the given one stays as it is.
+    """A smaller system that serves the condition vectors of `inputs` at `times`; the given one does not change.
 
-    threshold, side: components stay that any covered vector keeps, as `Prune(side, threshold)` does; the null
-    condition's vectors are covered too where it is `guided`. Or keep: of components, by `variance`, those that are
-    among the `keep` whose SiLU(c) varies most over the population at any of the times; or that many `directions`.
-    fill: what the components left out stand at, zero or the population's mean; directions stand around the mean.
-    population: all classes unless said; `inputs` for a system that has none. Tensors that do not change are shared.
-    on_time: called with (done, total) whenever the vectors of one more time were looked at; may raise to stop.
+    system: a full system with weights; tensors that do not change are shared with the new one
+    times: the covered times, in the system's own unit, of any shape
+    inputs: the covered inputs
+    guided: whether the null condition's vectors are covered too, true by default
+    threshold, side: keep the components that `Prune(side, threshold)` keeps in any covered vector
+    keep: instead of a threshold, a number from 1 to d, applied as `by` says
+    by: `variance` (default), the components among the `keep` whose SiLU(c) varies most over the population, at any of
+        the times; or `directions`, that many directions
+    fill: the value of removed components, `zero` (default) or the population's `mean`; directions need `mean`
+    population: inputs for mean and variance; by default all classes, or `inputs` for a system without classes
+    on_time: called with (done, total) after the vectors of each time; may raise to stop
 
-    Raises InputError for both or neither of threshold and keep, more kept than there are or none, no times, a system
-    that is compacted already, and one whose blocks have a condition each.
+    Raises InputError for both or neither of threshold and keep, a rule that keeps more than d components or none, no
+    times, no inputs, a system that is compacted already, or one whose blocks have their own conditions.
     """
     rule = _rule(system, times, inputs, threshold, side, keep, by, fill)
     covered = _Covered(system, times, inputs, guided, population, on_time)
@@ -90,13 +95,16 @@ def compact(
         return _compaction(system, smaller)
     kept = covered.kept(rule)
     if not len(kept):
-        raise InputError(f"the threshold {threshold:g} on the {side} removes all {system.condition_dim} components")
+        raise InputError(
+            f"the threshold {threshold:g} on the {side} removes all {system.condition_dim} components: "
+            f"give a {'lower' if side == 'tail' else 'higher'} one"
+        )
     error = _read_components(smaller, covered, kept, fill)
     return _compaction(system, smaller, kept, error)
 
 
 class _Covered:
-    """The vectors that a compaction has to serve: inputs, and the null condition where it is guided, at every time."""
+    """The vectors that a compaction covers: of the inputs, and of the null condition if guided, at every time."""
 
     def __init__(
         self,
@@ -117,17 +125,17 @@ class _Covered:
         parts = [system.embed_inputs(unique_rows(self._inputs)[0])]
         if self.guided:
             parts.append(system.embed_inputs(system.null_inputs(1)))
-        self._parts = torch.cat(parts)  # (U, d), or (U + 1, d) where it is guided
+        self._parts = torch.cat(parts)  # (U, d), or (U + 1, d) if guided
 
     def vectors(self) -> Iterator[Tensor]:
-        """The covered vectors, the null condition's last, one time after the other: all times' would not fit."""
+        """The covered vectors, one time after the other to bound memory, the null condition's last."""
         for done, time in enumerate(self._system.embed_time(self.times), 1):
             yield time + self._parts
             if self._on_time is not None:
                 self._on_time(done, len(self.times))
 
     def population(self) -> Population:
-        """What the population's vectors have in common at each time, with shape (T, d)."""
+        """The statistics of the population's vectors at each time, with shape (T, d)."""
         population: Inputs = self._inputs
         if self._population is not None:
             population = self._population
@@ -136,7 +144,7 @@ class _Covered:
         return population_at(self._system, self.times, population)
 
     def kept(self, rule: Prune) -> Tensor:
-        """The components that stay in any covered vector, in order."""
+        """The components that are kept in any covered vector, in ascending order."""
         population = None
         if rule.kept is not None:
             population = self.population()
@@ -148,9 +156,9 @@ class _Covered:
         return stays.nonzero().squeeze(1)
 
     def moments(self) -> tuple[Tensor, Tensor]:
-        """Mean and covariance of SiLU(c) over all of it, float64: (d,) and (d, d).
+        """Mean and covariance of SiLU(c) over the covered vectors, float64, with shape (d,) and (d, d).
 
-        Half of a guided sampler's evaluations are of the null condition, which weighs as much as all inputs together.
+        If guided, the null condition has the weight of all inputs together, as in half of the sampler's evaluations.
         """
         count, dim = self._parts.shape
         weights = self._parts.new_full((count, 1), 1 / count, dtype=torch.float64)
@@ -165,7 +173,7 @@ class _Covered:
 
 
 def _read_components(system: System, covered: _Covered, kept: Tensor, fill: Fill) -> float | None:
-    """Has the system read the components `kept`; returns the error of the folded biases where there are any."""
+    """Make the system read the components `kept`; returns the error of the folded biases, None for zero fill."""
     reader = KeptComponents(len(kept), system.condition_dim)
     reader.kept = kept
     linears = _linears(system)
@@ -174,15 +182,15 @@ def _read_components(system: System, covered: _Covered, kept: Tensor, fill: Fill
         for linear, old in zip(_linears(system), linears, strict=True):
             _fill(linear, old.weight[:, kept], old.bias)
         return None if fill == "zero" else 0.0
-    left = torch.ones(system.condition_dim, dtype=torch.bool, device=kept.device)
-    left[kept] = False
-    fills = F.silu(covered.population().mean[:, left]).double()  # (T, d - k)
+    removed = torch.ones(system.condition_dim, dtype=torch.bool, device=kept.device)
+    removed[kept] = False
+    fills = F.silu(covered.population().mean[:, removed]).double()  # (T, d - k)
     constant = fills.mean(0)
-    root, inverse = _roots(_metric(linears)[left][:, left])
+    root, inverse = _roots(_metric(linears)[removed][:, removed])
     u, s, vh = torch.linalg.svd((fills - constant) @ root, full_matrices=False)
-    lost = s.square().flip(0).cumsum(0).flip(0).sqrt()  # by how many columns are kept
-    all_of_it = torch.linalg.matrix_norm(fills @ root)
-    rho = int((lost > BIAS_ERROR * all_of_it).sum())
+    lost = s.square().flip(0).cumsum(0).flip(0).sqrt()  # the error, by the number of columns kept
+    whole = torch.linalg.matrix_norm(fills @ root)
+    rho = int((lost > BIAS_ERROR * whole).sum())
     columns = None
     if rho:
         columns = TimeColumns(len(covered.times), rho)
@@ -190,13 +198,13 @@ def _read_components(system: System, covered: _Covered, kept: Tensor, fill: Fill
     decode = inverse @ vh[:rho].T  # (d - k, rho)
     narrow(system, reader, columns, len(kept) + rho)
     for linear, old in zip(_linears(system), linears, strict=True):
-        rest = old.weight[:, left].double()
+        rest = old.weight[:, removed].double()
         _fill(linear, torch.cat([old.weight[:, kept], (rest @ decode).float()], dim=1), old.bias + rest @ constant)
-    return (lost[rho] / all_of_it).item() if rho < len(lost) and all_of_it > 0 else 0.0
+    return (lost[rho] / whole).item() if rho < len(lost) and whole > 0 else 0.0
 
 
 def _read_directions(system: System, covered: _Covered, count: int) -> None:
-    """Has the system read the `count` directions that serve all its modulations best."""
+    """Make the system read the `count` directions with the least error of all its modulations."""
     mean, covariance = covered.moments()
     linears = _linears(system)
     root, inverse = _roots(_metric(linears))
@@ -221,7 +229,7 @@ def _metric(linears: Sequence[nn.Linear]) -> Tensor:
 
 
 def _roots(metric: Tensor) -> tuple[Tensor, Tensor]:
-    """The symmetric root of a metric and its pseudo-inverse: what the layers do not read has none."""
+    """The symmetric root of a metric, and its pseudo-inverse: directions that no layer reads are left out."""
     values, vectors = torch.linalg.eigh(metric)
     read = values > 1e-14 * values[-1]
     roots = values.clamp(min=0).sqrt()
@@ -239,43 +247,43 @@ def _rule(
     by: str,
     fill: Fill,
 ) -> Prune | None:
-    """Which components go; None for directions. Raises InputError where what is asked for cannot be."""
+    """The prune whose kept components stay; None for directions. Parameters and errors as in `compact`."""
     if isinstance(system, PerBlockDiT):
         raise InputError(
-            "a DiT whose blocks have a condition each cannot be compacted: no vector is read by all layers"
+            "cannot compact a DiT whose blocks have their own conditions: no vector is read by all of its layers"
         )
     if system.reader is not None:
-        raise InputError("the system is compacted already: compact the full one")
+        raise InputError("the system is compacted already: compact the full system instead")
     if not times.numel():
-        raise InputError("times are empty: a compaction covers at least one")
+        raise InputError("times are empty: give at least one")
     if not torch.isfinite(times).all():
-        raise InputError("times hold NaN or infinity")
+        raise InputError("times hold NaN or infinity: give finite times")
     system.check_inputs(inputs)
     if not len(next(iter(inputs.values()))):
-        raise InputError("inputs are empty: a compaction covers at least one")
+        raise InputError("inputs are empty: give at least one")
     if by not in ("variance", "directions"):
-        raise InputError(f"what is kept goes by 'variance' or 'directions', not by {by!r}")
+        raise InputError(f"by must be 'variance' or 'directions', not {by!r}")
     if (threshold is None) == (keep is None):
-        raise InputError("give either a threshold or how many to keep")
+        raise InputError("give either threshold or keep, the number of components or directions to keep")
     if keep is None:
         if by == "directions":
-            raise InputError("directions have no threshold: give keep, how many of them")
+            raise InputError("directions have no threshold: give keep, the number of directions")
         return Prune(side, threshold, fill=fill)
     if keep > system.condition_dim:
-        raise InputError(f"{keep} cannot be kept of the {system.condition_dim} components there are")
+        raise InputError(f"keep must be at most {system.condition_dim}, the number of components, not {keep}")
     rule = Prune.keep(keep, fill=fill)
     if by == "variance":
         return rule
     if fill != "mean":
-        raise InputError("directions stand around the mean: give fill='mean'")
+        raise InputError("directions are taken around the mean: give fill='mean'")
     return None
 
 
 def _copy(system: System) -> System:
-    """Modules of its own, on the same memory."""
+    """A copy of the modules that shares all tensors with the original."""
     shared: dict[int, Tensor] = {id(p): nn.Parameter(p.detach(), requires_grad=False) for p in system.parameters()}
     copied = copy.deepcopy(system, shared | {id(tensor): tensor for tensor in system.buffers()}).eval()
-    copied.compiled = None  # it would run the network of the other
+    copied.compiled = None  # it would run the original network
     return copied
 
 

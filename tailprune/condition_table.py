@@ -1,8 +1,8 @@
-"""The condition vectors of a whole sampling run: every evaluation time, every different input, computed up front.
+"""The condition vectors of a whole sampling run: all evaluation times and distinct inputs, computed in advance.
 
 c[e, u] = time part(t_e) + input part(u)        shape (E, U + 1, d); the last row is the null condition's
 
-E = steps * stages are the evaluations of the network, U the different ones among the B inputs.
+E = steps * stages is the number of evaluations of the network, U that of distinct inputs among the B inputs.
 """
 
 from __future__ import annotations
@@ -20,18 +20,18 @@ __all__ = ["ConditionTable", "class_inputs", "population_at", "unique_rows", "wi
 
 
 def with_guidance_scale(inputs: Inputs, scale: float) -> Inputs:
-    """Inputs with the guidance scale as one of them, for a system that takes it; a scale that they have stays."""
+    """Inputs with the guidance scale added, for a system that takes it as an input; an existing scale is kept."""
     labels = inputs["labels"]
     return {"scale": torch.full((len(labels),), scale, device=labels.device), **inputs}
 
 
 def unique_rows(inputs: Inputs) -> tuple[Inputs, Tensor]:
-    """The U different rows of B inputs, as they first appear, and the row of each input, with shape (B,) on the CPU."""
-    held = [tensor.contiguous().cpu().view(len(tensor), -1).view(torch.uint8).numpy() for tensor in inputs.values()]
+    """The U distinct inputs in order of first appearance, and each input's index among them, (B,) on the CPU."""
+    raw = [tensor.contiguous().cpu().view(len(tensor), -1).view(torch.uint8).numpy() for tensor in inputs.values()]
     row_of: dict[bytes, int] = {}
     firsts: list[int] = []
     rows: list[int] = []
-    for sample, parts in enumerate(zip(*held, strict=True)):
+    for sample, parts in enumerate(zip(*raw, strict=True)):
         content = hashlib.sha256()
         for part in parts:
             content.update(part)
@@ -43,13 +43,13 @@ def unique_rows(inputs: Inputs) -> tuple[Inputs, Tensor]:
 
 
 def population_at(condition: Condition, times: Tensor, population: Inputs | None = None) -> Population:
-    """What all classes' vectors have in common at each time -> tensors with shape (E, d).
+    """Statistics of the condition vectors over all classes at each time -> tensors with shape (E, d).
 
     condition: a condition, or a whole system
-    times: in the system's own time, with shape (E,)
-    population: inputs that stand for the classes; needed where the system has none
+    times: times in the system's own unit, with shape (E,)
+    population: inputs to take the statistics over, all classes by default; required if the system has no classes
 
-    Raises InputError for a population that is not what the system takes.
+    Raises InputError for a population that the system does not take.
     """
     if population is not None:
         condition.check_inputs(population)
@@ -63,17 +63,17 @@ class ConditionTable:
 
     condition: a condition, or a whole system; everything is moved to its device
     inputs: what the B samples are conditioned on
-    times: when each step evaluates the network, with shape (steps, stages), from `sampling_times`
-    population: inputs that stand for all classes where a prune takes their mean or variance; needed where the system
-        has no classes
+    times: the times at which each step evaluates the network, with shape (steps, stages), from `sampling_times`
+    population: inputs for the mean or variance that a prune may need, all classes by default; required for such a
+        prune if the system has no classes
 
-    Raises InputError for inputs that are not what the condition takes, such as a label that is no class.
+    Raises InputError for inputs that the condition does not take, such as a label out of range.
     """
 
     rows: Tensor
     """The row of each sample's vector, with shape (B,), on the CPU."""
     vectors: Tensor
-    """Unedited, with shape (E, U + 1, d)."""
+    """The vectors before any prune, with shape (E, U + 1, d)."""
 
     def __init__(self, condition: Condition, inputs: Inputs, times: Tensor, population: Inputs | None = None) -> None:
         condition.check_inputs(inputs)
@@ -83,16 +83,16 @@ class ConditionTable:
         self._population_inputs = None if population is None else _moved(population, device)
         self._population: Population | None = None
         self._scales = inputs.get("scale")
-        different, self.rows = unique_rows(inputs)
-        different = _moved(different, device)
-        parts = torch.cat([condition.embed_inputs(different), condition.embed_inputs(condition.null_inputs(1))])
+        distinct, self.rows = unique_rows(inputs)
+        distinct = _moved(distinct, device)
+        parts = torch.cat([condition.embed_inputs(distinct), condition.embed_inputs(condition.null_inputs(1))])
         evaluated = self._times.flatten().float()
         self.vectors = condition.embed_time(evaluated).unsqueeze(1) + parts
         self._time_columns = condition.time_columns_at(evaluated)
 
     @property
     def stages(self) -> int:
-        """How often a step evaluates the network."""
+        """How many times each step evaluates the network."""
         return self._times.shape[1]
 
     @property
@@ -101,9 +101,12 @@ class ConditionTable:
         return self.vectors.shape[1] - 1
 
     def conditions_at(self, step: int, stage: int, prune: Prune | None) -> Tensor:
-        """What the system's `forward` takes at one evaluation: the vectors under `prune` -> (U + 1, d).
+        """The `c` that the system's `forward` takes at one evaluation, pruned -> (U + 1, d).
 
-        A compacted system may have columns of time beside them, which are not edited -> (U + 1, d + rho).
+        step, stage: the evaluation, each from 0
+        prune: the edit; None for none
+
+        For a compacted system with columns of time, these stand beside the vectors, unedited -> (U + 1, d + rho).
         """
         vectors = self.vectors_at(step, stage, prune)
         if self._time_columns is None:
@@ -112,7 +115,7 @@ class ConditionTable:
         return torch.cat([vectors, columns.expand(len(vectors), -1)], dim=-1)
 
     def vectors_at(self, step: int, stage: int, prune: Prune | None) -> Tensor:
-        """The vectors of one evaluation under `prune`; None is none -> (U + 1, d)."""
+        """The vectors of one evaluation, edited by `prune` unless that is None -> (U + 1, d)."""
         evaluation = self._evaluation(step, stage)
         vectors = self.vectors[evaluation]
         return vectors if prune is None else prune(vectors, self._population_for(prune, evaluation))
@@ -135,12 +138,12 @@ class ConditionTable:
 
 
 def class_inputs(condition: Condition, scales: Tensor | None) -> Inputs:
-    """Inputs of every class, at the samples' guidance scale where the system takes one.
+    """Inputs of every class, with the samples' guidance scale if the system takes it as an input.
 
     condition: a condition, or a whole system
-    scales: the guidance scales of the samples, with shape (B,)
+    scales: the guidance scales of the samples, with shape (B,); None if they have none
 
-    Raises InputError for scales that differ, or a system without classes.
+    Raises InputError if the scales differ, or if the system has no classes.
     """
     classes = condition.all_inputs()
     if not condition.takes_guidance or scales is None:
@@ -148,7 +151,8 @@ def class_inputs(condition: Condition, scales: Tensor | None) -> Inputs:
     low, high = scales.min().item(), scales.max().item()
     if low < high:
         raise InputError(
-            f"the classes have no mean in common at guidance scales from {low:g} to {high:g}: give a population"
+            f"the mean over the classes needs one guidance scale, not scales from {low:g} to {high:g}: give one, or a "
+            "population"
         )
     return with_guidance_scale(classes, low)
 

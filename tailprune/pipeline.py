@@ -1,4 +1,4 @@
-"""The page to read first: load, condition, prune, sample, decode, compare.
+"""The whole pipeline on one page: load, condition, prune, sample, decode, compare.
 
 python -m tailprune.pipeline models/shapes-sit --images compared.png
 """
@@ -30,15 +30,15 @@ class Comparison:
     condition: Tensor
     """The unpruned condition vectors at pure noise, with shape (B, d)."""
     removal: Removal
-    """What the prune removes from them, step by step."""
+    """What the prune removes from the condition vectors, step by step."""
     baseline: Tensor
     """The unpruned latents, with shape (B, C, H, W)."""
     pruned: Tensor
-    """The pruned ones, with the same shape."""
+    """The pruned latents, with the same shape."""
     baseline_images: Tensor
-    """What the latents decode to, with shape (B, H', W', 3), uint8."""
+    """The decoded unpruned latents, with shape (B, H', W', 3), uint8."""
     pruned_images: Tensor
-    """The same of the pruned ones."""
+    """The decoded pruned latents, with the same shape."""
     drift: float
     """|pruned - baseline| / |baseline| over all latents; 0 for a prune that changes nothing."""
 
@@ -56,28 +56,28 @@ def prune_and_compare(
     decoder_source: str | PathLike[str] | None = None,
     device: str | torch.device = "cpu",
 ) -> Comparison:
-    """Samples B labels with and without a prune, and says what it removed and what it changed.
+    """Sample B labels with and without a prune, and measure what the prune removes and what it changes.
 
-    source: a checkpoint of a system with classes, as `tailprune.load` takes it
-    labels: B of them, each from 0 to one less than there are classes
-    prune: what is done to the condition vectors, on which steps
-    sampler, steps, guidance: as of `tailprune.sample`; the system's first sampler, 50 and 1 by default
-    seed: of the noise, from 0 to 2^64 - 1, 0 by default; sample n has the seed (seed, n)
-    decoder, decoder_source: as of `tailprune.decoders.load_decoder`; by default latents are pixels
+    source: a checkpoint of a system with classes, in any form that `tailprune.load` takes
+    labels: B class labels, each from 0 to the number of classes - 1
+    prune: the edit of the condition vectors, and on which steps
+    sampler, steps, guidance: as in `tailprune.sample`; the system's default sampler, 50 and 1 by default
+    seed: the seed of the noise, from 0 to 2^64 - 1, 0 by default; sample n has the seed (seed, n)
+    decoder, decoder_source: as in `tailprune.decoders.load_decoder`; by default latents are pixels
     device: where the network runs, the CPU by default
 
-    Raises InputError and FileNotFoundError as these do.
+    Raises FileNotFoundError for a missing file, and InputError for any other argument that does not fit.
     """
     # Load
     system = load(source, device=device)
     decode = load_decoder(decoder, decoder_source, device=device)
 
-    # Condition: c = time part + label part, all that the blocks see besides x
+    # Condition: c = time part + label part, the only input of the blocks besides x
     inputs = {"labels": torch.tensor(labels, device=device)}  # (B,)
     noise_time = torch.full((len(labels),), system.facts.noise_time, device=device)
     c = system.condition(noise_time, inputs)  # (B, d)
 
-    # Prune: an edit of c, at each of the times when the network is evaluated
+    # Prune: an edit of c, at each time at which the network is evaluated
     times = sampling_times(system, sampler, steps)  # (steps, stages)
     removal = measure_removal(system, inputs, prune, times)
 
@@ -101,27 +101,27 @@ def prune_and_compare(
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Prints what a prune of ten classes removes and changes; writes the images where a path is given."""
+    """Print what a tail prune of ten classes removes and changes; write the images if a path is options."""
     parser = argparse.ArgumentParser(prog="python -m tailprune.pipeline", description=main.__doc__)
     parser.add_argument("source", nargs="?", default="models/shapes-sit", help="a checkpoint whose latents are pixels")
-    parser.add_argument("--threshold", type=float, default=0.038, help="what is smaller is removed")
-    parser.add_argument("--steps", type=int, default=50)
-    parser.add_argument("--guidance", type=float, default=2.5)
+    parser.add_argument("--threshold", type=float, default=0.038, help="components smaller than this are removed")
+    parser.add_argument("--steps", type=int, default=50, help="sampling steps")
+    parser.add_argument("--guidance", type=float, default=2.5, help="guidance scale, 1 for none")
     parser.add_argument("--images", type=Path, help="a PNG to write, the baseline above the pruned samples")
-    given = parser.parse_args(arguments)
+    options = parser.parse_args(arguments)
 
-    prune = Prune("tail", given.threshold)
-    found = prune_and_compare(given.source, range(10), prune, steps=given.steps, guidance=given.guidance)
-    removal, d = found.removal, found.condition.shape[1]
+    prune = Prune("tail", options.threshold)
+    comparison = prune_and_compare(options.source, range(10), prune, steps=options.steps, guidance=options.guidance)
+    removal, d = comparison.removal, comparison.condition.shape[1]
     print(f"components removed: {removal.mean:.1f} of {d} ({removal.fraction:.0%})")
     print(f"nPR: {removal.before.npr:.3f}, then {removal.after.npr:.3f}")
     print(f"cosine: {removal.before.cosine:.3f}, then {removal.after.cosine:.3f}")
-    print(f"drift: {found.drift:.3f}")
-    if given.images is not None:
+    print(f"drift: {comparison.drift:.3f}")
+    if options.images is not None:
         from PIL import Image
 
-        rows = [torch.cat(list(images), dim=1) for images in (found.baseline_images, found.pruned_images)]
-        Image.fromarray(torch.cat(rows).numpy()).save(given.images)  # (2 H', B W', 3)
+        rows = [torch.cat(list(images), dim=1) for images in (comparison.baseline_images, comparison.pruned_images)]
+        Image.fromarray(torch.cat(rows).numpy()).save(options.images)  # (2 H', B W', 3)
 
 
 if __name__ == "__main__":

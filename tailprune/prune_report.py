@@ -1,4 +1,4 @@
-"""What a prune removes from the condition vectors of a sampling run: how much, when, and what that does to them."""
+"""What a prune removes from the condition vectors of a sampling run, and their nPR and cosine before and after."""
 
 from __future__ import annotations
 
@@ -30,17 +30,17 @@ class Removal:
     """Components removed from the condition vectors of the inputs; the null condition's is not counted."""
 
     mean: float
-    """Components removed of a vector, over all evaluations of the edited steps."""
+    """The mean number of components removed per vector, over all evaluations of the pruned steps."""
     min: int
-    """The fewest of any vector there."""
+    """The smallest number removed from any of these vectors."""
     max: int
-    """The most of any vector there."""
+    """The largest number removed from any of these vectors."""
     fraction: float
-    """`mean` as a share of all d components, in [0, 1]."""
+    """`mean` divided by d, in [0, 1]."""
     by_step: list[float]
-    """Components removed of a vector, for each sampling step; 0 where the schedule leaves the step alone."""
+    """The mean number of components removed per vector at each sampling step; 0 at a step that is not pruned."""
     measured_at_step: int
-    """The first edited step, where `before` and `after` were measured."""
+    """The first pruned step, at which `before` and `after` are measured."""
     before: VectorStatistics
     after: VectorStatistics
 
@@ -49,30 +49,30 @@ class Removal:
 def measure_removal(
     condition: Condition, inputs: Inputs, prune: Prune, times: Tensor, population: Inputs | None = None
 ) -> Removal:
-    """What `prune` removes from the condition vectors of `inputs` while they are sampled.
+    """Measure what `prune` removes from the condition vectors of `inputs` over a sampling run.
 
     condition: a condition, or a whole system
     inputs: what the samples are conditioned on
     prune: the prune, with its schedule
-    times: when each step evaluates the network, with shape (steps, stages), from `sampling_times`
-    population: inputs that stand for all classes where the prune takes their mean or variance; needed where the system
-        has no classes
+    times: the times at which each step evaluates the network, with shape (steps, stages), from `sampling_times`
+    population: inputs for the mean or variance that the prune may need, all classes by default; required for such a
+        prune if the system has no classes
 
     Raises InputError for inputs or a population that the system does not take.
     """
     table = ConditionTable(condition, inputs, times, population)
     steps, stages = times.shape
     active = [i for i in range(steps) if prune.active(i, steps)]
-    gone = torch.stack(
+    removed = torch.stack(
         [table.removed_at(i, stage, prune)[: table.null_row].sum(-1) for i in active for stage in range(stages)]
     ).view(len(active), stages, -1)  # (active steps, stages, U)
-    by_step = dict(zip(active, gone.double().mean((1, 2)).tolist(), strict=True))
+    by_step = dict(zip(active, removed.double().mean((1, 2)).tolist(), strict=True))
     first = active[0]
-    mean = gone.double().mean().item()
+    mean = removed.double().mean().item()
     return Removal(
         mean=mean,
-        min=int(gone.min()),
-        max=int(gone.max()),
+        min=int(removed.min()),
+        max=int(removed.max()),
         fraction=mean / condition.condition_dim,
         by_step=[by_step.get(i, 0.0) for i in range(steps)],
         measured_at_step=first,

@@ -4,7 +4,8 @@
     keep:  c_k -> fill except for the k components whose SiLU(c) varies most over the classes
 
 Tail and head with zeros are the pruning of arXiv 2602.21596, section 4, chosen vector by vector. `keep` is our own
-rule: it looks at what the blocks read, `SiLU(c)`, and the classes' mean at that timestep stands in for the rest.
+rule: it ranks the components of what the blocks read, `SiLU(c)`, and fills the others with the mean over the classes
+at that timestep.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ __all__ = ["Population", "Prune"]
 
 @dataclass(frozen=True)
 class Population:
-    """What the condition vectors of all classes have in common, at one time or at each of several."""
+    """Statistics of the condition vectors over all classes, at one time or at each of several."""
 
     mean: Tensor
     """The mean of `c`, with shape (..., d)."""
@@ -33,12 +34,12 @@ class Population:
     """The variance of `SiLU(c)` over the classes, with shape (..., d)."""
 
     def at(self, index: int) -> Population:
-        """That of one of several times."""
+        """The statistics at one of several times."""
         return Population(mean=self.mean[index], variation=self.variation[index])
 
     @classmethod
     def of(cls, vectors: Tensor) -> Population:
-        """vectors, with shape (..., classes, d) -> tensors with shape (..., d)."""
+        """The statistics of vectors with shape (..., classes, d); its tensors have shape (..., d)."""
         return cls(mean=vectors.mean(-2), variation=F.silu(vectors).var(-2, unbiased=False))
 
 
@@ -46,9 +47,15 @@ class Population:
 class Prune:
     """An edit of condition vectors. `Prune("tail", 0.01)`, `Prune("head", 5.0)` or `Prune.keep(64)`.
 
-    `schedule` says on which sampling steps: `every`, the `first` `count` (1 unless said) or the `last` `count`.
-    Raises InputError for a threshold that is negative or not finite, an unknown word, or a count that is missing
-    or does not apply.
+    side: `tail` removes components below the threshold, `head` those above it; None with `kept`
+    threshold: a magnitude, 0 or more; None with `kept`
+    schedule: the sampling steps that are pruned: `every` (the default), the `first` `count` or the `last` `count`
+    count: a number of steps, 1 or more; 1 by default for `first`, required for `last`, None for `every`
+    fill: what takes the place of a removed component, `zero` (the default) or the `mean` over the classes
+    kept: how many components are kept, 1 or more, as `Prune.keep` sets it; None with a threshold
+
+    Raises InputError for a threshold that is negative or not finite, an unknown side, schedule or fill, or a count
+    that is missing or does not apply.
     """
 
     side: Side | None
@@ -57,28 +64,27 @@ class Prune:
     count: int | None = None
     fill: Fill = "zero"
     kept: int | None = None
-    """How many components `Prune.keep` keeps; None under a threshold."""
 
     def __post_init__(self) -> None:
         if self.kept is None:
             if self.side not in ("tail", "head"):
-                raise InputError(f"side is 'tail' or 'head', not {self.side!r}")
+                raise InputError(f"side must be 'tail' or 'head', not {self.side!r}")
             if self.threshold is None or not math.isfinite(self.threshold) or self.threshold < 0:
-                raise InputError(f"threshold is a finite number of at least 0, not {self.threshold!r}")
+                raise InputError(f"threshold must be a finite number of at least 0, not {self.threshold!r}")
         elif self.side is not None or self.threshold is not None:
-            raise InputError("a number of components to keep takes neither side nor threshold")
+            raise InputError("a prune that keeps a number of components has neither side nor threshold: leave both out")
         elif not isinstance(self.kept, int) or self.kept < 1:
-            raise InputError(f"a whole number of components, at least 1, is kept, not {self.kept!r}")
+            raise InputError(f"components to keep must be a whole number of at least 1, not {self.kept!r}")
         if self.fill not in ("zero", "mean"):
-            raise InputError(f"fill is 'zero' or 'mean', not {self.fill!r}")
+            raise InputError(f"fill must be 'zero' or 'mean', not {self.fill!r}")
         if self.schedule not in ("every", "first", "last"):
-            raise InputError(f"schedule is 'every', 'first' or 'last', not {self.schedule!r}")
+            raise InputError(f"schedule must be 'every', 'first' or 'last', not {self.schedule!r}")
         if self.schedule == "every" and self.count is not None:
-            raise InputError("count goes with the schedules 'first' and 'last', not with 'every'")
+            raise InputError("the schedule 'every' has no count: leave count out, or use 'first' or 'last'")
         if self.schedule == "last" and self.count is None:
-            raise InputError("the schedule 'last' needs a count of steps")
+            raise InputError("the schedule 'last' needs count, the number of steps to prune")
         if self.count is not None and self.count < 1:
-            raise InputError(f"count is at least 1 step, not {self.count}")
+            raise InputError(f"count must be at least 1 step, not {self.count}")
 
     @classmethod
     def keep(
@@ -89,14 +95,22 @@ class Prune:
         schedule: When = "every",
         count: int | None = None,
     ) -> Prune:
-        """Keeps the `components` whose SiLU(c) varies most over the classes at each timestep."""
+        """The prune that keeps the components whose SiLU(c) varies most over the classes at each timestep.
+
+        components: how many are kept, from 1 to d
+        by: the ranking, `variance` only
+        fill: what takes the place of a removed component, the `mean` over the classes (the default) or `zero`
+        schedule, count: as in `Prune`
+
+        Raises InputError for any other value.
+        """
         if by != "variance":
-            raise InputError(f"components are kept by 'variance', not by {by!r}")
+            raise InputError(f"components to keep are ranked by 'variance', not by {by!r}")
         return cls(side=None, schedule=schedule, count=count, fill=fill, kept=components)
 
     @classmethod
     def of(cls, spec: PruneSpec) -> Prune:
-        """The edit that a resolved prune of the grammar is."""
+        """The prune that a resolved `PruneSpec` describes."""
         assert spec.fill is not None, "a resolved prune has a fill"
         when, count = spec.schedule.when, spec.schedule.count
         if spec.keep is not None:
@@ -117,28 +131,29 @@ class Prune:
         return self.kept is not None or self.fill == "mean"
 
     def removed(self, c: Tensor, population: Population | None = None) -> Tensor:
-        """Which components go. c, with shape (..., N, d) -> bool, with the same shape.
+        """Which components are removed. c, with shape (..., N, d) -> bool, with the same shape.
 
-        population: of the same times as `c`, shape (..., d); only `keep` asks for it.
-        Raises InputError where it is missing, or where more components are to be kept than there are.
+        population: the statistics at the same times as `c`, with shape (..., d); only `keep` needs it
+
+        Raises InputError if it is missing, or if more than d components are to be kept.
         """
         if self.kept is not None:
             if self.kept > c.shape[-1]:
-                raise InputError(f"{self.kept} components cannot be kept of vectors that have {c.shape[-1]}")
-            variation = self._known(population).variation
-            gone = torch.ones_like(variation, dtype=torch.bool)
-            gone.scatter_(-1, variation.topk(self.kept, dim=-1).indices, False)
-            return gone.unsqueeze(-2).expand_as(c)
+                raise InputError(f"cannot keep {self.kept} components of vectors that have {c.shape[-1]}")
+            variation = self._required(population).variation
+            removed = torch.ones_like(variation, dtype=torch.bool)
+            removed.scatter_(-1, variation.topk(self.kept, dim=-1).indices, False)
+            return removed.unsqueeze(-2).expand_as(c)
         assert self.threshold is not None
         return c.abs() < self.threshold if self.side == "tail" else c.abs() > self.threshold
 
     def __call__(self, c: Tensor, population: Population | None = None) -> Tensor:
         """The edited vectors. c, with shape (..., N, d) -> the same shape; population as in `removed`."""
-        fill = self._known(population).mean.unsqueeze(-2) if self.fill == "mean" else torch.zeros_like(c)
+        fill = self._required(population).mean.unsqueeze(-2) if self.fill == "mean" else torch.zeros_like(c)
         return torch.where(self.removed(c, population), fill, c)
 
     @staticmethod
-    def _known(population: Population | None) -> Population:
+    def _required(population: Population | None) -> Population:
         if population is None:
-            raise InputError("the mean fill and the variance rule need the population: the vectors of all classes")
+            raise InputError("the mean fill and the variance rule need a population: give the vectors of all classes")
         return population

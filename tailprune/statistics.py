@@ -36,7 +36,7 @@ VARIANCE_SHARES = (0.9, 0.95, 0.99)
 
 @dataclass(frozen=True)
 class CosineSummary:
-    """Mean, least and greatest cosine over all pairs of different vectors."""
+    """Mean, minimum and maximum of the cosine over all pairs of distinct vectors."""
 
     mean: float
     min: float
@@ -47,7 +47,7 @@ class CosineSummary:
 class Histogram:
     """Counts of |v_k| in bins evenly spaced in log10; `edges` has one entry more than `counts`.
 
-    The first bin also counts what lies below it, zeros included.
+    The first bin also counts smaller magnitudes, zeros included, and the last bin larger ones.
     """
 
     edges: list[float]
@@ -56,7 +56,7 @@ class Histogram:
 
 @dataclass(frozen=True)
 class Description:
-    """What `describe` finds in N vectors of d components."""
+    """Statistics of N vectors of d components, from `describe`."""
 
     count: int
     dim: int
@@ -68,7 +68,7 @@ class Description:
     variance: Tensor
     """The variance of each component over the vectors, with shape (d,)."""
     components_for_variance: dict[float, int]
-    """How few components hold this share of the summed variance."""
+    """The smallest number of components that hold each share of the total variance."""
     magnitudes: Tensor
     """|v|, with shape (N, d)."""
 
@@ -90,20 +90,22 @@ def sparsity(vectors: Tensor, tau: float) -> float:
 
 
 def cosine_matrix(vectors: Tensor) -> Tensor:
-    """Cosine of every pair. vectors, with shape (N, d) -> (N, N). Vectors of zeros have cosine 0 with all."""
+    """Cosine of every pair. vectors, with shape (N, d) -> (N, N). A vector of zeros has cosine 0 with every other."""
     unit = _unit(vectors)
     return unit @ unit.T
 
 
 def summarise_cosine(vectors: Tensor, rows_at_once: int = 256) -> CosineSummary:
-    """Cosine over all pairs, without the N x N matrix. vectors, with shape (N, d).
+    """Cosine over all pairs, without the N x N matrix. vectors, with shape (N, d), N >= 2.
 
-    The mean comes from the sum of the unit vectors, since sum_ij u_i . u_j = |sum_i u_i|^2; least and
-    greatest from blocks of `rows_at_once` rows, so the memory is O(N).
+    The mean comes from the sum of the unit vectors, since sum_ij u_i . u_j = |sum_i u_i|^2; minimum and
+    maximum from blocks of `rows_at_once` rows, so the memory is O(N).
+
+    Raises InputError for fewer than two vectors.
     """
     count = len(vectors)
     if count < 2:
-        raise InputError(f"pairwise cosine needs at least two vectors, got {count}")
+        raise InputError(f"pairwise cosine needs at least two vectors, not {count}")
     unit = _unit(vectors)
     itself = unit.square().sum().item()  # 1 for each vector that is not zero
     mean = (unit.sum(0).square().sum().item() - itself) / (count * (count - 1))
@@ -115,12 +117,17 @@ def summarise_cosine(vectors: Tensor, rows_at_once: int = 256) -> CosineSummary:
         values = pairs[above_diagonal]
         least = min(least, values.min().item())
         greatest = max(greatest, values.max().item())
-    mean, least, greatest = (min(1.0, max(-1.0, value)) for value in (mean, least, greatest))  # but for rounding
+    mean, least, greatest = (min(1.0, max(-1.0, value)) for value in (mean, least, greatest))  # rounding may exceed 1
     return CosineSummary(mean=mean, min=least, max=greatest)
 
 
 def magnitude_histogram(vectors: Tensor, low: float = 1e-5, high: float = 1e2, bins_a_decade: int = 10) -> Histogram:
-    """A histogram of |v_k| over all components of all vectors, in bins even in log10."""
+    """A histogram of |v_k| over all components of all vectors.
+
+    vectors: any shape
+    low, high: where the first bin begins and the last one ends, above 0
+    bins_a_decade: how many bins there are for each factor of 10, evenly spaced in log10
+    """
     decades = torch.tensor([low, high], dtype=torch.float64).log10()
     bins = round((decades[1] - decades[0]).item() * bins_a_decade)
     edges = torch.logspace(decades[0].item(), decades[1].item(), bins + 1, dtype=torch.float64)
@@ -131,7 +138,7 @@ def magnitude_histogram(vectors: Tensor, low: float = 1e-5, high: float = 1e2, b
 
 
 def components_for_variance(variance: Tensor, shares: Sequence[float] = VARIANCE_SHARES) -> dict[float, int]:
-    """How few components hold each share of the summed variance. variance, with shape (d,)."""
+    """The smallest number of components that hold each share of the total variance. variance, with shape (d,)."""
     held = variance.double().sort(descending=True).values.cumsum(0)
     total = held[-1].item()
     return {share: int((held < share * total).sum().item()) + 1 if total > 0 else 0 for share in shares}
@@ -140,12 +147,12 @@ def components_for_variance(variance: Tensor, shares: Sequence[float] = VARIANCE
 def describe(vectors: Tensor) -> Description:
     """All statistics of condition vectors. vectors, with shape (N, d), N >= 2.
 
-    PR, nPR and norm are means over the vectors; variance is the population's, over the vectors.
+    PR, nPR and norm are means over the vectors; the variance over the vectors divides by N, not by N - 1.
 
-    Raises InputError for fewer than two vectors, or where a component is not finite.
+    Raises InputError for another shape, fewer than two vectors, or a component that is not finite.
     """
     if vectors.ndim != 2:
-        raise InputError(f"condition vectors have shape (N, d), got {tuple(vectors.shape)}")
+        raise InputError(f"condition vectors must have shape (N, d), not {tuple(vectors.shape)}")
     if not torch.isfinite(vectors).all():
         raise InputError("condition vectors hold NaN or infinity: the checkpoint's condition tensors are damaged")
     count, dim = vectors.shape

@@ -3,8 +3,8 @@
     c_i(t) = y_i + t = z_i + s,    m = mean of y,  z_i = y_i - m,  s = t + m
     c_i . c_j = z_i . z_j + z_i . s + z_j . s + s . s
 
-so one Gram matrix of the classes serves every timestep, block of rows by block of rows. Taking the mean out first
-keeps digits where the classes have much in common. Components below a threshold are counted in sorted columns of y:
+so one Gram matrix of the classes serves every timestep, block of rows by block of rows. Subtracting the mean first
+avoids cancellation where the classes are nearly equal. Components below a threshold are counted in sorted columns of y:
 
     |y_ik + t_k| < tau    where    -tau - t_k < y_ik < tau - t_k
 
@@ -25,20 +25,20 @@ from tailprune.spec import InputError
 __all__ = ["DescriptionOverTime", "describe_over_time"]
 
 CANCELLED = 1e-6
-"""A squared norm this small beside its terms is summed up from the vector itself: the Gram matrix has lost it."""
+"""A squared norm below this share of its terms has cancelled, and is computed from the vector itself."""
 
 PAIRS_AT_ONCE = 1 << 17
-"""Two float64 blocks of this many pairs stay in a processor's cache."""
+"""The size of a block: two float64 blocks of this many pairs fit in a processor's cache."""
 
 
 @dataclass(frozen=True)
 class DescriptionOverTime:
-    """What `describe_over_time` finds in N vectors of d components at each of T timesteps: float64, with shape (T,)."""
+    """Statistics of N vectors of d components at each of T timesteps; float64 tensors, with shape (T,)."""
 
     count: int
     dim: int
     cosine_mean: Tensor
-    """The mean cosine over all pairs of different vectors; the least and the greatest follow."""
+    """The mean cosine over all pairs of distinct vectors; minimum and maximum follow."""
     cosine_min: Tensor
     cosine_max: Tensor
     pr: Tensor
@@ -53,11 +53,14 @@ class DescriptionOverTime:
 
 @torch.no_grad()
 def describe_over_time(y: Tensor, t: Tensor, thresholds: Sequence[float]) -> DescriptionOverTime:
-    """Statistics of `y + t[k]` for every k. y, with shape (N, d), N >= 2, and t, with shape (T, d), both float32.
+    """Statistics of `y + t[k]` for every k.
 
-    y: `embed_inputs` of all classes. t: `embed_time` of the timesteps. The numbers are those of `describe(y + t[k])`
-    to 1e-5 (pr, norm: of their size), zero vectors too, unless two vectors at once cancel to under 1e-5 of their parts.
-    Memory is O((N + T) d + N T).
+    y: the input parts, `embed_inputs` of all classes, with shape (N, d), N >= 2, float32
+    t: the time parts, `embed_time` of the timesteps, with shape (T, d), T >= 1, float32
+    thresholds: magnitudes below which components are counted, each 0 or more
+
+    The numbers agree with `describe(y + t[k])` within 1e-5 (relative for pr and norm), for zero vectors too, unless two
+    vectors at the same time cancel to less than 1e-5 of their parts. Memory is O((N + T) d + N T).
 
     Raises InputError for other shapes or types, fewer than two vectors, a component that is not finite, or a
     threshold that is negative or not finite.
@@ -78,7 +81,7 @@ def describe_over_time(y: Tensor, t: Tensor, thresholds: Sequence[float]) -> Des
     return DescriptionOverTime(
         count=count,
         dim=dim,
-        cosine_mean=cosine_mean.clamp(-1, 1),  # but for rounding
+        cosine_mean=cosine_mean.clamp(-1, 1),  # rounding may exceed 1
         cosine_min=least.clamp(-1, 1),
         cosine_max=greatest.clamp(-1, 1),
         pr=pr,
@@ -91,21 +94,25 @@ def describe_over_time(y: Tensor, t: Tensor, thresholds: Sequence[float]) -> Des
 
 def _check(y: Tensor, t: Tensor, thresholds: Sequence[float]) -> None:
     if y.ndim != 2 or t.ndim != 2 or y.shape[1] != t.shape[1] or not len(t):
-        raise InputError(f"y has shape (N, d) and t (T, d), T >= 1, got {tuple(y.shape)} and {tuple(t.shape)}")
+        raise InputError(f"y must have shape (N, d) and t (T, d), T >= 1, not {tuple(y.shape)} and {tuple(t.shape)}")
     if y.dtype != torch.float32 or t.dtype != torch.float32:
-        raise InputError(f"y and t are float32, got {y.dtype} and {t.dtype}")
+        raise InputError(f"y and t must be float32, not {y.dtype} and {t.dtype}")
     if len(y) < 2:
-        raise InputError(f"pairwise cosine needs at least two vectors, got {len(y)}")
+        raise InputError(f"pairwise cosine needs at least two vectors, not {len(y)}")
     for name, part in (("y", y), ("t", t)):
         if not torch.isfinite(part).all():
             raise InputError(f"{name} holds NaN or infinity: the checkpoint's condition tensors are damaged")
     for tau in thresholds:
         if not math.isfinite(tau) or tau < 0:
-            raise InputError(f"threshold is a finite number of at least 0, not {tau!r}")
+            raise InputError(f"threshold must be a finite number of at least 0, not {tau!r}")
 
 
 def _norms(y: Tensor, t: Tensor, z: Tensor, across: Tensor, common: Tensor) -> tuple[Tensor, Tensor]:
-    """The Euclidean norm and the sum of magnitudes of every vector at every time -> (N, T), float64."""
+    """The Euclidean norm and the sum of magnitudes of every vector at every time -> (N, T) each, float64.
+
+    y, t: as in `describe_over_time`
+    z, across, common: z_i, z_i . s and s . s of the formula above, with shape (N, d), (N, T) and (T,)
+    """
     own = z.square().sum(1, keepdim=True)
     squares = own + 2 * across + common
     cancelled = squares < CANCELLED * (own + common)
@@ -122,9 +129,12 @@ def _norms(y: Tensor, t: Tensor, z: Tensor, across: Tensor, common: Tensor) -> t
 
 
 def _extremes(z: Tensor, across: Tensor, common: Tensor, inverse: Tensor) -> tuple[Tensor, Tensor]:
-    """The least and greatest cosine over all pairs at every time -> (T,) each.
+    """The minimum and maximum cosine over all pairs at every time -> (T,) each.
 
-    cos_ij = r_i (r_j (z_i . z_j + z_j . s + s . s) + r_j z_i . s) for r = 1 / |c|: r_i waits until a row is reduced.
+    z, across, common: as in `_norms`
+    inverse: r = 1 / |c|, 0 for a vector of zeros, with shape (N, T)
+
+    cos_ij = r_i (r_j (z_i . z_j + z_j . s + s . s) + r_j z_i . s); r_i is multiplied after the reduction over j.
     """
     count, times = across.shape
     rows_at_once = max(1, PAIRS_AT_ONCE // count)
@@ -139,7 +149,7 @@ def _extremes(z: Tensor, across: Tensor, common: Tensor, inverse: Tensor) -> tup
         for k in range(times):
             torch.addcmul(share[k, start:], gram, scale[k, start:], out=cosine)
             cosine.addcmul_(across[rows, k, None], scale[k, start:])
-            torch.amin(cosine, 1, out=low[k])  # a vector with itself is never less than with another
+            torch.amin(cosine, 1, out=low[k])  # the diagonal is 1, never the minimum
             cosine.diagonal().fill_(-math.inf)
             torch.amax(cosine, 1, out=high[k])
         least = least.minimum((low * scale[:, rows]).amin(1))

@@ -1,9 +1,16 @@
-"""A real Redis server for the tests, started once on a free loopback port, and a store on it."""
+"""The tiers of the tests, and a real Redis server: started once on a free loopback port, with a store on it.
+
+A test that starts a process has the marker `process`: it or one of its fixtures requests the fixture `processes`, or
+it lies in one of the folders whose tests are about processes. Any other test that starts one fails.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import redis
@@ -14,13 +21,96 @@ from jobs.store.leases import LeaseStore
 from tests.redis_process import RedisProcess
 from tests.registry import write_registry
 
+HERE = Path(__file__).parent
+OF_PROCESSES = (HERE / "end_to_end", HERE / "docker")
+"""Folders whose tests all have the marker `process`."""
+
+NO_REDIS = "redis://127.0.0.1:1/0"
+"""An address where nothing listens."""
+
+EVENTS = ("subprocess.Popen", "os.posix_spawn", "os.fork", "os.system")
+"""What Python's audit events call the start of a process."""
+
+PROBES = ("fc-list", "ldconfig", "lscpu", "uname")
+"""Programs that libraries ask about the machine, once, whenever they are first used."""
+
+
+class Guard:
+    """Fails a test without the marker `process` in which a process is started."""
+
+    def __init__(self) -> None:
+        self.active = False
+        sys.addaudithook(self._on_event)
+
+    def _on_event(self, event: str, arguments: tuple[Any, ...]) -> None:
+        if not self.active or event not in EVENTS:
+            return
+        program = str(arguments[0]) if arguments else event
+        if Path(program).name not in PROBES:
+            pytest.fail(f"a test without the marker `process` starts {program}: request the fixture `processes`")
+
+
+GUARD = Guard()
+
+
+def pytest_itemcollected(item: pytest.Item) -> None:
+    """Mark what starts a process."""
+    requested = {"processes", "redis_url"} & set(getattr(item, "fixturenames", ()))
+    if requested or any(item.path.is_relative_to(folder) for folder in OF_PROCESSES):
+        item.add_marker("process")
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Iterator[None]:
+    """Watch every test that is not so marked, its fixtures included."""
+    GUARD.active = item.get_closest_marker("process") is None
+    try:
+        return (yield)
+    finally:
+        GUARD.active = False
+
 
 @pytest.fixture(scope="session")
-def redis_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """The URL of a server that lives as long as the test session."""
+def processes() -> None:
+    """Requested by each fixture that starts a process, and by each test that starts one itself."""
+
+
+@pytest.fixture
+def run_python(processes: None) -> Callable[[str], str]:
+    """Runs code in an interpreter of its own, which has to end well; what it prints."""
+
+    def run_python(code: str) -> str:
+        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    return run_python
+
+
+@pytest.fixture(scope="session")
+def redis_server(processes: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisProcess]:
+    """A server that lives as long as the test session."""
     server = RedisProcess(tmp_path_factory.mktemp("redis"))
     server.start()
-    yield server.url
+    yield server
+    server.stop()
+
+
+@pytest.fixture
+def redis_url(request: pytest.FixtureRequest) -> str:
+    """The URL of the session's server, which an earlier test may have started."""
+    if request.node.get_closest_marker("process") is None:
+        pytest.fail("a test without the marker `process` requests a Redis server at run time: request `redis_url`")
+    server: RedisProcess = request.getfixturevalue("redis_server")
+    return server.url
+
+
+@pytest.fixture
+def own_redis(processes: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisProcess]:
+    """A server of the test's own, which it may stop and start again."""
+    server = RedisProcess(tmp_path_factory.mktemp("redis"))
+    server.start()
+    yield server
     server.stop()
 
 
@@ -33,10 +123,11 @@ def redis_client(redis_url: str) -> Iterator[redis.Redis]:
 
 
 @pytest.fixture
-def settings(redis_url: str, tmp_path: Path) -> Settings:
-    """Settings on the test server, with a registry and a data folder of the test's own."""
+def settings(request: pytest.FixtureRequest, tmp_path: Path) -> Settings:
+    """Settings with a registry and a data folder of the test's own; on the server only where the test requests it."""
+    server: str = request.getfixturevalue("redis_url") if "redis_url" in request.fixturenames else NO_REDIS
     return Settings(
-        redis_url=redis_url,
+        redis_url=server,
         broker_url=None,
         data_dir=tmp_path / "data",
         registry=write_registry(tmp_path / "models"),
@@ -52,5 +143,5 @@ def store(settings: Settings, redis_client: redis.Redis) -> JobStore:
 
 @pytest.fixture
 def leases(settings: Settings, redis_client: redis.Redis) -> LeaseStore:
-    """The same jobs, for whoever does them."""
+    """The same jobs, for the workers."""
     return LeaseStore(redis_client, settings)

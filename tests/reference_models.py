@@ -5,12 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import tomli_w
 import torch
 from safetensors.torch import save, save_file
 from transformers import SpeechT5HifiGan, SpeechT5HifiGanConfig
 
-from tests.tailprune.autoencoders import ldm_weights, randomised, statistics, tiny_vae
+from tests.registry import write_document
+from tests.tailprune.decoders.autoencoders import ldm_weights, randomised, statistics, tiny_vae
 from tests.tailprune.parity import given, inputs_of, read
 
 REFERENCE = Path(__file__).parent / "reference"
@@ -38,9 +38,7 @@ def write_reference_models(folder: Path) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     decoders = _write_decoders(folder / "decoders")
     models = {family: _write_model(folder, family) | decoders[family] for family in FAMILIES}
-    registry = folder / "models.toml"
-    registry.write_text(tomli_w.dumps({"models": models}))
-    return registry
+    return write_document(folder, {"models": models})
 
 
 def _write_model(folder: Path, family: str) -> dict[str, Any]:

@@ -16,6 +16,7 @@ from safetensors.torch import save_file
 
 from tailprune.systems import DiT, SiT
 from tailprune.systems.dit import DiTConfig
+from tests.registry import Document, write_document
 
 NAME = "tiny"
 TINY_DIT = "tiny-dit"
@@ -26,72 +27,55 @@ HEADS = 2
 CURVE = [{"step": 100 * n, "loss": 1 / n, "npr": 0.5 / n, "cosine": 1 - 0.1 / n} for n in range(1, 6)]
 CONDITION_TENSORS = ("t_embedder.", "y_embedder.")
 
-REGISTRY = """
-[models.{name}]
-title = "A very small SiT of random weights"
-family = "sit"
-checkpoint = "{name}.safetensors"
-num_heads = 2
-classes = 4
-class_names = "classes.txt"
-condition_dim = 32
-latent_shape = [3, 8, 8]
-decoder = "pixels"
-display_scale = 4
-licence = "Apache-2.0"
-source = "random"
-card = "README.md"
-extractor = "shapes-classifier"
-classifier = "shapes-classifier"
-reference = "shapes"
-[models.{name}.defaults]
-sampler = "euler"
-steps = 4
-guidance_scale = 2.0
-labels = [0, 1]
-"""
-
-DIT_ENTRY = """
-[models.tiny-dit]
-title = "A very small DiT of random weights"
-family = "dit"
-checkpoint = "tiny-dit.pt"
-num_heads = 2
-classes = 4
-condition_dim = 32
-latent_shape = [4, 8, 8]
-decoder = "latents"
-licence = "Apache-2.0"
-source = "random"
-[models.tiny-dit.defaults]
-sampler = "ddim"
-steps = 4
-guidance_scale = 2.0
-guided_channels = 3
-labels = [0, 1]
-"""
-
-
-INSTRUMENTS = """
-[extractors]
-shapes-classifier = "classifier.safetensors"
-inception = "inception.pt"
-clip = "clip"
-lpips = "vgg16.pt"
-[references.shapes]
-title = "Pictures of shapes"
-dataset = "shapes"
-count = 100
-[references.folder]
-title = "A folder of images"
-source = "images"
-[references.both]
-title = "Moments and images"
-source = "both.npz"
-[references.published]
-title = "Moments alone"
-source = "moments.npz"
-"""
+SIT_ENTRY: dict[str, Any] = {
+    "title": "A very small SiT of random weights",
+    "family": "sit",
+    "num_heads": 2,
+    "classes": 4,
+    "class_names": "classes.txt",
+    "condition_dim": 32,
+    "latent_shape": [3, 8, 8],
+    "decoder": "pixels",
+    "display_scale": 4,
+    "licence": "Apache-2.0",
+    "source": "random",
+    "card": "README.md",
+    "extractor": "shapes-classifier",
+    "classifier": "shapes-classifier",
+    "reference": "shapes",
+    "defaults": {"sampler": "euler", "steps": 4, "guidance_scale": 2.0, "labels": [0, 1]},
+}
+DIT_ENTRY: dict[str, Any] = {
+    "title": "A very small DiT of random weights",
+    "family": "dit",
+    "checkpoint": "tiny-dit.pt",
+    "num_heads": 2,
+    "classes": 4,
+    "condition_dim": 32,
+    "latent_shape": [4, 8, 8],
+    "decoder": "latents",
+    "licence": "Apache-2.0",
+    "source": "random",
+    "defaults": {"sampler": "ddim", "steps": 4, "guidance_scale": 2.0, "guided_channels": 3, "labels": [0, 1]},
+}
+REGISTRY: Document = {
+    "models": {
+        **{name: SIT_ENTRY | {"checkpoint": f"{name}.safetensors"} for name in (NAME, CONDITION_ONLY)},
+        TINY_DIT: DIT_ENTRY,
+    },
+    "extractors": {
+        "shapes-classifier": "classifier.safetensors",
+        "inception": "inception.pt",
+        "clip": "clip",
+        "lpips": "vgg16.pt",
+    },
+    "references": {
+        "shapes": {"title": "Pictures of shapes", "dataset": "shapes", "count": 100},
+        "folder": {"title": "A folder of images", "source": "images"},
+        "both": {"title": "Moments and images", "source": "both.npz"},
+        "published": {"title": "Moments alone", "source": "moments.npz"},
+    },
+}
 CLASSIFIER = Path(__file__).parents[1] / "models" / "shapes-classifier" / "model.safetensors"
 
 
@@ -111,8 +95,6 @@ def write_tiny_model(folder: Path) -> Path:
     save_file(condition, folder / f"{CONDITION_ONLY}.safetensors")
     (folder / "classes.txt").write_text("\n".join(CLASSES) + "\n")
     (folder / "training.json").write_text(json.dumps({"curve": CURVE}))
-    registry = folder / "models.toml"
     torch.save({"ema": dit.state_dict()}, folder / f"{TINY_DIT}.pt")
-    registry.write_text(REGISTRY.format(name=NAME) + REGISTRY.format(name=CONDITION_ONLY) + DIT_ENTRY + INSTRUMENTS)
     shutil.copy(CLASSIFIER, folder / "classifier.safetensors")
-    return registry
+    return write_document(folder, REGISTRY)

@@ -52,7 +52,7 @@ def _create_worker(sender: Any, **_: Any) -> None:
 @worker_ready.connect
 def _start_heartbeat(**_: Any) -> None:
     worker = _Process.worker
-    _Process.heartbeat = Heartbeat(worker.leases, worker.roll, worker.info)
+    _Process.heartbeat = Heartbeat(worker.leases, worker.workers, worker.info)
     _Process.heartbeat.start()
 
 

@@ -57,13 +57,13 @@ class Worker:
         self.info = WorkerInfo(name=name, device=str(device))
         self.store = JobStore(client, settings, queue)
         self.leases = LeaseStore(client, settings, queue)
-        self.roll = WorkerRegistry(client)
+        self.workers = WorkerRegistry(client)
         self.shutdown = Shutdown(settings.handover_seconds)
         registry = Registry.read(settings.registry, settings.hub_cache)
         artifacts, compacted = self.store.artifacts, CompactedStore(client)
         catalogue = Catalogue(registry, compacted, artifacts, settings.data_dir, fetches=True)
         shards = ShardStore(settings, client, artifacts)
-        assets = EvaluationAssets.of(registry)
+        assets = EvaluationAssets.from_registry(registry)
         self.context = Context(
             settings=settings,
             models=ModelPool(catalogue, settings, device),
@@ -126,7 +126,7 @@ class Worker:
         if not isinstance(HANDLERS[claim.job.kind], BatchHandler):
             return []
         try:
-            workers = len(self.roll.alive())
+            workers = len(self.workers.alive())
         except redis.RedisError:
             return []
         return self.leases.claim_companions(claim, self.context.settings.batch_size, max(1, workers))

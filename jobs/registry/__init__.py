@@ -1,6 +1,11 @@
-"""Models: the registry in `models`, the compacted ones of it in `compacted`, all together in `catalogue`.
+"""The models that requests can name, and what else `models.toml` registers.
 
-`document` reads the file of the registry, `defaults` is what a request gets that leaves something out.
-`evaluation` has what samples are measured with, `decoding` what makes pictures or sound of them, and `digests` what a
-result depends on besides its request.
+models        the registered models
+compacted     the models that `POST /compact` made
+catalogue     both together, by name
+document      the registry's file, and where the files that it names are
+defaults      the sampling defaults of a model's requests
+decoding      the decoder that turns samples into pictures or sound
+evaluation    measures, and the extractors and references that they need
+digests       digests of what a result depends on besides its request
 """

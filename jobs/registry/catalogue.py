@@ -1,4 +1,4 @@
-"""All models there are: those of the registry, and those that were compacted of them."""
+"""All models by name: those of the registry, and those that were compacted from them."""
 
 from __future__ import annotations
 
@@ -17,130 +17,132 @@ from tailprune.spec.layouts import WEIGHTS
 __all__ = ["Catalogue", "ModelGone", "ModelRegistered"]
 
 LISTED_SECONDS = 30.0
-"""A list takes a file that was stored for stored still, so long, and does not ask the store for every model."""
+"""For how long a file that was found in the store counts as stored when models are listed, without asking again."""
 
 log = structlog.get_logger(__name__)
 
 
 class ModelGone(UnknownModel):
-    """A compacted model whose own model is not what it was made of any more."""
+    """A compacted model whose original model has left the registry, or has another family there."""
 
     def __init__(self, why: str) -> None:
         LookupError.__init__(self, why)
 
 
 class ModelRegistered(Exception):
-    """The model is one of the registry, so it cannot be removed."""
+    """The model belongs to the registry, so it cannot be deleted."""
 
     def __init__(self, name: str) -> None:
         super().__init__(
-            f"{name!r} is registered, and only compacted models are deleted here: take its entry out of the registry's "
-            "file, which TAILPRUNE_REGISTRY names, and start service and workers again"
+            f"{name!r} is registered, and only compacted models can be deleted here: remove its entry from the "
+            "registry's file, which TAILPRUNE_REGISTRY names, and restart service and workers"
         )
 
 
 class Catalogue:
-    """Models by name. A compacted one is as the model that it was made of, but for its checkpoint.
+    """Models by name. A compacted model has the properties of its original model, except for its checkpoint.
 
-    fetches: whether checkpoints are wanted on this machine, in the data folder, or need only be known of.
-    Methods raise redis.RedisError where they look for compacted models and Redis is gone. While the store of
-    artifacts is away, compacted models whose checkpoint is not on this machine are not ready.
+    registry: the registered models.
+    compacted: the compacted models.
+    artifacts: the store of their checkpoints.
+    data_dir: the folder of the checkpoints that were fetched to this machine.
+    fetches: whether `get` fetches the checkpoint of a compacted model; a service only needs to know that it is stored.
+
+    Methods that look for compacted models raise redis.RedisError if Redis does not answer. While the store of
+    artifacts does not answer, compacted models whose checkpoint is not on this machine are not ready.
     """
 
     def __init__(
-        self, registry: Registry, made: CompactedStore, artifacts: ArtifactStore, data_dir: Path, *, fetches: bool
+        self, registry: Registry, compacted: CompactedStore, artifacts: ArtifactStore, data_dir: Path, *, fetches: bool
     ) -> None:
         self.registry = registry
-        self._made = made
+        self._compacted = compacted
         self._artifacts = artifacts
         self._data_dir = data_dir
         self._fetches = fetches
         self._found: dict[str, float] = {}
-        """When the store had a file, by digest."""
+        """When a file was last found in the store, by digest."""
 
     def get(self, name: str) -> ModelEntry:
         """The model of this name. Raises UnknownModel."""
-        made = None if name in self.registry else self._made.get(name)
-        if made is None:
+        compacted = None if name in self.registry else self._compacted.get(name)
+        if compacted is None:
             return self.registry.get(name)
-        if why := self._gone(name, made):
+        if why := self._gone(name, compacted):
             raise ModelGone(why)
-        stored, path = self._is_stored(made), self._path(made)
+        stored, path = self._is_stored(compacted), self._path(compacted)
         if self._fetches and stored and not path.is_file():
-            self._artifacts.place(made.checkpoint, path)
-        return self._entry(name, made, stored)
+            self._artifacts.place(compacted.checkpoint, path)
+        return self._entry(name, compacted, stored)
 
     def remove(self, name: str) -> None:
-        """Forgets a compacted model, also one that cannot be used any more.
+        """Delete a compacted model, also one that can no longer be used.
 
         Raises UnknownModel, and ModelRegistered for a model of the registry.
         """
         if name in self.registry:
             raise ModelRegistered(name)
-        if not self._made.remove(name):
+        if not self._compacted.remove(name):
             raise UnknownModel(name, [entry.name for entry in self.registry])
 
     def __iter__(self) -> Iterator[ModelEntry]:
-        """The registered models, then the compacted ones whose own model is there still, the oldest first.
-
-        No checkpoint is fetched for it.
-        """
+        """The registered models, then the compacted ones that can still be used, oldest first. Nothing is fetched."""
         yield from self.registry
-        for name, made in self._made.all().items():
-            if name not in self.registry and self._gone(name, made) is None:
-                since = time.monotonic() - self._found.get(made.checkpoint.digest, -math.inf)
-                yield self._entry(name, made, since < LISTED_SECONDS or self._is_stored(made))
+        for name, compacted in self._compacted.all().items():
+            if name not in self.registry and self._gone(name, compacted) is None:
+                since = time.monotonic() - self._found.get(compacted.checkpoint.digest, -math.inf)
+                yield self._entry(name, compacted, since < LISTED_SECONDS or self._is_stored(compacted))
 
-    def _gone(self, name: str, made: Compacted) -> str | None:
-        """Why a compacted model cannot be used any more, and what would help; None where it can."""
-        if made.model not in self.registry:
+    def _gone(self, name: str, compacted: Compacted) -> str | None:
+        """Why a compacted model can no longer be used, and what helps; None if it can be used."""
+        if compacted.model not in self.registry:
             return (
-                f"{name!r} was compacted from {made.model!r}, which is not registered any more and says how it is "
-                "sampled; put its entry back into the registry"
+                f"{name!r} was compacted from {compacted.model!r} and has its sampling defaults, but that model is no "
+                "longer registered; put its entry back into the registry"
             )
-        family = self.registry.get(made.model).family
-        if made.family in (None, family):
+        family = self.registry.get(compacted.model).family
+        if compacted.family in (None, family):
             return None
         return (
-            f"{name!r} was compacted from {made.model!r} when its family was {made.family!r}, and the registry now "
-            f"says {family!r}; put the entry back as it was, or POST /compact again"
+            f"{name!r} was compacted from {compacted.model!r} when its family was {compacted.family!r}, but it is "
+            f"{family!r} in the registry now; restore the entry, or POST /compact again"
         )
 
-    def _is_stored(self, made: Compacted) -> bool:
-        """Whether the checkpoint of a compacted model is on this machine, or in the store."""
-        if self._path(made).is_file():
+    def _is_stored(self, compacted: Compacted) -> bool:
+        """Whether the checkpoint of a compacted model is on this machine or in the store."""
+        if self._path(compacted).is_file():
             return True
         try:
-            stored = self._artifacts.exists(made.checkpoint)
+            stored = self._artifacts.exists(compacted.checkpoint)
         except OSError as error:
             log.warning("store of artifacts is away", reason=str(error))
             return False
         if stored:
-            self._found[made.checkpoint.digest] = time.monotonic()
+            self._found[compacted.checkpoint.digest] = time.monotonic()
         return stored
 
-    def _path(self, made: Compacted) -> Path:
-        return self._data_dir.absolute() / "compacted" / made.checkpoint.digest / WEIGHTS
+    def _path(self, compacted: Compacted) -> Path:
+        return self._data_dir.absolute() / "compacted" / compacted.checkpoint.digest / WEIGHTS
 
-    def _entry(self, name: str, made: Compacted, stored: bool) -> ModelEntry:
-        whole = self.registry.get(made.model)
+    def _entry(self, name: str, compacted: Compacted, stored: bool) -> ModelEntry:
+        whole = self.registry.get(compacted.model)
         return whole.model_copy(
             update={
                 "name": name,
-                "title": f"{whole.title}, compacted to {_width(made)}",
-                "checkpoint": str(self._path(made)),
-                "num_heads": None,  # its file has these, whatever the entry of the whole model has since
+                "title": f"{whole.title}, compacted to {_width(compacted)}",
+                "checkpoint": str(self._path(compacted)),
+                "num_heads": None,  # its file has these; the entry of the original model may have changed since
                 "decode_layer": None,
-                "parameters": made.parameters,
+                "parameters": compacted.parameters,
                 "card": None,
-                "obtain": f"POST /compact again what {name} was made by, and it is made anew",
-                "source": f"made of {made.model} by POST /compact",
-                "compacted": made,
+                "obtain": f"repeat the POST /compact that made {name}; it makes the same model",
+                "source": f"made from {compacted.model} by POST /compact",
+                "compacted": compacted,
                 "stored": stored,
             }
         )
 
 
-def _width(made: Compacted) -> str:
-    what = "directions" if made.by == "directions" else "components"
-    return f"{made.kept} of {made.components} {what}"
+def _width(compacted: Compacted) -> str:
+    what = "directions" if compacted.by == "directions" else "components"
+    return f"{compacted.kept} of {compacted.components} {what}"

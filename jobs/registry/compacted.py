@@ -1,6 +1,7 @@
-"""Models that the job `compact` made: which there are, and what each was made of.
+"""The models that the job `compact` made, and from which model each was made.
 
-They are kept in Redis, in the hash `compacted` by name, until they are removed; their checkpoints are artifacts.
+Their records are kept in Redis, in the hash `compacted` by name, until they are deleted; their checkpoints are
+artifacts.
 """
 
 from __future__ import annotations
@@ -20,25 +21,27 @@ __all__ = ["Compacted", "CompactedStore", "Compaction", "Rule", "compacted_name"
 
 KEY = PREFIX + "compacted"
 KEY_LETTERS = 16
-"""So much of its job's key tells a compacted model from others of the same model."""
+"""How many letters of its job's key are in the name of a compacted model."""
 
 Rule = Literal["threshold", "variance", "directions"]
-"""By what a compaction chooses what it keeps."""
+"""The rule by which a compaction chooses the components or directions that stay."""
 
 
 class Compaction(BaseModel):
-    """What a model was compacted from, and how."""
+    """From which model a compacted model was made, and how."""
 
     model_config = ConfigDict(frozen=True)
 
-    model: str = Field(description="The model that it was made of.")
-    model_digest: str = Field(description="sha256 of that model's checkpoint.")
-    by: Rule = Field(description="By what it was chosen what stays.")
-    fill: Literal["zero", "mean"] = Field(description="What stands in the place of what was removed.")
-    components: int = Field(description="The width d of the condition vectors, which is still theirs.")
+    model: str = Field(description="The model from which it was made.")
+    model_digest: str = Field(description="The sha256 of that model's checkpoint.")
+    by: Rule = Field(description="The rule that chose the components or directions that stay.")
+    fill: Literal["zero", "mean"] = Field(
+        description="What takes the place of the removed components: zero, or their mean over the classes at each time."
+    )
+    components: int = Field(description="The width d of the condition vectors, which compaction does not change.")
     kept: int = Field(description="How many components, or principal directions, AdaLN still reads.")
-    time_columns: int = Field(description="How many columns besides tell AdaLN of the mean, by the time.")
-    created: datetime
+    time_columns: int = Field(description="How many further columns give AdaLN the mean as a function of time.")
+    created: datetime = Field(description="When it was made.")
 
 
 class Compacted(Compaction):
@@ -47,48 +50,48 @@ class Compacted(Compaction):
     parameters: int
     checkpoint: Artifact
     family: str | None = None
-    """That of the model it was made of, when it was. None in a record from before it was kept, as is the key."""
+    """The family of the original model at that time. None, like the key, in records from before these were kept."""
     key: str | None = None
-    """Of the job that made it."""
+    """The key of the job that made it."""
 
     @property
     def prunable(self) -> bool:
-        """Whether its condition vectors can be pruned as those of the model that it was made of.
+        """Whether its condition vectors can be pruned as those of the original model.
 
-        A prune knows nothing of a mean that stands beside them.
+        With the mean in place of removed components they cannot: a prune does not take that into account.
         """
         return self.time_columns == 0
 
 
 def compacted_name(model: str, job_key: str) -> str:
-    """What the model that a job makes of another is called."""
+    """The name of the compacted model that a job makes from another."""
     return f"{model}-compact-{job_key[:KEY_LETTERS]}"
 
 
 class CompactedStore:
-    """The compacted models of one Redis server. Methods raise redis.RedisError where it is gone."""
+    """The compacted models of one Redis server. Methods raise redis.RedisError if it does not answer."""
 
     def __init__(self, client: redis.Redis) -> None:
         self._redis = client
 
-    def put(self, name: str, made: Compacted) -> None:
-        """Keeps a model under its name, in place of what the same job made before.
+    def put(self, name: str, model: Compacted) -> None:
+        """Store a model under its name, in place of one that the same job made before.
 
-        Raises ValueError where the name is that of another job's model.
+        Raises InputError if the model of another job has this name.
         """
-        record = made.model_dump_json()
+        record = model.model_dump_json()
         if self._redis.hsetnx(KEY, name, record):
             return
         before = self.get(name)
-        if before is not None and before.key != made.key:
+        if before is not None and before.key != model.key:
             raise InputError(
-                f"{name} is the name of a model that another request made, and is not given twice: change the request "
-                "in something, such as keep"
+                f"{name} is already the name of a model that another request made; change the request a little, such "
+                "as its keep, to get another name"
             )
         self._redis.hset(KEY, name, record)
 
     def get(self, name: str) -> Compacted | None:
-        """The model of this name; None where there is none."""
+        """The model of this name, or None."""
         record = self._redis.hget(KEY, name)
         return None if record is None else Compacted.model_validate_json(text(record))
 
@@ -97,11 +100,11 @@ class CompactedStore:
         return bool(self._redis.hexists(KEY, name))
 
     def remove(self, name: str) -> bool:
-        """Forgets a model. False where there is none of this name. Its checkpoint stays: other records may name it."""
+        """Delete a model; False if there is none. Its checkpoint stays, since other records may name it."""
         return bool(self._redis.hdel(KEY, name))
 
     def all(self) -> dict[str, Compacted]:
-        """All by name, the oldest first."""
+        """All compacted models by name, oldest first."""
         records = self._redis.hgetall(KEY)
-        made = {text(name): Compacted.model_validate_json(text(record)) for name, record in records.items()}
-        return dict(sorted(made.items(), key=lambda item: item[1].created))
+        models = {text(name): Compacted.model_validate_json(text(record)) for name, record in records.items()}
+        return dict(sorted(models.items(), key=lambda item: item[1].created))

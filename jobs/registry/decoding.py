@@ -1,4 +1,4 @@
-"""What makes pictures or sound of a model's samples: the decoder that the registry names, or its stand-in."""
+"""The decoder that turns samples into pictures or sound: the registered one, or `latents` without its files."""
 
 from __future__ import annotations
 
@@ -16,25 +16,25 @@ __all__ = ["LATENT_CHANNELS", "NEEDS_SOURCE", "DecoderName", "Decoding", "Shown"
 DecoderName = Literal["pixels", "latents", "sd-vae", "va-vae", "audioldm"]
 NEEDS_SOURCE = ("sd-vae", "va-vae", "audioldm")
 LATENT_CHANNELS = {"pixels": 3, "sd-vae": 4, "va-vae": None, "audioldm": 8, "latents": None}
-"""How many channels a decoder takes; any number where it does not say."""
+"""How many channels a decoder takes; None for any number."""
 
 
 class Shown(BaseModel):
-    """What makes pictures or sound of a model's samples, and whether it is there."""
+    """The decoder of a model, and whether its files are present."""
 
     name: DecoderName = Field(description="The decoder that the registry names.")
-    ready: bool = Field(description="Whether its files are there; while they are not, pictures show the latents.")
-    missing: list[str] = Field(description="The files that are not there.")
+    ready: bool = Field(description="Whether all its files are present; without them, pictures show the latents.")
+    missing: list[str] = Field(description="The files that are missing.")
 
 
 @dataclass(frozen=True)
 class Decoding:
-    """A model's decoder at one moment; the same one for the key of a job, for what is loaded and for what is shown."""
+    """A model's decoder as its files are at one moment: one for the key of a job, its loading and its result."""
 
     named: DecoderName
-    """What the registry names."""
+    """The decoder that the registry names."""
     missing: tuple[str, ...]
-    """Its files that are not there."""
+    """Those of its files that are missing."""
     source: Path | None
     statistics: Path | None
     scale: float | None
@@ -43,7 +43,14 @@ class Decoding:
     def find(
         cls, named: DecoderName, source: str | None, statistics: str | None, scale: float | None, sources: Sources
     ) -> Decoding:
-        """A decoder as its files are at this moment."""
+        """The decoder with its files as they are now.
+
+        named: the decoder.
+        source: its weights, as the registry has them; None for a decoder without files.
+        statistics: mean and deviation of the latents, for va-vae.
+        scale: the scale by which latents are divided before decoding; None for the decoder's own.
+        sources: where sources are on this machine.
+        """
         missing = sources.missing(source, lambda path: missing_from_decoder(named, path)) + sources.missing(statistics)
         if named in NEEDS_SOURCE and source is None:
             missing.append(f"decoder_source of {named}")
@@ -59,7 +66,7 @@ class Decoding:
 
     @property
     def in_use(self) -> DecoderName:
-        """The named one where its files are there, or `latents`."""
+        """The registered decoder if all its files are present, or else `latents`."""
         return "latents" if self.missing else self.named
 
     @property
@@ -69,15 +76,15 @@ class Decoding:
 
     @property
     def note(self) -> str | None:
-        """Why pictures show no more than latents, where that is for want of files."""
+        """Why pictures show the latents, if files of the decoder are missing; None otherwise."""
         if not self.missing:
             return None
         return (
-            f"the decoder {self.named} is not there (missing: {', '.join(self.missing)}), so the pictures show "
-            "the latents; they are an artifact too, to be decoded elsewhere"
+            f"files of the decoder {self.named} are missing ({', '.join(self.missing)}), so the pictures show the "
+            "latents; the latents are an artifact too, and can be decoded elsewhere"
         )
 
     @property
     def shown(self) -> Shown:
-        """As clients see it."""
+        """The decoder as clients see it."""
         return Shown(name=self.named, ready=not self.missing, missing=list(self.missing))

@@ -1,7 +1,7 @@
-"""What a result depends on besides its request, as digests: the weights, and how they are read and shown.
+"""Digests of what a result depends on besides its request: the weights, and how they are read, decoded and shown.
 
-Files are read through once and again only when they changed: known digests are kept in memory and in the data folder,
-by path, size and time of change. A file that huggingface_hub stored under its sha256 is not read at all.
+A file is read once, and again only after it changed: digests are kept in memory and in the data folder, by path, size
+and time of modification. A file that huggingface_hub stored under its sha256 is not read at all.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ __all__ = ["Identity", "content_digest", "identify", "identify_at_once"]
 
 SHA256 = re.compile("[0-9a-f]{64}")
 OF_A_FOLDER = (".json", *TENSOR_FILES)
-"""The files of a folder that a model or a decoder is made from."""
+"""The suffixes of the files in a folder from which a model or a decoder is loaded."""
 
 
 class _Unread(Exception):
@@ -38,21 +38,18 @@ class _Unread(Exception):
 
 @dataclass(frozen=True)
 class Identity:
-    """The model behind a result."""
+    """What identifies the model behind a result."""
 
     weights: str
-    """The sha256 of its checkpoint; of what was read alone: its condition tensors, or the record of its training."""
+    """The sha256 of what was read: the checkpoint, only its condition tensors, or the record of training."""
     reading: dict[str, Any]
     """How the weights are read, decoded and shown."""
     decoding: Decoding | None = None
-    """The decoder, of a job that makes pictures."""
+    """The decoder, for jobs that make pictures or sound."""
 
 
 def identify_at_once(reads: Reads, entry: ModelEntry) -> Identity | None:
-    """What `identify` finds, where the digests of all files are in memory: a look at each file's state, no more.
-
-    None where a file cannot be looked at, or would have to be read.
-    """
+    """The same as `identify` if the digests of all files are in memory, or else None. It reads no file."""
     try:
         return identify(reads, entry, None)
     except (_Unread, OSError):
@@ -60,20 +57,25 @@ def identify_at_once(reads: Reads, entry: ModelEntry) -> Identity | None:
 
 
 def identify(
-    reads: Reads, entry: ModelEntry, data_dir: Path | None, instruments: Mapping[str, Path | str] = MappingProxyType({})
+    reads: Reads, entry: ModelEntry, data_dir: Path | None, evaluation: Mapping[str, Path | str] = MappingProxyType({})
 ) -> Identity:
-    """What makes the results of a job that reads this of a model. Raises FileNotFoundError for a file not there.
+    """The identity of a model for the jobs that depend on this part of it.
 
-    data_dir: where known digests are kept, or None to take them from memory alone. instruments: what samples are
-    measured with, by name: where it lies, or what it is.
+    reads: the part of the model.
+    entry: the model.
+    data_dir: the folder in which digests are kept; None to use only those in memory.
+    evaluation: extractors and references by name, as `Request.evaluated_with` has them: paths, or texts that identify
+        them.
+
+    Raises FileNotFoundError for a missing file.
     """
     if reads == "training":
         if entry.training is None:
-            raise MissingFileError(f"{entry.name} has no card, beside which the record of its training would be")
+            raise MissingFileError(f"{entry.name} has no card, so no record of its training can lie beside it")
         return Identity(content_digest(entry.training, data_dir), {})
-    if reads != "model":  # no more than the condition's tensors, and no pictures of samples
+    if reads != "model":  # only the condition tensors, and no pictures of samples
         loaded_as: dict[str, Any] = {key: getattr(entry, key) for key in ("family", "num_heads", "decode_layer")}
-        if entry.facts.takes_guidance:  # vectors are then made at the model's own
+        if entry.facts.takes_guidance:  # condition vectors then depend on the scale
             loaded_as["guidance_scale"] = entry.defaults.guidance_scale
         if reads == "named condition":
             loaded_as["class_names"] = entry.names
@@ -84,37 +86,45 @@ def identify(
         "decoder_scale": decoding.scale,
         "decoder_files": [content_digest(part, data_dir) for part in decoding.files],
     }
-    if instruments:
-        decoder["instruments"] = {name: _instrument_digest(made_of, data_dir) for name, made_of in instruments.items()}
+    if evaluation:
+        decoder["instruments"] = {name: _asset_digest(made_of, data_dir) for name, made_of in evaluation.items()}
     return Identity(_weights(reads, entry, data_dir), entry.loaded_as | decoder, decoding)
 
 
 def _weights(reads: Reads, entry: ModelEntry, data_dir: Path | None) -> str:
-    """The digest of a checkpoint, or of its condition. An artifact's is known, wherever it is stored."""
+    """The digest of a checkpoint or of its condition tensors. That of a compacted model's artifact is known."""
     if entry.compacted is not None:
         return entry.compacted.checkpoint.digest
     path = entry.local_checkpoint
     if path is None:
-        raise MissingFileError(f"{entry.checkpoint} was not fetched")
+        raise MissingFileError(f"{entry.checkpoint} is missing")
     if reads == "model":
         return content_digest(path, data_dir)
     return _condition_digest(path, entry.facts.condition_tensors, data_dir)
 
 
 def content_digest(path: Path, data_dir: Path | None, suffixes: tuple[str, ...] = OF_A_FOLDER) -> str:
-    """The sha256 of a file, or of the names and contents of what is in a folder. Raises FileNotFoundError."""
+    """The sha256 of a file, or of the names and contents of the files in a folder.
+
+    path: the file or folder.
+    data_dir: the folder in which digests are kept; None to use only those in memory.
+    suffixes: the files of a folder that count.
+
+    Raises FileNotFoundError for a missing file.
+    """
     if not path.is_dir():
         return _stored_digest(path) or _known(path, "whole", data_dir, _whole)
     files = sorted(file for file in path.rglob("*") if file.suffix.lower() in suffixes and file.is_file())
     return digest({str(file.relative_to(path)): content_digest(file, data_dir) for file in files})
 
 
-def _instrument_digest(made_of: Path | str, data_dir: Path | None) -> str:
+def _asset_digest(made_of: Path | str, data_dir: Path | None) -> str:
+    """The digest of an extractor's or a reference's files, or the text that identifies it."""
     return made_of if isinstance(made_of, str) else content_digest(made_of, data_dir, OF_A_FOLDER + IMAGES)
 
 
 def _condition_digest(path: Path, tensors: tuple[str, ...], data_dir: Path | None) -> str:
-    """Of a safetensors file the digest of the tensors whose names begin so; of another that of the whole."""
+    """The digest of the tensors whose names begin with `tensors`; for files of other formats that of the whole file."""
     if path.is_dir() and (path / WEIGHTS).is_file():
         path = path / WEIGHTS
     if path.suffix != SAFETENSORS or _stored_digest(path):
@@ -123,7 +133,7 @@ def _condition_digest(path: Path, tensors: tuple[str, ...], data_dir: Path | Non
 
 
 def _stored_digest(path: Path) -> str | None:
-    """The digest that huggingface_hub stored a large file under, once it had checked it."""
+    """The sha256 under which huggingface_hub stored a large file after it had checked it, or None."""
     stored = path.resolve() if path.is_symlink() else path
     return stored.name if stored.parent.name == "blobs" and SHA256.fullmatch(stored.name) else None
 
@@ -137,28 +147,37 @@ def _of_tensors(path: Path, names: tuple[str, ...]) -> str:
     with path.open("rb") as file:
         try:
             tensors = read_header(file).tensors
-        except ValueError:  # no safetensors file, which the worker will say
+        except ValueError:  # not a safetensors file after all; the worker reports it
             return _whole(path)
         wanted = {
             name: tensor
             for name, tensor in sorted(tensors.items())
-            # as the science takes them off, in tailprune.checkpoints.files
+            # the same prefixes that tailprune.checkpoints.files removes
             if name.removeprefix("module.").removeprefix("_orig_mod.").startswith(names)
         }
         size = path.stat().st_size
         if any(tensor.end > size for tensor in wanted.values()):  # cut short
             return _whole(path)
-        found = hashlib.sha256(json.dumps({name: [each.dtype, each.shape] for name, each in wanted.items()}).encode())
+        content = hashlib.sha256(json.dumps({name: [each.dtype, each.shape] for name, each in wanted.items()}).encode())
         for tensor in wanted.values():
             file.seek(tensor.begin)
-            found.update(file.read(tensor.end - tensor.begin))
-    return found.hexdigest()
+            content.update(file.read(tensor.end - tensor.begin))
+    return content.hexdigest()
 
 
 _digests: dict[str, str] = {}
 
 
 def _known(path: Path, what: str, data_dir: Path | None, read: Callable[[Path], str]) -> str:
+    """The digest of a file as it is now: a kept one, or one that is computed and kept.
+
+    path: the file.
+    what: the part of the file that the digest is of.
+    data_dir: the folder in which digests are kept; None to use only those in memory.
+    read: computes the digest.
+
+    Raises _Unread without a folder, if the digest is not in memory.
+    """
     stat = path.stat()
     state = f"{path}\0{stat.st_size}\0{stat.st_mtime_ns}\0{what}"
     if state in _digests:
@@ -167,16 +186,16 @@ def _known(path: Path, what: str, data_dir: Path | None, read: Callable[[Path], 
         raise _Unread
     note = data_dir / "digests" / hashlib.sha256(state.encode()).hexdigest()
     if note.is_file():
-        found = note.read_text()
+        value = note.read_text()
     else:
-        found = read(path)
-        _write_whole(note, found)
-    _digests[state] = found
-    return found
+        value = read(path)
+        _write_whole(note, value)
+    _digests[state] = value
+    return value
 
 
 def _write_whole(path: Path, text: str) -> None:
-    """Write a file that other processes see whole or not at all."""
+    """Write a file so that other processes see it complete or not at all."""
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, temporary = tempfile.mkstemp(dir=path.parent)
     with os.fdopen(handle, "w") as file:

@@ -15,7 +15,7 @@ from tailprune.spec import hub
 __all__ = ["RegistryDocument", "RegistryError", "Source", "Sources", "faults_of"]
 
 Source = Annotated[str, Field(min_length=1), AfterValidator(hub.check_source)]
-"""A path, or a place on the Hugging Face hub."""
+"""A path, or an address on the Hugging Face hub."""
 
 
 class RegistryError(ValueError):
@@ -24,13 +24,13 @@ class RegistryError(ValueError):
 
 @dataclass(frozen=True)
 class Sources:
-    """Where sources are on this machine: paths in the registry's folder, places on the hub in the hub's cache."""
+    """Where sources are on this machine: paths in the registry's folder, files of the hub in the hub's cache."""
 
     folder: Path
     hub_cache: Path | None
 
     def local(self, source: str) -> Path | None:
-        """Where a source is; None where it is not there."""
+        """The path of a source, or None if it is missing."""
         if hub.is_hub(source):
             return hub.cached(source, self.hub_cache)
         path = self.folder / source
@@ -41,7 +41,11 @@ class Sources:
         return source.removeprefix(f"{self.folder}/")
 
     def missing(self, source: str | None, lacks: Callable[[Path], list[str]] = lambda _: []) -> list[str]:
-        """The source, or what its folder lacks, as the registry names them; nothing where all is there."""
+        """The source if it is missing, or else the missing files of its folder, as the registry names them.
+
+        source: a file or folder; None for a model that has none.
+        lacks: the names of the missing files of a source that exists.
+        """
         if source is None:
             return []
         path = self.local(source)
@@ -60,7 +64,7 @@ class RegistryDocument:
 
     @classmethod
     def read(cls, path: Path, hub_cache: Path | None) -> RegistryDocument:
-        """Those of a file. Raises RegistryError where it is not there, or no TOML."""
+        """Read a file. Raises RegistryError if it does not exist or is not TOML."""
         try:
             tables = tomllib.loads(path.read_text())
         except FileNotFoundError:
@@ -71,7 +75,7 @@ class RegistryDocument:
 
 
 def faults_of(error: ValidationError) -> str:
-    """What is wrong, a phrase a mistake, without pydantic's own explanations."""
+    """What is wrong, one phrase for each mistake, without pydantic's own explanations."""
     faults = []
     for fault in error.errors():
         place = ".".join(str(part) for part in fault["loc"])

@@ -1,6 +1,6 @@
-"""What samples are measured with: the networks whose features measures compare, and what they are compared with.
+"""What samples are evaluated with: the measures, the extractors that they use, and the references to compare with.
 
-The registry names both, beside the models:
+The registry names extractors and references beside the models:
 
     [extractors]
     inception = "published/inception-2015-12-05.pt"
@@ -38,7 +38,7 @@ EXTRACTORS: Mapping[ExtractorName, str] = {
     "clip": "a folder of a CLIPModel of transformers with its processor, its weights as safetensors",
     "lpips": "the TorchScript file vgg16.pt, published with StyleGAN2-ADA",
 }
-"""What the source of each is."""
+"""What the source of each extractor is."""
 
 
 @dataclass(frozen=True)
@@ -48,11 +48,12 @@ class MeasureInfo:
     title: str
     better: Literal["higher", "lower"]
     by: Literal["features", "classes", "clip", "lpips"] | None = None
-    """What it reads of images: the features of the study's extractor, the classifier of the model's data, ..."""
+    """What it reads from images: the features of the study's extractor, the probabilities of the model's classifier,
+    or the network of this name; None for the pixels or latents themselves."""
     reference: bool = False
     """Whether samples are compared with a set of images."""
     paired: bool = False
-    """Whether each sample is compared with one image: the baseline's, or its target."""
+    """Whether each sample is compared with one image: its baseline, or its target."""
 
 
 MEASURES: Mapping[Measure, MeasureInfo] = {
@@ -71,11 +72,11 @@ MEASURES: Mapping[Measure, MeasureInfo] = {
 """In the order in which they are shown."""
 
 ARRAY = "arr_0"
-"""The images of an npz file."""
+"""The name of the array of images in an npz file."""
 
 
 class ReferenceEntry(BaseModel):
-    """A set of images: a folder, an npz file as the evaluator of ADM takes it, or a data set that is drawn."""
+    """A set of images: a folder, an npz file in the format of ADM's evaluator, or a data set that is generated."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -84,12 +85,12 @@ class ReferenceEntry(BaseModel):
     source: Source | None = None
     dataset: Literal["shapes"] | None = None
     count: int = Field(default=10_000, ge=2, le=1_000_000)
-    """Of a data set that is drawn: how many images."""
+    """How many images of a generated data set are used."""
 
     @model_validator(mode="after")
     def _one_origin(self) -> Self:
         if (self.source is None) == (self.dataset is None):
-            raise ValueError("say where its images come from: exactly one of source and dataset")
+            raise ValueError("give the origin of its images: exactly one of source and dataset")
         return self
 
 
@@ -104,15 +105,15 @@ class EvaluationAssets:
         self._sources = sources
 
     @classmethod
-    def of(cls, registry: Registry) -> EvaluationAssets:
-        """Those in the registry's file. Raises RegistryError naming what is wrong."""
+    def from_registry(cls, registry: Registry) -> EvaluationAssets:
+        """The extractors and references of a registry's file. Raises RegistryError naming what is wrong."""
         path, tables = registry.document.path, registry.document.tables
         extractors = tables.get("extractors", {})
         if not isinstance(extractors, Mapping) or not all(isinstance(source, str) for source in extractors.values()):
-            raise RegistryError(f"{path}: extractors is a table of sources: name = 'file, folder or hf://'")
+            raise RegistryError(f"{path}: extractors must be a table of sources: name = 'file, folder or hf://'")
         for name, source in extractors.items():
             if name not in EXTRACTORS:
-                raise RegistryError(f"{path}: no extractor is called {name!r}; there are {', '.join(EXTRACTORS)}")
+                raise RegistryError(f"{path}: extractor {name!r} does not exist; use {', '.join(EXTRACTORS)}")
             try:
                 hub.check_source(source)
             except ValueError as error:
@@ -131,38 +132,38 @@ class EvaluationAssets:
         return cls(extractors, references, registry.document.sources)
 
     def extractor(self, name: ExtractorName) -> Path | None:
-        """Where its weights lie; None where it is not registered, or its files are not there."""
+        """The path of an extractor's weights; None if it is not registered, or its files are missing."""
         source = self._extractors.get(name)
         return None if source is None else self._sources.local(source)
 
     def missing_extractor(self, name: ExtractorName) -> str | None:
-        """What to do to have an extractor, or None where it is there."""
+        """How to obtain an extractor, or None if it is present."""
         if self.extractor(name) is not None:
             return None
         source = self._extractors.get(name)
         if source is None:
-            return f"it is not registered: under [extractors], say where {EXTRACTORS[name]} is"
-        return f"{source} is not there: put there {EXTRACTORS[name]}, or name another place under [extractors]"
+            return f"it is not registered: under [extractors] of the registry, give the path of {EXTRACTORS[name]}"
+        return f"{source} does not exist: put {EXTRACTORS[name]} there, or give another path under [extractors]"
 
     def reference(self, name: str) -> Path | None:
-        """Where its images lie; None for a data set that is drawn, and where they are not there."""
+        """The path of a reference's images; None for a generated data set, and if they are missing."""
         source = self.references[name].source
         return None if source is None else self._sources.local(source)
 
     def missing_reference(self, name: str) -> str | None:
-        """What is missing of a reference, or None where it is there."""
+        """What is missing of a reference, or None if it is complete."""
         entry = self.references.get(name)
         if entry is None:
             known = ", ".join(self.references) or "none"
-            return f"no reference is registered as {name!r}; there are {known}"
+            return f"no reference {name!r} is registered; known references: {known}"
         if entry.source is None or self._sources.local(entry.source) is not None:
             return None
-        return f"{entry.source}, the images of reference {name!r}, is not there"
+        return f"the images of reference {name!r} are missing: {entry.source} does not exist"
 
     def image_count(self, name: str) -> int | None:
-        """How many images a reference has that is there; none where an npz has moments alone, None where it is damaged.
+        """How many images a reference has: 0 for an npz file of moments only, None for a damaged one.
 
-        Of an npz file, its table of contents and one header are read.
+        Reads only the table of contents and one header of an npz file. The reference must be complete.
         """
         entry, path = self.references[name], self.reference(name)
         if path is None:

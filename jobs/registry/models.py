@@ -1,4 +1,4 @@
-"""The registry of models: each with its defaults, and which of its files are there."""
+"""The registered models, each with its defaults and its missing files."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ from tailprune.spec.layouts import missing_from_checkpoint
 __all__ = ["ExtractorName", "ModelEntry", "Registry", "UnknownModel"]
 
 ExtractorName = Literal["shapes-classifier", "inception", "clip", "lpips"]
-"""The networks that samples are measured with."""
+"""The networks with which samples can be measured."""
 PIXELS_A_SIDE: Mapping[DecoderName, int] = {"pixels": 1, "sd-vae": 8, "va-vae": 16}
-"""What decodes to images, and how many pixels a side it makes of a latent."""
+"""The decoders that make images, and by what factor the side of an image is larger than that of its latent."""
 NOT_STATED = "not stated"
 
 
@@ -55,19 +55,19 @@ class ModelEntry(BaseModel):
     num_heads: int | None = Field(default=None, ge=1)
     decode_layer: int | None = Field(default=None, ge=0)
     classes: int | None = Field(default=None, ge=1)
-    """None for families that take conditions."""
+    """How many class labels it has; None for families that take conditions."""
     class_names: Path | None = None
-    """A text file with one name a line."""
+    """A text file with the name of one class a line."""
     condition_dim: int = Field(ge=1)
     latent_shape: tuple[Size, Size, Size]
     decoder: DecoderName = "latents"
-    """`pixels` for models that sample pixels; `latents` shows the latents themselves."""
+    """`pixels` for models that sample pixels; `latents` to show the latents themselves."""
     decoder_source: Source | None = None
     decoder_statistics: Source | None = None
     """Mean and deviation of the latents, for `va-vae`."""
     decoder_scale: float | None = Field(default=None, gt=0)
     display_scale: int = Field(default=1, ge=1)
-    """Images are enlarged by this, without smoothing."""
+    """The factor by which images are enlarged, without smoothing."""
     size: str | None = None
     """The published size, such as XL/2."""
     parameters: int | None = Field(default=None, ge=1)
@@ -75,29 +75,29 @@ class ModelEntry(BaseModel):
     source: str = NOT_STATED
     """Where the checkpoint comes from."""
     obtain: str | None = None
-    """What to do to have its files: what to put where."""
+    """How to get its files, and where to put them."""
     card: Path | None = None
     extractor: ExtractorName | None = None
-    """Whose features samples are compared by; Inception's for a model of images by default."""
+    """The network whose features compare samples; by default Inception for a model that makes images."""
     reference: str | None = None
-    """The registered set of images that samples are compared with."""
+    """The registered set of images to compare samples with."""
     classifier: Literal["shapes-classifier"] | None = None
-    """What names the class of a sample."""
+    """The network that predicts the class of a sample."""
     prompt: str = Field(default="a photo of a {}", pattern=r"^[^{}]*\{\}[^{}]*$")
-    """What CLIP reads of a class, its name in place of the braces."""
+    """The text that CLIP compares with an image; the name of its class takes the place of the braces."""
     folder: Path = Field(exclude=True)
-    """Where the registry lies, from which the rest is found."""
+    """The folder of the registry, to which paths are relative."""
     hub_cache: Path | None = Field(default=None, exclude=True)
     compacted: Compacted | None = Field(default=None, exclude=True)
-    """What it was made of, for a model that is not in the registry (`jobs.registry.catalogue`)."""
+    """How it was made, for a compacted model, which is not in the registry (`jobs.registry.catalogue`)."""
     stored: bool = Field(default=True, exclude=True)
-    """Whether the checkpoint of such a model is stored, wherever that is."""
+    """Whether the checkpoint of a compacted model is stored, on this machine or as an artifact."""
     defaults: ModelDefaults
 
     @model_validator(mode="before")
     @classmethod
     def _with_published_defaults(cls, table: Any) -> Any:
-        """Fills in what the family's authors sample with, and what follows from the rest."""
+        """Fill in the sampling defaults of the family's authors, and fields that follow from others."""
         family = FAMILIES.get(str(table.get("family"))) if isinstance(table, dict) else None
         if family is None:
             return table
@@ -126,59 +126,62 @@ class ModelEntry(BaseModel):
         takes = LATENT_CHANNELS[self.decoder]
         if takes is not None and self.latent_shape[0] != takes:
             yield (
-                f"decoder {self.decoder!r} takes {takes} channels, and latent_shape has {self.latent_shape[0]}; "
+                f"decoder {self.decoder!r} takes {takes} channels, but latent_shape has {self.latent_shape[0]}; "
                 "use 'latents'"
             )
         if self.decoder not in NEEDS_SOURCE and (self.decoder_source or self.decoder_statistics or self.decoder_scale):
-            yield f"decoder {self.decoder!r} is made from no files; leave decoder_source and the rest out"
+            yield (
+                f"decoder {self.decoder!r} needs no files; leave decoder_source, decoder_statistics and decoder_scale "
+                "out"
+            )
         if self.decoder != "va-vae" and self.decoder_statistics:
             yield f"decoder {self.decoder!r} takes no statistics; leave decoder_statistics out"
         if self.decoder == "audioldm" and self.family != "mdsgen":
-            yield f"decoder 'audioldm' makes sound of mdsgen's latents, not of {self.family}'s"
+            yield f"decoder 'audioldm' decodes the latents of mdsgen, not those of {self.family}; use 'latents'"
 
     def _class_faults(self) -> Iterator[str]:
         features = ", ".join(self.facts.features)
         if features and self.classes is not None:
             yield f"{self.family} takes {features}, not labels; leave classes out"
         if not features and self.classes is None:
-            yield "say classes, how many labels the model has"
+            yield "classes is missing; give the number of class labels of the model"
 
     @property
     def facts(self) -> Family:
-        """What a request may ask of this model's family."""
+        """The facts of this model's family."""
         return FAMILIES[self.family]
 
     @property
     def local_checkpoint(self) -> Path | None:
-        """Where the checkpoint lies on this machine; None where it is not there."""
+        """The path of the checkpoint on this machine, or None if it is missing."""
         return self._sources.local(self.checkpoint)
 
     @property
     def decoding(self) -> Decoding:
-        """What makes pictures or sound of the samples, as its files are at this moment."""
+        """The decoder of the samples, with its files as they are now."""
         return Decoding.find(
             self.decoder, self.decoder_source, self.decoder_statistics, self.decoder_scale, self._sources
         )
 
     @property
     def shows_images(self) -> bool:
-        """Whether samples become images that can be measured: its decoder makes some, and its files are there."""
+        """Whether samples become images that can be measured: the decoder makes images, and is complete."""
         return self.decoding.in_use in PIXELS_A_SIDE
 
     @property
     def image_size(self) -> tuple[int, int]:
-        """Height and width of the images, of a model that shows some."""
+        """Height and width of the images, in pixels, of a model that shows images."""
         scale = PIXELS_A_SIDE[self.decoding.in_use]
         return self.latent_shape[1] * scale, self.latent_shape[2] * scale
 
     @property
     def loaded_as(self) -> dict[str, Any]:
-        """What a result depends on besides request, weights and decoder: how they are read and shown."""
+        """What a result depends on besides request, weights and decoder: how weights are read and samples shown."""
         fields = self.model_dump(mode="json", include={"family", "num_heads", "decode_layer", "display_scale"})
         return fields | {"class_names": self.names}
 
     def place_of(self, text: str) -> str:
-        """A text with paths of this machine as the registry has them: for clients."""
+        """A text for clients, in which paths of this machine are replaced by those in the registry."""
         if self.compacted is not None:
             text = text.replace(self.checkpoint, f"the checkpoint of {self.name}")
         for source in (self.checkpoint, self.decoder_source, self.decoder_statistics):
@@ -189,7 +192,7 @@ class ModelEntry(BaseModel):
 
     @property
     def missing(self) -> list[str]:
-        """The files that are not there; the model can be used when there is none."""
+        """The missing files, without those of the decoder; the model can be used if there are none."""
         if self.compacted is None:
             checkpoint = self._sources.missing(self.checkpoint, missing_from_checkpoint)
         else:
@@ -206,12 +209,12 @@ class ModelEntry(BaseModel):
 
     @property
     def training(self) -> Path | None:
-        """Where the record of the model's training would lie: beside its card. None for a model without one."""
+        """The path of the record of training, beside the card, whether it exists or not; None without a card."""
         return None if self.card is None else self.card.parent / "training.json"
 
     @property
     def names(self) -> list[str]:
-        """The names of the classes in order; none where the model has no names, or its file is not there."""
+        """The names of the classes in order; empty if the model has none, or the file is missing."""
         if self.class_names is None or not self.class_names.is_file():
             return []
         return self.class_names.read_text().splitlines()
@@ -230,7 +233,10 @@ class Registry:
 
     @classmethod
     def read(cls, path: Path, hub_cache: Path | None = None) -> Registry:
-        """The registry in a file; paths in it are relative to its folder. hub_cache: as `Settings.hub_cache`.
+        """Read the registry from a file; paths in it are relative to its folder.
+
+        path: the file.
+        hub_cache: as in `Settings.hub_cache`.
 
         Raises RegistryError naming the file, the entry and what is wrong with it.
         """

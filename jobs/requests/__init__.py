@@ -1,6 +1,18 @@
-"""What can be asked for: a file a kind of job, with its request, its defaults and what a model allows.
+"""The requests: one file for each kind of job, with its fields, its defaults and its checks.
 
-A request is checked twice. Its own shape is checked where it is read, by its class; `resolve…` then fills in the
-model's defaults and checks everything against the model and the limits. The resolved request says the whole job, so it
-is what the job's key is made of.
+A request is checked twice. Its class checks types and ranges when the request is read; `resolve` then fills in the
+model's defaults and checks everything against the model and the limits. The resolved request describes the whole job,
+so the job's key is computed from it.
+
+    base            the class of all requests, and the queues
+    fields          the types of fields that several requests have
+    checks          what a model or the limits do not allow, each check once
+    sampled         the fields of requests that sample a model
+    measured        the fields of requests whose samples are scored
+    prune_sample    samples of a model under one or several prunes
+    study           a grid of prunes or a search for a threshold, scored by measures of quality
+    metrics         statistics of condition vectors
+    figure          figures of condition vectors, of samples under pruning, and of training
+    extract         condition vectors as tensors
+    compact         a smaller model
 """

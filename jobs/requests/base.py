@@ -1,4 +1,4 @@
-"""What every request is: the kind of job that it asks for, and how its defaults are filled in."""
+"""The class of all requests: the kind of job, its queue, and how defaults are filled in."""
 
 from __future__ import annotations
 
@@ -17,32 +17,32 @@ __all__ = ["QUEUES", "Queue", "Reads", "Request"]
 
 Queue = Literal["metrics", "sampling", "shards"]
 QUEUES: tuple[Queue, ...] = ("metrics", "sampling", "shards")
-"""Workers take from them in this order: short jobs go first, and parts of a study that another worker holds last."""
+"""Workers take from them in this order: short jobs first, the parts of studies that other workers hold last."""
 
 Reads = Literal["condition", "named condition", "model", "training"]
-"""What of its model makes a job's result: the tensors of the condition, alone or with the names of the classes; the
-whole model with its decoder; or the record of its training."""
+"""The part of its model that a job's result depends on: the condition tensors, alone or with the names of the classes;
+the whole model with its decoder; or the record of its training."""
 
 
 class Request(BaseModel):
-    """What every request holds. A class that names a `kind` is a kind of job (`jobs.kinds`)."""
+    """The base of all requests. A subclass that has a `kind` is a kind of job (`jobs.records.KINDS`)."""
 
     model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
 
     kind: ClassVar[str]
     result: ClassVar[type[BaseModel]]
-    """What its job makes."""
+    """The class of its job's result."""
 
-    model: str = Field(min_length=1, max_length=100, description="A registered model; see GET /models.")
+    model: str = Field(min_length=1, max_length=100, description="The name of a model; `GET /models` lists them.")
 
     @property
     def queue(self) -> Queue:
-        """The queue that its job waits in."""
+        """The queue in which its job waits."""
         return "metrics"
 
     @property
     def reads(self) -> Reads:
-        """What of its model makes the result."""
+        """The part of its model that the result depends on."""
         return "condition"
 
     def resolve(
@@ -54,15 +54,18 @@ class Request(BaseModel):
     ) -> Request:
         """The request with every default filled in: all that its job depends on besides the model's files.
 
-        entry: the model that it names. settings: the limits. conditions: what is known of the uploaded conditions that
-        it names. evaluation: the registered networks and sets of images.
-        Raises InvalidRequest with everything that the model, the limits or what is registered do not allow.
+        entry: the model that the request names.
+        settings: the limits.
+        conditions: the description of the uploaded conditions that it names; None if it names none.
+        evaluation: the registered extractors and references; only studies need them.
+
+        Raises InvalidRequest with everything that the model, the limits or the registry do not allow.
         """
         return self
 
     def evaluated_with(self, entry: ModelEntry, evaluation: EvaluationAssets) -> Mapping[str, Path | str]:
-        """What the samples of a resolved request are measured with, by name: where it lies, or what it is.
+        """The extractors and references of a resolved request by name: the path of each, or a text that identifies it.
 
-        Raises FileNotFoundError for what is not there.
+        Raises FileNotFoundError for missing files.
         """
         return {}

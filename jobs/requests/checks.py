@@ -1,6 +1,7 @@
-"""What a model or the limits do not allow of a request: each check once, for every kind of request.
+"""Checks of requests against their model and the limits, each written once for all kinds of requests.
 
-A check that ends in `_fault` returns a message or None, one that ends in `_faults` a list.
+A check whose name ends in `_fault` returns a message, or None if nothing is wrong; one that ends in `_faults` returns a
+list.
 """
 
 from __future__ import annotations
@@ -35,7 +36,12 @@ def body_fault(location: str, message: str) -> Fault:
 def subject_faults(
     labels: Sequence[int] | None, rows: Sequence[int] | None, entry: ModelEntry, conditions: ConditionInfo | None
 ) -> list[Fault]:
-    """What does not fit of labels, conditions and rows, in the body of a request as it came."""
+    """What is wrong with the labels, conditions and rows of a request, before defaults are filled in.
+
+    labels, rows: as the request has them.
+    entry: the model.
+    conditions: the description of the conditions that the request names; None if it names none.
+    """
     faults: list[Fault] = []
 
     def wrong(location: str, message: str) -> None:
@@ -44,32 +50,32 @@ def subject_faults(
     if fault := conditions_fault(entry, conditions):
         wrong("conditions", fault)
     if entry.facts.features and labels is not None:
-        wrong("labels", f"{entry.name} has no classes; it takes conditions of {_features(entry)}: leave labels out")
+        wrong("labels", f"{entry.name} has no classes, but takes conditions of {_features(entry)}; leave labels out")
     for place, label in enumerate(labels or []):
         if entry.classes is not None and label >= entry.classes:
             wrong(f"labels.{place}", f"label {label} is outside 0 to {entry.classes - 1}, the classes of {entry.name}")
     if not entry.facts.features and rows is not None:
-        wrong("rows", f"rows choose among conditions, and {entry.name} takes labels; leave them out")
+        wrong("rows", f"rows select conditions, but {entry.name} takes labels; leave rows out")
     elif conditions is not None:
         for place, row in enumerate(rows or []):
             if row >= conditions.count:
-                wrong(f"rows.{place}", f"row {row} is outside 0 to {conditions.count - 1}, the conditions there are")
+                wrong(f"rows.{place}", f"row {row} is outside 0 to {conditions.count - 1}, the rows of the conditions")
     return faults
 
 
 def population_fault(part: Part, entry: ModelEntry, conditions: ConditionInfo | None) -> str | None:
-    """What is wrong with the conditions that statistics are to be taken over, or None."""
+    """What is wrong with computing statistics over these conditions, or None."""
     if part == "t":
         return "part 't' is measured without conditions; leave them out" if conditions is not None else None
     if fault := conditions_fault(entry, conditions):
         return fault
     if conditions is not None and conditions.count < 2:
-        return "statistics are taken over two conditions or more, and this is one; upload a file of several"
+        return "statistics need at least two conditions, and this file has one; upload a file with several"
     return None
 
 
 def time_of(part: Part, timestep: float | None, entry: ModelEntry) -> tuple[float | None, str | None]:
-    """The time at which a part is measured, where sampling starts unless said; or what is wrong with it."""
+    """The time at which a part is measured, by default where sampling starts; and what is wrong with it, or None."""
     if part != "c":
         if timestep is None:
             return None, None
@@ -79,22 +85,22 @@ def time_of(part: Part, timestep: float | None, entry: ModelEntry) -> tuple[floa
 
 
 def conditions_fault(entry: ModelEntry, conditions: ConditionInfo | None) -> str | None:
-    """What is wrong with giving these conditions, or none, to a model; None where nothing is."""
+    """What is wrong with giving a model these conditions, or none; None if nothing is."""
     if not entry.facts.features:
         return None if conditions is None else f"{entry.name} takes labels, not conditions; leave conditions out"
     if conditions is None:
         return (
-            f"{entry.name} takes conditions of {_features(entry)}: upload their file with POST /conditions, and give "
-            "the id that it answers with"
+            f"{entry.name} takes conditions of {_features(entry)}: upload them with POST /conditions, and give the id "
+            "that it returns"
         )
     if conditions.family != entry.family:
         has = ", ".join(conditions.inputs)
-        return f"these are conditions of {has}, and {entry.name} takes {_features(entry)}"
+        return f"these are conditions of {has}, but {entry.name} takes {_features(entry)}"
     return None
 
 
 def _features(entry: ModelEntry) -> str:
-    """What a model is conditioned on, with shapes."""
+    """The arrays that a model is conditioned on, with their shapes: `pose 257 x 768, image 257 x 1536`."""
     return ", ".join(f"{name} {' x '.join(map(str, shape))}" for name, shape in entry.facts.features.items())
 
 
@@ -102,29 +108,29 @@ def _features(entry: ModelEntry) -> str:
 
 
 def sampler_fault(sampler: str | None, entry: ModelEntry) -> str | None:
-    """What is wrong with sampling a model by this sampler, or None."""
+    """What is wrong with sampling a model with this sampler, or None."""
     if sampler in entry.facts.samplers:
         return None
     has = ", ".join(entry.facts.samplers)
-    return f"sampler {sampler!r} does not sample {entry.name}; it has {has}"
+    return f"sampler {sampler!r} does not fit {entry.name}; use one of {has}"
 
 
 def shift_fault(shift: float | None, sampler: str | None) -> str | None:
-    """What is wrong with shifting the times of a sampler, or None."""
+    """What is wrong with a timestep shift under this sampler, or None."""
     if shift is None or sampler in SHIFTED:
         return None
-    return f"timestep_shift goes with the samplers {' and '.join(map(repr, SHIFTED))}; leave it out"
+    return f"timestep_shift applies only to the samplers {' and '.join(map(repr, SHIFTED))}; leave it out"
 
 
 def steps_fault(steps: int | None, settings: Settings) -> str | None:
-    """What is wrong with so many sampling steps, or None."""
+    """What is wrong with this number of sampling steps, or None."""
     if (steps or 0) <= settings.max_steps:
         return None
     return f"{steps} steps is more than the {settings.max_steps} allowed"
 
 
 def interval_faults(interval: Sequence[float] | None, entry: ModelEntry) -> list[tuple[str, str]]:
-    """What is wrong with guiding a model between two times, as place in the request and message."""
+    """What is wrong with guiding a model only between two times, as pairs of location and message."""
     if interval is None:
         return []
     low, high = interval
@@ -135,7 +141,7 @@ def interval_faults(interval: Sequence[float] | None, entry: ModelEntry) -> list
 
 
 def times_faults(location: str, times: Sequence[float], entry: ModelEntry) -> list[tuple[str, str]]:
-    """Which of these times a model does not have, as place in the request and message."""
+    """Which of these times a model does not have, as pairs of location and message."""
     checked = ((place, entry.facts.check_time(time)) for place, time in enumerate(times))
     return [(f"{location}.{place}", fault) for place, fault in checked if fault]
 
@@ -144,32 +150,32 @@ def times_faults(location: str, times: Sequence[float], entry: ModelEntry) -> li
 
 
 def keep_fault(count: int, entry: ModelEntry) -> str | None:
-    """What is wrong with keeping so many components of a model, or None."""
+    """What is wrong with keeping this number of components of a model, or None."""
     if count <= entry.condition_dim:
         return None
     return f"keep {count} is more than the {entry.condition_dim} components of {entry.name}"
 
 
 def unprunable_fault(entry: ModelEntry) -> str | None:
-    """What is wrong with pruning a model at all, or None."""
-    made = entry.compacted
-    if made is None or made.prunable:
+    """Why a model cannot be pruned, or None if it can."""
+    compacted = entry.compacted
+    if compacted is None or compacted.prunable:
         return None
     return (
-        f"{entry.name} holds a mean in the place of what was removed, which a prune knows nothing of; prune "
-        f"{made.model}, which it was made of"
+        f"{entry.name} was compacted with the mean in place of removed components, which a prune cannot take into "
+        f"account; prune {compacted.model}, from which it was made"
     )
 
 
 def schedule_faults(schedule: Schedule, sampler: str | None, steps: int | None) -> list[tuple[str, str]]:
-    """What is wrong with a schedule under a sampler and its steps, as field and message."""
+    """What is wrong with a schedule under a sampler and its steps, as pairs of field and message."""
     faults = []
     if sampler == "dopri5" and schedule.when != "every":
         faults.append(
             (
                 "when",
-                f"dopri5 chooses its own steps and cannot prune at the {schedule.when!r} of them; "
-                "use 'every', or another sampler",
+                f"dopri5 chooses its own steps, so {schedule.when!r} steps cannot be pruned; use 'every', or another "
+                "sampler",
             )
         )
     if schedule.count is not None and schedule.count > (steps or 0):
@@ -177,11 +183,11 @@ def schedule_faults(schedule: Schedule, sampler: str | None, steps: int | None) 
     return faults
 
 
-def single_fault(asked: str, conditions: ConditionInfo | None) -> str | None:
-    """What is wrong with asking for the mean or the variance over conditions where there is one; None where nothing."""
+def single_fault(field: str, conditions: ConditionInfo | None) -> str | None:
+    """What is wrong with a field that needs the mean or the variance over all conditions of a file, or None."""
     if conditions is None or conditions.count >= 2:
         return None
     return (
-        f"{asked} goes by all conditions of the file, and there is one; upload a file of several, and choose among "
-        "them with rows"
+        f"{field} depends on all conditions of the file, and this file has one; upload a file with several, and select "
+        "among them with rows"
     )

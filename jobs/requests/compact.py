@@ -1,4 +1,4 @@
-"""The request of the job `compact`: what of the condition AdaLN is to read still, at which times and of what."""
+"""The request of the job `compact`: what AdaLN still reads of the condition, and for which times and inputs."""
 
 from __future__ import annotations
 
@@ -31,11 +31,11 @@ from tailprune.spec.prune import Fill, Side, check_rule
 __all__ = ["CompactRequest"]
 
 LONGEST_NAME = 100
-"""Of a model that a request names."""
+"""The most characters in the name of a model in a request."""
 
 
 class CompactRequest(Request):
-    """Make a smaller model, whose AdaLN reads no more of the condition than is said."""
+    """Make a smaller model whose AdaLN reads only a part of the condition."""
 
     kind: ClassVar[str] = "compact"
     result: ClassVar[type[BaseModel]] = CompactResult
@@ -44,40 +44,56 @@ class CompactRequest(Request):
 
     threshold: Threshold | None = Field(
         default=None,
-        description="Components go that a prune at this magnitude removes at every time and from every label that is "
-        "covered. Either this or `keep`.",
+        description="Remove the components that a prune at this magnitude removes at every covered time and for every "
+        "covered label. Give either this or `keep`.",
     )
     side: Side | None = Field(
-        default=None, description="With `threshold`: what is below it goes (tail, unless said) or above it (head)."
+        default=None,
+        description="With `threshold`: remove the components below it (`tail`, the default) or above it (`head`).",
     )
-    keep: Count | None = Field(default=None, description="How many components are kept, in place of a threshold.")
+    keep: Count | None = Field(
+        default=None, description="How many components or directions to keep. Give either this or `threshold`."
+    )
     by: Literal["variance", "directions"] | None = Field(
         default=None,
-        description="With `keep`: the components that vary most over the classes (unless said), or so many principal "
-        "directions of what AdaLN reads.",
+        description="With `keep`: keep the components that vary most over the classes (`variance`, the default), or "
+        "this many principal directions of what AdaLN reads (`directions`).",
     )
     fill: Fill | None = Field(
         default=None,
-        description="What stands in the place of what goes: zero (unless said, with `threshold`), or the mean over the "
-        "classes at each covered time (unless said, with `keep`).",
+        description="What takes the place of removed components: `zero` (the default with `threshold`), or the `mean` "
+        "over the classes at each covered time (the default with `keep`).",
     )
     sampler: Literal["ddim", "ddpm", "dpmpp", "euler", "heun", "dopri5", "sde"] | None = Field(
-        default=None, description="The times that sampling so evaluates are covered; as the model does, unless said."
+        default=None,
+        description="Cover the times that this sampler evaluates; the model's default sampler if not given. Not "
+        "`dopri5`, which chooses its times itself.",
     )
-    steps: int | None = Field(default=None, ge=2, description="Sampling steps, of the times that are covered.")
+    steps: int | None = Field(
+        default=None, ge=2, description="Sampling steps of that sampler; the model's default if not given."
+    )
     timestep_shift: float | None = Field(
-        default=None, gt=0, le=1000, description="As in POST /prune-sample, of the times that are covered."
+        default=None,
+        gt=0,
+        le=1000,
+        description="Timestep shift of that sampler, as in `POST /prune-sample`; the model's default if not given.",
     )
     timesteps: Timesteps | None = Field(
-        default=None, description="The times that are covered, in place of those of a sampling."
+        default=None,
+        description="Cover these times, in the model's own time, instead of those of a sampler.",
     )
-    labels: Labels | None = Field(default=None, description="The classes that are covered; all unless said.")
+    labels: Labels | None = Field(
+        default=None, description="The class labels to cover, counted from 0; all by default."
+    )
     conditions: ConditionsId | None = Field(default=None, description=CONDITIONS)
-    rows: Labels | None = Field(default=None, description="Which of the conditions are covered; all unless said.")
+    rows: Labels | None = Field(
+        default=None, description="Which conditions of the file to cover, counted from 0; all by default."
+    )
     guided: bool | None = Field(
         default=None,
-        description="Whether the null condition is covered too, which guided sampling needs; it is unless said, but "
-        "where the model is told its guidance as an input: that has no null condition, and fails where this is true.",
+        description="Whether to cover the null condition too, which guided sampling needs. True by default, except for "
+        "a model that takes its guidance scale as an input: it has no null condition, and the job fails if this is "
+        "true.",
     )
 
     @model_validator(mode="after")
@@ -85,20 +101,20 @@ class CompactRequest(Request):
         check_rule(self.threshold, self.keep, self.side, self.by)
         if self.by == "directions" and self.fill == "zero":
             raise ValueError(
-                "fill 'zero' does not go with directions, which are counted from the mean; leave fill out, or keep by "
-                "'variance'"
+                "fill 'zero' does not go with directions, which are measured from the mean; leave fill out, or keep "
+                "by 'variance'"
             )
         if self.timesteps is not None:
             for name in ("sampler", "steps", "timestep_shift"):
                 if getattr(self, name) is not None:
                     raise ValueError(
-                        f"say which times are covered either by timesteps or by a sampling: leave {name} out"
+                        f"the covered times come either from timesteps or from a sampler; leave {name} out"
                     )
         return self
 
     @property
     def rule(self) -> Rule:
-        """By what a resolved request chooses what stays."""
+        """The rule by which a resolved request chooses the components or directions that stay."""
         return self.by or "threshold"
 
     @property
@@ -116,10 +132,10 @@ class CompactRequest(Request):
         conditions: ConditionInfo | None = None,
         evaluation: EvaluationAssets | None = None,
     ) -> CompactRequest:
-        """As of every request; the covered times are `timesteps`, or those of its sampler and steps.
+        """See `Request.resolve`. The covered times are `timesteps`, or those of the sampler and its steps.
 
-        Two stay None: `labels` or `rows` where all are covered, however many there are; and `guided` of a family some
-        of whose models take their guidance scale as an input, until the checkpoint is read.
+        Two fields may stay None: `labels` or `rows` where all are covered, and `guided` for a family some of whose
+        models take their guidance scale as an input, which only the checkpoint shows.
         """
         by_threshold = self.threshold is not None
         given: dict[str, Any] = {
@@ -127,8 +143,8 @@ class CompactRequest(Request):
             "by": None if by_threshold else or_else(self.by, "variance"),
             "fill": or_else(self.fill, "zero" if by_threshold else "mean"),
             "guided": or_else(self.guided, None if entry.facts.takes_guidance else True),
-            "labels": _but_all(self.labels, entry.classes),
-            "rows": _but_all(self.rows, None if conditions is None else conditions.count),
+            "labels": _none_for_all(self.labels, entry.classes),
+            "rows": _none_for_all(self.rows, None if conditions is None else conditions.count),
         }
         if self.timesteps is None:
             sampler = self.sampler or entry.defaults.sampler
@@ -150,50 +166,57 @@ class CompactRequest(Request):
         return resolved
 
 
-def _but_all(chosen: list[int] | None, count: int | None) -> list[int] | None:
-    """Those that are chosen among so many, all of them different; None for all."""
+def _none_for_all(chosen: list[int] | None, count: int | None) -> list[int] | None:
+    """The chosen ones, all different, of `count` in all; None if these are all."""
     return None if chosen is None or len(chosen) == count else chosen
 
 
 def _model_faults(entry: ModelEntry) -> list[Fault]:
+    """Why a model cannot be compacted."""
     if entry.compacted is not None:
         return [body_fault("model", f"{entry.name} is compacted already; compact {entry.compacted.model}")]
     if len(compacted_name(entry.name, "0" * KEY_LETTERS)) > LONGEST_NAME:
         return [
-            body_fault("model", f"{entry.name} is too long a name for one to be made of it; register a shorter one")
+            body_fault(
+                "model",
+                f"the name {entry.name} is too long for that of a compacted model to be made from it; register the "
+                "model under a shorter one",
+            )
         ]
     return []
 
 
 def _rule_faults(request: CompactRequest, entry: ModelEntry, conditions: ConditionInfo | None) -> list[Fault]:
-    """What does not fit of the rule of a resolved request."""
+    """What is wrong with the rule of a resolved request."""
     faults: list[Fault] = []
     if request.threshold == 0 and request.side == "tail":
-        nothing = "nothing is below threshold 0, so that no component would go; raise it, or cut the head"
+        nothing = "no magnitude is below 0, so no component would be removed; raise threshold, or use side 'head'"
         faults.append(body_fault("threshold", nothing))
     if request.keep is not None and (fault := _keep_fault(request.keep, entry)):
         faults.append(body_fault("keep", fault))
-    asked = "keep" if request.keep is not None else "fill"
-    if (asked == "keep" or request.fill == "mean") and (fault := single_fault(asked, conditions)):
-        faults.append(body_fault(asked, fault))
+    field = "keep" if request.keep is not None else "fill"
+    if (field == "keep" or request.fill == "mean") and (fault := single_fault(field, conditions)):
+        faults.append(body_fault(field, fault))
     return faults
 
 
 def _keep_fault(count: int, entry: ModelEntry) -> str | None:
     if count == entry.condition_dim:
-        return f"keep {count} is all components of {entry.name}, and would make it no smaller; keep fewer"
+        return f"keep {count} keeps all components of {entry.name}, which makes it no smaller; keep fewer"
     return keep_fault(count, entry)
 
 
 def _time_faults(request: CompactRequest, entry: ModelEntry, settings: Settings) -> list[Fault]:
-    """What does not fit of the times that a resolved request has covered."""
+    """What is wrong with the covered times of a resolved request."""
     if request.timesteps is not None:
         return [body_fault(*found) for found in times_faults("timesteps", request.timesteps, entry)]
     faults: list[Fault] = []
     if fault := sampler_fault(request.sampler, entry):
         faults.append(body_fault("sampler", fault))
     elif request.sampler == "dopri5":
-        message = "dopri5 chooses its own times, so that none are known to cover; say timesteps, or another"
+        message = (
+            "dopri5 chooses its times while it samples, so they cannot be covered; give timesteps, or another sampler"
+        )
         faults.append(body_fault("sampler", message))
     if fault := shift_fault(request.timestep_shift, request.sampler):
         faults.append(body_fault("timestep_shift", fault))

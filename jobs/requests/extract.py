@@ -1,4 +1,4 @@
-"""The request of the job `extract`: which parts of which condition vectors, at which times."""
+"""The request of the job `extract`: which parts of which condition vectors to extract, at which times."""
 
 from __future__ import annotations
 
@@ -41,19 +41,23 @@ class ExtractRequest(Request):
         json_schema_extra={"examples": [{"model": "shapes-sit", "timesteps": [0.0, 0.5, 1.0], "parts": ["c", "y"]}]}
     )
 
-    labels: Subjects | None = Field(default=None, description="The classes; all unless said.")
+    labels: Subjects | None = Field(default=None, description="The class labels, counted from 0; all by default.")
     conditions: ConditionsId | None = Field(default=None, description=CONDITIONS)
-    rows: Subjects | None = Field(default=None, description="Which of the conditions; all unless said.")
+    rows: Subjects | None = Field(
+        default=None, description="Which conditions of the file, counted from 0; all by default."
+    )
     timesteps: Timesteps | None = Field(
-        default=None, description="The times of c and t, in the model's own time; where sampling starts, unless said."
+        default=None,
+        description="The times of c and t, in the model's own time; by default the one where sampling starts.",
     )
     parts: Parts | None = Field(
-        default=None, description="The sum c, the input part y and the time part t of it; all unless said."
+        default=None,
+        description="What to extract: the condition c = y + t, its input part y, its time part t; all by default.",
     )
 
     @property
     def subjects(self) -> list[int]:
-        """The labels of a resolved request, or the rows of its conditions; none where it asks for t alone."""
+        """The labels of a resolved request, or the rows of its conditions; none if it asks for part t alone."""
         return (self.labels if self.conditions is None else self.rows) or []
 
     def resolve(
@@ -70,7 +74,7 @@ class ExtractRequest(Request):
             for name in ("labels", "conditions", "rows"):
                 if getattr(self, name) is not None:
                     faults.append(
-                        body_fault(name, f"part 't' alone depends on no {name}; leave them out, or ask for c or y")
+                        body_fault(name, f"part 't' does not depend on {name}; leave them out, or ask for c or y")
                     )
         else:
             faults += subject_faults(labels, rows, entry, conditions)
@@ -81,7 +85,7 @@ class ExtractRequest(Request):
         if parts == ["y"]:
             if timesteps is not None:
                 faults.append(
-                    body_fault("timesteps", "part 'y' alone depends on no time; leave them out, or ask for c or t")
+                    body_fault("timesteps", "part 'y' does not depend on time; leave timesteps out, or ask for c or t")
                 )
         elif timesteps is None:
             timesteps = [entry.facts.noise_time]
@@ -96,6 +100,7 @@ class ExtractRequest(Request):
 
 
 def _size_faults(request: ExtractRequest, entry: ModelEntry, settings: Settings) -> list[Fault]:
+    """What is wrong with the size of the vectors of a resolved request."""
     times, inputs, dim = len(request.timesteps or []), len(request.subjects), entry.condition_dim
     vectors = {"c": times * inputs, "y": inputs, "t": times}
     size = FLOAT_BYTES * dim * sum(vectors[part] for part in request.parts or [])

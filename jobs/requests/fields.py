@@ -31,28 +31,28 @@ __all__ = [
 T = TypeVar("T")
 
 UNIQUE: dict[str, JsonValue] = {"uniqueItems": True}
-CONDITIONS = "The id that POST /conditions answered with, for a model that takes conditions in place of labels."
+CONDITIONS = "The id of uploaded conditions, as `POST /conditions` returned it; for models that take no labels."
 GREATEST_SEED = 2**63 - 1
 
 UNION_TAGS = frozenset({"one", "several", "word"})
-"""Stand in the locations of pydantic's errors for the branch of a union that a value was meant for."""
+"""The names of the branches of unions, which pydantic puts into the locations of its errors."""
 
 
 def all_different(values: list[T]) -> list[T]:
-    """The values. Raises ValueError naming one that comes twice."""
+    """The values themselves. Raises ValueError if a value occurs twice."""
     repeated = sorted((value for value, times in Counter(values).items() if times > 1), key=str)
     if repeated:
-        raise ValueError(f"{repeated[0]} is given more than once; name each value once")
+        raise ValueError(f"{repeated[0]} is given more than once; give each value once")
     return values
 
 
 def or_else(value: T | None, default: T) -> T:
-    """The value, or the default where it is None."""
+    """The value, or the default if it is None."""
     return default if value is None else value
 
 
 def one_or_several(value: Any) -> str:
-    """Which of a field's two forms a value was meant for."""
+    """Which of a field's two forms a value is meant for: `one` or `several`."""
     return "several" if isinstance(value, list) else "one"
 
 

@@ -1,9 +1,9 @@
-"""The request of the job `figure`: which picture, of what, and which of its options each figure has."""
+"""The request of the job `figure`: which figure to draw, of what, and the options that each figure has."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 from pydantic import BaseModel, Field
 
@@ -31,16 +31,16 @@ OPTIONS: Mapping[FigureName, tuple[str, ...]] = {
     "removal": ("conditions", "classes", "thresholds", "side", "seed"),
     "training": (),
 }
-"""What may be said of each figure."""
+"""The options of each figure."""
 
 LEAST_CLASSES: Mapping[FigureName, int] = {"cosine": 2, "vectors": 1, "removal": 1}
 MOST_CLASSES: Mapping[FigureName, int] = {"cosine": 4096, "vectors": 12, "removal": 16}
-"""More would not be legible; a matrix may be as large as it likes."""
-CLASSES_UNLESS_SAID: Mapping[FigureName, int] = {"vectors": 5, "removal": 8}
+"""More vectors or rows of samples would not be legible; a matrix of cosines has only the limit of the field."""
+DEFAULT_CLASSES: Mapping[FigureName, int] = {"vectors": 5, "removal": 8}
 LEAST_POINTS = 4
-"""Fewer have no neighbourhoods that t-SNE could keep."""
+"""Fewer vectors have no neighbourhoods that t-SNE could preserve."""
 DEFAULT_VARIANTS = 3
-"""Thresholds of `removal` unless said, which a worker chooses from the model's own magnitudes."""
+"""How many thresholds of `removal` a worker chooses from the model's own magnitudes by default."""
 
 
 class FigureRequest(Request):
@@ -49,24 +49,31 @@ class FigureRequest(Request):
     kind: ClassVar[str] = "figure"
     result: ClassVar[type[BaseModel]] = FigureResult
 
-    figure: FigureName
-    part: Part | None = Field(default=None, description="The sum c, unless said, or the input part y or time part t.")
+    figure: FigureName = Field(description="Which figure to draw.")
+    part: Part | None = Field(
+        default=None,
+        description="What to draw: the condition c = y + t (the default), its input part y, or its time part t.",
+    )
     timestep: float | None = Field(
-        default=None, description="The time of c; where sampling starts, unless said. Part c alone."
+        default=None,
+        description="The time of c, in the model's own time; by default where sampling starts. Only for part c.",
     )
     conditions: ConditionsId | None = Field(default=None, description=CONDITIONS)
     classes: int | None = Field(
-        default=None, ge=1, le=4096, description="How many classes, or conditions, are drawn, picked by the seed."
+        default=None, ge=1, le=4096, description="How many classes, or conditions, to draw; the seed selects them."
     )
     thresholds: Thresholds | None = Field(
         default=None,
-        description="Magnitudes to prune at (removal) or to mark (sparsity); chosen from the model's own unless said.",
+        description="The magnitudes at which to prune (`removal`) or which to mark (`sparsity`); by default chosen "
+        "from the model's own magnitudes.",
     )
     side: Side | None = Field(
-        default=None, description="Of `removal`: what is below the thresholds (tail, unless said) or above (head)."
+        default=None,
+        description="For `removal`: prune the components below the thresholds (`tail`, the default) or above (`head`).",
     )
     seed: Seed | None = Field(
-        default=None, description="Picks the classes, starts t-SNE, and is the seed of samples; 0 unless said."
+        default=None,
+        description="The seed that selects classes, initialises t-SNE, and makes the noise of samples; 0 by default.",
     )
 
     @property
@@ -85,97 +92,138 @@ class FigureRequest(Request):
         conditions: ConditionInfo | None = None,
         evaluation: EvaluationAssets | None = None,
     ) -> FigureRequest:
-        """As of every request; `thresholds` stay None where the worker is to choose them."""
-        figure = self.figure
-        faults = _stray(self)
-        filled: dict[str, Any] = {}
+        """See `Request.resolve`. `thresholds` stay None if the worker is to choose them."""
         count = _count(self.part, entry, conditions)
-        if "part" in OPTIONS[figure]:
-            part: Part = self.part or "c"
-            filled["part"] = part
-            if fault := population_fault(part, entry, conditions):
-                faults.append(_fault("conditions", fault))
-            filled["timestep"], fault = time_of(part, self.timestep, entry)
-            if fault:
-                faults.append(_fault("timestep", fault))
-        elif "conditions" in OPTIONS[figure] and (fault := conditions_fault(entry, conditions)):
-            faults.append(_fault("conditions", fault))
-        if figure == "tsne" and count is not None and count < LEAST_POINTS:
-            faults.append(_fault("conditions", f"t-SNE is of {LEAST_POINTS} vectors or more, and these are {count}"))
-        if "classes" in OPTIONS[figure]:
-            filled["classes"] = classes = _classes(self, entry, count)
-            if fault := _classes_fault(self, classes, count):
-                faults.append(_fault("classes", fault))
-        if "seed" in OPTIONS[figure]:
-            picks = _uses_seed(self)
-            if not picks and self.seed is not None:
-                faults.append(_fault("seed", "a seed picks classes, and none are picked here; leave it out"))
-            filled["seed"] = or_else(self.seed, 0) if picks else None
-        if figure == "removal":
-            if fault := unprunable_fault(entry):
-                faults.append(Fault(location="path.figure", message=fault))
-            filled["side"] = or_else(self.side, "tail")
-            variants = len(self.thresholds or range(DEFAULT_VARIANTS))
-            if variants > settings.max_variants:
-                faults.append(
-                    _fault("threshold", f"{variants} thresholds is more than the {settings.max_variants} of one job")
-                )
+        resolved = [
+            _vectors(self, entry, conditions, count),
+            _drawn_classes(self, entry, count),
+            _used_seed(self),
+            _removal(self, entry, settings),
+        ]
+        faults = _stray_options(self) + [fault for part in resolved for fault in part.faults]
         if faults:
             raise InvalidRequest(faults)
-        return self.model_copy(update=filled)
+        return self.model_copy(update={name: value for part in resolved for name, value in part.fields.items()})
 
 
-def _stray(request: FigureRequest) -> list[Fault]:
-    """What was said that its figure does not have."""
+class _Resolved(NamedTuple):
+    """Some options of a request with their defaults filled in, and what is wrong with them."""
+
+    fields: dict[str, Any]
+    faults: list[Fault]
+
+
+def _stray_options(request: FigureRequest) -> list[Fault]:
+    """The given options that the figure does not have."""
     has = OPTIONS[request.figure]
     may = f"it has {', '.join(map(_query, has))}" if has else "it has no options"
     others = sorted({name for options in OPTIONS.values() for name in options} - set(has))
     return [
-        _fault(_query(name), f"{_query(name)} says nothing of the figure {request.figure!r}; {may}")
+        _fault(_query(name), f"{_query(name)} is not an option of the figure {request.figure!r}; {may}")
         for name in others
         if getattr(request, name) is not None
     ]
 
 
+def _vectors(
+    request: FigureRequest, entry: ModelEntry, conditions: ConditionInfo | None, count: int | None
+) -> _Resolved:
+    """Which vectors a figure is of: part, time and conditions.
+
+    request: as it was sent.
+    entry: the model.
+    conditions: the description of the conditions that the request names; None if it names none.
+    count: how many classes or conditions there are, or None.
+    """
+    fields: dict[str, Any] = {}
+    faults: list[Fault] = []
+    if "part" in OPTIONS[request.figure]:
+        part: Part = request.part or "c"
+        fields["part"] = part
+        if fault := population_fault(part, entry, conditions):
+            faults.append(_fault("conditions", fault))
+        fields["timestep"], fault = time_of(part, request.timestep, entry)
+        if fault:
+            faults.append(_fault("timestep", fault))
+    elif "conditions" in OPTIONS[request.figure] and (fault := conditions_fault(entry, conditions)):
+        faults.append(_fault("conditions", fault))
+    if request.figure == "tsne" and count is not None and count < LEAST_POINTS:
+        faults.append(_fault("conditions", f"t-SNE needs at least {LEAST_POINTS} vectors, and there are {count}"))
+    return _Resolved(fields, faults)
+
+
+def _drawn_classes(request: FigureRequest, entry: ModelEntry, count: int | None) -> _Resolved:
+    """How many classes a figure draws, of `count` in all."""
+    if "classes" not in OPTIONS[request.figure]:
+        return _Resolved({}, [])
+    classes = _classes(request, entry, count)
+    fault = _classes_fault(request, classes, count)
+    return _Resolved({"classes": classes}, [] if fault is None else [_fault("classes", fault)])
+
+
+def _used_seed(request: FigureRequest) -> _Resolved:
+    """The seed of a figure that depends on one."""
+    if "seed" not in OPTIONS[request.figure]:
+        return _Resolved({}, [])
+    if _uses_seed(request):
+        return _Resolved({"seed": or_else(request.seed, 0)}, [])
+    fault = _fault("seed", "the seed selects classes, and this figure draws all of them; leave seed out")
+    return _Resolved({"seed": None}, [] if request.seed is None else [fault])
+
+
+def _removal(request: FigureRequest, entry: ModelEntry, settings: Settings) -> _Resolved:
+    """How the figure `removal` prunes."""
+    if request.figure != "removal":
+        return _Resolved({}, [])
+    faults: list[Fault] = []
+    if fault := unprunable_fault(entry):
+        faults.append(Fault(location="path.figure", message=fault))
+    variants = len(request.thresholds or range(DEFAULT_VARIANTS))
+    if variants > settings.max_variants:
+        message = f"{variants} thresholds is more than the {settings.max_variants} of one job; give fewer"
+        faults.append(_fault("threshold", message))
+    return _Resolved({"side": or_else(request.side, "tail")}, faults)
+
+
 def _count(part: Part | None, entry: ModelEntry, conditions: ConditionInfo | None) -> int | None:
-    """How many classes or conditions there are; None for part t, and where conditions are missing."""
+    """How many classes or conditions there are; None for part t, and if conditions are missing."""
     if part == "t":
         return None
     return entry.classes if conditions is None else conditions.count
 
 
 def _uses_seed(request: FigureRequest) -> bool:
-    """Whether a figure that may have a seed depends on it."""
+    """Whether a figure that has the option `seed` depends on it with these options."""
     if request.figure == "cosine":
         return request.classes is not None
     return request.figure != "vectors" or request.part != "t"
 
 
 def _classes(request: FigureRequest, entry: ModelEntry, count: int | None) -> int | None:
-    """How many classes a figure draws: as asked for, its own number, or None for all or the model's own choice."""
+    """How many classes a figure draws: the requested or the default number; None for all, or the model's own labels."""
     if request.classes is not None:
         return request.classes
     if request.figure == "removal" and entry.defaults.labels is not None:
         return None
-    least = CLASSES_UNLESS_SAID.get(request.figure)
-    return least if least is None or count is None else min(least, count)
+    default = DEFAULT_CLASSES.get(request.figure)
+    return default if default is None or count is None else min(default, count)
 
 
 def _classes_fault(request: FigureRequest, classes: int | None, count: int | None) -> str | None:
     if request.classes is None or classes is None:
         return None
     if request.part == "t":
-        return "part 't' has no classes, but times; leave classes out"
+        return "part 't' depends on the time, not on classes; leave classes out"
     least, most = LEAST_CLASSES[request.figure], MOST_CLASSES[request.figure]
     if count is not None:
         most = min(most, count)
     if not least <= classes <= most:
-        return f"classes {classes} is outside {least} to {most}, what the figure {request.figure!r} can draw of this"
+        return f"classes {classes} is outside {least} to {most}, the range of the figure {request.figure!r} here"
     return None
 
 
 def _query(name: str) -> str:
-    """What a field is called in the query."""
+    """The name of a field's query parameter."""
     return "threshold" if name == "thresholds" else name
 
 

@@ -1,4 +1,4 @@
-"""Requests whose samples are scored: by which measures, networks and sets of images, and what a measure lacks."""
+"""The fields of requests whose samples are scored: measures, extractors and references, and what each of them needs."""
 
 from __future__ import annotations
 
@@ -23,38 +23,40 @@ FEATURE_EXTRACTORS: tuple[ExtractorName, ...] = ("shapes-classifier", "inception
 LEAST_FEATURES: dict[Measure, int] = {"fid": 2, "kid": 2, "precision": 4, "recall": 4}
 """Fewer samples have no covariance, or no third neighbour."""
 OF_SINGLE_IMAGES: tuple[Measure, ...] = ("kid", "precision", "recall")
-"""What a reference of moments alone does not do for."""
+"""The measures that need the images of a reference, not only its moments."""
 SSIM_WINDOW = 11
-"""The least side of an image that SSIM is measured of."""
+"""The least side, in pixels, of images that SSIM can compare."""
 
 
 class MeasuredRequest(SampledRequest):
-    """A request for samples of a model that are scored."""
+    """A request that samples a model and scores the samples."""
 
     measures: Measures | None = Field(
-        default=None, description="What samples are scored by; all that can be had for the model unless said."
+        default=None, description="The measures to score samples by; by default all that are available for the model."
     )
     extractor: ExtractorName | None = Field(
         default=None,
-        description="Whose features Fréchet and kernel distance, Inception score, precision and recall are of; the "
-        "model's own unless said.",
+        description="The network whose features are used for Fréchet and kernel distance, Inception score, precision "
+        "and recall; by default the one of the model's entry in the registry.",
     )
     reference: ReferenceName | None = Field(
-        default=None, description="The registered set of images that samples are compared with."
+        default=None,
+        description="The registered set of images to compare samples with; by default the one of the model's entry in "
+        "the registry.",
     )
     targets: ReferenceName | None = Field(
         default=None,
-        description="A registered set of images, the n-th that of label or condition n, that PSNR, SSIM and LPIPS "
-        "compare with; the unpruned samples unless said.",
+        description="A registered set of images to compare samples with by PSNR, SSIM and LPIPS: image n belongs to "
+        "label or condition n. By default the unpruned samples.",
     )
 
     @property
     def sample_count(self) -> int:
-        """Samples a variant, of a resolved request."""
+        """How many samples each variant of a resolved request has."""
         return len(self.subjects) * (self.samples_per_label or 1)
 
     def extractors(self, entry: ModelEntry) -> list[ExtractorName]:
-        """The networks that a resolved request needs."""
+        """The extractors that a resolved request needs."""
         by: dict[str | None, ExtractorName | None] = {
             "features": self.extractor, "classes": entry.classifier, "clip": "clip", "lpips": "lpips"
         }  # fmt: skip
@@ -63,7 +65,7 @@ class MeasuredRequest(SampledRequest):
 
     @property
     def references(self) -> list[str]:
-        """The sets of images that a resolved request needs."""
+        """The references and targets that a resolved request needs."""
         measures = [MEASURES[measure] for measure in self.measures or []]
         named = [
             self.reference if any(measure.reference for measure in measures) else None,
@@ -91,50 +93,57 @@ class MeasuredRequest(SampledRequest):
 def missing_of_measure(
     name: Measure, request: MeasuredRequest, entry: ModelEntry, evaluation: EvaluationAssets
 ) -> str | None:
-    """What is missing to score a resolved request by a measure, or None."""
+    """Why the samples of a resolved request cannot be scored by a measure, or None if they can.
+
+    name: the measure.
+    request: with every default filled in.
+    entry: the model.
+    evaluation: the registered extractors and references.
+    """
     measure = MEASURES[name]
     if name == "drift":
         return None
     if not entry.shows_images:
-        return f"it is of images, and {entry.name} shows {entry.decoding.in_use}; measure 'drift' can be had"
+        return f"it needs images, but {entry.name} shows {entry.decoding.in_use}; use the measure 'drift'"
     if measure.by == "features" and (lack := _missing_of_features(name, request.extractor, entry, evaluation)):
         return lack
     if measure.by == "classes":
         if entry.classifier is None:
-            return f"no classifier of the classes of {entry.name} is registered (`classifier` of its entry)"
+            return f"no classifier is registered for {entry.name}; name one in its entry (`classifier`)"
         if lack := evaluation.missing_extractor(entry.classifier):
             return f"the classifier {entry.classifier!r} is missing; {lack}"
     if measure.by in ("clip", "lpips") and (lack := evaluation.missing_extractor(measure.by)):
         return f"the extractor {measure.by!r} is missing; {lack}"
     if name == "clip-score" and len(entry.names) <= max(request.subjects, default=0):
         return (
-            f"it compares images with the names of their classes, and {entry.name} has {len(entry.names)} "
-            "(`class_names` of its entry)"
+            f"it compares images with the names of their classes, and {entry.name} has {len(entry.names)} names; give "
+            "its entry a file of names (`class_names`)"
         )
     if measure.reference:
         if request.reference is None:
-            return f"it needs a reference, and {entry.name} has none of its own; say one of those registered"
+            return f"it needs a reference, and the entry of {entry.name} has none; name a registered one (`reference`)"
         if lack := evaluation.missing_reference(request.reference):
             return lack
         count = evaluation.image_count(request.reference) if name in OF_SINGLE_IMAGES else None
         if count is not None and count < LEAST_FEATURES[name]:
             return (
-                f"it compares single images, and reference {request.reference!r} has {count}, with or without moments; "
-                f"register one with {LEAST_FEATURES[name]} images or more"
+                f"it compares single images, and reference {request.reference!r} has {count} of them; register one "
+                f"with at least {LEAST_FEATURES[name]} images"
             )
     if measure.paired and request.targets is not None and not evaluation.missing_reference(request.targets):
         count = evaluation.image_count(request.targets)
         if count is not None and count <= max(request.subjects, default=0):
             return (
-                f"targets {request.targets!r} has {count} images, and there is to be one for each label or condition "
-                f"up to {max(request.subjects)}"
+                f"targets {request.targets!r} has {count} images; it needs one for each label or condition from 0 to "
+                f"{max(request.subjects)}"
             )
     least = LEAST_FEATURES.get(name, 1)
     if request.sample_count < least:
-        return f"it needs {least} samples or more, and {request.sample_count} are asked for"
+        return f"it needs at least {least} samples, and the request makes {request.sample_count}"
     if name == "ssim" and min(entry.image_size) < SSIM_WINDOW:
         height, width = entry.image_size
-        return f"it needs images of at least {SSIM_WINDOW} x {SSIM_WINDOW}, and {entry.name} makes {height} x {width}"
+        least_size = f"{SSIM_WINDOW} x {SSIM_WINDOW}"
+        return f"it needs images of at least {least_size} pixels, and those of {entry.name} are {height} x {width}"
     return None
 
 
@@ -142,16 +151,16 @@ def _missing_of_features(
     name: Measure, extractor: ExtractorName | None, entry: ModelEntry, evaluation: EvaluationAssets
 ) -> str | None:
     if extractor is None:
-        return f"no extractor of features is registered for {entry.name}; say `extractor`"
+        return f"no extractor is registered for {entry.name}; give `extractor`"
     if name == "inception-score" and extractor == "clip":
-        return "it is of class probabilities, and 'clip' gives none; say another extractor, or leave this measure out"
+        return "it needs class probabilities, and 'clip' has none; use another extractor, or leave this measure out"
     return missing_of_extractor(extractor, evaluation)
 
 
 def missing_of_extractor(extractor: ExtractorName, evaluation: EvaluationAssets) -> str | None:
-    """What is wrong with taking the features of an extractor, or None."""
+    """Why the features of an extractor cannot be used, or None if they can."""
     if extractor not in FEATURE_EXTRACTORS:
-        return f"{extractor!r} gives no features; extractors are {', '.join(FEATURE_EXTRACTORS)}"
+        return f"{extractor!r} gives no features; use one of {', '.join(FEATURE_EXTRACTORS)}"
     if lack := evaluation.missing_extractor(extractor):
         return f"the extractor {extractor!r} is missing; {lack}"
     return None

@@ -1,4 +1,4 @@
-"""The request of the job `metrics`: which part of the condition is measured, when, and over what."""
+"""The request of the job `metrics`: which part of the condition is measured, at which time, and over what."""
 
 from __future__ import annotations
 
@@ -28,14 +28,17 @@ class MetricsRequest(Request):
     result: ClassVar[type[BaseModel]] = MetricsResult
 
     conditions: ConditionsId | None = Field(default=None, description=CONDITIONS)
-    part: Part = Field(default="c", description="The sum c, or the input part y or time part t of it.")
+    part: Part = Field(
+        default="c", description="What to measure: the condition c = y + t, its input part y, or its time part t."
+    )
     timestep: float | None = Field(
         default=None,
-        description="The time at which c is measured; where sampling starts, unless said. Part c alone.",
+        description="The time at which c is measured, in the model's own time; by default where sampling starts. Only "
+        "for part c.",
     )
     thresholds: Thresholds = Field(
         default_factory=lambda: list(DEFAULT_THRESHOLDS),
-        description="Magnitudes at which sparsity is measured.",
+        description="The magnitudes at which sparsity is measured.",
     )
 
     def resolve(

@@ -1,4 +1,4 @@
-"""The request of the job `prune-sample`: prunes of a model, and how it is sampled under each."""
+"""The request of the job `prune-sample`: one or several prunes of a model, and how it is sampled under each."""
 
 from __future__ import annotations
 
@@ -52,27 +52,32 @@ class PruneSampleRequest(SampledRequest):
 
     threshold: OneOrMoreThresholds | None = Field(
         default=None,
-        description="Magnitudes at which components of c are cut, one variant each. Either this or `keep`; a compacted "
-        "model may be sampled as it is, with neither.",
+        description="The magnitude at which components of c are removed; several make one variant each. Give either "
+        "this or `keep`; a compacted model may also be sampled as it is, with neither.",
     )
     keep: OneOrMoreCounts | None = Field(
         default=None,
-        description="How many components are kept, one variant each. Either this or `threshold`.",
+        description="How many components to keep; several make one variant each. Give either this or `threshold`.",
     )
     by: Literal["variance"] | None = Field(
-        default=None, description="With `keep`: components are ranked by their variance over the classes."
+        default=None,
+        description="With `keep`: how components are ranked, by their variance over the classes (the default).",
     )
     side: Side | None = Field(
         default=None,
-        description="With `threshold`: cut the components below it (tail, unless said) or above it (head).",
+        description="With `threshold`: remove the components below it (`tail`, the default) or above it (`head`).",
     )
     fill: Fill | None = Field(
         default=None,
-        description="What takes the place of a removed component: zero (unless said, with `threshold`) or "
-        "the mean over the classes (unless said, with `keep`).",
+        description="What takes the place of a removed component: `zero` (the default with `threshold`) or the `mean` "
+        "over the classes (the default with `keep`).",
     )
-    schedule: Schedule = EVERY
-    compare: bool = Field(default=True, description="Also sample unpruned from the same noise, and report the drift.")
+    schedule: Schedule = Field(
+        default=EVERY, description="The sampling steps at which to prune; every step by default."
+    )
+    compare: bool = Field(
+        default=True, description="Whether to sample unpruned too, from the same noise, and report the drift."
+    )
 
     @model_validator(mode="after")
     def _one_rule(self) -> Self:
@@ -82,7 +87,7 @@ class PruneSampleRequest(SampledRequest):
 
     @property
     def has_rule(self) -> bool:
-        """Whether it says how to prune: a compacted model may be sampled as it is."""
+        """Whether it has a threshold or keep; without either, a compacted model is sampled as it is."""
         return self.threshold is not None or self.keep is not None
 
     def resolve(
@@ -116,7 +121,7 @@ class PruneSampleRequest(SampledRequest):
         return resolved
 
     def _prunes(self) -> list[PruneSpec]:
-        """One prune a variant."""
+        """The resolved prune of each variant but the baseline."""
         rest: dict[str, Any] = {"fill": self.fill, "schedule": self.schedule}
         by_threshold = [PruneSpec(threshold=tau, side=self.side, **rest) for tau in _as_list(self.threshold)]
         by_number = [PruneSpec(keep=count, by=self.by, **rest) for count in _as_list(self.keep)]
@@ -124,41 +129,41 @@ class PruneSampleRequest(SampledRequest):
 
 
 class ResolvedPruneSample(PruneSampleRequest):
-    """The request with every default filled in, `threshold` and `keep` as lists: what a worker is given."""
+    """The request as a worker gets it: every default filled in, `threshold` and `keep` as lists."""
 
     prunes: list[PruneSpec]
-    """One a variant, the baseline aside; none where a compacted model is sampled as it is."""
+    """One for each variant but the baseline; none for a compacted model that is sampled as it is."""
 
 
 def _rule_faults(request: PruneSampleRequest, entry: ModelEntry) -> list[Fault]:
-    """What is wrong with pruning this model, or with not pruning it."""
+    """What is wrong with pruning this model, or with sampling it without a prune."""
     if request.has_rule:
         fault = unprunable_fault(entry)
         return [] if fault is None else [body_fault("keep" if request.threshold is None else "threshold", fault)]
     if entry.compacted is None:
         return [Fault(location="body", message=NO_RULE)]
     faults = [
-        body_fault(name, f"{name} says how to prune, and neither threshold nor keep is said; leave it out")
+        body_fault(name, f"{name} applies to a prune, and neither threshold nor keep is given; leave it out")
         for name in ("side", "by", "fill", "schedule")
         if getattr(request, name) not in (None, EVERY)
     ]
     if not request.compare:
-        message = "without threshold or keep the baseline is all that is sampled; leave it out"
+        message = "without threshold or keep only the baseline is sampled, with nothing to compare; leave compare out"
         faults.append(body_fault("compare", message))
     return faults
 
 
 def _population_faults(request: ResolvedPruneSample, conditions: ConditionInfo | None) -> list[Fault]:
-    """What of a resolved request asks for the mean or the variance of a single condition."""
+    """What is wrong with prunes of a resolved request that need the mean or the variance over all conditions."""
     if not any(spec.needs_population for spec in request.prunes):
         return []
-    asked = "keep" if request.keep is not None else "fill"
-    fault = single_fault(asked, conditions)
-    return [] if fault is None else [body_fault(asked, fault)]
+    field = "keep" if request.keep is not None else "fill"
+    fault = single_fault(field, conditions)
+    return [] if fault is None else [body_fault(field, fault)]
 
 
 def _prune_faults(request: ResolvedPruneSample, entry: ModelEntry, settings: Settings) -> list[Fault]:
-    """What the model and the limits do not allow of a resolved request's prunes."""
+    """What the model and the limits do not allow in the prunes of a resolved request."""
     faults = [
         body_fault(f"keep.{place}", fault)
         for place, spec in enumerate(request.prunes)
@@ -167,9 +172,7 @@ def _prune_faults(request: ResolvedPruneSample, entry: ModelEntry, settings: Set
     for field, fault in schedule_faults(request.schedule, request.sampler, request.steps):
         faults.append(body_fault(f"schedule.{field}", fault))
     if len(request.prunes) > settings.max_variants:
-        message = (
-            f"{len(request.prunes)} prunes is more than the {settings.max_variants} of one job; ask in several jobs"
-        )
+        message = f"{len(request.prunes)} prunes is more than the {settings.max_variants} of one job; use several jobs"
         faults.append(body_fault("keep" if request.threshold is None else "threshold", message))
     return faults
 
@@ -180,6 +183,6 @@ def _as_list(value: Any) -> Sequence[Any]:
 
 
 def _values(found: Iterable[Any]) -> list[Any] | None:
-    """The values of a field over all prunes; None where they do not have it."""
+    """The values of a field over all prunes; None if no prune has it."""
     values = [value for value in found if value is not None]
     return values or None

@@ -1,4 +1,4 @@
-"""What requests say that have a model sampled: of what, how many, and how."""
+"""The fields of requests that sample a model: what is sampled, how often, and how."""
 
 from __future__ import annotations
 
@@ -27,47 +27,70 @@ Precision = Literal["float32", "bfloat16", "auto"]
 
 
 class SampledRequest(Request):
-    """A request for samples of a model."""
+    """A request that samples a model."""
 
     labels: Labels | None = Field(
-        default=None, description="The classes to sample; the model's own choice unless said."
+        default=None,
+        description="The class labels to sample, counted from 0; by default those of the model's `defaults`, and in a "
+        "study all classes.",
     )
     conditions: ConditionsId | None = Field(default=None, description=CONDITIONS)
-    rows: Labels | None = Field(default=None, description="Which of the conditions to sample; all unless said.")
-    samples_per_label: int | None = Field(default=None, ge=1, description="Samples of each label or condition.")
-    seed: Seed = Field(default=0, description="The same seed gives the same noise.")
-    sampler: Literal["ddim", "ddpm", "dpmpp", "euler", "heun", "dopri5", "sde"] | None = None
-    steps: int | None = Field(default=None, ge=2, description="Sampling steps.")
-    guidance_scale: float | None = Field(default=None, ge=1, le=1000, description="1 is unguided.")
+    rows: Labels | None = Field(
+        default=None, description="Which conditions of the file to sample, counted from 0; all by default."
+    )
+    samples_per_label: int | None = Field(
+        default=None, ge=1, description="How many samples of each label or condition; the model's default if not given."
+    )
+    seed: Seed = Field(default=0, description="The seed of the noise: equal seeds give equal noise.")
+    sampler: Literal["ddim", "ddpm", "dpmpp", "euler", "heun", "dopri5", "sde"] | None = Field(
+        default=None,
+        description="The sampler; the model's default if not given. `GET /models/{model}` lists those of a model.",
+    )
+    steps: int | None = Field(
+        default=None, ge=2, description="The number of sampling steps; the model's default if not given."
+    )
+    guidance_scale: float | None = Field(
+        default=None,
+        ge=1,
+        le=1000,
+        description="The scale of classifier-free guidance; 1 is unguided. The model's default if not given.",
+    )
     guidance_interval: Annotated[list[float], Field(min_length=2, max_length=2)] | None = Field(
-        default=None, description="Guide only between these two times, in the model's own time."
+        default=None,
+        description="Guide only between these two times, the lower one first, in the model's own time; the model's "
+        "default if not given.",
     )
     guidance_power: float | None = Field(
         default=None,
         gt=0,
         le=1000,
-        description="Exponent of the power-cosine guidance scale; constant when null.",
+        description="The exponent of the power-cosine schedule of the guidance scale; the model's default if not "
+        "given. Null in a resolved request is a constant scale.",
     )
     guided_channels: Channels | None = Field(
-        default=None, description="Guide the first so many latent channels, or all."
+        default=None,
+        description="How many latent channels to guide, counted from the first, or `all`; the model's default if not "
+        "given.",
     )
     timestep_shift: float | None = Field(
         default=None,
         gt=0,
         le=1000,
-        description="Grid point u becomes s u / (1 + (s - 1) u), with sampler `euler` or `heun`; 1 is no shift.",
+        description="The timestep shift s of the samplers `euler` and `heun`: grid point u becomes "
+        "s u / (1 + (s - 1) u), so that 1 is no shift. The model's default if not given.",
     )
     diffusion: Literal["sigma", "linear"] | None = Field(
-        default=None, description="Form of the diffusion coefficient, with sampler `sde`; sigma unless said."
+        default=None, description="The form of the diffusion coefficient of the sampler `sde`; `sigma` by default."
     )
     last_step: Literal["mean", "tweedie"] | None = Field(
-        default=None, description="How the last step is taken, with sampler `sde`; mean unless said."
+        default=None, description="How the sampler `sde` takes its last step; `mean` by default."
     )
 
     precision: Precision = Field(
         default="float32",
-        description="What the network computes in: float32, the reference; bfloat16, faster where the hardware has it, "
-        "with its drift in the result; auto: bfloat16 on a GPU that has it, else float32.",
+        description="The precision in which the network computes: `float32`, the reference; `bfloat16`, faster on "
+        "hardware that has it, with its drift in the result; or `auto`, bfloat16 on a GPU that has it and float32 "
+        "elsewhere.",
     )
 
     @property
@@ -85,7 +108,7 @@ class SampledRequest(Request):
 
 
 def sampling_of(request: SampledRequest, entry: ModelEntry, conditions: ConditionInfo | None) -> dict[str, Any]:
-    """The fields above with every default filled in."""
+    """The sampling fields of a request with every default filled in, by name."""
     defaults = entry.defaults
     sampler = request.sampler or defaults.sampler
     is_sde, shifts = sampler == "sde", sampler in SHIFTED
@@ -108,9 +131,12 @@ def sampling_of(request: SampledRequest, entry: ModelEntry, conditions: Conditio
 
 
 def sampling_faults(request: SampledRequest, entry: ModelEntry, settings: Settings, most_samples: int) -> list[Fault]:
-    """What the model and the limits do not allow of a resolved request's sampling.
+    """What the model and the limits do not allow in the sampling fields of a resolved request.
 
-    most_samples: labels x samples_per_label of one job.
+    request: with every default filled in.
+    entry: the model.
+    settings: the limits.
+    most_samples: the limit on labels x samples_per_label of one job.
     """
     faults: list[tuple[str, str]] = []
     if fault := sampler_fault(request.sampler, entry):
@@ -127,7 +153,7 @@ def sampling_faults(request: SampledRequest, entry: ModelEntry, settings: Settin
     if request.sampler != "sde":
         for name in ("diffusion", "last_step"):
             if (value := getattr(request, name)) is not None:
-                faults.append((name, f"{name} {value!r} goes with sampler 'sde' alone; leave it out"))
+                faults.append((name, f"{name} {value!r} applies only to the sampler 'sde'; leave it out"))
     if fault := shift_fault(request.timestep_shift, request.sampler):
         faults.append(("timestep_shift", fault))
     what, count = "conditions" if request.conditions is not None else "labels", len(request.subjects)

@@ -1,4 +1,4 @@
-"""The request of the job `study`: a grid of prunes, or a search for a threshold, and by what samples are judged."""
+"""The request of the job `study`: a grid of prunes or a search for a threshold, and the measures that score samples."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from tailprune.spec.prune import EVERY, Fill, PruneSpec, Schedule, Side
 __all__ = ["Grid", "Search", "StudyRequest"]
 
 MOST_LABELS = 4096
-"""As many as a request may name."""
+"""The most labels of a request."""
 
 Sides = Annotated[
     list[Side], Field(min_length=1, max_length=2, json_schema_extra=UNIQUE), AfterValidator(all_different)
@@ -39,23 +39,31 @@ Fills = Annotated[
 
 
 class Grid(BaseModel):
-    """All prunes of these sides, thresholds, schedules and fills."""
+    """All combinations of these sides, fills, schedules and thresholds."""
 
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
 
-    thresholds: Thresholds = Field(description="Magnitudes at which components of c are cut.")
-    sides: Sides = Field(default=["tail"], description="Cut below the thresholds (tail) or above them (head).")
-    schedules: list[Schedule] = Field(default=[EVERY], min_length=1, max_length=16)
-    fills: Fills = Field(default=["zero"], description="What takes the place of a removed component.")
+    thresholds: Thresholds = Field(description="The magnitudes at which components of c are removed.")
+    sides: Sides = Field(
+        default=["tail"],
+        description="Remove the components below the thresholds (`tail`) or above them (`head`).",
+    )
+    schedules: list[Schedule] = Field(
+        default=[EVERY], min_length=1, max_length=16, description="The sampling steps at which to prune."
+    )
+    fills: Fills = Field(
+        default=["zero"],
+        description="What takes the place of a removed component: `zero`, or the `mean` over the classes.",
+    )
 
     @property
     def count(self) -> int:
-        """How many prunes that is."""
+        """How many prunes the grid has."""
         return len(self.sides) * len(self.fills) * len(self.schedules) * len(self.thresholds)
 
     @property
     def prunes(self) -> list[PruneSpec]:
-        """Each of them, resolved: thresholds of one side, schedule and fill one after the other."""
+        """The resolved prunes of the grid; the thresholds vary fastest, then schedules, fills and sides."""
         return [
             PruneSpec(threshold=threshold, side=side, fill=fill, schedule=schedule)
             for side in self.sides
@@ -72,22 +80,28 @@ OneOrMoreGrids = Annotated[
 
 
 class Search(BaseModel):
-    """The largest tail threshold whose samples stay within a budget, by bisection over what share it removes."""
+    """A search for the largest tail threshold within a budget, by bisection over the share of removed components."""
 
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
 
     measure: SearchMeasure = Field(
-        description="What may get worse: `drift`, class `accuracy`, or the Fréchet distance `fid`."
+        description="The measure to keep within the budget: `drift`, class `accuracy`, or Fréchet distance (`fid`)."
     )
     budget: float = Field(
         gt=0,
-        description="Largest drift; how much less of the class accuracy, in [0, 1]; or how much more Fréchet distance, "
-        "than the baseline.",
+        description="The largest drift; or how much the class accuracy (0 to 1) may fall, or the Fréchet distance "
+        "rise, compared with the baseline.",
     )
-    schedule: Schedule = Schedule(when="every")
-    fill: Fill = "zero"
+    schedule: Schedule = Field(default=EVERY, description="The sampling steps at which to prune; all by default.")
+    fill: Fill = Field(
+        default="zero",
+        description="What takes the place of a removed component: `zero`, or the `mean` over the classes.",
+    )
     trials: int = Field(
-        default=7, ge=1, le=16, description="Thresholds tried: n find the share to one part in 2 to the n."
+        default=7,
+        ge=1,
+        le=16,
+        description="How many thresholds to try: n trials find the share of removed components to within 1 / 2^n.",
     )
 
 
@@ -116,18 +130,23 @@ class StudyRequest(MeasuredRequest):
 
     precision: Literal["float32", "bfloat16"] = Field(
         default="float32",
-        description="What the network computes in, as in a request for samples; auto would let each worker of a study "
-        "choose for itself.",
+        description="The precision in which the network computes: `float32`, the reference, or `bfloat16`. `auto` is "
+        "not allowed, since each worker of a study would choose for itself.",
     )
     prunes: list[PruneSpec] | None = Field(
         default=None,
         min_length=1,
-        description="What to try: these, a `grid` or a `search`. A compacted model may be scored as it is.",
+        description="Prunes to try. A study needs `prunes`, `grid` or `search`; that of a compacted model may "
+        "have none, which scores the model as it is.",
     )
     grid: OneOrMoreGrids | None = Field(
-        default=None, description="Every combination of sides, thresholds, schedules and fills; after `prunes`."
+        default=None,
+        description="A grid, or a list of grids: every combination of sides, thresholds, schedules and fills is tried, "
+        "after `prunes`.",
     )
-    search: Search | None = Field(default=None, description="Look for a threshold besides, or alone.")
+    search: Search | None = Field(
+        default=None, description="A search for the largest threshold within a budget, alone or besides other prunes."
+    )
 
     def resolve(
         self,
@@ -136,37 +155,19 @@ class StudyRequest(MeasuredRequest):
         conditions: ConditionInfo | None = None,
         evaluation: EvaluationAssets | None = None,
     ) -> StudyRequest:
-        """As of every request, with grids as `prunes`, none of them twice."""
-        assert evaluation is not None, "a study is resolved against what is registered to evaluate samples with"
-        grids = _grids(self)
+        """See `Request.resolve`. Grids become `prunes`, without repetitions."""
+        assert evaluation is not None, "a study is resolved against the registered extractors and references"
         too_many = _too_many(self, settings)
-        prunes = [prune.resolved() for prune in self.prunes or []]
-        if too_many is None:
-            prunes += [prune for _, grid in grids for prune in grid.prunes]
-        given: dict[str, Any] = sampling_of(self, entry, conditions) | {
-            "prunes": list(dict.fromkeys(prunes)) or None,
+        given: dict[str, Any] = {
+            "prunes": _resolved_prunes(self, with_grids=too_many is None),
             "grid": None,
             "extractor": self.extractor or entry.extractor,
             "reference": self.reference or entry.reference,
         }
-        if self.labels is None and entry.classes is not None:
-            given["labels"] = list(
-                range(min(entry.classes, MOST_LABELS))
-            )  # a study is of the whole model, or of much of it
-        resolved = self.model_copy(update=given)
-        asked = self.measures
-        if asked is None:
-            asked = [name for name in MEASURES if missing_of_measure(name, resolved, entry, evaluation) is None]
-        measures = _with_search(asked, self.search)
-        scored = [MEASURES[name] for name in measures]
-        used = {
-            "extractor": any(measure.by == "features" for measure in scored),
-            "reference": any(measure.reference for measure in scored),
-            "targets": any(measure.paired for measure in scored),
-        }
-        resolved = resolved.model_copy(
-            update={"measures": measures} | {field: None for field, is_used in used.items() if not is_used}
-        )
+        if self.labels is None and entry.classes is not None:  # by default a study is of all classes
+            given["labels"] = list(range(min(entry.classes, MOST_LABELS)))
+        resolved = self.model_copy(update=sampling_of(self, entry, conditions) | given)
+        resolved = _with_measures(resolved, entry, evaluation)
         faults = [
             *_trial_faults(self, entry),
             *subject_faults(self.labels, self.rows, entry, conditions),
@@ -180,43 +181,73 @@ class StudyRequest(MeasuredRequest):
         return resolved
 
 
+def _resolved_prunes(request: StudyRequest, *, with_grids: bool) -> list[PruneSpec] | None:
+    """The prunes of a request and, if wanted, those of its grids, each once; None if there are none."""
+    prunes = [prune.resolved() for prune in request.prunes or []]
+    if with_grids:
+        prunes += [prune for _, grid in _grids(request) for prune in grid.prunes]
+    return list(dict.fromkeys(prunes)) or None
+
+
+def _with_measures(request: StudyRequest, entry: ModelEntry, evaluation: EvaluationAssets) -> StudyRequest:
+    """The request with its measures filled in; extractor, reference and targets are None if no measure uses them."""
+    asked = request.measures
+    if asked is None:
+        asked = [name for name in MEASURES if missing_of_measure(name, request, entry, evaluation) is None]
+    measures = _with_search(asked, request.search)
+    scored = [MEASURES[name] for name in measures]
+    used = {
+        "extractor": any(measure.by == "features" for measure in scored),
+        "reference": any(measure.reference for measure in scored),
+        "targets": any(measure.paired for measure in scored),
+    }
+    unused = {field: None for field, is_used in used.items() if not is_used}
+    return request.model_copy(update={"measures": measures, **unused})
+
+
 def _trial_faults(request: StudyRequest, entry: ModelEntry) -> list[Fault]:
     """What is wrong with trying prunes on this model, or with trying none."""
     tried = [name for name in ("prunes", "grid", "search") if getattr(request, name) is not None]
     if not tried and entry.compacted is None:
-        return [Fault(location="body", message="say what to try: prunes, a grid of them, or a search")]
+        return [Fault(location="body", message="there is nothing to try; give prunes, a grid of them, or a search")]
     fault = unprunable_fault(entry)
     return [] if fault is None else [Fault(location=f"body.{name}", message=fault) for name in tried]
 
 
 def _grids(request: StudyRequest) -> list[tuple[str, Grid]]:
-    """The grids of a request, each with where it is in the body."""
+    """The grids of a request, each with its location in the body."""
     if isinstance(request.grid, list):
         return [(f"grid.{place}", grid) for place, grid in enumerate(request.grid)]
     return [] if request.grid is None else [("grid", request.grid)]
 
 
 def _too_many(request: StudyRequest, settings: Settings) -> Fault | None:
-    """What is wrong with the number of prunes; None where it is within the limit, counted before grids are spread."""
+    """What is wrong with the number of prunes, counted without making those of the grids; None if it is allowed."""
     count = len(request.prunes or []) + sum(grid.count for _, grid in _grids(request))
     if count <= settings.max_study_variants:
         return None
     where = "prunes" if request.grid is None else "grid"
     return Fault(
         location=f"body.{where}",
-        message=f"{count} prunes is more than the {settings.max_study_variants} of one study; ask in several studies",
+        message=f"{count} prunes is more than the {settings.max_study_variants} of one study; use several studies",
     )
 
 
 def _with_search(measures: list[Measure], search: Search | None) -> list[Measure]:
-    """The measures and the one that is searched by, in their order."""
+    """These measures and that of the search, in the order of MEASURES."""
     return [name for name in MEASURES if name in measures or (search is not None and name == search.measure)]
 
 
 def _prune_faults(
     request: StudyRequest, resolved: StudyRequest, entry: ModelEntry, conditions: ConditionInfo | None
 ) -> list[Fault]:
-    """What does not fit of prunes, grids and search, in the body of a request as it came."""
+    """What is wrong with prunes, grids and search.
+
+    request: as it was sent, since its locations are those of the faults.
+    resolved: the same request with every default filled in.
+    entry: the model.
+    conditions: the description of the conditions that the request names; None if it names none.
+    """
     faults: list[Fault] = []
 
     def wrong(location: str, message: str) -> None:
@@ -226,8 +257,8 @@ def _prune_faults(
         for field, fault in schedule_faults(schedule, resolved.sampler, resolved.steps):
             wrong(f"{location}.{field}", fault)
 
-    def check_population(location: str, asked: str) -> None:
-        if fault := single_fault(asked, conditions):
+    def check_population(location: str, field: str) -> None:
+        if fault := single_fault(field, conditions):
             wrong(location, fault)
 
     for place, prune in enumerate(request.prunes or []):
@@ -254,7 +285,13 @@ def _prune_faults(
 def _measure_faults(
     request: StudyRequest, resolved: StudyRequest, entry: ModelEntry, evaluation: EvaluationAssets
 ) -> list[Fault]:
-    """What the named assets and the measures lack; in the place of the request where each was asked for."""
+    """What is missing for the named assets and for the measures.
+
+    request: as it was sent, since its locations are those of the faults.
+    resolved: the same request with every default filled in.
+    entry: the model.
+    evaluation: the registered extractors and references.
+    """
     named = {
         "extractor": request.extractor and missing_of_extractor(request.extractor, evaluation),
         "reference": request.reference and evaluation.missing_reference(request.reference),

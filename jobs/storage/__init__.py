@@ -1,4 +1,7 @@
-"""Files: `artifacts` under the digests of their bytes, `shards` of studies, and `uploads` of conditions.
+"""What is stored as files.
 
-`upload_arrays` reads the arrays of what a client sent, and trusts none of it.
+artifacts        files under the digests of their bytes, such as pictures, tensors and checkpoints
+shards           finished parts of studies, for reuse
+uploads          conditions that clients upload
+upload_arrays    reads the arrays of an uploaded file without trusting it
 """

@@ -1,4 +1,4 @@
-"""Artifacts: files under content addresses, with the small ones also hot in Redis."""
+"""Artifacts: files under the sha256 of their bytes; small ones are also cached in Redis."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ __all__ = ["Artifact", "ArtifactStore"]
 
 
 class Artifact(BaseModel):
-    """A file that was stored, by the digest of its bytes."""
+    """A stored file, by the sha256 of its bytes; `size` is in bytes."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -31,7 +31,7 @@ class Artifact(BaseModel):
 
 
 class ArtifactStore:
-    """Puts bytes under their digest and gets them back; a file is never changed."""
+    """Stores bytes under their digest, and reads them back. A stored file never changes."""
 
     def __init__(self, settings: Settings, client: redis.Redis) -> None:
         self._files, self._root = fsspec.url_to_fs(settings.artifacts)
@@ -40,22 +40,22 @@ class ArtifactStore:
         self._hot_seconds = settings.cache_ttl_seconds
 
     def put(self, content: bytes, media_type: str) -> Artifact:
-        """Store bytes. Readers see the file whole or not at all."""
+        """Store bytes. Readers see the file complete or not at all."""
         artifact = Artifact(digest=hashlib.sha256(content).hexdigest(), media_type=media_type, size=len(content))
         self._write(artifact, lambda temporary: self._files.pipe_file(temporary, content))
         self._heat(artifact, content)
         return artifact
 
     def put_file(self, path: Path, media_type: str) -> Artifact:
-        """Store a file, of any size: it is not read into memory."""
+        """Store a file of any size; it is not read into memory."""
         artifact = Artifact(digest=_digest(path), media_type=media_type, size=path.stat().st_size)
         self._write(artifact, lambda temporary: self._files.put_file(str(path), temporary))
         return artifact
 
     def place(self, artifact: Artifact, path: Path) -> None:
-        """Have an artifact's file at a local path, where it takes no room of its own if the store is on that disk.
+        """Make an artifact available at a local path: as a hard link if the store is on the same disk, or as a copy.
 
-        Readers of the path see it whole or not at all. Raises FileNotFoundError where it is no longer stored.
+        Readers of the path see the file complete or not at all. Raises FileNotFoundError if it is no longer stored.
         """
         path.parent.mkdir(parents=True, exist_ok=True)
         temporary = path.with_name(f"{uuid.uuid4().hex}.incoming")
@@ -66,11 +66,11 @@ class ArtifactStore:
             temporary.unlink(missing_ok=True)
 
     def exists(self, artifact: Artifact) -> bool:
-        """Whether the file is there, whole."""
+        """Whether the file is stored, with its full size."""
         return self.find(artifact.digest) == artifact.size
 
     def find(self, digest: str) -> int | None:
-        """The size of the file of this digest, 64 hexadecimal digits; None where there is none."""
+        """The size in bytes of the file of this digest (64 hexadecimal digits), or None."""
         try:
             size: int | None = self._files.size(self._path(digest))
         except FileNotFoundError:
@@ -78,7 +78,7 @@ class ArtifactStore:
         return size
 
     def read(self, artifact: Artifact) -> bytes:
-        """All bytes. Raises FileNotFoundError where they are no longer stored."""
+        """All bytes of an artifact. Raises FileNotFoundError if it is no longer stored."""
         if artifact.size > self._hot_bytes:
             return self.read_range(artifact, 0, artifact.size)
         with contextlib.suppress(redis.RedisError):
@@ -90,11 +90,11 @@ class ArtifactStore:
         return content
 
     def read_range(self, artifact: Artifact, start: int, stop: int) -> bytes:
-        """Bytes start to stop, the last one left out. Raises FileNotFoundError."""
+        """The bytes from `start` to `stop`, exclusive. Raises FileNotFoundError if the artifact is no longer stored."""
         return bytes(self._files.cat_file(self._path(artifact.digest), start=start, end=stop))
 
     def _write(self, artifact: Artifact, write: Callable[[str], None]) -> None:
-        """Store what is not there yet. write: puts the bytes under a name of its own, which is then changed."""
+        """Store an artifact unless it is stored. write: writes the bytes to a temporary path, which is then moved."""
         if self.exists(artifact):
             return
         path = self._path(artifact.digest)
@@ -105,15 +105,15 @@ class ArtifactStore:
         self._files.mv(temporary, path)
 
     def _bring(self, artifact: Artifact, path: Path) -> None:
-        """A file that was not there: a second name of the stored one, or a copy whose bytes are checked."""
+        """Make a new file: a hard link to the stored one, or a copy whose digest is checked."""
         stored = self._path(artifact.digest)
         if isinstance(self._files, LocalFileSystem):
-            with contextlib.suppress(OSError):  # another disk, or one that gives no second names
+            with contextlib.suppress(OSError):  # another disk, or one without hard links
                 os.link(stored, path)
                 return
         self._files.get_file(stored, str(path))
         if _digest(path) != artifact.digest:
-            raise OSError(f"artifact {artifact.digest} did not arrive whole: ask again")
+            raise OSError(f"artifact {artifact.digest} was not copied completely; try again")
 
     def _heat(self, artifact: Artifact, content: bytes) -> None:
         if artifact.size <= self._hot_bytes:

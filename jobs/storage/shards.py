@@ -1,7 +1,7 @@
-"""Parts of jobs that are done: whoever needs one finds it, and makes it anew where it is gone.
+"""Finished parts of jobs, kept for reuse: a shard that is no longer stored is made again.
 
-A shard is bytes under a key that says all it was made of. Who is about to make one takes a lease on it, so that others
-make another meanwhile. Both are for saving work alone: a shard made twice is the same shard.
+A shard is bytes under a key that is computed from everything the bytes depend on. A worker that makes one takes a lease
+on it, so that other workers make other shards. Both only save work: a shard that is made twice is the same shard.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ log = structlog.get_logger(__name__)
 
 
 class ShardStore:
-    """Bytes by the key of the shard they are. A cache: what is not found is made anew."""
+    """Shards by key. This is a cache: a shard that is not found is made again."""
 
     def __init__(self, settings: Settings, client: redis.Redis, artifacts: ArtifactStore) -> None:
         self._redis = client
@@ -36,7 +36,7 @@ class ShardStore:
         self._lease_seconds = settings.lease_seconds
 
     def get(self, key: str) -> bytes | None:
-        """What was kept under this key, or None where it is gone. Raises redis.RedisError."""
+        """The shard of this key, or None. Raises redis.RedisError."""
         note = self._redis.get(_shard_key(key))
         if note is not None:
             with contextlib.suppress(FileNotFoundError):
@@ -44,36 +44,33 @@ class ShardStore:
         return None
 
     def put(self, key: str, content: bytes) -> None:
-        """Keep bytes under this key for a while."""
+        """Store a shard under this key, for `shard_ttl_seconds`."""
         artifact = self._artifacts.put(content, "application/octet-stream")
         with contextlib.suppress(redis.RedisError):
             self._redis.set(_shard_key(key), artifact.model_dump_json(), ex=self._seconds)
 
     def present(self, keys: Sequence[str]) -> set[str]:
-        """Those of the keys that something is kept under; it is kept as long again. Raises redis.RedisError."""
+        """The keys whose shards are stored; these are kept for another `shard_ttl_seconds`. Raises redis.RedisError."""
         notes = self._redis.mget([_shard_key(key) for key in keys]) if keys else []
-        there = {
+        stored = {
             key
             for key, note in zip(keys, notes, strict=True)
             if note is not None and self._artifacts.exists(Artifact.model_validate_json(note))
         }
         renewal = self._redis.pipeline(transaction=False)
-        for key in there:
+        for key in stored:
             renewal.expire(_shard_key(key), self._seconds)
         renewal.execute()
-        return there
+        return stored
 
     def lease(self, key: str) -> ShardLease | None:
-        """The right to make what is kept under this key; None where somebody else has it.
-
-        Raises redis.RedisError.
-        """
+        """The lease of this key's shard, or None if another worker holds it. Raises redis.RedisError."""
         lock = self._redis.lock(f"{PREFIX}shard-lease:{key}", timeout=self._lease_seconds, thread_local=False)
         return ShardLease(lock, self._lease_seconds) if lock.acquire(blocking=False) else None
 
 
 class ShardLease:
-    """Held from the start, renewed by a thread while it is a context, and given back at its end."""
+    """A lease of a shard: held from the start, renewed by a thread inside its context, and released at the end."""
 
     def __init__(self, lock: Lock, seconds: float) -> None:
         self._lock = lock
@@ -92,7 +89,7 @@ class ShardLease:
         try:
             self._lock.reacquire()
         except LockError:
-            pass  # it lapsed: somebody else may make the shard too, which does no harm
+            pass  # it expired: another worker may make the same shard, which does no harm
         except redis.RedisError as error:
             log.warning("lease of a shard not renewed", reason=str(error))
 

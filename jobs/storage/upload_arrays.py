@@ -1,7 +1,7 @@
-"""Arrays in bytes that a client sent, safetensors or npz: what is there is said first, and read where it is wanted.
+"""The arrays of an uploaded file, safetensors or npz: first their names, types and shapes, then the values on request.
 
-Nothing here trusts the bytes. Sizes are compared with the limit before anything is unpacked, no pickle is read,
-and an array is read only when it is asked for, by someone who has seen its type and shape.
+Nothing here trusts the bytes. Sizes are compared with the limit before anything is unpacked, no pickle is loaded, and
+the values of an array are read only once the caller has checked its type and shape.
 """
 
 from __future__ import annotations
@@ -34,43 +34,43 @@ MOST_HEADER_BYTES = 2**20
 MOST_NPY_HEADER_BYTES = 1000
 PIECE_BYTES = 2**20
 MOST_SHOWN = 60
-"""Characters of a client's own name or type that a message repeats."""
+"""The most characters of a client's text that a message repeats."""
 
 ZIP = b"PK"
 ZIP_ENTRY = b"PK\x01\x02"
-"""With what each entry of a zip file's directory begins."""
+"""The first bytes of each entry in the directory of a zip file."""
 TORCH_MEMBER = b"/data.pkl"
-"""How the name of the first member of torch's files ends."""
+"""The end of the name of the first member of a torch file."""
 ZIP_ERRORS = (zipfile.BadZipFile, zlib.error, struct.error, ValueError, RuntimeError, EOFError, OSError, OverflowError)
-"""All that zipfile raises over a file that is none; NotImplementedError and UnicodeDecodeError are among them."""
+"""What zipfile raises for a damaged file; these include NotImplementedError and UnicodeDecodeError."""
 HINTS = {
     b"--": "; this is a form: send the file itself, curl --data-binary @FILE",
     b"\x93NUMPY": "; this is one array without a name (.npy): save it by its name, numpy.savez(FILE, NAME=array)",
 }
-"""What a body may be that is neither, by its first bytes."""
+"""Hints about bodies of other formats, by their first bytes."""
 SAFETENSORS_TYPES = {"F": "float", "BF": "bfloat", "I": "int", "U": "uint", "C": "complex"}
 
 
 class Unreadable(ValueError):
-    """An array cannot be read after all."""
+    """The values of an array cannot be read."""
 
 
 @dataclass(frozen=True)
 class StoredArray:
-    """An array of a file, not read yet."""
+    """An array of a file, whose values have not been read yet."""
 
     name: str
     type: str
-    """One of FLOATS, or what a message calls another type."""
+    """One of FLOATS, or the name of another type for messages."""
     shape: tuple[int, ...]
     read: Callable[[], NDArray[Any]]
-    """The array, of one of FLOATS but bfloat16, which becomes float32. Raises Unreadable."""
+    """Reads the values, as one of FLOATS; bfloat16 becomes float32. Raises Unreadable."""
 
 
 def read_arrays(content: bytes, most_bytes: int) -> list[StoredArray]:
     """The arrays in the bytes of a safetensors or npz file, each name once, in the file's order.
 
-    Raises InvalidRequest where it is neither, cannot be read, or takes more than `most_bytes` unpacked.
+    Raises InvalidRequest if it is neither, cannot be read, or is larger than `most_bytes`, also when unpacked.
     """
     if not content:
         raise _refused(f"the body is empty; send {ACCEPTED}")
@@ -90,7 +90,7 @@ def read_arrays(content: bytes, most_bytes: int) -> list[StoredArray]:
 
 
 def quoted(text: str) -> str:
-    """A client's text in quotes, short, and in ASCII."""
+    """A client's text in quotes, shortened to MOST_SHOWN characters, in ASCII."""
     return ascii(text if len(text) <= MOST_SHOWN else text[:MOST_SHOWN] + "...")
 
 
@@ -114,13 +114,13 @@ def _is_torch(content: bytes) -> bool:
 
 def _in_safetensors(content: bytes) -> list[StoredArray]:
     length = int.from_bytes(content[:8], "little")
-    if MOST_HEADER_BYTES < length <= len(content):  # where it is longer than the file, safetensors says so
+    if MOST_HEADER_BYTES < length <= len(content):  # safetensors itself refuses a header longer than the file
         raise _refused(f"the safetensors header is {length} bytes; at most {MOST_HEADER_BYTES} are accepted")
     try:
         tensors = deserialize(content)  # type: ignore[no-untyped-call]
     except SafetensorError as error:
         reason = str(error).removeprefix("Error while deserializing: ")
-        raise _refused(f"the body begins like a safetensors file, but is cut short or damaged: {reason}") from None
+        raise _refused(f"the body begins like a safetensors file, but is incomplete or damaged: {reason}") from None
     if len(tensors) > MOST_ARRAYS:
         raise _refused(f"the file holds {len(tensors)} arrays; at most {MOST_ARRAYS} are accepted")
     return [_safetensors_array(name, **tensor) for name, tensor in tensors]
@@ -142,13 +142,13 @@ def _safetensors_array(name: str, dtype: str, shape: list[int], data: bytearray)
 
 
 def _in_npz(content: bytes, most_bytes: int) -> list[StoredArray]:
-    entries = content.count(ZIP_ENTRY)  # before zipfile makes an object of each
+    entries = content.count(ZIP_ENTRY)  # before zipfile makes an object for each
     if entries > MOST_ARRAYS:
         raise _refused(f"the file holds {entries} arrays; at most {MOST_ARRAYS} are accepted")
     try:
         archive = zipfile.ZipFile(io.BytesIO(content))
     except ZIP_ERRORS as error:
-        raise _refused(f"the body begins like an npz file, but is cut short or damaged: {_reason(error)}") from None
+        raise _refused(f"the body begins like an npz file, but is incomplete or damaged: {_reason(error)}") from None
     unpacked = sum(member.file_size for member in archive.infolist())
     if unpacked > most_bytes:
         raise _refused(f"the file is {unpacked} bytes unpacked; at most {most_bytes} are accepted")
@@ -171,7 +171,7 @@ def _in_npz(content: bytes, most_bytes: int) -> list[StoredArray]:
 
 def _npz_array(archive: zipfile.ZipFile, member: zipfile.ZipInfo, name: str) -> StoredArray:
     if member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
-        raise Unreadable("it is packed in a way that numpy does not use; make the file with numpy.savez")
+        raise Unreadable("its compression is not one that numpy uses; write the file with numpy.savez")
     with _opened(archive, member) as stream:
         shape, fortran, dtype = _npy_header(stream)
 
@@ -182,7 +182,7 @@ def _npz_array(archive: zipfile.ZipFile, member: zipfile.ZipInfo, name: str) -> 
             data = b"".join(_pieces(stream, size))
             more = stream.read(1)  # at the end, zipfile compares the checksum
         if len(data) < size or more:
-            raise Unreadable(f"it should take {size} bytes by its header, and takes {'more' if more else len(data)}")
+            raise Unreadable(f"its header announces {size} bytes, but it has {'more' if more else len(data)}")
         return np.frombuffer(data, dtype).reshape(shape, order="F" if fortran else "C")
 
     return StoredArray(name, _type_name(dtype), shape, read)
@@ -190,30 +190,30 @@ def _npz_array(archive: zipfile.ZipFile, member: zipfile.ZipInfo, name: str) -> 
 
 @contextlib.contextmanager
 def _opened(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> Iterator[IO[bytes]]:
-    """The bytes of a member. Whatever goes wrong over them is raised as Unreadable."""
+    """The bytes of a member. Every error while they are read is raised as Unreadable."""
     try:
         with archive.open(member) as stream:
             yield stream
     except Unreadable:
         raise
-    except Exception as error:  # besides ZIP_ERRORS, what ast and tokenize raise when numpy reads a header with them
-        raise Unreadable(f"it is cut short, damaged or no array of numpy's: {_reason(error)}") from None
+    except Exception as error:  # besides ZIP_ERRORS those of ast and tokenize, with which numpy parses headers
+        raise Unreadable(f"it is incomplete, damaged or not an array of numpy: {_reason(error)}") from None
 
 
 def _pieces(stream: IO[bytes], size: int) -> Iterator[bytes]:
-    """The next bytes of a stream, in pieces: other threads get their turn between two."""
+    """The next bytes of a stream, in pieces, between which other threads can run."""
     while size > 0 and (piece := stream.read(min(size, PIECE_BYTES))):
         size -= len(piece)
         yield piece
 
 
 def _npy_header(stream: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
-    """Shape, whether in Fortran's order, and type."""
+    """The shape of an array, whether it is in Fortran order, and its type."""
     version = npy.read_magic(stream)
-    if version != (1, 0):  # the others are for long headers, which only tables have
-        raise Unreadable(f"it has the npy format {version[0]}.{version[1]}, for tables; send a plain array")
+    if version != (1, 0):  # later versions are for long headers, which only structured arrays have
+        raise Unreadable(f"it has npy format {version[0]}.{version[1]}, for structured arrays; send a plain array")
     shape, fortran, dtype = npy.read_array_header_1_0(stream, max_header_size=MOST_NPY_HEADER_BYTES)
-    return tuple(map(int, shape)), fortran, dtype  # numpy lets True pass for 1
+    return tuple(map(int, shape)), fortran, dtype  # numpy accepts True as 1
 
 
 def _type_name(dtype: np.dtype[Any]) -> str:

@@ -1,8 +1,8 @@
-"""Conditions that a client uploads: what models without class labels are conditioned on.
+"""Uploaded conditions: the inputs of models that have no class labels.
 
-A file holds one condition or many, as arrays by name: the features of one family (`tailprune.spec.families`). It is
-kept in one canonical form, a safetensors file of float32 arrays that lead with the number of conditions, so the same
-numbers have the same address whichever way they came.
+A file holds one or several conditions, as named arrays: the features of one family (`tailprune.spec.families`). It is
+stored in a canonical form, a safetensors file of float32 arrays whose first dimension is the number of conditions, so
+that the same numbers have the same id in whatever format they were sent.
 """
 
 from __future__ import annotations
@@ -30,14 +30,14 @@ __all__ = ["CONDITIONS_PATTERN", "ConditionInfo", "ConditionStore", "Conditions"
 CONDITIONS_PATTERN = r"^[0-9a-f]{64}$"
 MEDIA_TYPE = "application/octet-stream"
 MOST_START_BYTES = 4096
-"""The start of a canonical file that holds its whole header."""
+"""The whole header of a canonical file lies within this many first bytes."""
 
 Shape = tuple[int, ...]
 
 FEATURES: Mapping[str, Mapping[str, Shape]] = {
     name: family.features for name, family in FAMILIES.items() if family.features
 }
-"""What each family that takes conditions is conditioned on."""
+"""The arrays of one condition, with their shapes, for each family that takes conditions."""
 
 
 class UnknownConditions(LookupError):
@@ -46,30 +46,33 @@ class UnknownConditions(LookupError):
     def __init__(self, conditions: str) -> None:
         super().__init__(
             f"no conditions have the id {quoted(conditions)}; upload their file with POST /conditions, "
-            "which answers with the id"
+            "which returns the id"
         )
 
 
 @dataclass(frozen=True)
 class Conditions:
-    """One condition or many, in canonical form."""
+    """One or several conditions, in canonical form."""
 
     id: str
     """The sha256 of the content, in hexadecimal."""
     family: str
     count: int
     content: bytes = field(repr=False)
-    """A safetensors file without metadata: each feature as float32, (count, *shape of one)."""
+    """A safetensors file without metadata: each feature as float32, with shape (count, *shape of one)."""
 
 
 class ConditionInfo(BaseModel):
-    """What is known of stored conditions."""
+    """A description of stored conditions."""
 
-    id: str = Field(description="Their content address: `conditions` in a request.", pattern=CONDITIONS_PATTERN)
-    count: int = Field(description="How many there are: rows 0 to count - 1.", ge=1)
-    inputs: dict[str, list[int]] = Field(description="Their arrays by name, with the shape of one condition.")
+    id: str = Field(
+        description="The id by which requests name them in `conditions`: a digest of the numbers as float32.",
+        pattern=CONDITIONS_PATTERN,
+    )
+    count: int = Field(description="How many conditions there are; their rows are 0 to count - 1.", ge=1)
+    inputs: dict[str, list[int]] = Field(description="The arrays by name, with the shape of one condition.")
     family: str = Field(description="The family of models that takes them.")
-    bytes: int = Field(description="The size of the stored file.", ge=1)
+    bytes: int = Field(description="The size of the stored file in bytes.", ge=1)
 
 
 # From a file
@@ -78,7 +81,7 @@ class ConditionInfo(BaseModel):
 def parse(content: bytes, settings: Settings) -> Conditions:
     """The conditions in the bytes of a safetensors or npz file.
 
-    Raises InvalidRequest with everything that is wrong with it, or, where it cannot be read as a file, with that.
+    Raises InvalidRequest with everything that is wrong with it, or only that it cannot be read.
     """
     family, count, values = _read_all(content, settings)
     canonical = _canonical(FEATURES[family], count, values)
@@ -86,7 +89,7 @@ def parse(content: bytes, settings: Settings) -> Conditions:
 
 
 def _read_all(content: bytes, settings: Settings) -> tuple[str, int, dict[str, bytes]]:
-    """The family, how many conditions there are, and the values of each feature as float32. Raises InvalidRequest."""
+    """The family, the number of conditions, and the values of each feature as float32. Raises InvalidRequest."""
     stored = {array.name: array for array in read_arrays(content, settings.max_conditions_bytes)}
     family = _family(stored)
     features = FEATURES[family]
@@ -102,7 +105,9 @@ def _read_all(content: bytes, settings: Settings) -> tuple[str, int, dict[str, b
             faults.append(body_fault(_wrong_shape(array, one), array.name))
     if len(set(counts.values())) > 1:
         each = ", ".join(f"{count} of {name}" for name, count in counts.items())
-        faults.append(body_fault(f"the arrays hold different numbers of conditions: {each}; send as many of each"))
+        faults.append(
+            body_fault(f"the arrays hold different numbers of conditions: {each}; send the same number of each")
+        )
     wrong_size = _wrong_size(counts, features, settings)
     if wrong_size:
         raise InvalidRequest([*faults, body_fault(wrong_size)])
@@ -119,13 +124,13 @@ def _read_all(content: bytes, settings: Settings) -> tuple[str, int, dict[str, b
 
 
 def _canonical(features: Mapping[str, Shape], count: int, values: Mapping[str, bytes]) -> bytes:
-    """The safetensors file of these values, by name. Clients keep its digest: these bytes must never change."""
+    """The safetensors file of these values. Its digest is the id that clients keep: the bytes must never change."""
     tensors = {name: ("F32", (count, *features[name]), len(values[name])) for name in sorted(features)}
     return b"".join([encode_header(tensors), *(values[name] for name in tensors)])
 
 
 def _family(stored: Mapping[str, StoredArray]) -> str:
-    """The family whose features these most look like."""
+    """The family that has most of these arrays among its features."""
     best = max(FEATURES, key=lambda name: (len(FEATURES[name].keys() & stored), -len(FEATURES[name])))
     if FEATURES[best].keys() & stored:
         return best
@@ -141,9 +146,10 @@ def _family(stored: Mapping[str, StoredArray]) -> str:
 
 
 def _name_faults(stored: Mapping[str, StoredArray], family: str) -> list[Fault]:
+    """The arrays that a family does not have, and those that are missing."""
     features = FEATURES[family]
-    there = " and ".join(name for name in features if name in stored)
-    missing = f"missing; the file holds {there} of {family}, which takes {_taken(family)}"
+    present = " and ".join(name for name in features if name in stored)
+    missing = f"missing; the file holds {present} of {family}, which takes {_taken(family)}"
     return [
         *(body_fault(_stray(name, family), name) for name in sorted(stored.keys() - features.keys())),
         *(body_fault(missing, name) for name in features if name not in stored),
@@ -153,7 +159,7 @@ def _name_faults(stored: Mapping[str, StoredArray], family: str) -> list[Fault]:
 def _stray(name: str, family: str) -> str:
     for other, features in FEATURES.items():
         if name in features:
-            return f"this is of {other}, and the rest of {family}; send the conditions of each in a file of its own"
+            return f"this array is for {other}, and the others are for {family}; send a separate file for each family"
     return f"{family} is not conditioned on {quoted(name)}, but on {_taken(family)}"
 
 
@@ -167,7 +173,7 @@ def _wrong_shape(array: StoredArray, one: Shape) -> str:
 
 
 def _wrong_size(counts: Mapping[str, int], features: Mapping[str, Shape], settings: Settings) -> str | None:
-    """Why arrays of so many conditions are not to be read, or None."""
+    """Why arrays with these numbers of conditions are refused, or None."""
     if not counts:
         return None
     least, most = min(counts.values()), max(counts.values())
@@ -182,7 +188,7 @@ def _wrong_size(counts: Mapping[str, int], features: Mapping[str, Shape], settin
 
 
 def _read(array: StoredArray, shape: Shape) -> bytes:
-    """The values of an array in this shape as float32. Raises Unreadable for NaN and infinity."""
+    """The values of an array as float32, in this shape. Raises Unreadable for NaN and infinity."""
     given = array.read().reshape(shape)
     with np.errstate(over="ignore"):
         values = np.ascontiguousarray(given, "<f4")
@@ -196,7 +202,7 @@ def _read(array: StoredArray, shape: Shape) -> bytes:
     }
     counted = ", ".join(f"{where.sum()} {kind}" for kind, where in kinds.items() if where.any())
     row = int(np.argmin(finite.reshape(shape[0], -1).all(axis=1)))
-    raise Unreadable(f"of {values.size} values, these are not finite numbers of float32: {counted}; first in row {row}")
+    raise Unreadable(f"of {values.size} values, some are not finite in float32: {counted}; the first is in row {row}")
 
 
 def _shape(shape: Shape) -> str:
@@ -213,7 +219,12 @@ def _taken(family: str) -> str:
 
 
 def _info(conditions: str, start: bytes, size: int) -> ConditionInfo | None:
-    """What a file's first bytes say of it; None where it is no canonical file of conditions."""
+    """The description of a stored file from its first bytes; None if it is not a canonical file of conditions.
+
+    conditions: the id.
+    start: the first bytes, with the whole header.
+    size: the size of the file in bytes.
+    """
     try:
         header = read_header(io.BytesIO(start))
     except ValueError:
@@ -234,16 +245,16 @@ def _info(conditions: str, start: bytes, size: int) -> ConditionInfo | None:
 
 
 class ConditionStore:
-    """Keeps conditions among the artifacts, where every process with the same artifacts finds them.
+    """Stores conditions among the artifacts, where every process with the same artifacts finds them.
 
-    Nothing of them is in Redis but hot copies of small ones, so they outlive it.
+    Redis has only cached copies of small ones, so they are still there if its data is lost.
     """
 
     def __init__(self, settings: Settings, client: redis.Redis) -> None:
         self._artifacts = ArtifactStore(settings, client)
 
     def put(self, conditions: Conditions) -> ConditionInfo:
-        """Store conditions; the same ones again are the same file."""
+        """Store conditions; equal ones are the same file."""
         self._artifacts.put(conditions.content, MEDIA_TYPE)
         return self.get(conditions.id)
 
@@ -256,7 +267,7 @@ class ConditionStore:
         return True
 
     def get(self, conditions: str) -> ConditionInfo:
-        """What is known of the conditions of this id, read from their file. Raises UnknownConditions."""
+        """The description of the conditions of this id, read from their file. Raises UnknownConditions."""
         if not re.fullmatch(CONDITIONS_PATTERN, conditions):
             raise UnknownConditions(conditions)
         size = self._artifacts.find(conditions)

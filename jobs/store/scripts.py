@@ -1,22 +1,23 @@
-"""Every change of a job's state, as Lua that Redis runs whole: two processes can never both win.
+"""Every change of a job's state, as a Lua script that Redis runs as one step, so that no two processes interfere.
 
-The scripts are the files of `lua/`, each with its arguments and its answer on top, and `common.lua` in front.
+The scripts are the files of `lua/`; the first lines of each describe its arguments and its answer. `common.lua` is
+prepended to each.
 
-Keys, all below `tailprune:`:
+Keys, all with the prefix `tailprune:`:
 
     job:<id>            hash     the record
     job:<id>:events     stream   its events, capped
-    key:<key>           string   the job that answers requests of this key
-    jobs                zset     ids, all with score 0, so in order of making
+    key:<key>           string   the job of this key
+    jobs                zset     ids, all with score 0, so in order of creation
     queued              zset     ids by the time they were last put on the broker's queue
-    group:<digest>      zset     of those, the ids that can share a batch (`jobs.batching`), in order of making
-    leases              zset     ids of running jobs by the time their lease lapses
+    group:<digest>      zset     the queued ids that can share a batch (`jobs.batching`), in order of creation
+    leases              zset     ids of running jobs by the time their lease expires
     finished            zset     ids by the time they finished
     telemetry           hash     counters (`jobs.store.telemetry`)
     idempotency:<key>   hash     the job of an Idempotency-Key; expires
 
-None but the last expires. A job's `attempts` is its fencing token: every claim raises it, and a worker's
-writes name the one it was given. All times are the Redis server's, so there is one clock.
+Only the last expires. A job's `attempts` is its fencing token: every claim increments it, and a worker's writes carry
+the value of its own claim. All times are those of the Redis server, so there is only one clock.
 """
 
 from __future__ import annotations
@@ -41,7 +42,7 @@ Scripts = dict[ScriptName, Script]
 
 
 def load_scripts(client: redis.Redis) -> Scripts:
-    """All scripts by name, each called with `args`. Raises RuntimeError where the files of `lua/` are not these."""
+    """All scripts by name, each called with `args`. Raises RuntimeError if the files of `lua/` are others."""
     names: tuple[ScriptName, ...] = get_args(ScriptName)
     sources = {file.name.removesuffix(".lua"): file.read_text() for file in (files("jobs.store") / "lua").iterdir()}
     if sources.keys() != {COMMON, *names}:

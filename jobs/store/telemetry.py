@@ -1,4 +1,4 @@
-"""Counters and histograms of the whole fleet, kept in Redis: any process writes, the service reads."""
+"""Counters and histograms of all processes together, kept in Redis: any process writes, the service reads."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ KEY = PREFIX + "telemetry"
 
 @dataclass(frozen=True)
 class Counter:
-    """A number that only grows, one for each choice of labels."""
+    """A number that only grows, one for each combination of labels."""
 
     name: str
     help: str
@@ -40,7 +40,7 @@ class Counter:
 
 @dataclass(frozen=True)
 class Histogram:
-    """A distribution, one for each choice of labels; `buckets` are upper bounds."""
+    """A distribution, one for each combination of labels; `buckets` are upper bounds."""
 
     name: str
     help: str
@@ -48,24 +48,24 @@ class Histogram:
     buckets: tuple[float, ...]
 
 
-JOBS = Counter("tailprune_jobs", "Jobs that finished, by how.", ("kind", "status"))
+JOBS = Counter("tailprune_jobs", "Finished jobs, by final status.", ("kind", "status"))
 """Counted in `jobs.store.scripts`, in the same step that finishes the job."""
 
 REQUESTED = Counter(
     "tailprune_job_requests",
-    "Jobs asked for: created anew, joined while under way, or answered from cache.",
+    "Requested jobs: created, joined while queued or running, or answered from the cache.",
     ("kind", "outcome"),
 )
 SAMPLES = Counter("tailprune_samples", "Samples made, over all variants.", ("model",))
 QUEUE_WAIT = Histogram(
     "tailprune_queue_wait_seconds",
-    "From a job's making to its start.",
+    "Seconds from a job's creation to its start.",
     ("kind",),
     (0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 1800),
 )
 SAMPLING = Histogram(
     "tailprune_sampling_seconds",
-    "Sampling of one job, or of the batch that it shared; loading and decoding apart.",
+    "Seconds of sampling of one job, or of the batch that it shared, without loading and decoding.",
     ("model",),
     (0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 1800),
 )
@@ -77,7 +77,7 @@ Values = dict[tuple[str, ...], float]
 
 
 class Telemetry:
-    """Numbers by name and labels. Writes never raise: a number that is lost costs less than a job."""
+    """Counters and histograms by name and labels. Writes never raise: losing a count is better than losing a job."""
 
     def __init__(self, client: redis.Redis) -> None:
         self._redis = client
@@ -85,17 +85,17 @@ class Telemetry:
         self._lock = threading.Lock()
 
     def count(self, counter: Counter, *labels: str, by: float = 1) -> None:
-        """Add to a counter. Labels in the order of its definition."""
+        """Add to a counter; labels are in the order of its definition."""
         with contextlib.suppress(redis.RedisError):
             self._redis.hincrbyfloat(KEY, _field(counter.name, *labels), by)
 
     def note(self, counter: Counter, *labels: str) -> None:
-        """Add one to a counter in memory, for what happens too often to write each time; `write_noted` writes it."""
+        """Add one to a counter in memory, for events that are too frequent to write each; `write_noted` writes it."""
         with self._lock:
             self._noted[_field(counter.name, *labels)] += 1
 
     def write_noted(self) -> None:
-        """Write what was noted; while Redis is gone it stays noted."""
+        """Write the counts in memory; while Redis does not answer, they stay there."""
         with self._lock:
             noted, self._noted = self._noted, collections.Counter()
         if not noted:
@@ -110,7 +110,7 @@ class Telemetry:
                 self._noted.update(noted)
 
     def observe(self, histogram: Histogram, *labels: str, value: float) -> None:
-        """Add a value to a histogram. Labels in the order of its definition."""
+        """Add a value to a histogram; labels are in the order of its definition."""
         bound = next((f"{b:g}" for b in histogram.buckets if value <= b), "+Inf")
         pipeline = self._redis.pipeline()
         pipeline.hincrbyfloat(KEY, _field(histogram.name, *labels, bound), 1)
@@ -119,7 +119,7 @@ class Telemetry:
             pipeline.execute()
 
     def read(self) -> Values:
-        """All values, what was noted here included. Raises redis.RedisError."""
+        """All values, after writing the counts in memory. Raises redis.RedisError."""
         self.write_noted()
         return {tuple(json.loads(text(field))): float(value) for field, value in self._redis.hgetall(KEY).items()}
 

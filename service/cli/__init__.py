@@ -1,4 +1,14 @@
-"""The command `tailprune`."""
+"""The command `tailprune`.
+
+commands      prune-sample, metrics, figure, extract and upload
+study         study
+compact       compact
+models        models: list, add, fetch and remove
+serve         serve
+supervisor    keeps the processes of serve running
+client        calls a running service
+terminal      options, tables and errors that the commands share
+"""
 
 import typer
 

@@ -32,7 +32,7 @@ __all__ = ["Client", "ClientError"]
 
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 POLL_SECONDS = 0.2
-TIMEOUT = httpx.Timeout(10.0, read=90.0)  # GET /metrics waits for a worker by itself
+TIMEOUT = httpx.Timeout(10.0, read=90.0)  # GET /metrics waits for its result
 PATIENCE_SECONDS = 60.0
 """How long to wait for a service that stopped answering while a job runs."""
 
@@ -92,17 +92,17 @@ class Client:
         return answer.content
 
     def upload(self, content: bytes) -> ConditionInfo:
-        """POST /conditions: uploads the content of a file, and returns a description of its conditions."""
+        """POST /conditions: upload the content of a file; the description of its conditions."""
         return ConditionInfo.model_validate_json(self._ask("POST", "/conditions", content=content).content)
 
     def remove_model(self, name: str) -> None:
-        """DELETE /models/{model}: deletes a compacted model."""
+        """DELETE /models/{model}: delete a compacted model."""
         self._ask("DELETE", f"/models/{quote(name, safe='')}")
 
     def finished(self, job: JobView) -> JobView:
-        """Waits for a job behind a progress bar, and returns it finished.
+        """Wait for a job with a progress bar, and return it finished.
 
-        Raises ClientError where the job did not succeed; KeyboardInterrupt leaves it running.
+        Raises ClientError if the job did not succeed. KeyboardInterrupt leaves it running.
         """
         try:
             with _progress(job, self._messages) as show:
@@ -112,7 +112,7 @@ class Client:
                     job = self._look(job)
                 show(job)
         except KeyboardInterrupt:
-            self._messages.print(f"job {job.id} goes on without you; the same command finds it again")
+            self._messages.print(f"job {job.id} continues to run; the same command finds it again")
             raise
         if job.status != "succeeded":
             why = f": {job.problem.detail}" if job.problem else ""
@@ -120,11 +120,11 @@ class Client:
         return job
 
     def save(self, job: JobView, name: str, folder: Path) -> Path:
-        """Writes an artifact of a job into a folder, and returns its path."""
+        """Write an artifact of a job into a folder, and return its path."""
         return self.save_as(job, name, folder / Path(name).name)
 
     def save_as(self, job: JobView, name: str, path: Path) -> Path:
-        """Writes an artifact of a job into a file, which is replaced only once all of it has arrived."""
+        """Write an artifact of a job into a file, which is replaced only once the artifact is complete."""
         path.parent.mkdir(parents=True, exist_ok=True)
         incoming = path.with_name(f"{uuid.uuid4().hex}.incoming")
         try:
@@ -132,7 +132,7 @@ class Client:
                 if answer.is_error:
                     answer.read()
                     raise _failure(answer)
-                with incoming.open("wb") as file:  # in pieces: a checkpoint may be as large as memory
+                with incoming.open("wb") as file:  # in pieces: a checkpoint may be larger than memory
                     file.writelines(answer.iter_bytes())
             os.replace(incoming, path)
         except httpx.TransportError as error:
@@ -142,7 +142,7 @@ class Client:
         return path
 
     def _look(self, job: JobView) -> JobView:
-        """The job as it is now; waits for a service that is restarting."""
+        """The job as it is now. Waits for a service that is restarting."""
         deadline = time.monotonic() + PATIENCE_SECONDS
         while True:
             try:
@@ -164,7 +164,7 @@ class Client:
     def _away(self, error: httpx.TransportError) -> ServiceAway:
         return ServiceAway(
             f"no service answers at {self._http.base_url} ({error}): start one with `tailprune serve`, "
-            "or say with --url where it is"
+            "or give its address with --url"
         )
 
 

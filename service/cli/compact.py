@@ -1,4 +1,4 @@
-"""`tailprune compact`: let a running service make a smaller model, and show what that saves and costs."""
+"""`tailprune compact`: have a running service make a smaller model, and show its size and the drift of its samples."""
 
 from __future__ import annotations
 

@@ -1,9 +1,9 @@
-"""`tailprune models`: lists the registry of this machine, adds to it, and fetches its files.
+"""`tailprune models`: list the registry of this machine, add to it, and fetch its files.
 
-Compacted models are in no registry: to remove one is a call to a running service.
+Compacted models are in no registry; `remove` calls a running service to delete one.
 
-Checkpoints are inspected and fetched by `python -m tailprune`, in a process of its own, since a service may run where
-that package's dependencies are not installed.
+Checkpoints are inspected and fetched by `python -m tailprune` in a separate process, since the dependencies of that
+package may not be installed where the service runs.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ Name = Annotated[str, typer.Argument(help="The name of the model in the registry
 
 @app.command("list")
 def show() -> None:
-    """List the registered models, which of them are ready, and what the others lack."""
+    """List the registered models, which of them are ready, and which files the others lack."""
     table = Table("model", "family", "parameters", "ready", "pictures")
     lacking: list[ModelEntry] = []
     for entry in _registry():
@@ -66,7 +66,7 @@ def add(
         int | None, typer.Option(help="The number of heads, where the width is not a published one.")
     ] = None,
     decode_layer: Annotated[
-        int | None, typer.Option(help="The decode layer of X-MDPT and MDSGen, where it is not the published one.")
+        int | None, typer.Option(help="The decode layer of X-MDPT and MDSGen, if it is not the published one.")
     ] = None,
     title: Annotated[str | None, typer.Option(help="The title to show.")] = None,
     class_names: Annotated[Path | None, typer.Option(help="A text file with the name of one class a line.")] = None,
@@ -85,10 +85,10 @@ def add(
     """Add a model to the registry, described by what its checkpoint contains."""
     registry = get_settings().registry.absolute()
     if name in [entry.name for entry in _registry()]:
-        _refuse(f"{registry} has a model {name!r} already; choose another name, or take that one out")
+        _refuse(f"{registry} already has a model {name!r}; choose another name, or remove that entry")
     given = {"family": family, "num-heads": num_heads, "decode-layer": decode_layer}
     options = [word for key, value in given.items() if value is not None for word in (f"--{key}", str(value))]
-    at = source if is_hub(source) else str(Path(source).absolute())  # so that it is not taken for the name of a model
+    at = source if is_hub(source) else str(Path(source).absolute())  # absolute: not mistaken for the name of a model
     found = json.loads(_science("inspect", at, "--json", *options))
     fields = {
         "title": title,
@@ -110,10 +110,10 @@ def add(
     }
     table = {key: value for key, value in fields.items() if value is not None}
     _append(registry, tomli_w.dumps({"models": {name: table}}))
-    _print_line(f"added to {registry}; service and workers know it once they are started again")
+    _print_line(f"added to {registry}; restart service and workers to use it")
     if found["also_fits"] and family is None:
         others = ", ".join(found["also_fits"])
-        _print_line(f"read as {found['family']}; files of {others} can look the same: --family says otherwise")
+        _print_line(f"read as {found['family']}; files of {others} can look the same: choose with --family")
 
 
 @app.command()
@@ -152,9 +152,9 @@ def _registry() -> Registry:
 
 
 def _science(*arguments: str) -> str:
-    """The output of `python -m tailprune`; an error of it ends the command."""
+    """The output of `python -m tailprune`; its errors end the command."""
     if find_spec("torch") is None:
-        _refuse("this needs torch, to read checkpoints: install tailprune[worker], or run it where the workers run")
+        _refuse("reading checkpoints needs torch: install tailprune[worker], or run this command on a worker's machine")
     # At a terminal, stderr passes through: it shows the progress of a download, and then errors too.
     seen = sys.stderr.isatty() and any(map(is_hub, arguments))
     done = subprocess.run(
@@ -164,12 +164,12 @@ def _science(*arguments: str) -> str:
         text=True,
     )
     if done.returncode != 0:
-        _refuse((done.stderr or "that failed, as said above").strip())
+        _refuse((done.stderr or "that failed, see above").strip())
     return done.stdout
 
 
 def _place(source: str, folder: Path) -> str:
-    """A source as the registry has it: relative to the folder of the registry if it lies inside."""
+    """A source as it is written into the registry: relative to the registry's folder if it lies inside."""
     if is_hub(source):
         return source
     path = Path(source).absolute()
@@ -177,7 +177,7 @@ def _place(source: str, folder: Path) -> str:
 
 
 def _append(registry: Path, entry: str) -> None:
-    """Adds an entry to the registry, unless the registry would then not be valid."""
+    """Add an entry to the registry, unless that would make it invalid."""
     text = registry.read_text().rstrip() + "\n\n" + entry
     handle, temporary = tempfile.mkstemp(dir=registry.parent, suffix=".toml")
     with os.fdopen(handle, "w") as file:
@@ -192,7 +192,7 @@ def _append(registry: Path, entry: str) -> None:
 
 
 def _print_line(line: str) -> None:
-    """Prints a line as it is, without wrapping or markup."""
+    """Print a line as it is, without wrapping or markup."""
     output.print(line, soft_wrap=True, highlight=False, markup=False)
 
 

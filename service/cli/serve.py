@@ -66,7 +66,7 @@ def serve(
     stopping = StopRequests()
     supervisor = Supervisor(None if verbose else folder / "logs")
     try:
-        EvaluationAssets.of(Registry.read(settings.registry))  # fails here at once, rather than in a child
+        EvaluationAssets.from_registry(Registry.read(settings.registry))  # fails here at once, rather than in a child
         port = _free_port(host, port)
         with redis_for(settings, folder, supervisor, stopping) as redis_url:
             shared = {"REDIS_URL": redis_url, "TAILPRUNE_DATA_DIR": str(folder)}
@@ -104,7 +104,7 @@ class StopRequests:
         return self._count > 0
 
     def repeated(self) -> bool:
-        """Whether there was a second signal, after which nothing is waited for."""
+        """Whether there was a second signal, after which nothing is awaited."""
         return self._count > 1
 
     def _on_signal(self, number: int, frame: FrameType | None) -> None:
@@ -113,7 +113,7 @@ class StopRequests:
 
 @contextmanager
 def _running(programs: list[Program], supervisor: Supervisor, stopping: StopRequests) -> Iterator[None]:
-    """Runs programs for as long as the context lasts; a second request to stop ends their grace early."""
+    """Run programs for as long as the context lasts; a second request to stop ends their grace early."""
     try:
         for program in programs:
             supervisor.start(program)
@@ -168,7 +168,7 @@ def service_program(host: str, port: int, shared: dict[str, str]) -> Program:
 
 
 def _until(condition: Callable[[], bool], supervisor: Supervisor, stopping: StopRequests) -> None:
-    """Keeps the programs running until the condition holds or a stop is requested."""
+    """Keep the programs running until the condition holds or a stop is requested."""
     while not stopping and not condition():
         supervisor.tend(failures_allowed=FAILURES_BEFORE_READY)
         time.sleep(TEND_SECONDS)
@@ -193,7 +193,7 @@ def _answers(redis_url: str) -> bool:
 
 @contextmanager
 def _sole_user(folder: Path) -> Iterator[int]:
-    """Locks the folder. Redis inherits the lock, so that it is held for as long as a Redis still writes there."""
+    """Lock the folder. Redis inherits the lock, so it is held for as long as a Redis process writes there."""
     with (folder / "lock").open("w") as lock:
         deadline = time.monotonic() + LOCK_SECONDS
         while True:

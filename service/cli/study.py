@@ -1,4 +1,4 @@
-"""`tailprune study`: let a running service score a model under many prunes, and show the scores."""
+"""`tailprune study`: have a running service score a model under many prunes, and show the scores."""
 
 from __future__ import annotations
 
@@ -91,7 +91,7 @@ def study(
     request = {name: value for name, value in fields.items() if value is not None}
     if body is not None:
         if request or side or when or fill:
-            raise typer.BadParameter("says the whole request: leave out what else is said of it", param_hint="--body")
+            raise typer.BadParameter("holds the whole request: leave the other options out", param_hint="--body")
         request = _read(body)
     elif model is None:
         raise typer.BadParameter("name a model, or give a whole request with --body", param_hint="MODEL")
@@ -134,7 +134,7 @@ def _grid(
 def _kept(
     counts: list[int] | None, schedules: list[dict[str, Any]], fills: list[str] | None
 ) -> list[dict[str, Any]] | None:
-    """The prunes of --keep, one for each schedule and fill."""
+    """The prunes of --keep, one for each count, schedule and fill."""
     by_schedule = [{"schedule": schedule} for schedule in schedules] or [{}]
     by_fill: list[dict[str, Any]] = [{"fill": fill} for fill in fills or []] or [{}]
     ways = [when | what for when in by_schedule for what in by_fill]
@@ -157,7 +157,7 @@ def _search(
         raise typer.BadParameter("needs --budget, how much worse the measure may get", param_hint="--search")
     for name, values in (("--schedule", schedules), ("--fill", fills or [])):
         if len(values) > 1:
-            raise typer.BadParameter("a search takes one; say a whole request with --body", param_hint=name)
+            raise typer.BadParameter("a search takes only one; use --body for other requests", param_hint=name)
     fields = {
         "measure": measure,
         "budget": budget,

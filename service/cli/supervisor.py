@@ -49,7 +49,7 @@ class ChildFailed(RuntimeError):
 class Supervisor:
     """Keeps programs running. Call `tend` a few times a second, from the main thread.
 
-    Output of a program goes to `<log_folder>/<name>.log`, or to the terminal where `log_folder` is None.
+    Output of a program goes to `<log_folder>/<name>.log`, or to the terminal if `log_folder` is None.
     """
 
     def __init__(self, log_folder: Path | None) -> None:
@@ -59,13 +59,13 @@ class Supervisor:
             log_folder.mkdir(parents=True, exist_ok=True)
 
     def start(self, program: Program) -> None:
-        """Starts a program; from here on `tend` restarts it when it dies."""
+        """Start a program; from here on `tend` restarts it when it dies."""
         child = _Child(program, self._log_path(program.name))
         child.start()
         self._children[program.name] = child
 
     def tend(self, failures_allowed: int | None = None) -> list[str]:
-        """Restarts programs that died, after a delay that grows while they keep dying; returns the newly dead.
+        """Restart programs that died, after a delay that grows while they keep dying; return the newly dead.
 
         Raises ChildFailed for a child that died more than `failures_allowed` times in a row.
         """
@@ -80,7 +80,7 @@ class Supervisor:
         return died
 
     def stop(self, names: Iterable[str], grace_seconds: float, hurry: Callable[[], bool] = bool) -> list[str]:
-        """Sends SIGTERM to programs, kills those that outlive the grace, and returns the names of the killed.
+        """Send SIGTERM to programs, kill those that outlive the grace, and return the names of the killed.
 
         The grace ends early when `hurry` turns true.
         """

@@ -45,15 +45,15 @@ messages = Console(stderr=True, highlight=False)
 ABSENT = "–"
 ARROWS = {"higher": "↑", "lower": "↓"}
 MEASURES_A_TABLE = 4
-"""How many fit a terminal of 80 columns, with their intervals."""
+"""How many measures, with their intervals, fit into a terminal of 80 columns."""
 LEAST_WIDTH = 72
-"""Titles and captions wrap at the width of their table."""
+"""The least width of a table, at which its title and caption wrap."""
 DIGITS = 4
 
 
 @contextmanager
 def errors_shown() -> Iterator[None]:
-    """Prints errors as one red line and exits with a status, without a traceback."""
+    """Print errors as a red line and exit with a status, without a traceback."""
     try:
         yield
     except ClientError as error:

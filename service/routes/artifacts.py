@@ -11,7 +11,7 @@ from fastapi.responses import Response, StreamingResponse
 from jobs.storage.artifacts import Artifact, ArtifactStore
 from service.deps import AppStateDep, JobDep
 from service.headers import IfNoneMatch, Unsatisfiable, byte_range, etag_matches
-from service.openapi_responses import NOT_MODIFIED, header, problem_responses
+from service.openapi import NOT_MODIFIED, header, problem_responses
 from service.problems import ProblemError
 
 __all__ = ["router"]

@@ -13,7 +13,7 @@ from starlette.requests import ClientDisconnect
 
 from jobs.storage.uploads import ConditionInfo, parse
 from service.deps import AppState, AppStateDep
-from service.openapi_responses import header, problem_responses
+from service.openapi import header, problem_responses
 from service.problems import ProblemError
 
 __all__ = ["router"]

@@ -14,7 +14,7 @@ from jobs.requests.figure import FigureRequest
 from jobs.results import FigureResult
 from service.deps import AppState, ModelDep
 from service.headers import AcceptHeader, preferred_type
-from service.openapi_responses import FIGURE_DONE, JOB_UNDER_WAY, NOT_MODIFIED, problem_responses
+from service.openapi import FIGURE_DONE, JOB_UNDER_WAY, NOT_MODIFIED, problem_responses
 from service.problems import ProblemError
 from service.routes.metrics import ConditionsQuery, Timestep
 from service.submission import ReaderDep, answer_by_job
@@ -25,31 +25,38 @@ __all__ = ["router"]
 router = APIRouter(tags=["metrics"])
 
 FORMATS = {"image/png": "png", "image/svg+xml": "svg"}
-"""The first is what is sent unless another is asked for."""
+"""The first is the default."""
 
-Figure = Annotated[FigureName, Path(description="Which figure.")]
+Figure = Annotated[FigureName, Path(description="Which figure to draw.")]
 PartQuery = Annotated[
-    Part | None, Query(description="The condition c, unless said, or its input part y or time part t.")
+    Part | None,
+    Query(description="What to draw: the condition c = y + t (the default), its input part y, or its time part t."),
 ]
 Classes = Annotated[
     int | None,
     Query(
         ge=1,
         le=4096,
-        description="How many classes, or conditions, are drawn, picked by the seed: of `cosine` all unless said, "
-        "of `vectors` up to 12, of `removal` up to 16.",
+        description="How many classes, or conditions, to draw; the seed selects them. `cosine` draws all by default, "
+        "`vectors` 5 (at most 12), `removal` the model's default labels or 8 conditions (at most 16).",
     ),
 ]
 ThresholdList = Annotated[
     Thresholds | None,
     Query(
-        description="Magnitudes to prune at (`removal`) or to mark (`sparsity`); may be repeated. Chosen from the "
-        "model's own magnitudes unless said."
+        description="A magnitude at which to prune (`removal`) or which to mark (`sparsity`); repeatable. By default "
+        "chosen from the model's own magnitudes."
     ),
 ]
-SideQuery = Annotated[Side | None, Query(description="Of `removal`: prune the tail, unless said, or the head.")]
+SideQuery = Annotated[
+    Side | None,
+    Query(
+        description="For `removal`: prune the components below the thresholds (`tail`, the default) or above (`head`)."
+    ),
+]
 SeedQuery = Annotated[
-    Seed | None, Query(description="Picks the classes, starts t-SNE, and is the seed of samples; 0 unless said.")
+    Seed | None,
+    Query(description="The seed that selects classes, initialises t-SNE, and makes the noise; 0 by default."),
 ]
 
 
@@ -79,15 +86,15 @@ async def figure(
     seed: SeedQuery = None,
     accept: AcceptHeader = None,
 ) -> Response:
-    """A figure, as PNG or SVG: of the condition vectors over a model's classes or over uploaded conditions.
+    """Draw a figure as PNG or SVG: of the condition vectors over a model's classes, or over uploaded conditions.
 
-    `removal` shows samples under pruning, `training` the record of a model's training; the others need the condition's
-    tensors alone. An option that a figure does not have is refused. Waits for the figure by itself; 202 and the job
-    where that takes longer.
+    `removal` shows samples under pruning, `training` the record of a model's training; all others read only the tensors
+    of the condition. An option that a figure does not have is refused. The response waits for the figure; if that takes
+    too long, it is 202 and the job.
     """
     media_type = preferred_type(accept, list(FORMATS))
     if media_type is None:
-        raise ProblemError("not-acceptable", f"a figure comes as {' or '.join(FORMATS)}; accept one of them")
+        raise ProblemError("not-acceptable", f"figures are available as {' or '.join(FORMATS)}; accept one of them")
     asked = FigureRequest(
         model=model.name,
         figure=figure,
@@ -108,10 +115,10 @@ async def figure(
 
 
 def _read(job: Job, media_type: str, state: AppState) -> bytes:
-    """The file of a figure. Raises ProblemError where it is gone since the job was found."""
+    """The file of a figure. Raises ProblemError if it was deleted after the job was found."""
     result = FigureResult.model_validate(job.result)
     name = result.png if FORMATS[media_type] == "png" else result.svg
     try:
         return state.store.artifacts.read(job.artifacts[name])
     except FileNotFoundError:
-        raise ProblemError("artifact-gone", f"{name!r} is no longer stored; ask again to have it drawn anew") from None
+        raise ProblemError("artifact-gone", f"{name!r} is no longer stored; ask again, and it is drawn anew") from None

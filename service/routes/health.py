@@ -11,7 +11,7 @@ from pydantic import BaseModel, Field
 
 from jobs.store.heartbeats import WorkerInfo
 from service.deps import AppStateDep
-from service.openapi_responses import problem_responses
+from service.openapi import problem_responses
 
 __all__ = ["router"]
 
@@ -46,7 +46,7 @@ def ready(state: AppStateDep) -> Ready:
     Workers are listed, but none is required: jobs are accepted and wait for one.
     """
     queued, running = state.store.under_way()
-    return Ready(queued=queued, running=running, workers=state.roll.alive())
+    return Ready(queued=queued, running=running, workers=state.workers.alive())
 
 
 @router.get(

@@ -14,7 +14,7 @@ from pydantic import BaseModel, Field
 from jobs.records import ID_PATTERN, JobSummary, JobView, Kind, Status
 from jobs.store.events import EVENT_ID_PATTERN, START, follow, has_events
 from service.deps import AppStateDep, JobDep, JobId
-from service.openapi_responses import problem_responses
+from service.openapi import problem_responses
 from service.problems import NothingMore
 
 __all__ = ["router"]
@@ -78,9 +78,9 @@ LastEventId = Annotated[
 
 
 async def _seen(job: JobDep, state: AppStateDep, last_event_id: LastEventId = START) -> str:
-    """The event after which to resume. Raises NothingMore where it is the last.
+    """The event after which to resume. Raises NothingMore if it is the last.
 
-    A dependency, since the status of a stream cannot change any more once its body has begun.
+    A dependency, since the status of a stream can no longer change once its body has begun.
     """
     if job.is_finished and not await has_events(state.follower, job.id, last_event_id):
         raise NothingMore

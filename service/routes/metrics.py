@@ -19,7 +19,7 @@ from jobs.results import MetricsResult
 from jobs.store.telemetry import REQUESTED
 from service.deps import AppState, ModelDep
 from service.headers import etag_matches, preferred_wait
-from service.openapi_responses import JOB_UNDER_WAY, METRICS_DONE, NOT_MODIFIED, problem_responses
+from service.openapi import JOB_UNDER_WAY, METRICS_DONE, NOT_MODIFIED, problem_responses
 from service.response_cache import CachedResponse
 from service.submission import ReaderDep, answer_by_job, cache_headers, wait_header
 
@@ -27,10 +27,10 @@ __all__ = ["ConditionsQuery", "Timestep", "router"]
 
 
 class _Recalled(APIRoute):
-    """A route that gives a kept answer where it has one, before the question is read as a request is."""
+    """A route that first looks for a kept answer, before the request is parsed."""
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
-        """What answers a request."""
+        """The function that handles a request."""
         ask = super().get_route_handler()
 
         async def handler(request: Request) -> Response:
@@ -41,17 +41,20 @@ class _Recalled(APIRoute):
 
 router = APIRouter(tags=["metrics"], route_class=_Recalled)
 
-PartQuery = Annotated[Part, Query(description="The condition c, or its input part y or time part t.")]
+PartQuery = Annotated[
+    Part, Query(description="What to measure: the condition c = y + t, its input part y, or its time part t.")
+]
 Timestep = Annotated[
     float | None,
     Query(
         allow_inf_nan=False,
-        description="The time at which c is measured; where sampling starts, unless said. Part c alone.",
+        description="The time of c, in the model's own time; by default where sampling starts. Only for part c.",
     ),
 ]
 ConditionsQuery = Annotated[ConditionsId | None, Query(description=CONDITIONS)]
 ThresholdList = Annotated[
-    Thresholds | None, Query(description="Magnitudes at which sparsity is measured; may be repeated.")
+    Thresholds | None,
+    Query(description="A magnitude at which to measure sparsity; repeatable. By default ten from 0.001 to 5."),
 ]
 
 
@@ -77,16 +80,17 @@ async def metrics(
     timestep: Timestep = None,
     threshold: ThresholdList = None,
 ) -> Response:
-    """Statistics of the condition vectors over a model's classes, or over uploaded conditions.
+    """Get statistics of the condition vectors over a model's classes, or over uploaded conditions.
 
-    No block of the network is loaded. Waits for the result by itself; 202 and the job where that takes longer.
+    Only the tensors of the condition are read. The response waits for the result; if that takes too long, it is 202
+    and the job.
     """
     thresholds = {} if threshold is None else {"thresholds": threshold}
     asked = MetricsRequest(model=model.name, part=part, timestep=timestep, conditions=conditions, **thresholds)
 
     async def render(job: Job, headers: dict[str, str]) -> Response:
         answer = JSONResponse(job.result, headers=headers)
-        if model.compacted is None:  # what a compacted one is may change in Redis, where a kept answer does not look
+        if model.compacted is None:  # a compacted model may change in Redis, which kept answers do not ask
             kept = CachedResponse(_question(asking), bytes(answer.body), job.id, job.key, job.request, model)
             client.state.answers.keep(kept)
         return answer
@@ -95,7 +99,7 @@ async def metrics(
 
 
 def _recall(request: Request) -> Response | None:
-    """The answer that is kept of a question, if its key is still what it was; None where there is none."""
+    """The kept answer to a request, if its job would still have the same key; None otherwise."""
     state: AppState = request.app.state.app
     question = _question(request)
     answer = state.answers.get(question)
@@ -114,15 +118,15 @@ def _recall(request: Request) -> Response | None:
 
 
 def _question(request: Request) -> bytes:
-    """A request as it was asked, but for its headers."""
+    """The model and the query of a request, which identify its answer."""
     model: str = request.path_params["model"]
     return b"%s?%s" % (model.encode(), request.scope["query_string"])
 
 
 def _key_at_once(answer: CachedResponse) -> str | None:
-    """The key that the question of a kept answer has now; None where a file would have to be read for it.
+    """The key that the job of a kept answer would have now; None if a file would have to be read to compute it.
 
-    It looks at the state of the model's files, which takes microseconds, and so runs on the event loop.
+    This only looks at the state of the model's files, which takes microseconds, so it may run on the event loop.
     """
     if not answer.entry.ready:
         return None

@@ -15,7 +15,7 @@ from jobs.registry.defaults import ModelDefaults
 from jobs.registry.evaluation import EvaluationAssets
 from jobs.registry.models import ModelEntry
 from service.deps import AppStateDep, ModelDep
-from service.openapi_responses import problem_responses
+from service.openapi import problem_responses
 
 __all__ = ["router"]
 
@@ -60,7 +60,7 @@ class ModelSummary(BaseModel):
 
 
 class ModelView(ModelSummary):
-    """A model, with all that a request needs to know of it."""
+    """A model, with everything that its requests depend on."""
 
     classes: int | None = Field(description="How many class labels it has; null for a model that takes conditions.")
     conditions: dict[str, list[int]] = Field(
@@ -91,7 +91,7 @@ def models(state: AppStateDep) -> ModelList:
     entries = list(state.models.registry)
     with suppress(redis.RedisError):
         entries = list(state.models)
-    return ModelList(models=[_summary(entry, state.instruments) for entry in entries])
+    return ModelList(models=[_summary(entry, state.evaluation) for entry in entries])
 
 
 @router.get("/models/{model}", responses=problem_responses("unknown-model", "invalid-request", "unavailable"))
@@ -99,7 +99,7 @@ def model(model: ModelDep, state: AppStateDep) -> ModelView:
     """Describe a model: its shapes, samplers and defaults, and whether it is ready."""
     facts = model.facts
     return ModelView(
-        **_summary(model, state.instruments).model_dump(),
+        **_summary(model, state.evaluation).model_dump(),
         classes=model.classes,
         conditions={name: list(shape) for name, shape in facts.features.items()},
         class_names=model.names,

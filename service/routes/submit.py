@@ -1,4 +1,4 @@
-"""The POST routes: each takes the request of a kind of job, and answers with the job."""
+"""The POST routes: each takes the request of one kind of job, and returns the job."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from jobs.requests.compact import CompactRequest
 from jobs.requests.extract import ExtractRequest
 from jobs.requests.prune_sample import PruneSampleRequest
 from jobs.requests.study import StudyRequest
-from service.openapi_responses import JOB_ANSWERS
+from service.openapi import JOB_ANSWERS
 from service.submission import ClientDep, post_job
 
 __all__ = ["router"]
@@ -26,27 +26,27 @@ JOB: dict[str, Any] = {"response_model": JobView, "status_code": 200, "responses
 async def prune_sample(body: PruneSampleRequest, client: ClientDep) -> JSONResponse:
     """Sample a model with its condition vectors pruned, and unpruned from the same noise.
 
-    The answer is a job. The same request again, also at the same moment, is the same job, done once.
+    The response is a job. Equal requests, also at the same time, are one job, which is done once.
     """
     return await post_job(body, client)
 
 
 @router.post("/studies", tags=["studies"], **JOB)
 async def study(body: StudyRequest, client: ClientDep) -> JSONResponse:
-    """Sample a model under many prunes from the same noise, and score the samples beside the unpruned ones.
+    """Sample a model under many prunes from the same noise, and score the samples against the unpruned ones.
 
-    The answer is a job. While it runs, its result has the scores of the samples that are there. The same request again
-    is the same job, as long as what it is measured with is the same too.
+    The response is a job. While it runs, its result has the scores of the samples made so far. Equal requests are one
+    job, as long as the registered extractors and references do not change.
     """
     return await post_job(body, client)
 
 
 @router.post("/compact", tags=["compact"], **JOB)
 async def compact(body: CompactRequest, client: ClientDep) -> JSONResponse:
-    """Make a smaller model of a model, whose AdaLN reads fewer columns of the condition.
+    """Make a smaller model from a model, whose AdaLN reads fewer columns of the condition.
 
-    The answer is a job. Its result names the new model, which other requests may then name as any other; its
-    checkpoint, a card and samples of both models are artifacts. The same request again is the same model.
+    The response is a job. Its result has the name of the new model, which other requests can then use like any other;
+    its checkpoint, a card and samples of both models are artifacts. Equal requests make the same model.
     """
     return await post_job(body, client)
 
@@ -55,6 +55,6 @@ async def compact(body: CompactRequest, client: ClientDep) -> JSONResponse:
 async def extract(body: ExtractRequest, client: ClientDep) -> JSONResponse:
     """Extract the condition vectors of a model's classes, or of uploaded conditions, at some of its times.
 
-    The answer is a job, whose artifact is a safetensors file. No block of the network is loaded.
+    The response is a job, whose artifact is a safetensors file. Only the tensors of the condition are read.
     """
     return await post_job(body, client)

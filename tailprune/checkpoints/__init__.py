@@ -1,14 +1,14 @@
-"""Published files and folders -> systems, and systems -> files.
+"""Loading systems from published files and folders, and saving them.
 
-    load          a source (file, folder, address on the hub, name in the registry) -> a system; also `tailprune.load`
-    recognition   which system a file's tensors are, by names and shapes
-    files         tensors of safetensors files and pickles, values on demand
-    diffusers     a DiT as diffusers saves it, under the official names
-    hub           what is fetched of the Hugging Face hub
-    save          systems and tensors -> safetensors files, the same bytes each time
+    load          a system from a file, a folder, an address on the hub or a name in the registry; also `tailprune.load`
+    files         the tensors of safetensors files and pickles, read on demand
+    recognition   which family a file belongs to, by the names and shapes of its tensors
+    diffusers     a DiT in diffusers' format, under the official names
+    hub           downloads from the Hugging Face hub
+    save          systems and tensors as safetensors files, with the same bytes each time
 
-Names are imported when first used: to fetch a file, torch is not needed. The function `load` is not among them, since
-the module has that name.
+Names are imported when first used, so that fetching a file does not import torch. The function `load` is not among
+them, since the module has that name.
 """
 
 from __future__ import annotations

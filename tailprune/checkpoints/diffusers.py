@@ -1,11 +1,11 @@
-"""A DiT as diffusers saves it: a folder with `config.json` and the weights under diffusers' own names.
+"""A DiT in diffusers' format: a folder with `config.json` and the weights under diffusers' names.
 
-    transformer_blocks.N.norm1.emb    the embedders, a copy a block     transformer_blocks.N.norm1.linear    AdaLN
+    transformer_blocks.N.norm1.emb    the embedders, per block          transformer_blocks.N.norm1.linear    AdaLN
     transformer_blocks.N.attn1        to_q, to_k, to_v, to_out          transformer_blocks.N.ff.net          the MLP
     pos_embed.proj   patches          proj_out_1, proj_out_2            the final layer's AdaLN and linear
 
-Positions are not in the files. Frequencies of time run to the longest period itself, where the published code stops
-one short of it; the normalisation before the MLP has an epsilon of its own.
+Positions are not in the files. The frequencies of time include the longest period, where the published code stops one
+step short; the normalisation before the MLP has an epsilon of its own.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from tailprune.systems.layers import sincos_positions
 __all__ = ["DiffusersDiT", "find_diffusers"]
 
 CLASS = "DiTTransformer2DModel"
-UNDERSTOOD = {
+SUPPORTED = {
     "norm_type": "ada_norm_zero",
     "activation_fn": "gelu-approximate",
     "attention_bias": True,
@@ -57,17 +57,17 @@ POSITIONS = "pos_embed"
 
 
 def find_diffusers(folder: Path) -> Path | None:
-    """The folder of the transformer: `folder` itself, or `transformer` in it; None where neither is one."""
+    """The folder of the transformer: `folder` itself, or `transformer` in it; None if neither has a configuration."""
     return next((at for at in (folder / TRANSFORMER, folder) if (at / CONFIG).is_file()), None)
 
 
 class DiffusersDiT:
-    """The tensors of such a folder under the official names, values on demand: a `TensorFile`.
+    """The tensors of such a folder under the official names, read on demand; a `TensorFile`.
 
-    Where all blocks' embedders are equal, as in converted checkpoints, they are one; where they differ, they are
+    If the embedders of all blocks are equal, as in converted checkpoints, they become one; otherwise they are named
     `embedders.N` (see `tailprune.systems.dit.PerBlockDiT`).
 
-    Raises CheckpointError for another class, an option that is not understood, or missing files.
+    Raises CheckpointError for another class, an option with an unsupported value, or missing files.
     """
 
     holder = ""
@@ -126,33 +126,33 @@ def _config(folder: Path) -> Mapping[str, Any]:
     config = _json(path)
     found = config.get("_class_name") if isinstance(config, dict) else None
     if found != CLASS:
-        raise CheckpointError(f"{path}: describes {found or 'no class'}, and of diffusers' classes {CLASS} is served")
+        raise CheckpointError(f"{path}: its class is {found or 'missing'}, and only {CLASS} of diffusers is supported")
     for key in ("num_layers", "num_attention_heads", "attention_head_dim", "sample_size", "patch_size"):
         if type(config.get(key)) is not int:
             raise CheckpointError(f"{path}: {key} is {config.get(key)!r}, not a whole number")
         if config[key] < 1:
-            raise CheckpointError(f"{path}: {key} is {config[key]}; it has to be at least 1")
+            raise CheckpointError(f"{path}: {key} is {config[key]}; it must be at least 1")
     if config["sample_size"] < config["patch_size"]:
         raise CheckpointError(
             f"{path}: sample_size is {config['sample_size']}, less than patch_size, {config['patch_size']}"
         )
     if type(config.get("norm_eps", 1e-5)) not in (int, float):
         raise CheckpointError(f"{path}: norm_eps is {config['norm_eps']!r}, not a number")
-    for key, value in UNDERSTOOD.items():
+    for key, value in SUPPORTED.items():
         if config.get(key, value) != value:
-            raise CheckpointError(f"{path}: {key} is {config[key]!r}; a DiT has {value!r}")
+            raise CheckpointError(f"{path}: {key} is {config[key]!r}; only {value!r}, the value of a DiT, is supported")
     return config
 
 
 def _check_shapes(path: Path, config: Mapping[str, Any], shapes: Shapes) -> None:
-    """Raises CheckpointError where a config counts other blocks than the weights have, or cuts other patches."""
+    """Raise CheckpointError if configuration and weights differ in the number of blocks or the size of patches."""
     blocks = {found[1] for name in shapes if (found := re.match(r"transformer_blocks\.(\d+)\.", name))}
     if (depth := config["num_layers"]) != len(blocks):
-        raise CheckpointError(f"{path}: num_layers is {depth}, and the weights have {len(blocks)} blocks")
+        raise CheckpointError(f"{path}: num_layers is {depth}, but the weights have {len(blocks)} blocks")
     patches = shapes.get(f"{OUTSIDE['x_embedder.proj']}.weight", ())
     if len(patches) == 4 and patches[-1] != config["patch_size"]:
         raise CheckpointError(
-            f"{path}: patch_size is {config['patch_size']}, and the weights are for patches of {patches[-1]}"
+            f"{path}: patch_size is {config['patch_size']}, but the weights are for patches of {patches[-1]}"
         )
 
 
@@ -160,18 +160,18 @@ def _json(path: Path) -> Any:
     try:
         return json.loads(path.read_text())
     except ValueError as error:
-        raise CheckpointError(f"{path}: not JSON ({error})") from error
+        raise CheckpointError(f"{path}: is not JSON ({error}); download it again") from error
 
 
 def _indexed(path: Path) -> Iterable[str]:
-    """The names of the files that an index says hold the weights."""
+    """The names of the files of weights, from their index."""
     index = _json(path)
     files = index.get("weight_map") if isinstance(index, dict) else None
     if not isinstance(files, dict) or not files:
-        raise CheckpointError(f"{path}: has no weight_map, which says in which file each tensor is")
+        raise CheckpointError(f"{path}: has no weight_map, which names the file of each tensor; download it again")
     for tensor, name in files.items():
         if not isinstance(name, str) or not Path(name).name:
-            raise CheckpointError(f"{path}: the weight_map says {name!r} of {tensor}, which is no file's name")
+            raise CheckpointError(f"{path}: the weight_map has {name!r} for {tensor}, which is not the name of a file")
     return sorted(set(files.values()))
 
 
@@ -182,11 +182,11 @@ def _weights(folder: Path) -> TensorFile:
     for name in DIFFUSERS_WEIGHTS:
         if (folder / name).is_file():
             return open_tensors([folder / name])
-    raise CheckpointError(f"{folder}: has {CONFIG}, and no {DIFFUSERS_WEIGHTS[0]} (nor its index, nor .bin) beside it")
+    raise CheckpointError(f"{folder}: has {CONFIG} but no weights: add {DIFFUSERS_WEIGHTS[0]}, its index, or a .bin")
 
 
 def _sources(depth: int, *, shared: bool) -> dict[str, tuple[str, ...]]:
-    """What each official tensor is made of, joined along its first dimension."""
+    """The tensors of diffusers that each official tensor is the concatenation of, by the official name."""
     found: dict[str, tuple[str, ...]] = {}
     for block in range(1 if shared else depth):
         before = "" if shared else f"embedders.{block}."

@@ -1,8 +1,8 @@
-"""Files of tensors: shapes at once, values on demand.
+"""Files of tensors: shapes when opened, values on demand.
 
-A `.safetensors` file is read by its header, a pickle (`.pt`, `.pth`, `.bin`, `.ckpt`) is mapped into memory: in both,
-the bytes of a tensor are touched when that tensor is asked for. Nothing of a pickle is run: what it names beside
-tensors, as checkpoints of training do, is read as nothing.
+Of a `.safetensors` file only the header is read at first, and a pickle (`.pt`, `.pth`, `.bin`, `.ckpt`) is mapped into
+memory: the bytes of a tensor are read when that tensor is. No code of a pickle is run: its objects other than tensors,
+as in checkpoints of training runs, are replaced by empty ones.
 """
 
 from __future__ import annotations
@@ -28,27 +28,27 @@ from tailprune.spec.layouts import SAFETENSORS, TENSOR_FILES
 __all__ = ["CheckpointError", "TensorFile", "open_tensors"]
 
 NESTED_UNDER = ("ema", "model", "state_dict")
-"""Where training scripts put the weights inside a pickle, the one to sample with first."""
+"""The keys under which training scripts save weights in a pickle, in order of preference."""
 
 
 class CheckpointError(InputError):
-    """A file that is not a checkpoint of the system it is meant to be; the message says what does not fit."""
+    """A file that is not a checkpoint of the expected system; the message names what does not fit."""
 
 
 class TensorFile(Protocol):
-    """Tensors by name."""
+    """The tensors of a checkpoint, by name."""
 
     path: Path
     metadata: dict[str, str]
-    """What the file says of itself."""
+    """The metadata of the file."""
     arguments: dict[str, Any]
-    """Constructor arguments of its system that the file states."""
+    """Constructor arguments of the system that the file states."""
     holder: str
-    """The key that the tensors lie under; empty at the top level."""
+    """The key of a pickle that holds the tensors; empty for the top level."""
     shapes: dict[str, tuple[int, ...]]
 
     def read(self, name: str) -> Tensor:
-        """The value of one tensor. Raises KeyError where there is none."""
+        """The value of one tensor. Raises KeyError for an unknown name."""
         ...
 
 
@@ -71,7 +71,7 @@ class _Tensors:
             raise MissingFileError(f"no checkpoint at {path}")
         if path.suffix not in TENSOR_FILES:
             raise CheckpointError(
-                f"{path}: a checkpoint ends in {', '.join(TENSOR_FILES[:-1])} or {TENSOR_FILES[-1]}, "
+                f"{path}: the name of a checkpoint ends in {', '.join(TENSOR_FILES[:-1])} or {TENSOR_FILES[-1]}, "
                 f"not in {path.suffix or 'nothing'}"
             )
         if path.suffix == SAFETENSORS:
@@ -95,15 +95,15 @@ class _Tensors:
             content = _load_pickle(path)
         except OSError:
             raise
-        except Exception as error:  # on bytes that are no pickle, torch's reader fails with whatever they lead to
+        except Exception as error:  # for bytes that are not a pickle, torch's reader raises errors of any type
             raise CheckpointError(
-                f"{path}: cannot be read as tensors alone, and nothing else of a pickle is run{_reason(error)}; "
-                "download it again, or save its state_dict alone"
+                f"{path}: cannot be read without running code of the pickle, which is not done{_reason(error)}; "
+                "download it again, or save only its state_dict"
             ) from error
         self.holder, tensors = _state_dict(content)
         if not tensors:
             raise CheckpointError(
-                f"{path}: holds no tensors by name, neither at the top level nor under {' or '.join(NESTED_UNDER)}"
+                f"{path}: has no named tensors, neither at the top level nor under {' or '.join(NESTED_UNDER)}"
             )
         for name, tensor in tensors.items():
             self.shapes[name] = tuple(tensor.shape)
@@ -113,7 +113,7 @@ class _Tensors:
 def open_tensors(paths: Iterable[Path]) -> TensorFile:
     """The tensors of one file, or of several that belong together.
 
-    Raises FileNotFoundError for a path that is not there, CheckpointError for a file that holds no tensors.
+    Raises FileNotFoundError for a missing file, CheckpointError for one without tensors.
     """
     paths = list(paths)
     tensors = _Tensors(paths[0])
@@ -123,7 +123,7 @@ def open_tensors(paths: Iterable[Path]) -> TensorFile:
 
 
 def _state_dict(content: Any) -> tuple[str, dict[str, Tensor]]:
-    """The key that tensors lie under, and the tensors."""
+    """The key that holds the tensors, empty for the top level, and the tensors."""
     if not isinstance(content, Mapping):
         return "", {}
     for key in NESTED_UNDER:
@@ -134,22 +134,22 @@ def _state_dict(content: Any) -> tuple[str, dict[str, Tensor]]:
 
 
 def _official(name: str) -> str:
-    """A tensor's name without what wrappers of training put before it."""
+    """A tensor's name without the prefixes of training wrappers."""
     for wrapper in ("module.", "_orig_mod."):  # DistributedDataParallel outside, torch.compile inside
         name = name.removeprefix(wrapper)
     return name
 
 
 def _reason(error: Exception) -> str:
-    """What torch says is wrong, without its advice to run the pickle; nothing where it says no more than that."""
-    if isinstance(error, _Unfit):
+    """The reason in torch's message, in parentheses, without its advice to run the pickle; empty if it gives none."""
+    if isinstance(error, _UnsupportedContainer):
         return f" ({error})"
     found = re.search(r"(Trying to (load|call)|Unsupported|PytorchStreamReader)[^\n]*?(?=\.\s|\.?$|\n)", str(error))
     return f" ({found[0]})" if found else ""
 
 
 class _Nothing:
-    """Stands for every object of a pickle that is no tensor: a training run's callbacks, options, counters."""
+    """Replaces every object of a pickle that is not a tensor: callbacks, options or counters of a training run."""
 
     def __init__(self, *_: Any, **__: Any) -> None: ...
 
@@ -157,21 +157,21 @@ class _Nothing:
 
 
 class _Items:
-    """Stands for a class that the pickle puts items into by key, as defaultdict is; torch fills these types alone."""
+    """Replaces a class to which the pickle adds items by key, such as defaultdict; torch fills only this type."""
 
     def __new__(cls, *_: Any, **__: Any) -> Any:
-        return OrderedDict()  # which, other than a dict, may have attributes as well
+        return OrderedDict()  # unlike a dict, it can also have attributes
 
 
 class _Entries:
-    """Stands for a class that the pickle appends to, as deque is."""
+    """Replaces a class to which the pickle appends, such as deque."""
 
     def __new__(cls, *_: Any, **__: Any) -> Any:
         return []
 
 
 class _Survey(pickle.Unpickler):
-    """How a pickle fills the classes that it names. Nothing is imported or run: every name is read as a stand-in."""
+    """How a pickle fills the classes that it names. Nothing is imported or run: a stand-in replaces every class."""
 
     def __init__(self, content: bytes) -> None:
         _check_memo(content)
@@ -182,13 +182,13 @@ class _Survey(pickle.Unpickler):
         self.load()
 
     def find_class(self, module: str, name: str) -> Any:
-        """Whatever the name, a class that notes what is done to its objects."""
+        """A stand-in for any class, which records how its objects are filled."""
         survey = self
-        # Protocol 2, torch's, has names of Python 2, and torch lists those that it does not know by names of Python 3.
+        # Protocol 2, which torch uses, has names of Python 2; torch lists unknown classes by their names of Python 3.
         module, name = NAME_MAPPING.get((module, name), (IMPORT_MAPPING.get(module, module), name))
         full_name = f"{module}.{name}"
 
-        class Noted(_Nothing):
+        class Recorded(_Nothing):
             def __setitem__(self, key: Any, value: Any) -> None:
                 survey.by_key.add(full_name)
 
@@ -198,39 +198,39 @@ class _Survey(pickle.Unpickler):
             def __setstate__(self, state: Any) -> None:
                 survey.attributes.setdefault(full_name, []).append(state)
 
-        return Noted
+        return Recorded
 
     def persistent_load(self, pid: Any) -> Any:
-        """Nothing, in place of a tensor's storage."""
+        """None, in place of a tensor's storage."""
 
     def stand_in(self, name: str) -> type:
-        """What stands for a class that torch does not know."""
+        """The stand-in for a class that torch does not know."""
         return _Items if name in self.by_key else _Entries if name in self.appended else _Nothing
 
     def refuse_attributes(self, foreign: Iterable[str]) -> None:
-        """Raises UnpicklingError with the classes that are filled and have attributes too, which no stand-in takes."""
-        unfit = [
+        """Raise UnpicklingError for classes that are both filled and given attributes, which no stand-in supports."""
+        unsupported = [
             name
             for name in foreign
             if (name in self.appended and name in self.attributes)
             or (name in self.by_key and not all(isinstance(state, dict) for state in self.attributes.get(name, ())))
         ]
-        if unfit:
-            raise _Unfit(f"it holds {_short(unfit)}, a container with attributes of its own")
+        if unsupported:
+            raise _UnsupportedContainer(f"it has {_short(unsupported)}, a container with attributes of its own")
 
 
 def _check_memo(content: bytes) -> None:
-    """Raises UnpicklingError for a pickle that keeps an object at a place beyond those that it can have filled.
+    """Raise UnpicklingError for a pickle that stores an object at an index larger than the number of its operations.
 
-    An unpickler makes room for all places up to that one: a file of a few bytes could take all memory.
+    An unpickler allocates all indices up to that one, so a file of a few bytes could use up the memory.
     """
     for filled, (opcode, place, _) in enumerate(pickletools.genops(content)):
         if opcode.name in ("PUT", "BINPUT", "LONG_BINPUT") and isinstance(place, int) and place > filled:
-            raise pickle.UnpicklingError(f"it keeps an object at place {place}, and has no more than {filled}")
+            raise pickle.UnpicklingError(f"it stores an object at index {place}, and can have filled at most {filled}")
 
 
-class _Unfit(pickle.UnpicklingError):
-    """What a pickle holds cannot be passed over."""
+class _UnsupportedContainer(pickle.UnpicklingError):
+    """A pickle has a container that no stand-in can replace."""
 
 
 def _short(names: list[str], most: int = 3) -> str:
@@ -239,7 +239,7 @@ def _short(names: list[str], most: int = 3) -> str:
 
 
 def _pickle_of(path: Path) -> bytes:
-    """The pickle in a file of torch's, a zip archive of one folder with the pickle and the bytes of its tensors."""
+    """The pickle in a file of torch, a zip archive of one folder with the pickle and the bytes of its tensors."""
     with zipfile.ZipFile(path) as archive:
         member = archive.getinfo(f"{archive.namelist()[0].partition('/')[0]}/data.pkl")
         member.CRC = None  # type: ignore[assignment]  # not checked: torch.serialization.set_crc32_options(False)
@@ -247,7 +247,7 @@ def _pickle_of(path: Path) -> bytes:
 
 
 def _load_pickle(path: Path) -> Any:
-    if not zipfile.is_zipfile(path):  # older than torch 1.6: cannot be mapped, nor searched for what it names
+    if not zipfile.is_zipfile(path):  # older than torch 1.6: can be neither mapped nor surveyed
         return torch.load(path, map_location="cpu", weights_only=True)
     foreign = torch.serialization.get_unsafe_globals_in_checkpoint(path)
     survey = _Survey(_pickle_of(path))

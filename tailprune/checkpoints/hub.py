@@ -1,7 +1,7 @@
-"""Files on the Hugging Face hub, by their addresses (`tailprune.spec.hub`): found in the cache, or fetched into it.
+"""Files of the Hugging Face hub, by their addresses (`tailprune.spec.hub`), from the cache or downloaded into it.
 
 TAILPRUNE_HUB_CACHE names the cache folder (huggingface_hub's own by default); with TAILPRUNE_OFFLINE=1, or
-huggingface_hub's HF_HUB_OFFLINE=1, nothing is fetched.
+huggingface_hub's HF_HUB_OFFLINE=1, nothing is downloaded.
 """
 
 from __future__ import annotations
@@ -19,18 +19,18 @@ OF_A_REPOSITORY = (
     *(CONFIG, f"{Path(DIFFUSERS_WEIGHTS[0]).stem}*", WEIGHTS),
     *(f"{folder}/*" for folder in (TRANSFORMER, VAE, VOCODER)),
 )
-"""What is fetched of a repository that is named as a whole: a system, or a decoder as diffusers lays it out."""
+"""The files downloaded for the address of a whole repository: a system, or a decoder in diffusers' layout."""
 TRUE = ("1", "true", "yes", "on")
 
 
 class HubError(MissingFileError):
-    """A file of the hub that cannot be fetched; the message says why, and what to do."""
+    """A file of the hub that cannot be fetched; the message gives the reason and the way out."""
 
 
 def fetch(source: str) -> Path:
-    """The local path of a file or folder of the hub, downloaded where it is not in the cache.
+    """The local path of a file or folder of the hub, downloaded if it is not in the cache.
 
-    Raises InputError for a source that names no repository, HubError where it cannot be fetched.
+    Raises InputError for a source that names no repository, HubError for one that cannot be fetched.
     """
     from huggingface_hub.errors import HTTPError, LocalEntryNotFoundError, OfflineModeIsEnabled
 
@@ -55,7 +55,7 @@ def _file(wanted: HubFile, cache: str | None, offline: bool) -> Path:
 
     if not offline:
         return Path(hf_hub_download(wanted.repo, wanted.path, revision=wanted.revision, cache_dir=cache))
-    # hf_hub_download(local_files_only=True) may still ask the hub, for the agents that it names in its headers
+    # hf_hub_download(local_files_only=True) may still send a request to the hub
     found = try_to_load_from_cache(wanted.repo, wanted.path, revision=wanted.revision, cache_dir=cache)
     if not isinstance(found, str):
         raise LocalEntryNotFoundError(wanted.path)
@@ -76,7 +76,7 @@ def _folder(wanted: HubFile, cache: str | None, offline: bool) -> Path:
             allow_patterns=patterns,
         )
     )
-    if not any(True for pattern in patterns for _ in snapshot.glob(pattern)):  # which snapshot_download does not mind
+    if not any(True for pattern in patterns for _ in snapshot.glob(pattern)):  # snapshot_download raises no error
         if offline:
             raise LocalEntryNotFoundError(wanted.path)
         raise MissingFileError(f"it has no {' or '.join(patterns)}")

@@ -1,8 +1,8 @@
-"""A published file -> a system with its weights, reading no more than is asked for.
+"""Loading a system, its condition part alone, or only its description from a checkpoint.
 
-A source is a file, a folder (`model.safetensors`, or a DiT as diffusers saves it), the name of a model in the registry,
-or `hf://owner/repo/file`. Its tensors are read as the family that is given, that the file names, or that they are
-recognised as.
+A source is a file, a folder (with `model.safetensors`, or a DiT in diffusers' format), the name of a model in the
+registry, or `hf://owner/repo/file`. The family is the one given, the one that registry or file names, or the one that
+the names and shapes of the tensors show.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from tailprune.checkpoints.diffusers import DiffusersDiT, find_diffusers
 from tailprune.checkpoints.files import CheckpointError, TensorFile, open_tensors
 from tailprune.checkpoints.hub import fetch
 from tailprune.checkpoints.recognition import (
-    Reading,
+    Candidate,
     check_sizes,
     groups,
     is_unambiguous,
@@ -43,31 +43,31 @@ __all__ = ["Checkpoint", "CheckpointError", "Found", "inspect", "load", "load_co
 
 @dataclass(frozen=True)
 class Found:
-    """What a checkpoint turned out to be."""
+    """The description of a checkpoint, from `inspect`."""
 
     path: Path
     family: str
     also_fits: tuple[str, ...]
-    """Other families with the same tensors: a file of theirs would look like this one."""
+    """Other families with the same tensors."""
     size: str | None
-    """The published size, such as XL/2."""
+    """The published size, such as XL/2; None for any other size."""
     configuration: dict[str, Any]
     condition_dim: int
     latent_shape: tuple[int, int, int]
     classes: int | None
-    """None for a system that is conditioned on features."""
+    """The number of classes; None for a system that is conditioned on features."""
     parameters: int
     adaln_parameters: int
     held_under: str
-    """The key that the tensors lie under; empty at the top level."""
+    """The key of a pickle that holds the tensors; empty for the top level."""
     left_out: dict[str, int]
-    """How many tensors were left out that only training used, by the beginning of their names."""
+    """The number of tensors left out because only training uses them, by the beginning of their names."""
     compacted: str | None
-    """What AdaLN reads of c in place of all of it, such as 64 of 128 components; None in a full model."""
+    """What AdaLN reads of c in a compacted model, such as `64 of 128 components`; None for a full model."""
 
     @property
     def adaln_share(self) -> float:
-        """The part of all parameters that turns `c` into shifts, scales and gates, in [0, 1]."""
+        """AdaLN's share of all parameters, in [0, 1]."""
         return self.adaln_parameters / self.parameters
 
     def __str__(self) -> str:
@@ -85,16 +85,16 @@ class Found:
             parts = ", ".join(f"{name} ({count} tensors)" for name, count in self.left_out.items())
             lines.append(f"left out, since only training uses it: {parts}")
         if self.also_fits:
-            lines.append(f"files of {', '.join(self.also_fits)} can look the same; give family to say otherwise")
+            lines.append(f"files of {', '.join(self.also_fits)} have the same tensors; give family to choose one")
         return "\n".join(lines)
 
 
 class Checkpoint:
-    """The tensors of a file or folder: their shapes at once, their values on demand.
+    """The tensors of a file or folder: shapes when opened, values on demand.
 
-    `metadata` is what the file records of itself: `family` and `num_heads` in files written here.
+    `metadata` is the file's: it has `family` and `num_heads` in files written by `save_system`.
 
-    Raises FileNotFoundError for a path that is not there, CheckpointError for what is no checkpoint.
+    Raises FileNotFoundError for a missing file, CheckpointError for one that is not a checkpoint.
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
@@ -107,9 +107,9 @@ class Checkpoint:
         self._read = self._file.read
 
     def tensors(self, names: Iterable[str], device: str | torch.device = "cpu") -> dict[str, Tensor]:
-        """The values of these tensors, in float32 where they are floating-point numbers.
+        """The values of these tensors; floating-point numbers are converted to float32.
 
-        They are copies: the file is mapped into memory, and what is written to it later would be seen.
+        They are copies, since later changes of the file would change a tensor that is mapped into memory.
         """
         found = ((name, self._read(name)) for name in names)
         return {
@@ -123,18 +123,20 @@ def load(
 ) -> System:
     """A system with its weights, ready to sample.
 
-    `source` is a file, a folder that holds `model.safetensors` or a diffusers DiT, `hf://owner/repo/file`, or the name
-    of a model in the registry (`models/models.toml`, or the file that TAILPRUNE_REGISTRY names). `family` and `given`
-    (`num_heads`, `decode_layer`) settle what the file's names and shapes leave open.
+    source: a file, a folder with `model.safetensors` or a DiT in diffusers' format, `hf://owner/repo/file`, or the name
+        of a model in the registry (`models/models.toml`, or the file that TAILPRUNE_REGISTRY names)
+    family: the architecture family; by default the one that registry, file or tensors show
+    device: where the weights go, the CPU by default
+    given: `num_heads` or `decode_layer`, needed if names and shapes of the tensors do not determine them
 
-    Raises FileNotFoundError, CheckpointError (tensors missing, unknown or of the wrong shape), ValueError (a family
-    or a number of heads that has to be given).
+    Raises FileNotFoundError for a missing source, CheckpointError for tensors that are missing, unknown or of the wrong
+    shape, and InputError if the family or another argument has to be given.
     """
     checkpoint, family, given = _identify(source, family, given)
-    reading = _reading(checkpoint, family, given)
-    system = reading.build()
-    values = checkpoint.tensors((reading.names[name] for name in system.state_dict()), device)
-    system.load_state_dict({name: values[reading.names[name]] for name in system.state_dict()}, assign=True)
+    candidate = _candidate(checkpoint, family, given)
+    system = candidate.build()
+    values = checkpoint.tensors((candidate.names[name] for name in system.state_dict()), device)
+    system.load_state_dict({name: values[candidate.names[name]] for name in system.state_dict()}, assign=True)
     for part in (system.reader, system.time_columns):
         if part is not None:
             try:
@@ -147,7 +149,7 @@ def load(
 def load_condition(
     source: str | os.PathLike[str], *, family: str | None = None, device: str | torch.device = "cpu", **given: Any
 ) -> Condition:
-    """The condition part of a system alone; no block is read. Arguments and errors as in `load`."""
+    """The condition part of a system, without reading its blocks. Parameters and errors as in `load`."""
     checkpoint, family, given = _identify(source, family, given)
     cls = SYSTEMS[family].variant(checkpoint.shapes)
     with _explained(checkpoint, family), torch.device("meta"):
@@ -158,32 +160,32 @@ def load_condition(
     wrong = [f"{name} is missing" for name in expected if name not in found]
     wrong += [f"{name} is {found[name]}, not {expected[name]}" for name in found if found[name] != expected[name]]
     if wrong:
-        raise CheckpointError(f"{checkpoint.path}: does not fit {family}: {_some(wrong)}")
+        raise CheckpointError(f"{checkpoint.path}: does not fit {family}: {_first(wrong)}")
     condition.load_state_dict(checkpoint.tensors(expected, device), assign=True)
     return condition.requires_grad_(False).eval()
 
 
 def inspect(source: str | os.PathLike[str], *, family: str | None = None, **given: Any) -> Found:
-    """What a checkpoint is, from names and shapes alone: no tensor is read. Arguments and errors as in `load`."""
+    """The description of a checkpoint, from names and shapes without reading a tensor. Parameters as in `load`."""
     checkpoint, family, given = _identify(source, family, given)
-    reading = _reading(checkpoint, family, given)
-    assert reading.configuration is not None, "a reading that fits has a configuration"
-    system = reading.build()
+    candidate = _candidate(checkpoint, family, given)
+    assert candidate.configuration is not None, "a candidate that fits has a configuration"
+    system = candidate.build()
     parameters, adaln = parameter_counts(checkpoint.shapes)
     others = [other.family for other in recognise(checkpoint.shapes, **given) if other.family != family]
     return Found(
         path=checkpoint.path,
         family=family,
         also_fits=tuple(others),
-        size=reading.size,
-        configuration=reading.configuration.described(given),
+        size=candidate.size,
+        configuration=candidate.configuration.described(given),
         condition_dim=system.condition_dim,
         latent_shape=system.latent_shape,
         classes=getattr(system, "num_classes", None),
         parameters=parameters,
         adaln_parameters=adaln,
         held_under=checkpoint.holder,
-        left_out=dict(Counter(name.split(".")[0] for name in reading.left_out)),
+        left_out=dict(Counter(name.split(".")[0] for name in candidate.left_out)),
         compacted=_compacted(system),
     )
 
@@ -197,18 +199,19 @@ def _compacted(system: System) -> str | None:
 def _identify(
     source: str | os.PathLike[str], family: str | None, given: dict[str, Any]
 ) -> tuple[Checkpoint, str, dict[str, Any]]:
-    path, known = _locate(source)
+    """The opened checkpoint, its family, and its arguments; the caller's take precedence over registry and file."""
+    path, entry = _locate(source)
     checkpoint = Checkpoint(path)
-    family = family or known.get("family") or checkpoint.metadata.get("family")
+    family = family or entry.get("family") or checkpoint.metadata.get("family")
     if family is not None and family not in SYSTEMS:
-        raise InputError(f"no system is called {family!r}; there are {', '.join(SYSTEMS)}")
+        raise InputError(f"there is no family {family!r}: give one of {', '.join(SYSTEMS)}")
     kinds = {name: kind for system in SYSTEMS.values() for name, kind in system.config_class.metadata_fields.items()}
-    values = {name: value for name in kinds if (value := known.get(name, checkpoint.metadata.get(name))) is not None}
+    values = {name: value for name in kinds if (value := entry.get(name, checkpoint.metadata.get(name))) is not None}
     for name, value in values.items():
         try:
             values[name] = kinds[name](value)
         except ValueError:
-            raise CheckpointError(f"{path}: says {name} = {value!r}, which is no number") from None
+            raise CheckpointError(f"{path}: its {name} is {value!r}, not a number") from None
     given = checkpoint.arguments | values | given
     return checkpoint, family or _recognised(checkpoint, given), given
 
@@ -216,42 +219,42 @@ def _identify(
 def _recognised(checkpoint: Checkpoint, given: Mapping[str, Any]) -> str:
     """The family of a file that does not name it."""
     file_name = str(checkpoint.path)
-    readings = recognise(checkpoint.shapes, file_name, **given)
-    if not readings:
-        close = nearest(checkpoint.shapes, **given)
+    candidates = recognise(checkpoint.shapes, file_name, **given)
+    if not candidates:
+        closest = nearest(checkpoint.shapes, **given)
         raise CheckpointError(
-            f"{checkpoint.path}: is of no system there is ({', '.join(SYSTEMS)}); "
-            f"it is nearest to {close.family}, but {_some(close.faults)}"
+            f"{checkpoint.path}: fits none of the families {', '.join(SYSTEMS)}; "
+            f"the nearest is {closest.family}, but {_first(closest.faults)}"
         )
-    if not is_unambiguous(readings, file_name):
-        fitting = " and ".join(reading.family for reading in readings)
+    if not is_unambiguous(candidates, file_name):
+        fitting = " and ".join(candidate.family for candidate in candidates)
         raise InputError(
-            f"{checkpoint.path}: does not say which system it is, and files of {fitting} have the same tensors: "
-            f"give family, one of {', '.join(reading.family for reading in readings)}"
+            f"{checkpoint.path}: does not name its family, and files of {fitting} have the same tensors: give family, "
+            f"one of {', '.join(candidate.family for candidate in candidates)}"
         )
-    return readings[0].family
+    return candidates[0].family
 
 
-def _reading(checkpoint: Checkpoint, family: str, given: Mapping[str, Any]) -> Reading:
-    """The file's tensors as that family. Raises CheckpointError where they are not."""
+def _candidate(checkpoint: Checkpoint, family: str, given: Mapping[str, Any]) -> Candidate:
+    """The file's tensors as those of a family. Raises CheckpointError if they do not fit."""
     try:
-        reading = read_as(SYSTEMS[family], checkpoint.shapes, **given)
+        candidate = read_as(SYSTEMS[family], checkpoint.shapes, **given)
     except MissingArgument as error:
         raise InputError(f"{checkpoint.path}: {error}") from error
     except ValueError as error:
         raise CheckpointError(f"{checkpoint.path}: {error}") from error
-    if not reading.fits:
+    if not candidate.fits:
         others = [other.family for other in recognise(checkpoint.shapes, str(checkpoint.path), **given)]
-        looks = f"; it looks like {' or '.join(others)}" if others else ""
-        close = nearest(checkpoint.shapes, **given)
-        if not others and close.family != family and close.configuration is not None:
-            looks = f"; it is nearest to {close.family}, but there {_some(close.faults, 2)}"
-        raise CheckpointError(f"{checkpoint.path}: does not fit {family}: {_some(reading.faults)}{looks}")
-    return reading
+        hint = f"; it fits {' or '.join(others)}" if others else ""
+        closest = nearest(checkpoint.shapes, **given)
+        if not others and closest.family != family and closest.configuration is not None:
+            hint = f"; the nearest is {closest.family}, but there {_first(closest.faults, 2)}"
+        raise CheckpointError(f"{checkpoint.path}: does not fit {family}: {_first(candidate.faults)}{hint}")
+    return candidate
 
 
 def _locate(source: str | os.PathLike[str]) -> tuple[Path, Mapping[str, Any]]:
-    """The file or folder that `source` means, and its entry in the registry."""
+    """The file or folder of a source, and its entry in the registry, empty if it has none."""
     if is_hub(source):
         return fetch(str(source)), {}
     path = Path(source)
@@ -262,8 +265,8 @@ def _locate(source: str | os.PathLike[str]) -> tuple[Path, Mapping[str, Any]]:
     if str(source) not in models:
         if path.suffix in TENSOR_FILES:
             return path, {}
-        known = ", ".join(sorted(models)) or "no model"
-        raise MissingFileError(f"{source!r} is neither a file nor a model of {registry}, which has {known}")
+        names = ", ".join(sorted(models)) or "no model"
+        raise MissingFileError(f"{source!r} is neither a file nor a model of {registry}, which has {names}")
     entry = models[str(source)]
     if is_hub(entry["checkpoint"]):
         return fetch(entry["checkpoint"]), entry
@@ -285,7 +288,7 @@ def _open(path: Path) -> TensorFile:
 
 @contextmanager
 def _explained(checkpoint: Checkpoint, family: str) -> Iterator[None]:
-    """Names the file in errors where its names and shapes do not determine a configuration."""
+    """Add the file to errors about names and shapes that do not determine a configuration."""
     try:
         yield
     except KeyError as error:
@@ -297,7 +300,8 @@ def _explained(checkpoint: Checkpoint, family: str) -> Iterator[None]:
         raise CheckpointError(f"{checkpoint.path}: {error}") from error
 
 
-def _some(faults: Iterable[str], most: int = 5) -> str:
+def _first(faults: Iterable[str], most: int = 5) -> str:
+    """The first `most` faults, and the number of the others, as a text for people."""
     faults = list(faults)
     more = f", and {len(faults) - most} more" if len(faults) > most else ""
     return "; ".join(faults[:most]) + more

@@ -1,4 +1,4 @@
-"""Tensors as safetensors files whose bytes are a function of tensors and metadata."""
+"""Writing safetensors files whose bytes depend on tensors and metadata alone."""
 
 from __future__ import annotations
 
@@ -35,15 +35,15 @@ TYPES = {
     torch.uint8: "U8",
     torch.bool: "BOOL",
 }
-"""What the format calls torch's types, in the order in which the library lays them out."""
+"""The format's names of torch's types, in the order in which the safetensors library writes them."""
 
 
 def save_system(system: System, path: str | os.PathLike[str], metadata: Mapping[str, str] = {}) -> None:
-    """Writes a system, compacted or full, as a safetensors file that `tailprune.load` reads as it is.
+    """Write a system, compacted or full, as a safetensors file that `tailprune.load` reads.
 
-    Tensors stand in the library's order, by type and name, and metadata by name.
+    Tensors are sorted by type and name, as the safetensors library does, and metadata by name.
 
-    metadata: what else the file says of itself.
+    metadata: further metadata, beside the family and what the tensors do not determine
     """
     rank = {dtype: place for place, dtype in enumerate(TYPES)}
     state = sorted(system.state_dict().items(), key=lambda item: (rank[item[1].dtype], item[0]))
@@ -53,7 +53,7 @@ def save_system(system: System, path: str | os.PathLike[str], metadata: Mapping[
 
 
 def encode_tensors(tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> bytes:
-    """The bytes of a safetensors file of tensors and metadata, both in the order they are given."""
+    """The bytes of a safetensors file of tensors and metadata, both in the order in which they are given."""
     return b"".join([_header(tensors, metadata), *_values(tensors)])
 
 
@@ -63,6 +63,6 @@ def _header(tensors: Mapping[str, Tensor], metadata: Mapping[str, str], *, ascii
 
 
 def _values(tensors: Mapping[str, Tensor]) -> Iterator[memoryview]:
-    """The bytes of each tensor, of one on the CPU and without gaps where it lies."""
+    """The bytes of each tensor; a contiguous one on the CPU is not copied."""
     for tensor in tensors.values():
         yield tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data

@@ -1,7 +1,15 @@
-"""Latents -> what a person sees, or hears.
+"""Decoders from latents to images and sound, one for each kind of latents, loaded by `load_decoder`.
 
-One decoder for each kind of latents, behind one `load_decoder`. Weights are local files, or on the Hugging Face hub;
-the libraries that hold the networks are imported when a decoder needs them.
+    base           `Decoder` and `Decoded`: what a decoder takes and returns
+    plain          pixels, and a view of the latents themselves; no weights
+    images         SD-VAE and VA-VAE
+    audioldm       AudioLDM: spectrograms and sound
+    autoencoder    the decoding half of an AutoencoderKL
+    ldm            the names of tensors in the LDM code's format
+    weights        filling a network from a file
+
+Weights are local files, or on the Hugging Face hub; the libraries with the networks are imported when a decoder needs
+them.
 """
 
 from __future__ import annotations
@@ -33,26 +41,25 @@ def load_decoder(
     scale: float | None = None,
     device: str | torch.device = "cpu",
 ) -> Decoder:
-    """The decoder of that name, ready to call, in float32 on that device.
+    """The decoder of a name, ready to call, in float32.
 
-    name: one of DECODERS.
-    source: where its weights are: a folder, or for `va-vae` a file; or `hf://owner/repo[/path]`, which is fetched where
-        it is not in the cache (see `tailprune.checkpoints.hub`).
-    statistics: the file with the mean and the standard deviation of the latents, or its address on the hub; `va-vae`
-        takes it, and no other.
-    scale: what the latents were multiplied by for training; the decoder's own by default.
-    device: where to compute.
+    name: one of DECODERS
+    source: its weights: a folder, or for `va-vae` a file; or `hf://owner/repo[/path]`, which is downloaded if it is not
+        in the cache (see `tailprune.checkpoints.hub`); None for a decoder without weights
+    statistics: the file with mean and standard deviation of the latents, or its address on the hub; for `va-vae` only
+    scale: the factor that latents were multiplied by in training, above 0; the decoder's own by default
+    device: where the network runs, the CPU by default
 
-    Raises InputError for an unknown name and for arguments that are missing or that the decoder does not take;
-    DecoderError, a ValueError, for files that are not what they should be; HubError, a FileNotFoundError, for what the
-    hub does not give.
+    Raises InputError for an unknown name, and for arguments that are missing or that the decoder does not take;
+    DecoderError, an InputError, for files that do not fit; HubError, a FileNotFoundError, for files that cannot be
+    fetched.
     """
     if name not in DECODERS:
-        raise InputError(f"no decoder is called {name!r}; there are {', '.join(DECODERS)}")
+        raise InputError(f"there is no decoder {name!r}: give one of {', '.join(DECODERS)}")
     if name in WITHOUT_SOURCE:
-        for what, given in (("source", source), ("statistics", statistics), ("scale", scale)):
-            if given is not None:
-                raise InputError(f"decoder {name!r} has no weights: leave out {what}, which is {str(given)!r}")
+        for argument, value in (("source", source), ("statistics", statistics), ("scale", scale)):
+            if value is not None:
+                raise InputError(f"decoder {name!r} has no weights: leave out {argument}, which is {str(value)!r}")
         return Pixels() if name == "pixels" else Latents()
     if source is None:
         raise InputError(
@@ -62,7 +69,7 @@ def load_decoder(
         from tailprune.decoders.images import load_va_vae
 
         if statistics is None:
-            raise InputError("decoder 'va-vae' needs statistics: the latents_stats.pt its model was trained with")
+            raise InputError("decoder 'va-vae' needs statistics: the latents_stats.pt that its model was trained with")
         return load_va_vae(_file_or_folder(source), _local(statistics), scale, device)
     if statistics is not None:
         raise InputError(f"decoder {name!r} takes no statistics: leave out {str(statistics)!r}")
@@ -76,16 +83,16 @@ def load_decoder(
 
 
 def _file_or_folder(source: str | PathLike[str]) -> Path:
-    """As `_local`, for `va-vae`: of a repository that is no diffusers folder, the file has to be named."""
+    """As `_local`, for `va-vae`: a repository that is not a diffusers folder needs its file named."""
     if not is_hub(source) or parse(str(source)).is_file:
         return _local(source)
-    hint = f"a repository that is no diffusers folder needs its file named: {str(source).rstrip('/')}/FILE.pt"
+    hint = f"a repository that is not a diffusers folder needs its file named: {str(source).rstrip('/')}/FILE.pt"
     try:
         folder = _local(source)
     except HubError as error:
         raise HubError(f"{error}. {hint}") from error
     if find_autoencoder(folder) is None:
-        raise DecoderError(f"{folder}: has no {CONFIG}, neither there nor under {VAE}/; {hint}")
+        raise DecoderError(f"{folder}: has no {CONFIG}, and none in {VAE}/; {hint}")
     return folder
 
 

@@ -1,4 +1,4 @@
-"""Latents of sound -> its log-mel spectrogram, as a picture, and the sound: AudioLDM (arXiv 2301.12503)."""
+"""AudioLDM's decoder (arXiv 2301.12503): from latents to a log-mel spectrogram, as an image, and to sound."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ from tailprune.spec.layouts import VAE, VOCODER, VOCODER_WEIGHTS
 __all__ = ["HIGHEST", "LOWEST", "AudioLDM", "load_audioldm", "picture"]
 
 LOWEST = math.log(1e-5)
-"""The least that AudioLDM's spectrograms hold: magnitudes are cut at 1e-5 before the logarithm."""
+"""The minimum of AudioLDM's spectrograms, whose magnitudes are clipped at 1e-5 before the logarithm."""
 HIGHEST = 2.0
-"""About a sine of full scale: half of a window of 1024 under Hann times the weight of a mel filter, exp(2) = 7.4."""
+"""About a sine of full scale: half the sum of a Hann window of 1024 times the weight of a mel filter, exp(2) = 7.4."""
 
 VIRIDIS = (
     (68, 1, 84),
@@ -42,14 +42,17 @@ VIRIDIS = (
     (216, 226, 25),
     (253, 231, 37),
 )
-"""Colours of Matplotlib's viridis (CC0) at equal distances; equal steps of it look equal."""
+"""Evenly spaced colours of Matplotlib's viridis (CC0), which is perceptually uniform."""
 
 
 class AudioLDM:
     """mel = decode(latents / scale), sound = vocoder(mel).
 
-    latents, with shape (B, C, time, frequency) -> images (B, frequency', time', 3), sounds (B, T). `half` and
-    `vocoder`, a SpeechT5HifiGan of transformers, stand on the device to compute on.
+    latents, with shape (B, C, time, frequency) -> images (B, frequency', time', 3), sounds (B, T).
+
+    half: the decoding half of the autoencoder, on the device to compute on
+    vocoder: a SpeechT5HifiGan of transformers, on the same device
+    scale: the factor that latents were multiplied by in training, above 0
     """
 
     def __init__(self, half: DecodingHalf, vocoder: Any, scale: float) -> None:
@@ -64,8 +67,8 @@ class AudioLDM:
         bands, made = self.vocoder.config.model_in_dim, latents.shape[3] * self.half.upsampling
         if bands != made:
             raise InputError(
-                f"audioldm takes latents {bands / self.half.upsampling:g} wide, for the {bands} mel bands of its "
-                f"vocoder; these have shape {tuple(latents.shape)}, and make {made}"
+                f"audioldm takes latents of width {bands / self.half.upsampling:g}, for the {bands} mel bands of its "
+                f"vocoder; these have shape {tuple(latents.shape)}, which gives {made} bands"
             )
         device = next(self.half.parameters()).device
         images, sounds = [], []
@@ -79,15 +82,16 @@ class AudioLDM:
 def load_audioldm(source: str | PathLike[str], scale: float | None, device: str | torch.device) -> AudioLDM:
     """AudioLDM's decoder (arXiv 2301.12503) from a folder in diffusers' layout.
 
-    `source` holds `vae/`, an AutoencoderKL that decodes to one channel, and `vocoder/`, a SpeechT5HifiGan. `scale`
-    where given, else the scaling_factor of vae/config.json. Raises DecoderError.
+    source: a folder with `vae/`, an AutoencoderKL that decodes to one channel, and `vocoder/`, a SpeechT5HifiGan
+    scale: the factor that latents were multiplied by in training; the scaling_factor of vae/config.json for None
+    device: where the networks run
+
+    Raises DecoderError for files that do not fit.
     """
     folder = Path(source)
     for part in (VAE, VOCODER):
         if not (folder / part).is_dir():
-            raise DecoderError(
-                f"{folder}: has no folder {part}/; it takes AudioLDM's {VAE}/ and {VOCODER}/ side by side"
-            )
+            raise DecoderError(f"{folder}: has no folder {part}/; give a folder with AudioLDM's {VAE}/ and {VOCODER}/")
     half, config = load_folder(folder / VAE, out_channels=1)
     scale = scaling(config, folder / VAE, scale, None)
     return AudioLDM(half.to(device), _vocoder(folder / VOCODER).to(device), scale)
@@ -98,7 +102,7 @@ def _vocoder(folder: Path) -> Any:
 
     config = read_config(folder, "speecht5_hifigan", "model_type")
     weights = open_weights(first_file(folder, VOCODER_WEIGHTS))
-    # Built and filled here, not by from_pretrained, which makes up tensors that are missing.
+    # Not by from_pretrained, which initialises missing tensors at random.
     with torch.device("meta"):
         vocoder = SpeechT5HifiGan(SpeechT5HifiGanConfig.from_dict(config))
     fill(vocoder, weights, "SpeechT5HifiGan")
@@ -106,10 +110,10 @@ def _vocoder(folder: Path) -> Any:
 
 
 def picture(mel: Tensor) -> Tensor:
-    """Time to the right, frequency upwards, from violet (`LOWEST`, 1e-5) to yellow (`HIGHEST`, full scale).
+    """The spectrogram as an image: time to the right, frequency upwards, from violet (`LOWEST`) to yellow (`HIGHEST`).
 
     mel, with shape (B, time, frequency), natural logarithms of magnitudes -> (B, frequency, time, 3), uint8 on the
-    CPU. The range is fixed, so that equal spectrograms give equal pictures, and the louder is the brighter.
+    CPU. The range is fixed, so that equal colours mean equal magnitudes in any two images.
     """
     colours = torch.tensor(VIRIDIS, dtype=torch.float32)
     level = (mel.detach().float().cpu() - LOWEST) / (HIGHEST - LOWEST)

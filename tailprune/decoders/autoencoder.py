@@ -20,11 +20,11 @@ __all__ = ["DecodingHalf", "find_autoencoder", "load_folder", "load_half", "scal
 
 OWN = ("decoder.", "post_quant_conv.")
 FORMER_NAMES = {".to_q.": ".query.", ".to_k.": ".key.", ".to_v.": ".value.", ".to_out.0.": ".proj_attn."}
-"""Attention in files from before diffusers 0.18, SD-VAE's and AudioLDM's among them."""
+"""The names of attention layers now, and in files from before diffusers 0.18, such as SD-VAE's and AudioLDM's."""
 
 
 class DecodingHalf(nn.Module):
-    """z, with shape (B, C, H, W) -> decoded, with shape (B, out_channels, H * upsampling, W * upsampling)."""
+    """Decodes z, with shape (B, C, H, W) -> (B, out_channels, H * upsampling, W * upsampling)."""
 
     def __init__(self, whole: Any) -> None:
         super().__init__()
@@ -43,30 +43,30 @@ def load_half(
 ) -> DecodingHalf:
     """The decoding half of an AutoencoderKL; the encoder is neither built nor read.
 
-    config: diffusers' configuration of the whole.
-    weights: the tensors of its file.
-    out_channels: how many channels it has to decode to.
-    stored_as: the name in the file of a tensor, by its name in the network.
+    config: diffusers' configuration of the autoencoder
+    weights: the tensors of its file
+    out_channels: the number of channels that it must decode to
+    stored_as: maps the name of a tensor in the network to its name in the file
 
     Raises DecoderError for a configuration or tensors that do not fit.
     """
     from diffusers import AutoencoderKL
 
     try:
-        with torch.device("meta"):  # shapes alone: no memory for the half that is thrown away
+        with torch.device("meta"):  # no memory for the encoder, which is discarded
             half = DecodingHalf(AutoencoderKL.from_config(dict(config)))
     except (ValueError, TypeError, IndexError) as error:
-        raise DecoderError(f"{weights.path}: does not describe an AutoencoderKL: {error}") from error
+        raise DecoderError(f"{weights.path}: its configuration does not fit an AutoencoderKL: {error}") from error
     if half.out_channels != out_channels:
         raise DecoderError(
-            f"{weights.path}: decodes to {half.out_channels} channels; one that decodes to {out_channels} would fit"
+            f"{weights.path}: decodes to {half.out_channels} channels; give one that decodes to {out_channels}"
         )
     fill(half, weights, "the decoder of an AutoencoderKL", stored_as, OWN)
     return half
 
 
 def find_autoencoder(folder: Path) -> Path | None:
-    """The folder of the autoencoder: `folder` itself, or `vae` in it; None where neither is one."""
+    """The folder of the autoencoder: `folder` itself, or `vae` in it; None if neither has a configuration."""
     return next((at for at in (folder, folder / VAE) if (at / CONFIG).is_file()), None)
 
 
@@ -77,29 +77,30 @@ def load_folder(folder: Path, out_channels: int) -> tuple[DecodingHalf, dict[str
     return load_half(config, weights, out_channels, lambda name: _stored_name(name, weights)), config
 
 
-def scaling(config: Mapping[str, Any], folder: Path, scale: float | None, otherwise: float | None) -> float:
-    """What latents were multiplied by, above 0.
+def scaling(config: Mapping[str, Any], folder: Path, scale: float | None, default: float | None) -> float:
+    """The factor that latents were multiplied by in training, above 0.
 
-    config: diffusers' configuration, whose scaling_factor it is where `scale` is None.
-    folder: where the configuration lies, for messages.
-    scale: what was given for it.
-    otherwise: what it is where neither says it.
+    config: diffusers' configuration; its scaling_factor is used if `scale` is None
+    folder: the folder of the configuration, for messages
+    scale: the factor, if given
+    default: the factor if neither gives one; None if one of them has to
 
-    Raises InputError for a scale that is none, DecoderError for a configuration that says nothing or says more.
+    Raises InputError for a scale that is not above 0, DecoderError if there is none, or if the configuration has a
+    shift or statistics too.
     """
     for key in ("shift_factor", "latents_mean", "latents_std"):
         if config.get(key) is not None:
-            raise DecoderError(f"{folder}: its {CONFIG} has {key}, which is not undone here; take one that has none")
-    found = next((value for value in (scale, config.get("scaling_factor"), otherwise) if value is not None), None)
+            raise DecoderError(f"{folder}: its {CONFIG} has {key}, which is not supported; give one without it")
+    found = next((value for value in (scale, config.get("scaling_factor"), default) if value is not None), None)
     if found is None:
         raise DecoderError(f"{folder}: its {CONFIG} has no scaling_factor; give scale")
     return positive(found)
 
 
 def positive(scale: float) -> float:
-    """The scale. Raises InputError for one that latents cannot be divided by."""
+    """Return the scale. Raises InputError unless it is finite and above 0."""
     if not (math.isfinite(scale) and scale > 0):
-        raise InputError(f"scale is {scale}, and latents are divided by it: give a number above 0")
+        raise InputError(f"scale must be a finite number above 0, not {scale}")
     return float(scale)
 
 

@@ -1,4 +1,4 @@
-"""What every decoder is and gives."""
+"""The interface of a decoder, and what it returns."""
 
 from __future__ import annotations
 
@@ -13,25 +13,26 @@ from tailprune.spec import InputError
 __all__ = ["AT_ONCE", "Decoded", "Decoder", "DecoderError", "check_latents", "denormalise"]
 
 AT_ONCE = 1
-"""Samples decoded by one call of a network.
+"""The number of samples decoded by one call of a network.
 
-One, so that memory is bounded by one sample (measured: 0.4 GB beside the weights for SD-VAE at 256 x 256 pixels),
-and so that a sample's picture is the same to the bit whichever chunk of a job it comes in: convolutions of another
-batch size may sum in another order.
+One, so that memory is bounded by one sample (0.4 GB beside the weights for SD-VAE at 256 x 256 pixels), and so that a
+sample's image has the same bits in any batch: convolutions of another batch size may sum in another order.
 """
 
 
 class DecoderError(InputError):
-    """A source that is not the decoder it is meant to be; the message names path, fault and what would fit."""
+    """A source that is not the expected decoder; the message names path, fault and what would fit."""
 
 
 @dataclass(frozen=True)
 class Decoded:
-    """What a person sees, and hears, of samples.
+    """Decoded samples.
 
-    `images`, with shape (B, H, W, 3), uint8 on the CPU; of sound, its spectrogram. `sounds`, with shape (B, T), float32
-    in [-1, 1] on the CPU, at `sample_rate` Hz; both None where the samples are not sound. `comparable`: whether equal
-    colours mean the same in two pictures.
+    images: with shape (B, H, W, 3), uint8, on the CPU; spectrograms if the samples are sound
+    shows: what the images show
+    sounds: with shape (B, T), float32 in [-1, 1], on the CPU; None if the samples are not sound
+    sample_rate: of the sounds, in Hz
+    comparable: whether equal colours mean the same in two images, true by default
     """
 
     images: Tensor
@@ -42,20 +43,20 @@ class Decoded:
 
 
 class Decoder(Protocol):
-    """Latents -> what they stand for.
-
-    Called with latents, with shape (B, C, H, W), as a system samples them. `channels` is the C it takes, None for any.
-    Raises InputError for latents of another shape, before any work.
-    """
+    """Decodes latents to images, and sound."""
 
     @property
-    def channels(self) -> int | None: ...
+    def channels(self) -> int | None:
+        """The number of channels of the latents, C; None for any."""
+        ...
 
-    def __call__(self, latents: Tensor) -> Decoded: ...
+    def __call__(self, latents: Tensor) -> Decoded:
+        """The decoded latents, with shape (B, C, H, W). Raises InputError for another shape, before any work."""
+        ...
 
 
 def check_latents(latents: Tensor, name: str, channels: int | None) -> None:
-    """Raises InputError for latents that decoder `name` does not take."""
+    """Raise InputError for latents that the decoder `name` does not take."""
     if latents.ndim != 4:
         raise InputError(f"{name} takes latents with shape (B, C, H, W); these have shape {tuple(latents.shape)}")
     if channels is not None and latents.shape[1] != channels:
@@ -66,11 +67,11 @@ def check_latents(latents: Tensor, name: str, channels: int | None) -> None:
 
 
 def denormalise(latents: Tensor, scale: float, mean: Tensor | None = None, std: Tensor | None = None) -> Tensor:
-    """What the autoencoder encoded: latents / scale * std + mean.
+    """The input of the autoencoder's decoder: latents / scale * std + mean.
 
-    latents: with shape (B, C, H, W).
-    scale: what they were multiplied by, above 0.
-    mean, std: of the encoded, with shape (1, C, 1, 1); 0 and 1 for None.
+    latents: with shape (B, C, H, W)
+    scale: the factor that latents were multiplied by in training, above 0
+    mean, std: statistics of the encoded images, with shape (1, C, 1, 1); 0 and 1 for None
     """
     encoded = latents.to(torch.float32) / scale
     return encoded if mean is None or std is None else encoded * std + mean

@@ -1,4 +1,4 @@
-"""An autoencoder's file in the format of the LDM code (arXiv 2112.10752) -> diffusers' configuration and names.
+"""Autoencoders in the format of the LDM code (arXiv 2112.10752): diffusers' configuration and names of their files.
 
 The LDM code numbers levels of the decoder from the image (`up.0`) to the latents, diffusers in the order they compute.
 """
@@ -14,7 +14,7 @@ from tailprune.spec import InputError
 __all__ = ["NotLDM", "configuration", "ldm_name"]
 
 GROUPS = 32
-"""Of every GroupNorm there; neither names nor shapes tell it."""
+"""The groups of every GroupNorm, which neither names nor shapes show."""
 
 RENAMED = (
     (r"\bmid_block\.resnets\.0\b", "mid.block_1"),
@@ -32,26 +32,26 @@ RENAMED = (
 
 
 class NotLDM(InputError):
-    """Names and shapes that are no LDM decoder's; the message says which."""
+    """Names and shapes that do not fit a decoder of the LDM code; the message names them."""
 
 
 def configuration(shapes: Mapping[str, tuple[int, ...]]) -> dict[str, Any]:
-    """AutoencoderKL's configuration from the shapes of the file's tensors by name. Raises NotLDM."""
+    """AutoencoderKL's configuration, from the shapes of a file's tensors by name. Raises NotLDM if they do not fit."""
     resnets = _numbers(shapes, r"decoder\.up\.(\d+)\.block\.(\d+)\.conv2\.weight")
     levels = len({level for level, _ in resnets})
     each = {len([1 for at, _ in resnets if at == level]) for level in range(levels)}
     if not resnets or len(each) != 1:
         raise NotLDM(
-            "decoder.up.N.block.M.conv2.weight has to be there for every level N and as many M in each; "
-            + (f"found are N.M = {', '.join(f'{n}.{m}' for n, m in resnets)}" if resnets else "there is none")
+            "every level N needs decoder.up.N.block.M.conv2.weight, with the same number of blocks M; "
+            + (f"the file has N.M = {', '.join(f'{n}.{m}' for n, m in resnets)}" if resnets else "the file has none")
         )
     widths = [shapes[f"decoder.up.{level}.block.0.conv2.weight"][0] for level in range(levels)]
-    if unfit := [width for width in widths if width % GROUPS]:
-        raise NotLDM(f"a level has {unfit[0]} channels, which GroupNorm cannot share among {GROUPS} groups")
+    if indivisible := [width for width in widths if width % GROUPS]:
+        raise NotLDM(f"a level has {indivisible[0]} channels, not a multiple of the {GROUPS} groups of GroupNorm")
     attentive = {level for level, _ in _numbers(shapes, r"decoder\.up\.(\d+)\.attn\.(\d+)\.q\.weight")}
     for name in ("decoder.conv_in.weight", "decoder.conv_out.weight", "post_quant_conv.weight"):
         if len(shapes.get(name, ())) != 4:
-            raise NotLDM(f"{name} has to be there, with four dimensions")
+            raise NotLDM(f"{name} must exist, with four dimensions")
     return {
         "latent_channels": shapes["decoder.conv_in.weight"][1],
         "out_channels": shapes["decoder.conv_out.weight"][0],
@@ -67,7 +67,7 @@ def configuration(shapes: Mapping[str, tuple[int, ...]]) -> dict[str, Any]:
 
 
 def ldm_name(name: str, levels: int) -> str:
-    """The LDM code's name of a tensor of diffusers' decoder with that many levels."""
+    """The LDM code's name of a tensor of diffusers' decoder with `levels` levels."""
     name = re.sub(r"\bup_blocks\.(\d+)\b", lambda level: f"up.{levels - 1 - int(level[1])}", name)
     for pattern, replacement in RENAMED:
         name = re.sub(pattern, replacement, name)

@@ -1,7 +1,7 @@
-"""How the components of some vectors are distributed: a histogram, the share below a threshold, the sorted variance.
+"""The distribution of components: a histogram, the share below a threshold, the sorted variance.
 
-`draw_histogram` shows how large they are, |v| over all components of all vectors; `draw_sparsity` what tail pruning
-would remove; `draw_variance` how few of them tell the classes apart.
+`draw_histogram` shows the magnitudes of all components of all vectors, `draw_sparsity` how many of them tail pruning
+removes, `draw_variance` how few of them distinguish the classes.
 """
 
 from __future__ import annotations
@@ -22,15 +22,15 @@ if TYPE_CHECKING:
 __all__ = ["draw_histogram", "draw_sparsity", "draw_variance"]
 
 SHARES = (0.40, 0.66, 0.80)
-"""What is removed at the thresholds that are marked by default."""
+"""The shares of components that the thresholds marked by default remove, approximately."""
 CURVE_POINTS = 400
 LEAST_THRESHOLD = 1e-5
 LEAST_SHARE = 1e-12
-"""Of the greatest variance; what is less is drawn there, since a logarithmic scale has no zero."""
+"""The smallest variance drawn, as a share of the largest, since a logarithmic scale has no zero."""
 
 
 def draw_histogram(vectors: LabelledVectors) -> Figure:
-    """Magnitudes on a logarithmic scale, with their median and where the head begins."""
+    """A histogram of magnitudes on a logarithmic scale, with the median and the threshold of the head."""
     histogram = magnitude_histogram(vectors.values)
     total = sum(histogram.counts)
     filled = [place for place, count in enumerate(histogram.counts) if count]
@@ -58,7 +58,7 @@ def draw_histogram(vectors: LabelledVectors) -> Figure:
 
 
 def draw_sparsity(vectors: LabelledVectors, thresholds: Sequence[float] = ()) -> Figure:
-    """The curve, with these thresholds marked, or those that would remove 40, 66 and 80 %."""
+    """The share of components below a threshold, with these thresholds marked, or those for 40, 66 and 80 %."""
     magnitudes = np.sort(vectors.values.abs().double().cpu().numpy(), axis=None)
     positive = magnitudes[magnitudes > 0]
     low = max(LEAST_THRESHOLD, float(np.quantile(positive, 0.001))) if len(positive) else LEAST_THRESHOLD
@@ -95,7 +95,7 @@ def draw_sparsity(vectors: LabelledVectors, thresholds: Sequence[float] = ()) ->
 
 
 def draw_variance(vectors: LabelledVectors) -> Figure:
-    """The variance of every component, greatest first, with the head's components marked among them."""
+    """The variance of every component, largest first, with the components of the head marked."""
     variance = vectors.values.double().var(0, unbiased=False)
     order = variance.sort(descending=True, stable=True)
     needed = components_for_variance(variance)

@@ -19,16 +19,16 @@ __all__ = ["draw_cosine"]
 
 MOST_TICKS = 6
 MOST_LETTERS = 5
-"""Names below a column are slanted where one is longer."""
+"""The longest name that is not rotated below a column."""
 MOST_NAMED = 12
-"""So many rows are named, and their numbers written; more have a scale of numbers."""
+"""Up to so many rows, all are named and the numbers are written into the matrix."""
 
 
 def draw_cosine(vectors: LabelledVectors, rows: Sequence[int] | None = None) -> Figure:
-    """The matrix over all vectors, or over these rows of them."""
+    """The matrix of all vectors, or of these rows of them. Raises InputError for fewer than two."""
     shown = list(range(len(vectors.values))) if rows is None else list(rows)
     if len(shown) < 2:
-        raise InputError(f"pairwise cosine needs at least two vectors, got {len(shown)}")
+        raise InputError(f"pairwise cosine needs at least two vectors, not {len(shown)}")
     values = vectors.values[shown]
     matrix = cosine_matrix(values).clamp(-1, 1).cpu().numpy()
     summary = summarise_cosine(values)
@@ -37,7 +37,7 @@ def draw_cosine(vectors: LabelledVectors, rows: Sequence[int] | None = None) -> 
         drawn = "" if rows is None else f"{len(shown)} of "
         figure = new_figure("Cosine of every pair of vectors", f"{vectors.source}, {drawn}{vectors.size}", 6.4)
         axes = figure.add_subplot()
-        low = min(summary.min, 1 - 1e-6)  # vectors that are all alike still have a scale
+        low = min(summary.min, 1 - 1e-6)  # a range above 0 if all vectors are parallel
         image = axes.imshow(matrix, cmap=MAP, vmin=low, vmax=1, interpolation="nearest")
         axes.grid(False)
         figure.colorbar(image, ax=axes, label="cosine (1 is parallel)", shrink=0.9, format=f"%.{_digits(low)}f")
@@ -62,7 +62,7 @@ def draw_cosine(vectors: LabelledVectors, rows: Sequence[int] | None = None) -> 
 
 
 def _digits(low: float) -> int:
-    """How many decimals tell cosines from `low` to 1 apart."""
+    """The number of decimals that distinguishes cosines between `low` and 1."""
     return min(6, max(2, math.ceil(-math.log10(1 - low)) + 1))
 
 

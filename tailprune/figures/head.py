@@ -1,10 +1,10 @@
-"""Which components are the head of some vectors: few, large, and as many as the participation ratio.
+"""The head of a set of vectors: as many of the largest components as the participation ratio.
 
     PR(v) = (sum_k |v_k|)^2 / sum_k v_k^2        head: the round(mean PR) components of greatest mean |v_k|
 
-The participation ratio is how many components carry a vector, so the head needs no constant of ours, and it is chosen
-by magnitude, as pruning chooses. It is not chosen by the variance over the classes: that the head tells classes apart
-is a finding of a figure, and would otherwise be put into it.
+The participation ratio is the effective number of components of a vector, so the head needs no free constant, and it is
+chosen by magnitude, as in pruning. It is not chosen by the variance over the classes, so that a figure can show whether
+the head distinguishes the classes.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ class Head:
     """The head of N vectors of d components."""
 
     components: list[int]
-    """In order of their number."""
+    """The indices of the head's components, ascending."""
     threshold: float
-    """The least mean magnitude in the head."""
+    """The smallest mean magnitude in the head."""
     pr: float
     """The mean participation ratio."""
     dim: int
@@ -38,7 +38,7 @@ class Head:
         return [component for component in range(self.dim) if component not in head]
 
     def rule(self, part: str) -> str:
-        """How it was chosen, for a reader of a figure."""
+        """How the head was chosen, for the note of a figure."""
         count = len(self.components)
         return (
             f"Head: the {count} component{'s' if count != 1 else ''} of greatest mean |{part}| "
@@ -47,7 +47,7 @@ class Head:
 
 
 def head_of(values: Tensor) -> Head:
-    """The head of some vectors. values, with shape (N, d)."""
+    """The head of vectors with shape (N, d)."""
     pr = participation_ratio(values).mean().item()
     mean = values.double().abs().mean(0)
     count = min(max(1, round(pr)), len(mean))

@@ -1,4 +1,4 @@
-"""What figures of condition vectors draw: vectors of one part of a model's condition, and what each is called."""
+"""The data of figures of condition vectors: vectors of one part of a model's condition, with their names."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ __all__ = ["LabelledVectors", "picked", "spread"]
 
 @dataclass(frozen=True)
 class LabelledVectors:
-    """N vectors of d components, each of one class, one uploaded condition or, of part t, one time.
+    """N vectors of d components, each of one class, one uploaded condition or, for part t, one time.
 
-    Raises InputError where they have another shape, or hold NaN or infinity.
+    Raises InputError for another shape, NaN or infinity.
     """
 
     values: Tensor
@@ -28,15 +28,15 @@ class LabelledVectors:
     """The name of the model, for the subtitle."""
     part: Literal["c", "y", "t"]
     time: float | None
-    """When c was measured; None for the other parts."""
+    """The time at which c was measured; None for the other parts."""
     kind: Literal["class", "condition", "time"]
-    """What each vector is of."""
+    """What each vector belongs to."""
     names: Sequence[str]
-    """What each of the N is called."""
+    """The names of the N vectors."""
 
     def __post_init__(self) -> None:
         if self.values.ndim != 2 or len(self.values) != len(self.names):
-            raise InputError(f"{len(self.names)} vectors have shape (N, d), not {tuple(self.values.shape)}")
+            raise InputError(f"{len(self.names)} vectors must have shape (N, d), not {tuple(self.values.shape)}")
         if not torch.isfinite(self.values).all():
             raise InputError("condition vectors hold NaN or infinity: the checkpoint's condition tensors are damaged")
 
@@ -48,19 +48,19 @@ class LabelledVectors:
 
     @property
     def size(self) -> str:
-        """How many vectors of how many components, such as `100 classes, 128 components`."""
+        """The numbers of vectors and components, such as `100 classes, 128 components`."""
         count, dim = self.values.shape
         plural = {"class": "classes", "condition": "conditions", "time": "times"}[self.kind]
         return f"{count} {plural if count != 1 else self.kind}, {dim} components"
 
 
 def picked(total: int, count: int, seed: int) -> list[int]:
-    """`count` of `total` rows in order, drawn by the seed alone."""
+    """`count` of `total` rows, drawn at random from the seed, in ascending order."""
     return sorted(random.Random(seed).sample(range(total), count))
 
 
 def spread(total: int, count: int) -> list[int]:
-    """`count` of `total` rows, evenly from the first to the last; all of them where there are fewer."""
+    """`count` of `total` rows, evenly spaced from first to last; all of them if there are fewer."""
     if count == 1:
         return [0]
     return sorted({round(step * (total - 1) / (count - 1)) for step in range(count)})

@@ -1,4 +1,4 @@
-"""Samples under pruning: a row of images a threshold, the baseline on top, all from the same noise."""
+"""Samples under pruning: one row of images per prune, the baseline on top, all from the same noise."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ if TYPE_CHECKING:
 __all__ = ["ImageRow", "choose_thresholds", "draw_removal"]
 
 SHARES = {"tail": (0.40, 0.66, 0.80), "head": (0.02, 0.05, 0.10)}
-"""What the chosen thresholds remove of all components, about."""
+"""The shares of components that the chosen thresholds remove, approximately."""
 LONG_SIDE_INCHES, SHORT_SIDE_INCHES = 1.05, 0.45
 MOST_WIDTH_INCHES = 18.0
-"""Of the tiles; sixteen square ones fit."""
+"""The largest width of all tiles together; sixteen square ones fit."""
 GAP_SHARE = 0.06
 NAMES_INCHES, TITLES_INCHES = 1.5, 1.35
 LETTER_INCHES = 0.085
@@ -30,11 +30,11 @@ LETTER_INCHES = 0.085
 
 @dataclass(frozen=True)
 class ImageRow:
-    """The samples of one prune, or of none."""
+    """The samples of one prune, or of the baseline."""
 
     name: str
     detail: str
-    """Below the name, such as what was removed."""
+    """The text below the name, such as the share removed."""
     images: NDArray[np.uint8]
     """With shape (N, H, W, 3)."""
 
@@ -42,7 +42,7 @@ class ImageRow:
 def choose_thresholds(c: Tensor, side: Literal["tail", "head"]) -> list[float]:
     """Thresholds, to two digits, that remove about 40, 66 and 80 % (tail) or 2, 5 and 10 % (head).
 
-    c: condition vectors, shape (..., d)
+    c: condition vectors, with shape (..., d)
     side: which components are removed, those below a threshold (tail) or above it (head)
     """
     magnitudes = c.abs().double().flatten().cpu().numpy()
@@ -52,13 +52,13 @@ def choose_thresholds(c: Tensor, side: Literal["tail", "head"]) -> list[float]:
 
 
 def draw_removal(rows: Sequence[ImageRow], columns: Sequence[str], title: str, subtitle: str, text: str) -> Figure:
-    """A table of images, as many columns of it as fit the width of a page.
+    """A table of images, of as many columns as fit the width of a page.
 
-    rows: the baseline and the prunes, each with an image a column, all of one size
+    rows: the baseline and the prunes, each with one image per column, all of the same size
     columns: the name above each column
     title: the first line of the figure
     subtitle: the second line
-    text: what stands below
+    text: the note below the figure
     """
     tile_height, tile_width = rows[0].images.shape[1:3]
     inches = _inches_a_pixel(tile_height, tile_width)
@@ -97,6 +97,6 @@ def _sheet(rows: Sequence[NDArray[np.uint8]], gap: int) -> NDArray[np.uint8]:
 
 
 def _wrapped(name: str, letters: int) -> str:
-    """A name in lines of so many letters, at most two of them."""
+    """A name in at most two lines of so many letters."""
     lines = textwrap.wrap(plain(name), letters, max_lines=2, placeholder="…")
     return "\n".join(lines)

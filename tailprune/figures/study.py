@@ -1,4 +1,4 @@
-"""Quality against the share of components removed: a panel a measure, a line a way to prune."""
+"""Quality against the share of components removed: one panel per measure, one line per way to prune."""
 
 from __future__ import annotations
 
@@ -24,26 +24,26 @@ LOG_RATIO = 100.0
 PANEL_INCHES, ALONE_INCHES, EDGES_INCHES = 2.05, 3.3, 1.1
 LEGEND_LINE_INCHES = 0.2
 LEGEND_LETTERS = 96
-"""Letters that one line of the legend has room for."""
+"""The number of letters that fit in one line of the legend."""
 MARK_LETTERS = 8
-"""Letters that a line's mark and the gap after it take the room of."""
+"""The width of a marker and the gap after it, in letters."""
 NOTE_LETTERS = 120
 
 
 @dataclass(frozen=True)
 class Way:
-    """A way to prune, whatever its threshold: what is removed, at which steps of sampling, and what takes its place."""
+    """A way to prune, apart from its threshold: what is removed, at which sampling steps, and its fill."""
 
     side: Literal["tail", "head"] | None
-    """None where the components that vary most over the classes are kept."""
+    """The side of a threshold; None if the components that vary most over the classes are kept."""
     when: Literal["every", "first", "last"]
     count: int | None
-    """How many first or last steps."""
+    """The number of first or last steps; None for every step."""
     fill: Literal["zero", "mean"]
 
     @property
     def name(self) -> str:
-        """`tail, last 10 steps`; the fill where it is not the usual one."""
+        """The name of the way, such as `tail, last 10 steps`, with the fill if it is not the default."""
         fills = {"zero": "filled with zeros", "mean": "filled with the mean"}
         usual = "mean" if self.side is None else "zero"
         parts = [self.side or "kept by variance", self._steps]
@@ -64,18 +64,18 @@ class Point:
     removed: float = 0.0
     """The share of the components of c that is removed, in per cent."""
     low: float | None = None
-    """With `high` an interval about the value."""
+    """The ends of an interval around the value, `low` and `high`; None without one."""
     high: float | None = None
 
     @property
     def extent(self) -> list[float]:
-        """The value, and the ends of its interval."""
+        """The value, and the ends of its interval, if any."""
         return [self.value, *(end for end in (self.low, self.high) if end is not None)]
 
 
 @dataclass(frozen=True)
 class Panel:
-    """One measure of all variants that have a value of it."""
+    """One measure, with the points of all variants that have a value of it."""
 
     title: str
     better: Literal["higher", "lower"]
@@ -85,20 +85,20 @@ class Panel:
 
 
 def draw_study(panels: Sequence[Panel], title: str, subtitle: str, text: str) -> Figure:
-    """Two panels a row, the first of an odd number alone; a way has its colour and its mark in all of them.
+    """A figure with two panels per row, the first of an odd number alone; a way has the same colour in all of them.
 
-    panels: one a measure; those without a point are left out
+    panels: one per measure; those without a point are left out
     title: the first line of the figure
     subtitle: the second line
-    text: what stands below, filled to the width
+    text: the note below, wrapped to the width
 
-    Raises InputError where there is no point to draw.
+    Raises InputError if there is no point to draw.
     """
     drawn = [panel for panel in panels if any(panel.lines.values())]
     if not drawn:
-        raise InputError("nothing was pruned, or no measure has a value")
+        raise InputError("no point to draw: nothing was pruned, or no measure has a value")
     ways = list(dict.fromkeys(way for panel in drawn for way, points in panel.lines.items() if points))
-    alone = len(drawn) % 2  # of an odd number the first, so that the last row is full
+    alone = len(drawn) % 2  # the first of an odd number, so that the last row is full
     rows = (len(drawn) + alone) // 2
     across = _legend_columns([way.name for way in ways])
     names_inches = LEGEND_LINE_INCHES * (1 + math.ceil((len(ways) + 1) / across))
@@ -130,7 +130,7 @@ def draw_study(panels: Sequence[Panel], title: str, subtitle: str, text: str) ->
 
 
 def _draw_panel(axes: Axes, panel: Panel, ways: Sequence[Way]) -> dict[str, Line2D]:
-    """Draws a measure; its lines by their names."""
+    """Draw one measure; returns its lines by name."""
     drawn: dict[str, Line2D] = {}
     if panel.baseline is not None:
         if panel.baseline.low is not None and panel.baseline.high is not None:
@@ -188,5 +188,5 @@ def _spans_decades(panel: Panel) -> bool:
 
 
 def _legend_columns(names: Sequence[str]) -> int:
-    """How many of these names stand beside each other, at most four."""
+    """The number of columns of the legend, at most four."""
     return min(4, LEGEND_LETTERS // (max(map(len, names)) + MARK_LETTERS)) or 1

@@ -1,4 +1,4 @@
-"""How every figure looks, and how it becomes a file."""
+"""The style of all figures, and their files."""
 
 from __future__ import annotations
 
@@ -33,22 +33,22 @@ PALETTE = (
     "#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9",
     "#5b4bb5", "#8a5a2b", "#3f7f93", "#a23b58", "#7a8a1f", "#000000",
 )  # fmt: skip
-"""Told apart with any colour vision (Okabe and Ito), and six more."""
+"""Six colours that are distinct with any colour vision (Okabe and Ito), and six more."""
 ACCENT = PALETTE[1]
 MAP = "viridis"
 WIDTH_INCHES = 7.6
 PNG_DPI = 150
 MOST_ACROSS = 0.8
-"""Beyond this share of the axes, a name stands left of what it names."""
+"""Beyond this share of the axes, a name is left of its line."""
 
 STYLE: dict[str, Any] = {
-    "font.family": "DejaVu Sans",  # comes with matplotlib, so it is there
+    "font.family": "DejaVu Sans",  # comes with matplotlib
     "font.size": 9.0,
     "axes.titlesize": 9.5,
     "axes.labelcolor": INK,
     "axes.edgecolor": QUIET,
     "axes.linewidth": 0.7,
-    "axes.titley": 1.0,  # else it is sought above ticks, of which there are none
+    "axes.titley": 1.0,  # matplotlib would look for ticks above the axes
     "axes.spines.top": False,
     "axes.spines.right": False,
     "axes.axisbelow": True,
@@ -65,14 +65,14 @@ STYLE: dict[str, Any] = {
     "lines.linewidth": 1.3,
     "figure.facecolor": "white",
     "savefig.facecolor": "white",
-    "svg.hashsalt": "tailprune",  # ids in an SVG are otherwise drawn at random
+    "svg.hashsalt": "tailprune",  # ids in an SVG are random otherwise
     "svg.fonttype": "path",  # the same letters on a machine without the font
 }
 
 
 @dataclass(frozen=True)
 class Rendered:
-    """A figure as files."""
+    """The files of a figure."""
 
     png: bytes
     svg: bytes
@@ -80,7 +80,7 @@ class Rendered:
 
 @contextmanager
 def styled() -> Iterator[None]:
-    """The style of every figure, whatever the user's own; as before at the end."""
+    """Use the style of all figures in place of the user's, which is restored at the end."""
     import matplotlib
 
     with matplotlib.rc_context():
@@ -92,10 +92,10 @@ def styled() -> Iterator[None]:
 def new_figure(title: str, subtitle: str, height: float = 4.6, width: float = WIDTH_INCHES) -> Figure:
     """An empty figure.
 
-    title: its first line
-    subtitle: its second line
-    height: in inches
-    width: in inches
+    title: the first line
+    subtitle: the second line
+    height: in inches, 4.6 by default
+    width: in inches, 7.6 by default
     """
     from matplotlib.figure import Figure
 
@@ -105,30 +105,30 @@ def new_figure(title: str, subtitle: str, height: float = 4.6, width: float = WI
 
 
 def note(figure: Figure, text: str) -> None:
-    """What a reader needs to know besides, below the figure."""
+    """Add a note below the figure."""
     figure.supxlabel(text, x=0.012, ha="left", fontsize=8.0, color=QUIET, linespacing=1.4)
 
 
 def plain(text: str) -> str:
-    """A text from elsewhere, none of it taken for a formula."""
+    """A text with dollar signs escaped, so that matplotlib does not read it as a formula."""
     return text.replace("$", r"\$")
 
 
 def caption_of(figure: Figure) -> str:
-    """Title, subtitle and note in words, for who does not see the figure."""
+    """Title, subtitle and note as one text, for readers who cannot see the figure."""
     title, _, subtitle = figure.get_suptitle().partition("\n")
     text = " ".join(figure.get_supxlabel().split())
     return f"{title}: {subtitle}. {text}".strip()
 
 
 def mark(axes: Axes, x: float, text: str, height: float = 0.97, colour: str = QUIET) -> None:
-    """A vertical line with a name beside it, on the side that the limits of the axes leave room on.
+    """Draw a vertical line with a name beside it, on the side with room.
 
-    axes: with everything drawn that sets their limits
-    x: where the line is, in data coordinates
+    axes: axes on which everything that sets their limits is drawn
+    x: the position of the line, in data coordinates
     text: the name
-    height: where the name is, from 0 at the bottom of the axes to 1 at the top
-    colour: of line and name
+    height: the position of the name, from 0 at the bottom of the axes to 1 at the top
+    colour: the colour of line and name
     """
     axes.get_xlim()  # settles the limits
     across = axes.transAxes.inverted().transform(axes.transData.transform((x, 0.0)))[0]
@@ -149,10 +149,10 @@ def mark(axes: Axes, x: float, text: str, height: float = 0.97, colour: str = QU
 
 
 def render(figure: Figure) -> Rendered:
-    """The figure as PNG and as SVG, without anything of the moment in them."""
+    """The figure as PNG and SVG, without dates or versions in them."""
     with styled():
         png = _saved(figure, format="png", dpi=PNG_DPI, metadata={"Software": None})
-        figure.set_layout_engine("none")  # everything has its place, which takes longer to find than to draw
+        figure.set_layout_engine("none")  # the layout is known by now, and slower to compute than to draw
         svg = _saved(figure, format="svg", dpi=PNG_DPI, metadata={"Date": None, "Creator": "tailprune"})
         return Rendered(png, svg)
 

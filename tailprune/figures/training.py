@@ -1,4 +1,4 @@
-"""Cosine and nPR while a model was trained: vectors grow parallel, and few components come to carry them."""
+"""Cosine and nPR over training: vectors become parallel, and concentrate in few components."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ if TYPE_CHECKING:
 __all__ = ["draw_training"]
 
 COSINES = {"cosine": "c = y + t", "cosine_y": "y alone"}
-"""The lines of the first panel: their names in the record, and in the legend."""
+"""The lines of the first panel: their keys in the record, and their names in the legend."""
 
 
 def draw_training(curve: Sequence[Mapping[str, float]], model: str, time: float) -> Figure:
     """Two panels over the training steps: the cosine of c and of y, and the nPR of c.
 
-    curve: the record of a training, a point each with `step`, `cosine` and `npr`, and `cosine_y` where known
+    curve: the record of a training, points with `step`, `cosine` and `npr`, and optionally `cosine_y`
     model: the name of the model, for the subtitle
-    time: when the vectors were measured
+    time: the time at which the vectors were measured
 
-    Raises InputError where the curve has no points, or one lacks a number.
+    Raises InputError if the curve has no points, or a point lacks a number.
     """
     _check(curve)
     steps = [point["step"] for point in curve]
@@ -55,10 +55,10 @@ def draw_training(curve: Sequence[Mapping[str, float]], model: str, time: float)
 
 
 def _check(curve: Sequence[Mapping[str, float]]) -> None:
-    """Raises InputError where the curve has no points, or one lacks a number."""
+    """Raise InputError if the curve has no points, or a point lacks a number."""
     if not curve:
         raise InputError("the curve has no points")
     for place, point in enumerate(curve):
-        lacks = [name for name in ("step", "cosine", "npr") if name not in point]
-        if lacks:
-            raise InputError(f"point {place} of the curve lacks {', '.join(lacks)}")
+        missing = [name for name in ("step", "cosine", "npr") if name not in point]
+        if missing:
+            raise InputError(f"point {place} of the curve lacks {', '.join(missing)}")

@@ -1,6 +1,6 @@
-"""t-SNE of the vectors: by all components, by the head alone, by the tail alone.
+"""t-SNE of the vectors: of all components, of the head alone, of the tail alone.
 
-scikit-learn's TSNE (van der Maaten and Hinton, 2008), started from the first two principal components.
+scikit-learn's TSNE (van der Maaten and Hinton, 2008), initialised with the first two principal components.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ GREATEST_SEED = 2**32 - 1
 
 
 def draw_tsne(vectors: LabelledVectors, seed: int = 0) -> Figure:
-    """Three panels; the same vector has the same colour in each. Raises InputError for fewer than four vectors."""
+    """Three panels, with the same colour for a vector in each. Raises InputError for fewer than four vectors."""
     from matplotlib.ticker import MaxNLocator
 
     head = head_of(vectors.values)
@@ -67,20 +67,20 @@ def draw_tsne(vectors: LabelledVectors, seed: int = 0) -> Figure:
 
 
 def embed(vectors: NDArray[np.float64], seed: int) -> NDArray[np.float32]:
-    """vectors, with shape (N, k) -> (N, 2). The same bits for the same vectors and seed."""
+    """The embedding of vectors, with shape (N, k) -> (N, 2); the same bits for the same vectors and seed."""
     from sklearn.manifold import TSNE
     from threadpoolctl import threadpool_limits
 
     if len(vectors) < LEAST_POINTS:
-        raise InputError(f"t-SNE needs {LEAST_POINTS} vectors or more, and these are {len(vectors)}")
+        raise InputError(f"t-SNE needs at least {LEAST_POINTS} vectors, not {len(vectors)}")
     spread = vectors.std(axis=0)
     start = "pca" if (spread > 0).sum() > 1 else "random"
-    unit = vectors / (spread.max() or 1.0)  # so that tails of any magnitude are seen
+    unit = vectors / (spread.max() or 1.0)  # t-SNE depends on the scale, and tails are small
     tsne = TSNE(perplexity=_perplexity(len(vectors)), init=start, random_state=seed % GREATEST_SEED)
-    with threadpool_limits(1):  # sums in one order
+    with threadpool_limits(1):  # a fixed order of summation
         return np.asarray(tsne.fit_transform(unit), np.float32)
 
 
 def _perplexity(count: int) -> float:
-    """The usual 30, or less where there are too few vectors for it."""
+    """The perplexity: 30, or less for few vectors."""
     return min(PERPLEXITY, (count - 1) / 3)

@@ -1,4 +1,4 @@
-"""The vectors themselves, component by component: the head stands out of the tail."""
+"""The vectors themselves, component by component."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ if TYPE_CHECKING:
 __all__ = ["draw_vectors"]
 
 MOST_MARKED = 64
-"""A head of more components is not marked: it would be most of the picture."""
+"""A head of more components is not marked, since it would cover most of the figure."""
 MOST_NUMBERED = 12
-"""So many components of the head are numbered, the greatest."""
+"""The number of largest components of the head that are numbered."""
 LEGEND_COLUMNS = 5
 LEGEND_LINE_INCHES = 0.22
 PANEL_INCHES = 2.2
 
 
 def draw_vectors(vectors: LabelledVectors, rows: Sequence[int]) -> Figure:
-    """A line for each of these rows; above at full scale, below magnified until the tail is seen."""
+    """One line for each of these rows, above at full scale, below magnified to the tail."""
     head = head_of(vectors.values)
     values = vectors.values[list(rows)].float().cpu().numpy()
     components = np.arange(values.shape[1])
@@ -70,16 +70,16 @@ def draw_vectors(vectors: LabelledVectors, rows: Sequence[int]) -> Figure:
 
 
 def _tail_limit(values: np.ndarray, head: Head) -> float:
-    """The greatest magnitude outside the head, or of all where all is head."""
+    """The largest magnitude outside the head, or of all components if all are in the head."""
     tail = np.abs(values[:, head.tail]) if head.tail else np.abs(values)
     return float(1.05 * tail.max()) or 1.0
 
 
 def _number(axes: Axes, values: np.ndarray, head: Head) -> None:
-    """The numbers of the head's components, above or below where they end; where two would overlap, the larger."""
+    """Write the indices of the largest head components at their peaks, unless they would overlap a larger one."""
     if len(head.components) > MOST_MARKED:
         return
-    room = values.shape[1] / 40  # components that a number covers
+    room = values.shape[1] / 40  # the width of an index, in components
     placed: list[int] = []
     for component in sorted(head.components, key=lambda k: -float(np.abs(values[:, k]).max())):
         if len(placed) == MOST_NUMBERED or any(abs(component - other) < room for other in placed):

@@ -1,4 +1,4 @@
-"""How good samples are: measures of sets of images, of pairs, and of what images show.
+"""How good samples are: measures of sets of images, of pairs of images, and of single ones.
 
     extract = load_extractor("inception", "inception-2015-12-05.pt")
     reference = load_reference("VIRTUAL_imagenet256_labeled.npz", extract)
@@ -7,8 +7,18 @@
     moments.merge(FeatureMoments.from_state(state))                             # on one
     frechet_distance(moments.gaussian(), reference.gaussian)
 
-What shards gather is merged: `FeatureMoments` and `Predictions` as they are, features and values of single images by
-putting them together. A number is only as good as the network that it is of: `extract.name` goes beside it. Images are
+    sources            images of a folder, an npz file or the data set shapes
+    extractors         networks that turn images into features: Inception, CLIP, the classifier of shapes
+    moments            mean and covariance of features
+    references         moments and features of a set of images, to compare with
+    distances          FID and KID
+    inception_score    Inception score
+    manifold           precision and recall
+    images             PSNR, SSIM, class accuracy, CLIP score, and confidence intervals
+    lpips              LPIPS
+
+The results of shards can be merged: `FeatureMoments` and `Predictions` by `merge`, features and values of single images
+by concatenation. A number is comparable only with numbers of the same network: state `extract.name` with it. Images are
 uint8 with shape (B, 3, H, W) everywhere.
 """
 

@@ -1,19 +1,19 @@
-"""Distances of two sets of features: Frechet's, of their moments, and a kernel's, of the features themselves.
+"""Distances of two sets of features: the Frechet distance of their moments, and a kernel distance.
 
 Frechet distance of two normal distributions; of Inception's features, the FID (arXiv 1706.08500).
 
     d^2 = |m_1 - m_2|^2 + Tr C_1 + Tr C_2 - 2 Tr (C_1 C_2)^(1/2)
 
-With factors C_i = A_i A_i^T the last trace is the sum of the singular values of A_1^T A_2. Factors come from the
-eigenvalues of each covariance, without those that are zero but for rounding: nothing is complex, nothing is added to a
-diagonal, and a covariance of fewer samples than features is as good as any.
+With factors C_i = A_i A_i^T the last trace is the sum of the singular values of A_1^T A_2. The factors come from the
+eigenvalues of each covariance that are above rounding error: no number is complex, no diagonal needs an offset, and a
+covariance may be singular, of fewer samples than features.
 
 Kernel distance of two sets of features; of Inception's features, the KID (arXiv 1801.01401).
 
     k(x, y) = (x . y / d + 1)^3
     MMD^2   = mean_{i != j} k(x_i, x_j) + mean_{i != j} k(y_i, y_j) - 2 mean_ij k(x_i, y_j)
 
-unbiased, so it can fall below 0; over subsets of both sets, its mean and standard deviation.
+unbiased, so that it can be negative; its mean and standard deviation are over subsets of both sets.
 """
 
 from __future__ import annotations
@@ -30,16 +30,16 @@ __all__ = ["KernelDistance", "frechet_distance", "kernel_distance"]
 
 
 def frechet_distance(a: Gaussian, b: Gaussian) -> float:
-    """The squared Frechet distance, from 0. Raises InputError for distributions of different dimension."""
+    """The squared Frechet distance, 0 or more. Raises InputError for distributions of different dimension."""
     if a.dim != b.dim:
-        raise InputError(f"a Frechet distance is between features of one kind, got {a.dim} and {b.dim} of them")
+        raise InputError(f"a Frechet distance needs the same number of features, not {a.dim} and {b.dim}")
     mean = (a.mean - b.mean).square().sum()
     root = torch.linalg.svdvals(_factor(a.covariance).T @ _factor(b.covariance)).sum()
-    return max(0.0, (mean + a.covariance.trace() + b.covariance.trace() - 2 * root).item())  # but for rounding
+    return max(0.0, (mean + a.covariance.trace() + b.covariance.trace() - 2 * root).item())  # rounding may give less
 
 
 def _factor(covariance: Tensor) -> Tensor:
-    """A with A A^T = covariance. covariance, with shape (d, d) -> (d, rank)."""
+    """A factor A with A A^T = covariance. covariance, with shape (d, d) -> (d, rank)."""
     values, vectors = torch.linalg.eigh(covariance)  # ascending
     rounding = len(values) * torch.finfo(values.dtype).eps * values[-1]
     kept = values > rounding
@@ -61,22 +61,23 @@ def kernel_distance(
 ) -> KernelDistance:
     """The kernel distance over subsets of both sets.
 
-    samples: features, shape (N, d)
-    reference: features, shape (M, d)
-    subsets: how many subsets of each set
-    subset_size: features of a subset, from 2 to the smaller set
-    seed: what the subsets are drawn from
+    samples: features, with shape (N, d)
+    reference: features, with shape (M, d)
+    subsets: the number of subsets of each set, 100 by default
+    subset_size: the number of features of a subset, from 2 to the size of the smaller set, 1,000 by default
+    seed: the seed of the subsets, 0 by default
 
-    Each subset is drawn without replacement, by `seed` alone, from the sets in the order given: merge shards in a fixed
-    order. Raises InputError for a set smaller than a subset.
+    Subsets are drawn without replacement, and depend on the order of the features: merge shards in a fixed order.
+
+    Raises InputError for a set smaller than a subset.
     """
     from torchmetrics.image.kid import poly_mmd
 
     for what, features in (("samples", samples), ("reference", reference)):
         if not 2 <= subset_size <= len(features):
             raise InputError(
-                f"subsets of {subset_size} cannot be drawn from the {len(features)} features of {what}: "
-                "subset_size runs from 2 to the smaller set"
+                f"cannot draw subsets of {subset_size} from the {len(features)} features of {what}: "
+                "give a subset_size from 2 to the size of the smaller set"
             )
     generator = torch.Generator().manual_seed(seed)
     values = []

@@ -1,8 +1,8 @@
-"""Images -> features that measures compare, and class probabilities.
+"""Networks that turn images into features, which measures compare, and class probabilities.
 
 One extractor for each network, behind one `load_extractor`: the classifier of *shapes*, Inception-v3 and CLIP. Weights
-are read from local files alone; transformers is imported when CLIP is loaded. A network that is published as
-TorchScript brings its code in the file, which torch's interpreter alone runs.
+are read from local files only; transformers is imported when CLIP is loaded. A network published as TorchScript has its
+code in the file, which only torch's interpreter runs.
 """
 
 from __future__ import annotations
@@ -53,29 +53,29 @@ PROBE_SIDE = 32
 CLIP_FIT = "a folder of a CLIPModel of transformers, such as a download of openai/clip-vit-base-patch16"
 CLIP_WEIGHTS = "*.safetensors"
 SHOWN = 12
-"""Digits of a digest that tell networks apart in a name."""
+"""The digits of a digest in the name of a network."""
 
 
 class ExtractorError(InputError):
-    """A source that is not the network it is meant to be; the message names path, fault and what would fit."""
+    """A source that is not the expected network; the message names path, fault and what would fit."""
 
 
 @dataclass(frozen=True)
 class Extracted:
-    """What a network sees in images, float32 on the CPU."""
+    """Features of images, float32, on the CPU."""
 
     features: Tensor
     """With shape (B, d)."""
     probabilities: Tensor | None = None
-    """Of its classes, with shape (B, K); None for a network without classes."""
+    """The class probabilities, with shape (B, K); None for a network without classes."""
 
 
 class Extractor(Protocol):
-    """A network that gives images features."""
+    """A network that turns images into features."""
 
     @property
     def name(self) -> str:
-        """Belongs beside every number made of its features: an FID is one of `inception-2015-12-05` alone."""
+        """The name to state with every number computed from its features: an FID is of `inception-2015-12-05`."""
         ...
 
     @property
@@ -85,29 +85,33 @@ class Extractor(Protocol):
 
     @property
     def dim(self) -> int:
-        """The length of its features."""
+        """The number of features, d."""
         ...
 
     def __call__(self, images: Tensor) -> Extracted:
-        """images, uint8 with shape (B, 3, H, W) -> what it sees in them. Raises InputError for others."""
+        """The features of images, uint8 with shape (B, 3, H, W). Raises InputError for another shape or type."""
         ...
 
 
 def load_extractor(
     name: str, source: str | PathLike[str] | None = None, device: str | torch.device = "cpu"
 ) -> Extractor:
-    """The extractor of that name, ready to call, on that device.
+    """The extractor of a name, ready to call.
 
-    `source` is where its weights are, on this machine. Raises InputError for an unknown name, and ExtractorError, a
-    ValueError too, for a source that is missing or not what it should be.
+    name: one of EXTRACTORS
+    source: the local file or folder of its weights, which every extractor needs
+    device: where the network runs, the CPU by default
+
+    Raises InputError for an unknown name, and ExtractorError, an InputError, for a source that is missing or does not
+    fit.
     """
     if name not in EXTRACTORS:
-        raise InputError(f"no extractor is called {name!r}; there are {', '.join(EXTRACTORS)}")
+        raise InputError(f"there is no extractor {name!r}: give one of {', '.join(EXTRACTORS)}")
     if source is None:
         raise ExtractorError(f"extractor {name!r} needs a source: {SOURCES[name]}")
     path = Path(source)
     if not path.exists():
-        raise ExtractorError(f"{path}: is not there; extractor {name!r} takes {SOURCES[name]}")
+        raise ExtractorError(f"{path}: does not exist; extractor {name!r} takes {SOURCES[name]}")
     if name == "shapes-classifier":
         return load_shapes_classifier(path, device)
     if name == "inception":
@@ -116,18 +120,18 @@ def load_extractor(
 
 
 def open_torchscript(path: Path, device: str | torch.device, fit: str) -> tuple[ScriptModule, str]:
-    """The network and the digest of its file. Raises ExtractorError; `fit` says what would have been right."""
+    """The network of a file, and the digest of the file. Raises ExtractorError, with `fit`, what would fit."""
     if not path.is_file():
-        raise ExtractorError(f"{path}: is {'a folder' if path.is_dir() else 'not there'}; it takes {fit}")
+        raise ExtractorError(f"{path}: {'is a folder' if path.is_dir() else 'does not exist'}; give {fit}")
     try:
         model = torch.jit.load(str(path), map_location=device)
     except RuntimeError as error:
-        raise ExtractorError(f"{path}: is not a TorchScript file; it takes {fit}") from error
+        raise ExtractorError(f"{path}: is not a TorchScript file; give {fit}") from error
     return model.eval(), digest_of_files([path])
 
 
 def named(name: str, digest: str) -> str:
-    """The name of a network that is not known by its digest: numbers of two files must not look alike."""
+    """A name with the digest in it, for networks of which there are several files."""
     return f"{name}:{digest[:SHOWN]}"
 
 
@@ -135,7 +139,7 @@ class ShapesFeatures:
     """The shipped classifier of the data set shapes.
 
     images, uint8 with shape (B, 3, H, W) -> features (B, 96) and probabilities (B, 100), shape times colour. The
-    classifier learned at 16 x 16 pixels.
+    classifier was trained at 16 x 16 pixels.
     """
 
     name = "shapes-classifier"
@@ -162,32 +166,32 @@ class ShapesFeatures:
 
 
 def load_shapes_classifier(source: Path, device: str | torch.device) -> ShapesFeatures:
-    """From models/shapes-classifier, or its file. Raises ExtractorError."""
+    """The extractor from models/shapes-classifier, or its file. Raises ExtractorError if it does not fit."""
     path = source / SHAPES_FILE if source.is_dir() else source
-    fit = "model.safetensors of models/shapes-classifier would fit"
+    fit = "give model.safetensors of models/shapes-classifier"
     if not path.is_file():
         raise ExtractorError(f"{source}: has no {SHAPES_FILE}; {fit}")
     try:
         classifier = load_classifier(path)
     except SafetensorError as error:
         raise ExtractorError(f"{path}: is not a safetensors file ({error}); {fit}") from error
-    except RuntimeError as error:  # of load_state_dict: tensors missing, foreign, or of another shape
-        raise ExtractorError(f"{path}: does not hold the tensors of the classifier of shapes; {fit}") from error
+    except RuntimeError as error:  # from load_state_dict: tensors missing, unknown, or of another shape
+        raise ExtractorError(f"{path}: does not have the tensors of the classifier of shapes; {fit}") from error
     return ShapesFeatures(classifier, digest_of_files([path]), device)
 
 
 class InceptionFeatures:
-    """Inception-v3 (2015), which FID, KID, Inception score, precision and recall are published with.
+    """Inception-v3 (2015), the network of published FID, KID, Inception score, precision and recall.
 
     images, uint8 with shape (B, 3, H, W) -> features (B, 2048) and probabilities (B, 1008).
 
-        model(images, return_features=True)    uint8 (B, 3, H, W) -> what its last pooling gives, (B, 2048)
-        softmax(features W^T)                  with W = model.output.weight, (1008, 2048); without its bias, as the
+        model(images, return_features=True)    uint8 (B, 3, H, W) -> the output of its last pooling, (B, 2048)
+        softmax(features W^T)                  with W = model.output.weight, (1008, 2048), and no bias, as the
                                                Inception score is computed (arXiv 1606.03498, and the evaluator of ADM)
 
     The file is NVIDIA's TorchScript translation of the network that the first FID was computed with. It scales images
-    to 299 x 299 itself, as TensorFlow does, so they go in as they are. `name` is `inception-2015-12-05` for the
-    published file, and has the digest in it for any other.
+    to 299 x 299 itself, as TensorFlow does. `name` is `inception-2015-12-05` for the published file, and contains the
+    digest for any other.
     """
 
     dim = INCEPTION_FEATURES
@@ -207,36 +211,36 @@ class InceptionFeatures:
 
 
 def load_inception(source: Path, device: str | torch.device) -> InceptionFeatures:
-    """From the TorchScript file. Raises ExtractorError for one that does not do as its class says for a black image."""
+    """The extractor from its TorchScript file. Raises ExtractorError if a black image does not give these shapes."""
     model, digest = open_torchscript(source, device, INCEPTION_FIT)
     extractor = InceptionFeatures(model, digest, device)
     try:
         found = extractor(torch.zeros(1, 3, PROBE_SIDE, PROBE_SIDE, dtype=torch.uint8))
     except (RuntimeError, AttributeError, TypeError) as error:
         raise ExtractorError(
-            f"{source}: is not called as model(images, return_features=True); it takes {INCEPTION_FIT}"
+            f"{source}: cannot be called as model(images, return_features=True); give {INCEPTION_FIT}"
         ) from error
     assert found.probabilities is not None
     shapes = found.features.shape[1:], found.probabilities.shape[1:]
     if shapes != ((INCEPTION_FEATURES,), (INCEPTION_CLASSES,)):
         raise ExtractorError(
-            f"{source}: gives {tuple(shapes[0])} features and {tuple(shapes[1])} classes, and has to give "
-            f"{INCEPTION_FEATURES} and {INCEPTION_CLASSES}; it takes {INCEPTION_FIT}"
+            f"{source}: has {tuple(shapes[0])} features and {tuple(shapes[1])} classes, not {INCEPTION_FEATURES} and "
+            f"{INCEPTION_CLASSES}; give {INCEPTION_FIT}"
         )
     return extractor
 
 
 class ClipFeatures:
-    """CLIP (arXiv 2103.00020), by transformers: images and texts in one space.
+    """CLIP (arXiv 2103.00020), from transformers: features of images and texts in one space.
 
-    images, uint8 with shape (B, 3, H, W) -> features (B, d), projected and not normalised; no classes. `name` has
-    the digest of the weights in it.
+    images, uint8 with shape (B, 3, H, W) -> features (B, d), projected and not normalised; no classes. `name`
+    contains the digest of the weights.
 
     model: a CLIPModel of transformers
     pictures: its image processor
-    tokenizer: of its texts
-    digest: SHA-256 of its weights
-    device: where it runs
+    tokenizer: its tokenizer
+    digest: the SHA-256 of its weights
+    device: where it runs, the CPU by default
     """
 
     def __init__(
@@ -261,7 +265,7 @@ class ClipFeatures:
 
     @torch.inference_mode()
     def texts(self, texts: Sequence[str]) -> Tensor:
-        """The features of texts -> (len(texts), d), float32 on the CPU; of each what fits the network's context."""
+        """The features of texts, cut to the length of the network's context -> (len(texts), d), float32, on the CPU."""
         tokens = self.tokenizer(
             list(texts),
             padding=True,
@@ -276,18 +280,18 @@ class ClipFeatures:
 
 
 def load_clip(source: str | PathLike[str], device: str | torch.device) -> ClipFeatures:
-    """From a folder as transformers saves it: network, image processor and tokenizer. Raises ExtractorError."""
+    """The extractor from a folder as transformers saves it. Raises ExtractorError if it does not fit."""
     from transformers import CLIPImageProcessorPil, CLIPModel, CLIPTokenizer
 
     folder = Path(source)
     if not folder.is_dir():
-        raise ExtractorError(f"{folder}: is not a folder; it takes {CLIP_FIT}")
+        raise ExtractorError(f"{folder}: is not a folder; give {CLIP_FIT}")
     for names in (("config.json",), ("preprocessor_config.json",), ("tokenizer.json", "vocab.json")):
         if not any((folder / name).is_file() for name in names):
-            raise ExtractorError(f"{folder}: has no {' or '.join(names)}; it takes {CLIP_FIT}")
+            raise ExtractorError(f"{folder}: has no {' or '.join(names)}; give {CLIP_FIT}")
     weights = sorted(folder.glob(CLIP_WEIGHTS))
     if not weights:
-        raise ExtractorError(f"{folder}: has no weights, {CLIP_WEIGHTS}; it takes {CLIP_FIT}")
+        raise ExtractorError(f"{folder}: has no weights, {CLIP_WEIGHTS}; give {CLIP_FIT}")
     try:
         loaded: Any = CLIPModel.from_pretrained(
             folder, local_files_only=True, use_safetensors=True, dtype=torch.float32, output_loading_info=True
@@ -295,9 +299,9 @@ def load_clip(source: str | PathLike[str], device: str | torch.device) -> ClipFe
         model, loading = loaded
         pictures = CLIPImageProcessorPil.from_pretrained(folder, local_files_only=True)
         tokenizer = CLIPTokenizer.from_pretrained(folder, local_files_only=True)
-    except Exception as error:  # transformers fails on foreign folders with whatever they lead to
-        raise ExtractorError(f"{folder}: cannot be read as a CLIPModel ({error}); it takes {CLIP_FIT}") from error
-    if loading["missing_keys"]:  # which transformers makes up
+    except Exception as error:  # for other folders, transformers raises errors of any type
+        raise ExtractorError(f"{folder}: cannot be read as a CLIPModel ({error}); give {CLIP_FIT}") from error
+    if loading["missing_keys"]:  # transformers initialises them at random
         missing = ", ".join(sorted(loading["missing_keys"])[:5])
-        raise ExtractorError(f"{folder}: its weights lack {missing}; it takes {CLIP_FIT}")
+        raise ExtractorError(f"{folder}: its weights lack {missing}; give {CLIP_FIT}")
     return ClipFeatures(model.requires_grad_(False).eval(), pictures, tokenizer, digest_of_files(weights), device)

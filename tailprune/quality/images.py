@@ -1,12 +1,12 @@
-"""What all measures take as images, and the measures that give each image a value.
+"""Measures of single images and of pairs, and the checks that all measures share.
 
     PSNR = 10 log10(255^2 / MSE)
     SSIM = Wang et al. 2004: windows of 11 x 11, Gaussian with a deviation of 1.5, population covariance; mean over
            channels and the windows that lie in the image
 
-Both compare an image with another, by scikit-image. `class_matches` and `clip_scores` ask whether an image shows its
-class, or its text. Values of single images merge by putting them together, and `bootstrap` gives their mean and how
-sure it is.
+Both compare two images, with scikit-image. `class_matches` and `clip_scores` measure whether an image shows its class
+or its text. Values of single images are merged by concatenation, and `bootstrap` gives their mean and its confidence
+interval.
 """
 
 from __future__ import annotations
@@ -27,30 +27,30 @@ WHITE = 255
 WINDOW = 11
 DEVIATION = 1.5
 DRAWN_AT_ONCE = 2**22
-"""Values that the bootstrap draws together, so that memory is bounded: 64 MB."""
+"""The values that the bootstrap draws at once, which bounds its memory to 64 MB."""
 
 
 def check_images(images: Tensor) -> None:
-    """Raises InputError for what is not uint8 with shape (B, 3, H, W)."""
+    """Raise InputError unless images are uint8 with shape (B, 3, H, W)."""
     if images.dtype != torch.uint8 or images.ndim != 4 or images.shape[1] != 3:
         raise InputError(
-            f"images are uint8 with shape (B, 3, H, W); these are {str(images.dtype).removeprefix('torch.')} "
+            f"images must be uint8 with shape (B, 3, H, W), not {str(images.dtype).removeprefix('torch.')} "
             f"with shape {tuple(images.shape)}"
         )
 
 
 def check_pairs(images: Tensor, references: Tensor) -> None:
-    """Raises InputError for what are not two batches of images of one shape."""
+    """Raise InputError unless both are batches of images of the same shape."""
     check_images(images)
     check_images(references)
     if images.shape != references.shape:
         raise InputError(
-            f"images are compared with as many of one size: {tuple(images.shape)}, {tuple(references.shape)}"
+            f"images are compared in pairs of the same size, not {tuple(images.shape)} with {tuple(references.shape)}"
         )
 
 
 def psnr(images: Tensor, references: Tensor) -> Tensor:
-    """Peak signal-to-noise ratio of each pair, in dB; infinity for equal ones. Two (B, 3, H, W), uint8 -> (B,)."""
+    """Peak signal-to-noise ratio of each pair, in dB; infinity for equal images. Two (B, 3, H, W), uint8 -> (B,)."""
     from skimage.metrics import peak_signal_noise_ratio
 
     def measure(a: np.ndarray, b: np.ndarray) -> float:
@@ -66,7 +66,7 @@ def ssim(images: Tensor, references: Tensor) -> Tensor:
 
     check_images(images)
     if min(images.shape[2:]) < WINDOW:
-        raise InputError(f"SSIM takes images of at least {WINDOW} x {WINDOW}; these have shape {tuple(images.shape)}")
+        raise InputError(f"SSIM needs images of at least {WINDOW} x {WINDOW}; these have shape {tuple(images.shape)}")
 
     def measure(a: np.ndarray, b: np.ndarray) -> float:
         return structural_similarity(
@@ -83,28 +83,30 @@ def ssim(images: Tensor, references: Tensor) -> Tensor:
 
 
 def class_matches(predicted: Tensor, labels: Tensor) -> Tensor:
-    """1 where an image is of its class, 0 elsewhere; its mean is the class accuracy. Two (B,) -> (B,), float64."""
+    """1 for an image of its class, else 0; the mean is the class accuracy. Two (B,) -> (B,), float64."""
     if predicted.shape != labels.shape:
-        raise InputError(f"one label for each image: {tuple(predicted.shape)} classes, {tuple(labels.shape)} labels")
+        raise InputError(
+            f"give one label for each image: {tuple(predicted.shape)} classes, {tuple(labels.shape)} labels"
+        )
     return (predicted.cpu() == labels.cpu()).to(torch.float64)
 
 
 def clip_scores(image_features: Tensor, text_features: Tensor) -> Tensor:
-    """100 times the cosine of each image with its text, from -100 to 100 (arXiv 2104.08718, not cut off at 0).
+    """100 times the cosine between each image and its text, from -100 to 100 (arXiv 2104.08718, not clipped at 0).
 
-    Two (B, d), as the extractor `clip` gives them -> (B,), float64.
+    Two (B, d), from the extractor `clip` -> (B,), float64.
     """
     if image_features.shape != text_features.shape:
         raise InputError(
-            f"one text for each image: features with shape {tuple(image_features.shape)} of images, "
-            f"{tuple(text_features.shape)} of texts"
+            f"give one text for each image: the features of images have shape {tuple(image_features.shape)}, those of "
+            f"texts {tuple(text_features.shape)}"
         )
     return 100 * F.cosine_similarity(image_features.double().cpu(), text_features.double().cpu(), dim=1)
 
 
 @dataclass(frozen=True)
 class Interval:
-    """A mean, and where `level` of the means of resampled values lie."""
+    """A mean, and the interval in which a share `level` of the means of resampled values lies."""
 
     mean: float
     low: float
@@ -113,24 +115,25 @@ class Interval:
 
 
 def bootstrap(values: Tensor, resamples: int = 1000, level: float = 0.95, seed: int = 0) -> Interval:
-    """The mean of some values and its confidence interval, a function of the seed alone (Efron 1979, percentiles).
+    """The mean of some values and its confidence interval, by the percentile bootstrap (Efron 1979).
 
-    values: shape (N,), N >= 1, finite
-    resamples: how many means of resampled values the interval is taken from
-    level: the share of them that lies in the interval, between 0 and 1
-    seed: what the resamples are drawn from
+    values: with shape (N,), N >= 1, finite
+    resamples: the number of resampled means, 1,000 by default
+    level: the share of them in the interval, between 0 and 1, 0.95 by default
+    seed: the seed of the resamples, 0 by default
 
-    For the difference of two variants from the same noise, give the differences image by image: the interval is then of
-    the difference. Raises InputError for no values, NaN or infinity (the PSNR of equal images).
+    For the difference of two variants from the same noise, give the difference for each image.
+
+    Raises InputError for no values, NaN or infinity (such as the PSNR of equal images).
     """
     from scipy.stats import bootstrap as resample
 
     x = values.detach().double().cpu()
     if x.ndim != 1 or not len(x):
-        raise InputError(f"an average is over values with shape (N,), N >= 1, got {tuple(x.shape)}")
+        raise InputError(f"values must have shape (N,), N >= 1, not {tuple(x.shape)}")
     if not torch.isfinite(x).all():
         raise InputError(
-            f"{int((~x.isfinite()).sum())} of {len(x)} values are NaN or infinity: leave them out, and say so"
+            f"{int((~x.isfinite()).sum())} of {len(x)} values are NaN or infinity: leave them out, and report how many"
         )
     mean = x.mean().item()
     if len(x) == 1:
@@ -148,7 +151,7 @@ def bootstrap(values: Tensor, resamples: int = 1000, level: float = 0.95, seed: 
 
 
 def _over_pairs(measure: Callable[[np.ndarray, np.ndarray], float], images: Tensor, references: Tensor) -> Tensor:
-    """A measure of two images, (3, H, W) each -> (B,), float64."""
+    """A measure of two images, with shape (3, H, W), for each pair -> (B,), float64."""
     check_pairs(images, references)
     pairs = zip(images.cpu().numpy(), references.cpu().numpy(), strict=True)
     return torch.tensor([float(measure(a, b)) for a, b in pairs], dtype=torch.float64)

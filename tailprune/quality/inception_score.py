@@ -1,8 +1,8 @@
-"""Inception score (arXiv 1606.03498): whether each image is of one class, and all together of many.
+"""Inception score (arXiv 1606.03498): high if each image is of one class, and all images are of many.
 
     IS = exp( mean_i KL(p_i || p) ) = exp( H(p) - mean_i H(p_i) ),   p = mean_i p_i
 
-from 1 to the number of classes. Sums of p_i and of H(p_i) are all it needs, and they merge.
+from 1 to the number of classes. It is computed from the sums of p_i and of H(p_i), which shards can merge.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from tailprune.spec import InputError
 __all__ = ["InceptionScore", "Predictions", "inception_score", "joint_probabilities"]
 
 SUMS_TO_ONE = 1e-3
-"""How far the sum of probabilities in half precision may be from 1; logits are further."""
+"""The tolerance for the sum of probabilities, which may be in half precision; logits are further from 1."""
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,7 @@ class InceptionScore:
 
 
 class Predictions:
-    """Takes class probabilities batch by batch, or from other `Predictions`; float64 on the CPU."""
+    """Sums of class probabilities and their entropies, gathered in batches and merged; float64, on the CPU."""
 
     def __init__(self, classes: int) -> None:
         self.count = 0
@@ -46,22 +46,20 @@ class Predictions:
         return len(self.probabilities)
 
     def add(self, probabilities: Tensor) -> None:
-        """Takes a batch, with shape (B, K). Raises InputError for what are no probabilities of K classes."""
+        """Add a batch, with shape (B, K). Raises InputError unless these are probabilities of K classes."""
         if probabilities.ndim != 2 or probabilities.shape[1] != self.classes:
-            raise InputError(
-                f"these predictions take probabilities with shape (B, {self.classes}), got {tuple(probabilities.shape)}"
-            )
+            raise InputError(f"probabilities must have shape (B, {self.classes}), not {tuple(probabilities.shape)}")
         p = probabilities.detach().double().cpu()
         if not ((p >= 0).all() and ((p.sum(1) - 1).abs() < SUMS_TO_ONE).all()):
-            raise InputError("probabilities are 0 or more and sum to 1 for each image; these may be logits")
+            raise InputError("probabilities must be 0 or more and sum to 1 for each image; these may be logits")
         self.count += len(p)
         self.probabilities = self.probabilities + p.sum(0)
         self.entropy = self.entropy + torch.special.entr(p).sum()
 
     def merge(self, other: Predictions) -> None:
-        """Takes what another has gathered. Raises InputError for another number of classes."""
+        """Add what another has gathered. Raises InputError for another number of classes."""
         if other.classes != self.classes:
-            raise InputError(f"predictions of {other.classes} classes cannot be merged into those of {self.classes}")
+            raise InputError(f"cannot merge predictions of {other.classes} classes into predictions of {self.classes}")
         self.count += other.count
         self.probabilities = self.probabilities + other.probabilities
         self.entropy = self.entropy + other.entropy
@@ -76,7 +74,7 @@ class Predictions:
 
     @classmethod
     def from_state(cls, state: Mapping[str, Tensor]) -> Predictions:
-        """What `state` gave. Raises KeyError where a tensor is missing."""
+        """The predictions of a `state`. Raises KeyError for a missing tensor."""
         predictions = cls(len(state["probabilities"]))
         predictions.count = int(state["count"])
         predictions.probabilities = state["probabilities"].double().clone()
@@ -84,7 +82,7 @@ class Predictions:
         return predictions
 
     def score(self) -> float:
-        """The Inception score of all images taken. Raises InputError where there are none."""
+        """The Inception score of all images. Raises InputError if there are none."""
         if not self.count:
             raise InputError("an Inception score needs at least one image")
         mean = self.probabilities / self.count
@@ -94,11 +92,13 @@ class Predictions:
 def inception_score(probabilities: Tensor, splits: int = 10) -> InceptionScore:
     """The score of each of `splits` parts, one after the other. probabilities, with shape (N, K), N >= splits.
 
-    As it is published: ten parts of 5 000 images in the order of sampling, and the deviation of the population.
-    `joint_probabilities` makes (N, K) of a classifier in factors. Raises InputError for fewer images than splits.
+    Published scores are over ten parts of 5,000 images in the order of sampling, with the standard deviation of the
+    population. For a classifier in two factors, see `joint_probabilities`.
+
+    Raises InputError for fewer images than splits.
     """
     if not 1 <= splits <= len(probabilities):
-        raise InputError(f"{len(probabilities)} images cannot be split into {splits} parts: splits run from 1 to them")
+        raise InputError(f"splits must be from 1 to {len(probabilities)}, the number of images, not {splits}")
     scores = []
     for part in probabilities.tensor_split(splits):
         predictions = Predictions(part.shape[1])
@@ -109,5 +109,5 @@ def inception_score(probabilities: Tensor, splits: int = 10) -> InceptionScore:
 
 
 def joint_probabilities(first: Tensor, second: Tensor) -> Tensor:
-    """Of a classifier in two factors, the classes `K_2 * first + second`. (B, K_1), (B, K_2) -> (B, K_1 * K_2)."""
+    """Probabilities of the classes `K_2 * first + second`, from two factors. (B, K_1), (B, K_2) -> (B, K_1 * K_2)."""
     return (first[:, :, None] * second[:, None, :]).flatten(1)

@@ -1,9 +1,9 @@
-"""LPIPS (arXiv 1801.03924): the distance of two images as VGG-16 sees them.
+"""LPIPS (arXiv 1801.03924): the distance of two images in the features of VGG-16.
 
     d(x, y) = |f(x) - f(y)|^2
 
-where f is NVIDIA's TorchScript file vgg16.pt, whose features hold the learned weights of LPIPS already. From the file,
-because every other home of LPIPS needs torchvision.
+where f is NVIDIA's TorchScript file vgg16.pt, whose features include the learned weights of LPIPS. It is used because
+other implementations of LPIPS need torchvision.
 
     model(images, resize_images=False, return_lpips=True)    float32 in [0, 255], (B, 3, H, W) -> (B, n)
 """
@@ -24,14 +24,14 @@ __all__ = ["Lpips", "load_lpips"]
 
 FIT = "the TorchScript file vgg16.pt, published with StyleGAN2-ADA"
 AT_ONCE = 4
-"""Pairs seen by one call: at 256 x 256 pixels the features of one image take about 50 MB."""
+"""The number of pairs in one call: at 256 x 256 pixels the features of one image take about 50 MB."""
 PROBE_SIDE = 64
 
 
 class Lpips:
-    """Two batches of images, uint8 with shape (B, 3, H, W) -> their distances, (B,), float64 on the CPU, from 0.
+    """The distance of each pair. Two (B, 3, H, W), uint8 -> (B,), float64, 0 or more, on the CPU.
 
-    `name` belongs beside the numbers; it has the digest of the weights in it.
+    `name` is to be stated with the numbers; it contains the digest of the weights.
     """
 
     def __init__(self, model: ScriptModule, digest: str, device: str | torch.device = "cpu") -> None:
@@ -55,7 +55,7 @@ class Lpips:
 
 
 def load_lpips(source: str | PathLike[str] | None = None, device: str | torch.device = "cpu") -> Lpips:
-    """From the TorchScript file. Raises ExtractorError for none, and for one that is not called as above."""
+    """LPIPS from its TorchScript file. Raises ExtractorError if it is missing or cannot be called as above."""
     if source is None:
         raise ExtractorError(f"LPIPS needs a source: {FIT}")
     path = Path(source)
@@ -66,8 +66,8 @@ def load_lpips(source: str | PathLike[str] | None = None, device: str | torch.de
         fits = lpips(probe, probe).shape == (1,)
     except (RuntimeError, TypeError, IndexError) as error:
         raise ExtractorError(
-            f"{path}: is not called as model(images, resize_images=False, return_lpips=True); it takes {FIT}"
+            f"{path}: cannot be called as model(images, resize_images=False, return_lpips=True); give {FIT}"
         ) from error
     if not fits:
-        raise ExtractorError(f"{path}: does not give one vector of features an image; it takes {FIT}")
+        raise ExtractorError(f"{path}: does not return one vector of features per image; give {FIT}")
     return lpips

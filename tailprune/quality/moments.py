@@ -1,4 +1,4 @@
-"""Mean and covariance of features, gathered anywhere and in any order, and merged.
+"""Mean and covariance of features, gathered in batches in any order, and merged.
 
     count n,  mean m = sum_i x_i / n,  scatter S = sum_i (x_i - m)(x_i - m)^T
 
@@ -6,7 +6,7 @@
     m = m_a + d n_b / n        S = S_a + S_b + d d^T n_a n_b / n        covariance = S / (n - 1)
 
 Chan, Golub and LeVeque, "Updating formulae and a pairwise algorithm for computing sample variances" (1979). Sums of
-squares would lose what the squares of large means hide; deviations do not.
+squares would lose digits where the mean is large; deviations do not.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ __all__ = ["FeatureMoments", "Gaussian"]
 
 @dataclass(frozen=True)
 class Gaussian:
-    """The normal distribution with these moments. mean, with shape (d,); covariance, with shape (d, d); float64."""
+    """The moments of a normal distribution: mean, with shape (d,), and covariance, with shape (d, d); float64."""
 
     mean: Tensor
     covariance: Tensor
@@ -35,10 +35,9 @@ class Gaussian:
 
 
 class FeatureMoments:
-    """Takes features batch by batch, or from other `FeatureMoments`.
+    """Mean and scatter of features, added in batches or merged from others; float64, on the CPU.
 
-    Float64 on the CPU. However the features are split, the moments differ by rounding alone: by less than 1e-12 of the
-    largest entry (tested).
+    However the features are split, the moments differ only by rounding, by less than 1e-12 of the largest entry.
     """
 
     def __init__(self, dim: int) -> None:
@@ -51,12 +50,12 @@ class FeatureMoments:
         return len(self.mean)
 
     def add(self, features: Tensor) -> None:
-        """Takes the features of a batch, with shape (B, d). Raises InputError for another shape, NaN or infinity."""
+        """Add the features of a batch, with shape (B, d). Raises InputError for another shape, NaN or infinity."""
         if features.ndim != 2 or features.shape[1] != self.dim:
-            raise InputError(f"these moments take features with shape (B, {self.dim}), got {tuple(features.shape)}")
+            raise InputError(f"features must have shape (B, {self.dim}), not {tuple(features.shape)}")
         x = features.detach().double().cpu()
         if not x.isfinite().all():
-            raise InputError("features hold NaN or infinity, and have no moments: look at the images they are of")
+            raise InputError("features hold NaN or infinity, and have no moments: look at their images")
         if len(x):
             mean = x.mean(0)
             x = x - mean
@@ -64,9 +63,9 @@ class FeatureMoments:
             self.scatter.addmm_(x.T, x)
 
     def merge(self, other: FeatureMoments) -> None:
-        """Takes what another has gathered, which is left as it is. Raises InputError for features of another length."""
+        """Add what another has gathered, which does not change. Raises InputError for another number of features."""
         if other.dim != self.dim:
-            raise InputError(f"moments of {other.dim} features cannot be merged into those of {self.dim}")
+            raise InputError(f"cannot merge moments of {other.dim} features into moments of {self.dim}")
         if other.count:
             self._move(other.count, other.mean)
             self.scatter += other.scatter
@@ -77,11 +76,11 @@ class FeatureMoments:
 
     @classmethod
     def from_state(cls, state: Mapping[str, Tensor]) -> FeatureMoments:
-        """What `state` gave. Raises KeyError where a tensor is missing, ValueError where their shapes disagree."""
+        """The moments of a `state`. Raises KeyError for a missing tensor, InputError for shapes that do not fit."""
         count, mean, scatter = state["count"], state["mean"], state["scatter"]
         if mean.ndim != 1 or scatter.shape != (len(mean), len(mean)):
             raise InputError(
-                f"moments have mean (d,) and scatter (d, d), got {tuple(mean.shape)} and {tuple(scatter.shape)}"
+                f"mean and scatter must have shape (d,) and (d, d), not {tuple(mean.shape)} and {tuple(scatter.shape)}"
             )
         moments = cls(len(mean))
         moments.count = int(count)
@@ -91,11 +90,11 @@ class FeatureMoments:
     def gaussian(self) -> Gaussian:
         """Mean and unbiased covariance. Raises InputError for fewer than two features."""
         if self.count < 2:
-            raise InputError(f"a covariance needs the features of at least two images, got {self.count}")
+            raise InputError(f"a covariance needs the features of at least two images, not {self.count}")
         return Gaussian(self.mean.clone(), self.scatter / (self.count - 1))
 
     def _move(self, count: int, mean: Tensor) -> None:
-        """Takes `count` more features, all of them at their mean."""
+        """Update the moments as if `count` features were added, all equal to their mean."""
         total = self.count + count
         difference = mean - self.mean
         self.mean += difference * (count / total)

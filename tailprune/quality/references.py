@@ -1,8 +1,8 @@
-"""What samples are measured against: the moments and the features of a set of images, or moments as published.
+"""What samples are compared with: moments and features of a set of images, or published moments.
 
 The evaluator of ADM (arXiv 2105.05233) publishes its references as npz files with `mu` and `sigma`, the moments of
-Inception's features over a whole data set (`mu_s` and `sigma_s` are those of sFID), with `arr_0`, images, or with both:
-then moments are the published ones, and features those of the images.
+Inception's features over a whole data set (`mu_s` and `sigma_s` are those of sFID), with `arr_0`, images, or with both.
+From a file with both, the moments are the published ones, and the features those of the images.
 """
 
 from __future__ import annotations
@@ -33,27 +33,27 @@ from tailprune.quality.sources import (
 __all__ = ["Reference", "load_reference", "make_reference"]
 
 MOST_FEATURES = 10_000
-"""Features kept for KID, precision and recall; as many as the references of ADM have images."""
+"""The number of features kept for KID, precision and recall; the references of ADM have as many images."""
 TENSORS = ("mean", "covariance")
 
 
 @dataclass(frozen=True)
 class Reference:
-    """A set of images, as one extractor sees them."""
+    """The features of a set of images, from one extractor."""
 
     extractor: str
     """The name of the extractor."""
     digest: str
-    """Of the images and of the extractor: equal digests mean equal references."""
+    """A digest of images and extractor: equal digests mean equal references."""
     gaussian: Gaussian
     """The moments of the features, for FID."""
     features: Tensor | None = None
-    """With shape (M, d), float32, evenly spaced over the images; None where only moments are published."""
+    """Of M images, evenly spaced over the set, with shape (M, d), float32; None if only moments are published."""
     spatial: Gaussian | None = None
-    """The moments for sFID, where a file has them."""
+    """The moments for sFID, if the file has them."""
 
     def save(self, path: str | PathLike[str]) -> None:
-        """Writes a safetensors file, so that it is not computed twice."""
+        """Write the reference to a safetensors file."""
         tensors = {"mean": self.gaussian.mean, "covariance": self.gaussian.covariance}
         if self.features is not None:
             tensors["features"] = self.features
@@ -64,7 +64,7 @@ class Reference:
 
     @classmethod
     def open(cls, path: str | PathLike[str]) -> Reference:
-        """What `save` wrote. Raises SourceError for another file."""
+        """Read a file that `save` wrote. Raises SourceError for another file."""
         try:
             with safe_open(path, framework="pt") as file:
                 metadata = file.metadata() or {}
@@ -78,23 +78,23 @@ class Reference:
                 Gaussian(*spatial) if spatial else None,
             )
         except (SafetensorError, OSError, KeyError) as error:
-            raise SourceError(f"{path}: is not a reference that was saved here ({error}); make it again") from error
+            raise SourceError(f"{path}: is not a saved reference ({error}); make it again") from error
 
 
 def make_reference(
     images: ImageSource, extractor: Extractor, batch_size: int = 64, most_features: int = MOST_FEATURES
 ) -> Reference:
-    """Moments over all images, and the features of some.
+    """The reference of a set of images: moments over all of them, and the features of some.
 
-    images: at least two
-    extractor: whose features they are
-    batch_size: images that the extractor sees at once
-    most_features: keep the features of at most so many images, evenly spaced over their order
+    images: at least two images
+    extractor: the network of the features
+    batch_size: the number of images in one call of the extractor, 64 by default
+    most_features: the largest number of images whose features are kept, evenly spaced over the set, 10,000 by default
 
     Raises SourceError for fewer than two images.
     """
     if images.count < 2:
-        raise SourceError(f"a reference has at least two images, and this has {images.count}")
+        raise SourceError(f"a reference needs at least two images, not {images.count}")
     moments = FeatureMoments(extractor.dim)
     kept = min(images.count, most_features)
     wanted = torch.arange(kept) * images.count // kept if kept else torch.zeros(0, dtype=torch.int64)
@@ -111,21 +111,20 @@ def make_reference(
 def load_reference(
     path: str | PathLike[str], extractor: Extractor, batch_size: int = 64, most_features: int = MOST_FEATURES
 ) -> Reference:
-    """From a folder of images, or from an npz file of the evaluator of ADM.
+    """The reference from a folder of images, or from an npz file of the evaluator of ADM.
 
     path: the folder or the file
-    extractor: whose features they are; published moments have to be of as many
-    batch_size: images that the extractor sees at once
-    most_features: keep the features of at most so many images, evenly spaced over their order
+    extractor: the network of the features; published moments must have as many
+    batch_size, most_features: as in `make_reference`
 
-    Raises SourceError for what is neither, and for moments of another number of features than the extractor's.
+    Raises SourceError for anything else, and for moments of another number of features than the extractor's.
     """
     path = Path(path)
     arrays = set() if path.is_dir() else _arrays(path)
     if not {"mu", "sigma"} <= arrays:
         if not path.is_dir() and ARRAY not in arrays:
             raise SourceError(
-                f"{path}: has neither mu and sigma nor {ARRAY}, but {', '.join(sorted(arrays)) or 'nothing'}"
+                f"{path}: has neither mu and sigma nor {ARRAY}; its arrays are {', '.join(sorted(arrays)) or 'none'}"
             )
         return make_reference(open_images(path), extractor, batch_size, most_features)
     gaussian = _published(path, "mu", "sigma")
@@ -133,8 +132,8 @@ def load_reference(
         return make_reference(NpzImages(path), extractor, batch_size, most_features)
     if gaussian.dim != extractor.dim:
         raise SourceError(
-            f"{path}: mu is of {gaussian.dim} features, and {extractor.name} gives {extractor.dim}; moments are "
-            "compared with those of the network they are of"
+            f"{path}: mu has {gaussian.dim} features, and {extractor.name} has {extractor.dim}; use the extractor that "
+            "the moments were computed with"
         )
     spatial = _published(path, "mu_s", "sigma_s") if {"mu_s", "sigma_s"} <= arrays else None
     features = None
@@ -155,8 +154,8 @@ def _arrays(path: Path) -> set[str]:
             return {name.removesuffix(".npy") for name in archive.namelist()}
     except (OSError, zipfile.BadZipFile) as error:
         raise SourceError(
-            f"{path}: is neither a folder nor an npz file ({error}); it takes a folder of images, or an npz file "
-            f"with mu and sigma, or {ARRAY}"
+            f"{path}: is neither a folder nor an npz file ({error}); give a folder of images, or an npz file with mu "
+            f"and sigma, or {ARRAY}"
         ) from error
 
 
@@ -168,7 +167,7 @@ def _published(path: Path, mean: str, covariance: str) -> Gaussian:
         raise SourceError(f"{path}: {mean} and {covariance} cannot be read ({error}); download it again") from error
     if m.ndim != 1 or c.shape != (len(m), len(m)) or not (m.isfinite().all() and c.isfinite().all()):
         raise SourceError(
-            f"{path}: {mean} has shape {tuple(m.shape)} and {covariance} {tuple(c.shape)}; it takes (d,) and (d, d), "
-            "finite"
+            f"{path}: {mean} has shape {tuple(m.shape)} and {covariance} {tuple(c.shape)}; they must be (d,) and "
+            "(d, d), and finite"
         )
     return Gaussian(m, c)

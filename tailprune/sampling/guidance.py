@@ -19,13 +19,13 @@ __all__ = ["Guidance"]
 
 @dataclass(frozen=True)
 class Guidance:
-    """How strongly, when and on which channels the condition is amplified.
+    """The scale of guidance, and the times and channels it applies to.
 
     scale: 0 or more; 1, the default, is no guidance
-    channels: how many of the first are guided, 1 or more; the others are the conditional branch's. None, the default,
-        is all
-    power: above 0, of the power-cosine ramp; None, the default, is a constant scale
-    interval: (low, high), guided where low <= t <= high, in the system's own time; None, the default, is always
+    channels: how many of the first channels are guided, 1 or more; the others come from the conditional output. None,
+        the default, guides all
+    power: the power of the power-cosine ramp, above 0; None, the default, for a constant scale
+    interval: (low, high), guided for low <= t <= high, in the system's own time; None, the default, guides always
 
     Raises InputError for a number outside its range.
     """
@@ -37,18 +37,18 @@ class Guidance:
 
     def __post_init__(self) -> None:
         if not math.isfinite(self.scale) or self.scale < 0:
-            raise InputError(f"guidance scale is a finite number of at least 0, not {self.scale!r}")
+            raise InputError(f"the guidance scale must be a finite number of at least 0, not {self.scale!r}")
         if self.channels is not None and self.channels < 1:
-            raise InputError(f"at least 1 channel is guided, not {self.channels}")
+            raise InputError(f"guidance needs at least 1 channel, not {self.channels}")
         if self.power is not None and not (math.isfinite(self.power) and self.power > 0):
-            raise InputError(f"guidance power is a finite number above 0, not {self.power!r}")
+            raise InputError(f"the guidance power must be a finite number above 0, not {self.power!r}")
         if self.interval is not None and not self.interval[0] <= self.interval[1]:
-            raise InputError(f"guidance interval runs from low to high, not {self.interval}")
+            raise InputError(f"the guidance interval must run from low to high, not {self.interval}")
 
     def scale_at(self, t: Tensor, progress: float) -> float:
         """The scale at time `t`, a single number, with `progress` from 0 (noise) to 1 (data).
 
-        Whether t is inside the interval is decided in t's own precision, the solver's.
+        Whether t lies in the interval is decided in the precision of t, which is the solver's.
         """
         if self.interval is not None:
             low, high = self.interval
@@ -60,7 +60,7 @@ class Guidance:
         return 1 + (self.scale - 1) * ramp
 
     def combine(self, conditional: Tensor, null: Tensor, scale: float) -> Tensor:
-        """The guided output. conditional and null, with shape (..., C, H, W)."""
+        """The guided output. conditional and null, with shape (..., C, H, W) -> the same shape."""
         guided = null + scale * (conditional - null)
         if self.channels is None or self.channels >= conditional.shape[-3]:
             return guided

@@ -1,4 +1,4 @@
-"""The network of a sampling run: guided, its modulations made ahead, some samples at a time on a CPU, or compiled."""
+"""The network of a sampling run: guided, with modulations computed in advance, batched for a CPU, or compiled."""
 
 from __future__ import annotations
 
@@ -18,25 +18,25 @@ from tailprune.systems.base import Modulations, System
 __all__ = ["BATCH_SIZES", "GuidedNetwork", "compile_network"]
 
 MODULATION_BYTES = 128 * 2**20
-"""So much is made ahead. A condition vector's modulations are 0.8 MB in DiT-XL/2."""
+"""The memory for modulations computed in advance. Those of one condition vector are 0.8 MB in DiT-XL/2."""
 CPU_ELEMENTS = 2**20
-"""So many numbers of tokens go through the network at once on a CPU: the activations of more leave its caches."""
+"""The most numbers of tokens (rows x N x d) in one CPU batch: the activations of more do not fit its caches."""
 BATCH_SIZES = (1, 2, 4, 8, 12, 16, 24, 32, 48, 64, 96, 128)
-"""Rows of a compiled batch; beyond the last, its multiples. From 8 on, filling adds at most a half."""
+"""Sizes of compiled batches; beyond the last, its multiples. From 8 on, padding adds at most half of the rows."""
 MOST_SIZES = 64
-"""After so many, torch stops to compile."""
+"""The number of sizes after which torch stops compiling new ones."""
 
 
 class GuidedNetwork:
     """network(x, i, stage): the guided output for the trajectories of step i.
 
-    Modulations are made for as many steps at once as fit, and once for each different vector: AdaLN's weights, a third
-    of a network, are then read once for all these steps.
+    Modulations are computed once for each distinct vector, and for as many steps at once as fit into
+    `MODULATION_BYTES`: AdaLN's weights, a third of a network, are then read once for all these steps.
 
     system: the system
     table: the condition vectors of every evaluation
-    trajectories: those of each step
-    guidance: on which channels
+    trajectories: the trajectories of each step
+    guidance: the guidance, for its channels
     scales: the guidance scale of each step; at 1 the null condition is not evaluated
     """
 
@@ -53,60 +53,60 @@ class GuidedNetwork:
         self._trajectories = trajectories
         self._guidance = guidance
         self._scales = scales
-        self._made: dict[tuple[int, int], Modulations] = {}
+        self._modulations: dict[tuple[int, int], Modulations] = {}
         numbers = sum(layer.adaLN_modulation.linear.out_features for layer in system.modulated)
         self._vector_bytes = numbers * system.precision.itemsize
 
     def __call__(self, x: Tensor, i: int, stage: int) -> Tensor:
-        """x, with shape (R, C, H, W) -> the same shape; (R, 2C, H, W) where the variance is learned."""
-        if (i, stage) not in self._made:
-            self._made = self._modulations_from(i)
-        modulations, now, scale = self._made[i, stage], self._trajectories[i], self._scales[i]
+        """x, with shape (R, C, H, W) -> the same shape, or (R, 2 C, H, W) if the variance is learned."""
+        if (i, stage) not in self._modulations:
+            self._modulations = self._modulations_from(i)
+        modulations, current, scale = self._modulations[i, stage], self._trajectories[i], self._scales[i]
         rows = x.float()
         if scale == 1.0:
-            return _forward(self._system, rows, [tensor[now.conditional] for tensor in modulations]).to(x.dtype)
-        both = torch.cat([now.conditional, now.null])
+            return _forward(self._system, rows, [tensor[current.conditional] for tensor in modulations]).to(x.dtype)
+        both = torch.cat([current.conditional, current.null])
         out = _forward(self._system, torch.cat([rows, rows]), [tensor[both] for tensor in modulations]).to(x.dtype)
         conditional, null = out.chunk(2)
         return self._guidance.combine(conditional, null, scale)
 
     def _modulations_from(self, first: int) -> dict[tuple[int, int], Modulations]:
-        """By (step, stage), for as many steps from `first` on as fit, V rows each."""
+        """The modulations of as many steps from `first` on as fit, by (step, stage), with V rows each."""
         evaluations: dict[tuple[int, int], Tensor] = {}
         count = 0
         for i in range(first, len(self._trajectories)):
-            read = self._trajectories[i].vectors
-            count += self._table.stages * sum(len(rows) for _, rows in read)
+            distinct = self._trajectories[i].vectors
+            count += self._table.stages * sum(len(rows) for _, rows in distinct)
             if evaluations and count * self._vector_bytes > MODULATION_BYTES:
                 break
             for stage in range(self._table.stages):
-                vectors = [self._table.conditions_at(i, stage, edit)[rows] for edit, rows in read]
+                vectors = [self._table.conditions_at(i, stage, edit)[rows] for edit, rows in distinct]
                 evaluations[i, stage] = torch.cat(vectors)  # (V, d)
-        made = self._system.modulations(torch.cat(list(evaluations.values())))
+        modulations = self._system.modulations(torch.cat(list(evaluations.values())))
         sizes = [len(vectors) for vectors in evaluations.values()]
-        each = zip(*(tensor.split(sizes) for tensor in made), strict=True)
+        each = zip(*(tensor.split(sizes) for tensor in modulations), strict=True)
         return dict(zip(evaluations, each, strict=True))
 
 
 def _forward(system: System, x: Tensor, modulations: Modulations) -> Tensor:
-    """As the system's `forward_modulated`."""
+    """The system's `forward_modulated`, or its compiled network; on a CPU, some rows at a time."""
     run = system.compiled or system.forward_modulated
     at_once = max(1, CPU_ELEMENTS // (math.prod(system.grid) * modulations[0].shape[-1]))
     if x.device.type != "cpu" or len(x) <= at_once:
         return run(x, modulations)
-    size = math.ceil(len(x) / math.ceil(len(x) / at_once))  # parts as large as each other
+    size = math.ceil(len(x) / math.ceil(len(x) / at_once))  # parts of equal size
     parts = zip(*(tensor.split(size) for tensor in modulations), strict=True)
     return torch.cat([run(*part) for part in zip(x.split(size), parts, strict=True)])
 
 
 def compile_network(system: System, backend: str | Any = "inductor") -> None:
-    """Has a system sampled by a compiled network, on a GPU with CUDA graphs. It is compiled when it is first run.
+    """Set the network of a system to be compiled when it is first run, with CUDA graphs on a GPU.
 
-    It is compiled once for each of `BATCH_SIZES`; a batch is filled up to the next of them, so that one of a new size
-    seldom waits for a compiler.
+    It is compiled once for each of `BATCH_SIZES`; a batch is padded to the next of these sizes, so that a new size
+    seldom waits for the compiler.
 
     system: the system, changed in place
-    backend: as of `torch.compile`, whose own needs a C++ compiler on a CPU and Triton on a GPU
+    backend: as in `torch.compile`; its default needs a C++ compiler on a CPU and Triton on a GPU
     """
     graphs = backend == "inductor" and next(system.parameters()).device.type == "cuda"
     options: dict[str, Any] = {"mode": "reduce-overhead"} if graphs else {}
@@ -119,20 +119,20 @@ def compile_network(system: System, backend: str | Any = "inductor") -> None:
         if graphs:
             torch.compiler.cudagraph_mark_step_begin()
         size = _batch_size(len(x))
-        out = network(_filled(x, size), [_filled(tensor, size) for tensor in modulations])
-        return out[: len(x)].clone() if graphs else out[: len(x)]  # a graph writes where it wrote before
+        out = network(_padded(x, size), [_padded(tensor, size) for tensor in modulations])
+        return out[: len(x)].clone() if graphs else out[: len(x)]  # the next run of the graph overwrites its output
 
     system.compiled = run
 
 
 def _batch_size(rows: int) -> int:
-    """The smallest size that is compiled and holds so many rows."""
+    """The smallest compiled size of at least this many rows."""
     if rows > BATCH_SIZES[-1]:
         return -(-rows // BATCH_SIZES[-1]) * BATCH_SIZES[-1]
     return BATCH_SIZES[bisect_left(BATCH_SIZES, rows)]
 
 
-def _filled(tensor: Tensor, size: int) -> Tensor:
-    """The tensor with its first row again and again at its end, (size, ...)."""
+def _padded(tensor: Tensor, size: int) -> Tensor:
+    """The tensor, padded with copies of its first row -> (size, ...)."""
     missing = size - len(tensor)
     return torch.cat([tensor, tensor[:1].expand(missing, *tensor.shape[1:])]) if missing else tensor

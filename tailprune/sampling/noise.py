@@ -16,14 +16,14 @@ from torch import Tensor
 __all__ = ["INITIAL", "Seed", "gaussian_noise"]
 
 Seed = int | tuple[int, int]
-"""A seed, or (seed, sample index); an integer alone has index 0. Both from 0 to 2^64 - 1."""
+"""A seed, or (seed, sample index), each from 0 to 2^64 - 1; an integer alone has index 0."""
 
 INITIAL = 0
-"""The step of the initial latents; sampling step i draws at i + 1."""
+"""The step number of the initial latents; sampling step i has the number i + 1."""
 
 
 def gaussian_noise(seeds: Sequence[Seed], step: int, shape: Sequence[int]) -> Tensor:
-    """Standard normal noise, one draw a seed -> (B, *shape), float32, on the CPU."""
+    """Standard normal noise of B seeds at one step -> (B, *shape), float32, on the CPU."""
     draws = []
     for seed in seeds:
         key = seed if isinstance(seed, tuple) else (seed, 0)

@@ -1,4 +1,9 @@
-"""Sampling a system under any number of prunes, from the same noise."""
+"""Sampling a system under any number of prunes, from the same noise.
+
+    x = noise;   for each step i:   x = solver.step(i, x, guided network);   latents = x
+
+Several prunes of a sample are as many outputs, and one batch; they share a trajectory until their prunes differ.
+"""
 
 from __future__ import annotations
 
@@ -44,7 +49,7 @@ class Keywords(TypedDict, total=False):
 
 @dataclass(frozen=True)
 class Options:
-    """How to sample, as `sample` describes."""
+    """The options of `sample`, with their defaults; see there for their meaning."""
 
     sampler: str | None = None
     steps: int = 50
@@ -64,36 +69,36 @@ class Options:
 def sample(
     system: System, inputs: Inputs, *, prune: Prune | Sequence[Prune | None] | None = None, **options: Unpack[Keywords]
 ) -> Tensor | list[Tensor]:
-    """Latents of B samples, with shape (B, C, H, W), float32; for a sequence of prunes, a list with those of each.
+    """Latents of B samples, with shape (B, C, H, W), float32; for a sequence of prunes, a list of one such per prune.
 
     system: a system with weights
     inputs: what the B samples are conditioned on, as the system's `condition` takes it
-    prune: an edit of every condition vector, the null condition's too; None, the default, is none. Those of a sequence
-        share the noise and, for as long as they agree, trajectories
+    prune: an edit of every condition vector, the null condition's included; None, the default, for no edit. The prunes
+        of a sequence start from the same noise
     sampler: `ddim`, `ddpm`, `dpmpp` (systems that predict noise), `euler`, `heun`, `sde`, `dopri5` (velocity); the
-        first of the system's by default
-    steps: how many, 2 or more, 50 by default; dopri5 chooses its own
-    guidance: the guidance scale, 0 or more, 1 by default, which is none, for the channels that the system's authors
-        guide; or a `Guidance`. A system that takes its scale as an input gets it there alone
-    seeds: B of them, each an integer or (seed, sample index), from 0 to 2^64 - 1
-    noise: in place of seeds, the initial latents, with shape (B, C, H, W)
-    step_noise: with `noise`, for `ddpm` and `sde`, what each step draws, with shape (steps, B, C, H, W)
-    population: inputs that stand for all classes where a prune asks for their mean or variance; needed where the
-        system has no classes
-    on_step: called with (done, total) after each step, and may raise to stop; with dopri5 before each evaluation of the
-        network and after each sample, counting finished samples
-    diffusion: of `sde`, `sigma` (default) or `linear`
-    last_step: of `sde`, `mean` (default) or `tweedie`
-    shift: of `euler` and `heun`, above 0; below 1 more steps are near the noise; None, the default, is no shift
-    atol, rtol: of `dopri5`, the error of a step, absolute and relative to x; 1e-6 and 1e-3 by default. It solves each
-        sample by itself, so that its steps do not depend on the batch
+        system's default sampler by default
+    steps: the number of steps, 2 or more, 50 by default; dopri5 chooses its own
+    guidance: the guidance scale, 0 or more, 1 (no guidance) by default, on the channels that the system's authors
+        guide; or a `Guidance`. A system that takes the scale as an input gets it as an input only
+    seeds: B seeds, each an integer or (seed, sample index), from 0 to 2^64 - 1
+    noise: instead of seeds, the initial latents, with shape (B, C, H, W)
+    step_noise: with `noise`, for `ddpm` and `sde`, the noise of each step, with shape (steps, B, C, H, W)
+    population: inputs for the mean or variance that a prune may need, all classes by default; required for such a
+        prune if the system has no classes
+    on_step: called with (done, total) after each step; may raise to stop. With dopri5 it is called before each
+        evaluation of the network and after each sample, and counts finished samples
+    diffusion: for `sde`, `sigma` (default) or `linear`
+    last_step: for `sde`, `mean` (default) or `tweedie`
+    shift: for `euler` and `heun`, above 0; below 1, more steps are near the noise; None, the default, for no shift
+    atol, rtol: for `dopri5`, the error of a step, absolute and relative to x; 1e-6 and 1e-3 by default. Each sample is
+        solved on its own, so that its steps do not depend on the batch
 
     Raises InputError for a sampler or an option that the system or the sampler does not have, both or neither of seeds
     and noise, shapes that do not fit, or a schedule other than `every` with dopri5.
     """
     prunes = list(prune) if isinstance(prune, Sequence) else [prune]
     if not prunes:
-        raise InputError("an empty list of prunes asks for nothing; None stands for the unpruned baseline")
+        raise InputError("the list of prunes is empty: give one prune or more; None stands for the unpruned baseline")
     count = len(next(iter(inputs.values())))
     latents = _sample(system, inputs, [(n, each) for each in prunes for n in range(count)], Options(**options))
     results = [torch.stack(latents[first : first + count]) for first in range(0, len(latents), count)]
@@ -103,30 +108,30 @@ def sample(
 def sample_each(
     system: System, inputs: Inputs, *, prunes: Sequence[Sequence[Prune | None]], **options: Unpack[Keywords]
 ) -> list[list[Tensor]]:
-    """Latents of B samples, each under prunes of its own: by sample and prune, with shape (C, H, W), float32.
+    """Latents of B samples, each under its own prunes: a list per sample, with shape (C, H, W), float32, per prune.
 
     All go through the network as one batch.
 
-    system, inputs: as of `sample`
-    prunes: for each of the B samples, its prunes; None is none
-    options: as of `sample`
+    system, inputs: as in `sample`
+    prunes: B lists, the prunes of each sample; None for no edit
+    options: the keyword arguments of `sample` from `sampler` on
 
-    Raises InputError as `sample` does, and where there are not B lists of prunes.
+    Raises InputError as `sample` does, and if there are not B lists of prunes.
     """
     if len(prunes) != (count := len(next(iter(inputs.values())))):
-        raise InputError(f"one list of prunes a sample: {count} samples, {len(prunes)} lists")
-    wanted = [(n, prune) for n, some in enumerate(prunes) for prune in some]
-    latents = iter(_sample(system, inputs, wanted, Options(**options)))
-    return [[next(latents) for _ in some] for some in prunes]
+        raise InputError(f"give one list of prunes per sample: there are {count} samples and {len(prunes)} lists")
+    outputs = [(n, prune) for n, sample_prunes in enumerate(prunes) for prune in sample_prunes]
+    latents = iter(_sample(system, inputs, outputs, Options(**options)))
+    return [[next(latents) for _ in sample_prunes] for sample_prunes in prunes]
 
 
 def sampling_times(system: System, sampler: str | None = None, steps: int = 50, shift: float | None = None) -> Tensor:
-    """When each step evaluates the network, in the system's own time -> (steps, stages).
+    """The times at which each step evaluates the network, in the system's own time -> (steps, stages).
 
     system: a system, with or without weights
-    sampler: as of `sample`; dopri5 chooses its own times, and evenly spaced ones stand for them
-    steps: how many, 2 or more
-    shift: of `euler` and `heun`
+    sampler: as in `sample`; for dopri5, which chooses its own times, evenly spaced times are returned
+    steps: the number of steps, 2 or more, 50 by default
+    shift: for `euler` and `heun`, as in `sample`
 
     Raises InputError for a sampler or an option that the system or the sampler does not have.
     """
@@ -138,11 +143,11 @@ def sampling_times(system: System, sampler: str | None = None, steps: int = 50, 
 
 @torch.no_grad()
 def _sample(
-    system: System, inputs: Inputs, wanted: Sequence[tuple[int, Prune | None]], options: Options
+    system: System, inputs: Inputs, outputs: Sequence[tuple[int, Prune | None]], options: Options
 ) -> list[Tensor]:
-    """The latents of each (sample, prune) that is wanted, with shape (C, H, W)."""
-    if not wanted:
-        raise InputError("there is nothing to sample: give one sample or more, each with one prune or more")
+    """The latents of each output, a (sample, prune), with shape (C, H, W)."""
+    if not outputs:
+        raise InputError("nothing to sample: give at least one sample, and at least one prune for it")
     inputs, guidance = _guided(system, inputs, options.guidance)
     name, steps = _sampler_name(system, options.sampler), options.steps
 
@@ -150,15 +155,15 @@ def _sample(
     x = _initial_latents(system, len(next(iter(inputs.values()))), options)  # (B, C, H, W)
     solver = _solver(system, name, options)  # solver.times: (steps, stages)
     if isinstance(solver, Dopri5):
-        return _sample_adaptively(system, inputs, x, wanted, solver, guidance, options)
+        return _sample_adaptively(system, inputs, x, outputs, solver, guidance, options)
 
     # Trajectories and their condition vectors
-    if any(prune is not None and prune.count is not None and prune.count > steps for _, prune in wanted):
-        raise InputError(f"a schedule counts at most the {steps} steps there are")
+    if any(prune is not None and prune.count is not None and prune.count > steps for _, prune in outputs):
+        raise InputError(f"a schedule counts more than the {steps} steps of this run: lower its count, or give more")
     table = ConditionTable(system, inputs, solver.times, options.population)
     # One scale for all stages of a step, as REPA does.
     scales = [guidance.scale_at(solver.times[i, 0], solver.progress[i, 0].item()) for i in range(steps)]
-    trajectories = trajectories_by_step(wanted, steps, table, guided=any(scale != 1.0 for scale in scales))
+    trajectories = trajectories_by_step(outputs, steps, table, guided=any(scale != 1.0 for scale in scales))
     network = GuidedNetwork(system, table, trajectories, guidance, scales)
 
     # The loop: evaluate and guide (the network), step (the solver)
@@ -174,35 +179,37 @@ def _sample(
             options.on_step(i + 1, steps)
 
     results = {
-        place: latents.to(torch.float32, copy=True)
-        for latents, places in zip(state[0], trajectories[-1].wanted, strict=True)
-        for place in places
+        output: latents.to(torch.float32, copy=True)
+        for latents, indices in zip(state[0], trajectories[-1].outputs, strict=True)
+        for output in indices
     }
-    return [results[place] for place in range(len(wanted))]
+    return [results[output] for output in range(len(outputs))]
 
 
 def _sample_adaptively(
     system: System,
     inputs: Inputs,
     x: Tensor,
-    wanted: Sequence[tuple[int, Prune | None]],
+    outputs: Sequence[tuple[int, Prune | None]],
     solver: Dopri5,
     guidance: Guidance,
     options: Options,
 ) -> list[Tensor]:
-    """As `_sample`, by a solver that chooses its own times: a sample by itself, its condition vectors made as it goes.
+    """The latents of each output by a solver that chooses its own times, one output after the other.
 
+    system, inputs, outputs: as in `_sample`
     x: the initial latents, with shape (B, C, H, W)
+    solver, guidance, options: the solver, the guidance with its channels, and the options of the call
     """
-    if any(prune is not None and prune.schedule != "every" for _, prune in wanted):
-        raise InputError("dopri5 chooses its own steps, so its prunes have the schedule 'every'")
+    if any(prune is not None and prune.schedule != "every" for _, prune in outputs):
+        raise InputError("dopri5 chooses its own steps: give prunes with the schedule 'every', or another sampler")
 
     def report(done: int) -> None:
         if options.on_step is not None:
-            options.on_step(done, len(wanted))
+            options.on_step(done, len(outputs))
 
     results: list[Tensor] = []
-    for done, (index, prune) in enumerate(wanted):
+    for done, (index, prune) in enumerate(outputs):
         one = {name: tensor[index : index + 1] for name, tensor in inputs.items()}
 
         def velocity(t: Tensor, x: Tensor, one: Inputs = one, prune: Prune | None = prune, done: int = done) -> Tensor:
@@ -221,12 +228,12 @@ def _sampler_name(system: System, sampler: str | None) -> str:
     if sampler is None:
         return system.facts.default_sampler
     if sampler not in system.facts.samplers:
-        raise InputError(f"{system.family} is sampled by {', '.join(system.facts.samplers)}, not by {sampler!r}")
+        raise InputError(f"{system.family} has no sampler {sampler!r}: give one of {', '.join(system.facts.samplers)}")
     return sampler
 
 
 def _guided(system: System, inputs: Inputs, guidance: Guidance | float) -> tuple[Inputs, Guidance]:
-    """The guidance with its channels; it is part of the inputs, and there alone, of a system that takes its scale."""
+    """Inputs and guidance; for a system that takes the scale as an input, the scale moves from the guidance there."""
     if not isinstance(guidance, Guidance):
         guidance = Guidance(guidance, channels=system.facts.guided_channels)
     return (with_guidance_scale(inputs, guidance.scale), Guidance()) if system.takes_guidance else (inputs, guidance)
@@ -238,7 +245,7 @@ def _solver(system: System, name: str, options: Options) -> Solver | Dopri5:
         "last_step": options.last_step,
         "shift": options.shift,
     }
-    if name == "dopri5":  # tolerances have defaults, and are not refused where they do nothing
+    if name == "dopri5":  # tolerances have defaults, so other samplers ignore them
         given |= {"atol": options.atol, "rtol": options.rtol}
     return build_solver(name, options.steps, type(system), **given)
 
@@ -249,27 +256,27 @@ def _initial_latents(system: System, count: int, options: Options) -> Tensor:
     seeds, noise, step_noise = options.seeds, options.noise, options.step_noise
     shape = (count, *system.latent_shape)
     if (seeds is None) == (noise is None):
-        raise InputError("give either seeds, one a sample, or noise, the initial latents")
+        raise InputError("give either seeds, one per sample, or noise, the initial latents")
     if noise is not None:
         if noise.shape != shape:
-            raise InputError(f"noise has shape {shape}, not {tuple(noise.shape)}")
+            raise InputError(f"noise must have shape {shape}, not {tuple(noise.shape)}")
         if step_noise is not None and step_noise.shape[1:] != shape:
             sizes = ", ".join(map(str, shape))
-            raise InputError(f"step_noise has shape (steps, {sizes}), not {tuple(step_noise.shape)}")
+            raise InputError(f"step_noise must have shape (steps, {sizes}), not {tuple(step_noise.shape)}")
         return noise.to(device, torch.float32)
     assert seeds is not None
     if len(seeds) != count:
-        raise InputError(f"one seed a sample: {count} samples, {len(seeds)} seeds")
+        raise InputError(f"give one seed per sample: there are {count} samples and {len(seeds)} seeds")
     if step_noise is not None:
-        raise InputError("step_noise goes with noise; seeds make their own")
+        raise InputError("step_noise goes with noise, not with seeds, which give the noise of each step: leave it out")
     return gaussian_noise(seeds, INITIAL, system.latent_shape).to(device)
 
 
 def _step_noise(system: System, name: str, i: int, options: Options) -> Tensor:
-    """What step i draws, with shape (B, C, H, W)."""
+    """The noise of step i, with shape (B, C, H, W)."""
     if options.seeds is not None:
         return gaussian_noise(options.seeds, i + 1, system.latent_shape)
     given = 0 if options.step_noise is None else len(options.step_noise)
     if options.step_noise is None or i >= given:
-        raise InputError(f"{name} draws noise at step {i}; step_noise holds {given}: give more, or seeds")
+        raise InputError(f"{name} draws noise at step {i}, and step_noise has {given} steps: give more, or seeds")
     return options.step_noise[i]

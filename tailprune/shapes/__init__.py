@@ -1,4 +1,7 @@
-"""*shapes*, the toy data set that the shipped models are trained on: its drawings, and the network that names them.
+"""*shapes*, the toy data set of the shipped models.
 
-`dataset` draws the images, `classifier` is the network; the recipes that train on them are in `tailprune.training`.
+    dataset       draws the images
+    classifier    the network that classifies shape and colour
+
+The recipes that train on them are in `tailprune.training`.
 """

@@ -1,4 +1,4 @@
-"""The network that names shape and colour of an image: judge of samples, and features to measure them by."""
+"""The network that classifies shape and colour of an image, to judge samples and to compute features of them."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class ShapesClassifier(nn.Module):
         super().__init__()
         widths = (3, width, 2 * width, 2 * width)
         self.feature_channels = widths[-1]
-        """The channels of `feature_map`."""
+        """The number of channels of `feature_map`."""
         self.layers = nn.ModuleList(nn.Conv2d(a, b, 3, padding=1) for a, b in pairwise(widths))
         self.norms = nn.ModuleList(nn.GroupNorm(8, b) for b in widths[1:])
         self.hidden = nn.Linear(2 * width * 16, 2 * width)
@@ -30,11 +30,11 @@ class ShapesClassifier(nn.Module):
         self.colour = nn.Linear(2 * width, len(COLOURS))
 
     def feature_map(self, images: Tensor, grid: tuple[int, int] = (4, 4)) -> Tensor:
-        """What the convolutions see in each place of a grid, row by row -> (B, h * w, 96)."""
+        """The output of the convolutions, pooled to a grid, row by row -> (B, h * w, 96)."""
         return self._convolved(images, grid).flatten(2).transpose(1, 2)
 
     def features(self, images: Tensor) -> Tensor:
-        """What the two heads read -> (B, 96)."""
+        """The features that both heads read -> (B, 96)."""
         return F.gelu(self.hidden(self._convolved(images, (4, 4)).flatten(1)))
 
     def _convolved(self, images: Tensor, grid: tuple[int, int]) -> Tensor:
@@ -46,7 +46,7 @@ class ShapesClassifier(nn.Module):
         return F.adaptive_avg_pool2d(x, grid)
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        """images, with shape (B, 3, H, W), in [-1, 1] -> logits of ten shapes and of ten colours, (B, 10) each."""
+        """The logits of ten shapes and of ten colours. images, with shape (B, 3, H, W), in [-1, 1] -> (B, 10) each."""
         features = self.features(images)
         return self.shape(features), self.colour(features)
 
@@ -58,7 +58,7 @@ class ShapesClassifier(nn.Module):
 
 
 def load_classifier(path: str | os.PathLike[str]) -> ShapesClassifier:
-    """The shipped classifier, ready to use."""
+    """The shipped classifier, ready to use, from its safetensors file."""
     classifier = ShapesClassifier()
     classifier.load_state_dict(load_file(path))
     return classifier.requires_grad_(False).eval()

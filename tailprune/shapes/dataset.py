@@ -106,12 +106,16 @@ NUM_CLASSES = len(CLASS_NAMES)
 
 
 def draw(labels: Tensor, generator: torch.Generator, size: int = 16) -> Tensor:
-    """Draws one image a label. labels, with shape (B,), in 0 ... 99 -> (B, 3, size, size), in [-1, 1].
+    """Draw one image per label -> (B, 3, size, size), in [-1, 1].
 
-    The images are a function of the labels, the generator's state and the size.
+    labels: with shape (B,), from 0 to 99
+    generator: the source of all random numbers
+    size: the side of an image in pixels, 16 by default
+
+    Raises InputError for other labels.
     """
     if labels.numel() and not 0 <= int(labels.min()) <= int(labels.max()) < NUM_CLASSES:
-        raise InputError(f"labels of shapes run from 0 to {NUM_CLASSES - 1}")
+        raise InputError(f"labels of shapes must be from 0 to {NUM_CLASSES - 1}")
     count = len(labels)
     u = torch.rand(count, 10, generator=generator)
     centre = (u[:, 0:2] - 0.5) * 0.5

@@ -1,12 +1,12 @@
-"""What the rooms share, without torch: the vocabulary of the science.
+"""The vocabulary of the science, without torch, for every other package to import.
 
-`families`      the facts of each architecture family: samplers, times, inputs, how its authors sample
-`prune`         the grammar of prunes
-`hub`           addresses of files on the Hugging Face hub
-`layouts`       the names of the files that checkpoints and decoders are made of
-`safetensors`   the one reader and writer of the format's header
+    families      the facts of each architecture family: samplers, times, inputs, how its authors sample
+    prune         the grammar of prunes
+    hub           addresses of files on the Hugging Face hub
+    layouts       the names of the files that checkpoints and decoders consist of
+    safetensors   reader and writer of the format's header
 
-Errors that whoever asked can mend are of one type, `InputError`, raised where the fact is known; all others are bugs.
+An error in what the caller gave is an `InputError`, raised where the fact is known; any other exception is a bug.
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ __all__ = ["InputError", "MissingFileError"]
 
 
 class InputError(ValueError):
-    """What was asked for cannot be done; the message names the value, the limit and the way out."""
+    """An argument or a file that cannot be used; the message names the value, the limit and the way out."""
 
 
 class MissingFileError(InputError, FileNotFoundError):
-    """A file that is needed is not there; the message names it, and how to have it."""
+    """A required file does not exist; the message names it, and how to get it."""
 
     def __str__(self) -> str:
         return str(self.args[0]) if self.args else ""

@@ -1,4 +1,4 @@
-"""The facts of each architecture family: its times, its samplers, its inputs, and what its authors sample it with."""
+"""The facts of each architecture family: its times, samplers and inputs, and how its authors sample."""
 
 from __future__ import annotations
 
@@ -12,38 +12,38 @@ __all__ = ["FAMILIES", "Family"]
 Shape = tuple[int, ...]
 
 GUIDANCE_EMBEDDER = "s_embedder."
-"""The tensors that make a guidance scale a part of the condition."""
+"""The prefix of the tensors that embed a guidance scale into the condition."""
 
 
 @dataclass(frozen=True)
 class Family:
-    """One family: what its network predicts, how it is sampled, and what it is conditioned on."""
+    """A family: what its network predicts, how it is sampled, and what it is conditioned on."""
 
     prediction: Literal["epsilon", "velocity"]
     """What the network returns: noise (and variance) of a Gaussian diffusion, or the velocity of the linear path."""
     samplers: tuple[str, ...]
     default_sampler: str
-    """What `tailprune.sample` takes where a call names no sampler."""
+    """The sampler of `tailprune.sample` by default."""
     noise_time: float
-    """The time of pure noise, where sampling starts."""
+    """The time of pure noise, at which sampling starts."""
     data_time: float
-    """The time of data, where sampling ends."""
+    """The time of data, at which sampling ends."""
     published: Mapping[str, Any]
     """How its authors sample, by the names of `jobs.registry.defaults.ModelDefaults`."""
     whole_times: bool = False
     """Whether times are whole numbers."""
     float64_steps: bool = False
-    """Whether the published samplers add up their steps in float64, around a network in float32."""
+    """Whether the published samplers keep x in float64 between steps, around a network in float32."""
     heun_corrects_last_step: bool = True
-    """Whether the published Heun sampler takes its last step with two evaluations, or as Euler does."""
+    """Whether the last step of the published Heun sampler has two evaluations; otherwise it is one of Euler."""
     name_in_others_files: bool = False
-    """Whether the names of other families' published files hold this family's name too."""
+    """Whether the published files of other families have this family's name in theirs."""
     features: Mapping[str, Shape] = field(default_factory=dict)
-    """What its models are conditioned on, by name, with the shape of one; none where that is a class label."""
+    """The inputs of its models by name, with the shape of one sample's; empty for class-conditional families."""
     condition_tensors: tuple[str, ...] = ("t_embedder.", "y_embedder.")
-    """How the names of the tensors begin that make condition vectors, in a checkpoint."""
+    """The prefixes of the tensors in a checkpoint that condition vectors are computed from."""
     latents: Shape | None = None
-    """Channels, height and width of a sample, where all models of the family have the same."""
+    """Channels, height and width of a sample, if all models of the family have the same; else None."""
 
     @property
     def guided_channels(self) -> int | None:
@@ -53,16 +53,16 @@ class Family:
 
     @property
     def takes_guidance(self) -> bool:
-        """Whether its models take the guidance scale as a part of the condition, and are not guided besides."""
+        """Whether its models take the guidance scale as an input, instead of being guided by the sampler."""
         return GUIDANCE_EMBEDDER in self.condition_tensors
 
     def check_time(self, t: float) -> str | None:
-        """What is wrong with the time `t`, or None."""
+        """The reason why `t` is not a time of the family, or None if it is one."""
         low, high = sorted((self.noise_time, self.data_time))
         if not low <= t <= high:
             return f"time {t:g} is outside {low:g} to {high:g}, the range of this model"
         if self.whole_times and t != int(t):
-            return f"time {t:g} is not a whole number; this model knows times {low:g} to {high:g}"
+            return f"time {t:g} is not a whole number; this model takes whole numbers from {low:g} to {high:g}"
         return None
 
 
@@ -71,7 +71,7 @@ FLOW = ("euler", "heun", "dopri5", "sde")
 PERSON: Mapping[str, Shape] = {"pose": (257, 768), "image": (257, 1536), "latents": (4, 32, 32)}
 VIDEO: Mapping[str, Shape] = {"video": (32, 512)}
 
-# The figures of the published evaluations; docs/systems.md has their sources.
+# The settings of the published evaluations; docs/systems.md has their sources.
 FAMILIES: Mapping[str, Family] = MappingProxyType(
     {
         "dit": Family(

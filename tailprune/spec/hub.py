@@ -1,4 +1,4 @@
-"""Addresses on the Hugging Face hub, and where what they name lies once it was fetched; nothing is fetched here.
+"""Addresses on the Hugging Face hub, and their paths in the local cache; nothing is downloaded here.
 
 An address is `hf://owner/repo[@revision][/path]`; without a path it is the whole repository.
 """
@@ -19,14 +19,14 @@ PREFIX = "hf://"
 ADDRESS = re.compile(r"hf://(?P<repo>[^/@\s]+/[^/@\s]+)(@(?P<revision>[^/\s]+))?(/(?P<path>[^\s]*[^/\s]))?/?")
 NO_NAMES = ("", ".", "..")
 FILES = (*TENSOR_FILES, ".json", ".npz")
-"""How the name of a file ends; a name with another ending, as v1.0, is a folder's."""
+"""The endings of the names of files; a name with any other ending, such as v1.0, is a folder."""
 IN_A_FOLDER = (CONFIG, f"{TRANSFORMER}/{CONFIG}", f"{VAE}/{CONFIG}", WEIGHTS)
-"""One of these is in every folder that a model or a decoder is made from."""
+"""Every folder that a model or a decoder is loaded from has one of these."""
 
 
 @dataclass(frozen=True)
 class HubFile:
-    """A file or a folder of a repository; the whole repository where `path` is empty."""
+    """A file or a folder of a repository; the whole repository if `path` is empty."""
 
     repo: str
     path: str
@@ -48,27 +48,27 @@ def is_hub(source: str | os.PathLike[str]) -> bool:
 
 
 def parse(source: str) -> HubFile:
-    """What an address names. Raises InputError for anything else, and where a name is empty, `.` or `..`."""
+    """The file or folder of an address. Raises InputError for another form, or a name that is empty, `.` or `..`."""
     match = ADDRESS.fullmatch(source)
     if match is not None:
         found = HubFile(match["repo"], match["path"] or "", match["revision"])
         names = [*found.repo.split("/"), found.revision or "main", *(found.path or "main").split("/")]
         if not any(name in NO_NAMES for name in names):
             return found
-    raise InputError(f"{source!r} is not of the form hf://owner/repo/file")
+    raise InputError(f"{source!r} does not have the form hf://owner/repo/file")
 
 
 def check_source(source: str) -> str:
-    """The source, as it is. Raises InputError where it should be on the hub, and names no repository."""
+    """Return the source unchanged. Raises InputError for one on the hub that names no repository."""
     if is_hub(source):
         parse(source)
     return source
 
 
 def cached(source: str, cache: Path | None = None) -> Path | None:
-    """The local path of a file or folder of the hub; None where it was not fetched.
+    """The local path of a file or folder of the hub; None if it is not in the cache.
 
-    cache: the cache folder, huggingface_hub's own by default.
+    cache: the cache folder, huggingface_hub's own by default
     """
     try:
         wanted = parse(source)
@@ -84,7 +84,7 @@ def cached(source: str, cache: Path | None = None) -> Path | None:
 
 
 def _cached_file(wanted: HubFile, path: str, cache: Path | None) -> Path | None:
-    from huggingface_hub import try_to_load_from_cache  # here, so that those who only name files need not wait for it
+    from huggingface_hub import try_to_load_from_cache  # slow to import, and only needed here
 
     try:
         found = try_to_load_from_cache(wanted.repo, path, cache_dir=cache, revision=wanted.revision)

@@ -1,4 +1,4 @@
-"""What files and folders of checkpoints and decoders are called, and which of them a folder lacks."""
+"""The names of the files and folders of checkpoints and decoders, and which of them a folder lacks."""
 
 from __future__ import annotations
 
@@ -26,24 +26,24 @@ __all__ = [
 SAFETENSORS = ".safetensors"
 PICKLES = (".pt", ".pth", ".bin", ".ckpt")
 TENSOR_FILES = (SAFETENSORS, *PICKLES)
-"""How the name of a file of tensors ends."""
+"""The endings of the names of files of tensors."""
 IMAGES = (".png", ".jpg", ".jpeg", ".webp")
-"""How the name of a file of a folder of images ends."""
+"""The endings of the names of image files."""
 
 WEIGHTS = "model.safetensors"
-"""A system's weights in a folder of its own."""
+"""The file of a system's weights in a folder."""
 CONFIG = "config.json"
-"""What diffusers and transformers write beside weights."""
+"""The configuration that diffusers and transformers write beside weights."""
 DIFFUSERS_WEIGHTS = ("diffusion_pytorch_model.safetensors", "diffusion_pytorch_model.bin")
 VOCODER_WEIGHTS = ("model.safetensors", "pytorch_model.bin")
 INDEX = ".index.json"
-"""What the index of weights in several files has after the first of these names."""
+"""The ending of the index of weights in several files, after the first of the names above."""
 TRANSFORMER, VAE, VOCODER = "transformer", "vae", "vocoder"
 """The folders of a diffusers repository, each with a configuration and weights."""
 
 
 def missing_from_checkpoint(path: Path) -> list[str]:
-    """The files that a checkpoint's folder lacks, by their names in it; nothing for a file."""
+    """The files that the folder of a checkpoint lacks, by their names in it; an empty list for a file."""
     if path.is_file() or (path / WEIGHTS).is_file():
         return []
     within = f"{TRANSFORMER}/" if (path / TRANSFORMER).is_dir() else ""
@@ -53,7 +53,7 @@ def missing_from_checkpoint(path: Path) -> list[str]:
 
 
 def missing_from_decoder(name: str, path: Path) -> list[str]:
-    """The files that the folder of a decoder of this name lacks; nothing for a file."""
+    """The files that the folder of a decoder of this name lacks; an empty list for a file."""
     if path.is_file():
         return []
     if name == "audioldm":
@@ -62,7 +62,7 @@ def missing_from_decoder(name: str, path: Path) -> list[str]:
 
 
 def _lacks(folder: Path, within: str, weights: Sequence[str]) -> list[str]:
-    """What is not there of a configuration and its weights, in one file of these names or several with an index."""
+    """Which of a configuration and its weights, in one of these files or in several with an index, are missing."""
     absent = [] if (folder / within / CONFIG).is_file() else [within + CONFIG]
     index = folder / within / (weights[0] + INDEX)
     if index.is_file():
@@ -73,7 +73,7 @@ def _lacks(folder: Path, within: str, weights: Sequence[str]) -> list[str]:
 
 
 def _parts(index: Path) -> list[str]:
-    """The files of an index; none where it cannot be read, which the worker will say."""
+    """The files of an index; none if it cannot be read, which loading it will report."""
     try:
         return sorted({str(part) for part in json.loads(index.read_text())["weight_map"].values()})
     except (OSError, ValueError, KeyError, TypeError, AttributeError):

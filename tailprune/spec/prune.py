@@ -1,7 +1,7 @@
-"""The grammar of prunes: which components of a condition vector go, what takes their place, and on which steps.
+"""The grammar of prunes: which components of a condition vector are removed, their fill, and on which steps.
 
-One shape for all: requests resolve to it, workers apply it, results and exports show it. Plain dataclasses, so that the
-science needs no pydantic; `jobs` has pydantic read them, by their annotations and the `metadata` of their fields.
+Requests resolve to a `PruneSpec`, workers apply it, results and exports show it. These are plain dataclasses, so that
+the science needs no pydantic; `jobs` validates them with pydantic, by their annotations and the `metadata` of fields.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ Side = Literal["tail", "head"]
 Fill = Literal["zero", "mean"]
 When = Literal["every", "first", "last"]
 
-NO_RULE = "say how to prune: exactly one of threshold and keep"
+NO_RULE = "give exactly one of threshold and keep"
 
 
 def check_rule(threshold: object, keep: object, side: Side | None, by: str | None) -> None:
@@ -31,7 +31,7 @@ def check_rule(threshold: object, keep: object, side: Side | None, by: str | Non
 
 
 def plain(number: float) -> str:
-    """A number without an empty fraction; two different numbers never look alike."""
+    """A number as text, without `.0`; two different numbers have different texts."""
     return repr(number).removesuffix(".0")
 
 
@@ -58,7 +58,7 @@ class Schedule:
         if self.when == "first" and self.count is None:
             object.__setattr__(self, "count", 1)
         if self.when == "every" and self.count is not None:
-            raise InputError(f"count {self.count} says nothing with 'every'; leave it out, or use 'first' or 'last'")
+            raise InputError(f"count {self.count} has no meaning with 'every'; leave it out, or use 'first' or 'last'")
         if self.when == "last" and self.count is None:
             raise InputError("'last' needs count, the number of last steps to prune at")
 
@@ -101,19 +101,19 @@ class PruneSpec:
         check_rule(self.threshold, self.keep, self.side, self.by)
 
     def resolved(self) -> PruneSpec:
-        """The same prune with nothing left to default."""
+        """The same prune with every default filled in."""
         if self.keep is not None:
             return replace(self, by="variance", fill=self.fill or "mean")
         return replace(self, side=self.side or "tail", fill=self.fill or "zero")
 
     @property
     def rule(self) -> str:
-        """What a resolved prune cuts: `tail 0.05`, `keep 24`."""
+        """The rule of a resolved prune, without fill and schedule: `tail 0.05`, `keep 24`."""
         return f"keep {self.keep}" if self.threshold is None else f"{self.side} {plain(self.threshold)}"
 
     @property
     def name(self) -> str:
-        """What tells a resolved prune from all others: `tail 0.05, last 10, mean`."""
+        """The name of a resolved prune, unique to it: `tail 0.05, last 10, mean`."""
         when = self.schedule
         parts = [self.rule] if when.when == "every" else [self.rule, f"{when.when} {when.count}"]
         usual = "mean" if self.threshold is None else "zero"

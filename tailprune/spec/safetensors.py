@@ -1,12 +1,12 @@
-"""The safetensors format: a header that says where each tensor lies, then the tensors' bytes.
+"""The safetensors format: a header with the place of each tensor, then the tensors' bytes.
 
     8 bytes    the length of the header, little-endian
-    header     JSON, {name: {"dtype", "shape", "data_offsets"}} and maybe "__metadata__", filled up with spaces
+    header     JSON, {name: {"dtype", "shape", "data_offsets"}} and optionally "__metadata__", padded with spaces
     data       the tensors one after another
 
-What is written here has bytes that are a function of its content: tensors and metadata stand in the order that they
-are given in, where the library writes metadata in another order at each call and may lay tensors out anew in a later
-version. Artifacts, and the ids that clients keep, are digests of such bytes.
+The bytes written here are a function of the content alone: tensors and metadata keep the order in which they are
+given. The safetensors library writes metadata in another order at each call, and a later version may order tensors
+differently. Artifacts, and the ids that clients keep, are digests of these bytes.
 """
 
 from __future__ import annotations
@@ -26,13 +26,13 @@ __all__ = ["Header", "StoredTensor", "encode_header", "read_header", "write_file
 ALIGNMENT = 8
 LENGTH_BYTES = 8
 MOST_HEADER_BYTES = 100 * 2**20
-"""The greatest header that the format allows."""
+"""The largest header that the format allows."""
 METADATA = "__metadata__"
 
 
 @dataclass(frozen=True)
 class StoredTensor:
-    """What a header says of one tensor: `begin` and `end` are places in the file."""
+    """One tensor in a file; `begin` and `end` are offsets from the start of the file, in bytes."""
 
     dtype: str
     shape: tuple[int, ...]
@@ -42,12 +42,12 @@ class StoredTensor:
 
 @dataclass(frozen=True)
 class Header:
-    """What a file of tensors holds."""
+    """The header of a file of tensors."""
 
     tensors: dict[str, StoredTensor]
     metadata: dict[str, str] | None
     size: int
-    """The bytes before the tensors."""
+    """The number of bytes before the tensors."""
 
 
 def encode_header(
@@ -56,11 +56,11 @@ def encode_header(
     *,
     ascii_only: bool = True,
 ) -> bytes:
-    """All that stands before the tensors' bytes, which follow one after another in the same order.
+    """The bytes before the tensors' own, which follow in the same order.
 
-    tensors: type as the format calls it ("F32"), shape and number of bytes, by name.
-    metadata: what the file says of itself; not even empty where None.
-    ascii_only: write other characters as JSON's escapes, not as they are.
+    tensors: type in the format's notation ("F32"), shape and number of bytes, by name
+    metadata: the metadata of the file; None for no entry at all
+    ascii_only: whether other characters are written as JSON escapes
     """
     header: dict[str, Any] = {} if metadata is None else {METADATA: dict(metadata)}
     end = 0
@@ -73,9 +73,9 @@ def encode_header(
 
 
 def write_file(path: Path, header: bytes, values: Iterable[bytes | memoryview]) -> None:
-    """Writes a file that everyone may read, one tensor's bytes at a time.
+    """Write a file that everyone may read, one tensor's bytes at a time.
 
-    It takes the place of one that is there once it is whole: who has mapped that one keeps it.
+    The complete file replaces an existing one; a process that has mapped the existing one keeps its content.
     """
     handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:
@@ -91,22 +91,22 @@ def write_file(path: Path, header: bytes, values: Iterable[bytes | memoryview]) 
 
 
 def read_header(file: BinaryIO) -> Header:
-    """The header at the start of a file. Raises InputError where there is none."""
+    """The header at the start of a file. Raises InputError if there is none."""
     length = int.from_bytes(file.read(LENGTH_BYTES), "little")
     if length > MOST_HEADER_BYTES:
-        raise InputError(f"a header of {length} bytes, and at most {MOST_HEADER_BYTES} are allowed")
+        raise InputError(f"a header of {length} bytes is longer than the limit of {MOST_HEADER_BYTES}")
     text = file.read(length)
     if len(text) < length:
-        raise InputError(f"a header of {length} bytes, of which {len(text)} are there")
+        raise InputError(f"the file ends after {len(text)} of the {length} bytes of its header")
     try:
         header = json.loads(text)
     except RecursionError:
-        raise InputError("a header nested too deep") from None
+        raise InputError("the header is nested too deeply") from None
     if not isinstance(header, dict):
-        raise InputError("a header that is no table")
+        raise InputError("the header is not a JSON object")
     metadata = header.pop(METADATA, None)
     if metadata is not None and not _is_metadata(metadata):
-        raise InputError("metadata that is no table of texts")
+        raise InputError("the metadata is not a JSON object of strings")
     size = LENGTH_BYTES + length
     return Header({name: _stored(name, entry, size) for name, entry in header.items()}, metadata, size)
 
@@ -116,10 +116,10 @@ def _is_metadata(metadata: Any) -> bool:
 
 
 def _stored(name: str, entry: Any, size: int) -> StoredTensor:
-    """What an entry says; places in the data become places in the file."""
+    """The tensor of an entry, whose offsets are from the end of the header."""
     match entry:
         case {"dtype": str(dtype), "shape": [*shape], "data_offsets": [begin, end]} if (
             all(type(number) is int and number >= 0 for number in (*shape, begin, end)) and begin <= end
         ):
             return StoredTensor(dtype, tuple(shape), size + begin, size + end)
-    raise InputError(f"no tensor: {name!r}")
+    raise InputError(f"the entry of {name!r} does not describe a tensor")

@@ -1,4 +1,20 @@
-"""The architecture families, by name."""
+"""The architecture families, by name.
+
+base            `Condition` and `System`: c = condition(t, inputs), out = forward(x, c)
+layers          AdaLN, embedders, attention, MLP, the final layer
+dit             DiT: the label condition and the transformer that most others build on; read this family first
+sit             SiT, REPA and MG: DiT's network, trained for velocities
+mdt             MDT: masked blocks, an encoder with skips and a decoder
+lightningdit    LightningDiT: RMSNorm, SwiGLU and rotary positions
+features        what X-MDPT and MDSGen share: conditions made of feature tokens
+x_mdpt          X-MDPT: a person in another pose
+mdsgen          MDSGen: sound for a video
+config          the size of a transformer
+infer           configurations read from the names and shapes of a file's tensors
+readers         what AdaLN reads of c in a compacted system
+narrow          replaces the AdaLN of a full system by that of a compacted one
+kernels         products, attention and GELU in the form that is fastest on a CPU
+"""
 
 from tailprune.systems.base import Condition, Inputs, System
 from tailprune.systems.dit import DiT, LabelCondition

@@ -1,9 +1,9 @@
-"""What every diffusion transformer here is: a condition vector, and blocks that see `x` and `c` alone.
+"""The interface of every diffusion transformer: a condition vector, and blocks that read only `x` and `c`.
 
     c = condition(t, inputs)        out = forward(x, c)
 
-Pruning is an edit of `c` between the two. What the blocks take of `c`, their modulations, depends on nothing else, so
-that a sampler may have them made before `x` is there.
+The official code has one `forward(x, t, y)`; here it is in two parts, and pruning is an edit of `c` between them. The
+modulations (shifts, scales and gates) depend on `c` alone, so a sampler can compute them before it has `x`.
 """
 
 from __future__ import annotations
@@ -25,31 +25,31 @@ from tailprune.systems.readers import Directions, KeptComponents, TimeColumns
 __all__ = ["Condition", "Inputs", "Modulations", "System"]
 
 Inputs = Mapping[str, Tensor]
-"""What a sample is conditioned on, B rows each: `{"labels": (B,)}` for the label models."""
+"""What B samples are conditioned on, tensors of B rows by name: `{"labels": (B,)}` for the label models."""
 
 Modulations = Sequence[Tensor]
 """Shifts, scales and gates of every block in turn, then of the final layer, with shape (B, parts, d) each."""
 
 
 class Condition(nn.Module, ABC):
-    """The part of a system that makes condition vectors, `c = time part + input part`.
+    """The part of a system that computes condition vectors, `c = time part + input part`.
 
-    It stands on its own so that statistics of `c` need no block of the network (see `tailprune.condition_table`).
+    It can be loaded without the blocks, so that statistics of `c` need no network (see `tailprune.condition_table`).
     """
 
     condition_dim: int
     takes_guidance: ClassVar[bool] = False
-    """Whether the guidance scale is an input, `scale`, of the network itself, which is then not guided besides."""
+    """Whether the network takes the guidance scale as an input, `scale`, instead of being guided by the sampler."""
 
     @abstractmethod
     def check_inputs(self, inputs: Inputs) -> None:
-        """Raises InputError where `inputs` are not what this condition takes, such as a label that is no class."""
+        """Raise InputError if `inputs` are not what this condition takes, such as a label out of range."""
 
     @abstractmethod
     def all_inputs(self) -> Inputs:
         """Inputs of every class, in order of their labels: the population that statistics are taken over.
 
-        Raises InputError for a system that has no classes: its population has to be given.
+        Raises InputError for a system that has no classes: its callers have to give a population.
         """
 
     @abstractmethod
@@ -62,14 +62,14 @@ class Condition(nn.Module, ABC):
 
     @abstractmethod
     def null_inputs(self, count: int) -> Inputs:
-        """Inputs that stand for "no condition", the other branch of classifier-free guidance."""
+        """Inputs of `count` samples without a condition, for the unconditional branch of classifier-free guidance."""
 
     def condition(self, t: Tensor, inputs: Inputs) -> Tensor:
         """The condition vectors `c`. t, with shape (B,), and inputs of B samples -> (B, d)."""
         return self.embed_time(t) + self.embed_inputs(inputs)
 
     def time_columns_at(self, t: Tensor) -> Tensor | None:
-        """Columns of time that stand beside c in some compacted systems. t, with shape (B,) -> (B, rho); else None."""
+        """The columns of time of some compacted systems; None for others. t, with shape (B,) -> (B, rho)."""
         return None
 
 
@@ -78,10 +78,10 @@ class System(Condition):
 
     family: ClassVar[str]
     facts: ClassVar[Family]
-    """What `tailprune.spec.families` has of the family: its times, its samplers, what it predicts."""
+    """The family's entry in `tailprune.spec.families`: its times, its samplers, what it predicts."""
     config_class: ClassVar[type[TransformerConfig]]
     buffer_names: ClassVar[tuple[str, ...]] = ()
-    """In the names of its tensors that are not counted as parameters."""
+    """Parts of the names of tensors that do not count as parameters."""
     config: TransformerConfig
     latent_shape: tuple[int, int, int]
     """Channels, height and width of a sample."""
@@ -90,13 +90,13 @@ class System(Condition):
     patch_size: int
     final_layer: FinalLayer
     precision: torch.dtype = torch.float32
-    """What the blocks compute in. The condition, AdaLN and the embedding of patches stay in float32."""
+    """The precision of the blocks. The condition, AdaLN and the embedding of patches stay in float32."""
     compiled: Callable[[Tensor, Modulations], Tensor] | None = None
-    """What samplers run in place of `forward_modulated` (see `tailprune.sampling.network`)."""
+    """A compiled network that samplers run in place of `forward_modulated` (see `tailprune.sampling.network`)."""
     reader: KeptComponents | Directions | None
     """What AdaLN reads of c in a compacted system (see `tailprune.compaction`); None in a full one."""
     time_columns: TimeColumns | None
-    """What stands beside c there, where removed components are at their mean."""
+    """The columns of time of a compacted system that fills components with their mean; else None."""
 
     def __init_subclass__(cls, **options: Any) -> None:
         super().__init_subclass__(**options)
@@ -111,7 +111,7 @@ class System(Condition):
         self.register_module("time_columns", None)
 
     def condition(self, t: Tensor, inputs: Inputs) -> Tensor:
-        """What `forward` takes: c, with shape (B, d), and beside it columns of time where the system has them."""
+        """The `c` that `forward` takes. t and inputs as in `Condition` -> (B, d); (B, d + rho) with columns of time."""
         c, columns = super().condition(t, inputs), self.time_columns_at(t)
         return c if columns is None else torch.cat([c, columns], dim=-1)
 
@@ -119,15 +119,15 @@ class System(Condition):
         return None if self.time_columns is None else self.time_columns(t)
 
     def forward(self, x: Tensor, c: Tensor) -> Tensor:
-        """x, with shape (B, C, H, W), and c, as `condition` makes it -> what the official forward returns."""
+        """The prediction. x, with shape (B, C, H, W), and c, from `condition` -> what the official forward returns."""
         return self.forward_modulated(x, self.modulations(c))
 
     @abstractmethod
     def forward_modulated(self, x: Tensor, modulations: Modulations) -> Tensor:
-        """As `forward`, given what `modulations` makes of c."""
+        """As `forward`, from x and `modulations(c)`."""
 
     def to_latents(self, patches: Tensor) -> Tensor:
-        """The prediction for every pixel of the latents. patches, with shape (B, N, p * p * C) -> (B, C, H, W)."""
+        """Patches as latents; a velocity keeps C channels. patches, with shape (B, N, p * p * C) -> (B, C, H, W)."""
         out = unpatchify(patches.float(), self.patch_size, self.grid)
         return out[:, : self.latent_shape[0]] if self.facts.prediction == "velocity" else out
 
@@ -142,16 +142,16 @@ class System(Condition):
         return [*self.all_blocks, self.final_layer]
 
     def read(self, c: Tensor) -> Tensor:
-        """What AdaLN reads of c: SiLU(c), with shape (B, d), or less of it in a compacted system."""
+        """What AdaLN reads of c: SiLU(c), with shape (B, d); fewer columns in a compacted system."""
         return F.silu(c) if self.reader is None else self.reader(c)
 
     def modulations(self, c: Tensor) -> Modulations:
-        """What AdaLN makes of c for each block and the final layer. c: as `condition` makes it."""
+        """The shifts, scales and gates of each block, then of the final layer, from c as `condition` returns it."""
         read = self.read(c)
         return [layer.adaLN_modulation(read).to(self.precision) for layer in self.modulated]
 
     def compute_in(self, precision: torch.dtype) -> None:
-        """Has the blocks compute in float32 or bfloat16, and converts their weights."""
+        """Set the precision of the blocks, float32 or bfloat16, and convert their weights."""
         for layer in self.modulated:
             for name, part in layer.named_children():
                 if name != "adaLN_modulation":
@@ -161,42 +161,47 @@ class System(Condition):
     # Checkpoints
 
     def metadata_arguments(self) -> dict[str, int | float]:
-        """What names and shapes of the tensors may leave open, for a file's metadata."""
+        """The fields of the configuration that names and shapes of tensors may not determine, for a file's metadata."""
         return {name: getattr(self.config, name) for name in self.config.metadata_fields}
 
     @classmethod
     @abstractmethod
     def condition_part(cls, shapes: Shapes, **given: Any) -> Condition:
-        """The condition part alone, as the shapes of a checkpoint's tensors have it."""
+        """The condition part alone, built from the shapes of a checkpoint's tensors.
+
+        given: values for what the shapes do not determine, such as `time_gaps`
+        """
 
     @classmethod
     @abstractmethod
     def infer_configuration(cls, shapes: Shapes, **given: Any) -> TransformerConfig:
-        """The configuration, read off the names and shapes of a checkpoint's tensors.
+        """The configuration, read from the names and shapes of a checkpoint's tensors.
 
-        Raises KeyError for a tensor that it needs, and ValueError where they do not determine an argument that was
-        not given (the number of heads, mostly).
+        given: values for what names and shapes do not determine, such as `num_heads`
+
+        Raises KeyError for a missing tensor, ValueError if an argument is neither given nor determined by the tensors.
         """
 
     @classmethod
     def variant(cls, shapes: Shapes) -> type[System]:
-        """The class that reads these tensors, where the family has several."""
+        """The class that reads these tensors, for a family of several classes."""
         return cls
 
     @classmethod
     def looks_published(cls, config: Any, left_out: Sequence[str]) -> bool:
-        """Whether the family's published files look so: it goes before families that have the same tensors and do not.
+        """Whether the family's published files look like this one, to choose among families with the same tensors.
 
-        config: the configuration read off a file. left_out: its tensors that only training used.
+        config: the configuration read from the file
+        left_out: names of its tensors that only training uses
         """
         return True
 
     @classmethod
     def canonical_names(cls, names: Iterable[str]) -> dict[str, str]:
-        """What the tensors of a file are called here, by their names in the file."""
+        """The names of tensors in this package, by their names in the file."""
         return {name: name for name in names}
 
     @classmethod
     def is_training_only(cls, name: str) -> bool:
-        """Whether sampling never reads this tensor: it is accepted in a file, and not loaded."""
+        """Whether only training uses this tensor: a file may have it, and it is not loaded."""
         return False

@@ -1,4 +1,4 @@
-"""The size of a transformer: what its constructor takes, and what is read off the tensors of a file."""
+"""The size of a transformer: the argument of its constructor, read from the tensors of a file."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ __all__ = ["SquareConfig", "TransformerConfig"]
 
 @dataclass(frozen=True, kw_only=True)
 class TransformerConfig(ABC):
-    """What every transformer here is built from.
+    """The configuration that every transformer is built from.
 
-    hidden_size: d, the width of tokens and condition vectors.
-    depth: how many blocks there are.
-    num_heads: attention heads of a block, a divisor of d.
-    mlp_ratio: the width of an MLP's hidden layer, as a multiple of d.
+    hidden_size: d, the width of tokens and condition vectors
+    depth: the number of blocks
+    num_heads: attention heads of a block, a divisor of d
+    mlp_ratio: the width of an MLP's hidden layer, as a multiple of d, 4 by default
     """
 
     hidden_size: int
@@ -26,11 +26,11 @@ class TransformerConfig(ABC):
     mlp_ratio: float = 4.0
 
     metadata_fields: ClassVar[Mapping[str, type[int] | type[float]]] = {"num_heads": int}
-    """The fields that names and shapes of tensors may leave open, so that a file's metadata or a registry has them."""
+    """The fields that names and shapes of tensors may not determine; a file's metadata or a registry gives them."""
     published_sizes: ClassVar[Mapping[tuple[int, int], str]] = {
         (12, 384): "S", (12, 768): "B", (24, 1024): "L", (28, 1152): "XL"
     }  # fmt: skip
-    """The names of published sizes by depth and width."""
+    """The names of the published sizes by depth and width."""
 
     @property
     @abstractmethod
@@ -45,7 +45,7 @@ class TransformerConfig(ABC):
     @property
     @abstractmethod
     def out_channels(self) -> int:
-        """How many channels the final layer makes."""
+        """The number of output channels of the final layer."""
 
     @property
     def mlp_hidden(self) -> int:
@@ -54,11 +54,11 @@ class TransformerConfig(ABC):
 
     @property
     def size(self) -> str | None:
-        """The published size, such as XL/2; None for another."""
+        """The name of the published size, such as XL/2; None for any other size."""
         return self.published_sizes.get((self.depth, self.hidden_size))
 
     def described(self, given: Container[str]) -> dict[str, Any]:
-        """The fields by name, but for those with a default that neither tensors nor what was `given` determine."""
+        """The fields by name, without those whose default stands because neither tensors nor `given` determine them."""
         open_fields = {
             each.name
             for each in fields(self)
@@ -71,10 +71,10 @@ class TransformerConfig(ABC):
 class SquareConfig(TransformerConfig):
     """A transformer over the patches of square latents.
 
-    input_size: height and width of the latents.
-    patch_size: height and width of a patch.
-    in_channels: channels of the latents.
-    learn_sigma: whether as many further channels come out, for the variance.
+    input_size: height and width of the latents
+    patch_size: height and width of a patch
+    in_channels: channels of the latents, C
+    learn_sigma: whether the output has C more channels, for the variance, true by default
     """
 
     input_size: int

@@ -5,8 +5,9 @@
     x <- x + gate * f(modulate(norm(x), shift, scale)),  f attention, MLP   Block; shift, scale, gate = AdaLN(SiLU(c))
     out = final_layer(blocks(tokens, c), c)                                 DiT
 
-It predicts noise and, in further channels, the variance; t runs from 999 (noise) to 0. The other systems of class
-labels take over the condition and the patches.
+The official `forward(x, t, y)` is `system(x, system.condition(t, {"labels": y}))`. DiT predicts the noise in the first
+C channels and the variance in the other C; t runs from 999 (noise) to 0 (data). The other class-conditional systems
+inherit `LabelCondition` and `LabelTransformer`.
 """
 
 from __future__ import annotations
@@ -37,7 +38,7 @@ from tailprune.systems.layers import (
 __all__ = ["Block", "DiT", "DiTConfig", "LabelCondition", "LabelConfig", "LabelTransformer", "PerBlockDiT"]
 
 FIRST_EMBEDDERS = "embedders.0."
-"""Before the names of the first block's embedders, where every block has its own."""
+"""The prefix of the first block's embedders in a DiT whose blocks have their own (`PerBlockDiT`)."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,11 +50,11 @@ class LabelConfig(SquareConfig):
 
 @dataclass(frozen=True, kw_only=True)
 class DiTConfig(LabelConfig):
-    """A DiT, or what others made of it.
+    """A DiT, with the options that later authors and diffusers added.
 
-    qk_norm: queries and keys are normalised head by head.
-    time_gaps, mlp_norm_eps: where diffusers departs from the published code, its frequencies of time (as `gaps` of
-        `timestep_features`) and the epsilon before the MLP.
+    qk_norm: whether queries and keys are normalised head by head, false by default
+    time_gaps: `gaps` of `timestep_features`; 0, the default, as published; diffusers has another value
+    mlp_norm_eps: the epsilon of the LayerNorm before the MLP; 1e-6, the default, as published
     """
 
     qk_norm: bool = False
@@ -68,10 +69,10 @@ class DiTConfig(LabelConfig):
 class LabelCondition(Condition):
     """`c = t_embedder(t) + y_embedder(label)`; label `num_classes` is the null condition.
 
-    hidden_size: d, the width of c.
-    num_classes: how many labels there are besides the null condition's.
-    time_gaps: as `gaps` of `timestep_features`.
-    depth: how many blocks there are, for a condition that has embedders for each.
+    hidden_size: d, the width of c
+    num_classes: the number of labels, the null condition's not counted
+    time_gaps: `gaps` of `timestep_features`, 0 by default
+    depth: the number of blocks, for a subclass with embedders for each
     """
 
     def __init__(self, *, hidden_size: int, num_classes: int, time_gaps: int = 0, depth: int = 1, **rest: Any) -> None:
@@ -81,7 +82,7 @@ class LabelCondition(Condition):
         self.make_embedders(hidden_size, time_gaps, depth)
 
     def make_embedders(self, hidden_size: int, time_gaps: int, depth: int) -> None:
-        """Makes the parts that c is the sum of."""
+        """Build the embedders, whose outputs c is the sum of."""
         self.t_embedder = TimestepEmbedder(hidden_size, gaps=time_gaps)  # t (B,) -> (B, d)
         self.y_embedder = LabelEmbedder(self.num_classes, hidden_size)  # labels (B,) -> (B, d)
 
@@ -95,16 +96,17 @@ class LabelCondition(Condition):
         takes = {"labels", "scale"} if self.takes_guidance else {"labels"}
         if "labels" not in inputs or not inputs.keys() <= takes:
             raise InputError(
-                f"this system is conditioned on {' and '.join(sorted(takes))}, not on {', '.join(inputs) or 'nothing'}"
+                f"this system takes the inputs {' and '.join(sorted(takes))}, not {', '.join(inputs) or 'none'}"
             )
         labels = inputs["labels"]
         if any(len(tensor) != len(labels) for tensor in inputs.values()):
             raise InputError(
-                f"labels and scales come one a sample: {len(labels)} labels, {len(inputs['scale'])} scales"
+                f"labels and scales must be as many, not {len(labels)} labels and {len(inputs['scale'])} scales"
             )
         wrong = labels[(labels < 0) | (labels >= self.num_classes)]
         if wrong.numel():
-            raise InputError(f"label {wrong[0].item()} is outside 0 to {self.num_classes - 1}, the classes there are")
+            last = self.num_classes - 1
+            raise InputError(f"label {wrong[0].item()} is outside 0 to {last}, the classes of this system")
 
     def all_inputs(self) -> Inputs:
         return {"labels": torch.arange(self.num_classes, device=self._device)}
@@ -132,7 +134,7 @@ class LabelTransformer(LabelCondition, System):
         self.register_buffer("pos_embed", torch.zeros(1, self.grid[0] * self.grid[1], d))
 
     def embed_patches(self, x: Tensor) -> Tensor:
-        """Patches with their positions. x, with shape (B, C, H, W) -> (B, N, d)."""
+        """The embedded patches plus their positions. x, with shape (B, C, H, W) -> (B, N, d), N = H W / p^2."""
         return (self.x_embedder(x) + self.pos_embed).to(self.precision)
 
     # Checkpoints
@@ -144,7 +146,7 @@ class LabelTransformer(LabelCondition, System):
 
     @classmethod
     def infer_grid(cls, shapes: Shapes, block: str, **given: Any) -> dict[str, Any]:
-        """Fields that these systems read alike; `block` names one of the blocks, such as `blocks.0`."""
+        """The fields that all class-conditional systems share; block: the name of a block, such as `blocks.0`."""
         found: dict[str, Any] = patches_of(shapes)
         rows, _ = dimensions(shapes, "y_embedder.embedding_table.weight", 2)
         out, _ = dimensions(shapes, "final_layer.linear.weight", 2)
@@ -156,7 +158,7 @@ class LabelTransformer(LabelCondition, System):
 
 
 class Block(Modulated):
-    """A transformer block under AdaLN-Zero. x, with shape (B, N, d) -> the same shape."""
+    """A transformer block with AdaLN-Zero."""
 
     def __init__(self, dim: int, attention: Attention, mlp_hidden: int, mlp_norm_eps: float = 1e-6) -> None:
         super().__init__()
@@ -167,7 +169,11 @@ class Block(Modulated):
         self.adaLN_modulation = AdaLN(dim, dim, 6, scales=(1, 4))
 
     def forward(self, x: Tensor, modulation: Tensor, visible: Tensor | None = None) -> Tensor:
-        """modulation, with shape (B, 6, d): what AdaLN made of the condition. visible: as of `Attention`."""
+        """The block's output. x, with shape (B, N, d) -> the same shape.
+
+        modulation: shift, scale and gate of the attention, then of the MLP, from AdaLN, with shape (B, 6, d)
+        visible: as in `Attention`, all tokens by default
+        """
         shift_attn, scale_attn, gate_attn, shift_mlp, scale_mlp, gate_mlp = modulation.unsqueeze(2).unbind(1)
         # x + gate * attn(modulate(norm(x), shift, scale)), and the same with the MLP
         x = torch.addcmul(x, gate_attn, self.attn(modulate(self.norm1(x), shift_attn, scale_attn), visible=visible))
@@ -175,7 +181,7 @@ class Block(Modulated):
 
 
 class DiT(LabelTransformer):
-    """The diffusion transformer of arXiv 2212.09748; forward returns noise and variance, 2 C channels."""
+    """The diffusion transformer of arXiv 2212.09748; `forward` returns noise and variance, 2 C channels."""
 
     family = "dit"
     config_class = DiTConfig
@@ -191,16 +197,19 @@ class DiT(LabelTransformer):
         self.final_layer = FinalLayer(d, config.patch_size, config.out_channels)
 
     def forward(self, x: Tensor, c: Tensor) -> Tensor:
-        """x, with shape (B, C, H, W), and c, with shape (B, d) -> (B, 2 C, H, W)."""
+        """The prediction. x, with shape (B, C, H, W), and c, with shape (B, d) -> (B, 2 C, H, W)."""
         return self.forward_modulated(x, self.modulations(c))
 
     def forward_modulated(self, x: Tensor, modulations: Modulations) -> Tensor:
-        """modulations: AdaLN(SiLU(c)), with shape (B, 6, d) for each block and (B, 2, d) for the final layer."""
-        *of_blocks, of_final = modulations
+        """The prediction from x, with shape (B, C, H, W), and the modulations AdaLN(SiLU(c)) -> (B, 2 C, H, W).
+
+        modulations: one with shape (B, 6, d) for each block, and one with shape (B, 2, d) for the final layer
+        """
+        *block_modulations, final_modulation = modulations
         tokens = self.embed_patches(x)  # (B, N, d), N = H W / p^2
-        for block, modulation in zip(self.blocks, of_blocks, strict=True):
+        for block, modulation in zip(self.blocks, block_modulations, strict=True):
             tokens = block(tokens, modulation)  # (B, N, d)
-        patches = self.final_layer(tokens, of_final)  # (B, N, p * p * 2 C)
+        patches = self.final_layer(tokens, final_modulation)  # (B, N, p * p * 2 C)
         return self.to_latents(patches)  # (B, 2 C, H, W)
 
     @property
@@ -231,7 +240,7 @@ class DiT(LabelTransformer):
 
 
 class PerBlockCondition(LabelCondition):
-    """The conditions of several blocks side by side, each with embedders of its own -> (B, blocks x d)."""
+    """The concatenated conditions of all blocks, each with its own embedders -> (B, depth * d)."""
 
     def make_embedders(self, hidden_size: int, time_gaps: int, depth: int) -> None:
         self.condition_dim = depth * hidden_size
@@ -252,10 +261,10 @@ class PerBlockCondition(LabelCondition):
 
 
 class PerBlockDiT(PerBlockCondition, DiT):
-    """A DiT whose blocks have a condition each, as diffusers trains it.
+    """A DiT whose blocks have their own conditions, as diffusers trains it.
 
-    diffusers gives every block embedders of its own. Where they differ, `c` is the blocks' conditions side by side,
-    depth x d components in the order of the blocks; the final layer reads the first block's.
+    diffusers gives every block its own embedders. If they differ, `c` is the concatenation of the blocks' conditions,
+    depth * d components in the order of the blocks; the final layer reads that of the first block.
     """
 
     def modulations(self, c: Tensor) -> Modulations:

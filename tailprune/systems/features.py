@@ -1,9 +1,9 @@
-"""What X-MDPT and MDSGen share: conditions made of feature tokens, and masked blocks without skips.
+"""What X-MDPT and MDSGen share: conditions computed from feature tokens, and masked blocks without skips.
 
     part = LayerNorm(GELU(mix(LayerNorm(GELU(linear(tokens))))))      mix: one weighted sum of all tokens
     tokens = patches(x) + positions;   blocks;   + decoder positions;   the last `decode_layer` blocks
 
-The null condition is a part of zeros.
+The input part of the null condition is zero.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from tailprune.systems.mdt import MASKED_TRAINING, POSITION_INDEX, MaskedBlock
 __all__ = ["NULL", "FeatureCondition", "FeatureConfig", "FeatureTransformer", "projection", "token_mixing"]
 
 NULL = "null"
-"""The name of inputs that stand for no condition; their rows count, their values do not."""
+"""The name of the null condition's inputs, a tensor of B rows whose values are ignored."""
 
 NORM_EPS = 1e-12
 
@@ -42,10 +42,10 @@ def token_mixing(tokens: int, dim: int) -> nn.Sequential:
 
 
 class FeatureCondition(Condition):
-    """`c = t_embedder(t) + a part made of features`."""
+    """`c = t_embedder(t) + features part`."""
 
     features: Mapping[str, tuple[int, ...]]
-    """What it is conditioned on, by name, with the shape of one."""
+    """The inputs by name, with the shape of one sample's."""
 
     def __init__(self, *, hidden_size: int, time_width: int, **rest: Any) -> None:
         super().__init__(**rest)
@@ -62,20 +62,20 @@ class FeatureCondition(Condition):
 
     @abstractmethod
     def embed_features(self, features: Inputs) -> Tensor:
-        """The part that features make, in float32. Features of B samples -> (B, d)."""
+        """The features part, in float32. Features of B samples -> (B, d)."""
 
     def check_inputs(self, inputs: Inputs) -> None:
         expected = ", ".join(f"{name} {shape}" for name, shape in self.features.items())
         if inputs.keys() != self.features.keys():
-            raise InputError(f"this system is conditioned on {expected}, not on {', '.join(inputs) or 'nothing'}")
+            raise InputError(f"this system takes the inputs {expected}, not {', '.join(inputs) or 'none'}")
         for name, tensor in inputs.items():
             if tuple(tensor.shape[1:]) != self.features[name]:
-                raise InputError(f"{name} has shape {('B', *self.features[name])}, not {tuple(tensor.shape)}")
+                raise InputError(f"{name} must have shape {('B', *self.features[name])}, not {tuple(tensor.shape)}")
             if not torch.isfinite(tensor).all():
                 raise InputError(f"{name} holds NaN or infinity")
         if len({len(tensor) for tensor in inputs.values()}) > 1:
             rows = ", ".join(f"{name} {len(tensor)}" for name, tensor in inputs.items())
-            raise InputError(f"the inputs of a system have as many rows each, not {rows}")
+            raise InputError(f"all inputs must have the same number of rows, one per sample, not {rows}")
 
     def all_inputs(self) -> Inputs:
         raise InputError(
@@ -93,7 +93,7 @@ class FeatureCondition(Condition):
 
 @dataclass(frozen=True, kw_only=True)
 class FeatureConfig(TransformerConfig):
-    """A transformer conditioned on features; its last `decode_layer` blocks come after the decoder's positions."""
+    """A transformer conditioned on features, with the decoder's positions before its last `decode_layer` blocks."""
 
     decode_layer: int
 
@@ -101,7 +101,7 @@ class FeatureConfig(TransformerConfig):
 
 
 class FeatureTransformer(FeatureCondition, System):
-    """Masked blocks without skips; forward returns noise and variance, 2 C channels. t runs from 999 (noise) to 0."""
+    """Masked blocks without skips; `forward` returns noise and variance, 2 C channels; t runs from 999 (noise) to 0."""
 
     pos_embed: Tensor
     decoder_pos_embed: Tensor
@@ -109,13 +109,13 @@ class FeatureTransformer(FeatureCondition, System):
     config: FeatureConfig
     buffer_names = (POSITION_INDEX,)
     published_decode_layer: ClassVar[int]
-    """How many of the last blocks come after the decoder's positions in published files; no tensor shows it."""
+    """The `decode_layer` of the published files; no tensor shows it."""
 
     def build_blocks(self, config: FeatureConfig) -> None:
-        """Makes the blocks and the final layer, once the embedders are there."""
+        """Build the blocks and the final layer, after the embedders."""
         if not 0 <= config.decode_layer <= config.depth:
             raise InputError(
-                f"decode_layer = {config.decode_layer} is not between 0 and the {config.depth} blocks there are"
+                f"decode_layer = {config.decode_layer} is outside 0 to {config.depth}, the number of blocks"
             )
         d = config.hidden_size
         self.patch_size = self.x_embedder.proj.kernel_size[0]
@@ -126,13 +126,13 @@ class FeatureTransformer(FeatureCondition, System):
         self.final_layer = FinalLayer(d, self.patch_size, config.out_channels)
 
     def forward_modulated(self, x: Tensor, modulations: Modulations) -> Tensor:
-        *of_blocks, of_final = modulations
+        *block_modulations, final_modulation = modulations
         tokens = (self.x_embedder(x) + self.pos_embed).to(self.precision)  # (B, N, d)
-        for place, (block, modulation) in enumerate(zip(self.blocks, of_blocks, strict=True)):
-            if place == len(self.blocks) - self.config.decode_layer:
+        for index, (block, modulation) in enumerate(zip(self.blocks, block_modulations, strict=True)):
+            if index == len(self.blocks) - self.config.decode_layer:
                 tokens = tokens + self.decoder_pos_embed.to(tokens.dtype)
             tokens = block(tokens, modulation)
-        return self.to_latents(self.final_layer(tokens, of_final))  # (B, 2 C, H, W)
+        return self.to_latents(self.final_layer(tokens, final_modulation))  # (B, 2 C, H, W)
 
     @property
     def all_blocks(self) -> Sequence[Modulated]:
@@ -142,14 +142,14 @@ class FeatureTransformer(FeatureCondition, System):
 
     @classmethod
     def infer_blocks(cls, shapes: Shapes, **given: Any) -> dict[str, Any]:
-        """Fields that both families read alike."""
+        """The fields of the configuration that both families share."""
         mlp_hidden, hidden = dimensions(shapes, "blocks.0.mlp.fc1.weight", 2)
         depth = block_count(shapes)
         if depth < cls.published_decode_layer and "decode_layer" not in given:
             raise MissingArgument(
                 "decode_layer",
-                f"how many of the {depth} blocks come after the decoder's positions cannot be read from a checkpoint, "
-                f"and the published {cls.published_decode_layer} are too many: give decode_layer",
+                f"the tensors do not show how many of the {depth} blocks come after the decoder's positions, and the "
+                f"published number, {cls.published_decode_layer}, is too large: give decode_layer",
             )
         return {
             "hidden_size": hidden,

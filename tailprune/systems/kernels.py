@@ -1,4 +1,4 @@
-"""Products, attention and GELU, each in the form that takes least time on a CPU; on a GPU as torch has them."""
+"""Products, attention and GELU, each in the form that is fastest on a CPU; on a GPU, torch's own."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from torch import Tensor
 __all__ = ["CONVOLVED_TOKENS", "attend", "linear", "tanh_gelu"]
 
 CONVOLVED_TOKENS = 256
-"""Samples of so many tokens are multiplied as a convolution on a CPU. It costs 20 us more to call."""
+"""The number of tokens from which a product is a convolution on a CPU, whose call costs 20 us more."""
 
 
 def linear(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
     """x W^T + b. x, with shape (B, N, in) -> (B, N, out).
 
-    On a CPU where nothing is learned, float32 goes through oneDNN's 1 x 1 convolution: the same products, which it
-    shares out among threads better than the BLAS behind torch's linear layer, with the bias added on the way. Which
-    way a sample goes does not depend on the others of its batch; the last digits depend on the number of threads.
+    On a CPU without gradients, float32 goes through oneDNN's 1 x 1 convolution: the same products, which it divides
+    among threads better than the BLAS behind torch's linear layer, with the bias fused. The choice for a sample does
+    not depend on the others of its batch; the last digits depend on the number of threads.
     """
     if not _convolves(x):
         return F.linear(x, weight, bias)
@@ -40,7 +40,7 @@ def _convolves(x: Tensor) -> bool:
 def attend(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None = None) -> Tensor:
     """softmax(q k^T / sqrt(w) + bias) v. q, k, v, with shape (B, heads, N, w) -> the same shape.
 
-    torch's fused kernel, but on a CPU with a bias or in bfloat16, where two products take less time.
+    torch's fused kernel, except on a CPU with a bias or in bfloat16, where two products take less time.
     """
     if q.device.type != "cpu" or (bias is None and q.dtype == torch.float32):
         return F.scaled_dot_product_attention(q, k, v, attn_mask=bias)
@@ -55,7 +55,7 @@ def attend(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None = None) -> Tenso
 def tanh_gelu(x: Tensor) -> Tensor:
     """x/2 (1 + tanh u) = x sigmoid(2u), u = sqrt(2 / pi) (x + 0.044715 x^3). x, with any shape -> the same shape.
 
-    torch's kernel, but on a CPU where nothing is learned: there its tanh takes longer than all of the second form.
+    torch's kernel, except on a CPU without gradients, where its tanh takes longer than the whole second form.
     """
     if x.device.type != "cpu" or torch.is_grad_enabled():
         return F.gelu(x, approximate="tanh")

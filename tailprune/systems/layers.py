@@ -1,10 +1,10 @@
-"""Layers that families of diffusion transformers share, under the attribute names of the published files.
+"""Layers that the families share, with the attribute names of the published checkpoints.
 
 modulate(x) = x * (1 + scale) + shift            AdaLN, arXiv 2212.09748, section 3.2
 x <- x + gate * f(modulate(norm(x)))
 
-Shifts, scales and gates depend on the condition alone. `AdaLN` makes them, and blocks are given them ready, so that a
-sampler can have those of many steps made at once.
+Shifts, scales and gates depend on the condition alone. `AdaLN` computes them outside the blocks, which take them as an
+argument, so that a sampler can compute those of many steps at once.
 """
 
 from __future__ import annotations
@@ -38,7 +38,10 @@ __all__ = [
 def timestep_features(t: Tensor, width: int = 256, longest_period: float = 10000.0, gaps: int = 0) -> Tensor:
     """Sinusoids of `t`, cosines first. t, with shape (B,) -> (B, width), in float32.
 
-    The longest period is reached after `gaps` steps of frequency, by default after width / 2, one past the last.
+    t: times, with shape (B,)
+    width: the number of features, 256 by default
+    longest_period: the reciprocal of the lowest frequency, 10,000 by default
+    gaps: the index of that frequency; 0, the default, for width / 2, one past the last
     """
     half = width // 2
     order = torch.arange(half, dtype=torch.float32, device=t.device)
@@ -48,7 +51,7 @@ def timestep_features(t: Tensor, width: int = 256, longest_period: float = 10000
 
 
 def sincos_positions(dim: int, side: int) -> Tensor:
-    """Fixed 2-D positions -> (1, side * side, dim): the first half of a row from its column, the rest from its row."""
+    """Fixed 2-D positions -> (1, side * side, dim): half of the components from a patch's column, half from its row."""
     frequencies = 1 / 10000 ** (torch.arange(dim // 4, dtype=torch.float64) / (dim / 4))
     angles = torch.arange(side, dtype=torch.float64)[:, None] * frequencies
     axis = torch.cat([angles.sin(), angles.cos()], dim=1)  # (side, dim / 2)
@@ -58,29 +61,32 @@ def sincos_positions(dim: int, side: int) -> Tensor:
 
 
 def modulate(x: Tensor, shift: Tensor, scale: Tensor) -> Tensor:
-    """x, with shape (B, N, d); shift, and scale with one added already, with shape (B, 1, d)."""
+    """shift + x * scale. x, with shape (B, N, d); shift and scale, to which AdaLN added one, with shape (B, 1, d)."""
     return torch.addcmul(shift, x, scale)
 
 
 class AdaLN(nn.Module):
-    """What is read of a condition -> the shifts, scales and gates of one layer, under the published names.
+    """The linear layer that computes the shifts, scales and gates of one layer from SiLU(c).
 
-    scales: which of the `count` parts are scales; one is added to them.
+    width: the number of inputs, d, or fewer in a compacted system
+    dim: d, the width of each shift, scale and gate
+    count: how many of them there are
+    scales: the indices of the scales among them; one is added to these
     """
 
     def __init__(self, width: int, dim: int, count: int, scales: Sequence[int]) -> None:
         super().__init__()
-        self.add_module("1", nn.Linear(width, count * dim))  # 0 was its SiLU, which has no tensors
+        self.add_module("1", nn.Linear(width, count * dim))  # the published name; 0 is the SiLU, in `System.read`
         self.count = count
         self.scales = list(scales)
 
     @property
     def linear(self) -> nn.Linear:
-        """The linear layer, from `width` to `count` times d."""
+        """The linear layer, from `width` to `count * dim`."""
         return self.get_submodule("1")  # type: ignore[return-value]
 
     def forward(self, read: Tensor) -> Tensor:
-        """read, with shape (B, width) -> (B, count, d)."""
+        """The modulation. read, what AdaLN reads of c, with shape (B, width) -> (B, count, d)."""
         parts = self.linear(read).unflatten(-1, (self.count, -1))
         for scale in self.scales:
             parts.select(-2, scale).add_(1)
@@ -111,7 +117,7 @@ class LabelEmbedder(nn.Module):
 
     def __init__(self, classes: int, dim: int) -> None:
         super().__init__()
-        # From zeros: drawing the table at random on the meta device would import half of torch's compiler.
+        # Zeros, since a random table on the meta device would import half of torch's compiler.
         self.embedding_table = nn.Embedding.from_pretrained(torch.zeros(classes + 1, dim), freeze=False)
 
     def forward(self, labels: Tensor) -> Tensor:
@@ -128,19 +134,19 @@ class PatchEmbed(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         p = self.proj.kernel_size[0]
         patches = x.unfold(2, p, p).unfold(3, p, p).permute(0, 2, 3, 1, 4, 5)  # (B, h, w, C, p, p)
-        # The convolution as the linear map it is: cuDNN's would run in TF32, three digits short of float32.
+        # A matrix product instead of the convolution, which cuDNN would run in TF32, three digits short of float32.
         return F.linear(patches.flatten(3).flatten(1, 2), self.proj.weight.flatten(1), self.proj.bias)
 
 
 def unpatchify(tokens: Tensor, patch_size: int, grid: tuple[int, int]) -> Tensor:
-    """tokens, with shape (B, N, p * p * C), each read as (p, p, C) -> (B, C, H, W)."""
+    """Tokens as an image. tokens, with shape (B, N, p * p * C), each a patch (p, p, C) -> (B, C, H, W)."""
     (h, w), p = grid, patch_size
     patches = tokens.unflatten(2, (p, p, -1)).unflatten(1, (h, w))  # (B, h, w, p, p, C)
     return patches.permute(0, 5, 1, 3, 2, 4).flatten(4, 5).flatten(2, 3)
 
 
 class Linear(nn.Linear):
-    """A linear layer of tokens. x, with shape (B, N, in) -> (B, N, out)."""
+    """A linear layer over tokens. x, with shape (B, N, in) -> (B, N, out)."""
 
     def forward(self, x: Tensor) -> Tensor:
         return kernels.linear(x, self.weight, self.bias)
@@ -149,7 +155,9 @@ class Linear(nn.Linear):
 class Attention(nn.Module):
     """Multi-head self-attention. x, with shape (B, N, d) -> (B, N, d).
 
-    norm: makes what normalises queries and keys, head by head, from the width of a head; by default nothing does.
+    dim: d, the width of a token
+    heads: the number of heads, a divisor of d
+    norm: the class that normalises queries and keys, built with the width of a head; None, the default, for none
     """
 
     def __init__(self, dim: int, heads: int, norm: Callable[[int], nn.Module] | None = None) -> None:
@@ -163,9 +171,10 @@ class Attention(nn.Module):
     def forward(
         self, x: Tensor, rotate: Callable[[Tensor], Tensor] | None = None, visible: Tensor | None = None
     ) -> Tensor:
-        """rotate: turns queries and keys, with shape (B, heads, N, d / heads), by their positions.
+        """The attention's output. x, with shape (B, N, d) -> the same shape.
 
-        visible: the tokens that are attended to, bool, (B, N); all by default, as in sampling.
+        rotate: a rotation of queries and keys, with shape (B, heads, N, d / heads), by their positions; None for none
+        visible: the tokens that are attended to, bool, with shape (B, N); all by default, as in sampling
         """
         qkv = self.qkv(x).unflatten(2, (3, self.heads, -1))  # (B, N, 3, heads, d / heads)
         q, k, v = qkv.permute(2, 0, 3, 1, 4)
@@ -179,7 +188,7 @@ class Attention(nn.Module):
         return self.proj(kernels.attend(q, k, v, bias).transpose(1, 2).flatten(2))
 
     def bias(self) -> Tensor | None:
-        """What is added to the products of queries and keys, with shape (heads, N, N); nothing here."""
+        """What is added to the products of queries and keys, with shape (heads, N, N); None here."""
         return None
 
 
@@ -205,6 +214,6 @@ class FinalLayer(Modulated):
         self.adaLN_modulation = AdaLN(dim, dim, 2, scales=(1,))
 
     def forward(self, x: Tensor, modulation: Tensor) -> Tensor:
-        """modulation, with shape (B, 2, d): what AdaLN made of the condition."""
+        """The patches of x. modulation: shift and scale from AdaLN, with shape (B, 2, d)."""
         shift, scale = modulation.unsqueeze(2).unbind(1)
         return self.linear(modulate(self.norm_final(x), shift, scale))

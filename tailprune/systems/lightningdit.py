@@ -1,14 +1,14 @@
-"""LightningDiT (arXiv 2501.01423): a SiT with the parts of later language models.
+"""LightningDiT (arXiv 2501.01423): a SiT with layers from recent language models.
 
     c = t_embedder(t) + y_embedder(label);   tokens = patches(x) + positions;   blocks(tokens, c);   final layer
 
-RMSNorm:   x / sqrt(mean(x^2) + eps) * weight, in float32          (arXiv 1910.07467)
-SwiGLU:    w3(SiLU(a) * b),  (a, b) = w12(x)                       (arXiv 2002.05202)
-rotary:    pairs (x_2k, x_2k+1) of queries and keys turned by an angle a position; the first half of a head by rows,
-           the second by columns                                   (arXiv 2104.09864)
+    RMSNorm:   x / sqrt(mean(x^2) + eps) * weight, in float32          (arXiv 1910.07467)
+    SwiGLU:    w3(SiLU(a) * b),  (a, b) = w12(x)                       (arXiv 2002.05202)
+    rotary:    pairs (x_2k, x_2k+1) of queries and keys rotated by an angle per position, in the first half of a head
+               by the row, in the second by the column             (arXiv 2104.09864)
 
-Each of them, query/key norm and the shift of the modulation may be there or not. It predicts the velocity of the linear
-path, t from 0 (noise) to 1 (data).
+Each of these, query/key norm and the shift of the modulation are options. It predicts the velocity of the linear path;
+t runs from 0 (noise) to 1 (data).
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ __all__ = ["LightningDiT", "LightningDiTConfig"]
 
 
 class RMSNorm(nn.Module):
-    """x, with shape (..., d) -> the same shape."""
+    """Root mean square normalisation. x, with shape (..., d) -> the same shape."""
 
     def __init__(self, dim: int, eps: float = 1e-6) -> None:
         super().__init__()
@@ -44,7 +44,7 @@ class RMSNorm(nn.Module):
 
 
 class SwiGLU(nn.Module):
-    """x, with shape (B, N, d) -> (B, N, d)."""
+    """The gated MLP. x, with shape (B, N, d) -> (B, N, d)."""
 
     def __init__(self, dim: int, hidden: int) -> None:
         super().__init__()
@@ -57,7 +57,7 @@ class SwiGLU(nn.Module):
 
 
 class Rotary(nn.Module):
-    """Turns queries or keys, with shape (B, heads, N, d / heads), by their positions; the angles are stored."""
+    """Rotates queries or keys, with shape (B, heads, N, d / heads), by their positions."""
 
     freqs_cos: Tensor
     freqs_sin: Tensor
@@ -74,7 +74,12 @@ class Rotary(nn.Module):
 
 
 class LightningBlock(Modulated):
-    """A block under AdaLN-Zero, with or without shifts. x, with shape (B, N, d), and c, (B, d) -> (B, N, d)."""
+    """A block with AdaLN-Zero, with or without shifts.
+
+    attention, mlp: the two parts
+    norms: the normalisation before each
+    shifted: whether AdaLN computes shifts
+    """
 
     def __init__(self, attention: Attention, mlp: nn.Module, norms: tuple[nn.Module, nn.Module], shifted: bool) -> None:
         super().__init__()
@@ -86,7 +91,12 @@ class LightningBlock(Modulated):
         self.adaLN_modulation = AdaLN(dim, dim, 6, (1, 4)) if shifted else AdaLN(dim, dim, 4, (0, 2))
 
     def forward(self, x: Tensor, modulation: Tensor, rotate: Rotary | None) -> Tensor:
-        """modulation, with shape (B, 6, d), or (B, 4, d) without shifts: what AdaLN made of the condition."""
+        """The block's output. x, with shape (B, N, d) -> the same shape.
+
+        modulation: shift, scale and gate of the attention, then of the MLP, from AdaLN, with shape (B, 6, d); (B, 4, d)
+            without shifts
+        rotate: the rotation of queries and keys; None for none
+        """
         parts = modulation.unsqueeze(2).unbind(1)
         if self.shifted:
             shift_attn, scale_attn, gate_attn, shift_mlp, scale_mlp, gate_mlp = parts
@@ -100,13 +110,13 @@ class LightningBlock(Modulated):
 
 @dataclass(frozen=True, kw_only=True)
 class LightningDiTConfig(LabelConfig):
-    """A LightningDiT, by the parts that it has.
+    """A LightningDiT, with its options under their published names.
 
-    use_qknorm: queries and keys are normalised head by head.
-    use_swiglu: the MLP is a SwiGLU, of two thirds the hidden width.
-    use_rope: queries and keys are turned by their positions.
-    use_rmsnorm: RMSNorm stands in place of LayerNorm.
-    wo_shift: AdaLN makes scales and gates, no shifts.
+    use_qknorm: whether queries and keys are normalised head by head, false by default
+    use_swiglu: whether the MLP is a SwiGLU, of two thirds the hidden width, true by default
+    use_rope: whether queries and keys are rotated by their positions, true by default
+    use_rmsnorm: whether norms are RMSNorm, not LayerNorm, true by default
+    wo_shift: whether AdaLN computes only scales and gates, false by default
     """
 
     learn_sigma: bool = False
@@ -122,7 +132,7 @@ class LightningDiTConfig(LabelConfig):
 
 
 class LightningDiT(LabelTransformer):
-    """The transformer of arXiv 2501.01423; forward returns the velocity, C channels."""
+    """The transformer of arXiv 2501.01423; `forward` returns the velocity, C channels."""
 
     family = "lightningdit"
     config_class = LightningDiTConfig
@@ -147,11 +157,11 @@ class LightningDiT(LabelTransformer):
         self.final_layer = FinalLayer(d, config.patch_size, config.out_channels, norm())
 
     def forward_modulated(self, x: Tensor, modulations: Modulations) -> Tensor:
-        *of_blocks, of_final = modulations
+        *block_modulations, final_modulation = modulations
         tokens = self.embed_patches(x)  # (B, N, d)
-        for block, modulation in zip(self.blocks, of_blocks, strict=True):
+        for block, modulation in zip(self.blocks, block_modulations, strict=True):
             tokens = block(tokens, modulation, self.feat_rope)
-        return self.to_latents(self.final_layer(tokens, of_final))  # (B, C, H, W)
+        return self.to_latents(self.final_layer(tokens, final_modulation))  # (B, C, H, W)
 
     @property
     def all_blocks(self) -> Sequence[Modulated]:
@@ -188,7 +198,7 @@ class LightningDiT(LabelTransformer):
 
 
 def _ratio_of_swiglu(hidden: int, dim: int) -> float:
-    """A ratio r for which int(2/3 int(r d)) is `hidden`; a whole number where one is."""
+    """A ratio r with int(2/3 int(r d)) = hidden; a whole number if one fits."""
     least = math.ceil(1.5 * hidden)
     width = next(w for w in range(least - 1, least + 2) if int(2 / 3 * w) == hidden)
     whole = round(width / dim)
@@ -196,6 +206,6 @@ def _ratio_of_swiglu(hidden: int, dim: int) -> float:
 
 
 def _ratio(width: int, dim: int) -> float:
-    """A ratio r for which int(r d) is `width`: the quotient, or the next number where rounding makes that too small."""
+    """A ratio r with int(r d) = width: the quotient, or the next float if rounding makes that too small."""
     ratio = width / dim
     return ratio if int(dim * ratio) == width else math.nextafter(ratio, math.inf)

@@ -2,8 +2,8 @@
 
     y = mix(projection(video tokens));   c = t_embedder(t) + y
 
-Latents are 8 x 204 x 16 (time x frequency), cut into 2 x 2 patches on a grid of 102 x 8. The sinusoids of time are 204
-wide.
+Latents are 8 x 204 x 16 (channels, time, frequency), cut into 2 x 2 patches on a grid of 102 x 8. The timestep embedder
+has 204 sinusoids.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ VIDEO_TOKENS, VIDEO_WIDTH = 32, 512
 
 
 class MDSGenCondition(FeatureCondition):
-    """The condition of a video. Inputs: video (32, 512), tokens of a video encoder."""
+    """The condition from a video. Inputs: `video`, tokens of a video encoder, with shape (B, 32, 512)."""
 
     def __init__(self, *, hidden_size: int, **rest: Any) -> None:
         super().__init__(hidden_size=hidden_size, time_width=TIME_WIDTH, **rest)
@@ -43,7 +43,7 @@ class MDSGenCondition(FeatureCondition):
 
 @dataclass(frozen=True, kw_only=True)
 class MDSGenConfig(FeatureConfig):
-    """An MDSGen, over latents of one shape."""
+    """An MDSGen, whose latents always have the same shape."""
 
     @property
     def grid(self) -> tuple[int, int]:

@@ -1,10 +1,10 @@
-"""MDT v2 (arXiv 2303.14389): DiT's condition, an encoder with skips, positions anew, and a decoder.
+"""MDT v2 (arXiv 2303.14389): DiT's condition, an encoder with skips, a second sum with positions, and a decoder.
 
     c = t_embedder(t) + y_embedder(label);   e = patches(x) + positions
-    tokens: in-blocks(e), each leaving its output;   out-blocks, each taking the last one left;
-            + decoder positions;                     decoder blocks, each taking e beside the tokens
+    tokens: in-blocks(e);              out-blocks, each with the output of an in-block as its skip, last one first;
+            + decoder positions;       decoder blocks, each with e as its skip
 
-The network was trained with tokens masked; sampling masks none. t runs from 999 (noise) to 0.
+The network is trained with masked tokens; sampling masks none. t runs from 999 (noise) to 0 (data).
 """
 
 from __future__ import annotations
@@ -24,15 +24,15 @@ from tailprune.systems.layers import Attention, FinalLayer, Linear, Modulated
 __all__ = ["MASKED_TRAINING", "MDT", "POSITION_INDEX", "MDTConfig", "MaskedBlock", "RelativePositionBias"]
 
 MASKED_TRAINING = ("mask_token", "sideblocks.", "sideblocks_cross.")
-"""How the names of tensors begin that only masked training reads."""
+"""Prefixes of the names of tensors that only masked training uses."""
 POSITION_INDEX = "relative_position_index"
-"""In the names of the tensors that index a bias table."""
+"""Part of the names of the tensors that index a bias table."""
 
 
 class RelativePositionBias(nn.Module):
-    """A number a head for every offset between two patches of a grid, as in BEiT (arXiv 2106.08254).
+    """A bias per head for every offset between two patches of a grid, as in BEiT (arXiv 2106.08254).
 
-    The table has (2h - 1)(2w - 1) rows and three more, of a class token that is not there; the index is stored.
+    The table has (2h - 1)(2w - 1) rows, and three more for BEiT's class token, which MDT does not have.
     """
 
     relative_position_index: Tensor
@@ -63,7 +63,9 @@ class RelativeAttention(Attention):
 class MaskedBlock(Block):
     """A block of the masked transformers (MDT, arXiv 2303.14389), with relative positions.
 
-    with_skip: a linear layer first reads x beside what an earlier place left for it.
+    dim, heads, mlp_hidden: as in `Block` and `Attention`
+    grid: rows and columns of patches
+    with_skip: whether a linear layer first joins x with a skip, false by default
     """
 
     def __init__(
@@ -76,20 +78,20 @@ class MaskedBlock(Block):
         self, x: Tensor, modulation: Tensor, skip: Tensor | None = None, visible: Tensor | None = None
     ) -> Tensor:
         if self.skip_linear is not None:
-            assert skip is not None, "a block with a skip is given one"
+            assert skip is not None, "this block needs a skip"
             x = self.skip_linear(torch.cat([x, skip], dim=-1))
         return super().forward(x, modulation, visible)
 
 
 @dataclass(frozen=True, kw_only=True)
 class MDTConfig(LabelConfig):
-    """An MDT; the last `decode_layer` of its blocks are the decoder's, the others half in-blocks, half out-blocks."""
+    """An MDT; its last `decode_layer` blocks are the decoder, the others half in-blocks, half out-blocks."""
 
     decode_layer: int
 
 
 class MDT(LabelTransformer):
-    """The masked diffusion transformer; forward returns noise and variance, 2 C channels."""
+    """The masked diffusion transformer; `forward` returns noise and variance, 2 C channels."""
 
     family = "mdt"
     config_class = MDTConfig
@@ -115,12 +117,12 @@ class MDT(LabelTransformer):
     def forward_modulated(self, x: Tensor, modulations: Modulations) -> Tensor:
         modulation = iter(modulations)
         embedded = tokens = self.embed_patches(x)  # (B, N, d)
-        left = []
+        skips = []
         for block in self.en_inblocks:
             tokens = block(tokens, next(modulation))
-            left.append(tokens)
+            skips.append(tokens)
         for block in self.en_outblocks:
-            tokens = block(tokens, next(modulation), left.pop())
+            tokens = block(tokens, next(modulation), skips.pop())
         tokens = tokens + self.decoder_pos_embed.to(tokens.dtype)
         for block in self.de_blocks:
             tokens = block(tokens, next(modulation), embedded)

@@ -1,4 +1,4 @@
-"""Making a full system the compacted one that a file has, or that compaction wants: AdaLN reads less of c."""
+"""Turning a full system into a compacted one, whose AdaLN reads fewer columns: for a file, or for compaction."""
 
 from __future__ import annotations
 
@@ -12,11 +12,17 @@ from tailprune.systems.readers import BASIS, KEPT, TIMES, VALUES, Directions, Ke
 __all__ = ["narrow", "narrow_as"]
 
 DIMENSIONS = {KEPT: 1, BASIS: 2, TIMES: 1, VALUES: 2}
-"""How many dimensions the tensors have that only a compacted file has."""
+"""The number of dimensions of the tensors that only a compacted file has."""
 
 
 def narrow(system: System, reader: KeptComponents | Directions, columns: TimeColumns | None, width: int) -> None:
-    """Has the AdaLN of a full system read what `reader` makes of c, `width` columns; its linear layers are new."""
+    """Give a full system a reader, and AdaLN layers of its width, whose weights are still to be set.
+
+    system: a full system, changed in place
+    reader: what AdaLN reads of c
+    columns: the columns of time behind the kept components; None for none
+    width: how many columns AdaLN reads, those of time included
+    """
     system.reader, system.time_columns = reader, columns
     for layer in system.modulated:
         rows = layer.adaLN_modulation.linear.out_features
@@ -24,7 +30,7 @@ def narrow(system: System, reader: KeptComponents | Directions, columns: TimeCol
 
 
 def narrow_as(system: System, shapes: Shapes) -> None:
-    """Makes a full system what a file has, by the shapes of its tensors, if that is compacted.
+    """Narrow a full system as the shapes of a file's tensors require; a full file changes nothing.
 
     Raises InputError for tensors that contradict each other, with their names.
     """
@@ -35,12 +41,12 @@ def narrow_as(system: System, shapes: Shapes) -> None:
     if BASIS in found:
         if len(found) > 1:
             other = next(name for name in found if name != BASIS)
-            raise InputError(f"{other} is there beside {BASIS}: AdaLN reads either components or directions")
+            raise InputError(f"the file has both {other} and {BASIS}, but AdaLN reads either components or directions")
         count = found[BASIS][0]
         narrow(system, Directions(count, dim), None, count)
         return
     if KEPT not in found:
-        raise InputError(f"{next(iter(found))} is there without {KEPT}: columns of time stand beside components")
+        raise InputError(f"the file has {next(iter(found))} without {KEPT}: columns of time go with kept components")
     count, columns, rho = found[KEPT][0], None, 0
     if len(found) > 1:
         times, rho = found.get(VALUES, (*found.get(TIMES, ()), 0))

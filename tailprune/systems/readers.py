@@ -1,6 +1,6 @@
-"""What AdaLN reads of c in a compacted system, narrower than the d components there are (see `tailprune.compaction`).
+"""What AdaLN reads of c in a compacted system: fewer columns than the d components (see `tailprune.compaction`).
 
-components:  read = (SiLU(c_k), k kept;  z(t), columns that depend on time alone, where there are any)
+components:  read = (SiLU(c_k), k kept;  z(t), columns that depend on time alone, if any)
 directions:  read = basis SiLU(c)
 """
 
@@ -16,11 +16,11 @@ __all__ = ["BASIS", "KEPT", "TIMES", "VALUES", "Directions", "KeptComponents", "
 
 KEPT, BASIS = "reader.kept", "reader.basis"
 TIMES, VALUES = "time_columns.times", "time_columns.values"
-"""The tensors of a compacted file that a full one has not: (k,), (r, d), (T,) and (T, rho)."""
+"""The tensors that only a compacted file has, with shape (k,), (r, d), (T,) and (T, rho)."""
 
 
 class KeptComponents(nn.Module):
-    """Some components of c, and whatever stands beside its d. c, with shape (B, d + rho) -> (B, k + rho)."""
+    """k kept components of SiLU(c), and the columns of time behind c. c, with shape (B, d + rho) -> (B, k + rho)."""
 
     kept: Tensor
 
@@ -36,15 +36,15 @@ class KeptComponents(nn.Module):
         return f"{len(self.kept)} of {self.dim} components"
 
     def check(self) -> None:
-        """Raises InputError for indices that do not ascend from 0 to d - 1 at most."""
+        """Raise InputError for indices that do not ascend, or lie outside 0 to d - 1."""
         if self.kept.dtype != torch.int64:
-            raise InputError(f"{KEPT} holds {self.kept.dtype}, not indices of type torch.int64")
+            raise InputError(f"{KEPT} must hold indices of type torch.int64, not {self.kept.dtype}")
         if self.kept[0] < 0 or self.kept[-1] >= self.dim or not (self.kept.diff() > 0).all():
-            raise InputError(f"{KEPT} does not ascend from 0 to {self.dim - 1} at most, the components there are")
+            raise InputError(f"{KEPT} must hold ascending indices from 0 to {self.dim - 1}, components of c")
 
 
 class Directions(nn.Module):
-    """Directions of SiLU(c). c, with shape (B, d) -> (B, r)."""
+    """Projections of SiLU(c) on r directions. c, with shape (B, d) -> (B, r)."""
 
     def __init__(self, count: int, dim: int) -> None:
         super().__init__()
@@ -57,15 +57,15 @@ class Directions(nn.Module):
         return f"{self.basis.shape[0]} directions of {self.basis.shape[1]} components"
 
     def check(self) -> None:
-        """Raises InputError for numbers that are not finite."""
+        """Raise InputError for numbers that are not finite."""
         if not torch.isfinite(self.basis).all():
             raise InputError(f"{BASIS} holds NaN or infinity")
 
 
 class TimeColumns(nn.Module):
-    """A curve through time, by its values at some. t, with shape (B,) -> (B, rho).
+    """rho functions of time, interpolated linearly between stored values. t, with shape (B,) -> (B, rho).
 
-    Straight between two of its times, constant before the first and after the last.
+    They are constant before the first and after the last stored time.
     """
 
     times: Tensor
@@ -89,8 +89,8 @@ class TimeColumns(nn.Module):
         return f"{self.values.shape[1]} columns of {len(self.times)} times"
 
     def check(self) -> None:
-        """Raises InputError for times that do not ascend, or numbers that are not finite."""
+        """Raise InputError for times that do not ascend, or numbers that are not finite."""
         if not (self.times.diff() > 0).all() or not torch.isfinite(self.times).all():
-            raise InputError(f"{TIMES} does not ascend")
+            raise InputError(f"{TIMES} must hold ascending, finite times")
         if not torch.isfinite(self.values).all():
             raise InputError(f"{VALUES} holds NaN or infinity")

@@ -1,8 +1,8 @@
 """SiT, REPA and MG: DiT's network, trained to predict the velocity of the linear path.
 
-SiT's t (arXiv 2401.08740) runs from 0 (noise) to 1 (data), and it drops further channels. REPA (arXiv 2410.06940) and
-MG (arXiv 2502.12154) run from 1 (noise) to 0 (data) and add up their steps in float64; MG's guidance is trained into
-it, for one scale or, where it has an `s_embedder`, for the scale that it is given.
+SiT's t (arXiv 2401.08740) runs from 0 (noise) to 1 (data); it keeps the first C channels of its output. In REPA
+(arXiv 2410.06940) and MG (arXiv 2502.12154) t runs from 1 (noise) to 0 (data), and x is in float64 between steps. MG's
+guidance is trained in: for one scale or, in a model with an `s_embedder`, for any scale, given as an input.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ __all__ = ["MG", "REPA", "ScaleAwareMG", "SiT"]
 
 
 class SiT(DiT):
-    """The scalable interpolant transformer of arXiv 2401.08740; forward returns the velocity, C channels."""
+    """The scalable interpolant transformer of arXiv 2401.08740; `forward` returns the velocity, C channels."""
 
     family = "sit"
 
@@ -31,8 +31,8 @@ class SiT(DiT):
 class REPA(SiT):
     """A SiT trained with its features aligned to an image encoder's (arXiv 2410.06940); t = 1 is noise, 0 data.
 
-    The projectors onto the encoder's features serve training alone. Old files name the blocks after the aligned one
-    `decoder_blocks.N`.
+    Only training uses the projectors onto the encoder's features. In old files, the blocks after the aligned one are
+    named `decoder_blocks.N`.
     """
 
     family = "repa"
@@ -58,9 +58,9 @@ class REPA(SiT):
 
 
 class ScaleAwareCondition(LabelCondition):
-    """`c = t_embedder(t) + s_embedder(scale) + y_embedder(label)`: how strongly it is guided is an input.
+    """`c = t_embedder(t) + s_embedder(scale) + y_embedder(label)`: the guidance scale is an input.
 
-    Inputs are labels and, with shape (B,), `scale`; 1, a plain conditional network, where there is none.
+    Inputs are labels and, optionally, `scale`, with shape (B,); 1 by default, a plain conditional network.
     """
 
     takes_guidance = True
@@ -77,7 +77,7 @@ class ScaleAwareCondition(LabelCondition):
 
 
 class MG(SiT):
-    """A SiT with its guidance trained into it (arXiv 2502.12154), sampled unguided; t = 1 is noise, 0 data."""
+    """A SiT with its guidance trained in (arXiv 2502.12154), sampled unguided; t = 1 is noise, 0 data."""
 
     family = "mg"
 
@@ -93,7 +93,7 @@ class MG(SiT):
 
 
 class ScaleAwareMG(ScaleAwareCondition, MG):
-    """An MG that takes its scale as an input, and is not guided besides."""
+    """An MG that takes the guidance scale as an input; the sampler does not guide it."""
 
     # Checkpoints
 

@@ -3,7 +3,7 @@
     y = final(pose part + image part + local part);   c = t_embedder(t) + y
 
 The pose and image parts mix tokens of an image encoder; the local part mixes the source's latents, as patches with
-positions. The official forward also sends the source through every block, and drops what comes out: here it does not.
+positions. The official forward also sends the source through every block and discards the result; this one does not.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ IMAGE_TOKENS, IMAGE_WIDTH = 257, 1536
 
 
 class XMDPTCondition(FeatureCondition):
-    """The three-part condition. Inputs: pose (257, 768), image (257, 1536), latents (C, H, W) of the source."""
+    """The condition from pose and source. Inputs: pose (B, 257, 768), image (B, 257, 1536), latents (B, C, H, W)."""
 
     pos_embed: Tensor
 

@@ -1,9 +1,11 @@
-"""How the shipped models of *shapes* are made, one command a step.
+"""Training the shipped models of *shapes*.
 
-    shapes_classifier    trains the judge of samples, `shapes-classifier`
-    shapes_models        trains a model of shapes, each with the objective of its family
-    card                 evaluates a trained model and writes its model card
+    recipe               the training loop, its schedule and averaging
+    objectives           the loss of each family
+    initialise           the initial weights
+    shapes_classifier    command: trains `shapes-classifier`, which judges samples
+    shapes_models        command: trains a model of shapes with the objective of its family
+    card                 command: evaluates a trained model and writes its model card
 
-`recipe` is the training loop that they share, `objectives` the loss of each family, `initialise` how weights start.
-Each command runs as `python -m tailprune.training.NAME`; `make train-shapes` runs all of them.
+The commands run as `python -m tailprune.training.NAME`; `make train-shapes` runs all of them.
 """

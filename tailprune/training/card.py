@@ -1,6 +1,6 @@
-"""The card of a model of shapes: what it samples, what its condition vectors look like, what pruning does to them.
+"""The card of a model of shapes: its samples, its condition vectors, and the effect of pruning.
 
-Writes `README.md`, `evaluation.json`, `training.png` and `samples.png` into the model's folder.
+The command writes `README.md`, `evaluation.json`, `training.png` and `samples.png` into the model's folder.
 """
 
 from __future__ import annotations
@@ -42,22 +42,22 @@ INTRODUCTIONS = {
     "repa": "A SiT aligned as REPA does (arXiv 2410.06940)",
     "mg": "A SiT with its guidance trained in, as MG does (arXiv 2502.12154)",
 }
-"""What a card calls a model of each family, by the paper that published it."""
+"""The first words of a card, by family, with the paper that published it."""
 LINE = 120
 SAMPLES_PER_CLASS = 10
 PRUNED_SAMPLES_PER_CLASS = 3
 TAIL_SHARES = {"mild": 0.40, "strong": 0.66, "extreme": 0.80}
 HEAD_SHARES = {"head-2": 0.02, "head-5": 0.05, "head-10": 0.10}
-"""What share of the components of all classes and sampling steps each threshold of the card removes, about."""
+"""The share of the components of all classes and sampling steps that each threshold removes, approximately."""
 
 
 def introduction(family: str) -> str:
-    """What the card of a model of this family begins with; a family that has no entry goes by its own name."""
+    """The first words of the card of a model of this family."""
     return INTRODUCTIONS.get(family, f"A model of the family {family}")
 
 
 def card_thresholds(c: Tensor) -> dict[str, tuple[str, float]]:
-    """Name -> (side, threshold) for the shares above, to two digits. c, with shape (..., d)."""
+    """The (side, threshold) of each share above, to two digits, by name. c, with shape (..., d)."""
     magnitudes = np.sort(c.abs().flatten().double().numpy())
     chosen = {name: ("tail", share) for name, share in TAIL_SHARES.items()}
     chosen |= {name: ("head", 1 - share) for name, share in HEAD_SHARES.items()}
@@ -69,13 +69,13 @@ def card_thresholds(c: Tensor) -> dict[str, tuple[str, float]]:
 def _sample_all(
     system: System, model: ShapesModel, prunes: Sequence[Prune | None], guidance: float, each: int
 ) -> tuple[list[Tensor], Tensor]:
-    """The latents of every prune, `each` samples a class, and their labels.
+    """The latents of every prune, `each` samples per class, and their labels.
 
-    system: what samples
+    system: the system to sample
     model: its sampler, steps and power of guidance
-    prunes: one batch of latents each; None is unpruned
+    prunes: the prunes, with a batch of latents for each; None for the baseline
     guidance: the guidance scale, 1 for none
-    each: samples a class, from 1
+    each: the number of samples per class, 1 or more
     """
     labels = torch.arange(NUM_CLASSES).repeat_interleave(each)
     parts: list[list[Tensor]] = []
@@ -107,13 +107,13 @@ def _judge(classifier: ShapesClassifier, latents: Tensor, labels: Tensor) -> dic
 
 @torch.inference_mode()
 def evaluate(system: System, model: ShapesModel, classifier: ShapesClassifier) -> dict[str, Any]:
-    """Samples, statistics and prunes of a model of shapes, as numbers."""
+    """The numbers of a card: accuracy of samples, statistics of condition vectors, and the effect of each prune."""
     everyone = system.all_inputs()
     noise = torch.full((NUM_CLASSES,), float(system.facts.noise_time))
     description: Description = describe(system.condition(noise, everyone))
     times = sampling_times(system, model.sampler, model.steps)
     table = ConditionTable(system, everyone, times)
-    over_the_run = table.vectors[:, : table.null_row]  # the null condition's aside
+    over_the_run = table.vectors[:, : table.null_row]  # without the null condition
     thresholds = card_thresholds(over_the_run)
     prunes = {name: Prune(side, tau) for name, (side, tau) in thresholds.items()}  # type: ignore[arg-type]
     prunes |= {"keep-quarter": Prune.keep(system.condition_dim // 4)}
@@ -279,7 +279,7 @@ def _guidance(found: Mapping[str, Any]) -> str:
 
 
 def _of_training(system: System) -> str:
-    """How the training differs from the published one, for a reader who knows that."""
+    """How the training differs from the published one."""
     if system.facts.prediction == "epsilon":
         return (
             "An error of the noise counts as the error of the velocity that it makes, v_t = (1 + sqrt((1 - a_t) / "
@@ -291,7 +291,7 @@ def _of_training(system: System) -> str:
 
 
 def _wrapped(text: str) -> str:
-    """Markdown with its paragraphs filled to the length of a line; headings, pictures, lists and tables stay."""
+    """Markdown with its paragraphs wrapped; headings, images, lists and tables are left alone."""
     parts = map(str.strip, text.split("\n\n"))
     filled = (
         part
@@ -309,10 +309,10 @@ def _rule(variant: Mapping[str, Any]) -> str:
 
 
 def main() -> None:
-    """Evaluates a model of shapes with `shapes-classifier` and writes its card."""
+    """Evaluate a model of shapes with `shapes-classifier` and write its card."""
     parser = argparse.ArgumentParser(description=main.__doc__)
-    parser.add_argument("name", choices=SHAPES_MODELS)
-    parser.add_argument("--folder", type=Path, help="models/NAME by default")
+    parser.add_argument("name", choices=SHAPES_MODELS, help="the model")
+    parser.add_argument("--folder", type=Path, help="the folder of the model, models/NAME by default")
     options = parser.parse_args()
     folder, model = options.folder or Path("models", options.name), SHAPES_MODELS[options.name]
     system = load(folder)

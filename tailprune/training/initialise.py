@@ -1,9 +1,10 @@
-"""How the shipped networks start out: as DiT does (arXiv 2212.09748, section 3.2), but for AdaLN's weights.
+"""The initial weights of the shipped networks: those of DiT (arXiv 2212.09748, section 3.2), except for AdaLN.
 
-How large they start decides how the condition vectors grow. From DiT's zeros, a small network trained fast moves all
-components of `c` together, far into the flat side of SiLU, where they stay: they look large and do nothing (nPR 0.54
-after 3,000 steps of `shapes-sit`). From Xavier's, `c` stays small and spread out (nPR 0.38 there). From a deviation of
-0.03 a few components grow and the rest stay near zero (0.21), as in the published models.
+The initial scale of AdaLN's weights determines how the condition vectors grow. From DiT's zeros, a small network with a
+high learning rate moves all components of `c` together, far into the flat side of SiLU, where they stay: they are large
+and have no effect (nPR 0.54 after 3,000 steps of `shapes-sit`). From Xavier initialisation, `c` stays small and spread
+out (nPR 0.38). From a standard deviation of 0.03, a few components grow and the rest stay near zero (nPR 0.21), as in
+the published models.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ __all__ = ["initialise", "relative_positions", "rotary_angles"]
 
 
 def initialise(system: DiT | MDT | LightningDiT) -> None:
-    """Sets the weights and the fixed positions of a new network in place, from torch's global generator."""
+    """Set the weights and the fixed positions of a new network in place, from torch's global generator."""
     side = system.grid[0]
     for name, layer in system.named_modules():
         if isinstance(layer, Rotary):
@@ -48,9 +49,9 @@ def initialise(system: DiT | MDT | LightningDiT) -> None:
 
 
 def rotary_angles(side: int, head_dim: int, base: float = 10000.0) -> Tensor:
-    """How far each pair of a head is turned at each place of a square grid -> (side * side, head_dim).
+    """The angles of rotary positions on a square grid -> (side * side, head_dim).
 
-    The first half of a head by rows, the second by columns; both of a pair alike.
+    The first half of a head is rotated by rows, the second by columns; the components of a pair have the same angle.
     """
     quarter = head_dim // 4
     frequencies = base ** (-torch.arange(quarter, dtype=torch.float64) / quarter)
@@ -61,7 +62,7 @@ def rotary_angles(side: int, head_dim: int, base: float = 10000.0) -> Tensor:
 
 
 def relative_positions(grid: tuple[int, int]) -> Tensor:
-    """Which row of the table belongs to each pair of patches -> int64, (N, N) (BEiT, arXiv 2106.08254)."""
+    """The row of the bias table for each pair of patches -> int64, (N, N) (BEiT, arXiv 2106.08254)."""
     h, w = grid
     rows, columns = torch.meshgrid(torch.arange(h), torch.arange(w), indexing="ij")
     down = rows.flatten()[:, None] - rows.flatten()[None, :] + h - 1

@@ -1,6 +1,6 @@
-"""What each family is trained on: the loss of a batch, as a module that holds the system and what only training needs.
+"""The training objective of each family: a module with the system, what only training needs, and the loss.
 
-x_1 data, x_0 noise, n standard normal, sigma the logistic function, c the condition; a tenth of the labels are dropped.
+x_1 data, x_0 noise, n standard normal, sigma the logistic function, c the condition; a tenth of the labels is dropped.
 
     flow matching     x_a = a x_1 + (1 - a) x_0,  |u(x_a, c) - (x_1 - x_0)|^2,  a = sigmoid(n)
                       (SiT, arXiv 2401.08740, LightningDiT; logit-normal times, arXiv 2403.03206)
@@ -10,11 +10,11 @@ x_1 data, x_0 noise, n standard normal, sigma the logistic function, c the condi
                       (MG, arXiv 2502.12154)
     noise             x_t = sqrt(a_t) x_1 + sqrt(1 - a_t) e,  v_t |e(x_t, c) - e|^2 + KL of the learned variance
                       (DiT, arXiv 2212.09748; arXiv 2102.09672, eq. 16)
-    masked latents    the same, and once more with a part of the tokens hidden from the encoder (MDT, arXiv 2303.14389)
+    masked latents    the same, plus the same with some tokens hidden from the encoder (MDT, arXiv 2303.14389)
 
-DiT and MDT weigh all timesteps alike, v_t = 1, and train for millions of steps. Here an error of the noise counts as
-the error of the velocity that flow matching would make of it, v_t = (1 + sqrt((1 - a_t) / a_t))^2, up to a limit: what
-class a picture has is decided where v_t is large, and thousands of steps are enough.
+DiT and MDT weight all timesteps equally, v_t = 1, and train for millions of steps. Here an error of the noise is
+weighted as the error of the velocity in flow matching that corresponds to it, v_t = (1 + sqrt((1 - a_t) / a_t))^2, up
+to a limit: the class of an image is determined where v_t is large, so that thousands of steps are enough.
 """
 
 from __future__ import annotations
@@ -38,28 +38,28 @@ LABEL_DROPOUT = 0.1
 
 
 class Objective(nn.Module):
-    """A system under training, and what only its training needs."""
+    """A system in training, and what only training needs."""
 
     system: Any
 
     def loss(self, images: Tensor, labels: Tensor, generator: torch.Generator) -> Tensor:
         """The loss of one batch, a scalar.
 
-        images: shape (B, C, H, W), in [-1, 1]
-        labels: shape (B,), whole numbers from 0 below the number of classes
-        generator: where everything random comes from, on the CPU
+        images: with shape (B, C, H, W), in [-1, 1]
+        labels: with shape (B,), from 0 to the number of classes - 1
+        generator: the source of all random numbers, on the CPU
         """
         raise NotImplementedError
 
     @property
     def device(self) -> torch.device:
-        """Where the system is."""
+        """The device of the system."""
         return next(self.parameters()).device
 
     def dropped(self, labels: Tensor, generator: torch.Generator) -> Tensor:
-        """Labels, a tenth of them the null condition's."""
-        gone = torch.rand(len(labels), generator=generator) < LABEL_DROPOUT
-        return torch.where(gone, self.system.num_classes, labels)
+        """The labels, with a tenth of them replaced by the null condition's."""
+        dropped = torch.rand(len(labels), generator=generator) < LABEL_DROPOUT
+        return torch.where(dropped, self.system.num_classes, labels)
 
 
 class FlowMatching(Objective):
@@ -79,22 +79,22 @@ class FlowMatching(Objective):
         return self.velocity_loss(w * images + (1 - w) * noise, images - noise, progress, labels, images)
 
     def velocity_loss(self, x: Tensor, target: Tensor, progress: Tensor, labels: Tensor, images: Tensor) -> Tensor:
-        """The loss at these places of the path, a scalar.
+        """The loss at points x_a of the path, a scalar.
 
-        x: what the network sees, (B, C, H, W)
-        target: the velocity there, x_1 - x_0, (B, C, H, W)
-        progress: the places, 0 at noise and 1 at data, (B,)
-        labels: the null condition's where they were dropped, (B,)
-        images: the data x_1, in [-1, 1], (B, C, H, W)
+        x: the points x_a, with shape (B, C, H, W)
+        target: the velocity there, x_1 - x_0, with shape (B, C, H, W)
+        progress: a of each point, 0 at noise and 1 at data, with shape (B,)
+        labels: the labels, some replaced by the null condition's, with shape (B,)
+        images: the data x_1, in [-1, 1], with shape (B, C, H, W)
         """
         return (self.velocity(x, progress, labels) - target).square().mean()
 
     def velocity(self, x: Tensor, progress: Tensor, labels: Tensor) -> Tensor:
-        """Towards the data -> (B, C, H, W)."""
+        """The velocity u(x, a), towards the data -> (B, C, H, W)."""
         return self._sign * self.system(x, self.condition(progress, labels))
 
     def condition(self, progress: Tensor, labels: Tensor) -> Tensor:
-        """c at these places of the path -> (B, d)."""
+        """The condition vectors at these points of the path -> (B, d)."""
         t = progress if self._sign > 0 else 1 - progress
         return self.system.condition(t, {"labels": labels})
 
@@ -102,10 +102,10 @@ class FlowMatching(Objective):
 class Alignment(FlowMatching):
     """Flow matching, with the tokens of a middle block aligned to the classifier's features of the clean image.
 
-    system: what is trained
-    classifier: the encoder, which stays as it is
-    depth: how many blocks the aligned tokens have passed, from 1
-    width: hidden components of the projector
+    system: the system to train
+    classifier: the encoder, which is not trained
+    depth: the block whose tokens are aligned, from 1, 2 by default
+    width: the hidden width of the projector, 256 by default
     """
 
     WEIGHT = 0.5
@@ -120,7 +120,7 @@ class Alignment(FlowMatching):
             nn.SiLU(),
             nn.Linear(width, classifier.feature_channels),
         )
-        self._encoder = [classifier]  # in a list: not a part that is trained or averaged
+        self._encoder = [classifier]  # in a list, so that it is not a submodule that is trained or averaged
 
     def velocity_loss(self, x: Tensor, target: Tensor, progress: Tensor, labels: Tensor, images: Tensor) -> Tensor:
         system, c = self.system, self.condition(progress, labels)
@@ -139,21 +139,21 @@ class Alignment(FlowMatching):
 
 
 class ModelGuidance(FlowMatching):
-    """Flow matching towards what guidance would give, so that one evaluation samples as guided.
+    """Flow matching towards the guided velocity, so that one evaluation per step samples as with guidance.
 
-    At the optimum u(c) - u(null) is 1 / (1 - w) of what it is in a network that was not guided: WEIGHT w stands for a
-    scale of guidance of 1 / (1 - w), and at w = 1 there is no optimum.
+    At the optimum u(c) - u(null) is 1 / (1 - w) times that of an unguided network: the WEIGHT w corresponds to a
+    guidance scale of 1 / (1 - w), and for w = 1 there is no optimum.
     """
 
     WEIGHT = 0.6
     HIGHEST_TIME = 0.75
-    """t = 1 is noise: nearer to it there is nothing to guide by."""
+    """The largest t, of 1 at noise, that is guided."""
 
     def velocity_loss(self, x: Tensor, target: Tensor, progress: Tensor, labels: Tensor, images: Tensor) -> Tensor:
         null = torch.full_like(labels, self.system.num_classes)
         velocity = self.velocity(x, progress, labels)
         with torch.no_grad():
-            difference = velocity - self.velocity(x, progress, null)  # nothing where the label was dropped
+            difference = velocity - self.velocity(x, progress, null)  # 0 for a dropped label
         guided = (1 - progress) <= self.HIGHEST_TIME
         target = target + self.WEIGHT * guided.view(-1, 1, 1, 1) * difference
         return (velocity - target).square().mean()
@@ -164,7 +164,7 @@ class NoisePrediction(Objective):
 
     LARGEST_WEIGHT = 100.0
     FOCUS = 0.0
-    """The share of timesteps that are drawn where flow matching would draw them; the others are all alike."""
+    """The share of timesteps drawn from the distribution of flow matching; the others are uniform."""
 
     def __init__(self, system: DiT | MDT) -> None:
         super().__init__()
@@ -173,7 +173,7 @@ class NoisePrediction(Objective):
         before = torch.cat([torch.ones(1, dtype=torch.float64), product[:-1]])
         beta = 1 - product / before
         posterior = beta * (1 - before) / (1 - product)
-        posterior[0] = posterior[1]  # it is 0 at the last step, and has no logarithm
+        posterior[0] = posterior[1]  # it is 0 at the last step, where the logarithm diverges
         self._tables = {
             "weight": (1 + ((1 - product) / product).sqrt()).square().clamp(max=self.LARGEST_WEIGHT).float(),
             "product": product.float(),
@@ -190,7 +190,7 @@ class NoisePrediction(Objective):
     def noised(
         self, images: Tensor, labels: Tensor, generator: torch.Generator
     ) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
-        """x_t and c of a batch, and what is known of it: the images, the noise, the quantities at t."""
+        """x_t and c of a batch, and its known quantities: images, noise, and the schedule at t, each by name."""
         noise = torch.randn(images.shape, generator=generator)
         t = self.timesteps(len(images), generator)
         labels = self.dropped(labels, generator)
@@ -201,7 +201,7 @@ class NoisePrediction(Objective):
         return x, c, truth
 
     def timesteps(self, count: int, generator: torch.Generator) -> Tensor:
-        """int64, with shape (count,): evenly drawn but for FOCUS of them, whose a_t is that of a logit-normal time."""
+        """Random timesteps, int64, with shape (count,): logit-normal for a share FOCUS, else uniform."""
         t = torch.randint(TRAINED_STEPS, (count,), generator=generator)
         if not self.FOCUS:
             return t
@@ -211,15 +211,19 @@ class NoisePrediction(Objective):
         return torch.where(torch.rand(count, generator=generator) < self.FOCUS, nearest, t)
 
     def noise_loss(self, out: Tensor, x: Tensor, at: dict[str, Tensor]) -> Tensor:
-        """Of the network's output for x: the weighted error of the noise, and the divergence of the learned variance.
+        """The weighted error of the noise plus the divergence of the learned variance, a scalar.
 
-        The divergence is weighted by 0.001 a step, over 1,000 steps.
+        out: the output of the network for x, with shape (B, 2 C, H, W)
+        x: x_t, with shape (B, C, H, W)
+        at: the known quantities of the batch, from `noised`
+
+        The divergence has the published weight, 0.001 of the sum over 1,000 steps.
         """
         epsilon, v = out.chunk(2, dim=1)
         share = (v + 1) / 2
         log_variance = share * at["log_beta"] + (1 - share) * at["log_posterior"]
         clean = (x - (1 - at["product"]).sqrt() * epsilon.detach()) / at["product"].sqrt()
-        # The means of the posterior differ by what the estimate of the clean image is wrong.
+        # The difference of the posterior means, from the error of the estimated clean image.
         distance = at["before"].sqrt() * at["beta"] / (1 - at["product"]) * (at["images"] - clean)
         divergence = 0.5 * (
             log_variance
@@ -232,9 +236,9 @@ class NoisePrediction(Objective):
 
 
 class MaskedLatents(NoisePrediction):
-    """Noise prediction twice: of the whole image, and with a part of its tokens hidden from the encoder.
+    """Noise prediction twice: with all tokens, and with some hidden from the encoder.
 
-    What is hidden comes back as a learned token, through a side block, before the decoder (MDT, section 3.2).
+    A learned token, through a side block, replaces each hidden one before the decoder (MDT, section 3.2).
     """
 
     HIDDEN = 0.3
@@ -258,15 +262,15 @@ class MaskedLatents(NoisePrediction):
         return whole + self.noise_loss(self.forward_hidden(x, c, visible), x, truth)
 
     def forward_hidden(self, x: Tensor, c: Tensor, visible: Tensor) -> Tensor:
-        """As the system's own forward, with the tokens that are not `visible`, bool, (B, N), kept from the encoder."""
+        """The system's `forward` with the encoder restricted to `visible` tokens, bool, with shape (B, N)."""
         system = self.system
         embedded = system.x_embedder(x) + system.pos_embed  # (B, N, d)
-        tokens, left, modulations = embedded, [], iter(system.modulations(c))
+        tokens, skips, modulations = embedded, [], iter(system.modulations(c))
         for block in system.en_inblocks:
             tokens = block(tokens, next(modulations), visible=visible)
-            left.append(tokens)
+            skips.append(tokens)
         for block in system.en_outblocks:
-            tokens = block(tokens, next(modulations), left.pop(), visible)
+            tokens = block(tokens, next(modulations), skips.pop(), visible)
         seen = visible.unsqueeze(-1)
         side = self.side_block.adaLN_modulation(system.read(c))
         tokens = torch.where(seen, tokens, self.mask_token) + system.decoder_pos_embed

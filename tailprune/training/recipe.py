@@ -1,4 +1,4 @@
-"""What the recipes share: the schedule, the running average, and a loop that can be stopped and taken up again."""
+"""The training loop of all recipes: schedule, averaged weights, and resuming a stopped run."""
 
 from __future__ import annotations
 
@@ -20,19 +20,19 @@ Model = TypeVar("Model", bound=nn.Module)
 
 @dataclass(frozen=True)
 class Recipe:
-    """How a model is trained; the numbers a model card states."""
+    """The hyperparameters of a training."""
 
     steps: int
     batch_size: int
     learning_rate: float
     warmup: int = 200
     final_share: float = 0.05
-    """The learning rate falls linearly to this share of itself."""
+    """The last learning rate as a share of the first; it falls linearly."""
     betas: tuple[float, float] = (0.9, 0.95)
     weight_decay: float = 0.0
     clip: float = 1.0
     average: float = 0.999
-    """Decay of the exponential average of the weights, which is what ships."""
+    """The decay of the exponential average of the weights, which the model is shipped with."""
     seed: int = 0
     measure_every: int = 500
 
@@ -50,13 +50,13 @@ def train(
     measure: Callable[[Model], dict[str, float]],
     folder: Path,
 ) -> Model:
-    """Trains `model` in place and returns the averaged copy of it.
+    """Train `model` in place and return its averaged copy.
 
-    model: what is trained, on its device
+    model: the model to train, on its device
     recipe: steps, learning rate, averaging and seed
     loss_of: `loss_of(model, generator)` draws a batch from the generator and returns the loss, a scalar
-    measure: `measure(average)` gives the numbers of a point of the curve, by name
-    folder: where state and curve are kept (`state.pt`, `training.json`), and training that was stopped goes on from
+    measure: `measure(average)` returns the numbers of a point of the curve, by name
+    folder: the folder of state and curve (`state.pt`, `training.json`), from which a stopped training is resumed
     """
     folder.mkdir(parents=True, exist_ok=True)
     device = next(model.parameters()).device
@@ -112,17 +112,17 @@ def train(
 
 
 def ship(model: nn.Module, work: Path, folder: Path, metadata: dict[str, str] | None = None) -> None:
-    """Writes `model.safetensors` into a folder, and beside it the curve of its training.
+    """Write `model.safetensors`, and the curve of its training, `training.json`, into a folder.
 
-    model: what `train` returned
-    work: the folder that `train` kept its curve in
-    folder: where the files go; made if need be
-    metadata: goes into the header of the safetensors file, such as the family
+    model: the model that `train` returned
+    work: the `folder` of `train`
+    folder: the folder to write to; it is created if it does not exist
+    metadata: metadata of the safetensors file, such as the family; None for none
     """
     folder.mkdir(parents=True, exist_ok=True)
     file = folder / "model.safetensors"
     save_file({name: tensor.contiguous().cpu() for name, tensor in model.state_dict().items()}, file, metadata)
-    file.chmod(0o644)  # safetensors writes for its owner alone, and a worker runs as another
+    file.chmod(0o644)  # safetensors writes a file only its owner can read, and a worker runs as another user
     (folder / "training.json").write_bytes((work / "training.json").read_bytes())
 
 

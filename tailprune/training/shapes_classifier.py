@@ -1,7 +1,7 @@
 """The recipe of `shapes-classifier`, the shipped `tailprune.shapes.classifier`.
 
-It judges samples, so it learns from images as samples come: a little noise and blur on the drawn ones.
-`python -m tailprune.training.shapes_classifier` trains it and writes it into `models/`.
+It judges samples, so it is trained on images like them, with a little noise and blur.
+`python -m tailprune.training.shapes_classifier` trains it and writes it to `models/`.
 """
 
 from __future__ import annotations
@@ -34,12 +34,14 @@ def _augmented(images: Tensor, generator: torch.Generator) -> Tensor:
 
 
 def main() -> None:
-    """Trains `shapes-classifier` and writes `model.safetensors` and `training.json` into a folder."""
+    """Train `shapes-classifier` and write `model.safetensors` and `training.json` to its folder."""
     parser = argparse.ArgumentParser(description=main.__doc__)
-    parser.add_argument("--folder", type=Path, default=Path("models/shapes-classifier"))
-    parser.add_argument("--work", type=Path, default=Path("build/shapes-classifier"))
-    parser.add_argument("--steps", type=int, default=RECIPE.steps)
-    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    parser.add_argument("--folder", type=Path, default=Path("models/shapes-classifier"), help="the folder to write to")
+    parser.add_argument(
+        "--work", type=Path, default=Path("build/shapes-classifier"), help="the folder of unfinished work"
+    )
+    parser.add_argument("--steps", type=int, default=RECIPE.steps, help="training steps")
+    parser.add_argument("--threads", type=int, default=torch.get_num_threads(), help="CPU threads")
     options = parser.parse_args()
     recipe = dataclasses.replace(RECIPE, steps=options.steps)
     torch.set_num_threads(options.threads)

@@ -1,6 +1,6 @@
-"""The recipes of the shipped models of *shapes*, one a system, each with its own objective.
+"""The recipes of the shipped models of *shapes*, one per family, each with its own objective.
 
-`python -m tailprune.training.shapes_models shapes-repa` trains one and writes it into `models/`.
+`python -m tailprune.training.shapes_models shapes-repa` trains one and writes it to `models/`.
 """
 
 from __future__ import annotations
@@ -48,22 +48,22 @@ CLASSIFIER = Path("models/shapes-classifier/model.safetensors")
 
 @dataclass(frozen=True)
 class ShapesModel:
-    """A system, its size, and how it is trained."""
+    """A system, its size, its training, and how it is sampled."""
 
     system: type[Any]
     configuration: LabelConfig
     recipe: Recipe
     objective: Callable[[Any], Objective]
     trained_on: str
-    """The objective, for the model card."""
+    """The objective in words, for the model card."""
     sampler: str
     guidance: float
-    """The scale that the card, and the registry, sample with."""
+    """The guidance scale of the card and of the registry."""
     guidance_power: float | None = None
     steps: int = 50
 
     def build(self) -> Objective:
-        """A new network under its objective, from torch's global generator."""
+        """The objective with a new network, whose weights are drawn from torch's global generator."""
         system = self.system(self.configuration)
         initialise(system)
         return self.objective(system)
@@ -105,7 +105,7 @@ SHAPES_MODELS: dict[str, ShapesModel] = {
         "half of the timesteps drawn where flow matching would draw them",
         sampler="ddim",
         guidance=4.0,
-        guidance_power=0.01,  # next to constant
+        guidance_power=0.01,  # almost constant
     ),
     "shapes-lightningdit": ShapesModel(
         LightningDiT,
@@ -151,14 +151,14 @@ def measure_condition(system: System) -> dict[str, float]:
 
 
 def main() -> None:
-    """Trains a model of shapes and writes `model.safetensors` and `training.json` into its folder."""
+    """Train a model of shapes and write `model.safetensors` and `training.json` to its folder."""
     parser = argparse.ArgumentParser(description=main.__doc__)
-    parser.add_argument("name", choices=SHAPES_MODELS)
-    parser.add_argument("--folder", type=Path, help="models/NAME by default")
-    parser.add_argument("--work", type=Path, help="where unfinished work is kept; build/NAME by default")
-    parser.add_argument("--steps", type=int)
-    parser.add_argument("--device", default="cpu")
-    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    parser.add_argument("name", choices=SHAPES_MODELS, help="the model")
+    parser.add_argument("--folder", type=Path, help="the folder to write to, models/NAME by default")
+    parser.add_argument("--work", type=Path, help="the folder of unfinished work, build/NAME by default")
+    parser.add_argument("--steps", type=int, help="training steps, the recipe's by default")
+    parser.add_argument("--device", default="cpu", help="where to train, cpu by default")
+    parser.add_argument("--threads", type=int, default=torch.get_num_threads(), help="CPU threads")
     options = parser.parse_args()
     model = SHAPES_MODELS[options.name]
     recipe = dataclasses.replace(model.recipe, steps=options.steps or model.recipe.steps)

@@ -11,9 +11,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import tomli_w
 
 from tests.end_to_end.stack import running
+from tests.registry import write_document
 
 OFFICIAL = json.loads((Path(__file__).parents[1] / "reference" / "official_checkpoints.json").read_text())
 NAME = "DiT-XL/2 256"
@@ -64,8 +64,7 @@ def test_statistics_of_a_large_file_touch_its_condition_alone(tmp_path: Path) ->
         "condition_dim": 1152,
         "latent_shape": [4, 32, 32],
     }
-    registry = models / "models.toml"
-    registry.write_text(tomli_w.dumps({"models": {"xl": entry}}))
+    registry = write_document(models, {"models": {"xl": entry}})
     assert (models / "xl.safetensors").stat().st_size > 2.7e9
     with running(tmp_path / "stack", TAILPRUNE_REGISTRY=str(registry)) as stack:
         answer = stack.http.get("/metrics/xl", headers={"Prefer": "wait=50"})

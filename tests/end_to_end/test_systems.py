@@ -177,7 +177,7 @@ def test_a_model_without_its_decoder_shows_its_latents_and_says_so(stack: Stack)
     finally:
         decoder.with_name("away").rename(decoder)
     assert (result["pictures"]["show"], result["pictures"]["decoder"]) == ("latents", "latents")
-    assert "sd-vae is not there (missing: decoders/sd-vae)" in result["pictures"]["note"]
+    assert "files of the decoder sd-vae are missing (decoders/sd-vae)" in result["pictures"]["note"]
     assert sampled(stack, "x-mdpt", threshold=0.01)["result"]["pictures"]["show"] == "image"
 
 
@@ -203,7 +203,7 @@ def test_latents_of_many_channels_are_shown_and_not_compared_by_their_colours(st
         ("x-mdpt", {"conditions": "video"}, "body.conditions", "these are conditions of video"),
         ("mdsgen", {"conditions": "video", "rows": [0, 2]}, "body.rows.1", "row 2 is outside 0 to 1"),
         ("dit", {"rows": [0]}, "body.rows", "dit takes labels"),
-        ("dit", {"timestep_shift": 0.3}, "body.timestep_shift", "goes with the samplers 'euler' and 'heun'"),
+        ("dit", {"timestep_shift": 0.3}, "body.timestep_shift", "applies only to the samplers 'euler' and 'heun'"),
     ],
 )
 def test_what_does_not_fit_is_refused_at_the_request(
@@ -237,7 +237,7 @@ def test_statistics_over_a_single_condition_are_refused(stack: Stack) -> None:
         body = {"model": "mdsgen", "conditions": uploaded.json()["id"], **asked}
         answer = stack.http.post("/prune-sample", json=body)
         assert answer.status_code == 422
-        assert "goes by all conditions of the file, and there is one" in answer.json()["errors"][0]["message"]
+        assert "depends on all conditions of the file, and this file has one" in answer.json()["errors"][0]["message"]
 
 
 def test_a_job_that_fails_tells_no_path_of_the_machine(stack: Stack) -> None:

@@ -6,7 +6,7 @@ from typing import Any, get_args
 
 import pytest
 
-from jobs.kinds import KINDS
+from jobs.records import KINDS
 from jobs.requests.base import Request
 from jobs.requests.fields import FigureName
 

@@ -43,7 +43,7 @@ def test_a_broker_that_is_gone_is_noticed_within_seconds(settings: Settings, mon
     with pytest.raises(BrokerUnavailable, match="cannot be reached"):
         queue.depth("metrics")
     with pytest.raises(BrokerUnavailable, match="cannot be reached"):
-        queue.invite("a", [{"block": 0}])
+        queue.offer("a", [{"block": 0}])
 
 
 def test_short_jobs_go_first_and_parts_of_a_study_last() -> None:
@@ -55,7 +55,7 @@ def test_parts_of_a_study_are_offered_as_one_group_on_a_queue_of_their_own(
 ) -> None:
     queue = JobQueue(make_celery(settings))
     offers: list[dict[str, Any]] = [{"block": 1}, {"block": 2}, {"block": 3}]
-    queue.invite("a", offers)
+    queue.offer("a", offers)
     assert {name: queue.depth(name) for name in QUEUES} == {"metrics": 0, "sampling": 0, "shards": 3}
     messages = [json.loads(text) for text in redis_client.lrange("shards", 0, -1)]
     heads = [message["headers"] for message in messages]
@@ -68,5 +68,5 @@ def test_parts_of_a_study_are_offered_as_one_group_on_a_queue_of_their_own(
 @pytest.mark.usefixtures("redis_client")
 def test_no_parts_are_no_messages(settings: Settings) -> None:
     queue = JobQueue(make_celery(settings))
-    queue.invite("a", [])
+    queue.offer("a", [])
     assert queue.depth("shards") == 0

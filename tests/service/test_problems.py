@@ -199,41 +199,34 @@ def test_an_event_id_that_is_none(client: TestClient, last: str) -> None:
 
 
 def test_redis_gone_is_said_at_once_with_when_to_come_back_and_the_service_recovers(
-    settings: Settings, tmp_path: Path
+    settings: Settings, own_redis: RedisProcess
 ) -> None:
-    folder = tmp_path / "redis"
-    folder.mkdir()
-    server = RedisProcess(folder)
-    server.start()
-    try:
-        with TestClient(create_app(settings.model_copy(update={"redis_url": server.url}))) as client:
-            job = client.post("/prune-sample", json=REQUEST).json()
-            server.stop()
-            calls = [
-                ("POST", "/prune-sample"),
-                ("GET", "/metrics/shapes-sit"),
-                ("GET", "/jobs"),
-                ("GET", f"/jobs/{job['id']}"),
-                ("GET", f"/jobs/{job['id']}/events"),
-                ("GET", f"/jobs/{job['id']}/artifacts/grid.png"),
-                ("DELETE", f"/jobs/{job['id']}"),
-                ("DELETE", "/models/shapes-sit-compact-0123456789abcdef"),
-                ("GET", "/health/ready"),
-            ]
-            for method, path in calls:
-                began = time.monotonic()
-                answer = client.request(method, path, json=REQUEST if method == "POST" else None)
-                assert answer.status_code == 503, path
-                assert int(answer.headers["Retry-After"]) > 0
-                problem(answer, "unavailable")
-                assert time.monotonic() - began < 30
-            assert client.get("/health/live").status_code == 200
-            assert client.get("/models").status_code == 200
-            assert "tailprune_redis_up 0.0" in client.get("/metrics").text
-            server.start()
-            assert client.get(f"/jobs/{job['id']}").json()["status"] == "queued"
-    finally:
-        server.stop()
+    with TestClient(create_app(settings.model_copy(update={"redis_url": own_redis.url}))) as client:
+        job = client.post("/prune-sample", json=REQUEST).json()
+        own_redis.stop()
+        calls = [
+            ("POST", "/prune-sample"),
+            ("GET", "/metrics/shapes-sit"),
+            ("GET", "/jobs"),
+            ("GET", f"/jobs/{job['id']}"),
+            ("GET", f"/jobs/{job['id']}/events"),
+            ("GET", f"/jobs/{job['id']}/artifacts/grid.png"),
+            ("DELETE", f"/jobs/{job['id']}"),
+            ("DELETE", "/models/shapes-sit-compact-0123456789abcdef"),
+            ("GET", "/health/ready"),
+        ]
+        for method, path in calls:
+            began = time.monotonic()
+            answer = client.request(method, path, json=REQUEST if method == "POST" else None)
+            assert answer.status_code == 503, path
+            assert int(answer.headers["Retry-After"]) > 0
+            problem(answer, "unavailable")
+            assert time.monotonic() - began < 30
+        assert client.get("/health/live").status_code == 200
+        assert client.get("/models").status_code == 200
+        assert "tailprune_redis_up 0.0" in client.get("/metrics").text
+        own_redis.start()
+        assert client.get(f"/jobs/{job['id']}").json()["status"] == "queued"
 
 
 def test_a_full_redis_is_said_with_when_to_come_back(client: TestClient, redis_client: redis.Redis) -> None:

@@ -346,16 +346,16 @@ def test_the_null_condition_is_covered_only_where_it_is_guided(of_sit: Subject) 
 
 NOTHING = {"labels": torch.tensor([], dtype=torch.int64)}
 BAD: list[tuple[dict[str, Any], str]] = [
-    ({}, "either a threshold or how many to keep"),
-    ({"threshold": 0.1, "keep": 4}, "either a threshold or how many to keep"),
-    ({"keep": 49}, "49 cannot be kept of the 48 components"),
-    ({"keep": 0}, "at least 1, is kept, not 0"),
+    ({}, "either threshold or keep"),
+    ({"threshold": 0.1, "keep": 4}, "either threshold or keep"),
+    ({"keep": 49}, "keep must be at most 48, the number of components, not 49"),
+    ({"keep": 0}, "at least 1, not 0"),
     ({"threshold": 1e6}, "on the tail removes all 48 components"),
     ({"threshold": 0.0, "side": "head"}, "on the head removes all 48 components"),
     ({"threshold": -1.0}, "at least 0, not -1.0"),
     ({"threshold": 0.1, "side": "left"}, "'tail' or 'head', not 'left'"),
     ({"keep": 4, "fill": "ones"}, "'zero' or 'mean', not 'ones'"),
-    ({"keep": 4, "by": "size"}, "'variance' or 'directions', not by 'size'"),
+    ({"keep": 4, "by": "size"}, "'variance' or 'directions', not 'size'"),
     ({"keep": 4, "by": "directions"}, "give fill='mean'"),
     ({"threshold": 0.1, "by": "directions", "fill": "mean"}, "directions have no threshold: give keep"),
     ({"keep": 4, "times": torch.tensor([])}, "times are empty"),
@@ -377,13 +377,13 @@ def test_what_cannot_be_is_refused_with_what_would_be_right(
 
 def test_what_is_compacted_is_not_compacted_again(of_sit: Subject) -> None:
     made = of_sit.compact(keep=4)
-    with pytest.raises(ValueError, match="compacted already: compact the full one"):
+    with pytest.raises(ValueError, match="compacted already: compact the full system"):
         compact(made.system, times=of_sit.times, inputs=of_sit.inputs, keep=2)
 
 
 def test_blocks_with_a_condition_each_are_not_compacted() -> None:
     system = random_system(PerBlockDiT)
-    with pytest.raises(ValueError, match="blocks have a condition each cannot be compacted"):
+    with pytest.raises(ValueError, match="cannot compact a DiT whose blocks have their own conditions"):
         compact(system, times=torch.tensor([1.0]), inputs={"labels": LABELS}, keep=2)
 
 
@@ -401,17 +401,17 @@ def changed(name: str, value: Callable[[Tensor], Tensor]) -> Callable[[Tensors],
 DAMAGED: list[tuple[str, Callable[[Tensors], Tensors], str]] = [
     ("zero fill", without("reader.kept"), r"blocks.0.adaLN_modulation.1.weight is \(288, \d+\), not \(288, 48\)"),
     ("zero fill", changed("reader.kept", lambda kept: kept[:-1]), "adaLN_modulation.1.weight is"),
-    ("zero fill", changed("reader.kept", lambda kept: kept + 48), "reader.kept does not ascend from 0 to 47"),
-    ("zero fill", changed("reader.kept", lambda kept: kept.flip(0)), "reader.kept does not ascend from 0 to 47"),
-    ("zero fill", changed("reader.kept", lambda kept: kept.float()), "reader.kept holds torch.float32"),
+    ("zero fill", changed("reader.kept", lambda kept: kept + 48), "reader.kept must hold ascending indices"),
+    ("zero fill", changed("reader.kept", lambda kept: kept.flip(0)), "reader.kept must hold ascending indices"),
+    ("zero fill", changed("reader.kept", lambda kept: kept.float()), "torch.int64, not torch.float32"),
     ("zero fill", changed("reader.kept", lambda kept: kept[None]), r"reader.kept has shape \(1, \d+\)"),
-    ("zero fill", changed("reader.basis", lambda _: torch.ones(4, 48)), "reader.kept is there beside reader.basis"),
+    ("zero fill", changed("reader.basis", lambda _: torch.ones(4, 48)), "has both reader.kept and reader.basis"),
     ("zero fill", changed("blocks.1.adaLN_modulation.1.weight", lambda w: w[:, 1:]), "blocks.1.adaLN_modulation"),
-    ("mean fill", without("reader.kept"), "time_columns.times is there without reader.kept"),
+    ("mean fill", without("reader.kept"), "has time_columns.times without reader.kept"),
     ("mean fill", without("time_columns.values"), "time_columns.values is missing"),
     ("mean fill", without("time_columns.times"), "time_columns.times is missing"),
     ("mean fill", changed("time_columns.times", lambda times: times[1:]), r"time_columns.times is \(7,\), not \(8,\)"),
-    ("mean fill", changed("time_columns.times", lambda times: times.flip(0)), "time_columns.times does not ascend"),
+    ("mean fill", changed("time_columns.times", lambda times: times.flip(0)), "time_columns.times must hold ascending"),
     ("mean fill", changed("time_columns.values", lambda values: values / 0), "time_columns.values holds NaN"),
     ("directions", without("reader.basis"), "adaLN_modulation.1.weight is"),
     ("directions", changed("reader.basis", lambda basis: basis[:, 1:]), r"reader.basis is \(12, 47\), not \(12, 48\)"),

@@ -48,7 +48,7 @@ def test_cosine_summary_equals_the_matrix_whatever_the_blocks(rows_at_once: int)
 
 
 def test_cosine_of_one_vector_is_refused() -> None:
-    with pytest.raises(ValueError, match="at least two vectors, got 1"):
+    with pytest.raises(ValueError, match="at least two vectors, not 1"):
         summarise_cosine(torch.ones(1, 4))
 
 

@@ -8,11 +8,11 @@ import pytest
 import redis
 import torch
 
+import tailprune
 from jobs.batching import share_of
 from jobs.keys import job_key
-from jobs.kinds import KINDS, Kind
 from jobs.queue import JobQueue
-from jobs.records import Job
+from jobs.records import KINDS, Job, Kind
 from jobs.registry.catalogue import Catalogue
 from jobs.registry.compacted import CompactedStore
 from jobs.registry.digests import identify
@@ -24,7 +24,7 @@ from jobs.store.jobs import JobStore
 from jobs.store.leases import Claim, LeaseStore
 from tests.tiny_model import NAME, write_tiny_model
 from workers.context import Context
-from workers.lease import Run
+from workers.lease import Preempted, Run
 from workers.model_pool import ModelPool
 from workers.worker import Worker
 
@@ -39,7 +39,7 @@ class Silent(JobQueue):
     def put(self, job_id: str, queue: Queue) -> None:
         self.sent.append(job_id)
 
-    def invite(self, job_id: str, parts: Sequence[dict[str, Any]]) -> None:
+    def offer(self, job_id: str, parts: Sequence[dict[str, Any]]) -> None:
         self.offers += parts
 
 
@@ -81,7 +81,7 @@ Submit = Callable[..., Job]
 @pytest.fixture
 def submit(store: JobStore, settings: Settings, redis_client: redis.Redis) -> Submit:
     """Submits a request as the service would; of samples unless `kind` says otherwise."""
-    registered, made = EvaluationAssets.of(Registry.read(settings.registry)), CompactedStore(redis_client)
+    registered, made = EvaluationAssets.from_registry(Registry.read(settings.registry)), CompactedStore(redis_client)
     registry = Catalogue(Registry.read(settings.registry), made, store.artifacts, settings.data_dir, fetches=False)
 
     def submit(kind: Kind = "prune-sample", model: str = NAME, **body: Any) -> Job:
@@ -107,3 +107,20 @@ def claim(leases: LeaseStore, submit: Submit) -> Claim:
 def run(leases: LeaseStore, claim: Claim) -> Run:
     """The claimed job, with nothing that looks after it."""
     return Run(leases, claim)
+
+
+@pytest.fixture
+def stopped_at_the_second(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Preempts the second call of the sampler; the first label of each call, -1 for that one."""
+    made: list[int] = []
+    sampled = tailprune.sample_each
+
+    def stopping(system: Any, inputs: Any, **options: Any) -> Any:
+        if len(made) == 1:
+            made.append(-1)
+            raise Preempted
+        made.append(int(inputs["labels"][0]))
+        return sampled(system, inputs, **options)
+
+    monkeypatch.setattr("tailprune.sample_each", stopping, raising=False)
+    return made

@@ -8,13 +8,11 @@ import redis
 import torch
 from safetensors.torch import load_file, save_file
 
-import tailprune
 from jobs.results import MetricsResult, PruneSampleResult
 from jobs.settings import Settings
 from jobs.store.jobs import JobStore, UnknownJob
 from tests.tiny_model import CONDITION_ONLY, TINY_DIT
 from tests.workers.conftest import Submit
-from workers.lease import Preempted
 from workers.worker import Worker
 
 
@@ -113,27 +111,16 @@ def test_a_job_made_for_other_weights_is_not_answered_with_these(
 
 
 def test_a_job_taken_up_again_goes_on_from_its_last_shard(
-    settings: Settings, submit: Submit, store: JobStore, monkeypatch: pytest.MonkeyPatch
+    settings: Settings, submit: Submit, store: JobStore, stopped_at_the_second: list[int]
 ) -> None:
     worker = Worker(settings.model_copy(update={"batch_size": 2}), "worker")  # one sample, pruned and not
-    made: list[int] = []
-    sampled = tailprune.sample_each
-
-    def stopped_at_the_second(system: Any, inputs: Any, **options: Any) -> Any:
-        if len(made) == 1:
-            made.append(-1)
-            raise Preempted
-        made.append(int(inputs["labels"][0]))
-        return sampled(system, inputs, **options)
-
-    monkeypatch.setattr("tailprune.sample_each", stopped_at_the_second, raising=False)
     job = submit(labels=[0, 1, 2], seed=5)
     worker.run(job.id)
     assert store.get(job.id).status == "queued"
     worker.run(job.id)
     done = store.get(job.id)
     assert done.status == "succeeded"
-    assert made == [0, -1, 1, 2]
+    assert stopped_at_the_second == [0, -1, 1, 2]
     assert done.progress is not None
     assert done.progress.done == done.progress.total
 

@@ -1,9 +1,9 @@
--- id -> 'unknown', 'finished', 'cancelled' (it was queued, or lost its worker) or 'requested' (its worker will stop)
+-- id -> 'unknown', 'finished', 'cancelled' (it was queued, or its worker lost) or 'requested' (its worker will stop)
 
 local id = ARGV[1]
 local status = redis.call('HGET', job(id), 'status')
 if not status then return 'unknown' end
-if status == 'queued' or (status == 'running' and lapsed(id)) then
+if status == 'queued' or (status == 'running' and expired(id)) then
     finish(id, 'cancelled')
     return 'cancelled'
 end

@@ -1,6 +1,6 @@
--- What the scripts share; it stands in front of each, after the constants that `jobs.store.scripts` gives them:
---   P            what every key begins with
---   EVENTS_KEPT  how many events of a job are kept, about
+-- Functions that the scripts share, prepended to each after two constants from `jobs.store.scripts`:
+--   P            the prefix of every key
+--   EVENTS_KEPT  about how many events of a job are kept
 
 local function job(id) return P .. 'job:' .. id end
 
@@ -25,13 +25,13 @@ local function release_key(id)
     if redis.call('GET', pointer) == id then redis.call('DEL', pointer) end
 end
 
--- How many workers were lost over a job: those that took it and did not hand it back.
+-- How many workers were lost over a job: those that claimed it and did not release it.
 local function losses(id)
     local f = redis.call('HMGET', job(id), 'attempts', 'handovers')
     return tonumber(f[1]) - tonumber(f[2] or 0)
 end
 
--- One that lost a worker may have been what killed it: it shares no batch any more.
+-- Queue a job. One that lost a worker may have caused that, so it no longer shares batches.
 local function queue(id)
     redis.call('ZADD', P .. 'queued', stamp(now()), id)
     local group = redis.call('HGET', job(id), 'group')
@@ -61,8 +61,8 @@ local function finish(id, status)
     to_status(id, status)
 end
 
--- Whether the worker of a running job has not been heard of for too long.
-local function lapsed(id)
+-- Whether the lease of a running job has expired.
+local function expired(id)
     local expiry = redis.call('ZSCORE', P .. 'leases', id)
     return not expiry or tonumber(expiry) < now()
 end

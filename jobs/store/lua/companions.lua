@@ -1,5 +1,5 @@
--- id, rows that a batch holds, workers there are -> the oldest queued jobs that can share a batch with this running one,
--- as many as fit, and no more than its worker's share of what waits
+-- id, rows that a batch can hold, number of workers -> the oldest queued jobs that can share a batch with this running
+-- job, as many as fit, but no more than its worker's share of the waiting ones
 
 local id, rows, workers = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3])
 local f = redis.call('HMGET', job(id), 'group', 'rows')

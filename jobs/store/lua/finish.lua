@@ -1,5 +1,5 @@
--- id, token, status, then names and values of the record's fields -> 1, or 0 where the lease is lost.
--- Writing it again after it was written answers 1: a worker that lost the answer asks twice.
+-- id, token, status, then names and values of fields of the record -> 1, or 0 if the lease is lost.
+-- A second call with the same token also answers 1: a worker repeats a call whose answer was lost.
 
 local id, token, status = ARGV[1], ARGV[2], ARGV[3]
 local f = redis.call('HMGET', job(id), 'status', 'attempts')

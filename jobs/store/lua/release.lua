@@ -1,4 +1,4 @@
--- id, token -> 1 and the job is queued again (or cancelled, if that was asked for), or 0 where the lease is lost
+-- id, token -> 1 and the job is queued again (or cancelled, if that was requested), or 0 if the lease is lost
 
 local id, token = unpack(ARGV)
 if not holds(id, token) then return 0 end

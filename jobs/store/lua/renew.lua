@@ -1,6 +1,6 @@
--- id, token, seconds of lease -> 1, or 0 where the lease is lost.
--- It works where memory is full, or every running job would lapse: Redis refuses a script's first write if that
--- may take memory, and removing takes none.
+-- id, token, seconds of lease -> 1, or 0 if the lease is lost.
+-- It must work while memory is full, or every running job would be lost: Redis refuses a script whose first write may
+-- need memory, and a removal needs none.
 
 local id, token, lease = unpack(ARGV)
 if not holds(id, token) then return 0 end

@@ -1,4 +1,4 @@
--- id, token, progress -> 1, or 0 where the lease is lost
+-- id, token, progress -> 1, or 0 if the lease is lost
 
 local id, token, progress = unpack(ARGV)
 if not holds(id, token) then return 0 end

@@ -1,5 +1,5 @@
--- seconds, more seconds, then queues -> id and queue of jobs of these queues that wait for longer than the first, and
--- of those of any queue that wait for longer than the second; their time starts anew
+-- seconds, more seconds, then queues -> id and queue of the jobs that have waited longer than the first in one of these
+-- queues, or longer than the second in any queue; their waiting time starts again
 
 local moment = now()
 local before, long_before = moment - ARGV[1], moment - ARGV[2]

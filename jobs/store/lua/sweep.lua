@@ -1,4 +1,4 @@
--- most attempts, the problem of a job that used them up
+-- most attempts, the problem of a job that has used them up
 --   -> id and queue of those queued again, and of those failed
 
 local most, problem = tonumber(ARGV[1]), ARGV[2]

@@ -1,4 +1,4 @@
--- finished jobs to keep -> how many were deleted. It only deletes, so it works where memory is full.
+-- finished jobs to keep -> how many were deleted. It only deletes, so it works while memory is full.
 
 local excess = math.min(redis.call('ZCARD', P .. 'finished') - ARGV[1], 100)
 if excess <= 0 then return 0 end

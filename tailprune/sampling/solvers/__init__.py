@@ -1,4 +1,10 @@
-"""The methods that sample a system, by name. Each is made as `solver(steps, system, **its options)`."""
+"""The samplers, by name. Each is built as `solver(steps, system, **its options)`.
+
+base        `Solver`: the times of the evaluations, and one step
+gaussian    DDIM, DDPM and DPM-Solver++, for systems that predict noise
+flow        Euler, Heun and an SDE, for systems that predict a velocity
+dopri5      an adaptive method for velocities, which chooses its own steps
+"""
 
 from __future__ import annotations
 
@@ -25,21 +31,21 @@ SOLVERS: dict[str, type[Solver] | type[Dopri5]] = {
 
 
 def build_solver(name: str, steps: int, system: type[System], **options: str | float | None) -> Solver | Dopri5:
-    """The solver of that name, for systems of a family.
+    """The solver of a name, for the systems of a family.
 
     name: a key of `SOLVERS`
-    steps: how many; dopri5 chooses its own
+    steps: the number of steps, 2 or more; ignored by dopri5
     system: the class of the systems
-    options: those of the solver; None stands for its default
+    options: the options of the solver; None for its default
 
     Raises InputError for fewer than 2 steps, or an option that the solver does not have.
     """
     solver = SOLVERS[name]
     if steps < solver.fewest_steps:
-        raise InputError(f"sampling takes at least {solver.fewest_steps} steps, not {steps}")
+        raise InputError(f"sampling needs at least {solver.fewest_steps} steps, not {steps}")
     given: dict[str, Any] = {option: value for option, value in options.items() if value is not None}
     for option in given:
         if option not in solver.options:
             owners = " and ".join(owner for owner, each in SOLVERS.items() if option in each.options)
-            raise InputError(f"the option {option} belongs to the sampler {owners}, not to {name}")
+            raise InputError(f"the sampler {name} has no option {option}, which is for {owners}: leave it out")
     return solver(steps, system, **given)

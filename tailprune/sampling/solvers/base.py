@@ -1,4 +1,4 @@
-"""What a solver is: when the network is evaluated, and what a step makes of its output.
+"""The interface of a solver: the times at which the network is evaluated, and the step from its output to the next x.
 
     x_(i+1) = step(x_i, network(x_i, t_i), noise_i),    i = 0, 1, ..., steps - 1,    x_0 noise, x_steps data
 
@@ -25,7 +25,7 @@ Noise = Callable[[int], Tensor]
 """noise(i): the standard normal noise of step i, with shape (R, C, H, W)."""
 
 State = tuple[Tensor, ...]
-"""What a step hands to the next: x, then what the solver remembers, each with shape (R, C, H, W)."""
+"""What a step passes to the next: x, then what a multistep solver keeps, each with shape (R, C, H, W)."""
 
 
 class Solver(ABC):
@@ -36,19 +36,19 @@ class Solver(ABC):
     fewest_steps: ClassVar[int] = 2
 
     times: Tensor
-    """When the network is evaluated, in the system's own time, with shape (steps, stages)."""
+    """The times at which the network is evaluated, in the system's own time, with shape (steps, stages)."""
     progress: Tensor
-    """The same, from 0 (noise) to 1 (data), with shape (steps, stages)."""
+    """The same times on a scale from 0 (noise) to 1 (data), with shape (steps, stages)."""
     dtype: torch.dtype
-    """The precision in which steps are added up."""
+    """The precision of x between steps."""
 
     @abstractmethod
     def __init__(self, steps: int, system: type[System], **options: Any) -> None:
-        """A solver for systems of a family.
+        """A solver for the systems of a family.
 
-        steps: how many, `fewest_steps` or more
-        system: the class of the systems, whose noise and data times it runs between
-        options: those that the class declares
+        steps: the number of steps, `fewest_steps` or more
+        system: the class of the systems; the times run from its noise time to its data time
+        options: the options that the class declares
         """
 
     def begin(self, x: Tensor) -> State:
@@ -57,4 +57,10 @@ class Solver(ABC):
 
     @abstractmethod
     def step(self, i: int, state: State, network: Network, noise: Noise) -> State:
-        """The state after step i."""
+        """The state after step i.
+
+        i: the step, from 0
+        state: the state after step i - 1, or from `begin`
+        network: the guided network, called at stage 0, 1, ... of step i
+        noise: the noise of a step, for a solver that draws any
+        """

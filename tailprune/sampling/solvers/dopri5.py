@@ -21,12 +21,12 @@ MOST_STEPS = 2_000
 
 
 class Dopri5:
-    """Solves for the end of a path rather than step by step.
+    """A solver of the whole path at once, in place of single steps.
 
     steps: not used
-    system: the class of the systems, between whose noise and data times it solves
-    atol: the absolute error of a step, above 0
-    rtol: the error of a step relative to x, above 0
+    system: the class of the systems; the path runs from its noise time to its data time
+    atol: the absolute error of a step, above 0, 1e-6 by default
+    rtol: the error of a step relative to x, above 0, 1e-3 by default
     """
 
     options: ClassVar[tuple[str, ...]] = ("atol", "rtol")
@@ -37,15 +37,15 @@ class Dopri5:
         self._atol, self._rtol = atol, rtol
 
     def progress(self, t: float) -> float:
-        """A time of the system, from 0 (noise) to 1 (data)."""
+        """The time t on a scale from 0 (noise) to 1 (data)."""
         return (t - self._begin) / (self._end - self._begin)
 
     def solve(self, velocity: Callable[[Tensor, Tensor], Tensor], x: Tensor) -> Tensor:
-        """The data that the path from the noise `x` ends at. x, with shape (B, C, H, W) -> the same shape.
+        """The data at the end of the path from the noise `x`. x, with shape (B, C, H, W) -> the same shape.
 
-        velocity: v(t, x), t a single number in the system's own time; steps are chosen for all of x together
+        velocity: v(t, x), t a single number in the system's own time; all of x takes the same steps
 
-        Raises InputError where it takes more than 2,000 steps, or ever smaller ones.
+        Raises InputError if it takes more than 2,000 steps, or if the step size vanishes.
         """
         span = torch.tensor([self._begin, self._end], dtype=torch.float32, device=x.device)
         limit = {"max_num_steps": MOST_STEPS}
@@ -55,6 +55,6 @@ class Dopri5:
             )  # (2, B, C, H, W)
         except AssertionError as error:  # how torchdiffeq gives up
             raise InputError(
-                f"dopri5 found no path within {MOST_STEPS} steps ({error}): lower the guidance scale, or use euler"
+                f"dopri5 did not finish within {MOST_STEPS} steps ({error}): lower the guidance scale, or use euler"
             ) from error
         return path[-1]

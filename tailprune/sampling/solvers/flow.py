@@ -22,13 +22,14 @@ from tailprune.systems.base import System
 __all__ = ["SDE", "Euler", "Heun"]
 
 LAST_STEP = 0.04
-"""How far before the data the steps of `SDE` end that draw noise (SiT, REPA)."""
+"""The length of the last step of `SDE`, which draws no noise (SiT, REPA)."""
 
 
 class _FlowSolver(Solver):
-    """A solver of the linear path whose steps run from edge to edge.
+    """A solver of the linear path over a grid of times; step i runs from edge i to edge i + 1.
 
-    edges: the times of them all, from noise to data in the system's own time, with shape (steps + 1,), float64
+    edges: the grid, from noise to data in the system's own time, with shape (steps + 1,), float64
+    system: the class of the systems
     """
 
     stages: ClassVar[int]
@@ -42,14 +43,14 @@ class _FlowSolver(Solver):
         self.progress = _by_stage(self._progress, self.stages)
 
     def width(self, i: int) -> float:
-        """How far step i goes, always above 0."""
+        """h, the length of step i, above 0."""
         return (self._progress[i + 1] - self._progress[i]).item()
 
     def is_last(self, i: int) -> bool:
         return i == len(self.times) - 1
 
     def velocity(self, network: Network, x: Tensor, i: int, stage: int) -> Tensor:
-        """u(x, a): what the system predicts, or the opposite of it."""
+        """u(x, a): the prediction of the system, with its sign changed if its time runs from data to noise."""
         predicted = network(x, i, stage)
         return predicted if self._towards_data else -predicted
 
@@ -57,7 +58,7 @@ class _FlowSolver(Solver):
 class Euler(_FlowSolver):
     """x <- x + h u(x, a).
 
-    shift: above 0; the point g of the grid becomes `shift g / (1 + (shift - 1) g)` (LightningDiT). None leaves it
+    shift: above 0; a point g of the grid becomes `shift g / (1 + (shift - 1) g)` (LightningDiT). None for no shift
     """
 
     options = ("shift",)
@@ -72,11 +73,11 @@ class Euler(_FlowSolver):
 
 
 class Heun(_FlowSolver):
-    """x <- x + h (u(x, a) + u(x + h u(x, a), a + h)) / 2; two evaluations a step, one edit for both.
+    """x <- x + h (u(x, a) + u(x + h u(x, a), a + h)) / 2; two evaluations per step, pruned alike.
 
-    REPA and MG take the last step as Euler does.
+    For REPA and MG the last step is one of Euler, as published.
 
-    shift: as of `Euler`
+    shift: as in `Euler`
     """
 
     options = ("shift",)
@@ -98,9 +99,9 @@ class Heun(_FlowSolver):
 class SDE(_FlowSolver):
     """x <- x + h (u + w score) + sqrt(2 w h) noise: Euler-Maruyama up to 0.04 before the data, then one step of 0.04.
 
-    diffusion: the form of w, `sigma` or `linear`
-    last_step: what the last step takes, without noise: `mean`, the drift alone, or `tweedie`, the posterior mean of
-        the data, x / a + (1 - a)^2 / a score
+    diffusion: the form of w, `sigma` (default) or `linear`
+    last_step: the last step, without noise: `mean` (default), the drift alone, or `tweedie`, the posterior mean of the
+        data, x / a + (1 - a)^2 / a score
     """
 
     options = ("diffusion", "last_step")
@@ -114,9 +115,9 @@ class SDE(_FlowSolver):
         last_step: Literal["mean", "tweedie"] = "mean",
     ) -> None:
         if diffusion not in ("sigma", "linear"):
-            raise InputError(f"the diffusion form is 'sigma' or 'linear', not {diffusion!r}")
+            raise InputError(f"the diffusion form must be 'sigma' or 'linear', not {diffusion!r}")
         if last_step not in ("mean", "tweedie"):
-            raise InputError(f"the last step is 'mean' or 'tweedie', not {last_step!r}")
+            raise InputError(f"the last step must be 'mean' or 'tweedie', not {last_step!r}")
         begin, end = system.facts.noise_time, system.facts.data_time
         inner = torch.linspace(begin, end + (begin - end) * LAST_STEP, steps, dtype=torch.float64)
         super().__init__(torch.cat([inner, torch.tensor([end], dtype=torch.float64)]), system)
@@ -134,16 +135,16 @@ class SDE(_FlowSolver):
 
 
 def _shifted(steps: int, system: type[System], shift: float | None) -> Tensor:
-    """Evenly spaced times from noise to data, or more of them near the noise for a shift below 1."""
+    """Evenly spaced times from noise to data, shifted; below 1, more of them are near the noise -> (steps + 1,)."""
     begin, end = system.facts.noise_time, system.facts.data_time
     if shift is None:
         return torch.linspace(begin, end, steps + 1, dtype=torch.float64)
     if not shift > 0:
-        raise InputError(f"a shift of times is a number above 0, not {shift!r}; 1 or None is no shift")
+        raise InputError(f"the shift of times must be a number above 0, not {shift!r}; 1 or None for no shift")
     progress = torch.linspace(0, 1, steps + 1, dtype=torch.float64)
     return begin + (end - begin) * (shift * progress / (1 + (shift - 1) * progress))
 
 
 def _by_stage(edges: Tensor, stages: int) -> Tensor:
-    """The times of each step's evaluations -> (steps, stages)."""
+    """The time of each step's evaluations, from the edges of the steps -> (steps, stages)."""
     return torch.stack([edges[stage : len(edges) - 1 + stage] for stage in range(stages)], dim=1)

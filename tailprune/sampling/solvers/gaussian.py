@@ -1,11 +1,11 @@
-"""Samplers of Gaussian diffusion, respaced from the 1,000 steps it was trained on.
+"""Samplers of Gaussian diffusion, respaced from the 1,000 steps of training.
 
     q(x_t | x_0) = N(sqrt(a_t) x_0, (1 - a_t) I),   a_t = prod (1 - beta_s),   beta linear from 1e-4 to 0.02
     x_0' = (x_t - sqrt(1 - a_t) eps) / sqrt(a_t)
 
 DDIM and DDPM respace: they keep evenly spaced timesteps and take the betas from the products that remain
-(arXiv 2102.09672, sec. 4). DPM-Solver++ (arXiv 2211.01095) takes time as continuous: 1 is noise, 1/1000 the first of
-the trained steps, and log a is interpolated between those.
+(arXiv 2102.09672, sec. 4). DPM-Solver++ (arXiv 2211.01095) uses continuous time: 1 is noise, 1/1000 the first of
+the trained steps, and log a is interpolated linearly between the trained steps.
 """
 
 from __future__ import annotations
@@ -33,18 +33,21 @@ def trained_products() -> Tensor:
 
 
 def respaced_timesteps(steps: int) -> list[int]:
-    """`steps` timesteps evenly spaced over 0 ... 999, rounded, the first and the last kept, in ascending order."""
+    """`steps` evenly spaced timesteps from 0 to 999, both included, rounded, in ascending order.
+
+    Raises InputError for fewer than 2 or more than 1,000 steps.
+    """
     if not 2 <= steps <= TRAINED_STEPS:
-        raise InputError(f"a respaced schedule has 2 to {TRAINED_STEPS} steps, not {steps}")
+        raise InputError(f"this sampler takes 2 to {TRAINED_STEPS} steps, not {steps}")
     kept, at = [], 0.0
     for _ in range(steps):
         kept.append(round(at))
-        at += (TRAINED_STEPS - 1) / (steps - 1)  # summed up, as published: what is near a half rounds as there
+        at += (TRAINED_STEPS - 1) / (steps - 1)  # a running sum, as published: rounds values near a half alike
     return kept
 
 
 class _Respaced(Solver):
-    """The quantities of a respaced schedule, in the order of sampling (noise first)."""
+    """The quantities of a respaced schedule, in the order of sampling, from noise to data."""
 
     dtype = torch.float32
 
@@ -77,7 +80,8 @@ class DDIM(_Respaced):
 class DDPM(_Respaced):
     """x_(t-1) = mean(x_0', x_t) + exp(log_variance / 2) noise: arXiv 2006.11239, eq. 7, and arXiv 2102.09672, eq. 15.
 
-    The variance is learned: the network's further channels v interpolate its log, between beta and the posterior's.
+    The variance is learned: the last C channels of the network, v, interpolate its logarithm between that of the
+    posterior's variance (-1) and that of beta (1).
     """
 
     def step(self, i: int, state: State, network: Network, noise: Noise) -> State:
@@ -108,7 +112,7 @@ class DPMSolverPP(Solver):
 
         x_t = sigma_t / sigma_s x_s - alpha_t (e^-h - 1) D,    D = x_0'(s) + (x_0'(s) - x_0'(r)) h / (2 (l_s - l_r))
 
-    r the step before s. The first step, and under 10 steps the last, are of order 1: D = x_0'(s).
+    with r the step before s. The first step is of order 1, D = x_0'(s), and so is the last of fewer than 10 steps.
     """
 
     dtype = torch.float32

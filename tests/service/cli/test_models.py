@@ -1,0 +1,386 @@
+"""`tailprune models`: what the registry is told, and what it says."""
+
+from __future__ import annotations
+
+import io
+import os
+import stat
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import redirect_stderr, redirect_stdout
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+from click.testing import Result
+from safetensors.torch import save, save_file
+from typer.testing import CliRunner
+
+from jobs.registry.evaluation import EvaluationAssets
+from jobs.registry.models import ModelEntry, Registry
+from jobs.settings import Settings
+from service.cli import app
+from tailprune.__main__ import main
+from tailprune.systems import DiT, SiT
+from tests.hub import FakeHub, is_about_the_hub, write_cached
+from tests.registry import extend, write_registry
+from tests.tailprune.conftest import random_system
+from tests.tailprune.parity import read
+
+REFERENCE = Path(__file__).parents[2] / "reference"
+AS_DIT = ("--family", "dit", "--num-heads", "4")
+ON_THE_HUB: dict[str, Any] = {
+    "family": "dit",
+    "classes": 10,
+    "condition_dim": 32,
+    "latent_shape": [4, 8, 8],
+    "checkpoint": "hf://owner/far/last.pt",
+    "decoder": "sd-vae",
+    "decoder_source": "hf://owner/vae",
+}
+
+EVALUATED: dict[str, Any] = {
+    "extractors": {"inception": "shapes-sit/classes.txt"},
+    "references": {"photos": {"source": "photos"}},
+    "models": {
+        "judged": {
+            "family": "sit",
+            "classes": 10,
+            "condition_dim": 32,
+            "latent_shape": [3, 8, 8],
+            "checkpoint": "judged.pt",
+            "decoder": "pixels",
+            "classifier": "shapes-classifier",
+            "reference": "photos",
+        }
+    },
+}
+
+
+@pytest.fixture
+def registry(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The registry of the tests, which settings name; nothing is fetched from anywhere."""
+    path = write_registry(tmp_path / "models")
+    monkeypatch.setenv("TAILPRUNE_REGISTRY", str(path))
+    monkeypatch.setenv("TAILPRUNE_HUB_CACHE", str(tmp_path / "hub"))
+    monkeypatch.setenv("TAILPRUNE_OFFLINE", "1")
+    monkeypatch.setenv("COLUMNS", "200")
+    monkeypatch.setattr("service.cli.models.get_settings", Settings)
+    return path
+
+
+@pytest.fixture
+def near(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The science is asked in this process, which has it imported."""
+
+    def run(command: list[str], **_: Any) -> subprocess.CompletedProcess[str]:
+        assert command[:3] == [sys.executable, "-m", "tailprune"]
+        monkeypatch.setattr(sys, "argv", command[2:])
+        said, complained = io.StringIO(), io.StringIO()
+        with redirect_stdout(said), redirect_stderr(complained):
+            status = main()
+        return subprocess.CompletedProcess(command, status, said.getvalue(), complained.getvalue())
+
+    monkeypatch.setattr("service.cli.models.subprocess", SimpleNamespace(run=run, PIPE=subprocess.PIPE))
+
+
+@pytest.fixture
+def checkpoint(registry: Path) -> Path:
+    """A DiT that might be a SiT, in the registry's folder."""
+    path = registry.parent / "new" / "last.safetensors"
+    path.parent.mkdir()
+    save_file(random_system(DiT).state_dict(), path)
+    return path
+
+
+@pytest.fixture
+def hub(processes: None, registry: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeHub]:
+    """A hub that has what the registry's `far` is made of."""
+    vae = {"config.json": b"{}", "diffusion_pytorch_model.safetensors": b"decoder"}
+    hub = FakeHub({"owner/far": {"last.pt": b"weights"}, "owner/vae": vae})
+    for name in list(os.environ):
+        if is_about_the_hub(name) and name not in ("TAILPRUNE_REGISTRY", "TAILPRUNE_HUB_CACHE"):
+            monkeypatch.delenv(name)
+    monkeypatch.setenv("HF_ENDPOINT", hub.url)
+    monkeypatch.setenv("HF_HOME", str(registry.parent / "home"))
+    yield hub
+    hub.stop()
+
+
+def tailprune(*arguments: object) -> Result:
+    return CliRunner().invoke(app, ["models", *map(str, arguments)])
+
+
+def added(registry: Path, *arguments: object) -> ModelEntry:
+    """The entry that the registry has once it was added as `new`."""
+    said = tailprune("add", "new", *arguments)
+    assert said.exit_code == 0, said.stderr
+    return Registry.read(registry).get("new")
+
+
+def add_far(registry: Path, **more: Any) -> None:
+    """Add a model whose files are on the hub."""
+    extend(registry, {"models": {"far": ON_THE_HUB | more}})
+
+
+def state(registry: Path) -> tuple[bytes, list[str]]:
+    """The registry, and what lies beside it."""
+    return registry.read_bytes(), sorted(path.name for path in registry.parent.iterdir())
+
+
+def test_a_model_is_added_by_a_process_that_has_the_science(processes: None, registry: Path, checkpoint: Path) -> None:
+    entry = added(registry, checkpoint, *AS_DIT)
+    assert (entry.family, entry.ready) == ("dit", True)
+
+
+@pytest.mark.usefixtures("near")
+def test_an_added_model_is_what_its_checkpoint_turns_out_to_be(registry: Path, checkpoint: Path) -> None:
+    entry = added(registry, checkpoint, *AS_DIT)
+    system = random_system(DiT)
+    assert (entry.family, entry.num_heads, entry.classes, entry.condition_dim) == ("dit", 4, 10, 32)
+    assert entry.latent_shape == (4, 8, 8)
+    assert entry.parameters == sum(tensor.numel() for tensor in system.state_dict().values())
+
+
+@pytest.mark.usefixtures("near")
+def test_an_added_model_that_takes_conditions_has_no_classes(registry: Path, tmp_path: Path) -> None:
+    case = read(REFERENCE / "x-mdpt-a.pt.xz")
+    torch.save(case["state_dict"], tmp_path / "person.pt")
+    config = case["config"]
+    heads, layer = config["num_heads"], config["decode_layer"]
+    entry = added(registry, tmp_path / "person.pt", "--num-heads", heads, "--decode-layer", layer)
+    assert (entry.family, entry.classes, entry.decode_layer) == ("x-mdpt", None, layer)
+
+
+@pytest.mark.usefixtures("near")
+def test_what_was_said_of_an_added_model_is_kept(registry: Path, checkpoint: Path) -> None:
+    said = {
+        "title": "A DiT of ours",
+        "class-names": registry.parent / "shapes-sit" / "classes.txt",
+        "decoder": "va-vae",
+        "decoder-source": "hf://hustvl/vavae/vavae.pt",
+        "decoder-statistics": registry.parent / "new" / "latents.pt",
+        "decoder-scale": 0.5,
+        "licence": "MIT",
+    }
+    options = [word for name, value in said.items() for word in (f"--{name}", value)]
+    entry = added(registry, checkpoint, *AS_DIT, *options)
+    assert (entry.title, entry.licence, entry.names[7]) == ("A DiT of ours", "MIT", "class 7")
+    assert (entry.decoder, entry.decoder_source, entry.decoder_scale) == ("va-vae", "hf://hustvl/vavae/vavae.pt", 0.5)
+    assert entry.decoding.shown.missing == ["hf://hustvl/vavae/vavae.pt", "new/latents.pt"]
+
+
+@pytest.mark.usefixtures("near", "checkpoint")
+@pytest.mark.parametrize("source", ["models/new/last.safetensors", "./models/new/../new/last.safetensors"])
+def test_a_checkpoint_in_the_folder_of_the_registry_is_named_from_there(
+    registry: Path, monkeypatch: pytest.MonkeyPatch, source: str
+) -> None:
+    monkeypatch.chdir(registry.parents[1])
+    entry = added(registry, source, *AS_DIT)
+    assert f'checkpoint = "{source.removeprefix("./").removeprefix("models/")}"' in registry.read_text()
+    assert entry.ready
+
+
+@pytest.mark.usefixtures("near")
+def test_a_checkpoint_elsewhere_is_named_in_full(
+    registry: Path, checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    checkpoint.rename(tmp_path / "last.safetensors")
+    monkeypatch.chdir(tmp_path)
+    entry = added(registry, "last.safetensors", *AS_DIT)
+    assert f'checkpoint = "{tmp_path}/last.safetensors"' in registry.read_text()
+    assert entry.ready
+
+
+@pytest.mark.usefixtures("near")
+def test_a_checkpoint_on_the_hub_is_named_by_its_place_there(registry: Path, tmp_path: Path) -> None:
+    files = {"last.safetensors": save(random_system(DiT).state_dict())}
+    write_cached(tmp_path / "hub", "owner/repo", files)
+    entry = added(registry, "hf://owner/repo/last.safetensors", *AS_DIT)
+    assert entry.checkpoint == "hf://owner/repo/last.safetensors"
+
+
+@pytest.mark.usefixtures("near")
+def test_what_the_registry_said_before_it_says_still(registry: Path, checkpoint: Path) -> None:
+    registry.write_text(registry.read_text() + "# a remark\n")
+    registry.chmod(0o640)
+    before = registry.read_text()
+    added(registry, checkpoint, *AS_DIT)
+    assert registry.read_text().startswith(before)
+    assert stat.S_IMODE(registry.stat().st_mode) == 0o640
+
+
+@pytest.mark.usefixtures("near")
+def test_what_samples_are_measured_with_stays_registered(registry: Path, checkpoint: Path) -> None:
+    (registry.parent / "photos").mkdir()
+    extend(registry, EVALUATED)
+    entry = added(registry, checkpoint, *AS_DIT)
+    after = EvaluationAssets.from_registry(Registry.read(registry))
+    assert after.extractor("inception") == registry.parent / "shapes-sit" / "classes.txt"
+    assert (list(after.references), after.missing_reference("photos")) == (["photos"], None)
+    assert (entry.extractor, entry.classifier, entry.reference) == (None, None, None)
+    assert Registry.read(registry).get("judged").reference == "photos"
+
+
+@pytest.mark.usefixtures("near")
+def test_a_model_may_be_added_beside_another_that_was(registry: Path, checkpoint: Path) -> None:
+    added(registry, checkpoint, *AS_DIT)
+    assert tailprune("add", "newer", checkpoint, *AS_DIT).exit_code == 0
+    assert [entry.name for entry in Registry.read(registry)] == ["shapes-sit", "absent-dit", "new", "newer"]
+
+
+@pytest.mark.usefixtures("near")
+def test_families_whose_files_look_the_same_are_told(registry: Path, tmp_path: Path) -> None:
+    save_file(random_system(SiT, learn_sigma=False).state_dict(), tmp_path / "sit.safetensors")
+    said = tailprune("add", "new", tmp_path / "sit.safetensors", "--num-heads", 4)
+    assert "read as sit; files of " in said.stdout
+    assert "can look the same: choose with --family" in said.stdout
+
+
+@pytest.mark.usefixtures("near")
+def test_who_says_the_family_is_not_told_of_others(registry: Path, tmp_path: Path) -> None:
+    save_file(random_system(SiT, learn_sigma=False).state_dict(), tmp_path / "sit.safetensors")
+    said = tailprune("add", "new", tmp_path / "sit.safetensors", "--family", "sit", "--num-heads", 4)
+    assert "can look the same" not in said.stdout
+
+
+@pytest.mark.usefixtures("near")
+@pytest.mark.parametrize(
+    ("arguments", "why"),
+    [
+        (["shapes-sit", "new/last.safetensors", *AS_DIT], "already has a model 'shapes-sit'; choose another name"),
+        (["new", "shapes-sit/classes.txt"], "classes.txt: a checkpoint ends in .safetensors"),
+        (["new", "shapes-sit/model.safetensors"], "not a safetensors file"),
+        (["new", "new/none.pt"], "no checkpoint at "),
+        (["new", "hf://owner/repo/last.pt"], "hf://owner/repo/last.pt is not in the cache"),
+        (["new", "new/last.safetensors", "--num-heads", 4], "have the same tensors: give family, one of dit, sit"),
+        (["new", "new/last.safetensors", "--family", "unet"], "there is no family 'unet': give one of dit, sit"),
+        (["New", "new/last.safetensors", *AS_DIT], "should match pattern"),
+        (["a/b", "new/last.safetensors", *AS_DIT], "should match pattern"),
+        (["new", "new/last.safetensors", *AS_DIT, "--decoder", "pixels"], "decoder 'pixels' takes 3 channels"),
+        (
+            ["new", "new/last.safetensors", *AS_DIT, "--decoder-source", "vae"],
+            "needs no files; leave",
+        ),
+        (["new", "new/last.safetensors", *AS_DIT, "--decoder", "sd-vae", "--decoder-source", "hf://owner"], "the form"),
+    ],
+)
+def test_what_cannot_be_added_is_refused_and_the_registry_stays(
+    registry: Path, checkpoint: Path, monkeypatch: pytest.MonkeyPatch, arguments: list[object], why: str
+) -> None:
+    monkeypatch.chdir(registry.parent)
+    before = state(registry)
+    said = tailprune("add", *arguments)
+    assert said.exit_code == 1
+    assert said.stderr.startswith("tailprune: ")
+    assert why in said.stderr
+    assert state(registry) == before
+
+
+@pytest.mark.usefixtures("near")
+def test_a_model_of_the_registry_is_not_taken_for_a_file(registry: Path, checkpoint: Path) -> None:
+    added(registry, checkpoint, *AS_DIT)
+    said = tailprune("add", "newer", "new")
+    assert said.exit_code == 1
+    assert f"no checkpoint at {Path('new').absolute()}" in said.stderr
+
+
+@pytest.mark.usefixtures("near")
+def test_a_refused_entry_is_said_to_be_of_the_registry(registry: Path, checkpoint: Path) -> None:
+    assert f"tailprune: {registry}, model 'New': " in tailprune("add", "New", checkpoint, *AS_DIT).stderr
+
+
+def test_who_has_no_torch_is_told_what_to_install(
+    registry: Path, checkpoint: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("service.cli.models.find_spec", lambda _: None)
+    said = tailprune("add", "new", checkpoint, *AS_DIT)
+    assert said.exit_code == 1
+    assert "install tailprune[worker]" in said.stderr
+
+
+@pytest.mark.parametrize("arguments", [["list"], ["add", "new", "a.pt"], ["fetch", "new"]])
+def test_a_registry_that_is_not_there_is_said(registry: Path, arguments: list[str]) -> None:
+    registry.unlink()
+    said = tailprune(*arguments)
+    assert said.exit_code == 1
+    assert f"{registry} does not exist; set TAILPRUNE_REGISTRY" in said.stderr
+
+
+def test_the_list_says_which_models_are_ready(registry: Path) -> None:
+    rows = {row[1]: row[3:] for line in tailprune("list").stdout.splitlines() if len(row := _cells(line)) > 4}
+    assert rows["shapes-sit"] == ["", "yes", "pixels"]
+    assert rows["absent-dit"] == ["", "no", "latents"]
+
+
+def test_the_list_says_which_decoders_are_absent_and_how_great_models_are(registry: Path) -> None:
+    add_far(registry, parameters=675129632)
+    rows = {row[1]: row[3:] for line in tailprune("list").stdout.splitlines() if len(row := _cells(line)) > 4}
+    assert rows["far"] == ["675 M", "no", "sd-vae: absent"]
+
+
+@pytest.mark.parametrize(
+    ("more", "how"),
+    [
+        (None, "absent-dit lacks absent-dit/model.safetensors: put it there"),
+        ({}, "far lacks hf://owner/far/last.pt: tailprune models fetch far"),
+        ({"obtain": "ask [ann], or look at https://a.b"}, "last.pt: ask [ann], or look at https://a.b"),
+    ],
+)
+def test_the_list_says_what_is_missing_and_how_to_have_it(
+    registry: Path, more: dict[str, str] | None, how: str
+) -> None:
+    if more is not None:
+        add_far(registry, **more)
+    assert f"{how}\n" in tailprune("list").stdout
+
+
+def test_the_files_of_a_model_and_of_its_decoder_are_fetched(registry: Path, hub: FakeHub) -> None:
+    add_far(registry)
+    said = tailprune("fetch", "far")
+    assert said.exit_code == 0, said.stderr
+    entry = Registry.read(registry, Settings().hub_cache).get("far")
+    assert (entry.ready, entry.decoding.shown.ready) == (True, True)
+    assert said.stdout.splitlines() == [str(entry.local_checkpoint), str(entry.decoding.source)]
+
+
+def test_where_files_were_fetched_to_is_printed_as_it_is(
+    registry: Path, hub: FakeHub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    add_far(registry)
+    monkeypatch.setenv("TAILPRUNE_HUB_CACHE", str(tmp_path / "cache [bold]"))
+    said = tailprune("fetch", "far")
+    assert all(line.startswith(f"{tmp_path}/cache [bold]/") for line in said.stdout.splitlines())
+
+
+def test_what_cannot_be_fetched_is_refused_with_the_reason(registry: Path, hub: FakeHub) -> None:
+    add_far(registry)
+    hub.repositories = {}
+    said = tailprune("fetch", "far")
+    assert said.exit_code == 1
+    assert "tailprune: hf://owner/far/last.pt cannot be fetched: 404 Client Error" in said.stderr
+
+
+def test_a_model_that_has_nothing_on_the_hub_is_not_fetched(registry: Path) -> None:
+    said = tailprune("fetch", "shapes-sit")
+    assert (said.exit_code, said.stdout) == (1, "")
+    assert "no file of 'shapes-sit' is on the hub: put its files beside the registry" in said.stderr
+
+
+def test_a_model_that_has_nothing_on_the_hub_is_obtained_as_the_registry_says(registry: Path) -> None:
+    extend(registry, {"models": {"absent-dit": {"obtain": "ask Ann"}}})
+    assert "no file of 'absent-dit' is on the hub: ask Ann" in tailprune("fetch", "absent-dit").stderr
+
+
+def test_a_model_that_is_not_registered_is_not_fetched(registry: Path) -> None:
+    said = tailprune("fetch", "nothing")
+    assert said.exit_code == 1
+    assert "no model is named 'nothing'; known models: shapes-sit, absent-dit" in said.stderr
+
+
+def _cells(line: str) -> list[str]:
+    """A row of the table, with nothing before its first cell."""
+    return [cell.strip() for cell in line.removesuffix("│").split("│")]

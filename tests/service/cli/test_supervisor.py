@@ -1,0 +1,115 @@
+import math
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+
+from service.cli.supervisor import ChildFailed, Program, Supervisor
+from tests.service.cli.conftest import Children
+
+STEADY = "import time; print('up', flush=True); time.sleep(60)"
+STUBBORN = f"import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN); {STEADY}"
+
+
+def python(name: str, code: str) -> Program:
+    return Program(name, [sys.executable, "-c", code])
+
+
+@pytest.fixture
+def supervisor(processes: None, tmp_path: Path) -> Iterator[Supervisor]:
+    supervisor = Supervisor(tmp_path / "logs")
+    yield supervisor
+    supervisor.stop(["one", "two"], grace_seconds=0)
+
+
+def eventually(condition: Callable[[], bool], seconds: float = 10.0) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "did not come true in time"
+        time.sleep(0.02)
+
+
+def says_up(supervisor: Supervisor, name: str, times: int = 1) -> Callable[[], bool]:
+    assert supervisor.log_folder is not None
+    log = supervisor.log_folder / f"{name}.log"
+    return lambda: log.exists() and log.read_text().count("up") == times
+
+
+def test_a_killed_child_is_started_again(supervisor: Supervisor, children: Children) -> None:
+    supervisor.start(python("one", STEADY))
+    eventually(says_up(supervisor, "one"))
+    (first,) = children()
+    first.kill()
+    died: list[str] = []
+    eventually(lambda: bool(died.extend(supervisor.tend()) or says_up(supervisor, "one", times=2)()))
+    assert died == ["one"]
+    (second,) = children()
+    assert second.pid != first.pid
+
+
+def test_a_child_that_keeps_dying_is_given_up_with_its_last_words(supervisor: Supervisor) -> None:
+    supervisor.start(python("one", "import sys; print('no such model'); sys.exit(3)"))
+    with pytest.raises(ChildFailed, match=r"one does not stay up \(exit status 3\).*\s+no such model"):
+        eventually(lambda: bool(supervisor.tend(failures_allowed=1) and False))
+
+
+def test_stopping_asks_first_and_kills_what_does_not_listen(supervisor: Supervisor, children: Children) -> None:
+    supervisor.start(python("one", STEADY))
+    supervisor.start(python("two", STUBBORN))
+    eventually(says_up(supervisor, "one"))
+    eventually(says_up(supervisor, "two"))
+    assert supervisor.stop(["one", "two"], grace_seconds=0.5) == ["two"]
+    assert children() == []
+
+
+def test_a_second_request_cuts_the_grace_short(supervisor: Supervisor) -> None:
+    supervisor.start(python("two", STUBBORN))
+    eventually(says_up(supervisor, "two"))
+    # Without the hurry it would stop of itself in a minute, and not be killed.
+    assert supervisor.stop(["two"], grace_seconds=math.inf, hurry=lambda: True) == ["two"]
+
+
+def test_children_do_not_hear_the_terminals_interrupt(supervisor: Supervisor, children: Children) -> None:
+    supervisor.start(python("one", STEADY))
+    (child,) = children()
+    assert os.getpgid(child.pid) == child.pid != os.getpgid(0)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the kernel tells children of their parent's death on Linux alone")
+def test_children_of_a_killed_supervisor_stop(processes: None, tmp_path: Path) -> None:
+    code = textwrap.dedent(f"""
+        import sys, time
+        from pathlib import Path
+        from service.cli.supervisor import Program, Supervisor
+        supervisor = Supervisor(Path({str(tmp_path)!r}))
+        supervisor.start(Program("one", [sys.executable, "-c", {STEADY!r}]))
+        time.sleep(60)
+    """)
+    parent = subprocess.Popen([sys.executable, "-c", code])
+    log = tmp_path / "one.log"
+    try:
+        eventually(lambda: log.exists() and "up" in log.read_text())
+        (child,) = psutil.Process(parent.pid).children()
+    finally:
+        parent.send_signal(signal.SIGKILL)
+        parent.wait()
+    eventually(lambda: not child.is_running() or child.status() == psutil.STATUS_ZOMBIE)
+
+
+def test_a_great_log_is_set_aside_at_the_start(
+    processes: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("service.cli.supervisor.LOG_BYTES", 10)
+    (tmp_path / "one.log").write_text("more than ten bytes")
+    supervisor = Supervisor(tmp_path)
+    supervisor.start(python("one", "print('new')"))
+    eventually(lambda: "new" in (tmp_path / "one.log").read_text())
+    supervisor.stop(["one"], grace_seconds=1)
+    assert (tmp_path / "one.log.1").read_text() == "more than ten bytes"

@@ -1,0 +1,116 @@
+"""`GET /models` and `GET /models/{model}`: what may be asked of a model, and what it lacks."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from fastapi.testclient import TestClient
+
+from jobs.settings import Settings
+from tailprune.spec.families import FAMILIES
+from tests.hub import write_cached
+from tests.registry import extend
+
+MODELS: dict[str, Any] = {
+    "person": {
+        "family": "x-mdpt",
+        "checkpoint": "person.pt",
+        "condition_dim": 384,
+        "decoder": "sd-vae",
+        "decoder_source": "hf://owner/vae",
+        "obtain": "ask the authors for person.pt",
+    },
+    "sound": {
+        "family": "mdsgen",
+        "checkpoint": "hf://owner/sound/sound.pt",
+        "condition_dim": 768,
+        "decoder": "audioldm",
+        "decoder_source": "audioldm",
+    },
+}
+
+
+@pytest.fixture
+def settings(settings: Settings, tmp_path: Path) -> Settings:
+    """Settings with two models more, which take conditions; nothing is in the cache of the hub."""
+    extend(settings.registry, {"models": MODELS})
+    return settings.model_copy(update={"hub_cache": tmp_path / "hub"})
+
+
+def listed(client: TestClient, name: str) -> dict[str, Any]:
+    """A model as the list has it, once it is sure that the model's own page says the same of it."""
+    (summary,) = [model for model in client.get("/models").json()["models"] if model["name"] == name]
+    page = client.get(summary["links"]["self"]).json()
+    assert summary.items() <= page.items()
+    return summary
+
+
+def test_a_model_whose_files_are_there_is_ready(client: TestClient) -> None:
+    model = listed(client, "shapes-sit")
+    assert (model["ready"], model["missing"], model["obtain"]) == (True, [], None)
+
+
+def test_a_model_whose_files_are_missing_says_which_and_how_to_have_them(client: TestClient) -> None:
+    model = listed(client, "person")
+    assert (model["ready"], model["missing"]) == (False, ["person.pt"])
+    assert model["obtain"] == "ask the authors for person.pt"
+
+
+def test_a_model_on_the_hub_is_ready_once_it_was_fetched(client: TestClient, tmp_path: Path) -> None:
+    before = listed(client, "sound")
+    assert (before["ready"], before["missing"]) == (False, ["hf://owner/sound/sound.pt"])
+    write_cached(tmp_path / "hub", "owner/sound", {"sound.pt": b"weights"})
+    after = listed(client, "sound")
+    assert (after["ready"], after["missing"]) == (True, [])
+
+
+@pytest.mark.parametrize(
+    ("name", "decoder"),
+    [
+        ("shapes-sit", {"name": "pixels", "ready": True, "missing": []}),
+        ("person", {"name": "sd-vae", "ready": False, "missing": ["hf://owner/vae"]}),
+        ("sound", {"name": "audioldm", "ready": False, "missing": ["audioldm"]}),
+    ],
+)
+def test_a_model_says_what_shows_its_samples_and_what_that_lacks(
+    client: TestClient, name: str, decoder: dict[str, Any]
+) -> None:
+    assert listed(client, name)["decoder"] == decoder
+
+
+def test_a_decoder_is_ready_once_its_files_are_there(client: TestClient, settings: Settings, tmp_path: Path) -> None:
+    weights = "diffusion_pytorch_model.safetensors"
+    write_cached(tmp_path / "hub", "owner/vae", {"config.json": b"{}", weights: b"weights"})
+    for name in ("vae/config.json", f"vae/{weights}", "vocoder/config.json", "vocoder/model.safetensors"):
+        file = settings.registry.parent / "audioldm" / name
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_bytes(b"{}")
+    for name in ("person", "sound"):
+        assert listed(client, name)["decoder"]["ready"]
+
+
+def test_no_path_of_this_machine_is_told(client: TestClient, tmp_path: Path) -> None:
+    for model in client.get("/models").json()["models"]:
+        assert str(tmp_path) not in client.get(model["links"]["self"]).text
+
+
+@pytest.mark.parametrize(("name", "family"), [("person", "x-mdpt"), ("sound", "mdsgen")])
+def test_a_model_that_takes_conditions_says_their_shapes_and_has_no_labels(
+    client: TestClient, name: str, family: str
+) -> None:
+    model = client.get(f"/models/{name}").json()
+    assert model["conditions"] == {key: list(shape) for key, shape in FAMILIES[family].features.items()}
+    assert (model["classes"], model["class_names"], model["defaults"]["labels"]) == (None, [], None)
+    assert model["latent_shape"] == list(FAMILIES[family].latents or ())
+
+
+def test_a_model_that_has_labels_takes_no_conditions(client: TestClient) -> None:
+    model = client.get("/models/absent-dit").json()
+    assert (model["classes"], model["conditions"]) == (10, {})
+
+
+def test_a_model_says_what_a_request_that_does_not_say_otherwise_gets(client: TestClient) -> None:
+    defaults = client.get("/models/person").json()["defaults"]
+    assert defaults.items() >= FAMILIES["x-mdpt"].published.items()

@@ -1,0 +1,281 @@
+"""References from folders, from npz files of the evaluator of ADM, and from the data set shapes."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch import Tensor
+
+from tailprune.quality import (
+    Extracted,
+    FeatureMoments,
+    ImageFolder,
+    NpzImages,
+    Reference,
+    ShapesImages,
+    SourceError,
+    bootstrap,
+    class_matches,
+    frechet_distance,
+    inception_score,
+    load_extractor,
+    load_reference,
+    make_reference,
+    precision_recall,
+)
+from tailprune.quality.extractors import ShapesFeatures
+
+CLASSIFIER = Path(__file__).parents[3] / "models" / "shapes-classifier"
+
+
+class Corner:
+    """An extractor whose features are the first two pixels, in bytes."""
+
+    name, digest, dim = "corner", "d" * 64, 6
+
+    def __init__(self) -> None:
+        self.batches: list[int] = []
+
+    def __call__(self, images: Tensor) -> Extracted:
+        self.batches.append(len(images))
+        return Extracted(images[:, :, 0, :2].flatten(1).float())
+
+
+def pictures(count: int, side: int = 8, seed: int = 0) -> np.ndarray:
+    return np.random.default_rng(seed).integers(0, 256, (count, side, side, 3), dtype=np.uint8)
+
+
+def corners(images: np.ndarray) -> Tensor:
+    return torch.from_numpy(images).permute(0, 3, 1, 2)[:, :, 0, :2].flatten(1).double()
+
+
+def write(folder: Path, images: np.ndarray, suffix: str = ".png") -> Path:
+    folder.mkdir(parents=True, exist_ok=True)
+    for index, image in enumerate(images):
+        Image.fromarray(image).save(folder / f"{index:03}{suffix}", lossless=True)
+    return folder
+
+
+# Folders
+
+
+def test_a_folder_gives_all_its_images_sorted_by_path_in_batches(tmp_path: Path) -> None:
+    images = pictures(7)
+    write(tmp_path / "b", images[4:])
+    write(tmp_path / "a", images[:4], ".webp")
+    (tmp_path / "b" / "notes.txt").write_text("no image")
+    source = ImageFolder(tmp_path)
+    batches = list(source.batches(3))
+    assert (source.count, [len(batch) for batch in batches]) == (7, [3, 3, 1])
+    assert torch.equal(torch.cat(batches), torch.from_numpy(images).permute(0, 3, 1, 2))
+
+
+def test_images_of_all_modes_become_rgb(tmp_path: Path) -> None:
+    Image.new("L", (4, 4), 200).save(tmp_path / "grey.png")
+    Image.new("RGBA", (4, 4), (10, 20, 30, 255)).save(tmp_path / "with alpha.png")
+    Image.new("P", (4, 4)).save(tmp_path / "z palette.png")
+    (batch,) = ImageFolder(tmp_path).batches()
+    assert batch[:, :, 0, 0].tolist() == [[200] * 3, [10, 20, 30], [0, 0, 0]]
+
+
+def test_a_folder_of_two_sizes_is_refused_with_the_file_and_both(tmp_path: Path) -> None:
+    write(tmp_path, pictures(2))
+    Image.new("RGB", (9, 8)).save(tmp_path / "other.png")
+    with pytest.raises(SourceError, match=r"other.png: is 9 x 8 pixels, but 000.png is 8 x 8; scale or crop"):
+        list(ImageFolder(tmp_path).batches(1))
+
+
+def test_a_folder_without_images_or_with_a_broken_one_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(SourceError, match=f"{tmp_path}: has no images; give a folder of .png"):
+        ImageFolder(tmp_path)
+    with pytest.raises(SourceError, match="is not a folder"):
+        ImageFolder(tmp_path / "nowhere")
+    (tmp_path / "broken.png").write_bytes(b"no image")
+    with pytest.raises(SourceError, match=r"broken.png: cannot be read as an image"):
+        list(ImageFolder(tmp_path).batches())
+
+
+def test_the_digest_of_a_folder_is_of_its_content(tmp_path: Path) -> None:
+    images = pictures(3)
+    here, there = write(tmp_path / "here", images), write(tmp_path / "there", images)
+    assert ImageFolder(here).digest == ImageFolder(there).digest
+    images[1, 0, 0, 0] ^= 1
+    assert ImageFolder(write(there, images)).digest != ImageFolder(here).digest
+
+
+def test_a_reference_of_a_folder_has_the_moments_of_all_and_the_features_of_some(tmp_path: Path) -> None:
+    images = pictures(11)
+    folder, extract = write(tmp_path / "images", images), Corner()
+    found = load_reference(folder, extract, batch_size=4, most_features=3)
+    assert extract.batches == [4, 4, 3]
+    assert found.extractor == "corner"
+    features = corners(images)
+    torch.testing.assert_close(found.gaussian.mean, features.mean(0))
+    torch.testing.assert_close(found.gaussian.covariance, features.T.cov())
+    assert found.features is not None
+    assert torch.equal(found.features.double(), features[[0, 3, 7]])  # evenly spaced
+
+
+@pytest.mark.parametrize(("batch_size", "most_features"), [(1, 11), (5, 10), (64, 10_000), (3, 0)])
+def test_features_kept_do_not_depend_on_the_batches(tmp_path: Path, batch_size: int, most_features: int) -> None:
+    images = pictures(11)
+    path = tmp_path / "images.npz"
+    np.savez(path, images)
+    found = load_reference(path, Corner(), batch_size, most_features)
+    kept = min(11, most_features)
+    assert found.features is not None
+    assert torch.equal(found.features.double(), corners(images)[[index * 11 // kept for index in range(kept)]])
+
+
+# npz
+
+
+@pytest.mark.parametrize("compressed", [True, False])
+def test_the_images_of_an_npz_are_those_of_the_folder(tmp_path: Path, compressed: bool) -> None:
+    images = pictures(9)
+    (np.savez_compressed if compressed else np.savez)(tmp_path / "images.npz", images)
+    found, extract = NpzImages(tmp_path / "images.npz"), Corner()
+    assert [tuple(batch.shape) for batch in found.batches(4)] == [(4, 3, 8, 8), (4, 3, 8, 8), (1, 3, 8, 8)]
+    of_npz = load_reference(tmp_path / "images.npz", extract)
+    of_folder = load_reference(write(tmp_path / "folder", images), extract)
+    assert torch.equal(of_npz.gaussian.mean, of_folder.gaussian.mean)
+    assert of_npz.features is not None
+    assert of_folder.features is not None
+    assert torch.equal(of_npz.features, of_folder.features)
+
+
+def test_published_moments_are_taken_as_they_are_and_no_image_is_needed(tmp_path: Path) -> None:
+    mean, covariance = np.arange(6.0), np.diag(np.arange(1.0, 7.0))
+    extract = Corner()
+    np.savez(tmp_path / "moments.npz", mu=mean, sigma=covariance)
+    found = load_reference(tmp_path / "moments.npz", extract)
+    assert found.gaussian.mean.tolist() == mean.tolist()
+    assert found.gaussian.covariance.tolist() == covariance.tolist()
+    assert (found.features, found.spatial, extract.batches) == (None, None, [])
+
+
+def test_a_file_with_both_gives_published_moments_and_the_features_of_its_images(tmp_path: Path) -> None:
+    images = pictures(5)
+    published = {"mu": np.full(6, 7.0, np.float32), "sigma": np.eye(6), "mu_s": np.zeros(4), "sigma_s": 2 * np.eye(4)}
+    np.savez(tmp_path / "both.npz", images, **published)
+    found = load_reference(tmp_path / "both.npz", Corner())
+    assert found.gaussian.mean.tolist() == [7.0] * 6
+    assert found.features is not None
+    assert torch.equal(found.features.double(), corners(images))
+    assert found.spatial is not None
+    assert found.spatial.covariance.tolist() == (2 * np.eye(4)).tolist()
+
+
+@pytest.mark.parametrize(
+    ("arrays", "said"),
+    [
+        ({"mu": np.zeros(5), "sigma": np.eye(5)}, "mu has 5 features, and corner has 6"),
+        ({"mu": np.zeros(6), "sigma": np.eye(5)}, r"mu has shape \(6,\) and sigma \(5, 5\)"),
+        ({"mu": np.full(6, np.nan), "sigma": np.eye(6)}, "finite"),
+        ({"mu": np.zeros(6), "other": np.zeros(6)}, "has neither mu and sigma nor arr_0; its arrays are mu, other"),
+        ({"arr_0": np.zeros((2, 8, 8, 3), np.float32)}, r"arr_0 is float32 with shape \(2, 8, 8, 3\); give"),
+        ({"arr_0": np.zeros((2, 3, 8, 8), np.uint8)}, r"arr_0 is uint8 with shape \(2, 3, 8, 8\)"),
+        ({"arr_0": np.asfortranarray(pictures(4))}, "Fortran"),
+        ({"arr_0": pictures(1)}, "at least two images, not 1"),
+        ({"mu": np.array(["pickled", None]), "sigma": np.eye(6)}, "mu and sigma cannot be read"),
+    ],
+)
+def test_an_npz_that_does_not_fit_is_refused(tmp_path: Path, arrays: dict[str, np.ndarray], said: str) -> None:
+    np.savez(tmp_path / "unfit.npz", **arrays)  # type: ignore[arg-type]
+    with pytest.raises(SourceError, match=said):
+        load_reference(tmp_path / "unfit.npz", Corner())
+
+
+def test_what_is_neither_folder_nor_npz_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "text.npz").write_text("text")
+    for name in ("text.npz", "nowhere.npz"):
+        with pytest.raises(SourceError, match=f"{name}: is neither a folder nor an npz file"):
+            load_reference(tmp_path / name, Corner())
+
+
+# Digests and files
+
+
+def test_a_reference_comes_back_from_its_file(tmp_path: Path) -> None:
+    images = pictures(5)
+    np.savez(tmp_path / "both.npz", images, mu=np.ones(6), sigma=np.eye(6), mu_s=np.zeros(4), sigma_s=np.eye(4))
+    np.savez(tmp_path / "images.npz", images)
+    np.savez(tmp_path / "moments.npz", mu=np.ones(6), sigma=np.eye(6))
+    for name in ("both", "images", "moments"):
+        made = load_reference(tmp_path / f"{name}.npz", Corner())
+        made.save(tmp_path / "reference.safetensors")
+        back = Reference.open(tmp_path / "reference.safetensors")
+        assert (back.extractor, back.digest) == (made.extractor, made.digest)
+        assert torch.equal(back.gaussian.covariance, made.gaussian.covariance)
+        assert (back.features is None) == (made.features is None)
+        assert back.features is None or made.features is None or torch.equal(back.features, made.features)
+        assert (back.spatial is None) == (made.spatial is None)
+    with pytest.raises(SourceError, match=re.escape("both.npz: is not a saved reference")):
+        Reference.open(tmp_path / "both.npz")
+
+
+def test_the_digest_of_a_reference_is_of_images_extractor_and_how_many_features() -> None:
+    def digest(seed: int = 0, weights: str = "d", most_features: int = 9) -> str:
+        extract = Corner()
+        extract.digest = weights * 64
+        return make_reference(ShapesImages(seed=seed, count=20), extract, most_features=most_features).digest
+
+    assert len({digest(), digest(seed=1), digest(weights="e"), digest(most_features=8)}) == 4
+    assert digest() == digest()
+
+
+# Shapes
+
+
+@pytest.fixture(scope="module")
+def extract() -> ShapesFeatures:
+    extractor = load_extractor("shapes-classifier", CLASSIFIER)
+    assert isinstance(extractor, ShapesFeatures)
+    return extractor
+
+
+def test_shapes_are_drawn_of_their_labels_in_turn_whatever_the_batches() -> None:
+    source = ShapesImages([5, 90, 7], seed=4, count=301)
+    assert source.labels[:4].tolist() == [5, 90, 7, 5]
+    whole, parts = torch.cat(list(source.batches(300))), torch.cat(list(source.batches(7)))
+    assert (whole.shape, whole.dtype) == ((301, 3, 16, 16), torch.uint8)
+    assert torch.equal(whole, parts)
+    assert max(len(batch) for batch in source.batches(64)) == 64
+
+
+def test_shapes_refuse_labels_there_are_not() -> None:
+    for labels in ([100], [-1]):
+        with pytest.raises(SourceError, match="from 0 to 99"):
+            ShapesImages(labels)
+    with pytest.raises(SourceError, match="at least one label"):
+        ShapesImages([])
+
+
+def test_a_reference_of_shapes_tells_good_samples_from_bad(extract: ShapesFeatures) -> None:
+    reference = make_reference(ShapesImages(seed=0, count=600), extract)
+    good = ShapesImages(seed=1, count=600)
+    images = torch.cat(list(good.batches()))
+    grey = (images.float() * 0.15 + 108).to(torch.uint8)  # as if the colours had been pruned away
+    assert reference.features is not None
+    found = {}
+    for name, shown in (("good", images), ("grey", grey)):
+        seen, moments = extract(shown), FeatureMoments(extract.dim)
+        moments.add(seen.features)
+        assert seen.probabilities is not None
+        found[name] = (
+            frechet_distance(moments.gaussian(), reference.gaussian),
+            precision_recall(seen.features, reference.features).precision,
+            inception_score(seen.probabilities, 1).mean,
+            bootstrap(class_matches(extract.classify(shown), good.labels)),
+        )
+    (near, precise, varied, right), (far, imprecise, alike, wrong) = found["good"], found["grey"]
+    assert near < far / 5
+    assert precise > 0.8 > imprecise
+    assert 90 < varied <= 100
+    assert alike < varied / 2
+    assert right.low > 0.95 > wrong.high

@@ -1,0 +1,171 @@
+from __future__ import annotations
+
+import io
+import json
+from typing import Any
+
+import numpy as np
+import pytest
+import redis
+import torch
+from PIL import Image
+
+import tailprune
+from jobs.results import FigureResult
+from jobs.settings import Settings
+from jobs.store.jobs import JobStore
+from tests.tiny_model import CONDITION_ONLY, NAME, TINY_DIT
+from tests.workers.conftest import Submit
+from workers.worker import Worker
+
+OF_VECTORS = ("cosine", "histogram", "vectors", "variance", "sparsity", "tsne")
+
+Drawn = tuple[FigureResult, bytes, bytes]
+
+
+@pytest.fixture
+def worker(settings: Settings, redis_client: redis.Redis) -> Worker:
+    return Worker(settings, "worker")
+
+
+@pytest.fixture
+def drawn(worker: Worker, submit: Submit, store: JobStore) -> Any:
+    """Does the job of a request: its result, its PNG and its SVG."""
+
+    def drawn(figure: str, **body: Any) -> Drawn:
+        job = submit("figure", figure=figure, **body)
+        worker.run(job.id)
+        done = store.get(job.id)
+        assert done.status == "succeeded", done.problem
+        result = FigureResult.model_validate(done.result)
+        png, svg = (store.artifacts.read(done.artifacts[name]) for name in (result.png, result.svg))
+        assert [done.artifacts[name].media_type for name in (result.png, result.svg)] == ["image/png", "image/svg+xml"]
+        return result, png, svg
+
+    return drawn
+
+
+@pytest.mark.parametrize("figure", OF_VECTORS)
+def test_figures_of_vectors_need_the_condition_alone_and_are_the_same_every_time(drawn: Any, figure: str) -> None:
+    result, png, svg = drawn(figure, model=CONDITION_ONLY)
+    assert result.figure == figure
+    assert "condition-only, c at t = 0" in result.caption
+    assert Image.open(io.BytesIO(png)).width > 1000
+    assert svg.startswith(b"<?xml")
+
+
+@pytest.mark.parametrize("part", ["y", "t"])
+@pytest.mark.parametrize("figure", OF_VECTORS)
+def test_figures_are_of_the_part_that_is_asked_for(drawn: Any, figure: str, part: str) -> None:
+    asked = {"model": TINY_DIT, "part": part}  # whose times are whole, and 1000
+    caption = drawn(figure, **asked)[0].caption
+    assert f"tiny-dit, {part}, " in caption
+    assert ("1000 times" if part == "t" else "4 classes") in caption
+
+
+def test_a_figure_is_of_the_time_and_the_classes_that_are_asked_for(drawn: Any) -> None:
+    early, late = drawn("cosine", timestep=0.0, classes=2), drawn("cosine", timestep=1.0, classes=2)
+    assert ("at t = 0, 2 of 4 classes" in early[0].caption, "at t = 1," in late[0].caption) == (True, True)
+    assert early[1] != late[1]
+    pictures = {drawn("cosine", classes=2, seed=seed)[1] for seed in range(4)}
+    assert len(pictures) > 1
+
+
+def test_the_figure_of_removal_shows_a_row_a_threshold(
+    drawn: Any, store: JobStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: dict[str, Any] = {}
+    sampled = tailprune.sample_each
+
+    def watched(system: Any, inputs: Any, **options: Any) -> Any:
+        made = sampled(system, inputs, **options)
+        seen.update(options, labels=inputs["labels"].tolist(), made=made)
+        return made
+
+    monkeypatch.setattr("tailprune.sample_each", watched, raising=False)
+    result, png, _ = drawn("removal", thresholds=[0.5, 1.0], side="head", classes=3, seed=2)
+    assert [None if prune is None else (prune.side, prune.threshold) for prune in seen["prunes"][0]] == [
+        None,
+        ("head", 0.5),
+        ("head", 1.0),
+    ]
+    assert (len(seen["labels"]), seen["seeds"][0][0]) == (3, 2)
+    assert result.samples == store.telemetry.read()[("tailprune_samples", NAME)] == 3 * 3
+    assert "with the head of c removed" in result.caption
+    assert "euler, 4 steps, guidance 2" in result.caption
+    assert "quantiles" not in result.caption
+    assert np.asarray(Image.open(io.BytesIO(png))).std() > 0
+
+
+def test_thresholds_unless_said_remove_some_shares_of_the_models_own_vectors(
+    drawn: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows: list[Any] = []
+    monkeypatch.setattr("workers.handlers.removal_figure.ImageRow", lambda *row: rows.append(row) or _image_row(*row))
+    caption = drawn("removal")[0].caption
+    assert rows[0][0] == "baseline"
+    shares = [float(row[1].partition("%")[0]) for row in rows[1:]]
+    assert shares == pytest.approx([40, 66, 80], abs=2)  # thresholds have two digits
+    assert "quantiles of the model's own |c|" in caption
+
+
+def _image_row(*row: Any) -> Any:
+    from tailprune.figures.removal import ImageRow
+
+    return ImageRow(*row)
+
+
+def test_a_figure_of_removal_taken_up_again_goes_on_from_its_last_shard(
+    settings: Settings, submit: Submit, store: JobStore, stopped_at_the_second: list[int]
+) -> None:
+
+    worker = Worker(settings.model_copy(update={"batch_size": 4}), "worker")  # one sample: three prunes, and none
+    job = submit("figure", figure="removal")
+    worker.run(job.id)
+    assert store.get(job.id).status == "queued"
+    worker.run(job.id)
+    assert store.get(job.id).status == "succeeded"
+    assert stopped_at_the_second == [0, -1, 1]
+
+
+def test_the_figure_of_training_is_drawn_from_the_record_beside_the_card(drawn: Any, settings: Settings) -> None:
+    result, _, _ = drawn("training")
+    assert "cosine of c 0.9800, nPR 10.0%" in result.caption
+    record = settings.registry.parent / "training.json"
+    found = json.loads(record.read_text())
+    record.write_text(json.dumps({"curve": found["curve"][:2]}))
+    again, _, _ = drawn("training")
+    assert (again.model.digest != result.model.digest, "nPR 25.0%" in again.caption) == (True, True)
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("not JSON", "is no record of a training"),
+        ("{}", "has no 'curve'"),
+        ('{"curve": []}', "no points"),
+        ('{"curve": [{"step": 1}]}', "lacks cosine, npr"),
+        ('{"curve": 3}', "is no record of a training"),
+    ],
+)
+def test_a_record_that_is_none_fails_the_job_with_the_reason(
+    worker: Worker, submit: Submit, store: JobStore, settings: Settings, text: str, reason: str
+) -> None:
+    (settings.registry.parent / "training.json").write_text(text)
+    job = submit("figure", figure="training")
+    worker.run(job.id)
+    failed = store.get(job.id)
+    assert failed.problem is not None
+    assert failed.problem.type.endswith(":failed")
+    assert reason in failed.problem.detail
+
+
+def test_vectors_that_are_damaged_fail_the_job(
+    worker: Worker, submit: Submit, store: JobStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("workers.handlers.figure.Vectors.compute", lambda *_: torch.full((4, 3), torch.nan))
+    job = submit("figure", figure="histogram")
+    worker.run(job.id)
+    failed = store.get(job.id)
+    assert failed.problem is not None
+    assert "NaN or infinity" in failed.problem.detail
