@@ -12,8 +12,7 @@ import pytest
 from fastapi.routing import APIRoute
 
 import service.routes
-from jobs.kinds import KINDS
-from jobs.records import JobView
+from jobs.records import KINDS, JobView
 from jobs.requests.base import Request
 from workers.handlers import HANDLERS
 

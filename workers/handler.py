@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Protocol, runtime_checkable
 
-from pydantic import BaseModel
+from pydantic import BaseModel, ValidationError
 
 from jobs.keys import job_key
 from jobs.records import Job
@@ -15,7 +15,7 @@ from workers.context import Context
 from workers.lease import OnDone, Product, Run
 from workers.model_pool import Source
 
-__all__ = ["BatchHandler", "Handler", "source_of"]
+__all__ = ["BatchHandler", "Handler", "request_of", "source_of"]
 
 
 class Handler(Protocol):
@@ -43,16 +43,30 @@ class BatchHandler(Protocol):
     request: type[Request]
     """As in `Handler`."""
 
-    def handle_batch(self, runs: Sequence[Run], source: Source, context: Context, on_done: OnDone) -> None:
+    def handle_batch(
+        self, runs: Sequence[Run], requests: Sequence[Any], source: Source, context: Context, on_done: OnDone
+    ) -> None:
         """Do jobs, at least one.
 
         runs: the jobs.
+        requests: the resolved request of each, of the class above.
         source: their model.
         context: the models, stores and settings of the worker.
         on_done: called for each job as soon as it is done, fails or is stopped; the others go on.
         Raises an error that concerns all jobs, and Stopped at the step after which none is left.
         """
         ...
+
+
+def request_of(job: Job, kind: type[Request]) -> Request:
+    """The resolved request of a job. Raises InputError for the record of another version of the service."""
+    try:
+        return kind.model_validate(job.request)
+    except ValidationError as error:
+        raise InputError(
+            "the job was made by another version of the service than this worker's: post the request again, or bring "
+            "both to the same version"
+        ) from error
 
 
 def source_of(job: Job, request: Request, context: Context) -> Source:

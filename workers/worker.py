@@ -29,7 +29,7 @@ from jobs.store.leases import Claim, LeaseStore
 from tailprune.spec import InputError
 from workers.context import Context
 from workers.evaluators import Evaluators
-from workers.handler import BatchHandler, source_of
+from workers.handler import BatchHandler, request_of, source_of
 from workers.handlers import HANDLERS
 from workers.lease import Batch, Cancelled, LeaseLost, OnDone, Preempted, Product, Run, Shutdown, Stopped
 from workers.model_pool import ModelPool, Source, choose_device
@@ -166,7 +166,7 @@ class Worker:
         ready: list[tuple[Run, Request, Source]] = []
         for run in runs:
             try:
-                request = handler.request.model_validate(run.job.request)
+                request = request_of(run.job, handler.request)
                 ready.append((run, request, source_of(run.job, request, self.context)))
             except Exception as error:
                 on_done(run, error)
@@ -174,7 +174,8 @@ class Worker:
             return
         (run, request, source), *_ = ready
         if isinstance(handler, BatchHandler):
-            handler.handle_batch([run for run, _, _ in ready], source, self.context, on_done)
+            runs, requests, _ = zip(*ready, strict=True)
+            handler.handle_batch(runs, requests, source, self.context, on_done)
         else:
             on_done(run, handler.handle(run, request, source, self.context))
 

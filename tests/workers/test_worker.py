@@ -146,6 +146,19 @@ def test_a_value_error_of_a_bug_is_not_the_requests_fault(
     assert "log" in problem.detail
 
 
+def test_a_job_of_another_version_of_the_service_is_refused_with_the_reason(
+    worker: Worker, submit: Submit, store: JobStore, redis_client: redis.Redis
+) -> None:
+    job = submit()
+    older = {name: value for name, value in job.request.items() if name != "prunes"}
+    redis_client.hset(f"tailprune:job:{job.id}", "request", json.dumps(older))
+    worker.run(job.id)
+    problem = store.get(job.id).problem
+    assert problem is not None
+    assert problem.type.endswith(":failed")
+    assert "another version of the service" in problem.detail
+
+
 def test_an_error_of_the_workers_own_is_told_without_its_details(
     worker: Worker, submit: Submit, store: JobStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -37,9 +37,16 @@ class PruneSampleHandler:
 
     request = ResolvedPruneSample
 
-    def handle_batch(self, runs: Sequence[Run], source: Source, context: Context, on_done: OnDone) -> None:
+    def handle_batch(
+        self,
+        runs: Sequence[Run],
+        requests: Sequence[ResolvedPruneSample],
+        source: Source,
+        context: Context,
+        on_done: OnDone,
+    ) -> None:
         """Do jobs that together fit one call of the network (`jobs.batching`), or one job of any size."""
-        plans = [Plan.of(self.request.model_validate(run.job.request), context.settings.batch_size) for run in runs]
+        plans = [Plan.of(request, context.settings.batch_size) for request in requests]
         shared = _Shared.load(plans[0], source, context, len(runs))
         members = [_BatchMember(run, plan, shared, context) for run, plan in zip(runs, plans, strict=True)]
         active = list(members)
