@@ -252,7 +252,7 @@ def test_who_says_the_family_is_not_told_of_others(registry: Path, tmp_path: Pat
     ("arguments", "why"),
     [
         (["shapes-sit", "new/last.safetensors", *AS_DIT], "already has a model 'shapes-sit'; choose another name"),
-        (["new", "shapes-sit/classes.txt"], "classes.txt: a checkpoint ends in .safetensors"),
+        (["new", "shapes-sit/classes.txt"], "classes.txt: the name of a checkpoint ends in .safetensors"),
         (["new", "shapes-sit/model.safetensors"], "not a safetensors file"),
         (["new", "new/none.pt"], "no checkpoint at "),
         (["new", "hf://owner/repo/last.pt"], "hf://owner/repo/last.pt is not in the cache"),

@@ -202,7 +202,7 @@ def test_the_seed_starts_an_embedding_that_has_no_directions_to_start_from() -> 
     line = np.arange(6.0).reshape(6, 1)
     assert not (embed(line, 0) == embed(line, 1)).all()
     assert np.isfinite(embed(np.ones((5, 3)), 2**63 - 1)).all()
-    with pytest.raises(ValueError, match="4 vectors or more"):
+    with pytest.raises(ValueError, match="at least 4 vectors"):
         embed(np.ones((3, 3)), 0)
 
 
