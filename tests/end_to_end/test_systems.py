@@ -230,7 +230,7 @@ def test_statistics_over_a_single_condition_are_refused(stack: Stack) -> None:
     uploaded = stack.http.post("/conditions", content=save({name: value.clone() for name, value in one.items()}))
     answer = stack.http.get("/metrics/mdsgen", params={"conditions": uploaded.json()["id"]})
     assert answer.status_code == 422
-    assert "two conditions or more" in answer.json()["errors"][0]["message"]
+    assert "at least two conditions" in answer.json()["errors"][0]["message"]
     parts = stack.http.get("/metrics/mdsgen", params={"part": "t"})
     assert parts.status_code == 200
     for asked in ({"keep": 4}, {"threshold": 0.1, "fill": "mean"}):
