@@ -2,10 +2,9 @@
 
 app         the Celery application, and what a worker process starts with
 worker      one job: claimed, done by its handler, written down
-handler     the interface of a handler
+handler     the interface of a handler, and what it works with
 handlers    a handler for each kind of job
 lease       leases renewed, progress written, running jobs stopped; the worker's heartbeat
-context     what a handler works with
 model_pool  the models that stay in memory
 evaluators  the networks and reference images that studies measure with
 sampling    how samples are made

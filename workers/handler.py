@@ -1,21 +1,68 @@
-"""The interface of a handler, which does one kind of job. Every handler is a module of `workers.handlers`."""
+"""The interface of a handler, which does one kind of job, and what it works with.
+
+Every handler is a module of `workers.handlers`.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
 
 from pydantic import BaseModel, ValidationError
 
 from jobs.keys import job_key
 from jobs.records import Job
+from jobs.registry.compacted import CompactedStore
 from jobs.requests.base import Request
+from jobs.settings import Settings
+from jobs.storage.artifacts import ArtifactStore
+from jobs.storage.shards import ShardStore
+from jobs.storage.uploads import ConditionStore
+from jobs.store.telemetry import SAMPLES, Telemetry
 from tailprune.spec import InputError
-from workers.context import Context
+from workers.evaluators import Evaluators
 from workers.lease import OnDone, Product, Run
-from workers.model_pool import Source
+from workers.model_pool import ModelPool, Source
 
-__all__ = ["BatchHandler", "Handler", "request_of", "source_of"]
+__all__ = ["BatchHandler", "Context", "Handler", "Timer", "request_of", "source_of"]
+
+
+@dataclass(frozen=True)
+class Context:
+    """The models, stores and settings of a worker."""
+
+    settings: Settings
+    models: ModelPool
+    evaluators: Evaluators
+    artifacts: ArtifactStore
+    shards: ShardStore
+    conditions: ConditionStore
+    compacted: CompactedStore
+    telemetry: Telemetry
+
+    def count_samples(self, model: str, samples: int) -> None:
+        """Count samples of a model in the telemetry."""
+        if samples:
+            self.telemetry.count(SAMPLES, model, by=samples)
+
+
+class Timer:
+    """Measures the seconds that each part of a job takes."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = {}
+
+    @contextmanager
+    def measure(self, part: str) -> Iterator[None]:
+        """Add the time within the context to a part."""
+        begun = time.perf_counter()
+        try:
+            yield
+        finally:
+            self.seconds[part] = self.seconds.get(part, 0.0) + time.perf_counter() - begun
 
 
 class Handler(Protocol):

@@ -27,9 +27,8 @@ from jobs.store.heartbeats import WorkerInfo, WorkerRegistry
 from jobs.store.jobs import JobStore
 from jobs.store.leases import Claim, LeaseStore
 from tailprune.spec import InputError
-from workers.context import Context
 from workers.evaluators import Evaluators
-from workers.handler import BatchHandler, request_of, source_of
+from workers.handler import BatchHandler, Context, request_of, source_of
 from workers.handlers import HANDLERS
 from workers.lease import Batch, Cancelled, LeaseLost, OnDone, Preempted, Product, Run, Shutdown, Stopped
 from workers.model_pool import ModelPool, Source, choose_device

@@ -23,7 +23,7 @@ from jobs.settings import Settings
 from jobs.store.jobs import JobStore
 from jobs.store.leases import Claim, LeaseStore
 from tests.tiny_model import NAME, write_tiny_model
-from workers.context import Context
+from workers.handler import Context
 from workers.lease import Preempted, Run
 from workers.model_pool import ModelPool
 from workers.worker import Worker

@@ -20,7 +20,7 @@ from jobs.storage.artifacts import Artifact
 from tailprune import Compaction, System
 from tailprune.condition_table import with_guidance_scale
 from tailprune.spec import InputError
-from workers.context import Context, Timer
+from workers.handler import Context, Timer
 from workers.handlers.compact_card import card
 from workers.handlers.compact_comparison import compare, comparison_plan
 from workers.lease import Product, Run

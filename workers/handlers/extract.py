@@ -9,7 +9,7 @@ import tailprune
 from jobs.requests.extract import ExtractRequest
 from jobs.results import Extracted, ExtractResult, ModelUsed
 from tailprune.checkpoints import encode_tensors
-from workers.context import Context
+from workers.handler import Context
 from workers.lease import Product, Run
 from workers.model_pool import Source
 from workers.outputs.variant import JobArtifacts

@@ -17,7 +17,7 @@ from tailprune.figures.training import draw_training
 from tailprune.figures.tsne import draw_tsne
 from tailprune.figures.vectors import draw_vectors
 from tailprune.spec import InputError, MissingFileError
-from workers.context import Context
+from workers.handler import Context
 from workers.handlers.removal_figure import removal_figure
 from workers.lease import Product, Run
 from workers.model_pool import Source

@@ -7,7 +7,7 @@ import torch
 import tailprune
 from jobs.requests.metrics import MetricsRequest
 from jobs.results import Cosine, Histogram, MetricsResult, ModelUsed, Sparsity, Variance
-from workers.context import Context
+from workers.handler import Context
 from workers.lease import Product, Run
 from workers.model_pool import Source
 from workers.sampling.inputs import Vectors

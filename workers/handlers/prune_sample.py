@@ -17,15 +17,15 @@ from jobs.results import Engine, ModelUsed, Pictures, PruneSampleResult, Timing
 from jobs.store.telemetry import SAMPLES, SAMPLING
 from tailprune.decoders import Decoder
 from tailprune.systems import System
-from workers.context import Context, Timer
+from workers.handler import Context, Timer
 from workers.lease import OnDone, Product, Run, Stopped
 from workers.model_pool import Source
+from workers.outputs.drift import dtype_drift
 from workers.outputs.report import engine_of, removal_of
 from workers.outputs.variant import JobArtifacts, SampleLabels, VariantWriter, samples_in_grid, variants_grid
 from workers.sampling.chunks import check_finite, split_into_chunks
 from workers.sampling.inputs import SampleInputs
 from workers.sampling.plan import BASELINE, Plan, Sample
-from workers.sampling.precision import dtype_drift
 
 __all__ = ["handler"]
 

@@ -16,7 +16,7 @@ from tailprune.figures.labelled_vectors import picked
 from tailprune.figures.removal import ImageRow, choose_thresholds, draw_removal
 from tailprune.spec.prune import Side
 from tailprune.systems import System
-from workers.context import Context
+from workers.handler import Context
 from workers.lease import Run
 from workers.model_pool import Source
 from workers.outputs.variant import SampleLabels

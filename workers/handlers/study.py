@@ -11,12 +11,12 @@ import torch
 from jobs.requests.study import Search, StudyRequest
 from jobs.study_results import SearchResult, StudyResult, StudyVariant
 from tailprune.spec.prune import PruneSpec
-from workers.context import Context
+from workers.handler import Context
 from workers.lease import Product, Run
 from workers.model_pool import Source
+from workers.outputs.drift import dtype_drift
 from workers.outputs.report import engine_of
 from workers.outputs.variant import JobArtifacts
-from workers.sampling.precision import dtype_drift
 from workers.study.coordination import complete_tasks
 from workers.study.exports import write
 from workers.study.results import StudyResults

@@ -2,6 +2,6 @@
 
 media    images and sounds as files, and labelled grids of images
 variant  the files of one variant, and the grid of all
-drift    how far samples are from the baseline's
+drift    how far a prune, or a narrower precision, moves samples
 report   what a prune removes, and the engine that computed a result
 """

@@ -14,7 +14,7 @@ from jobs.storage.shards import ShardStore
 from tailprune.decoders import Decoder
 from tailprune.spec.prune import PruneSpec
 from tailprune.systems import System
-from workers.context import Context
+from workers.handler import Context
 from workers.model_pool import Source
 from workers.sampling.chunks import sample_plan
 from workers.sampling.inputs import SampleInputs

@@ -16,8 +16,7 @@ from jobs.registry.evaluation import Measure
 from jobs.requests.study import StudyRequest
 from jobs.store.leases import LeaseStore
 from tailprune.spec.prune import PruneSpec
-from workers.context import Context
-from workers.handler import source_of
+from workers.handler import Context, source_of
 from workers.lease import Shutdown, TaskRun
 from workers.study.coordination import OnFraction, Task, try_task
 from workers.study.scoring import Scorer

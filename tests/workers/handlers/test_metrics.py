@@ -9,7 +9,7 @@ import torch
 import tailprune
 from jobs.requests.metrics import MetricsRequest
 from tests.tiny_model import CONDITION_ONLY, NAME
-from workers.context import Context
+from workers.handler import Context
 from workers.handlers.metrics import handler
 from workers.lease import Run
 from workers.model_pool import ModelPool

@@ -16,7 +16,7 @@ from jobs.settings import Settings
 from jobs.store.jobs import JobStore
 from tests.workers.conftest import Submit
 from workers.model_pool import ModelPool
-from workers.sampling import precision
+from workers.outputs import drift as drifts
 from workers.worker import Worker
 
 
@@ -54,8 +54,8 @@ def test_a_drift_is_measured_once_for_all_labels_and_seeds(
     worker: Worker, submit: Submit, store: JobStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     made: list[int] = []
-    sample_plan = precision.sample_plan
-    monkeypatch.setattr(precision, "sample_plan", lambda *given: made.append(1) or sample_plan(*given))
+    sample_plan = drifts.sample_plan
+    monkeypatch.setattr(drifts, "sample_plan", lambda *given: made.append(1) or sample_plan(*given))
     first = done(worker, store, submit(precision="bfloat16")).engine
     again = done(worker, store, submit(precision="bfloat16", labels=[3], seed=5)).engine
     assert (len(made), again.dtype_drift) == (2, first.dtype_drift)
