@@ -8,7 +8,7 @@ from pydantic import BaseModel
 
 from jobs.keys import RESULT_VERSION, digest
 from jobs.registry.digests import Identity
-from jobs.requests.prune_sample import ResolvedPruneSample
+from jobs.requests.prune_sample import PruneSampleRequest
 from jobs.requests.sampled import SampledRequest
 
 __all__ = ["OWN", "Share", "share_of"]
@@ -33,7 +33,7 @@ def share_of(request: BaseModel, identity: Identity, rows_at_once: int) -> Share
     That is a job of another kind than `prune-sample`, one that fills a batch of `rows_at_once` rows alone, or one
     whose sampler chooses the steps of each sample (dopri5).
     """
-    if not isinstance(request, ResolvedPruneSample) or request.sampler == "dopri5":
+    if not isinstance(request, PruneSampleRequest) or request.sampler == "dopri5":
         return None
     rows = len(request.subjects) * (request.samples_per_label or 1) * (len(request.prunes) + request.compare)
     if rows >= rows_at_once:

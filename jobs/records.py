@@ -181,8 +181,6 @@ class Job(BaseModel):
             mode="json",
             include={"id", "kind", "status", "progress", "created", "started", "finished", "request", "result"},
         )
-        shown = KINDS[self.kind].model_fields
-        data["request"] = {name: value for name, value in self.request.items() if name in shown}
         return data | {"problem": self.problem.public() if self.problem else None, "links": self._links}
 
     def summary(self) -> dict[str, Any]:

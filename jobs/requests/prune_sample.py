@@ -25,7 +25,7 @@ from jobs.settings import Settings
 from jobs.storage.uploads import ConditionInfo
 from tailprune.spec.prune import EVERY, NO_RULE, Fill, PruneSpec, Schedule, Side, check_rule
 
-__all__ = ["PruneSampleRequest", "ResolvedPruneSample"]
+__all__ = ["PruneSampleRequest"]
 
 
 class PruneSampleRequest(SampledRequest):
@@ -90,16 +90,24 @@ class PruneSampleRequest(SampledRequest):
         """Whether it has a threshold or keep; without either, a compacted model is sampled as it is."""
         return self.threshold is not None or self.keep is not None
 
+    @property
+    def prunes(self) -> list[PruneSpec]:
+        """The resolved prune of each variant but the baseline; none for a compacted model that is sampled as it is."""
+        rest: dict[str, Any] = {"fill": self.fill, "schedule": self.schedule}
+        by_threshold = [PruneSpec(threshold=tau, side=self.side, **rest) for tau in _as_list(self.threshold)]
+        by_number = [PruneSpec(keep=count, by=self.by, **rest) for count in _as_list(self.keep)]
+        return [spec.resolved() for spec in (*by_threshold, *by_number)]
+
     def resolve(
         self,
         entry: ModelEntry,
         settings: Settings,
         conditions: ConditionInfo | None = None,
         evaluation: EvaluationAssets | None = None,
-    ) -> ResolvedPruneSample:
-        prunes = self._prunes()
-        given: dict[str, Any] = sampling_of(self, entry, conditions) | {"prunes": prunes}
-        if prunes:
+    ) -> PruneSampleRequest:
+        """See `Request.resolve`. `threshold` and `keep` become lists."""
+        given = sampling_of(self, entry, conditions)
+        if prunes := self.prunes:
             first = prunes[0]
             given |= {
                 "threshold": _values(spec.threshold for spec in prunes),
@@ -108,7 +116,7 @@ class PruneSampleRequest(SampledRequest):
                 "side": first.side,
                 "fill": first.fill,
             }
-        resolved = ResolvedPruneSample.model_construct(**(dict(self) | given))
+        resolved = self.model_copy(update=given)
         faults = [
             *_rule_faults(self, entry),
             *subject_faults(self.labels, self.rows, entry, conditions),
@@ -119,20 +127,6 @@ class PruneSampleRequest(SampledRequest):
         if faults:
             raise InvalidRequest(faults)
         return resolved
-
-    def _prunes(self) -> list[PruneSpec]:
-        """The resolved prune of each variant but the baseline."""
-        rest: dict[str, Any] = {"fill": self.fill, "schedule": self.schedule}
-        by_threshold = [PruneSpec(threshold=tau, side=self.side, **rest) for tau in _as_list(self.threshold)]
-        by_number = [PruneSpec(keep=count, by=self.by, **rest) for count in _as_list(self.keep)]
-        return [spec.resolved() for spec in (*by_threshold, *by_number)]
-
-
-class ResolvedPruneSample(PruneSampleRequest):
-    """The request as a worker gets it: every default filled in, `threshold` and `keep` as lists."""
-
-    prunes: list[PruneSpec]
-    """One for each variant but the baseline; none for a compacted model that is sampled as it is."""
 
 
 def _rule_faults(request: PruneSampleRequest, entry: ModelEntry) -> list[Fault]:
@@ -153,7 +147,7 @@ def _rule_faults(request: PruneSampleRequest, entry: ModelEntry) -> list[Fault]:
     return faults
 
 
-def _population_faults(request: ResolvedPruneSample, conditions: ConditionInfo | None) -> list[Fault]:
+def _population_faults(request: PruneSampleRequest, conditions: ConditionInfo | None) -> list[Fault]:
     """What is wrong with prunes of a resolved request that need the mean or the variance over all conditions."""
     if not any(spec.needs_population for spec in request.prunes):
         return []
@@ -162,7 +156,7 @@ def _population_faults(request: ResolvedPruneSample, conditions: ConditionInfo |
     return [] if fault is None else [body_fault(field, fault)]
 
 
-def _prune_faults(request: ResolvedPruneSample, entry: ModelEntry, settings: Settings) -> list[Fault]:
+def _prune_faults(request: PruneSampleRequest, entry: ModelEntry, settings: Settings) -> list[Fault]:
     """What the model and the limits do not allow in the prunes of a resolved request."""
     faults = [
         body_fault(f"keep.{place}", fault)

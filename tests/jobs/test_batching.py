@@ -13,11 +13,10 @@ from jobs.records import Job
 from jobs.registry.digests import Identity
 from jobs.registry.models import Registry
 from jobs.requests.metrics import MetricsRequest
-from jobs.requests.prune_sample import PruneSampleRequest, ResolvedPruneSample
+from jobs.requests.prune_sample import PruneSampleRequest
 from jobs.settings import Settings
 from jobs.store.jobs import JobStore
 from jobs.store.leases import Claim, LeaseStore
-from tailprune.spec.prune import PruneSpec
 from tests.jobs.store.test_jobs import REQUEST, Outbox, claim, gone_after, lapse
 
 GROUP = "shared"
@@ -80,8 +79,7 @@ def test_the_form_of_an_sde_keeps_jobs_apart(settings: Settings) -> None:
 def test_jobs_of_the_same_conditions_share_a_batch() -> None:
     groups = []
     for conditions, row in (("a" * 64, 0), ("a" * 64, 1), ("b" * 64, 0)):
-        prunes = [PruneSpec(threshold=0.1).resolved()]
-        asked = ResolvedPruneSample(model="x-mdpt-s-256", prunes=prunes, conditions=conditions, rows=[row])
+        asked = PruneSampleRequest(model="x-mdpt-s-256", threshold=[0.1], conditions=conditions, rows=[row])
         found = share_of(asked, IDENTITY, 64)
         assert found is not None
         groups.append(found.group)
@@ -98,7 +96,7 @@ def test_the_rows_of_a_job_are_its_samples_under_all_variants(settings: Settings
 
 
 def test_a_job_without_prunes_has_the_rows_of_its_baseline() -> None:
-    found = share_of(ResolvedPruneSample(model="compacted", prunes=[], labels=[0, 1]), IDENTITY, 64)
+    found = share_of(PruneSampleRequest(model="compacted", labels=[0, 1]), IDENTITY, 64)
     assert found is not None
     assert found.rows == 2
 

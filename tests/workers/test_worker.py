@@ -150,8 +150,8 @@ def test_a_job_of_another_version_of_the_service_is_refused_with_the_reason(
     worker: Worker, submit: Submit, store: JobStore, redis_client: redis.Redis
 ) -> None:
     job = submit()
-    older = {name: value for name, value in job.request.items() if name != "prunes"}
-    redis_client.hset(f"tailprune:job:{job.id}", "request", json.dumps(older))
+    newer = job.request | {"unknown": 1}
+    redis_client.hset(f"tailprune:job:{job.id}", "request", json.dumps(newer))
     worker.run(job.id)
     problem = store.get(job.id).problem
     assert problem is not None

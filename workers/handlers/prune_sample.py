@@ -12,7 +12,7 @@ from typing import Literal
 
 from torch import Tensor
 
-from jobs.requests.prune_sample import ResolvedPruneSample
+from jobs.requests.prune_sample import PruneSampleRequest
 from jobs.results import Engine, ModelUsed, Pictures, PruneSampleResult, Timing
 from jobs.store.telemetry import SAMPLES, SAMPLING
 from tailprune.decoders import Decoder
@@ -35,12 +35,12 @@ GRID = "grid.png"
 class PruneSampleHandler:
     """Samples models under prunes."""
 
-    request = ResolvedPruneSample
+    request = PruneSampleRequest
 
     def handle_batch(
         self,
         runs: Sequence[Run],
-        requests: Sequence[ResolvedPruneSample],
+        requests: Sequence[PruneSampleRequest],
         source: Source,
         context: Context,
         on_done: OnDone,

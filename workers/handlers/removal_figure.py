@@ -11,7 +11,7 @@ from torch import Tensor
 
 import tailprune
 from jobs.requests.figure import FigureRequest
-from jobs.requests.prune_sample import PruneSampleRequest, ResolvedPruneSample
+from jobs.requests.prune_sample import PruneSampleRequest
 from tailprune.figures.labelled_vectors import picked
 from tailprune.figures.removal import ImageRow, choose_thresholds, draw_removal
 from tailprune.spec.prune import Side
@@ -77,7 +77,7 @@ def removal_figure(run: Run, request: FigureRequest, source: Source, context: Co
 
 def _sampling_request(
     request: FigureRequest, side: Side, thresholds: list[float], source: Source, context: Context
-) -> ResolvedPruneSample:
+) -> PruneSampleRequest:
     """The request for the samples: one of each label or condition under each threshold, by the model's defaults."""
     entry, seed = source.entry, request.seed or 0
     body: dict[str, Any] = {"threshold": thresholds, "side": side, "samples_per_label": 1, "seed": seed}

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from jobs.requests.prune_sample import ResolvedPruneSample
+from jobs.requests.prune_sample import PruneSampleRequest
 from jobs.requests.sampled import SampledRequest
 from tailprune import Guidance, Prune
 from tailprune.spec.prune import PruneSpec
@@ -65,7 +65,7 @@ class Plan:
     """How many samples one call of the network takes, each with all its variants."""
 
     @classmethod
-    def of(cls, request: ResolvedPruneSample, rows_at_once: int) -> Plan:
+    def of(cls, request: PruneSampleRequest, rows_at_once: int) -> Plan:
         """Plan a request. rows_at_once: how many samples x variants one call of the network may take."""
         # All prunes of a request have one schedule and one fill: the rule alone distinguishes them.
         variants = [PlannedVariant(spec.rule, spec) for spec in request.prunes]
