@@ -6,6 +6,8 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from tailprune.spec import InputError
+
 __all__ = ["TYPES", "Fault", "InvalidRequest", "Problem", "Slug", "problem"]
 
 PREFIX = "urn:tailprune:problem:"
@@ -85,7 +87,7 @@ class Problem(BaseModel):
         return self.model_dump(mode="json", exclude_none=True)
 
 
-class InvalidRequest(ValueError):
+class InvalidRequest(InputError):
     """A request that its model or the limits do not allow, with everything that is wrong with it."""
 
     def __init__(self, faults: list[Fault]) -> None:

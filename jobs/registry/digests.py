@@ -72,6 +72,8 @@ def identify(
     if reads == "training":
         if entry.training is None:
             raise MissingFileError(f"{entry.name} has no card, so no record of its training can lie beside it")
+        if not entry.training.is_file():
+            raise MissingFileError(f"{entry.training} is missing, the record of the training of {entry.name}")
         return Identity(content_digest(entry.training, data_dir), {})
     if reads != "model":  # only the condition tensors, and no pictures of samples
         loaded_as: dict[str, Any] = {key: getattr(entry, key) for key in ("family", "num_heads", "decode_layer")}

@@ -160,6 +160,29 @@ def test_a_record_that_is_none_fails_the_job_with_the_reason(
     assert reason in failed.problem.detail
 
 
+def test_a_record_that_is_missing_here_fails_the_job_with_the_reason(
+    worker: Worker, submit: Submit, store: JobStore, settings: Settings
+) -> None:
+    job = submit("figure", figure="training")
+    (settings.registry.parent / "training.json").unlink()
+    worker.run(job.id)
+    problem = store.get(job.id).problem
+    assert problem is not None
+    assert problem.type.endswith(":failed")
+    assert "training.json is missing" in problem.detail
+
+
+def test_a_limit_of_the_worker_fails_a_figure_with_the_reason(
+    settings: Settings, submit: Submit, store: JobStore
+) -> None:
+    job = submit("figure", figure="removal", thresholds=[0.5])
+    Worker(settings.model_copy(update={"max_samples": 1}), "worker").run(job.id)
+    problem = store.get(job.id).problem
+    assert problem is not None
+    assert problem.type.endswith(":failed")
+    assert "a job makes at most 1" in problem.detail
+
+
 def test_vectors_that_are_damaged_fail_the_job(
     worker: Worker, submit: Submit, store: JobStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
