@@ -69,8 +69,8 @@ class Evaluators:
     shards: where references that were measured are stored.
     device: where the networks run.
     batch_size: how many images a network takes at a time.
-    The argument `digests` of the methods is a job's: the digests of its instruments, by `extractor NAME` and
-    `reference NAME`.
+    The argument `digests` of the methods is a job's: the digests of its extractors and references, by
+    `extractor NAME` and `reference NAME`.
     """
 
     def __init__(self, registered: EvaluationAssets, shards: ShardStore, device: torch.device, batch_size: int) -> None:
@@ -100,7 +100,7 @@ class Evaluators:
 
         name: the reference in the registry.
         extractor: the network of the features.
-        digests: of the job's instruments.
+        digests: of the job's extractors and references.
         check: called before each batch; may raise to stop.
         Raises SourceError for a source without images, and redis.RedisError.
         """

@@ -158,16 +158,17 @@ class ModelPool:
         """A model of the registry, or a compacted one. Raises UnknownModel."""
         return self._registry.get(name)
 
-    def source(self, name: str, reads: Reads, instruments: Mapping[str, Path | str] = MappingProxyType({})) -> Source:
+    def source(self, name: str, reads: Reads, evaluation: Mapping[str, Path | str] = MappingProxyType({})) -> Source:
         """A model, with the identity of its files.
 
         name: in the registry.
         reads: the parts of the model that the job reads.
-        instruments: the files that samples are measured with, see `jobs.registry.digests.identify`; none by default.
+        evaluation: the extractors and references that score the samples, see `jobs.registry.digests.identify`; none by
+            default.
         Raises UnknownModel, or FileNotFoundError for a missing file.
         """
         entry = self._registry.get(name)
-        return Source(entry, identify(reads, entry, self._data_dir, instruments), reads)
+        return Source(entry, identify(reads, entry, self._data_dir, evaluation), reads)
 
     def system(self, source: Source, precision: Precision) -> System:
         """A model's system in the precision of a request."""

@@ -23,7 +23,7 @@ from safetensors import SafetensorError, deserialize
 
 from jobs.problems import Fault, InvalidRequest
 
-__all__ = ["BFLOAT16", "FLOATS", "StoredArray", "Unreadable", "body_fault", "quoted", "read_arrays"]
+__all__ = ["FLOATS", "StoredArray", "Unreadable", "body_fault", "quoted", "read_arrays"]
 
 BFLOAT16 = "bfloat16"
 FLOATS = ("float16", BFLOAT16, "float32", "float64")

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from jobs.requests.prune_sample import PruneSampleRequest
 from jobs.results import Engine, ModelUsed, Pictures, PruneSampleResult, Timing
-from jobs.store.telemetry import SAMPLES, SAMPLING
+from jobs.store.telemetry import SAMPLING
 from tailprune.decoders import Decoder
 from tailprune.systems import System
 from workers.handler import Context, Timer
@@ -113,7 +113,7 @@ class _BatchMember:
         self.run = run
         self._plan = plan
         self._shared = shared
-        self._telemetry = context.telemetry
+        self._context = context
         self._labels = SampleLabels.of(shared.source.entry)
         self._files = JobArtifacts(context.artifacts)
         scale, in_grid = shared.source.entry.display_scale, samples_in_grid(plan.samples)
@@ -179,9 +179,8 @@ class _BatchMember:
             ),
             engine=engine,
         )
-        samples = sum(len(variant.images) for variant in variants)
-        self._telemetry.count(SAMPLES, plan.request.model, by=samples)
-        self._telemetry.observe(SAMPLING, plan.request.model, value=result.timing.sample)
+        self._context.count_samples(plan.request.model, sum(len(variant.images) for variant in variants))
+        self._context.telemetry.observe(SAMPLING, plan.request.model, value=result.timing.sample)
         return Product(result, self._files.artifacts)
 
 

@@ -2,7 +2,7 @@
 
 The holder offers unfinished tasks as a Celery group, on a queue that workers read last, and does them itself meanwhile.
 A worker takes a lease on a task before it does it. A task that another worker has leased is passed over until it is
-done, or until the lease lapses because its worker is gone. With one worker, the offers arrive when all is done.
+done, or until the lease expires because its worker is gone. With one worker, the offers arrive when all is done.
 """
 
 from __future__ import annotations
