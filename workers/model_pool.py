@@ -22,7 +22,6 @@ from jobs.registry.models import ModelEntry, Registry, UnknownModel
 from jobs.requests.base import Reads
 from jobs.requests.sampled import Precision
 from jobs.settings import Settings
-from tailprune.checkpoints.recognition import parameter_counts
 from tailprune.decoders import Decoder, load_decoder
 from tailprune.sampling import compile_network
 from tailprune.spec import InputError, MissingFileError
@@ -191,13 +190,13 @@ class ModelPool:
     def _load_system(self, source: Source) -> System:
         self._check_copy(source)
         known: dict[str, Any] = {"family": source.entry.family, **source.arguments}
-        system = tailprune.load(source.checkpoint, device=self.device, **known)
-        parameters, adaln = parameter_counts({name: tuple(part.shape) for name, part in system.state_dict().items()})
+        found = tailprune.inspect(source.checkpoint, **known)
         log.info(
-            "checkpoint read", model=source.entry.name, family=system.family, parameters=parameters,
-            adaln_share=round(adaln / parameters, 4),
+            "checkpoint read", model=source.entry.name, family=found.family, size=found.size,
+            parameters=found.parameters, adaln_share=round(found.adaln_share, 4), left_out=found.left_out,
         )  # fmt: skip
-        _check(source, system.condition_dim, getattr(system, "num_classes", None), system.latent_shape)
+        _check(source, found.condition_dim, found.classes, found.latent_shape)
+        system = tailprune.load(source.checkpoint, device=self.device, **known)
         system.compute_in(source.dtype)
         if self.compiles:
             compile_network(system)
