@@ -37,7 +37,7 @@ def run() -> Section:
     return Section(
         "## A study with two workers, against one worker\n\n"
         f"shapes-sit, {CLASSES} classes, {EACH} samples each, {STEPS} steps, the baseline and {len(THRESHOLDS)} "
-        "prunes, scored by what a study measures unless said; one CPU thread a worker; median of "
+        "prunes, scored by the measures of a study by default; one CPU thread a worker; median of "
         f"{ROUNDS} rounds (least to most). The workers share the samples, and then the scores.\n\n"
         "| one worker | two workers | ratio | largest difference of a score |\n|---|---|---|---|\n"
         f"| {shown(times[1], _seconds)} | {shown(times[2], _seconds)} | {ratio(times[1], times[2])} "

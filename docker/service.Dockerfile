@@ -1,4 +1,4 @@
-# The HTTP service. It speaks to Redis and to the artifacts, never to a model: no torch in here.
+# The HTTP service, without torch: it reads Redis and the artifacts, and loads no model.
 # Build from the root of the repository: docker build -f docker/service.Dockerfile -t tailprune-service .
 ARG BASE=python:3.11-slim-bookworm
 
@@ -14,6 +14,7 @@ RUN --mount=type=cache,target=/root/.cache/pip pip install -c constraints.txt ".
 
 COPY jobs jobs
 COPY service service
+COPY tailprune/spec tailprune/spec
 RUN --mount=type=cache,target=/root/.cache/pip pip install --no-deps --force-reinstall .
 
 

@@ -1,4 +1,4 @@
-# A worker: Celery, torch and the models it keeps warm. On the CPU unless it is told otherwise.
+# A worker: Celery, torch and the models that it keeps loaded, on the CPU by default.
 # Build from the root of the repository: docker build -f docker/worker.Dockerfile -t tailprune-worker .
 #
 # BASE         any Debian or Ubuntu image; for a GPU a CUDA runtime (docker-compose.yml names one).

@@ -1,4 +1,4 @@
-"""The worker image's health check: fails unless the worker of this container was heard of in Redis lately."""
+"""The worker image's health check: fails unless Redis has a recent heartbeat of this container's worker."""
 
 from __future__ import annotations
 
@@ -12,4 +12,4 @@ from jobs.store.heartbeats import WorkerRegistry
 host = socket.gethostname()
 names = [worker.name for worker in WorkerRegistry(connect(get_settings())).alive()]
 if not any(name.endswith(f"@{host}") for name in names):  # Celery calls a worker <name>@<host>
-    sys.exit(f"no heartbeat of a worker on {host}; heard of: {', '.join(names) or 'none'}")
+    sys.exit(f"no heartbeat of a worker on {host}; workers with one: {', '.join(names) or 'none'}")

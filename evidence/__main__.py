@@ -28,9 +28,9 @@ console = Console(highlight=False)
 
 def main() -> None:
     """Write `docs/evidence.md`, with its numbers and its figures, from studies of the shipped models."""
-    parser = argparse.ArgumentParser(description=main.__doc__)
-    parser.add_argument("models", nargs="*", default=list(MODELS), help="of the shipped models; all by default")
-    parser.add_argument("--workers", type=int, default=os.cpu_count() or 1)
+    parser = argparse.ArgumentParser(prog="python -m evidence", description=main.__doc__)
+    parser.add_argument("models", nargs="*", default=list(MODELS), help="the shipped models to study; all by default")
+    parser.add_argument("--workers", type=int, default=os.cpu_count() or 1, help="workers, one per core by default")
     options = parser.parse_args()
     begun = time.monotonic()
     with running(BUILD / "data", options.workers) as url, Client(url, console) as client:

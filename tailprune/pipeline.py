@@ -101,7 +101,7 @@ def prune_and_compare(
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Print what a tail prune of ten classes removes and changes; write the images if a path is options."""
+    """Print what a tail prune of ten classes removes and changes; write the images if a path is given."""
     parser = argparse.ArgumentParser(prog="python -m tailprune.pipeline", description=main.__doc__)
     parser.add_argument("source", nargs="?", default="models/shapes-sit", help="a checkpoint whose latents are pixels")
     parser.add_argument("--threshold", type=float, default=0.038, help="components smaller than this are removed")

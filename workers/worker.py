@@ -193,7 +193,7 @@ class _Outcomes:
             if isinstance(outcome, Exception):
                 raise outcome
             result = outcome.result.model_dump(mode="json")
-            canonical_json(result)  # raises for values that JSON does not have, such as NaN
+            _check_finite(result)
         except Cancelled:
             return "cancelled" if self._leases.cancelled(claim) else "lost"
         except Preempted:
@@ -217,3 +217,13 @@ class _Outcomes:
         log.warning("job failed", detail=detail, exc_info=True)
         detail = self._models.as_registered(claim.job.model, detail)
         return "failed" if self._leases.fail(claim, problem("failed", detail)) else "lost"
+
+
+def _check_finite(result: dict[str, Any]) -> None:
+    """Raise InputError where a result holds NaN or infinity, which JSON does not have."""
+    try:
+        canonical_json(result)
+    except ValueError as error:
+        raise InputError(
+            "the result holds NaN or infinity, so it is not stored: look at the checkpoint, and at the samples"
+        ) from error

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import time
 from collections.abc import Iterator
@@ -72,7 +73,8 @@ class Catalogue:
             raise ModelGone(why)
         stored, path = self._is_stored(compacted), self._path(compacted)
         if self._fetches and stored and not path.is_file():
-            self._artifacts.place(compacted.checkpoint, path)
+            with contextlib.suppress(FileNotFoundError):  # deleted meanwhile: the entry then lacks its checkpoint
+                self._artifacts.place(compacted.checkpoint, path)
         return self._entry(name, compacted, stored)
 
     def remove(self, name: str) -> None:

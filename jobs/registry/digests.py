@@ -180,7 +180,10 @@ def _known(path: Path, what: str, data_dir: Path | None, read: Callable[[Path], 
 
     Raises _Unread without a folder, if the digest is not in memory.
     """
-    stat = path.stat()
+    try:
+        stat = path.stat()
+    except FileNotFoundError as error:
+        raise MissingFileError(f"{path} is missing") from error
     state = f"{path}\0{stat.st_size}\0{stat.st_mtime_ns}\0{what}"
     if state in _digests:
         return _digests[state]

@@ -188,12 +188,12 @@ def digest_of_text(text: str) -> str:
 
 def _read_image(path: Path) -> Tensor:
     """An image file as a tensor, uint8, with shape (3, H, W)."""
-    from PIL import Image, UnidentifiedImageError
+    from PIL import Image
 
     try:
         with Image.open(path) as image:
             values = np.array(image.convert("RGB"))
-    except (OSError, UnidentifiedImageError) as error:
+    except (OSError, ValueError, Image.DecompressionBombError) as error:
         raise SourceError(f"{path}: cannot be read as an image ({error}); replace or remove it") from error
     return torch.from_numpy(values).permute(2, 0, 1)
 
@@ -203,9 +203,13 @@ def _size(shape: tuple[int, ...]) -> str:
 
 
 def _read_header(file: IO[bytes]) -> tuple[tuple[int, ...], Any]:
-    version = np.lib.format.read_magic(file)
-    read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-    shape, fortran, dtype = read(file)
+    """The shape and type of an array, from the start of its npy file. Raises OSError for any other file."""
+    try:
+        version = np.lib.format.read_magic(file)
+        read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+        shape, fortran, dtype = read(file)
+    except ValueError as error:
+        raise OSError(f"{ARRAY} is not an array: {error}") from error
     if fortran:  # its images are not contiguous
         raise OSError("the array is in Fortran order")
     return shape, dtype

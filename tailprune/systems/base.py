@@ -179,7 +179,7 @@ class System(Condition):
 
         given: values for what names and shapes do not determine, such as `num_heads`
 
-        Raises KeyError for a missing tensor, ValueError if an argument is neither given nor determined by the tensors.
+        Raises KeyError for a missing tensor, InputError if an argument is neither given nor determined by the tensors.
         """
 
     @classmethod

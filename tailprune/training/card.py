@@ -310,7 +310,7 @@ def _rule(variant: Mapping[str, Any]) -> str:
 
 def main() -> None:
     """Evaluate a model of shapes with `shapes-classifier` and write its card."""
-    parser = argparse.ArgumentParser(description=main.__doc__)
+    parser = argparse.ArgumentParser(prog="python -m tailprune.training.card", description=main.__doc__)
     parser.add_argument("name", choices=SHAPES_MODELS, help="the model")
     parser.add_argument("--folder", type=Path, help="the folder of the model, models/NAME by default")
     options = parser.parse_args()

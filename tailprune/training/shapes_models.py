@@ -152,7 +152,7 @@ def measure_condition(system: System) -> dict[str, float]:
 
 def main() -> None:
     """Train a model of shapes and write `model.safetensors` and `training.json` to its folder."""
-    parser = argparse.ArgumentParser(description=main.__doc__)
+    parser = argparse.ArgumentParser(prog="python -m tailprune.training.shapes_models", description=main.__doc__)
     parser.add_argument("name", choices=SHAPES_MODELS, help="the model")
     parser.add_argument("--folder", type=Path, help="the folder to write to, models/NAME by default")
     parser.add_argument("--work", type=Path, help="the folder of unfinished work, build/NAME by default")

@@ -51,8 +51,20 @@ def test_the_service_image_installs_no_torch() -> None:
 
 
 def test_an_image_holds_only_the_rooms_that_its_process_may_know() -> None:
-    assert set(SERVICE.copied) & ROOMS == {"jobs", "service"}
-    assert set(WORKER.copied) & ROOMS == {"jobs", "tailprune", "workers"}
+    assert {path for path in SERVICE.copied if path.partition("/")[0] in ROOMS} == {"jobs", "service", "tailprune/spec"}
+    assert {path for path in WORKER.copied if path.partition("/")[0] in ROOMS} == {"jobs", "tailprune", "workers"}
+
+
+@each_dockerfile
+def test_an_image_holds_whatever_its_own_code_imports(dockerfile: Dockerfile) -> None:
+    missing = {
+        f"{path.relative_to(ROOT)} imports {module}"
+        for path in _modules_of(dockerfile)
+        for module in _imported_on_import(path)
+        if module.partition(".")[0] in ROOMS
+        if not any(f"{module.replace('.', '/')}/".startswith(f"{copied}/") for copied in dockerfile.copied)
+    }
+    assert not missing
 
 
 @pytest.mark.parametrize("extra", DOCKERFILES)
@@ -61,10 +73,9 @@ def test_whatever_an_images_code_imports_is_installed_in_it(extra: str) -> None:
     installed = _installed_with(extra)
     missing = {
         f"{path.relative_to(ROOT)} imports {module}"
-        for room in ROOMS & set(DOCKERFILES[extra].copied)
-        for path in (ROOT / room).rglob("*.py")
+        for path in _modules_of(DOCKERFILES[extra])
         if path.parent.name != "training"  # travels along, but no worker trains
-        for module in _imported_on_import(path) - ROOMS - sys.stdlib_module_names
+        for module in {name.partition(".")[0] for name in _imported_on_import(path)} - ROOMS - sys.stdlib_module_names
         if not installed & {canonicalize_name(provider) for provider in providers.get(module, [])}
     }
     assert not missing
@@ -77,7 +88,7 @@ def test_what_an_image_copies_is_there_and_reaches_the_builder(dockerfile: Docke
     let_through = {line.removeprefix("!") for line in ignore if line.startswith("!")}
     for source in dockerfile.copied:
         assert (ROOT / source).exists()
-        assert source.rstrip("/") in let_through
+        assert {source, *map(str, Path(source).parents)} & let_through
 
 
 def test_both_images_run_as_one_user_who_is_not_root() -> None:
@@ -98,14 +109,24 @@ def test_both_images_look_for_data_and_models_in_one_place() -> None:
     assert service.keys() >= {"TAILPRUNE_DATA_DIR", "TAILPRUNE_REGISTRY"}
 
 
+def _modules_of(dockerfile: Dockerfile) -> list[Path]:
+    """The files of Python code that an image copies from the packages."""
+    return [
+        path
+        for copied in dockerfile.copied
+        if copied.partition("/")[0] in ROOMS
+        for path in (ROOT / copied).rglob("*.py")
+    ]
+
+
 def _imported_on_import(path: Path) -> set[str]:
-    """The top-level modules that importing a file imports; what its functions import comes later, if ever."""
+    """The modules that importing a file imports; what its functions import comes later, if ever."""
     modules: set[str] = set()
     for statement in ast.parse(path.read_text()).body:
         if isinstance(statement, ast.Import):
-            modules |= {name.name.partition(".")[0] for name in statement.names}
+            modules |= {name.name for name in statement.names}
         elif isinstance(statement, ast.ImportFrom) and statement.module and not statement.level:
-            modules.add(statement.module.partition(".")[0])
+            modules.add(statement.module)
     return modules
 
 

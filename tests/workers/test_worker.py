@@ -8,7 +8,7 @@ import redis
 import torch
 from safetensors.torch import load_file, save_file
 
-from jobs.results import MetricsResult, PruneSampleResult
+from jobs.results import Drift, MetricsResult, PruneSampleResult
 from jobs.settings import Settings
 from jobs.store.jobs import JobStore, UnknownJob
 from tests.tiny_model import CONDITION_ONLY, TINY_DIT
@@ -94,6 +94,20 @@ def test_samples_that_diverge_fail_the_job_with_the_way_out(
     assert failed.status == "failed"
     assert failed.problem is not None
     assert "lower guidance_scale" in failed.problem.detail
+
+
+def test_a_result_with_nan_fails_the_job_with_the_reason(
+    worker: Worker, submit: Submit, store: JobStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    undefined = Drift(latent=torch.nan, psnr=None, ssim=None)
+    monkeypatch.setattr("workers.outputs.drift.DriftMeasure.drift", lambda _: undefined)
+    job = submit()
+    worker.run(job.id)
+    failed = store.get(job.id)
+    assert failed.status == "failed"
+    assert failed.problem is not None
+    assert failed.problem.type.endswith(":failed")
+    assert "NaN or infinity" in failed.problem.detail
 
 
 def test_a_job_made_for_other_weights_is_not_answered_with_these(

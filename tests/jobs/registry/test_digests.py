@@ -18,6 +18,7 @@ from jobs.registry import digests
 from jobs.registry.digests import content_digest, identify, identify_at_once
 from jobs.registry.models import ModelEntry, Registry
 from jobs.requests.base import Reads
+from tailprune.spec import MissingFileError
 from tests.hub import write_cached
 from tests.registry import write_document
 
@@ -130,7 +131,7 @@ def test_digests_for_several_uses_of_a_file_are_not_taken_for_one_another(
 
 
 def test_what_is_not_there_has_no_digest(tmp_path: Path) -> None:
-    with pytest.raises(FileNotFoundError):
+    with pytest.raises(MissingFileError, match=r"a\.pt is missing"):
         content_digest(tmp_path / "a.pt", tmp_path / "data")
 
 

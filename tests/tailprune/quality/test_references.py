@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import io
 import re
+import struct
+import zipfile
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -50,6 +54,12 @@ def pictures(count: int, side: int = 8, seed: int = 0) -> np.ndarray:
     return np.random.default_rng(seed).integers(0, 256, (count, side, side, 3), dtype=np.uint8)
 
 
+def npy(array: np.ndarray) -> bytes:
+    buffer = io.BytesIO()
+    np.save(buffer, array)
+    return buffer.getvalue()
+
+
 def corners(images: np.ndarray) -> Tensor:
     return torch.from_numpy(images).permute(0, 3, 1, 2)[:, :, 0, :2].flatten(1).double()
 
@@ -95,9 +105,11 @@ def test_a_folder_without_images_or_with_a_broken_one_is_refused(tmp_path: Path)
         ImageFolder(tmp_path)
     with pytest.raises(SourceError, match="is not a folder"):
         ImageFolder(tmp_path / "nowhere")
-    (tmp_path / "broken.png").write_bytes(b"no image")
-    with pytest.raises(SourceError, match=r"broken.png: cannot be read as an image"):
-        list(ImageFolder(tmp_path).batches())
+    no_header = b"\x89PNG\r\n\x1a\n" + struct.pack(">I", 0) + b"IHDR" + struct.pack(">I", zlib.crc32(b"IHDR"))
+    for content in (b"no image", no_header):
+        (tmp_path / "broken.png").write_bytes(content)
+        with pytest.raises(SourceError, match=r"broken.png: cannot be read as an image"):
+            list(ImageFolder(tmp_path).batches())
 
 
 def test_the_digest_of_a_folder_is_of_its_content(tmp_path: Path) -> None:
@@ -189,6 +201,14 @@ def test_an_npz_that_does_not_fit_is_refused(tmp_path: Path, arrays: dict[str, n
     np.savez(tmp_path / "unfit.npz", **arrays)  # type: ignore[arg-type]
     with pytest.raises(SourceError, match=said):
         load_reference(tmp_path / "unfit.npz", Corner())
+
+
+@pytest.mark.parametrize("content", [b"", b"no array at all", npy(pictures(4))[:40]])
+def test_an_npz_with_a_damaged_array_is_refused(tmp_path: Path, content: bytes) -> None:
+    with zipfile.ZipFile(tmp_path / "damaged.npz", "w") as archive:
+        archive.writestr("arr_0.npy", content)
+    with pytest.raises(SourceError, match="arr_0 is not an array"):
+        load_reference(tmp_path / "damaged.npz", Corner())
 
 
 def test_what_is_neither_folder_nor_npz_is_refused(tmp_path: Path) -> None:
