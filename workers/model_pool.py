@@ -287,7 +287,10 @@ def _size_of_decoder(source: Source) -> int:
 def _size(path: Path) -> int:
     if path.is_dir():
         return sum(file.stat().st_size for file in path.rglob("*") if file.is_file())
-    return path.stat().st_size
+    try:
+        return path.stat().st_size
+    except FileNotFoundError as error:
+        raise MissingFileError(f"{path} is missing") from error
 
 
 def tensor_bytes(holder: object) -> int:

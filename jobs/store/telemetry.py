@@ -49,7 +49,7 @@ class Histogram:
 
 
 JOBS = Counter("tailprune_jobs", "Finished jobs, by final status.", ("kind", "status"))
-"""Counted in `jobs.store.scripts`, in the same step that finishes the job."""
+"""Counted in `lua/common.lua`, in the same step that finishes the job."""
 
 REQUESTED = Counter(
     "tailprune_job_requests",

@@ -113,7 +113,7 @@ def add(
     _print_line(f"added to {registry}; restart service and workers to use it")
     if found["also_fits"] and family is None:
         others = ", ".join(found["also_fits"])
-        _print_line(f"read as {found['family']}; files of {others} can look the same: choose with --family")
+        _print_line(f"read as {found['family']}; files of {others} have the same tensors: choose with --family")
 
 
 @app.command()

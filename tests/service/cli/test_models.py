@@ -237,7 +237,7 @@ def test_families_whose_files_look_the_same_are_told(registry: Path, tmp_path: P
     save_file(random_system(SiT, learn_sigma=False).state_dict(), tmp_path / "sit.safetensors")
     said = tailprune("add", "new", tmp_path / "sit.safetensors", "--num-heads", 4)
     assert "read as sit; files of " in said.stdout
-    assert "can look the same: choose with --family" in said.stdout
+    assert "have the same tensors: choose with --family" in said.stdout
 
 
 @pytest.mark.usefixtures("near")
