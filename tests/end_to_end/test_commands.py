@@ -118,7 +118,7 @@ def test_an_interrupted_command_leaves_its_job_running(stack: Stack) -> None:
         client.send_signal(signal.SIGINT)
         _, said = client.communicate(timeout=20)
         assert client.returncode == 130
-        assert f"job {job_id} goes on without you" in said.decode()
+        assert f"job {job_id} continues to run" in said.decode()
         assert stack.job(job_id)["status"] == "running"
     finally:
         stack.http.delete(f"/jobs/{job_id}")

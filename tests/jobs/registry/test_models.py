@@ -180,7 +180,7 @@ def test_a_model_that_takes_conditions_needs_neither_classes_nor_latent_shape(tm
             "decoder 'latents' needs no files; leave decoder_source, decoder_statistics and",
         ),
         *(
-            ("dit", {"decoder": "sd-vae", key: "hf://owner"}, f"{key}: 'hf://owner' is not of the form")
+            ("dit", {"decoder": "sd-vae", key: "hf://owner"}, f"{key}: 'hf://owner' does not have the form")
             for key in ("checkpoint", "decoder_source", "decoder_statistics")
         ),
     ],

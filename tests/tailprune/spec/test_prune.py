@@ -28,7 +28,7 @@ def test_the_first_step_is_one_step_unless_said() -> None:
     ("said", "why"),
     [
         ({"when": "last"}, "'last' needs count"),
-        ({"when": "every", "count": 3}, "count 3 says nothing with 'every'"),
+        ({"when": "every", "count": 3}, "count 3 has no meaning with 'every'"),
         ({"when": "first", "count": 0}, "greater than or equal to 1"),
         ({"when": "sometimes"}, "'every', 'first' or 'last'"),
     ],
