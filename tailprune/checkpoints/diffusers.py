@@ -104,6 +104,8 @@ class DiffusersDiT:
 
     def _shape(self, names: tuple[str, ...]) -> tuple[int, ...]:
         first, *more = (self._files.shapes[name] for name in names)
+        if more and not all((first, *more)):
+            raise CheckpointError(f"{self.path}: one of {', '.join(names)} is a single number; download it again")
         return (first[0] + sum(shape[0] for shape in more), *first[1:]) if more else first
 
     def _embedders_are_shared(self, depth: int) -> bool:

@@ -103,8 +103,11 @@ def _vocoder(folder: Path) -> Any:
     config = read_config(folder, "speecht5_hifigan", "model_type")
     weights = open_weights(first_file(folder, VOCODER_WEIGHTS))
     # Not by from_pretrained, which initialises missing tensors at random.
-    with torch.device("meta"):
-        vocoder = SpeechT5HifiGan(SpeechT5HifiGanConfig.from_dict(config))
+    try:
+        with torch.device("meta"):
+            vocoder = SpeechT5HifiGan(SpeechT5HifiGanConfig.from_dict(config))
+    except Exception as error:  # transformers and torch raise many types for values that do not fit
+        raise DecoderError(f"{folder}: its configuration does not fit SpeechT5HifiGan: {error}") from error
     fill(vocoder, weights, "SpeechT5HifiGan")
     return vocoder
 

@@ -39,19 +39,20 @@ def configuration(shapes: Mapping[str, tuple[int, ...]]) -> dict[str, Any]:
     """AutoencoderKL's configuration, from the shapes of a file's tensors by name. Raises NotLDM if they do not fit."""
     resnets = _numbers(shapes, r"decoder\.up\.(\d+)\.block\.(\d+)\.conv2\.weight")
     levels = len({level for level, _ in resnets})
-    each = {len([1 for at, _ in resnets if at == level]) for level in range(levels)}
-    if not resnets or len(each) != 1:
+    blocks = len(resnets) // levels if levels else 0
+    if not resnets or resnets != [(level, block) for level in range(levels) for block in range(blocks)]:
         raise NotLDM(
-            "every level N needs decoder.up.N.block.M.conv2.weight, with the same number of blocks M; "
+            "every level N, from 0, needs decoder.up.N.block.M.conv2.weight, with the same blocks M, from 0; "
             + (f"the file has N.M = {', '.join(f'{n}.{m}' for n, m in resnets)}" if resnets else "the file has none")
         )
-    widths = [shapes[f"decoder.up.{level}.block.0.conv2.weight"][0] for level in range(levels)]
+    firsts = [f"decoder.up.{level}.block.0.conv2.weight" for level in range(levels)]
+    for name in (*firsts, "decoder.conv_in.weight", "decoder.conv_out.weight", "post_quant_conv.weight"):
+        if len(shapes.get(name, ())) != 4:
+            raise NotLDM(f"{name} must exist, with four dimensions")
+    widths = [shapes[name][0] for name in firsts]
     if indivisible := [width for width in widths if width % GROUPS]:
         raise NotLDM(f"a level has {indivisible[0]} channels, not a multiple of the {GROUPS} groups of GroupNorm")
     attentive = {level for level, _ in _numbers(shapes, r"decoder\.up\.(\d+)\.attn\.(\d+)\.q\.weight")}
-    for name in ("decoder.conv_in.weight", "decoder.conv_out.weight", "post_quant_conv.weight"):
-        if len(shapes.get(name, ())) != 4:
-            raise NotLDM(f"{name} must exist, with four dimensions")
     return {
         "latent_channels": shapes["decoder.conv_in.weight"][1],
         "out_channels": shapes["decoder.conv_out.weight"][0],
@@ -60,7 +61,7 @@ def configuration(shapes: Mapping[str, tuple[int, ...]]) -> dict[str, Any]:
         "up_block_types": [
             "AttnUpDecoderBlock2D" if level in attentive else "UpDecoderBlock2D" for level in reversed(range(levels))
         ],
-        "layers_per_block": each.pop() - 1,  # a decoder has one more
+        "layers_per_block": blocks - 1,  # a decoder has one more
         "norm_num_groups": GROUPS,
         "mid_block_add_attention": "decoder.mid.attn_1.q.weight" in shapes,
     }

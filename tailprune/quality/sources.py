@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import tokenize
 import zipfile
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -208,7 +209,7 @@ def _read_header(file: IO[bytes]) -> tuple[tuple[int, ...], Any]:
         version = np.lib.format.read_magic(file)
         read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
         shape, fortran, dtype = read(file)
-    except ValueError as error:
+    except (ValueError, tokenize.TokenError) as error:  # the second for an unbalanced header
         raise OSError(f"{ARRAY} is not an array: {error}") from error
     if fortran:  # its images are not contiguous
         raise OSError("the array is in Fortran order")

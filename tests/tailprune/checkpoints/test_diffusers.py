@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import torch
 from diffusers import DiTTransformer2DModel
+from safetensors.torch import load_file, save_file
 
 import tailprune
 from tailprune.checkpoints.load import CheckpointError
@@ -90,6 +91,14 @@ def test_weights_saved_as_a_pickle_are_read(tmp_path: Path, batch: tuple[torch.T
     assert (tmp_path / "transformer" / "diffusion_pytorch_model.bin").is_file()
     system = tailprune.load(tmp_path)
     assert relative_error(system(x, system.condition(t, {"labels": labels})), theirs(model, x, t, labels)) < 1e-4
+
+
+def test_a_tensor_that_is_a_single_number_is_refused(tmp_path: Path) -> None:
+    made_by_diffusers(shared=True).save_pretrained(tmp_path)
+    file = tmp_path / "diffusion_pytorch_model.safetensors"
+    save_file(load_file(file) | {"transformer_blocks.0.attn1.to_k.weight": torch.tensor(1.0)}, file)
+    with pytest.raises(CheckpointError, match=r"attn1\.to_k\.weight.* is a single number"):
+        tailprune.load(tmp_path)
 
 
 @pytest.mark.parametrize(

@@ -122,6 +122,14 @@ def test_a_vocoder_with_a_tensor_missing_is_refused(folder: Path) -> None:
         load_decoder("audioldm", folder)
 
 
+@pytest.mark.parametrize("change", [{"model_in_dim": "many"}, {"upsample_initial_channel": -1}])
+def test_a_vocoder_with_an_unfit_configuration_is_refused(folder: Path, change: dict[str, int | str]) -> None:
+    path = folder / "vocoder" / "config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | change))
+    with pytest.raises(DecoderError, match=f"{folder}/vocoder: its configuration does not fit SpeechT5HifiGan"):
+        load_decoder("audioldm", folder)
+
+
 def test_an_autoencoder_of_pictures_is_refused(folder: Path) -> None:
     tiny_vae().save_pretrained(folder / "vae")
     with pytest.raises(DecoderError, match="decodes to 3 channels; give one that decodes to 1"):

@@ -175,6 +175,14 @@ def test_latents_with_other_channels_are_refused(tmp_path: Path, weights: dict[s
         ({"decoder.temb.weight": torch.zeros(7)}, "decoder.temb.weight is not part of it"),
         ({"post_quant_conv.weight": None}, "post_quant_conv.weight must exist"),
         ({"decoder.up.0.block.1.conv2.weight": None}, "the file has N.M = 0.0, 1.0, 1.1"),
+        (
+            {f"decoder.up.0.block.{block}.conv2.weight": None for block in (0, 1)},
+            "every level N, from 0, .*; the file has N.M = 1.0, 1.1",
+        ),
+        (
+            {"decoder.up.0.block.0.conv2.weight": torch.tensor(1.0)},
+            "decoder.up.0.block.0.conv2.weight must exist, with four dimensions",
+        ),
         ({"decoder.up.0.block.0.conv2.weight": torch.zeros(48, 48, 3, 3)}, "a level has 48 channels"),
     ],
 )

@@ -203,7 +203,9 @@ def test_an_npz_that_does_not_fit_is_refused(tmp_path: Path, arrays: dict[str, n
         load_reference(tmp_path / "unfit.npz", Corner())
 
 
-@pytest.mark.parametrize("content", [b"", b"no array at all", npy(pictures(4))[:40]])
+@pytest.mark.parametrize(
+    "content", [b"", b"no array at all", npy(pictures(4))[:40], npy(pictures(4)).replace(b")", b" ", 1)]
+)
 def test_an_npz_with_a_damaged_array_is_refused(tmp_path: Path, content: bytes) -> None:
     with zipfile.ZipFile(tmp_path / "damaged.npz", "w") as archive:
         archive.writestr("arr_0.npy", content)
