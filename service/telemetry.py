@@ -47,7 +47,7 @@ class FleetCollector(Collector):
     def collect(self) -> Iterator[Metric]:
         """The series with their current values."""
         try:
-            reading = self._store.telemetry.read()
+            values = self._store.telemetry.read()
             jobs = self._store.under_way()
             workers = len(self._workers.alive())
         except redis.RedisError:
@@ -62,26 +62,26 @@ class FleetCollector(Collector):
         for metric in ALL:
             match metric:
                 case Counter():
-                    yield _counter(metric, reading)
+                    yield _counter(metric, values)
                 case Histogram():
-                    yield _histogram(metric, reading)
+                    yield _histogram(metric, values)
 
 
-def _counter(metric: Counter, reading: Values) -> CounterMetricFamily:
+def _counter(metric: Counter, values: Values) -> CounterMetricFamily:
     family = CounterMetricFamily(metric.name, metric.help, labels=metric.labels)
-    for (name, *labels), value in reading.items():
+    for (name, *labels), value in values.items():
         if name == metric.name:
             family.add_metric(labels, value)
     return family
 
 
-def _histogram(metric: Histogram, reading: Values) -> HistogramMetricFamily:
+def _histogram(metric: Histogram, values: Values) -> HistogramMetricFamily:
     family = HistogramMetricFamily(metric.name, metric.help, labels=metric.labels)
     bounds = [*(f"{bound:g}" for bound in metric.buckets), "+Inf"]
-    for labels in sorted({parts[1:-1] for parts in reading if parts[0] == metric.name}):
+    for labels in sorted({parts[1:-1] for parts in values if parts[0] == metric.name}):
         at, cumulated = 0.0, []
         for bound in bounds:
-            at += reading.get((metric.name, *labels, bound), 0.0)
+            at += values.get((metric.name, *labels, bound), 0.0)
             cumulated.append((bound, at))
-        family.add_metric(labels, cumulated, reading.get((metric.name, *labels, "sum"), 0.0))
+        family.add_metric(labels, cumulated, values.get((metric.name, *labels, "sum"), 0.0))
     return family

@@ -15,7 +15,7 @@ from workers.model_pool import Source
 from workers.outputs.report import removal_of
 from workers.sampling.plan import PlannedVariant
 from workers.study.scoring import Scorer, measures_used
-from workers.study.shards import Block
+from workers.study.shards import SampleBlock
 from workers.study.tasks import SLOW
 
 __all__ = ["StudyResults"]
@@ -35,7 +35,7 @@ class StudyResults:
     engine: the device and precision that it is computed with.
     """
 
-    def __init__(self, source: Source, blocks: Sequence[Block], scorer: Scorer, engine: Engine) -> None:
+    def __init__(self, source: Source, blocks: Sequence[SampleBlock], scorer: Scorer, engine: Engine) -> None:
         self.search: SearchResult | None = None
         """The search so far, of a study with one."""
         self.found = 0
@@ -69,7 +69,11 @@ class StudyResults:
         return self._variant(prune, self._blocks, measures, complete=True)
 
     def _result(
-        self, prunes: Sequence[PruneSpec | None], blocks: Sequence[Block], measures: Sequence[Measure], complete: bool
+        self,
+        prunes: Sequence[PruneSpec | None],
+        blocks: Sequence[SampleBlock],
+        measures: Sequence[Measure],
+        complete: bool,
     ) -> StudyResult:
         total, done = len(self._blocks) * len(prunes), len(blocks) * len(prunes)
         return StudyResult(
@@ -83,7 +87,7 @@ class StudyResults:
         )
 
     def _variant(
-        self, prune: PruneSpec | None, blocks: Sequence[Block], measures: Sequence[Measure], complete: bool
+        self, prune: PruneSpec | None, blocks: Sequence[SampleBlock], measures: Sequence[Measure], complete: bool
     ) -> StudyVariant:
         removed, embedding = (None, None) if prune is None else self._removal(prune)
         if complete:
@@ -100,7 +104,7 @@ class StudyResults:
         )
 
     def _scores_so_far(
-        self, prune: PruneSpec | None, blocks: Sequence[Block], measures: Sequence[Measure]
+        self, prune: PruneSpec | None, blocks: Sequence[SampleBlock], measures: Sequence[Measure]
     ) -> dict[Measure, Score]:
         key = prune, hash(tuple(blocks)), tuple(measures)
         if key not in self._partial_scores:

@@ -34,7 +34,7 @@ from workers.evaluators import Evaluators
 from workers.lease import Interruptible
 from workers.study.measures import SampleMeasures
 from workers.study.shard_maker import ShardMaker
-from workers.study.shards import Block
+from workers.study.shards import SampleBlock
 
 __all__ = ["Scorer", "measures_used"]
 
@@ -73,13 +73,15 @@ class Scorer:
         digests, check = self.maker.evaluation, self._run.check
         return self._run.retry(lambda: self._evaluators.reference(name, extractor, digests, check))
 
-    def keys(self, blocks: Sequence[Block], prune: PruneSpec | None, measures: Sequence[Measure]) -> dict[Measure, str]:
+    def keys(
+        self, blocks: Sequence[SampleBlock], prune: PruneSpec | None, measures: Sequence[Measure]
+    ) -> dict[Measure, str]:
         """The keys of the scores, of the measures that apply to the variant."""
         applicable = [measure for measure in measures if self._applies(measure, prune)]
         return dict(zip(applicable, self.maker.addresses.scores(blocks, prune, applicable), strict=True))
 
     def final_scores(
-        self, blocks: Sequence[Block], prune: PruneSpec | None, measures: Sequence[Measure]
+        self, blocks: Sequence[SampleBlock], prune: PruneSpec | None, measures: Sequence[Measure]
     ) -> dict[Measure, Score]:
         """The scores of all samples, with intervals: loaded where they are stored, else computed and stored.
 
@@ -100,7 +102,11 @@ class Scorer:
         return {measure: found[measure] for measure in keys}
 
     def scores(
-        self, blocks: Sequence[Block], prune: PruneSpec | None, measures: Sequence[Measure], intervals: bool = False
+        self,
+        blocks: Sequence[SampleBlock],
+        prune: PruneSpec | None,
+        measures: Sequence[Measure],
+        intervals: bool = False,
     ) -> dict[Measure, Score]:
         """Compute the scores of some samples.
 
@@ -176,7 +182,7 @@ class Scorer:
         assert request.extractor is not None, "a measure against a reference has an extractor"
         return request.reference, request.extractor
 
-    def _shards(self, blocks: Sequence[Block], prune: PruneSpec | None) -> list[dict[str, Tensor]]:
+    def _shards(self, blocks: Sequence[SampleBlock], prune: PruneSpec | None) -> list[dict[str, Tensor]]:
         """What was measured of these blocks; a shard that is missing is made again."""
         found = []
         for block in blocks:

@@ -21,7 +21,7 @@ from workers.sampling.inputs import SampleInputs
 from workers.sampling.plan import Plan, PlannedVariant, Sample
 from workers.study.coordination import OnFraction
 from workers.study.measures import SampleMeasures
-from workers.study.shards import Addresses, Block
+from workers.study.shards import Addresses, SampleBlock
 
 __all__ = ["ShardMaker"]
 
@@ -61,17 +61,19 @@ class ShardMaker:
             rows_at_once=context.settings.batch_size,
         )
 
-    def missing(self, blocks: Sequence[Block], prunes: Sequence[PruneSpec | None]) -> dict[Block, list[str]]:
+    def missing(
+        self, blocks: Sequence[SampleBlock], prunes: Sequence[PruneSpec | None]
+    ) -> dict[SampleBlock, list[str]]:
         """The blocks with a shard missing under one of these prunes, and the keys of their missing shards."""
         keys = {(block, prune): self.addresses.measured(block, prune) for block in blocks for prune in prunes}
         stored = self.shards.present(list(keys.values()))
-        missing: dict[Block, list[str]] = {}
+        missing: dict[SampleBlock, list[str]] = {}
         for (block, _), key in keys.items():
             if key not in stored:
                 missing.setdefault(block, []).append(key)
         return missing
 
-    def make(self, block: Block, prunes: Sequence[PruneSpec | None], on_fraction: OnFraction) -> int:
+    def make(self, block: SampleBlock, prunes: Sequence[PruneSpec | None], on_fraction: OnFraction) -> int:
         """Make the shards of a block that are missing; return how many samples were made.
 
         block, prunes: the shards, one a prune.
@@ -89,7 +91,7 @@ class ShardMaker:
             samples += self._make_group(block, group, on_group)
         return samples
 
-    def _make_group(self, block: Block, prunes: Sequence[PruneSpec | None], on_fraction: OnFraction) -> int:
+    def _make_group(self, block: SampleBlock, prunes: Sequence[PruneSpec | None], on_fraction: OnFraction) -> int:
         latents, samples = self._latents(block, list(dict.fromkeys([None, *prunes])), on_fraction)
         baseline = latents[None]
         compared = self.measures.targets is None and self.measures.is_paired
@@ -103,7 +105,7 @@ class ShardMaker:
             on_fraction(1.0)
         return samples
 
-    def measured(self, block: Block, prune: PruneSpec | None) -> dict[str, Tensor] | None:
+    def measured(self, block: SampleBlock, prune: PruneSpec | None) -> dict[str, Tensor] | None:
         """What was measured of a shard, as `SampleMeasures.measure` returns it; None where it is missing."""
         stored = self.shards.get(self.addresses.measured(block, prune))
         return None if stored is None else load(stored)
@@ -114,7 +116,7 @@ class ShardMaker:
         return Plan(self.request, variants, samples, chunk_size=max(1, self.rows_at_once // max(1, len(variants))))
 
     def _latents(
-        self, block: Block, prunes: Sequence[PruneSpec | None], on_fraction: OnFraction
+        self, block: SampleBlock, prunes: Sequence[PruneSpec | None], on_fraction: OnFraction
     ) -> tuple[dict[PruneSpec | None, Tensor], int]:
         """Load or sample the latents of a block, by prune; return also how many samples were made."""
         latents: dict[PruneSpec | None, Tensor] = {}

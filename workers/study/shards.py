@@ -18,7 +18,7 @@ from jobs.requests.study import StudyRequest
 from tailprune.spec.prune import PruneSpec
 from workers.sampling.plan import Sample
 
-__all__ = ["Addresses", "Block", "blocks_of"]
+__all__ = ["Addresses", "SampleBlock", "blocks_of"]
 
 READ_AS = ("family", "num_heads", "decode_layer")
 """The fields of a model's reading that its latents depend on."""
@@ -29,7 +29,7 @@ SAMPLED_BY = sorted(set(SampledRequest.model_fields) - {"model", "labels", "rows
 
 
 @dataclass(frozen=True)
-class Block:
+class SampleBlock:
     """The `number`-th sample of each of these labels or rows."""
 
     number: int
@@ -41,11 +41,11 @@ class Block:
         return [Sample(subject, self.number) for subject in self.subjects]
 
 
-def blocks_of(request: StudyRequest, size: int) -> list[Block]:
+def blocks_of(request: StudyRequest, size: int) -> list[SampleBlock]:
     """The blocks of a resolved request, of at most `size` samples each."""
     subjects = request.subjects
     return [
-        Block(number, tuple(subjects[at : at + size]))
+        SampleBlock(number, tuple(subjects[at : at + size]))
         for number in range(request.samples_per_label or 1)
         for at in range(0, len(subjects), size)
     ]
@@ -88,7 +88,7 @@ class Addresses:
             }
         )
 
-    def latents(self, block: Block, prune: PruneSpec | None) -> str:
+    def latents(self, block: SampleBlock, prune: PruneSpec | None) -> str:
         """The key of the latents of a block under a prune."""
         return digest(
             {
@@ -99,11 +99,11 @@ class Addresses:
             }
         )
 
-    def measured(self, block: Block, prune: PruneSpec | None) -> str:
+    def measured(self, block: SampleBlock, prune: PruneSpec | None) -> str:
         """The key of what was measured of these latents."""
         return digest({"latents": self.latents(block, prune), "measured": self._measured})
 
-    def scores(self, blocks: Sequence[Block], prune: PruneSpec | None, measures: Sequence[Measure]) -> list[str]:
+    def scores(self, blocks: Sequence[SampleBlock], prune: PruneSpec | None, measures: Sequence[Measure]) -> list[str]:
         """The keys of the scores of all these samples, one for each measure."""
         samples = digest([self.measured(block, prune) for block in blocks])
         return [

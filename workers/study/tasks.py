@@ -21,7 +21,7 @@ from workers.lease import Shutdown, TaskRun
 from workers.study.coordination import OnFraction, Task, try_task
 from workers.study.scoring import Scorer
 from workers.study.shard_maker import ShardMaker
-from workers.study.shards import Block, blocks_of
+from workers.study.shards import SampleBlock, blocks_of
 
 __all__ = ["SLOW", "SamplingTask", "ScoringTask", "TaskHelper", "scoring_tasks"]
 
@@ -65,7 +65,7 @@ class SamplingTask:
     """A block of samples under some prunes, and unpruned."""
 
     maker: ShardMaker
-    block: Block
+    block: SampleBlock
     index: int
     """The index of the block in the study."""
     prunes: Sequence[PruneSpec]
@@ -105,7 +105,7 @@ class ScoringTask:
     """The scores of a variant by some measures. `prune` is None for the baseline."""
 
     scorer: Scorer
-    blocks: Sequence[Block]
+    blocks: Sequence[SampleBlock]
     prune: PruneSpec | None
     measures: Sequence[Measure]
     size: int
@@ -135,7 +135,7 @@ class ScoringTask:
 
 def scoring_tasks(
     scorer: Scorer,
-    blocks: Sequence[Block],
+    blocks: Sequence[SampleBlock],
     prunes: Sequence[PruneSpec | None],
     measures: Sequence[Measure],
     size: int,
