@@ -16,7 +16,7 @@ VIDEO = {"video": (32, 512)}
 
 
 def arrays(shapes: dict[str, tuple[int, ...]], count: int | None = None, dtype: str = "float32") -> Arrays:
-    """Random arrays of these shapes, whose numbers float16 and bfloat16 can hold; many where a count is said."""
+    """Random arrays of these shapes, whose numbers float16 and bfloat16 can hold; `count` of them, if it is given."""
     random = np.random.default_rng(0)
     lead = () if count is None else (count,)
     return {

@@ -87,7 +87,7 @@ class Stack:
         self.service: Child | None = None
 
     def start(self, workers: int = 1) -> None:
-        """Starts all; returns when the service is ready and the workers are heard of."""
+        """Starts all; returns when the service is ready and Redis has the heartbeats of the workers."""
         self.redis.start()
         for _ in range(workers):
             self.start_worker(wait=False)
@@ -124,7 +124,7 @@ class Stack:
         eventually(self.is_ready, "the service is ready", START_SECONDS)
 
     def await_workers(self, count: int) -> None:
-        """Returns when so many workers are heard of."""
+        """Returns when the service sees so many workers."""
         eventually(lambda: len(self.worker_names()) >= count, f"{count} workers are alive", START_SECONDS)
 
     def is_ready(self) -> bool:
@@ -135,7 +135,7 @@ class Stack:
             return False
 
     def worker_names(self) -> list[str]:
-        """The workers that the service has heard of."""
+        """The workers that the service sees."""
         return [worker["name"] for worker in self.http.get("/health/ready").json()["workers"]]
 
     def post(self, wait: float = 0, **body: Any) -> httpx.Response:

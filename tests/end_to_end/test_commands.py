@@ -138,7 +138,7 @@ def test_compact_prints_what_it_saved_and_the_new_name_and_writes_the_model(stac
     assert "baseline" in sampled.stdout
 
 
-def test_compact_prints_json_when_asked_and_covers_what_is_said(stack: Stack) -> None:
+def test_compact_prints_json_when_asked_and_covers_what_is_given(stack: Stack) -> None:
     covered = ["--label", "0", "--label", "2", "--timestep", "0", "--timestep", "0.5", "--unguided"]
     said = runner.invoke(app, ["compact", "tiny", "--threshold", "2.2", *covered, "--json", "--url", stack.url])
     assert said.exit_code == 0, said.output

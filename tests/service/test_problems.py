@@ -152,7 +152,9 @@ def test_a_model_of_a_strange_name_is_unknown(client: TestClient, model: str) ->
         (f"/jobs/{UNKNOWN_JOB}/artifacts/grid.png", "GET, HEAD"),
     ],
 )
-def test_a_method_that_does_not_apply_is_told_those_that_do(client: TestClient, path: str, allowed: str) -> None:
+def test_a_method_that_does_not_apply_is_answered_with_those_that_do(
+    client: TestClient, path: str, allowed: str
+) -> None:
     answer = client.put(path, json=REQUEST)
     assert answer.status_code == 405
     assert answer.headers["Allow"] == allowed
@@ -198,7 +200,7 @@ def test_an_event_id_that_is_none(client: TestClient, last: str) -> None:
     assert "header.Last-Event-ID" in faults(answer)
 
 
-def test_redis_gone_is_said_at_once_with_when_to_come_back_and_the_service_recovers(
+def test_redis_gone_is_reported_at_once_with_when_to_come_back_and_the_service_recovers(
     settings: Settings, own_redis: RedisProcess
 ) -> None:
     with TestClient(create_app(settings.model_copy(update={"redis_url": own_redis.url}))) as client:
@@ -229,7 +231,7 @@ def test_redis_gone_is_said_at_once_with_when_to_come_back_and_the_service_recov
         assert client.get(f"/jobs/{job['id']}").json()["status"] == "queued"
 
 
-def test_a_full_redis_is_said_with_when_to_come_back(client: TestClient, redis_client: redis.Redis) -> None:
+def test_a_full_redis_is_reported_with_when_to_come_back(client: TestClient, redis_client: redis.Redis) -> None:
     job = client.post("/prune-sample", json=REQUEST).json()
     redis_client.config_set("maxmemory", 1)
     try:
@@ -267,7 +269,7 @@ def test_a_redis_that_refuses_for_now_is_told_from_a_fault(
     problem(answer, "unavailable" if status == 503 else "internal")
 
 
-def test_a_broker_gone_is_said_and_the_job_is_kept(settings: Settings, store: JobStore) -> None:
+def test_a_broker_gone_is_reported_and_the_job_is_kept(settings: Settings, store: JobStore) -> None:
     without = settings.model_copy(update={"broker_url": "redis://127.0.0.1:1/0"})
     with TestClient(create_app(without)) as client:
         answer = client.post("/prune-sample", json=REQUEST)

@@ -128,7 +128,7 @@ def changed(settings: Settings, before: str, after: str) -> None:
     settings.registry.write_text(text.replace(before, after, 1))
 
 
-def test_what_is_said_of_the_whole_model_since_does_not_change_how_its_file_is_read(
+def test_a_later_entry_of_the_whole_model_does_not_change_how_its_file_is_read(
     catalogue: Callable[..., Catalogue], made: CompactedStore, artifacts: ArtifactStore, settings: Settings
 ) -> None:
     made.put(NAME, compacted(artifacts.put(CONTENT, "application/octet-stream"), family="sit"))

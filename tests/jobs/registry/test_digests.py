@@ -203,7 +203,7 @@ def test_a_model_of_the_hub_has_the_digest_that_it_is_stored_under(
     assert identify(reads, entry, tmp_path / "data").weights == sha256(b"weights")
 
 
-def test_a_model_of_the_hub_that_was_not_fetched_is_said(tmp_path: Path) -> None:
+def test_a_model_of_the_hub_that_was_not_fetched_is_reported(tmp_path: Path) -> None:
     entry = entry_of(tmp_path, "hf://owner/repo/a.safetensors", tmp_path / "hub")
     with pytest.raises(FileNotFoundError, match=r"hf://owner/repo/a\.safetensors is missing"):
         identify("condition", entry, tmp_path / "data")

@@ -1,4 +1,4 @@
-"""The registered extractors and references: which are there, and what is said of the others."""
+"""The registered extractors and references: which are there, and what is reported of the others."""
 
 from __future__ import annotations
 
@@ -28,14 +28,14 @@ def test_what_is_there_is_found_from_the_folder_of_the_registry(path: Path) -> N
     assert found.missing_extractor("shapes-classifier") is None
 
 
-def test_what_is_not_there_is_said_with_what_to_put_where(path: Path) -> None:
+def test_what_is_not_there_is_reported_with_what_to_put_where(path: Path) -> None:
     found = EvaluationAssets.from_registry(Registry.read(path))
     lack = found.missing_extractor("inception") or ""
     assert found.extractor("inception") is None
     assert lack.startswith("published/inception.pt does not exist: put the TorchScript file inception-2015-12-05.pt")
 
 
-def test_what_is_not_registered_is_said_with_where_to_register_it(path: Path) -> None:
+def test_what_is_not_registered_is_reported_with_where_to_register_it(path: Path) -> None:
     lack = EvaluationAssets.from_registry(Registry.read(path)).missing_extractor("lpips") or ""
     assert "not registered: under [extractors] of the registry, give the path of the TorchScript file vgg16.pt" in lack
 
@@ -65,7 +65,7 @@ def test_a_data_set_that_is_drawn_is_always_there(path: Path) -> None:
     assert (found.references["shapes"].title, found.references["photos"].title) == ("shapes", "Photographs")
 
 
-def test_a_reference_that_is_not_there_or_not_known_is_said(path: Path) -> None:
+def test_a_reference_that_is_not_there_or_not_known_is_reported(path: Path) -> None:
     found = EvaluationAssets.from_registry(Registry.read(path))
     assert found.missing_reference("photos") == "the images of reference 'photos' are missing: photos does not exist"
     assert found.missing_reference("moon") == "no reference 'moon' is registered; known references: shapes, photos"

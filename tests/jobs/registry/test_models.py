@@ -59,7 +59,7 @@ def path(tmp_path: Path) -> Path:
     return write_registry(tmp_path / "models")
 
 
-def test_an_unknown_model_is_told_the_known_ones(path: Path) -> None:
+def test_an_unknown_model_is_answered_with_the_known_ones(path: Path) -> None:
     with pytest.raises(UnknownModel, match="no model is named 'nothing'; known models: shapes-sit, absent-dit"):
         Registry.read(path).get("nothing")
 
@@ -133,7 +133,7 @@ def test_the_labels_shown_are_some_that_the_model_has(tmp_path: Path, classes: i
         ("samples_per_label", 4),
     ],
 )
-def test_a_default_that_is_said_wins_and_the_others_stay_published(tmp_path: Path, name: str, value: Any) -> None:
+def test_a_default_in_the_entry_wins_and_the_others_stay_published(tmp_path: Path, name: str, value: Any) -> None:
     published = entry_of(tmp_path, "lightningdit").defaults
     assert getattr(published, name) != value
     said = entry_of(tmp_path, "lightningdit", defaults={name: value}).defaults

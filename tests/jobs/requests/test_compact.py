@@ -122,7 +122,7 @@ def test_the_null_condition_is_covered_but_of_a_family_it_is_for_the_checkpoint_
     assert resolved(registry.get("shapes-sit"), guided=False).guided is False
 
 
-def test_a_model_of_conditions_covers_all_of_them_unless_rows_are_said(registry: Registry) -> None:
+def test_a_model_of_conditions_covers_all_of_them_unless_rows_are_given(registry: Registry) -> None:
     video = registry.get("video")
     assert resolved(video, VIDEOS, conditions=VIDEOS.id).rows is None
     assert resolved(video, VIDEOS, conditions=VIDEOS.id, rows=[2, 0, 1]).rows is None

@@ -78,7 +78,7 @@ def test_what_is_not_said_is_filled_in_where_the_figure_has_it(
     assert filled(resolved(sit, figure)) == expected
 
 
-def test_a_default_that_is_said_is_the_same_job(sit: ModelEntry) -> None:
+def test_a_default_that_is_given_is_the_same_job(sit: ModelEntry) -> None:
     assert resolved(sit, "vectors", classes=5, seed=0, part="c", timestep=0.0) == resolved(sit, "vectors")
     assert resolved(sit, "removal", side="tail") == resolved(sit, "removal")
 

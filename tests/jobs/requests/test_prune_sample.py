@@ -99,7 +99,7 @@ def test_what_is_kept_is_chosen_by_variance_and_the_rest_filled_with_the_mean(si
     assert (resolved.keep, resolved.by, resolved.fill, resolved.side) == ([64], "variance", "mean", None)
 
 
-def test_the_first_step_is_one_step_unless_said(sit: ModelEntry) -> None:
+def test_the_first_step_is_one_step_by_default(sit: ModelEntry) -> None:
     assert request(schedule={"when": "first"}).schedule.count == 1
 
 

@@ -95,19 +95,19 @@ def test_a_grid_is_spread_after_the_prunes_and_nothing_comes_twice(path: Path) -
     assert found.grid is None
 
 
-def test_all_classes_are_sampled_as_the_model_samples_unless_said(path: Path) -> None:
+def test_all_classes_are_sampled_as_the_model_samples_by_default(path: Path) -> None:
     found = resolved(path, grid=GRID)
     assert (found.labels, found.samples_per_label, found.sample_count) == (list(range(100)), 1, 100)
     assert (found.sampler, found.steps, found.guidance_scale) == ("sde", 50, 2.5)
     assert resolved(path, grid=GRID, labels=[3, 4], samples_per_label=5).sample_count == 10
 
 
-def test_all_rows_of_conditions_are_sampled_unless_said(path: Path) -> None:
+def test_all_rows_of_conditions_are_sampled_by_default(path: Path) -> None:
     found = resolved(path, "video", known=TWO_VIDEOS, conditions=TWO_VIDEOS.id, grid=GRID)
     assert (found.rows, found.labels, found.measures) == ([0, 1], None, ["drift"])
 
 
-def test_samples_are_measured_by_all_that_can_be_had_unless_said(path: Path) -> None:
+def test_samples_are_measured_by_all_that_are_available_by_default(path: Path) -> None:
     found = resolved(path, grid=GRID)
     every = ["fid", "kid", "inception-score", "precision", "recall", "accuracy", "drift", "psnr", "ssim"]
     assert found.measures == every

@@ -57,7 +57,7 @@ def test_a_file_cut_short_does_not_exist(artifacts: ArtifactStore, settings: Set
     assert not artifacts.exists(artifact)
 
 
-def test_an_artifact_that_is_gone_is_said_to_be_gone(artifacts: ArtifactStore, settings: Settings) -> None:
+def test_an_artifact_that_is_gone_is_reported_as_gone(artifacts: ArtifactStore, settings: Settings) -> None:
     artifact = artifacts.put(b"larger than ten", "text/plain")
     files(settings)[0].unlink()
     with pytest.raises(FileNotFoundError):

@@ -1,4 +1,4 @@
-"""Uploaded conditions: one form for the same numbers, and everything that is wrong said at once."""
+"""Uploaded conditions: one form for the same numbers, and everything that is wrong in one answer."""
 
 from __future__ import annotations
 
@@ -160,25 +160,25 @@ def test_an_array_that_no_family_takes_is_named() -> None:
     assert message == "mdsgen is not conditioned on 'sound', but on video (32 x 512)"
 
 
-def test_an_array_of_another_family_is_said_to_be_of_that() -> None:
+def test_an_array_of_another_family_is_reported_with_its_family() -> None:
     assert "this array is for mdsgen, and the others are for x-mdpt" in fault(npz(arrays(PERSON | VIDEO)), "body.video")
 
 
 @pytest.mark.parametrize("given", [{}, {"arr_0": np.zeros(3)}], ids=["none", "unnamed"])
-def test_arrays_of_no_family_are_told_what_each_takes(given: Arrays) -> None:
+def test_arrays_of_no_family_are_answered_with_what_each_takes(given: Arrays) -> None:
     message = fault(npz(given), "body.arr_0" if given else "body")
     assert "pose (257 x 768), image (257 x 1536) and latents (4 x 32 x 32), for x-mdpt" in message
     assert "video (32 x 512), for mdsgen" in message
 
 
 @pytest.mark.parametrize("shape", [(), (512,), (32, 511), (512, 32), (1, 1, 32, 512), (3, 32, 511)])
-def test_a_wrong_shape_is_told_the_right_ones(shape: tuple[int, ...]) -> None:
+def test_a_wrong_shape_is_answered_with_the_right_ones(shape: tuple[int, ...]) -> None:
     message = fault(npz({"video": np.zeros(shape, np.float32)}), "body.video")
     given = " x ".join(map(str, shape)) or "of a single number"
     assert message == f"shape {given} is not 32 x 512 (one condition) or N x 32 x 512 (N conditions)"
 
 
-def test_arrays_of_different_counts_are_told_all_counts() -> None:
+def test_arrays_of_different_counts_are_answered_with_all_counts() -> None:
     given = arrays(PERSON, 2) | {"image": arrays(PERSON, 3)["image"], "latents": arrays(PERSON)["latents"]}
     message = fault(safetensors(given), "body")
     assert "2 of pose, 3 of image, 1 of latents" in message
@@ -192,7 +192,7 @@ def test_no_conditions_are_too_few() -> None:
     ("dtype", "called"),
     [("int64", "int64"), ("bool", "bool"), ("complex64", "complex64"), ("longdouble", "longdouble")],
 )
-def test_a_type_without_floating_point_is_told_the_types_that_are_accepted(dtype: str, called: str) -> None:
+def test_a_type_without_floating_point_is_answered_with_the_types_that_are_accepted(dtype: str, called: str) -> None:
     message = fault(npz(arrays(VIDEO, dtype=dtype)), "body.video")
     assert message.startswith(f"type {np.dtype(called).name} is not accepted")
     assert "send float16, bfloat16, float32 or float64" in message
@@ -227,7 +227,7 @@ def test_bfloat16_that_is_not_finite_is_found() -> None:
     assert "1 NaN; the first is in row 0" in fault(bfloat16(given), "body.video")
 
 
-def test_everything_that_is_wrong_is_said_at_once() -> None:
+def test_everything_that_is_wrong_is_reported_at_once() -> None:
     given = arrays(PERSON, 2)
     given["pose"][1, 0, 0] = np.nan
     wrong = {"pose": given["pose"], "image": np.zeros((3, 257, 1535), np.int8), "extra": np.zeros(1)}
@@ -246,13 +246,13 @@ def test_everything_that_is_wrong_is_said_at_once() -> None:
 
 
 @pytest.mark.parametrize("content", [b"{}", b"\x93NUMPY\x01\x00", b"\x80\x04pickle", b"x" * 100, bytes(100)])
-def test_a_file_that_is_neither_is_told_what_is_accepted(content: bytes) -> None:
+def test_a_file_that_is_neither_is_answered_with_what_is_accepted(content: bytes) -> None:
     message = fault(content, "body")
     assert "neither a safetensors nor an npz file" in message
     assert "numpy.savez" in message
 
 
-def test_an_empty_body_is_told_what_is_accepted() -> None:
+def test_an_empty_body_is_answered_with_what_is_accepted() -> None:
     assert "the body is empty; send a safetensors file" in fault(b"", "body")
 
 
@@ -261,7 +261,7 @@ def test_a_form_is_told_to_send_the_file_itself() -> None:
 
 
 @pytest.mark.parametrize("count", [1, 48, 100])
-def test_a_torch_checkpoint_is_told_what_to_save_it_with_in_one_fault(count: int) -> None:
+def test_a_torch_checkpoint_is_answered_with_what_to_save_it_with_in_one_fault(count: int) -> None:
     torch = pytest.importorskip("torch")
     file = io.BytesIO()
     torch.save({f"blocks.{n}": torch.zeros(2) for n in range(count)}, file)
@@ -279,7 +279,7 @@ def test_a_single_array_is_told_to_be_saved_by_its_name() -> None:
 
 @every_packer
 @pytest.mark.parametrize("kept", [0.1, 0.5, 0.999])
-def test_a_file_cut_short_is_said_to_be_that(pack: Callable[[Arrays], bytes], kept: float) -> None:
+def test_a_file_cut_short_is_reported_as_cut_short(pack: Callable[[Arrays], bytes], kept: float) -> None:
     content = pack(arrays(VIDEO, 2))
     assert "incomplete or damaged" in fault(content[: int(kept * len(content))], "body")
 

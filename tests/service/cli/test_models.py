@@ -1,4 +1,4 @@
-"""`tailprune models`: what the registry is told, and what it says."""
+"""`tailprune models`: what it writes into the registry, and what it prints."""
 
 from __future__ import annotations
 
@@ -233,7 +233,7 @@ def test_a_model_may_be_added_beside_another_that_was(registry: Path, checkpoint
 
 
 @pytest.mark.usefixtures("near")
-def test_families_whose_files_look_the_same_are_told(registry: Path, tmp_path: Path) -> None:
+def test_families_whose_files_look_the_same_are_reported(registry: Path, tmp_path: Path) -> None:
     save_file(random_system(SiT, learn_sigma=False).state_dict(), tmp_path / "sit.safetensors")
     said = tailprune("add", "new", tmp_path / "sit.safetensors", "--num-heads", 4)
     assert "read as sit; files of " in said.stdout
@@ -289,11 +289,11 @@ def test_a_model_of_the_registry_is_not_taken_for_a_file(registry: Path, checkpo
 
 
 @pytest.mark.usefixtures("near")
-def test_a_refused_entry_is_said_to_be_of_the_registry(registry: Path, checkpoint: Path) -> None:
+def test_a_refused_entry_is_reported_as_one_of_the_registry(registry: Path, checkpoint: Path) -> None:
     assert f"tailprune: {registry}, model 'New': " in tailprune("add", "New", checkpoint, *AS_DIT).stderr
 
 
-def test_who_has_no_torch_is_told_what_to_install(
+def test_without_torch_the_error_names_what_to_install(
     registry: Path, checkpoint: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("service.cli.models.find_spec", lambda _: None)
@@ -303,7 +303,7 @@ def test_who_has_no_torch_is_told_what_to_install(
 
 
 @pytest.mark.parametrize("arguments", [["list"], ["add", "new", "a.pt"], ["fetch", "new"]])
-def test_a_registry_that_is_not_there_is_said(registry: Path, arguments: list[str]) -> None:
+def test_a_registry_that_is_not_there_is_reported(registry: Path, arguments: list[str]) -> None:
     registry.unlink()
     said = tailprune(*arguments)
     assert said.exit_code == 1

@@ -66,14 +66,14 @@ def test_a_configured_redis_is_used_and_none_is_started(
         assert not children()
 
 
-def test_a_registry_that_cannot_be_read_is_told_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_registry_that_cannot_be_read_is_reported_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("service.cli.serve.get_settings", lambda: Settings(registry=tmp_path / "none.toml"))
     said = CliRunner().invoke(app, ["serve", "--port", "0", "--data-dir", str(tmp_path)])
     assert said.exit_code == 1
     assert "TAILPRUNE_REGISTRY" in said.stderr
 
 
-def test_extractors_that_cannot_be_read_are_told_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_extractors_that_cannot_be_read_are_reported_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     registry = write_tiny_model(tmp_path / "models")
     registry.write_text("[extractors]\nvgg = 'vgg.pt'\n")
     monkeypatch.setattr("service.cli.serve.get_settings", lambda: Settings(registry=registry))
@@ -82,7 +82,7 @@ def test_extractors_that_cannot_be_read_are_told_at_once(tmp_path: Path, monkeyp
     assert "extractor 'vgg' does not exist" in said.stderr
 
 
-def test_a_port_in_use_is_told_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_port_in_use_is_reported_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     registry = write_tiny_model(tmp_path / "models")
     monkeypatch.setattr("service.cli.serve.get_settings", lambda: Settings(registry=registry))
     with socket.socket() as taken:

@@ -128,7 +128,7 @@ def test_a_search_has_its_budget_schedule_and_trials(service: FakeService) -> No
     }
 
 
-def test_how_samples_are_made_and_measured_is_said(service: FakeService) -> None:
+def test_how_samples_are_made_and_measured_is_reported(service: FakeService) -> None:
     options: dict[str, Any] = {
         "--label": 3,
         "--samples": 2,

@@ -88,7 +88,7 @@ def test_a_picture_that_the_client_has_is_not_sent_again(client: TestClient, pat
     assert (answer.status_code, answer.content) == (304, b"")
 
 
-def test_an_artifact_that_the_job_does_not_have_is_told_what_it_has(client: TestClient, path: str) -> None:
+def test_an_artifact_that_the_job_does_not_have_is_answered_with_what_it_has(client: TestClient, path: str) -> None:
     for name in ("other.png", "%00", "..%2F..%2Fetc%2Fpasswd"):
         answer = client.get(path.replace("grid.png", name))
         assert answer.status_code == 404

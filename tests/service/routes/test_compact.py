@@ -141,7 +141,7 @@ def test_what_it_samples_is_another_job_than_what_its_own_model_samples(
         ({"keep": 3, "labels": [100]}, "body.labels.0"),
     ],
 )
-def test_what_is_wrong_is_said_at_the_request(
+def test_what_is_wrong_is_reported_at_the_request(
     client: TestClient, store: JobStore, body: dict[str, Any], location: str
 ) -> None:
     answer = client.post("/compact", json={"model": "shapes-sit", **body})

@@ -112,13 +112,13 @@ def test_a_file_that_cannot_be_read_is_refused(client: TestClient, content: byte
     assert message in faults(answer)["body"]
 
 
-def test_a_form_is_told_how_to_send_the_file(client: TestClient) -> None:
+def test_a_form_is_answered_with_how_to_send_the_file(client: TestClient) -> None:
     answer = client.post("/conditions", files={"file": npz(arrays(VIDEO))})
     assert answer.status_code == 422
     assert "curl --data-binary @FILE" in faults(answer)["body"]
 
 
-def test_everything_that_is_wrong_is_said_at_once(client: TestClient) -> None:
+def test_everything_that_is_wrong_is_reported_at_once(client: TestClient) -> None:
     answer = upload(client, npz({"pose": np.zeros((257, 768), np.int8), "latents": np.zeros(3), "extra": np.zeros(1)}))
     assert set(faults(answer)) == {"body.pose", "body.latents", "body.extra", "body.image"}
 
@@ -131,7 +131,7 @@ def test_an_upload_may_be_larger_than_other_requests(client: TestClient, setting
     assert client.put("/conditions", content=content).status_code == 405
 
 
-def test_an_upload_that_is_too_large_is_told_the_limit(settings: Settings, redis_client: redis.Redis) -> None:
+def test_an_upload_that_is_too_large_is_answered_with_the_limit(settings: Settings, redis_client: redis.Redis) -> None:
     content = safetensors(arrays(VIDEO, 2))
     chunks = (content[at : at + 65536] for at in range(0, len(content), 65536))
     with TestClient(create_app(settings.model_copy(update={"max_conditions_bytes": 100_000}))) as client:

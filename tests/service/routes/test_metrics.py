@@ -189,7 +189,7 @@ def test_a_measurement_that_failed_is_answered_with_its_problem(
     assert answer.json()["detail"] == "damaged"
 
 
-def test_a_measurement_cancelled_while_it_is_waited_for_is_said_to_be(client: TestClient, store: JobStore) -> None:
+def test_a_measurement_cancelled_while_it_is_waited_for_is_reported(client: TestClient, store: JobStore) -> None:
     answer = meanwhile(client, store, store.cancel)
     assert answer.status_code == 409
     assert answer.json()["type"] == "urn:tailprune:problem:job-cancelled"

@@ -91,7 +91,7 @@ def test_a_decoder_is_ready_once_its_files_are_there(client: TestClient, setting
         assert listed(client, name)["decoder"]["ready"]
 
 
-def test_no_path_of_this_machine_is_told(client: TestClient, tmp_path: Path) -> None:
+def test_no_path_of_this_machine_is_reported(client: TestClient, tmp_path: Path) -> None:
     for model in client.get("/models").json()["models"]:
         assert str(tmp_path) not in client.get(model["links"]["self"]).text
 

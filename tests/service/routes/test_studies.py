@@ -76,7 +76,7 @@ def test_a_finished_study_names_its_files_which_can_be_fetched(client: TestClien
     assert (answer.content, answer.headers["Content-Type"].split(";")[0]) == (b"variant", "text/csv")
 
 
-def test_the_same_study_said_otherwise_is_the_same_job(client: TestClient) -> None:
+def test_the_same_study_in_other_words_is_the_same_job(client: TestClient) -> None:
     first = client.post("/studies", json=REQUEST).json()["id"]
     spelt = {"grid": [GRID], "extractor": "shapes-classifier", "labels": list(range(100)), "samples_per_label": 1}
     assert client.post("/studies", json={"model": "scored"} | spelt).json()["id"] == first

@@ -163,13 +163,13 @@ def test_of_a_folder_only_what_is_in_it_is_fetched(hub: FakeHub, tmp_path: Path)
         ("hf://owner/none", "404 Client Error.*Repository Not Found"),
     ],
 )
-def test_what_the_hub_does_not_have_is_said(hub: FakeHub, tmp_path: Path, source: str, why: str) -> None:
+def test_what_the_hub_does_not_have_is_reported(hub: FakeHub, tmp_path: Path, source: str, why: str) -> None:
     done = ask_science("fetch", source, hub=hub.url, cache=tmp_path)
     assert (done.returncode, done.stdout) == (1, "")
     assert re.search(f"{source} cannot be fetched: {why}", done.stderr, re.DOTALL)
 
 
-def test_a_hub_that_does_not_answer_is_said(hub: FakeHub, tmp_path: Path) -> None:
+def test_a_hub_that_does_not_answer_is_reported(hub: FakeHub, tmp_path: Path) -> None:
     hub.stop()
     done = ask_science("fetch", "hf://owner/repo", hub=hub.url, cache=tmp_path)
     assert done.returncode == 1
@@ -177,7 +177,7 @@ def test_a_hub_that_does_not_answer_is_said(hub: FakeHub, tmp_path: Path) -> Non
     assert "the hub cannot be reached: fetch it where there is a network" in done.stderr
 
 
-def test_a_proxy_that_lets_nobody_through_is_said(hub: FakeHub, tmp_path: Path) -> None:
+def test_a_proxy_that_lets_nobody_through_is_reported(hub: FakeHub, tmp_path: Path) -> None:
     source = "hf://owner/repo/last.safetensors"
     done = ask_science("fetch", source, hub="https://hub.invalid", cache=tmp_path, HTTPS_PROXY=hub.url)
     assert (done.returncode, done.stderr) == (1, f"{source} cannot be fetched: 403 Forbidden\n")

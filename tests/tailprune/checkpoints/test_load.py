@@ -323,7 +323,7 @@ def test_a_damaged_file_is_refused_with_its_name(tmp_path: Path, name: str, cont
     assert name in str(error.value)
 
 
-def test_a_missing_file_is_said_to_be_missing(tmp_path: Path) -> None:
+def test_a_missing_file_is_reported_as_missing(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match=r"no checkpoint at .*nothing\.pt"):
         tailprune.load(tmp_path / "nothing.pt", family="dit")
 

@@ -98,7 +98,7 @@ def test_a_reference_case_is_inspected_for_what_it_is(path: Path, tmp_path: Path
     assert str(found).count("million parameters") == 1
 
 
-def test_what_served_training_alone_is_said_and_not_kept(tmp_path: Path) -> None:
+def test_what_served_training_alone_is_reported_and_not_kept(tmp_path: Path) -> None:
     case = read(REFERENCE / "mdt-a.pt.xz")
     save_file(case["state_dict"], tmp_path / "mdt.safetensors")
     found = tailprune.inspect(tmp_path / "mdt.safetensors", num_heads=4)
@@ -144,7 +144,7 @@ def test_a_file_of_something_else_is_refused_with_what_it_has(tmp_path: Path) ->
             ask(tmp_path / "unet.pt", family=family)
 
 
-def test_what_a_file_has_is_said_shortly() -> None:
+def test_what_a_file_has_is_described_in_short() -> None:
     said = groups({f"{'a' * 1000}{n}.weight": (1,) for n in range(100)})
     assert said.endswith(", and 88 more")
     assert len(said) < 600

@@ -115,7 +115,7 @@ def test_the_matrix_that_is_drawn_is_the_cosine_of_the_rows_that_are_named() -> 
     assert [label.get_text() for label in axes.get_yticklabels()] == ["class 0", "class 2", "class 5"]
 
 
-def test_the_mean_of_the_cosine_is_told() -> None:
+def test_the_mean_of_the_cosine_is_reported() -> None:
     assert f"mean {describe(vectors()).cosine.mean:.4f}" in caption_of(draw_cosine(labelled()))
 
 

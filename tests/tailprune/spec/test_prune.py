@@ -20,7 +20,7 @@ def prune(**said: Any) -> PruneSpec:
     return read_prune(said).resolved()
 
 
-def test_the_first_step_is_one_step_unless_said() -> None:
+def test_the_first_step_is_one_step_by_default() -> None:
     assert read_schedule({"when": "first"}) == Schedule(when="first", count=1)
 
 
@@ -58,12 +58,12 @@ def test_a_prune_that_says_no_rule_or_two_is_refused(said: dict[str, Any], why: 
         read_prune(said)
 
 
-def test_a_threshold_cuts_the_tail_to_zero_unless_said() -> None:
+def test_a_threshold_cuts_the_tail_to_zero_by_default() -> None:
     found = prune(threshold=0.1)
     assert (found.side, found.fill, found.by, found.schedule.when) == ("tail", "zero", None, "every")
 
 
-def test_what_is_kept_is_ranked_by_variance_and_the_rest_the_mean_unless_said() -> None:
+def test_what_is_kept_is_ranked_by_variance_and_the_rest_the_mean_by_default() -> None:
     found = prune(keep=3)
     assert (found.by, found.fill, found.side) == ("variance", "mean", None)
     assert prune(keep=3, fill="zero").fill == "zero"

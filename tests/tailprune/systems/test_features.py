@@ -217,7 +217,7 @@ def test_a_feature_system_takes_no_labels_and_a_label_system_no_features(system:
         tailprune.sample(sit, family.inputs, steps=2, seeds=[0, 1])
 
 
-def test_there_are_no_inputs_of_every_class_and_the_way_out_is_said(system: System, family: Family) -> None:
+def test_there_are_no_inputs_of_every_class_and_the_way_out_is_reported(system: System, family: Family) -> None:
     with pytest.raises(ValueError, match=f"give a population, conditions of {' and '.join(family.inputs)}"):
         system.all_inputs()
 
@@ -250,7 +250,7 @@ def test_a_population_of_something_else_is_refused(x_mdpt: System) -> None:
         tailprune.sample(x_mdpt, X_MDPT.inputs, population={"video": normal(3, 32, 512)}, **options)
 
 
-def test_mdsgen_is_sampled_by_dpm_solver_unless_said(tmp_path: Path) -> None:
+def test_mdsgen_is_sampled_by_dpm_solver_by_default(tmp_path: Path) -> None:
     assert MDSGen.facts.default_sampler == "dpmpp"
     system = tailprune.load(MDSGEN.kept(tmp_path), decode_layer=1)
     inputs = MDSGEN.inputs

@@ -44,7 +44,7 @@ MG_ENTRIES: dict[str, Any] = {
         "latent_shape": [3, 8, 8],
         "defaults": {"sampler": "euler", "steps": 4, "guidance_scale": 1.5},
     }
-    for name in ("plain-mg", "told-mg")
+    for name in ("plain-mg", "scale-mg")
 }
 
 
@@ -67,9 +67,9 @@ class Made:
 
 @pytest.fixture
 def settings(settings: Settings) -> Settings:
-    """With a model that has its guidance trained into it, and one that is told its scale besides."""
+    """With a model that has its guidance trained into it, and one that takes the scale as an input too."""
     shape: dict[str, Any] = {"input_size": 8, "patch_size": 4, "hidden_size": WIDTH, "depth": 1, "num_heads": HEADS}
-    for name, cls in (("plain-mg", MG), ("told-mg", ScaleAwareMG)):
+    for name, cls in (("plain-mg", MG), ("scale-mg", ScaleAwareMG)):
         system = random_system(cls, **shape, in_channels=3, num_classes=4, learn_sigma=False)
         tailprune.save_system(system, settings.registry.parent / f"{name}.safetensors")
     extend(settings.registry, {"models": MG_ENTRIES})
@@ -269,7 +269,7 @@ def test_a_compacted_model_is_scored_extracted_and_drawn(
         assert store.get(job.id).status == "succeeded", store.get(job.id).problem
 
 
-def test_a_threshold_that_removes_everything_is_said_to(failure: Any) -> None:
+def test_a_threshold_that_removes_everything_is_reported(failure: Any) -> None:
     assert "removes all 32 components" in failure(threshold=1000.0)
 
 
@@ -304,7 +304,7 @@ def test_a_model_with_its_guidance_trained_in_is_covered_for_guided_sampling_too
 
 
 def test_a_model_that_is_told_its_guidance_says_which_was_covered(compacted: Any) -> None:
-    made = compacted(model="told-mg", keep=8)
+    made = compacted(model="scale-mg", keep=8)
     assert (made.result.covered.guided, made.result.covered.guidance_scale) == (False, 1.5)
     assert made.result.compared.guidance_scale == 1.5
     card = made.artifact("card.md").decode()
@@ -313,10 +313,10 @@ def test_a_model_that_is_told_its_guidance_says_which_was_covered(compacted: Any
 
 
 def test_the_null_condition_of_a_model_that_is_told_its_guidance_is_refused(failure: Any) -> None:
-    assert "told-mg takes the guidance scale as an input" in failure(model="told-mg", keep=8, guided=True)
+    assert "scale-mg takes the guidance scale as an input" in failure(model="scale-mg", keep=8, guided=True)
 
 
-def test_all_classes_are_covered_where_none_are_said(compacted: Any, submit: Submit) -> None:
+def test_all_classes_are_covered_where_none_are_given(compacted: Any, submit: Submit) -> None:
     assert submit("compact", keep=8).request["labels"] is None
     assert compacted(keep=8).result.covered.labels == [0, 1, 2, 3]
 
@@ -407,7 +407,7 @@ def test_a_job_under_way_is_done_though_its_model_is_deleted(
     assert store.get(job.id).status == "succeeded", store.get(job.id).problem
 
 
-def test_a_compacted_model_is_read_as_it_was_made_whatever_is_said_of_the_whole_one_since(
+def test_a_compacted_model_is_read_as_it_was_made_whatever_the_entry_of_the_whole_one_has_since(
     compacted: Any, sampled: Any, settings: Settings
 ) -> None:
     made = compacted(keep=8)

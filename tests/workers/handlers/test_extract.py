@@ -95,7 +95,7 @@ def test_no_tensor_but_the_conditions_is_needed(extracted: Any) -> None:
     torch.testing.assert_close(whole, condition_only, rtol=0, atol=0)
 
 
-def test_a_time_unless_said_is_where_the_models_sampling_starts(extracted: Any) -> None:
+def test_the_default_time_is_where_the_models_sampling_starts(extracted: Any) -> None:
     assert load(extracted(model=TINY_DIT)[1])["timesteps"].tolist() == [999]
 
 

@@ -97,7 +97,7 @@ def test_the_figure_of_removal_shows_a_row_a_threshold(
     assert np.asarray(Image.open(io.BytesIO(png))).std() > 0
 
 
-def test_thresholds_unless_said_remove_some_shares_of_the_models_own_vectors(
+def test_default_thresholds_remove_some_shares_of_the_models_own_vectors(
     drawn: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     rows: list[Any] = []

@@ -262,7 +262,7 @@ def test_what_goes_wrong_with_one_jobs_own_result_fails_it_alone(
     assert ends(store, jobs) == ["succeeded", "failed", "succeeded"]
 
 
-def test_a_job_whose_model_is_not_to_be_had_fails_alone(
+def test_a_job_whose_model_is_not_available_fails_alone(
     worker: Worker, submit: Submit, store: JobStore, calls: list[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     jobs = together(submit)

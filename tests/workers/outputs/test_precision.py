@@ -36,7 +36,7 @@ def latents(store: JobStore, job: Job) -> torch.Tensor:
     return load(store.artifacts.read(store.get(job.id).artifacts["baseline.safetensors"]))["latents"]
 
 
-def test_bfloat16_is_near_to_float32_and_its_drift_is_told(worker: Worker, submit: Submit, store: JobStore) -> None:
+def test_bfloat16_is_near_to_float32_and_its_drift_is_reported(worker: Worker, submit: Submit, store: JobStore) -> None:
     wide, narrow = submit(), submit(precision="bfloat16")
     assert done(worker, store, wide).engine.model_dump(include={"dtype", "dtype_drift"}) == {
         "dtype": "float32",

@@ -32,6 +32,6 @@ def test_rows_are_those_of_the_uploaded_conditions_in_the_order_asked_for(
     assert len(inputs.population["video"]) == 3
 
 
-def test_conditions_that_are_no_longer_stored_are_said_to_be_unknown(store: ConditionStore) -> None:
+def test_conditions_that_are_no_longer_stored_are_reported_as_unknown(store: ConditionStore) -> None:
     with pytest.raises(UnknownConditions, match="upload their file"):
         SampleInputs.load("0" * 64, store)
