@@ -190,7 +190,7 @@ class ModelPool:
     def _load_system(self, source: Source) -> System:
         self._check_copy(source)
         known: dict[str, Any] = {"family": source.entry.family, **source.arguments}
-        found = tailprune.inspect(source.checkpoint, **known)
+        found = tailprune.inspect(source.checkpoint, others=False, **known)
         log.info(
             "checkpoint read", model=source.entry.name, family=found.family, size=found.size,
             parameters=found.parameters, adaln_share=round(found.adaln_share, 4), left_out=found.left_out,

@@ -48,7 +48,7 @@ class Found:
     path: Path
     family: str
     also_fits: tuple[str, ...]
-    """Other families with the same tensors."""
+    """Other families with the same tensors; none if they were not looked for."""
     size: str | None
     """The published size, such as XL/2; None for any other size."""
     configuration: dict[str, Any]
@@ -165,18 +165,22 @@ def load_condition(
     return condition.requires_grad_(False).eval()
 
 
-def inspect(source: str | os.PathLike[str], *, family: str | None = None, **given: Any) -> Found:
-    """The description of a checkpoint, from names and shapes without reading a tensor. Parameters as in `load`."""
+def inspect(source: str | os.PathLike[str], *, family: str | None = None, others: bool = True, **given: Any) -> Found:
+    """The description of a checkpoint, from names and shapes without reading a tensor.
+
+    others: whether to look for other families that the file fits
+    The other parameters are those of `load`.
+    """
     checkpoint, family, given = _identify(source, family, given)
     candidate = _candidate(checkpoint, family, given)
     assert candidate.configuration is not None, "a candidate that fits has a configuration"
     system = candidate.build()
     parameters, adaln = parameter_counts(checkpoint.shapes)
-    others = [other.family for other in recognise(checkpoint.shapes, **given) if other.family != family]
+    fitting = recognise(checkpoint.shapes, **given) if others else []
     return Found(
         path=checkpoint.path,
         family=family,
-        also_fits=tuple(others),
+        also_fits=tuple(other.family for other in fitting if other.family != family),
         size=candidate.size,
         configuration=candidate.configuration.described(given),
         condition_dim=system.condition_dim,
