@@ -103,7 +103,10 @@ class Settings(BaseSettings):
         default=64, gt=0, description="Most rows of one network call: samples x variants; guidance doubles it."
     )
     model_memory_bytes: int = Field(
-        default=8 * GIB, gt=0, description="The models that a worker keeps loaded stay below this many bytes."
+        default=8 * GIB,
+        gt=0,
+        description="The systems that a worker keeps loaded stay below this many bytes; condition parts may take an "
+        "eighth of it besides, and decoders a quarter.",
     )
     device: str = Field(default="auto", description="Device of a worker: auto, cpu, cuda, cuda:1, ...")
 
