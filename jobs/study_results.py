@@ -52,7 +52,8 @@ class Score(Result):
     )
     low: float | None = Field(
         default=None,
-        description="The lower end of the 95 % bootstrap interval, for measures that are an average over samples.",
+        description="The lower end of the 95 % interval: Wilson's of accuracy and precision, by the bootstrap of "
+        "drift, PSNR, SSIM, LPIPS and CLIP score. Null for the other measures, and while the study runs.",
     )
     high: float | None = Field(default=None, description="The upper end of that interval.")
     std: float | None = Field(
@@ -61,6 +62,14 @@ class Score(Result):
     left_out: int = Field(
         default=0, description="How many images have no value and were left out: equal images have no PSNR."
     )
+    reliable: bool = Field(
+        default=True,
+        description="False where there are so few samples, or reference images, that the value is mostly due to their "
+        "number, and can be compared with nothing: a Fréchet distance, a kernel distance, recall, precision (of few "
+        "reference images) with fewer than 10,000 for 2,048 features or as many in proportion, an Inception score with "
+        "fewer than 5 a class.",
+    )
+    note: str | None = Field(default=None, description="Why the value is not reliable; null if it is.")
 
 
 class StudyVariant(Result):
@@ -93,6 +102,9 @@ class SearchResult(Result):
     baseline: float | None = Field(description="The value of the unpruned samples; null for the drift.")
     threshold: float | None = Field(description="The largest threshold within the budget; null if none was.")
     fraction: float | None = Field(description="The share of components that it removes, from 0 to 1.")
+    reliable: bool = Field(
+        default=True, description="False where a value that the search compared is not; see `reliable` of the scores."
+    )
     trials: list[Trial] = Field(description="The thresholds, in the order in which they were tried.")
 
 

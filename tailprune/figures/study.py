@@ -6,9 +6,9 @@ import math
 import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
-from tailprune.figures.style import PALETTE, QUIET, new_figure, note, plain, styled
+from tailprune.figures.style import INK, PALETTE, QUIET, new_figure, note, plain, styled
 from tailprune.spec import InputError
 
 if TYPE_CHECKING:
@@ -18,9 +18,13 @@ if TYPE_CHECKING:
 
 __all__ = ["Panel", "Point", "Way", "draw_study"]
 
+ARROWS = {"higher": "↑", "lower": "↓"}
 MARKERS = "osD^vPX"
-LOG_RATIO = 100.0
-"""Positive values that span more than this are drawn on a logarithmic scale."""
+BASELINE_COLOUR, BASELINE_MARKER = INK, "*"
+DASHES = (0, (4, 2))
+FEW = "too few samples"
+LOG_RATIO = 20.0
+"""Positive values of a measure without a greatest value that span more than this are on a logarithmic scale."""
 PANEL_INCHES, ALONE_INCHES, EDGES_INCHES = 2.05, 3.3, 1.1
 LEGEND_LINE_INCHES = 0.2
 LEGEND_LETTERS = 96
@@ -66,6 +70,8 @@ class Point:
     low: float | None = None
     """The ends of an interval around the value, `low` and `high`; None without one."""
     high: float | None = None
+    reliable: bool = True
+    """False if it is of too few samples: its marker is hollow."""
 
     @property
     def extent(self) -> list[float]:
@@ -78,14 +84,21 @@ class Panel:
     """One measure, with the points of all variants that have a value of it."""
 
     title: str
+    quantity: str
+    """The name of its axis."""
     better: Literal["higher", "lower"]
     lines: Mapping[Way, Sequence[Point]]
     baseline: Point | None = None
+    """Of the unpruned samples, with which every line begins."""
     unit: str | None = None
+    bounds: tuple[float | None, float | None] = (None, None)
+    """The least and the greatest value that the measure can have, at which its axis ends; None without one."""
 
 
 def draw_study(panels: Sequence[Panel], title: str, subtitle: str, text: str) -> Figure:
     """A figure with two panels per row, the first of an odd number alone; a way has the same colour in all of them.
+
+    A line begins with the baseline at 0 %, and a marker is hollow where its value is of too few samples.
 
     panels: one per measure; those without a point are left out
     title: the first line of the figure
@@ -101,7 +114,7 @@ def draw_study(panels: Sequence[Panel], title: str, subtitle: str, text: str) ->
     alone = len(drawn) % 2  # the first of an odd number, so that the last row is full
     rows = (len(drawn) + alone) // 2
     across = _legend_columns([way.name for way in ways])
-    names_inches = LEGEND_LINE_INCHES * (1 + math.ceil((len(ways) + 1) / across))
+    names_inches = LEGEND_LINE_INCHES * (1 + math.ceil((len(ways) + 2) / across))
     panel_inches = PANEL_INCHES if rows > 1 else ALONE_INCHES
     with styled():
         figure = new_figure(title, subtitle, rows * panel_inches + names_inches + EDGES_INCHES)
@@ -118,13 +131,13 @@ def draw_study(panels: Sequence[Panel], title: str, subtitle: str, text: str) ->
             if row == rows - 1:
                 axes.set_xlabel("components of c removed (%)")
         assert first is not None, "there is a panel"
-        first.set_xlim(left=0)
+        first.set_xlim(0, min(100.0, first.get_xlim()[1]))
         figure.align_ylabels()
         names = figure.add_subplot(places[rows, :])
         names.axis("off")
-        order = [*(way.name for way in ways), "baseline"]
-        shown = [name for name in order if name in legend]
-        names.legend([legend[name] for name in shown], shown, loc="center", ncols=across)
+        order = [*(way.name for way in ways), "baseline", FEW]
+        shown = [legend[name] for name in order if name in legend]
+        names.legend(handles=shown, loc="center", ncols=across)
         note(figure, textwrap.fill(plain(text), NOTE_LETTERS))
     return figure
 
@@ -132,35 +145,66 @@ def draw_study(panels: Sequence[Panel], title: str, subtitle: str, text: str) ->
 def _draw_panel(axes: Axes, panel: Panel, ways: Sequence[Way]) -> dict[str, Line2D]:
     """Draw one measure; returns its lines by name."""
     drawn: dict[str, Line2D] = {}
-    if panel.baseline is not None:
-        if panel.baseline.low is not None and panel.baseline.high is not None:
-            axes.axhspan(panel.baseline.low, panel.baseline.high, color=QUIET, alpha=0.15, linewidth=0)
-        drawn["baseline"] = axes.axhline(
-            panel.baseline.value, color=QUIET, linewidth=1.1, linestyle=(0, (4, 2)), label="baseline"
-        )
+    start = [] if panel.baseline is None else [panel.baseline]
     for place, way in enumerate(ways):
         points = sorted(panel.lines.get(way, ()), key=lambda point: point.removed)
         if not points:
             continue
-        colour, mark = PALETTE[place % len(PALETTE)], MARKERS[place % len(MARKERS)]
-        (drawn[way.name],) = axes.plot(
-            [point.removed for point in points],
-            [point.value for point in points],
-            color=colour,
-            marker=mark,
-            markersize=5.0,
-            markeredgecolor="white",
-            markeredgewidth=0.5,
-            label=way.name,
-        )
-        _draw_intervals(axes, points, colour)
+        colour, marker = PALETTE[place % len(PALETTE)], MARKERS[place % len(MARKERS)]
+        line = [*start, *points]
+        style = "-" if all(point.reliable for point in line) else ":"
+        axes.plot([point.removed for point in line], [point.value for point in line], color=colour, linestyle=style)
+        _draw_points(axes, points, colour, marker)
+        drawn[way.name] = _key(way.name, _marker(colour, marker))
+    if panel.baseline is not None:
+        if panel.baseline.low is not None and panel.baseline.high is not None:
+            axes.axhspan(panel.baseline.low, panel.baseline.high, color=QUIET, alpha=0.15, linewidth=0)
+        axes.axhline(panel.baseline.value, color=QUIET, linewidth=1.1, linestyle=DASHES)
+        _draw_points(axes, start, BASELINE_COLOUR, BASELINE_MARKER)
+        drawn["baseline"] = _key("baseline", _marker(BASELINE_COLOUR, BASELINE_MARKER), DASHES)
+    if not all(point.reliable for line in (start, *panel.lines.values()) for point in line):
+        drawn[FEW] = _key(FEW, _marker(QUIET, "o", reliable=False), "none")
     if _spans_decades(panel):
         axes.set_yscale("log")
     else:
         axes.ticklabel_format(axis="y", useOffset=False)
-    axes.set_title(plain(panel.title), loc="left")
-    axes.set_ylabel(", ".join(filter(None, [panel.unit, f"{panel.better} is better"])))
+        _keep_within(axes, panel.bounds)
+    axes.set_title(f"{plain(panel.title)} {ARROWS[panel.better]}", loc="left")
+    axes.set_ylabel(panel.quantity if panel.unit is None else f"{panel.quantity} ({panel.unit})")
     return drawn
+
+
+def _draw_points(axes: Axes, points: Sequence[Point], colour: str, marker: str) -> None:
+    """Draw the markers of some points, hollow where they are not reliable, and their intervals."""
+    for point in points:
+        (drawn,) = axes.plot([point.removed], [point.value], **_marker(colour, marker, point.reliable), zorder=4)
+        drawn.set(clip_on=False, in_layout=False)  # at 0 % and at a bound of the measure it reaches out of the axes
+    _draw_intervals(axes, points, colour)
+
+
+def _marker(colour: str, marker: str, reliable: bool = True) -> dict[str, Any]:
+    """How a value is drawn: hollow if it is of too few samples."""
+    return {
+        "color": colour,
+        "marker": marker,
+        "markersize": 8.0 if marker == BASELINE_MARKER else 5.0,
+        "markerfacecolor": colour if reliable else "white",
+        "markeredgecolor": "white" if reliable else colour,
+        "markeredgewidth": 0.5 if reliable else 1.2,
+    }
+
+
+def _key(name: str, look: dict[str, Any], line: Any = "-") -> Line2D:
+    """An entry of the legend."""
+    from matplotlib.lines import Line2D
+
+    return Line2D([], [], linestyle=line, label=name, **look)
+
+
+def _keep_within(axes: Axes, bounds: tuple[float | None, float | None]) -> None:
+    """End the axis of a measure at the least and the greatest value that it can have."""
+    (low, high), (least, greatest) = axes.get_ylim(), bounds
+    axes.set_ylim(low if least is None else max(low, least), high if greatest is None else min(high, greatest))
 
 
 def _draw_intervals(axes: Axes, points: Sequence[Point], colour: str) -> None:
@@ -184,7 +228,7 @@ def _spans_decades(panel: Panel) -> bool:
     values = [value for point in points for value in point.extent]
     if panel.baseline is not None:
         values += panel.baseline.extent
-    return min(values) > 0 and max(values) > LOG_RATIO * min(values)
+    return panel.bounds[1] is None and min(values) > 0 and max(values) > LOG_RATIO * min(values)
 
 
 def _legend_columns(names: Sequence[str]) -> int:

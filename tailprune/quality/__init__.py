@@ -14,6 +14,7 @@
     distances          FID and KID
     inception_score    Inception score
     manifold           precision and recall
+    few_samples        from how many samples on a measure can be compared
     images             PSNR, SSIM, class accuracy, CLIP score, and confidence intervals
     lpips              LPIPS
 
@@ -26,7 +27,17 @@ from __future__ import annotations
 
 from tailprune.quality.distances import KernelDistance, frechet_distance, kernel_distance
 from tailprune.quality.extractors import EXTRACTORS, Extracted, Extractor, ExtractorError, load_extractor
-from tailprune.quality.images import Interval, bootstrap, class_matches, clip_scores, psnr, ssim
+from tailprune.quality.few_samples import FewSamplesWarning, few_samples, least_samples
+from tailprune.quality.images import (
+    Interval,
+    bootstrap,
+    bootstrap_relative_norm,
+    class_matches,
+    clip_scores,
+    psnr,
+    ssim,
+    wilson,
+)
 from tailprune.quality.inception_score import InceptionScore, Predictions, inception_score, joint_probabilities
 from tailprune.quality.lpips import Lpips, load_lpips
 from tailprune.quality.manifold import Manifold, PrecisionRecall, precision_recall
@@ -40,6 +51,7 @@ __all__ = [
     "Extractor",
     "ExtractorError",
     "FeatureMoments",
+    "FewSamplesWarning",
     "Gaussian",
     "ImageFolder",
     "ImageSource",
@@ -55,12 +67,15 @@ __all__ = [
     "ShapesImages",
     "SourceError",
     "bootstrap",
+    "bootstrap_relative_norm",
     "class_matches",
     "clip_scores",
+    "few_samples",
     "frechet_distance",
     "inception_score",
     "joint_probabilities",
     "kernel_distance",
+    "least_samples",
     "load_extractor",
     "load_lpips",
     "load_reference",
@@ -69,4 +84,5 @@ __all__ = [
     "precision_recall",
     "psnr",
     "ssim",
+    "wilson",
 ]

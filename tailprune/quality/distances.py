@@ -13,7 +13,8 @@ Kernel distance of two sets of features; of Inception's features, the KID (arXiv
     k(x, y) = (x . y / d + 1)^3
     MMD^2   = mean_{i != j} k(x_i, x_j) + mean_{i != j} k(y_i, y_j) - 2 mean_ij k(x_i, y_j)
 
-unbiased, so that it can be negative; its mean and standard deviation are over subsets of both sets.
+unbiased for independent samples, so that it can be negative; its mean and standard deviation are over subsets of both
+sets.
 """
 
 from __future__ import annotations
@@ -23,16 +24,27 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from tailprune.quality.few_samples import few_samples, warn_of_few
 from tailprune.quality.moments import Gaussian
 from tailprune.spec import InputError
 
 __all__ = ["KernelDistance", "frechet_distance", "kernel_distance"]
 
 
-def frechet_distance(a: Gaussian, b: Gaussian) -> float:
-    """The squared Frechet distance, 0 or more. Raises InputError for distributions of different dimension."""
+def frechet_distance(a: Gaussian, b: Gaussian, warn: bool = True) -> float:
+    """The squared Frechet distance, 0 or more.
+
+    a, b: the moments of both sets of features
+    warn: whether to warn (`FewSamplesWarning`) if either set has fewer features than `least_samples`; True by default
+
+    It has no confidence interval: the distance of a resampled set is greater than that of the set itself.
+
+    Raises InputError for distributions of different dimension.
+    """
     if a.dim != b.dim:
         raise InputError(f"a Frechet distance needs the same number of features, not {a.dim} and {b.dim}")
+    if warn:
+        warn_of_few("Frechet distance", *(few_samples(each.count, each.dim) for each in (a, b)))
     mean = (a.mean - b.mean).square().sum()
     root = torch.linalg.svdvals(_factor(a.covariance).T @ _factor(b.covariance)).sum()
     return max(0.0, (mean + a.covariance.trace() + b.covariance.trace() - 2 * root).item())  # rounding may give less

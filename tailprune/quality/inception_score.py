@@ -14,6 +14,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from tailprune.quality.few_samples import few_samples, warn_of_few
 from tailprune.spec import InputError
 
 __all__ = ["InceptionScore", "Predictions", "inception_score", "joint_probabilities"]
@@ -93,12 +94,14 @@ def inception_score(probabilities: Tensor, splits: int = 10) -> InceptionScore:
     """The score of each of `splits` parts, one after the other. probabilities, with shape (N, K), N >= splits.
 
     Published scores are over ten parts of 5,000 images in the order of sampling, with the standard deviation of the
-    population. For a classifier in two factors, see `joint_probabilities`.
+    population. For a classifier in two factors, see `joint_probabilities`. Warns (`FewSamplesWarning`) if a part has
+    fewer than five images a class.
 
     Raises InputError for fewer images than splits.
     """
     if not 1 <= splits <= len(probabilities):
         raise InputError(f"splits must be from 1 to {len(probabilities)}, the number of images, not {splits}")
+    warn_of_few("Inception score", few_samples(len(probabilities) // splits, classes=probabilities.shape[1]))
     scores = []
     for part in probabilities.tensor_split(splits):
         predictions = Predictions(part.shape[1])

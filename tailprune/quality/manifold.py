@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from tailprune.quality.few_samples import few_samples, warn_of_few
 from tailprune.spec import InputError
 
 __all__ = ["Manifold", "PrecisionRecall", "precision_recall"]
@@ -86,8 +87,10 @@ def precision_recall(samples: Tensor, reference: Tensor, k: int = 3, rows_at_onc
     reference: features, with shape (M, d), M > k
     k, rows_at_once: as in `Manifold`
 
-    Values are comparable only for equal N and M: more samples make smaller balls.
+    Values are comparable only for equal N and M: more samples make smaller balls. Warns (`FewSamplesWarning`) if
+    either set has fewer features than `least_samples`.
     """
+    warn_of_few("Precision and recall", *(few_samples(len(each), each.shape[1]) for each in (samples, reference)))
     precision, recall = (
         Manifold(balls, k, rows_at_once).covers(points).double().mean().item()
         for balls, points in ((reference, samples), (samples, reference))

@@ -28,6 +28,8 @@ class Gaussian:
 
     mean: Tensor
     covariance: Tensor
+    count: int | None = None
+    """How many features they were computed of; None if that is not known."""
 
     @property
     def dim(self) -> int:
@@ -91,7 +93,7 @@ class FeatureMoments:
         """Mean and unbiased covariance. Raises InputError for fewer than two features."""
         if self.count < 2:
             raise InputError(f"a covariance needs the features of at least two images, not {self.count}")
-        return Gaussian(self.mean.clone(), self.scatter / (self.count - 1))
+        return Gaussian(self.mean.clone(), self.scatter / (self.count - 1), self.count)
 
     def _move(self, count: int, mean: Tensor) -> None:
         """Update the moments as if `count` features were added, all equal to their mean."""

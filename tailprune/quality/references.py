@@ -54,13 +54,17 @@ class Reference:
 
     def save(self, path: str | PathLike[str]) -> None:
         """Write the reference to a safetensors file."""
-        tensors = {"mean": self.gaussian.mean, "covariance": self.gaussian.covariance}
+        gaussian = self.gaussian
+        tensors = {"mean": gaussian.mean, "covariance": gaussian.covariance}
+        metadata = {"extractor": self.extractor, "digest": self.digest}
+        if gaussian.count is not None:
+            metadata["count"] = str(gaussian.count)
         if self.features is not None:
             tensors["features"] = self.features
         if self.spatial is not None:
             tensors |= {"spatial_mean": self.spatial.mean, "spatial_covariance": self.spatial.covariance}
         contiguous = {name: tensor.contiguous() for name, tensor in tensors.items()}
-        save_file(contiguous, path, {"extractor": self.extractor, "digest": self.digest})
+        save_file(contiguous, path, metadata)
 
     @classmethod
     def open(cls, path: str | PathLike[str]) -> Reference:
@@ -70,10 +74,11 @@ class Reference:
                 metadata = file.metadata() or {}
                 tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
             spatial = [tensors[f"spatial_{name}"] for name in TENSORS if f"spatial_{name}" in tensors]
+            count = metadata.get("count")
             return cls(
                 metadata["extractor"],
                 metadata["digest"],
-                Gaussian(*(tensors[name] for name in TENSORS)),
+                Gaussian(tensors["mean"], tensors["covariance"], None if count is None else int(count)),
                 tensors.get("features"),
                 Gaussian(*spatial) if spatial else None,
             )

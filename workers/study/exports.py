@@ -23,7 +23,18 @@ __all__ = ["document", "figure", "markdown", "table", "write"]
 PERCENT: frozenset[Measure] = frozenset({"accuracy"})
 """Shown in per cent; stored as a share."""
 UNITS: dict[Measure, str] = {"accuracy": "%", "psnr": "dB"}
+BOUNDS: dict[Measure, tuple[float, float | None]] = {
+    "fid": (0, None), "inception-score": (1, None), "precision": (0, 1), "recall": (0, 1), "accuracy": (0, 100),
+    "clip-score": (-100, 100), "drift": (0, None), "ssim": (-1, 1), "lpips": (0, None),
+}  # fmt: skip
+"""The least and the greatest value that a measure can have, as it is shown."""
+OF_EQUAL_IMAGES: dict[Measure, float] = {"drift": 0.0, "ssim": 1.0, "lpips": 0.0}
+"""The value of the baseline by the measures that compare with it; PSNR would be infinite."""
+FEW = "†"
 ARROWS = {"higher": "↑", "lower": "↓"}
+SHARES: frozenset[Measure] = frozenset({"accuracy", "precision"})
+"""The share of samples that match: their interval is Wilson's, that of the others is by the bootstrap."""
+WITHOUT_INTERVAL: frozenset[Measure] = frozenset({"fid", "inception-score", "recall"})
 DRIFT = "|pruned - baseline| / |baseline| of the latents"
 NONE = "–"
 SMALL, MOST_DECIMALS = 0.1, 7
@@ -88,6 +99,8 @@ def _row(variant: StudyVariant, measures: Sequence[MeasureUsed]) -> dict[str, An
             used.measure: score and score.value,
             f"{used.measure}_low": score and score.low,
             f"{used.measure}_high": score and score.high,
+            f"{used.measure}_std": score and score.std,
+            f"{used.measure}_reliable": score and str(score.reliable).lower(),
         }
     return row
 
@@ -110,6 +123,8 @@ def markdown(result: StudyResult, request: SampledRequest | None = None) -> byte
         "",
         *(f"- {_described(used, result.variants)}" for used in result.measures),
     ]
+    if notes := _few(result):
+        lines += ["", f"{FEW} Of too few samples to compare with anything. {notes}"]
     if result.search is not None:
         (used,) = [used for used in result.measures if used.measure == result.search.measure]
         lines += ["", *_searched(result.search, used)]
@@ -123,11 +138,17 @@ def figure(result: StudyResult, request: SampledRequest | None = None) -> Render
     if not panels:
         return None
     sampling = [] if request is None else _sampler(request)
-    text = "Removed: the share of the components of a pruned vector."
+    measures = {used.measure for used in result.measures}
+    text = "Removed: the share of the components of a pruned vector. ↑: higher is better, ↓: lower is better."
     if any(point.low is not None for panel in panels for line in panel.lines.values() for point in line):
-        text += " Bars, and the band of the baseline: 95 % bootstrap intervals."
-    if any(used.measure == "drift" for used in result.measures):
+        text += " Bars, and the band of the baseline: 95 % intervals"
+        text += "; of the kernel distance, ± its deviation over subsets." if "kid" in measures else "."
+    if bare := [used.title.partition(" (")[0] for used in result.measures if used.measure in WITHOUT_INTERVAL]:
+        text += f" No interval: {', '.join(bare)}."
+    if "drift" in measures:
         text += f" Drift: {DRIFT}."
+    if notes := _few(result):
+        text += f" Hollow: of too few samples to compare with anything. {notes}"
     return render(
         draw_study(
             panels,
@@ -148,20 +169,42 @@ def _panel(used: MeasureUsed, variants: Sequence[StudyVariant]) -> Panel:
             continue
         removed = 0.0 if variant.removed is None else 100 * variant.removed.fraction
         scale = 100 if used.measure in PERCENT else 1
-        low, high = (scale * end if end is not None and math.isfinite(end) else None for end in (score.low, score.high))
-        point = Point(scale * score.value, removed, low, high)
+        ends = (score.low, score.high) if score.std is None else (score.value - score.std, score.value + score.std)
+        low, high = (scale * end if end is not None and math.isfinite(end) else None for end in ends)
+        point = Point(scale * score.value, removed, low, high, score.reliable)
         if prune is None:
             baseline = point
         else:
             way = Way(prune.side, prune.schedule.when, prune.schedule.count, prune.fill or "zero")
             lines.setdefault(way, []).append(point)
-    return Panel(used.title, used.better, lines, baseline, UNITS.get(used.measure))
+    if used.reference == "baseline" and used.measure in OF_EQUAL_IMAGES:
+        baseline = Point(OF_EQUAL_IMAGES[used.measure])
+    return Panel(
+        title=used.title,
+        quantity=used.title.partition(" (")[0],
+        better=used.better,
+        lines=lines,
+        baseline=baseline,
+        unit=UNITS.get(used.measure),
+        bounds=BOUNDS.get(used.measure, (None, None)),
+    )
+
+
+def _few(result: StudyResult) -> str:
+    """Which measures have too few samples, and how many they need; empty if none has."""
+    notes = []
+    for used in result.measures:
+        scores = [variant.scores.get(used.measure) for variant in result.variants]
+        given = dict.fromkeys(score.note for score in scores if score and not score.reliable)
+        notes += [f"{used.title}: {note or 'too few samples'}." for note in given]
+    return " ".join(notes)
 
 
 def _searched(search: SearchResult, used: MeasureUsed) -> list[str]:
     """The section of a search: the budget, the threshold found, and a row for each trial."""
     bound = "at most" if used.better == "lower" else "at least"
-    budget = f"Within the budget: {_heading(used)}, {bound} {_number(search.limit, used)}"
+    mark = "" if search.reliable else f" {FEW}"
+    budget = f"Within the budget: {_heading(used)}, {bound} {_number(search.limit, used)}{mark}"
     if search.baseline is not None:
         budget += f" (the baseline's {_number(search.baseline, used)}, and a budget of {_number(search.budget, used)})"
     if search.threshold is None or search.fraction is None:
@@ -173,7 +216,7 @@ def _searched(search: SearchResult, used: MeasureUsed) -> list[str]:
             str(number),
             repr(trial.threshold),
             f"{100 * trial.fraction:.2f}",
-            _number(trial.value, used),
+            f"{_number(trial.value, used)}{mark}",
             "yes" if trial.within else "no",
             trial.variant,
         ]
@@ -194,7 +237,7 @@ def _described(used: MeasureUsed, variants: Sequence[StudyVariant]) -> str:
         parts.append(f"compared with {'the baseline' if used.reference == 'baseline' else used.reference}")
     scores = [(variant.name, variant.scores.get(used.measure)) for variant in variants]
     if any(score and score.low is not None for _, score in scores):
-        parts.append("with its 95 % bootstrap interval")
+        parts.append(f"with its 95 % interval ({'Wilson' if used.measure in SHARES else 'bootstrap'})")
     if any(score and score.std is not None for _, score in scores):
         parts.append("± the deviation over its random subsets")
     without = [f"{score.left_out} of {name}" for name, score in scores if score and score.left_out]
@@ -236,7 +279,7 @@ def _removed(variant: StudyVariant) -> str:
 def _cell(score: Score | None, used: MeasureUsed) -> str:
     if score is None or score.value is None:
         return NONE
-    shown = _number(score.value, used)
+    shown = _number(score.value, used) + ("" if score.reliable else f" {FEW}")
     if score.std is not None:
         shown += f" ± {_number(score.std, used, like=score.value)}"
     if score.low is not None and score.high is not None:

@@ -25,8 +25,11 @@ from tailprune.quality import (
     Predictions,
     Reference,
     bootstrap,
+    bootstrap_relative_norm,
+    few_samples,
     frechet_distance,
     kernel_distance,
+    wilson,
 )
 from tailprune.spec import InputError
 from tailprune.spec.prune import PruneSpec
@@ -131,13 +134,15 @@ class Scorer:
         return measure != "drift" and (with_targets or not MEASURES[measure].paired)
 
     def _score(self, measure: Measure, shards: Sequence[dict[str, Tensor]], intervals: bool) -> Score:
+        if measure == "accuracy":
+            return _share(torch.cat([shard[measure] for shard in shards]), intervals)
         if measure in shards[0]:  # it has a value for each sample
             return _average(torch.cat([shard[measure] for shard in shards]), intervals)
         if measure == "drift":
-            error, energy = (torch.cat([shard[name] for shard in shards]).sum() for name in ("error", "energy"))
-            return Score(value=math.sqrt(error.item() / energy.item()))
+            error, energy = (torch.cat([shard[name] for shard in shards]) for name in ("error", "energy"))
+            return _drift(error, energy, intervals)
         if measure == "inception-score":
-            return Score(value=_inception_score(shards))
+            return _inception_score(shards)
         reference = self.reference()
         if measure == "fid":
             moments = FeatureMoments(shards[0]["features"].shape[1])
@@ -145,7 +150,9 @@ class Scorer:
                 moments.add(features)
             if moments.count < 2:
                 return Score(value=None)
-            return Score(value=frechet_distance(moments.gaussian(), reference.gaussian))
+            samples = moments.gaussian()
+            distance = frechet_distance(samples, reference.gaussian, warn=False)
+            return _marked(Score(value=distance), moments.dim, samples.count, reference.gaussian.count)
         features = torch.cat(list(_features(shards)))
         known = reference.features
         if known is None:
@@ -158,17 +165,20 @@ class Scorer:
             if size < 2:
                 return Score(value=None)
             found = kernel_distance(features, known, subset_size=size)
-            return Score(value=found.mean, std=found.std)
-        return self._manifold_score(measure, features, known)
+            score = Score(value=found.mean, std=found.std)
+            return _marked(score, features.shape[1], len(features), len(known))
+        return self._manifold_score(measure, features, known, intervals)
 
-    def _manifold_score(self, measure: Measure, features: Tensor, known: Tensor) -> Score:
+    def _manifold_score(self, measure: Measure, features: Tensor, known: Tensor, intervals: bool) -> Score:
         if min(len(features), len(known)) <= NEIGHBOUR:
             return Score(value=None)
+        dim = features.shape[1]
         if measure == "recall":
-            return Score(value=Manifold(features, NEIGHBOUR).covers(known).double().mean().item())
+            recall = Manifold(features, NEIGHBOUR).covers(known).double().mean().item()
+            return _marked(Score(value=recall), dim, samples=len(features))
         if self._manifold is None:
             self._manifold = self._reference_manifold()
-        return Score(value=self._manifold.covers(features).double().mean().item())
+        return _marked(_share(self._manifold.covers(features), intervals), dim, reference=len(known))
 
     def _reference_manifold(self) -> Manifold:
         name, extractor = self._names
@@ -236,20 +246,43 @@ def _features(shards: Sequence[dict[str, Tensor]]) -> Iterator[Tensor]:
     return (shard["features"] for shard in shards)
 
 
+def _marked(score: Score, features: int, samples: int | None = None, reference: int | None = None) -> Score:
+    """A score, marked as not reliable if there are too few samples or reference images for so many features."""
+    reasons = (few_samples(samples, features), few_samples(reference, features, what="reference images"))
+    note = "; ".join(reason for reason in reasons if reason)
+    return score.model_copy(update={"reliable": False, "note": note}) if note else score
+
+
+def _share(matches: Tensor, intervals: bool) -> Score:
+    """The mean of values that are 0 or 1."""
+    if not intervals:
+        return Score(value=matches.double().mean().item())
+    found = wilson(matches)
+    return Score(value=found.mean, low=found.low, high=found.high)
+
+
+def _drift(error: Tensor, energy: Tensor, intervals: bool) -> Score:
+    if not intervals or len(error) < 2:
+        return Score(value=math.sqrt(error.sum().item() / energy.sum().item()))
+    found = bootstrap_relative_norm(error, energy)
+    return Score(value=found.mean, low=found.low, high=found.high)
+
+
 def _average(values: Tensor, intervals: bool) -> Score:
     """The mean of the finite values: equal images have no PSNR."""
     finite = values[values.isfinite()]
     left_out = len(values) - len(finite)
     if not len(finite):
         return Score(value=None, left_out=left_out)
-    if not intervals:
+    if not intervals or len(finite) < 2:  # one value does not vary
         return Score(value=finite.mean().item(), left_out=left_out)
     found = bootstrap(finite)
     return Score(value=found.mean, low=found.low, high=found.high, left_out=left_out)
 
 
-def _inception_score(shards: Sequence[dict[str, Tensor]]) -> float:
+def _inception_score(shards: Sequence[dict[str, Tensor]]) -> Score:
     predictions = Predictions.from_state(shards[0])
     for shard in shards[1:]:
         predictions.merge(Predictions.from_state(shard))
-    return predictions.score()
+    note = few_samples(predictions.count, classes=predictions.classes)
+    return Score(value=predictions.score(), reliable=note is None, note=note)

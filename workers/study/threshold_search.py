@@ -80,7 +80,9 @@ def search_threshold(
     limit = _limit(search, baseline_value)
     state = _State()
     trials: list[Trial] = []
-    result = _result(search, baseline_value, limit, trials, state)
+    of_baseline = baseline.scores.get(search.measure)
+    reliable = of_baseline is None or of_baseline.reliable  # all trials have as many samples
+    result = _result(search, baseline_value, limit, trials, state, reliable)
     within: dict[float, bool] = {}
     while len(trials) < search.trials and (state.high - state.low) * len(magnitudes) >= 1:
         share = (state.low + state.high) / 2
@@ -92,7 +94,7 @@ def search_threshold(
             within[threshold] = trial.within
             if trial.within and (state.best is None or threshold > state.best.threshold):
                 state.best = trial
-            result = _result(search, baseline_value, limit, trials, state)
+            result = _result(search, baseline_value, limit, trials, state, reliable)
             on_trial(result)
         if within[threshold]:
             state.low = share
@@ -127,7 +129,7 @@ def _limit(search: Search, baseline_value: float | None) -> float:
 
 
 def _result(
-    search: Search, baseline_value: float | None, limit: float, trials: list[Trial], state: _State
+    search: Search, baseline_value: float | None, limit: float, trials: list[Trial], state: _State, reliable: bool
 ) -> SearchResult:
     best = state.best
     return SearchResult(
@@ -137,5 +139,6 @@ def _result(
         baseline=baseline_value,
         threshold=None if best is None else best.threshold,
         fraction=None if best is None else best.fraction,
+        reliable=reliable,
         trials=list(trials),
     )

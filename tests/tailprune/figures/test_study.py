@@ -14,23 +14,26 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Rectangle
 
-from tailprune.figures.study import Panel, Point, Way, draw_study
-from tailprune.figures.style import caption_of, render
+from tailprune.figures.study import MARKERS, Panel, Point, Way, draw_study
+from tailprune.figures.style import PALETTE, caption_of, render
 
 TAIL = Way("tail", "every", None, "zero")
 HEAD = Way("head", "last", 10, "zero")
 FID = Panel(
     "Fréchet distance (shapes-classifier)",
+    "Fréchet distance",
     "lower",
     {TAIL: [Point(9.0, 80.0), Point(4.0, 40.0)], HEAD: [Point(6.0, 2.0)]},
     Point(3.0),
 )
 ACCURACY = Panel(
+    "Class accuracy (shapes-classifier)",
     "Class accuracy",
     "higher",
     {TAIL: [Point(98.0, 40.0, 97.0, 98.5), Point(60.0, 80.0)]},
     Point(99.0, low=98.25, high=99.5),
     "%",
+    (0, 100),
 )
 
 
@@ -47,13 +50,25 @@ def legend_of(figure: Figure) -> list[str]:
     return [text.get_text() for text in legend.get_texts()]
 
 
-def line(axes: Axes, name: str) -> Line2D:
-    (found,) = [line for line in axes.lines if line.get_label() == name]
+COLOURS = {TAIL: PALETTE[0], HEAD: PALETTE[1]}
+"""In a figure of both, in this order."""
+
+
+def curve(axes: Axes, way: Way) -> Line2D:
+    """The line through the values of a way."""
+    (found,) = [line for line in axes.lines if line.get_color() == COLOURS[way] and line.get_linestyle() != "None"
+                and len(line.get_xydata()) > 1]  # fmt: skip
     return found
 
 
+def markers(axes: Axes, colour: str) -> list[Line2D]:
+    """The markers of the values of a colour, without the ends of intervals."""
+    return [line for line in axes.lines if line.get_color() == colour and len(line.get_xydata()) == 1
+            and line.get_marker() in MARKERS + "*"]  # fmt: skip
+
+
 def panel(lines: Mapping[Way, Sequence[Point]], **said: Any) -> Panel:
-    return Panel("Drift", "lower", lines, **said)
+    return Panel("Drift", "Drift", "lower", lines, **said)
 
 
 @pytest.mark.parametrize(
@@ -71,29 +86,27 @@ def test_a_way_is_called_by_what_it_removes_when_and_an_unusual_fill(way: Way, n
     assert way.name == name
 
 
-def test_a_panel_is_titled_by_its_measure_and_says_its_unit_and_which_way_is_better() -> None:
+def test_a_panel_is_titled_by_its_measure_with_an_arrow_and_its_axis_has_the_quantity_and_its_unit() -> None:
     fid, accuracy = panels_of(drawn())
-    assert (fid.get_title(loc="left"), fid.get_ylabel()) == (FID.title, "lower is better")
-    assert (accuracy.get_title(loc="left"), accuracy.get_ylabel()) == ("Class accuracy", "%, higher is better")
+    assert (fid.get_title(loc="left"), fid.get_ylabel()) == (f"{FID.title} ↓", "Fréchet distance")
+    assert (accuracy.get_title(loc="left"), accuracy.get_ylabel()) == (f"{ACCURACY.title} ↑", "Class accuracy (%)")
 
 
-def test_a_line_goes_through_its_variants_in_order_of_what_they_remove() -> None:
+def test_a_line_goes_from_the_baseline_through_its_variants_in_order_of_what_they_remove() -> None:
     fid, accuracy = panels_of(drawn())
-    found = line(fid, "tail, every step")
-    np.testing.assert_array_equal(found.get_xydata(), [[40.0, 4.0], [80.0, 9.0]])
-    assert found.get_marker() not in ("", "None")
-    np.testing.assert_array_equal(line(fid, "head, last 10 steps").get_xydata(), [[2.0, 6.0]])
-    assert [line.get_label() for line in accuracy.lines if not str(line.get_label()).startswith("_")] == [
-        "baseline",
-        "tail, every step",
-    ]
+    np.testing.assert_array_equal(curve(fid, TAIL).get_xydata(), [[0.0, 3.0], [40.0, 4.0], [80.0, 9.0]])
+    np.testing.assert_array_equal(curve(fid, HEAD).get_xydata(), [[0.0, 3.0], [2.0, 6.0]])
+    np.testing.assert_array_equal(curve(accuracy, TAIL).get_xydata(), [[0.0, 99.0], [40.0, 98.0], [80.0, 60.0]])
+    assert [point.get_xydata().tolist() for point in markers(fid, PALETTE[0])] == [[[40.0, 4.0]], [[80.0, 9.0]]]
+    assert not markers(accuracy, PALETTE[1])
 
 
-def test_the_baseline_is_a_dashed_line_across_and_its_interval_a_band() -> None:
+def test_the_baseline_is_a_point_at_nothing_removed_a_dashed_line_across_and_its_interval_a_band() -> None:
     fid, accuracy = panels_of(drawn())
-    baseline = line(fid, "baseline")
-    np.testing.assert_array_equal(baseline.get_ydata(), [3.0, 3.0])
-    assert baseline.is_dashed()
+    (across,) = [line for line in fid.lines if line.is_dashed()]
+    np.testing.assert_array_equal(across.get_ydata(), [3.0, 3.0])
+    (point,) = [line for line in fid.lines if line.get_marker() == "*"]
+    np.testing.assert_array_equal(point.get_xydata(), [[0.0, 3.0]])
     assert not fid.patches
     (band,) = accuracy.patches
     assert isinstance(band, Rectangle)
@@ -104,7 +117,30 @@ def test_an_interval_is_a_bar_from_end_to_end_and_none_where_there_is_none() -> 
     fid, accuracy = panels_of(drawn())
     assert not fid.containers
     bars = [found for found in accuracy.collections if isinstance(found, LineCollection)]
-    np.testing.assert_allclose([bar.get_segments() for bar in bars], [[[[40.0, 97.0], [40.0, 98.5]]]])
+    segments = [segment.tolist() for bar in bars for segment in bar.get_segments()]
+    assert segments == [[[40.0, 97.0], [40.0, 98.5]], [[0.0, 98.25], [0.0, 99.5]]]
+
+
+def test_an_axis_ends_where_the_measure_does() -> None:
+    near = Panel("Class accuracy", "Class accuracy", "higher", {TAIL: [Point(99.9, 40.0), Point(98.0, 99.0)]},
+                 Point(100.0), "%", (0, 100))  # fmt: skip
+    (axes,) = panels_of(drawn([near]))
+    assert axes.get_ylim()[1] == 100
+    assert axes.get_xlim()[1] == 100
+    free = panels_of(drawn([panel({TAIL: [Point(99.9, 40.0)]}, baseline=Point(100.0))]))[0]
+    assert free.get_ylim()[1] > 100
+
+
+def test_a_value_of_too_few_samples_is_hollow_on_a_dotted_line_and_the_legend_says_what_that_is() -> None:
+    few = panel({TAIL: [Point(9.0, 40.0, reliable=False)], HEAD: [Point(5.0, 2.0)]}, baseline=Point(10.0))
+    figure = drawn([few])
+    (axes,) = panels_of(figure)
+    (hollow,), (full,) = markers(axes, PALETTE[0]), markers(axes, PALETTE[1])
+    assert (hollow.get_markerfacecolor(), hollow.get_markeredgecolor()) == ("white", PALETTE[0])
+    assert full.get_markerfacecolor() == PALETTE[1]
+    assert (curve(axes, TAIL).get_linestyle(), curve(axes, HEAD).get_linestyle()) == (":", "-")
+    assert legend_of(figure)[-1] == "too few samples"
+    assert "too few samples" not in legend_of(drawn())
 
 
 def test_an_interval_that_rounding_put_beside_its_value_is_drawn() -> None:
@@ -120,17 +156,16 @@ def test_the_legend_is_there_once_and_holds_what_is_in_any_panel() -> None:
 def test_a_way_looks_the_same_in_all_panels_and_unlike_the_others() -> None:
     without_tail = panel({HEAD: [Point(0.1, 2.0)]})
     fid, _, drift = panels_of(drawn([FID, ACCURACY, without_tail]))
-    looks = [
-        (found.get_color(), found.get_marker())
-        for found in (line(fid, HEAD.name), line(drift, HEAD.name), line(fid, TAIL.name))
-    ]
+    looks = [markers(axes, PALETTE[place])[0].get_marker() for axes, place in ((fid, 1), (drift, 1), (fid, 0))]
     assert looks[0] == looks[1] != looks[2]
 
 
 def test_there_are_looks_for_more_ways_than_colours() -> None:
     ways = [Way("tail", "last", count, "zero") for count in range(1, 41)]
     figure = drawn([panel({way: [Point(0.1, 40.0)] for way in ways})])
-    looks = [(line.get_color(), line.get_marker()) for line in panels_of(figure)[0].lines]
+    looks = [
+        (line.get_color(), line.get_marker()) for line in panels_of(figure)[0].lines if line.get_marker() in MARKERS
+    ]
     assert len(set(looks)) == len(legend_of(figure)) == 40
 
 
@@ -175,22 +210,27 @@ def test_no_panel_lies_on_another_or_beyond_the_page(count: int) -> None:
     [
         ([Point(0.01, 40.0), Point(1.5, 80.0)], None, "log"),
         ([Point(0.01, 40.0)], Point(1.5), "log"),
-        ([Point(0.02, 40.0), Point(1.5, 80.0)], None, "linear"),
+        ([Point(0.1, 40.0), Point(1.5, 80.0)], None, "linear"),
         ([Point(0.01, 40.0), Point(1.5, 80.0)], Point(0.0), "linear"),
         ([Point(0.01, 40.0, -0.01, 0.03), Point(1.5, 80.0)], None, "linear"),
         ([Point(-5.0, 40.0), Point(900.0, 80.0)], None, "linear"),
     ],
 )
-def test_values_over_more_than_two_decades_are_on_a_log_axis_where_all_are_positive(
+def test_values_that_differ_by_more_than_a_factor_of_20_are_on_a_log_axis_where_all_are_positive(
     points: list[Point], baseline: Point | None, scale: str
 ) -> None:
     (axes,) = panels_of(drawn([panel({TAIL: points}, baseline=baseline)]))
     assert axes.get_yscale() == scale
 
 
+def test_a_measure_with_a_greatest_value_is_never_on_a_log_axis() -> None:
+    (axes,) = panels_of(drawn([panel({TAIL: [Point(0.01, 40.0), Point(1.0, 80.0)]}, bounds=(0, 1))]))
+    assert axes.get_yscale() == "linear"
+
+
 def test_a_measure_that_no_pruned_variant_has_is_left_out_and_no_measure_at_all_is_refused() -> None:
     bare = [panel({}, baseline=Point(1.0)), panel({TAIL: []})]
-    assert [axes.get_title(loc="left") for axes in panels_of(drawn([*bare, FID]))] == [FID.title]
+    assert [axes.get_title(loc="left") for axes in panels_of(drawn([*bare, FID]))] == [f"{FID.title} ↓"]
     with pytest.raises(ValueError, match="nothing was pruned"):
         drawn(bare)
 

@@ -20,6 +20,7 @@ from tailprune.quality import (
     Manifold,
     Predictions,
     bootstrap,
+    bootstrap_relative_norm,
     class_matches,
     clip_scores,
     frechet_distance,
@@ -29,9 +30,11 @@ from tailprune.quality import (
     precision_recall,
     psnr,
     ssim,
+    wilson,
 )
 from tests.tailprune.test_statistics import LargestTensor
 
+pytestmark = pytest.mark.filterwarnings("ignore::tailprune.quality.FewSamplesWarning")
 DOUBLE = 1e-12  # of quantities computed in float64, relative to the largest
 
 
@@ -403,6 +406,35 @@ def test_the_interval_of_values_that_do_not_vary_is_their_mean() -> None:
     for values in (torch.full((9,), 0.5), torch.tensor([0.5])):
         found = bootstrap(values)
         assert (found.mean, found.low, found.high, found.level) == (0.5, 0.5, 0.5, 0.95)
+
+
+def test_the_interval_of_a_share_is_wilsons_also_where_all_values_are_equal() -> None:
+    found = wilson(
+        torch.tensor([1.0, 1, 1, 0])
+    )  # the score interval: (p + z^2/2n +- z sqrt(pq/n + z^2/4n^2)) / (1 + z^2/n)
+    p, n, z = 0.75, 4, 1.959964
+    centre, half = p + z * z / (2 * n), z * math.sqrt(p * (1 - p) / n + z * z / (4 * n * n))
+    assert (found.mean, found.low, found.high) == pytest.approx(
+        (p, (centre - half) / (1 + z * z / n), (centre + half) / (1 + z * z / n)), abs=1e-6
+    )
+    perfect = wilson(torch.ones(10))
+    assert (perfect.mean, perfect.high) == (1.0, 1.0)
+    assert perfect.low == pytest.approx(0.722, abs=1e-3)
+    with pytest.raises(ValueError, match="0 or 1"):
+        wilson(torch.tensor([0.5]))
+
+
+def test_the_interval_of_a_relative_norm_is_of_samples_drawn_with_their_error_and_energy() -> None:
+    energy = torch.linspace(1, 3, 50, dtype=torch.float64)
+    same = bootstrap_relative_norm(0.04 * energy, energy)
+    assert (same.mean, same.low, same.high) == pytest.approx((0.2, 0.2, 0.2)), "every sample drifts alike"
+    error = energy * torch.rand(50, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    found = bootstrap_relative_norm(error, energy)
+    assert found.mean == pytest.approx(math.sqrt(error.sum().item() / energy.sum().item()))
+    assert found.low < found.mean < found.high
+    assert bootstrap_relative_norm(error, energy) == found
+    one = bootstrap_relative_norm(error[:1], energy[:1])
+    assert one.low == one.mean == one.high
 
 
 def test_no_average_is_made_of_nothing_or_of_infinity() -> None:

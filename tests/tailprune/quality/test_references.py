@@ -234,6 +234,7 @@ def test_a_reference_comes_back_from_its_file(tmp_path: Path) -> None:
         back = Reference.open(tmp_path / "reference.safetensors")
         assert (back.extractor, back.digest) == (made.extractor, made.digest)
         assert torch.equal(back.gaussian.covariance, made.gaussian.covariance)
+        assert back.gaussian.count == made.gaussian.count
         assert (back.features is None) == (made.features is None)
         assert back.features is None or made.features is None or torch.equal(back.features, made.features)
         assert (back.spatial is None) == (made.spatial is None)

@@ -166,10 +166,12 @@ def test_what_a_variant_does_not_have_is_empty_in_the_table() -> None:
     assert {first[column] for column in (*of_prunes, "psnr", "psnr_low", "fid_low")} == {""}
 
 
-def test_the_columns_of_the_table_are_three_a_measure_in_their_order() -> None:
+def test_the_columns_of_the_table_are_five_a_measure_in_their_order() -> None:
     heading = exports.table(result()).decode().splitlines()[0].split(",")
     assert heading[10:] == [
-        f"{name}{end}" for name in ("fid", "kid", "accuracy", "psnr") for end in ("", "_low", "_high")
+        f"{name}{end}"
+        for name in ("fid", "kid", "accuracy", "psnr")
+        for end in ("", "_low", "_high", "_std", "_reliable")
     ]
 
 
@@ -199,7 +201,7 @@ def test_markdown_says_the_model_the_samples_and_what_each_measure_is_of() -> No
     )
     assert "± the deviation over its random subsets\n" in text
     assert (
-        "- PSNR: higher is better; compared with the baseline; with its 95 % bootstrap interval; "
+        "- PSNR: higher is better; compared with the baseline; with its 95 % interval (bootstrap); "
         "samples without a value left out: 2 of tail 0.05, 40 of head 2.7, last 10\n" in text
     )
     assert "Sampling" not in text
@@ -270,11 +272,63 @@ def test_the_figure_has_a_panel_a_measure_with_what_has_a_finite_value(panels: l
     }
     assert fid.baseline == figures.Point(3.17)
     assert list(kid.lines) == [tail, kept]
+    (of_tail,) = kid.lines[tail]
+    assert (of_tail.low, of_tail.high) == pytest.approx((-0.00024, -0.00016)), "± its deviation over the subsets"
     assert list(psnr.lines.values()) == [[figures.Point(31.256, 31.25, 31.0, 31.5)]]
     assert (psnr.baseline, psnr.unit, psnr.better) == (None, "dB", "higher")
     assert (accuracy.unit, accuracy.title) == ("%", "Class accuracy (shapes-classifier)")
+    assert (accuracy.quantity, accuracy.bounds, fid.bounds) == ("Class accuracy", (0, 100), (0, None))
     assert accuracy.baseline is not None
     assert accuracy.baseline.extent == pytest.approx([98.7, 97.5, 99.5])
+
+
+def test_a_measure_of_the_distance_to_the_baseline_begins_with_that_of_equal_samples(
+    panels: list[figures.Panel],
+) -> None:
+    study = result("baseline", "tail 0.05")
+    study.measures = [used("drift").model_copy(update={"reference": "baseline"}), used("ssim")]
+    study.variants[1].scores = {"drift": Score(value=0.1), "ssim": Score(value=0.9)}
+    exports.figure(study)
+    assert [panel.baseline for panel in panels] == [figures.Point(0.0), figures.Point(1.0)]
+    study.measures[1] = used("ssim").model_copy(update={"reference": "targets"})
+    exports.figure(study)
+    assert panels[3].baseline is None, "unpruned samples differ from their targets"
+
+
+def test_scores_of_too_few_samples_are_marked_in_every_export(panels: list[figures.Panel]) -> None:
+    study = result("baseline", "tail 0.05")
+    note = "100 samples are fewer than the 469 that 96 features need"
+    for name, few in (("baseline", True), ("tail 0.05", False)):
+        scores = dict(SCORES[name])
+        scores["fid"] = Score(value=4.0, reliable=not few, note=note if few else None)
+        next(variant for variant in study.variants if variant.name == name).scores = scores
+    first, second = csv.DictReader(io.StringIO(exports.table(study).decode(), newline=""))
+    assert (first["fid_reliable"], second["fid_reliable"], first["accuracy_reliable"]) == ("false", "true", "true")
+    text = marked(study)
+    (rows,) = tables(text)
+    assert [row["Fréchet distance (shapes-classifier) ↓"] for row in rows] == ["4.000 †", "4.000"]
+    assert f"† Of too few samples to compare with anything. Fréchet distance (shapes-classifier): {note}." in text
+    assert exports.figure(study) is not None
+    fid = panels[0]
+    assert fid.baseline is not None
+    assert (fid.baseline.reliable, [point.reliable for (point,) in fid.lines.values()]) == (False, [True])
+    assert "†" not in marked(result("baseline", "tail 0.05"))
+
+
+def test_a_search_by_a_measure_of_too_few_samples_is_marked() -> None:
+    text = marked(result(search=searched(measure="fid", budget=0.5, limit=3.67, baseline=3.17, reliable=False)))
+    assert "at most 3.670 † (the baseline's" in text
+    assert [row["Fréchet distance (shapes-classifier) ↓"] for row in tables(text)[1]] == ["0.900 †", "0.980 †"]
+
+
+def test_a_result_that_was_stored_before_scores_said_whether_they_are_reliable_is_still_read() -> None:
+    stored = json.loads(exports.document(result("baseline", "tail 0.05", search=searched())))
+    for variant in stored["variants"]:
+        for score in variant["scores"].values():
+            del score["reliable"], score["note"]
+    del stored["search"]["reliable"]
+    read = StudyResult.model_validate(stored)
+    assert all(score.reliable for variant in read.variants for score in variant.scores.values())
 
 
 def test_prunes_that_differ_in_their_threshold_alone_are_one_line(panels: list[figures.Panel]) -> None:
@@ -301,7 +355,8 @@ def test_the_figure_names_the_model_the_sampler_and_the_samples() -> None:
         patched.setattr(exports, "draw_study", draw)
         exports.figure(result(), request)
     assert said["subtitle"] == "shapes-repa, euler, 50 steps, guidance 2.5, 1,200 samples a variant"
-    assert "bootstrap intervals" in said["text"]
+    assert "95 % intervals; of the kernel distance, ± its deviation" in said["text"]
+    assert "No interval: Fréchet distance." in said["text"]
 
 
 def test_there_is_no_figure_where_nothing_was_pruned_or_nothing_has_a_value() -> None:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any, cast
 
 import pytest
+import torch
 
 from jobs.registry.digests import Identity
 from jobs.registry.evaluation import Measure
@@ -17,6 +18,7 @@ from jobs.storage.shards import ShardStore
 from jobs.store.jobs import JobStore
 from jobs.store.leases import LeaseStore
 from jobs.study_results import StudyResult, StudyVariant
+from tailprune.quality import wilson
 from tests.workers.conftest import Silent, Submit
 from workers.lease import Run
 from workers.study.coordination import complete_tasks
@@ -109,6 +111,37 @@ def test_a_helper_makes_samples_again_that_were_lost_before_they_were_scored(
     assert leases.release(claim)
     done(worker, store, job.id)
     assert computed.count("fid") == 3
+
+
+def test_scores_of_few_samples_say_so_and_shares_and_drift_have_intervals(
+    worker: Worker, submit: Submit, store: JobStore
+) -> None:
+    body = {**BODY, "measures": [*MEASURES, "precision", "inception-score"]}
+    search = {"measure": "fid", "budget": 1000.0, "trials": 1}
+    job = submit("study", **body, search=search)
+    baseline, pruned, *_ = done(worker, store, job.id)
+    few = "8 samples are fewer than the 469 that 96 features need"
+    small = "100 reference images are fewer than the 469 that 96 features need"
+    notes: dict[Measure, str] = {"fid": f"{few}; {small}", "kid": f"{few}; {small}", "recall": few, "precision": small}
+    for variant in (baseline, pruned):
+        scores = variant.scores
+        for measure, note in notes.items():
+            assert (scores[measure].reliable, scores[measure].note) == (False, note)
+        assert scores["fid"].low is None
+        assert scores["inception-score"].note == "8 samples are fewer than the 500 that 100 classes need"
+        assert (scores["accuracy"].reliable, scores["accuracy"].note) == (True, None)
+        for score in (scores["accuracy"], scores["precision"]):
+            assert score.value is not None
+            expected = wilson(torch.tensor([1.0] * round(8 * score.value) + [0.0] * (8 - round(8 * score.value))))
+            assert (score.low, score.high) == (expected.low, expected.high)
+    drift = pruned.scores["drift"]
+    assert drift.value is not None
+    assert drift.low is not None
+    assert drift.high is not None
+    assert drift.low < drift.value < drift.high
+    result = StudyResult.model_validate(store.get(job.id).result)
+    assert result.search is not None
+    assert not result.search.reliable
 
 
 def test_a_study_computes_the_scores_alone_that_no_study_had(
