@@ -56,14 +56,22 @@ class Family:
         """Whether its models take the guidance scale as an input, instead of being guided by the sampler."""
         return GUIDANCE_EMBEDDER in self.condition_tensors
 
+    @property
+    def time_unit(self) -> str:
+        """What a time of the family is, with its range, for messages."""
+        what = "diffusion steps" if self.prediction == "epsilon" else "positions on the path"
+        numbers = "whole numbers" if self.whole_times else "any numbers"
+        return f"{what}, {numbers} from {self.noise_time:g} (noise) to {self.data_time:g} (data)"
+
     def check_time(self, t: float) -> str | None:
-        """The reason why `t` is not a time of the family, or None if it is one."""
+        """The reason why `t` is not a time of the family, with the closest one, or None if it is one."""
         low, high = sorted((self.noise_time, self.data_time))
-        if not low <= t <= high:
-            return f"time {t:g} is outside {low:g} to {high:g}, the range of this model"
-        if self.whole_times and t != int(t):
-            return f"time {t:g} is not a whole number; this model takes whole numbers from {low:g} to {high:g}"
-        return None
+        within = min(max(t, low), high)
+        closest = round(within) if self.whole_times else within
+        if t == closest:
+            return None
+        wrong = f"outside {low:g} to {high:g}" if t != within else "not a whole number"
+        return f"time {t:g} is {wrong}; times of this model are {self.time_unit}; the closest is {closest:g}"
 
 
 GAUSSIAN = ("ddim", "ddpm", "dpmpp")

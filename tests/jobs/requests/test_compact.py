@@ -165,7 +165,11 @@ def test_a_request_that_contradicts_itself_is_refused(fields: dict[str, Any], fa
             {"keep": 128},
             "body.keep: keep 128 keeps all components of shapes-sit, which makes it no smaller; keep fewer",
         ),
-        ({"timesteps": [0.0, 1.5]}, "body.timesteps.1: time 1.5 is outside 0 to 1, the range of this model"),
+        (
+            {"timesteps": [0.0, 1.5]},
+            "body.timesteps.1: time 1.5 is outside 0 to 1; times of this model are positions on the path, any numbers "
+            "from 0 (noise) to 1 (data); the closest is 1",
+        ),
         ({"labels": [3, 100]}, "body.labels.1: label 100 is outside 0 to 99, the classes of shapes-sit"),
         ({"rows": [0]}, "body.rows: rows select conditions, but shapes-sit takes labels; leave rows out"),
         (

@@ -41,3 +41,37 @@ def test_sampler_and_guidance_are_those_a_request_gets() -> None:
             assert said["guidance"].startswith(f"{published['guidance_scale']}")
         if power := published.get("guidance_power"):
             assert f"power-cosine {power:g}" in said["guidance"]
+
+
+@pytest.mark.parametrize(
+    ("name", "time", "message"),
+    [
+        (
+            "dit",
+            0.5,
+            "time 0.5 is not a whole number; times of this model are diffusion steps, whole numbers from 999 (noise) "
+            "to 0 (data); the closest is 0",
+        ),
+        ("dit", 1000, "time 1000 is outside 0 to 999; times of this model are diffusion steps"),
+        ("dit", 998.6, "the closest is 999"),
+        (
+            "sit",
+            1.5,
+            "time 1.5 is outside 0 to 1; times of this model are positions on the path, any numbers from 0 (noise) to "
+            "1 (data); the closest is 1",
+        ),
+        ("repa", -0.5, "any numbers from 1 (noise) to 0 (data); the closest is 0"),
+        ("mdsgen", 1000, "diffusion steps, any numbers from 999 (noise) to 0 (data); the closest is 999"),
+    ],
+)
+def test_a_time_that_there_is_not_is_refused_with_the_range_its_unit_and_the_closest(
+    name: str, time: float, message: str
+) -> None:
+    assert message in (FAMILIES[name].check_time(time) or "")
+
+
+def test_every_time_of_a_family_is_one() -> None:
+    for family in FAMILIES.values():
+        for time in (family.noise_time, family.data_time):
+            assert family.check_time(time) is None
+    assert FAMILIES["mdsgen"].check_time(0.5) is None
