@@ -14,6 +14,7 @@ __all__ = [
     "UNION_TAGS",
     "UNIQUE",
     "Channels",
+    "ColourRange",
     "ConditionsId",
     "FigureName",
     "Labels",
@@ -61,6 +62,9 @@ def _number_or_word(value: Any) -> str:
 
 
 Part = Literal["c", "y", "t"]
+ColourRange = Annotated[
+    list[Annotated[float, Field(ge=-1, le=1, allow_inf_nan=False)]], Field(min_length=2, max_length=2)
+]
 FigureName = Literal["cosine", "histogram", "vectors", "variance", "sparsity", "tsne", "removal", "training"]
 Seed = Annotated[int, Field(ge=0, le=GREATEST_SEED)]
 Threshold = Annotated[float, Field(ge=0, allow_inf_nan=False)]

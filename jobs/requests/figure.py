@@ -12,7 +12,7 @@ from jobs.registry.evaluation import EvaluationAssets
 from jobs.registry.models import ModelEntry
 from jobs.requests.base import Queue, Reads, Request
 from jobs.requests.checks import conditions_fault, population_fault, time_of, unprunable_fault
-from jobs.requests.fields import CONDITIONS, ConditionsId, FigureName, Part, Seed, Thresholds, or_else
+from jobs.requests.fields import CONDITIONS, ColourRange, ConditionsId, FigureName, Part, Seed, Thresholds, or_else
 from jobs.results import FigureResult
 from jobs.settings import Settings
 from jobs.storage.uploads import ConditionInfo
@@ -22,7 +22,7 @@ __all__ = ["OPTIONS", "FigureRequest"]
 
 OF_VECTORS = ("part", "timestep", "conditions")
 OPTIONS: Mapping[FigureName, tuple[str, ...]] = {
-    "cosine": (*OF_VECTORS, "classes", "seed"),
+    "cosine": (*OF_VECTORS, "classes", "range", "seed"),
     "histogram": OF_VECTORS,
     "vectors": (*OF_VECTORS, "classes", "seed"),
     "variance": OF_VECTORS,
@@ -71,6 +71,11 @@ class FigureRequest(Request):
         default=None,
         description="For `removal`: prune the components below the thresholds (`tail`, the default) or above (`head`).",
     )
+    range: ColourRange | None = Field(
+        default=None,
+        description="For `cosine`: the cosines at the two ends of the colours, the lower first; the same for figures "
+        "to compare. By default from the least cosine drawn to 1.",
+    )
     seed: Seed | None = Field(
         default=None,
         description="The seed that selects classes, initialises t-SNE, and makes the noise of samples; 0 by default.",
@@ -100,7 +105,7 @@ class FigureRequest(Request):
             _used_seed(self),
             _removal(self, entry, settings),
         ]
-        faults = _stray_options(self) + [fault for part in resolved for fault in part.faults]
+        faults = _stray_options(self) + _range_faults(self) + [fault for part in resolved for fault in part.faults]
         if faults:
             raise InvalidRequest(faults)
         return self.model_copy(update={name: value for part in resolved for name, value in part.fields.items()})
@@ -123,6 +128,14 @@ def _stray_options(request: FigureRequest) -> list[Fault]:
         for name in others
         if getattr(request, name) is not None
     ]
+
+
+def _range_faults(request: FigureRequest) -> list[Fault]:
+    """What is wrong with the range of the colours."""
+    if request.range is None or request.range[0] < request.range[1]:
+        return []
+    low, high = request.range
+    return [_fault("range", f"the range {low:g} to {high:g} is empty; give the lower cosine first")]
 
 
 def _vectors(

@@ -9,7 +9,7 @@ from fastapi.responses import Response
 from starlette.concurrency import run_in_threadpool
 
 from jobs.records import Job
-from jobs.requests.fields import FigureName, Part, Seed, Thresholds
+from jobs.requests.fields import ColourRange, FigureName, Part, Seed, Thresholds
 from jobs.requests.figure import FigureRequest
 from jobs.results import FigureResult
 from service.deps import AppState, ModelDep
@@ -54,6 +54,14 @@ SideQuery = Annotated[
         description="For `removal`: prune the components below the thresholds (`tail`, the default) or above (`head`)."
     ),
 ]
+RangeQuery = Annotated[
+    ColourRange | None,
+    Query(
+        alias="range",
+        description="For `cosine`: the cosines at the two ends of the colours, the lower first, as in "
+        "`range=0.9&range=1`; the same for figures to compare. By default from the least cosine drawn to 1.",
+    ),
+]
 SeedQuery = Annotated[
     Seed | None,
     Query(description="The seed that selects classes, initialises t-SNE, and makes the noise; 0 by default."),
@@ -83,6 +91,7 @@ async def figure(
     classes: Classes = None,
     threshold: ThresholdList = None,
     side: SideQuery = None,
+    colours: RangeQuery = None,
     seed: SeedQuery = None,
     accept: AcceptHeader = None,
 ) -> Response:
@@ -104,6 +113,7 @@ async def figure(
         classes=classes,
         thresholds=threshold,
         side=side,
+        range=colours,
         seed=seed,
     )
 

@@ -13,8 +13,8 @@ import numpy as np
 
 from tailprune.figures.head import head_of
 from tailprune.figures.labelled_vectors import LabelledVectors
-from tailprune.figures.style import ACCENT, PALETTE, mark, new_figure, note, styled
-from tailprune.statistics import components_for_variance, magnitude_histogram, participation_ratio, sparsity
+from tailprune.figures.style import ACCENT, PALETTE, QUIET, mark, new_figure, note, styled
+from tailprune.statistics import components_for_variance, magnitude_histogram, sparsity
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -47,13 +47,10 @@ def draw_histogram(vectors: LabelledVectors) -> Figure:
         axes.set_xscale("log")
         axes.set(xlabel=f"|{part}|", ylabel="share of all components (%)")
         axes.set_ylim(0, 1.25 * max(shares))
-        if median > 0:
-            mark(axes, median, f"median {median:.2g}")
-        if head.threshold > 0:
-            mark(axes, head.threshold, f"head from {head.threshold:.2g}", height=0.89, colour=ACCENT)
-        npr = participation_ratio(vectors.values).mean().item() / vectors.values.shape[1]
-        smaller = " The first bin also counts what is smaller, zeros included." if first == 0 else ""
-        note(figure, f"{head.rule(part)}\nnPR {npr:.1%}.{smaller}")
+        lines = ((median, f"median {median:.2g}", QUIET), (head.threshold, f"head from {head.threshold:.2g}", ACCENT))
+        mark(axes, [line for line in lines if line[0] > 0])
+        smaller = "\nThe first bin also counts what is smaller, zeros included." if first == 0 else ""
+        note(figure, f"{head.rule(part)}{smaller}")
     return figure
 
 
@@ -74,13 +71,13 @@ def draw_sparsity(vectors: LabelledVectors, thresholds: Sequence[float] = ()) ->
         axes.plot(taus, 100 * below, color=PALETTE[0], linewidth=1.8)
         axes.set_xscale("log")
         axes.set(xlabel=f"threshold τ, in units of |{part}|", ylabel=f"components with |{part}| < τ (%)")
-        axes.set_ylim(0, 103)
+        axes.set_ylim(0, 100)
         for tau in marked:
             share = sparsity(vectors.values, tau)
             axes.plot([tau], [100 * share], "o", color=ACCENT, markersize=5, zorder=3)
             left = share > 0.5
             axes.annotate(
-                f"τ = {tau:g}: {share:.1%}",
+                f"τ = {tau:g}: {100 * share:.1f} %",
                 (tau, 100 * share),
                 xytext=(-8 if left else 8, 0),
                 textcoords="offset points",
@@ -89,9 +86,21 @@ def draw_sparsity(vectors: LabelledVectors, thresholds: Sequence[float] = ()) ->
                 fontsize=8.5,
                 color=ACCENT,
             )
-        which = "the thresholds that were asked for" if thresholds else "thresholds that remove about 40, 66 and 80%"
-        note(figure, f"Marked: {which}.")
+        which = (
+            "the thresholds asked for" if thresholds else "thresholds that 40, 66 and 80 % of the components are below"
+        )
+        note(figure, f"Marked: {which}.{_of_one_time(vectors)}")
     return figure
+
+
+def _of_one_time(vectors: LabelledVectors) -> str:
+    """That the shares of a figure are not those of a whole sampling run."""
+    if vectors.time is None:
+        return ""
+    return (
+        f"\nThe shares are of {vectors.part} at t = {vectors.time:g} alone. {vectors.part} changes with the time: over "
+        "the steps of a sampling run,\nthe same threshold removes another share, which prune-sample and studies report."
+    )
 
 
 def draw_variance(vectors: LabelledVectors) -> Figure:
@@ -121,10 +130,8 @@ def draw_variance(vectors: LabelledVectors) -> Figure:
         axes.set(
             xlabel="component, by its variance", ylabel=f"variance of {vectors.part} over the {vectors.kind} vectors"
         )
-        for height, (share, count) in zip((0.97, 0.89, 0.81), needed.items(), strict=True):
-            if count:
-                mark(axes, count, f"{count} hold {share:.0%}", height=height)
         axes.margins(x=0.02)
+        mark(axes, [(n, f"{n} hold {100 * share:.0f} %", QUIET) for share, n in needed.items() if n])
         axes.legend(loc="lower left")
-        note(figure, f"{head.rule(vectors.part)}\nThe head holds {held:.1%} of all variance.")
+        note(figure, f"{head.rule(vectors.part)}\nThe head holds {100 * held:.1f} % of all variance.")
     return figure

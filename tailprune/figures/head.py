@@ -42,7 +42,9 @@ class Head:
         count = len(self.components)
         return (
             f"Head: the {count} component{'s' if count != 1 else ''} of greatest mean |{part}| "
-            f"({self.threshold:.2g} and above), as many as the participation ratio, {self.pr:.1f}."
+            f"({self.threshold:.2g} and above), as many as the participation ratio PR.\n"
+            f"PR = (Σ|{part}ᵢ|)² / Σ{part}ᵢ² = {self.pr:.1f}, nPR = PR / d = {self.pr / self.dim:.3f}, "
+            f"means over the vectors of d = {self.dim:,} components."
         )
 
 

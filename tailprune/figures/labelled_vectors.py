@@ -12,7 +12,7 @@ from torch import Tensor
 
 from tailprune.spec import InputError
 
-__all__ = ["LabelledVectors", "picked", "spread"]
+__all__ = ["LabelledVectors", "picked", "shared_words", "spread"]
 
 
 @dataclass(frozen=True)
@@ -52,6 +52,21 @@ class LabelledVectors:
         count, dim = self.values.shape
         plural = {"class": "classes", "condition": "conditions", "time": "times"}[self.kind]
         return f"{count} {plural if count != 1 else self.kind}, {dim} components"
+
+
+def shared_words(names: Sequence[str]) -> list[list[str]]:
+    """The words that names share, such as the colours and the shapes of "red circle", "blue circle", "red star" …
+
+    names: of N vectors
+
+    A list for each place in a name whose words tell the names apart and occur twice on average, with the N words there;
+    empty for names of different numbers of words.
+    """
+    split = [name.split() for name in names]
+    if len({len(words) for words in split}) != 1:
+        return []
+    places = [list(words) for words in zip(*split, strict=True)]
+    return [words for words in places if 2 <= len(set(words)) <= len(words) / 2]
 
 
 def picked(total: int, count: int, seed: int) -> list[int]:

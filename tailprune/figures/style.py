@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, cast
@@ -39,7 +39,9 @@ MAP = "viridis"
 WIDTH_INCHES = 7.6
 PNG_DPI = 150
 MOST_ACROSS = 0.8
-"""Beyond this share of the axes, a name is left of its line."""
+"""If a line is beyond this share of the axes, the names are left of their lines."""
+NAME_HEIGHT, NAME_STEP = 0.97, 0.08
+"""The height of the first name in the axes, from 0 to 1, and how much lower each of the others is."""
 
 STYLE: dict[str, Any] = {
     "font.family": "DejaVu Sans",  # comes with matplotlib
@@ -121,31 +123,31 @@ def caption_of(figure: Figure) -> str:
     return f"{title}: {subtitle}. {text}".strip()
 
 
-def mark(axes: Axes, x: float, text: str, height: float = 0.97, colour: str = QUIET) -> None:
-    """Draw a vertical line with a name beside it, on the side with room.
+def mark(axes: Axes, marks: Sequence[tuple[float, str, str]]) -> None:
+    """Draw vertical lines, each with a name beside its end, so that no name crosses another line.
 
     axes: axes on which everything that sets their limits is drawn
-    x: the position of the line, in data coordinates
-    text: the name
-    height: the position of the name, from 0 at the bottom of the axes to 1 at the top
-    colour: the colour of line and name
+    marks: the position of each line in data coordinates, its name and its colour
     """
     axes.get_xlim()  # settles the limits
-    across = axes.transAxes.inverted().transform(axes.transData.transform((x, 0.0)))[0]
-    at_left = across > MOST_ACROSS
-    axes.axvline(x, color=colour, linewidth=0.9, linestyle=(0, (4, 2)))
-    axes.annotate(
-        text,
-        (x, height),
-        xycoords=("data", "axes fraction"),
-        xytext=(-4 if at_left else 4, 0),
-        textcoords="offset points",
-        ha="right" if at_left else "left",
-        va="top",
-        fontsize=8.0,
-        color=colour,
-        bbox={"facecolor": "white", "edgecolor": "none", "alpha": 0.75, "pad": 1.0},
-    )
+    placed = sorted(marks)
+    across = [axes.transAxes.inverted().transform(axes.transData.transform((x, 0.0)))[0] for x, _, _ in placed]
+    at_left = bool(across) and max(across) > MOST_ACROSS
+    for place, (x, text, colour) in enumerate(placed):
+        height = NAME_HEIGHT - NAME_STEP * (len(placed) - 1 - place if at_left else place)
+        axes.axvline(x, ymax=height, color=colour, linewidth=0.9, linestyle=(0, (4, 2)))
+        axes.annotate(
+            text,
+            (x, height),
+            xycoords=("data", "axes fraction"),
+            xytext=(-4 if at_left else 4, 0),
+            textcoords="offset points",
+            ha="right" if at_left else "left",
+            va="top",
+            fontsize=8.0,
+            color=colour,
+            bbox={"facecolor": "white", "edgecolor": "none", "alpha": 0.75, "pad": 1.0},
+        )
 
 
 def render(figure: Figure) -> Rendered:

@@ -37,20 +37,24 @@ def draw_training(curve: Sequence[Mapping[str, float]], model: str, time: float)
             3.9,
         )
         parallel, few = figure.subplots(1, 2)
-        for place, (key, name) in enumerate(COSINES.items()):
-            if all(key in point for point in curve):
-                parallel.plot(thousands, [point[key] for point in curve], color=PALETTE[place], label=name)
-        parallel.set_title("cosine, mean of pairs", loc="left")
-        parallel.set(ylabel="cosine", ylim=(min(0, last["cosine"]), 1.02))
-        parallel.legend(loc="center right")
-        few.plot(thousands, [100 * point["npr"] for point in curve], color=PALETTE[0])
-        few.set_title("nPR of c", loc="left")
-        few.set_ylabel("nPR (% of the components)")
+        drawn = [key for key in COSINES if all(key in point for point in curve)]
+        for place, key in enumerate(drawn):
+            parallel.plot(thousands, [point[key] for point in curve], color=PALETTE[place], label=COSINES[key])
+        parallel.set_title("cosine, mean of pairs of classes", loc="left")
+        parallel.set(ylabel="cosine", ylim=(min(0, *(point[key] for point in curve for key in drawn)), 1))
+        parallel.legend(loc="best")
+        few.plot(thousands, [point["npr"] for point in curve], color=PALETTE[0])
+        few.set_title("nPR of c, mean of classes", loc="left")
+        few.set_ylabel("nPR = PR / d")
         few.set_ylim(bottom=0)
         for axes in (parallel, few):
             axes.set_xlabel("training steps (thousands)")
             axes.set_xlim(left=0)
-        note(figure, f"At the last step: cosine of c {last['cosine']:.4f}, nPR {last['npr']:.1%}.")
+        note(
+            figure,
+            f"At the last step: cosine of c {last['cosine']:.4f}, nPR {last['npr']:.3f}. PR = (Σ|cᵢ|)² / Σcᵢ², "
+            "d: the number of components.",
+        )
     return figure
 
 

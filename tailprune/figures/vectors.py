@@ -19,6 +19,8 @@ __all__ = ["draw_vectors"]
 
 MOST_MARKED = 64
 """A head of more components is not marked, since it would cover most of the figure."""
+LABEL_SHARE = 0.08
+"""The height of an index, as a share of the range of the values."""
 MOST_NUMBERED = 12
 """The number of largest components of the head that are numbered."""
 LEGEND_COLUMNS = 5
@@ -65,8 +67,17 @@ def draw_vectors(vectors: LabelledVectors, rows: Sequence[int]) -> Figure:
         names.axis("off")
         title = "t" if vectors.kind == "time" else vectors.kind
         names.legend(*whole.get_legend_handles_labels(), loc="center", ncols=LEGEND_COLUMNS, title=title)
-        note(figure, head.rule(vectors.part))
+        note(figure, f"{head.rule(vectors.part)}\n{_shaded(head)}")
     return figure
+
+
+def _shaded(head: Head) -> str:
+    """Which components are shaded and numbered, for the note."""
+    if len(head.components) > MOST_MARKED:
+        return "The head is not shaded: it would cover most of the figure."
+    if len(head.components) > MOST_NUMBERED:
+        return "Shaded: the head; numbered: its largest components, where there is room."
+    return "Shaded: the head."
 
 
 def _tail_limit(values: np.ndarray, head: Head) -> float:
@@ -80,15 +91,21 @@ def _number(axes: Axes, values: np.ndarray, head: Head) -> None:
     if len(head.components) > MOST_MARKED:
         return
     room = values.shape[1] / 40  # the width of an index, in components
+    peaks = {k: float(values[np.abs(values[:, k]).argmax(), k]) for k in head.components}
+    line = LABEL_SHARE * (max(0.0, *peaks.values()) - min(0.0, *peaks.values()))
     placed: list[int] = []
-    for component in sorted(head.components, key=lambda k: -float(np.abs(values[:, k]).max())):
-        if len(placed) == MOST_NUMBERED or any(abs(component - other) < room for other in placed):
+    for component in sorted(peaks, key=lambda k: -abs(peaks[k])):
+        if len(placed) == MOST_NUMBERED:
+            break
+        peak = peaks[component]
+        near = [other for other in placed if abs(component - other) < room]
+        if any(abs(peak - peaks[other]) < line and abs(component - other) < 2 * room for other in placed):
             continue
         placed.append(component)
-        column = values[:, component]
-        peak = float(column[np.abs(column).argmax()])
+        # beside the line that leads to a larger peak nearby, not on it
+        side = "center" if not near else "right" if near[0] > component else "left"
         axes.annotate(
             str(component), (component, peak), xytext=(0, 3 if peak > 0 else -3), textcoords="offset points",
-            ha="center", va="bottom" if peak > 0 else "top", fontsize=7.5, color=ACCENT,
+            ha=side, va="bottom" if peak > 0 else "top", fontsize=7.5, color=ACCENT,
         )  # fmt: skip
     axes.margins(y=0.12)

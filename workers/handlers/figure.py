@@ -72,7 +72,8 @@ def _vectors_figure(request: FigureRequest, vectors: LabelledVectors) -> Figure:
     seed, count = request.seed or 0, len(vectors.values)
     match request.figure:
         case "cosine":
-            return draw_cosine(vectors, None if request.classes is None else picked(count, request.classes, seed))
+            rows = None if request.classes is None else picked(count, request.classes, seed)
+            return draw_cosine(vectors, rows, None if request.range is None else (request.range[0], request.range[1]))
         case "histogram":
             return draw_histogram(vectors)
         case "vectors":

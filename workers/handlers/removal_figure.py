@@ -111,7 +111,7 @@ def _rule(side: Side, threshold: float) -> str:
 def _removed(side: Side, threshold: float, population: Tensor) -> str:
     magnitudes = population.abs()
     removed = magnitudes < threshold if side == "tail" else magnitudes > threshold
-    return f"{removed.double().mean().item():.1%} removed"
+    return f"{100 * removed.double().mean().item():.1f} % removed"
 
 
 def _population_name(vectors: Vectors) -> str:

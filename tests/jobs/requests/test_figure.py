@@ -17,7 +17,9 @@ from jobs.storage.uploads import ConditionInfo
 from tests.jobs.requests.test_extract import VIDEO_MODEL, VIDEOS
 from tests.registry import extend, write_registry
 
-SAID: dict[str, Any] = {"part": "y", "timestep": 0.5, "classes": 2, "thresholds": [0.1], "side": "head", "seed": 1}
+SAID: dict[str, Any] = {
+    "part": "y", "timestep": 0.5, "classes": 2, "thresholds": [0.1], "side": "head", "range": [0.9, 1.0], "seed": 1
+}  # fmt: skip
 OF_VECTORS = [name for name, options in OPTIONS.items() if "part" in options]
 
 
@@ -148,3 +150,10 @@ def test_more_thresholds_than_a_job_has_variants_are_refused(sit: ModelEntry) ->
 def test_a_malformed_request_is_refused(fields: dict[str, Any]) -> None:
     with pytest.raises(ValidationError):
         FigureRequest.model_validate({"model": "shapes-sit", "figure": "removal"} | fields)
+
+
+def test_a_range_of_colours_is_from_the_lower_cosine_to_the_higher(sit: ModelEntry) -> None:
+    assert resolved(sit, "cosine", range=[0.9, 1.0]).range == [0.9, 1.0]
+    assert refused(sit, "cosine", range=[1.0, 0.9]) == [
+        "query.range: the range 1 to 0.9 is empty; give the lower cosine first"
+    ]

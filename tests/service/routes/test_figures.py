@@ -108,6 +108,13 @@ def test_an_option_that_the_figure_does_not_have_is_refused(client: TestClient) 
     assert [fault["location"] for fault in answer.json()["errors"]] == ["query.side", "query.threshold"]
 
 
+@pytest.mark.parametrize("given", ["range=0.9", "range=1&range=0.9", "range=0&range=2", "range=0&range=0.5&range=1"])
+def test_a_range_of_colours_is_two_cosines_the_lower_first(client: TestClient, given: str) -> None:
+    answer = client.get(f"/metrics/shapes-sit/figures/cosine?{given}")
+    assert answer.status_code == 422
+    assert all(fault["location"].startswith("query.range") for fault in answer.json()["errors"])
+
+
 def test_a_figure_that_there_is_not_is_refused_with_those_there_are(client: TestClient) -> None:
     answer = client.get("/metrics/shapes-sit/figures/pie")
     assert answer.status_code == 422

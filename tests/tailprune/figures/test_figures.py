@@ -18,7 +18,7 @@ from torch import Tensor
 from tailprune.figures.components import draw_histogram, draw_sparsity, draw_variance
 from tailprune.figures.cosine import draw_cosine
 from tailprune.figures.head import head_of
-from tailprune.figures.labelled_vectors import LabelledVectors, picked, spread
+from tailprune.figures.labelled_vectors import LabelledVectors, picked, shared_words, spread
 from tailprune.figures.removal import ImageRow, choose_thresholds, draw_removal
 from tailprune.figures.style import caption_of, render
 from tailprune.figures.training import draw_training
@@ -113,6 +113,28 @@ def test_the_matrix_that_is_drawn_is_the_cosine_of_the_rows_that_are_named() -> 
     axes = draw_cosine(labelled(), [0, 2, 5]).axes[0]
     np.testing.assert_allclose(axes.images[0].get_array(), cosine_matrix(vectors()[[0, 2, 5]]).clamp(-1, 1).numpy())
     assert [label.get_text() for label in axes.get_yticklabels()] == ["class 0", "class 2", "class 5"]
+
+
+def test_two_figures_of_cosines_have_the_range_of_colours_that_was_asked_for() -> None:
+    near, far = labelled(), labelled(vectors() + torch.randn(8, 24, generator=torch.Generator().manual_seed(1)))
+    free = [draw_cosine(each).axes[0].images[0].get_clim() for each in (near, far)]
+    assert free[0] != free[1]
+    figures = [draw_cosine(each, limits=(0.5, 0.99)) for each in (near, far)]
+    assert {figure.axes[0].images[0].get_clim() for figure in figures} == {(0.5, 0.99)}
+    assert "Colours from 0.5 to 0.99" in caption_of(figures[0])
+
+
+def test_rows_of_many_classes_are_named_by_the_word_that_a_block_of_them_shares() -> None:
+    names = [f"{colour} {shape}" for shape in ("circle", "star") for colour in ("red", "green", "blue") * 3]
+    axes = draw_cosine(labelled(vectors(18), names=names)).axes[0]
+    assert [label.get_text() for label in axes.get_yticklabels()] == ["circle", "star"]
+    assert list(axes.get_yticks()) == [4.0, 13.0]
+
+
+def test_rows_of_some_of_many_classes_have_the_names_of_these_classes() -> None:
+    names = [str(number) for number in range(60)]
+    axes = draw_cosine(labelled(vectors(60), names=names), rows=list(range(20, 60, 2))).axes[0]
+    assert [label.get_text() for label in axes.get_yticklabels()] == ["20", "28", "36", "44", "52"]
 
 
 def test_the_mean_of_the_cosine_is_reported() -> None:
@@ -211,6 +233,75 @@ def test_the_panels_of_tsne_are_all_the_head_and_the_tail() -> None:
     assert titles == ["all: 24 components", "head alone: 2 components", "tail alone: 22 components"]
 
 
+def colours_of(figure: Figure) -> list[list[tuple[float, ...]]]:
+    """The colours of the points in the first panel, by marker."""
+    return [[tuple(colour) for colour in points.get_facecolors()] for points in figure.axes[0].collections]
+
+
+def legend_of(figure: Figure) -> list[str]:
+    (legend,) = figure.legends
+    return [text.get_text() for text in legend.get_texts()]
+
+
+def test_tsne_shows_the_words_that_names_share_by_colour_and_marker() -> None:
+    names = [f"{colour} {shape}" for shape in ("circle", "star") for colour in ("red", "lime")]
+    figure = draw_tsne(labelled(vectors(8), names=names * 2))
+    assert legend_of(figure) == ["red", "lime", "circle", "star"]
+    red, lime = (1.0, 0.0, 0.0, 1.0), (0.0, 1.0, 0.0, 1.0)
+    assert colours_of(figure) == [[red, lime] * 2] * 2, "a colour is drawn as itself, and a shape has a marker"
+
+
+def test_tsne_of_few_classes_names_them_and_of_many_without_shared_words_shows_the_norm() -> None:
+    few = draw_tsne(labelled(vectors(5), names=["owl", "red fox", "cat", "dog", "ant"]))
+    assert legend_of(few) == ["owl", "red fox", "cat", "dog", "ant"]
+    assert len({tuple(points) for points in colours_of(few)[0]}) == 5
+    named = draw_tsne(labelled(vectors(4), names=["red circle", "blue circle", "lime circle", "black circle"]))
+    assert colours_of(named)[0][0] == (1.0, 0.0, 0.0, 1.0), "not the colour of another name"
+    many = draw_tsne(labelled(vectors(30)))
+    assert not many.legends
+    assert many.axes[-1].get_ylabel() == "norm of c"
+
+
+def test_names_share_the_words_of_places_that_repeat() -> None:
+    assert shared_words(["red a", "red b", "blue a", "blue b"]) == [
+        ["red", "red", "blue", "blue"],
+        ["a", "b", "a", "b"],
+    ]
+    assert shared_words(["class 0", "class 1", "class 2", "class 3"]) == []
+    assert shared_words(["tench, Tinca tinca", "goldfish", "goldfish", "shark"]) == []
+
+
+def test_every_component_of_a_small_head_is_numbered() -> None:
+    values = 0.01 * torch.randn(4, 128, generator=torch.Generator().manual_seed(0))
+    values[:, [30, 124, 126]] += torch.tensor([-3.0, -1.5, -4.0])
+    whole = draw_vectors(labelled(values), [0, 1]).axes[0]
+    assert {text.get_text() for text in whole.texts} == {"30", "124", "126"}
+
+
+def test_no_name_of_a_vertical_line_crosses_another_line() -> None:
+    variance = torch.linspace(0, -6, 128).exp()
+    values = torch.randn(400, 128, generator=torch.Generator().manual_seed(0)) * variance.sqrt()
+    figure = draw_variance(labelled(values))
+    figure.draw_without_rendering()
+    axes = figure.axes[0]
+    boxes = [text.get_window_extent() for text in axes.texts]
+    lines = [line.get_window_extent() for line in axes.lines if line.is_dashed()]
+    assert len(boxes) == len(lines) == 3
+    assert not any(box.overlaps(line.padded(0.5)) for box in boxes for line in lines)
+
+
+def test_a_figure_with_a_head_has_the_formula_of_npr_and_its_value_as_a_fraction() -> None:
+    npr = describe(vectors()).npr
+    for draw in (draw_histogram, draw_variance, draw_tsne):
+        assert f"PR = (Σ|cᵢ|)² / Σcᵢ² = {24 * npr:.1f}, nPR = PR / d = {npr:.3f}" in caption_of(draw(labelled()))
+
+
+def test_the_shares_of_a_sparsity_figure_are_said_to_be_of_one_time() -> None:
+    assert "The shares are of c at t = 0.25 alone." in caption_of(draw_sparsity(labelled()))
+    assert "alone" not in caption_of(draw_sparsity(labelled(part="y", time=None)))
+    assert draw_sparsity(labelled()).axes[0].get_ylim()[1] == 100
+
+
 def test_chosen_thresholds_remove_about_the_shares_they_are_chosen_for() -> None:
     c = torch.randn(4, 500, 32, generator=torch.Generator().manual_seed(0))
     tail = [(c.abs() < tau).double().mean().item() for tau in choose_thresholds(c, "tail")]
@@ -234,7 +325,9 @@ def test_the_curves_of_training_are_those_of_the_record() -> None:
     np.testing.assert_allclose(
         [line.get_ydata() for line in parallel.lines], [[0.9, 0.95, 1 - 0.1 / 3], [0.1, 0.2, 0.3]]
     )
-    np.testing.assert_allclose(np.asarray(few.lines[0].get_ydata()), [40, 20, 40 / 3])
+    np.testing.assert_allclose(np.asarray(few.lines[0].get_ydata()), [0.4, 0.2, 0.4 / 3])
+    assert few.get_ylabel() == "nPR = PR / d"
+    assert parallel.get_ylim()[1] == 1
 
 
 def test_a_record_without_its_numbers_is_refused_naming_them() -> None:

@@ -130,12 +130,12 @@ def test_a_figure_of_removal_taken_up_again_goes_on_from_its_last_shard(
 
 def test_the_figure_of_training_is_drawn_from_the_record_beside_the_card(drawn: Any, settings: Settings) -> None:
     result, _, _ = drawn("training")
-    assert "cosine of c 0.9800, nPR 10.0%" in result.caption
+    assert "cosine of c 0.9800, nPR 0.100" in result.caption
     record = settings.registry.parent / "training.json"
     found = json.loads(record.read_text())
     record.write_text(json.dumps({"curve": found["curve"][:2]}))
     again, _, _ = drawn("training")
-    assert (again.model.digest != result.model.digest, "nPR 25.0%" in again.caption) == (True, True)
+    assert (again.model.digest != result.model.digest, "nPR 0.250" in again.caption) == (True, True)
 
 
 @pytest.mark.parametrize(
