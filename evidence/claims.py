@@ -51,17 +51,17 @@ def claims(found: Sequence[ModelEvidence]) -> list[Claim]:
         ),
         _claim(
             found,
-            "c is carried by a few components: nPR of 1 to 2 % for most models, 10 % for DiT.",
-            "nPR of c is 10.5 % or less",
+            "c is carried by a few components: nPR of 0.01 to 0.02 for most models, 0.10 for DiT.",
+            "nPR of c is 0.105 or less",
             lambda one: one.c.npr <= 0.105,
-            lambda one: f"{one.c.npr:.1%}",
+            lambda one: f"{one.c.npr:.3f}",
         ),
         _claim(
             found,
             "c is sparser than y.",
             "nPR of c is below that of y",
             lambda one: one.c.npr < one.y.npr,
-            lambda one: f"{one.c.npr:.1%} against {one.y.npr:.1%}",
+            lambda one: f"{one.c.npr:.3f} against {one.y.npr:.3f}",
         ),
         _claim(
             found,
@@ -110,10 +110,10 @@ def claims(found: Sequence[ModelEvidence]) -> list[Claim]:
         ),
         _claim(
             found,
-            "nPR falls while a model trains (90 % to under 6 % in 200,000 steps).",
+            "nPR falls while a model trains (0.90 to under 0.06 in 200,000 steps).",
             "the last nPR of the training record is below half the first",
             lambda one: one.curve[-1]["npr"] < one.curve[0]["npr"] / 2,
-            lambda one: f"{one.curve[0]['npr']:.0%} to {one.curve[-1]['npr']:.0%}",
+            lambda one: f"{one.curve[0]['npr']:.3f} to {one.curve[-1]['npr']:.3f}",
         ),
         _claim(
             found,

@@ -80,8 +80,13 @@ what the software measures, and that a claim can fail.
 
 The *Fréchet distance*, the Inception score, precision and recall use the features of `shapes-classifier`: none can be
 compared with the paper's, which use Inception. Class accuracy is also measured by `shapes-classifier`.
-Each model has its own thresholds: those that remove about 40 (mild), 66 (strong) and 80 % (extreme) of the tail, and 2
-and 5 % of the head, over all classes and steps. The numbers, unrounded, are in
+Fréchet distances have no interval: those of 500 images of *shapes* themselves, drawn anew, vary by about one, and a
+smaller difference between two variants says little. †: of too few samples to compare with anything
+([studies.md](studies.md#few-samples)).
+
+nPR is PR / d with PR(v) = (Σ |vᵢ|)² / Σ vᵢ², a fraction, and not (Σ vᵢ²)² / Σ vᵢ⁴; drift, head, tail and removed are
+in the [glossary](glossary.md). Each model has its own thresholds: those that remove about 40 (mild), 66 (strong) and
+80 % (extreme) of the tail, and 2 and 5 % of the head, over all classes and steps. The numbers, unrounded, are in
 [evidence/numbers.json](evidence/numbers.json)."""
 
 
@@ -133,8 +138,8 @@ def _table_1(found: Sequence[ModelEvidence]) -> str:
         paper = TABLE_1[_family(one)]
         rows.append(
             (
-                one.model, one.c.dim, f"{one.c.pr:.2f}", f"{one.c.npr:.2%}", f"{one.c.cosine.mean:.4f}",
-                paper.d, f"{paper.pr:.2f}", f"{paper.npr:.2f}%", f"{paper.cosine:.4f}",
+                one.model, one.c.dim, f"{one.c.pr:.2f}", f"{one.c.npr:.4f}", f"{one.c.cosine.mean:.4f}",
+                paper.d, f"{paper.pr:.2f}", f"{paper.npr / 100:.4f}", f"{paper.cosine:.4f}",
             )
         )  # fmt: skip
     head = ("model", "d", "PR", "nPR", "cosine", "paper: d", "PR", "nPR", "cosine")
@@ -147,9 +152,9 @@ def _table_4(found: Sequence[ModelEvidence]) -> str:
         paper = TABLE_1[_family(one)]
         rows.append(
             (
-                one.model, f"{one.c.cosine.mean:.4f}", f"{one.y.cosine.mean:.4f}", f"{one.c.npr:.2%}",
-                f"{one.y.npr:.2%}", f"{paper.cosine:.4f}", f"{paper.cosine_y:.4f}", f"{paper.npr:.2f}%",
-                f"{paper.npr_y:.2f}%",
+                one.model, f"{one.c.cosine.mean:.4f}", f"{one.y.cosine.mean:.4f}", f"{one.c.npr:.4f}",
+                f"{one.y.npr:.4f}", f"{paper.cosine:.4f}", f"{paper.cosine_y:.4f}", f"{paper.npr / 100:.4f}",
+                f"{paper.npr_y / 100:.4f}",
             )
         )  # fmt: skip
     head = ("model", "cosine c", "cosine y", "nPR c", "nPR y", "paper: cosine c", "cosine y", "nPR c", "nPR y")
@@ -260,7 +265,7 @@ def _training(found: Sequence[ModelEvidence]) -> str:
         least = min(one.curve, key=lambda point: point["cosine"])
         rows.append(
             (
-                one.model, f"{last['step']:,.0f}", f"{first['npr']:.1%}", f"{last['npr']:.1%}",
+                one.model, f"{last['step']:,.0f}", f"{first['npr']:.3f}", f"{last['npr']:.3f}",
                 f"{first['cosine']:.4f}", f"{least['cosine']:.4f} ({least['step']:,.0f})", f"{last['cosine']:.4f}",
                 f"{last['cosine_y']:.3f}",
             )
@@ -294,9 +299,8 @@ def _cell(measure: Measure, of: Score | None) -> str:
     if measure == "accuracy":
         interval = "" if of.low is None or of.high is None else f" [{of.low:.1%}, {of.high:.1%}]"
         return f"{of.value:.1%}{interval}"
-    if measure == "kid":
-        return f"{of.value:.4g}"
-    return f"{of.value:.2f}" if measure == "inception-score" else f"{of.value:.3f}"
+    digits = {"kid": ".4g", "inception-score": ".2f"}.get(measure, ".3f")
+    return f"{of.value:{digits}}{'' if of.reliable else ' †'}"
 
 
 def _family(one: ModelEvidence) -> str:

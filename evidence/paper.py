@@ -10,7 +10,7 @@ TITLE = "A Hidden Semantic Bottleneck in Conditional Embeddings of Diffusion Tra
 
 
 class PaperStatistics(NamedTuple):
-    """Tables 1 and 4, of one model of ImageNet; nPR in per cent."""
+    """Tables 1 and 4, of one model of ImageNet; nPR in per cent, as they have it."""
 
     d: int
     pr: float

@@ -20,7 +20,7 @@ class VectorStatistics:
     """Statistics of the condition vectors of one evaluation (see `tailprune.statistics`)."""
 
     npr: float
-    """The mean of their participation ratios, divided by d."""
+    """The mean of their participation ratios (sum_k |v_k|)^2 / sum_k v_k^2, divided by d; a fraction."""
     cosine: float | None
     """Their mean pairwise cosine; None for a single vector."""
 

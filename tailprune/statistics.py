@@ -1,12 +1,14 @@
 """Statistics of condition vectors: how parallel they are, and how few components carry them.
 
     cosine      mean over pairs i != j of  v_i . v_j / (|v_i| |v_j|)
-    PR(v)       (sum_k |v_k|)^2 / sum_k v_k^2,  from 1 (one component) to d (all alike);   nPR = PR / d
+    PR(v)       (sum_k |v_k|)^2 / sum_k v_k^2,  from 1 (one component) to d (all alike)
+    nPR         PR / d, a fraction from 1 / d to 1
     sparsity    fraction of components with |v_k| < tau
     variance    of each component over the vectors, and how few components hold 90, 95, 99 % of it
 
 Definitions as in "A Hidden Semantic Bottleneck in Conditional Embeddings of Diffusion Transformers"
-(arXiv 2602.21596), sections 3 and 4.
+(arXiv 2602.21596), sections 3 and 4. Another participation ratio, (sum_k v_k^2)^2 / sum_k v_k^4, is of squares instead
+of magnitudes, and smaller; it is not used here.
 """
 
 from __future__ import annotations
@@ -62,7 +64,9 @@ class Description:
     dim: int
     cosine: CosineSummary
     pr: float
+    """The mean participation ratio (sum_k |v_k|)^2 / sum_k v_k^2, in [1, d]."""
     npr: float
+    """pr / d, in [1 / d, 1]."""
     norm: float
     histogram: Histogram
     variance: Tensor
@@ -78,7 +82,10 @@ class Description:
 
 
 def participation_ratio(vectors: Tensor) -> Tensor:
-    """PR of each vector. vectors, with shape (..., d) -> (...), in [1, d]; 0 for a vector of zeros."""
+    """PR of each vector, (sum_k |v_k|)^2 / sum_k v_k^2; divided by d it is nPR.
+
+    vectors, with shape (..., d) -> (...), in [1, d]; 0 for a vector of zeros
+    """
     magnitudes = vectors.double().abs()
     squares = magnitudes.square().sum(-1)
     return torch.where(squares > 0, magnitudes.sum(-1).square() / squares.clamp_min(1e-300), 0.0)

@@ -42,8 +42,9 @@ class DescriptionOverTime:
     cosine_min: Tensor
     cosine_max: Tensor
     pr: Tensor
-    """The mean participation ratio, in [1, d]."""
+    """The mean participation ratio (sum_k |v_k|)^2 / sum_k v_k^2, in [1, d]."""
     npr: Tensor
+    """pr / d, in [1 / d, 1]."""
     norm: Tensor
     """The mean Euclidean norm."""
     thresholds: tuple[float, ...]

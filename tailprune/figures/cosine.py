@@ -65,7 +65,7 @@ def draw_cosine(
         axes.set(xlabel=label, ylabel=label)
         _name_rows(axes, [vectors.names[row] for row in shown], few, vectors.kind == "time")
         if few:
-            _write_numbers(axes, matrix.tolist(), low, high)
+            _write_numbers(axes, matrix.tolist(), (low, high), _digits(1 - min(summary.min, 1 - 1e-6)))
         note(
             figure,
             f"Over different pairs: mean {summary.mean:.4f}, least {summary.min:.4f}, greatest {summary.max:.4f}."
@@ -120,8 +120,8 @@ def _digits(width: float) -> int:
     return min(6, max(2, math.ceil(-math.log10(width)) + 1))
 
 
-def _write_numbers(axes: Axes, matrix: list[list[float]], low: float, high: float) -> None:
-    digits = _digits(high - low)
+def _write_numbers(axes: Axes, matrix: list[list[float]], limits: tuple[float, float], digits: int) -> None:
+    low, high = limits
     for y, row in enumerate(matrix):
         for x, value in enumerate(row):
             bright = value > low + 0.6 * (high - low)

@@ -169,16 +169,21 @@ def _draw_curves(curve: Sequence[Mapping[str, float]], path: Path) -> None:
 
     steps = [point["step"] for point in curve]
     figure, axes = pyplot.subplots(1, 3, figsize=(12, 3.2), layout="constrained")
-    panels = (("loss", ["loss"]), ("cosine at noise", ["cosine", "cosine_y"]), ("nPR of c at noise", ["npr"]))
+    panels = (
+        ("loss", "loss", ["loss"]),
+        ("cosine at pure noise, mean of pairs of classes", "cosine", ["cosine", "cosine_y"]),
+        ("nPR of c at pure noise, mean of classes", "nPR = PR / d", ["npr"]),
+    )
     names = {"cosine": "c = y + t", "cosine_y": "y alone"}
-    for axis, (title, keys) in zip(axes, panels, strict=True):
+    for axis, (title, quantity, keys) in zip(axes, panels, strict=True):
         for key in keys:
             axis.plot(steps, [point[key] for point in curve], label=names.get(key))
-        axis.set(title=title, xlabel="training steps")
+        axis.set(xlabel="training steps", ylabel=quantity)
+        axis.set_title(title, fontsize="medium")
         axis.grid(alpha=0.3)
-        axis.set_ylim(bottom=0)
+        axis.set_ylim(0, 1 if quantity == "cosine" else None)
         if len(keys) > 1:
-            axis.legend()
+            axis.legend(loc="center right")
     figure.savefig(path, dpi=110)
     pyplot.close(figure)
 
@@ -252,8 +257,9 @@ judged by `shapes-classifier`:
 
 Condition vectors at pure noise, over all classes: nPR {condition["npr"]:.3f} (PR {condition["pr"]:.1f} of
 {condition["dim"]}), mean cosine of `c` {condition["cosine"]:.3f} (least {condition["cosine_min"]:.3f}), of `y` alone
-{condition["cosine_y"]:.3f}. The largest components are {", ".join(f"{v:.1f}" for v in condition["largest"][:5])}; the
-median is {condition["median"]:.2g}.
+{condition["cosine_y"]:.3f}. nPR is PR / d with PR(v) = (sum |v_i|)^2 / sum v_i^2, a fraction (see the
+[glossary](../../docs/glossary.md)). The largest components are
+{", ".join(f"{v:.1f}" for v in condition["largest"][:5])}; the median is {condition["median"]:.2g}.
 
 Pruned at every step, {found["pruned_samples"]} samples a variant, {_guidance(found)}, from the baseline's noise:
 
@@ -267,7 +273,7 @@ classes and steps. Drift is |pruned - baseline| / |baseline| of the samples. The
 ## Limits
 
 A demonstration, not a model of natural images. At this width the head is a larger share of the vector than in the
-published models (nPR 1 to 2 % for most of them).
+published models (nPR 0.01 to 0.02 for most of them).
 
 Licence: Apache-2.0, as the rest of the project.
 """

@@ -140,7 +140,7 @@ def test_the_document_has_every_table_with_the_papers_numbers_beside() -> None:
         "## Over training",
         "## Figures",
     ]
-    assert "| shapes-sit | 128 | 2.56 | 2.00% | 0.9700 | 1152 | 26.25 | 2.28% | 0.9852 |" in text
+    assert "| shapes-sit | 128 | 2.56 | 0.0200 | 0.9700 | 1152 | 26.25 | 0.0228 | 0.9852 |" in text
     assert "| tail 0.02, every step | 66.21% | 9.220 | 125.15 | 29.221 |" in text
     assert "| strong every | 84.5 (66.0%) | 9.200 | 0.01 | 50.00 | 90.0% [89.0%, 90.0%] | 0.100 |" in text
     assert set(json.loads(numbers)) == set(MODELS)
@@ -167,3 +167,10 @@ def test_the_written_evidence_is_of_all_models_and_has_its_figures() -> None:
         for name in shown_of(model):
             assert f"(evidence/{model}-{name}.png)" in text
             assert (ROOT / "docs" / "evidence" / f"{model}-{name}.png").is_file()
+
+
+def test_a_score_of_too_few_samples_is_marked_in_the_document() -> None:
+    one = found("shapes-repa", AS_THE_PAPER, FID_AS_THE_PAPER)
+    assert "| baseline | 0 | 7.000 | " in write([one], "two workers")[0]
+    one.study.variants[0].scores["fid"].reliable = False
+    assert "| baseline | 0 | 7.000 † | " in write([one], "two workers")[0]

@@ -143,7 +143,7 @@ def figure(result: StudyResult, request: SampledRequest | None = None) -> Render
     if any(point.low is not None for panel in panels for line in panel.lines.values() for point in line):
         text += " Bars, and the band of the baseline: 95 % intervals"
         text += "; of the kernel distance, ± its deviation over subsets." if "kid" in measures else "."
-    if bare := [used.title.partition(" (")[0] for used in result.measures if used.measure in WITHOUT_INTERVAL]:
+    if bare := [_quantity(used) for used in result.measures if used.measure in WITHOUT_INTERVAL]:
         text += f" No interval: {', '.join(bare)}."
     if "drift" in measures:
         text += f" Drift: {DRIFT}."
@@ -181,7 +181,7 @@ def _panel(used: MeasureUsed, variants: Sequence[StudyVariant]) -> Panel:
         baseline = Point(OF_EQUAL_IMAGES[used.measure])
     return Panel(
         title=used.title,
-        quantity=used.title.partition(" (")[0],
+        quantity=_quantity(used),
         better=used.better,
         lines=lines,
         baseline=baseline,
@@ -192,12 +192,18 @@ def _panel(used: MeasureUsed, variants: Sequence[StudyVariant]) -> Panel:
 
 def _few(result: StudyResult) -> str:
     """Which measures have too few samples, and how many they need; empty if none has."""
-    notes = []
+    by_note: dict[str, dict[str, None]] = {}
     for used in result.measures:
         scores = [variant.scores.get(used.measure) for variant in result.variants]
-        given = dict.fromkeys(score.note for score in scores if score and not score.reliable)
-        notes += [f"{used.title}: {note or 'too few samples'}." for note in given]
-    return " ".join(notes)
+        for score in scores:
+            if score is not None and score.note is not None:
+                by_note.setdefault(score.note, {})[_quantity(used)] = None
+    return " ".join(f"{', '.join(measures)}: {note}." for note, measures in by_note.items())
+
+
+def _quantity(used: MeasureUsed) -> str:
+    """The name of a measure without its extractor."""
+    return used.title.partition(" (")[0]
 
 
 def _searched(search: SearchResult, used: MeasureUsed) -> list[str]:

@@ -117,11 +117,13 @@ def test_the_matrix_that_is_drawn_is_the_cosine_of_the_rows_that_are_named() -> 
 
 def test_two_figures_of_cosines_have_the_range_of_colours_that_was_asked_for() -> None:
     near, far = labelled(), labelled(vectors() + torch.randn(8, 24, generator=torch.Generator().manual_seed(1)))
-    free = [draw_cosine(each).axes[0].images[0].get_clim() for each in (near, far)]
-    assert free[0] != free[1]
+    own = [draw_cosine(each).axes[0].images[0].get_clim() for each in (near, far)]
+    assert own[0] != own[1]
     figures = [draw_cosine(each, limits=(0.5, 0.99)) for each in (near, far)]
     assert {figure.axes[0].images[0].get_clim() for figure in figures} == {(0.5, 0.99)}
     assert "Colours from 0.5 to 0.99" in caption_of(figures[0])
+    own_range, wide = (draw_cosine(near, limits=limits).axes[0].texts for limits in (None, (0.0, 1.0)))
+    assert [text.get_text() for text in own_range] == [text.get_text() for text in wide], "with as many digits"
 
 
 def test_rows_of_many_classes_are_named_by_the_word_that_a_block_of_them_shares() -> None:

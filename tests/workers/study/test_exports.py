@@ -307,7 +307,7 @@ def test_scores_of_too_few_samples_are_marked_in_every_export(panels: list[figur
     text = marked(study)
     (rows,) = tables(text)
     assert [row["Fréchet distance (shapes-classifier) ↓"] for row in rows] == ["4.000 †", "4.000"]
-    assert f"† Of too few samples to compare with anything. Fréchet distance (shapes-classifier): {note}." in text
+    assert f"† Of too few samples to compare with anything. Fréchet distance: {note}." in text
     assert exports.figure(study) is not None
     fid = panels[0]
     assert fid.baseline is not None
