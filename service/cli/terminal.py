@@ -43,6 +43,7 @@ output = Console()
 messages = Console(stderr=True, highlight=False)
 
 ABSENT = "–"
+FEW = "†"
 ARROWS = {"higher": "↑", "lower": "↓"}
 MEASURES_A_TABLE = 4
 """How many measures, with their intervals, fit into a terminal of 80 columns."""
@@ -89,7 +90,8 @@ def prune_sample_table(result: PruneSampleResult) -> Table:
 def metrics_tables(result: MetricsResult) -> tuple[Table, Table]:
     """The statistics, and the share of components below each threshold."""
     at = "" if result.timestep is None else f" at t = {result.timestep:g}"
-    summary = Table("statistic", title=f"{result.model.name}: {result.count} vectors {result.part}{at}")
+    title = f"{result.model.name}: {result.count} vectors {result.part}{at}"
+    summary = Table("statistic", title=title, caption="nPR = PR / d,\nPR = (sum |v|)^2 / sum v^2")
     summary.add_column("value", justify="right")
     cosine = result.cosine
     summary.add_row("components d", f"{result.dim}")
@@ -146,7 +148,7 @@ def study_tables(result: StudyResult) -> Iterator[Table]:
         measures = result.measures[start : start + MEASURES_A_TABLE]
         table = Table(
             title=f"{result.model.name}: {result.variants[0].samples} samples of each variant",
-            caption="\n".join(map(_legend, measures)),
+            caption="\n".join([*map(_legend, measures), *_few(result, [used.measure for used in measures])]),
             min_width=LEAST_WIDTH,
         )
         table.add_column("variant")
@@ -165,12 +167,19 @@ def _legend(used: MeasureUsed) -> str:
     return f"{used.measure}: {used.title}{against}"
 
 
+def _few(result: StudyResult, measures: list[Measure]) -> list[str]:
+    """Which scores of a table cannot be compared, and why."""
+    scores = [variant.scores.get(measure) for variant in result.variants for measure in measures]
+    notes = dict.fromkeys(score.note for score in scores if score is not None and not score.reliable)
+    return [f"{FEW} cannot be compared: {note or 'too few samples'}" for note in notes]
+
+
 def _score(measure: Measure, scores: dict[Measure, Score]) -> str:
     """A value, and below it its interval or deviation."""
     score = scores.get(measure)
     if score is None or score.value is None:
         return ABSENT
-    value = f"{score.value:.{DIGITS}g}"
+    value = f"{score.value:.{DIGITS}g}" + ("" if score.reliable else FEW)
     if score.low is not None and score.high is not None:
         return f"{value}\n{score.low:.{DIGITS}g}–{score.high:.{DIGITS}g}"
     return value if score.std is None else f"{value}\n±{score.std:.{DIGITS}g}"
@@ -184,14 +193,15 @@ def _search_table(search: SearchResult) -> Table:
     )
     table = Table(
         title=f"search by {search.measure}, budget {search.budget:g}: {found}",
-        caption=f"the limit is {search.limit:.{DIGITS}g}",
+        caption=f"the limit is {search.limit:.{DIGITS}g}" + ("" if search.reliable else f"\n{FEW} of too few samples"),
         min_width=LEAST_WIDTH,
     )
     for heading in ("threshold", "removed", search.measure):
         table.add_column(heading, justify="right")
     table.add_column("within")
     for trial in search.trials:
-        value, threshold = f"{trial.value:.{DIGITS}g}", f"{trial.threshold:.{DIGITS}g}"
+        value = f"{trial.value:.{DIGITS}g}" + ("" if search.reliable else FEW)
+        threshold = f"{trial.threshold:.{DIGITS}g}"
         table.add_row(threshold, f"{trial.fraction:.0%}", value, "yes" if trial.within else "no")
     return table
 

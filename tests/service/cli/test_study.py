@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 from datetime import UTC, datetime
 from pathlib import Path
@@ -195,6 +196,21 @@ def test_a_search_is_shown_with_what_it_tried(service: FakeService) -> None:
     said = study("scored", "--search", "drift", "--budget", 0.2).stdout
     assert "search by drift, budget 0.2: threshold 0.1 removes 50%" in said
     assert [cell.strip() for cell in said.splitlines()[-3].split("│")[1:-1]] == ["0.1", "50%", "0.125", "yes"]
+
+
+def test_scores_and_searches_of_too_few_samples_are_marked(service: FakeService) -> None:
+    few = copy.deepcopy(STUDY)
+    note = "100 samples are fewer than the 469 that 96 features need"
+    few["variants"][0]["scores"]["fid"] |= {"reliable": False, "note": note}
+    few["search"]["reliable"] = False
+    service.result = few
+    said = study("scored", "--threshold", 0.1, "--search", "drift", "--budget", 0.2).stdout
+    assert f"† cannot be compared: {note}" in " ".join(said.split())
+    assert "1.25†" in said
+    assert "2.5†" not in said
+    assert [cell.strip() for cell in said.splitlines()[-4].split("│")[1:-1]] == ["0.1", "50%", "0.125†", "yes"]
+    service.result = STUDY
+    assert "†" not in study("scored", "--threshold", 0.1).stdout
 
 
 def test_a_search_that_found_nothing_says_so(service: FakeService) -> None:
