@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from tailprune.extras import require
 from tailprune.figures.head import head_of
 from tailprune.figures.labelled_vectors import LabelledVectors
 from tailprune.figures.style import MAP, new_figure, note, styled
@@ -27,6 +28,7 @@ GREATEST_SEED = 2**32 - 1
 
 def draw_tsne(vectors: LabelledVectors, seed: int = 0) -> Figure:
     """Three panels, with the same colour for a vector in each. Raises InputError for fewer than four vectors."""
+    require("figures", "matplotlib", "sklearn", "threadpoolctl")
     from matplotlib.ticker import MaxNLocator
 
     head = head_of(vectors.values)
@@ -68,6 +70,7 @@ def draw_tsne(vectors: LabelledVectors, seed: int = 0) -> Figure:
 
 def embed(vectors: NDArray[np.float64], seed: int) -> NDArray[np.float32]:
     """The embedding of vectors, with shape (N, k) -> (N, 2); the same bits for the same vectors and seed."""
+    require("figures", "sklearn", "threadpoolctl")
     from sklearn.manifold import TSNE
     from threadpoolctl import threadpool_limits
 

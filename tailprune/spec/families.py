@@ -56,11 +56,16 @@ class Family:
         """Whether its models take the guidance scale as an input, instead of being guided by the sampler."""
         return GUIDANCE_EMBEDDER in self.condition_tensors
 
+    def check_range(self, t: float) -> str | None:
+        """The reason why `t` is not between the times of noise and data, or None if it is."""
+        low, high = sorted((self.noise_time, self.data_time))
+        return None if low <= t <= high else f"time {t:g} is outside {low:g} to {high:g}, the range of this model"
+
     def check_time(self, t: float) -> str | None:
         """The reason why `t` is not a time of the family, or None if it is one."""
+        if (fault := self.check_range(t)) is not None:
+            return fault
         low, high = sorted((self.noise_time, self.data_time))
-        if not low <= t <= high:
-            return f"time {t:g} is outside {low:g} to {high:g}, the range of this model"
         if self.whole_times and t != int(t):
             return f"time {t:g} is not a whole number; this model takes whole numbers from {low:g} to {high:g}"
         return None
