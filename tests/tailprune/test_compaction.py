@@ -353,7 +353,7 @@ BAD: list[tuple[dict[str, Any], str]] = [
     ({"threshold": 1e6}, "on the tail removes all 48 components"),
     ({"threshold": 0.0, "side": "head"}, "on the head removes all 48 components"),
     ({"threshold": -1.0}, "at least 0, not -1.0"),
-    ({"threshold": 0.1, "side": "left"}, "'tail' or 'head', as in Prune('tail', 0.05), not 'left'"),
+    ({"threshold": 0.1, "side": "left"}, "side must be 'tail' or 'head'"),
     ({"keep": 4, "fill": "ones"}, "'zero' or 'mean', not 'ones'"),
     ({"keep": 4, "by": "size"}, "'variance' or 'directions', not 'size'"),
     ({"keep": 4, "by": "directions"}, "give fill='mean'"),
