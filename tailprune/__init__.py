@@ -14,8 +14,6 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from tailprune.extras import require
-
 if TYPE_CHECKING:
     from tailprune.checkpoints.load import Checkpoint, CheckpointError, Found, inspect, load, load_condition
     from tailprune.checkpoints.save import save_system
@@ -92,6 +90,8 @@ _HOMES = {
 def __getattr__(name: str) -> Any:
     if name not in _HOMES:
         raise AttributeError(f"module 'tailprune' has no attribute {name!r}")
+    from tailprune.extras import require  # here, so that `tailprune.spec` imports nothing of the science
+
     require("science", "numpy", "safetensors", "torch", "torchdiffeq")
     return getattr(import_module(f"tailprune.{_HOMES[name]}"), name)
 
