@@ -78,7 +78,7 @@ def _zero_fill(name: str, full: System, threshold: float, aims: list[Aim]) -> st
 
     def go(system: System, prune: Prune | None = None) -> Tensor:
         labels, seeds = torch.arange(SAMPLES), range(SAMPLES)
-        return sample(system, {"labels": labels}, steps=STEPS, guidance=2.5, seeds=seeds, prune=prune)  # type: ignore[return-value]
+        return sample(system, {"labels": labels}, steps=STEPS, guidance=2.5, seeds=seeds, prune=prune)
 
     pruned = [go(system, Prune("tail", threshold)) for system in (full, made.system)]
     c = full.condition(torch.full((SAMPLES * STEPS,), float(full.facts.noise_time)), full.null_inputs(SAMPLES * STEPS))
@@ -143,7 +143,7 @@ def _samples(name: str, system: System, labels: Tensor) -> Tensor:
     for rows in torch.arange(len(labels)).split(AT_ONCE):
         seeds = [(0, row) for row in rows.tolist()]
         options: dict[str, Any] = {"sampler": model.sampler, "steps": CURVE_STEPS, "guidance": guidance, "seeds": seeds}
-        parts.append(sample(system, {"labels": labels[rows]}, **options))  # type: ignore[arg-type]
+        parts.append(sample(system, {"labels": labels[rows]}, **options))
     return torch.cat(parts)
 
 

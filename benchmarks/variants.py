@@ -36,9 +36,7 @@ CASES: dict[str, tuple[list[Prune | None], int, float | None]] = {
 
 
 def ours(system: System, prunes: list[Prune | None], labels: Tensor) -> list[Tensor]:
-    return sample(  # type: ignore[return-value]
-        system, {"labels": labels}, steps=STEPS, guidance=SCALE, prune=prunes, seeds=_seeds(labels)
-    )
+    return sample(system, {"labels": labels}, steps=STEPS, guidance=SCALE, prune=prunes, seeds=_seeds(labels))
 
 
 @torch.inference_mode()

@@ -24,8 +24,9 @@ from demo import ROOT, running
 from jobs.records import JobView
 from jobs.results import PruneSampleResult, Variant
 from service.cli.client import Client
+from tailprune.image_grid import grid
 from tailprune.shapes.classifier import ShapesClassifier, accuracy, load_classifier
-from workers.outputs.media import grid, png
+from workers.outputs.media import png
 
 PICTURE = ROOT / "demo" / "prune-sample.png"
 MODEL = "shapes-sit"

@@ -8,6 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from jobs.registry.compacted import Rule
 from jobs.requests.fields import FigureName, Part
+from tailprune.spec.display import Shown
 from tailprune.spec.prune import PruneSpec
 
 __all__ = [
@@ -39,10 +40,16 @@ __all__ = [
 ]
 
 
-class Result(BaseModel):
+class Result(Shown, BaseModel):
     """The base of every part of a result."""
 
     model_config = ConfigDict(extra="forbid", from_attributes=True)
+
+    def shown(self) -> dict[str, object]:
+        return {name: getattr(self, name) for name in type(self).model_fields}
+
+    def __str__(self) -> str:
+        return repr(self)
 
 
 class ModelUsed(Result):

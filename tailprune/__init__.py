@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from tailprune.checkpoints.save import save_system
     from tailprune.compaction import Compaction, compact
     from tailprune.condition_table import ConditionTable
+    from tailprune.image_grid import show
     from tailprune.pipeline import Comparison, prune_and_compare
     from tailprune.prune_report import Removal, measure_removal
     from tailprune.pruning import Prune
@@ -54,6 +55,7 @@ __all__ = [
     "sample_each",
     "sampling_times",
     "save_system",
+    "show",
 ]
 
 _HOMES = {
@@ -81,12 +83,16 @@ _HOMES = {
     "sample_each": "sampling",
     "sampling_times": "sampling",
     "save_system": "checkpoints.save",
+    "show": "image_grid",
 }
 
 
 def __getattr__(name: str) -> Any:
     if name not in _HOMES:
         raise AttributeError(f"module 'tailprune' has no attribute {name!r}")
+    from tailprune.extras import require  # here, so that `tailprune.spec` imports nothing of the science
+
+    require("science", "numpy", "safetensors", "torch", "torchdiffeq")
     return getattr(import_module(f"tailprune.{_HOMES[name]}"), name)
 
 

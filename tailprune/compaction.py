@@ -11,7 +11,7 @@ are added to the biases. The condition part, and so c, does not change.
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -19,12 +19,15 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from tailprune.arguments import as_whole, of_kind
 from tailprune.checkpoints.recognition import parameter_counts
 from tailprune.condition_table import class_inputs, population_at, unique_rows
+from tailprune.progress import OnStep, reporting
 from tailprune.pruning import Population, Prune
 from tailprune.spec import InputError
+from tailprune.spec.display import Shown
 from tailprune.spec.prune import Fill, Side
-from tailprune.systems.base import Inputs, System
+from tailprune.systems.base import Inputs, InputsLike, System
 from tailprune.systems.dit import LabelCondition, PerBlockDiT
 from tailprune.systems.narrow import narrow
 from tailprune.systems.readers import Directions, KeptComponents, TimeColumns
@@ -35,8 +38,8 @@ BIAS_ERROR = 1e-4
 """The largest error of the folded biases of a mean fill, relative to all of them."""
 
 
-@dataclass(frozen=True)
-class Compaction:
+@dataclass(frozen=True, repr=False)
+class Compaction(Shown):
     """A compacted system, and its size and error."""
 
     system: System
@@ -59,15 +62,16 @@ def compact(
     system: System,
     *,
     times: Tensor,
-    inputs: Inputs,
+    inputs: InputsLike,
     guided: bool = True,
     threshold: float | None = None,
     side: Side = "tail",
     keep: int | None = None,
     by: Literal["variance", "directions"] = "variance",
     fill: Fill = "zero",
-    population: Inputs | None = None,
-    on_time: Callable[[int, int], None] | None = None,
+    population: InputsLike | None = None,
+    on_time: OnStep | None = None,
+    progress: bool = False,
 ) -> Compaction:
     """A smaller system that serves the condition vectors of `inputs` at `times`; the given one does not change.
 
@@ -82,18 +86,22 @@ def compact(
     fill: the value of removed components, `zero` (default) or the population's `mean`; directions need `mean`
     population: inputs for mean and variance; by default all classes, or `inputs` for a system without classes
     on_time: called with (done, total) after the vectors of each time; may raise to stop
+    progress: whether a progress bar is drawn, false by default
 
     Raises InputError for both or neither of threshold and keep, a rule that keeps more than d components or none, no
     times, no inputs, a system that is compacted already, or one whose blocks have their own conditions.
     """
+    of_kind(System, "system", system, "a system, such as tailprune.load('models/shapes-sit')")
+    times, inputs = system.check_times(times), system.check_inputs(inputs)
     rule = _rule(system, times, inputs, threshold, side, keep, by, fill)
-    covered = _Covered(system, times, inputs, guided, population, on_time)
     smaller = _copy(system)
-    if rule is None:
-        assert keep is not None, "directions are kept by number"
-        _read_directions(smaller, covered, keep)
-        return _compaction(system, smaller)
-    kept = covered.kept(rule)
+    with reporting(progress, on_time, "time") as report:
+        covered = _Covered(system, times, inputs, guided, population, report)
+        if rule is None:
+            assert keep is not None, "directions are kept by number"
+            _read_directions(smaller, covered, keep)
+            return _compaction(system, smaller)
+        kept = covered.kept(rule)
     if not len(kept):
         raise InputError(
             f"the threshold {threshold:g} on the {side} removes all {system.condition_dim} components: "
@@ -112,16 +120,16 @@ class _Covered:
         times: Tensor,
         inputs: Inputs,
         guided: bool,
-        population: Inputs | None,
-        on_time: Callable[[int, int], None] | None,
+        population: InputsLike | None,
+        on_time: OnStep,
     ) -> None:
         device = next(system.parameters()).device
         self._system = system
         self._on_time = on_time
         self._inputs = {name: tensor.to(device) for name, tensor in inputs.items()}
-        self._population = None if population is None else {n: tensor.to(device) for n, tensor in population.items()}
+        self._population = None if population is None else system.check_inputs(population)
         self.guided = guided and not system.takes_guidance
-        self.times = times.to(device).flatten().float().unique()
+        self.times = times.float().unique()
         parts = [system.embed_inputs(unique_rows(self._inputs)[0])]
         if self.guided:
             parts.append(system.embed_inputs(system.null_inputs(1)))
@@ -131,8 +139,7 @@ class _Covered:
         """The covered vectors, one time after the other to bound memory, the null condition's last."""
         for done, time in enumerate(self._system.embed_time(self.times), 1):
             yield time + self._parts
-            if self._on_time is not None:
-                self._on_time(done, len(self.times))
+            self._on_time(done, len(self.times))
 
     def population(self) -> Population:
         """The statistics of the population's vectors at each time, with shape (T, d)."""
@@ -256,9 +263,6 @@ def _rule(
         raise InputError("the system is compacted already: compact the full system instead")
     if not times.numel():
         raise InputError("times are empty: give at least one")
-    if not torch.isfinite(times).all():
-        raise InputError("times hold NaN or infinity: give finite times")
-    system.check_inputs(inputs)
     if not len(next(iter(inputs.values()))):
         raise InputError("inputs are empty: give at least one")
     if by not in ("variance", "directions"):
@@ -269,8 +273,7 @@ def _rule(
         if by == "directions":
             raise InputError("directions have no threshold: give keep, the number of directions")
         return Prune(side, threshold, fill=fill)
-    if keep > system.condition_dim:
-        raise InputError(f"keep must be at most {system.condition_dim}, the number of components, not {keep}")
+    keep = as_whole("keep, the number of components or directions,", keep, least=1, most=system.condition_dim)
     rule = Prune.keep(keep, fill=fill)
     if by == "variance":
         return rule

@@ -12,9 +12,11 @@ import hashlib
 import torch
 from torch import Tensor
 
+from tailprune.arguments import as_tensor, of_kind
 from tailprune.pruning import Population, Prune
 from tailprune.spec import InputError
-from tailprune.systems.base import Condition, Inputs
+from tailprune.spec.display import Shown
+from tailprune.systems.base import Condition, Inputs, InputsLike
 
 __all__ = ["ConditionTable", "class_inputs", "population_at", "unique_rows", "with_guidance_scale"]
 
@@ -42,7 +44,7 @@ def unique_rows(inputs: Inputs) -> tuple[Inputs, Tensor]:
     return {name: tensor[firsts] for name, tensor in inputs.items()}, torch.tensor(rows)
 
 
-def population_at(condition: Condition, times: Tensor, population: Inputs | None = None) -> Population:
+def population_at(condition: Condition, times: Tensor, population: InputsLike | None = None) -> Population:
     """Statistics of the condition vectors over all classes at each time -> tensors with shape (E, d).
 
     condition: a condition, or a whole system
@@ -51,14 +53,12 @@ def population_at(condition: Condition, times: Tensor, population: Inputs | None
 
     Raises InputError for a population that the system does not take.
     """
-    if population is not None:
-        condition.check_inputs(population)
     parts = condition.embed_inputs(condition.all_inputs() if population is None else population)  # (N, d)
     at_each = [Population.of((time + parts).unsqueeze(0)) for time in condition.embed_time(times.float())]
     return Population(mean=torch.cat([p.mean for p in at_each]), variation=torch.cat([p.variation for p in at_each]))
 
 
-class ConditionTable:
+class ConditionTable(Shown):
     """Condition vectors by evaluation and input, edited when they are looked up.
 
     condition: a condition, or a whole system; everything is moved to its device
@@ -75,12 +75,20 @@ class ConditionTable:
     vectors: Tensor
     """The vectors before any prune, with shape (E, U + 1, d)."""
 
-    def __init__(self, condition: Condition, inputs: Inputs, times: Tensor, population: Inputs | None = None) -> None:
-        condition.check_inputs(inputs)
+    def __init__(
+        self, condition: Condition, inputs: InputsLike, times: Tensor, population: InputsLike | None = None
+    ) -> None:
+        of_kind(Condition, "condition", condition, "a system of tailprune.load")
+        inputs = condition.check_inputs(inputs)
+        if not len(next(iter(inputs.values()))):
+            raise InputError("inputs are empty: give at least one")
+        times = as_tensor("times", times)
+        if times.ndim != 2 or not times.numel():
+            raise InputError(f"times must have shape (steps, stages), as of sampling_times, not {tuple(times.shape)}")
         device = next(condition.parameters()).device
         self._condition = condition
         self._times = times.to(device)
-        self._population_inputs = None if population is None else _moved(population, device)
+        self._population_inputs = None if population is None else _moved(condition.check_inputs(population), device)
         self._population: Population | None = None
         self._scales = inputs.get("scale")
         distinct, self.rows = unique_rows(inputs)
@@ -89,6 +97,14 @@ class ConditionTable:
         evaluated = self._times.flatten().float()
         self.vectors = condition.embed_time(evaluated).unsqueeze(1) + parts
         self._time_columns = condition.time_columns_at(evaluated)
+
+    def shown(self) -> dict[str, object]:
+        return {"steps": self.steps, "stages": self.stages, "samples": len(self.rows), "vectors": self.vectors}
+
+    @property
+    def steps(self) -> int:
+        """How many steps the run has."""
+        return self._times.shape[0]
 
     @property
     def stages(self) -> int:

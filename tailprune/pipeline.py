@@ -14,17 +14,19 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from tailprune.arguments import as_device
 from tailprune.checkpoints.load import load
 from tailprune.decoders import load_decoder
 from tailprune.prune_report import Removal, measure_removal
 from tailprune.pruning import Prune
 from tailprune.sampling import Guidance, sample, sampling_times
+from tailprune.spec.display import Shown
 
 __all__ = ["Comparison", "prune_and_compare"]
 
 
-@dataclass(frozen=True)
-class Comparison:
+@dataclass(frozen=True, repr=False)
+class Comparison(Shown):
     """B samples with and without a prune, from the same noise."""
 
     condition: Tensor
@@ -55,6 +57,7 @@ def prune_and_compare(
     decoder: str = "pixels",
     decoder_source: str | PathLike[str] | None = None,
     device: str | torch.device = "cpu",
+    progress: bool = False,
 ) -> Comparison:
     """Sample B labels with and without a prune, and measure what the prune removes and what it changes.
 
@@ -65,17 +68,18 @@ def prune_and_compare(
     seed: the seed of the noise, from 0 to 2^64 - 1, 0 by default; sample n has the seed (seed, n)
     decoder, decoder_source: as in `tailprune.decoders.load_decoder`; by default latents are pixels
     device: where the network runs, the CPU by default
+    progress: whether a progress bar is drawn while sampling, false by default
 
     Raises FileNotFoundError for a missing file, and InputError for any other argument that does not fit.
     """
     # Load
-    system = load(source, device=device)
+    device = as_device(device)
     decode = load_decoder(decoder, decoder_source, device=device)
+    system = load(source, device=device)
 
     # Condition: c = time part + label part, the only input of the blocks besides x
-    inputs = {"labels": torch.tensor(labels, device=device)}  # (B,)
-    noise_time = torch.full((len(labels),), system.facts.noise_time, device=device)
-    c = system.condition(noise_time, inputs)  # (B, d)
+    inputs = system.check_inputs({"labels": labels})  # (B,)
+    c = system.condition(system.facts.noise_time, inputs)  # (B, d)
 
     # Prune: an edit of c, at each time at which the network is evaluated
     times = sampling_times(system, sampler, steps)  # (steps, stages)
@@ -90,6 +94,7 @@ def prune_and_compare(
         steps=steps,
         guidance=guidance,
         seeds=[(seed, n) for n in range(len(labels))],
+        progress=progress,
     )  # (B, C, H, W) each
 
     # Decode

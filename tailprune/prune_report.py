@@ -7,16 +7,18 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from tailprune.arguments import of_kind
 from tailprune.condition_table import ConditionTable
 from tailprune.pruning import Prune
+from tailprune.spec.display import Shown
 from tailprune.statistics import participation_ratio, summarise_cosine
-from tailprune.systems.base import Condition, Inputs
+from tailprune.systems.base import Condition, InputsLike
 
 __all__ = ["Removal", "VectorStatistics", "measure_removal"]
 
 
-@dataclass(frozen=True)
-class VectorStatistics:
+@dataclass(frozen=True, repr=False)
+class VectorStatistics(Shown):
     """Statistics of the condition vectors of one evaluation (see `tailprune.statistics`)."""
 
     npr: float
@@ -25,8 +27,8 @@ class VectorStatistics:
     """Their mean pairwise cosine; None for a single vector."""
 
 
-@dataclass(frozen=True)
-class Removal:
+@dataclass(frozen=True, repr=False)
+class Removal(Shown):
     """Components removed from the condition vectors of the inputs; the null condition's is not counted."""
 
     mean: float
@@ -47,7 +49,7 @@ class Removal:
 
 @torch.inference_mode()
 def measure_removal(
-    condition: Condition, inputs: Inputs, prune: Prune, times: Tensor, population: Inputs | None = None
+    condition: Condition, inputs: InputsLike, prune: Prune, times: Tensor, population: InputsLike | None = None
 ) -> Removal:
     """Measure what `prune` removes from the condition vectors of `inputs` over a sampling run.
 
@@ -58,10 +60,12 @@ def measure_removal(
     population: inputs for the mean or variance that the prune may need, all classes by default; required for such a
         prune if the system has no classes
 
-    Raises InputError for inputs or a population that the system does not take.
+    Raises InputError for inputs, times or a population that the system does not take, or no inputs.
     """
+    of_kind(Prune, "prune", prune, "a Prune, such as Prune('tail', 0.05)")
     table = ConditionTable(condition, inputs, times, population)
-    steps, stages = times.shape
+    condition.check_times(times)
+    steps, stages = table.steps, table.stages
     active = [i for i in range(steps) if prune.active(i, steps)]
     removed = torch.stack(
         [table.removed_at(i, stage, prune)[: table.null_row].sum(-1) for i in active for stage in range(stages)]

@@ -10,7 +10,6 @@ at that timestep.
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import Literal
 
@@ -18,6 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from tailprune.arguments import as_number, as_whole
 from tailprune.spec import InputError
 from tailprune.spec.prune import Fill, PruneSpec, Side, When
 
@@ -68,13 +68,12 @@ class Prune:
     def __post_init__(self) -> None:
         if self.kept is None:
             if self.side not in ("tail", "head"):
-                raise InputError(f"side must be 'tail' or 'head', not {self.side!r}")
-            if self.threshold is None or not math.isfinite(self.threshold) or self.threshold < 0:
-                raise InputError(f"threshold must be a finite number of at least 0, not {self.threshold!r}")
+                raise InputError(f"side must be 'tail' or 'head', as in Prune('tail', 0.05), not {self.side!r}")
+            as_number("threshold", self.threshold, least=0)
         elif self.side is not None or self.threshold is not None:
             raise InputError("a prune that keeps a number of components has neither side nor threshold: leave both out")
-        elif not isinstance(self.kept, int) or self.kept < 1:
-            raise InputError(f"components to keep must be a whole number of at least 1, not {self.kept!r}")
+        else:
+            as_whole("components to keep", self.kept, least=1)
         if self.fill not in ("zero", "mean"):
             raise InputError(f"fill must be 'zero' or 'mean', not {self.fill!r}")
         if self.schedule not in ("every", "first", "last"):
@@ -83,8 +82,8 @@ class Prune:
             raise InputError("the schedule 'every' has no count: leave count out, or use 'first' or 'last'")
         if self.schedule == "last" and self.count is None:
             raise InputError("the schedule 'last' needs count, the number of steps to prune")
-        if self.count is not None and self.count < 1:
-            raise InputError(f"count must be at least 1 step, not {self.count}")
+        if self.count is not None:
+            as_whole("count, the steps to prune,", self.count, least=1)
 
     @classmethod
     def keep(

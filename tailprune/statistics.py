@@ -14,12 +14,14 @@ of magnitudes, and smaller; it is not used here.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
 
+from tailprune.arguments import as_number, as_tensor
 from tailprune.spec import InputError
+from tailprune.spec.display import Shown
 
 __all__ = [
     "CosineSummary",
@@ -36,8 +38,8 @@ __all__ = [
 VARIANCE_SHARES = (0.9, 0.95, 0.99)
 
 
-@dataclass(frozen=True)
-class CosineSummary:
+@dataclass(frozen=True, repr=False)
+class CosineSummary(Shown):
     """Mean, minimum and maximum of the cosine over all pairs of distinct vectors."""
 
     mean: float
@@ -45,8 +47,8 @@ class CosineSummary:
     max: float
 
 
-@dataclass(frozen=True)
-class Histogram:
+@dataclass(frozen=True, repr=False)
+class Histogram(Shown):
     """Counts of |v_k| in bins evenly spaced in log10; `edges` has one entry more than `counts`.
 
     The first bin also counts smaller magnitudes, zeros included, and the last bin larger ones.
@@ -56,8 +58,8 @@ class Histogram:
     counts: list[int]
 
 
-@dataclass(frozen=True)
-class Description:
+@dataclass(frozen=True, repr=False)
+class Description(Shown):
     """Statistics of N vectors of d components, from `describe`."""
 
     count: int
@@ -68,12 +70,12 @@ class Description:
     npr: float
     """pr / d, in [1 / d, 1]."""
     norm: float
-    histogram: Histogram
-    variance: Tensor
+    histogram: Histogram = field(repr=False)
+    variance: Tensor = field(repr=False)
     """The variance of each component over the vectors, with shape (d,)."""
     components_for_variance: dict[float, int]
     """The smallest number of components that hold each share of the total variance."""
-    magnitudes: Tensor
+    magnitudes: Tensor = field(repr=False)
     """|v|, with shape (N, d)."""
 
     def sparsity(self, tau: float) -> float:
@@ -92,7 +94,8 @@ def participation_ratio(vectors: Tensor) -> Tensor:
 
 
 def sparsity(vectors: Tensor, tau: float) -> float:
-    """The fraction of components with |v_k| < tau, in [0, 1]."""
+    """The fraction of components with |v_k| < tau, in [0, 1]. Raises InputError for a tau that is negative or NaN."""
+    as_number("threshold", tau, least=0)
     return (vectors.abs() < tau).double().mean().item()
 
 
@@ -158,8 +161,11 @@ def describe(vectors: Tensor) -> Description:
 
     Raises InputError for another shape, fewer than two vectors, or a component that is not finite.
     """
-    if vectors.ndim != 2:
+    vectors = as_tensor("condition vectors", vectors)
+    if vectors.ndim != 2 or not vectors.shape[1]:
         raise InputError(f"condition vectors must have shape (N, d), not {tuple(vectors.shape)}")
+    if vectors.dtype == torch.bool or vectors.is_complex():
+        raise InputError(f"condition vectors must be real numbers, not {vectors.dtype}")
     if not torch.isfinite(vectors).all():
         raise InputError("condition vectors hold NaN or infinity: the checkpoint's condition tensors are damaged")
     count, dim = vectors.shape

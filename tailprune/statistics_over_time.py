@@ -20,7 +20,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from tailprune.arguments import as_numbers, as_tensor
 from tailprune.spec import InputError
+from tailprune.spec.display import Shown
 
 __all__ = ["DescriptionOverTime", "describe_over_time"]
 
@@ -31,8 +33,8 @@ PAIRS_AT_ONCE = 1 << 17
 """The size of a block: two float64 blocks of this many pairs fit in a processor's cache."""
 
 
-@dataclass(frozen=True)
-class DescriptionOverTime:
+@dataclass(frozen=True, repr=False)
+class DescriptionOverTime(Shown):
     """Statistics of N vectors of d components at each of T timesteps; float64 tensors, with shape (T,)."""
 
     count: int
@@ -66,7 +68,9 @@ def describe_over_time(y: Tensor, t: Tensor, thresholds: Sequence[float]) -> Des
     Raises InputError for other shapes or types, fewer than two vectors, a component that is not finite, or a
     threshold that is negative or not finite.
     """
-    _check(y, t, thresholds)
+    y, t = as_tensor("y", y), as_tensor("t", t)
+    thresholds = as_numbers("thresholds", thresholds, least=0)
+    _check(y, t)
     count, dim = y.shape
     mean = y.double().mean(0)
     z, s = y.double() - mean, t.double() + mean
@@ -93,19 +97,18 @@ def describe_over_time(y: Tensor, t: Tensor, thresholds: Sequence[float]) -> Des
     )
 
 
-def _check(y: Tensor, t: Tensor, thresholds: Sequence[float]) -> None:
+def _check(y: Tensor, t: Tensor) -> None:
     if y.ndim != 2 or t.ndim != 2 or y.shape[1] != t.shape[1] or not len(t):
         raise InputError(f"y must have shape (N, d) and t (T, d), T >= 1, not {tuple(y.shape)} and {tuple(t.shape)}")
     if y.dtype != torch.float32 or t.dtype != torch.float32:
         raise InputError(f"y and t must be float32, not {y.dtype} and {t.dtype}")
+    if y.device != t.device:
+        raise InputError(f"y and t must be on one device, not on {y.device} and {t.device}")
     if len(y) < 2:
         raise InputError(f"pairwise cosine needs at least two vectors, not {len(y)}")
     for name, part in (("y", y), ("t", t)):
         if not torch.isfinite(part).all():
             raise InputError(f"{name} holds NaN or infinity: the checkpoint's condition tensors are damaged")
-    for tau in thresholds:
-        if not math.isfinite(tau) or tau < 0:
-            raise InputError(f"threshold must be a finite number of at least 0, not {tau!r}")
 
 
 def _norms(y: Tensor, t: Tensor, z: Tensor, across: Tensor, common: Tensor) -> tuple[Tensor, Tensor]:

@@ -19,10 +19,12 @@ from pathlib import Path
 
 import torch
 
+from tailprune.arguments import as_device, closest
 from tailprune.checkpoints import HubError, fetch
 from tailprune.decoders.autoencoder import find_autoencoder
 from tailprune.decoders.base import Decoded, Decoder, DecoderError
 from tailprune.decoders.plain import Latents, Pixels, pixels
+from tailprune.extras import require
 from tailprune.spec import InputError
 from tailprune.spec.hub import is_hub, parse
 from tailprune.spec.layouts import CONFIG, VAE
@@ -55,12 +57,14 @@ def load_decoder(
     fetched.
     """
     if name not in DECODERS:
-        raise InputError(f"there is no decoder {name!r}: give one of {', '.join(DECODERS)}")
+        raise InputError(f"there is no decoder {name!r}: give one of {', '.join(DECODERS)}{closest(name, DECODERS)}")
+    device = as_device(device)
     if name in WITHOUT_SOURCE:
         for argument, value in (("source", source), ("statistics", statistics), ("scale", scale)):
             if value is not None:
                 raise InputError(f"decoder {name!r} has no weights: leave out {argument}, which is {str(value)!r}")
         return Pixels() if name == "pixels" else Latents()
+    require("decoders", "diffusers", "transformers")
     if source is None:
         raise InputError(
             f"decoder {name!r} needs a source: the {'file' if name == 'va-vae' else 'folder'} of its weights"

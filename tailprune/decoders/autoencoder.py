@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -10,10 +9,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from tailprune.arguments import as_number
 from tailprune.checkpoints import TensorFile
 from tailprune.decoders.base import DecoderError
 from tailprune.decoders.weights import fill, first_file, open_weights, read_config
-from tailprune.spec import InputError
 from tailprune.spec.layouts import CONFIG, DIFFUSERS_WEIGHTS, VAE
 
 __all__ = ["DecodingHalf", "find_autoencoder", "load_folder", "load_half", "scaling"]
@@ -99,9 +98,7 @@ def scaling(config: Mapping[str, Any], folder: Path, scale: float | None, defaul
 
 def positive(scale: float) -> float:
     """Return the scale. Raises InputError unless it is finite and above 0."""
-    if not (math.isfinite(scale) and scale > 0):
-        raise InputError(f"scale must be a finite number above 0, not {scale}")
-    return float(scale)
+    return as_number("scale", scale, above=0)
 
 
 def _stored_name(name: str, weights: TensorFile) -> str:

@@ -57,6 +57,9 @@ class Decoder(Protocol):
 
 def check_latents(latents: Tensor, name: str, channels: int | None) -> None:
     """Raise InputError for latents that the decoder `name` does not take."""
+    if not isinstance(latents, Tensor) or not latents.is_floating_point():
+        found = latents.dtype if isinstance(latents, Tensor) else type(latents).__name__
+        raise InputError(f"{name} takes latents, a tensor of floating-point numbers, not {found}")
     if latents.ndim != 4:
         raise InputError(f"{name} takes latents with shape (B, C, H, W); these have shape {tuple(latents.shape)}")
     if channels is not None and latents.shape[1] != channels:

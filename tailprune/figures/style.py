@@ -8,6 +8,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, cast
 
+from tailprune.extras import require
+
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
@@ -83,6 +85,7 @@ class Rendered:
 @contextmanager
 def styled() -> Iterator[None]:
     """Use the style of all figures in place of the user's, which is restored at the end."""
+    require("figures", "matplotlib")
     import matplotlib
 
     with matplotlib.rc_context():

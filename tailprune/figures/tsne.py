@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from tailprune.extras import require
 from tailprune.figures.head import head_of
 from tailprune.figures.labelled_vectors import LabelledVectors, shared_words
 from tailprune.figures.style import MAP, PALETTE, new_figure, note, plain, styled
@@ -45,6 +46,7 @@ def draw_tsne(vectors: LabelledVectors, seed: int = 0) -> Figure:
 
     Raises InputError for fewer than four vectors.
     """
+    require("figures", "matplotlib", "sklearn", "threadpoolctl")
     head = head_of(vectors.values)
     values = vectors.values.double().cpu().numpy()
     panels = {"all": list(range(head.dim)), "head alone": head.components, "tail alone": head.tail}
@@ -177,6 +179,7 @@ def _key(name: str, colour: str = EMPTY, marker: str = "o") -> Line2D:
 
 def embed(vectors: NDArray[np.float64], seed: int) -> NDArray[np.float32]:
     """The embedding of vectors, with shape (N, k) -> (N, 2); the same bits for the same vectors and seed."""
+    require("figures", "sklearn", "threadpoolctl")
     from sklearn.manifold import TSNE
     from threadpoolctl import threadpool_limits
 

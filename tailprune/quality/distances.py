@@ -24,6 +24,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from tailprune.extras import require
 from tailprune.quality.few_samples import few_samples, warn_of_few
 from tailprune.quality.moments import Gaussian
 from tailprune.spec import InputError
@@ -83,6 +84,7 @@ def kernel_distance(
 
     Raises InputError for a set smaller than a subset.
     """
+    require("quality", "torchmetrics")
     from torchmetrics.image.kid import poly_mmd
 
     for what, features in (("samples", samples), ("reference", reference)):

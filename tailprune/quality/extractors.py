@@ -18,6 +18,7 @@ from safetensors import SafetensorError
 from torch import Tensor
 from torch.jit import ScriptModule
 
+from tailprune.extras import require
 from tailprune.quality.images import check_images
 from tailprune.quality.inception_score import joint_probabilities
 from tailprune.quality.sources import digest_of_files
@@ -281,6 +282,7 @@ class ClipFeatures:
 
 def load_clip(source: str | PathLike[str], device: str | torch.device) -> ClipFeatures:
     """The extractor from a folder as transformers saves it. Raises ExtractorError if it does not fit."""
+    require("quality", "transformers")
     from transformers import CLIPImageProcessorPil, CLIPModel, CLIPTokenizer
 
     folder = Path(source)

@@ -19,6 +19,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from tailprune.extras import require
 from tailprune.spec import InputError
 
 __all__ = [
@@ -54,6 +55,7 @@ def check_pairs(images: Tensor, references: Tensor) -> None:
 
 def psnr(images: Tensor, references: Tensor) -> Tensor:
     """Peak signal-to-noise ratio of each pair, in dB; infinity for equal images. Two (B, 3, H, W), uint8 -> (B,)."""
+    require("quality", "skimage")
     from skimage.metrics import peak_signal_noise_ratio
 
     def measure(a: np.ndarray, b: np.ndarray) -> float:
@@ -65,6 +67,7 @@ def psnr(images: Tensor, references: Tensor) -> Tensor:
 
 def ssim(images: Tensor, references: Tensor) -> Tensor:
     """Structural similarity of each pair, from -1 to 1. Two (B, 3, H, W), uint8, sides of at least 11 -> (B,)."""
+    require("quality", "skimage")
     from skimage.metrics import structural_similarity
 
     check_images(images)
@@ -129,6 +132,7 @@ def bootstrap(values: Tensor, resamples: int = 1000, level: float = 0.95, seed: 
 
     Raises InputError for no values, NaN or infinity (such as the PSNR of equal images).
     """
+    require("quality", "scipy")
     from scipy.stats import bootstrap as resample
 
     x = _finite(values)

@@ -19,6 +19,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from tailprune.extras import require
 from tailprune.shapes import dataset as shapes
 from tailprune.spec import InputError
 
@@ -189,6 +190,7 @@ def digest_of_text(text: str) -> str:
 
 def _read_image(path: Path) -> Tensor:
     """An image file as a tensor, uint8, with shape (3, H, W)."""
+    require("quality", "PIL")
     from PIL import Image
 
     try:

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from tailprune.arguments import as_number, as_numbers, as_whole
 from tailprune.spec import InputError
 
 __all__ = ["Guidance"]
@@ -36,14 +37,14 @@ class Guidance:
     interval: tuple[float, float] | None = None
 
     def __post_init__(self) -> None:
-        if not math.isfinite(self.scale) or self.scale < 0:
-            raise InputError(f"the guidance scale must be a finite number of at least 0, not {self.scale!r}")
-        if self.channels is not None and self.channels < 1:
-            raise InputError(f"guidance needs at least 1 channel, not {self.channels}")
-        if self.power is not None and not (math.isfinite(self.power) and self.power > 0):
-            raise InputError(f"the guidance power must be a finite number above 0, not {self.power!r}")
-        if self.interval is not None and not self.interval[0] <= self.interval[1]:
-            raise InputError(f"the guidance interval must run from low to high, not {self.interval}")
+        as_number("the guidance scale", self.scale, least=0)
+        if self.channels is not None:
+            as_whole("the number of guided channels", self.channels, least=1)
+        if self.power is not None:
+            as_number("the guidance power", self.power, above=0)
+        ends = [0.0, 1.0] if self.interval is None else as_numbers("the guidance interval", self.interval)
+        if len(ends) != 2 or ends[0] > ends[1]:
+            raise InputError(f"the guidance interval must be (low, high), low first, not {self.interval!r}")
 
     def scale_at(self, t: Tensor, progress: float) -> float:
         """The scale at time `t`, a single number, with `progress` from 0 (noise) to 1 (data).

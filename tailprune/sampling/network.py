@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from tailprune.arguments import of_kind
 from tailprune.condition_table import ConditionTable
 from tailprune.sampling.guidance import Guidance
 from tailprune.sampling.trajectories import Trajectories
@@ -108,6 +109,7 @@ def compile_network(system: System, backend: str | Any = "inductor") -> None:
     system: the system, changed in place
     backend: as in `torch.compile`; its default needs a C++ compiler on a CPU and Triton on a GPU
     """
+    of_kind(System, "system", system, "a system, such as tailprune.load('models/shapes-sit')")
     graphs = backend == "inductor" and next(system.parameters()).device.type == "cuda"
     options: dict[str, Any] = {"mode": "reduce-overhead"} if graphs else {}
     network = torch.compile(  # type: ignore[call-overload]

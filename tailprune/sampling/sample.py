@@ -9,28 +9,34 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TypedDict, Unpack
+from functools import partial
+from typing import TypedDict, Unpack, overload
 
 import torch
 from torch import Tensor
 
+from tailprune.arguments import as_tensor, closest, of_kind, sequence_of
 from tailprune.condition_table import ConditionTable, with_guidance_scale
+from tailprune.progress import OnStep, reporting
 from tailprune.pruning import Prune
 from tailprune.sampling.guidance import Guidance
 from tailprune.sampling.network import GuidedNetwork
-from tailprune.sampling.noise import INITIAL, Seed, gaussian_noise
+from tailprune.sampling.noise import INITIAL, Seed, as_seeds, gaussian_noise
 from tailprune.sampling.solvers import build_solver
 from tailprune.sampling.solvers.base import Solver
 from tailprune.sampling.solvers.dopri5 import Dopri5
 from tailprune.sampling.trajectories import trajectories_by_step
 from tailprune.spec import InputError
-from tailprune.systems.base import Inputs, System
+from tailprune.systems.base import Inputs, InputsLike, System
 
 __all__ = ["sample", "sample_each", "sampling_times"]
 
+SYSTEM = "a system, such as tailprune.load('models/shapes-sit')"
+PRUNE = "Prune('tail', 0.05)"
+
 
 class Keywords(TypedDict, total=False):
-    """The options of `sample` and `sample_each`, for the type checker; `Options` has their defaults."""
+    """The options of `sample`, for the type checker to read its overloads; see there for their meaning."""
 
     sampler: str | None
     steps: int
@@ -38,8 +44,9 @@ class Keywords(TypedDict, total=False):
     seeds: Sequence[Seed] | None
     noise: Tensor | None
     step_noise: Tensor | None
-    population: Inputs | None
-    on_step: Callable[[int, int], None] | None
+    population: InputsLike | None
+    on_step: OnStep | None
+    progress: bool
     diffusion: str | None
     last_step: str | None
     shift: float | None
@@ -47,27 +54,61 @@ class Keywords(TypedDict, total=False):
     rtol: float
 
 
-@dataclass(frozen=True)
+@dataclass
 class Options:
-    """The options of `sample`, with their defaults; see there for their meaning."""
+    """The options of a call, checked; see `sample` for their meaning. Raises InputError for a wrong type or number."""
 
-    sampler: str | None = None
-    steps: int = 50
-    guidance: Guidance | float = 1.0
-    seeds: Sequence[Seed] | None = None
-    noise: Tensor | None = None
-    step_noise: Tensor | None = None
-    population: Inputs | None = None
-    on_step: Callable[[int, int], None] | None = None
-    diffusion: str | None = None
-    last_step: str | None = None
-    shift: float | None = None
-    atol: float = 1e-6
-    rtol: float = 1e-3
+    sampler: str | None
+    steps: int
+    guidance: Guidance | float
+    seeds: Sequence[Seed] | None
+    noise: Tensor | None
+    step_noise: Tensor | None
+    population: InputsLike | None
+    on_step: OnStep | None
+    progress: bool
+    diffusion: str | None
+    last_step: str | None
+    shift: float | None
+    atol: float
+    rtol: float
+
+    def __post_init__(self) -> None:
+        if self.seeds is not None:
+            self.seeds = as_seeds(self.seeds)
+        if self.noise is not None:
+            self.noise = _gaussian("noise", self.noise)
+        if self.step_noise is not None:
+            self.step_noise = _gaussian("step_noise", self.step_noise)
 
 
+@overload
 def sample(
-    system: System, inputs: Inputs, *, prune: Prune | Sequence[Prune | None] | None = None, **options: Unpack[Keywords]
+    system: System, inputs: InputsLike, *, prune: Prune | None = None, **options: Unpack[Keywords]
+) -> Tensor: ...
+@overload
+def sample(
+    system: System, inputs: InputsLike, *, prune: Sequence[Prune | None], **options: Unpack[Keywords]
+) -> list[Tensor]: ...
+def sample(
+    system: System,
+    inputs: InputsLike,
+    *,
+    prune: Prune | Sequence[Prune | None] | None = None,
+    sampler: str | None = None,
+    steps: int = 50,
+    guidance: Guidance | float = 1.0,
+    seeds: Sequence[Seed] | None = None,
+    noise: Tensor | None = None,
+    step_noise: Tensor | None = None,
+    population: InputsLike | None = None,
+    on_step: OnStep | None = None,
+    progress: bool = False,
+    diffusion: str | None = None,
+    last_step: str | None = None,
+    shift: float | None = None,
+    atol: float = 1e-6,
+    rtol: float = 1e-3,
 ) -> Tensor | list[Tensor]:
     """Latents of B samples, with shape (B, C, H, W), float32; for a sequence of prunes, a list of one such per prune.
 
@@ -87,6 +128,7 @@ def sample(
         prune if the system has no classes
     on_step: called with (done, total) after each step; may raise to stop. With dopri5 it is called before each
         evaluation of the network and after each sample, and counts finished samples
+    progress: whether a progress bar is drawn, false by default
     diffusion: for `sde`, `sigma` (default) or `linear`
     last_step: for `sde`, `mean` (default) or `tweedie`
     shift: for `euler` and `heun`, above 0; below 1, more steps are near the noise; None, the default, for no shift
@@ -96,33 +138,62 @@ def sample(
     Raises InputError for a sampler or an option that the system or the sampler does not have, both or neither of seeds
     and noise, shapes that do not fit, or a schedule other than `every` with dopri5.
     """
-    prunes = list(prune) if isinstance(prune, Sequence) else [prune]
+    options = Options(
+        sampler, steps, guidance, seeds, noise, step_noise, population, on_step, progress, diffusion, last_step, shift,
+        atol, rtol,
+    )  # fmt: skip
+    one = prune is None or isinstance(prune, Prune)
+    prunes: list[Prune | None] = sequence_of(Prune, "prune", [prune] if one else prune, PRUNE)
     if not prunes:
         raise InputError("the list of prunes is empty: give one prune or more; None stands for the unpruned baseline")
-    count = len(next(iter(inputs.values())))
-    latents = _sample(system, inputs, [(n, each) for each in prunes for n in range(count)], Options(**options))
+    checked = _checked(system, inputs)
+    count = len(next(iter(checked.values())))
+    outputs = [(n, each) for each in prunes for n in range(count)]
+    latents = _sample(system, checked, outputs, options)
     results = [torch.stack(latents[first : first + count]) for first in range(0, len(latents), count)]
-    return results if isinstance(prune, Sequence) else results[0]
+    return results[0] if one else results
 
 
 def sample_each(
-    system: System, inputs: Inputs, *, prunes: Sequence[Sequence[Prune | None]], **options: Unpack[Keywords]
+    system: System,
+    inputs: InputsLike,
+    *,
+    prunes: Sequence[Sequence[Prune | None]],
+    sampler: str | None = None,
+    steps: int = 50,
+    guidance: Guidance | float = 1.0,
+    seeds: Sequence[Seed] | None = None,
+    noise: Tensor | None = None,
+    step_noise: Tensor | None = None,
+    population: InputsLike | None = None,
+    on_step: OnStep | None = None,
+    progress: bool = False,
+    diffusion: str | None = None,
+    last_step: str | None = None,
+    shift: float | None = None,
+    atol: float = 1e-6,
+    rtol: float = 1e-3,
 ) -> list[list[Tensor]]:
     """Latents of B samples, each under its own prunes: a list per sample, with shape (C, H, W), float32, per prune.
 
     All go through the network as one batch.
 
-    system, inputs: as in `sample`
     prunes: B lists, the prunes of each sample; None for no edit
-    options: the keyword arguments of `sample` from `sampler` on
+    The other parameters are those of `sample`.
 
     Raises InputError as `sample` does, and if there are not B lists of prunes.
     """
-    if len(prunes) != (count := len(next(iter(inputs.values())))):
-        raise InputError(f"give one list of prunes per sample: there are {count} samples and {len(prunes)} lists")
-    outputs = [(n, prune) for n, sample_prunes in enumerate(prunes) for prune in sample_prunes]
-    latents = iter(_sample(system, inputs, outputs, Options(**options)))
-    return [[next(latents) for _ in sample_prunes] for sample_prunes in prunes]
+    options = Options(
+        sampler, steps, guidance, seeds, noise, step_noise, population, on_step, progress, diffusion, last_step, shift,
+        atol, rtol,
+    )  # fmt: skip
+    lists = sequence_of(Sequence, "prunes", prunes, f"[None, {PRUNE}]")
+    checked = _checked(system, inputs)
+    if len(lists) != (count := len(next(iter(checked.values())))):
+        raise InputError(f"give one list of prunes per sample: there are {count} samples and {len(lists)} lists")
+    outputs = [(n, prune) for n, each in enumerate(lists) for prune in sequence_of(Prune, "prunes", each, PRUNE)]
+    latents = iter(_sample(system, checked, outputs, options))
+    return [[next(latents) for _ in each] for each in lists]
 
 
 def sampling_times(system: System, sampler: str | None = None, steps: int = 50, shift: float | None = None) -> Tensor:
@@ -135,10 +206,25 @@ def sampling_times(system: System, sampler: str | None = None, steps: int = 50, 
 
     Raises InputError for a sampler or an option that the system or the sampler does not have.
     """
+    of_kind(System, "system", system, SYSTEM)
     name = _sampler_name(system, sampler)
     solver = build_solver("euler" if name == "dopri5" else name, steps, type(system), shift=shift)
     assert not isinstance(solver, Dopri5)
     return solver.times
+
+
+def _checked(system: System, inputs: InputsLike) -> Inputs:
+    """The inputs as tensors. Raises InputError if the system is none, or does not take them."""
+    of_kind(System, "system", system, SYSTEM)
+    return system.check_inputs(inputs)
+
+
+def _gaussian(name: str, noise: Tensor) -> Tensor:
+    """Recorded noise as a tensor. Raises InputError for anything but finite floating-point numbers."""
+    tensor = as_tensor(name, noise)
+    if not tensor.is_floating_point() or not torch.isfinite(tensor).all():
+        raise InputError(f"{name} must hold finite floating-point numbers, such as torch.randn makes")
+    return tensor
 
 
 @torch.no_grad()
@@ -171,12 +257,12 @@ def _sample(
         return _step_noise(system, name, i, options).to(x.device, solver.dtype)[trajectories[i].samples]
 
     state = solver.begin(x.to(solver.dtype))
-    for i in range(steps):
-        if i == 0 or trajectories[i] is not trajectories[i - 1]:
-            state = tuple(tensor[trajectories[i].parents] for tensor in state)  # each (R, C, H, W)
-        state = solver.step(i, state, network, noise)
-        if options.on_step is not None:
-            options.on_step(i + 1, steps)
+    with reporting(options.progress, options.on_step, "step") as report:
+        for i in range(steps):
+            if i == 0 or trajectories[i] is not trajectories[i - 1]:
+                state = tuple(tensor[trajectories[i].parents] for tensor in state)  # each (R, C, H, W)
+            state = solver.step(i, state, network, noise)
+            report(i + 1, steps)
 
     results = {
         output: latents.to(torch.float32, copy=True)
@@ -204,23 +290,23 @@ def _sample_adaptively(
     if any(prune is not None and prune.schedule != "every" for _, prune in outputs):
         raise InputError("dopri5 chooses its own steps: give prunes with the schedule 'every', or another sampler")
 
-    def report(done: int) -> None:
-        if options.on_step is not None:
-            options.on_step(done, len(outputs))
-
-    results: list[Tensor] = []
-    for done, (index, prune) in enumerate(outputs):
+    def solved(index: int, prune: Prune | None, report: Callable[[], None]) -> Tensor:
         one = {name: tensor[index : index + 1] for name, tensor in inputs.items()}
 
-        def velocity(t: Tensor, x: Tensor, one: Inputs = one, prune: Prune | None = prune, done: int = done) -> Tensor:
-            report(done)
+        def velocity(t: Tensor, x: Tensor) -> Tensor:
+            report()
             table = ConditionTable(system, one, t.view(1, 1), options.population)
             scale = guidance.scale_at(t, solver.progress(t.item()))
             trajectories = trajectories_by_step([(0, prune)], 1, table, guided=scale != 1.0)
             return GuidedNetwork(system, table, trajectories, guidance, [scale])(x, 0, 0)
 
-        results.append(solver.solve(velocity, x[index : index + 1])[0])
-        report(done + 1)
+        return solver.solve(velocity, x[index : index + 1])[0]
+
+    results: list[Tensor] = []
+    with reporting(options.progress, options.on_step, "sample") as report:
+        for done, (index, prune) in enumerate(outputs):
+            results.append(solved(index, prune, partial(report, done, len(outputs))))
+            report(done + 1, len(outputs))
     return results
 
 
@@ -228,7 +314,10 @@ def _sampler_name(system: System, sampler: str | None) -> str:
     if sampler is None:
         return system.facts.default_sampler
     if sampler not in system.facts.samplers:
-        raise InputError(f"{system.family} has no sampler {sampler!r}: give one of {', '.join(system.facts.samplers)}")
+        raise InputError(
+            f"{system.family} has no sampler {sampler!r}: give one of {', '.join(system.facts.samplers)}"
+            + closest(sampler, system.facts.samplers)
+        )
     return sampler
 
 
@@ -258,9 +347,9 @@ def _initial_latents(system: System, count: int, options: Options) -> Tensor:
     if (seeds is None) == (noise is None):
         raise InputError("give either seeds, one per sample, or noise, the initial latents")
     if noise is not None:
-        if noise.shape != shape:
+        if tuple(noise.shape) != shape:
             raise InputError(f"noise must have shape {shape}, not {tuple(noise.shape)}")
-        if step_noise is not None and step_noise.shape[1:] != shape:
+        if step_noise is not None and tuple(step_noise.shape[1:]) != shape:
             sizes = ", ".join(map(str, shape))
             raise InputError(f"step_noise must have shape (steps, {sizes}), not {tuple(step_noise.shape)}")
         return noise.to(device, torch.float32)

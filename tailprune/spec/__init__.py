@@ -2,6 +2,7 @@
 
     families      the facts of each architecture family: samplers, times, inputs, how its authors sample
     prune         the grammar of prunes
+    display       how results look where they are printed
     hub           addresses of files on the Hugging Face hub
     layouts       the names of the files that checkpoints and decoders consist of
     safetensors   reader and writer of the format's header

@@ -63,14 +63,20 @@ class Family:
         numbers = "whole numbers" if self.whole_times else "any numbers"
         return f"{what}, {numbers} from {self.noise_time:g} (noise) to {self.data_time:g} (data)"
 
+    def check_range(self, t: float) -> str | None:
+        """The reason why `t` is not between the times of noise and data, with the closest one, or None if it is."""
+        low, high = sorted((self.noise_time, self.data_time))
+        if low <= t <= high:
+            return None
+        return self._wrong_time(t, f"outside {low:g} to {high:g}", high if t > high else low)
+
     def check_time(self, t: float) -> str | None:
         """The reason why `t` is not a time of the family, with the closest one, or None if it is one."""
-        low, high = sorted((self.noise_time, self.data_time))
-        within = min(max(t, low), high)
-        closest = round(within) if self.whole_times else within
-        if t == closest:
-            return None
-        wrong = f"outside {low:g} to {high:g}" if t != within else "not a whole number"
+        if (fault := self.check_range(t)) is not None or not self.whole_times or t == round(t):
+            return fault
+        return self._wrong_time(t, "not a whole number", round(t))
+
+    def _wrong_time(self, t: float, wrong: str, closest: float) -> str:
         return f"time {t:g} is {wrong}; times of this model are {self.time_unit}; the closest is {closest:g}"
 
 

@@ -16,7 +16,7 @@ narrow          replaces the AdaLN of a full system by that of a compacted one
 kernels         products, attention and GELU in the form that is fastest on a CPU
 """
 
-from tailprune.systems.base import Condition, Inputs, System
+from tailprune.systems.base import Condition, Inputs, InputsLike, System
 from tailprune.systems.dit import DiT, LabelCondition
 from tailprune.systems.lightningdit import LightningDiT
 from tailprune.systems.mdsgen import MDSGen
@@ -33,6 +33,7 @@ __all__ = [
     "Condition",
     "DiT",
     "Inputs",
+    "InputsLike",
     "LabelCondition",
     "LightningDiT",
     "MDSGen",

@@ -14,18 +14,25 @@ from typing import Any, ClassVar
 
 import torch
 import torch.nn.functional as F
+from numpy.typing import ArrayLike
 from torch import Tensor, nn
 
+from tailprune.arguments import as_times
+from tailprune.spec import InputError
+from tailprune.spec.display import Shown
 from tailprune.spec.families import FAMILIES, Family
 from tailprune.systems.config import TransformerConfig
 from tailprune.systems.infer import Shapes
 from tailprune.systems.layers import FinalLayer, Modulated, unpatchify
-from tailprune.systems.readers import Directions, KeptComponents, TimeColumns
+from tailprune.systems.readers import KEPT, Directions, KeptComponents, TimeColumns
 
-__all__ = ["Condition", "Inputs", "Modulations", "System"]
+__all__ = ["Condition", "Inputs", "InputsLike", "Modulations", "System"]
 
 Inputs = Mapping[str, Tensor]
 """What B samples are conditioned on, tensors of B rows by name: `{"labels": (B,)}` for the label models."""
+
+InputsLike = Mapping[str, Tensor | ArrayLike]
+"""Inputs as callers may give them: arrays and lists in place of tensors, too."""
 
 Modulations = Sequence[Tensor]
 """Shifts, scales and gates of every block in turn, then of the final layer, with shape (B, parts, d) each."""
@@ -42,8 +49,11 @@ class Condition(nn.Module, ABC):
     """Whether the network takes the guidance scale as an input, `scale`, instead of being guided by the sampler."""
 
     @abstractmethod
-    def check_inputs(self, inputs: Inputs) -> None:
-        """Raise InputError if `inputs` are not what this condition takes, such as a label out of range."""
+    def check_inputs(self, inputs: InputsLike) -> Inputs:
+        """The inputs as tensors. Raises InputError if this condition does not take them, such as a label out of range.
+
+        inputs: tensors, arrays or lists of B rows by name
+        """
 
     @abstractmethod
     def all_inputs(self) -> Inputs:
@@ -54,26 +64,46 @@ class Condition(nn.Module, ABC):
 
     @abstractmethod
     def embed_time(self, t: Tensor) -> Tensor:
-        """The time part. t, with shape (B,), in the system's own time -> (B, d)."""
+        """The time part. t, with shape (B,), in the system's own time -> (B, d). Raises InputError for no numbers."""
 
     @abstractmethod
-    def embed_inputs(self, inputs: Inputs) -> Tensor:
-        """The input part (label, pose or video). Inputs of B samples -> (B, d)."""
+    def embed_inputs(self, inputs: InputsLike) -> Tensor:
+        """The input part (label, pose or video). Inputs of B samples, or null inputs -> (B, d).
+
+        Raises InputError for any other inputs.
+        """
 
     @abstractmethod
     def null_inputs(self, count: int) -> Inputs:
         """Inputs of `count` samples without a condition, for the unconditional branch of classifier-free guidance."""
 
-    def condition(self, t: Tensor, inputs: Inputs) -> Tensor:
-        """The condition vectors `c`. t, with shape (B,), and inputs of B samples -> (B, d)."""
-        return self.embed_time(t) + self.embed_inputs(inputs)
+    def condition(self, t: Tensor | float, inputs: InputsLike) -> Tensor:
+        """The condition vectors `c`. t, with shape (B,) or a number for all, and inputs of B samples -> (B, d).
+
+        Raises InputError for inputs or times that do not fit.
+        """
+        times, part = self.check_times(t), self.embed_inputs(inputs)
+        if len(times) == 1:
+            times = times.expand(len(part))
+        if len(times) != len(part) and len(part) != 1:
+            raise InputError(f"give one time for each input, or one for all: there are {len(times)} and {len(part)}")
+        return self.embed_time(times) + part
+
+    def check_times(self, t: Tensor | float) -> Tensor:
+        """Times as a tensor with shape (B,), on the condition's device.
+
+        t: times with any shape, or a single number
+
+        Raises InputError for anything but finite numbers.
+        """
+        return as_times(t).to(next(self.parameters()).device)
 
     def time_columns_at(self, t: Tensor) -> Tensor | None:
         """The columns of time of some compacted systems; None for others. t, with shape (B,) -> (B, rho)."""
         return None
 
 
-class System(Condition):
+class System(Condition, Shown):
     """A diffusion transformer: an architecture family, with or without weights."""
 
     family: ClassVar[str]
@@ -110,10 +140,36 @@ class System(Condition):
         self.register_module("reader", None)
         self.register_module("time_columns", None)
 
-    def condition(self, t: Tensor, inputs: Inputs) -> Tensor:
+    def condition(self, t: Tensor | float, inputs: InputsLike) -> Tensor:
         """The `c` that `forward` takes. t and inputs as in `Condition` -> (B, d); (B, d + rho) with columns of time."""
+        t = self.check_times(t)
         c, columns = super().condition(t, inputs), self.time_columns_at(t)
-        return c if columns is None else torch.cat([c, columns], dim=-1)
+        return c if columns is None else torch.cat([c, columns.expand(len(c), -1)], dim=-1)
+
+    def check_times(self, t: Tensor | float) -> Tensor:
+        """As in `Condition`. Raises InputError for times outside the family's range, too."""
+        times = super().check_times(t)
+        for time in (times.min().item(), times.max().item()) if len(times) else ():
+            if (fault := self.facts.check_range(time)) is not None:
+                raise InputError(fault)
+        return times
+
+    def shown(self) -> dict[str, Any]:
+        counted = (tensor.numel() for name, tensor in self.state_dict().items() if not self._is_buffer(name))
+        facts = {
+            "family": self.family,
+            "size": self.config.size,
+            "parameters": sum(counted),
+            "condition_dim": self.condition_dim,
+            "latent_shape": self.latent_shape,
+            "classes": getattr(self, "num_classes", None),
+            "reads": None if self.reader is None else str(self.reader),
+        }
+        return {name: value for name, value in facts.items() if value is not None}
+
+    def _is_buffer(self, name: str) -> bool:
+        """Whether a tensor of the state does not count as parameters."""
+        return any(part in name for part in (KEPT, *self.buffer_names))
 
     def time_columns_at(self, t: Tensor) -> Tensor | None:
         return None if self.time_columns is None else self.time_columns(t)
@@ -151,7 +207,12 @@ class System(Condition):
         return [layer.adaLN_modulation(read).to(self.precision) for layer in self.modulated]
 
     def compute_in(self, precision: torch.dtype) -> None:
-        """Set the precision of the blocks, float32 or bfloat16, and convert their weights."""
+        """Set the precision of the blocks, float32 or bfloat16, and convert their weights.
+
+        Raises InputError for another precision.
+        """
+        if precision not in (torch.float32, torch.bfloat16):
+            raise InputError(f"the blocks compute in torch.float32 or torch.bfloat16, not in {precision!r}")
         for layer in self.modulated:
             for name, part in layer.named_children():
                 if name != "adaLN_modulation":

@@ -19,8 +19,9 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
+from tailprune.arguments import as_tensors, as_times
 from tailprune.spec import InputError
-from tailprune.systems.base import Condition, Inputs, Modulations, System
+from tailprune.systems.base import Condition, Inputs, InputsLike, Modulations, System
 from tailprune.systems.config import SquareConfig
 from tailprune.systems.infer import Shapes, block_count, dimensions, head_count, patches_of
 from tailprune.systems.layers import (
@@ -87,26 +88,40 @@ class LabelCondition(Condition):
         self.y_embedder = LabelEmbedder(self.num_classes, hidden_size)  # labels (B,) -> (B, d)
 
     def embed_time(self, t: Tensor) -> Tensor:
-        return self.t_embedder(t)
+        return self.t_embedder(as_times(t).to(self._device))
 
-    def embed_inputs(self, inputs: Inputs) -> Tensor:
-        return self.y_embedder(inputs["labels"])
+    def embed_inputs(self, inputs: InputsLike) -> Tensor:
+        checked = self._checked(inputs, self.num_classes + 1)  # the null condition's too
+        return self.y_embedder(checked["labels"].to(self._device))
 
-    def check_inputs(self, inputs: Inputs) -> None:
+    def check_inputs(self, inputs: InputsLike) -> Inputs:
+        return self._checked(inputs, self.num_classes)
+
+    def _checked(self, given: InputsLike, rows: int) -> Inputs:
+        """The inputs as tensors, each with shape (B,); labels are from 0 to `rows` - 1."""
         takes = {"labels", "scale"} if self.takes_guidance else {"labels"}
+        inputs = as_tensors(given)
         if "labels" not in inputs or not inputs.keys() <= takes:
             raise InputError(
                 f"this system takes the inputs {' and '.join(sorted(takes))}, not {', '.join(inputs) or 'none'}"
             )
         labels = inputs["labels"]
+        if labels.dtype == torch.bool or labels.is_floating_point() or labels.is_complex():
+            raise InputError(f"labels must be whole numbers, not {labels.dtype}: give labels.long()")
+        for name, tensor in inputs.items():
+            if tensor.ndim != 1:
+                raise InputError(f"{name} must have shape (B,), one for each sample, not {tuple(tensor.shape)}")
+            if not torch.isfinite(tensor).all():
+                raise InputError(f"{name} holds NaN or infinity")
         if any(len(tensor) != len(labels) for tensor in inputs.values()):
             raise InputError(
                 f"labels and scales must be as many, not {len(labels)} labels and {len(inputs['scale'])} scales"
             )
-        wrong = labels[(labels < 0) | (labels >= self.num_classes)]
+        wrong = labels[(labels < 0) | (labels >= rows)]
         if wrong.numel():
             last = self.num_classes - 1
             raise InputError(f"label {wrong[0].item()} is outside 0 to {last}, the classes of this system")
+        return inputs
 
     def all_inputs(self) -> Inputs:
         return {"labels": torch.arange(self.num_classes, device=self._device)}
@@ -252,7 +267,7 @@ class PerBlockCondition(LabelCondition):
     def embed_time(self, t: Tensor) -> Tensor:
         return torch.cat([part.embed_time(t) for part in self._parts], dim=-1)
 
-    def embed_inputs(self, inputs: Inputs) -> Tensor:
+    def embed_inputs(self, inputs: InputsLike) -> Tensor:
         return torch.cat([part.embed_inputs(inputs) for part in self._parts], dim=-1)
 
     @property

@@ -16,8 +16,9 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
+from tailprune.arguments import as_tensor, as_tensors, as_times
 from tailprune.spec import InputError
-from tailprune.systems.base import Condition, Inputs, Modulations, System
+from tailprune.systems.base import Condition, Inputs, InputsLike, Modulations, System
 from tailprune.systems.config import TransformerConfig
 from tailprune.systems.infer import MissingArgument, Shapes, block_count, dimensions, head_count
 from tailprune.systems.layers import FinalLayer, Modulated, PatchEmbed, TimestepEmbedder
@@ -53,22 +54,26 @@ class FeatureCondition(Condition):
         self.t_embedder = TimestepEmbedder(hidden_size, time_width)
 
     def embed_time(self, t: Tensor) -> Tensor:
-        return self.t_embedder(t)
+        return self.t_embedder(as_times(t).to(self._device))
 
-    def embed_inputs(self, inputs: Inputs) -> Tensor:
-        if NULL in inputs:
-            return torch.zeros(len(inputs[NULL]), self.condition_dim, device=self._device)
-        return self.embed_features({name: inputs[name].float() for name in self.features})
+    def embed_inputs(self, inputs: InputsLike) -> Tensor:
+        if isinstance(inputs, Mapping) and (null := inputs.get(NULL)) is not None:
+            return torch.zeros(len(as_tensor(NULL, null)), self.condition_dim, device=self._device)
+        checked = self.check_inputs(inputs)
+        return self.embed_features({name: checked[name].to(self._device).float() for name in self.features})
 
     @abstractmethod
     def embed_features(self, features: Inputs) -> Tensor:
         """The features part, in float32. Features of B samples -> (B, d)."""
 
-    def check_inputs(self, inputs: Inputs) -> None:
+    def check_inputs(self, inputs: InputsLike) -> Inputs:
+        inputs = as_tensors(inputs)
         expected = ", ".join(f"{name} {shape}" for name, shape in self.features.items())
         if inputs.keys() != self.features.keys():
             raise InputError(f"this system takes the inputs {expected}, not {', '.join(inputs) or 'none'}")
         for name, tensor in inputs.items():
+            if tensor.dtype == torch.bool or tensor.is_complex():
+                raise InputError(f"{name} must hold real numbers, not {tensor.dtype}")
             if tuple(tensor.shape[1:]) != self.features[name]:
                 raise InputError(f"{name} must have shape {('B', *self.features[name])}, not {tuple(tensor.shape)}")
             if not torch.isfinite(tensor).all():
@@ -76,6 +81,7 @@ class FeatureCondition(Condition):
         if len({len(tensor) for tensor in inputs.values()}) > 1:
             rows = ", ".join(f"{name} {len(tensor)}" for name, tensor in inputs.items())
             raise InputError(f"all inputs must have the same number of rows, one per sample, not {rows}")
+        return inputs
 
     def all_inputs(self) -> Inputs:
         raise InputError(

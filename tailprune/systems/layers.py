@@ -121,7 +121,7 @@ class LabelEmbedder(nn.Module):
         self.embedding_table = nn.Embedding.from_pretrained(torch.zeros(classes + 1, dim), freeze=False)
 
     def forward(self, labels: Tensor) -> Tensor:
-        return self.embedding_table(labels)
+        return self.embedding_table(labels.long())  # torch looks up no shorter integers
 
 
 class PatchEmbed(nn.Module):

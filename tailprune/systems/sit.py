@@ -11,10 +11,10 @@ import re
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-import torch
 from torch import Tensor
 
-from tailprune.systems.base import Condition, Inputs, System
+from tailprune.arguments import as_tensor
+from tailprune.systems.base import Condition, InputsLike, System
 from tailprune.systems.dit import DiT, DiTConfig, LabelCondition
 from tailprune.systems.infer import Shapes, block_count, dimensions
 from tailprune.systems.layers import TimestepEmbedder
@@ -69,11 +69,11 @@ class ScaleAwareCondition(LabelCondition):
         super().make_embedders(hidden_size, time_gaps, depth)
         self.s_embedder = TimestepEmbedder(hidden_size)
 
-    def embed_inputs(self, inputs: Inputs) -> Tensor:
+    def embed_inputs(self, inputs: InputsLike) -> Tensor:
+        part = super().embed_inputs(inputs)
         scale = inputs.get("scale")
-        if scale is None:
-            scale = torch.ones(len(inputs["labels"]), device=self._device)
-        return super().embed_inputs(inputs) + self.s_embedder(scale)
+        scales = part.new_ones(len(part)) if scale is None else as_tensor("scale", scale).to(self._device)
+        return part + self.s_embedder(scales)
 
 
 class MG(SiT):

@@ -79,7 +79,7 @@ def test_schedules_are_active_on_their_steps(schedule: Any, count: int | None, s
         ({"side": "tail", "threshold": 0.1, "fill": "noise"}, "'zero' or 'mean'"),
         ({"side": "tail", "threshold": 0.1, "schedule": "last"}, "needs count"),
         ({"side": "tail", "threshold": 0.1, "count": 3}, "'every' has no count"),
-        ({"side": "tail", "threshold": 0.1, "schedule": "first", "count": 0}, "at least 1 step"),
+        ({"side": "tail", "threshold": 0.1, "schedule": "first", "count": 0}, "count.* of at least 1, not 0"),
         ({"side": "tail", "threshold": None}, "threshold"),
         ({"side": None, "kept": 0}, "at least 1, not 0"),
         ({"side": None, "kept": 2.5}, "whole number of at least 1"),

@@ -12,9 +12,10 @@ from jobs.requests.sampled import SampledRequest, sampling_of
 from jobs.results import Change, Compared
 from tailprune import System
 from tailprune.decoders import Decoder
+from tailprune.image_grid import Images, grid
 from workers.lease import Run
 from workers.outputs.drift import DriftMeasure
-from workers.outputs.media import Images, enlarge, grid, png
+from workers.outputs.media import enlarge, png
 from workers.outputs.variant import SampleLabels
 from workers.sampling.chunks import sample_plan
 from workers.sampling.inputs import SampleInputs

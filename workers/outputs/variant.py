@@ -14,8 +14,9 @@ from jobs.registry.models import ModelEntry
 from jobs.results import Image, Sound, Variant
 from jobs.storage.artifacts import Artifact, ArtifactStore
 from tailprune.decoders import Decoded
+from tailprune.image_grid import Images, grid
 from workers.outputs.drift import DriftMeasure
-from workers.outputs.media import Images, enlarge, grid, png, wav
+from workers.outputs.media import enlarge, png, wav
 from workers.sampling.plan import PlannedVariant, Sample
 
 __all__ = ["GRID_COLUMNS", "JobArtifacts", "SampleLabels", "VariantWriter", "samples_in_grid", "variants_grid"]

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from tailprune.arguments import as_number, as_whole
 from tailprune.sampling.solvers.base import Solver
 from tailprune.sampling.solvers.dopri5 import Dopri5
 from tailprune.sampling.solvers.flow import SDE, Euler, Heun
@@ -29,6 +30,10 @@ SOLVERS: dict[str, type[Solver] | type[Dopri5]] = {
     "dopri5": Dopri5,
 }
 
+FEWEST_STEPS = 2
+WORDS = ("diffusion", "last_step")
+"""The options that are words; the others are numbers above 0."""
+
 
 def build_solver(name: str, steps: int, system: type[System], **options: str | float | None) -> Solver | Dopri5:
     """The solver of a name, for the systems of a family.
@@ -41,11 +46,13 @@ def build_solver(name: str, steps: int, system: type[System], **options: str | f
     Raises InputError for fewer than 2 steps, or an option that the solver does not have.
     """
     solver = SOLVERS[name]
-    if steps < solver.fewest_steps:
-        raise InputError(f"sampling needs at least {solver.fewest_steps} steps, not {steps}")
+    if solver is not Dopri5:
+        steps = as_whole("the number of steps", steps, least=FEWEST_STEPS)
     given: dict[str, Any] = {option: value for option, value in options.items() if value is not None}
-    for option in given:
+    for option, value in given.items():
         if option not in solver.options:
             owners = " and ".join(owner for owner, each in SOLVERS.items() if option in each.options)
             raise InputError(f"the sampler {name} has no option {option}, which is for {owners}: leave it out")
+        if option not in WORDS:
+            as_number(option, value, above=0)
     return solver(steps, system, **given)

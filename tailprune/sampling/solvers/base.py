@@ -33,7 +33,6 @@ class Solver(ABC):
 
     options: ClassVar[tuple[str, ...]] = ()
     """The keyword arguments of its constructor."""
-    fewest_steps: ClassVar[int] = 2
 
     times: Tensor
     """The times at which the network is evaluated, in the system's own time, with shape (steps, stages)."""
@@ -46,7 +45,7 @@ class Solver(ABC):
     def __init__(self, steps: int, system: type[System], **options: Any) -> None:
         """A solver for the systems of a family.
 
-        steps: the number of steps, `fewest_steps` or more
+        steps: the number of steps, 2 or more
         system: the class of the systems; the times run from its noise time to its data time
         options: the options that the class declares
         """

@@ -30,7 +30,6 @@ class Dopri5:
     """
 
     options: ClassVar[tuple[str, ...]] = ("atol", "rtol")
-    fewest_steps: ClassVar[int] = 0
 
     def __init__(self, steps: int, system: type[System], atol: float = 1e-6, rtol: float = 1e-3) -> None:
         self._begin, self._end = system.facts.noise_time, system.facts.data_time

@@ -139,8 +139,6 @@ def _shifted(steps: int, system: type[System], shift: float | None) -> Tensor:
     begin, end = system.facts.noise_time, system.facts.data_time
     if shift is None:
         return torch.linspace(begin, end, steps + 1, dtype=torch.float64)
-    if not shift > 0:
-        raise InputError(f"the shift of times must be a number above 0, not {shift!r}; 1 or None for no shift")
     progress = torch.linspace(0, 1, steps + 1, dtype=torch.float64)
     return begin + (end - begin) * (shift * progress / (1 + (shift - 1) * progress))
 

@@ -231,7 +231,7 @@ def test_dopri5_can_be_stopped_within_a_sample(sit: System) -> None:
         ({"seeds": SEEDS, "step_noise": torch.zeros(5, 6, 4, 8, 8)}, "goes with noise"),
         ({"seeds": SEEDS, "sampler": "dopri5", "diffusion": "sigma"}, "has no option diffusion, which is for sde"),
         ({"seeds": SEEDS, "prune": []}, "list of prunes is empty"),
-        ({"seeds": SEEDS, "steps": 1}, "at least 2 steps"),
+        ({"seeds": SEEDS, "steps": 1}, "steps must be a whole number of at least 2, not 1"),
         ({"seeds": SEEDS, "steps": 5, "prune": Prune("tail", 0.1, "last", 6)}, "more than the 5 steps"),
         ({"seeds": SEEDS, "sampler": "dopri5", "prune": Prune("tail", 0.1, "first")}, "schedule 'every'"),
         ({"seeds": SEEDS, "diffusion": "sigma"}, "has no option diffusion, which is for sde"),

@@ -1,4 +1,4 @@
-"""Images and sound as files: what is read back, and the sheet of all images of a job."""
+"""Images and sound as files: what is read back."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 import torch
 from PIL import Image
 
-from workers.outputs.media import enlarge, grid, png, wav
+from workers.outputs.media import enlarge, png, wav
 
 
 @pytest.fixture
@@ -34,44 +34,6 @@ def test_enlarging_makes_a_square_of_each_pixel(images: np.ndarray) -> None:
     assert (large[1, :8, :8] == images[1, 0, 0]).all()
 
 
-def test_the_grid_holds_every_image_of_every_row_in_order(images: np.ndarray) -> None:
-    baseline = enlarge(images, 16)
-    pruned = 255 - baseline
-    sheet = grid([baseline, pruned], ["baseline", "tail 0.01"], ["circle", "square", "star"])
-    above = [_place(sheet, tile) for tile in baseline]
-    below = [_place(sheet, tile) for tile in pruned]
-    assert above[0][0] < below[0][0]
-    assert [x for _, x in above] == [x for _, x in below] == sorted(x for _, x in above)
-
-
-def test_great_images_are_shrunk_in_the_grid() -> None:
-    row = np.zeros((2, 1024, 512, 3), dtype=np.uint8)
-    height, width, _ = grid([row], ["baseline"], ["a", "b"]).shape
-    assert height < 400
-    assert width < 500
-
-
-def test_images_of_a_few_pixels_are_enlarged_by_whole_ones_in_the_grid(images: np.ndarray) -> None:
-    sheet = grid([images], ["baseline"], ["a", "b", "c"])
-    for image in images:
-        _place(sheet, enlarge(image, 11))  # 6 pixels become 66
-
-
-def test_long_images_stay_legible_and_as_many_are_shown_as_fit() -> None:
-    row = np.zeros((32, 64, 816, 3), dtype=np.uint8)
-    height, width, _ = grid([row], ["baseline"], [str(column) for column in range(32)]).shape
-    assert height > 48
-    assert 8000 < width < 8400
-    narrow = grid([row[:2]], ["baseline"], ["0", "1"])
-    assert narrow.shape[1] > 2 * 600
-
-
-def test_a_long_name_stays_within_its_column() -> None:
-    row = np.full((2, 32, 32, 3), 255, dtype=np.uint8)
-    long = grid([row], ["r"], ["a class whose name goes on and on", "b"])
-    assert long.shape == grid([row], ["r"], ["a", "b"]).shape
-
-
 def samples_of(content: bytes) -> tuple[np.ndarray, int]:
     with wave.open(io.BytesIO(content)) as file:
         assert (file.getnchannels(), file.getsampwidth()) == (1, 2)
@@ -93,12 +55,3 @@ def test_what_is_too_loud_is_cut_and_does_not_wrap_around() -> None:
 def test_the_same_sound_gives_the_same_bytes() -> None:
     sound = torch.linspace(-1, 1, 100)
     assert wav(sound, 16_000) == wav(sound.clone(), 16_000)
-
-
-def _place(sheet: np.ndarray, tile: np.ndarray) -> tuple[int, int]:
-    """Where the tile lies in the sheet, by its upper left corner; exactly once."""
-    height, width, _ = tile.shape
-    corners = (sheet == tile[0, 0]).all(-1).nonzero()
-    places = [(int(y), int(x)) for y, x in zip(*corners, strict=True)]
-    (place,) = [(y, x) for y, x in places if np.array_equal(sheet[y : y + height, x : x + width], tile)]
-    return place
