@@ -78,7 +78,7 @@ def compact(
     system: a full system with weights; tensors that do not change are shared with the new one
     times: the covered times, in the system's own unit, of any shape
     inputs: the covered inputs
-    guided: whether the null condition's vectors are covered too, true by default
+    guided: whether the null condition's vectors are covered too, true by default; a system may have none
     threshold, side: keep the components that `Prune(side, threshold)` keeps in any covered vector
     keep: instead of a threshold, a number from 1 to d, applied as `by` says
     by: `variance` (default), the components among the `keep` whose SiLU(c) varies most over the population, at any of
@@ -128,7 +128,7 @@ class _Covered:
         self._on_time = on_time
         self._inputs = {name: tensor.to(device) for name, tensor in inputs.items()}
         self._population = None if population is None else system.check_inputs(population)
-        self.guided = guided and not system.takes_guidance
+        self.guided = guided and system.null_condition and not system.takes_guidance
         self.times = times.float().unique()
         parts = [system.embed_inputs(unique_rows(self._inputs)[0])]
         if self.guided:

@@ -1,6 +1,6 @@
 """The condition vectors of a whole sampling run: all evaluation times and distinct inputs, computed in advance.
 
-c[e, u] = time part(t_e) + input part(u)        shape (E, U + 1, d); the last row is the null condition's
+c[e, u] = time part(t_e) + input part(u)        shape (E, U + 1, d); the last row is the null condition's, if any
 
 E = steps * stages is the number of evaluations of the network, U that of distinct inputs among the B inputs.
 """
@@ -93,7 +93,10 @@ class ConditionTable(Shown):
         self._scales = inputs.get("scale")
         distinct, self.rows = unique_rows(inputs)
         distinct = _moved(distinct, device)
-        parts = torch.cat([condition.embed_inputs(distinct), condition.embed_inputs(condition.null_inputs(1))])
+        parts = condition.embed_inputs(distinct)
+        self._inputs_count = len(parts)
+        if condition.null_condition:
+            parts = torch.cat([parts, condition.embed_inputs(condition.null_inputs(1))])
         evaluated = self._times.flatten().float()
         self.vectors = condition.embed_time(evaluated).unsqueeze(1) + parts
         self._time_columns = condition.time_columns_at(evaluated)
@@ -113,8 +116,8 @@ class ConditionTable(Shown):
 
     @property
     def null_row(self) -> int:
-        """The row of the null condition's vector, the last."""
-        return self.vectors.shape[1] - 1
+        """The row of the null condition's vector, behind those of the inputs; a system may have none."""
+        return self._inputs_count
 
     def conditions_at(self, step: int, stage: int, prune: Prune | None) -> Tensor:
         """The `c` that the system's `forward` takes at one evaluation, pruned -> (U + 1, d).

@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import re
 import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -22,12 +21,12 @@ from jobs.registry.decoding import Decoding
 from jobs.registry.models import ModelEntry
 from jobs.requests.base import Reads
 from tailprune.spec import MissingFileError
+from tailprune.spec.hub import blob_digest
 from tailprune.spec.layouts import IMAGES, SAFETENSORS, TENSOR_FILES, WEIGHTS
 from tailprune.spec.safetensors import read_header
 
 __all__ = ["Identity", "content_digest", "identify", "identify_at_once"]
 
-SHA256 = re.compile("[0-9a-f]{64}")
 OF_A_FOLDER = (".json", *TENSOR_FILES)
 """The suffixes of the files in a folder from which a model or a decoder is loaded."""
 
@@ -115,7 +114,7 @@ def content_digest(path: Path, data_dir: Path | None, suffixes: tuple[str, ...] 
     Raises FileNotFoundError for a missing file.
     """
     if not path.is_dir():
-        return _stored_digest(path) or _known(path, "whole", data_dir, _whole)
+        return blob_digest(path) or _known(path, "whole", data_dir, _whole)
     files = sorted(file for file in path.rglob("*") if file.suffix.lower() in suffixes and file.is_file())
     return digest({str(file.relative_to(path)): content_digest(file, data_dir) for file in files})
 
@@ -129,15 +128,9 @@ def _condition_digest(path: Path, tensors: tuple[str, ...], data_dir: Path | Non
     """The digest of the tensors whose names begin with `tensors`; for files of other formats that of the whole file."""
     if path.is_dir() and (path / WEIGHTS).is_file():
         path = path / WEIGHTS
-    if path.suffix != SAFETENSORS or _stored_digest(path):
+    if path.suffix != SAFETENSORS or blob_digest(path):
         return content_digest(path, data_dir)
     return _known(path, "\0".join(tensors), data_dir, lambda at: _of_tensors(at, tensors))
-
-
-def _stored_digest(path: Path) -> str | None:
-    """The sha256 under which huggingface_hub stored a large file after it had checked it, or None."""
-    stored = path.resolve() if path.is_symlink() else path
-    return stored.name if stored.parent.name == "blobs" and SHA256.fullmatch(stored.name) else None
 
 
 def _whole(path: Path) -> str:

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,8 @@ import torch
 from torch import Tensor
 
 from tailprune.checkpoints.files import CheckpointError, TensorFile, open_tensors
-from tailprune.spec.layouts import CONFIG, DIFFUSERS_WEIGHTS, INDEX, TRANSFORMER
+from tailprune.checkpoints.options import Options
+from tailprune.spec.layouts import CONFIG, DIFFUSERS_WEIGHTS, TRANSFORMER, weight_files
 from tailprune.systems.infer import Shapes
 from tailprune.systems.layers import sincos_positions
 
@@ -54,6 +55,8 @@ OUTSIDE = {
     "final_layer.linear": "proj_out_2",
 }
 POSITIONS = "pos_embed"
+ANCHOR = "proj_out_2.weight"
+"""A tensor that every such file has."""
 
 
 def find_diffusers(folder: Path) -> Path | None:
@@ -71,9 +74,11 @@ class DiffusersDiT:
     """
 
     holder = ""
+    others: tuple[str, ...] = ()
 
     def __init__(self, folder: Path) -> None:
         self.path = folder
+        self.options: Options = {}
         config = _config(folder)
         self._files = _weights(folder)
         depth = int(config["num_layers"])
@@ -165,26 +170,27 @@ def _json(path: Path) -> Any:
         raise CheckpointError(f"{path}: is not JSON ({error}); download it again") from error
 
 
-def _indexed(path: Path) -> Iterable[str]:
-    """The names of the files of weights, from their index."""
+def _weights(folder: Path) -> TensorFile:
+    files = weight_files(folder, DIFFUSERS_WEIGHTS)
+    if not files:
+        raise CheckpointError(
+            f"{folder}: has {CONFIG} but no weights: add {DIFFUSERS_WEIGHTS[0]}, its index, or a .bin"
+        )
+    for file in files:
+        if file.suffix == ".json":
+            raise CheckpointError(f"{file}: {_fault_of_index(file)}; download it again")
+    return open_tensors(files, [ANCHOR])
+
+
+def _fault_of_index(path: Path) -> str:
+    """Why no files can be read from an index of weights."""
     index = _json(path)
     files = index.get("weight_map") if isinstance(index, dict) else None
     if not isinstance(files, dict) or not files:
-        raise CheckpointError(f"{path}: has no weight_map, which names the file of each tensor; download it again")
-    for tensor, name in files.items():
-        if not isinstance(name, str) or not Path(name).name:
-            raise CheckpointError(f"{path}: the weight_map has {name!r} for {tensor}, which is not the name of a file")
-    return sorted(set(files.values()))
-
-
-def _weights(folder: Path) -> TensorFile:
-    index = folder / (DIFFUSERS_WEIGHTS[0] + INDEX)
-    if index.is_file():
-        return open_tensors([folder / Path(name).name for name in _indexed(index)])
-    for name in DIFFUSERS_WEIGHTS:
-        if (folder / name).is_file():
-            return open_tensors([folder / name])
-    raise CheckpointError(f"{folder}: has {CONFIG} but no weights: add {DIFFUSERS_WEIGHTS[0]}, its index, or a .bin")
+        return "has no weight_map, which names the file of each tensor"
+    named = ((tensor, name) for tensor, name in files.items() if not isinstance(name, str) or not Path(name).name)
+    tensor, name = next(named)
+    return f"the weight_map has {name!r} for {tensor}, which is not the name of a file"
 
 
 def _sources(depth: int, *, shared: bool) -> dict[str, tuple[str, ...]]:

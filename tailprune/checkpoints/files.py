@@ -1,34 +1,33 @@
 """Files of tensors: shapes when opened, values on demand.
 
-Of a `.safetensors` file only the header is read at first, and a pickle (`.pt`, `.pth`, `.bin`, `.ckpt`) is mapped into
-memory: the bytes of a tensor are read when that tensor is. No code of a pickle is run: its objects other than tensors,
-as in checkpoints of training runs, are replaced by empty ones.
+Of a safetensors file only the header is read at first, and a pickle is mapped into memory: the bytes of a tensor are
+read when that tensor is. What a file is, its first bytes say (`signature`), and which of its tensors are the weights,
+their names (`holders`).
 """
 
 from __future__ import annotations
 
-import io
-import pickle
-import pickletools
-import re
-import zipfile
-from _compat_pickle import IMPORT_MAPPING, NAME_MAPPING  # private, stable since Python 3.0, and torch's own as well
-from collections import OrderedDict
-from collections.abc import Callable, Iterable, Mapping
+import json
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from difflib import get_close_matches
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
-import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
+from tailprune.checkpoints.holders import Ambiguous, Holder, Place, choose
+from tailprune.checkpoints.options import Options, options_in
+from tailprune.checkpoints.pickles import Record, WholeModule, load_pickle, reason
+from tailprune.checkpoints.signature import NotTensors, format_of
 from tailprune.spec import InputError, MissingFileError
-from tailprune.spec.layouts import SAFETENSORS, TENSOR_FILES
+from tailprune.spec.layouts import TENSOR_FILES
 
 __all__ = ["CheckpointError", "TensorFile", "open_tensors"]
 
-NESTED_UNDER = ("ema", "model", "state_dict")
-"""The keys under which training scripts save weights in a pickle, in order of preference."""
+MOST_LEVELS = 8
+"""How deeply mappings of a pickle are searched for tensors."""
 
 
 class CheckpointError(InputError):
@@ -43,8 +42,12 @@ class TensorFile(Protocol):
     """The metadata of the file."""
     arguments: dict[str, Any]
     """Constructor arguments of the system that the file states."""
+    options: Options
+    """What the file says of the run that made it."""
     holder: str
-    """The key of a pickle that holds the tensors; empty for the top level."""
+    """The key of the weights in the file, such as `ema`; empty for the top level."""
+    others: tuple[str, ...]
+    """The keys of other copies of the weights."""
     shapes: dict[str, tuple[int, ...]]
 
     def read(self, name: str) -> Tensor:
@@ -59,22 +62,43 @@ class _Tensors:
         self.path = path
         self.metadata: dict[str, str] = {}
         self.arguments: dict[str, Any] = {}
+        self.options: Options = {}
         self.holder = ""
+        self.others: tuple[str, ...] = ()
         self.shapes: dict[str, tuple[int, ...]] = {}
         self._readers: dict[str, Callable[[], Tensor]] = {}
 
     def read(self, name: str) -> Tensor:
         return self._readers[name]()
 
+
+class _Contents:
+    """All tensors of one or more files by their places, before the weights are chosen among them."""
+
+    def __init__(self) -> None:
+        self.shapes: dict[Place, tuple[int, ...]] = {}
+        self.readers: dict[Place, Callable[[], Tensor]] = {}
+        self.metadata: dict[str, str] = {}
+        self.options: Options = {}
+        self.unread: list[str] = []
+        """The keys of tensors without names, and of whole modules."""
+        self.modules: list[str] = []
+        self.keys: list[str] = []
+        """The keys at the top level of a pickle."""
+
     def add(self, path: Path) -> None:
         if not path.is_file():
-            raise MissingFileError(f"no checkpoint at {path}")
+            raise MissingFileError(f"no checkpoint at {path}{_similar(path)}")
         if path.suffix not in TENSOR_FILES:
             raise CheckpointError(
                 f"{path}: the name of a checkpoint ends in {', '.join(TENSOR_FILES[:-1])} or {TENSOR_FILES[-1]}, "
                 f"not in {path.suffix or 'nothing'}"
             )
-        if path.suffix == SAFETENSORS:
+        try:
+            form = format_of(path)
+        except NotTensors as error:
+            raise CheckpointError(f"{path}: {error}") from error
+        if form == "safetensors":
             self._add_safetensors(path)
         else:
             self._add_pickle(path)
@@ -85,172 +109,125 @@ class _Tensors:
         except SafetensorError as error:
             raise CheckpointError(f"{path}: is not a safetensors file ({error}); download it again") from error
         self.metadata |= file.metadata() or {}
+        self.options = options_in({name: _parsed(value) for name, value in self.metadata.items()}) | self.options
         for name in file.keys():  # noqa: SIM118
-            ours = _official(name)
-            self.shapes[ours] = tuple(file.get_slice(name).get_shape())
-            self._readers[ours] = lambda name=name: file.get_tensor(name)  # type: ignore[misc]
+            shape = tuple(file.get_slice(name).get_shape())
+            self._add(Place((), name, len(shape)), shape, partial(file.get_tensor, name))
 
     def _add_pickle(self, path: Path) -> None:
         try:
-            content = _load_pickle(path)
+            content = load_pickle(path)
         except OSError:
             raise
         except Exception as error:  # for bytes that are not a pickle, torch's reader raises errors of any type
             raise CheckpointError(
-                f"{path}: cannot be read without running code of the pickle, which is not done{_reason(error)}; "
+                f"{path}: cannot be read without running code of the pickle, which is not done{reason(error)}; "
                 "download it again, or save only its state_dict"
             ) from error
-        self.holder, tensors = _state_dict(content)
-        if not tensors:
-            raise CheckpointError(
-                f"{path}: has no named tensors, neither at the top level nor under {' or '.join(NESTED_UNDER)}"
+        if isinstance(content, Mapping):
+            self.keys += [str(key) for key in content]
+        self.options = options_in(content) | self.options
+        for keys, value in _values(content):
+            if isinstance(value, Tensor):
+                shape = tuple(value.shape)
+                self._add(Place(keys[:-1], keys[-1], len(shape)), shape, partial(_itself, value))
+                continue
+            self.unread.append(".".join(keys))
+            if isinstance(value, WholeModule):
+                self.modules.append(".".join(keys))
+
+    def _add(self, place: Place, shape: tuple[int, ...], read: Callable[[], Tensor]) -> None:
+        self.shapes[place] = shape
+        self.readers[place] = read
+
+    def why_none(self) -> str:
+        """Why there are no tensors by name, and what to do."""
+        if self.modules:
+            under = f" under {self.modules[0]!r}" if self.modules[0] else ""
+            return (
+                f"holds a whole module{under}, with its class, and no code of a pickle is run: save its weights with "
+                "torch.save(module.state_dict(), path), and give that file"
             )
-        for name, tensor in tensors.items():
-            self.shapes[name] = tuple(tensor.shape)
-            self._readers[name] = lambda tensor=tensor: tensor  # type: ignore[misc]
+        has = f"; its keys are {', '.join(key[:40] for key in self.keys[:12])}" if self.keys else ""
+        return f"has no named tensors{has}: save the state_dict() of the model"
 
 
-def open_tensors(paths: Iterable[Path]) -> TensorFile:
-    """The tensors of one file, or of several that belong together.
+def open_tensors(paths: Iterable[Path], anchors: Sequence[str], key: str | None = None) -> TensorFile:
+    """The weights in one file, or in several that belong together.
 
-    Raises FileNotFoundError for a missing file, CheckpointError for one without tensors.
+    paths: the files
+    anchors: names of tensors that weights of the expected kind have; the first that the files have counts
+    key: the key of the weights; None to use the only copy, or the averaged one of two
+
+    Raises FileNotFoundError for a missing file, CheckpointError for one without tensors, for one that has several
+    copies of the weights, and for one without the key.
     """
     paths = list(paths)
-    tensors = _Tensors(paths[0])
+    contents = _Contents()
     for path in paths:
-        tensors.add(path)
+        contents.add(path)
+    try:
+        held = choose(contents.shapes, anchors, key, contents.unread)
+    except Ambiguous as error:
+        raise CheckpointError(f"{paths[0]}: {error}") from error
+    if not held.tensors:
+        raise CheckpointError(f"{paths[0]}: {contents.why_none()}")
+    return _weights(paths[0], contents, held)
+
+
+def _weights(path: Path, contents: _Contents, held: Holder) -> TensorFile:
+    tensors = _Tensors(path)
+    tensors.metadata, tensors.options = contents.metadata, contents.options
+    tensors.holder, tensors.others = held.key, held.others
+    for name, place in held.tensors.items():
+        tensors.shapes[name] = contents.shapes[place]
+        tensors._readers[name] = contents.readers[place]
     return tensors
 
 
-def _state_dict(content: Any) -> tuple[str, dict[str, Tensor]]:
-    """The key that holds the tensors, empty for the top level, and the tensors."""
-    if not isinstance(content, Mapping):
-        return "", {}
-    for key in NESTED_UNDER:
-        _, tensors = _state_dict(content.get(key))
-        if tensors:
-            return key, tensors
-    return "", {_official(str(name)): value for name, value in content.items() if isinstance(value, Tensor)}
+def _itself(tensor: Tensor) -> Tensor:
+    return tensor
 
 
-def _official(name: str) -> str:
-    """A tensor's name without the prefixes of training wrappers."""
-    for wrapper in ("module.", "_orig_mod."):  # DistributedDataParallel outside, torch.compile inside
-        name = name.removeprefix(wrapper)
-    return name
+def _values(content: Any, keys: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Any]]:
+    """The tensors of a pickle with their keys, and what may hold weights in a form that is not read."""
+    if isinstance(content, Tensor | WholeModule):
+        yield keys or ("",), content
+    elif isinstance(content, Mapping) and len(keys) < MOST_LEVELS:
+        for key, value in content.items():
+            if isinstance(key, str):  # the state of optimizers is by number
+                yield from _values(value, (*keys, key))
+    elif keys and _has_tensors(content):
+        yield keys, content
 
 
-def _reason(error: Exception) -> str:
-    """The reason in torch's message, in parentheses, without its advice to run the pickle; empty if it gives none."""
-    if isinstance(error, _UnsupportedContainer):
-        return f" ({error})"
-    found = re.search(r"(Trying to (load|call)|Unsupported|PytorchStreamReader)[^\n]*?(?=\.\s|\.?$|\n)", str(error))
-    return f" ({found[0]})" if found else ""
+def _has_tensors(value: Any, levels: int = 3) -> bool:
+    """Whether a list or an object holds a tensor with dimensions."""
+    if isinstance(value, Tensor):
+        return value.ndim > 0
+    if not levels:
+        return False
+    if isinstance(value, Record):
+        value = getattr(value, "attributes", {})
+    if isinstance(value, Mapping):
+        value = list(value.values())
+    return isinstance(value, list | tuple) and any(_has_tensors(each, levels - 1) for each in value)
 
 
-class _Nothing:
-    """Replaces every object of a pickle that is not a tensor: callbacks, options or counters of a training run."""
-
-    def __init__(self, *_: Any, **__: Any) -> None: ...
-
-    def __setstate__(self, state: Any) -> None: ...
-
-
-class _Items:
-    """Replaces a class to which the pickle adds items by key, such as defaultdict; torch fills only this type."""
-
-    def __new__(cls, *_: Any, **__: Any) -> Any:
-        return OrderedDict()  # unlike a dict, it can also have attributes
+def _parsed(text: str) -> Any:
+    """A value of metadata: JSON, where it is a JSON object, else a text."""
+    if not text.lstrip().startswith("{"):
+        return text
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError):
+        return text
 
 
-class _Entries:
-    """Replaces a class to which the pickle appends, such as deque."""
-
-    def __new__(cls, *_: Any, **__: Any) -> Any:
-        return []
-
-
-class _Survey(pickle.Unpickler):
-    """How a pickle fills the classes that it names. Nothing is imported or run: a stand-in replaces every class."""
-
-    def __init__(self, content: bytes) -> None:
-        _check_memo(content)
-        super().__init__(io.BytesIO(content))
-        self.by_key: set[str] = set()
-        self.appended: set[str] = set()
-        self.attributes: dict[str, list[Any]] = {}
-        self.load()
-
-    def find_class(self, module: str, name: str) -> Any:
-        """A stand-in for any class, which records how its objects are filled."""
-        survey = self
-        # Protocol 2, which torch uses, has names of Python 2; torch lists unknown classes by their names of Python 3.
-        module, name = NAME_MAPPING.get((module, name), (IMPORT_MAPPING.get(module, module), name))
-        full_name = f"{module}.{name}"
-
-        class Recorded(_Nothing):
-            def __setitem__(self, key: Any, value: Any) -> None:
-                survey.by_key.add(full_name)
-
-            def append(self, entry: Any) -> None:
-                survey.appended.add(full_name)
-
-            def __setstate__(self, state: Any) -> None:
-                survey.attributes.setdefault(full_name, []).append(state)
-
-        return Recorded
-
-    def persistent_load(self, pid: Any) -> Any:
-        """None, in place of a tensor's storage."""
-
-    def stand_in(self, name: str) -> type:
-        """The stand-in for a class that torch does not know."""
-        return _Items if name in self.by_key else _Entries if name in self.appended else _Nothing
-
-    def refuse_attributes(self, foreign: Iterable[str]) -> None:
-        """Raise UnpicklingError for classes that are both filled and given attributes, which no stand-in supports."""
-        unsupported = [
-            name
-            for name in foreign
-            if (name in self.appended and name in self.attributes)
-            or (name in self.by_key and not all(isinstance(state, dict) for state in self.attributes.get(name, ())))
-        ]
-        if unsupported:
-            raise _UnsupportedContainer(f"it has {_short(unsupported)}, a container with attributes of its own")
-
-
-def _check_memo(content: bytes) -> None:
-    """Raise UnpicklingError for a pickle that stores an object at an index larger than the number of its operations.
-
-    An unpickler allocates all indices up to that one, so a file of a few bytes could use up the memory.
-    """
-    for filled, (opcode, place, _) in enumerate(pickletools.genops(content)):
-        if opcode.name in ("PUT", "BINPUT", "LONG_BINPUT") and isinstance(place, int) and place > filled:
-            raise pickle.UnpicklingError(f"it stores an object at index {place}, and can have filled at most {filled}")
-
-
-class _UnsupportedContainer(pickle.UnpicklingError):
-    """A pickle has a container that no stand-in can replace."""
-
-
-def _short(names: list[str], most: int = 3) -> str:
-    more = f" and {len(names) - most} more" if len(names) > most else ""
-    return ", ".join(name[:80] for name in sorted(names)[:most]) + more
-
-
-def _pickle_of(path: Path) -> bytes:
-    """The pickle in a file of torch, a zip archive of one folder with the pickle and the bytes of its tensors."""
-    with zipfile.ZipFile(path) as archive:
-        member = archive.getinfo(f"{archive.namelist()[0].partition('/')[0]}/data.pkl")
-        member.CRC = None  # type: ignore[assignment]  # not checked: torch.serialization.set_crc32_options(False)
-        return archive.read(member)
-
-
-def _load_pickle(path: Path) -> Any:
-    if not zipfile.is_zipfile(path):  # older than torch 1.6: can be neither mapped nor surveyed
-        return torch.load(path, map_location="cpu", weights_only=True)
-    foreign = torch.serialization.get_unsafe_globals_in_checkpoint(path)
-    survey = _Survey(_pickle_of(path))
-    survey.refuse_attributes(foreign)
-    with torch.serialization.safe_globals([(survey.stand_in(name), name) for name in foreign]):
-        return torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+def _similar(path: Path) -> str:
+    """The files beside a missing one that it may have been meant to be, as the end of a sentence."""
+    if not path.parent.is_dir():
+        return f": there is no folder {path.parent}"
+    names = [each.name for each in path.parent.iterdir() if each.suffix in TENSOR_FILES or each.is_dir()]
+    near = get_close_matches(path.name, names, n=3, cutoff=0.5)
+    return f"; did you mean {' or '.join(near)}?" if near else ""

@@ -10,13 +10,22 @@ import os
 from pathlib import Path
 
 from tailprune.spec import MissingFileError
-from tailprune.spec.hub import HubFile, parse
-from tailprune.spec.layouts import CONFIG, DIFFUSERS_WEIGHTS, TRANSFORMER, VAE, VOCODER, WEIGHTS
+from tailprune.spec.hub import HubFile, check_download, parse
+from tailprune.spec.layouts import (
+    CONFIG,
+    DIFFUSERS_WEIGHTS,
+    TENSOR_FILES,
+    TRANSFORMER,
+    VAE,
+    VOCODER,
+    WEIGHTS_IN_A_FOLDER,
+)
 
 __all__ = ["HubError", "fetch"]
 
 OF_A_REPOSITORY = (
-    *(CONFIG, f"{Path(DIFFUSERS_WEIGHTS[0]).stem}*", WEIGHTS),
+    *(CONFIG, f"{Path(DIFFUSERS_WEIGHTS[0]).stem}*"),
+    *(Path(name).stem + form for name in WEIGHTS_IN_A_FOLDER for form in (".*", "-*-of-*")),
     *(f"{folder}/*" for folder in (TRANSFORMER, VAE, VOCODER)),
 )
 """The files downloaded for the address of a whole repository: a system, or a decoder in diffusers' layout."""
@@ -38,7 +47,7 @@ def fetch(source: str) -> Path:
     cache = os.environ.get("TAILPRUNE_HUB_CACHE") or None
     offline = os.environ.get("TAILPRUNE_OFFLINE", "").lower() in TRUE
     try:
-        return _file(wanted, cache, offline) if wanted.is_file else _folder(wanted, cache, offline)
+        fetched = _file(wanted, cache, offline) if wanted.is_file else _folder(wanted, cache, offline)
     except (LocalEntryNotFoundError, OfflineModeIsEnabled) as error:
         why = "TAILPRUNE_OFFLINE is set" if offline else "the hub cannot be reached"
         raise HubError(
@@ -47,6 +56,10 @@ def fetch(source: str) -> Path:
         ) from error
     except (HTTPError, OSError) as error:
         raise HubError(f"{wanted} cannot be fetched: {error}") from error
+    for file in [fetched] if fetched.is_file() else sorted(fetched.rglob("*")):
+        if file.suffix in TENSOR_FILES and (fault := check_download(file)):
+            raise HubError(f"{wanted}: {file.name} {fault}")
+    return fetched
 
 
 def _file(wanted: HubFile, cache: str | None, offline: bool) -> Path:

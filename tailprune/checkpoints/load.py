@@ -2,12 +2,15 @@
 
 A source is a file, a folder (with `model.safetensors`, or a DiT in diffusers' format), the name of a model in the
 registry, or `hf://owner/repo/file`. The family is the one given, the one that registry or file names, or the one that
-the names and shapes of the tensors show.
+the names and shapes of the tensors show. Where these leave several, the options of its training in the file, its name
+and its folders decide, and a file of which they say nothing is refused.
 """
 
 from __future__ import annotations
 
+import json
 import os
+import re
 import tomllib
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
@@ -19,26 +22,39 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from tailprune.arguments import as_device
+from tailprune.checkpoints.damage import not_finite, zeroed
 from tailprune.checkpoints.diffusers import DiffusersDiT, find_diffusers
 from tailprune.checkpoints.files import CheckpointError, TensorFile, open_tensors
 from tailprune.checkpoints.hub import fetch
+from tailprune.checkpoints.options import options_in
 from tailprune.checkpoints.recognition import (
     Candidate,
     check_sizes,
     groups,
-    is_unambiguous,
+    likeliest,
     nearest,
     parameter_counts,
     read_as,
     recognise,
+    similar,
 )
 from tailprune.spec import InputError, MissingFileError
-from tailprune.spec.hub import is_hub
-from tailprune.spec.layouts import TENSOR_FILES, WEIGHTS
+from tailprune.spec.hub import check_download, is_hub
+from tailprune.spec.layouts import CONFIG, DIFFUSERS_WEIGHTS, TENSOR_FILES, WEIGHTS_IN_A_FOLDER, weight_files
 from tailprune.systems import SYSTEMS, Condition, System
-from tailprune.systems.infer import MissingArgument
+from tailprune.systems.infer import LABEL_TABLE, MissingArgument, shows_heads
 
 __all__ = ["Checkpoint", "CheckpointError", "Found", "inspect", "load", "load_condition"]
+
+ANCHORS = ("final_layer.linear.weight", "t_embedder.mlp.0.weight")
+"""Tensors that weights of every family have; files of the condition alone have the second."""
+FOLDERS = 3
+"""How many folders above a file may name its family."""
+CONFIG_NAMES = {"classes": "num_classes"}
+"""Arguments whose field in a configuration has another name."""
+SECOND_MODEL = re.compile(r"model_\d+\.safetensors")
+"""Further models that accelerate saves in one folder, such as the average of the first."""
 
 
 @dataclass(frozen=True)
@@ -56,10 +72,16 @@ class Found:
     latent_shape: tuple[int, int, int]
     classes: int | None
     """The number of classes; None for a system that is conditioned on features."""
+    null_condition: bool
+    """Whether it has a null condition, which guidance needs."""
+    heads_assumed: bool
+    """Whether the number of attention heads is the published one for the width, as neither file nor caller says it."""
     parameters: int
     adaln_parameters: int
     held_under: str
-    """The key of a pickle that holds the tensors; empty for the top level."""
+    """The key of the weights in the file, such as `ema`; empty for the top level."""
+    beside: tuple[str, ...]
+    """The keys of other copies of the weights in the file, such as `model`."""
     left_out: dict[str, int]
     """The number of tensors left out because only training uses them, by the beginning of their names."""
     compacted: str | None
@@ -75,12 +97,20 @@ class Found:
             f"{self.path}: {self.family}{f' {self.size}' if self.size else ''}, "
             f"{self.parameters / 1e6:.1f} million parameters, {self.adaln_share:.1%} of them AdaLN's",
             f"condition of {self.condition_dim} components, latents {' x '.join(map(str, self.latent_shape))}"
-            + (f", {self.classes} classes" if self.classes is not None else ""),
+            + self._classes_said(),
+            f"{self.configuration['num_heads']} attention heads"
+            + (
+                f", assumed as published for a width of {self.configuration['hidden_size']}: if it has another number, "
+                "give num_heads"
+                if self.heads_assumed
+                else ""
+            ),
         ]
         if self.compacted:
             lines.append(f"compacted: AdaLN reads {self.compacted}")
         if self.held_under:
-            lines.append(f"tensors under the key {self.held_under!r}")
+            others = f"; not used: {', '.join(map(repr, self.beside))}" if self.beside else ""
+            lines.append(f"weights under the key {self.held_under!r}{others}")
         if self.left_out:
             parts = ", ".join(f"{name} ({count} tensors)" for name, count in self.left_out.items())
             lines.append(f"left out, since only training uses it: {parts}")
@@ -88,51 +118,85 @@ class Found:
             lines.append(f"files of {', '.join(self.also_fits)} have the same tensors; give family to choose one")
         return "\n".join(lines)
 
+    def _classes_said(self) -> str:
+        if self.classes is None:
+            return ""
+        classes = f", {self.classes} class{'' if self.classes == 1 else 'es'}"
+        if not self.null_condition:
+            return f"{classes} and no null condition, so it cannot be guided"
+        return f"{classes} and the null condition (if its last row is a class too, give classes = {self.classes + 1})"
+
 
 class Checkpoint:
     """The tensors of a file or folder: shapes when opened, values on demand.
 
     `metadata` is the file's: it has `family` and `num_heads` in files written by `save_system`.
 
+    path: a file or a folder
+    key: the key of the weights in a file that holds several copies; None, the default, for the averaged one
+
     Raises FileNotFoundError for a missing file, CheckpointError for one that is not a checkpoint.
     """
 
-    def __init__(self, path: str | os.PathLike[str]) -> None:
+    def __init__(self, path: str | os.PathLike[str], key: str | None = None) -> None:
         self.path = Path(path)
-        self._file = _open(self.path)
+        self._file = _open(self.path, key)
         self.shapes = self._file.shapes
         self.metadata = self._file.metadata
         self.arguments = self._file.arguments
-        self.holder = self._file.holder
+        self.options = self._file.options
+        self.holder, self.others = self._file.holder, self._file.others
         self._read = self._file.read
 
     def tensors(self, names: Iterable[str], device: str | torch.device = "cpu") -> dict[str, Tensor]:
         """The values of these tensors; floating-point numbers are converted to float32.
 
         They are copies, since later changes of the file would change a tensor that is mapped into memory.
+
+        Raises CheckpointError for values that no trained network has: NaN, infinity, long runs of zeros.
         """
         found = ((name, self._read(name)) for name in names)
-        return {
+        tensors = {
             name: tensor.to(device, torch.float32 if tensor.is_floating_point() else tensor.dtype, copy=True)
             for name, tensor in found
         }
+        if damage := not_finite(tensors) or zeroed(tensors):
+            raise CheckpointError(f"{self.path}: {damage}")
+        return tensors
 
 
 def load(
-    source: str | os.PathLike[str], *, family: str | None = None, device: str | torch.device = "cpu", **given: Any
+    source: str | os.PathLike[str],
+    *,
+    family: str | None = None,
+    key: str | None = None,
+    classes: int | None = None,
+    num_heads: int | None = None,
+    decode_layer: int | None = None,
+    device: str | torch.device = "cpu",
+    **more: Any,
 ) -> System:
     """A system with its weights, ready to sample.
 
     source: a file, a folder with `model.safetensors` or a DiT in diffusers' format, `hf://owner/repo/file`, or the name
         of a model in the registry (`models/models.toml`, or the file that TAILPRUNE_REGISTRY names)
     family: the architecture family; by default the one that registry, file or tensors show
+    key: the key of the weights in a file with several copies, such as `ema`, `model` or `state_dict.model`; by default
+        the averaged ones
+    classes: the number of classes; by default one less than the rows of the label table, whose last row is then the
+        null condition. As many as there are rows for a system that was trained without dropping labels
+    num_heads, decode_layer: the number of attention heads, and of blocks after the decoder's positions; needed if
+        neither tensors nor file show them, and the width or depth is not a published one
     device: where the weights go, the CPU by default
-    given: `num_heads` or `decode_layer`, needed if names and shapes of the tensors do not determine them
+    more: further fields of a system's configuration that no tensor shows, such as `time_gaps`
 
-    Raises FileNotFoundError for a missing source, CheckpointError for tensors that are missing, unknown or of the wrong
-    shape, and InputError if the family or another argument has to be given.
+    Raises FileNotFoundError for a missing source, CheckpointError for tensors that are missing, unknown, of the wrong
+    shape or damaged, and InputError if the family or another argument has to be given.
     """
-    checkpoint, family, given = _identify(source, family, given)
+    device = as_device(device)
+    arguments = {"classes": classes, "num_heads": num_heads, "decode_layer": decode_layer, **more}
+    checkpoint, family, given = _identify(source, family, key, arguments)
+    _check_digest(checkpoint.path)
     candidate = _candidate(checkpoint, family, given)
     system = candidate.build()
     values = checkpoint.tensors((candidate.names[name] for name in system.state_dict()), device)
@@ -147,10 +211,20 @@ def load(
 
 
 def load_condition(
-    source: str | os.PathLike[str], *, family: str | None = None, device: str | torch.device = "cpu", **given: Any
+    source: str | os.PathLike[str],
+    *,
+    family: str | None = None,
+    key: str | None = None,
+    classes: int | None = None,
+    num_heads: int | None = None,
+    decode_layer: int | None = None,
+    device: str | torch.device = "cpu",
+    **more: Any,
 ) -> Condition:
     """The condition part of a system, without reading its blocks. Parameters and errors as in `load`."""
-    checkpoint, family, given = _identify(source, family, given)
+    device = as_device(device)
+    arguments = {"classes": classes, "num_heads": num_heads, "decode_layer": decode_layer, **more}
+    checkpoint, family, given = _identify(source, family, key, arguments)
     cls = SYSTEMS[family].variant(checkpoint.shapes)
     with _explained(checkpoint, family), torch.device("meta"):
         check_sizes(checkpoint.shapes)
@@ -165,13 +239,24 @@ def load_condition(
     return condition.requires_grad_(False).eval()
 
 
-def inspect(source: str | os.PathLike[str], *, family: str | None = None, others: bool = True, **given: Any) -> Found:
+def inspect(
+    source: str | os.PathLike[str],
+    *,
+    family: str | None = None,
+    key: str | None = None,
+    classes: int | None = None,
+    num_heads: int | None = None,
+    decode_layer: int | None = None,
+    others: bool = True,
+    **more: Any,
+) -> Found:
     """The description of a checkpoint, from names and shapes without reading a tensor.
 
-    others: whether to look for other families that the file fits
+    others: whether to look for other families that the file fits, true by default
     The other parameters are those of `load`.
     """
-    checkpoint, family, given = _identify(source, family, given)
+    arguments = {"classes": classes, "num_heads": num_heads, "decode_layer": decode_layer, **more}
+    checkpoint, family, given = _identify(source, family, key, arguments)
     candidate = _candidate(checkpoint, family, given)
     assert candidate.configuration is not None, "a candidate that fits has a configuration"
     system = candidate.build()
@@ -186,9 +271,12 @@ def inspect(source: str | os.PathLike[str], *, family: str | None = None, others
         condition_dim=system.condition_dim,
         latent_shape=system.latent_shape,
         classes=getattr(system, "num_classes", None),
+        null_condition=system.null_condition,
+        heads_assumed="num_heads" not in given and not shows_heads(checkpoint.shapes),
         parameters=parameters,
         adaln_parameters=adaln,
         held_under=checkpoint.holder,
+        beside=checkpoint.others,
         left_out=dict(Counter(name.split(".")[0] for name in candidate.left_out)),
         compacted=_compacted(system),
     )
@@ -201,42 +289,68 @@ def _compacted(system: System) -> str | None:
 
 
 def _identify(
-    source: str | os.PathLike[str], family: str | None, given: dict[str, Any]
+    source: str | os.PathLike[str], family: str | None, key: str | None, arguments: Mapping[str, Any]
 ) -> tuple[Checkpoint, str, dict[str, Any]]:
-    """The opened checkpoint, its family, and its arguments; the caller's take precedence over registry and file."""
+    """The opened checkpoint, its family, and the fields of its configuration that are known.
+
+    The caller's arguments take precedence over the registry, the registry over the file.
+    """
     path, entry = _locate(source)
-    checkpoint = Checkpoint(path)
+    checkpoint = Checkpoint(path, key or entry.get("key"))
     family = family or entry.get("family") or checkpoint.metadata.get("family")
     if family is not None and family not in SYSTEMS:
         raise InputError(f"there is no family {family!r}: give one of {', '.join(SYSTEMS)}")
     kinds = {name: kind for system in SYSTEMS.values() for name, kind in system.config_class.metadata_fields.items()}
-    values = {name: value for name in kinds if (value := entry.get(name, checkpoint.metadata.get(name))) is not None}
+    if unknown := [name for name in arguments if name not in kinds and name not in CONFIG_NAMES]:
+        raise InputError(f"there is no argument {unknown[0]!r}: give one of {', '.join([*CONFIG_NAMES, *kinds])}")
+    kinds["num_classes"] = int
+    registered = {"num_classes": entry.get("classes"), **entry}
+    values = {
+        name: value for name in kinds if (value := registered.get(name, checkpoint.metadata.get(name))) is not None
+    }
     for name, value in values.items():
         try:
             values[name] = kinds[name](value)
         except ValueError:
             raise CheckpointError(f"{path}: its {name} is {value!r}, not a number") from None
-    given = checkpoint.arguments | values | given
+    given = {CONFIG_NAMES.get(name, name): value for name, value in arguments.items() if value is not None}
+    given = _stated(checkpoint) | checkpoint.arguments | values | given
     return checkpoint, family or _recognised(checkpoint, given), given
+
+
+def _stated(checkpoint: Checkpoint) -> dict[str, Any]:
+    """What the options of its training in the file say of a configuration, where the tensors allow it."""
+    options, rows = checkpoint.options, 0
+    for name, shape in checkpoint.shapes.items():
+        if name.endswith(LABEL_TABLE) and shape:
+            rows = shape[0]
+    stated = {name: options[name] for name in ("decode_layer",) if name in options}
+    if "num_heads" in options and not shows_heads(checkpoint.shapes):
+        stated["num_heads"] = options["num_heads"]
+    if options.get("num_classes") in (rows, rows - 1):
+        stated["num_classes"] = options["num_classes"]
+    return stated
 
 
 def _recognised(checkpoint: Checkpoint, given: Mapping[str, Any]) -> str:
     """The family of a file that does not name it."""
-    file_name = str(checkpoint.path)
-    candidates = recognise(checkpoint.shapes, file_name, **given)
+    candidates = recognise(checkpoint.shapes, **given)
     if not candidates:
         closest = nearest(checkpoint.shapes, **given)
         raise CheckpointError(
             f"{checkpoint.path}: fits none of the families {', '.join(SYSTEMS)}; "
             f"the nearest is {closest.family}, but {_first(closest.faults)}"
         )
-    if not is_unambiguous(candidates, file_name):
-        fitting = " and ".join(candidate.family for candidate in candidates)
+    path = checkpoint.path.absolute()
+    folders = [folder.name for folder in path.parents[:FOLDERS]]
+    found = likeliest(candidates, [checkpoint.options.get("architecture", ""), path.name, *folders])
+    if found is None:
+        fitting = ", ".join(candidate.family for candidate in candidates)
         raise InputError(
-            f"{checkpoint.path}: does not name its family, and files of {fitting} have the same tensors: give family, "
-            f"one of {', '.join(candidate.family for candidate in candidates)}"
+            f"{checkpoint.path}: files of several families have these tensors, and neither the file nor its name nor "
+            f"its folders name one of them: give family, one of {fitting}"
         )
-    return candidates[0].family
+    return found.family
 
 
 def _candidate(checkpoint: Checkpoint, family: str, given: Mapping[str, Any]) -> Candidate:
@@ -248,7 +362,7 @@ def _candidate(checkpoint: Checkpoint, family: str, given: Mapping[str, Any]) ->
     except ValueError as error:
         raise CheckpointError(f"{checkpoint.path}: {error}") from error
     if not candidate.fits:
-        others = [other.family for other in recognise(checkpoint.shapes, str(checkpoint.path), **given)]
+        others = [other.family for other in recognise(checkpoint.shapes, **given)]
         hint = f"; it fits {' or '.join(others)}" if others else ""
         closest = nearest(checkpoint.shapes, **given)
         if not others and closest.family != family and closest.configuration is not None:
@@ -277,17 +391,48 @@ def _locate(source: str | os.PathLike[str]) -> tuple[Path, Mapping[str, Any]]:
     return registry.parent / entry["checkpoint"], entry
 
 
-def _open(path: Path) -> TensorFile:
+def _open(path: Path, key: str | None) -> TensorFile:
     if not path.is_dir():
-        return open_tensors([path])
-    if (path / WEIGHTS).is_file():
-        return open_tensors([path / WEIGHTS])
+        if path.name.startswith(Path(DIFFUSERS_WEIGHTS[0]).stem) and (path.parent / CONFIG).is_file():
+            return DiffusersDiT(path.parent)
+        return open_tensors([path], ANCHORS, key)
+    if files := weight_files(path, WEIGHTS_IN_A_FOLDER):
+        if several := sorted(file.name for file in path.iterdir() if SECOND_MODEL.fullmatch(file.name)):
+            raise CheckpointError(
+                f"{path}: has the weights of several models, {', '.join([files[0].name, *several])}, of which one may "
+                "be the average of another: give the file"
+            )
+        opened = open_tensors(files, ANCHORS, key)
+        opened.options = opened.options | _configured(path)
+        return opened
     folder = find_diffusers(path)
     if folder is None:
+        there = sorted(file.name for file in path.iterdir() if file.suffix in TENSOR_FILES)
         raise MissingFileError(
-            f"no checkpoint at {path}: the folder has neither {WEIGHTS} nor a diffusers DiT (transformer/config.json)"
+            f"no checkpoint at {path}: the folder has neither {' nor '.join(WEIGHTS_IN_A_FOLDER)} (nor an index) nor a "
+            "diffusers DiT (transformer/config.json)"
+            + (f"; give one of its files, such as {', '.join(there[:5])}" if there else "")
         )
     return DiffusersDiT(folder)
+
+
+def _configured(folder: Path) -> dict[str, Any]:
+    """What the configuration beside the weights says of the model, as mixins of the hub write it."""
+    path = folder / CONFIG
+    if not path.is_file():
+        return {}
+    try:
+        return options_in(json.loads(path.read_text()))
+    except (ValueError, RecursionError) as error:
+        raise CheckpointError(f"{path}: is not JSON ({error}); download it again") from error
+
+
+def _check_digest(path: Path) -> None:
+    """Raise CheckpointError for a file of the hub whose content is not what the hub has."""
+    files = [path] if path.is_file() else [file for file in path.rglob("*") if file.suffix in TENSOR_FILES]
+    for file in files:
+        if (fault := check_download(file)) is not None:
+            raise CheckpointError(f"{file}: {fault}")
 
 
 @contextmanager
@@ -297,8 +442,8 @@ def _explained(checkpoint: Checkpoint, family: str) -> Iterator[None]:
         yield
     except KeyError as error:
         raise CheckpointError(
-            f"{checkpoint.path}: does not fit {family}: there is no tensor named {error}; "
-            f"the file has {groups(checkpoint.shapes)}"
+            f"{checkpoint.path}: does not fit {family}: there is no tensor named {error}"
+            f"{similar(str(error.args[0]), checkpoint.shapes)}; the file has {groups(checkpoint.shapes)}"
         ) from error
     except ValueError as error:
         raise CheckpointError(f"{checkpoint.path}: {error}") from error

@@ -1,4 +1,4 @@
-"""Which family a file belongs to, by the names and shapes of its tensors alone.
+"""Which family a file belongs to: by the names and shapes of its tensors, and among several by what names the family.
 
 Every family infers a configuration from them and builds that network on the meta device. A file fits the families whose
 networks have exactly its tensors, those that only training uses aside.
@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import PurePath
+from difflib import get_close_matches
 from typing import Any
 
 import torch
@@ -26,17 +26,20 @@ __all__ = [
     "Candidate",
     "check_sizes",
     "groups",
-    "is_unambiguous",
+    "likeliest",
     "nearest",
     "parameter_counts",
     "read_as",
     "recognise",
+    "similar",
 ]
 
 ADALN = ("adaLN_modulation.", "reader.", "time_columns.")
 """Parts of the names of tensors that compute shifts, scales and gates from c."""
 MOST_GROUPS = 12
 MOST_OF_A_NAME = 40
+MOST_SIMILAR = 3
+"""For how many missing tensors the closest name is looked for, which takes time."""
 
 
 @dataclass(frozen=True)
@@ -100,11 +103,16 @@ def read_as(cls: type[System], shapes: Shapes, **given: Any) -> Candidate:
     try:
         configuration = variant.infer_configuration(found, **given)
     except KeyError as error:
-        fault = f"there is no tensor named {error}; the file has {groups(shapes)}"
+        fault = f"there is no tensor named {error}{similar(str(error.args[0]), shapes)}; the file has {groups(shapes)}"
         return Candidate(variant, None, names, left_out, (fault,), found)
     candidate = Candidate(variant, configuration, names, left_out, (), found)
     expected = {name: tuple(tensor.shape) for name, tensor in candidate.build().state_dict().items()}
-    faults = [f"{name} is missing" for name in expected if name not in found]
+    unknown = [names[name] for name in found if name not in expected]
+    missing = [name for name in expected if name not in found]
+    faults = [
+        f"{name} is missing{similar(name, unknown) if place < MOST_SIMILAR else ''}"
+        for place, name in enumerate(missing)
+    ]
     faults += [f"{names[name]} is not part of {cls.family}" for name in found if name not in expected]
     faults += [
         f"{names[name]} is {found[name]}, not {shape}"
@@ -114,21 +122,47 @@ def read_as(cls: type[System], shapes: Shapes, **given: Any) -> Candidate:
     return replace(candidate, faults=tuple(faults))
 
 
-def recognise(shapes: Shapes, file_name: str = "", **given: Any) -> list[Candidate]:
-    """The families that a file fits, the likeliest first; an empty list if it fits none.
+def recognise(shapes: Shapes, **given: Any) -> list[Candidate]:
+    """The families that a file fits by names and shapes; an empty list if it fits none.
 
-    DiT, SiT, REPA and MG share a network, and files of some of them have the same tensors. A family named in the file
-    name comes first, then one whose published files look like this one (`System.looks_published`).
+    DiT, SiT, REPA, MG and a LightningDiT without its options share a network: their files may have the same tensors.
 
     shapes: the shapes of the file's tensors by name
-    file_name: the name of the file, empty by default
     given: as in `read_as`
     """
-    candidates = [
-        candidate for candidate in (_candidate(cls, shapes, given) for cls in SYSTEMS.values()) if candidate.fits
-    ]
-    words = _words(file_name)
-    return sorted(candidates, key=lambda candidate: _rank(candidate, words))
+    candidates = (_candidate(cls, shapes, given) for cls in SYSTEMS.values())
+    return [candidate for candidate in candidates if candidate.fits]
+
+
+def likeliest(candidates: Sequence[Candidate], said: Iterable[str]) -> Candidate | None:
+    """The only candidate, or the one whose family a text names; None if neither is so.
+
+    candidates: from `recognise`, one or more
+    said: texts that may name the family as a whole word, the one to believe first in front: what the file says of its
+        own training, its name, the names of its folders
+
+    A family whose name the files of its descendants have too (a REPA or MG is a SiT) gives way to one of these that
+    any text names.
+    """
+    if len(candidates) == 1:
+        return candidates[0]
+    named = [[each for each in candidates if each.family in _words(text)] for text in said]
+    found = _without_ancestors(next(filter(None, named), []))
+    if len(found) == 1:
+        below = [each for level in named for each in level if each is not found[0] and _names_too(each, found[0])]
+        found = _without_ancestors(list({each.family: each for each in below}.values())) or found
+    return found[0] if len(found) == 1 else None
+
+
+def _without_ancestors(named: Sequence[Candidate]) -> list[Candidate]:
+    """Candidates without those whose name the files of another one among them have too."""
+    return [each for each in named if not any(_names_too(other, each) for other in named if other is not each)]
+
+
+def _names_too(candidate: Candidate, ancestor: Candidate) -> bool:
+    """Whether the files of a family have the name of another one, of which it is a kind, in theirs."""
+    kinds = SYSTEMS[candidate.family], SYSTEMS[ancestor.family]
+    return ancestor.cls.facts.name_in_others_files and issubclass(*kinds)
 
 
 def nearest(shapes: Shapes, **given: Any) -> Candidate:
@@ -141,6 +175,12 @@ def parameter_counts(shapes: Shapes) -> tuple[int, int]:
     buffers = {KEPT}.union(*(system.buffer_names for system in SYSTEMS.values()))
     counts = {name: math.prod(shape) for name, shape in shapes.items() if not any(buffer in name for buffer in buffers)}
     return sum(counts.values()), sum(count for name, count in counts.items() if any(part in name for part in ADALN))
+
+
+def similar(name: str, names: Iterable[str]) -> str:
+    """The closest of a file's names to one that it lacks, in parentheses; empty if none is close."""
+    near = get_close_matches(name, list(names), n=1, cutoff=0.75)
+    return f" (the closest is {near[0]})" if near else ""
 
 
 def check_sizes(shapes: Shapes) -> None:
@@ -160,12 +200,6 @@ def groups(shapes: Shapes) -> str:
     short = [name if len(name) <= MOST_OF_A_NAME else f"{name[:MOST_OF_A_NAME]}..." for name in found[:MOST_GROUPS]]
     more = f", and {len(found) - MOST_GROUPS} more" if len(found) > MOST_GROUPS else ""
     return ", ".join(short) + more
-
-
-def is_unambiguous(candidates: list[Candidate], file_name: str = "") -> bool:
-    """Whether the first candidate of `recognise` is likelier than all others."""
-    words = _words(file_name)
-    return len(candidates) == 1 or _rank(candidates[0], words) < _rank(candidates[1], words)
 
 
 def _candidate(cls: type[System], shapes: Shapes, given: Mapping[str, Any]) -> Candidate:
@@ -189,16 +223,8 @@ def _read_filling_in(cls: type[System], shapes: Shapes, given: Mapping[str, Any]
         return _read_filling_in(cls, shapes, {**given, error.argument: 1})
 
 
-def _words(file_name: str) -> set[str]:
-    return set(re.split("[^a-z0-9]+", PurePath(file_name).name.lower()))
-
-
-def _rank(candidate: Candidate, words: set[str]) -> tuple[int, int]:
-    """Lower for likelier candidates: first by the family in the file's name, then by how published files look."""
-    named = candidate.family in words
-    by_name = 2 if not named else 1 if candidate.cls.facts.name_in_others_files else 0
-    published = candidate.cls.looks_published(candidate.configuration, candidate.left_out)
-    return by_name, 0 if published else 1
+def _words(text: str) -> set[str]:
+    return set(re.split("[^a-z0-9]+", text.lower()))
 
 
 def _distance(candidate: Candidate) -> tuple[bool, int]:

@@ -12,12 +12,14 @@ from torch import Tensor
 
 from tailprune.decoders.autoencoder import DecodingHalf, load_folder, scaling
 from tailprune.decoders.base import AT_ONCE, Decoded, DecoderError, check_latents, denormalise
-from tailprune.decoders.weights import fill, first_file, open_weights, read_config
+from tailprune.decoders.weights import files_in, fill, open_weights, read_config
 from tailprune.spec import InputError
 from tailprune.spec.layouts import VAE, VOCODER, VOCODER_WEIGHTS
 
 __all__ = ["HIGHEST", "LOWEST", "AudioLDM", "load_audioldm", "picture"]
 
+ANCHOR = "conv_pre.weight"
+"""A tensor that every vocoder has."""
 LOWEST = math.log(1e-5)
 """The minimum of AudioLDM's spectrograms, whose magnitudes are clipped at 1e-5 before the logarithm."""
 HIGHEST = 2.0
@@ -101,7 +103,7 @@ def _vocoder(folder: Path) -> Any:
     from transformers import SpeechT5HifiGan, SpeechT5HifiGanConfig
 
     config = read_config(folder, "speecht5_hifigan", "model_type")
-    weights = open_weights(first_file(folder, VOCODER_WEIGHTS))
+    weights = open_weights(files_in(folder, VOCODER_WEIGHTS), ANCHOR)
     # Not by from_pretrained, which initialises missing tensors at random.
     try:
         with torch.device("meta"):

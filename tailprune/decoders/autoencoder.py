@@ -12,11 +12,13 @@ from torch import Tensor, nn
 from tailprune.arguments import as_number
 from tailprune.checkpoints import TensorFile
 from tailprune.decoders.base import DecoderError
-from tailprune.decoders.weights import fill, first_file, open_weights, read_config
+from tailprune.decoders.weights import files_in, fill, open_weights, read_config
 from tailprune.spec.layouts import CONFIG, DIFFUSERS_WEIGHTS, VAE
 
-__all__ = ["DecodingHalf", "find_autoencoder", "load_folder", "load_half", "scaling"]
+__all__ = ["ANCHOR", "DecodingHalf", "find_autoencoder", "load_folder", "load_half", "scaling"]
 
+ANCHOR = "decoder.conv_in.weight"
+"""A tensor that every autoencoder has, in diffusers' format and in the LDM code's."""
 OWN = ("decoder.", "post_quant_conv.")
 FORMER_NAMES = {".to_q.": ".query.", ".to_k.": ".key.", ".to_v.": ".value.", ".to_out.0.": ".proj_attn."}
 """The names of attention layers now, and in files from before diffusers 0.18, such as SD-VAE's and AudioLDM's."""
@@ -72,7 +74,7 @@ def find_autoencoder(folder: Path) -> Path | None:
 def load_folder(folder: Path, out_channels: int) -> tuple[DecodingHalf, dict[str, Any]]:
     """The decoding half from a folder in diffusers' layout, and its configuration. Raises DecoderError."""
     config = read_config(folder, "AutoencoderKL", "_class_name")
-    weights = open_weights(first_file(folder, DIFFUSERS_WEIGHTS))
+    weights = open_weights(files_in(folder, DIFFUSERS_WEIGHTS), ANCHOR)
     return load_half(config, weights, out_channels, lambda name: _stored_name(name, weights)), config
 
 

@@ -10,7 +10,15 @@ from torch import Tensor
 
 from tailprune.checkpoints import TensorFile
 from tailprune.decoders import ldm
-from tailprune.decoders.autoencoder import DecodingHalf, find_autoencoder, load_folder, load_half, positive, scaling
+from tailprune.decoders.autoencoder import (
+    ANCHOR,
+    DecodingHalf,
+    find_autoencoder,
+    load_folder,
+    load_half,
+    positive,
+    scaling,
+)
 from tailprune.decoders.base import AT_ONCE, Decoded, DecoderError, check_latents, denormalise
 from tailprune.decoders.plain import pixels
 from tailprune.decoders.weights import open_weights
@@ -82,7 +90,7 @@ def load_va_vae(
     """
     path = Path(source)
     half = load_folder(_autoencoder_folder(path), COLOURS)[0] if path.is_dir() else _load_ldm(path)
-    stored = open_weights(Path(statistics))
+    stored = open_weights([Path(statistics)], "mean")
     mean, std = (_of_channels(stored, name, half.channels).to(device) for name in ("mean", "std"))
     if not (std > 0).all():
         raise DecoderError(
@@ -103,7 +111,7 @@ def _autoencoder_folder(source: Path) -> Path:
 
 
 def _load_ldm(path: Path) -> DecodingHalf:
-    weights = open_weights(path)
+    weights = open_weights([path], ANCHOR)
     try:
         config = ldm.configuration(weights.shapes)
     except ldm.NotLDM as error:

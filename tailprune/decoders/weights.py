@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,16 +11,20 @@ import torch
 from torch import Tensor, nn
 
 from tailprune.checkpoints import CheckpointError, TensorFile, open_tensors
+from tailprune.checkpoints.damage import not_finite
 from tailprune.decoders.base import DecoderError
-from tailprune.spec.layouts import CONFIG
+from tailprune.spec.layouts import CONFIG, weight_files
 
-__all__ = ["fill", "first_file", "open_weights", "read_config"]
+__all__ = ["files_in", "fill", "open_weights", "read_config"]
 
 
-def open_weights(path: Path) -> TensorFile:
-    """The tensors of one file. Raises DecoderError for a path that is not a file of tensors."""
+def open_weights(paths: Sequence[Path], anchor: str) -> TensorFile:
+    """The tensors of the files of one network. Raises DecoderError for a path that is not a file of tensors.
+
+    anchor: the name of a tensor that the network has
+    """
     try:
-        return open_tensors([path])
+        return open_tensors(paths, [anchor])
     except (CheckpointError, FileNotFoundError) as error:
         raise DecoderError(str(error)) from error
 
@@ -56,6 +60,8 @@ def fill(
         raise DecoderError(f"{weights.path}: does not fit {kind}: {'; '.join(wrong[:5])}{more}")
     # Copies, so that the file does not stay mapped.
     tensors = {name: _copied(weights.read(stored[name])).reshape(shape) for name, shape in shapes.items()}
+    if damage := not_finite({stored[name]: tensor for name, tensor in tensors.items()}):
+        raise DecoderError(f"{weights.path}: {damage}")
     module.load_state_dict(tensors, assign=True)
     module.requires_grad_(False).eval()
 
@@ -79,9 +85,9 @@ def read_config(folder: Path, kind: str, key: str) -> dict[str, Any]:
     return config
 
 
-def first_file(folder: Path, names: tuple[str, ...]) -> Path:
-    """The first of these files that the folder has. Raises DecoderError if it has none."""
-    for name in names:
-        if (folder / name).is_file():
-            return folder / name
-    raise DecoderError(f"{folder}: has no weights; give a folder with {CONFIG} and {' or '.join(names)}")
+def files_in(folder: Path, names: tuple[str, ...]) -> list[Path]:
+    """The files of the weights in a folder, as `weight_files` finds them. Raises DecoderError if it has none."""
+    found = weight_files(folder, names)
+    if not found:
+        raise DecoderError(f"{folder}: has no weights; give a folder with {CONFIG} and {' or '.join(names)}")
+    return found

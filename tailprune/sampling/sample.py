@@ -325,7 +325,14 @@ def _guided(system: System, inputs: Inputs, guidance: Guidance | float) -> tuple
     """Inputs and guidance; for a system that takes the scale as an input, the scale moves from the guidance there."""
     if not isinstance(guidance, Guidance):
         guidance = Guidance(guidance, channels=system.facts.guided_channels)
-    return (with_guidance_scale(inputs, guidance.scale), Guidance()) if system.takes_guidance else (inputs, guidance)
+    if system.takes_guidance:
+        return with_guidance_scale(inputs, guidance.scale), Guidance()
+    if guidance.scale != 1 and not system.null_condition:
+        raise InputError(
+            f"guidance must be 1, not {guidance.scale:g}: this system has no null condition to guide away from, since "
+            "it was trained without dropping labels"
+        )
+    return inputs, guidance
 
 
 def _solver(system: System, name: str, options: Options) -> Solver | Dopri5:

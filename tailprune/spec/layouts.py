@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -10,7 +11,6 @@ __all__ = [
     "CONFIG",
     "DIFFUSERS_WEIGHTS",
     "IMAGES",
-    "INDEX",
     "PICKLES",
     "SAFETENSORS",
     "TENSOR_FILES",
@@ -19,8 +19,10 @@ __all__ = [
     "VOCODER",
     "VOCODER_WEIGHTS",
     "WEIGHTS",
+    "WEIGHTS_IN_A_FOLDER",
     "missing_from_checkpoint",
     "missing_from_decoder",
+    "weight_files",
 ]
 
 SAFETENSORS = ".safetensors"
@@ -32,20 +34,52 @@ IMAGES = (".png", ".jpg", ".jpeg", ".webp")
 
 WEIGHTS = "model.safetensors"
 """The file of a system's weights in a folder."""
+WEIGHTS_IN_A_FOLDER = (WEIGHTS, "pytorch_model.bin")
+"""The files of weights that accelerate and the mixins of the hub write, the first that is there counts."""
 CONFIG = "config.json"
 """The configuration that diffusers and transformers write beside weights."""
 DIFFUSERS_WEIGHTS = ("diffusion_pytorch_model.safetensors", "diffusion_pytorch_model.bin")
-VOCODER_WEIGHTS = ("model.safetensors", "pytorch_model.bin")
-INDEX = ".index.json"
-"""The ending of the index of weights in several files, after the first of the names above."""
+VOCODER_WEIGHTS = WEIGHTS_IN_A_FOLDER
+INDEX = re.compile(r"\.index(\.[^.]+)?\.json")
+"""The ending of the index of weights in several files, after one of the names above."""
+SHARD = re.compile(r"-(\d+)-of-(\d+)$")
+LATER = ("fp16", "bf16", "non_ema")
+"""Variants of the same weights that are used only if there is none before."""
 TRANSFORMER, VAE, VOCODER = "transformer", "vae", "vocoder"
 """The folders of a diffusers repository, each with a configuration and weights."""
 
 
+def weight_files(folder: Path, names: Sequence[str]) -> list[Path]:
+    """The files that hold the weights in a folder; some may be missing, and the list is empty if there are none.
+
+    Weights are in one file, or in several that an index lists or that are numbered; diffusers also writes variants,
+    such as `diffusion_pytorch_model.fp16.safetensors`, which are used if the file without one is missing.
+
+    folder: the folder
+    names: the names of a single file, such as `DIFFUSERS_WEIGHTS`; the first that the folder has counts
+    """
+    present = sorted(each.name for each in folder.iterdir() if each.is_file()) if folder.is_dir() else []
+    for name in names:
+        stem, ending = name.rsplit(".", 1)
+        single = re.compile(rf"{re.escape(stem)}(\.[^.]+)?\.{ending}")
+        index = re.compile(rf"{re.escape(stem)}(\.[^.]+)?\.{ending}{INDEX.pattern}")
+        found = [each for each in present if index.fullmatch(each) or (single.fullmatch(each) and "-of-" not in each)]
+        if found:
+            best = min(found, key=_rank)
+            return [folder / part for part in _parts(folder / best)] if INDEX.search(best) else [folder / best]
+        numbered = [each for each in present if re.fullmatch(rf"{re.escape(stem)}-\d+-of-\d+\.{ending}", each)]
+        if numbered:
+            return [folder / each for each in _all_numbered(numbered[0])]
+    return []
+
+
 def missing_from_checkpoint(path: Path) -> list[str]:
     """The files that the folder of a checkpoint lacks, by their names in it; an empty list for a file."""
-    if path.is_file() or (path / WEIGHTS).is_file():
+    if path.is_file():
         return []
+    plain = weight_files(path, WEIGHTS_IN_A_FOLDER)
+    if plain:
+        return [part.name for part in plain if not part.is_file()]
     within = f"{TRANSFORMER}/" if (path / TRANSFORMER).is_dir() else ""
     if not within and not (path / CONFIG).is_file():
         return [WEIGHTS]
@@ -62,19 +96,34 @@ def missing_from_decoder(name: str, path: Path) -> list[str]:
 
 
 def _lacks(folder: Path, within: str, weights: Sequence[str]) -> list[str]:
-    """Which of a configuration and its weights, in one of these files or in several with an index, are missing."""
+    """Which of a configuration and its weights are missing."""
     absent = [] if (folder / within / CONFIG).is_file() else [within + CONFIG]
-    index = folder / within / (weights[0] + INDEX)
-    if index.is_file():
-        return absent + [within + part for part in _parts(index) if not (folder / within / part).is_file()]
-    if not any((folder / within / name).is_file() for name in weights):
-        absent.append(within + weights[0])
-    return absent
+    parts = weight_files(folder / within, weights)
+    return absent + ([within + part.name for part in parts if not part.is_file()] if parts else [within + weights[0]])
+
+
+def _rank(name: str) -> tuple[int, bool, str]:
+    """The order of files of the same weights: the one without a variant first, and an index before one file."""
+    variant = re.search(r"\.([^.]+)\.(safetensors|bin)|\.index\.([^.]+)\.json$", name)
+    word = variant and (variant[1] or variant[3])
+    return (0 if word is None else LATER.index(word) + 2 if word in LATER else 1), not INDEX.search(name), name
+
+
+def _all_numbered(name: str) -> list[str]:
+    """The names of all files of a numbered set, from one of them."""
+    stem, ending = name.rsplit(".", 1)
+    number = SHARD.search(stem)
+    assert number is not None, f"{name} is numbered"
+    count, width = int(number[2]), len(number[1])
+    return [f"{stem[: number.start()]}-{n:0{width}}-of-{number[2]}.{ending}" for n in range(1, count + 1)]
 
 
 def _parts(index: Path) -> list[str]:
-    """The files of an index; none if it cannot be read, which loading it will report."""
+    """The files of an index, or the index itself if it does not name files, which loading it will report."""
     try:
-        return sorted({str(part) for part in json.loads(index.read_text())["weight_map"].values()})
+        parts = set(json.loads(index.read_text())["weight_map"].values())
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
-        return []
+        return [index.name]
+    if not parts or not all(isinstance(part, str) and Path(part).name for part in parts):
+        return [index.name]
+    return sorted(Path(part).name for part in parts)

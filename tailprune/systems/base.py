@@ -45,6 +45,8 @@ class Condition(nn.Module, ABC):
     """
 
     condition_dim: int
+    null_condition: bool = True
+    """Whether it has a null condition, which classifier-free guidance needs."""
     takes_guidance: ClassVar[bool] = False
     """Whether the network takes the guidance scale as an input, `scale`, instead of being guided by the sampler."""
 
@@ -75,7 +77,10 @@ class Condition(nn.Module, ABC):
 
     @abstractmethod
     def null_inputs(self, count: int) -> Inputs:
-        """Inputs of `count` samples without a condition, for the unconditional branch of classifier-free guidance."""
+        """Inputs of `count` samples without a condition, for the unconditional branch of classifier-free guidance.
+
+        Raises InputError for a system without a null condition.
+        """
 
     def condition(self, t: Tensor | float, inputs: InputsLike) -> Tensor:
         """The condition vectors `c`. t, with shape (B,) or a number for all, and inputs of B samples -> (B, d).
@@ -247,15 +252,6 @@ class System(Condition, Shown):
     def variant(cls, shapes: Shapes) -> type[System]:
         """The class that reads these tensors, for a family of several classes."""
         return cls
-
-    @classmethod
-    def looks_published(cls, config: Any, left_out: Sequence[str]) -> bool:
-        """Whether the family's published files look like this one, to choose among families with the same tensors.
-
-        config: the configuration read from the file
-        left_out: names of its tensors that only training uses
-        """
-        return True
 
     @classmethod
     def canonical_names(cls, names: Iterable[str]) -> dict[str, str]:

@@ -23,7 +23,7 @@ from tailprune.arguments import as_tensors, as_times
 from tailprune.spec import InputError
 from tailprune.systems.base import Condition, Inputs, InputsLike, Modulations, System
 from tailprune.systems.config import SquareConfig
-from tailprune.systems.infer import Shapes, block_count, dimensions, head_count, patches_of
+from tailprune.systems.infer import LABEL_TABLE, Shapes, block_count, classes_of, dimensions, head_count, patches_of
 from tailprune.systems.layers import (
     AdaLN,
     Attention,
@@ -44,9 +44,14 @@ FIRST_EMBEDDERS = "embedders.0."
 
 @dataclass(frozen=True, kw_only=True)
 class LabelConfig(SquareConfig):
-    """A transformer over square latents, conditioned on one of `num_classes` labels."""
+    """A transformer over square latents, conditioned on one of `num_classes` labels.
+
+    null_condition: whether the label table has a row behind them for the null condition, true by default; false for a
+        system that was trained without dropping labels
+    """
 
     num_classes: int
+    null_condition: bool = True
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,24 +73,35 @@ class DiTConfig(LabelConfig):
 
 
 class LabelCondition(Condition):
-    """`c = t_embedder(t) + y_embedder(label)`; label `num_classes` is the null condition.
+    """`c = t_embedder(t) + y_embedder(label)`; label `num_classes` is the null condition, if there is one.
 
     hidden_size: d, the width of c
     num_classes: the number of labels, the null condition's not counted
+    null_condition: as in `LabelConfig`
     time_gaps: `gaps` of `timestep_features`, 0 by default
     depth: the number of blocks, for a subclass with embedders for each
     """
 
-    def __init__(self, *, hidden_size: int, num_classes: int, time_gaps: int = 0, depth: int = 1, **rest: Any) -> None:
+    def __init__(
+        self,
+        *,
+        hidden_size: int,
+        num_classes: int,
+        null_condition: bool = True,
+        time_gaps: int = 0,
+        depth: int = 1,
+        **rest: Any,
+    ) -> None:
         super().__init__(**rest)
         self.condition_dim = hidden_size
         self.num_classes = num_classes
+        self.null_condition = null_condition
         self.make_embedders(hidden_size, time_gaps, depth)
 
     def make_embedders(self, hidden_size: int, time_gaps: int, depth: int) -> None:
         """Build the embedders, whose outputs c is the sum of."""
         self.t_embedder = TimestepEmbedder(hidden_size, gaps=time_gaps)  # t (B,) -> (B, d)
-        self.y_embedder = LabelEmbedder(self.num_classes, hidden_size)  # labels (B,) -> (B, d)
+        self.y_embedder = LabelEmbedder(self.num_classes + self.null_condition, hidden_size)  # labels (B,) -> (B, d)
 
     def embed_time(self, t: Tensor) -> Tensor:
         return self.t_embedder(as_times(t).to(self._device))
@@ -127,6 +143,10 @@ class LabelCondition(Condition):
         return {"labels": torch.arange(self.num_classes, device=self._device)}
 
     def null_inputs(self, count: int) -> Inputs:
+        if not self.null_condition:
+            raise InputError(
+                "this system has no null condition, since it was trained without dropping labels: guidance must be 1"
+            )
         return {"labels": torch.full((count,), self.num_classes, dtype=torch.long, device=self._device)}
 
     @property
@@ -142,7 +162,12 @@ class LabelTransformer(LabelCondition, System):
     def __init__(self, config: LabelConfig, time_gaps: int = 0) -> None:
         d, patch = config.hidden_size, config.patch_size
         super().__init__(
-            hidden_size=d, num_classes=config.num_classes, time_gaps=time_gaps, depth=config.depth, config=config
+            hidden_size=d,
+            num_classes=config.num_classes,
+            null_condition=config.null_condition,
+            time_gaps=time_gaps,
+            depth=config.depth,
+            config=config,
         )
         self.patch_size = patch
         self.x_embedder = PatchEmbed(patch, config.in_channels, d)
@@ -154,20 +179,24 @@ class LabelTransformer(LabelCondition, System):
 
     # Checkpoints
 
+    def metadata_arguments(self) -> dict[str, int | float]:
+        own = super().metadata_arguments()
+        return own if self.null_condition else own | {"num_classes": self.num_classes}
+
     @classmethod
     def condition_part(cls, shapes: Shapes, **given: Any) -> Condition:
-        rows, dim = dimensions(shapes, "y_embedder.embedding_table.weight", 2)
-        return LabelCondition(hidden_size=dim, num_classes=rows - 1, time_gaps=given.get("time_gaps", 0))
+        rows, dim = dimensions(shapes, LABEL_TABLE, 2)
+        return LabelCondition(hidden_size=dim, **classes_of(rows, given), time_gaps=given.get("time_gaps", 0))
 
     @classmethod
     def infer_grid(cls, shapes: Shapes, block: str, **given: Any) -> dict[str, Any]:
         """The fields that all class-conditional systems share; block: the name of a block, such as `blocks.0`."""
         found: dict[str, Any] = patches_of(shapes)
-        rows, _ = dimensions(shapes, "y_embedder.embedding_table.weight", 2)
+        rows, _ = dimensions(shapes, LABEL_TABLE, 2)
         out, _ = dimensions(shapes, "final_layer.linear.weight", 2)
         return found | {
             "num_heads": head_count(shapes, found["hidden_size"], block, **given),
-            "num_classes": rows - 1,
+            **classes_of(rows, given),
             "learn_sigma": out == 2 * found["in_channels"] * found["patch_size"] ** 2,
         }
 
@@ -238,10 +267,6 @@ class DiT(LabelTransformer):
         return PerBlockDiT if any(name.startswith(FIRST_EMBEDDERS) for name in shapes) else cls
 
     @classmethod
-    def looks_published(cls, config: DiTConfig, left_out: Sequence[str]) -> bool:
-        return config.learn_sigma and not config.qk_norm
-
-    @classmethod
     def infer_configuration(cls, shapes: Shapes, **given: Any) -> DiTConfig:
         mlp_hidden, hidden = dimensions(shapes, "blocks.0.mlp.fc1.weight", 2)
         found = cls.infer_grid(shapes, "blocks.0", **given)
@@ -260,7 +285,12 @@ class PerBlockCondition(LabelCondition):
     def make_embedders(self, hidden_size: int, time_gaps: int, depth: int) -> None:
         self.condition_dim = depth * hidden_size
         self.embedders = nn.ModuleList(
-            LabelCondition(hidden_size=hidden_size, num_classes=self.num_classes, time_gaps=time_gaps)
+            LabelCondition(
+                hidden_size=hidden_size,
+                num_classes=self.num_classes,
+                null_condition=self.null_condition,
+                time_gaps=time_gaps,
+            )
             for _ in range(depth)
         )
 
@@ -293,10 +323,10 @@ class PerBlockDiT(PerBlockCondition, DiT):
 
     @classmethod
     def condition_part(cls, shapes: Shapes, **given: Any) -> Condition:
-        rows, dim = dimensions(shapes, f"{FIRST_EMBEDDERS}y_embedder.embedding_table.weight", 2)
+        rows, dim = dimensions(shapes, FIRST_EMBEDDERS + LABEL_TABLE, 2)
         depth = block_count(shapes, "embedders")
         return PerBlockCondition(
-            depth=depth, hidden_size=dim, num_classes=rows - 1, time_gaps=given.get("time_gaps", 0)
+            depth=depth, hidden_size=dim, **classes_of(rows, given), time_gaps=given.get("time_gaps", 0)
         )
 
     @classmethod

@@ -9,11 +9,18 @@ from typing import Any
 
 from tailprune.spec import InputError
 
-__all__ = ["PUBLISHED_HEADS", "MissingArgument", "Shapes", "block_count", "dimensions", "head_count", "patches_of"]
+__all__ = [
+    "LABEL_TABLE", "PUBLISHED_HEADS", "MissingArgument", "Shapes", "block_count", "classes_of", "dimensions",
+    "head_count", "patches_of", "shows_heads",
+]  # fmt: skip
 
 Shapes = Mapping[str, tuple[int, ...]]
 """The shapes of a checkpoint's tensors by name."""
 
+LABEL_TABLE = "y_embedder.embedding_table.weight"
+"""The label table of a class-conditional system, one row for each class and usually one for the null condition."""
+SHOWING_HEADS = ("attn.rel_pos_bias.relative_position_bias_table", "attn.q_norm.weight", "feat_rope.freqs_cos")
+"""Tensors with one column for each head, and two that are as wide as one head."""
 PUBLISHED_HEADS = {384: 6, 768: 12, 1024: 16, 1152: 16}
 """Heads by width in the published sizes S, B, L and XL, for files whose tensors do not show them."""
 
@@ -65,10 +72,43 @@ def head_count(shapes: Shapes, width: int, block: str, **given: Any) -> int:
     return int(heads)
 
 
+def shows_heads(shapes: Shapes) -> bool:
+    """Whether the tensors of a file show the number of attention heads."""
+    return any(name.endswith(SHOWING_HEADS) for name in shapes)
+
+
+def classes_of(rows: int, given: Mapping[str, Any]) -> dict[str, Any]:
+    """`num_classes` and `null_condition`, from the rows of a label table.
+
+    The last row is the null condition's, unless `given` has as many `num_classes` as there are rows, or there is only
+    one.
+
+    Raises InputError for any other number of classes.
+    """
+    classes = given.get("num_classes") or max(rows - 1, 1)
+    if classes not in (rows, rows - 1):
+        raise InputError(
+            f"classes = {classes} was given, but the label table has {_counted(rows, 'row')}: for "
+            + (f"{_counted(rows - 1, 'class')} and the null condition, or " if rows > 1 else "")
+            + f"{_counted(rows, 'class')} and no null condition"
+        )
+    return {"num_classes": int(classes), "null_condition": classes < rows}
+
+
+def _counted(count: int, noun: str) -> str:
+    return f"{count} {noun}" if count == 1 else f"{count} {noun}{'es' if noun.endswith('s') else 's'}"
+
+
 def patches_of(shapes: Shapes) -> dict[str, int]:
     """`input_size`, `patch_size`, `in_channels` and `hidden_size`, from the patch embedding and the positions."""
     hidden, channels, patch, _ = dimensions(shapes, "x_embedder.proj.weight", 4)
     _, positions, _ = dimensions(shapes, "pos_embed", 3)
+    if math.isqrt(positions) ** 2 != positions:
+        raise InputError(
+            f"pos_embed has {positions} positions, which are no square grid: only square latents can be sampled, with "
+            f"as many rows as columns of patches, such as {math.isqrt(positions) ** 2} or "
+            f"{(math.isqrt(positions) + 1) ** 2}"
+        )
     return {
         "input_size": math.isqrt(positions) * patch,
         "patch_size": patch,
@@ -78,10 +118,11 @@ def patches_of(shapes: Shapes) -> dict[str, int]:
 
 
 def _heads_in(shapes: Shapes, width: int, block: str) -> int | None:
-    table = shapes.get(f"{block}.attn.rel_pos_bias.relative_position_bias_table")
+    bias, *as_wide_as_a_head = SHOWING_HEADS
+    table = shapes.get(f"{block}.{bias}")
     if table is not None:
         return table[-1]  # one column per head
-    for name in (f"{block}.attn.q_norm.weight", "feat_rope.freqs_cos"):  # as wide as one head
+    for name in (f"{block}.{as_wide_as_a_head[0]}", as_wide_as_a_head[1]):
         if name in shapes and shapes[name][-1]:
             return width // shapes[name][-1]
     return None

@@ -113,12 +113,12 @@ class TimestepEmbedder(nn.Module):
 
 
 class LabelEmbedder(nn.Module):
-    """A table of `classes + 1` rows; the last one is the null condition. labels, with shape (B,) -> (B, d)."""
+    """A table of one row for each class, then one for the null condition, if any. labels, with shape (B,) -> (B, d)."""
 
-    def __init__(self, classes: int, dim: int) -> None:
+    def __init__(self, rows: int, dim: int) -> None:
         super().__init__()
         # Zeros, since a random table on the meta device would import half of torch's compiler.
-        self.embedding_table = nn.Embedding.from_pretrained(torch.zeros(classes + 1, dim), freeze=False)
+        self.embedding_table = nn.Embedding.from_pretrained(torch.zeros(rows, dim), freeze=False)
 
     def forward(self, labels: Tensor) -> Tensor:
         return self.embedding_table(labels.long())  # torch looks up no shorter integers

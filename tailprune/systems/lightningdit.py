@@ -170,10 +170,6 @@ class LightningDiT(LabelTransformer):
     # Checkpoints
 
     @classmethod
-    def looks_published(cls, config: LightningDiTConfig, left_out: Sequence[str]) -> bool:
-        return config.use_rope
-
-    @classmethod
     def infer_configuration(cls, shapes: Shapes, **given: Any) -> LightningDiTConfig:
         found = cls.infer_grid(shapes, "blocks.0", **given)
         hidden = found["hidden_size"]

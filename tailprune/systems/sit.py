@@ -8,15 +8,15 @@ guidance is trained in: for one scale or, in a model with an `s_embedder`, for a
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from typing import Any
 
 from torch import Tensor
 
 from tailprune.arguments import as_tensor
 from tailprune.systems.base import Condition, InputsLike, System
-from tailprune.systems.dit import DiT, DiTConfig, LabelCondition
-from tailprune.systems.infer import Shapes, block_count, dimensions
+from tailprune.systems.dit import DiT, LabelCondition
+from tailprune.systems.infer import LABEL_TABLE, Shapes, block_count, classes_of, dimensions
 from tailprune.systems.layers import TimestepEmbedder
 
 __all__ = ["MG", "REPA", "ScaleAwareMG", "SiT"]
@@ -38,10 +38,6 @@ class REPA(SiT):
     family = "repa"
 
     # Checkpoints
-
-    @classmethod
-    def looks_published(cls, config: DiTConfig, left_out: Sequence[str]) -> bool:
-        return config.qk_norm or bool(left_out)
 
     @classmethod
     def canonical_names(cls, names: Iterable[str]) -> dict[str, str]:
@@ -87,10 +83,6 @@ class MG(SiT):
     def variant(cls, shapes: Shapes) -> type[System]:
         return ScaleAwareMG if "s_embedder.mlp.0.weight" in shapes else MG
 
-    @classmethod
-    def looks_published(cls, config: DiTConfig, left_out: Sequence[str]) -> bool:
-        return not (config.learn_sigma or config.qk_norm)
-
 
 class ScaleAwareMG(ScaleAwareCondition, MG):
     """An MG that takes the guidance scale as an input; the sampler does not guide it."""
@@ -99,5 +91,5 @@ class ScaleAwareMG(ScaleAwareCondition, MG):
 
     @classmethod
     def condition_part(cls, shapes: Shapes, **given: Any) -> Condition:
-        rows, dim = dimensions(shapes, "y_embedder.embedding_table.weight", 2)
-        return ScaleAwareCondition(hidden_size=dim, num_classes=rows - 1)
+        rows, dim = dimensions(shapes, LABEL_TABLE, 2)
+        return ScaleAwareCondition(hidden_size=dim, **classes_of(rows, given))

@@ -84,6 +84,7 @@ def test_every_lightningdit_is_recognised_and_computes_what_its_parts_say(
         "depth": 2,
         "num_heads": HEADS,
         "num_classes": CLASSES,
+        "null_condition": True,
         "mlp_ratio": 4.0,
         "learn_sigma": False,
     }
