@@ -253,10 +253,10 @@ def test_who_says_the_family_is_not_told_of_others(registry: Path, tmp_path: Pat
     [
         (["shapes-sit", "new/last.safetensors", *AS_DIT], "already has a model 'shapes-sit'; choose another name"),
         (["new", "shapes-sit/classes.txt"], "classes.txt: the name of a checkpoint ends in .safetensors"),
-        (["new", "shapes-sit/model.safetensors"], "not a safetensors file"),
+        (["new", "shapes-sit/model.safetensors"], "not a file of tensors"),
         (["new", "new/none.pt"], "no checkpoint at "),
         (["new", "hf://owner/repo/last.pt"], "hf://owner/repo/last.pt is not in the cache"),
-        (["new", "new/last.safetensors", "--num-heads", 4], "have the same tensors: give family, one of dit, sit"),
+        (["new", "new/last.safetensors", "--num-heads", 4], "give family, one of dit, sit"),
         (["new", "new/last.safetensors", "--family", "unet"], "there is no family 'unet': give one of dit, sit"),
         (["New", "new/last.safetensors", *AS_DIT], "should match pattern"),
         (["a/b", "new/last.safetensors", *AS_DIT], "should match pattern"),

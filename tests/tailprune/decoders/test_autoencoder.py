@@ -169,7 +169,7 @@ def test_a_folder_without_weights_is_refused(folder: Path) -> None:
 
 def test_a_file_that_is_no_safetensors_file_is_refused(folder: Path) -> None:
     (folder / WEIGHTS).write_bytes(b"version https://git-lfs.github.com/spec/v1\n")
-    with pytest.raises(DecoderError, match=f"{folder / WEIGHTS}: is not a safetensors file"):
+    with pytest.raises(DecoderError, match=f"{folder / WEIGHTS}: is a pointer of Git LFS"):
         load_decoder("sd-vae", folder)
 
 

@@ -203,7 +203,7 @@ def test_a_checkpoint_of_another_kind_is_refused(tmp_path: Path, stats: Path) ->
 
 @pytest.mark.parametrize(
     ("content", "said"),
-    [(None, "no checkpoint at"), (b"", "cannot be read without"), (b"PK but no archive", "cannot be read without")],
+    [(None, "no checkpoint at"), (b"", "is empty"), (b"PK but no archive", "a zip archive that was cut short")],
 )
 def test_what_is_no_file_of_tensors_is_refused(tmp_path: Path, stats: Path, content: bytes | None, said: str) -> None:
     file = tmp_path / "vae.pt"
