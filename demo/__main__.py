@@ -51,7 +51,7 @@ def main() -> None:
         rows = _rows(client, jobs, Path(folder))
         metrics = client.metrics(MODEL, {})
     _print_table(rows, load_classifier(ROOT / "models" / "shapes-classifier" / "model.safetensors"))
-    if not isinstance(metrics, JobView):
+    if not isinstance(metrics, JobView) and metrics.cosine is not None:
         console.print(
             f"All {metrics.count} condition vectors at t = {metrics.timestep:g}: nPR {metrics.npr:.3f}, "
             f"mean pairwise cosine {metrics.cosine.mean:.3f}"

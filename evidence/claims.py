@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
-from evidence.gathering import HEADS, MAIN, TAILS, ModelEvidence
+from evidence.gathering import HEADS, MAIN, TAILS, ModelEvidence, mean_cosine
 from jobs.registry.evaluation import Measure
 from jobs.study_results import StudyVariant
 
@@ -39,15 +39,15 @@ def claims(found: Sequence[ModelEvidence]) -> list[Claim]:
             found,
             "Condition vectors of different classes are nearly parallel (mean cosine 0.90 to 0.99).",
             "mean cosine of c at pure noise is 0.9 or more",
-            lambda one: one.c.cosine.mean >= 0.9,
-            lambda one: f"{one.c.cosine.mean:.3f}",
+            lambda one: mean_cosine(one.c) >= 0.9,
+            lambda one: f"{mean_cosine(one.c):.3f}",
         ),
         _claim(
             found,
             "y alone is much less parallel than c = y + t.",
             "mean cosine of y is at least 0.1 below that of c",
-            lambda one: one.y.cosine.mean <= one.c.cosine.mean - 0.1,
-            lambda one: f"{one.y.cosine.mean:.3f}",
+            lambda one: mean_cosine(one.y) <= mean_cosine(one.c) - 0.1,
+            lambda one: f"{mean_cosine(one.y):.3f}",
         ),
         _claim(
             found,

@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterable, Sequence
 
 from evidence.claims import accuracy, claims, score, variant, verdict
-from evidence.gathering import BUDGET, LAST, MAIN, SAMPLES_OF_SEARCH, STEPS, ModelEvidence
+from evidence.gathering import BUDGET, LAST, MAIN, SAMPLES_OF_SEARCH, STEPS, ModelEvidence, mean_cosine
 from evidence.paper import TABLE_1, TABLE_2, TABLE_3, TABLE_6, TITLE
 from jobs.registry.evaluation import Measure
 from jobs.study_results import Score, StudyVariant
@@ -138,7 +138,7 @@ def _table_1(found: Sequence[ModelEvidence]) -> str:
         paper = TABLE_1[_family(one)]
         rows.append(
             (
-                one.model, one.c.dim, f"{one.c.pr:.2f}", f"{one.c.npr:.4f}", f"{one.c.cosine.mean:.4f}",
+                one.model, one.c.dim, f"{one.c.pr:.2f}", f"{one.c.npr:.4f}", f"{mean_cosine(one.c):.4f}",
                 paper.d, f"{paper.pr:.2f}", f"{paper.npr / 100:.4f}", f"{paper.cosine:.4f}",
             )
         )  # fmt: skip
@@ -152,7 +152,7 @@ def _table_4(found: Sequence[ModelEvidence]) -> str:
         paper = TABLE_1[_family(one)]
         rows.append(
             (
-                one.model, f"{one.c.cosine.mean:.4f}", f"{one.y.cosine.mean:.4f}", f"{one.c.npr:.4f}",
+                one.model, f"{mean_cosine(one.c):.4f}", f"{mean_cosine(one.y):.4f}", f"{one.c.npr:.4f}",
                 f"{one.y.npr:.4f}", f"{paper.cosine:.4f}", f"{paper.cosine_y:.4f}", f"{paper.npr / 100:.4f}",
                 f"{paper.npr_y / 100:.4f}",
             )

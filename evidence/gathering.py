@@ -17,7 +17,7 @@ from jobs.results import ExtractResult, MetricsResult
 from jobs.study_results import SearchResult, StudyResult
 from service.cli.client import Client
 
-__all__ = ["FIGURES", "MODELS", "HeadSummary", "ModelEvidence", "gather"]
+__all__ = ["FIGURES", "MODELS", "HeadSummary", "ModelEvidence", "gather", "mean_cosine"]
 
 MODELS = ("shapes-dit", "shapes-sit", "shapes-mdt", "shapes-lightningdit", "shapes-repa", "shapes-mg")
 MAIN = "shapes-repa"
@@ -123,6 +123,12 @@ def _head(client: Client, model: str, count: int, folder: Path) -> HeadSummary:
         read=read[largest[:count]].mean().item(),
         tail_read=read[largest[count:]].mean().item(),
     )
+
+
+def mean_cosine(metrics: MetricsResult) -> float:
+    """The mean cosine over all pairs of a model with several classes."""
+    assert metrics.cosine is not None, "several classes have pairs"
+    return metrics.cosine.mean
 
 
 def _metrics(client: Client, model: str, part: str) -> MetricsResult:

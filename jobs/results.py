@@ -226,7 +226,7 @@ class MetricsResult(Result):
     timestep: float | None = Field(description="The time at which c was measured; null for the parts y and t.")
     count: int = Field(description="How many vectors were measured.")
     dim: int = Field(description="The width d of the vectors.")
-    cosine: Cosine
+    cosine: Cosine | None = Field(description="The cosine over all pairs of vectors; null for a single vector.")
     pr: float = Field(description="The participation ratio (sum |v_i|)^2 / sum v_i^2, averaged over the vectors.")
     npr: float = Field(description="pr / d, from 0 to 1.")
     norm: float = Field(description="The mean Euclidean norm of the vectors.")

@@ -25,10 +25,12 @@ def main() -> int:
     commands = parser.add_subparsers(dest="command", required=True)
     inspect = commands.add_parser("inspect", help="describe a checkpoint")
     inspect.add_argument("source", help="a file, a diffusers folder, hf://owner/repo/file, or a model of the registry")
-    inspect.add_argument("--family", help="architecture family, needed if several have the same tensors")
-    inspect.add_argument("--num-heads", type=int, help="attention heads, needed if the width is not a published one")
+    inspect.add_argument("--family", help="the family, where checkpoints of several look the same")
+    inspect.add_argument("--key", help="the key of the weights, where the file has several copies, such as ema")
+    inspect.add_argument("--classes", type=int, help="the classes, if the label table has no row for a null condition")
+    inspect.add_argument("--num-heads", type=int, help="the number of heads, where the width is not a published one")
     inspect.add_argument(
-        "--decode-layer", type=int, help="decoder blocks of X-MDPT or MDSGen, needed if not the published number"
+        "--decode-layer", type=int, help="the decode layer of X-MDPT and MDSGen, if it is not the published one"
     )
     inspect.add_argument("--json", action="store_true", help="print JSON")
     fetching = commands.add_parser("fetch", help="download a file or folder of the hub into the cache")
@@ -43,9 +45,14 @@ def main() -> int:
 
 
 def _description(options: argparse.Namespace) -> str:
-    arguments = {"num_heads": options.num_heads, "decode_layer": options.decode_layer}
-    given = {name: value for name, value in arguments.items() if value is not None}
-    found = tailprune.inspect(options.source, family=options.family, **given)
+    found = tailprune.inspect(
+        options.source,
+        family=options.family,
+        key=options.key,
+        classes=options.classes,
+        num_heads=options.num_heads,
+        decode_layer=options.decode_layer,
+    )
     if not options.json:
         return str(found)
     return json.dumps(dataclasses.asdict(found) | {"path": str(found.path), "adaln_share": found.adaln_share})

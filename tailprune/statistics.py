@@ -13,6 +13,7 @@ of magnitudes, and smaller; it is not used here.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -40,7 +41,7 @@ VARIANCE_SHARES = (0.9, 0.95, 0.99)
 
 @dataclass(frozen=True, repr=False)
 class CosineSummary(Shown):
-    """Mean, minimum and maximum of the cosine over all pairs of distinct vectors."""
+    """Mean, minimum and maximum of the cosine over all pairs of distinct vectors; NaN for a single vector."""
 
     mean: float
     min: float
@@ -155,15 +156,16 @@ def components_for_variance(variance: Tensor, shares: Sequence[float] = VARIANCE
 
 
 def describe(vectors: Tensor) -> Description:
-    """All statistics of condition vectors. vectors, with shape (N, d), N >= 2.
+    """All statistics of condition vectors. vectors, with shape (N, d), N >= 1.
 
-    PR, nPR and norm are means over the vectors; the variance over the vectors divides by N, not by N - 1.
+    PR, nPR and norm are means over the vectors; the variance over the vectors divides by N, not by N - 1. A single
+    vector has no pairs, so its cosine is NaN.
 
-    Raises InputError for another shape, fewer than two vectors, or a component that is not finite.
+    Raises InputError for another shape, no vectors, or a component that is not finite.
     """
     vectors = as_tensor("condition vectors", vectors)
-    if vectors.ndim != 2 or not vectors.shape[1]:
-        raise InputError(f"condition vectors must have shape (N, d), not {tuple(vectors.shape)}")
+    if vectors.ndim != 2 or not vectors.numel():
+        raise InputError(f"condition vectors must have shape (N, d), N >= 1, not {tuple(vectors.shape)}")
     if vectors.dtype == torch.bool or vectors.is_complex():
         raise InputError(f"condition vectors must be real numbers, not {vectors.dtype}")
     if not torch.isfinite(vectors).all():
@@ -174,7 +176,7 @@ def describe(vectors: Tensor) -> Description:
     return Description(
         count=count,
         dim=dim,
-        cosine=summarise_cosine(vectors),
+        cosine=summarise_cosine(vectors) if count > 1 else CosineSummary(math.nan, math.nan, math.nan),
         pr=pr,
         npr=pr / dim,
         norm=vectors.double().norm(dim=1).mean().item(),

@@ -40,7 +40,7 @@ class DescriptionOverTime(Shown):
     count: int
     dim: int
     cosine_mean: Tensor
-    """The mean cosine over all pairs of distinct vectors; minimum and maximum follow."""
+    """The mean cosine over all pairs of distinct vectors; minimum and maximum follow. NaN for a single vector."""
     cosine_min: Tensor
     cosine_max: Tensor
     pr: Tensor
@@ -58,14 +58,14 @@ class DescriptionOverTime(Shown):
 def describe_over_time(y: Tensor, t: Tensor, thresholds: Sequence[float]) -> DescriptionOverTime:
     """Statistics of `y + t[k]` for every k.
 
-    y: the input parts, `embed_inputs` of all classes, with shape (N, d), N >= 2, float32
+    y: the input parts, `embed_inputs` of all classes, with shape (N, d), N >= 1, float32
     t: the time parts, `embed_time` of the timesteps, with shape (T, d), T >= 1, float32
     thresholds: magnitudes below which components are counted, each 0 or more
 
     The numbers agree with `describe(y + t[k])` within 1e-5 (relative for pr and norm), for zero vectors too, unless two
     vectors at the same time cancel to less than 1e-5 of their parts. Memory is O((N + T) d + N T).
 
-    Raises InputError for other shapes or types, fewer than two vectors, a component that is not finite, or a
+    Raises InputError for other shapes or types, no vectors, a component that is not finite, or a
     threshold that is negative or not finite.
     """
     y, t = as_tensor("y", y), as_tensor("t", t)
@@ -80,8 +80,11 @@ def describe_over_time(y: Tensor, t: Tensor, thresholds: Sequence[float]) -> Des
 
     total = inverse.T @ z + inverse.sum(0)[:, None] * s  # (T, d), the sum of the unit vectors
     itself = (norms > 0).sum(0)
-    cosine_mean = (total.square().sum(1) - itself) / (count * (count - 1))
-    least, greatest = _extremes(z, across, common, inverse)
+    if count > 1:
+        cosine_mean = (total.square().sum(1) - itself) / (count * (count - 1))
+        least, greatest = _extremes(z, across, common, inverse)
+    else:
+        cosine_mean = least = greatest = torch.full_like(common, math.nan)
     pr = (sums * inverse).square().mean(0)
     return DescriptionOverTime(
         count=count,
@@ -98,14 +101,12 @@ def describe_over_time(y: Tensor, t: Tensor, thresholds: Sequence[float]) -> Des
 
 
 def _check(y: Tensor, t: Tensor) -> None:
-    if y.ndim != 2 or t.ndim != 2 or y.shape[1] != t.shape[1] or not len(t):
-        raise InputError(f"y must have shape (N, d) and t (T, d), T >= 1, not {tuple(y.shape)} and {tuple(t.shape)}")
+    if y.ndim != 2 or t.ndim != 2 or y.shape[1] != t.shape[1] or not (y.numel() and len(t)):
+        raise InputError(f"y must have shape (N, d) and t (T, d), not empty, not {tuple(y.shape)} and {tuple(t.shape)}")
     if y.dtype != torch.float32 or t.dtype != torch.float32:
         raise InputError(f"y and t must be float32, not {y.dtype} and {t.dtype}")
     if y.device != t.device:
         raise InputError(f"y and t must be on one device, not on {y.device} and {t.device}")
-    if len(y) < 2:
-        raise InputError(f"pairwise cosine needs at least two vectors, not {len(y)}")
     for name, part in (("y", y), ("t", t)):
         if not torch.isfinite(part).all():
             raise InputError(f"{name} holds NaN or infinity: the checkpoint's condition tensors are damaged")

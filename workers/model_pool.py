@@ -84,10 +84,9 @@ class Source:
         return self.identity.decoding
 
     @property
-    def arguments(self) -> dict[str, int]:
-        """The arguments of the system that cannot be read from the checkpoint's names and shapes."""
-        arguments = {"num_heads": self.entry.num_heads, "decode_layer": self.entry.decode_layer}
-        return {name: value for name, value in arguments.items() if value is not None}
+    def arguments(self) -> dict[str, Any]:
+        """The arguments of `tailprune.load` that the registry gives."""
+        return {name: value for name, value in self.entry.read_as.items() if value is not None}
 
 
 class WarmModules(Generic[Module]):
@@ -189,13 +188,13 @@ class ModelPool:
 
     def _load_system(self, source: Source) -> System:
         self._check_copy(source)
-        known: dict[str, Any] = {"family": source.entry.family, **source.arguments}
+        known = source.arguments
         found = tailprune.inspect(source.checkpoint, others=False, **known)
         log.info(
             "checkpoint read", model=source.entry.name, family=found.family, size=found.size,
             parameters=found.parameters, adaln_share=round(found.adaln_share, 4), left_out=found.left_out,
         )  # fmt: skip
-        _check(source, found.condition_dim, found.classes, found.latent_shape)
+        _check(source, found.condition_dim, found.classes, found.null_condition, found.latent_shape)
         system = tailprune.load(source.checkpoint, device=self.device, **known)
         system.compute_in(source.dtype)
         if self.compiles:
@@ -205,9 +204,8 @@ class ModelPool:
 
     def _load_condition(self, source: Source) -> Condition:
         self._check_copy(source)
-        arguments: dict[str, Any] = dict(source.arguments)
-        condition = tailprune.load_condition(source.checkpoint, family=source.entry.family, **arguments)
-        _check(source, condition.condition_dim, getattr(condition, "num_classes", None))
+        condition = tailprune.load_condition(source.checkpoint, **source.arguments)
+        _check(source, condition.condition_dim, getattr(condition, "num_classes", None), condition.null_condition)
         self._check_weights(source)
         return condition
 
@@ -250,16 +248,23 @@ class ModelPool:
 
 
 def _check(
-    source: Source, condition_dim: int, classes: int | None, latent_shape: tuple[int, int, int] | None = None
+    source: Source,
+    condition_dim: int,
+    classes: int | None,
+    null_condition: bool,
+    latent_shape: tuple[int, int, int] | None = None,
 ) -> None:
     """Raise InputError where the registry's entry contradicts the checkpoint.
 
     source: with the entry.
-    condition_dim, classes, latent_shape: of the checkpoint; without a shape, the entry's is not checked.
+    condition_dim, classes, null_condition, latent_shape: of the checkpoint; the entry's shape is checked only against
+        one that is given.
     """
     entry = source.entry
-    registered = {"condition_dim": entry.condition_dim, "classes": entry.classes, "latent_shape": entry.latent_shape}
     found = {"condition_dim": condition_dim, "classes": classes, "latent_shape": latent_shape or entry.latent_shape}
+    if not entry.null_condition:  # true by default, so that classes as many as rows are enough to say so
+        found["null_condition"] = null_condition
+    registered = {name: getattr(entry, name) for name in found}
     different = (name for name in registered if registered[name] != found[name])
     wrong = [f"{name} = {registered[name]}, and its checkpoint has {found[name]}" for name in different]
     if wrong:
@@ -268,8 +273,7 @@ def _check(
 
 def _key_of_weights(source: Source) -> Hashable:
     """The key of a system: the same file may be read as two families, and used in two precisions."""
-    entry = source.entry
-    return source.identity.weights, entry.family, entry.num_heads, entry.decode_layer, source.dtype
+    return source.identity.weights, *source.entry.read_as.items(), source.dtype
 
 
 def _key_of_decoder(source: Source) -> Hashable:

@@ -133,6 +133,7 @@ class Catalogue:
                 "name": name,
                 "title": f"{whole.title}, compacted to {_width(compacted)}",
                 "checkpoint": str(self._path(compacted)),
+                "key": None,
                 "num_heads": None,  # its file has these; the entry of the original model may have changed since
                 "decode_layer": None,
                 "parameters": compacted.parameters,

@@ -75,7 +75,7 @@ def identify(
             raise MissingFileError(f"{entry.training} is missing, the record of the training of {entry.name}")
         return Identity(content_digest(entry.training, data_dir), {})
     if reads != "model":  # only the condition tensors, and no pictures of samples
-        loaded_as: dict[str, Any] = {key: getattr(entry, key) for key in ("family", "num_heads", "decode_layer")}
+        loaded_as = entry.read_as
         if entry.facts.takes_guidance:  # condition vectors then depend on the scale
             loaded_as["guidance_scale"] = entry.defaults.guidance_scale
         if reads == "named condition":

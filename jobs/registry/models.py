@@ -52,10 +52,16 @@ class ModelEntry(BaseModel):
     family: Annotated[str, AfterValidator(_known_family)]
     checkpoint: Source
     """A file, a folder, or `hf://owner/repo/file`."""
+    key: str | None = None
+    """The key of the weights in a file with several copies, such as `ema`; None for the averaged or only ones."""
     num_heads: int | None = Field(default=None, ge=1)
+    num_heads_assumed: bool = False
+    """Whether `num_heads` is only the published number for the width, since the file does not show it."""
     decode_layer: int | None = Field(default=None, ge=0)
     classes: int | None = Field(default=None, ge=1)
     """How many class labels it has; None for families that take conditions."""
+    null_condition: bool = True
+    """Whether it has a null condition, which guidance needs; false if it was trained without dropping labels."""
     class_names: Path | None = None
     """A text file with the name of one class a line."""
     condition_dim: int = Field(ge=1)
@@ -109,7 +115,10 @@ class ModelEntry(BaseModel):
         defaults = table.get("defaults", {})
         if isinstance(defaults, Mapping):
             labels = None if family.features else labels_shown(table.get("classes"))
-            filled["defaults"] = {**family.published, "labels": labels, **defaults}
+            published = dict(family.published)
+            if table.get("null_condition") is False and not family.takes_guidance:
+                published["guidance_scale"] = 1.0
+            filled["defaults"] = {**published, "labels": labels, **defaults}
         return filled
 
     @model_validator(mode="after")
@@ -145,6 +154,25 @@ class ModelEntry(BaseModel):
             yield f"{self.family} takes {features}, not labels; leave classes out"
         if not features and self.classes is None:
             yield "classes is missing; give the number of class labels of the model"
+        if not self.null_condition and not self.facts.takes_guidance and self.defaults.guidance_scale != 1:
+            yield "defaults.guidance_scale: must be 1 for a model without a null condition; leave it out"
+        if fault := self._names_fault():
+            yield fault
+
+    def _names_fault(self) -> str | None:
+        """What is wrong with the file of class names; a missing one is reported as missing."""
+        if self.class_names is None or not self.class_names.is_file():
+            return None
+        try:
+            count = len(self.names)
+        except UnicodeDecodeError as error:
+            return f"class_names: {self.class_names} is not UTF-8 ({error.reason} at byte {error.start})"
+        if self.classes is None or count == self.classes:
+            return None
+        return (
+            f"class_names: {self.class_names} has {count} names, and the model has {self.classes} classes; give one "
+            "name a line, in the order of the labels"
+        )
 
     @property
     def facts(self) -> Family:
@@ -175,10 +203,14 @@ class ModelEntry(BaseModel):
         return self.latent_shape[1] * scale, self.latent_shape[2] * scale
 
     @property
+    def read_as(self) -> dict[str, Any]:
+        """How its weights are read, and so what everything computed from them depends on."""
+        return {name: getattr(self, name) for name in ("family", "key", "classes", "num_heads", "decode_layer")}
+
+    @property
     def loaded_as(self) -> dict[str, Any]:
         """What a result depends on besides request, weights and decoder: how weights are read and samples shown."""
-        fields = self.model_dump(mode="json", include={"family", "num_heads", "decode_layer", "display_scale"})
-        return fields | {"class_names": self.names}
+        return self.read_as | {"display_scale": self.display_scale, "class_names": self.names}
 
     def place_of(self, text: str) -> str:
         """A text for clients, in which paths of this machine are replaced by those in the registry."""
@@ -217,7 +249,7 @@ class ModelEntry(BaseModel):
         """The names of the classes in order; empty if the model has none, or the file is missing."""
         if self.class_names is None or not self.class_names.is_file():
             return []
-        return self.class_names.read_text().splitlines()
+        return self.class_names.read_text(encoding="utf-8-sig").rstrip().split("\n")
 
     @property
     def _sources(self) -> Sources:

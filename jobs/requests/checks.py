@@ -16,9 +16,9 @@ from jobs.storage.uploads import ConditionInfo
 from tailprune.spec.prune import Schedule
 
 __all__ = [
-    "SHIFTED", "body_fault", "conditions_fault", "interval_faults", "keep_fault", "population_fault", "sampler_fault",
-    "schedule_faults", "shift_fault", "single_fault", "steps_fault", "subject_faults", "time_of", "times_faults",
-    "unprunable_fault",
+    "SHIFTED", "body_fault", "conditions_fault", "guidance_fault", "interval_faults", "keep_fault", "population_fault",
+    "sampler_fault", "schedule_faults", "shift_fault", "single_fault", "steps_fault", "subject_faults", "time_of",
+    "times_faults", "unprunable_fault",
 ]  # fmt: skip
 
 SHIFTED = ("euler", "heun")
@@ -64,14 +64,10 @@ def subject_faults(
 
 
 def population_fault(part: Part, entry: ModelEntry, conditions: ConditionInfo | None) -> str | None:
-    """What is wrong with computing statistics over these conditions, or None."""
+    """What is wrong with measuring a part over these conditions, or None."""
     if part == "t":
         return "part 't' is measured without conditions; leave them out" if conditions is not None else None
-    if fault := conditions_fault(entry, conditions):
-        return fault
-    if conditions is not None and conditions.count < 2:
-        return "statistics need at least two conditions, and this file has one; upload a file with several"
-    return None
+    return conditions_fault(entry, conditions)
 
 
 def time_of(part: Part, timestep: float | None, entry: ModelEntry) -> tuple[float | None, str | None]:
@@ -105,6 +101,16 @@ def _features(entry: ModelEntry) -> str:
 
 
 # How it is sampled
+
+
+def guidance_fault(scale: float | None, entry: ModelEntry) -> str | None:
+    """What is wrong with guiding a model at this scale, or None."""
+    if scale in (None, 1) or entry.null_condition or entry.facts.takes_guidance:
+        return None
+    return (
+        f"guidance_scale {scale:g} needs a null condition, and {entry.name} has none, since it was trained without "
+        "dropping labels; leave it out, or give 1"
+    )
 
 
 def sampler_fault(sampler: str | None, entry: ModelEntry) -> str | None:

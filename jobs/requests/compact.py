@@ -92,8 +92,8 @@ class CompactRequest(Request):
     guided: bool | None = Field(
         default=None,
         description="Whether to cover the null condition too, which guided sampling needs. True by default, except for "
-        "a model that takes its guidance scale as an input: it has no null condition, and the job fails if this is "
-        "true.",
+        "a model that has none: one that takes its guidance scale as an input, or was trained without dropping labels. "
+        "For these it cannot be true.",
     )
 
     @model_validator(mode="after")
@@ -142,7 +142,7 @@ class CompactRequest(Request):
             "side": or_else(self.side, "tail") if by_threshold else None,
             "by": None if by_threshold else or_else(self.by, "variance"),
             "fill": or_else(self.fill, "zero" if by_threshold else "mean"),
-            "guided": or_else(self.guided, None if entry.facts.takes_guidance else True),
+            "guided": or_else(self.guided, None if entry.facts.takes_guidance else entry.null_condition),
             "labels": _none_for_all(self.labels, entry.classes),
             "rows": _none_for_all(self.rows, None if conditions is None else conditions.count),
         }
@@ -189,6 +189,8 @@ def _model_faults(entry: ModelEntry) -> list[Fault]:
 def _rule_faults(request: CompactRequest, entry: ModelEntry, conditions: ConditionInfo | None) -> list[Fault]:
     """What is wrong with the rule of a resolved request."""
     faults: list[Fault] = []
+    if request.guided and not entry.null_condition:
+        faults.append(body_fault("guided", f"{entry.name} has no null condition to cover; leave guided out"))
     if request.threshold == 0 and request.side == "tail":
         nothing = "no magnitude is below 0, so no component would be removed; raise threshold, or use side 'head'"
         faults.append(body_fault("threshold", nothing))

@@ -33,6 +33,8 @@ OPTIONS: Mapping[FigureName, tuple[str, ...]] = {
 }
 """The options of each figure."""
 
+PAIRED: frozenset[FigureName] = frozenset({"cosine", "variance"})
+"""The figures that need at least two vectors."""
 LEAST_CLASSES: Mapping[FigureName, int] = {"cosine": 2, "vectors": 1, "removal": 1}
 MOST_CLASSES: Mapping[FigureName, int] = {"cosine": 4096, "vectors": 12, "removal": 16}
 """More vectors or rows of samples would not be legible; a matrix of cosines has only the limit of the field."""
@@ -160,6 +162,10 @@ def _vectors(
             faults.append(_fault("timestep", fault))
     elif "conditions" in OPTIONS[request.figure] and (fault := conditions_fault(entry, conditions)):
         faults.append(_fault("conditions", fault))
+    if request.figure in PAIRED and count == 1:
+        of = "conditions" if conditions is not None else "figure"
+        where = _fault if conditions is not None else _path_fault
+        faults.append(where(of, f"the figure {request.figure!r} compares vectors, and there is only one"))
     if request.figure == "tsne" and count is not None and count < LEAST_POINTS:
         faults.append(_fault("conditions", f"t-SNE needs at least {LEAST_POINTS} vectors, and there are {count}"))
     return _Resolved(fields, faults)
@@ -190,7 +196,7 @@ def _removal(request: FigureRequest, entry: ModelEntry, settings: Settings) -> _
         return _Resolved({}, [])
     faults: list[Fault] = []
     if fault := unprunable_fault(entry):
-        faults.append(Fault(location="path.figure", message=fault))
+        faults.append(_path_fault("figure", fault))
     variants = len(request.thresholds or range(DEFAULT_VARIANTS))
     if variants > settings.max_variants:
         message = f"{variants} thresholds is more than the {settings.max_variants} of one job; give fewer"
@@ -238,6 +244,10 @@ def _classes_fault(request: FigureRequest, classes: int | None, count: int | Non
 def _query(name: str) -> str:
     """The name of a field's query parameter."""
     return "threshold" if name == "thresholds" else name
+
+
+def _path_fault(name: str, message: str) -> Fault:
+    return Fault(location=f"path.{name}", message=message)
 
 
 def _fault(name: str, message: str) -> Fault:

@@ -12,6 +12,7 @@ from jobs.requests.base import Queue, Reads, Request
 from jobs.requests.checks import (
     SHIFTED,
     body_fault,
+    guidance_fault,
     interval_faults,
     sampler_fault,
     shift_fault,
@@ -149,6 +150,8 @@ def sampling_faults(request: SampledRequest, entry: ModelEntry, settings: Settin
                 f"of {entry.name}",
             )
         )
+    if fault := guidance_fault(request.guidance_scale, entry):
+        faults.append(("guidance_scale", fault))
     faults += interval_faults(request.guidance_interval, entry)
     if request.sampler != "sde":
         for name in ("diffusion", "last_step"):

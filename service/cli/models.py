@@ -13,9 +13,10 @@ import os
 import subprocess
 import sys
 import tempfile
+from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Annotated, NoReturn
+from typing import Annotated, Any, NoReturn
 
 import tomli_w
 import typer
@@ -62,6 +63,12 @@ def add(
     name: Name,
     source: Annotated[str, typer.Argument(help="A checkpoint: a file, a diffusers folder, or hf://owner/repo/file.")],
     family: Annotated[str | None, typer.Option(help="The family, where checkpoints of several look the same.")] = None,
+    key: Annotated[
+        str | None, typer.Option(help="The key of the weights, where the file has several copies, such as ema.")
+    ] = None,
+    classes: Annotated[
+        int | None, typer.Option(help="The classes, if the label table has no row for a null condition.")
+    ] = None,
     num_heads: Annotated[
         int | None, typer.Option(help="The number of heads, where the width is not a published one.")
     ] = None,
@@ -86,7 +93,9 @@ def add(
     registry = get_settings().registry.absolute()
     if name in [entry.name for entry in _registry()]:
         _refuse(f"{registry} already has a model {name!r}; choose another name, or remove that entry")
-    given = {"family": family, "num-heads": num_heads, "decode-layer": decode_layer}
+    given = {
+        "family": family, "key": key, "classes": classes, "num-heads": num_heads, "decode-layer": decode_layer
+    }  # fmt: skip
     options = [word for key, value in given.items() if value is not None for word in (f"--{key}", str(value))]
     at = source if is_hub(source) else str(Path(source).absolute())  # absolute: not mistaken for the name of a model
     found = json.loads(_science("inspect", at, "--json", *options))
@@ -96,9 +105,12 @@ def add(
         "size": found["size"],
         "parameters": found["parameters"],
         "checkpoint": _place(source, registry.parent),
-        "num_heads": num_heads,
+        "key": found["held_under"] or None,
+        "num_heads": found["configuration"]["num_heads"] if found["heads_assumed"] else num_heads,
+        "num_heads_assumed": found["heads_assumed"] or None,
         "decode_layer": decode_layer,
         "classes": found["classes"],
+        "null_condition": None if found["null_condition"] else False,
         "class_names": class_names and _place(str(class_names), registry.parent),
         "condition_dim": found["condition_dim"],
         "latent_shape": found["latent_shape"],
@@ -111,9 +123,26 @@ def add(
     table = {key: value for key, value in fields.items() if value is not None}
     _append(registry, tomli_w.dumps({"models": {name: table}}))
     _print_line(f"added to {registry}; restart service and workers to use it")
+    for line in _assumptions(found, family, classes):
+        _print_line(line)
+
+
+def _assumptions(found: dict[str, Any], family: str | None, classes: int | None) -> Iterator[str]:
+    """What a description of a checkpoint rests on besides its tensors, and the options that say otherwise."""
     if found["also_fits"] and family is None:
         others = ", ".join(found["also_fits"])
-        _print_line(f"read as {found['family']}; files of {others} have the same tensors: choose with --family")
+        yield f"read as {found['family']}; files of {others} have the same tensors: choose with --family"
+    if found["held_under"]:
+        beside = f", not those under {', '.join(map(repr, found['beside']))}" if found["beside"] else ""
+        yield f"uses the weights under {found['held_under']!r}{beside}: choose with --key"
+    if found["heads_assumed"]:
+        heads, width = found["configuration"]["num_heads"], found["configuration"]["hidden_size"]
+        yield f"{heads} attention heads assumed, as published for a width of {width}: --num-heads gives another number"
+    if found["classes"] is not None and not found["null_condition"]:
+        yield f"{found['classes']} classes and no null condition, so it cannot be guided"
+    elif found["classes"] is not None and classes is None:
+        count = found["classes"]
+        yield f"{count} classes and the null condition; --classes {count + 1} if the last row is a class too"
 
 
 @app.command()

@@ -95,8 +95,8 @@ def metrics_tables(result: MetricsResult) -> tuple[Table, Table]:
     summary.add_column("value", justify="right")
     cosine = result.cosine
     summary.add_row("components d", f"{result.dim}")
-    summary.add_row("cosine, mean of pairs", f"{cosine.mean:.4f}")
-    summary.add_row("cosine, least–most", f"{cosine.min:.4f}–{cosine.max:.4f}")
+    summary.add_row("cosine, mean of pairs", f"{cosine.mean:.4f}" if cosine else ABSENT)
+    summary.add_row("cosine, least–most", f"{cosine.min:.4f}–{cosine.max:.4f}" if cosine else ABSENT)
     summary.add_row("participation ratio", f"{result.pr:.1f}")
     summary.add_row("nPR", f"{result.npr:.4f}")
     summary.add_row("norm", f"{result.norm:.3f}")

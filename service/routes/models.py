@@ -63,6 +63,18 @@ class ModelView(ModelSummary):
     """A model, with everything that its requests depend on."""
 
     classes: int | None = Field(description="How many class labels it has; null for a model that takes conditions.")
+    null_condition: bool = Field(
+        description="Whether it has a null condition. Without one the guidance scale must be 1, unless the model takes "
+        "the scale as an input."
+    )
+    key: str | None = Field(
+        description="The key of its weights in the checkpoint, such as `ema`; null if the registry does not say: the "
+        "only copy in the file, or the averaged one, is then used."
+    )
+    num_heads: int | None = Field(description="The number of attention heads; null if the checkpoint says it.")
+    num_heads_assumed: bool = Field(
+        description="Whether that is only the published number for the width, which nothing in the checkpoint shows."
+    )
     conditions: dict[str, list[int]] = Field(
         description="The arrays that it takes in place of labels, and the shape of each: see `POST /conditions`."
     )
@@ -101,6 +113,10 @@ def model(model: ModelDep, state: AppStateDep) -> ModelView:
     return ModelView(
         **_summary(model, state.evaluation).model_dump(),
         classes=model.classes,
+        null_condition=model.null_condition,
+        key=model.key,
+        num_heads=model.num_heads,
+        num_heads_assumed=model.num_heads_assumed,
         conditions={name: list(shape) for name, shape in facts.features.items()},
         class_names=model.names,
         condition_dim=model.condition_dim,

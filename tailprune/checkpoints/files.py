@@ -22,7 +22,7 @@ from tailprune.checkpoints.options import Options, options_in
 from tailprune.checkpoints.pickles import Record, WholeModule, load_pickle, reason
 from tailprune.checkpoints.signature import NotTensors, format_of
 from tailprune.spec import InputError, MissingFileError
-from tailprune.spec.layouts import TENSOR_FILES
+from tailprune.spec.layouts import SAFETENSORS, TENSOR_FILES
 
 __all__ = ["CheckpointError", "TensorFile", "open_tensors"]
 
@@ -98,6 +98,8 @@ class _Contents:
             form = format_of(path)
         except NotTensors as error:
             raise CheckpointError(f"{path}: {error}") from error
+        if form == "pickle" and path.suffix == SAFETENSORS:  # torch.load goes by the suffix
+            raise CheckpointError(f"{path}: is a pickle of PyTorch, not a safetensors file: rename it to end in .pt")
         if form == "safetensors":
             self._add_safetensors(path)
         else:

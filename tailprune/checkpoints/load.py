@@ -304,7 +304,7 @@ def _identify(
     if unknown := [name for name in arguments if name not in kinds and name not in CONFIG_NAMES]:
         raise InputError(f"there is no argument {unknown[0]!r}: give one of {', '.join([*CONFIG_NAMES, *kinds])}")
     kinds["num_classes"] = int
-    registered = {"num_classes": entry.get("classes"), **entry}
+    registered = {CONFIG_NAMES.get(name, name): value for name, value in entry.items()}
     values = {
         name: value for name in kinds if (value := registered.get(name, checkpoint.metadata.get(name))) is not None
     }
@@ -406,6 +406,8 @@ def _open(path: Path, key: str | None) -> TensorFile:
         opened.options = opened.options | _configured(path)
         return opened
     folder = find_diffusers(path)
+    if folder is not None and key is not None:
+        raise CheckpointError(f"{path}: a folder in diffusers' format has one copy of the weights: leave key out")
     if folder is None:
         there = sorted(file.name for file in path.iterdir() if file.suffix in TENSOR_FILES)
         raise MissingFileError(

@@ -119,8 +119,9 @@ def test_without_a_gpu_the_cpu_is_used(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
-        ({"condition_dim": 64}, "condition_dim = 64, and its checkpoint has 32"),
-        ({"classes": 2000}, "classes = 2000, and its checkpoint has 4"),
+        ({"condition_dim": 64}, "the registry gives 'tiny' condition_dim = 64, and its checkpoint has 32: correct its"),
+        ({"null_condition": False}, "the registry gives 'tiny' null_condition = False, and its checkpoint has True"),
+        ({"classes": 2000}, "classes = 2000 was given, but the label table has 5 rows: for 4 classes and the null"),
     ],
 )
 def test_an_entry_that_contradicts_its_checkpoint_is_refused(
@@ -129,7 +130,7 @@ def test_an_entry_that_contradicts_its_checkpoint_is_refused(
     for reads, pool in (("model", models.systems), ("condition", models.conditions)):
         source = models.source(NAME, reads)  # type: ignore[arg-type]
         wrong = replace(source, entry=source.entry.model_copy(update=changes))
-        with pytest.raises(ValueError, match=f"the registry gives 'tiny' {said}: correct its entry"):
+        with pytest.raises(ValueError, match=said):
             pool.get(wrong)
 
 

@@ -32,7 +32,7 @@ class MetricsHandler:
             timestep=request.timestep,
             count=statistics.count,
             dim=statistics.dim,
-            cosine=Cosine.model_validate(statistics.cosine),
+            cosine=Cosine.model_validate(statistics.cosine) if statistics.count > 1 else None,
             pr=statistics.pr,
             npr=statistics.npr,
             norm=statistics.norm,

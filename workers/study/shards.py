@@ -20,8 +20,8 @@ from workers.sampling.plan import Sample
 
 __all__ = ["Addresses", "SampleBlock", "blocks_of"]
 
-READ_AS = ("family", "num_heads", "decode_layer")
-"""The fields of a model's reading that its latents depend on."""
+READ_AS = ("family", "key", "classes", "num_heads", "decode_layer")
+"""The fields of a model's reading that its latents depend on, as in `ModelEntry.read_as`."""
 DECODED_BY = ("decoder", "decoder_scale", "decoder_files")
 """The fields that its images depend on besides."""
 SAMPLED_BY = sorted(set(SampledRequest.model_fields) - {"model", "labels", "rows", "samples_per_label"})

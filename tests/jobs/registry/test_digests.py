@@ -363,12 +363,12 @@ def test_metrics_are_the_same_with_and_without_a_decoder(shown: ModelEntry, tmp_
 
 def test_what_shows_names_of_classes_depends_on_them_and_statistics_do_not(tmp_path: Path) -> None:
     (tmp_path / "a.pt").write_bytes(b"weights")
-    (tmp_path / "classes.txt").write_text("cat\n")
+    (tmp_path / "classes.txt").write_text("cat\nowl\nfox\nelk\n")
     entry = entry_of(tmp_path, "a.pt", class_names="classes.txt")
     of_figures, of_statistics = (
         identify(reads, entry, tmp_path / "data") for reads in ("named condition", "condition")
     )
-    (tmp_path / "classes.txt").write_text("dog\n")
+    (tmp_path / "classes.txt").write_text("dog\nowl\nfox\nelk\n")
     assert identify("named condition", entry, tmp_path / "data") != of_figures
     assert identify("condition", entry, tmp_path / "data") == of_statistics
 
@@ -392,6 +392,8 @@ def test_the_record_of_a_training_stands_for_itself(tmp_path: Path) -> None:
 def test_metrics_are_read_as_the_family_and_its_numbers_say(shown: ModelEntry, tmp_path: Path) -> None:
     assert identify("condition", shown, tmp_path / "data").reading == {
         "family": "sit",
+        "key": None,
+        "classes": 4,
         "num_heads": None,
         "decode_layer": None,
     }

@@ -328,6 +328,19 @@ def test_paths_of_this_machine_are_told_as_the_registry_names_them(tmp_path: Pat
     assert far.place_of(f"{snapshot / 'last.pt'}: no") == "hf://owner/repo/last.pt: no"
 
 
+def test_names_of_classes_may_have_the_marks_of_other_editors(tmp_path: Path) -> None:
+    (tmp_path / "names.txt").write_bytes("\ufeffa b\r\nc\x0bd\r\n\r\n".encode())
+    entry = entry_of(tmp_path, "dit", classes=2, class_names="names.txt")
+    assert entry.names == ["a b", "c\x0bd"]
+
+
+@pytest.mark.parametrize(("content", "fault"), [(b"caf\xe9\ntea\n", "is not UTF-8"), (b"a\nb\nc\n", "has 3 names")])
+def test_names_that_are_not_those_of_the_classes_are_refused(tmp_path: Path, content: bytes, fault: str) -> None:
+    (tmp_path / "names.txt").write_bytes(content)
+    with pytest.raises(RegistryError, match=fault):
+        entry_of(tmp_path, "dit", classes=2, class_names="names.txt")
+
+
 @pytest.mark.parametrize(
     ("changes", "fault"),
     [
@@ -340,6 +353,10 @@ def test_paths_of_this_machine_are_told_as_the_registry_names_them(tmp_path: Pat
         ({"defaults": {"timestep_shift": -1.0}}, "defaults.timestep_shift: Input should be greater than 0"),
         ({"defaults": {"guided_channels": 77}}, "defaults.guided_channels: 77 is more than the 4 channels"),
         ({"latent_shape": [4, -8, 8]}, "latent_shape.1: Input should be greater than or equal to 1"),
+        (
+            {"null_condition": False, "defaults": {"guidance_scale": 1.5}},
+            "defaults.guidance_scale: must be 1 for a model without a null condition",
+        ),
         ({"num_heads": 0}, "num_heads: Input should be greater than or equal to 1"),
         ({"checkpoint": ""}, "checkpoint: String should have at least 1 character"),
         ({"decoder": "sd-vae", "decoder_statistics": "x.pt"}, "decoder 'sd-vae' takes no statistics"),

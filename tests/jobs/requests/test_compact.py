@@ -75,6 +75,12 @@ def refused(entry: ModelEntry, known: ConditionInfo | None = None, **fields: Any
     return [f"{fault.location}: {fault.message}" for fault in error.value.faults]
 
 
+def test_a_model_without_a_null_condition_covers_none(sit: ModelEntry) -> None:
+    without = sit.model_copy(update={"null_condition": False})
+    assert resolved(without).guided is False
+    assert refused(without, guided=True) == ["body.guided: shapes-sit has no null condition to cover; leave guided out"]
+
+
 def test_a_number_alone_keeps_what_varies_and_covers_the_models_own_sampling_of_all_classes(sit: ModelEntry) -> None:
     assert resolved(sit, keep=16).model_dump() == {
         "model": "shapes-sit",

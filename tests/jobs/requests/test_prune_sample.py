@@ -45,6 +45,15 @@ def refused(entry: ModelEntry, **fields: Any) -> list[str]:
     return [f"{fault.location}: {fault.message}" for fault in error.value.faults]
 
 
+def test_a_model_without_a_null_condition_is_not_guided(sit: ModelEntry) -> None:
+    whole = sit.model_copy(
+        update={"null_condition": False, "defaults": sit.defaults.model_copy(update={"guidance_scale": 1.0})}
+    )
+    assert request().resolve(whole, LIMITS).guidance_scale == 1
+    (found,) = refused(whole, guidance_scale=1.5)
+    assert found.startswith("body.guidance_scale: guidance_scale 1.5 needs a null condition, and shapes-sit has none")
+
+
 @pytest.mark.parametrize(
     "fields",
     [

@@ -146,6 +146,38 @@ def test_an_added_model_is_what_its_checkpoint_turns_out_to_be(registry: Path, c
 
 
 @pytest.mark.usefixtures("near")
+def test_classes_without_a_null_condition_are_added_as_such(registry: Path, checkpoint: Path) -> None:
+    entry = added(registry, checkpoint, *AS_DIT, "--classes", 11)
+    assert (entry.classes, entry.null_condition, entry.defaults.guidance_scale) == (11, False, 1.0)
+
+
+@pytest.mark.usefixtures("near")
+def test_the_weights_that_were_taken_are_kept_and_said(registry: Path, tmp_path: Path) -> None:
+    state = random_system(DiT, hidden_size=384, num_heads=8).state_dict()
+    torch.save({"model": state, "model_ema": state}, tmp_path / "last.pt")
+    said = tailprune("add", "new", tmp_path / "last.pt", "--family", "dit")
+    entry = Registry.read(registry).get("new")
+    assert (entry.key, entry.num_heads, entry.num_heads_assumed) == ("model_ema", 6, True)
+    assert "uses the weights under 'model_ema', not those under 'model': choose with --key" in said.stdout
+    assert "6 attention heads assumed, as published for a width of 384: --num-heads" in said.stdout
+    assert "10 classes and the null condition; --classes 11 if the last row is a class too" in said.stdout
+    chosen = tailprune("add", "raw", tmp_path / "last.pt", "--family", "dit", "--key", "model", "--num-heads", 8)
+    assert chosen.exit_code == 0, chosen.stderr
+    entry = Registry.read(registry).get("raw")
+    assert (entry.key, entry.num_heads, entry.num_heads_assumed) == ("model", 8, False)
+
+
+@pytest.mark.usefixtures("near")
+@pytest.mark.parametrize("count", [3, 11])
+def test_another_number_of_names_than_of_classes_is_refused(registry: Path, checkpoint: Path, count: int) -> None:
+    names = registry.parent / "names.txt"
+    names.write_text("".join(f"class {label}\n" for label in range(count)))
+    said = tailprune("add", "new", checkpoint, *AS_DIT, "--class-names", names)
+    assert said.exit_code == 1
+    assert f"names.txt has {count} names, and the model has 10 classes; give one name a line" in said.stderr
+
+
+@pytest.mark.usefixtures("near")
 def test_an_added_model_that_takes_conditions_has_no_classes(registry: Path, tmp_path: Path) -> None:
     case = read(REFERENCE / "x-mdpt-a.pt.xz")
     torch.save(case["state_dict"], tmp_path / "person.pt")
@@ -157,9 +189,11 @@ def test_an_added_model_that_takes_conditions_has_no_classes(registry: Path, tmp
 
 @pytest.mark.usefixtures("near")
 def test_what_was_said_of_an_added_model_is_kept(registry: Path, checkpoint: Path) -> None:
+    names = registry.parent / "names.txt"
+    names.write_text("".join(f"class {label}\n" for label in range(10)))
     said = {
         "title": "A DiT of ours",
-        "class-names": registry.parent / "shapes-sit" / "classes.txt",
+        "class-names": names,
         "decoder": "va-vae",
         "decoder-source": "hf://hustvl/vavae/vavae.pt",
         "decoder-statistics": registry.parent / "new" / "latents.pt",

@@ -58,6 +58,15 @@ def test_the_statistics_are_those_of_the_vectors_of_the_part(
     assert set(found["variance"]["components_for"]) == {"0.9", "0.95", "0.99"}  # type: ignore[index]
 
 
+def test_a_single_vector_has_no_cosine(models: ModelPool, context: Context, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As in an unconditional model, whose only class is compared with nothing."""
+    condition = models.conditions.get(models.source(NAME, "condition"))
+    monkeypatch.setattr(condition, "num_classes", 1)
+    found = _ask(context, "c", 0.25, NAME)
+    assert (found["count"], found["cosine"]) == (1, None)
+    assert 0 < cast(float, found["npr"]) < 1
+
+
 def test_no_tensor_but_the_conditions_is_needed(ask: Ask) -> None:
     whole, condition_only = ask("y"), ask("y", model=CONDITION_ONLY)
     assert {**whole, "model": None} == {**condition_only, "model": None}
