@@ -139,10 +139,14 @@ def _assumptions(found: dict[str, Any], family: str | None, classes: int | None)
         heads, width = found["configuration"]["num_heads"], found["configuration"]["hidden_size"]
         yield f"{heads} attention heads assumed, as published for a width of {width}: --num-heads gives another number"
     if found["classes"] is not None and not found["null_condition"]:
-        yield f"{found['classes']} classes and no null condition, so it cannot be guided"
+        yield f"{_classes(found['classes'])} and no null condition, so it cannot be guided"
     elif found["classes"] is not None and classes is None:
         count = found["classes"]
-        yield f"{count} classes and the null condition; --classes {count + 1} if the last row is a class too"
+        yield f"{_classes(count)} and the null condition; --classes {count + 1} if the last row is a class too"
+
+
+def _classes(count: int) -> str:
+    return "1 class" if count == 1 else f"{count} classes"
 
 
 @app.command()

@@ -134,6 +134,14 @@ def test_an_entry_that_contradicts_its_checkpoint_is_refused(
             pool.get(wrong)
 
 
+def test_as_many_classes_as_rows_of_the_table_leave_no_null_condition(models: ModelPool) -> None:
+    for reads, pool in (("model", models.systems), ("condition", models.conditions)):
+        source = models.source(NAME, reads)  # type: ignore[arg-type]
+        whole = pool.get(source)
+        loaded = pool.get(replace(source, entry=source.entry.model_copy(update={"classes": 5})))
+        assert (whole.null_condition, loaded.null_condition) == (True, False)
+
+
 def test_an_entry_of_another_shape_of_latents_is_refused(models: ModelPool) -> None:
     source = models.source(NAME, "model")
     wrong = replace(source, entry=source.entry.model_copy(update={"latent_shape": (3, 16, 16)}))

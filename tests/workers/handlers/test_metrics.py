@@ -58,9 +58,9 @@ def test_the_statistics_are_those_of_the_vectors_of_the_part(
     assert set(found["variance"]["components_for"]) == {"0.9", "0.95", "0.99"}  # type: ignore[index]
 
 
-def test_a_single_vector_has_no_cosine(models: ModelPool, context: Context, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_single_vector_has_no_cosine(context: Context, monkeypatch: pytest.MonkeyPatch) -> None:
     """As in an unconditional model, whose only class is compared with nothing."""
-    condition = models.conditions.get(models.source(NAME, "condition"))
+    condition = context.models.conditions.get(context.models.source(NAME, "condition"))
     monkeypatch.setattr(condition, "num_classes", 1)
     found = _ask(context, "c", 0.25, NAME)
     assert (found["count"], found["cosine"]) == (1, None)
