@@ -1,8 +1,14 @@
 """Loading systems from published files and folders, and saving them.
 
     load          a system from a file, a folder, an address on the hub or a name in the registry; also `tailprune.load`
+    opening       where a source is, which files of it hold the weights, and their values
     files         the tensors of safetensors files and pickles, read on demand
-    recognition   which family a file belongs to, by the names and shapes of its tensors
+    signature     what a file is by its first bytes
+    pickles       pickles of PyTorch, read without running their code
+    holders       which tensors of a file are the weights, where it has several copies
+    options       what a file says of the run that made it
+    damage        values that no trained network has
+    recognition   which family a file belongs to
     diffusers     a DiT in diffusers' format, under the official names
     hub           downloads from the Hugging Face hub
     save          systems and tensors as safetensors files, with the same bytes each time
@@ -20,7 +26,8 @@ if TYPE_CHECKING:
     from tailprune.checkpoints.diffusers import DiffusersDiT
     from tailprune.checkpoints.files import CheckpointError, TensorFile, open_tensors
     from tailprune.checkpoints.hub import HubError, fetch
-    from tailprune.checkpoints.load import Checkpoint, Found, inspect, load_condition
+    from tailprune.checkpoints.load import Found, inspect, load_condition
+    from tailprune.checkpoints.opening import Checkpoint
     from tailprune.checkpoints.recognition import parameter_counts, recognise
     from tailprune.checkpoints.save import encode_tensors, save_system
 
@@ -42,7 +49,7 @@ __all__ = [
 ]
 
 _HOMES = {
-    "Checkpoint": "load",
+    "Checkpoint": "opening",
     "CheckpointError": "files",
     "DiffusersDiT": "diffusers",
     "Found": "load",

@@ -8,10 +8,7 @@ and its folders decide, and a file of which they say nothing is refused.
 
 from __future__ import annotations
 
-import json
 import os
-import re
-import tomllib
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -20,14 +17,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from tailprune.arguments import as_device
-from tailprune.checkpoints.damage import not_finite, zeroed
-from tailprune.checkpoints.diffusers import DiffusersDiT, find_diffusers
-from tailprune.checkpoints.files import CheckpointError, TensorFile, open_tensors
-from tailprune.checkpoints.hub import fetch
-from tailprune.checkpoints.options import options_in
+from tailprune.checkpoints.files import CheckpointError
+from tailprune.checkpoints.opening import Checkpoint, check_digest, locate
 from tailprune.checkpoints.recognition import (
     Candidate,
     check_sizes,
@@ -39,22 +32,16 @@ from tailprune.checkpoints.recognition import (
     recognise,
     similar,
 )
-from tailprune.spec import InputError, MissingFileError
-from tailprune.spec.hub import check_download, is_hub
-from tailprune.spec.layouts import CONFIG, DIFFUSERS_WEIGHTS, TENSOR_FILES, WEIGHTS_IN_A_FOLDER, weight_files
+from tailprune.spec import InputError
 from tailprune.systems import SYSTEMS, Condition, System
 from tailprune.systems.infer import LABEL_TABLE, MissingArgument, shows_heads
 
 __all__ = ["Checkpoint", "CheckpointError", "Found", "inspect", "load", "load_condition"]
 
-ANCHORS = ("final_layer.linear.weight", "t_embedder.mlp.0.weight")
-"""Tensors that weights of every family have; files of the condition alone have the second."""
 FOLDERS = 3
 """How many folders above a file may name its family."""
 CONFIG_NAMES = {"classes": "num_classes"}
 """Arguments whose field in a configuration has another name."""
-SECOND_MODEL = re.compile(r"model_\d+\.safetensors")
-"""Further models that accelerate saves in one folder, such as the average of the first."""
 
 
 @dataclass(frozen=True)
@@ -127,44 +114,6 @@ class Found:
         return f"{classes} and the null condition (if its last row is a class too, give classes = {self.classes + 1})"
 
 
-class Checkpoint:
-    """The tensors of a file or folder: shapes when opened, values on demand.
-
-    `metadata` is the file's: it has `family` and `num_heads` in files written by `save_system`.
-
-    path: a file or a folder
-    key: the key of the weights in a file that holds several copies; None, the default, for the averaged one
-
-    Raises FileNotFoundError for a missing file, CheckpointError for one that is not a checkpoint.
-    """
-
-    def __init__(self, path: str | os.PathLike[str], key: str | None = None) -> None:
-        self.path = Path(path)
-        self._file = _open(self.path, key)
-        self.shapes = self._file.shapes
-        self.metadata = self._file.metadata
-        self.arguments = self._file.arguments
-        self.options = self._file.options
-        self.holder, self.others = self._file.holder, self._file.others
-        self._read = self._file.read
-
-    def tensors(self, names: Iterable[str], device: str | torch.device = "cpu") -> dict[str, Tensor]:
-        """The values of these tensors; floating-point numbers are converted to float32.
-
-        They are copies, since later changes of the file would change a tensor that is mapped into memory.
-
-        Raises CheckpointError for values that no trained network has: NaN, infinity, long runs of zeros.
-        """
-        found = ((name, self._read(name)) for name in names)
-        tensors = {
-            name: tensor.to(device, torch.float32 if tensor.is_floating_point() else tensor.dtype, copy=True)
-            for name, tensor in found
-        }
-        if damage := not_finite(tensors) or zeroed(tensors):
-            raise CheckpointError(f"{self.path}: {damage}")
-        return tensors
-
-
 def load(
     source: str | os.PathLike[str],
     *,
@@ -196,7 +145,7 @@ def load(
     device = as_device(device)
     arguments = {"classes": classes, "num_heads": num_heads, "decode_layer": decode_layer, **more}
     checkpoint, family, given = _identify(source, family, key, arguments)
-    _check_digest(checkpoint.path)
+    check_digest(checkpoint.path)
     candidate = _candidate(checkpoint, family, given)
     system = candidate.build()
     values = checkpoint.tensors((candidate.names[name] for name in system.state_dict()), device)
@@ -295,7 +244,7 @@ def _identify(
 
     The caller's arguments take precedence over the registry, the registry over the file.
     """
-    path, entry = _locate(source)
+    path, entry = locate(source)
     checkpoint = Checkpoint(path, key or entry.get("key"))
     family = family or entry.get("family") or checkpoint.metadata.get("family")
     if family is not None and family not in SYSTEMS:
@@ -369,72 +318,6 @@ def _candidate(checkpoint: Checkpoint, family: str, given: Mapping[str, Any]) ->
             hint = f"; the nearest is {closest.family}, but there {_first(closest.faults, 2)}"
         raise CheckpointError(f"{checkpoint.path}: does not fit {family}: {_first(candidate.faults)}{hint}")
     return candidate
-
-
-def _locate(source: str | os.PathLike[str]) -> tuple[Path, Mapping[str, Any]]:
-    """The file or folder of a source, and its entry in the registry, empty if it has none."""
-    if is_hub(source):
-        return fetch(str(source)), {}
-    path = Path(source)
-    if path.exists() or len(path.parts) > 1:
-        return path, {}
-    registry = Path(os.environ.get("TAILPRUNE_REGISTRY", "models/models.toml"))
-    models = tomllib.loads(registry.read_text()).get("models", {}) if registry.is_file() else {}
-    if str(source) not in models:
-        if path.suffix in TENSOR_FILES:
-            return path, {}
-        names = ", ".join(sorted(models)) or "no model"
-        raise MissingFileError(f"{source!r} is neither a file nor a model of {registry}, which has {names}")
-    entry = models[str(source)]
-    if is_hub(entry["checkpoint"]):
-        return fetch(entry["checkpoint"]), entry
-    return registry.parent / entry["checkpoint"], entry
-
-
-def _open(path: Path, key: str | None) -> TensorFile:
-    if not path.is_dir():
-        if path.name.startswith(Path(DIFFUSERS_WEIGHTS[0]).stem) and (path.parent / CONFIG).is_file():
-            return DiffusersDiT(path.parent)
-        return open_tensors([path], ANCHORS, key)
-    if files := weight_files(path, WEIGHTS_IN_A_FOLDER):
-        if several := sorted(file.name for file in path.iterdir() if SECOND_MODEL.fullmatch(file.name)):
-            raise CheckpointError(
-                f"{path}: has the weights of several models, {', '.join([files[0].name, *several])}, of which one may "
-                "be the average of another: give the file"
-            )
-        opened = open_tensors(files, ANCHORS, key)
-        opened.options = opened.options | _configured(path)
-        return opened
-    folder = find_diffusers(path)
-    if folder is not None and key is not None:
-        raise CheckpointError(f"{path}: a folder in diffusers' format has one copy of the weights: leave key out")
-    if folder is None:
-        there = sorted(file.name for file in path.iterdir() if file.suffix in TENSOR_FILES)
-        raise MissingFileError(
-            f"no checkpoint at {path}: the folder has neither {' nor '.join(WEIGHTS_IN_A_FOLDER)} (nor an index) nor a "
-            "diffusers DiT (transformer/config.json)"
-            + (f"; give one of its files, such as {', '.join(there[:5])}" if there else "")
-        )
-    return DiffusersDiT(folder)
-
-
-def _configured(folder: Path) -> dict[str, Any]:
-    """What the configuration beside the weights says of the model, as mixins of the hub write it."""
-    path = folder / CONFIG
-    if not path.is_file():
-        return {}
-    try:
-        return options_in(json.loads(path.read_text()))
-    except (ValueError, RecursionError) as error:
-        raise CheckpointError(f"{path}: is not JSON ({error}); download it again") from error
-
-
-def _check_digest(path: Path) -> None:
-    """Raise CheckpointError for a file of the hub whose content is not what the hub has."""
-    files = [path] if path.is_file() else [file for file in path.rglob("*") if file.suffix in TENSOR_FILES]
-    for file in files:
-        if (fault := check_download(file)) is not None:
-            raise CheckpointError(f"{file}: {fault}")
 
 
 @contextmanager

@@ -9,6 +9,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from tailprune.arguments import of_kind
 from tailprune.spec.safetensors import encode_header, write_file
 from tailprune.systems.base import System
 
@@ -44,7 +45,10 @@ def save_system(system: System, path: str | os.PathLike[str], metadata: Mapping[
     Tensors are sorted by type and name, as the safetensors library does, and metadata by name.
 
     metadata: further metadata, beside the family and what the tensors do not determine
+
+    Raises InputError for anything that is not a system.
     """
+    of_kind(System, "system", system, "a system, such as tailprune.load gives")
     rank = {dtype: place for place, dtype in enumerate(TYPES)}
     state = sorted(system.state_dict().items(), key=lambda item: (rank[item[1].dtype], item[0]))
     own = {"family": system.family} | {name: repr(value) for name, value in system.metadata_arguments().items()}
