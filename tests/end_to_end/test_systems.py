@@ -223,14 +223,19 @@ def test_conditions_that_were_never_uploaded_are_unknown(stack: Stack) -> None:
     assert stack.http.get("/metrics/mdsgen", params={"conditions": "0" * 64}).status_code == 404
 
 
-def test_statistics_over_a_single_condition_are_refused(stack: Stack) -> None:
+def test_a_single_condition_is_measured_and_not_compared(stack: Stack) -> None:
     one = {name: value[:1] for name, value in load(conditions_file("mdsgen")).items()}
     from safetensors.torch import save
 
     uploaded = stack.http.post("/conditions", content=save({name: value.clone() for name, value in one.items()}))
-    answer = stack.http.get("/metrics/mdsgen", params={"conditions": uploaded.json()["id"]})
-    assert answer.status_code == 422
-    assert "at least two conditions" in answer.json()["errors"][0]["message"]
+    asked_of = {"conditions": uploaded.json()["id"]}
+    answer = stack.http.get("/metrics/mdsgen", params=asked_of, headers={"Prefer": "wait=60"})
+    assert answer.status_code == 200
+    assert (answer.json()["count"], answer.json()["cosine"]) == (1, None)
+    assert 0 < answer.json()["npr"] < 1
+    compared = stack.http.get("/metrics/mdsgen/figures/cosine", params=asked_of)
+    assert compared.status_code == 422
+    assert "compares vectors, and there is only one" in compared.json()["errors"][0]["message"]
     parts = stack.http.get("/metrics/mdsgen", params={"part": "t"})
     assert parts.status_code == 200
     for asked in ({"keep": 4}, {"threshold": 0.1, "fill": "mean"}):
