@@ -10,20 +10,23 @@ import pkgutil
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from importlib import import_module
-from typing import TYPE_CHECKING, Any, Literal, Union
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Union
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, RootModel, ValidationError, create_model
 from ulid import ULID
 
 from jobs import requests
 from jobs.problems import Problem
 from jobs.requests.base import Request
+from jobs.results import ModelUsed
 from jobs.storage.artifacts import Artifact
 
 __all__ = [
     "FINISHED",
     "ID_PATTERN",
+    "JOBS",
     "KINDS",
+    "AnyJob",
     "AnyRequest",
     "AnyResult",
     "Job",
@@ -87,36 +90,73 @@ class Links(BaseModel):
     artifacts: dict[str, str] = Field(default_factory=dict, description="The paths of the job's files, by name.")
 
 
+TITLE = "What the job is of, in plain words; for people, and may change."
+
+
 class JobSummary(BaseModel):
     """A job in a list, without its request and result."""
 
     id: str = Field(pattern=ID_PATTERN, description="The id of the job: a ULID in lower case.")
     kind: Kind = Field(description="The kind of job.")
+    title: str = Field(description=TITLE, examples=["prune-sample of shapes-sit at 0.038"])
     model: str = Field(description="The model that it works on.")
     status: Status = Field(description="Where the job stands.")
     progress: Progress | None = Field(description="How far it is; null before the first report.")
     created: datetime = Field(description="When it was created.")
     started: datetime | None = Field(description="When its latest attempt began; null while it is queued.")
     finished: datetime | None = Field(description="When it finished; null until then.")
+    problem: Problem | None = Field(description="Why the job failed; null otherwise.")
     links: Links
 
 
 class JobView(BaseModel):
     """A job: its request, its progress, and its result."""
 
+    model_config = ConfigDict(json_schema_serialization_defaults_required=True)
+
     id: str = Field(pattern=ID_PATTERN, description="The id of the job: a ULID in lower case.")
     kind: Kind = Field(description="The kind of job.")
+    title: str = Field(default="", description=TITLE, examples=["prune-sample of shapes-sit at 0.038"])
     status: Status = Field(description="Where the job stands.")
     progress: Progress | None = Field(description="How far it is; null before the first report.")
     created: datetime = Field(description="When it was created.")
     started: datetime | None = Field(description="When its latest attempt began; null while it is queued.")
     finished: datetime | None = Field(description="When it finished; null until then.")
-    request: AnyRequest = Field(description="The request, with every default filled in.")
+    request: AnyRequest = Field(
+        description="The request, with every default filled in. A field that does not apply to it is null, such as "
+        "`by` in a prune by threshold."
+    )
     result: AnyResult | None = Field(
         description="The result; null until there is one. A running study shows its scores so far."
     )
     problem: Problem | None = Field(description="Why the job failed; null otherwise.")
     links: Links
+
+
+def _job_of(kind: str, request: type[Request]) -> type[JobView]:
+    """The jobs of one kind, with the types of its request and result."""
+    fields: dict[str, Any] = {
+        "kind": (Literal[kind], _described("kind")),
+        "request": (request, _described("request")),
+        "result": (request.result | None, _described("result")),
+    }
+    name = f"{request.__name__.removesuffix('Request')}Job"
+    return create_model(name, __base__=JobView, __doc__=f"A job of the kind `{kind}`.", **fields)
+
+
+def _described(field: str) -> Any:
+    return Field(description=JobView.model_fields[field].description)
+
+
+JOBS: dict[str, type[JobView]] = {kind: _job_of(kind, request) for kind, request in KINDS.items()}
+"""The jobs of each kind as clients see them, by the name of the kind."""
+
+if TYPE_CHECKING:
+    AnyJob = JobView
+else:
+
+    class AnyJob(RootModel[Annotated[Union[tuple(JOBS.values())], Field(discriminator="kind")]]):  # noqa: UP007
+        """A job of any kind; `kind` decides the types of its request and result."""
 
 
 class Job(BaseModel):
@@ -170,6 +210,34 @@ class Job(BaseModel):
         return (self.started - self.created).total_seconds() if self.started else 0.0
 
     @property
+    def title(self) -> str:
+        """What the job is of, in plain words."""
+        resolved = self._resolved
+        return f"{self.kind} of {self.model}" if resolved is None else resolved.title
+
+    @property
+    def _resolved(self) -> Request | None:
+        """The resolved request; None if another version of the code made it, and this one cannot read it."""
+        try:
+            return KINDS[self.kind].model_validate(self.request)
+        except ValidationError:
+            return None
+
+    @property
+    def _result(self) -> dict[str, Any] | None:
+        """The result. In those of before RESULT_VERSION 4 the digest of any part of the model was called `digest`."""
+        model = (self.result or {}).get("model", {})
+        resolved = self._resolved
+        if self.result is None or resolved is None or len(model) != len(("name", "digest")):
+            return self.result
+        used = ModelUsed.of(model["name"], resolved.reads, model["digest"])
+        return self.result | {"model": used.model_dump()}
+
+    @property
+    def _problem(self) -> dict[str, Any] | None:
+        return None if self.problem is None else self.problem.public()
+
+    @property
     def _links(self) -> dict[str, Any]:
         path = f"/jobs/{self.id}"
         artifacts = {name: f"{path}/artifacts/{name}" for name in self.artifacts}
@@ -178,10 +246,9 @@ class Job(BaseModel):
     def public(self) -> dict[str, Any]:
         """The job as clients see it: a JobView as JSON data."""
         data = self.model_dump(
-            mode="json",
-            include={"id", "kind", "status", "progress", "created", "started", "finished", "request", "result"},
+            mode="json", include={"id", "kind", "status", "progress", "created", "started", "finished", "request"}
         )
-        return data | {"problem": self.problem.public() if self.problem else None, "links": self._links}
+        return data | {"title": self.title, "result": self._result, "problem": self._problem, "links": self._links}
 
     def summary(self) -> dict[str, Any]:
         """The job in a list: a JobSummary as JSON data."""
@@ -189,7 +256,7 @@ class Job(BaseModel):
             mode="json",
             include={"id", "kind", "model", "status", "progress", "created", "started", "finished"},
         )
-        return data | {"links": self._links}
+        return data | {"title": self.title, "problem": self._problem, "links": self._links}
 
 
 def _json(text: str | None) -> Any:

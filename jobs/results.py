@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from collections.abc import Mapping
+from typing import Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from jobs.registry.compacted import Rule
+from jobs.requests.base import Reads
 from jobs.requests.fields import FigureName, Part
 from tailprune.spec.display import Shown
 from tailprune.spec.prune import PruneSpec
 
 __all__ = [
+    "CONDITION_DIGEST",
+    "DIGEST",
+    "DIGEST_OF",
     "Change",
     "CompactResult",
     "CompactTiming",
@@ -40,6 +45,25 @@ __all__ = [
 ]
 
 
+NPR = (
+    "nPR is the normalised participation ratio of a vector v with d components, (sum |v_i|)^2 / (d * sum v_i^2): from "
+    "1 / d for a single component that is not 0, to 1 for components of equal magnitude. It is that of magnitudes, not "
+    "that of squares, (sum v_i^2)^2 / (d * sum v_i^4), which is never larger."
+)
+DIGEST = "The sha256 of the whole checkpoint: of its file, or of the names and contents of the files of its folder."
+CONDITION_DIGEST = (
+    "The sha256 of the tensors alone that make condition vectors, with their names and shapes. It equals `digest` for "
+    "checkpoints that are not safetensors files, for files of a hub's cache, and for compacted models."
+)
+DIGEST_OF: Mapping[Reads, str] = {
+    "model": "digest",
+    "condition": "condition_digest",
+    "named condition": "condition_digest",
+    "training": "training_digest",
+}
+"""The field of `ModelUsed` that has the digest of a part of a model."""
+
+
 class Result(Shown, BaseModel):
     """The base of every part of a result."""
 
@@ -53,13 +77,22 @@ class Result(Shown, BaseModel):
 
 
 class ModelUsed(Result):
-    """The model that a result is of."""
+    """The model that a result is of, with the digest of the part of it that the result depends on; the others are null.
+
+    Results of the same digest are of the same weights. `GET /models/{model}` has the digests of a model as it is now.
+    """
 
     name: str = Field(description="The name of the model.")
-    digest: str = Field(
-        description="The sha256 of its checkpoint; for jobs that read only the condition tensors of a safetensors "
-        "file, or only the record of training, the sha256 of those."
+    digest: str | None = Field(default=None, description=DIGEST)
+    condition_digest: str | None = Field(default=None, description=CONDITION_DIGEST)
+    training_digest: str | None = Field(
+        default=None, description="The sha256 of the record of its training, of which the figure `training` is."
     )
+
+    @classmethod
+    def of(cls, name: str, reads: Reads, digest: str) -> Self:
+        """The model of a result. reads: the part of the model that the result depends on; digest: of that part."""
+        return cls.model_validate({"name": name, DIGEST_OF[reads]: digest})
 
 
 class Removed(Result):
@@ -75,8 +108,8 @@ class Removed(Result):
 class Embedding(Result):
     """Statistics of the condition vectors before and after the prune."""
 
-    npr_before: float = Field(description="The mean normalised participation ratio PR / d of the unpruned vectors.")
-    npr_after: float = Field(description="The same of the pruned vectors.")
+    npr_before: float = Field(description=f"The mean nPR of the unpruned vectors. {NPR}")
+    npr_after: float = Field(description="The mean nPR of the pruned vectors, by the same formula and the same d.")
     cosine_before: float | None = Field(
         description="The mean cosine over all pairs of unpruned vectors; null for a single vector."
     )
@@ -227,8 +260,10 @@ class MetricsResult(Result):
     count: int = Field(description="How many vectors were measured.")
     dim: int = Field(description="The width d of the vectors.")
     cosine: Cosine | None = Field(description="The cosine over all pairs of vectors; null for a single vector.")
-    pr: float = Field(description="The participation ratio (sum |v_i|)^2 / sum v_i^2, averaged over the vectors.")
-    npr: float = Field(description="pr / d, from 0 to 1.")
+    pr: float = Field(
+        description="The participation ratio PR = (sum |v_i|)^2 / sum v_i^2, from 1 to d, averaged over the vectors."
+    )
+    npr: float = Field(description=f"The mean nPR of the vectors, which is `pr` / d. {NPR}")
     norm: float = Field(description="The mean Euclidean norm of the vectors.")
     sparsity: list[Sparsity] = Field(description="The sparsity at each threshold.")
     histogram: Histogram

@@ -8,7 +8,9 @@ headers           request headers: preferences, media types, entity tags and ran
 middleware        the limit on request bodies, and the telemetry of requests
 response_cache    answers kept in memory
 telemetry         counters and histograms for Prometheus
-openapi           the OpenAPI document, and responses that routes share
+contract          the OpenAPI document, served as JSON and YAML
+openapi           the responses that routes share, as the document has them
+examples          the examples of bodies that it shows
 routes/           one file for each resource
 cli/              the command `tailprune`
 """

@@ -22,6 +22,7 @@ from jobs.store.connection import connect, connect_async
 from jobs.store.heartbeats import WorkerRegistry
 from jobs.store.jobs import JobStore
 from jobs.store.telemetry import Telemetry
+from service.contract import DESCRIPTION, TAGS, add_contract
 from service.deps import AppState
 from service.middleware import BodyLimit, RequestTelemetry
 from service.problems import add_handlers
@@ -35,12 +36,6 @@ CONTRACT_VERSION = "1.0"
 """The version of `openapi.yaml`, not of the code."""
 COUNT_SECONDS = 5.0
 """How late counts may be written to Redis for answers that came from the memory of this process."""
-
-DESCRIPTION = """Measures, prunes and samples the condition vectors of diffusion transformers.
-
-Anything that takes long is a job: post it, then poll it or follow its events; it can be cancelled. Errors are problem
-documents (RFC 9457) with a stable `type`.
-"""
 
 
 def create_app(settings: Settings) -> FastAPI:
@@ -79,6 +74,8 @@ def create_app(settings: Settings) -> FastAPI:
         title="tailprune",
         version=CONTRACT_VERSION,
         description=DESCRIPTION,
+        openapi_tags=TAGS,
+        servers=[{"url": "/"}],
         lifespan=lifespan,
         redoc_url=None,
         redirect_slashes=False,
@@ -90,6 +87,7 @@ def create_app(settings: Settings) -> FastAPI:
     add_handlers(app)
     for module in (submit, metrics, figures, models, conditions, jobs, artifacts, health, pages):
         app.include_router(module.router)
+    add_contract(app)
     return app
 
 

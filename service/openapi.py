@@ -1,6 +1,6 @@
-"""The OpenAPI document: the responses that several routes share, and the document itself as YAML.
+"""The responses that several routes share, as OpenAPI describes them.
 
-`python -m service.openapi > openapi.yaml` writes it.
+`python -m service.openapi > openapi.yaml` writes the whole document.
 """
 
 from __future__ import annotations
@@ -8,67 +8,60 @@ from __future__ import annotations
 import sys
 from typing import Any
 
-import yaml
-from fastapi import FastAPI
 from uvicorn.importer import import_from_string
 
 from jobs.problems import PREFIX, TYPES, Slug
-from jobs.records import JobView
+from jobs.records import JOBS
+from service.contract import document
+from service.examples import JOB_ID
 from service.problems import MEDIA_TYPE
 
 __all__ = [
     "FIGURE_DONE",
-    "JOB_ANSWERS",
-    "JOB_UNDER_WAY",
     "METRICS_DONE",
     "NOT_MODIFIED",
-    "document",
+    "files",
     "header",
+    "job_answers",
+    "job_under_way",
     "problem_responses",
 ]
 
-JOB_ID = "01jd8y3v5n7q9r2s4t6w8x0z1a"
-JOB_EXAMPLE: dict[str, Any] = {
-    "id": JOB_ID,
-    "kind": "prune-sample",
-    "status": "running",
-    "progress": {"done": 12, "total": 50, "unit": "steps"},
-    "created": "2026-01-31T12:00:00Z",
-    "started": "2026-01-31T12:00:00.250000Z",
-    "finished": None,
-    "request": {
-        "model": "shapes-sit",
-        "threshold": [0.01],
-        "keep": None,
-        "by": None,
-        "side": "tail",
-        "fill": "zero",
-        "schedule": {"when": "every", "count": None},
-        "labels": [0, 17],
-        "conditions": None,
-        "rows": None,
-        "samples_per_label": 4,
-        "seed": 0,
-        "sampler": "euler",
-        "steps": 50,
-        "guidance_scale": 2.5,
-        "guidance_interval": None,
-        "guidance_power": None,
-        "guided_channels": "all",
-        "timestep_shift": None,
-        "diffusion": None,
-        "last_step": None,
-        "compare": True,
-    },
-    "result": None,
-    "problem": None,
-    "links": {"self": f"/jobs/{JOB_ID}", "events": f"/jobs/{JOB_ID}/events", "artifacts": {}},
+DETAILS: dict[Slug, str] = {
+    "invalid-request": "one thing is wrong with the request; see errors",
+    "malformed-request": "the body is not JSON: Expecting value, at character 12",
+    "not-found": "nothing is at this path; /docs lists all paths",
+    "method-not-allowed": "this path does not answer PUT; use GET, DELETE",
+    "not-acceptable": "figures are available as image/png or image/svg+xml; accept one of them",
+    "unknown-model": "no model is named 'shapes-sat'; known models: shapes-sit, shapes-dit",
+    "model-not-ready": "model 'dit-xl' lacks published/dit-xl.pt: put the files beside models.toml",
+    "model-registered": "'shapes-sit' is registered, and only compacted models can be deleted here",
+    "unknown-conditions": "no conditions have the id '5f1c…'; upload them with POST /conditions",
+    "unknown-job": f"no job has the id '{JOB_ID}'",
+    "unknown-artifact": f"job {JOB_ID} has no artifact 'grid.jpg'; it has grid.png",
+    "artifact-gone": "'grid.png' is no longer stored; post the job's request again to remake it",
+    "range-not-satisfiable": "the range lies outside the 2048 bytes of 'grid.png'",
+    "body-too-large": "the body is 2097152 bytes; at most 1048576 bytes are accepted",
+    "idempotency-key-reused": "this idempotency key was used for another request before; use a new key",
+    "job-finished": f"job {JOB_ID} has already succeeded; only a queued or running job can be cancelled",
+    "job-cancelled": f"job {JOB_ID} was cancelled while this request waited for it; ask again",
+    "unavailable": "the job store or its queue does not answer, or is full; try again in 5 seconds",
+    "worker-lost": "three workers were lost while they did this job",
+    "failed": "the samples diverged: lower guidance_scale, or prune less",
+    "internal": "the error was logged; the same request may work later",
 }
+"""What the example of each type of problem says."""
+ERRORS = [{"location": "body.labels.1", "message": "label 100 is outside 0 to 99, the classes of shapes-sit"}]
 
 
 def header(description: str, kind: str = "string") -> dict[str, Any]:
     """A response header."""
     return {"schema": {"type": kind}, "description": description}
+
+
+def files(*media_types: str) -> dict[str, Any]:
+    """The content of a response that is a file. Generators of clients take the first media type that they know."""
+    return {media_type: {"schema": {"type": "string", "format": "binary"}} for media_type in media_types}
 
 
 def problem_responses(*slugs: Slug) -> dict[int | str, dict[str, Any]]:
@@ -85,7 +78,10 @@ def problem_responses(*slugs: Slug) -> dict[int | str, dict[str, Any]]:
         )
         if entry["description"] != title:
             entry["description"] += f", or: {title}"
-        example = {"type": PREFIX + slug, "title": title, "status": status, "detail": title + "."}
+        example: dict[str, Any] = {
+            "type": PREFIX + slug, "title": title, "status": status, "detail": DETAILS[slug],
+            **({"errors": ERRORS} if slug == "invalid-request" else {}),
+        }  # fmt: skip
         entry["content"][MEDIA_TYPE]["examples"][slug] = {"value": example}
         if slug == "unavailable":
             entry["headers"] = {"Retry-After": header("Seconds to wait before trying again.", "integer")}
@@ -94,38 +90,45 @@ def problem_responses(*slugs: Slug) -> dict[int | str, dict[str, Any]]:
 
 _LINKS = {
     operation: {"operationId": operation, "parameters": {"id": "$response.body#/id"}}
-    for operation in ("look", "cancel", "events")
+    for operation in ("get_job", "cancel_job", "follow_job")
 }
 _LOCATION = header("The job's path.")
 _APPLIED = header("The wait that was granted, if the request asked for one.")
 _REQUEST_ID = header("The id of the request in the logs.")
 
-JOB_DONE: dict[str, Any] = {
-    "description": "The job has finished: its result was cached, or it finished within the requested wait.",
-    "headers": {"Location": _LOCATION, "Preference-Applied": _APPLIED, "X-Request-ID": _REQUEST_ID},
-    "links": _LINKS,
-}
-JOB_UNDER_WAY: dict[str, Any] = {
-    "description": "The job is queued or running: poll `Location`, or follow its events.",
-    "model": JobView,
-    "headers": {
-        "Location": _LOCATION,
-        "Preference-Applied": _APPLIED,
-        "Retry-After": header("Seconds to wait before polling the job.", "integer"),
-        "X-Request-ID": _REQUEST_ID,
-    },
-    "content": {"application/json": {"example": JOB_EXAMPLE}},
-    "links": _LINKS,
-}
-JOB_ANSWERS: dict[int | str, dict[str, Any]] = {
-    200: JOB_DONE,
-    202: JOB_UNDER_WAY,
-    **problem_responses(
-        "malformed-request", "unknown-model", "unknown-conditions", "model-not-ready", "body-too-large",
-        "invalid-request", "idempotency-key-reused", "unavailable",
-    ),
-}  # fmt: skip
-"""The responses of a POST that starts a job."""
+
+def job_under_way(kind: str) -> dict[str, Any]:
+    """The response of a call whose job, of this kind, has not finished."""
+    return {
+        "description": "The job is queued or running: poll `Location`, or follow its events.",
+        "model": JOBS[kind],
+        "headers": {
+            "Location": _LOCATION,
+            "Preference-Applied": _APPLIED,
+            "Retry-After": header("Seconds to wait before polling the job.", "integer"),
+            "X-Request-ID": _REQUEST_ID,
+        },
+        "links": _LINKS,
+    }
+
+
+def job_answers(kind: str) -> dict[int | str, dict[str, Any]]:
+    """The responses of a POST that starts a job of this kind."""
+    done = {
+        "description": "The job has finished: its result was cached, or it finished within the requested wait.",
+        "headers": {"Location": _LOCATION, "Preference-Applied": _APPLIED, "X-Request-ID": _REQUEST_ID},
+        "links": _LINKS,
+    }
+    return {
+        200: done,
+        202: job_under_way(kind),
+        **problem_responses(
+            "malformed-request", "unknown-model", "unknown-conditions", "model-not-ready", "body-too-large",
+            "invalid-request", "idempotency-key-reused", "unavailable",
+        ),
+    }  # fmt: skip
+
+
 METRICS_DONE: dict[str, Any] = {
     "description": "The statistics.",
     "headers": {
@@ -142,30 +145,12 @@ FIGURE_DONE: dict[str, Any] = {
         "Vary": header("Accept"),
         "Preference-Applied": _APPLIED,
     },
-    "content": {
-        media_type: {"schema": {"type": "string", "format": "binary"}} for media_type in ("image/png", "image/svg+xml")
-    },
+    "content": files("application/octet-stream", "image/png", "image/svg+xml"),
 }
 NOT_MODIFIED: dict[str, Any] = {
     "description": "The client's copy is up to date.",
     "headers": {"ETag": header("The entity tag.")},
 }
-
-
-class _Dumper(yaml.SafeDumper):
-    """YAML in which texts of several lines stay several lines."""
-
-
-def _text(dumper: _Dumper, value: str) -> yaml.ScalarNode:
-    return dumper.represent_scalar("tag:yaml.org,2002:str", value, style="|" if "\n" in value else None)
-
-
-_Dumper.add_representer(str, _text)
-
-
-def document(application: FastAPI) -> str:
-    """The OpenAPI document of an application, as YAML."""
-    return yaml.dump(application.openapi(), Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=110)
 
 
 if __name__ == "__main__":

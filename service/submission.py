@@ -64,7 +64,7 @@ async def post_job(body: Request, client: Client) -> JSONResponse:
         state,
         share=share_of(request, identity, state.settings.batch_size),
         idempotency_key=client.idempotency_key,
-        fingerprint=digest({"kind": body.kind, "body": body.model_dump()}),
+        fingerprint=digest({"kind": request.kind, "request": request.model_dump()}),
     )
     return _job_response(await _wait_for(job, client.wait or 0, state), client.wait)
 

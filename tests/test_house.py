@@ -85,5 +85,6 @@ def _routes_of(request: type[Request], graph: grimp.ImportGraph) -> Iterator[API
         for route in import_module(found.name).router.routes:
             models = [route.response_model, *(answer.get("model") for answer in route.responses.values())]
             takes = route.body_field.field_info.annotation if route.body_field else None
-            if JobView in models and (takes is request or (takes is None and makes_it)):
+            answers_with_a_job = any(isinstance(model, type) and issubclass(model, JobView) for model in models)
+            if answers_with_a_job and (takes is request or (takes is None and makes_it)):
                 yield route

@@ -1,7 +1,7 @@
 """Digests of what a result depends on besides its request: the weights, and how they are read, decoded and shown.
 
 A file is read once, and again only after it changed: digests are kept in memory and in the data folder, by path, size
-and time of modification. A file that huggingface_hub stored under its sha256 is not read at all.
+and time of modification. A whole file that huggingface_hub stored under its sha256 is not read at all.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from tailprune.spec.hub import blob_digest
 from tailprune.spec.layouts import IMAGES, SAFETENSORS, TENSOR_FILES, WEIGHTS
 from tailprune.spec.safetensors import read_header
 
-__all__ = ["Identity", "content_digest", "identify", "identify_at_once"]
+__all__ = ["Identity", "content_digest", "identify", "identify_at_once", "weights_digest"]
 
 OF_A_FOLDER = (".json", *TENSOR_FILES)
 """The suffixes of the files in a folder from which a model or a decoder is loaded."""
@@ -80,7 +80,7 @@ def identify(
             loaded_as["guidance_scale"] = entry.defaults.guidance_scale
         if reads == "named condition":
             loaded_as["class_names"] = entry.names
-        return Identity(_weights(reads, entry, data_dir), loaded_as)
+        return Identity(weights_digest(reads, entry, data_dir), loaded_as)
     decoding = entry.decoding
     decoder: dict[str, Any] = {
         "decoder": decoding.in_use,
@@ -89,11 +89,20 @@ def identify(
     }
     if evaluation:
         decoder["instruments"] = {name: _asset_digest(made_of, data_dir) for name, made_of in evaluation.items()}
-    return Identity(_weights(reads, entry, data_dir), entry.loaded_as | decoder, decoding)
+    return Identity(weights_digest(reads, entry, data_dir), entry.loaded_as | decoder, decoding)
 
 
-def _weights(reads: Reads, entry: ModelEntry, data_dir: Path | None) -> str:
-    """The digest of a checkpoint or of its condition tensors. That of a compacted model's artifact is known."""
+def weights_digest(reads: Reads, entry: ModelEntry, data_dir: Path | None) -> str:
+    """The sha256 of a model's checkpoint, or of its condition tensors.
+
+    reads: the part of the model.
+    entry: the model.
+    data_dir: the folder in which digests are kept; None to use only those in memory.
+
+    That of a compacted model's artifact is known, and is taken for its condition tensors too.
+
+    Raises FileNotFoundError for a missing file.
+    """
     if entry.compacted is not None:
         return entry.compacted.checkpoint.digest
     path = entry.local_checkpoint

@@ -75,7 +75,7 @@ class ModelEntry(BaseModel):
     display_scale: int = Field(default=1, ge=1)
     """The factor by which images are enlarged, without smoothing."""
     size: str | None = None
-    """The published size, such as XL/2."""
+    """The published size, such as XL/2; of the shipped models blocks x width / patch, such as 4x128/4."""
     parameters: int | None = Field(default=None, ge=1)
     licence: str = NOT_STATED
     source: str = NOT_STATED

@@ -36,6 +36,11 @@ class Request(BaseModel):
     model: str = Field(min_length=1, max_length=100, description="The name of a model; `GET /models` lists them.")
 
     @property
+    def title(self) -> str:
+        """What the job of a resolved request is of, in plain words."""
+        return f"{self.kind} of {self.model}"
+
+    @property
     def queue(self) -> Queue:
         """The queue in which its job waits."""
         return "metrics"

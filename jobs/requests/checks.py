@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from jobs.problems import Fault
 from jobs.registry.models import ModelEntry
 from jobs.requests.fields import Part
+from jobs.requests.labels import label_faults
 from jobs.settings import Settings
 from jobs.storage.uploads import ConditionInfo
 from tailprune.spec.prune import Schedule
@@ -34,7 +35,7 @@ def body_fault(location: str, message: str) -> Fault:
 
 
 def subject_faults(
-    labels: Sequence[int] | None, rows: Sequence[int] | None, entry: ModelEntry, conditions: ConditionInfo | None
+    labels: Sequence[int | str] | None, rows: Sequence[int] | None, entry: ModelEntry, conditions: ConditionInfo | None
 ) -> list[Fault]:
     """What is wrong with the labels, conditions and rows of a request, before defaults are filled in.
 
@@ -51,9 +52,9 @@ def subject_faults(
         wrong("conditions", fault)
     if entry.facts.features and labels is not None:
         wrong("labels", f"{entry.name} has no classes, but takes conditions of {_features(entry)}; leave labels out")
-    for place, label in enumerate(labels or []):
-        if entry.classes is not None and label >= entry.classes:
-            wrong(f"labels.{place}", f"label {label} is outside 0 to {entry.classes - 1}, the classes of {entry.name}")
+    elif labels is not None:
+        for place, fault in label_faults(labels, entry):
+            wrong(f"labels.{place}", fault)
     if not entry.facts.features and rows is not None:
         wrong("rows", f"rows select conditions, but {entry.name} takes labels; leave rows out")
     elif conditions is not None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, ClassVar, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, Field, model_validator
 
 from jobs.problems import Fault, InvalidRequest
 from jobs.registry.compacted import KEY_LETTERS, Rule, compacted_name
@@ -22,7 +22,8 @@ from jobs.requests.checks import (
     subject_faults,
     times_faults,
 )
-from jobs.requests.fields import CONDITIONS, ConditionsId, Count, Labels, Threshold, Timesteps, or_else
+from jobs.requests.fields import CONDITIONS, ConditionsId, Count, Rows, Threshold, Timesteps, in_short, or_else
+from jobs.requests.labels import Labels, class_numbers
 from jobs.results import CompactResult
 from jobs.settings import Settings
 from jobs.storage.uploads import ConditionInfo
@@ -39,8 +40,6 @@ class CompactRequest(Request):
 
     kind: ClassVar[str] = "compact"
     result: ClassVar[type[BaseModel]] = CompactResult
-
-    model_config = ConfigDict(json_schema_extra={"examples": [{"model": "shapes-sit", "keep": 24, "by": "directions"}]})
 
     threshold: Threshold | None = Field(
         default=None,
@@ -83,10 +82,12 @@ class CompactRequest(Request):
         description="Cover these times, in the model's own time, instead of those of a sampler.",
     )
     labels: Labels | None = Field(
-        default=None, description="The class labels to cover, counted from 0; all by default."
+        default=None,
+        description="The classes to cover, each by its number, counted from 0, or by its name (`class_names` of the "
+        "model); all by default.",
     )
     conditions: ConditionsId | None = Field(default=None, description=CONDITIONS)
-    rows: Labels | None = Field(
+    rows: Rows | None = Field(
         default=None, description="Which conditions of the file to cover, counted from 0; all by default."
     )
     guided: bool | None = Field(
@@ -111,6 +112,14 @@ class CompactRequest(Request):
                         f"the covered times come either from timesteps or from a sampler; leave {name} out"
                     )
         return self
+
+    @property
+    def title(self) -> str:
+        """What the job of a resolved request is of: `compact of shapes-sit to 24 directions`."""
+        if self.keep is not None:
+            return f"{super().title} to {self.keep} {'directions' if self.by == 'directions' else 'components'}"
+        side = "head " if self.side == "head" else ""
+        return f"{super().title} at {side}{in_short([self.threshold or 0], 'thresholds')}"
 
     @property
     def rule(self) -> Rule:
@@ -143,7 +152,7 @@ class CompactRequest(Request):
             "by": None if by_threshold else or_else(self.by, "variance"),
             "fill": or_else(self.fill, "zero" if by_threshold else "mean"),
             "guided": or_else(self.guided, None if entry.facts.takes_guidance else entry.null_condition),
-            "labels": _none_for_all(self.labels, entry.classes),
+            "labels": _none_for_all(class_numbers(self.labels, entry), entry.classes),
             "rows": _none_for_all(self.rows, None if conditions is None else conditions.count),
         }
         if self.timesteps is None:

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from typing import Annotated, ClassVar
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, Field
 
 from jobs.problems import Fault, InvalidRequest
 from jobs.registry.evaluation import EvaluationAssets
 from jobs.registry.models import ModelEntry
 from jobs.requests.base import Request
 from jobs.requests.checks import body_fault, subject_faults, times_faults
-from jobs.requests.fields import CONDITIONS, UNIQUE, ConditionsId, Part, Timesteps, all_different
+from jobs.requests.fields import CONDITIONS, UNIQUE, ConditionsId, Part, Timesteps, all_different, in_short
+from jobs.requests.labels import Label, class_numbers, subjects_of
 from jobs.results import ExtractResult
 from jobs.settings import Settings
 from jobs.storage.uploads import ConditionInfo
@@ -21,11 +22,7 @@ __all__ = ["ExtractRequest"]
 PARTS: list[Part] = ["c", "y", "t"]
 FLOAT_BYTES = 4
 
-Subjects = Annotated[
-    list[Annotated[int, Field(ge=0)]],
-    Field(min_length=1, max_length=65_536, json_schema_extra=UNIQUE),
-    AfterValidator(all_different),
-]
+_SEVERAL = (Field(min_length=1, max_length=65_536, json_schema_extra=UNIQUE), AfterValidator(all_different))
 Parts = Annotated[
     list[Part], Field(min_length=1, max_length=len(PARTS), json_schema_extra=UNIQUE), AfterValidator(all_different)
 ]
@@ -37,13 +34,13 @@ class ExtractRequest(Request):
     kind: ClassVar[str] = "extract"
     result: ClassVar[type[BaseModel]] = ExtractResult
 
-    model_config = ConfigDict(
-        json_schema_extra={"examples": [{"model": "shapes-sit", "timesteps": [0.0, 0.5, 1.0], "parts": ["c", "y"]}]}
+    labels: Annotated[list[Label], *_SEVERAL] | None = Field(
+        default=None,
+        description="The classes, each by its number, counted from 0, or by its name (`class_names` of the model); all "
+        "by default.",
     )
-
-    labels: Subjects | None = Field(default=None, description="The class labels, counted from 0; all by default.")
     conditions: ConditionsId | None = Field(default=None, description=CONDITIONS)
-    rows: Subjects | None = Field(
+    rows: Annotated[list[Annotated[int, Field(ge=0)]], *_SEVERAL] | None = Field(
         default=None, description="Which conditions of the file, counted from 0; all by default."
     )
     timesteps: Timesteps | None = Field(
@@ -56,9 +53,15 @@ class ExtractRequest(Request):
     )
 
     @property
+    def title(self) -> str:
+        """What the job of a resolved request is of: `extract of shapes-sit: c, y at time 0, 0.5`."""
+        at = f" at time {in_short(self.timesteps, 'times')}" if self.timesteps else ""
+        return f"{super().title}: {', '.join(self.parts or PARTS)}{at}"
+
+    @property
     def subjects(self) -> list[int]:
         """The labels of a resolved request, or the rows of its conditions; none if it asks for part t alone."""
-        return (self.labels if self.conditions is None else self.rows) or []
+        return subjects_of(self.labels if self.conditions is None else self.rows)
 
     def resolve(
         self,
@@ -69,7 +72,7 @@ class ExtractRequest(Request):
     ) -> ExtractRequest:
         parts = [part for part in PARTS if part in (self.parts or PARTS)]
         faults: list[Fault] = []
-        labels, rows, timesteps = self.labels, self.rows, self.timesteps
+        labels, rows, timesteps = class_numbers(self.labels, entry), self.rows, self.timesteps
         if parts == ["t"]:
             for name in ("labels", "conditions", "rows"):
                 if getattr(self, name) is not None:
@@ -77,7 +80,7 @@ class ExtractRequest(Request):
                         body_fault(name, f"part 't' does not depend on {name}; leave them out, or ask for c or y")
                     )
         else:
-            faults += subject_faults(labels, rows, entry, conditions)
+            faults += subject_faults(self.labels, rows, entry, conditions)
             if labels is None and entry.classes is not None:
                 labels = list(range(entry.classes))
             if rows is None and conditions is not None:

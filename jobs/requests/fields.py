@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import AfterValidator, Discriminator, Field, JsonValue, Tag
 
 from jobs.storage.uploads import CONDITIONS_PATTERN
+from tailprune.spec.prune import plain
 
 __all__ = [
     "CONDITIONS",
@@ -17,14 +19,16 @@ __all__ = [
     "ColourRange",
     "ConditionsId",
     "FigureName",
-    "Labels",
     "OneOrMoreCounts",
     "OneOrMoreThresholds",
     "Part",
+    "Rows",
     "Seed",
     "Thresholds",
     "Timesteps",
     "all_different",
+    "in_short",
+    "number_or_word",
     "one_or_several",
     "or_else",
 ]
@@ -34,6 +38,8 @@ T = TypeVar("T")
 UNIQUE: dict[str, JsonValue] = {"uniqueItems": True}
 CONDITIONS = "The id of uploaded conditions, as `POST /conditions` returned it; for models that take no labels."
 GREATEST_SEED = 2**63 - 1
+MOST_LISTED = 4
+"""The most numbers that the title of a job lists."""
 
 UNION_TAGS = frozenset({"one", "several", "word"})
 """The names of the branches of unions, which pydantic puts into the locations of its errors."""
@@ -52,12 +58,20 @@ def or_else(value: T | None, default: T) -> T:
     return default if value is None else value
 
 
+def in_short(values: Sequence[float], what: str) -> str:
+    """A few numbers as text, or how many there are and the least and the greatest. what: their name, in the plural."""
+    if len(values) <= MOST_LISTED:
+        return ", ".join(map(plain, values))
+    return f"{len(values)} {what} from {plain(min(values))} to {plain(max(values))}"
+
+
 def one_or_several(value: Any) -> str:
     """Which of a field's two forms a value is meant for: `one` or `several`."""
     return "several" if isinstance(value, list) else "one"
 
 
-def _number_or_word(value: Any) -> str:
+def number_or_word(value: Any) -> str:
+    """Which of a field's two forms a value is meant for: a number, `one`, or a `word`."""
     return "word" if isinstance(value, str) else "one"
 
 
@@ -75,7 +89,6 @@ Thresholds = Annotated[
 Counts = Annotated[
     list[Count], Field(min_length=1, max_length=64, json_schema_extra=UNIQUE), AfterValidator(all_different)
 ]
-Label = Annotated[int, Field(ge=0)]
 OneOrMoreThresholds = Annotated[
     Annotated[Threshold, Tag("one")] | Annotated[Thresholds, Tag("several")], Discriminator(one_or_several)
 ]
@@ -83,10 +96,12 @@ OneOrMoreCounts = Annotated[
     Annotated[Count, Tag("one")] | Annotated[Counts, Tag("several")], Discriminator(one_or_several)
 ]
 Channels = Annotated[
-    Annotated[Count, Tag("one")] | Annotated[Literal["all"], Tag("word")], Discriminator(_number_or_word)
+    Annotated[Count, Tag("one")] | Annotated[Literal["all"], Tag("word")], Discriminator(number_or_word)
 ]
-Labels = Annotated[
-    list[Label], Field(min_length=1, max_length=4096, json_schema_extra=UNIQUE), AfterValidator(all_different)
+Rows = Annotated[
+    list[Annotated[int, Field(ge=0)]],
+    Field(min_length=1, max_length=4096, json_schema_extra=UNIQUE),
+    AfterValidator(all_different),
 ]
 Timesteps = Annotated[
     list[float], Field(min_length=1, max_length=4096, json_schema_extra=UNIQUE), AfterValidator(all_different)

@@ -12,11 +12,21 @@ from jobs.registry.evaluation import EvaluationAssets
 from jobs.registry.models import ModelEntry
 from jobs.requests.base import Queue, Reads, Request
 from jobs.requests.checks import conditions_fault, population_fault, time_of, unprunable_fault
-from jobs.requests.fields import CONDITIONS, ColourRange, ConditionsId, FigureName, Part, Seed, Thresholds, or_else
+from jobs.requests.fields import (
+    CONDITIONS,
+    ColourRange,
+    ConditionsId,
+    FigureName,
+    Part,
+    Seed,
+    Thresholds,
+    in_short,
+    or_else,
+)
 from jobs.results import FigureResult
 from jobs.settings import Settings
 from jobs.storage.uploads import ConditionInfo
-from tailprune.spec.prune import Side
+from tailprune.spec.prune import Side, plain
 
 __all__ = ["OPTIONS", "FigureRequest"]
 
@@ -82,6 +92,16 @@ class FigureRequest(Request):
         default=None,
         description="The seed that selects classes, initialises t-SNE, and makes the noise of samples; 0 by default.",
     )
+
+    @property
+    def title(self) -> str:
+        """What the job of a resolved request is of: `cosine figure of shapes-dit: c at time 0`."""
+        of = f"{self.figure} figure of {self.model}"
+        if self.part is not None:
+            return f"{of}: {self.part}" + ("" if self.timestep is None else f" at time {plain(self.timestep)}")
+        if self.thresholds is not None:
+            return f"{of} at {'head ' if self.side == 'head' else ''}{in_short(self.thresholds, 'thresholds')}"
+        return of
 
     @property
     def queue(self) -> Queue:

@@ -15,6 +15,7 @@ from jobs.requests.fields import CONDITIONS, ConditionsId, Part, Thresholds
 from jobs.results import MetricsResult
 from jobs.settings import Settings
 from jobs.storage.uploads import ConditionInfo
+from tailprune.spec.prune import plain
 
 __all__ = ["MetricsRequest"]
 
@@ -40,6 +41,12 @@ class MetricsRequest(Request):
         default_factory=lambda: list(DEFAULT_THRESHOLDS),
         description="The magnitudes at which sparsity is measured.",
     )
+
+    @property
+    def title(self) -> str:
+        """What the job of a resolved request is of: `metrics of shapes-sit: c at time 0`."""
+        at = "" if self.timestep is None else f" at time {plain(self.timestep)}"
+        return f"{super().title}: {self.part}{at}"
 
     def resolve(
         self,

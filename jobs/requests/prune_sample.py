@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any, ClassVar, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, Field, model_validator
 
 from jobs.problems import Fault, InvalidRequest
 from jobs.registry.evaluation import EvaluationAssets
@@ -18,7 +18,7 @@ from jobs.requests.checks import (
     subject_faults,
     unprunable_fault,
 )
-from jobs.requests.fields import OneOrMoreCounts, OneOrMoreThresholds
+from jobs.requests.fields import OneOrMoreCounts, OneOrMoreThresholds, in_short
 from jobs.requests.sampled import SampledRequest, sampling_faults, sampling_of
 from jobs.results import PruneSampleResult
 from jobs.settings import Settings
@@ -33,22 +33,6 @@ class PruneSampleRequest(SampledRequest):
 
     kind: ClassVar[str] = "prune-sample"
     result: ClassVar[type[BaseModel]] = PruneSampleResult
-
-    model_config = ConfigDict(
-        json_schema_extra={
-            "examples": [
-                {
-                    "model": "shapes-sit",
-                    "threshold": [0.01, 0.05],
-                    "side": "tail",
-                    "schedule": {"when": "last", "count": 10},
-                    "labels": [0, 17],
-                    "samples_per_label": 4,
-                    "seed": 0,
-                }
-            ]
-        }
-    )
 
     threshold: OneOrMoreThresholds | None = Field(
         default=None,
@@ -89,6 +73,17 @@ class PruneSampleRequest(SampledRequest):
     def has_rule(self) -> bool:
         """Whether it has a threshold or keep; without either, a compacted model is sampled as it is."""
         return self.threshold is not None or self.keep is not None
+
+    @property
+    def title(self) -> str:
+        """What the job of a resolved request is of: `prune-sample of shapes-sit at 0.038, first 2 steps`."""
+        steps = "" if self.schedule == EVERY else f", {self.schedule.name}"
+        if self.keep is not None:
+            return f"{super().title} with {in_short(_as_list(self.keep), 'numbers')} components kept{steps}"
+        if self.threshold is not None:
+            side = "head " if self.side == "head" else ""
+            return f"{super().title} at {side}{in_short(_as_list(self.threshold), 'thresholds')}{steps}"
+        return f"{super().title} as it is"
 
     @property
     def prunes(self) -> list[PruneSpec]:

@@ -18,7 +18,8 @@ from jobs.requests.checks import (
     shift_fault,
     steps_fault,
 )
-from jobs.requests.fields import CONDITIONS, Channels, ConditionsId, Labels, Seed, or_else
+from jobs.requests.fields import CONDITIONS, Channels, ConditionsId, Rows, Seed, or_else
+from jobs.requests.labels import Labels, class_numbers, subjects_of
 from jobs.settings import Settings
 from jobs.storage.uploads import ConditionInfo
 
@@ -32,11 +33,11 @@ class SampledRequest(Request):
 
     labels: Labels | None = Field(
         default=None,
-        description="The class labels to sample, counted from 0; by default those of the model's `defaults`, and in a "
-        "study all classes.",
+        description="The classes to sample, each by its number, counted from 0, or by its name (`class_names` of the "
+        "model); by default those of the model's `defaults`, and in a study all classes.",
     )
     conditions: ConditionsId | None = Field(default=None, description=CONDITIONS)
-    rows: Labels | None = Field(
+    rows: Rows | None = Field(
         default=None, description="Which conditions of the file to sample, counted from 0; all by default."
     )
     samples_per_label: int | None = Field(
@@ -105,7 +106,7 @@ class SampledRequest(Request):
     @property
     def subjects(self) -> list[int]:
         """The labels of a resolved request, or the rows of its conditions."""
-        return (self.labels if self.conditions is None else self.rows) or []
+        return subjects_of(self.labels if self.conditions is None else self.rows)
 
 
 def sampling_of(request: SampledRequest, entry: ModelEntry, conditions: ConditionInfo | None) -> dict[str, Any]:
@@ -114,7 +115,7 @@ def sampling_of(request: SampledRequest, entry: ModelEntry, conditions: Conditio
     sampler = request.sampler or defaults.sampler
     is_sde, shifts = sampler == "sde", sampler in SHIFTED
     return {
-        "labels": or_else(request.labels, defaults.labels),
+        "labels": or_else(class_numbers(request.labels, entry), defaults.labels),
         "rows": or_else(request.rows, None if conditions is None else list(range(conditions.count))),
         "samples_per_label": or_else(request.samples_per_label, defaults.samples_per_label),
         "sampler": sampler,

@@ -111,23 +111,6 @@ class StudyRequest(MeasuredRequest):
     kind: ClassVar[str] = "study"
     result: ClassVar[type[BaseModel]] = StudyResult
 
-    model_config = ConfigDict(
-        json_schema_extra={
-            "examples": [
-                {
-                    "model": "shapes-repa",
-                    "grid": {
-                        "thresholds": [0.07, 0.15],
-                        "schedules": [{"when": "every"}, {"when": "last", "count": 10}],
-                    },
-                    "prunes": [{"side": "head", "threshold": 2.7}],
-                    "samples_per_label": 2,
-                    "measures": ["fid", "accuracy", "drift"],
-                }
-            ]
-        }
-    )
-
     precision: Literal["float32", "bfloat16"] = Field(
         default="float32",
         description="The precision in which the network computes: `float32`, the reference, or `bfloat16`. `auto` is "
@@ -147,6 +130,14 @@ class StudyRequest(MeasuredRequest):
     search: Search | None = Field(
         default=None, description="A search for the largest threshold within a budget, alone or besides other prunes."
     )
+
+    @property
+    def title(self) -> str:
+        """What the job of a resolved request is of: `study of shapes-sit: 12 prunes and a search by fid`."""
+        count = len(self.prunes or [])
+        tried = [f"{count} prune{'' if count == 1 else 's'}"] if count else []
+        tried += [] if self.search is None else [f"a search by {self.search.measure}"]
+        return f"{super().title}: {' and '.join(tried) or 'the model as it is'}"
 
     def resolve(
         self,

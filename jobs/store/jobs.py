@@ -28,7 +28,7 @@ __all__ = ["IdempotencyConflict", "JobFinished", "JobStore", "Outcome", "Page", 
 LIST_BATCH = 200
 SUMMARY_FIELDS = (
     "id", "kind", "key", "model", "status", "request", "created", "started", "finished", "progress",
-    "artifacts",
+    "problem", "artifacts",
 )  # fmt: skip
 
 Outcome = Literal["created", "joined", "cached"]
@@ -101,7 +101,7 @@ class JobStore:
         key: the key of its job.
         share: a new job's share in a batch; None, the default, for a job that runs by itself.
         idempotency_key: the client's name for the request; empty, the default, for none.
-        fingerprint: the digest of the request as it was sent, which must be the same for the same idempotency key.
+        fingerprint: the digest of the resolved request, which must be the same for the same idempotency key.
 
         Raises IdempotencyConflict, and BrokerUnavailable if a new job could not be put on its queue: it stays queued,
         and the sweep puts it there later.

@@ -16,6 +16,7 @@ from service.cli.terminal import (
     AsJson,
     Conditions,
     Url,
+    class_labels,
     errors_shown,
     extract_table,
     messages,
@@ -42,7 +43,10 @@ def prune_sample(
         Literal["every", "first", "last"], typer.Option(help="The sampling steps at which to prune.")
     ] = "every",
     count: Annotated[int | None, typer.Option(help="How many steps, with --when first or last.")] = None,
-    label: Annotated[list[int] | None, typer.Option(help="A class label to sample; repeatable.")] = None,
+    label: Annotated[
+        list[str] | None,
+        typer.Option(help="A class to sample, by number or name; repeatable."),
+    ] = None,
     conditions: Conditions = None,
     row: Annotated[
         list[int] | None, typer.Option(help="The number of a condition to sample, from 0; repeatable.")
@@ -70,7 +74,7 @@ def prune_sample(
         "side": side,
         "fill": fill,
         "schedule": {"when": when, "count": count},
-        "labels": label or None,
+        "labels": class_labels(label),
         "conditions": conditions,
         "rows": row or None,
         "samples_per_label": samples,
@@ -163,7 +167,10 @@ def extract(
     timestep: Annotated[
         list[float] | None, typer.Option(help="A time of c and t; repeatable. By default where sampling starts.")
     ] = None,
-    label: Annotated[list[int] | None, typer.Option(help="A class label; repeatable. All by default.")] = None,
+    label: Annotated[
+        list[str] | None,
+        typer.Option(help="A class, by number or name; repeatable. All by default."),
+    ] = None,
     conditions: Conditions = None,
     row: Annotated[
         list[int] | None, typer.Option(help="The number of a condition, from 0; repeatable. All by default.")
@@ -177,7 +184,7 @@ def extract(
     body = {
         "model": model,
         "timesteps": timestep or None,
-        "labels": label or None,
+        "labels": class_labels(label),
         "conditions": conditions,
         "rows": row or None,
         "parts": part or None,

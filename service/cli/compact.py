@@ -9,7 +9,17 @@ import typer
 
 from jobs.results import CompactResult
 from service.cli.client import Client
-from service.cli.terminal import DEFAULT_URL, AsJson, Conditions, Url, compact_table, errors_shown, messages, output
+from service.cli.terminal import (
+    DEFAULT_URL,
+    AsJson,
+    Conditions,
+    Url,
+    class_labels,
+    compact_table,
+    errors_shown,
+    messages,
+    output,
+)
 
 __all__ = ["compact"]
 
@@ -36,7 +46,10 @@ def compact(
     timestep: Annotated[
         list[float] | None, typer.Option(help="Cover this time, instead of a sampler's; repeatable.")
     ] = None,
-    label: Annotated[list[int] | None, typer.Option(help="Cover this class label; repeatable. All by default.")] = None,
+    label: Annotated[
+        list[str] | None,
+        typer.Option(help="Cover this class, by number or name; repeatable. All by default."),
+    ] = None,
     conditions: Conditions = None,
     row: Annotated[
         list[int] | None, typer.Option(help="Cover the condition with this number, from 0; repeatable. All by default.")
@@ -62,7 +75,7 @@ def compact(
         "steps": steps,
         "timestep_shift": shift,
         "timesteps": timestep or None,
-        "labels": label or None,
+        "labels": class_labels(label),
         "conditions": conditions,
         "rows": row or None,
         "guided": guided,

@@ -11,7 +11,17 @@ import typer
 
 from jobs.study_results import StudyResult
 from service.cli.client import Client
-from service.cli.terminal import DEFAULT_URL, AsJson, Conditions, Url, errors_shown, messages, output, study_tables
+from service.cli.terminal import (
+    DEFAULT_URL,
+    AsJson,
+    Conditions,
+    Url,
+    class_labels,
+    errors_shown,
+    messages,
+    output,
+    study_tables,
+)
 
 __all__ = ["study"]
 
@@ -37,7 +47,10 @@ def study(
     ] = None,
     budget: Annotated[float | None, typer.Option(help="How much worse the measure of --search may become.")] = None,
     trials: Annotated[int | None, typer.Option(help="How many thresholds --search tries.")] = None,
-    label: Annotated[list[int] | None, typer.Option(help="A class label; repeatable. All by default.")] = None,
+    label: Annotated[
+        list[str] | None,
+        typer.Option(help="A class, by number or name; repeatable. All by default."),
+    ] = None,
     conditions: Conditions = None,
     row: Annotated[
         list[int] | None, typer.Option(help="The number of a condition, from 0; repeatable. All by default.")
@@ -75,7 +88,7 @@ def study(
         "grid": _grid(threshold, side, when, fill),
         "prunes": _kept(keep, when, fill),
         "search": _search(search, budget, trials, when, fill),
-        "labels": label or None,
+        "labels": class_labels(label),
         "conditions": conditions,
         "rows": row or None,
         "samples_per_label": samples,

@@ -21,6 +21,7 @@ __all__ = [
     "AsJson",
     "Conditions",
     "Url",
+    "class_labels",
     "compact_table",
     "errors_shown",
     "extract_table",
@@ -50,6 +51,11 @@ MEASURES_A_TABLE = 4
 LEAST_WIDTH = 72
 """The least width of a table, at which its title and caption wrap."""
 DIGITS = 4
+
+
+def class_labels(given: list[str] | None) -> list[int | str] | None:
+    """The labels of a request: numbers, and names of classes, which do not consist of digits alone; None for none."""
+    return [int(label) if label.isdecimal() else label for label in given or []] or None
 
 
 @contextmanager

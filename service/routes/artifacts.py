@@ -11,7 +11,7 @@ from fastapi.responses import Response, StreamingResponse
 from jobs.storage.artifacts import Artifact, ArtifactStore
 from service.deps import AppStateDep, JobDep
 from service.headers import IfNoneMatch, Unsatisfiable, byte_range, etag_matches
-from service.openapi import NOT_MODIFIED, header, problem_responses
+from service.openapi import NOT_MODIFIED, files, header, problem_responses
 from service.problems import ProblemError
 
 __all__ = ["router"]
@@ -29,17 +29,21 @@ IfRange = Annotated[
     ),
 ]
 
-_FILE = {"schema": {"type": "string", "format": "binary"}}
+FILES = files(
+    "application/octet-stream", "image/png", "image/svg+xml", "audio/wav", "text/csv", "text/markdown",
+    "application/json",
+)  # fmt: skip
+"""All that jobs make."""
 _HEADERS = {
     "ETag": header("The SHA-256 digest of the bytes."),
     "Accept-Ranges": header("`bytes`."),
     "Cache-Control": header("Artifacts never change, and may be cached for good."),
 }
 _RESPONSES: dict[int | str, dict[str, Any]] = {
-    200: {"description": "The artifact.", "content": {"*/*": _FILE}, "headers": _HEADERS},
+    200: {"description": "The artifact.", "content": FILES, "headers": _HEADERS},
     206: {
         "description": "A range of the artifact.",
-        "content": {"*/*": _FILE},
+        "content": FILES,
         "headers": {**_HEADERS, "Content-Range": header("The range, and the size of the whole artifact.")},
     },
     304: NOT_MODIFIED,
@@ -50,9 +54,15 @@ _RESPONSES: dict[int | str, dict[str, Any]] = {
 }  # fmt: skip
 
 
-@router.get("/{id}/artifacts/{name}", response_class=Response, responses=_RESPONSES)
-@router.head("/{id}/artifacts/{name}", name="artifact_head", response_class=Response, responses=_RESPONSES)
-def artifact(
+@router.get("/{id}/artifacts/{name}", summary="Download a file", response_class=Response, responses=_RESPONSES)
+@router.head(
+    "/{id}/artifacts/{name}",
+    name="head_artifact",
+    summary="Get the size and the digest of a file",
+    response_class=Response,
+    responses=_RESPONSES,
+)
+def get_artifact(
     request: Request,
     job: JobDep,
     name: Name,

@@ -46,7 +46,7 @@ BODY: dict[str, Any] = {
     }
 }
 HEADERS = {"Location": header("The path of the conditions.")}
-LINKS = {"conditions": {"operationId": "conditions", "parameters": {"id": "$response.body#/id"}}}
+LINKS = {"get_conditions": {"operationId": "get_conditions", "parameters": {"id": "$response.body#/id"}}}
 
 
 class ConditionView(ConditionInfo):
@@ -61,6 +61,7 @@ def _view(info: ConditionInfo) -> ConditionView:
 
 @router.post(
     "/conditions",
+    summary="Upload conditions",
     response_model=ConditionView,
     status_code=201,
     openapi_extra=BODY,
@@ -105,8 +106,13 @@ def _keep(body: IO[bytes], state: AppState) -> JSONResponse:
     return JSONResponse(view.model_dump(), 200 if known else 201, {"Location": view.links["self"]})
 
 
-@router.get("/conditions/{id}", responses=problem_responses("unknown-conditions", "invalid-request"))
-def conditions(
+@router.get(
+    "/conditions/{id}",
+    summary="Describe conditions",
+    response_description="The conditions.",
+    responses=problem_responses("unknown-conditions", "invalid-request"),
+)
+def get_conditions(
     id: Annotated[str, Path(description="The id that the upload returned.")], state: AppStateDep
 ) -> ConditionView:
     """Describe stored conditions: how many there are, their shapes, and the family of models they are for."""

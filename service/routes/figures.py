@@ -14,7 +14,7 @@ from jobs.requests.figure import FigureRequest
 from jobs.results import FigureResult
 from service.deps import AppState, ModelDep
 from service.headers import AcceptHeader, preferred_type
-from service.openapi import FIGURE_DONE, JOB_UNDER_WAY, NOT_MODIFIED, problem_responses
+from service.openapi import FIGURE_DONE, NOT_MODIFIED, job_under_way, problem_responses
 from service.problems import ProblemError
 from service.routes.metrics import ConditionsQuery, Timestep
 from service.submission import ReaderDep, answer_by_job
@@ -24,8 +24,8 @@ __all__ = ["router"]
 
 router = APIRouter(tags=["metrics"])
 
-FORMATS = {"image/png": "png", "image/svg+xml": "svg"}
-"""The first is the default."""
+FORMATS = {"image/png": "png", "image/svg+xml": "svg", "application/octet-stream": "png"}
+"""The first is the default. The last is for clients that take only what they know to be bytes."""
 
 Figure = Annotated[FigureName, Path(description="Which figure to draw.")]
 PartQuery = Annotated[
@@ -70,10 +70,11 @@ SeedQuery = Annotated[
 
 @router.get(
     "/metrics/{model}/figures/{figure}",
+    summary="Draw a figure",
     response_class=Response,
     responses={
         200: FIGURE_DONE,
-        202: JOB_UNDER_WAY,
+        202: job_under_way(FigureRequest.kind),
         304: NOT_MODIFIED,
         **problem_responses(
             "unknown-model", "unknown-conditions", "not-acceptable", "model-not-ready", "job-cancelled",
@@ -81,7 +82,7 @@ SeedQuery = Annotated[
         ),
     },
 )  # fmt: skip
-async def figure(
+async def draw_figure(
     model: ModelDep,
     figure: Figure,
     client: ReaderDep,

@@ -33,14 +33,19 @@ class Ready(BaseModel):
     workers: list[WorkerInfo] = Field(description="The workers that are alive. Jobs wait while there are none.")
 
 
-@router.get("/health/live")
-async def live() -> Live:
+@router.get("/health/live", summary="Check that the process answers", response_description="It does.")
+async def get_live() -> Live:
     """Check that the process answers, without asking Redis."""
     return Live()
 
 
-@router.get("/health/ready", responses=problem_responses("unavailable"))
-def ready(state: AppStateDep) -> Ready:
+@router.get(
+    "/health/ready",
+    summary="Check that jobs can be taken",
+    response_description="They can: the queue, and its workers.",
+    responses=problem_responses("unavailable"),
+)
+def get_ready(state: AppStateDep) -> Ready:
     """Check that the service can take requests, which is when Redis answers.
 
     Workers are listed, but none is required: jobs are accepted and wait for one.
@@ -51,11 +56,12 @@ def ready(state: AppStateDep) -> Ready:
 
 @router.get(
     "/metrics",
+    summary="Get telemetry for Prometheus",
     response_class=Response,
     responses={
         200: {"description": "The counters and histograms.", "content": {"text/plain": {"schema": {"type": "string"}}}}
     },
 )
-def prometheus(state: AppStateDep) -> Response:
+def get_telemetry(state: AppStateDep) -> Response:
     """Read the counters and histograms of the service and its workers, in the text format of Prometheus."""
     return Response(state.telemetry.render(), media_type=CONTENT_TYPE_LATEST)

@@ -11,7 +11,7 @@ from fastapi.responses import JSONResponse
 from fastapi.sse import EventSourceResponse, ServerSentEvent
 from pydantic import BaseModel, Field
 
-from jobs.records import ID_PATTERN, JobSummary, JobView, Kind, Status
+from jobs.records import ID_PATTERN, AnyJob, JobSummary, Kind, Status
 from jobs.store.events import EVENT_ID_PATTERN, START, follow, has_events
 from service.deps import AppStateDep, JobDep, JobId
 from service.openapi import problem_responses
@@ -29,8 +29,14 @@ class JobList(BaseModel):
     next_cursor: str | None = Field(description="The `cursor` of the next page; null on the last page.")
 
 
-@router.get("", response_model=JobList, responses=problem_responses("invalid-request", "unavailable"))
-def jobs(
+@router.get(
+    "",
+    summary="List jobs",
+    response_description="A page of jobs.",
+    response_model=JobList,
+    responses=problem_responses("invalid-request", "unavailable"),
+)
+def list_jobs(
     state: AppStateDep,
     status: Annotated[Status | None, Query(description="Only jobs with this status.")] = None,
     kind: Annotated[Kind | None, Query(description="Only jobs of this kind.")] = None,
@@ -44,28 +50,38 @@ def jobs(
 
 
 @router.get(
-    "/{id}", response_model=JobView, responses=problem_responses("unknown-job", "invalid-request", "unavailable")
+    "/{id}",
+    summary="Get a job",
+    response_description="The job.",
+    response_model=AnyJob,
+    responses=problem_responses("unknown-job", "invalid-request", "unavailable"),
 )
-def look(job: JobDep) -> JSONResponse:
+def get_job(job: JobDep) -> JSONResponse:
     """Look at a job: its status and progress, and its result once there is one."""
     return JSONResponse(job.public())
 
 
 @router.delete(
     "/{id}",
-    response_model=JobView,
+    summary="Cancel a job",
+    response_model=AnyJob,
     responses={
         200: {"description": "The job is cancelled: it was still queued, or its worker was lost."},
-        202: {"description": "The job is running, and stops at its next step.", "model": JobView},
+        202: {"description": "The job is running, and stops at its next step.", "model": AnyJob},
         **problem_responses("unknown-job", "job-finished", "invalid-request", "unavailable"),
     },
 )
-def cancel(job_id: JobId, state: AppStateDep) -> JSONResponse:
+def cancel_job(job_id: JobId, state: AppStateDep) -> JSONResponse:
     """Cancel a job that has not finished yet."""
     job = state.store.cancel(job_id)
     return JSONResponse(job.public(), 200 if job.is_finished else 202)
 
 
+EVENTS = {
+    "schema": {"type": "string"},
+    "example": 'event: progress\ndata: {"done":12,"total":50,"unit":"steps"}\nid: 1769860800250-0\n\n'
+    'event: status\ndata: {"status":"succeeded"}\nid: 1769860803817-0\n\n',
+}
 LastEventId = Annotated[
     str,
     Header(
@@ -89,13 +105,15 @@ async def _seen(job: JobDep, state: AppStateDep, last_event_id: LastEventId = ST
 
 @router.get(
     "/{id}/events",
+    summary="Follow a job's events",
     response_class=EventSourceResponse,
     responses={
+        200: {"description": "The events, as they happen.", "content": {"text/event-stream": EVENTS}},
         204: {"description": "The job has finished, and `Last-Event-ID` was its last event: nothing follows."},
         **problem_responses("unknown-job", "invalid-request", "unavailable"),
     },
 )
-async def events(
+async def follow_job(
     job: JobDep, state: AppStateDep, seen: Annotated[str, Depends(_seen)]
 ) -> AsyncIterator[ServerSentEvent]:
     """Follow a job's `status` and `progress` events as they happen, until the job has finished.

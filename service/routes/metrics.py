@@ -19,7 +19,7 @@ from jobs.results import MetricsResult
 from jobs.store.telemetry import REQUESTED
 from service.deps import AppState, ModelDep
 from service.headers import etag_matches, preferred_wait
-from service.openapi import JOB_UNDER_WAY, METRICS_DONE, NOT_MODIFIED, problem_responses
+from service.openapi import METRICS_DONE, NOT_MODIFIED, job_under_way, problem_responses
 from service.response_cache import CachedResponse
 from service.submission import ReaderDep, answer_by_job, cache_headers, wait_header
 
@@ -60,10 +60,11 @@ ThresholdList = Annotated[
 
 @router.get(
     "/metrics/{model}",
+    summary="Get statistics",
     response_model=MetricsResult,
     responses={
         200: METRICS_DONE,
-        202: JOB_UNDER_WAY,
+        202: job_under_way(MetricsRequest.kind),
         304: NOT_MODIFIED,
         **problem_responses(
             "unknown-model", "unknown-conditions", "model-not-ready", "job-cancelled", "invalid-request", "failed",
@@ -71,7 +72,7 @@ ThresholdList = Annotated[
         ),
     },
 )  # fmt: skip
-async def metrics(
+async def get_metrics(
     asking: Request,
     model: ModelDep,
     client: ReaderDep,

@@ -12,9 +12,12 @@ from pydantic import BaseModel, Field
 from jobs.registry.compacted import Compaction
 from jobs.registry.decoding import Shown
 from jobs.registry.defaults import ModelDefaults
+from jobs.registry.digests import weights_digest
 from jobs.registry.evaluation import EvaluationAssets
 from jobs.registry.models import ModelEntry
-from service.deps import AppStateDep, ModelDep
+from jobs.requests.base import Reads
+from jobs.results import CONDITION_DIGEST, DIGEST
+from service.deps import AppState, AppStateDep, ModelDep
 from service.openapi import problem_responses
 
 __all__ = ["router"]
@@ -46,8 +49,10 @@ class ModelSummary(BaseModel):
     name: str
     title: str
     family: str
-    size: str | None = Field(description="The size as published, such as XL/2.")
-    parameters: int | None = Field(description="How many parameters the published checkpoint has.")
+    size: str | None = Field(
+        description="The size as published, such as XL/2; of the shipped ones blocks x width / patch, such as 4x128/4."
+    )
+    parameters: int | None = Field(description="How many parameters the checkpoint has.")
     ready: bool = Field(description="Whether all its files are present.")
     missing: list[str] = Field(description="The files that are absent.")
     obtain: str | None = Field(description="How to get its files, and where to put them.")
@@ -78,6 +83,8 @@ class ModelView(ModelSummary):
     conditions: dict[str, list[int]] = Field(
         description="The arrays that it takes in place of labels, and the shape of each: see `POST /conditions`."
     )
+    digest: str | None = Field(description=f"{DIGEST} Null while files are missing, which `missing` lists.")
+    condition_digest: str | None = Field(description=f"{CONDITION_DIGEST} Null while files are missing.")
     class_names: list[str] = Field(description="The names of the labels in order; empty if they have none.")
     condition_dim: int = Field(description="The width d of the condition vectors.")
     latent_shape: list[int] = Field(description="The shape of a latent: channels, height, width.")
@@ -94,8 +101,8 @@ class ModelList(BaseModel):
     models: list[ModelSummary]
 
 
-@router.get("/models")
-def models(state: AppStateDep) -> ModelList:
+@router.get("/models", summary="List models", response_description="The models.")
+def list_models(state: AppStateDep) -> ModelList:
     """List the registered models, and after them the compacted ones, oldest first.
 
     While Redis does not answer, only the registered models are listed.
@@ -106,8 +113,13 @@ def models(state: AppStateDep) -> ModelList:
     return ModelList(models=[_summary(entry, state.evaluation) for entry in entries])
 
 
-@router.get("/models/{model}", responses=problem_responses("unknown-model", "invalid-request", "unavailable"))
-def model(model: ModelDep, state: AppStateDep) -> ModelView:
+@router.get(
+    "/models/{model}",
+    summary="Describe a model",
+    response_description="The model.",
+    responses=problem_responses("unknown-model", "invalid-request", "unavailable"),
+)
+def get_model(model: ModelDep, state: AppStateDep) -> ModelView:
     """Describe a model: its shapes, samplers and defaults, and whether it is ready."""
     facts = model.facts
     return ModelView(
@@ -118,6 +130,8 @@ def model(model: ModelDep, state: AppStateDep) -> ModelView:
         num_heads=model.num_heads,
         num_heads_assumed=model.num_heads_assumed,
         conditions={name: list(shape) for name, shape in facts.features.items()},
+        digest=_digest("model", model, state),
+        condition_digest=_digest("condition", model, state),
         class_names=model.names,
         condition_dim=model.condition_dim,
         latent_shape=list(model.latent_shape),
@@ -131,13 +145,14 @@ def model(model: ModelDep, state: AppStateDep) -> ModelView:
 
 @router.delete(
     "/models/{model}",
+    summary="Delete a compacted model",
     status_code=204,
     responses={
         204: {"description": "The model has been deleted."},
         **problem_responses("unknown-model", "model-registered", "invalid-request", "unavailable"),
     },
 )
-def remove_model(model: Annotated[str, Path(description="The name of a compacted model.")], state: AppStateDep) -> None:
+def delete_model(model: Annotated[str, Path(description="The name of a compacted model.")], state: AppStateDep) -> None:
     """Delete a compacted model, which is then no longer listed or served.
 
     The job that made it keeps its artifacts, including the checkpoint. The same `POST /compact` makes the model again.
@@ -161,6 +176,16 @@ def _summary(entry: ModelEntry, assets: EvaluationAssets) -> ModelSummary:
         measured_with=_measured_with(entry, assets),
         links={"self": f"/models/{entry.name}", "metrics": f"/metrics/{entry.name}"},
     )
+
+
+def _digest(reads: Reads, entry: ModelEntry, state: AppState) -> str | None:
+    """The digest of a part of a model; None while files are missing. A file is read once, and again if it changed."""
+    if not entry.ready:
+        return None
+    try:
+        return weights_digest(reads, entry, state.settings.data_dir)
+    except FileNotFoundError:  # deleted meanwhile
+        return None
 
 
 def _measured_with(entry: ModelEntry, assets: EvaluationAssets) -> dict[AssetRole, Instrument]:

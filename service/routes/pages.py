@@ -32,7 +32,7 @@ PAGE = """<!doctype html>
 """
 
 
-@router.get("/", response_class=HTMLResponse)
-async def home() -> str:
+@router.get("/", summary="Get the start page", response_description="The page.", response_class=HTMLResponse)
+async def get_start_page() -> str:
     """Get the start page, which links to the reference."""
     return PAGE

@@ -2,28 +2,35 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Annotated, Any
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Body
 from fastapi.responses import JSONResponse
 
-from jobs.records import JobView
+from jobs.records import JOBS
+from jobs.requests.base import Request
 from jobs.requests.compact import CompactRequest
 from jobs.requests.extract import ExtractRequest
 from jobs.requests.prune_sample import PruneSampleRequest
 from jobs.requests.study import StudyRequest
-from service.openapi import JOB_ANSWERS
+from service import examples
+from service.openapi import job_answers
 from service.submission import ClientDep, post_job
 
 __all__ = ["router"]
 
 router = APIRouter()
 
-JOB: dict[str, Any] = {"response_model": JobView, "status_code": 200, "responses": JOB_ANSWERS}
+
+def _job_of(kind: type[Request]) -> dict[str, Any]:
+    """How a route answers that starts a job of this kind."""
+    return {"response_model": JOBS[kind.kind], "status_code": 200, "responses": job_answers(kind.kind)}
 
 
-@router.post("/prune-sample", tags=["prune and sample"], **JOB)
-async def prune_sample(body: PruneSampleRequest, client: ClientDep) -> JSONResponse:
+@router.post("/prune-sample", summary="Prune and sample", tags=["prune and sample"], **_job_of(PruneSampleRequest))
+async def prune_sample(
+    body: Annotated[PruneSampleRequest, Body(openapi_examples=examples.PRUNE_SAMPLE)], client: ClientDep
+) -> JSONResponse:
     """Sample a model with its condition vectors pruned, and unpruned from the same noise.
 
     The response is a job. Equal requests, also at the same time, are one job, which is done once.
@@ -31,8 +38,10 @@ async def prune_sample(body: PruneSampleRequest, client: ClientDep) -> JSONRespo
     return await post_job(body, client)
 
 
-@router.post("/studies", tags=["studies"], **JOB)
-async def study(body: StudyRequest, client: ClientDep) -> JSONResponse:
+@router.post("/studies", summary="Study many prunes", tags=["studies"], **_job_of(StudyRequest))
+async def study(
+    body: Annotated[StudyRequest, Body(openapi_examples=examples.STUDY)], client: ClientDep
+) -> JSONResponse:
     """Sample a model under many prunes from the same noise, and score the samples against the unpruned ones.
 
     The response is a job. While it runs, its result has the scores of the samples made so far. Equal requests are one
@@ -41,8 +50,10 @@ async def study(body: StudyRequest, client: ClientDep) -> JSONResponse:
     return await post_job(body, client)
 
 
-@router.post("/compact", tags=["compact"], **JOB)
-async def compact(body: CompactRequest, client: ClientDep) -> JSONResponse:
+@router.post("/compact", summary="Make a smaller model", tags=["compact"], **_job_of(CompactRequest))
+async def compact(
+    body: Annotated[CompactRequest, Body(openapi_examples=examples.COMPACT)], client: ClientDep
+) -> JSONResponse:
     """Make a smaller model from a model, whose AdaLN reads fewer columns of the condition.
 
     The response is a job. Its result has the name of the new model, which other requests can then use like any other;
@@ -51,8 +62,10 @@ async def compact(body: CompactRequest, client: ClientDep) -> JSONResponse:
     return await post_job(body, client)
 
 
-@router.post("/extract", tags=["metrics"], **JOB)
-async def extract(body: ExtractRequest, client: ClientDep) -> JSONResponse:
+@router.post("/extract", summary="Extract condition vectors", tags=["metrics"], **_job_of(ExtractRequest))
+async def extract(
+    body: Annotated[ExtractRequest, Body(openapi_examples=examples.EXTRACT)], client: ClientDep
+) -> JSONResponse:
     """Extract the condition vectors of a model's classes, or of uploaded conditions, at some of its times.
 
     The response is a job, whose artifact is a safetensors file. Only the tensors of the condition are read.

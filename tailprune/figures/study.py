@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from tailprune.figures.style import INK, PALETTE, QUIET, new_figure, note, plain, styled
 from tailprune.spec import InputError
+from tailprune.spec.prune import Schedule
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -50,14 +51,8 @@ class Way:
         """The name of the way, such as `tail, last 10 steps`, with the fill if it is not the default."""
         fills = {"zero": "filled with zeros", "mean": "filled with the mean"}
         usual = "mean" if self.side is None else "zero"
-        parts = [self.side or "kept by variance", self._steps]
+        parts = [self.side or "kept by variance", Schedule(self.when, self.count).name]
         return ", ".join(parts if self.fill == usual else [*parts, fills[self.fill]])
-
-    @property
-    def _steps(self) -> str:
-        if self.count is None:
-            return f"{self.when} step"
-        return f"{self.when} step" if self.count == 1 else f"{self.when} {self.count} steps"
 
 
 @dataclass(frozen=True)

@@ -62,6 +62,11 @@ class Schedule:
         if self.when == "last" and self.count is None:
             raise InputError("'last' needs count, the number of last steps to prune at")
 
+    @property
+    def name(self) -> str:
+        """The steps in words: `every step`, `first step`, `last 10 steps`."""
+        return f"{self.when} step" if self.count in (None, 1) else f"{self.when} {self.count} steps"
+
 
 EVERY = Schedule()
 
@@ -107,15 +112,10 @@ class PruneSpec:
         return replace(self, side=self.side or "tail", fill=self.fill or "zero")
 
     @property
-    def rule(self) -> str:
-        """The rule of a resolved prune, without fill and schedule: `tail 0.05`, `keep 24`."""
-        return f"keep {self.keep}" if self.threshold is None else f"{self.side} {plain(self.threshold)}"
-
-    @property
     def name(self) -> str:
-        """The name of a resolved prune, unique to it: `tail 0.05, last 10, mean`."""
-        when = self.schedule
-        parts = [self.rule] if when.when == "every" else [self.rule, f"{when.when} {when.count}"]
+        """The name of a resolved prune, unique to it: `tail 0.05, last 10 steps, mean`."""
+        rule = f"keep {self.keep}" if self.threshold is None else f"{self.side} {plain(self.threshold)}"
+        parts = [rule] if self.schedule == EVERY else [rule, self.schedule.name]
         usual = "mean" if self.threshold is None else "zero"
         return ", ".join(parts if self.fill == usual else [*parts, str(self.fill)])
 

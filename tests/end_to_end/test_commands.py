@@ -26,7 +26,7 @@ def _usual_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_prune_sample_prints_a_row_for_each_variant_and_saves_the_grid(stack: Stack, tmp_path: Path) -> None:
-    arguments = ["--threshold", "0.5", "--threshold", "1", "--label", "0", "--label", "2", "--samples", "2"]
+    arguments = ["--threshold", "0.5", "--threshold", "1", "--label", "0", "--label", "star", "--samples", "2"]
     said = runner.invoke(app, ["prune-sample", "tiny", *arguments, "--save", str(tmp_path), "--url", stack.url])
     assert said.exit_code == 0, said.output
     rows = [line for line in said.output.splitlines() if "│" in line]
@@ -34,6 +34,12 @@ def test_prune_sample_prints_a_row_for_each_variant_and_saves_the_grid(stack: St
     assert all("…" not in row for row in rows)
     assert "%)" in rows[1]
     assert (tmp_path / "grid.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_a_class_that_does_not_exist_is_reported_with_the_closest_name(stack: Stack) -> None:
+    said = runner.invoke(app, ["extract", "tiny", "--label", "cricle", "--url", stack.url])
+    assert said.exit_code == 1
+    assert "the closest name is 'circle', label 0" in " ".join(said.stderr.split())
 
 
 def test_prune_sample_prints_json_when_asked(stack: Stack) -> None:

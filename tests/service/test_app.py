@@ -9,7 +9,7 @@ import pytest
 from fastapi.testclient import TestClient
 
 from service.app import app
-from service.openapi import document
+from service.contract import document
 
 ROOT = Path(__file__).parents[2]
 

@@ -15,6 +15,7 @@ import tailprune
 from jobs.registry.compacted import Compacted, compacted_name
 from jobs.registry.models import ModelEntry
 from jobs.requests.compact import CompactRequest
+from jobs.requests.labels import subjects_of
 from jobs.results import Change, CompactResult, CompactTiming, Covered, ModelUsed
 from jobs.storage.artifacts import Artifact
 from tailprune import Compaction, System
@@ -89,7 +90,7 @@ class CompactHandler:
         )
         files.put(CARD, card(request, result).encode(), "text/markdown; charset=utf-8")
         run.check()
-        _register(result, checkpoint, whole.family, run, context)
+        _register(result, checkpoint, source, run, context)
         return Product(result, files.artifacts)
 
 
@@ -166,8 +167,7 @@ def _eager(system: System) -> System:
 
 def _subjects(request: CompactRequest, entry: ModelEntry, inputs: SampleInputs) -> list[int]:
     """The labels of a resolved request, or the rows of its conditions; all by default."""
-    subjects = request.labels if request.conditions is None else request.rows
-    if subjects is not None:
+    if subjects := subjects_of(request.labels if request.conditions is None else request.rows):
         return subjects
     count = entry.classes if inputs.population is None else len(next(iter(inputs.population.values())))
     assert count is not None, "a model without classes takes conditions"
@@ -217,18 +217,18 @@ def _store(system: System, source: Source, context: Context) -> Artifact:
         return context.artifacts.put_file(path, "application/octet-stream")
 
 
-def _register(result: CompactResult, checkpoint: Artifact, family: str, run: Run, context: Context) -> None:
+def _register(result: CompactResult, checkpoint: Artifact, source: Source, run: Run, context: Context) -> None:
     """Register the compacted model, and count the samples of the comparison.
 
     result: with its name.
     checkpoint: its file.
-    family: of its architecture.
+    source: the whole model.
     run: the job.
     context: with the store of compacted models.
     """
     record = Compacted(
         model=result.model.name,
-        model_digest=result.model.digest,
+        model_digest=source.identity.weights,
         by=result.by,
         fill=result.fill,
         components=result.components,
@@ -237,7 +237,7 @@ def _register(result: CompactResult, checkpoint: Artifact, family: str, run: Run
         created=datetime.now(UTC),
         parameters=result.parameters.after,
         checkpoint=checkpoint,
-        family=family,
+        family=source.entry.family,
         key=run.job.key,
     )
     run.retry(lambda: context.compacted.put(result.compacted.name, record))

@@ -44,7 +44,7 @@ def comparison_plan(
     by_label = request.conditions is None
     sampled = SampledRequest(
         model=entry.name,
-        labels=subjects if by_label else None,
+        labels=[*subjects] if by_label else None,
         conditions=request.conditions,
         rows=None if by_label else subjects,
         samples_per_label=1,

@@ -40,7 +40,7 @@ class ExtractHandler:
         tensors = _tensors(request, vectors, run)
         metadata = {
             "model": request.model,
-            "digest": source.identity.weights,
+            "condition_digest": source.identity.weights,
             "family": source.entry.family,
             "tailprune": tailprune.__version__,
             **{part: text for part, text in DESCRIPTIONS.items() if part in tensors},
@@ -50,7 +50,7 @@ class ExtractHandler:
         files = JobArtifacts(context.artifacts)
         files.put(FILE, encode_tensors(tensors, metadata), MEDIA_TYPE)
         result = ExtractResult(
-            model=ModelUsed(name=request.model, digest=source.identity.weights),
+            model=ModelUsed.of(request.model, request.reads, source.identity.weights),
             artifact=FILE,
             shapes={name: list(tensor.shape) for name, tensor in tensors.items()},
             counts=Extracted(

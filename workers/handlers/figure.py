@@ -54,7 +54,7 @@ class FigureHandler:
         run.check()
         files = JobArtifacts(context.artifacts)
         result = FigureResult(
-            model=ModelUsed(name=request.model, digest=source.identity.weights),
+            model=ModelUsed.of(request.model, request.reads, source.identity.weights),
             figure=request.figure,
             caption=caption_of(figure),
             png=f"{request.figure}.png",

@@ -27,7 +27,7 @@ class MetricsHandler:
         vectors = Vectors.load(source, condition, request.conditions, context.conditions)
         statistics = tailprune.describe(vectors.compute(request.part, request.timestep))
         result = MetricsResult(
-            model=ModelUsed(name=request.model, digest=source.identity.weights),
+            model=ModelUsed.of(request.model, request.reads, source.identity.weights),
             part=request.part,
             timestep=request.timestep,
             count=statistics.count,

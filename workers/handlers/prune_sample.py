@@ -165,7 +165,7 @@ class _BatchMember:
         seconds = shared.timer.seconds | self._timer.seconds
         decoding = shared.source.decoding
         result = PruneSampleResult(
-            model=ModelUsed(name=plan.request.model, digest=shared.source.identity.weights),
+            model=ModelUsed.of(plan.request.model, plan.request.reads, shared.source.identity.weights),
             pictures=Pictures(show=self._shows, decoder=decoding.in_use, note=decoding.note),
             variants=variants,
             grid=GRID,

@@ -90,7 +90,7 @@ def _sampling_request(
         labels = (entry.defaults.labels or [0])[:MOST_COLUMNS]
     else:
         labels = picked(entry.classes or 1, request.classes, seed)
-    return PruneSampleRequest(model=entry.name, labels=labels, **body).resolve(entry, context.settings)
+    return PruneSampleRequest(model=entry.name, labels=[*labels], **body).resolve(entry, context.settings)
 
 
 def _population(vectors: Vectors, source: Source) -> Tensor:

@@ -36,7 +36,7 @@ class PlannedVariant:
     @property
     def slug(self) -> str:
         """The name as a part of a file's name."""
-        return self.name.replace(" ", "-")
+        return self.name.replace(", ", "-").replace(" ", "-")
 
 
 BASELINE = PlannedVariant("baseline")
@@ -67,8 +67,7 @@ class Plan:
     @classmethod
     def of(cls, request: PruneSampleRequest, rows_at_once: int) -> Plan:
         """Plan a request. rows_at_once: how many samples x variants one call of the network may take."""
-        # All prunes of a request have one schedule and one fill: the rule alone distinguishes them.
-        variants = [PlannedVariant(spec.rule, spec) for spec in request.prunes]
+        variants = [PlannedVariant.of(spec) for spec in request.prunes]
         if request.compare:
             variants.insert(0, BASELINE)
         each = range(request.samples_per_label or 1)

@@ -193,14 +193,20 @@ def test_a_file_that_only_looks_stored_is_read(tmp_path: Path) -> None:
     assert content_digest(tmp_path / STORED, tmp_path / "data") == sha256(b"weights")
 
 
-@pytest.mark.parametrize("reads", ["condition", "model"])
 def test_a_model_of_the_hub_has_the_digest_that_it_is_stored_under(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, reads: Reads
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     write_cached(tmp_path / "hub", "owner/repo", {"a.safetensors": b"weights"})
     entry = entry_of(tmp_path, "hf://owner/repo/a.safetensors", tmp_path / "hub")
     monkeypatch.setattr(digests, "_known", None)
-    assert identify(reads, entry, tmp_path / "data").weights == sha256(b"weights")
+    assert identify("model", entry, tmp_path / "data").weights == sha256(b"weights")
+
+
+def test_the_condition_tensors_of_a_model_of_the_hub_have_the_digest_of_those_of_a_file(tmp_path: Path) -> None:
+    save_file(TENSORS, tmp_path / "a.safetensors")
+    write_cached(tmp_path / "hub", "owner/repo", {"a.safetensors": (tmp_path / "a.safetensors").read_bytes()})
+    of_hub = entry_of(tmp_path, "hf://owner/repo/a.safetensors", tmp_path / "hub")
+    assert identify("condition", of_hub, tmp_path / "data").weights == weights("condition", tmp_path, "a.safetensors")
 
 
 def test_a_model_of_the_hub_that_was_not_fetched_is_reported(tmp_path: Path) -> None:

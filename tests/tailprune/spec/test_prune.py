@@ -79,9 +79,9 @@ def test_a_resolved_prune_resolves_to_itself(said: dict[str, Any]) -> None:
     [
         ({"threshold": 0.05}, "tail 0.05"),
         ({"threshold": 2, "side": "head"}, "head 2"),
-        ({"threshold": 0.05, "fill": "mean", "schedule": LAST}, "tail 0.05, last 10, mean"),
+        ({"threshold": 0.05, "fill": "mean", "schedule": LAST}, "tail 0.05, last 10 steps, mean"),
         ({"keep": 8}, "keep 8"),
-        ({"keep": 8, "fill": "zero", "schedule": {"when": "first"}}, "keep 8, first 1, zero"),
+        ({"keep": 8, "fill": "zero", "schedule": {"when": "first"}}, "keep 8, first step, zero"),
     ],
 )
 def test_a_name_says_what_is_not_usual(said: dict[str, Any], name: str) -> None:

@@ -81,9 +81,9 @@ def test_the_file_says_where_it_comes_from(extracted: Any, tmp_path: Any) -> Non
     (tmp_path / "vectors.safetensors").write_bytes(content)
     with safe_open(tmp_path / "vectors.safetensors", "pt") as file:
         said = file.metadata()
-    assert {name: said[name] for name in ("model", "digest", "family", "tailprune")} == {
+    assert {name: said[name] for name in ("model", "condition_digest", "family", "tailprune")} == {
         "model": NAME,
-        "digest": result.model.digest,
+        "condition_digest": result.model.condition_digest,
         "family": "sit",
         "tailprune": tailprune.__version__,
     }

@@ -48,6 +48,22 @@ def test_keep_fill_and_schedule_reach_the_prune(plan: Any) -> None:
     assert edit.spec.keep == 8
 
 
+@pytest.mark.parametrize(
+    ("schedule", "name", "slug"),
+    [
+        ({"when": "every"}, "tail 0.05", "tail-0.05"),
+        ({"when": "first"}, "tail 0.05, first step", "tail-0.05-first-step"),
+        ({"when": "first", "count": 2}, "tail 0.05, first 2 steps", "tail-0.05-first-2-steps"),
+        ({"when": "last", "count": 3}, "tail 0.05, last 3 steps", "tail-0.05-last-3-steps"),
+    ],
+)
+def test_the_name_of_a_variant_says_at_which_steps_it_is_pruned(
+    plan: Any, schedule: dict[str, Any], name: str, slug: str
+) -> None:
+    (edit,) = plan(threshold=0.05, schedule=schedule, compare=False).variants
+    assert (edit.name, edit.slug) == (name, slug)
+
+
 def test_guidance_is_the_requests(plan: Any) -> None:
     asked = plan(threshold=1, guidance_scale=3, guidance_interval=[0.2, 0.8], guidance_power=2, guided_channels=1)
     assert asked.guidance == tailprune.Guidance(scale=3, channels=1, power=2, interval=(0.2, 0.8))

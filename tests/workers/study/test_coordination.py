@@ -63,7 +63,7 @@ def test_every_variant_is_scored_beside_the_baseline(studied: Any) -> None:
     result = studied()
     assert result.complete
     names = [variant.name for variant in result.variants]
-    assert names == ["baseline", "tail 0.5", "tail 1", "tail 0.5, last 2", "tail 1, last 2"]
+    assert names == ["baseline", "tail 0.5", "tail 1", "tail 0.5, last 2 steps", "tail 1, last 2 steps"]
     assert {variant.samples for variant in result.variants} == {8}
     assert set(result.variants[0].scores) == {"fid", "kid", "inception-score", "precision", "recall", "accuracy"}
     assert all(set(variant.scores) == set(MEASURES) for variant in result.variants[1:])

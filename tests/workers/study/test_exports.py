@@ -36,7 +36,7 @@ SCORES: dict[str, dict[Measure, Score]] = {
         "accuracy": Score(value=0.9012345, low=0.89, high=0.91),
         "psnr": Score(value=31.256, low=31.0, high=31.5, left_out=2),
     },
-    "head 2.7, last 10": {
+    "head 2.7, last 10 steps": {
         "fid": Score(value=67.5),
         "accuracy": Score(value=0.25, low=0.2, high=0.3),
         "psnr": Score(value=None, left_out=40),
@@ -50,7 +50,7 @@ SCORES: dict[str, dict[Measure, Score]] = {
 }
 PRUNES = {
     "tail 0.05": (PruneSpec(threshold=0.05), 40.0),
-    "head 2.7, last 10": (PruneSpec(threshold=2.7, side="head", schedule=LAST), 2.0),
+    "head 2.7, last 10 steps": (PruneSpec(threshold=2.7, side="head", schedule=LAST), 2.0),
     "keep 24": (PruneSpec(keep=24), 104.0),
 }
 
@@ -188,7 +188,7 @@ def test_markdown_has_a_row_a_variant_and_an_arrow_where_a_measure_gets_better()
     assert [list(row.values()) for row in rows[:3]] == [
         ["baseline", "–", "3.170", "0.000123 ± 0.000040", "98.70 [97.50, 99.50]", "–"],
         ["tail 0.05", "31.25", "4.333", "-0.000200 ± 0.000040", "90.12 [89.00, 91.00]", "31.26 [31.00, 31.50]"],
-        ["head 2.7, last 10", "1.56", "67.500", "–", "25.00 [20.00, 30.00]", "–"],
+        ["head 2.7, last 10 steps", "1.56", "67.500", "–", "25.00 [20.00, 30.00]", "–"],
     ]
 
 
@@ -202,7 +202,7 @@ def test_markdown_says_the_model_the_samples_and_what_each_measure_is_of() -> No
     assert "± the deviation over its random subsets\n" in text
     assert (
         "- PSNR: higher is better; compared with the baseline; with its 95 % interval (bootstrap); "
-        "samples without a value left out: 2 of tail 0.05, 40 of head 2.7, last 10\n" in text
+        "samples without a value left out: 2 of tail 0.05, 40 of head 2.7, last 10 steps\n" in text
     )
     assert "Sampling" not in text
     assert "Search" not in text

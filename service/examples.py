@@ -1,0 +1,139 @@
+"""The examples that the contract shows: bodies of requests, which the shipped models take, and a job."""
+
+from __future__ import annotations
+
+from typing import Any, TypedDict
+
+__all__ = ["COMPACT", "EXTRACT", "JOB", "JOB_ID", "PRUNE_SAMPLE", "STUDY"]
+
+
+class Example(TypedDict):
+    """A body, and what it asks for."""
+
+    summary: str
+    value: dict[str, Any]
+
+
+PRUNE_SAMPLE: dict[str, Example] = {
+    "one-threshold": {
+        "summary": "One threshold, and the model's defaults for all else",
+        "value": {"model": "shapes-sit", "threshold": 0.038},
+    },
+    "classes-by-name": {
+        "summary": "Two thresholds, for classes by name and by number, in the last ten steps",
+        "value": {
+            "model": "shapes-sit",
+            "threshold": [0.01, 0.05],
+            "schedule": {"when": "last", "count": 10},
+            "labels": ["red circle", 17],
+            "samples_per_label": 4,
+            "seed": 7,
+        },
+    },
+    "head": {
+        "summary": "Remove the largest components, in the first step alone",
+        "value": {"model": "shapes-sit", "threshold": 0.8, "side": "head", "schedule": {"when": "first", "count": 1}},
+    },
+    "keep": {
+        "summary": "Keep the 24 components that vary most over the classes, and the mean of the others",
+        "value": {"model": "shapes-dit", "keep": 24, "sampler": "ddim", "steps": 20, "guidance_scale": 3},
+    },
+}
+STUDY: dict[str, Example] = {
+    "grid": {
+        "summary": "A grid of thresholds and schedules, and one prune of the head",
+        "value": {
+            "model": "shapes-repa",
+            "grid": {"thresholds": [0.07, 0.15], "schedules": [{"when": "every"}, {"when": "last", "count": 10}]},
+            "prunes": [{"side": "head", "threshold": 2.7}],
+            "samples_per_label": 2,
+            "measures": ["fid", "accuracy", "drift"],
+        },
+    },
+    "search": {
+        "summary": "The largest threshold that costs at most five points of class accuracy",
+        "value": {"model": "shapes-sit", "search": {"measure": "accuracy", "budget": 0.05, "trials": 5}},
+    },
+    "drift-of-two-classes": {
+        "summary": "The drift of two classes alone, which needs no extractor",
+        "value": {
+            "model": "shapes-sit",
+            "prunes": [{"threshold": 0.038}, {"keep": 24}],
+            "labels": ["red circle", "blue ring"],
+            "measures": ["drift", "psnr"],
+        },
+    },
+}
+COMPACT: dict[str, Example] = {
+    "directions": {
+        "summary": "AdaLN reads 24 principal directions",
+        "value": {"model": "shapes-sit", "keep": 24, "by": "directions"},
+    },
+    "components": {
+        "summary": "AdaLN reads the 48 components that vary most over the classes, at the times of 20 steps",
+        "value": {"model": "shapes-sit", "keep": 48, "by": "variance", "sampler": "euler", "steps": 20},
+    },
+    "threshold": {
+        "summary": "What a prune at a threshold removes for every class and time",
+        "value": {"model": "shapes-sit", "threshold": 0.02, "side": "tail"},
+    },
+}
+EXTRACT: dict[str, Example] = {
+    "all": {
+        "summary": "c, y and t of all classes, where sampling starts",
+        "value": {"model": "shapes-sit"},
+    },
+    "times": {
+        "summary": "The condition at three times, and its class part, of two classes",
+        "value": {
+            "model": "shapes-sit",
+            "timesteps": [0.0, 0.5, 1.0],
+            "labels": ["red circle", 17],
+            "parts": ["c", "y"],
+        },
+    },
+    "class-part": {
+        "summary": "The class part alone, which does not depend on time",
+        "value": {"model": "shapes-dit", "parts": ["y"]},
+    },
+}
+
+JOB_ID = "01jd8y3v5n7q9r2s4t6w8x0z1a"
+JOB: dict[str, Any] = {
+    "id": JOB_ID,
+    "kind": "prune-sample",
+    "title": "prune-sample of shapes-sit at 0.01",
+    "status": "running",
+    "progress": {"done": 12, "total": 50, "unit": "steps"},
+    "created": "2026-01-31T12:00:00Z",
+    "started": "2026-01-31T12:00:00.250000Z",
+    "finished": None,
+    "request": {
+        "model": "shapes-sit",
+        "threshold": [0.01],
+        "keep": None,
+        "by": None,
+        "side": "tail",
+        "fill": "zero",
+        "schedule": {"when": "every", "count": None},
+        "labels": [0, 17],
+        "conditions": None,
+        "rows": None,
+        "samples_per_label": 4,
+        "seed": 0,
+        "sampler": "euler",
+        "steps": 50,
+        "guidance_scale": 2.5,
+        "guidance_interval": None,
+        "guidance_power": None,
+        "guided_channels": "all",
+        "timestep_shift": None,
+        "diffusion": None,
+        "last_step": None,
+        "precision": "float32",
+        "compare": True,
+    },
+    "result": None,
+    "problem": None,
+    "links": {"self": f"/jobs/{JOB_ID}", "events": f"/jobs/{JOB_ID}/events", "artifacts": {}},
+}
