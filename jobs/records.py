@@ -237,26 +237,26 @@ class Job(BaseModel):
     def _problem(self) -> dict[str, Any] | None:
         return None if self.problem is None else self.problem.public()
 
-    @property
-    def _links(self) -> dict[str, Any]:
-        path = f"/jobs/{self.id}"
+    def _links(self, prefix: str) -> dict[str, Any]:
+        path = f"{prefix}/jobs/{self.id}"
         artifacts = {name: f"{path}/artifacts/{name}" for name in self.artifacts}
         return {"self": path, "events": f"{path}/events", "artifacts": artifacts}
 
-    def public(self) -> dict[str, Any]:
-        """The job as clients see it: a JobView as JSON data."""
+    def public(self, prefix: str = "") -> dict[str, Any]:
+        """The job as clients see it: a JobView as JSON data. prefix: what its links begin with; empty by default."""
         data = self.model_dump(
             mode="json", include={"id", "kind", "status", "progress", "created", "started", "finished", "request"}
         )
-        return data | {"title": self.title, "result": self._result, "problem": self._problem, "links": self._links}
+        links = self._links(prefix)
+        return data | {"title": self.title, "result": self._result, "problem": self._problem, "links": links}
 
-    def summary(self) -> dict[str, Any]:
-        """The job in a list: a JobSummary as JSON data."""
+    def summary(self, prefix: str = "") -> dict[str, Any]:
+        """The job in a list: a JobSummary as JSON data. prefix: what its links begin with; empty by default."""
         data = self.model_dump(
             mode="json",
             include={"id", "kind", "model", "status", "progress", "created", "started", "finished"},
         )
-        return data | {"title": self.title, "problem": self._problem, "links": self._links}
+        return data | {"title": self.title, "problem": self._problem, "links": self._links(prefix)}
 
 
 def _json(text: str | None) -> Any:

@@ -9,12 +9,17 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import AliasChoices, BeforeValidator, Field
+from pydantic import AfterValidator, AliasChoices, BeforeValidator, Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 __all__ = ["Settings", "get_settings"]
 
 KIB, MIB, GIB = 2**10, 2**20, 2**30
+
+
+def _as_prefix(path: str) -> str:
+    """A path with a slash at its beginning and none at its end; empty for the root."""
+    return f"/{path.strip('/')}".rstrip("/")
 
 
 class Settings(BaseSettings):
@@ -39,6 +44,10 @@ class Settings(BaseSettings):
         default=None, description="Where artifacts are stored, as an fsspec URL; a folder of data_dir by default."
     )
     registry: Path = Field(default=Path("models/models.toml"), description="The registry of models.")
+    root_path: Annotated[str, AfterValidator(_as_prefix)] = Field(
+        default="",
+        description="The prefix of all paths that a proxy removes before it passes a request on, such as /tailprune.",
+    )
     hub_cache: Annotated[Path | None, BeforeValidator(lambda path: path or None)] = Field(
         default=None,
         description="Where files of the Hugging Face hub are stored; by default huggingface_hub's own cache.",

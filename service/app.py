@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+import signal
+import threading
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from types import FrameType
 
-from fastapi import FastAPI
+from fastapi import Depends, FastAPI
 from fastapi_offline import FastAPIOffline
+from prometheus_client import CollectorRegistry
 from starlette.concurrency import run_in_threadpool
 
 from jobs.logging import configure_logging
@@ -22,13 +26,14 @@ from jobs.store.connection import connect, connect_async
 from jobs.store.heartbeats import WorkerRegistry
 from jobs.store.jobs import JobStore
 from jobs.store.telemetry import Telemetry
+from service.checks import check_request
 from service.contract import DESCRIPTION, TAGS, add_contract
 from service.deps import AppState
-from service.middleware import BodyLimit, RequestTelemetry
+from service.middleware import BodyChecks, Compression, HeadAsGet, ListHeaders, RequestTelemetry, RootPath
 from service.problems import add_handlers
 from service.response_cache import ResponseCache
 from service.routes import artifacts, conditions, figures, health, jobs, metrics, models, pages, submit
-from service.telemetry import FleetCollector, ServiceTelemetry
+from service.telemetry import FleetCollector
 
 __all__ = ["app", "create_app"]
 
@@ -40,7 +45,6 @@ COUNT_SECONDS = 5.0
 
 def create_app(settings: Settings) -> FastAPI:
     """The application with these settings. It connects to Redis on the first request."""
-    telemetry = ServiceTelemetry()
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
@@ -48,7 +52,8 @@ def create_app(settings: Settings) -> FastAPI:
         logging.getLogger("uvicorn.access").disabled = True  # RequestTelemetry logs each request
         client, follower = connect(settings), connect_async(settings)
         store, workers = JobStore(client, settings), WorkerRegistry(client)
-        telemetry.registry.register(FleetCollector(store, workers))
+        telemetry = CollectorRegistry()
+        telemetry.register(FleetCollector(store, workers))
         registry = Registry.read(settings.registry, settings.hub_cache)
         app.state.app = AppState(
             settings=settings,
@@ -61,9 +66,11 @@ def create_app(settings: Settings) -> FastAPI:
             follower=follower,
             telemetry=telemetry,
             answers=ResponseCache(),
+            stopping=asyncio.Event(),
         )
         counting = asyncio.create_task(_write_counts(store.telemetry))
-        yield
+        with _at_exit_signal(app.state.app.stopping.set):
+            yield
         counting.cancel()
         await asyncio.gather(counting, return_exceptions=True)
         store.telemetry.write_noted()
@@ -80,15 +87,46 @@ def create_app(settings: Settings) -> FastAPI:
         redoc_url=None,
         redirect_slashes=False,
         generate_unique_id_function=lambda route: route.name,
+        dependencies=[Depends(check_request)],
     )
     uploads = {("POST", "/conditions"): settings.max_conditions_bytes}
-    app.add_middleware(BodyLimit, most=settings.max_body_bytes, most_of=uploads)
-    app.add_middleware(RequestTelemetry, telemetry=telemetry)
+    app.add_middleware(BodyChecks, most=settings.max_body_bytes, most_of=uploads)
+    app.add_middleware(Compression)
+    app.add_middleware(HeadAsGet)
+    app.add_middleware(ListHeaders)
+    app.add_middleware(RootPath, prefix=settings.root_path)
+    app.add_middleware(RequestTelemetry)  # the last is the first to see a request
     add_handlers(app)
     for module in (submit, metrics, figures, models, conditions, jobs, artifacts, health, pages):
         app.include_router(module.router)
     add_contract(app)
     return app
+
+
+@contextmanager
+def _at_exit_signal(stop: Callable[[], object]) -> Iterator[None]:
+    """Call `stop` in the event loop when the process is asked to end, before the server's own handler of the signal.
+
+    A server waits for the responses under way before it ends the lifespan: a stream of events would hold it for hours.
+    """
+    loop = asyncio.get_running_loop()
+    handlers: dict[signal.Signals, Callable[[int, FrameType | None], object]] = {}
+    if threading.current_thread() is threading.main_thread():  # others receive no signals
+        for number in (signal.SIGINT, signal.SIGTERM):
+            if callable(handler := signal.getsignal(number)):
+                handlers[number] = handler
+
+    def on_signal(number: int, frame: FrameType | None) -> None:
+        loop.call_soon_threadsafe(stop)
+        handlers[signal.Signals(number)](number, frame)
+
+    for number in handlers:
+        signal.signal(number, on_signal)
+    try:
+        yield
+    finally:
+        for number, before in handlers.items():
+            signal.signal(number, before)
 
 
 async def _write_counts(telemetry: Telemetry) -> None:

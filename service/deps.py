@@ -6,9 +6,11 @@ import asyncio
 import re
 from dataclasses import dataclass
 from typing import Annotated
+from urllib.parse import quote
 
 import redis.asyncio
 from fastapi import Depends, Path, Request
+from prometheus_client import CollectorRegistry
 from starlette.concurrency import run_in_threadpool
 
 from jobs.records import ID_PATTERN, Job
@@ -20,9 +22,8 @@ from jobs.storage.uploads import ConditionStore
 from jobs.store.heartbeats import WorkerRegistry
 from jobs.store.jobs import JobStore, UnknownJob
 from service.response_cache import ResponseCache
-from service.telemetry import ServiceTelemetry
 
-__all__ = ["AppState", "AppStateDep", "JobDep", "JobId", "ModelDep", "model_of"]
+__all__ = ["AppState", "AppStateDep", "JobDep", "JobId", "ModelDep", "PrefixDep", "model_of"]
 
 
 @dataclass(frozen=True)
@@ -39,8 +40,10 @@ class AppState:
     workers: WorkerRegistry
     follower: redis.asyncio.Redis
     """The asynchronous client, for following events."""
-    telemetry: ServiceTelemetry
+    telemetry: CollectorRegistry
     answers: ResponseCache
+    stopping: asyncio.Event
+    """Set when the process is asked to stop: from then on no response waits for a job."""
 
 
 async def _state(request: Request) -> AppState:
@@ -49,6 +52,14 @@ async def _state(request: Request) -> AppState:
 
 
 AppStateDep = Annotated[AppState, Depends(_state)]
+
+
+async def _prefix(request: Request) -> str:
+    return quote(request.scope.get("root_path", "").rstrip("/"))
+
+
+PrefixDep = Annotated[str, Depends(_prefix)]
+"""What every path in a response begins with: the prefix under which a proxy serves the application, or nothing."""
 
 
 async def _job_id(job: Annotated[str, Path(alias="id", description="The id of a job.")]) -> str:

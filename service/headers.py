@@ -18,6 +18,7 @@ __all__ = [
     "Unsatisfiable",
     "byte_range",
     "etag_matches",
+    "listed_tags",
     "preferred_type",
     "preferred_wait",
 ]
@@ -51,6 +52,12 @@ IfNoneMatch = Annotated[
 
 MEDIA_RANGE = re.compile(r"[\w!#$&^.+*-]+/[\w!#$&^.+*-]+")
 RANGE = re.compile(r"bytes=(\d{0,18})-(\d{0,18})")
+ENTITY_TAG = re.compile(r'(?:W/)?"[\x21\x23-\x7e\x80-\xff]*"')
+QUOTED = r'"(?:[^"\\]|\\.)*(?:"|\\?$)'
+"""A quoted string; without a closing quote, all that follows, so that matching takes linear time."""
+ELEMENT = re.compile(rf'(?:[^",]|{QUOTED})+')
+PARAMETER = re.compile(rf'(?:[^";]|{QUOTED})+')
+"""What commas and semicolons separate; within quotes they separate nothing (RFC 9110, 5.6)."""
 
 
 def preferred_wait(prefer: str | None, most: float) -> float | None:
@@ -59,8 +66,8 @@ def preferred_wait(prefer: str | None, most: float) -> float | None:
     Other preferences are ignored, as the RFC requires. Raises InvalidRequest for a `wait` that is not a whole number
     of seconds.
     """
-    for preference in re.split("[,;]", prefer or ""):
-        name, _, value = preference.partition("=")
+    for preference in ELEMENT.findall(prefer or ""):
+        name, _, value = preference.partition(";")[0].partition("=")
         if name.strip().lower() == "wait":
             seconds = value.strip().strip('"')
             if not re.fullmatch("[0-9]{1,9}", seconds):
@@ -91,8 +98,8 @@ def preferred_type(accept: str | None, offered: Sequence[str]) -> str | None:
 def _weights(accept: str) -> dict[str, float]:
     """The weight, from 0 to 1, of each media range of an `Accept` header."""
     weights: dict[str, float] = {}
-    for part in accept.split(","):
-        media_range, *parameters = (piece.strip().lower() for piece in part.split(";"))
+    for part in ELEMENT.findall(accept):
+        media_range, *parameters = (piece.strip().lower() for piece in PARAMETER.findall(part))
         given = [value.removeprefix("q=") for value in parameters if value.startswith("q=")]
         if MEDIA_RANGE.fullmatch(media_range) and all(re.fullmatch(r"[01](\.\d{0,3})?", weight) for weight in given):
             weights[media_range] = float(given[0]) if given else 1.0
@@ -101,8 +108,14 @@ def _weights(accept: str) -> dict[str, float]:
 
 def etag_matches(etag: str, if_none_match: str | None) -> bool:
     """Whether an `If-None-Match` header lists this entity tag, by the weak comparison (RFC 9110, 13.1.2)."""
-    listed = {tag.strip().removeprefix("W/") for tag in (if_none_match or "").split(",")}
-    return "*" in listed or etag.removeprefix("W/") in listed
+    if (if_none_match or "").strip() == "*":
+        return True
+    return etag.removeprefix("W/") in {tag.removeprefix("W/") for tag in listed_tags(if_none_match)}
+
+
+def listed_tags(if_none_match: str | None) -> list[str]:
+    """The entity tags of an `If-None-Match` header, which may have commas within their quotes."""
+    return ENTITY_TAG.findall(if_none_match or "")
 
 
 class Unsatisfiable(Exception):

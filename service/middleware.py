@@ -1,20 +1,23 @@
-"""ASGI middleware: a limit on request bodies, counted as they arrive, and the telemetry of requests."""
+"""ASGI middleware around the routes: the prefix of a proxy, HTTP's rules for every request, limits, and telemetry."""
 
 from __future__ import annotations
 
 import re
 import time
 import uuid
+from collections import defaultdict
 from collections.abc import Mapping
 
 import structlog
-from starlette.datastructures import Headers
+from starlette.datastructures import Headers, MutableHeaders
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from starlette_compress import CompressMiddleware, add_compress_type, remove_compress_type
 
-from service.telemetry import ServiceTelemetry
+from service.headers import listed_tags
+from service.telemetry import REQUEST_SECONDS, REQUESTS
 
-__all__ = ["BodyLimit", "RequestTelemetry"]
+__all__ = ["BodyChecks", "Compression", "HeadAsGet", "ListHeaders", "RequestTelemetry", "RootPath"]
 
 METHODS = {"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"}
 OTHER = "other"
@@ -22,11 +25,115 @@ UNMATCHED = "unmatched"
 """Labels for unknown methods and paths, so that clients cannot create a new time series with each."""
 REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 
+LISTS = frozenset({b"accept", b"accept-encoding", b"if-none-match", b"prefer"})
+"""The headers that the service reads whose value is a list."""
+COMPRESSED_BYTES = 1000
+"""Smaller bodies are sent as they are: they fit in one packet."""
+ARTIFACT = re.compile(r"/jobs/[^/]+/artifacts/[^/]+")
+
 log = structlog.get_logger(__name__)
 
+add_compress_type("application/problem+json")
+add_compress_type("application/yaml")
+remove_compress_type("text/event-stream")  # its events are short, and each has to arrive when it happens
 
-class BodyLimit:
-    """ASGI middleware: reading a body of more than `most` bytes raises a 413.
+
+class RootPath:
+    """ASGI middleware: sets `root_path`, the prefix that a proxy removes from paths, unless the server has set one."""
+
+    def __init__(self, app: ASGIApp, prefix: str) -> None:
+        self.app = app
+        self.prefix = prefix
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Handle one request."""
+        if scope["type"] == "http" and not scope.get("root_path"):
+            scope["root_path"] = self.prefix
+            scope["path"] = self.prefix + scope["path"]  # the path of ASGI includes the prefix
+        await self.app(scope, receive, send)
+
+
+class ListHeaders:
+    """ASGI middleware: several lines of a list header are one list (RFC 9110, 5.3)."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Handle one request."""
+        if scope["type"] == "http":
+            lines = defaultdict(list)
+            for name, value in scope["headers"]:
+                if name in LISTS:
+                    lines[name].append(value)
+            if any(len(values) > 1 for values in lines.values()):
+                others = [(name, value) for name, value in scope["headers"] if name not in LISTS]
+                scope["headers"] = [*others, *((name, b", ".join(values)) for name, values in lines.items())]
+        await self.app(scope, receive, send)
+
+
+class HeadAsGet:
+    """ASGI middleware: HEAD is answered as GET is, without the content, and without waiting for the end of a stream."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Handle one request."""
+        if scope["type"] != "http" or scope["method"] != "HEAD":
+            await self.app(scope, receive, send)
+            return
+        as_get: Scope = {
+            **scope,
+            "method": "GET",
+            "headers": [(name, value) for name, value in scope["headers"] if name != b"range"],  # RFC 9110, 14.2
+            # By this version a stream stops once `receive` says that the response is over.
+            "asgi": {**scope.get("asgi", {}), "spec_version": "2.3"},
+        }
+
+        async def send_headers(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                await send(message)
+                await send({"type": "http.response.body", "body": b"", "more_body": False})
+
+        try:
+            await self.app(as_get, receive, send_headers)
+        finally:
+            scope["route"] = as_get.get("route")  # for the telemetry
+
+
+class Compression(CompressMiddleware):
+    """ASGI middleware: compresses texts for clients that accept it.
+
+    Artifacts are sent as they are: their entity tags and ranges are of their bytes. The entity tag of any other
+    response becomes weak where it is compressed: a strong one names the bytes of one encoding (RFC 9110, 8.8.3).
+    """
+
+    def __init__(self, app: ASGIApp) -> None:
+        super().__init__(app, minimum_size=COMPRESSED_BYTES)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Handle one request."""
+        if scope["type"] != "http" or ARTIFACT.search(scope["path"]):
+            await self.app(scope, receive, send)
+            return
+
+        async def send_tagged(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                headers = MutableHeaders(scope=message)
+                weakens = "Content-Encoding" in headers
+                if message["status"] == 304:  # has the tag of the response that the client keeps
+                    headers.add_vary_header("Accept-Encoding")
+                    weakens = headers.get("ETag") not in listed_tags(Headers(scope=scope).get("If-None-Match"))
+                if weakens and (etag := headers.get("ETag", "")).startswith('"'):
+                    headers["ETag"] = f"W/{etag}"
+            await send(message)
+
+        await super().__call__(scope, receive, send_tagged)
+
+
+class BodyChecks:
+    """ASGI middleware: reading a body of more than `most` bytes raises a 413, and reading an encoded one a 415.
 
     `most_of` has the limits of single calls, by method and path.
     """
@@ -43,21 +150,33 @@ class BodyLimit:
             return
         path = scope["path"].removeprefix(scope.get("root_path", ""))
         most = self.most_of.get((scope["method"], path), self.most)
-        declared = Headers(scope=scope).get("content-length", "")
-        declared_too_large = declared.isdecimal() and int(declared[:20]) > most
+        begun = False
         seen = 0
 
-        async def receive_within() -> Message:
-            nonlocal seen
-            if declared_too_large:
-                raise _too_large(f"is {declared[:20]} bytes", most)
+        async def receive_checked() -> Message:
+            nonlocal begun, seen
+            if not begun:
+                _check_headers(Headers(scope=scope), most)
+                begun = True
             message = await receive()
             seen += len(message.get("body", b""))
             if seen > most:
                 raise _too_large("is larger", most)
             return message
 
-        await self.app(scope, receive_within, send)
+        await self.app(scope, receive_checked, send)
+
+
+def _check_headers(headers: Headers, most: int) -> None:
+    """Raise HTTPException for a body that by its headers is too large or encoded."""
+    declared = headers.get("content-length", "")
+    if declared.isdecimal() and int(declared[:20]) > most:
+        raise _too_large(f"is {declared[:20]} bytes", most)
+    encoding = ", ".join(headers.getlist("content-encoding")).strip()
+    if encoding.lower() not in ("", "identity"):
+        shown = ascii(encoding)[1:-1][:80]
+        detail = f"the body has Content-Encoding: {shown}; send it as it is, without Content-Encoding"
+        raise HTTPException(415, detail, {"Accept-Encoding": "identity"})
 
 
 def _too_large(what: str, most: int) -> HTTPException:
@@ -67,16 +186,15 @@ def _too_large(what: str, most: int) -> HTTPException:
 class RequestTelemetry:
     """ASGI middleware: counts, times and logs each request, and answers with its id as `X-Request-ID`."""
 
-    def __init__(self, app: ASGIApp, telemetry: ServiceTelemetry) -> None:
+    def __init__(self, app: ASGIApp) -> None:
         self.app = app
-        self.telemetry = telemetry
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Handle one request."""
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
-        request_id = _request_id(scope)
+        request_id = scope["request_id"] = _request_id(scope)
         status = 500
 
         async def send_named(message: Message) -> None:
@@ -94,8 +212,9 @@ class RequestTelemetry:
                 seconds = time.perf_counter() - began
                 method = scope["method"] if scope["method"] in METHODS else OTHER
                 route = getattr(scope.get("route"), "path", UNMATCHED)
-                self.telemetry.requests.labels(method, route, str(status)).inc()
-                self.telemetry.seconds.labels(method, route).observe(seconds)
+                telemetry = scope["app"].state.app.store.telemetry
+                telemetry.note(REQUESTS, method, route, str(status))
+                telemetry.note(REQUEST_SECONDS, method, route, value=seconds)
                 log.info("request", method=method, path=scope["path"], status=status, seconds=round(seconds, 4))
 
 

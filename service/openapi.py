@@ -42,6 +42,8 @@ DETAILS: dict[Slug, str] = {
     "artifact-gone": "'grid.png' is no longer stored; post the job's request again to remake it",
     "range-not-satisfiable": "the range lies outside the 2048 bytes of 'grid.png'",
     "body-too-large": "the body is 2097152 bytes; at most 1048576 bytes are accepted",
+    "unsupported-media-type": "the body has to be JSON, with the header Content-Type: application/json; it is "
+    "application/x-www-form-urlencoded, which curl -d sends by itself",
     "idempotency-key-reused": "this idempotency key was used for another request before; use a new key",
     "job-finished": f"job {JOB_ID} has already succeeded; only a queued or running job can be cancelled",
     "job-cancelled": f"job {JOB_ID} was cancelled while this request waited for it; ask again",
@@ -124,7 +126,7 @@ def job_answers(kind: str) -> dict[int | str, dict[str, Any]]:
         202: job_under_way(kind),
         **problem_responses(
             "malformed-request", "unknown-model", "unknown-conditions", "model-not-ready", "body-too-large",
-            "invalid-request", "idempotency-key-reused", "unavailable",
+            "unsupported-media-type", "invalid-request", "idempotency-key-reused", "unavailable",
         ),
     }  # fmt: skip
 

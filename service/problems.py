@@ -27,7 +27,7 @@ __all__ = ["MEDIA_TYPE", "NothingMore", "ProblemError", "add_handlers", "problem
 
 MEDIA_TYPE = "application/problem+json"
 RETRY_AFTER_SECONDS = 5
-METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE")
+METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE")
 MESSAGES = {
     "unexpected_keyword_argument": "Extra inputs are not permitted",
     "dataclass_type": "Input should be an object",
@@ -118,6 +118,8 @@ async def _on_http(request: Request, error: Exception) -> Response:
             headers = {"Allow": allowed}
         case 413:
             what = problem("body-too-large", detail)
+        case 415:
+            what = problem("unsupported-media-type", detail)
         case 400:
             what = problem("malformed-request", detail)
         case status:
@@ -141,18 +143,22 @@ async def _on_unavailable(_: Request, error: Exception) -> Response:
     return problem_response(problem("unavailable", detail), {"Retry-After": str(RETRY_AFTER_SECONDS)})
 
 
-async def _on_unexpected(_: Request, error: Exception) -> Response:
-    log.error("unexpected error", exc_info=error)
-    return problem_response(problem("internal", "the error was logged; the same request may work later"))
+async def _on_unexpected(request: Request, error: Exception) -> Response:
+    # This runs outside of all middleware, which would name the request.
+    request_id = request.scope["request_id"]
+    log.error("unexpected error", request_id=request_id, exc_info=error)
+    detail = "the error was logged; the same request may work later"
+    return problem_response(problem("internal", detail), {"X-Request-ID": request_id})
 
 
 def _methods(request: Request) -> list[str]:
     """The methods of the request's path; Starlette's own `Allow` lists only those of the first matching route."""
-    return [
+    found = [
         method
         for method in METHODS
         if any(route.matches({**request.scope, "method": method})[0] is Match.FULL for route in request.app.routes)
     ]
+    return ["GET", "HEAD", *found[1:]] if "GET" in found else found  # HEAD is answered wherever GET is
 
 
 def _invalid(faults: list[Fault]) -> Problem:

@@ -18,7 +18,7 @@ from jobs.registry.digests import Identity, identify
 from jobs.registry.models import ModelEntry
 from jobs.requests.base import Request
 from jobs.store.events import wait_finished
-from service.deps import AppState, AppStateDep, model_of
+from service.deps import AppState, AppStateDep, PrefixDep, model_of
 from service.headers import IdempotencyKey, IfNoneMatch, PreferHeader, etag_matches, preferred_wait
 from service.problems import ProblemError, problem_response
 
@@ -32,18 +32,25 @@ class Client:
     """The application's state, and what the headers of a request ask for."""
 
     state: AppState
+    prefix: str
+    """What every path in the response begins with."""
     wait: float | None
     """The seconds that the client prefers to wait, within the limit; None without such a preference."""
     idempotency_key: str = ""
     if_none_match: str | None = None
 
 
-async def _client(state: AppStateDep, prefer: PreferHeader = None, idempotency_key: IdempotencyKey = None) -> Client:
-    return Client(state, preferred_wait(prefer, state.settings.max_wait_seconds), idempotency_key or "")
+async def _client(
+    state: AppStateDep, prefix: PrefixDep, prefer: PreferHeader = None, idempotency_key: IdempotencyKey = None
+) -> Client:
+    return Client(state, prefix, preferred_wait(prefer, state.settings.max_wait_seconds), idempotency_key or "")
 
 
-async def _reader(state: AppStateDep, prefer: PreferHeader = None, if_none_match: IfNoneMatch = None) -> Client:
-    return Client(state, preferred_wait(prefer, state.settings.max_wait_seconds), if_none_match=if_none_match)
+async def _reader(
+    state: AppStateDep, prefix: PrefixDep, prefer: PreferHeader = None, if_none_match: IfNoneMatch = None
+) -> Client:
+    wait = preferred_wait(prefer, state.settings.max_wait_seconds)
+    return Client(state, prefix, wait, if_none_match=if_none_match)
 
 
 ClientDep = Annotated[Client, Depends(_client)]
@@ -66,7 +73,7 @@ async def post_job(body: Request, client: Client) -> JSONResponse:
         idempotency_key=client.idempotency_key,
         fingerprint=digest({"kind": request.kind, "request": request.model_dump()}),
     )
-    return _job_response(await _wait_for(job, client.wait or 0, state), client.wait)
+    return _job_response(await _wait_for(job, client.wait or 0, state), client)
 
 
 async def answer_by_job(
@@ -97,7 +104,7 @@ async def answer_by_job(
     wait = state.settings.metrics_wait_seconds if client.wait is None else client.wait
     job = await _wait_for(job, wait, state)
     if job.status != "succeeded":
-        return _no_result(job, client.wait)
+        return _no_result(job, client)
     return await render(job, headers | wait_header(client.wait))
 
 
@@ -152,21 +159,21 @@ async def _submit(request: Request, key: str, state: AppState, share: Share | No
 
 
 async def _wait_for(job: Job, seconds: float, state: AppState) -> Job:
-    """The job once it has finished, or as it is after this many seconds."""
+    """The job once it has finished, or as it is after this many seconds or when the service stops."""
     if job.is_finished or seconds <= 0:
         return job
-    await wait_finished(state.follower, job.id, seconds)
+    await wait_finished(state.follower, job.id, seconds, state.stopping)
     return await run_in_threadpool(state.store.get, job.id)
 
 
-def _no_result(job: Job, waited: float | None) -> Response:
+def _no_result(job: Job, client: Client) -> Response:
     """The response to a GET whose job has not succeeded. Raises ProblemError."""
     if job.status == "failed":
         assert job.problem is not None
         return problem_response(job.problem)
     if job.status == "cancelled":
         raise ProblemError("job-cancelled", f"job {job.id} was cancelled while this request waited for it; ask again")
-    return _job_response(job, waited)
+    return _job_response(job, client)
 
 
 def _check_training(entry: ModelEntry) -> None:
@@ -182,9 +189,9 @@ def _check_training(entry: ModelEntry) -> None:
         raise ProblemError("model-not-ready", f"model {entry.name!r} lacks {lacks}, the record of its training")
 
 
-def _job_response(job: Job, waited: float | None) -> JSONResponse:
-    """A job as the response: 200 if it has finished, else 202. waited: the wait that was granted, or None."""
-    headers = {"Location": f"/jobs/{job.id}", **wait_header(waited)}
+def _job_response(job: Job, client: Client) -> JSONResponse:
+    """A job as the response: 200 if it has finished, else 202."""
+    headers = {"Location": f"{client.prefix}/jobs/{job.id}", **wait_header(client.wait)}
     if not job.is_finished:
         headers["Retry-After"] = str(POLL_SECONDS)
-    return JSONResponse(job.public(), 200 if job.is_finished else 202, headers)
+    return JSONResponse(job.public(client.prefix), 200 if job.is_finished else 202, headers)

@@ -1,13 +1,10 @@
-"""Telemetry for Prometheus: the requests of this process, and the counts of all processes from Redis."""
+"""Telemetry for Prometheus: the counts of all processes of the service and of all workers, from Redis."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 
 import redis
-from prometheus_client import CollectorRegistry, generate_latest
-from prometheus_client import Counter as RequestCounter
-from prometheus_client import Histogram as RequestHistogram
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.registry import Collector
 
@@ -15,26 +12,16 @@ from jobs.store.heartbeats import WorkerRegistry
 from jobs.store.jobs import JobStore
 from jobs.store.telemetry import ALL, Counter, Histogram, Values
 
-__all__ = ["FleetCollector", "ServiceTelemetry"]
+__all__ = ["REQUESTS", "REQUEST_SECONDS", "FleetCollector"]
 
 
-class ServiceTelemetry:
-    """The series of one application, in a registry of their own."""
-
-    def __init__(self) -> None:
-        self.registry = CollectorRegistry()
-        labels = ("method", "route", "status")
-        self.requests = RequestCounter("tailprune_http_requests", "Requests answered.", labels, registry=self.registry)
-        self.seconds = RequestHistogram(
-            "tailprune_http_request_seconds",
-            "Seconds from a request to the end of its response.",
-            ("method", "route"),
-            registry=self.registry,
-        )
-
-    def render(self) -> bytes:
-        """All series in the text format of Prometheus."""
-        return generate_latest(self.registry)
+REQUESTS = Counter("tailprune_http_requests", "Requests answered.", ("method", "route", "status"))
+REQUEST_SECONDS = Histogram(
+    "tailprune_http_request_seconds",
+    "Seconds from a request to the end of its response.",
+    ("method", "route"),
+    (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60),
+)
 
 
 class FleetCollector(Collector):
@@ -59,7 +46,7 @@ class FleetCollector(Collector):
         for status, count in jobs._asdict().items():
             under_way.add_metric((status,), count)
         yield under_way
-        for metric in ALL:
+        for metric in (*ALL, REQUESTS, REQUEST_SECONDS):
             match metric:
                 case Counter():
                     yield _counter(metric, values)

@@ -45,6 +45,7 @@ ZIP_ERRORS = (zipfile.BadZipFile, zlib.error, struct.error, ValueError, RuntimeE
 """What zipfile raises for a damaged file; these include NotImplementedError and UnicodeDecodeError."""
 HINTS = {
     b"--": "; this is a form: send the file itself, curl --data-binary @FILE",
+    b"{": "; this is JSON: send the arrays as a file, curl --data-binary @FILE",
     b"\x93NUMPY": "; this is one array without a name (.npy): save it by its name, numpy.savez(FILE, NAME=array)",
 }
 """Hints about bodies of other formats, by their first bytes."""

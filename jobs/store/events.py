@@ -40,10 +40,13 @@ class Event:
         return self.name == "status" and self.data["status"] in FINISHED
 
 
-async def follow(client: redis.asyncio.Redis, job_id: str, last_event_id: str = START) -> AsyncIterator[Event]:
+async def follow(
+    client: redis.asyncio.Redis, job_id: str, last_event_id: str = START, stopping: asyncio.Event | None = None
+) -> AsyncIterator[Event]:
     """The events of a job after `last_event_id`, until it has finished.
 
-    Ends at once if the job does not exist, or if that was its last event. Raises redis.RedisError.
+    Ends at once if the job does not exist, or if that was its last event, and within QUIET_SECONDS once `stopping` is
+    set. Raises redis.RedisError.
     """
     block = round(QUIET_SECONDS * 1000)
     ended = await _has_ended(client, job_id)
@@ -55,6 +58,8 @@ async def follow(client: redis.asyncio.Redis, job_id: str, last_event_id: str = 
             if event.is_last:
                 return
             last_event_id = event.id
+        if stopping is not None and stopping.is_set():
+            return
         if not batch:
             if ended:
                 return
@@ -66,11 +71,16 @@ async def has_events(client: redis.asyncio.Redis, job_id: str, last_event_id: st
     return bool(await _read(client, job_id, last_event_id, count=1))
 
 
-async def wait_finished(client: redis.asyncio.Redis, job_id: str, seconds: float) -> None:
-    """Return when a job has finished, or after this many seconds. Raises redis.RedisError."""
+async def wait_finished(
+    client: redis.asyncio.Redis, job_id: str, seconds: float, stopping: asyncio.Event | None = None
+) -> None:
+    """Return when a job has finished, after this many seconds, or soon after `stopping` is set.
+
+    Raises redis.RedisError.
+    """
     with contextlib.suppress(TimeoutError):
         async with asyncio.timeout(seconds):
-            async for _ in follow(client, job_id):
+            async for _ in follow(client, job_id, stopping=stopping):
                 pass
 
 

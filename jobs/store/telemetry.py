@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import collections
 import contextlib
 import json
 import threading
+from collections import defaultdict
 from dataclasses import dataclass
+from functools import lru_cache
 
 import redis
 
@@ -81,7 +82,7 @@ class Telemetry:
 
     def __init__(self, client: redis.Redis) -> None:
         self._redis = client
-        self._noted: collections.Counter[str] = collections.Counter()
+        self._noted: defaultdict[str, float] = defaultdict(float)
         self._lock = threading.Lock()
 
     def count(self, counter: Counter, *labels: str, by: float = 1) -> None:
@@ -89,15 +90,21 @@ class Telemetry:
         with contextlib.suppress(redis.RedisError):
             self._redis.hincrbyfloat(KEY, _field(counter.name, *labels), by)
 
-    def note(self, counter: Counter, *labels: str) -> None:
-        """Add one to a counter in memory, for events that are too frequent to write each; `write_noted` writes it."""
+    def note(self, metric: Counter | Histogram, *labels: str, value: float = 1) -> None:
+        """Count in memory, for events that are too frequent to write each; `write_noted` writes it.
+
+        metric: a counter, to which the value is added, or a histogram, which receives it.
+        labels: in the order of the metric's definition.
+        value: 1 by default.
+        """
         with self._lock:
-            self._noted[_field(counter.name, *labels)] += 1
+            for field, by in _changes(metric, labels, value):
+                self._noted[field] += by
 
     def write_noted(self) -> None:
         """Write the counts in memory; while Redis does not answer, they stay there."""
         with self._lock:
-            noted, self._noted = self._noted, collections.Counter()
+            noted, self._noted = self._noted, defaultdict(float)
         if not noted:
             return
         pipeline = self._redis.pipeline()
@@ -107,14 +114,14 @@ class Telemetry:
             pipeline.execute()
         except redis.RedisError:
             with self._lock:
-                self._noted.update(noted)
+                for field, by in noted.items():
+                    self._noted[field] += by
 
     def observe(self, histogram: Histogram, *labels: str, value: float) -> None:
         """Add a value to a histogram; labels are in the order of its definition."""
-        bound = next((f"{b:g}" for b in histogram.buckets if value <= b), "+Inf")
         pipeline = self._redis.pipeline()
-        pipeline.hincrbyfloat(KEY, _field(histogram.name, *labels, bound), 1)
-        pipeline.hincrbyfloat(KEY, _field(histogram.name, *labels, "sum"), value)
+        for field, by in _changes(histogram, labels, value):
+            pipeline.hincrbyfloat(KEY, field, by)
         with contextlib.suppress(redis.RedisError):
             pipeline.execute()
 
@@ -124,5 +131,14 @@ class Telemetry:
         return {tuple(json.loads(text(field))): float(value) for field, value in self._redis.hgetall(KEY).items()}
 
 
+def _changes(metric: Counter | Histogram, labels: tuple[str, ...], value: float) -> list[tuple[str, float]]:
+    """By how much each field of the hash grows."""
+    if isinstance(metric, Counter):
+        return [(_field(metric.name, *labels), value)]
+    bound = next((f"{b:g}" for b in metric.buckets if value <= b), "+Inf")
+    return [(_field(metric.name, *labels, bound), 1), (_field(metric.name, *labels, "sum"), value)]
+
+
+@lru_cache(maxsize=1024)
 def _field(*parts: str) -> str:
     return json.dumps(parts, separators=(",", ":"))

@@ -46,7 +46,11 @@ class ServiceAway(ClientError):
 
 
 class Client:
-    """The service at `url`. Progress is shown on `messages`."""
+    """The service at `url`. Progress is shown on `messages`.
+
+    Paths are relative to `url`, which may have a prefix of its own. The links of a job are not used: they have the
+    prefix under which the service is published, and `url` may be another way to it.
+    """
 
     def __init__(self, url: str, messages: Console) -> None:
         # On loopback, a proxy from the environment does not apply.
@@ -128,7 +132,7 @@ class Client:
         path.parent.mkdir(parents=True, exist_ok=True)
         incoming = path.with_name(f"{uuid.uuid4().hex}.incoming")
         try:
-            with self._http.stream("GET", job.links.artifacts[name]) as answer:
+            with self._http.stream("GET", f"/jobs/{job.id}/artifacts/{quote(name, safe='')}") as answer:
                 if answer.is_error:
                     answer.read()
                     raise _failure(answer)
@@ -146,7 +150,7 @@ class Client:
         deadline = time.monotonic() + PATIENCE_SECONDS
         while True:
             try:
-                return JobView.model_validate_json(self._ask("GET", job.links.self).content)
+                return JobView.model_validate_json(self._ask("GET", f"/jobs/{job.id}").content)
             except ServiceAway:
                 if time.monotonic() > deadline:
                     raise

@@ -54,6 +54,13 @@ def serve(
     workers: Annotated[
         int, typer.Option(min=0, help="How many workers to run: one for each GPU, or one on a CPU.")
     ] = 1,
+    root_path: Annotated[
+        str | None,
+        typer.Option(
+            help="The prefix of all paths that a proxy in front removes, such as /tailprune; by default "
+            "TAILPRUNE_ROOT_PATH, or none."
+        ),
+    ] = None,
     verbose: Annotated[bool, typer.Option("--verbose", help="Write logs to the terminal instead of files.")] = False,
 ) -> None:
     """Run Redis, the workers and the service together; Ctrl-C stops them all.
@@ -70,8 +77,9 @@ def serve(
         port = _free_port(host, port)
         with redis_for(settings, folder, supervisor, stopping) as redis_url:
             shared = {"REDIS_URL": redis_url, "TAILPRUNE_DATA_DIR": str(folder)}
+            prefix = {} if root_path is None else {"TAILPRUNE_ROOT_PATH": root_path}
             with _running(
-                [*worker_programs(workers, shared), service_program(host, port, shared)], supervisor, stopping
+                [*worker_programs(workers, shared), service_program(host, port, shared | prefix)], supervisor, stopping
             ):
                 url = f"http://{_reachable(host)}:{port}"
                 _until(lambda: _is_ready(url, workers), supervisor, stopping)

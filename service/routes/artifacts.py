@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Header, Path, Request
+from fastapi import APIRouter, Header, Path
 from fastapi.responses import Response, StreamingResponse
 
 from jobs.storage.artifacts import Artifact, ArtifactStore
@@ -55,15 +55,7 @@ _RESPONSES: dict[int | str, dict[str, Any]] = {
 
 
 @router.get("/{id}/artifacts/{name}", summary="Download a file", response_class=Response, responses=_RESPONSES)
-@router.head(
-    "/{id}/artifacts/{name}",
-    name="head_artifact",
-    summary="Get the size and the digest of a file",
-    response_class=Response,
-    responses=_RESPONSES,
-)
 def get_artifact(
-    request: Request,
     job: JobDep,
     name: Name,
     state: AppStateDep,
@@ -86,9 +78,6 @@ def get_artifact(
         return Response(status_code=304, headers=headers)
     if not state.store.artifacts.exists(file):
         raise ProblemError("artifact-gone", f"{name!r} is no longer stored; post the job's request again to remake it")
-    if request.method == "HEAD":
-        headers["Content-Length"] = str(file.size)
-        return Response(headers=headers, media_type=file.media_type)
     try:
         part = byte_range(range, file.size) if if_range in (None, etag) else None
     except Unsatisfiable:

@@ -12,7 +12,7 @@ from starlette.concurrency import run_in_threadpool
 from starlette.requests import ClientDisconnect
 
 from jobs.storage.uploads import ConditionInfo, parse
-from service.deps import AppState, AppStateDep
+from service.deps import AppState, AppStateDep, PrefixDep
 from service.openapi import header, problem_responses
 from service.problems import ProblemError
 
@@ -55,8 +55,8 @@ class ConditionView(ConditionInfo):
     links: dict[Literal["self"], str] = Field(description="The path of the conditions.")
 
 
-def _view(info: ConditionInfo) -> ConditionView:
-    return ConditionView(**info.model_dump(), links={"self": f"/conditions/{info.id}"})
+def _view(info: ConditionInfo, prefix: str) -> ConditionView:
+    return ConditionView(**info.model_dump(), links={"self": f"{prefix}/conditions/{info.id}"})
 
 
 @router.post(
@@ -78,10 +78,10 @@ def _view(info: ConditionInfo) -> ConditionView:
             "content": {"application/json": {"example": EXAMPLE}},
             "links": LINKS,
         },
-        **problem_responses("malformed-request", "body-too-large", "invalid-request"),
+        **problem_responses("malformed-request", "body-too-large", "unsupported-media-type", "invalid-request"),
     },
 )
-async def upload_conditions(request: Request, state: AppStateDep) -> JSONResponse:
+async def upload_conditions(request: Request, state: AppStateDep, prefix: PrefixDep) -> JSONResponse:
     """Upload a file of conditions, and get the `id` by which other requests name them.
 
     The id is a digest of the numbers as float32: equal numbers have the same id, whatever file they come in.
@@ -95,14 +95,14 @@ async def upload_conditions(request: Request, state: AppStateDep) -> JSONRespons
         except ClientDisconnect:
             raise ProblemError("malformed-request", "the connection ended before the body did") from None
         async with state.intake:
-            return await run_in_threadpool(_keep, body, state)
+            return await run_in_threadpool(_keep, body, state, prefix)
 
 
-def _keep(body: IO[bytes], state: AppState) -> JSONResponse:
+def _keep(body: IO[bytes], state: AppState, prefix: str) -> JSONResponse:
     body.seek(0)
     conditions = parse(body.read(), state.settings)
     known = state.conditions.has(conditions.id)
-    view = _view(state.conditions.put(conditions))
+    view = _view(state.conditions.put(conditions), prefix)
     return JSONResponse(view.model_dump(), 200 if known else 201, {"Location": view.links["self"]})
 
 
@@ -113,7 +113,7 @@ def _keep(body: IO[bytes], state: AppState) -> JSONResponse:
     responses=problem_responses("unknown-conditions", "invalid-request"),
 )
 def get_conditions(
-    id: Annotated[str, Path(description="The id that the upload returned.")], state: AppStateDep
+    id: Annotated[str, Path(description="The id that the upload returned.")], state: AppStateDep, prefix: PrefixDep
 ) -> ConditionView:
     """Describe stored conditions: how many there are, their shapes, and the family of models they are for."""
-    return _view(state.conditions.get(id))
+    return _view(state.conditions.get(id), prefix)

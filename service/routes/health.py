@@ -6,7 +6,7 @@ from typing import Literal
 
 from fastapi import APIRouter
 from fastapi.responses import Response
-from prometheus_client import CONTENT_TYPE_LATEST
+from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from pydantic import BaseModel, Field
 
 from jobs.store.heartbeats import WorkerInfo
@@ -33,7 +33,12 @@ class Ready(BaseModel):
     workers: list[WorkerInfo] = Field(description="The workers that are alive. Jobs wait while there are none.")
 
 
-@router.get("/health/live", summary="Check that the process answers", response_description="It does.")
+@router.get(
+    "/health/live",
+    summary="Check that the process answers",
+    response_description="It does.",
+    responses=problem_responses("invalid-request"),
+)
 async def get_live() -> Live:
     """Check that the process answers, without asking Redis."""
     return Live()
@@ -43,7 +48,7 @@ async def get_live() -> Live:
     "/health/ready",
     summary="Check that jobs can be taken",
     response_description="They can: the queue, and its workers.",
-    responses=problem_responses("unavailable"),
+    responses=problem_responses("invalid-request", "unavailable"),
 )
 def get_ready(state: AppStateDep) -> Ready:
     """Check that the service can take requests, which is when Redis answers.
@@ -59,9 +64,10 @@ def get_ready(state: AppStateDep) -> Ready:
     summary="Get telemetry for Prometheus",
     response_class=Response,
     responses={
-        200: {"description": "The counters and histograms.", "content": {"text/plain": {"schema": {"type": "string"}}}}
+        200: {"description": "The counters and histograms.", "content": {"text/plain": {"schema": {"type": "string"}}}},
+        **problem_responses("invalid-request"),
     },
 )
 def get_telemetry(state: AppStateDep) -> Response:
     """Read the counters and histograms of the service and its workers, in the text format of Prometheus."""
-    return Response(state.telemetry.render(), media_type=CONTENT_TYPE_LATEST)
+    return Response(generate_latest(state.telemetry), media_type=CONTENT_TYPE_LATEST)

@@ -13,7 +13,7 @@ from pydantic import BaseModel, Field
 
 from jobs.records import ID_PATTERN, AnyJob, JobSummary, Kind, Status
 from jobs.store.events import EVENT_ID_PATTERN, START, follow, has_events
-from service.deps import AppStateDep, JobDep, JobId
+from service.deps import AppStateDep, JobDep, JobId, PrefixDep
 from service.openapi import problem_responses
 from service.problems import NothingMore
 
@@ -38,6 +38,7 @@ class JobList(BaseModel):
 )
 def list_jobs(
     state: AppStateDep,
+    prefix: PrefixDep,
     status: Annotated[Status | None, Query(description="Only jobs with this status.")] = None,
     kind: Annotated[Kind | None, Query(description="Only jobs of this kind.")] = None,
     model: Annotated[str | None, Query(description="Only jobs of this model.", max_length=100)] = None,
@@ -46,7 +47,7 @@ def list_jobs(
 ) -> JSONResponse:
     """List jobs, newest first, a page at a time."""
     page = state.store.page(status=status, kind=kind, model=model, limit=limit, cursor=cursor)
-    return JSONResponse({"jobs": [job.summary() for job in page.jobs], "next_cursor": page.next_cursor})
+    return JSONResponse({"jobs": [job.summary(prefix) for job in page.jobs], "next_cursor": page.next_cursor})
 
 
 @router.get(
@@ -56,9 +57,9 @@ def list_jobs(
     response_model=AnyJob,
     responses=problem_responses("unknown-job", "invalid-request", "unavailable"),
 )
-def get_job(job: JobDep) -> JSONResponse:
+def get_job(job: JobDep, prefix: PrefixDep) -> JSONResponse:
     """Look at a job: its status and progress, and its result once there is one."""
-    return JSONResponse(job.public())
+    return JSONResponse(job.public(prefix))
 
 
 @router.delete(
@@ -71,10 +72,10 @@ def get_job(job: JobDep) -> JSONResponse:
         **problem_responses("unknown-job", "job-finished", "invalid-request", "unavailable"),
     },
 )
-def cancel_job(job_id: JobId, state: AppStateDep) -> JSONResponse:
+def cancel_job(job_id: JobId, state: AppStateDep, prefix: PrefixDep) -> JSONResponse:
     """Cancel a job that has not finished yet."""
     job = state.store.cancel(job_id)
-    return JSONResponse(job.public(), 200 if job.is_finished else 202)
+    return JSONResponse(job.public(prefix), 200 if job.is_finished else 202)
 
 
 EVENTS = {
@@ -122,7 +123,7 @@ async def follow_job(
     has finished and that was its last event, the answer is 204, at which an `EventSource` stops reconnecting.
     """
     try:
-        async for event in follow(state.follower, job.id, seen):
+        async for event in follow(state.follower, job.id, seen, state.stopping):
             yield ServerSentEvent(event=event.name, data=event.data, id=event.id)
     except redis.RedisError:
-        return  # the stream ends early, and the client reconnects for the rest
+        return  # the stream ends early, as it does when the service stops, and the client reconnects for the rest

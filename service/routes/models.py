@@ -17,7 +17,7 @@ from jobs.registry.evaluation import EvaluationAssets
 from jobs.registry.models import ModelEntry
 from jobs.requests.base import Reads
 from jobs.results import CONDITION_DIGEST, DIGEST
-from service.deps import AppState, AppStateDep, ModelDep
+from service.deps import AppState, AppStateDep, ModelDep, PrefixDep
 from service.openapi import problem_responses
 
 __all__ = ["router"]
@@ -101,8 +101,13 @@ class ModelList(BaseModel):
     models: list[ModelSummary]
 
 
-@router.get("/models", summary="List models", response_description="The models.")
-def list_models(state: AppStateDep) -> ModelList:
+@router.get(
+    "/models",
+    summary="List models",
+    response_description="The models.",
+    responses=problem_responses("invalid-request"),
+)
+def list_models(state: AppStateDep, prefix: PrefixDep) -> ModelList:
     """List the registered models, and after them the compacted ones, oldest first.
 
     While Redis does not answer, only the registered models are listed.
@@ -110,7 +115,7 @@ def list_models(state: AppStateDep) -> ModelList:
     entries = list(state.models.registry)
     with suppress(redis.RedisError):
         entries = list(state.models)
-    return ModelList(models=[_summary(entry, state.evaluation) for entry in entries])
+    return ModelList(models=[_summary(entry, state.evaluation, prefix) for entry in entries])
 
 
 @router.get(
@@ -119,11 +124,11 @@ def list_models(state: AppStateDep) -> ModelList:
     response_description="The model.",
     responses=problem_responses("unknown-model", "invalid-request", "unavailable"),
 )
-def get_model(model: ModelDep, state: AppStateDep) -> ModelView:
+def get_model(model: ModelDep, state: AppStateDep, prefix: PrefixDep) -> ModelView:
     """Describe a model: its shapes, samplers and defaults, and whether it is ready."""
     facts = model.facts
     return ModelView(
-        **_summary(model, state.evaluation).model_dump(),
+        **_summary(model, state.evaluation, prefix).model_dump(),
         classes=model.classes,
         null_condition=model.null_condition,
         key=model.key,
@@ -160,7 +165,7 @@ def delete_model(model: Annotated[str, Path(description="The name of a compacted
     state.models.remove(model)
 
 
-def _summary(entry: ModelEntry, assets: EvaluationAssets) -> ModelSummary:
+def _summary(entry: ModelEntry, assets: EvaluationAssets, prefix: str) -> ModelSummary:
     missing = entry.missing
     return ModelSummary(
         name=entry.name,
@@ -174,7 +179,7 @@ def _summary(entry: ModelEntry, assets: EvaluationAssets) -> ModelSummary:
         decoder=entry.decoding.shown,
         compacted=entry.compacted,
         measured_with=_measured_with(entry, assets),
-        links={"self": f"/models/{entry.name}", "metrics": f"/metrics/{entry.name}"},
+        links={"self": f"{prefix}/models/{entry.name}", "metrics": f"{prefix}/metrics/{entry.name}"},
     )
 
 

@@ -36,22 +36,22 @@ class Server(Child):
         return [child for child in children if any(word in part for part in child.cmdline())]
 
 
-Serve = Callable[[], Server]
+Serve = Callable[..., Server]
 
 
 @pytest.fixture
 def serve(tmp_path: Path) -> Iterator[Serve]:
-    """Starts `tailprune serve` on the data folder of this test; it is ready on return."""
+    """Starts `tailprune serve` on the data folder of this test, with further options; it is ready on return."""
     environment = {
         **{name: value for name, value in os.environ.items() if not name.startswith(("TAILPRUNE_", "REDIS_URL"))},
         "TAILPRUNE_REGISTRY": str(write_tiny_model(tmp_path / "models")),
     }
     servers: list[Server] = []
 
-    def start() -> Server:
+    def start(*options: str) -> Server:
         log = tmp_path / f"serve-{len(servers)}.log"
         with log.open("wb") as out:
-            command = [*COMMAND, "serve", "--port", "0", "--data-dir", str(tmp_path / "data")]
+            command = [*COMMAND, "serve", "--port", "0", "--data-dir", str(tmp_path / "data"), *options]
             process = subprocess.Popen(command, env=environment, stdout=out, stderr=out)
         server = Server(process, log)
         servers.append(server)
@@ -83,6 +83,12 @@ def test_serve_stops_on_ctrl_c_and_shows_old_jobs_when_started_again(serve: Serv
     assert picture.headers["content-type"] == "image/png"
     again = httpx.post(f"{server.url}/prune-sample", json=body)
     assert (again.status_code, again.json()["id"]) == (200, job["id"])
+
+
+def test_serve_passes_the_prefix_of_a_proxy_on(serve: Serve) -> None:
+    server = serve("--workers", "0", "--root-path", "/tailprune")
+    models = httpx.get(f"{server.url}/models").json()["models"]
+    assert models[0]["links"]["self"].startswith("/tailprune/models/")
 
 
 def test_serve_starts_again_what_dies(serve: Serve) -> None:

@@ -52,6 +52,17 @@ def test_the_reference_needs_nothing_from_elsewhere(client: TestClient) -> None:
         assert client.get(url).status_code == 200
 
 
+def test_no_documented_command_writes_an_error_or_a_job_into_the_file_that_it_names() -> None:
+    documents = [ROOT / "README.md", *(ROOT / "docs").glob("*.md")]
+    lines = [line for document in documents for line in document.read_text().splitlines()]
+    saving = [line for line in lines if line.startswith("curl ") and re.search(r" -o \S", line)]
+    assert len(saving) > 3
+    for line in saving:
+        assert re.search(r" -\w*f", line), f"--fail writes no error into the file: {line}"
+        if "figures/" in line:
+            assert "Prefer: wait=" in line, f"without a wait the file may be the job: {line}"
+
+
 @pytest.mark.parametrize(("given", "kept"), [("abc-123", True), ("a b", False), ("x" * 65, False)])
 def test_a_request_is_named_in_its_answer(client: TestClient, given: str, kept: bool) -> None:
     named = client.get("/health/live", headers={"X-Request-ID": given}).headers["X-Request-ID"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -75,8 +76,8 @@ def test_a_wait_that_runs_out_is_answered_with_the_job_as_it_is(
 ) -> None:
     waits: list[float] = []
 
-    async def watched(follower: redis.asyncio.Redis, job_id: str, seconds: float) -> None:
-        await wait_finished(follower, job_id, seconds)
+    async def watched(follower: redis.asyncio.Redis, job_id: str, seconds: float, stopping: asyncio.Event) -> None:
+        await wait_finished(follower, job_id, seconds, stopping)
         waits.append(seconds)
 
     monkeypatch.setattr("service.submission.wait_finished", watched)

@@ -1,0 +1,96 @@
+"""What is refused of any request before its route: unknown or repeated parameters, and bodies that are not JSON."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterator
+from itertools import islice
+from typing import Any, get_args, get_origin
+
+from fastapi import Request
+from fastapi.dependencies.models import Dependant
+from fastapi.routing import APIRoute
+
+from jobs.problems import Fault, InvalidRequest
+from service.problems import ProblemError
+
+__all__ = ["check_request"]
+
+MOST_SHOWN = 80
+"""The most characters of a client's text that a message repeats."""
+MOST_FAULTS = 20
+"""The most parameters that a response complains about: a query may have thousands."""
+HINTS = {
+    "": "it has none",
+    "application/x-www-form-urlencoded": "it is application/x-www-form-urlencoded, which curl -d sends by itself",
+    "multipart/form-data": "it is multipart/form-data, a form; send the fields as one JSON object",
+}
+"""What a request has in place of the right `Content-Type`, for the frequent mistakes."""
+
+
+async def check_request(request: Request) -> None:
+    """Raise InvalidRequest or ProblemError for what a route would ignore or misunderstand: a dependency of all routes.
+
+    What a route takes is read from its signature and those of its dependencies. Pages of the reference take anything.
+    """
+    route = request.scope["route"]
+    if not isinstance(route, APIRoute) or not route.include_in_schema:
+        return
+    dependants = list(_with_dependencies(route.dependant))
+    queries = {field.alias: field.field_info.annotation for one in dependants for field in one.query_params}
+    headers = {field.alias.lower() for one in dependants for field in one.header_params}
+    faults = [*islice(_query_faults(request, queries), MOST_FAULTS), *_header_faults(request, headers)]
+    if faults:
+        raise InvalidRequest(faults)
+    if route.body_field is not None and await request.body():
+        _check_json(request.headers.get("Content-Type", ""))
+
+
+def _with_dependencies(dependant: Dependant) -> Iterator[Dependant]:
+    yield dependant
+    for dependency in dependant.dependencies:
+        yield from _with_dependencies(dependency)
+
+
+def _query_faults(request: Request, known: dict[str, Any]) -> Iterator[Fault]:
+    """The parameters that the route does not have, and those that occur several times though it takes one value."""
+    for name in request.query_params:
+        times = len(request.query_params.getlist(name))
+        if name not in known:
+            yield Fault(location=f"query.{_shown(name)}", message=_unknown(name, list(known)))
+        elif times > 1 and not _takes_several(known[name]):
+            yield Fault(location=f"query.{name}", message=f"given {times} times; give one value")
+
+
+def _header_faults(request: Request, known: set[str]) -> Iterator[Fault]:
+    """Headers that occur several times. Those whose value is a list occur once by now, see `ListHeaders`."""
+    for name in sorted(known):
+        if (times := len(request.headers.getlist(name))) > 1:
+            yield Fault(location=f"header.{name}", message=f"given {times} times; give one value")
+
+
+def _unknown(name: str, known: list[str]) -> str:
+    if not known:
+        return "no such parameter; this path takes none"
+    close = difflib.get_close_matches(name.lower(), known, n=1)
+    meant = f"did you mean {close[0]}? " if close else ""
+    return f"no such parameter; {meant}this path takes {', '.join(known)}"
+
+
+def _takes_several(annotation: Any) -> bool:
+    """Whether a type is a list, or has one as an alternative: a parameter that may be repeated."""
+    return get_origin(annotation) is list or any(_takes_several(part) for part in get_args(annotation))
+
+
+def _check_json(content_type: str) -> None:
+    """Raise ProblemError unless a `Content-Type` is one of JSON."""
+    media_type = content_type.partition(";")[0].strip().lower()
+    if media_type == "application/json" or (media_type.startswith("application/") and media_type.endswith("+json")):
+        return
+    sent = HINTS.get(media_type, f"it is {_shown(media_type)}")
+    detail = f"the body has to be JSON, with the header Content-Type: application/json; {sent}"
+    raise ProblemError("unsupported-media-type", detail, {"Accept": "application/json"})
+
+
+def _shown(text: str) -> str:
+    return ascii(text)[1:-1][:MOST_SHOWN]

@@ -1,0 +1,189 @@
+"""The service under a real uvicorn and behind a real nginx: prefixes, shutdown, several processes."""
+
+from __future__ import annotations
+
+import io
+import re
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from rich.console import Console
+
+from jobs.records import Job, JobView
+from jobs.settings import Settings
+from jobs.store.jobs import JobStore
+from service.cli.client import Client
+from tests.condition_files import VIDEO, arrays, npz
+from tests.service.conftest import REQUEST
+from tests.service.server import ROOT, eventually, running_nginx, running_service
+
+PREFIX = "/tail prune"
+QUOTED = "/tail%20prune"
+
+
+def documented_location() -> str:
+    """The location block of docs/operations.md."""
+    match = re.search(r"^```nginx\n(.*?)^```", (ROOT / "docs" / "operations.md").read_text(), re.MULTILINE | re.DOTALL)
+    assert match
+    return match[1]
+
+
+@pytest.fixture(params=["setting", "uvicorn"])
+def published(
+    request: pytest.FixtureRequest, settings: Settings, store: JobStore, tmp_path: Path
+) -> Iterator[tuple[str, str]]:
+    """Two ways to a service under /tailprune: through nginx, configured as documented, and past it."""
+    of_setting = request.param == "setting"
+    options = [] if of_setting else ["--root-path", "/tailprune"]
+    environment = {"TAILPRUNE_ROOT_PATH": "tailprune/"} if of_setting else {}
+    with running_service(settings, tmp_path, *options, **environment) as service:
+        location = documented_location()
+        assert location.count("http://127.0.0.1:8000") == 1
+        with running_nginx(location.replace("http://127.0.0.1:8000", service.url), tmp_path / "nginx") as nginx:
+            yield f"{nginx.url}/tailprune", service.url
+
+
+def links_in(document: Any) -> Iterator[str]:
+    """The texts under every key `links` of a document."""
+    match document:
+        case dict():
+            for key, value in document.items():
+                yield from texts_in(value) if key == "links" else links_in(value)
+        case list():
+            for value in document:
+                yield from links_in(value)
+
+
+def texts_in(value: Any) -> Iterator[str]:
+    if isinstance(value, str):
+        yield value
+    else:
+        for part in value.values():
+            yield from texts_in(part)
+
+
+def test_every_link_of_a_service_behind_nginx_leads_back_to_it(
+    published: tuple[str, str], done: Callable[[str], Job], settings: Settings
+) -> None:
+    url, _ = published
+    with httpx.Client(trust_env=False) as http:
+        posted = http.post(f"{url}/prune-sample", json=REQUEST)
+        job = done(posted.json()["id"])
+        uploaded = http.post(f"{url}/conditions", content=npz(arrays(VIDEO)))
+        waiting = http.get(f"{url}/metrics/shapes-sit", headers={"Prefer": "wait=0"})
+        answers = [
+            posted,
+            uploaded,
+            waiting,
+            *(http.get(f"{url}{path}") for path in ("/models", "/models/shapes-sit", "/jobs", f"/jobs/{job.id}")),
+            http.get(f"{url}/conditions/{uploaded.json()['id']}"),
+            http.delete(url + f"/jobs/{waiting.json()['id']}"),
+        ]
+        links = [link for answer in answers for link in links_in(answer.json())]
+        links += [answer.headers["Location"] for answer in (posted, uploaded, waiting)]
+        page = http.get(f"{url}/")
+        links += re.findall(r'href="([^"]+)"', page.text)
+        links += re.findall(r'(?:src|href)="([^"]+)"', http.get(f"{url}/docs").text)
+        assert len(links) > 30
+        for link in set(links):
+            assert link.startswith("/tailprune/"), link
+            with http.stream("GET", httpx.URL(url).join(link), headers={"Prefer": "wait=0"}) as answer:
+                assert answer.status_code in (200, 202, 409), (link, answer.status_code)  # 409: not ready
+        assert http.get(f"{url}/openapi.json").json()["servers"] == [{"url": "/tailprune"}]
+
+
+def test_what_is_stored_has_no_prefix(
+    published: tuple[str, str], settings: Settings, tmp_path: Path, done: Callable[[str], Job]
+) -> None:
+    url, _ = published
+    job = done(httpx.post(f"{url}/prune-sample", json=REQUEST, trust_env=False).json()["id"])
+    (tmp_path / "other").mkdir()
+    with running_service(settings, tmp_path / "other") as other:  # of the same jobs, published at the root
+        links = httpx.get(f"{other.url}/jobs/{job.id}", trust_env=False).json()["links"]
+    assert links["self"] == f"/jobs/{job.id}"
+
+
+def test_the_command_line_reaches_a_service_with_a_prefix_through_its_proxy_and_past_it(
+    published: tuple[str, str], done: Callable[[str], Job], tmp_path: Path
+) -> None:
+    for number, url in enumerate(published):
+        with Client(url, Console(file=io.StringIO())) as client:
+            job = client.prune_sample(REQUEST)
+            if number == 0:
+                done(job.id)
+            finished = client.finished(job)
+            assert isinstance(finished, JobView)
+            assert client.save_as(finished, "grid.png", tmp_path / f"grid-{number}.png").stat().st_size > 0
+
+
+def test_a_prefix_is_quoted_in_links(settings: Settings, store: JobStore, tmp_path: Path) -> None:
+    with running_service(settings, tmp_path, TAILPRUNE_ROOT_PATH=PREFIX) as service:
+        answer = httpx.get(f"{service.url}/models/shapes-sit", trust_env=False)
+        assert answer.json()["links"]["self"] == f"{QUOTED}/models/shapes-sit"
+
+
+@pytest.mark.parametrize("processes_of_it", [1, 2])
+def test_the_service_stops_although_events_are_followed_and_jobs_are_waited_for(
+    settings: Settings, store: JobStore, tmp_path: Path, processes_of_it: int
+) -> None:
+    waited: list[httpx.Response] = []
+    with running_service(settings, tmp_path, "--workers", str(processes_of_it)) as service:
+        posted = httpx.post(f"{service.url}/prune-sample", json=REQUEST, trust_env=False)
+
+        def wait() -> None:
+            headers = {"Prefer": "wait=60"}
+            url = f"{service.url}/prune-sample"
+            waited.append(httpx.post(url, json=REQUEST, headers=headers, timeout=90, trust_env=False))
+
+        waiting = threading.Thread(target=wait)
+        waiting.start()
+        events = f"{service.url}{posted.json()['links']['events']}"
+        with httpx.stream("GET", events, timeout=90, trust_env=False) as stream:
+            lines = stream.iter_lines()
+            assert next(lines) == "event: status"
+            status = service.stop()
+            rest = list(lines)  # ends as it should: no error
+        waiting.join()
+    assert status in (0, -15, 143), service.log.read_text()
+    assert rest[-1] == ""
+    assert "Cancel" not in service.log.read_text()
+    assert [(answer.status_code, answer.json()["status"]) for answer in waited] == [(202, "queued")]
+
+
+def test_requests_are_counted_over_all_processes(settings: Settings, store: JobStore, tmp_path: Path) -> None:
+    line = re.compile(
+        r'^tailprune_http_requests_total\{method="GET",route="/models",status="200"\} (\S+)$', re.MULTILINE
+    )
+    with running_service(settings, tmp_path, "--workers", "2") as service:
+        for _ in range(20):  # a connection each, which any of the processes may take
+            httpx.get(f"{service.url}/models", trust_env=False)
+
+        def counted() -> set[float]:
+            texts = [httpx.get(f"{service.url}/metrics", trust_env=False).text for _ in range(8)]
+            return {float(match[1]) for text in texts if (match := line.search(text))}
+
+        eventually(lambda: counted() == {20.0}, "every scrape counts the requests of both processes")
+
+
+def test_a_service_that_was_stopped_has_counted_its_requests(
+    settings: Settings, store: JobStore, tmp_path: Path
+) -> None:
+    with running_service(settings, tmp_path) as service:
+        httpx.get(f"{service.url}/models", trust_env=False)
+        service.stop()
+    assert store.telemetry.read()["tailprune_http_requests", "GET", "/models", "200"] == 1
+
+
+def test_head_of_a_stream_does_not_hold_it(settings: Settings, store: JobStore, tmp_path: Path) -> None:
+    with running_service(settings, tmp_path) as service, httpx.Client(trust_env=False) as http:
+        job = http.post(f"{service.url}/prune-sample", json=REQUEST).json()
+        path = f"{service.url}{job['links']['events']}"
+        for _ in range(3):  # on one connection, which each answer leaves usable
+            head = http.head(path)
+            assert (head.status_code, head.content) == (200, b"")
+            assert head.headers["Content-Type"].startswith("text/event-stream")
+        assert "Traceback" not in service.log.read_text()
