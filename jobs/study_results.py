@@ -13,6 +13,7 @@ from tailprune.spec.prune import PruneSpec
 __all__ = [
     "Exports",
     "MeasureUsed",
+    "ReferenceUsed",
     "Score",
     "SearchMeasure",
     "SearchResult",
@@ -41,6 +42,18 @@ class MeasureUsed(Result):
     reference: str | None = Field(
         description="What the samples were compared with: a registered set of images, or `baseline`; null if with "
         "neither."
+    )
+
+
+class ReferenceUsed(Result):
+    """The registered set of images that samples were compared with."""
+
+    images: int | None = Field(description="How many images it has; 0 for published moments without images.")
+    passed_over: dict[str, int] = Field(
+        default={},
+        description="How many other files its folder has that were not read, by the ending of their names; text and "
+        "metadata do not count.",
+        examples=[{".jp2": 3}],
     )
 
 
@@ -136,6 +149,9 @@ class StudyResult(Result):
     model: ModelUsed
     complete: bool = Field(description="False while the study runs, when scores are of the samples made so far.")
     measures: list[MeasureUsed] = Field(description="The measures, in the order in which they are shown.")
+    references: dict[str, ReferenceUsed] = Field(
+        default={}, description="The references and targets that measures compare with, by name."
+    )
     variants: list[StudyVariant] = Field(description="The baseline first; the trials of a search last.")
     search: SearchResult | None = Field(default=None, description="Null for a study without a search.")
     exports: Exports | None = Field(default=None, description="Null until the study is complete.")

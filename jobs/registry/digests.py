@@ -191,7 +191,7 @@ def _known(path: Path, what: str, data_dir: Path | None, read: Callable[[Path], 
         return _digests[state]
     if data_dir is None:
         raise _Unread
-    note = data_dir / "digests" / hashlib.sha256(state.encode()).hexdigest()
+    note = data_dir / "digests" / hashlib.sha256(os.fsencode(state)).hexdigest()
     if note.is_file():
         value = note.read_text()
     else:

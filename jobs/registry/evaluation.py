@@ -24,7 +24,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from jobs.registry.document import RegistryError, Source, Sources, faults_of
 from jobs.registry.models import ExtractorName, Registry
 from tailprune.spec import hub
-from tailprune.spec.layouts import IMAGES
+from tailprune.spec.layouts import image_files
 
 __all__ = ["EXTRACTORS", "MEASURES", "EvaluationAssets", "ExtractorName", "Measure", "MeasureInfo", "ReferenceEntry"]
 
@@ -169,7 +169,7 @@ class EvaluationAssets:
         if path is None:
             return entry.count
         if path.is_dir():
-            return sum(file.suffix.lower() in IMAGES for file in path.rglob("*"))
+            return len(image_files(path)[0])
         try:
             with zipfile.ZipFile(path) as archive:
                 if f"{ARRAY}.npy" not in archive.namelist():
@@ -179,5 +179,10 @@ class EvaluationAssets:
                     read = np.lib.format.read_array_header_1_0
                     shape, _, _ = (read if version == (1, 0) else np.lib.format.read_array_header_2_0)(file)
                     return int(shape[0])
-        except (OSError, ValueError, IndexError, zipfile.BadZipFile):
+        except Exception:  # zipfile, its decompressors and numpy raise errors of many types for damaged files
             return None
+
+    def passed_over(self, name: str) -> dict[str, int]:
+        """How many files of a reference's folder are passed over, as `image_files` counts them."""
+        path = self.reference(name)
+        return {} if path is None or not path.is_dir() else image_files(path)[1]

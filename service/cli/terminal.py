@@ -15,6 +15,7 @@ from jobs.registry.evaluation import Measure
 from jobs.results import CompactResult, Drift, ExtractResult, MetricsResult, PruneSampleResult, Removed
 from jobs.study_results import MeasureUsed, Score, SearchResult, StudyResult
 from service.cli.client import ClientError
+from tailprune.spec.layouts import in_words
 
 __all__ = [
     "DEFAULT_URL",
@@ -150,11 +151,18 @@ def extract_table(result: ExtractResult) -> Table:
 
 def study_tables(result: StudyResult) -> Iterator[Table]:
     """The scores, a row for each variant, in tables of a few measures each; then the trials of a search."""
+    passed_over = [
+        f"{name}: {used.images} images, and {in_words(used.passed_over)} passed over"
+        for name, used in result.references.items()
+        if used.passed_over
+    ]
     for start in range(0, len(result.measures), MEASURES_A_TABLE):
         measures = result.measures[start : start + MEASURES_A_TABLE]
         table = Table(
             title=f"{result.model.name}: {result.variants[0].samples} samples of each variant",
-            caption="\n".join([*map(_legend, measures), *_few(result, [used.measure for used in measures])]),
+            caption="\n".join(
+                [*map(_legend, measures), *_few(result, [used.measure for used in measures]), *passed_over]
+            ),
             min_width=LEAST_WIDTH,
         )
         table.add_column("variant")

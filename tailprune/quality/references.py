@@ -25,6 +25,7 @@ from tailprune.quality.sources import (
     ImageSource,
     NpzImages,
     SourceError,
+    damage_as,
     digest_of_files,
     digest_of_text,
     open_images,
@@ -34,6 +35,8 @@ __all__ = ["Reference", "load_reference", "make_reference"]
 
 MOST_FEATURES = 10_000
 """The number of features kept for KID, precision and recall; the references of ADM have as many images."""
+MOST_NAMES = 10
+"""The most names of arrays that a message lists."""
 TENSORS = ("mean", "covariance")
 
 
@@ -128,9 +131,9 @@ def load_reference(
     arrays = set() if path.is_dir() else _arrays(path)
     if not {"mu", "sigma"} <= arrays:
         if not path.is_dir() and ARRAY not in arrays:
-            raise SourceError(
-                f"{path}: has neither mu and sigma nor {ARRAY}; its arrays are {', '.join(sorted(arrays)) or 'none'}"
-            )
+            names = sorted(arrays)
+            shown = ", ".join(names[:MOST_NAMES]) + (", ..." if len(names) > MOST_NAMES else "")
+            raise SourceError(f"{path}: has neither mu and sigma nor {ARRAY}; its arrays are {shown or 'none'}")
         return make_reference(open_images(path), extractor, batch_size, most_features)
     gaussian = _published(path, "mu", "sigma")
     if gaussian.dim != extractor.dim and ARRAY in arrays:  # the moments are another network's; the images are there
@@ -154,22 +157,20 @@ def _digest(images: str, extractor: Extractor, most_features: int) -> str:
 
 def _arrays(path: Path) -> set[str]:
     """The names of the arrays of an npz file."""
-    try:
-        with zipfile.ZipFile(path) as archive:
-            return {name.removesuffix(".npy") for name in archive.namelist()}
-    except (OSError, zipfile.BadZipFile) as error:
-        raise SourceError(
-            f"{path}: is neither a folder nor an npz file ({error}); give a folder of images, or an npz file with mu "
-            f"and sigma, or {ARRAY}"
-        ) from error
+    fit = f"give a folder of images, or an npz file with mu and sigma, or {ARRAY}"
+    with damage_as(f"{path}: is neither a folder nor an npz file", fit), zipfile.ZipFile(path) as archive:
+        return {name.removesuffix(".npy") for name in archive.namelist()}
 
 
 def _published(path: Path, mean: str, covariance: str) -> Gaussian:
-    try:
-        with np.load(path, allow_pickle=False) as arrays:
-            m, c = (torch.from_numpy(np.asarray(arrays[name], np.float64)) for name in (mean, covariance))
-    except (OSError, ValueError, zipfile.BadZipFile) as error:
-        raise SourceError(f"{path}: {mean} and {covariance} cannot be read ({error}); download it again") from error
+    with (
+        damage_as(f"{path}: {mean} and {covariance} cannot be read", "download it again"),
+        np.load(path, allow_pickle=False) as arrays,
+    ):
+        published = [np.asarray(arrays[name]) for name in (mean, covariance)]
+        if any(array.dtype.kind not in "fiu" for array in published):
+            raise ValueError("they are not arrays of numbers")
+        m, c = (torch.from_numpy(array.astype(np.float64)) for array in published)
     if m.ndim != 1 or c.shape != (len(m), len(m)) or not (m.isfinite().all() and c.isfinite().all()):
         raise SourceError(
             f"{path}: {mean} has shape {tuple(m.shape)} and {covariance} {tuple(c.shape)}; they must be (d,) and "

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-import tokenize
+import math
+import warnings
 import zipfile
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -20,8 +21,10 @@ import torch
 from torch import Tensor
 
 from tailprune.extras import require
+from tailprune.quality.pixels import UnfitImage, rgb_pixels
 from tailprune.shapes import dataset as shapes
 from tailprune.spec import InputError
+from tailprune.spec.layouts import IMAGES, image_files, in_words
 
 __all__ = [
     "ImageFolder",
@@ -29,12 +32,13 @@ __all__ = [
     "NpzImages",
     "ShapesImages",
     "SourceError",
+    "damage_as",
     "digest_of_files",
     "digest_of_text",
     "open_images",
 ]
 
-SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
+FOLDER = f"a folder of {', '.join(IMAGES)} files"
 ARRAY = "arr_0"
 DRAWN_AT_ONCE = 256
 
@@ -62,15 +66,28 @@ class ImageSource(Protocol):
 
 
 class ImageFolder:
-    """All .png, .jpg, .jpeg and .webp files under a folder, sorted by path, as RGB, all of one size."""
+    """The image files under a folder, sorted by path, as 8-bit RGB, all of one size.
+
+    Files are read with the endings of `tailprune.spec.layouts.IMAGES`. `passed_over` has the number of others by their
+    endings, without text and metadata files; where there are any, a UserWarning says so.
+
+    Raises SourceError for a folder without images.
+    """
 
     def __init__(self, folder: str | PathLike[str]) -> None:
         self.folder = Path(folder)
         if not self.folder.is_dir():
-            raise SourceError(f"{self.folder}: is not a folder; give a folder of {', '.join(SUFFIXES)} files")
-        self.paths = sorted(path for path in self.folder.rglob("*") if path.suffix.lower() in SUFFIXES)
+            raise SourceError(f"{self.folder}: is not a folder; give {FOLDER}")
+        self.paths, self.passed_over = image_files(self.folder)
         if not self.paths:
-            raise SourceError(f"{self.folder}: has no images; give a folder of {', '.join(SUFFIXES)} files")
+            others = f" among its files ({in_words(self.passed_over)})" if self.passed_over else ""
+            raise SourceError(f"{self.folder}: has no images{others}; give {FOLDER}")
+        if self.passed_over:
+            warnings.warn(
+                f"{self.folder}: {self.count} images are read; passed over: {in_words(self.passed_over)} (read are "
+                f"{', '.join(IMAGES)})",
+                stacklevel=2,
+            )
 
     @property
     def count(self) -> int:
@@ -81,7 +98,11 @@ class ImageFolder:
         return digest_of_files(self.paths)
 
     def batches(self, batch_size: int = 64) -> Iterator[Tensor]:
-        """As in `ImageSource`. Raises SourceError for a file that is not an image, or not of the first one's size."""
+        """As in `ImageSource`.
+
+        Raises SourceError for a file that is not an image or not of the first one's size, and where `rgb_pixels` of
+        `tailprune.quality.pixels` raises UnfitImage.
+        """
         size = None
         for start in range(0, self.count, batch_size):
             images = []
@@ -111,30 +132,35 @@ class NpzImages:
         return digest_of_files([self.path])
 
     def batches(self, batch_size: int = 64) -> Iterator[Tensor]:
+        """As in `ImageSource`. Raises SourceError for a damaged file."""
         with self._array() as (file, _):
             for start in range(0, self.count, batch_size):
                 rows = min(batch_size, self.count - start)
-                content = file.read(rows * int(np.prod(self._shape)))
-                try:
-                    images = np.frombuffer(content, np.uint8).reshape(rows, *self._shape)
-                except ValueError as error:
-                    raise SourceError(f"{self.path}: {ARRAY} is incomplete; download it again") from error
+                content = file.read(rows * math.prod(self._shape))
+                images = np.frombuffer(content, np.uint8).reshape(rows, *self._shape)
                 yield torch.from_numpy(images.copy()).permute(0, 3, 1, 2)
 
     @contextmanager
     def _array(self) -> Iterator[tuple[IO[bytes], tuple[int, ...]]]:
         """The open file of the array, at its values, and its shape."""
-        fit = f"give an npz file with {ARRAY}, uint8 with shape (N, H, W, 3)"
-        try:
-            with zipfile.ZipFile(self.path) as archive, archive.open(f"{ARRAY}.npy") as file:
-                shape, dtype = _read_header(file)
-                if dtype != np.uint8 or len(shape) != 4 or shape[3] != 3 or not shape[0]:
+        fit, member = f"give an npz file with {ARRAY}, uint8 with shape (N, H, W, 3)", f"{ARRAY}.npy"
+        with damage_as(f"{self.path}: is not an npz file", fit):
+            archive = zipfile.ZipFile(self.path)
+        with archive:
+            if member not in archive.namelist():
+                raise SourceError(f"{self.path}: has no {ARRAY}; {fit}")
+            with (
+                damage_as(f"{self.path}: {ARRAY} is not an array that can be read", "download it again"),
+                archive.open(member) as file,
+            ):
+                shape, fortran, dtype = _read_header(file)
+                if dtype != np.uint8 or len(shape) != 4 or shape[3] != 3 or min(shape) < 1:
                     raise SourceError(f"{self.path}: {ARRAY} is {dtype} with shape {shape}; {fit}")
+                if fortran:  # its images are not contiguous
+                    raise SourceError(f"{self.path}: {ARRAY} is in Fortran order; save numpy.ascontiguousarray of it")
+                if archive.getinfo(member).file_size - file.tell() < math.prod(shape):
+                    raise SourceError(f"{self.path}: {ARRAY} is incomplete; download it again")
                 yield file, shape
-        except (OSError, zipfile.BadZipFile) as error:
-            raise SourceError(f"{self.path}: is not an npz file ({error}); {fit}") from error
-        except KeyError as error:
-            raise SourceError(f"{self.path}: has no {ARRAY}; {fit}") from error
 
 
 class ShapesImages:
@@ -188,31 +214,43 @@ def digest_of_text(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
+@contextmanager
+def damage_as(fault: str, way_out: str) -> Iterator[None]:
+    """Raises as SourceError what zipfile, its decompressors, numpy and Pillow raise for damaged files, of many types.
+
+    fault, way_out: the beginning of the message, with the path, and its end
+    """
+    try:
+        yield
+    except SourceError:
+        raise
+    except Exception as error:
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise SourceError(f"{fault} ({reason}); {way_out}") from error
+
+
 def _read_image(path: Path) -> Tensor:
     """An image file as a tensor, uint8, with shape (3, H, W)."""
     require("quality", "PIL")
     from PIL import Image
 
-    try:
-        with Image.open(path) as image:
-            values = np.array(image.convert("RGB"))
-    except (OSError, ValueError, Image.DecompressionBombError) as error:
-        raise SourceError(f"{path}: cannot be read as an image ({error}); replace or remove it") from error
-    return torch.from_numpy(values).permute(2, 0, 1)
+    with damage_as(f"{path}: cannot be read as an image", "replace or remove it"), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # Pillow's of many pixels and of damaged metadata, one for each image
+        try:
+            with Image.open(path) as image:
+                return torch.from_numpy(rgb_pixels(image)).permute(2, 0, 1)
+        except UnfitImage as error:
+            raise SourceError(f"{path}: {error}") from error
+        except Image.UnidentifiedImageError as error:
+            raise ValueError("Pillow does not know its format" if path.stat().st_size else "it is empty") from error
 
 
 def _size(shape: tuple[int, ...]) -> str:
     return f"{shape[2]} x {shape[1]}"
 
 
-def _read_header(file: IO[bytes]) -> tuple[tuple[int, ...], Any]:
-    """The shape and type of an array, from the start of its npy file. Raises OSError for any other file."""
-    try:
-        version = np.lib.format.read_magic(file)
-        read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-        shape, fortran, dtype = read(file)
-    except (ValueError, tokenize.TokenError) as error:  # the second for an unbalanced header
-        raise OSError(f"{ARRAY} is not an array: {error}") from error
-    if fortran:  # its images are not contiguous
-        raise OSError("the array is in Fortran order")
-    return shape, dtype
+def _read_header(file: IO[bytes]) -> tuple[tuple[int, ...], bool, Any]:
+    """The shape of an array, whether it is in Fortran order, and its type, from the start of its npy file."""
+    version = np.lib.format.read_magic(file)
+    read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+    return read(file)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 __all__ = [
@@ -20,6 +21,8 @@ __all__ = [
     "VOCODER_WEIGHTS",
     "WEIGHTS",
     "WEIGHTS_IN_A_FOLDER",
+    "image_files",
+    "in_words",
     "missing_from_checkpoint",
     "missing_from_decoder",
     "weight_files",
@@ -29,8 +32,12 @@ SAFETENSORS = ".safetensors"
 PICKLES = (".pt", ".pth", ".bin", ".ckpt")
 TENSOR_FILES = (SAFETENSORS, *PICKLES)
 """The endings of the names of files of tensors."""
-IMAGES = (".png", ".jpg", ".jpeg", ".webp")
-"""The endings of the names of image files."""
+IMAGES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".pgm", ".ppm", ".tif", ".tiff")
+"""The endings of the names of image files that are read: those of pytorch-fid, and .gif."""
+FORMAT = re.compile("[.][a-z][a-z0-9]{0,9}")
+"""The endings that name formats, unlike those of files numbered as `a.0001`."""
+NOTES = (".csv", ".html", ".json", ".jsonl", ".md", ".tsv", ".txt", ".xml", ".yaml", ".yml")
+"""The endings of the names of files that describe images, and can lie among them."""
 
 WEIGHTS = "model.safetensors"
 """The file of a system's weights in a folder."""
@@ -93,6 +100,27 @@ def missing_from_decoder(name: str, path: Path) -> list[str]:
     if name == "audioldm":
         return [*_lacks(path, f"{VAE}/", DIFFUSERS_WEIGHTS), *_lacks(path, f"{VOCODER}/", VOCODER_WEIGHTS)]
     return _lacks(path, f"{VAE}/" if (path / VAE).is_dir() else "", DIFFUSERS_WEIGHTS)
+
+
+def image_files(folder: Path) -> tuple[list[Path], dict[str, int]]:
+    """The files under a folder with the endings of IMAGES, sorted, and how many others there are, by their endings.
+
+    Of the others, NOTES and hidden files do not count. The ending is empty where it is none of a format.
+    """
+    images: list[Path] = []
+    others: Counter[str] = Counter()
+    for path in sorted(path for path in folder.rglob("*") if not path.is_dir()):  # a link to nowhere is not overlooked
+        suffix = path.suffix.lower()
+        if suffix in IMAGES:
+            images.append(path)
+        elif suffix not in NOTES and not path.name.startswith("."):
+            others[suffix if FORMAT.fullmatch(suffix) else ""] += 1
+    return images, dict(others.most_common())
+
+
+def in_words(kinds: Mapping[str, int]) -> str:
+    """Numbers of files by their endings, such as `3 .jp2, 1 .avif`."""
+    return ", ".join(f"{count} {suffix or 'of other kinds'}" for suffix, count in kinds.items())
 
 
 def _lacks(folder: Path, within: str, weights: Sequence[str]) -> list[str]:

@@ -53,8 +53,9 @@ class _Study:
         drift = dtype_drift(request, source, self._maker.inputs, context, run.check)
         self._scorer = Scorer(self._maker, context.evaluators, run, self._count_samples)
         engine = engine_of(context.models.device, self._maker.system, drift)
-        self._results = StudyResults(source, self._blocks, self._scorer, engine)
-        if request.reference is not None and context.evaluators.registered.image_count(request.reference) in (0, None):
+        registered = context.evaluators.registered
+        self._results = StudyResults(source, self._blocks, self._scorer, engine, registered)
+        if request.reference is not None and registered.image_count(request.reference) in (0, None):
             self._scorer.reference()  # a reference of moments, or with damaged images, fails the job before it samples
 
     @torch.no_grad()

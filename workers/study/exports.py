@@ -16,6 +16,7 @@ from jobs.requests.sampled import SampledRequest
 from jobs.study_results import Exports, MeasureUsed, Score, SearchResult, StudyResult, StudyVariant
 from tailprune.figures.study import Panel, Point, Way, draw_study
 from tailprune.figures.style import Rendered, render
+from tailprune.spec.layouts import in_words
 from workers.outputs.variant import JobArtifacts
 
 __all__ = ["document", "figure", "markdown", "table", "write"]
@@ -122,6 +123,11 @@ def markdown(result: StudyResult, request: SampledRequest | None = None) -> byte
         *_table(["variant", "removed (%)", *headings], rows),
         "",
         *(f"- {_described(used, result.variants)}" for used in result.measures),
+        *(
+            f"- Reference {name}: {used.images} images, and {in_words(used.passed_over)} passed over"
+            for name, used in result.references.items()
+            if used.passed_over
+        ),
     ]
     if notes := _few(result):
         lines += ["", f"{FEW} Of too few samples to compare with anything. {notes}"]

@@ -5,9 +5,9 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 
-from jobs.registry.evaluation import Measure
+from jobs.registry.evaluation import EvaluationAssets, Measure
 from jobs.results import Embedding, Engine, ModelUsed, Removed
-from jobs.study_results import Score, SearchResult, Shards, StudyResult, StudyVariant
+from jobs.study_results import ReferenceUsed, Score, SearchResult, Shards, StudyResult, StudyVariant
 from tailprune import Prune
 from tailprune.spec.prune import PruneSpec
 from workers.lease import Run
@@ -33,9 +33,17 @@ class StudyResults:
     blocks: all blocks of the study.
     scorer: scores its variants.
     engine: the device and precision that it is computed with.
+    registered: has the references that samples are compared with.
     """
 
-    def __init__(self, source: Source, blocks: Sequence[SampleBlock], scorer: Scorer, engine: Engine) -> None:
+    def __init__(
+        self,
+        source: Source,
+        blocks: Sequence[SampleBlock],
+        scorer: Scorer,
+        engine: Engine,
+        registered: EvaluationAssets,
+    ) -> None:
         self.search: SearchResult | None = None
         """The search so far, of a study with one."""
         self.found = 0
@@ -43,6 +51,10 @@ class StudyResults:
         self._source, self._blocks, self._scorer, self._engine = source, blocks, scorer, engine
         self._maker = scorer.maker
         self._measures = measures_used(self._maker.request, self._maker.measures)
+        self._references = {
+            name: ReferenceUsed(images=registered.image_count(name), passed_over=registered.passed_over(name))
+            for name in self._maker.request.references
+        }
         self._removals: dict[PruneSpec, tuple[Removed, Embedding]] = {}
         self._partial_scores: dict[tuple[PruneSpec | None, int, tuple[str, ...]], dict[Measure, Score]] = {}
         self._next_publication = 0.0
@@ -80,6 +92,7 @@ class StudyResults:
             model=ModelUsed(name=self._maker.request.model, digest=self._source.identity.weights),
             complete=complete,
             measures=self._measures,
+            references=self._references,
             variants=[self._variant(prune, blocks, measures, complete) for prune in prunes],
             search=self.search,
             shards=Shards(total=total, done=done, made=max(0, done - self.found), found=self.found),

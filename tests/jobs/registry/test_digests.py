@@ -19,6 +19,7 @@ from jobs.registry.digests import content_digest, identify, identify_at_once
 from jobs.registry.models import ModelEntry, Registry
 from jobs.requests.base import Reads
 from tailprune.spec import MissingFileError
+from tailprune.spec.layouts import IMAGES
 from tests.hub import write_cached
 from tests.registry import write_document
 
@@ -168,6 +169,25 @@ def test_the_digest_of_a_folder_stays_when_an_unrelated_file_changes(folder: Pat
     (folder / "README.md").write_text("what else it is")
     (folder / "LICENSE").write_text("what may be done")
     assert content_digest(folder, tmp_path / "data") == before
+
+
+@pytest.mark.parametrize("suffix", IMAGES)
+def test_every_image_that_is_read_of_a_reference_is_in_its_identity(folder: Path, suffix: str, tmp_path: Path) -> None:
+    (tmp_path / "a.pt").write_bytes(b"weights")
+    entry = entry_of(tmp_path, "a.pt")
+
+    def instruments() -> dict[str, str]:
+        return identify("model", entry, tmp_path / "data", {"reference photos": folder}).reading["instruments"]
+
+    before = instruments()
+    (folder / f"image{suffix.upper()}").write_bytes(b"image")
+    assert instruments() != before
+
+
+def test_a_file_whose_name_is_not_unicode_has_a_digest(tmp_path: Path) -> None:
+    file = tmp_path / os.fsdecode(b"caf\xe9.png")
+    file.write_bytes(b"image")
+    assert content_digest(file, tmp_path / "data") == sha256(b"image")
 
 
 def test_the_digest_of_a_folder_stays_when_the_folder_is_moved(folder: Path, before: str, tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zipfile
 from pathlib import Path
 from typing import get_args
 
@@ -130,7 +131,22 @@ def test_the_images_of_a_reference_are_counted_without_reading_them(path: Path) 
     np.savez(folder / "both.npz", mu=np.zeros(3), arr_0=np.zeros((5, 4, 4, 3), np.uint8))
     np.savez(folder / "moments.npz", mu=np.zeros(3), sigma=np.eye(3))
     (folder / "damaged.npz").write_bytes(b"PK")
-    extend(path, {"references": {name: {"source": f"{name}.npz"} for name in ("both", "moments", "damaged")}})
+    for name, content in (("empty", b""), ("no-array", b"\x93NUMPY\1\0\5\0({[(\n")):
+        with zipfile.ZipFile(folder / f"{name}.npz", "w") as archive:
+            archive.writestr("arr_0.npy", content)
+    with zipfile.ZipFile(folder / "locked.npz", "w") as archive:
+        archive.writestr("arr_0.npy", content)
+        archive.getinfo("arr_0.npy").flag_bits |= 1
+    damaged = ("damaged", "empty", "no-array", "locked")
+    extend(path, {"references": {name: {"source": f"{name}.npz"} for name in ("both", "moments", *damaged)}})
     instruments = EvaluationAssets.from_registry(Registry.read(path))
-    counts = {name: instruments.image_count(name) for name in ("shapes", "photos", "both", "moments", "damaged")}
-    assert counts == {"shapes": 100, "photos": 2, "both": 5, "moments": 0, "damaged": None}
+    counts = {name: instruments.image_count(name) for name in ("shapes", "photos", "both", "moments", *damaged)}
+    assert counts == {"shapes": 100, "photos": 2, "both": 5, "moments": 0} | dict.fromkeys(damaged)
+
+
+def test_the_files_of_a_reference_that_are_passed_over_are_counted(path: Path) -> None:
+    (path.parent / "photos").mkdir()
+    for name in ("a.png", "b.gif", "c.jp2", "notes.txt"):
+        (path.parent / "photos" / name).write_bytes(b"")
+    registered = EvaluationAssets.from_registry(Registry.read(path))
+    assert (registered.passed_over("photos"), registered.passed_over("shapes")) == ({".jp2": 1}, {})

@@ -186,6 +186,11 @@ def test_the_scores_are_shown_with_their_intervals_and_what_they_are_of(service:
     assert all(len(line) <= 80 for line in shown.splitlines())
 
 
+def test_the_files_of_a_reference_that_were_passed_over_are_shown(service: FakeService) -> None:
+    service.result = STUDY | {"references": {"photos": {"images": 8, "passed_over": {".jp2": 2, "": 1}}}}
+    assert "photos: 8 images, and 2 .jp2, 1 of other kinds passed over" in study("scored", "--threshold", 0.1).stdout
+
+
 def test_measures_that_do_not_fit_one_table_are_in_another(service: FakeService) -> None:
     rows = [line for line in study("scored", "--threshold", 0.1).stdout.splitlines() if "tail 0.1" in line]
     assert [row.count("│") for row in rows] == [7, 4]  # four measures, and the fifth, which has no value

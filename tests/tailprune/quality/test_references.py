@@ -71,6 +71,42 @@ def write(folder: Path, images: np.ndarray, suffix: str = ".png") -> Path:
     return folder
 
 
+def png_bytes(image: np.ndarray) -> bytes:
+    buffer = io.BytesIO()
+    Image.fromarray(image).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+def broken_chunk() -> bytes:
+    """A PNG whose data are in two chunks, of which the second has no name."""
+    content = png_bytes(pictures(1, 16)[0])
+    start = content.index(b"IDAT") + 4
+    (length,) = struct.unpack(">I", content[start - 8 : start - 4])
+    data = content[start : start + length // 2]
+    checksum = struct.pack(">I", zlib.crc32(b"IDAT" + data))
+    return content[: start - 8] + struct.pack(">I", len(data)) + b"IDAT" + data + checksum + b"\0" * 500
+
+
+def enormous() -> bytes:
+    """A PNG whose header says that it has 400 million pixels."""
+    content = png_bytes(pictures(1)[0])
+    header = b"IHDR" + struct.pack(">II", 20_000, 20_000) + content[24:29]
+    return content[:12] + header + struct.pack(">I", zlib.crc32(header)) + content[33:]
+
+
+def zipped(path: Path, member: bytes, compression: int = zipfile.ZIP_STORED, name: str = "arr_0.npy") -> Path:
+    with zipfile.ZipFile(path, "w", compression) as archive:
+        archive.writestr(name, member)
+    return path
+
+
+def overwritten(path: Path, start: int, content: bytes) -> Path:
+    held = bytearray(path.read_bytes())
+    held[start : start + len(content)] = content
+    path.write_bytes(held)
+    return path
+
+
 # Folders
 
 
@@ -106,10 +142,53 @@ def test_a_folder_without_images_or_with_a_broken_one_is_refused(tmp_path: Path)
     with pytest.raises(SourceError, match="is not a folder"):
         ImageFolder(tmp_path / "nowhere")
     no_header = b"\x89PNG\r\n\x1a\n" + struct.pack(">I", 0) + b"IHDR" + struct.pack(">I", zlib.crc32(b"IHDR"))
-    for content in (b"no image", no_header):
+    for content, why in (
+        (b"no image", "Pillow does not know its format"),
+        (b"", "it is empty"),
+        (no_header, ""),
+        (png_bytes(pictures(1)[0])[:-40], "truncated"),
+        (broken_chunk(), "broken PNG file"),
+        (enormous(), "exceeds limit"),
+    ):
         (tmp_path / "broken.png").write_bytes(content)
-        with pytest.raises(SourceError, match=r"broken.png: cannot be read as an image"):
+        with pytest.raises(
+            SourceError, match=rf"broken.png: cannot be read as an image \(.*{why}.*; replace or remove"
+        ):
             list(ImageFolder(tmp_path).batches())
+
+
+def test_files_of_other_kinds_are_passed_over_with_their_number_and_kinds(tmp_path: Path) -> None:
+    write(tmp_path, pictures(2))
+    for suffix in (".bmp", ".tiff", ".gif", ".ppm"):
+        write(tmp_path / suffix[1:], pictures(2), suffix)
+    for name in ("a.JP2", "b.jp2", "c.avif", "d.0001", "e.0002", "LICENSE", "labels.csv", "labels.json", ".DS_Store"):
+        (tmp_path / name).write_bytes(b"")
+    (tmp_path / "folder.png").mkdir()
+    said = f"{tmp_path}: 10 images are read; passed over: 3 of other kinds, 2 .jp2, 1 .avif (read are .png, "
+    with pytest.warns(UserWarning, match=re.escape(said)):
+        source = ImageFolder(tmp_path)
+    assert (source.count, source.passed_over) == (10, {".jp2": 2, ".avif": 1, "": 3})
+    assert len(torch.cat(list(source.batches()))) == 10
+
+
+def test_an_image_that_is_a_link_to_nowhere_is_refused_and_not_overlooked(tmp_path: Path) -> None:
+    (write(tmp_path, pictures(2)) / "linked.png").symlink_to(tmp_path / "nowhere.png")
+    with pytest.raises(SourceError, match=r"linked.png: cannot be read as an image \(.*No such file"):
+        list(ImageFolder(tmp_path).batches())
+
+
+def test_a_folder_of_other_kinds_alone_is_refused_with_their_number_and_kinds(tmp_path: Path) -> None:
+    (tmp_path / "a.jp2").write_bytes(b"")
+    with pytest.raises(SourceError, match=r"has no images among its files \(1 .jp2\); give a folder of .png"):
+        ImageFolder(tmp_path)
+
+
+def test_images_between_the_two_limits_of_pillow_are_read_without_its_warning(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, recwarn: pytest.WarningsRecorder
+) -> None:
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 63)  # it warns above, and refuses above twice as many
+    assert sum(len(batch) for batch in ImageFolder(write(tmp_path, pictures(3, 8))).batches(2)) == 3
+    assert not recwarn.list
 
 
 def test_the_digest_of_a_folder_is_of_its_content(tmp_path: Path) -> None:
@@ -191,6 +270,9 @@ def test_a_file_with_both_gives_published_moments_and_the_features_of_its_images
         ({"mu": np.full(6, np.nan), "sigma": np.eye(6)}, "finite"),
         ({"mu": np.zeros(6), "other": np.zeros(6)}, "has neither mu and sigma nor arr_0; its arrays are mu, other"),
         ({"arr_0": np.zeros((2, 8, 8, 3), np.float32)}, r"arr_0 is float32 with shape \(2, 8, 8, 3\); give"),
+        ({"arr_0": np.zeros((2, 8, 8, 3), np.uint16)}, r"arr_0 is uint16 with shape"),
+        ({"arr_0": np.zeros((2, 8, 0, 3), np.uint8)}, r"arr_0 is uint8 with shape \(2, 8, 0, 3\)"),
+        ({"arr_0": np.array([None, "pickled"])}, r"arr_0 is object with shape \(2,\)"),
         ({"arr_0": np.zeros((2, 3, 8, 8), np.uint8)}, r"arr_0 is uint8 with shape \(2, 3, 8, 8\)"),
         ({"arr_0": np.asfortranarray(pictures(4))}, "Fortran"),
         ({"arr_0": pictures(1)}, "at least two images, not 1"),
@@ -204,13 +286,74 @@ def test_an_npz_that_does_not_fit_is_refused(tmp_path: Path, arrays: dict[str, n
 
 
 @pytest.mark.parametrize(
-    "content", [b"", b"no array at all", npy(pictures(4))[:40], npy(pictures(4)).replace(b")", b" ", 1)]
+    "content",
+    [
+        b"",
+        b"no array at all",
+        npy(pictures(4))[:40],
+        npy(pictures(4)).replace(b")", b" ", 1),
+        npy(pictures(4)).replace(b"(4, 8", b"(4;8;", 1),
+    ],
 )
-def test_an_npz_with_a_damaged_array_is_refused(tmp_path: Path, content: bytes) -> None:
-    with zipfile.ZipFile(tmp_path / "damaged.npz", "w") as archive:
-        archive.writestr("arr_0.npy", content)
-    with pytest.raises(SourceError, match="arr_0 is not an array"):
-        load_reference(tmp_path / "damaged.npz", Corner())
+def test_an_npz_with_a_member_that_is_no_array_is_refused(tmp_path: Path, content: bytes) -> None:
+    path = zipped(tmp_path / "damaged.npz", content)
+    with pytest.raises(SourceError, match=f"{path}: arr_0 is not an array that can be read .*; download it again"):
+        load_reference(path, Corner())
+
+
+@pytest.mark.parametrize("shape", ["(9999, 8, 8, 3)", "(2, 99999999, 99999999, 3)", "(5, 8, 8, 3)"])
+def test_an_npz_with_fewer_values_than_its_header_says_is_refused_before_any_is_read(
+    tmp_path: Path, shape: str
+) -> None:
+    header = npy(pictures(4)).replace(b"(4, 8, 8, 3), }" + b" " * (len(shape) - 12), f"{shape}, }}".encode(), 1)
+    path = zipped(tmp_path / "short.npz", header)
+    with pytest.raises(SourceError, match=f"{path}: arr_0 is incomplete"):
+        NpzImages(path)
+
+
+@pytest.mark.parametrize("compression", [zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
+def test_an_npz_with_a_broken_stream_is_refused(tmp_path: Path, compression: int) -> None:
+    path = zipped(tmp_path / "damaged.npz", npy(pictures(40)), compression)
+    overwritten(path, 2000, b"\xff" * 100)
+    with pytest.raises(SourceError, match=f"{path}: arr_0 is not an array that can be read"):
+        load_reference(path, Corner())
+
+
+@pytest.mark.parametrize(("offset", "value", "why"), [(8, b"\1\0", "password"), (10, b"\x63\0", "compression method")])
+def test_an_npz_that_zipfile_does_not_unpack_is_refused(tmp_path: Path, offset: int, value: bytes, why: str) -> None:
+    path = zipped(tmp_path / "unusual.npz", npy(pictures(4)))
+    directory = path.read_bytes().index(b"PK\1\2")
+    overwritten(path, directory + offset, value)  # flags or compression, in the table of contents
+    overwritten(path, offset - 2, value)  # and before the member
+    with pytest.raises(SourceError, match=f"{path}: arr_0 is not an array that can be read .*{why}"):
+        load_reference(path, Corner())
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"",
+        b"no array at all",
+        npy(np.zeros(6))[:-8],
+        npy(np.zeros(6)).replace(b"(6,), } ", b"(6, 9999999999999), } ", 1),
+        npy(np.zeros(6, complex)),
+        npy(np.array(["a"] * 6)),
+    ],
+)
+def test_published_moments_that_are_no_arrays_of_numbers_are_refused(tmp_path: Path, content: bytes) -> None:
+    path = zipped(tmp_path / "damaged.npz", content, name="mu.npy")
+    with zipfile.ZipFile(path, "a") as archive:
+        archive.writestr("sigma.npy", npy(np.eye(6)))
+    with pytest.raises(SourceError, match=f"{path}: mu and sigma cannot be read .*; download it again"):
+        load_reference(path, Corner())
+
+
+def test_a_zip_of_many_other_files_is_refused_with_the_first_of_them(tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "images.npz", "w") as archive:
+        for index in range(50):
+            archive.writestr(f"{index:02}.png", b"")
+    with pytest.raises(SourceError, match=r"its arrays are 00.png, .*, 09.png, \.\.\.$"):
+        load_reference(tmp_path / "images.npz", Corner())
 
 
 def test_what_is_neither_folder_nor_npz_is_refused(tmp_path: Path) -> None:

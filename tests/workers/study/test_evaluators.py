@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zipfile
 from collections.abc import Callable
 from typing import Any
 
@@ -153,6 +154,64 @@ def test_networks_are_loaded_once(studied: Studied, monkeypatch: pytest.MonkeyPa
     for loader in ("load_extractor", "load_lpips"):
         monkeypatch.setattr(f"workers.evaluators.{loader}", lambda *_: pytest.fail("it is warm"))
     assert studied(extractor="inception", measures=measures, samples_per_label=3).complete
+
+
+@pytest.mark.parametrize(
+    ("spoilt", "why"),
+    [
+        (b"\x89PNG\r\n\x1a\n\0\0", "cannot be read as an image"),
+        (Image.new("RGBA", (8, 8)), "has transparent pixels"),
+        (Image.fromarray(np.full((8, 8), 70_000, np.int32)), "has whole numbers of 32 bits from 70000 to 70000"),
+        (Image.new("L", (9, 8)), "is 9 x 8 pixels, but 0.png is 8 x 8"),
+    ],
+)
+@pytest.mark.parametrize("role", ["reference", "targets"])
+def test_a_study_against_images_that_cannot_be_used_fails_with_the_file_and_the_reason(
+    worker: Worker, submit: Submit, store: JobStore, settings: Settings, role: str, spoilt: bytes | Any, why: str
+) -> None:
+    file = settings.registry.parent / "images" / "1.tif"
+    file.write_bytes(spoilt) if isinstance(spoilt, bytes) else spoilt.save(file)
+    measure = {"reference": "fid", "targets": "psnr"}[role]
+    job = submit("study", **{"grid": {"thresholds": [1.0]}, "measures": [measure], role: "folder"})
+    worker.run(job.id)
+    failed = store.get(job.id)
+    assert failed.problem is not None
+    assert failed.problem.type.endswith(":failed")
+    assert f"1.tif: {why}" in failed.problem.detail
+
+
+@pytest.mark.parametrize("damage", ["stream", "member", "moments"])
+def test_a_study_against_a_damaged_npz_fails_with_the_file_and_the_reason(
+    worker: Worker, submit: Submit, store: JobStore, settings: Settings, damage: str
+) -> None:
+    path = settings.registry.parent / "both.npz"
+    np.savez_compressed(path, np.random.default_rng(1).integers(0, 256, (9, 8, 8, 3), dtype=np.uint8))
+    if damage == "stream":
+        content = bytearray(path.read_bytes())
+        content[600:700] = b"\xff" * 100
+        path.write_bytes(content)
+    else:
+        with zipfile.ZipFile(path, "w") as archive:
+            for name in ["arr_0"] if damage == "member" else ["mu", "sigma"]:
+                archive.writestr(f"{name}.npy", b"hello, I am no array")
+    job = submit("study", grid={"thresholds": [1.0]}, reference="both", measures=["fid"])
+    worker.run(job.id)
+    failed = store.get(job.id)
+    assert failed.problem is not None
+    assert failed.problem.type.endswith(":failed")
+    assert "both.npz: " in failed.problem.detail
+    assert "download it again" in failed.problem.detail
+
+
+def test_a_study_says_what_its_references_have_and_what_was_passed_over(studied: Studied, settings: Settings) -> None:
+    for name in ("a.jp2", "b.jp2", "notes.txt"):
+        (settings.registry.parent / "images" / name).write_bytes(b"")
+    with pytest.warns(UserWarning, match=r"8 images are read; passed over: 2 \.jp2"):
+        result = studied(reference="folder", measures=["fid"])
+    assert {name: used.model_dump() for name, used in result.references.items()} == {
+        "folder": {"images": 8, "passed_over": {".jp2": 2}}
+    }
+    assert studied(measures=["drift"]).references == {}
 
 
 def test_what_is_not_there_is_refused_at_the_request(submit: Submit, settings: Settings) -> None:

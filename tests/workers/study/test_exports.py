@@ -16,7 +16,7 @@ from jobs.registry.evaluation import MEASURES, Measure
 from jobs.requests.study import StudyRequest
 from jobs.results import Engine, ModelUsed, Removed
 from jobs.store.jobs import JobStore
-from jobs.study_results import MeasureUsed, Score, SearchResult, Shards, StudyResult, StudyVariant, Trial
+from jobs.study_results import MeasureUsed, ReferenceUsed, Score, SearchResult, Shards, StudyResult, StudyVariant, Trial
 from tailprune.figures import study as figures
 from tailprune.spec.prune import PruneSpec, Schedule
 from workers.outputs.variant import JobArtifacts
@@ -206,6 +206,16 @@ def test_markdown_says_the_model_the_samples_and_what_each_measure_is_of() -> No
     )
     assert "Sampling" not in text
     assert "Search" not in text
+
+
+def test_markdown_says_which_files_of_a_reference_were_passed_over() -> None:
+    references = {
+        "photos": ReferenceUsed(images=8, passed_over={".jp2": 2, "": 1}),
+        "shapes": ReferenceUsed(images=100),
+    }
+    text = marked(result().model_copy(update={"references": references}))
+    assert "- Reference photos: 8 images, and 2 .jp2, 1 of other kinds passed over\n" in text
+    assert "shapes:" not in text
 
 
 def test_markdown_says_how_was_sampled_where_that_is_given() -> None:
