@@ -14,5 +14,7 @@ Redis and files; neither torch nor HTTP.
     storage/          artifacts, shards and uploaded conditions, as files
     registry/         the models, their decoders, and what samples are evaluated with
     settings          every setting, read from the environment
+    urls              URLs in settings: checked, and shown without passwords
+    startup           what a process checks before it begins
     logging           structured logs
 """

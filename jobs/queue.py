@@ -10,9 +10,9 @@ from kombu.exceptions import OperationalError
 from redis.exceptions import ConnectionError, TimeoutError
 
 from jobs.requests.base import QUEUES, Queue
-from jobs.settings import Settings, get_settings
+from jobs.settings import Settings
 
-__all__ = ["SHARD_TASK", "TASK", "BrokerUnavailable", "JobQueue", "celery_app", "make_celery"]
+__all__ = ["SHARD_TASK", "TASK", "BrokerUnavailable", "JobQueue", "make_celery"]
 
 TASK = "tailprune.run_job"
 SHARD_TASK = "tailprune.run_shard"
@@ -90,7 +90,3 @@ class JobQueue:
                 return int(bound.queue_declare().message_count)
         except (OperationalError, ConnectionError, TimeoutError, OSError) as error:
             raise BrokerUnavailable(f"the broker cannot be reached: {error}") from error
-
-
-celery_app = make_celery(get_settings())
-"""The application that a worker process runs: `celery -A workers.app worker`."""

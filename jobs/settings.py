@@ -1,18 +1,24 @@
 """Every setting of the service and its workers, read from the environment.
 
-The variable `TAILPRUNE_<NAME>` sets a field; `REDIS_URL` and `BROKER_URL` work under these names too.
+The variable `TAILPRUNE_<NAME>` sets a field; `REDIS_URL` and `BROKER_URL` work under these names too. An empty variable
+counts as not set.
 """
 
 from __future__ import annotations
 
+import os
+from collections.abc import Iterator
 from functools import lru_cache
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, AliasChoices, BeforeValidator, Field
+from pydantic import AfterValidator, AliasChoices, Field, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-__all__ = ["Settings", "get_settings"]
+from jobs.urls import check_artifacts, check_broker, check_redis, kombu_url, masked
+from tailprune.spec.registry import registry_path
+
+__all__ = ["Settings", "SettingsError", "get_settings"]
 
 KIB, MIB, GIB = 2**10, 2**20, 2**30
 
@@ -25,30 +31,44 @@ def _as_prefix(path: str) -> str:
 class Settings(BaseSettings):
     """All settings; the processes of one deployment share the same environment."""
 
-    model_config = SettingsConfigDict(env_prefix="TAILPRUNE_", frozen=True, populate_by_name=True, extra="ignore")
+    model_config = SettingsConfigDict(
+        env_prefix="TAILPRUNE_",
+        env_ignore_empty=True,
+        frozen=True,
+        populate_by_name=True,
+        extra="ignore",
+        hide_input_in_errors=True,  # a URL may have a password, and so the fields of URLs are in no repr either
+    )
 
-    redis_url: str = Field(
+    redis_url: Annotated[str, AfterValidator(check_redis)] = Field(
         default="redis://127.0.0.1:6379/0",
+        repr=False,
         validation_alias=AliasChoices("TAILPRUNE_REDIS_URL", "REDIS_URL"),
         description="The Redis server of job records, events and cache, and the broker if broker_url is not set.",
     )
-    broker_url: str | None = Field(
+    broker_url: Annotated[str, AfterValidator(check_broker)] | None = Field(
         default=None,
+        repr=False,
         validation_alias=AliasChoices("TAILPRUNE_BROKER_URL", "BROKER_URL"),
         description="Any broker that Celery supports; redis_url by default.",
     )
     data_dir: Path = Field(
         default=Path("data"), description="The folder of artifacts and small caches; it can be moved as a whole."
     )
-    artifacts_url: str | None = Field(
-        default=None, description="Where artifacts are stored, as an fsspec URL; a folder of data_dir by default."
+    artifacts_url: Annotated[str, AfterValidator(check_artifacts)] | None = Field(
+        default=None,
+        repr=False,
+        description="Where artifacts are stored, as an fsspec URL; a folder of data_dir by default.",
     )
-    registry: Path = Field(default=Path("models/models.toml"), description="The registry of models.")
+    registry: Path = Field(
+        default_factory=registry_path,
+        description="The registry of models; by default models/models.toml, or else the shipped one.",
+    )
     root_path: Annotated[str, AfterValidator(_as_prefix)] = Field(
         default="",
         description="The prefix of all paths that a proxy removes before it passes a request on, such as /tailprune.",
     )
-    hub_cache: Annotated[Path | None, BeforeValidator(lambda path: path or None)] = Field(
+    hub_cache: Path | None = Field(
         default=None,
         description="Where files of the Hugging Face hub are stored; by default huggingface_hub's own cache.",
     )
@@ -138,8 +158,8 @@ class Settings(BaseSettings):
 
     @property
     def broker(self) -> str:
-        """The URL of the broker."""
-        return self.broker_url or self.redis_url
+        """The URL of the broker, as kombu takes it."""
+        return ";".join(map(kombu_url, (self.broker_url or self.redis_url).split(";")))
 
     @property
     def artifacts(self) -> str:
@@ -147,7 +167,28 @@ class Settings(BaseSettings):
         return self.artifacts_url or str(self.data_dir.absolute() / "artifacts")
 
 
+class SettingsError(ValueError):
+    """Environment variables with values that cannot be used; the message has a line for each."""
+
+    def __init__(self, error: ValidationError) -> None:
+        super().__init__("\n".join(_faults(error)))
+
+
+def _faults(error: ValidationError) -> Iterator[str]:
+    environment = {name.upper(): value for name, value in os.environ.items() if value}
+    for fault in error.errors():
+        name = str(fault["loc"][0]).lower().removeprefix("tailprune_")
+        choices = (f"TAILPRUNE_{name}".upper(), name.upper())
+        variable = next((choice for choice in choices if choice in environment), choices[0])
+        value = masked(environment.get(variable, ""))
+        message = fault["msg"].removeprefix("Value error, ")
+        yield f"{variable}={value}: {message[0].lower()}{message[1:]}"
+
+
 @lru_cache(maxsize=1)
 def get_settings() -> Settings:
-    """The settings of this process, read once."""
-    return Settings()
+    """The settings of this process, read once. Raises SettingsError."""
+    try:
+        return Settings()
+    except ValidationError as error:
+        raise SettingsError(error) from None

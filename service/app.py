@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from types import FrameType
 
+import structlog
 from fastapi import Depends, FastAPI
 from fastapi_offline import FastAPIOffline
 from prometheus_client import CollectorRegistry
@@ -21,6 +22,8 @@ from jobs.registry.compacted import CompactedStore
 from jobs.registry.evaluation import EvaluationAssets
 from jobs.registry.models import Registry
 from jobs.settings import Settings, get_settings
+from jobs.startup import NotYet, StartError, await_servers, check_folder, check_servers, ending_on_reasons
+from jobs.storage.artifacts import ArtifactStore
 from jobs.storage.uploads import ConditionStore
 from jobs.store.connection import connect, connect_async
 from jobs.store.heartbeats import WorkerRegistry
@@ -29,13 +32,23 @@ from jobs.store.telemetry import Telemetry
 from service.checks import check_request
 from service.contract import DESCRIPTION, TAGS, add_contract
 from service.deps import AppState
-from service.middleware import BodyChecks, Compression, HeadAsGet, ListHeaders, RequestTelemetry, RootPath
+from service.middleware import (
+    BodyChecks,
+    Compression,
+    HeadAsGet,
+    ListHeaders,
+    RequestTelemetry,
+    RootPath,
+    StartupReason,
+)
 from service.problems import add_handlers
 from service.response_cache import ResponseCache
 from service.routes import artifacts, conditions, figures, health, jobs, metrics, models, pages, submit
 from service.telemetry import FleetCollector
 
 __all__ = ["app", "create_app"]
+
+log = structlog.get_logger(__name__)
 
 CONTRACT_VERSION = "1.0"
 """The version of `openapi.yaml`, not of the code."""
@@ -50,6 +63,7 @@ def create_app(settings: Settings) -> FastAPI:
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         configure_logging(settings, "uvicorn", "uvicorn.error")
         logging.getLogger("uvicorn.access").disabled = True  # RequestTelemetry logs each request
+        check_folder(settings.data_dir, "TAILPRUNE_DATA_DIR")
         client, follower = connect(settings), connect_async(settings)
         store, workers = JobStore(client, settings), WorkerRegistry(client)
         telemetry = CollectorRegistry()
@@ -68,11 +82,12 @@ def create_app(settings: Settings) -> FastAPI:
             answers=ResponseCache(),
             stopping=asyncio.Event(),
         )
-        counting = asyncio.create_task(_write_counts(store.telemetry))
-        with _at_exit_signal(app.state.app.stopping.set):
-            yield
-        counting.cancel()
-        await asyncio.gather(counting, return_exceptions=True)
+        async with _servers_checked(settings, store.artifacts):
+            counting = asyncio.create_task(_write_counts(store.telemetry))
+            with _at_exit_signal(app.state.app.stopping.set):
+                yield
+            counting.cancel()
+            await asyncio.gather(counting, return_exceptions=True)
         store.telemetry.write_noted()
         await follower.aclose()
         client.close()
@@ -95,7 +110,8 @@ def create_app(settings: Settings) -> FastAPI:
     app.add_middleware(HeadAsGet)
     app.add_middleware(ListHeaders)
     app.add_middleware(RootPath, prefix=settings.root_path)
-    app.add_middleware(RequestTelemetry)  # the last is the first to see a request
+    app.add_middleware(RequestTelemetry)
+    app.add_middleware(StartupReason)  # the last is the first to see a request
     add_handlers(app)
     for module in (submit, metrics, figures, models, conditions, jobs, artifacts, health, pages):
         app.include_router(module.router)
@@ -136,4 +152,34 @@ async def _write_counts(telemetry: Telemetry) -> None:
         await run_in_threadpool(telemetry.write_noted)
 
 
-app = create_app(get_settings())
+@asynccontextmanager
+async def _servers_checked(settings: Settings, artifacts: ArtifactStore) -> AsyncIterator[None]:
+    """Check Redis, the broker and the artifacts: now, and where they cannot be used yet, until they can.
+
+    Raises StartError now. Where it is found later that the process should not have started, the process ends.
+    """
+    over = threading.Event()
+
+    async def check_later() -> None:
+        try:
+            await run_in_threadpool(await_servers, settings, artifacts, log.warning, over.is_set)
+        except StartError as error:
+            log.error(str(error))
+            signal.raise_signal(signal.SIGTERM)
+
+    later: asyncio.Task[None] | None = None
+    try:
+        await run_in_threadpool(check_servers, settings, artifacts)
+    except NotYet as error:
+        log.warning(str(error))
+        later = asyncio.create_task(check_later())
+    try:
+        yield
+    finally:
+        over.set()
+        if later is not None:
+            await later
+
+
+with ending_on_reasons():
+    app = create_app(get_settings())

@@ -1,8 +1,9 @@
-"""ASGI middleware around the routes: the prefix of a proxy, HTTP's rules for every request, limits, and telemetry."""
+"""ASGI middleware around the routes: the prefix of a proxy, HTTP's rules, limits, telemetry, and why a start failed."""
 
 from __future__ import annotations
 
 import re
+import sys
 import time
 import uuid
 from collections import defaultdict
@@ -14,10 +15,19 @@ from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from starlette_compress import CompressMiddleware, add_compress_type, remove_compress_type
 
+from jobs.startup import REASONS
 from service.headers import listed_tags
 from service.telemetry import REQUEST_SECONDS, REQUESTS
 
-__all__ = ["BodyChecks", "Compression", "HeadAsGet", "ListHeaders", "RequestTelemetry", "RootPath"]
+__all__ = [
+    "BodyChecks",
+    "Compression",
+    "HeadAsGet",
+    "ListHeaders",
+    "RequestTelemetry",
+    "RootPath",
+    "StartupReason",
+]
 
 METHODS = {"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"}
 OTHER = "other"
@@ -216,6 +226,27 @@ class RequestTelemetry:
                 telemetry.note(REQUESTS, method, route, str(status))
                 telemetry.note(REQUEST_SECONDS, method, route, value=seconds)
                 log.info("request", method=method, path=scope["path"], status=status, seconds=round(seconds, 4))
+
+
+class StartupReason:
+    """ASGI middleware: says why the application cannot start in a line, where its reason is all there is to read."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Handle the lifespan; requests pass through."""
+        if scope["type"] != "lifespan":
+            await self.app(scope, receive, send)
+            return
+
+        async def send_reason(message: Message) -> None:
+            error = sys.exception()  # Starlette sends while it handles the error, with the traceback as its message
+            if message["type"] == "lifespan.startup.failed" and isinstance(error, REASONS):
+                message = {**message, "message": str(error)}
+            await send(message)
+
+        await self.app(scope, receive, send_reason)
 
 
 def _request_id(scope: Scope) -> str:

@@ -30,10 +30,10 @@ class RedisProcess:
         self.url = f"redis://127.0.0.1:{self.port}/0"
         self._process: subprocess.Popen[bytes] | None = None
 
-    def start(self) -> None:
-        """Start, and return when it answers."""
+    def start(self, *options: str) -> None:
+        """Start, with options besides the usual ones, and return when it answers."""
         log = (self.folder / "log").open("ab")
-        command = server_command(self.port, self.folder)
+        command = [*server_command(self.port, self.folder), *options]
         self._process = subprocess.Popen(command, stdout=log, stderr=log)
         deadline = time.monotonic() + START_SECONDS
         with redis.Redis.from_url(self.url) as client:

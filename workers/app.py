@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
+import structlog
 from celery.signals import setup_logging, worker_init, worker_ready, worker_shutdown, worker_shutting_down
 
 from jobs.logging import configure_logging
-from jobs.queue import SHARD_TASK, TASK, celery_app
+from jobs.queue import SHARD_TASK, TASK, make_celery
 from jobs.settings import get_settings
+from jobs.startup import await_servers, check_folder, ending_on_reasons
 from workers.lease import Heartbeat
 from workers.worker import Worker
 
 __all__ = ["app"]
 
-app = celery_app
+log = structlog.get_logger(__name__)
+
+with ending_on_reasons():
+    app = make_celery(get_settings())
 
 
 class _Process:
@@ -43,10 +49,18 @@ def _configure_logging(**_: Any) -> None:
 
 @worker_init.connect
 def _create_worker(sender: Any, **_: Any) -> None:
+    settings = get_settings()
+    configure_logging(settings)  # Celery asks for it only later
+    node, _, host = sender.hostname.partition("@")
     try:
-        _Process.worker = Worker(get_settings(), sender.hostname)
+        with ending_on_reasons():
+            check_folder(settings.data_dir, "TAILPRUNE_DATA_DIR")
+            # The process id tells workers of one machine apart that have the same name, as of two stacks.
+            worker = Worker(settings, f"{node}-{os.getpid()}@{host}")
+            await_servers(settings, worker.context.artifacts, log.warning)
     except Exception as error:  # Celery would log it and go on without a worker
         raise SystemExit(f"the worker cannot start: {error}") from error
+    _Process.worker = worker
 
 
 @worker_ready.connect

@@ -45,12 +45,24 @@ def choose_device(name: str, worker_index: int) -> torch.device:
     """
     if name != "auto":
         try:
-            return torch.empty(0, device=name).device
-        except (RuntimeError, AssertionError) as error:
-            raise InputError(f"TAILPRUNE_DEVICE={name} is not a device of this machine: {error}") from error
+            probe = torch.zeros(1, device=name)
+            probe.item()
+        except (RuntimeError, AssertionError, NotImplementedError) as error:
+            # Only its first sentence: torch goes on with a list of all that it has for other devices.
+            reason = str(error).partition("\n")[0].partition(". ")[0]
+            raise InputError(
+                f"TAILPRUNE_DEVICE={name} is not a device of this machine, which has {', '.join(_devices())} ({reason})"
+            ) from error
+        return probe.device
     if torch.cuda.is_available():
         return torch.device("cuda", worker_index % torch.cuda.device_count())
     return torch.device("cpu")
+
+
+def _devices() -> list[str]:
+    """The devices of this machine."""
+    mps = ["mps"] if torch.backends.mps.is_available() else []
+    return ["cpu", *(f"cuda:{index}" for index in range(torch.cuda.device_count())), *mps]
 
 
 @dataclass(frozen=True)

@@ -64,12 +64,16 @@ class RegistryDocument:
 
     @classmethod
     def read(cls, path: Path, hub_cache: Path | None) -> RegistryDocument:
-        """Read a file. Raises RegistryError if it does not exist or is not TOML."""
+        """Read a file. Raises RegistryError if it does not exist, cannot be read or is not TOML."""
         try:
-            tables = tomllib.loads(path.read_text())
+            tables = tomllib.loads(path.read_text(encoding="utf-8"))
         except FileNotFoundError:
             raise RegistryError(f"{path} does not exist; set TAILPRUNE_REGISTRY to the registry of models") from None
-        except tomllib.TOMLDecodeError as error:
+        except OSError as error:
+            raise RegistryError(
+                f"{path} cannot be read: {error.strerror}; set TAILPRUNE_REGISTRY to the registry of models"
+            ) from None
+        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
             raise RegistryError(f"{path}: {error}") from None
         return cls(path, tables, Sources(path.parent.absolute(), hub_cache))
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
+import socket
 import uuid
 from collections.abc import Callable
 from pathlib import Path
@@ -16,8 +17,16 @@ from pydantic import BaseModel, ConfigDict
 
 from jobs.settings import Settings
 from jobs.store.scripts import PREFIX
+from jobs.urls import masked
 
-__all__ = ["Artifact", "ArtifactStore"]
+__all__ = ["ID_FILE", "Artifact", "ArtifactStore", "ArtifactsError"]
+
+ID_FILE = "store-id"
+"""The file with the id of a store (`jobs.startup`)."""
+
+
+class ArtifactsError(ValueError):
+    """No store can be made of TAILPRUNE_ARTIFACTS_URL."""
 
 
 class Artifact(BaseModel):
@@ -31,10 +40,19 @@ class Artifact(BaseModel):
 
 
 class ArtifactStore:
-    """Stores bytes under their digest, and reads them back. A stored file never changes."""
+    """Stores bytes under their digest, and reads them back. A stored file never changes.
+
+    `location` is where it is, for people: a folder and its machine, or a URL without its password.
+
+    Raises ArtifactsError where the package of the URL's file system is not installed, or refuses the URL.
+    """
 
     def __init__(self, settings: Settings, client: redis.Redis) -> None:
-        self._files, self._root = fsspec.url_to_fs(settings.artifacts)
+        try:
+            self._files, self._root = fsspec.url_to_fs(settings.artifacts)
+        except (ImportError, ValueError, TypeError) as error:
+            raise ArtifactsError(f"TAILPRUNE_ARTIFACTS_URL={masked(settings.artifacts)}: {error}") from error
+        self.location = _location(self._files, self._root)
         self._redis = client
         self._hot_bytes = settings.hot_artifact_bytes
         self._hot_seconds = settings.cache_ttl_seconds
@@ -93,6 +111,18 @@ class ArtifactStore:
         """The bytes from `start` to `stop`, exclusive. Raises FileNotFoundError if the artifact is no longer stored."""
         return bytes(self._files.cat_file(self._path(artifact.digest), start=start, end=stop))
 
+    def read_id(self) -> str | None:
+        """The id that this store was given, or None."""
+        try:
+            return bytes(self._files.cat_file(f"{self._root}/{ID_FILE}")).decode().strip()
+        except FileNotFoundError:
+            return None
+
+    def write_id(self, store_id: str) -> None:
+        """Give the store an id, by which it is the same one wherever it is mounted."""
+        self._files.makedirs(self._root, exist_ok=True)
+        self._files.pipe_file(f"{self._root}/{ID_FILE}", store_id.encode())
+
     def _write(self, artifact: Artifact, write: Callable[[str], None]) -> None:
         """Store an artifact unless it is stored. write: writes the bytes to a temporary path, which is then moved."""
         if self.exists(artifact):
@@ -125,6 +155,12 @@ class ArtifactStore:
 
     def _hot_key(self, artifact: Artifact) -> str:
         return f"{PREFIX}hot:{artifact.digest}"
+
+
+def _location(files: fsspec.AbstractFileSystem, root: str) -> str:
+    if isinstance(files, LocalFileSystem):
+        return f"{root} on {socket.gethostname()}"
+    return masked(str(files.unstrip_protocol(root)))
 
 
 def _digest(path: Path) -> str:

@@ -1,4 +1,4 @@
-"""Connections to Redis: clients with time limits, retries while it does not answer, and how to start a server.
+"""Connections to Redis: clients with time limits, what is wrong with one, retries, and how to start a server.
 
 The time limits are such that a server that does not answer is noticed within seconds. `tailprune serve` starts a server
 if none is configured.
@@ -7,15 +7,18 @@ if none is configured.
 from __future__ import annotations
 
 import shutil
+import socket
+import ssl
 import traceback
 from collections.abc import Callable
 from pathlib import Path
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
+from urllib.parse import urlsplit
 
 import redis
 import redis.asyncio
 from redis.asyncio.retry import Retry as AsyncRetry
-from redis.backoff import ExponentialBackoff
+from redis.backoff import ExponentialBackoff, NoBackoff
 from redis.retry import Retry
 from tenacity import (
     RetryCallState,
@@ -29,9 +32,12 @@ from tenacity import (
 from jobs.settings import Settings
 
 __all__ = [
+    "Fault",
     "NoServer",
     "connect",
     "connect_async",
+    "connect_once",
+    "fault_of",
     "find_server",
     "is_unavailable",
     "retry_while_unavailable",
@@ -71,6 +77,52 @@ def connect_async(settings: Settings) -> redis.asyncio.Redis:
         health_check_interval=HEALTH_CHECK_SECONDS,
         retry=AsyncRetry(ExponentialBackoff(cap=0.5, base=0.05), RETRIES),
     )
+
+
+def connect_once(url: str) -> redis.Redis:
+    """A client that tries each call once, to find out what is wrong with a server."""
+    return redis.Redis.from_url(
+        url,
+        socket_connect_timeout=CONNECT_SECONDS,
+        socket_timeout=ANSWER_SECONDS,
+        retry=Retry(NoBackoff(), 0),
+    )
+
+
+class Fault(NamedTuple):
+    """What is wrong with a Redis server, in words, and whether it stays so until someone changes something."""
+
+    reason: str
+    lasting: bool
+
+
+def fault_of(error: redis.RedisError | OSError, url: str) -> Fault:
+    """What an error of a client of this URL says about the server."""
+    cause = error.__context__ or error.__cause__ or error
+    secure = urlsplit(url).scheme == "rediss"
+    if isinstance(error, redis.AuthenticationError):
+        if urlsplit(url).password is None and "password=" not in url:
+            return Fault("it asks for a password, as in redis://:PASSWORD@host:6379/0", lasting=True)
+        return Fault("it refuses the user name or the password", lasting=True)
+    if isinstance(error, redis.InvalidResponse):
+        is_tls = "\\x15" in str(error) or "\x15" in str(error)  # the first byte of an alert
+        what = "what answers speaks TLS: use rediss://" if is_tls else "what answers there is not a Redis server"
+        return Fault(what, lasting=True)
+    if isinstance(cause, ssl.SSLCertVerificationError):
+        return Fault(f"its certificate is not accepted: {cause.verify_message}; see ssl_ca_certs", lasting=True)
+    if isinstance(cause, ssl.SSLError):
+        return Fault("what answers there does not speak TLS: use redis://", lasting=True)
+    if isinstance(cause, socket.gaierror):
+        return Fault("its host name is unknown", lasting=False)
+    if isinstance(cause, TimeoutError) or isinstance(error, redis.TimeoutError):
+        hint = "; does it speak TLS? rediss:// is for servers that do" if secure else ""
+        return Fault(f"it does not answer{hint}", lasting=False)
+    if isinstance(cause, OSError) and cause.strerror:
+        return Fault(cause.strerror.lower(), lasting=isinstance(cause, PermissionError))
+    if isinstance(error, redis.ConnectionError):
+        hint = "; does it speak TLS? that is rediss://" if "closed" in str(error) and not secure else ""
+        return Fault(f"{str(error).rstrip('.')}{hint}", lasting="too long" in str(error))
+    return Fault(str(error), lasting=not is_unavailable(error))
 
 
 def is_unavailable(error: BaseException) -> bool:

@@ -14,6 +14,7 @@ Keys, all with the prefix `tailprune:`:
     leases              zset     ids of running jobs by the time their lease expires
     finished            zset     ids by the time they finished
     telemetry           hash     counters (`jobs.store.telemetry`)
+    artifacts-store     string   which store of artifacts belongs to this Redis (`jobs.startup`)
     idempotency:<key>   hash     the job of an Idempotency-Key; expires
 
 Only the last expires. A job's `attempts` is its fencing token: every claim increments it, and a worker's writes carry

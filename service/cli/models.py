@@ -26,10 +26,11 @@ from rich.table import Table
 from jobs.registry.decoding import DecoderName
 from jobs.registry.document import RegistryError
 from jobs.registry.models import ModelEntry, Registry, UnknownModel
-from jobs.settings import get_settings
+from jobs.settings import SettingsError, get_settings
 from service.cli.client import Client
 from service.cli.terminal import DEFAULT_URL, Url, errors_shown, messages, output
 from tailprune.spec.hub import is_hub
+from tailprune.spec.registry import is_installed
 
 __all__ = ["app"]
 
@@ -90,8 +91,16 @@ def add(
     licence: Annotated[str | None, typer.Option(help="The licence of the weights.")] = None,
 ) -> None:
     """Add a model to the registry, described by what its checkpoint contains."""
-    registry = get_settings().registry.absolute()
-    if name in [entry.name for entry in _registry()]:
+    registered = _registry()
+    registry = registered.document.path.absolute()
+    if is_installed(registry):
+        _refuse(
+            f"{registry} is part of the installed package, and the next installation would replace it: "
+            f"cp -r {registry.parent} models copies it, and from this folder tailprune then uses models/{registry.name}"
+        )
+    if not os.access(registry, os.W_OK) or not os.access(registry.parent, os.W_OK):
+        _refuse(f"{registry} cannot be written; copy its folder, and name the copy with TAILPRUNE_REGISTRY")
+    if name in registered:
         _refuse(f"{registry} already has a model {name!r}; choose another name, or remove that entry")
     given = {
         "family": family, "key": key, "classes": classes, "num-heads": num_heads, "decode-layer": decode_layer
@@ -177,10 +186,10 @@ def remove(
 
 
 def _registry() -> Registry:
-    settings = get_settings()
     try:
+        settings = get_settings()
         return Registry.read(settings.registry, settings.hub_cache)
-    except RegistryError as error:
+    except (RegistryError, SettingsError) as error:
         _refuse(str(error))
 
 

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import fcntl
 import os
+import shutil
 import signal
 import socket
 import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from errno import EACCES, EADDRINUSE
 from pathlib import Path
 from types import FrameType
 from typing import Annotated
@@ -20,22 +22,25 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 
-from jobs.registry.document import RegistryError
 from jobs.registry.evaluation import EvaluationAssets
 from jobs.registry.models import Registry
 from jobs.settings import Settings, get_settings
-from jobs.store.connection import NoServer, server_command
-from service.cli.supervisor import ChildFailed, Program, Supervisor
+from jobs.startup import REASONS, StartError, await_servers, check_folder
+from jobs.storage.artifacts import ArtifactStore
+from jobs.store.connection import connect, server_command
+from service.cli.supervisor import ChildFailed, Death, Program, Supervisor
 
 __all__ = ["serve"]
 
 LOOPBACK = "127.0.0.1"
 TEND_SECONDS = 0.2
-FAILURES_BEFORE_READY = 2
-"""How often a program may die in a row while the stack starts; later it is restarted however often it dies."""
+DEATHS_BEFORE_READY = 2
+"""How often a program may die while the stack comes up; later it is restarted however often it dies."""
 LOCK_SECONDS = 10.0
 """How long the Redis of a `serve` that was just killed may take to release the data folder."""
 GRACE_SECONDS = 30.0
+LEAST_FREE_BYTES = 2**20
+"""Redis and the logs are written to the data folder from the start."""
 REQUESTS_GRACE_SECONDS = 5
 REDIS = "redis"
 
@@ -67,35 +72,38 @@ def serve(
 
     Uses the Redis that REDIS_URL names, or starts one with its file in the data folder.
     """
-    settings = get_settings()
-    folder = (data_dir or settings.data_dir).resolve()
-    folder.mkdir(parents=True, exist_ok=True)
     stopping = StopRequests()
-    supervisor = Supervisor(None if verbose else folder / "logs")
     try:
+        settings = get_settings()
+        folder = (data_dir or settings.data_dir).resolve()
+        check_folder(folder, "--data-dir")
+        if shutil.disk_usage(folder).free < LEAST_FREE_BYTES:
+            raise StartError(f"the disk of {folder} is full; make room, or name another folder with --data-dir")
+        supervisor = Supervisor(None if verbose else folder / "logs")
         EvaluationAssets.from_registry(Registry.read(settings.registry))  # fails here at once, rather than in a child
         port = _free_port(host, port)
         with redis_for(settings, folder, supervisor, stopping) as redis_url:
+            settings = settings.model_copy(update={"redis_url": redis_url, "data_dir": folder})
+            with connect(settings) as client:
+                artifacts = ArtifactStore(settings, client)
+                await_servers(settings, artifacts, _say_waiting, lambda: _tended(supervisor, stopping))
+            if stopping:
+                return
             shared = {"REDIS_URL": redis_url, "TAILPRUNE_DATA_DIR": str(folder)}
             prefix = {} if root_path is None else {"TAILPRUNE_ROOT_PATH": root_path}
             with _running(
                 [*worker_programs(workers, shared), service_program(host, port, shared | prefix)], supervisor, stopping
             ):
                 url = f"http://{_reachable(host)}:{port}"
-                _until(lambda: _is_ready(url, workers), supervisor, stopping)
+                _until(lambda: _is_ready(url, workers, supervisor), supervisor, stopping)
                 if not stopping:
                     print(f"tailprune is ready at {url} (data in {folder}, workers: {workers})", flush=True)
                 while not stopping:
-                    for name in supervisor.tend():
-                        messages.print(f"{name} died and is started again; see {_log_of(name, supervisor)}")
+                    _report(supervisor.tend(), supervisor)
                     time.sleep(TEND_SECONDS)
-    except (ChildFailed, NoServer, RegistryError, ServeError) as error:
+    except (ChildFailed, *REASONS) as error:
         messages.print(f"[red]tailprune serve:[/red] {escape(str(error))}")
         raise typer.Exit(1) from error
-
-
-class ServeError(Exception):
-    """The stack cannot start; the message says why, and what to do."""
 
 
 class StopRequests:
@@ -139,7 +147,7 @@ def redis_for(settings: Settings, folder: Path, supervisor: Supervisor, stopping
         yield settings.redis_url
         return
     server_folder = folder / "redis"
-    server_folder.mkdir(exist_ok=True)
+    check_folder(server_folder, "--data-dir")
     with _sole_user(server_folder) as lock:
         port = _free_port(LOOPBACK, 0)
         supervisor.start(Program(REDIS, server_command(port, server_folder), keep_open=(lock,)))
@@ -156,10 +164,10 @@ def worker_programs(count: int, shared: dict[str, str]) -> list[Program]:
     threads = os.environ.get("TAILPRUNE_THREADS") or max(1, _cores() // max(1, count))
     return [
         Program(
-            f"worker-{index + 1}",
+            _worker_name(index),
             [
                 *(sys.executable, "-m", "celery", "--app", "workers.app", "worker"),
-                *("--pool", "threads", "--concurrency", "1", "--hostname", f"worker-{index + 1}@%h"),
+                *("--pool", "threads", "--concurrency", "1", "--hostname", f"{_worker_name(index)}@%h"),
                 *("--without-gossip", "--without-mingle", "--without-heartbeat"),
             ],
             {"TAILPRUNE_THREADS": str(threads), "TAILPRUNE_WORKER_INDEX": str(index), **shared},
@@ -177,18 +185,40 @@ def service_program(host: str, port: int, shared: dict[str, str]) -> Program:
 
 def _until(condition: Callable[[], bool], supervisor: Supervisor, stopping: StopRequests) -> None:
     """Keep the programs running until the condition holds or a stop is requested."""
-    while not stopping and not condition():
-        supervisor.tend(failures_allowed=FAILURES_BEFORE_READY)
+    while not _tended(supervisor, stopping) and not condition():
         time.sleep(TEND_SECONDS)
 
 
-def _is_ready(url: str, workers: int) -> bool:
-    """Whether the service is ready and lists at least this many workers."""
+def _tended(supervisor: Supervisor, stopping: StopRequests) -> bool:
+    """Tend the programs while the stack comes up; whether a stop is requested."""
+    _report(supervisor.tend(deaths_allowed=DEATHS_BEFORE_READY), supervisor)
+    return bool(stopping)
+
+
+def _report(deaths: list[Death], supervisor: Supervisor) -> None:
+    for name, how in deaths:
+        messages.print(f"{name} died ({how}) and is started again; see {_log_of(name, supervisor)}")
+
+
+def _say_waiting(reason: str) -> None:
+    messages.print(f"waiting: {escape(reason)}")
+
+
+def _is_ready(url: str, workers: int, supervisor: Supervisor) -> bool:
+    """Whether the service is ready and lists the workers of this stack, whose names have the ids of their processes."""
     try:
         answer = httpx.get(f"{url}/health/ready", timeout=2.0, trust_env=False)
     except httpx.TransportError:
         return False
-    return answer.status_code == httpx.codes.OK and len(answer.json()["workers"]) >= workers
+    if answer.status_code != httpx.codes.OK:
+        return False
+    alive = {str(worker["name"]).partition("@")[0] for worker in answer.json()["workers"]}
+    own = (_worker_name(index) for index in range(workers))
+    return alive >= {f"{name}-{supervisor.process_id(name)}" for name in own}
+
+
+def _worker_name(index: int) -> str:
+    return f"worker-{index + 1}"
 
 
 def _answers(redis_url: str) -> bool:
@@ -203,14 +233,17 @@ def _answers(redis_url: str) -> bool:
 def _sole_user(folder: Path) -> Iterator[int]:
     """Lock the folder. Redis inherits the lock, so it is held for as long as a Redis process writes there."""
     with (folder / "lock").open("w") as lock:
-        deadline = time.monotonic() + LOCK_SECONDS
+        deadline, waiting = time.monotonic() + LOCK_SECONDS, False
         while True:
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 break
             except BlockingIOError as error:
+                if not waiting:
+                    _say_waiting(f"the Redis of an earlier tailprune serve still uses {folder}")
+                waiting = True
                 if time.monotonic() > deadline:
-                    raise ServeError(
+                    raise StartError(
                         f"another tailprune serve uses {folder}: stop it, or name another --data-dir"
                     ) from error
                 time.sleep(TEND_SECONDS)
@@ -225,8 +258,20 @@ def _free_port(host: str, port: int) -> int:
         try:
             probe.bind((host, port))
         except OSError as error:
-            raise ServeError(f"cannot listen on {host} port {port}: {error.strerror}; try --port 0") from error
+            what = f"cannot listen on {host} port {port}: {error.strerror}"
+            if error.errno not in (EADDRINUSE, EACCES):
+                raise StartError(f"{what}; name an address of this machine with --host") from error
+            if _is_tailprune(f"http://{_reachable(host)}:{port}"):
+                what = f"a tailprune runs at http://{_reachable(host)}:{port} already; use it or stop it"
+            raise StartError(f"{what}, or try --port 0") from error
         return int(probe.getsockname()[1])
+
+
+def _is_tailprune(url: str) -> bool:
+    try:
+        return bool(httpx.get(f"{url}/health/live", timeout=2.0, trust_env=False).json() == {"status": "live"})
+    except (httpx.HTTPError, ValueError):
+        return False
 
 
 def _reachable(host: str) -> str:

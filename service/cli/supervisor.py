@@ -15,12 +15,12 @@ import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO
+from typing import IO, NamedTuple
 
-__all__ = ["ChildFailed", "Program", "Supervisor"]
+__all__ = ["ChildFailed", "Death", "Program", "Supervisor"]
 
 QUICK_DEATH_SECONDS = 10.0
-"""A child that dies sooner than this after its start has failed, and the next start waits longer."""
+"""A child that dies sooner than this after its start has failed again, and the next start waits longer."""
 FIRST_DELAY_SECONDS = 0.5
 LONGEST_DELAY_SECONDS = 30.0
 LOG_BYTES = 16 * 2**20
@@ -39,11 +39,16 @@ class Program:
     """File descriptors that the program inherits."""
 
 
-class ChildFailed(RuntimeError):
-    """A program died too often in a row."""
+class Death(NamedTuple):
+    """A program that died, and how."""
 
-    def __init__(self, name: str, code: int, log: str) -> None:
-        super().__init__(f"{name} does not stay up (exit status {code}){log}".rstrip())
+    name: str
+    how: str
+    """Its exit status, or the signal that ended it, in words."""
+
+
+class ChildFailed(RuntimeError):
+    """A program died too often, or says that it cannot start."""
 
 
 class Supervisor:
@@ -64,18 +69,29 @@ class Supervisor:
         child.start()
         self._children[program.name] = child
 
-    def tend(self, failures_allowed: int | None = None) -> list[str]:
+    def process_id(self, name: str) -> int | None:
+        """The id of a program's process, unless it is dead."""
+        return self._children[name].process_id
+
+    def tend(self, deaths_allowed: int | None = None) -> list[Death]:
         """Restart programs that died, after a delay that grows while they keep dying; return the newly dead.
 
-        Raises ChildFailed for a child that died more than `failures_allowed` times in a row.
+        deaths_allowed: while programs come up, how often each may die, however long it lived; None, the default, when
+            all are up, and then they may die as often as they do.
+
+        Raises ChildFailed for a child that died more often, or with the exit status EX_CONFIG, which says that starting
+        it again does not help.
         """
         died = []
         for child in self._children.values():
-            code = child.newly_dead()
+            code = child.newly_dead(coming_up=deaths_allowed is not None)
             if code is not None:
-                died.append(child.program.name)
-                if failures_allowed is not None and child.failures > failures_allowed:
-                    raise ChildFailed(child.program.name, code, child.last_words())
+                death = Death(child.program.name, _how(code))
+                died.append(death)
+                if deaths_allowed is not None and code == os.EX_CONFIG:
+                    raise ChildFailed(f"{death.name} cannot start{child.last_words(lines=1)}")
+                if deaths_allowed is not None and child.failures > deaths_allowed:
+                    raise ChildFailed(f"{death.name} does not stay up ({death.how}){child.last_words()}")
             child.start_when_due()
         return died
 
@@ -131,12 +147,19 @@ class _Child:
     def is_alive(self) -> bool:
         return self._process is not None and self._process.poll() is None
 
-    def newly_dead(self) -> int | None:
-        """The exit status of a process that died since the last call, if it did; schedules the next start."""
+    @property
+    def process_id(self) -> int | None:
+        return None if self._process is None else self._process.pid
+
+    def newly_dead(self, *, coming_up: bool) -> int | None:
+        """The exit status of a process that died since the last call, if it did; schedules the next start.
+
+        coming_up: whether a long life does not make up for earlier deaths.
+        """
         if self._process is None or (code := self._process.poll()) is None:
             return None
         now = time.monotonic()
-        lived_long = now - self._started >= QUICK_DEATH_SECONDS
+        lived_long = not coming_up and now - self._started >= QUICK_DEATH_SECONDS
         self.failures = 1 if lived_long else self.failures + 1
         self._due = now + min(FIRST_DELAY_SECONDS * 2 ** (self.failures - 1), LONGEST_DELAY_SECONDS)
         self._process = None
@@ -158,11 +181,13 @@ class _Child:
 
     def last_words(self, lines: int = 15) -> str:
         if self.log_path is None:
-            return ""
+            return "; see above"
         with self.log_path.open("rb") as log:
             log.seek(max(0, self.log_path.stat().st_size - 8192))
             tail = log.read().decode(errors="replace").splitlines()
-        return "\n".join(["; its last words:", *tail[-lines:]])
+        if lines == 1 and tail:
+            return f": {tail[-1].removeprefix('tailprune: ')}"
+        return "\n".join(["; its last words:", *tail[-lines:]]).rstrip()
 
     def _open_log(self) -> IO[bytes] | None:
         if self.log_path is None:
@@ -170,6 +195,10 @@ class _Child:
         if self.log_path.exists() and self.log_path.stat().st_size > LOG_BYTES:
             self.log_path.replace(self.log_path.with_suffix(".log.1"))
         return self.log_path.open("ab")
+
+
+def _how(code: int) -> str:
+    return f"killed by {signal.Signals(-code).name}" if code < 0 else f"exit status {code}"
 
 
 _PR_SET_PDEATHSIG = 1

@@ -128,7 +128,7 @@ def load(
     """A system with its weights, ready to sample.
 
     source: a file, a folder with `model.safetensors` or a DiT in diffusers' format, `hf://owner/repo/file`, or the name
-        of a model in the registry (`models/models.toml`, or the file that TAILPRUNE_REGISTRY names)
+        of a model in the registry (the file that TAILPRUNE_REGISTRY names, `models/models.toml`, or the shipped one)
     family: the architecture family; by default the one that registry, file or tensors show
     key: the key of the weights in a file with several copies, such as `ema`, `model` or `state_dict.model`; by default
         the averaged ones

@@ -25,6 +25,7 @@ from tailprune.checkpoints.options import options_in
 from tailprune.spec import MissingFileError
 from tailprune.spec.hub import check_download, is_hub
 from tailprune.spec.layouts import CONFIG, DIFFUSERS_WEIGHTS, TENSOR_FILES, WEIGHTS_IN_A_FOLDER, weight_files
+from tailprune.spec.registry import registry_path
 
 __all__ = ["Checkpoint", "check_digest", "locate"]
 
@@ -79,7 +80,7 @@ def locate(source: str | os.PathLike[str]) -> tuple[Path, Mapping[str, Any]]:
     path = Path(source)
     if path.exists() or len(path.parts) > 1:
         return path, {}
-    registry = Path(os.environ.get("TAILPRUNE_REGISTRY", "models/models.toml"))
+    registry = registry_path()
     models = tomllib.loads(registry.read_text()).get("models", {}) if registry.is_file() else {}
     if str(source) not in models:
         if path.suffix in TENSOR_FILES:

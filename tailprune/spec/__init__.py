@@ -5,6 +5,7 @@
     display       how results look where they are printed
     hub           addresses of files on the Hugging Face hub
     layouts       the names of the files that checkpoints and decoders consist of
+    registry      where the registry of models is
     safetensors   reader and writer of the format's header
 
 An error in what the caller gave is an `InputError`, raised where the fact is known; any other exception is a bug.

@@ -138,6 +138,11 @@ class Stack:
         """The workers that the service sees."""
         return [worker["name"] for worker in self.http.get("/health/ready").json()["workers"]]
 
+    def worker(self, name: str) -> Child:
+        """The worker of this name."""
+        (child,) = [child for child in self.workers if f"-{child.process.pid}@" in name]
+        return child
+
     def post(self, wait: float = 0, **body: Any) -> httpx.Response:
         """POST /prune-sample for the small model, with a threshold unless one, or `keep`, is given."""
         if "keep" not in body:

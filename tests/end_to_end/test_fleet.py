@@ -35,9 +35,7 @@ def record(stack: Stack, job_id: str) -> dict[str, str]:
 
 def at_work(stack: Stack, job_id: str) -> Child:
     """The worker process that has a job."""
-    name = record(stack, job_id)["worker"]
-    (child,) = [child for child in stack.workers if f" {name} ready" in child.text]
-    return child
+    return stack.worker(record(stack, job_id)["worker"])
 
 
 def latents(stack: Stack, job: dict[str, Any]) -> list[torch.Tensor]:

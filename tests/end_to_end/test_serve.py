@@ -106,7 +106,7 @@ def test_serve_starts_again_what_dies(serve: Serve) -> None:
         except httpx.TransportError:
             return False
 
-    eventually(lambda: server.text.count("died and is started again") == 2, "both deaths are noticed")
+    eventually(lambda: server.text.count("and is started again") == 2, "both deaths are noticed")
     eventually(is_whole, "all is up again")
     assert httpx.get(f"{server.url}/jobs/{job['id']}").json() == job
     fresh = httpx.post(

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import gc
+import socket
 import sys
+import threading
 import time
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -16,10 +18,10 @@ import redis
 from jobs.requests.metrics import MetricsRequest
 from jobs.settings import Settings
 from jobs.storage.artifacts import ArtifactStore
-from jobs.store.connection import NoServer, find_server, retry_while_unavailable
+from jobs.store.connection import Fault, NoServer, connect_once, fault_of, find_server, retry_while_unavailable
 from jobs.store.jobs import JobStore
 from jobs.store.leases import LeaseStore
-from tests.redis_process import RedisProcess
+from tests.redis_process import RedisProcess, free_port
 
 MIB = 2**20
 GONE = redis.ConnectionError("gone")
@@ -90,6 +92,80 @@ def test_an_error_keeps_nothing_in_memory_that_the_call_had() -> None:
         assert kept[0]() is None
     finally:
         gc.enable()
+
+
+def fault_at(url: str) -> Fault:
+    with pytest.raises(redis.RedisError) as raised, connect_once(url) as client:
+        client.ping()
+    return fault_of(raised.value, url)
+
+
+@pytest.fixture
+def answering() -> Iterator[Callable[[bytes], str]]:
+    """A server that answers whatever it is sent with these bytes, and hangs up; its address."""
+    server = socket.create_server(("127.0.0.1", 0))
+    threads: list[threading.Thread] = []
+
+    def answering(answer: bytes) -> str:
+        def serve() -> None:
+            with contextlib.suppress(OSError):
+                connection, _ = server.accept()
+                with connection:
+                    connection.recv(4096)
+                    connection.sendall(answer)
+
+        threads.append(threading.Thread(target=serve, daemon=True))
+        threads[-1].start()
+        return f"127.0.0.1:{server.getsockname()[1]}"
+
+    yield answering
+    server.close()
+    for thread in threads:
+        thread.join(5)
+
+
+@pytest.mark.parametrize(
+    ("scheme", "answer", "reason", "lasting"),
+    [
+        ("redis", b"HTTP/1.1 400 Bad Request\r\n\r\n", "not a Redis server", True),
+        ("redis", b"\x15\x03\x01\x00\x02\x02\x46", "speaks TLS: use rediss://", True),  # an alert of TLS
+        ("redis", b"", "does it speak TLS", False),
+        ("rediss", b"-ERR unknown command\r\n", "does not speak TLS: use redis://", True),
+    ],
+)
+def test_what_is_wrong_with_a_server_is_said_in_words(
+    answering: Callable[[bytes], str], scheme: str, answer: bytes, reason: str, lasting: bool
+) -> None:
+    fault = fault_at(f"{scheme}://{answering(answer)}/0")
+    assert reason in fault.reason
+    assert fault.lasting is lasting
+
+
+@pytest.mark.parametrize(
+    ("url", "reason", "lasting"),
+    [
+        (f"redis://127.0.0.1:{free_port()}/0", "connection refused", False),
+        ("redis://no-such-host.invalid/0", "its host name is unknown", False),
+        ("unix:///no/such/socket", "no such file or directory", False),
+        (f"unix:///{'long/' * 40}socket", "too long", True),
+    ],
+)
+def test_what_keeps_a_server_from_answering_is_said_in_words(url: str, reason: str, lasting: bool) -> None:
+    fault = fault_at(url)
+    assert reason in fault.reason
+    assert fault.lasting is lasting
+
+
+def test_a_password_that_is_missing_or_wrong_is_a_lasting_fault(own_redis: RedisProcess) -> None:
+    with redis.Redis.from_url(own_redis.url) as client:
+        client.config_set("requirepass", "right")
+    assert fault_at(own_redis.url) == ("it asks for a password, as in redis://:PASSWORD@host:6379/0", True)
+    wrong = own_redis.url.replace("redis://", "redis://:wrong@")
+    assert fault_at(wrong) == ("it refuses the user name or the password", True)
+
+
+def test_a_database_that_does_not_exist_is_a_lasting_fault(redis_url: str) -> None:
+    assert fault_at(f"{redis_url}99") == ("DB index is out of range", True)
 
 
 def test_a_server_on_the_path_is_taken_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -21,7 +21,7 @@ from typer.testing import CliRunner
 
 from jobs.registry.evaluation import EvaluationAssets
 from jobs.registry.models import ModelEntry, Registry
-from jobs.settings import Settings
+from jobs.settings import Settings, get_settings
 from service.cli import app
 from tailprune.__main__ import main
 from tailprune.systems import DiT, SiT
@@ -312,6 +312,25 @@ def test_what_cannot_be_added_is_refused_and_the_registry_stays(
     assert said.stderr.startswith("tailprune: ")
     assert why in said.stderr
     assert state(registry) == before
+
+
+def test_nothing_is_added_to_the_registry_of_an_installed_package(
+    registry: Path, checkpoint: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tailprune.spec.registry.SHIPPED", registry)
+    before = registry.read_bytes()
+    said = tailprune("add", "new", checkpoint, *AS_DIT)
+    assert said.exit_code == 1
+    assert f"cp -r {registry.parent} models" in said.stderr
+    assert registry.read_bytes() == before
+
+
+def test_a_setting_that_cannot_be_used_is_reported(registry: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TAILPRUNE_MAX_STEPS", "many")
+    monkeypatch.setattr("service.cli.models.get_settings", get_settings.__wrapped__)
+    said = tailprune("list")
+    assert said.exit_code == 1
+    assert "TAILPRUNE_MAX_STEPS=many: input should be a valid integer" in said.stderr
 
 
 @pytest.mark.usefixtures("near")

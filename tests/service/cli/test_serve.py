@@ -1,14 +1,19 @@
+import re
 import socket
 from pathlib import Path
 
+import httpx
 import pytest
 import redis
 from typer.testing import CliRunner
 
-from jobs.settings import Settings
+from jobs.settings import Settings, get_settings
+from jobs.startup import StartError
 from service.cli import app
-from service.cli.serve import ServeError, StopRequests, redis_for, service_program, worker_programs
+from service.cli.serve import StopRequests, _is_ready, redis_for, service_program, worker_programs
 from service.cli.supervisor import Supervisor
+from tests.conftest import NO_REDIS
+from tests.redis_process import RedisProcess
 from tests.service.cli.conftest import Children
 from tests.tiny_model import write_tiny_model
 
@@ -51,7 +56,7 @@ def test_two_serves_do_not_share_a_data_folder(
     first, second = Supervisor(tmp_path / "logs"), Supervisor(tmp_path / "logs")
     with (
         redis_for(settings, tmp_path, first, stopping),
-        pytest.raises(ServeError, match=r"another tailprune serve uses .* --data-dir"),
+        pytest.raises(StartError, match=r"another tailprune serve uses .* --data-dir"),
         redis_for(settings, tmp_path, second, stopping),
     ):
         pass
@@ -93,6 +98,94 @@ def test_a_port_in_use_is_reported_at_once(tmp_path: Path, monkeypatch: pytest.M
     assert said.exit_code == 1
     assert f"port {port}" in said.stderr
     assert "--port 0" in said.stderr
+
+
+def test_a_port_where_a_tailprune_runs_is_reported_as_its(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    registry = write_tiny_model(tmp_path / "models")
+    monkeypatch.setattr("service.cli.serve.get_settings", lambda: Settings(registry=registry))
+    monkeypatch.setattr("service.cli.serve._is_tailprune", lambda _: True)
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = str(taken.getsockname()[1])
+        said = CliRunner().invoke(app, ["serve", "--port", port, "--data-dir", str(tmp_path)])
+    assert f"a tailprune runs at http://127.0.0.1:{port} already" in said.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "variables", "reason"),
+    [
+        (["--data-dir", "file"], {}, "file cannot be used: File exists; name another one with --data-dir"),
+        (["--data-dir", "/proc/nope"], {}, "/proc/nope cannot be used"),
+        (["--host", "no-such-host.invalid"], {}, "cannot listen on no-such-host.invalid port 0: .* with --host"),
+        ([], {"TAILPRUNE_MAX_STEPS": "many"}, "TAILPRUNE_MAX_STEPS=many: input should be a valid integer"),
+        ([], {"REDIS_URL": "sentinel://host"}, "REDIS_URL=sentinel://host: not the URL of a Redis server"),
+        ([], {"TAILPRUNE_ARTIFACTS_URL": "memory://x"}, "TAILPRUNE_ARTIFACTS_URL=memory://x: each process"),
+        ([], {"TAILPRUNE_REGISTRY": "."}, "cannot be read: Is a directory; set TAILPRUNE_REGISTRY"),
+    ],
+)
+def test_what_keeps_it_from_starting_is_one_line(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    arguments: list[str],
+    variables: dict[str, str],
+    reason: str,
+) -> None:
+    (tmp_path / "file").touch()
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("REDIS_URL", raising=False)
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr("service.cli.serve.get_settings", get_settings.__wrapped__)
+    said = CliRunner().invoke(app, ["serve", "--port", "0", *arguments])
+    assert said.exit_code == 1
+    assert re.match(rf"^tailprune serve: .*{reason}.*\n$", said.stderr)
+
+
+def test_a_redis_that_can_never_be_used_ends_the_command_without_its_password(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, own_redis: RedisProcess
+) -> None:
+    with redis.Redis.from_url(own_redis.url) as client:
+        client.config_set("requirepass", "right")
+    monkeypatch.setenv("REDIS_URL", own_redis.url.replace("redis://", "redis://:s3cret@"))
+    monkeypatch.setattr("service.cli.serve.get_settings", get_settings.__wrapped__)
+    said = CliRunner().invoke(app, ["serve", "--port", "0", "--data-dir", str(tmp_path)])
+    assert said.exit_code == 1
+    address = f"127.0.0.1:{own_redis.port}"
+    assert (
+        said.stderr == f"tailprune serve: Redis at redis://:***@{address}/0: it refuses the user name or the password\n"
+    )
+
+
+def test_a_redis_that_does_not_answer_is_said_to_be_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("REDIS_URL", f"{NO_REDIS}?password=s3cret")
+    monkeypatch.setattr("service.cli.serve.get_settings", get_settings.__wrapped__)
+    monkeypatch.setattr("jobs.startup.time.sleep", _interrupt)
+    said = CliRunner().invoke(app, ["serve", "--port", "0", "--data-dir", str(tmp_path)])
+    assert said.stderr == "waiting: Redis at redis://127.0.0.1:1/0?password=***: connection refused\n"
+
+
+def _interrupt(_: float) -> None:
+    raise SystemExit(3)
+
+
+def test_it_is_ready_when_the_workers_of_this_stack_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Running(Supervisor):
+        def process_id(self, name: str) -> int | None:
+            return {"worker-1": 41, "worker-2": 42}[name]
+
+    listed: list[str] = []
+
+    def ready(*_: object, **__: object) -> httpx.Response:
+        return httpx.Response(200, json={"workers": [{"name": name} for name in listed]})
+
+    monkeypatch.setattr("httpx.get", ready)
+    listed += ["worker-1-7@vm", "worker-2-8@vm"]  # another stack's
+    assert not _is_ready("http://x", 2, Running(None))
+    listed += ["worker-1-41@vm"]
+    assert not _is_ready("http://x", 2, Running(None))
+    listed += ["worker-2-42@vm"]
+    assert _is_ready("http://x", 2, Running(None))
 
 
 def test_workers_share_the_cores_and_differ_in_index_and_name(monkeypatch: pytest.MonkeyPatch) -> None:

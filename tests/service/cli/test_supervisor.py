@@ -47,9 +47,9 @@ def test_a_killed_child_is_started_again(supervisor: Supervisor, children: Child
     eventually(says_up(supervisor, "one"))
     (first,) = children()
     first.kill()
-    died: list[str] = []
+    died: list[tuple[str, str]] = []
     eventually(lambda: bool(died.extend(supervisor.tend()) or says_up(supervisor, "one", times=2)()))
-    assert died == ["one"]
+    assert died == [("one", "killed by SIGKILL")]
     (second,) = children()
     assert second.pid != first.pid
 
@@ -57,7 +57,34 @@ def test_a_killed_child_is_started_again(supervisor: Supervisor, children: Child
 def test_a_child_that_keeps_dying_is_given_up_with_its_last_words(supervisor: Supervisor) -> None:
     supervisor.start(python("one", "import sys; print('no such model'); sys.exit(3)"))
     with pytest.raises(ChildFailed, match=r"one does not stay up \(exit status 3\).*\s+no such model"):
-        eventually(lambda: bool(supervisor.tend(failures_allowed=1) and False))
+        eventually(lambda: bool(supervisor.tend(deaths_allowed=1) and False))
+
+
+def test_while_programs_come_up_a_long_life_does_not_make_up_for_a_death(
+    supervisor: Supervisor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("service.cli.supervisor.QUICK_DEATH_SECONDS", 0.0)  # every life is a long one
+    monkeypatch.setattr("service.cli.supervisor.FIRST_DELAY_SECONDS", 0.01)
+    supervisor.start(python("one", "import sys; sys.exit(3)"))
+    died: list[tuple[str, str]] = []
+    with pytest.raises(ChildFailed, match="one does not stay up"):
+        eventually(lambda: bool(died.extend(supervisor.tend(deaths_allowed=2)) and False))
+    assert died == [("one", "exit status 3")] * 2
+
+
+def test_once_programs_are_up_a_child_may_die_as_often_as_it_does(
+    supervisor: Supervisor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("service.cli.supervisor.FIRST_DELAY_SECONDS", 0.01)
+    supervisor.start(python("one", f"import sys; sys.exit({os.EX_CONFIG})"))
+    died: list[tuple[str, str]] = []
+    eventually(lambda: bool(died.extend(supervisor.tend()) or len(died) == 4))
+
+
+def test_a_child_that_says_that_it_cannot_start_is_not_started_again(supervisor: Supervisor) -> None:
+    supervisor.start(python("one", f"import sys; print('tailprune: no such device'); sys.exit({os.EX_CONFIG})"))
+    with pytest.raises(ChildFailed, match=r"^one cannot start: no such device$"):
+        eventually(lambda: bool(supervisor.tend(deaths_allowed=2) and False))
 
 
 def test_stopping_asks_first_and_kills_what_does_not_listen(supervisor: Supervisor, children: Children) -> None:

@@ -1,0 +1,81 @@
+"""Settings from the environment: what counts as set, and what is said of a value that cannot be used."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from jobs.settings import Settings, SettingsError, get_settings
+
+
+@pytest.fixture(autouse=True)
+def _read_anew() -> Iterator[None]:
+    get_settings.cache_clear()
+    yield
+    get_settings.cache_clear()
+
+
+@pytest.fixture
+def environment(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
+    for name in ("REDIS_URL", "TAILPRUNE_REDIS_URL", "BROKER_URL", "TAILPRUNE_BROKER_URL", "TAILPRUNE_REGISTRY"):
+        monkeypatch.delenv(name, raising=False)
+    return monkeypatch
+
+
+def test_an_empty_variable_counts_as_not_set(environment: pytest.MonkeyPatch) -> None:
+    plain = Settings()
+    for name in Settings.model_fields:
+        environment.setenv(f"TAILPRUNE_{name.upper()}", "")
+    for name in ("REDIS_URL", "BROKER_URL"):
+        environment.setenv(name, "")
+    empty = Settings()
+    assert empty == plain
+    assert not empty.model_fields_set
+
+
+def test_an_empty_variable_does_not_hide_the_other_name_of_its_setting(environment: pytest.MonkeyPatch) -> None:
+    environment.setenv("TAILPRUNE_REDIS_URL", "")
+    environment.setenv("REDIS_URL", "redis://elsewhere/1")
+    assert Settings().redis_url == "redis://elsewhere/1"
+
+
+@pytest.mark.parametrize("variable", ["REDIS_URL", "TAILPRUNE_REDIS_URL", "BROKER_URL", "TAILPRUNE_BROKER_URL"])
+def test_a_url_that_cannot_be_used_is_refused_by_its_variable_without_its_password(
+    environment: pytest.MonkeyPatch, variable: str
+) -> None:
+    environment.setenv(variable, "redis://:s3cret@host:port")
+    with pytest.raises(SettingsError) as refused:
+        get_settings()
+    assert str(refused.value).startswith(f"{variable}=redis://:***@host:port: the port is not a number")
+    assert "\n" not in str(refused.value)
+
+
+def test_each_setting_that_cannot_be_used_has_a_line(environment: pytest.MonkeyPatch) -> None:
+    environment.setenv("TAILPRUNE_MAX_STEPS", "many")
+    environment.setenv("TAILPRUNE_LOG_FORMAT", "xml")
+    with pytest.raises(SettingsError) as refused:
+        get_settings()
+    steps, log_format = str(refused.value).splitlines()
+    assert steps.startswith("TAILPRUNE_MAX_STEPS=many: input should be a valid integer")
+    assert log_format == "TAILPRUNE_LOG_FORMAT=xml: input should be 'console' or 'json'"
+
+
+def test_passwords_are_in_no_repr_of_settings(environment: pytest.MonkeyPatch) -> None:
+    environment.setenv("REDIS_URL", "redis://:s3cret@host")
+    environment.setenv("BROKER_URL", "amqp://me:s3cret@host")
+    environment.setenv("TAILPRUNE_ARTIFACTS_URL", "s3://bucket?secret=s3cret")
+    assert "s3cret" not in repr(Settings())
+
+
+def test_a_socket_of_redis_is_the_brokers_too(environment: pytest.MonkeyPatch) -> None:
+    environment.setenv("REDIS_URL", "unix:///run/redis.sock?db=2")
+    assert Settings().broker == "redis+socket:///run/redis.sock?virtual_host=2"
+
+
+def test_the_registry_is_found_from_any_folder(
+    environment: pytest.MonkeyPatch, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert Settings().registry.is_file()
