@@ -57,7 +57,7 @@ def _asked(on: Stack, seed: int, samples: int) -> JobView:
         "model": "shapes-sit", "labels": list(range(CLASSES)), "samples_per_label": samples, "steps": STEPS,
         "seed": seed, "grid": {"thresholds": THRESHOLDS},
     }  # fmt: skip
-    return on.client.study(body)
+    return on.client.submit("study", body)
 
 
 def _seconds_of(job: JobView) -> float:

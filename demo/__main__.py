@@ -47,7 +47,7 @@ def main() -> None:
         Client(url, console) as client,
     ):
         console.print(f"The stack is up at {url}. Sampling {len(LABELS)} labels, unpruned and pruned …")
-        jobs = [client.finished(client.prune_sample(body)) for body in (tail, head)]
+        jobs = [client.finished(client.submit("prune-sample", body)) for body in (tail, head)]
         rows = _rows(client, jobs, Path(folder))
         metrics = client.metrics(MODEL, {})
     _print_table(rows, load_classifier(ROOT / "models" / "shapes-classifier" / "model.safetensors"))

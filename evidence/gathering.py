@@ -112,7 +112,7 @@ def gather(client: Client, model: str, pictures: Path, console: Console) -> Mode
 
 
 def _head(client: Client, model: str, count: int, folder: Path) -> HeadSummary:
-    job = client.finished(client.extract({"model": model, "parts": ["c"]}))
+    job = client.finished(client.submit("extract", {"model": model, "parts": ["c"]}))
     assert isinstance(job.result, ExtractResult), "an extraction has its own result"
     c = load_file(client.save(job, job.result.artifact, folder))["c"][0]  # (classes, d)
     largest = c.abs().mean(0).argsort(descending=True)
@@ -141,7 +141,7 @@ def _metrics(client: Client, model: str, part: str) -> MetricsResult:
 
 
 def _study(client: Client, body: dict[str, Any]) -> tuple[JobView, StudyResult]:
-    job = client.finished(client.study(body))
+    job = client.finished(client.submit("study", body))
     assert isinstance(job.result, StudyResult), "a study has a study's result"
     return job, job.result
 

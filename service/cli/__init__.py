@@ -3,32 +3,63 @@
 commands      prune-sample, metrics, figure, extract and upload
 study         study
 compact       compact
-models        models: list, add, fetch and remove
+jobs          jobs: list, show, watch, cancel and save
+models        models: list, show, add, fetch and remove
 serve         serve
 supervisor    keeps the processes of serve running
-client        calls a running service
-terminal      options, tables and errors that the commands share
+client        a running service: starts a job, follows it, fetches what it made
+api           the calls of the HTTP interface
+following     follows a job by its events
+progress      the progress of a job, and the time that is left
+running       a job from its request to what it made
+options       the options that commands share
+faults        what is wrong with a request, by the options of the command
+tables        results as tables
+terminal      prints tables, messages and errors
 """
+
+from importlib.metadata import version
+from typing import Annotated
 
 import typer
 
-from service.cli import commands, compact, models, serve, study
+from service.cli import commands, compact, jobs, models, serve, study
+from service.cli.terminal import Commands, line
 
 __all__ = ["app"]
 
 app = typer.Typer(
     name="tailprune",
-    help="Measure, prune and sample the condition vectors of diffusion transformers.",
+    cls=Commands,
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
+    rich_markup_mode=None,  # plain help: rich's cuts names of options in narrow terminals
 )
-app.command()(serve.serve)
-app.command()(commands.prune_sample)
-app.command()(study.study)
-app.command()(compact.compact)
-app.command()(commands.metrics)
-app.command()(commands.figure)
-app.command()(commands.extract)
-app.command()(commands.upload)
-app.add_typer(models.app, name="models")
+
+
+def _print_version(asked: bool) -> None:
+    if asked:
+        line(f"tailprune {version('tailprune')}")
+        raise typer.Exit
+
+
+@app.callback()
+def tailprune(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and exit.")
+    ] = False,
+) -> None:
+    """Measure, prune and sample the condition vectors of diffusion transformers."""
+
+
+app.command(short_help="Run Redis, workers and the service.")(serve.serve)
+app.command(short_help="Sample a model, pruned and unpruned.")(commands.prune_sample)
+app.command(short_help="Score a model under many prunes.")(study.study)
+app.command(short_help="Make a smaller model.")(compact.compact)
+app.command(short_help="Show statistics of condition vectors.")(commands.metrics)
+app.command(short_help="Draw a figure of a model.")(commands.figure)
+app.command(short_help="Extract a model's condition vectors.")(commands.extract)
+app.command(short_help="Upload conditions.")(commands.upload)
+app.add_typer(jobs.app, name="jobs", short_help="Look at jobs, cancel them, save files.")
+app.add_typer(models.app, name="models", short_help="List, show, add and fetch models.")

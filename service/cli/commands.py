@@ -3,27 +3,44 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import typer
 
 from jobs.records import JobView
+from jobs.requests.extract import ExtractRequest
 from jobs.requests.fields import FigureName, Part
-from jobs.results import ExtractResult, MetricsResult, PruneSampleResult
+from jobs.requests.prune_sample import PruneSampleRequest
+from jobs.results import ExtractResult, MetricsResult
+from service.cli.api import DEFAULT_URL
 from service.cli.client import Client
-from service.cli.terminal import (
-    DEFAULT_URL,
+from service.cli.options import (
     AsJson,
     Conditions,
+    CoveredLabels,
+    Diffusion,
+    Fill,
+    GuidanceInterval,
+    GuidancePower,
+    GuidanceScale,
+    GuidedChannels,
+    LastStep,
+    Model,
+    NoWait,
+    Rows,
+    SampledLabels,
+    Sampler,
+    SamplesPerLabel,
+    Save,
+    Side,
+    Steps,
+    TimestepShift,
     Url,
-    class_labels,
-    errors_shown,
-    extract_table,
-    messages,
-    metrics_tables,
-    output,
-    prune_sample_table,
-)
+    body_of,
+)  # fmt: skip
+from service.cli.running import print_json, run, show_result, started
+from service.cli.tables import sheets_of
+from service.cli.terminal import errors_shown, line, say, show
 
 __all__ = ["extract", "figure", "metrics", "prune_sample", "upload"]
 
@@ -31,78 +48,58 @@ FORMATS = {".png": "image/png", ".svg": "image/svg+xml"}
 
 
 def prune_sample(
-    model: Annotated[str, typer.Argument(help="The name of a model, such as shapes-sit.")],
+    context: typer.Context,
+    model: Model,
     threshold: Annotated[list[float] | None, typer.Option(help="Prune at this magnitude; repeatable.")] = None,
     keep: Annotated[list[int] | None, typer.Option(help="Keep this many components; repeatable.")] = None,
-    side: Annotated[
-        Literal["tail", "head"] | None,
-        typer.Option(help="Remove the components below --threshold (tail, the default) or above it (head)."),
+    by: Annotated[
+        Literal["variance"] | None, typer.Option(help="How --keep ranks components: by their variance, the default.")
     ] = None,
-    fill: Annotated[Literal["zero", "mean"] | None, typer.Option(help="What replaces removed components.")] = None,
-    when: Annotated[
-        Literal["every", "first", "last"], typer.Option(help="The sampling steps at which to prune.")
-    ] = "every",
-    count: Annotated[int | None, typer.Option(help="How many steps, with --when first or last.")] = None,
-    label: Annotated[
-        list[str] | None,
-        typer.Option(help="A class to sample, by number or name; repeatable."),
+    side: Side = None,
+    fill: Fill = None,
+    schedule_when: Annotated[
+        Literal["every", "first", "last"] | None,
+        typer.Option("--when", help="The sampling steps at which to prune; every by default."),
     ] = None,
+    schedule_count: Annotated[
+        int | None, typer.Option("--count", help="How many steps, with --when first or last.")
+    ] = None,
+    labels: SampledLabels = None,
     conditions: Conditions = None,
-    row: Annotated[
-        list[int] | None, typer.Option(help="The number of a condition to sample, from 0; repeatable.")
-    ] = None,
-    samples: Annotated[int | None, typer.Option(help="How many samples of each label or condition.")] = None,
-    seed: Annotated[int, typer.Option(help="Seed of the noise.")] = 0,
-    sampler: Annotated[str | None, typer.Option(help="ddim, ddpm or dpmpp; euler, heun, dopri5 or sde.")] = None,
-    steps: Annotated[int | None, typer.Option(help="How many sampling steps.")] = None,
-    guidance: Annotated[float | None, typer.Option(help="The guidance scale; 1 samples without guidance.")] = None,
+    rows: Rows = None,
+    samples_per_label: SamplesPerLabel = None,
+    seed: Annotated[int | None, typer.Option(help="Seed of the noise; 0 by default.")] = None,
+    sampler: Sampler = None,
+    steps: Steps = None,
+    guidance_scale: GuidanceScale = None,
+    guidance_interval: GuidanceInterval = None,
+    guidance_power: GuidancePower = None,
+    guided_channels: GuidedChannels = None,
+    timestep_shift: TimestepShift = None,
+    diffusion: Diffusion = None,
+    last_step: LastStep = None,
     precision: Annotated[
-        Literal["float32", "bfloat16", "auto"] | None, typer.Option(help="The precision in which the network computes.")
+        Literal["float32", "bfloat16", "auto"] | None,
+        typer.Option(help="The precision in which the network computes; float32 by default."),
     ] = None,
-    compare: Annotated[bool, typer.Option(help="Also sample unpruned, and report the drift.")] = True,
-    save: Annotated[
-        Path | None, typer.Option(help="Folder in which to write the grid of pictures, and sounds.")
+    compare: Annotated[
+        bool | None,
+        typer.Option("--compare/--no-compare", help="Also sample unpruned, and report the drift; the default."),
     ] = None,
+    save: Save = None,
+    no_wait: NoWait = False,
     as_json: AsJson = False,
     url: Url = DEFAULT_URL,
 ) -> None:
     """Sample a model with pruned condition vectors; options default to the model's own settings."""
-    body = {
-        "model": model,
-        "threshold": threshold or None,
-        "keep": keep or None,
-        "side": side,
-        "fill": fill,
-        "schedule": {"when": when, "count": count},
-        "labels": class_labels(label),
-        "conditions": conditions,
-        "rows": row or None,
-        "samples_per_label": samples,
-        "seed": seed,
-        "sampler": sampler,
-        "steps": steps,
-        "guidance_scale": guidance,
-        "compare": compare,
-        **({} if precision is None else {"precision": precision}),
-    }
-    with errors_shown(), Client(url, messages) as client:
-        job = client.finished(client.prune_sample(body))
-        result = job.result
-        assert isinstance(result, PruneSampleResult)
-        if as_json:
-            typer.echo(result.model_dump_json(indent=2))
-        else:
-            output.print(prune_sample_table(result))
-        if result.pictures.note is not None:
-            messages.print(result.pictures.note)
-        if save is not None:
-            sounds = [sound.artifact for variant in result.variants for sound in variant.sounds]
-            for name in (result.grid, *sounds):
-                messages.print(f"written: {client.save(job, name, save)}")
+    schedule = {"when": schedule_when, "count": schedule_count}
+    given = {name: value for name, value in schedule.items() if value is not None}
+    run(context, "prune-sample", body_of(context, PruneSampleRequest) | ({"schedule": given} if given else {}))
 
 
 def metrics(
-    model: Annotated[str, typer.Argument(help="The name of a model, such as shapes-sit.")],
+    context: typer.Context,
+    model: Model,
     part: Annotated[Part, typer.Option(help="The condition c, or its class part y or time part t.")] = "c",
     timestep: Annotated[
         float | None, typer.Option(help="The time at which c is measured; by default where sampling starts.")
@@ -111,24 +108,25 @@ def metrics(
     threshold: Annotated[
         list[float] | None, typer.Option(help="A magnitude at which to measure sparsity; repeatable.")
     ] = None,
-    as_json: AsJson = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the statistics as JSON instead of tables.")] = False,
     url: Url = DEFAULT_URL,
 ) -> None:
     """Show statistics of a model's condition vectors, over its classes or over uploaded conditions."""
-    query = {"part": part, "timestep": timestep, "conditions": conditions, "threshold": threshold or None}
-    with errors_shown(), Client(url, messages) as client:
-        answer = client.metrics(model, {name: value for name, value in query.items() if value is not None})
+    query = {"part": part, "timestep": timestep, "conditions": conditions, "threshold": threshold}
+    with errors_shown(context), Client(url) as client:
+        answer = client.metrics(model, _given(query))
         result = client.finished(answer).result if isinstance(answer, JobView) else answer
         assert isinstance(result, MetricsResult)
         if as_json:
-            typer.echo(result.model_dump_json(indent=2))
+            print_json(result.model_dump(mode="json"))
         else:
-            output.print(*metrics_tables(result), sep="\n")
+            show(*sheets_of(result))
 
 
 def figure(
-    model: Annotated[str, typer.Argument(help="The name of a model, such as shapes-sit.")],
-    name: Annotated[FigureName, typer.Argument(help="The figure to draw.")],
+    context: typer.Context,
+    model: Model,
+    figure: Annotated[FigureName, typer.Argument(help="The figure to draw.", show_default=False)],
     out: Annotated[Path, typer.Option(help="File to write, ending in .png or .svg.")],
     part: Annotated[Part | None, typer.Option(help="The condition c, or its class part y or time part t.")] = None,
     timestep: Annotated[float | None, typer.Option(help="The time of c; by default where sampling starts.")] = None,
@@ -145,62 +143,57 @@ def figure(
     media_type = FORMATS.get(out.suffix.lower())
     if media_type is None:
         raise typer.BadParameter(f"{out} ends in neither of {', '.join(FORMATS)}", param_hint="--out")
-    query = {
-        "part": part,
-        "timestep": timestep,
-        "conditions": conditions,
-        "classes": classes,
-        "threshold": threshold or None,
-        "side": side,
-        "seed": seed,
-    }
-    with errors_shown(), Client(url, messages) as client:
-        given = {name: value for name, value in query.items() if value is not None}
-        content = client.figure(model, name, given, media_type)
+    query = _given(
+        {
+            "part": part,
+            "timestep": timestep,
+            "conditions": conditions,
+            "classes": classes,
+            "threshold": threshold,
+            "side": side,
+            "seed": seed,
+        }
+    )
+    with errors_shown(context), Client(url) as client:
+        picture = client.figure(model, figure, query, media_type)
         out.parent.mkdir(parents=True, exist_ok=True)
-        out.write_bytes(content)
-        messages.print(f"written: {out}")
+        out.write_bytes(picture)
+        say(f"written: {out}")
 
 
 def extract(
-    model: Annotated[str, typer.Argument(help="The name of a model, such as shapes-sit.")],
-    timestep: Annotated[
-        list[float] | None, typer.Option(help="A time of c and t; repeatable. By default where sampling starts.")
+    context: typer.Context,
+    model: Model,
+    timesteps: Annotated[
+        list[float] | None,
+        typer.Option("--timestep", help="A time of c and t; repeatable. By default where sampling starts."),
     ] = None,
-    label: Annotated[
-        list[str] | None,
-        typer.Option(help="A class, by number or name; repeatable. All by default."),
-    ] = None,
+    labels: CoveredLabels = None,
     conditions: Conditions = None,
-    row: Annotated[
-        list[int] | None, typer.Option(help="The number of a condition, from 0; repeatable. All by default.")
-    ] = None,
-    part: Annotated[list[str] | None, typer.Option(help="c, y or t; repeatable. All by default.")] = None,
+    rows: Rows = None,
+    parts: Annotated[list[str] | None, typer.Option("--part", help="c, y or t; repeatable. All by default.")] = None,
     out: Annotated[Path | None, typer.Option(help="Safetensors file in which to write the vectors.")] = None,
+    no_wait: NoWait = False,
     as_json: AsJson = False,
     url: Url = DEFAULT_URL,
 ) -> None:
     """Extract the condition vectors of a model's classes, or of uploaded conditions, as tensors."""
-    body = {
-        "model": model,
-        "timesteps": timestep or None,
-        "labels": class_labels(label),
-        "conditions": conditions,
-        "rows": row or None,
-        "parts": part or None,
-    }
-    with errors_shown(), Client(url, messages) as client:
-        job = client.finished(client.extract(body))
+    if out is not None and no_wait:
+        raise typer.BadParameter("needs the finished job; leave --no-wait out", param_hint="--out")
+    with errors_shown(context), Client(url) as client:
+        job = client.submit("extract", body_of(context, ExtractRequest))
+        if no_wait:
+            started(client, job, as_json=as_json)
+            return
+        job = client.finished(job)
+        show_result(client, job, as_json=as_json)
         result = job.result
         assert isinstance(result, ExtractResult)
-        if as_json:
-            typer.echo(result.model_dump_json(indent=2))
-        else:
-            output.print(extract_table(result))
         if out is not None:
-            messages.print(f"written: {client.save_as(job, result.artifact, out)}")
+            say(f"written: {client.save_as(job, result.artifact, out)}")
         else:
-            messages.print(f"the file is at {job.links.artifacts[result.artifact]}; --out FILE writes it")
+            save = client.command(f"jobs save {job.id}")
+            say(f"the vectors are in {result.artifact} of job {job.id}: --out FILE writes them, and so does {save}")
 
 
 def upload(
@@ -208,8 +201,13 @@ def upload(
     url: Url = DEFAULT_URL,
 ) -> None:
     """Upload conditions (pose, image and latents, or video), and print the id to give as --conditions."""
-    with errors_shown(), Client(url, messages) as client:
+    with errors_shown(), Client(url) as client:
         info = client.upload(file.read_bytes())
         shapes = ", ".join(f"{name} {' x '.join(map(str, shape))}" for name, shape in info.inputs.items())
-        messages.print(f"{info.count} conditions of {shapes}, for models of {info.family}")
-        typer.echo(info.id)
+        say(f"{info.count} conditions of {shapes}, for models of {info.family}")
+        line(info.id)
+
+
+def _given(query: dict[str, Any]) -> dict[str, Any]:
+    """What is given of a query."""
+    return {name: value for name, value in query.items() if value is not None and value != []}

@@ -1,6 +1,7 @@
 """`tailprune models`: list the registry of this machine, add to it, and fetch its files.
 
-Compacted models are in no registry; `remove` calls a running service to delete one.
+With the address of a running service, `list` and `show` are of the models that it serves, with the compacted ones,
+which are in no registry; `remove` calls it to delete one of these.
 
 Checkpoints are inspected and fetched by `python -m tailprune` in a separate process, since the dependencies of that
 package may not be installed where the service runs.
@@ -21,42 +22,77 @@ from typing import Annotated, Any, NoReturn
 import tomli_w
 import typer
 from rich.markup import escape
-from rich.table import Table
 
 from jobs.registry.decoding import DecoderName
 from jobs.registry.document import RegistryError
 from jobs.registry.models import ModelEntry, Registry, UnknownModel
 from jobs.settings import SettingsError, get_settings
+from service.cli.api import DEFAULT_URL, URL_VARIABLE
 from service.cli.client import Client
-from service.cli.terminal import DEFAULT_URL, Url, errors_shown, messages, output
+from service.cli.options import Url
+from service.cli.running import print_json
+from service.cli.terminal import Sheet, errors_shown, line, messages, say, show, show_facts
 from tailprune.spec.hub import is_hub
 from tailprune.spec.registry import is_installed
 
 __all__ = ["app"]
 
 app = typer.Typer(
-    help="List, add and fetch the models of this machine; remove compacted ones from a service.", no_args_is_help=True
+    help="List, show, add and fetch the models of this machine; list, show and remove those of a service.",
+    no_args_is_help=True,
+    rich_markup_mode=None,
 )
 
 Name = Annotated[str, typer.Argument(help="The name of the model in the registry.")]
 
 
+ServiceUrl = Annotated[
+    str | None,
+    typer.Option(
+        envvar=URL_VARIABLE, help="The address of a service; without one, the registry of this machine is read."
+    ),
+]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, with the fields of GET /models.")]
+
+
 @app.command("list")
-def show() -> None:
-    """List the registered models, which of them are ready, and which files the others lack."""
-    table = Table("model", "family", "parameters", "ready", "pictures")
-    lacking: list[ModelEntry] = []
-    for entry in _registry():
-        missing, shown = entry.missing, entry.decoding.shown
-        if missing:
-            lacking.append(entry)
-        parameters = "" if entry.parameters is None else f"{entry.parameters / 1e6:.0f} M"
-        pictures = shown.name if shown.ready else f"{shown.name}: absent"
-        table.add_row(entry.name, entry.family, parameters, "no" if missing else "yes", pictures)
-    output.print(table)
-    for entry in lacking:
-        how = entry.obtain or (f"tailprune models fetch {entry.name}" if is_hub(entry.missing[0]) else "put it there")
-        _print_line(f"{entry.name} lacks {', '.join(entry.missing)}: {how}")
+def list_models(as_json: AsJson = False, url: ServiceUrl = None) -> None:
+    """List the registered models, or those that a service serves: which are ready, and what the others lack."""
+    if url is None:
+        found = [_summary(entry) for entry in _registry()]
+    else:
+        with errors_shown(), Client(url) as client:
+            found = client.models()
+    if as_json:
+        print_json(found)
+        return
+    rows = []
+    for model in found:
+        parameters = "" if model["parameters"] is None else f"{model['parameters'] / 1e6:.3g} M"
+        decoder = model["decoder"]
+        pictures = decoder["name"] if decoder["ready"] else f"{decoder['name']}: absent"
+        rows.append([model["name"], model["family"], parameters, "yes" if model["ready"] else "no", pictures])
+    headings = ["model", "family", "parameters", "ready", "pictures"]
+    show(Sheet(headings, rows, borders=False, expendable=["pictures", "parameters"]))
+    for model in found:
+        if model["missing"]:
+            line(_lacks(model))
+
+
+@app.command("show")
+def show_model(name: Name, as_json: AsJson = False, url: ServiceUrl = None) -> None:
+    """Show a registered model, or one that a service serves: its shapes, samplers and defaults, and what it lacks."""
+    if url is None:
+        model = _description(_entry(name))
+    else:
+        with errors_shown(), Client(url) as client:
+            model = client.model(name)
+    if as_json:
+        print_json(model)
+        return
+    show_facts({key: value for key, value in model.items() if key not in ("links", "class_names")})
+    if model["missing"]:
+        line(_lacks(model))
 
 
 @app.command()
@@ -131,9 +167,9 @@ def add(
     }
     table = {key: value for key, value in fields.items() if value is not None}
     _append(registry, tomli_w.dumps({"models": {name: table}}))
-    _print_line(f"added to {registry}; restart service and workers to use it")
-    for line in _assumptions(found, family, classes):
-        _print_line(line)
+    line(f"added to {registry}; restart service and workers to use it")
+    for assumption in _assumptions(found, family, classes):
+        line(assumption)
 
 
 def _assumptions(found: dict[str, Any], family: str | None, classes: int | None) -> Iterator[str]:
@@ -161,17 +197,14 @@ def _classes(count: int) -> str:
 @app.command()
 def fetch(name: Name) -> None:
     """Fetch a model's files, and its decoder's, from the Hugging Face hub."""
-    try:
-        entry = _registry().get(name)
-    except UnknownModel as error:
-        _refuse(str(error))
+    entry = _entry(name)
     sources = [entry.checkpoint, entry.decoder_source, entry.decoder_statistics]
     wanted = [source for source in sources if source is not None and is_hub(source)]
     if not wanted:
         _refuse(f"no file of {name!r} is on the hub: {entry.obtain or 'put its files beside the registry'}")
     for source in wanted:
-        messages.print(f"fetching {source}", markup=False, soft_wrap=True)
-        _print_line(_science("fetch", source).strip())
+        say(f"fetching {source}")
+        line(_science("fetch", source).strip())
 
 
 @app.command()
@@ -180,9 +213,9 @@ def remove(
     url: Url = DEFAULT_URL,
 ) -> None:
     """Delete a compacted model from a running service; its checkpoint stays an artifact of its job."""
-    with errors_shown(), Client(url, messages) as client:
+    with errors_shown(), Client(url) as client:
         client.remove_model(name)
-    _print_line(f"{name} is deleted; the same request of `tailprune compact` makes it again")
+    line(f"{name} is deleted; the same request of `tailprune compact` makes it again")
 
 
 def _registry() -> Registry:
@@ -191,6 +224,57 @@ def _registry() -> Registry:
         return Registry.read(settings.registry, settings.hub_cache)
     except (RegistryError, SettingsError) as error:
         _refuse(str(error))
+
+
+def _entry(name: str) -> ModelEntry:
+    try:
+        return _registry().get(name)
+    except UnknownModel as error:
+        _refuse(str(error))
+
+
+def _summary(entry: ModelEntry) -> dict[str, Any]:
+    """A registered model, in the fields of `GET /models` that the registry alone tells."""
+    missing = entry.missing
+    return {
+        "name": entry.name,
+        "title": entry.title,
+        "family": entry.family,
+        "size": entry.size,
+        "parameters": entry.parameters,
+        "ready": not missing,
+        "missing": missing,
+        "obtain": entry.obtain,
+        "decoder": entry.decoding.shown.model_dump(mode="json"),
+    }
+
+
+def _description(entry: ModelEntry) -> dict[str, Any]:
+    """A registered model, in the fields of `GET /models/{model}` that the registry alone tells."""
+    facts = entry.facts
+    return _summary(entry) | {
+        "classes": entry.classes,
+        "null_condition": entry.null_condition,
+        "key": entry.key,
+        "num_heads": entry.num_heads,
+        "num_heads_assumed": entry.num_heads_assumed,
+        "conditions": {name: list(shape) for name, shape in facts.features.items()},
+        "class_names": entry.names,
+        "condition_dim": entry.condition_dim,
+        "latent_shape": list(entry.latent_shape),
+        "samplers": list(facts.samplers),
+        "times": {"first": facts.noise_time, "last": facts.data_time, "whole": facts.whole_times},
+        "defaults": entry.defaults.model_dump(mode="json"),
+        "licence": entry.licence,
+        "source": entry.source,
+    }
+
+
+def _lacks(model: dict[str, Any]) -> str:
+    """What a model lacks, and how to get it."""
+    missing = model["missing"]
+    how = model["obtain"] or (f"tailprune models fetch {model['name']}" if is_hub(missing[0]) else "put it there")
+    return f"{model['name']} lacks {', '.join(missing)}: {how}"
 
 
 def _science(*arguments: str) -> str:
@@ -231,11 +315,6 @@ def _append(registry: Path, entry: str) -> None:
         _refuse(str(error).replace(temporary, str(registry)))
     os.chmod(temporary, registry.stat().st_mode)
     os.replace(temporary, registry)
-
-
-def _print_line(line: str) -> None:
-    """Print a line as it is, without wrapping or markup."""
-    output.print(line, soft_wrap=True, highlight=False, markup=False)
 
 
 def _refuse(why: str) -> NoReturn:

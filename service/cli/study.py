@@ -4,24 +4,35 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import typer
 
-from jobs.study_results import StudyResult
-from service.cli.client import Client
-from service.cli.terminal import (
-    DEFAULT_URL,
+from jobs.requests.study import StudyRequest
+from service.cli.api import DEFAULT_URL
+from service.cli.options import (
     AsJson,
     Conditions,
+    CoveredLabels,
+    Diffusion,
+    GuidanceInterval,
+    GuidancePower,
+    GuidanceScale,
+    GuidedChannels,
+    LastStep,
+    NoWait,
+    Rows,
+    Sampler,
+    SamplesPerLabel,
+    Save,
+    Steps,
+    TimestepShift,
     Url,
-    class_labels,
-    errors_shown,
-    messages,
-    output,
-    study_tables,
-)
+    body_of,
+)  # fmt: skip
+from service.cli.running import run
 
 __all__ = ["study"]
 
@@ -29,47 +40,67 @@ SCHEDULE = re.compile(r"(every|first|last)(?::([1-9]\d{0,8}))?")
 
 
 def study(
-    model: Annotated[str | None, typer.Argument(help="The name of a model, such as shapes-repa.")] = None,
-    threshold: Annotated[list[float] | None, typer.Option(help="Prune at this magnitude; repeatable.")] = None,
-    side: Annotated[
-        list[str] | None, typer.Option(help="Remove what is below --threshold (tail) or above it (head); repeatable.")
+    context: typer.Context,
+    model: Annotated[
+        str | None, typer.Argument(help="The name of a model, such as shapes-repa.", show_default=False)
     ] = None,
-    schedule: Annotated[
-        list[str] | None, typer.Option(help="The steps at which to prune: every, first, first:3, last:10; repeatable.")
+    grid_thresholds: Annotated[
+        list[float] | None, typer.Option("--threshold", help="Prune at this magnitude; repeatable.")
     ] = None,
-    fill: Annotated[
-        list[str] | None, typer.Option(help="What replaces removed components: zero or mean; repeatable.")
+    grid_sides: Annotated[
+        list[str] | None,
+        typer.Option("--side", help="Remove what is below --threshold (tail) or above it (head); repeatable."),
     ] = None,
-    keep: Annotated[list[int] | None, typer.Option(help="Keep this many components; repeatable.")] = None,
-    search: Annotated[
+    grid_schedules: Annotated[
+        list[str] | None,
+        typer.Option("--schedule", help="The steps at which to prune: every, first, first:3, last:10; repeatable."),
+    ] = None,
+    grid_fills: Annotated[
+        list[str] | None,
+        typer.Option("--fill", help="What replaces removed components: zero or mean; repeatable."),
+    ] = None,
+    prunes_keep: Annotated[
+        list[int] | None, typer.Option("--keep", help="Keep this many components; repeatable.")
+    ] = None,
+    search_measure: Annotated[
         Literal["drift", "accuracy", "fid"] | None,
-        typer.Option(help="Search for the largest tail threshold within --budget, by this measure."),
+        typer.Option("--search", help="Search for the largest tail threshold within --budget, by this measure."),
     ] = None,
-    budget: Annotated[float | None, typer.Option(help="How much worse the measure of --search may become.")] = None,
-    trials: Annotated[int | None, typer.Option(help="How many thresholds --search tries.")] = None,
-    label: Annotated[
-        list[str] | None,
-        typer.Option(help="A class, by number or name; repeatable. All by default."),
+    search_budget: Annotated[
+        float | None, typer.Option("--budget", help="How much worse the measure of --search may become.")
     ] = None,
+    search_trials: Annotated[int | None, typer.Option("--trials", help="How many thresholds --search tries.")] = None,
+    labels: CoveredLabels = None,
     conditions: Conditions = None,
-    row: Annotated[
-        list[int] | None, typer.Option(help="The number of a condition, from 0; repeatable. All by default.")
-    ] = None,
-    samples: Annotated[int | None, typer.Option(help="How many samples of each label or condition.")] = None,
-    measure: Annotated[
+    rows: Rows = None,
+    samples_per_label: SamplesPerLabel = None,
+    measures: Annotated[
         list[str] | None,
-        typer.Option(help="A measure of quality, such as fid; repeatable. By default all that the model has."),
+        typer.Option(
+            "--measure", help="A measure of quality, such as fid; repeatable. By default all that the model has."
+        ),
     ] = None,
     extractor: Annotated[
         str | None, typer.Option(help="The extractor of features: shapes-classifier, inception or clip.")
     ] = None,
     reference: Annotated[str | None, typer.Option(help="The registered set of images to compare with.")] = None,
-    seed: Annotated[int | None, typer.Option(help="Seed of the noise.")] = None,
-    sampler: Annotated[str | None, typer.Option(help="ddim, ddpm or dpmpp; euler, heun, dopri5 or sde.")] = None,
-    steps: Annotated[int | None, typer.Option(help="How many sampling steps.")] = None,
-    guidance: Annotated[float | None, typer.Option(help="The guidance scale; 1 samples without guidance.")] = None,
+    targets: Annotated[
+        str | None,
+        typer.Option(help="The registered set whose image n belongs to label n, for PSNR, SSIM and LPIPS."),
+    ] = None,
+    seed: Annotated[int | None, typer.Option(help="Seed of the noise; 0 by default.")] = None,
+    sampler: Sampler = None,
+    steps: Steps = None,
+    guidance_scale: GuidanceScale = None,
+    guidance_interval: GuidanceInterval = None,
+    guidance_power: GuidancePower = None,
+    guided_channels: GuidedChannels = None,
+    timestep_shift: TimestepShift = None,
+    diffusion: Diffusion = None,
+    last_step: LastStep = None,
     precision: Annotated[
-        Literal["float32", "bfloat16"] | None, typer.Option(help="The precision in which the network computes.")
+        Literal["float32", "bfloat16"] | None,
+        typer.Option(help="The precision in which the network computes; float32 by default."),
     ] = None,
     body: Annotated[
         Path | None,
@@ -77,50 +108,26 @@ def study(
             exists=True, dir_okay=False, help="A JSON file with the whole request, instead of the options above."
         ),
     ] = None,
-    save: Annotated[Path | None, typer.Option(help="Folder in which to write the tables and figures.")] = None,
+    save: Save = None,
+    no_wait: NoWait = False,
     as_json: AsJson = False,
     url: Url = DEFAULT_URL,
 ) -> None:
     """Sample a model under many prunes, and score the samples against the unpruned ones."""
-    when = [_schedule(text) for text in schedule or []]
-    fields: dict[str, Any] = {
-        "model": model,
-        "grid": _grid(threshold, side, when, fill),
-        "prunes": _kept(keep, when, fill),
-        "search": _search(search, budget, trials, when, fill),
-        "labels": class_labels(label),
-        "conditions": conditions,
-        "rows": row or None,
-        "samples_per_label": samples,
-        "measures": measure or None,
-        "extractor": extractor,
-        "reference": reference,
-        "seed": seed,
-        "sampler": sampler,
-        "steps": steps,
-        "guidance_scale": guidance,
-        "precision": precision,
+    when = [_schedule(text) for text in grid_schedules or []]
+    tried = {
+        "grid": _grid(grid_thresholds, grid_sides, when, grid_fills),
+        "prunes": _kept(prunes_keep, when, grid_fills),
+        "search": _search(search_measure, search_budget, search_trials, when, grid_fills),
     }
-    request = {name: value for name, value in fields.items() if value is not None}
+    request = body_of(context, StudyRequest) | {name: value for name, value in tried.items() if value is not None}
     if body is not None:
-        if request or side or when or fill:
+        if request or grid_sides or when or grid_fills:
             raise typer.BadParameter("holds the whole request: leave the other options out", param_hint="--body")
         request = _read(body)
     elif model is None:
         raise typer.BadParameter("name a model, or give a whole request with --body", param_hint="MODEL")
-    with errors_shown(), Client(url, messages) as client:
-        job = client.finished(client.study(request))
-        result = job.result
-        assert isinstance(result, StudyResult)
-        if as_json:
-            typer.echo(result.model_dump_json(indent=2))
-        else:
-            output.print(*study_tables(result), sep="\n")
-        exports = result.exports
-        if save is not None and exports is not None:
-            for name in (exports.document, exports.table, exports.markdown, exports.png, exports.svg):
-                if name is not None:
-                    messages.print(f"written: {client.save(job, name, save)}")
+    run(context, "study", request)
 
 
 def _schedule(text: str) -> dict[str, Any]:
@@ -133,7 +140,10 @@ def _schedule(text: str) -> dict[str, Any]:
 
 
 def _grid(
-    thresholds: list[float] | None, sides: list[str] | None, schedules: list[dict[str, Any]], fills: list[str] | None
+    thresholds: list[float] | None,
+    sides: Sequence[str] | None,
+    schedules: list[dict[str, Any]],
+    fills: Sequence[str] | None,
 ) -> dict[str, Any] | None:
     """The grid of all combinations of the options that go with --threshold; None without a threshold."""
     if not thresholds:
@@ -145,7 +155,7 @@ def _grid(
 
 
 def _kept(
-    counts: list[int] | None, schedules: list[dict[str, Any]], fills: list[str] | None
+    counts: list[int] | None, schedules: list[dict[str, Any]], fills: Sequence[str] | None
 ) -> list[dict[str, Any]] | None:
     """The prunes of --keep, one for each count, schedule and fill."""
     by_schedule = [{"schedule": schedule} for schedule in schedules] or [{}]
@@ -159,7 +169,7 @@ def _search(
     budget: float | None,
     trials: int | None,
     schedules: list[dict[str, Any]],
-    fills: list[str] | None,
+    fills: Sequence[str] | None,
 ) -> dict[str, Any] | None:
     if measure is None:
         for name, value in (("--budget", budget), ("--trials", trials)):

@@ -1,236 +1,203 @@
-"""What the commands share: options, consoles, the way errors are shown, and results as tables."""
+"""What the commands print: tables that fit the terminal, messages, and errors; in the characters that can be shown."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import os
+import sys
+import unicodedata
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Annotated
+from dataclasses import dataclass, replace
+from typing import Any
 
 import typer
+from rich import box
 from rich.console import Console
-from rich.markup import escape
+from rich.measure import Measurement
 from rich.table import Table
+from rich.text import Text
+from typer.core import TyperGroup
 
-from jobs.registry.evaluation import Measure
-from jobs.results import CompactResult, Drift, ExtractResult, MetricsResult, PruneSampleResult, Removed
-from jobs.study_results import MeasureUsed, Score, SearchResult, StudyResult
-from service.cli.client import ClientError
-from tailprune.spec.layouts import in_words
+from service.cli.api import ClientError
+from service.cli.faults import explained
 
-__all__ = [
-    "DEFAULT_URL",
-    "AsJson",
-    "Conditions",
-    "Url",
-    "class_labels",
-    "compact_table",
-    "errors_shown",
-    "extract_table",
-    "messages",
-    "metrics_tables",
-    "output",
-    "prune_sample_table",
-    "study_tables",
-]
-
-Url = Annotated[str, typer.Option(envvar="TAILPRUNE_URL", help="The address of the service.")]
-Conditions = Annotated[
-    str | None, typer.Option(help="The id that `tailprune upload` printed, for models that take conditions.")
-]
-AsJson = Annotated[bool, typer.Option("--json", help="Print the result as JSON instead of a table.")]
-DEFAULT_URL = "http://127.0.0.1:8000"
-INTERRUPTED = 130
-
-output = Console()
-messages = Console(stderr=True, highlight=False)
+__all__ = ["ABSENT", "Commands", "Sheet", "errors_shown", "line", "messages", "say", "show", "show_facts"]
 
 ABSENT = "–"
-FEW = "†"
-ARROWS = {"higher": "↑", "lower": "↓"}
-MEASURES_A_TABLE = 4
-"""How many measures, with their intervals, fit into a terminal of 80 columns."""
+INTERRUPTED = 130
 LEAST_WIDTH = 72
-"""The least width of a table, at which its title and caption wrap."""
-DIGITS = 4
+"""The width up to which a table is widened so that its title and caption need not wrap."""
+ANY_WIDTH = 10_000
+
+messages = Console(stderr=True, highlight=False)
+
+ASCII = str.maketrans(
+    {"–": "-", "—": "-", "−": "-", "±": "+-", "×": "x", "…": "...", "↑": "^", "↓": "v", "’": "'", "‘": "'", " ": " "}
+)
+"""What takes the place of characters that the terminal, or the encoding of a file, does not have."""
 
 
-def class_labels(given: list[str] | None) -> list[int | str] | None:
-    """The labels of a request: numbers, and names of classes, which do not consist of digits alone; None for none."""
-    return [int(label) if label.isdecimal() else label for label in given or []] or None
+class Commands(TyperGroup):
+    """The group of all commands, none of which fails over a character that cannot be written."""
+
+    def main(self, *arguments: Any, **options: Any) -> Any:
+        """Run the command that the arguments name."""
+        for stream in (sys.stdout, sys.stderr):
+            if hasattr(stream, "reconfigure"):
+                stream.reconfigure(errors="backslashreplace")
+        return super().main(*arguments, **options)
+
+
+@dataclass(frozen=True)
+class Sheet:
+    """Rows of text under headings, to be shown as a table or, where that is too wide, row by row.
+
+    headings, rows: the first column says what a row is of.
+    title, caption: prose above and below.
+    borders: whether a table has them, with numbers set right, or is a plain list; True by default.
+    expendable: headings of columns to leave out where the table is too wide, the first of them first; none by default.
+    """
+
+    headings: Sequence[str]
+    rows: Sequence[Sequence[str]]
+    title: str = ""
+    caption: str = ""
+    borders: bool = True
+    expendable: Sequence[str] = ()
+
+    @property
+    def width(self) -> int:
+        """The width of its table, with nothing wrapped but title and caption."""
+        return Measurement.get(_console(ANY_WIDTH), _console(ANY_WIDTH).options, self._table(1)).maximum
+
+    def fits(self) -> bool:
+        """Whether its table is no wider than the terminal."""
+        limit = _limit()
+        return limit is None or self.width <= limit
+
+    def without(self, heading: str) -> Sheet:
+        """The same without a column."""
+        place = list(self.headings).index(heading)
+        headings = [*self.headings[:place], *self.headings[place + 1 :]]
+        rows = [[*row[:place], *row[place + 1 :]] for row in self.rows]
+        return replace(self, headings=headings, rows=rows, expendable=self.expendable[1:])
+
+    def print(self) -> None:
+        """Print it on stdout. No name or number is ever cut."""
+        sheet = self
+        while not sheet.fits() and sheet.expendable:
+            sheet = sheet.without(sheet.expendable[0])
+        limit = _limit()
+        if sheet.fits():
+            width = max(sheet.width, LEAST_WIDTH) if limit is None else limit
+            _console(width).print(sheet._table(limit), markup=False)
+        else:
+            self._print_records()
+
+    def _table(self, limit: int | None) -> Table:
+        prose = max(map(len, (self.title, *self.caption.splitlines())), default=0)
+        least = min(LEAST_WIDTH, prose, limit or LEAST_WIDTH)
+        table = Table(
+            title=Text(_plain(self.title)) if self.title else None,
+            caption=Text(_plain(self.caption)) if self.caption else None,
+            min_width=least or None,
+            box=box.HEAVY_HEAD if self.borders else None,
+            padding=(0, 1) if self.borders else (0, 2, 0, 0),
+            pad_edge=self.borders,
+        )
+        for place, heading in enumerate(self.headings):
+            right = self.borders and place > 0
+            table.add_column(Text(_plain(heading)), justify="right" if right else "left", no_wrap=True)
+        for row in self.rows:
+            table.add_row(*(Text(_plain(cell)) for cell in row))
+        return table
+
+    def _print_records(self) -> None:
+        if self.title:
+            line(self.title)
+        for row in self.rows:
+            line(row[0])
+            for heading, cell in zip(self.headings[1:], row[1:], strict=True):
+                if cell:
+                    line(f"  {heading}: {' '.join(cell.split(chr(10)))}")
+        if self.caption:
+            line(self.caption)
+
+
+def show(*sheets: Sheet) -> None:
+    """Print tables on stdout."""
+    for sheet in sheets:
+        sheet.print()
+
+
+def show_facts(facts: Mapping[str, Any], indent: str = "") -> None:
+    """Print names and values of JSON, a line each; nothing for values that there are not."""
+    told = {name: text for name, value in facts.items() if (text := _in_words(value))}
+    width = max(map(len, told), default=0)
+    for name, text in told.items():
+        line(f"{indent}{name:{width}}  {text}")
+
+
+def line(text: str) -> None:
+    """Print a line on stdout, as it is and unwrapped."""
+    print(_plain(text))
+
+
+def say(text: str, console: Console = messages) -> None:
+    """Print a message, on stderr by default, as it is and unwrapped."""
+    console.print(_plain(text, console.encoding), soft_wrap=True, markup=False)
 
 
 @contextmanager
-def errors_shown() -> Iterator[None]:
-    """Print errors as a red line and exit with a status, without a traceback."""
+def errors_shown(context: typer.Context | None = None) -> Iterator[None]:
+    """Print errors as a red line and exit with a status, without a traceback.
+
+    context: that of the command, by whose options the faults of a request are named; None, the default, for commands
+    without any.
+    """
     try:
         yield
     except ClientError as error:
-        messages.print(f"[red]tailprune:[/red] {escape(str(error))}", soft_wrap=True)
-        raise typer.Exit(1) from error
+        text = str(error) if error.problem is None else explained(error.problem, context)
+        messages.print(Text("tailprune:", "red"), _plain(text, messages.encoding), soft_wrap=True, markup=False)
+        raise typer.Exit(error.status) from error
     except KeyboardInterrupt:
         raise typer.Exit(INTERRUPTED) from None
 
 
-def prune_sample_table(result: PruneSampleResult) -> Table:
-    """A row for each variant: what was removed, the condition vectors after it, and the drift of the samples."""
-    timing, engine = result.timing, result.engine
-    table = Table(
-        title=f"{result.model.name}: {len(result.variants[0].images)} samples of each variant",
-        caption=f"{timing.sample:.2f} s on {engine.device}, {timing.samples_per_second:.1f} samples a second",
-    )
-    table.add_column("variant", no_wrap=True)
-    for heading in ("removed", "nPR", "cosine", "drift", "PSNR dB", "SSIM"):
-        table.add_column(heading, justify="right", no_wrap=True)
-    before = next((variant.embedding for variant in result.variants if variant.embedding is not None), None)
-    for variant in result.variants:
-        embedding = variant.embedding
-        if embedding is not None:
-            shown = _embedding(embedding.npr_after, embedding.cosine_after)
-        elif before is not None:
-            shown = _embedding(before.npr_before, before.cosine_before)
-        else:
-            shown = ABSENT, ABSENT  # a compacted model without a prune: no vectors were measured
-        table.add_row(variant.name, _removed(variant.removed), *shown, *_drift(variant.drift))
-    return table
+def _limit() -> int | None:
+    """The columns of the terminal; None where there is none, whose lines are data for other programs."""
+    console = Console()
+    return console.width if console.is_terminal or os.environ.get("COLUMNS") else None
 
 
-def metrics_tables(result: MetricsResult) -> tuple[Table, Table]:
-    """The statistics, and the share of components below each threshold."""
-    at = "" if result.timestep is None else f" at t = {result.timestep:g}"
-    title = f"{result.model.name}: {result.count} vectors {result.part}{at}"
-    summary = Table("statistic", title=title, caption="nPR = PR / d,\nPR = (sum |v|)^2 / sum v^2")
-    summary.add_column("value", justify="right")
-    cosine = result.cosine
-    summary.add_row("components d", f"{result.dim}")
-    summary.add_row("cosine, mean of pairs", f"{cosine.mean:.4f}" if cosine else ABSENT)
-    summary.add_row("cosine, least–most", f"{cosine.min:.4f}–{cosine.max:.4f}" if cosine else ABSENT)
-    summary.add_row("participation ratio", f"{result.pr:.1f}")
-    summary.add_row("nPR", f"{result.npr:.4f}")
-    summary.add_row("norm", f"{result.norm:.3f}")
-    for share, components in result.variance.components_for.items():
-        summary.add_row(f"components for {float(share):.0%} of variance", f"{components}")
-    sparsity = Table("threshold", title="components below")
-    sparsity.add_column("fraction", justify="right")
-    for row in result.sparsity:
-        sparsity.add_row(f"{row.threshold:g}", f"{row.fraction:.1%}")
-    return summary, sparsity
+def _console(width: int) -> Console:
+    return Console(width=width, highlight=False)
 
 
-def compact_table(result: CompactResult) -> Table:
-    """The sizes of the whole model and of the compacted one, and the drift of its samples."""
-    compared, what = result.compared, "directions" if result.by == "directions" else "components"
-    drift, psnr, ssim = _drift(compared.drift)
-    table = Table(
-        title=f"{result.model.name}: AdaLN reads {result.kept} of {result.components} {what}",
-        caption=f"drift {drift}, PSNR {psnr} dB, SSIM {ssim}: "
-        f"{compared.samples} samples, {compared.sampler}, {compared.steps} steps, guidance {compared.guidance_scale:g}",
-        min_width=LEAST_WIDTH,
-    )
-    table.add_column("")
-    for heading in ("whole", "compacted", "less"):
-        table.add_column(heading, justify="right")
-    sizes = {
-        "parameters": result.parameters,
-        "of these AdaLN's": result.adaln_parameters,
-        "bytes of the file": result.bytes,
-    }
-    for name, change in sizes.items():
-        less = f"{1 - change.after / change.before:.1%}"
-        table.add_row(name, f"{change.before:,}", f"{change.after:,}", less)
-    return table
-
-
-def extract_table(result: ExtractResult) -> Table:
-    """The tensors of the file, with their shapes."""
-    table = Table("tensor", title=f"{result.model.name}: {result.bytes:,} bytes")
-    table.add_column("shape", justify="right")
-    for name, shape in result.shapes.items():
-        table.add_row(name, " x ".join(map(str, shape)))
-    return table
-
-
-def study_tables(result: StudyResult) -> Iterator[Table]:
-    """The scores, a row for each variant, in tables of a few measures each; then the trials of a search."""
-    passed_over = [
-        f"{name}: {used.images} images, and {in_words(used.passed_over)} passed over"
-        for name, used in result.references.items()
-        if used.passed_over
-    ]
-    for start in range(0, len(result.measures), MEASURES_A_TABLE):
-        measures = result.measures[start : start + MEASURES_A_TABLE]
-        table = Table(
-            title=f"{result.model.name}: {result.variants[0].samples} samples of each variant",
-            caption="\n".join(
-                [*map(_legend, measures), *_few(result, [used.measure for used in measures]), *passed_over]
-            ),
-            min_width=LEAST_WIDTH,
+def _in_words(value: Any) -> str:
+    """A value of JSON on one line; empty if there is none."""
+    if isinstance(value, dict):
+        told = {name: _in_words(inner) for name, inner in value.items()}
+        return ", ".join(
+            f"{name} ({text})" if isinstance(value[name], dict) else f"{name} {text}"
+            for name, text in told.items()
+            if text
         )
-        table.add_column("variant")
-        for heading in ("removed", *(f"{measure.measure} {ARROWS[measure.better]}" for measure in measures)):
-            table.add_column(heading, justify="right")
-        for variant in result.variants:
-            removed = ABSENT if variant.removed is None else f"{variant.removed.fraction:.0%}"
-            table.add_row(variant.name, removed, *(_score(measure.measure, variant.scores) for measure in measures))
-        yield table
-    if result.search is not None:
-        yield _search_table(result.search)
+    if isinstance(value, list):
+        return ", ".join(map(_in_words, value))
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return "" if value is None else str(value)
 
 
-def _legend(used: MeasureUsed) -> str:
-    against = "" if used.reference is None else f", against {used.reference}"
-    return f"{used.measure}: {used.title}{against}"
-
-
-def _few(result: StudyResult, measures: list[Measure]) -> list[str]:
-    """Which scores of a table cannot be compared, and why."""
-    scores = [variant.scores.get(measure) for variant in result.variants for measure in measures]
-    notes = dict.fromkeys(score.note for score in scores if score is not None and not score.reliable)
-    return [f"{FEW} cannot be compared: {note or 'too few samples'}" for note in notes]
-
-
-def _score(measure: Measure, scores: dict[Measure, Score]) -> str:
-    """A value, and below it its interval or deviation."""
-    score = scores.get(measure)
-    if score is None or score.value is None:
-        return ABSENT
-    value = f"{score.value:.{DIGITS}g}" + ("" if score.reliable else FEW)
-    if score.low is not None and score.high is not None:
-        return f"{value}\n{score.low:.{DIGITS}g}–{score.high:.{DIGITS}g}"
-    return value if score.std is None else f"{value}\n±{score.std:.{DIGITS}g}"
-
-
-def _search_table(search: SearchResult) -> Table:
-    found = (
-        f"threshold {search.threshold:.{DIGITS}g} removes {search.fraction:.0%}"
-        if search.threshold is not None and search.fraction is not None
-        else "no threshold was within the budget"
-    )
-    table = Table(
-        title=f"search by {search.measure}, budget {search.budget:g}: {found}",
-        caption=f"the limit is {search.limit:.{DIGITS}g}" + ("" if search.reliable else f"\n{FEW} of too few samples"),
-        min_width=LEAST_WIDTH,
-    )
-    for heading in ("threshold", "removed", search.measure):
-        table.add_column(heading, justify="right")
-    table.add_column("within")
-    for trial in search.trials:
-        value = f"{trial.value:.{DIGITS}g}" + ("" if search.reliable else FEW)
-        threshold = f"{trial.threshold:.{DIGITS}g}"
-        table.add_row(threshold, f"{trial.fraction:.0%}", value, "yes" if trial.within else "no")
-    return table
-
-
-def _removed(removed: Removed | None) -> str:
-    return ABSENT if removed is None else f"{removed.mean:.1f} ({removed.fraction:.0%})"
-
-
-def _embedding(npr: float, cosine: float | None) -> tuple[str, str]:
-    return f"{npr:.3f}", ABSENT if cosine is None else f"{cosine:.3f}"
-
-
-def _drift(drift: Drift | None) -> tuple[str, str, str]:
-    if drift is None:
-        return ABSENT, ABSENT, ABSENT
-    ssim = ABSENT if drift.ssim is None else f"{drift.ssim:.3f}"  # pictures that cannot be compared, or too small
-    psnr = f"{drift.psnr:.1f}" if drift.psnr is not None else "equal" if drift.ssim is not None else ABSENT
-    return f"{drift.latent:.3f}", psnr, ssim
+def _plain(text: str, encoding: str | None = None) -> str:
+    """The text in characters that stdout, or a stream of another encoding, can show."""
+    encoding = encoding or sys.stdout.encoding or "ascii"
+    try:
+        text.encode(encoding)
+    except UnicodeEncodeError:
+        letters = unicodedata.normalize("NFKD", text.translate(ASCII))
+        bare = "".join(letter for letter in letters if not unicodedata.combining(letter))
+        return bare.encode(encoding, "backslashreplace").decode(encoding)
+    return text

@@ -21,8 +21,7 @@ runner = CliRunner()
 
 @pytest.fixture(autouse=True)
 def _usual_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("output", "messages"):
-        monkeypatch.setattr(f"service.cli.commands.{name}.width", 80, raising=False)
+    monkeypatch.setenv("COLUMNS", "80")
 
 
 def test_prune_sample_prints_a_row_for_each_variant_and_saves_the_grid(stack: Stack, tmp_path: Path) -> None:
@@ -45,7 +44,7 @@ def test_a_class_that_does_not_exist_is_reported_with_the_closest_name(stack: St
 def test_prune_sample_prints_json_when_asked(stack: Stack) -> None:
     said = runner.invoke(app, ["prune-sample", "tiny", "--keep", "8", "--json", "--url", stack.url])
     assert said.exit_code == 0, said.output
-    assert [variant["name"] for variant in json.loads(said.stdout)["variants"]] == ["baseline", "keep 8"]
+    assert [variant["name"] for variant in json.loads(said.stdout)["result"]["variants"]] == ["baseline", "keep 8"]
 
 
 def test_metrics_prints_the_statistics_and_the_sparsity(stack: Stack) -> None:
@@ -72,7 +71,7 @@ def test_figure_refuses_a_file_of_another_format_and_an_option_that_does_not_app
     arguments = ["tiny", "histogram", "--side", "head", "--out", str(tmp_path / "a.png")]
     refused = runner.invoke(app, ["figure", *arguments, "--url", stack.url])
     assert refused.exit_code == 1
-    assert "query.side" in refused.stderr
+    assert "--side: side is not an option of the figure 'histogram'" in refused.stderr
     assert not list(tmp_path.iterdir())
 
 
@@ -89,14 +88,15 @@ def test_extract_prints_the_shapes_and_writes_the_vectors(stack: Stack, tmp_path
 def test_extract_without_a_file_says_where_it_is(stack: Stack) -> None:
     said = runner.invoke(app, ["extract", "tiny", "--json", "--url", stack.url])
     assert said.exit_code == 0, said.output
-    assert json.loads(said.stdout)["counts"] == {"timesteps": 1, "inputs": 4, "dim": 32}
-    assert "/artifacts/vectors.safetensors" in said.stderr
+    assert json.loads(said.stdout)["result"]["counts"] == {"timesteps": 1, "inputs": 4, "dim": 32}
+    at = f"{stack.url}{json.loads(said.stdout)['links']['artifacts']['vectors.safetensors']}"
+    assert f"the file is at {at};" in said.stderr
 
 
 def test_a_refused_request_is_explained_without_a_traceback(stack: Stack) -> None:
     said = runner.invoke(app, ["prune-sample", "tiny", "--threshold", "-1", "--label", "9", "--url", stack.url])
     assert said.exit_code == 1
-    assert "body.threshold" in said.stderr
+    assert "--threshold: Input should be greater than or equal to 0" in said.stderr
     unknown = runner.invoke(app, ["metrics", "giant", "--url", stack.url])
     assert unknown.exit_code == 1
     assert "known models: tiny" in unknown.stderr
@@ -148,7 +148,7 @@ def test_compact_prints_json_when_asked_and_covers_what_is_given(stack: Stack) -
     covered = ["--label", "0", "--label", "2", "--timestep", "0", "--timestep", "0.5", "--unguided"]
     said = runner.invoke(app, ["compact", "tiny", "--threshold", "2.2", *covered, "--json", "--url", stack.url])
     assert said.exit_code == 0, said.output
-    assert json.loads(said.stdout)["covered"] == {
+    assert json.loads(said.stdout)["result"]["covered"] == {
         "timesteps": [0, 0.5],
         "labels": [0, 2],
         "conditions": None,
@@ -183,4 +183,4 @@ def test_models_remove_leaves_a_registered_model_and_says_where_it_is_taken_out(
 def test_compact_says_what_is_wrong_with_a_request(stack: Stack) -> None:
     said = runner.invoke(app, ["compact", "tiny", "--keep", "33", "--url", stack.url])
     assert said.exit_code == 1
-    assert "body.keep: keep 33 is more than the 32 components of tiny" in said.stderr
+    assert "--keep: keep 33 is more than the 32 components of tiny" in said.stderr

@@ -11,7 +11,8 @@ import pytest
 from rich.console import Console
 
 from jobs.records import JobView
-from service.cli.client import Client, ClientError
+from service.cli.api import ClientError
+from service.cli.client import Client
 
 JOB = {
     "id": "0" * 26,

@@ -25,11 +25,14 @@ class FakeService:
     def __init__(self) -> None:
         self.bodies: list[dict[str, Any]] = []
         self.result = STUDY
+        self.job: dict[str, Any] = {}
 
     def __call__(self, request: httpx.Request) -> httpx.Response:
         name = request.url.path.rpartition("/")[2]
-        if request.method == "GET":
+        if name in STUDY_FILES:
             return httpx.Response(200, content=STUDY_FILES[name][0])
+        if request.method == "GET":
+            return httpx.Response(200, json=self.job)
         assert (request.method, request.url.path) == ("POST", "/studies")
         self.bodies.append(json.loads(request.content))
         asked = StudyRequest.model_validate_json(request.content)
@@ -51,7 +54,8 @@ class FakeService:
                 "artifacts": artifacts,
             }
         )
-        return httpx.Response(200, json=job.public())
+        self.job = job.public()
+        return httpx.Response(200, json=self.job)
 
 
 @pytest.fixture
@@ -63,9 +67,8 @@ def service(monkeypatch: pytest.MonkeyPatch) -> FakeService:
     def client(**options: Any) -> httpx.Client:
         return real(**options, transport=httpx.MockTransport(service))
 
-    monkeypatch.setattr("service.cli.client.httpx.Client", client)
-    for name in ("output", "messages"):
-        monkeypatch.setattr(f"service.cli.terminal.{name}.width", 80, raising=False)
+    monkeypatch.setattr("service.cli.api.httpx.Client", client)
+    monkeypatch.setenv("COLUMNS", "80")
     return service
 
 
@@ -174,10 +177,10 @@ def test_the_scores_are_shown_with_their_intervals_and_what_they_are_of(service:
     shown = study("scored", "--threshold", 0.1).stdout
     rows = [[cell.strip() for cell in line.split("│")[1:-1]] for line in shown.splitlines() if "│" in line]
     assert rows[:4] == [
-        ["baseline", "–", "1.25", "0.5", "0.97", "–"],
-        ["", "", "", "±0.0625", "0.93–0.99", ""],
-        ["tail 0.1", "50%", "2.5", "0.75", "0.96", "0.125"],
-        ["", "", "", "±0.125", "0.91–0.98", ""],
+        ["baseline", "–", "1.25", "0.5", "0.97", "–", "–"],
+        ["", "", "", "±0.0625", "0.93–0.99", "", ""],
+        ["tail 0.1", "50%", "2.5", "0.75", "0.96", "0.125", "–"],
+        ["", "", "", "±0.125", "0.91–0.98", "", ""],
     ]
     assert "scored: 100 samples of each variant" in shown
     assert "fid: Fréchet distance (shapes-classifier), against shapes" in shown
@@ -191,10 +194,27 @@ def test_the_files_of_a_reference_that_were_passed_over_are_shown(service: FakeS
     assert "photos: 8 images, and 2 .jp2, 1 of other kinds passed over" in study("scored", "--threshold", 0.1).stdout
 
 
-def test_measures_that_do_not_fit_one_table_are_in_another(service: FakeService) -> None:
+def test_measures_that_do_not_fit_one_table_are_in_another(
+    service: FakeService, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "64")
     rows = [line for line in study("scored", "--threshold", 0.1).stdout.splitlines() if "tail 0.1" in line]
     assert [row.count("│") for row in rows] == [7, 4]  # four measures, and the fifth, which has no value
     assert rows[1].split("│")[3].strip() == "–"
+
+
+def test_where_no_table_fits_each_variant_has_a_line_for_each_measure(
+    service: FakeService, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "30")
+    lines = study("scored", "--threshold", 0.1).stdout.splitlines()
+    at = lines.index("tail 0.1")
+    assert lines[at + 1 : at + 5] == [
+        "  removed: 50%",
+        "  fid ↓: 2.5",
+        "  kid ↓: 0.75 ±0.125",
+        "  accuracy ↑: 0.96 0.91–0.98",
+    ]
 
 
 def test_a_search_is_shown_with_what_it_tried(service: FakeService) -> None:
@@ -227,7 +247,8 @@ def test_a_search_that_found_nothing_says_so(service: FakeService) -> None:
 
 def test_the_result_is_printed_as_json_when_asked(service: FakeService) -> None:
     printed = json.loads(study("scored", "--threshold", 0.1, "--json").stdout)
-    assert [variant["name"] for variant in printed["variants"]] == ["baseline", "tail 0.1"]
+    assert [variant["name"] for variant in printed["result"]["variants"]] == ["baseline", "tail 0.1"]
+    assert printed["links"]["artifacts"].keys() == STUDY_FILES.keys()
 
 
 def test_the_exports_are_saved(service: FakeService, tmp_path: Path) -> None:
@@ -289,7 +310,7 @@ def test_a_refused_study_is_explained_without_a_traceback(monkeypatch: pytest.Mo
     }
     real = httpx.Client
     refusing = httpx.MockTransport(lambda _: httpx.Response(422, json=problem))
-    monkeypatch.setattr("service.cli.client.httpx.Client", lambda **options: real(**options, transport=refusing))
+    monkeypatch.setattr("service.cli.api.httpx.Client", lambda **options: real(**options, transport=refusing))
     said = study("scored", "--threshold", 0.1, "--reference", "moon")
     assert said.exit_code == 1
-    assert "body.reference: no reference 'moon' is registered" in said.stderr
+    assert "--reference: no reference 'moon' is registered" in said.stderr

@@ -1,0 +1,124 @@
+"""The options that several commands have, and the request that a command's options make.
+
+The parameters of a command are named as the fields of its request; fields of an object, as `schedule.when`, with the
+name of the object before: `schedule_when`. So each option is sent as the field that its parameter names
+(`body_of`), and what is wrong with a field is reported of its option (`service.cli.faults`).
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import typer
+
+from jobs.requests.base import Request
+from service.cli.api import URL_VARIABLE
+
+__all__ = [
+    "AsJson", "Conditions", "CoveredLabels", "Diffusion", "Fill", "GuidanceInterval", "GuidancePower", "GuidanceScale",
+    "GuidedChannels", "LastStep", "Model", "NoWait", "Rows", "SampledLabels", "Sampler", "SamplesPerLabel", "Save",
+    "Side", "Steps", "TimestepShift", "Url", "body_of",
+]  # fmt: skip
+
+
+def body_of(context: typer.Context, request: type[Request]) -> dict[str, Any]:
+    """The fields of a request that the options of a command give; the others are left to the service."""
+    given = {name: context.params.get(name) for name in request.model_fields}
+    return {name: _plain(value) for name, value in given.items() if value is not None and value != [] and value != ()}
+
+
+def _plain(value: Any) -> Any:
+    return list(value) if isinstance(value, tuple) else value
+
+
+def label(text: str) -> int | str:
+    """A class label: a number, or the name of a class, which does not consist of digits alone."""
+    return int(text) if text.isdecimal() else text
+
+
+def _channels(text: str) -> int | str:
+    if text == "all":
+        return text
+    try:
+        return int(text)
+    except ValueError:
+        raise typer.BadParameter(f"{text!r} is neither a number of channels nor all") from None
+
+
+# About the service
+
+Url = Annotated[str, typer.Option(envvar=URL_VARIABLE, help="The address of the service.")]
+AsJson = Annotated[
+    bool, typer.Option("--json", help="Print the whole job as JSON instead of tables: id, links, request, result.")
+]
+NoWait = Annotated[
+    bool, typer.Option("--no-wait", help="Print the id of the job and return at once; `tailprune jobs` has the rest.")
+]
+
+# What is sampled
+
+Model = Annotated[str, typer.Argument(help="The name of a model, such as shapes-sit.", show_default=False)]
+SampledLabels = Annotated[
+    list[Any] | None,
+    typer.Option(
+        "--label", parser=label, metavar="<int|name>", help="A class to sample, by number or name; repeatable."
+    ),
+]
+CoveredLabels = Annotated[
+    list[Any] | None,
+    typer.Option(
+        "--label", parser=label, metavar="<int|name>", help="A class, by number or name; repeatable. All by default."
+    ),
+]
+Conditions = Annotated[
+    str | None, typer.Option(help="The id that `tailprune upload` printed, for models that take conditions.")
+]
+Rows = Annotated[
+    list[int] | None, typer.Option("--row", help="The number of a condition, from 0; repeatable. All by default.")
+]
+SamplesPerLabel = Annotated[int | None, typer.Option("--samples", help="How many samples of each label or condition.")]
+
+# How it is pruned
+
+Side = Annotated[
+    Literal["tail", "head"] | None,
+    typer.Option(help="Remove the components below --threshold (tail, the default) or above it (head)."),
+]
+Fill = Annotated[
+    Literal["zero", "mean"] | None,
+    typer.Option(help="What replaces removed components: zero (default of --threshold), or the mean (of --keep)."),
+]
+
+# How it is sampled: the model's own settings by default
+
+Sampler = Annotated[str | None, typer.Option(help="ddim, ddpm or dpmpp; euler, heun, dopri5 or sde.")]
+Steps = Annotated[int | None, typer.Option(help="How many sampling steps.")]
+GuidanceScale = Annotated[
+    float | None, typer.Option("--guidance", help="The guidance scale; 1 samples without guidance.")
+]
+GuidanceInterval = Annotated[
+    tuple[float, float] | None,
+    typer.Option(help="Guide only between these two times, the lower first, in the model's own time."),
+]
+GuidancePower = Annotated[
+    float | None, typer.Option(help="The exponent of the power-cosine schedule of the guidance scale.")
+]
+GuidedChannels = Annotated[
+    Any, typer.Option(parser=_channels, metavar="<int|all>", help="How many latent channels to guide, or all.")
+]
+TimestepShift = Annotated[
+    float | None, typer.Option(help="The timestep shift of the samplers euler and heun; 1 is none.")
+]
+Diffusion = Annotated[
+    Literal["sigma", "linear"] | None,
+    typer.Option(help="The diffusion coefficient of the sampler sde: sigma (the default) or linear."),
+]
+LastStep = Annotated[
+    Literal["mean", "tweedie"] | None,
+    typer.Option(help="How the sampler sde takes its last step: mean (the default) or tweedie."),
+]
+
+# What is written
+
+Save = Annotated[Path | None, typer.Option(help="Folder in which to write what the job made.")]

@@ -1,0 +1,71 @@
+"""A job from its request to what it made: posted, waited for, shown and saved."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import typer
+
+from jobs.records import FINISHED, JobView
+from jobs.results import CompactResult, PruneSampleResult
+from service.cli.client import Client
+from service.cli.tables import files_of, sheets_of
+from service.cli.terminal import errors_shown, line, say, show
+
+__all__ = ["print_json", "run", "show_result", "started"]
+
+
+def run(context: typer.Context, kind: str, body: dict[str, Any]) -> None:
+    """Do what a command is for: post its request, wait for the job, show its result, and save what it made.
+
+    context: that of the command, whose options say how: `url`, `no_wait`, `as_json` and `save`.
+    kind: the kind of job.
+    body: the request.
+    """
+    options = context.params
+    folder, as_json = options["save"], bool(options["as_json"])
+    if folder is not None and options["no_wait"]:
+        raise typer.BadParameter(
+            "needs the finished job; leave --no-wait out, or use `tailprune jobs save` later", param_hint="--save"
+        )
+    with errors_shown(context), Client(options["url"]) as client:
+        job = client.submit(kind, body)
+        if options["no_wait"]:
+            started(client, job, as_json=as_json)
+            return
+        job = client.finished(job)
+        show_result(client, job, as_json=as_json)
+        if folder is not None:
+            for name in files_of(job.result) if job.result else ():
+                say(f"written: {client.save(job, name, Path(folder))}")
+
+
+def started(client: Client, job: JobView, *, as_json: bool) -> None:
+    """Print the id of a job that is not waited for, or all of it as JSON, and where to look for more."""
+    if as_json:
+        print_json(client.job_data(job.id))
+    else:
+        line(job.id)
+    show_it = client.command(f"jobs {'show' if job.status in FINISHED else 'watch'} {job.id}")
+    say(f"{job.kind} {job.status}: {show_it}, or {client.url_of(f'/jobs/{job.id}')}")
+
+
+def show_result(client: Client, job: JobView, *, as_json: bool) -> None:
+    """Print the result of a job that succeeded as tables, or all of the job as JSON."""
+    if as_json:
+        print_json(client.job_data(job.id))
+        return
+    result = job.result
+    assert result is not None, "it succeeded"
+    show(*sheets_of(result))
+    if isinstance(result, CompactResult):
+        line(result.compacted.name)
+    if isinstance(result, PruneSampleResult) and result.pictures.note is not None:
+        say(result.pictures.note)
+
+
+def print_json(data: Any) -> None:
+    """Print data as JSON, in ASCII, which every encoding has."""
+    line(json.dumps(data, indent=2))
