@@ -53,7 +53,7 @@ NPR = (
 DIGEST = "The sha256 of the whole checkpoint: of its file, or of the names and contents of the files of its folder."
 CONDITION_DIGEST = (
     "The sha256 of the tensors alone that make condition vectors, with their names and shapes. It equals `digest` for "
-    "checkpoints that are not safetensors files, for files of a hub's cache, and for compacted models."
+    "checkpoints that are not safetensors files, and for compacted models."
 )
 DIGEST_OF: Mapping[Reads, str] = {
     "model": "digest",

@@ -137,6 +137,10 @@ def figure(
     ] = None,
     side: Annotated[Literal["tail", "head"] | None, typer.Option(help="Of removal: which components to prune.")] = None,
     seed: Annotated[int | None, typer.Option(help="Seed of the choice of classes, of samples and of t-SNE.")] = None,
+    range: Annotated[
+        tuple[float, float] | None,
+        typer.Option(help="Of cosine: the cosines at the two ends of the colours; the same for figures to compare."),
+    ] = None,
     url: Url = DEFAULT_URL,
 ) -> None:
     """Draw a figure of a model: its condition vectors, what pruning does to its samples, or its training."""
@@ -152,6 +156,7 @@ def figure(
             "threshold": threshold,
             "side": side,
             "seed": seed,
+            "range": range,
         }
     )
     with errors_shown(context), Client(url) as client:
