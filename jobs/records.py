@@ -227,10 +227,10 @@ class Job(BaseModel):
     def _result(self) -> dict[str, Any] | None:
         """The result. In those of before RESULT_VERSION 4 the digest of any part of the model was called `digest`."""
         model = (self.result or {}).get("model", {})
-        resolved = self._resolved
-        if self.result is None or resolved is None or len(model) != len(("name", "digest")):
+        if self.result is None or set(model) != {"name", "digest"}:
             return self.result
-        used = ModelUsed.of(model["name"], resolved.reads, model["digest"])
+        reads = KINDS[self.kind].model_construct(**self.request).reads  # also of a request that is no longer valid
+        used = ModelUsed.of(model["name"], reads, model["digest"])
         return self.result | {"model": used.model_dump()}
 
     @property

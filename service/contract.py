@@ -104,7 +104,17 @@ def _refined(schema: dict[str, Any]) -> dict[str, Any]:
         for operation in path.values():
             for parameter in operation.get("parameters", []):
                 parameter["schema"] = _of_parameter(parameter["schema"])
+            if "application/json" not in operation.get("requestBody", {}).get("content", {}):
+                _show_unknown_parameter(operation)
     return schema
+
+
+def _show_unknown_parameter(operation: dict[str, Any]) -> None:
+    """Show what is wrong with a request that has no JSON body: a query parameter that the operation does not have."""
+    takes = [each["name"] for each in operation.get("parameters", []) if each["in"] == "query"]
+    message = f"no such parameter; this path takes {', '.join(takes) or 'none'}"
+    (content,) = operation["responses"]["422"]["content"].values()
+    content["examples"]["invalid-request"]["value"]["errors"] = [{"location": "query.nonsense", "message": message}]
 
 
 def _of_parameter(schema: dict[str, Any]) -> dict[str, Any]:

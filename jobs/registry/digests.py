@@ -137,7 +137,7 @@ def _condition_digest(path: Path, tensors: tuple[str, ...], data_dir: Path | Non
     """The digest of the tensors whose names begin with `tensors`; for files of other formats that of the whole file."""
     if path.is_dir() and (path / WEIGHTS).is_file():
         path = path / WEIGHTS
-    if path.suffix != SAFETENSORS:
+    if path.is_dir() or path.suffix != SAFETENSORS:
         return content_digest(path, data_dir)
     return _known(path, "\0".join(tensors), data_dir, lambda at: _of_tensors(at, tensors))
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from difflib import SequenceMatcher
 from typing import Annotated
+from unicodedata import normalize
 
 from pydantic import AfterValidator, Discriminator, Field, Tag
 
@@ -111,4 +112,5 @@ class _Classes:
 
 
 def _folded(name: str) -> str:
-    return " ".join(name.split()).casefold()
+    """A name without what may differ: case, spaces, and how an accented letter is made up."""
+    return " ".join(normalize("NFC", name).split()).casefold()

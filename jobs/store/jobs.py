@@ -178,7 +178,8 @@ class JobStore:
             {name: text(value) for name, value in zip(SUMMARY_FIELDS, row, strict=True) if value is not None}
             for row in pipeline.execute()
         ]
-        return [Job.from_hash(row) for row in rows if row]  # empty: the job was deleted meanwhile
+        found = (_readable(row) for row in rows if row)  # empty: the job was deleted meanwhile
+        return [job for job in found if job is not None]
 
     def cancel(self, job_id: str) -> Job:
         """Cancel a job: at once if it is queued or its worker is lost, at its worker's next step if it is running.
@@ -200,3 +201,12 @@ class JobStore:
         pipeline.zcard(PREFIX + "leases")
         queued, running = pipeline.execute()
         return UnderWay(queued=queued, running=running)
+
+
+def _readable(row: dict[str, str]) -> Job | None:
+    """The record of a job; None if this version of the code cannot read it, as after a newer one was taken back."""
+    try:
+        return Job.from_hash(row)
+    except (KeyError, ValueError) as error:
+        log.warning("job left out of the list: its record cannot be read", job_id=row.get("id"), reason=str(error))
+        return None

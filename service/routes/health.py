@@ -21,13 +21,13 @@ router = APIRouter(tags=["health"])
 class Live(BaseModel):
     """The process is running."""
 
-    status: Literal["live"] = "live"
+    status: Literal["live"] = Field(default="live", description="Always `live`.")
 
 
 class Ready(BaseModel):
     """The service can take requests: its queue, and the workers that serve it."""
 
-    status: Literal["ready"] = "ready"
+    status: Literal["ready"] = Field(default="ready", description="Always `ready`; else the status is 503.")
     queued: int = Field(description="How many jobs wait for a worker.")
     running: int = Field(description="How many jobs run on a worker.")
     workers: list[WorkerInfo] = Field(description="The workers that are alive. Jobs wait while there are none.")

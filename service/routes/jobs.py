@@ -25,7 +25,7 @@ router = APIRouter(prefix="/jobs", tags=["jobs"])
 class JobList(BaseModel):
     """A page of the list of jobs."""
 
-    jobs: list[JobSummary]
+    jobs: list[JobSummary] = Field(description="The jobs, newest first.")
     next_cursor: str | None = Field(description="The `cursor` of the next page; null on the last page.")
 
 
@@ -79,7 +79,7 @@ def cancel_job(job_id: JobId, state: AppStateDep, prefix: PrefixDep) -> JSONResp
 
 
 EVENTS = {
-    "schema": {"type": "string"},
+    "schema": {},  # FastAPI describes an event by itemSchema, of OpenAPI 3.2; generators for 3.1 want a schema
     "example": 'event: progress\ndata: {"done":12,"total":50,"unit":"steps"}\nid: 1769860800250-0\n\n'
     'event: status\ndata: {"status":"succeeded"}\nid: 1769860803817-0\n\n',
 }

@@ -38,7 +38,7 @@ class Times(BaseModel):
 class Instrument(BaseModel):
     """An extractor, a classifier or a reference that studies of the model use by default."""
 
-    name: str
+    name: str = Field(description="Its name in the registry.")
     ready: bool = Field(description="Whether it can be used on this machine.")
     missing: str | None = Field(description="What is missing, and how to get it; null when ready.")
 
@@ -46,9 +46,9 @@ class Instrument(BaseModel):
 class ModelSummary(BaseModel):
     """A model, in short."""
 
-    name: str
-    title: str
-    family: str
+    name: str = Field(description="The name by which requests name it.")
+    title: str = Field(description="The name for people.")
+    family: str = Field(description="The family of systems that it belongs to, such as `sit`.")
     size: str | None = Field(
         description="The size as published, such as XL/2; of the shipped ones blocks x width / patch, such as 4x128/4."
     )
@@ -61,7 +61,7 @@ class ModelSummary(BaseModel):
     measured_with: dict[AssetRole, Instrument] = Field(
         description="Which extractor, classifier and reference studies of the model use by default, if there are any."
     )
-    links: dict[Literal["self", "metrics"], str]
+    links: dict[Literal["self", "metrics"], str] = Field(description="The paths of the model and of its statistics.")
 
 
 class ModelView(ModelSummary):
@@ -83,22 +83,22 @@ class ModelView(ModelSummary):
     conditions: dict[str, list[int]] = Field(
         description="The arrays that it takes in place of labels, and the shape of each: see `POST /conditions`."
     )
-    digest: str | None = Field(description=f"{DIGEST} Null while files are missing, which `missing` lists.")
-    condition_digest: str | None = Field(description=f"{CONDITION_DIGEST} Null while files are missing.")
+    digest: str | None = Field(description=f"{DIGEST} Null while a file is missing (see `missing`) or cannot be read.")
+    condition_digest: str | None = Field(description=f"{CONDITION_DIGEST} Null as `digest` is.")
     class_names: list[str] = Field(description="The names of the labels in order; empty if they have none.")
     condition_dim: int = Field(description="The width d of the condition vectors.")
     latent_shape: list[int] = Field(description="The shape of a latent: channels, height, width.")
     samplers: list[str] = Field(description="The samplers that it can be sampled with.")
     times: Times
     defaults: ModelDefaults = Field(description="The defaults of its requests.")
-    licence: str
-    source: str
+    licence: str = Field(description="The licence of its weights.")
+    source: str = Field(description="Where it comes from.")
 
 
 class ModelList(BaseModel):
     """All models that are served."""
 
-    models: list[ModelSummary]
+    models: list[ModelSummary] = Field(description="The registered models, then the compacted ones, oldest first.")
 
 
 @router.get(
@@ -184,12 +184,12 @@ def _summary(entry: ModelEntry, assets: EvaluationAssets, prefix: str) -> ModelS
 
 
 def _digest(reads: Reads, entry: ModelEntry, state: AppState) -> str | None:
-    """The digest of a part of a model; None while files are missing. A file is read once, and again if it changed."""
+    """The digest of a part of a model; None if files are missing or unreadable. A file is read again if it changed."""
     if not entry.ready:
         return None
     try:
         return weights_digest(reads, entry, state.settings.data_dir)
-    except FileNotFoundError:  # deleted meanwhile
+    except OSError:  # deleted meanwhile, or not for this process to read: jobs of the model report it
         return None
 
 

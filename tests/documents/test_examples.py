@@ -17,8 +17,8 @@ import pytest
 import torch
 
 from demo import running
-from tests.documents.examples import Block, blocks_of, commands_of, differences, printed_by
 from tailprune.systems.dit import DiT, DiTConfig
+from tests.documents.examples import Block, blocks_of, commands_of, differences, printed_by
 
 ROOT = Path(__file__).parents[2]
 DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -126,7 +126,9 @@ def clone(processes: None, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("clone")
     shutil.copytree(ROOT / "models", folder / "models")
     torch.manual_seed(0)
-    system = DiT(DiTConfig(input_size=8, patch_size=2, in_channels=4, hidden_size=384, depth=1, num_heads=6, num_classes=4))
+    system = DiT(
+        DiTConfig(input_size=8, patch_size=2, in_channels=4, hidden_size=384, depth=1, num_heads=6, num_classes=4)
+    )
     (folder / "my-dit").mkdir()
     torch.save(system.state_dict(), folder / "my-dit" / "weights.pt")
     return folder
@@ -151,7 +153,10 @@ def test_the_examples_of_a_document_answer_as_printed(document: Path, clone: Pat
             if runs_here(block):
                 reader.run(block)
             elif block.language == "json" and ran:
-                answers = [reader.answer, reader.answer.get("result") or {}]  # a job, of which the document may show the result
+                answers = [
+                    reader.answer,
+                    reader.answer.get("result") or {},
+                ]  # a job, of which the document may show the result
                 wrong = min((differences(block.text, answer) for answer in answers), key=len)
                 assert not wrong, "\n".join(wrong)
         except Exception as error:

@@ -9,6 +9,7 @@ import pytest
 from pydantic import ValidationError
 
 from jobs.problems import InvalidRequest
+from jobs.records import KINDS
 from jobs.registry.evaluation import EvaluationAssets
 from jobs.registry.models import ModelEntry, Registry
 from jobs.requests.base import Request
@@ -41,9 +42,11 @@ def resolved(registry: Registry, kind: type[Request], *labels: Any, model: str =
     return request.resolve(registry.get(model), settings, None, EvaluationAssets.from_registry(registry))
 
 
-def faults(registry: Registry, *labels: Any, model: str = "shapes-sit") -> dict[str, str]:
+def faults(
+    registry: Registry, *labels: Any, model: str = "shapes-sit", kind: type[Request] = PruneSampleRequest
+) -> dict[str, str]:
     with pytest.raises(InvalidRequest) as refused:
-        resolved(registry, PruneSampleRequest, *labels, model=model)
+        resolved(registry, kind, *labels, model=model)
     return {fault.location: fault.message for fault in refused.value.faults}
 
 
@@ -62,6 +65,24 @@ def test_all_classes_by_name_are_all_classes_of_a_compaction(registry: Registry)
 @pytest.mark.parametrize("name", ["Red Circle", " red  circle ", "RED CIRCLE"])
 def test_a_name_may_be_in_other_letters(registry: Registry, name: str) -> None:
     assert resolved(registry, PruneSampleRequest, name).labels == [0]
+
+
+def test_an_accented_letter_may_be_made_up_of_two_characters(registry: Registry, tmp_path: Path) -> None:
+    (tmp_path / "models" / "shapes-sit" / "classes.txt").write_text("a\ncaf\u00e9\n")
+    assert resolved(registry, PruneSampleRequest, "cafe\u0301").labels == [1]
+
+
+@pytest.mark.parametrize("kind", MAKERS)
+def test_every_kind_of_request_refuses_what_is_not_a_class(registry: Registry, kind: type[Request]) -> None:
+    assert faults(registry, "rde circle", 5, 100, "crane", kind=kind) == {
+        "body.labels.0": "no class of shapes-sit is named 'rde circle'; the closest name is 'red circle', label 0",
+        "body.labels.2": "label 100 is outside 0 to 99, the classes of shapes-sit",
+        "body.labels.3": "'crane' is the name of several classes of shapes-sit; give the number of one of them: 1, 3",
+    }
+
+
+def test_every_request_that_has_labels_takes_names() -> None:
+    assert {kind for kind in KINDS.values() if "labels" in kind.model_fields} == set(MAKERS)
 
 
 def test_an_exact_name_comes_before_one_in_other_letters(registry: Registry, tmp_path: Path) -> None:

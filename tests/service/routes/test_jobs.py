@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+import pytest
 import redis
 from fastapi.testclient import TestClient
 
@@ -85,6 +86,37 @@ def test_a_list_holds_what_was_asked_for(client: TestClient) -> None:
     assert ids(status="cancelled") == [cancelled]
     assert ids(status="queued", kind="prune-sample", model="shapes-sit") == [queued]
     assert ids(kind="metrics") == []
+
+
+def test_a_list_says_what_each_job_is_of_and_why_it_failed(
+    client: TestClient, leases: LeaseStore, claim: Callable[[str], Claim]
+) -> None:
+    failed = post(client, threshold=0.25)
+    leases.fail(claim(failed), problem("failed", "the samples hold NaN"))
+    time.sleep(0.002)
+    client.get("/metrics/shapes-sit", params={"part": "y"}, headers={"Prefer": "wait=0"})
+    client.get("/metrics/shapes-sit/figures/tsne", headers={"Prefer": "wait=0"})
+    found = {job["title"]: job["problem"] for job in client.get("/jobs").json()["jobs"]}
+    assert found == {
+        "tsne figure of shapes-sit: c at time 0": None,
+        "metrics of shapes-sit: y": None,
+        "prune-sample of shapes-sit at 0.25": client.get(f"/jobs/{failed}").json()["problem"],
+    }
+    assert found["prune-sample of shapes-sit at 0.25"]["detail"] == "the samples hold NaN"
+
+
+@pytest.mark.parametrize(("field", "value"), [("kind", "of-a-newer-version"), ("request", "{"), ("created", None)])
+def test_a_job_that_this_version_cannot_read_is_left_out_of_the_list(
+    client: TestClient, redis_client: redis.Redis, field: str, value: str | None
+) -> None:
+    first, unreadable, last = (post(client, seed=seed) for seed in range(3))
+    if value is None:
+        redis_client.hdel(f"tailprune:job:{unreadable}", field)
+    else:
+        redis_client.hset(f"tailprune:job:{unreadable}", field, value)
+    answer = client.get("/jobs")
+    assert answer.status_code == 200
+    assert {job["id"] for job in answer.json()["jobs"]} == {first, last}
 
 
 def test_a_queued_job_is_cancelled_at_once(client: TestClient, leases: LeaseStore) -> None:

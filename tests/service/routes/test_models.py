@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path
 from typing import Any
 
 import pytest
 from fastapi.testclient import TestClient
 
+from jobs.registry.digests import identify
+from jobs.registry.models import Registry
 from jobs.settings import Settings
 from tailprune.spec.families import FAMILIES
 from tests.hub import write_cached
@@ -89,6 +92,44 @@ def test_a_decoder_is_ready_once_its_files_are_there(client: TestClient, setting
         file.write_bytes(b"{}")
     for name in ("person", "sound"):
         assert listed(client, name)["decoder"]["ready"]
+
+
+def test_a_model_whose_files_are_missing_has_no_digest(client: TestClient) -> None:
+    model = client.get("/models/person").json()
+    assert (model["digest"], model["condition_digest"]) == (None, None)
+
+
+def test_a_model_on_the_hub_has_the_digest_of_its_file(client: TestClient, tmp_path: Path) -> None:
+    write_cached(tmp_path / "hub", "owner/sound", {"sound.pt": b"weights"})
+    model = client.get("/models/sound").json()
+    assert model["digest"] == model["condition_digest"] == hashlib.sha256(b"weights").hexdigest()
+
+
+@pytest.mark.parametrize(
+    ("layout", "tells_apart"), [("model.safetensors", True), ("diffusion_pytorch_model.safetensors", False)]
+)
+def test_a_model_in_a_folder_has_the_digests_that_its_results_have(
+    client: TestClient, settings: Settings, layout: str, tells_apart: bool
+) -> None:
+    folder = settings.registry.parent / "absent-dit" / "model.safetensors"
+    folder.mkdir(parents=True)
+    header = b'{"y_embedder.table":{"dtype":"F32","shape":[1],"data_offsets":[0,4]}}'
+    content = len(header).to_bytes(8, "little") + header + b"\0\0\0\0"
+    (folder / layout).write_bytes(content)
+    (folder / "config.json").write_text("{}")
+    entry = Registry.read(settings.registry).get("absent-dit")
+    model = client.get("/models/absent-dit").json()
+    assert model["digest"] == identify("model", entry, settings.data_dir).weights
+    assert model["condition_digest"] == identify("condition", entry, settings.data_dir).weights
+    assert (model["condition_digest"] != model["digest"]) is tells_apart
+
+
+def test_a_model_whose_file_was_replaced_has_another_digest(client: TestClient, settings: Settings) -> None:
+    before = client.get("/models/shapes-sit").json()
+    (settings.registry.parent / "shapes-sit" / "model.safetensors").write_bytes(b"trained anew")
+    after = client.get("/models/shapes-sit").json()
+    assert before["digest"] == hashlib.sha256(b"weights").hexdigest()
+    assert after["digest"] == hashlib.sha256(b"trained anew").hexdigest()
 
 
 def test_no_path_of_this_machine_is_reported(client: TestClient, tmp_path: Path) -> None:

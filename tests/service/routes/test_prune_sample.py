@@ -118,6 +118,23 @@ def test_an_idempotency_key_sent_again_is_the_same_job(client: TestClient) -> No
     assert (again.json()["id"], again.json()["status"]) == (first["id"], "cancelled")
 
 
+@pytest.mark.parametrize(
+    "same",
+    [
+        {"threshold": [0.1]},
+        {"fill": "zero", "side": "tail", "schedule": {"when": "every"}},
+        {"labels": ["class 0", 11], "steps": 50, "seed": 0, "compare": True},
+    ],
+)
+def test_an_idempotency_key_with_a_body_that_means_the_same_is_the_same_job(
+    client: TestClient, same: dict[str, Any]
+) -> None:
+    headers = {"Idempotency-Key": "mine"}
+    first = client.post("/prune-sample", json=REQUEST, headers=headers).json()
+    again = client.post("/prune-sample", json=REQUEST | same, headers=headers)
+    assert (again.status_code, again.json()["id"]) == (202, first["id"])
+
+
 def test_an_idempotency_key_with_another_request_is_refused(client: TestClient) -> None:
     headers = {"Idempotency-Key": "mine"}
     client.post("/prune-sample", json=REQUEST, headers=headers)
