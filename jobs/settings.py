@@ -18,12 +18,12 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 from jobs.urls import check_artifacts, check_broker, check_redis, kombu_url, masked
 from tailprune.spec.registry import registry_path
 
-__all__ = ["Settings", "SettingsError", "get_settings"]
+__all__ = ["Settings", "SettingsError", "as_prefix", "get_settings"]
 
 KIB, MIB, GIB = 2**10, 2**20, 2**30
 
 
-def _as_prefix(path: str) -> str:
+def as_prefix(path: str) -> str:
     """A path with a slash at its beginning and none at its end; empty for the root."""
     return f"/{path.strip('/')}".rstrip("/")
 
@@ -64,9 +64,9 @@ class Settings(BaseSettings):
         default_factory=registry_path,
         description="The registry of models; by default models/models.toml, or else the shipped one.",
     )
-    root_path: Annotated[str, AfterValidator(_as_prefix)] = Field(
+    root_path: Annotated[str, AfterValidator(as_prefix)] = Field(
         default="",
-        description="The prefix of all paths that a proxy removes before it passes a request on, such as /tailprune.",
+        description="The prefix under which a proxy publishes the service, such as /tailprune.",
     )
     hub_cache: Path | None = Field(
         default=None,

@@ -6,7 +6,7 @@ import asyncio
 import logging
 import signal
 import threading
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from types import FrameType
 
@@ -15,6 +15,7 @@ from fastapi import Depends, FastAPI
 from fastapi_offline import FastAPIOffline
 from prometheus_client import CollectorRegistry
 from starlette.concurrency import run_in_threadpool
+from starlette.routing import BaseRoute
 
 from jobs.logging import configure_logging
 from jobs.registry.catalogue import Catalogue
@@ -113,10 +114,23 @@ def create_app(settings: Settings) -> FastAPI:
     app.add_middleware(RequestTelemetry)
     app.add_middleware(StartupReason)  # the last is the first to see a request
     add_handlers(app)
-    for module in (submit, metrics, figures, models, conditions, jobs, artifacts, health, pages):
+    modules = (submit, metrics, figures, models, conditions, jobs, artifacts, health, pages)
+    for module in modules:
         app.include_router(module.router)
     add_contract(app)
+    _check_prefix(settings.root_path, [*app.routes, *(route for module in modules for route in module.router.routes)])
     return app
+
+
+def _check_prefix(prefix: str, routes: Iterable[BaseRoute]) -> None:
+    """Raise StartError for a prefix that is also a path of a route: whether a proxy removed it could not be told."""
+    for route in routes:
+        path = getattr(route, "path", "")
+        if prefix and f"{path}/".startswith(f"{prefix}/"):
+            raise StartError(
+                f"TAILPRUNE_ROOT_PATH={prefix} is also where the service has its own {path}; publish it under another "
+                "prefix, such as /tailprune"
+            )
 
 
 @contextmanager

@@ -43,7 +43,7 @@ async def check_request(request: Request) -> None:
     if faults:
         raise InvalidRequest(faults)
     if route.body_field is not None and await request.body():
-        _check_json(request.headers.get("Content-Type", ""))
+        _check_json(", ".join(request.headers.getlist("Content-Type")))
 
 
 def _with_dependencies(dependant: Dependant) -> Iterator[Dependant]:

@@ -7,6 +7,7 @@ import json
 from collections.abc import Iterator
 from functools import lru_cache
 from typing import Any
+from urllib.parse import quote
 
 import yaml
 from fastapi import FastAPI, Request
@@ -65,12 +66,12 @@ def add_contract(application: FastAPI) -> None:
 
     @lru_cache(maxsize=KEPT_PREFIXES)
     def content(prefix: str, suffix: str) -> bytes:
-        shown = application.openapi() | {"servers": [{"url": prefix or "/"}]}
+        shown = application.openapi() | {"servers": [{"url": quote(prefix) or "/"}]}
         return (_yaml(shown) if suffix == "yaml" else json.dumps(shown, ensure_ascii=False)).encode()
 
     def contract(request: Request) -> Response:  # Starlette runs it in a thread: making the YAML takes a second
         suffix = request.url.path.rpartition(".")[2]
-        body = content(request.scope.get("root_path", "").rstrip("/"), suffix)
+        body = content(request.scope["root_path"], suffix)
         headers = cache_headers(hashlib.sha256(body).hexdigest())
         if etag_matches(headers["ETag"], request.headers.get("If-None-Match")):
             return Response(status_code=304, headers=headers)

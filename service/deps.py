@@ -55,7 +55,7 @@ AppStateDep = Annotated[AppState, Depends(_state)]
 
 
 async def _prefix(request: Request) -> str:
-    return quote(request.scope.get("root_path", "").rstrip("/"))
+    return quote(request.scope["root_path"])
 
 
 PrefixDep = Annotated[str, Depends(_prefix)]

@@ -19,6 +19,7 @@ __all__ = [
     "byte_range",
     "etag_matches",
     "listed_tags",
+    "preferred_encoding",
     "preferred_type",
     "preferred_wait",
 ]
@@ -51,6 +52,8 @@ IfNoneMatch = Annotated[
 ]
 
 MEDIA_RANGE = re.compile(r"[\w!#$&^.+*-]+/[\w!#$&^.+*-]+")
+CODING = re.compile(r"[\w!#$&^.+*-]+")
+WEIGHT = re.compile(r"q=(0(?:\.\d{0,3})?|1(?:\.0{0,3})?)")
 RANGE = re.compile(r"bytes=(\d{0,18})-(\d{0,18})")
 ENTITY_TAG = re.compile(r'(?:W/)?"[\x21\x23-\x7e\x80-\xff]*"')
 QUOTED = r'"(?:[^"\\]|\\.)*(?:"|\\?$)'
@@ -70,7 +73,7 @@ def preferred_wait(prefer: str | None, most: float) -> float | None:
         name, _, value = preference.partition(";")[0].partition("=")
         if name.strip().lower() == "wait":
             seconds = value.strip().strip('"')
-            if not re.fullmatch("[0-9]{1,9}", seconds):
+            if not re.fullmatch("[0-9]+", seconds):
                 message = f"wait={ascii(seconds)[1:-1][:80]} is not a whole number of seconds; use wait=30, for example"
                 raise InvalidRequest([Fault(location="header.prefer", message=message)])
             return min(float(seconds), most)
@@ -84,7 +87,7 @@ def preferred_type(accept: str | None, offered: Sequence[str]) -> str | None:
     offered first. Ranges that cannot be parsed are ignored, as are parameters; a header without any valid range
     accepts everything (RFC 9110, 12.5.1).
     """
-    weights = _weights(accept or "*/*")
+    weights = _weights(accept or "", MEDIA_RANGE) or {"*/*": 1.0}
     best: tuple[float, int] = (0.0, 0)
     chosen = None
     for media_type in offered:
@@ -95,15 +98,27 @@ def preferred_type(accept: str | None, offered: Sequence[str]) -> str | None:
     return chosen
 
 
-def _weights(accept: str) -> dict[str, float]:
-    """The weight, from 0 to 1, of each media range of an `Accept` header."""
+def preferred_encoding(accept_encoding: str, offered: Sequence[str]) -> str:
+    """The offered content coding with the greatest weight in an `Accept-Encoding` header, or `identity`.
+
+    Among equal weights, the one that is offered first is chosen, and `identity` last (RFC 9110, 12.5.3).
+    """
+    weights = _weights(accept_encoding, CODING)
+    weight, coding = max(
+        ((weights.get(coding, weights.get("*", 0.0)), coding) for coding in offered), key=lambda pair: pair[0]
+    )
+    return coding if weight > 0 and weight >= weights.get("identity", 0.0) else "identity"
+
+
+def _weights(header: str, names: re.Pattern[str]) -> dict[str, float]:
+    """The weight, from 0 to 1, of each element of an `Accept` or `Accept-Encoding` header; `names` matches theirs."""
     weights: dict[str, float] = {}
-    for part in ELEMENT.findall(accept):
-        media_range, *parameters = (piece.strip().lower() for piece in PARAMETER.findall(part))
-        given = [value.removeprefix("q=") for value in parameters if value.startswith("q=")]
-        if MEDIA_RANGE.fullmatch(media_range) and all(re.fullmatch(r"[01](\.\d{0,3})?", weight) for weight in given):
-            weights[media_range] = float(given[0]) if given else 1.0
-    return weights or {"*/*": 1.0}
+    for part in ELEMENT.findall(header):
+        name, *parameters = (piece.strip().lower() for piece in PARAMETER.findall(part))
+        given = [WEIGHT.fullmatch(value) for value in parameters if value.startswith("q=")]
+        if names.fullmatch(name) and all(given):
+            weights[name] = float(given[0][1]) if given and given[0] else 1.0
+    return weights
 
 
 def etag_matches(etag: str, if_none_match: str | None) -> bool:

@@ -15,8 +15,9 @@ from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from starlette_compress import CompressMiddleware, add_compress_type, remove_compress_type
 
+from jobs.settings import as_prefix
 from jobs.startup import REASONS
-from service.headers import listed_tags
+from service.headers import listed_tags, preferred_encoding
 from service.telemetry import REQUEST_SECONDS, REQUESTS
 
 __all__ = [
@@ -37,6 +38,8 @@ REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 
 LISTS = frozenset({b"accept", b"accept-encoding", b"if-none-match", b"prefer"})
 """The headers that the service reads whose value is a list."""
+ENCODINGS = ("zstd", "br", "gzip")
+"""How texts can be compressed, the best first."""
 COMPRESSED_BYTES = 1000
 """Smaller bodies are sent as they are: they fit in one packet."""
 ARTIFACT = re.compile(r"/jobs/[^/]+/artifacts/[^/]+")
@@ -49,7 +52,11 @@ remove_compress_type("text/event-stream")  # its events are short, and each has 
 
 
 class RootPath:
-    """ASGI middleware: sets `root_path`, the prefix that a proxy removes from paths, unless the server has set one."""
+    """ASGI middleware: sets `root_path`, the prefix under which a proxy publishes the application.
+
+    A server may have set one already. Whether or not the proxy removes the prefix from paths, `path` then begins with
+    it once, as ASGI has it.
+    """
 
     def __init__(self, app: ASGIApp, prefix: str) -> None:
         self.app = app
@@ -57,9 +64,14 @@ class RootPath:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Handle one request."""
-        if scope["type"] == "http" and not scope.get("root_path"):
-            scope["root_path"] = self.prefix
-            scope["path"] = self.prefix + scope["path"]  # the path of ASGI includes the prefix
+        if scope["type"] == "http":
+            of_server = scope.get("root_path", "")
+            prefix = as_prefix(of_server) or self.prefix
+            path = scope["path"].removeprefix(of_server)  # which the server has put before what the proxy sent
+            if path == prefix:
+                path += "/"
+            scope["root_path"] = prefix
+            scope["path"] = path if path.startswith(f"{prefix}/") else prefix + path
         await self.app(scope, receive, send)
 
 
@@ -127,6 +139,9 @@ class Compression(CompressMiddleware):
         if scope["type"] != "http" or ARTIFACT.search(scope["path"]):
             await self.app(scope, receive, send)
             return
+        asked = MutableHeaders(scope=scope)
+        if "Accept-Encoding" in asked:  # the library ignores its weights, and takes the first coding that it knows
+            asked["Accept-Encoding"] = preferred_encoding(asked["Accept-Encoding"], ENCODINGS)
 
         async def send_tagged(message: Message) -> None:
             if message["type"] == "http.response.start":
@@ -158,7 +173,7 @@ class BodyChecks:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
-        path = scope["path"].removeprefix(scope.get("root_path", ""))
+        path = scope["path"].removeprefix(scope["root_path"])
         most = self.most_of.get((scope["method"], path), self.most)
         begun = False
         seen = 0
@@ -182,8 +197,8 @@ def _check_headers(headers: Headers, most: int) -> None:
     declared = headers.get("content-length", "")
     if declared.isdecimal() and int(declared[:20]) > most:
         raise _too_large(f"is {declared[:20]} bytes", most)
-    encoding = ", ".join(headers.getlist("content-encoding")).strip()
-    if encoding.lower() not in ("", "identity"):
+    encoding = ", ".join(headers.getlist("content-encoding"))
+    if {coding.strip().lower() for coding in encoding.split(",")} - {"", "identity"}:
         shown = ascii(encoding)[1:-1][:80]
         detail = f"the body has Content-Encoding: {shown}; send it as it is, without Content-Encoding"
         raise HTTPException(415, detail, {"Accept-Encoding": "identity"})

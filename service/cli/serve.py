@@ -62,7 +62,7 @@ def serve(
     root_path: Annotated[
         str | None,
         typer.Option(
-            help="The prefix of all paths that a proxy in front removes, such as /tailprune; by default "
+            help="The prefix under which a proxy publishes the service, such as /tailprune; by default "
             "TAILPRUNE_ROOT_PATH, or none."
         ),
     ] = None,

@@ -98,7 +98,7 @@ class Reader:
         return done.stdout
 
     def _job(self, text: str) -> str:
-        """The job that `$JOB` of a block is about: one that runs if it is to be cancelled, else the latest that fits."""
+        """The job that `$JOB` of a block is about: one that runs if it is to be cancelled, or the last that fits."""
         if "DELETE" in text:
             body = {"model": "shapes-sit", "threshold": 0.01, "labels": list(range(100)), "steps": 1000}
             return str(self.http.post("/prune-sample", json=body).raise_for_status().json()["id"])

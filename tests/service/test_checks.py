@@ -4,17 +4,38 @@ from __future__ import annotations
 
 import gzip
 import json
+from collections.abc import Iterator
 
 import pytest
 from fastapi.testclient import TestClient
 
-from service.app import app
+from jobs.settings import Settings
+from service.app import app, create_app
 from tests.condition_files import VIDEO, arrays, npz
+from tests.redis_process import RedisProcess
+from tests.registry import write_registry
 from tests.service.conftest import REQUEST
 from tests.service.test_problems import faults, problem
 
 BODY = json.dumps(REQUEST).encode()
 CALLS = [(method, path) for path, calls in app.openapi()["paths"].items() for method in calls]
+
+pytestmark = pytest.mark.usefixtures("store")
+"""The application is the same for all tests of this file; what it has stored is not."""
+
+
+@pytest.fixture(scope="module")
+def settings(redis_server: RedisProcess, tmp_path_factory: pytest.TempPathFactory) -> Settings:
+    """Settings that the tests share."""
+    folder = tmp_path_factory.mktemp("service")
+    return Settings(redis_url=redis_server.url, data_dir=folder / "data", registry=write_registry(folder / "models"))
+
+
+@pytest.fixture(scope="module")
+def client(settings: Settings) -> Iterator[TestClient]:
+    """A client of the application that the tests share."""
+    with TestClient(create_app(settings)) as client:
+        yield client
 
 
 @pytest.mark.parametrize(("method", "path"), CALLS)
@@ -86,19 +107,26 @@ def test_json_is_taken_under_every_name_of_it(client: TestClient, content_type: 
         ("text/plain;charset=UTF-8", "it is text/plain"),
         ("text/json", "it is text/json"),
         ("application/jsonl", "it is application/jsonl"),
+        ("application/json, text/plain", "it is application/json, text/plain"),
     ],
 )
-@pytest.mark.parametrize("path", ["/prune-sample", "/studies", "/compact", "/extract"])
 def test_a_body_that_is_not_said_to_be_json_is_answered_with_the_header_that_it_lacks(
-    client: TestClient, path: str, content_type: str | None, said: str
+    client: TestClient, content_type: str | None, said: str
 ) -> None:
     headers = {} if content_type is None else {"Content-Type": content_type}
-    answer = client.post(path, content=BODY, headers=headers)
-    assert answer.status_code == 415
-    detail = problem(answer, "unsupported-media-type")["detail"]
-    assert "Content-Type: application/json" in detail
-    assert said in detail
-    assert answer.headers["Accept"] == "application/json"
+    for path in ("/prune-sample", "/studies", "/compact", "/extract"):
+        answer = client.post(path, content=BODY, headers=headers)
+        assert answer.status_code == 415
+        detail = problem(answer, "unsupported-media-type")["detail"]
+        assert "Content-Type: application/json" in detail
+        assert said in detail
+        assert answer.headers["Accept"] == "application/json"
+
+
+def test_a_body_of_two_types_is_refused(client: TestClient) -> None:
+    headers = [("Content-Type", "application/json"), ("Content-Type", "text/plain")]
+    answer = client.post("/prune-sample", content=BODY, headers=headers)
+    assert "application/json, text/plain" in problem(answer, "unsupported-media-type")["detail"]
 
 
 def test_a_request_without_a_body_lacks_the_body_and_not_its_type(client: TestClient) -> None:
@@ -117,9 +145,16 @@ def test_an_encoded_body_is_refused_by_its_encoding(
     assert answer.headers["Accept-Encoding"] == "identity"
 
 
-def test_a_body_that_is_said_to_be_as_it_is_is_taken(client: TestClient) -> None:
-    answer = client.post("/prune-sample", json=REQUEST, headers={"Content-Encoding": "identity"})
+@pytest.mark.parametrize("encoding", ["identity", "Identity, identity", ""])
+def test_a_body_that_is_said_to_be_as_it_is_is_taken(client: TestClient, encoding: str) -> None:
+    answer = client.post("/prune-sample", json=REQUEST, headers={"Content-Encoding": encoding})
     assert answer.status_code == 202
+
+
+def test_a_body_that_no_call_reads_is_not_looked_at(client: TestClient) -> None:
+    headers = {"Content-Encoding": "gzip", "Content-Type": "text/plain"}
+    assert client.request("GET", "/models", content=b"x", headers=headers).status_code == 200
+    assert client.request("DELETE", "/jobs/none", content=b"x", headers=headers).status_code == 404
 
 
 @pytest.mark.parametrize(("content", "said"), [(BODY, "this is JSON"), (b"--x\r\n", "this is a form")])

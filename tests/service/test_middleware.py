@@ -11,12 +11,18 @@ import brotli
 import httpx
 import pytest
 import zstandard
+from fastapi import FastAPI
 from fastapi.testclient import TestClient
 
+from jobs.problems import InvalidRequest
 from jobs.records import Job
 from jobs.settings import Settings
+from jobs.startup import StartError
 from jobs.store.jobs import JobStore
 from service.app import app, create_app
+from service.headers import preferred_wait
+from tests.redis_process import RedisProcess
+from tests.registry import write_registry
 from tests.service.conftest import REQUEST
 
 OWN = ("x-request-id", "date")
@@ -26,6 +32,23 @@ DECODE: dict[str, Callable[[bytes], bytes]] = {
     "br": brotli.decompress,
     "zstd": lambda content: zstandard.ZstdDecompressor().decompressobj().decompress(content),
 }
+
+pytestmark = pytest.mark.usefixtures("store")
+"""The application is the same for all tests of this file; what it has stored is not."""
+
+
+@pytest.fixture(scope="module")
+def settings(redis_server: RedisProcess, tmp_path_factory: pytest.TempPathFactory) -> Settings:
+    """Settings that the tests share."""
+    folder = tmp_path_factory.mktemp("service")
+    return Settings(redis_url=redis_server.url, data_dir=folder / "data", registry=write_registry(folder / "models"))
+
+
+@pytest.fixture(scope="module")
+def client(settings: Settings) -> Iterator[TestClient]:
+    """A client of the application that the tests share."""
+    with TestClient(create_app(settings)) as client:
+        yield client
 
 
 @pytest.fixture
@@ -76,7 +99,7 @@ def test_head_of_what_the_client_has_is_304(client: TestClient, job: Job) -> Non
 
 
 def test_head_starts_the_job_that_get_would_start(client: TestClient, store: JobStore) -> None:
-    head = client.head("/metrics/shapes-sit", headers={"Prefer": "wait=0"})
+    head = client.head("/metrics/shapes-sit?threshold=0.123", headers={"Prefer": "wait=0"})
     (started,) = store.page().jobs
     assert (head.status_code, head.headers["Location"]) == (202, f"/jobs/{started.id}")
 
@@ -86,10 +109,17 @@ def test_head_of_a_path_that_only_takes_post_is_405(client: TestClient) -> None:
     assert (head.status_code, head.headers["Allow"]) == (405, "POST")
 
 
-def test_head_is_counted_as_head(client: TestClient, store: JobStore) -> None:
+def test_head_is_counted_as_head(client: TestClient) -> None:
+    series = 'tailprune_http_requests_total{method="HEAD",route="/models",status="200"}'
+    client.get("/metrics")  # counts what the tests before did
+
+    def counted() -> float:
+        lines = dict(line.rsplit(" ", 1) for line in client.get("/metrics").text.splitlines() if line[0] != "#")
+        return float(lines.get(series, 0))
+
+    before = counted()
     client.head("/models")
-    client.get("/metrics")  # writes the counts
-    assert store.telemetry.read()["tailprune_http_requests", "HEAD", "/models", "200"] == 1
+    assert counted() == before + 1
 
 
 # Lists
@@ -107,11 +137,25 @@ def test_head_is_counted_as_head(client: TestClient, store: JobStore) -> None:
         ["wait=0; foo=1"],
         ['return=minimal; foo="a, wait=9"', "wait=0"],
         ["wait=0", "wait=9"],
+        ["wait=000"],
     ],
 )
 def test_a_preference_counts_on_whichever_line_it_is(client: TestClient, lines: list[str]) -> None:
     answer = client.post("/prune-sample", json=REQUEST, headers=[("Prefer", line) for line in lines])
     assert answer.headers["Preference-Applied"] == "wait=0"
+
+
+@pytest.mark.parametrize("seconds", ["60", "61", "9" * 5000])
+def test_a_longer_wait_than_the_limit_is_cut_to_it(seconds: str) -> None:
+    assert preferred_wait(f"wait={seconds}", 60.0) == 60.0
+
+
+@pytest.mark.parametrize(
+    "wait", ["wait=-1", "wait=abc", "wait", "wait=", 'wait=""', "wait=5.5", "wait=1e3", "wait=\u0665"]
+)
+def test_a_wait_that_is_no_whole_number_is_refused(wait: str) -> None:
+    with pytest.raises(InvalidRequest, match="use wait=30"):
+        preferred_wait(wait, 60.0)
 
 
 @pytest.mark.parametrize("line", ['foo="wait=0"', "respond-async; wait=0", "waits=0", '"', '"\\'])
@@ -158,15 +202,25 @@ def shorter(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("service.middleware.COMPRESSED_BYTES", 100)
 
 
-@pytest.mark.usefixtures("shorter", "worker")
 @pytest.mark.parametrize(
     ("accepted", "chosen"),
     [
         ("gzip", "gzip"),
         ("br", "br"),
         ("gzip, deflate, br, zstd", "zstd"),
+        ("GZIP", "gzip"),
         ("gzip;q=0, br;q=0.5", "br"),
+        ("zstd;q=0.1, gzip; q=0.9", "gzip"),
+        ("br;q=1.0, gzip;q=0.8, *;q=0.1", "br"),
         ("*", "zstd"),
+        ("*, zstd;q=0", "br"),
+        ("identity;q=0, gzip", "gzip"),
+        ("identity, gzip", "gzip"),
+        ("identity;q=1, gzip;q=0.5", None),
+        ("identity;q=0", None),
+        ("gzip;q=abc", None),
+        ("gzip;q=1.5", None),
+        ("gzip;q=0.0000001, br", "br"),
         ("gzip;q=0", None),
         ("*;q=0", None),
         ("identity", None),
@@ -174,17 +228,26 @@ def shorter(monkeypatch: pytest.MonkeyPatch) -> None:
         ("deflate", None),
     ],
 )
-@pytest.mark.parametrize("path", ["/openapi.json", "/docs", "/", "/models", "/metrics/shapes-sit", "/metrics"])
-def test_texts_are_compressed_as_the_client_accepts(
-    client: TestClient, path: str, accepted: str, chosen: str | None
-) -> None:
-    client.get("/metrics/shapes-sit")  # from then on kept in memory
-    headers, content = raw(client, path, accepted)
+def test_texts_are_compressed_as_the_client_accepts(client: TestClient, accepted: str, chosen: str | None) -> None:
+    headers, content = raw(client, "/openapi.json", accepted)
     assert headers.get("Content-Encoding") == chosen
     assert headers["Vary"] == "Accept-Encoding"
     assert int(headers["Content-Length"]) == len(content)
-    if chosen is not None and path != "/metrics":
-        assert DECODE[chosen](content) == raw(client, path, "identity")[1]
+    if chosen is not None:
+        assert DECODE[chosen](content) == raw(client, "/openapi.json", "identity")[1]
+
+
+@pytest.mark.usefixtures("shorter", "worker")
+def test_texts_are_compressed_on_every_path(settings: Settings) -> None:
+    with TestClient(create_app(settings)) as client:  # with the shorter limit
+        for path in ("/openapi.yaml", "/docs", "/", "/models", "/metrics/shapes-sit", "/metrics", "/nothing"):
+            client.get(path)  # statistics are kept in memory from then on
+            headers, content = raw(client, path, "gzip")
+            assert headers["Content-Encoding"] == "gzip", path
+            assert headers["Vary"] == "Accept-Encoding"
+            assert int(headers["Content-Length"]) == len(content)
+            if path != "/metrics":  # which changes
+                assert gzip.decompress(content) == raw(client, path, "identity")[1]
 
 
 def test_encodings_on_two_lines_are_one_list(client: TestClient) -> None:
@@ -202,12 +265,10 @@ def test_what_is_short_a_picture_an_artifact_or_a_stream_is_sent_as_it_is(client
     assert ("Content-Encoding" in headers, len(content)) == (False, 10)
 
 
-@pytest.mark.usefixtures("shorter", "worker")
 def test_what_is_compressed_is_still_304_for_a_client_that_has_it(client: TestClient) -> None:
-    client.get("/metrics/shapes-sit")
-    headers, _ = raw(client, "/metrics/shapes-sit", "gzip")
+    headers, _ = raw(client, "/openapi.json", "gzip")
     assert headers["Content-Encoding"] == "gzip"
-    again = client.get("/metrics/shapes-sit", headers={"If-None-Match": headers["ETag"], "Accept-Encoding": "gzip"})
+    again = client.get("/openapi.json", headers={"If-None-Match": headers["ETag"], "Accept-Encoding": "gzip"})
     assert (again.status_code, again.headers["ETag"]) == (304, headers["ETag"])
     assert again.headers["Vary"] == "Accept-Encoding"
 
@@ -227,20 +288,47 @@ def test_two_encodings_never_share_a_strong_entity_tag(client: TestClient) -> No
 # The prefix
 
 
-@pytest.fixture(params=["/tailprune", "tailprune/", "/tailprune//"])
-def prefixed(request: pytest.FixtureRequest, settings: Settings, store: JobStore) -> Iterator[TestClient]:
-    """A client of the application under a prefix, which its proxy removes."""
-    own = Settings.model_validate(settings.model_dump() | {"root_path": request.param})
-    with TestClient(create_app(own)) as client:
+def under(settings: Settings, prefix: str) -> FastAPI:
+    return create_app(settings.model_copy(update={"root_path": prefix}))
+
+
+@pytest.fixture(scope="module")
+def prefixed(settings: Settings) -> Iterator[TestClient]:
+    """A client of the application under a prefix."""
+    with TestClient(under(settings, "/tailprune")) as client:
         yield client
 
 
-def test_paths_in_responses_begin_with_the_prefix(prefixed: TestClient) -> None:
-    posted = prefixed.post("/prune-sample", json=REQUEST)
+@pytest.mark.parametrize("passed_on", ["", "/tailprune"], ids=["removed", "kept"])
+def test_paths_in_responses_begin_with_the_prefix_whether_or_not_the_proxy_removes_it(
+    prefixed: TestClient, passed_on: str
+) -> None:
+    posted = prefixed.post(f"{passed_on}/prune-sample", json=REQUEST)
     assert posted.headers["Location"] == f"/tailprune/jobs/{posted.json()['id']}"
     assert posted.json()["links"]["self"] == posted.headers["Location"]
-    assert 'href="/tailprune/docs"' in prefixed.get("/").text
-    assert prefixed.get("/openapi.json").json()["servers"] == [{"url": "/tailprune"}]
+    assert 'href="/tailprune/docs"' in prefixed.get(f"{passed_on}/").text
+    assert "/tailprune/openapi.json" in prefixed.get(f"{passed_on}/docs").text
+    assert prefixed.get(f"{passed_on}/openapi.json").json()["servers"] == [{"url": "/tailprune"}]
+
+
+def test_the_prefix_alone_is_the_start_page(prefixed: TestClient) -> None:
+    assert "<title>tailprune</title>" in prefixed.get("/tailprune").text
+
+
+def test_a_path_that_only_looks_like_the_prefix_is_none(prefixed: TestClient) -> None:
+    assert prefixed.get("/tailprunes/models").status_code == 404
+
+
+@pytest.mark.parametrize("prefix", ["/models", "/health", "/docs"])
+def test_a_prefix_that_is_a_path_of_the_service_is_refused_at_its_start(settings: Settings, prefix: str) -> None:
+    with pytest.raises(StartError, match=f"TAILPRUNE_ROOT_PATH={prefix} is also"):
+        under(settings, prefix)
+
+
+def test_a_prefix_is_quoted_wherever_it_is_named(settings: Settings) -> None:
+    with TestClient(under(settings, "/tail prune")) as client:
+        assert client.get("/models/shapes-sit").json()["links"]["self"] == "/tail%20prune/models/shapes-sit"
+        assert client.get("/openapi.json").json()["servers"] == [{"url": "/tail%20prune"}]
 
 
 def test_limits_of_single_calls_hold_under_a_prefix(prefixed: TestClient, settings: Settings) -> None:
@@ -249,7 +337,7 @@ def test_limits_of_single_calls_hold_under_a_prefix(prefixed: TestClient, settin
     assert prefixed.post("/prune-sample", content=large).status_code == 413
 
 
-@pytest.mark.parametrize(("given", "kept"), [("", ""), ("/", ""), ("a", "/a"), ("/a/b/", "/a/b")])
+@pytest.mark.parametrize(("given", "kept"), [("", ""), ("/", ""), ("a", "/a"), ("/a/b/", "/a/b"), ("a//", "/a")])
 def test_the_prefix_is_kept_in_one_form(given: str, kept: str) -> None:
     assert Settings(root_path=given).root_path == kept
 
