@@ -102,7 +102,7 @@ class CompactRequest(Request):
         check_rule(self.threshold, self.keep, self.side, self.by)
         if self.by == "directions" and self.fill == "zero":
             raise ValueError(
-                "fill 'zero' does not go with directions, which are measured from the mean; leave fill out, or keep "
+                "fill 'zero' does not go with directions, which are measured from the mean; leave fill out, or use "
                 "by 'variance'"
             )
         if self.timesteps is not None:

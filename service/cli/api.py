@@ -104,7 +104,9 @@ class Calls:
 
     def submit(self, kind: str, body: dict[str, Any]) -> JobView:
         """Post the request of a kind of job: the job, which may have finished already."""
-        return _read(JobView, self._ask("POST", PATHS[kind], json=body))
+        # As Python writes JSON: with NaN, and with what is no UTF-8, which the service refuses by the names of fields.
+        headers = {"Content-Type": "application/json"}
+        return _read(JobView, self._ask("POST", PATHS[kind], content=json.dumps(body), headers=headers))
 
     def job(self, job_id: str) -> JobView:
         """GET /jobs/{id}: a job as it is now."""

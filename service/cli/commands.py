@@ -38,7 +38,7 @@ from service.cli.options import (
     Url,
     body_of,
 )  # fmt: skip
-from service.cli.running import print_json, run, show_result, started
+from service.cli.running import print_json, run, started, waited_for
 from service.cli.tables import sheets_of
 from service.cli.terminal import errors_shown, line, say, show
 
@@ -190,8 +190,7 @@ def extract(
         if no_wait:
             started(client, job, as_json=as_json)
             return
-        job = client.finished(job)
-        show_result(client, job, as_json=as_json)
+        job = waited_for(client, job, as_json=as_json)
         result = job.result
         assert isinstance(result, ExtractResult)
         if out is not None:
@@ -202,11 +201,12 @@ def extract(
 
 
 def upload(
+    context: typer.Context,
     file: Annotated[Path, typer.Argument(exists=True, dir_okay=False, help="A safetensors or npz file of conditions.")],
     url: Url = DEFAULT_URL,
 ) -> None:
     """Upload conditions (pose, image and latents, or video), and print the id to give as --conditions."""
-    with errors_shown(), Client(url) as client:
+    with errors_shown(context), Client(url) as client:
         info = client.upload(file.read_bytes())
         shapes = ", ".join(f"{name} {' x '.join(map(str, shape))}" for name, shape in info.inputs.items())
         say(f"{info.count} conditions of {shapes}, for models of {info.family}")

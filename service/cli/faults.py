@@ -20,18 +20,23 @@ ALIASES = {
 }
 """The options of fields for which no parameter is named, since an option stands for several."""
 WORDINGS = {
-    "with POST /conditions": "with `tailprune upload`",
-    "give prunes, a grid of them, or a search": "give --threshold, --keep or --search",
+    r"POST /conditions, which returns": "`tailprune upload`, which prints",
+    r"POST /conditions": "`tailprune upload`",
+    r"POST /compact": "`tailprune compact`",
+    r"GET /models/(\S+)": r"`tailprune models show \1 --json`",
+    r"give prunes, a grid of them, or a search": "give --threshold, --keep or --search",
+    r"the body is neither (.*?); send .*": r"the file is neither \1",
 }
-"""What a command does in place of a call, and says in place of fields that no single option sets."""
+"""What a command does in place of a call, and says in place of fields that no single option sets: patterns."""
 
 
 def explained(problem: Problem, context: typer.Context | None) -> str:
     """A problem in words: its title, and its detail or the faults of the request."""
     if not problem.errors:
-        return f"{problem.title}: {problem.detail}"
+        return f"{problem.title}: {problem.detail if context is None else _reworded(problem.detail)}"
     options = {} if context is None or context.params.get("body") else options_of(context)
-    return "\n".join([f"{problem.title}:", *(f"  {_words(fault, options)}" for fault in problem.errors)])
+    faults = dict.fromkeys(f"  {_words(fault, options)}" for fault in problem.errors)  # an option may set many fields
+    return "\n".join([f"{problem.title}:", *faults])
 
 
 def options_of(context: typer.Context) -> dict[str, str]:
@@ -61,19 +66,23 @@ def _parts(location: str) -> list[str]:
 
 def _words(fault: Fault, options: Mapping[str, str]) -> str:
     """A line about a fault, of an option if one is known."""
-    message = fault.message
-    for http, command in WORDINGS.items() if options else ():
-        message = message.replace(http, command)
+    message = _reworded(fault.message) if options else fault.message
     option = option_of(fault.location, options)
     if option is not None:
         return f"{option}: {_named(message, options, sure=False)}"
     parts = _parts(fault.location)
     inside = "".join(f"{part}_" for part in parts)
     within = {name.removeprefix(inside): option for name, option in options.items() if name.startswith(inside)}
-    if not within:
-        return f"{fault.location}: {message}"
     changed = _named(message, within, sure=True)
-    return changed if "--" in changed else f"{fault.location}: {message}"
+    # Of a whole request, its message is enough: the command has no body.
+    return changed if "--" in changed or (options and not parts) else f"{fault.location}: {message}"
+
+
+def _reworded(message: str) -> str:
+    """A message with commands in place of calls."""
+    for http, command in WORDINGS.items():
+        message = re.sub(http, command, message)
+    return message
 
 
 def _named(message: str, options: Mapping[str, str], *, sure: bool) -> str:

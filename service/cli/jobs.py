@@ -13,7 +13,7 @@ from jobs.records import FINISHED, JobView
 from service.cli.api import DEFAULT_URL, ClientError
 from service.cli.client import Client
 from service.cli.options import Url
-from service.cli.running import print_json, show_result
+from service.cli.running import print_json, waited_for
 from service.cli.tables import sheets_of
 from service.cli.terminal import ABSENT, Sheet, errors_shown, line, say, show, show_facts
 
@@ -106,20 +106,13 @@ def watch(context: typer.Context, job_id: Id, as_json: AsJson = False, url: Url 
     The exit status is 0 if it succeeded, 1 if it failed, and 3 if it was cancelled. Ctrl-C leaves the job running.
     """
     with errors_shown(context), Client(url) as client:
-        job = client.job(job_id)
-        try:
-            job = client.finished(job)
-        except ClientError:
-            if as_json:
-                print_json(client.job_data(job_id))
-            raise
-        show_result(client, job, as_json=as_json)
+        waited_for(client, client.job(job_id), as_json=as_json)
 
 
 @app.command()
 def cancel(
     context: typer.Context,
-    job_ids: Annotated[list[str], typer.Argument(metavar="ID...", help="The ids of the jobs.", show_default=False)],
+    job_ids: Annotated[list[str], typer.Argument(metavar="ID", help="The ids of the jobs.", show_default=False)],
     url: Url = DEFAULT_URL,
 ) -> None:
     """Cancel jobs that have not finished. A running one stops at its next step."""
@@ -145,7 +138,7 @@ def save(
     job_id: Id,
     names: Annotated[
         list[str] | None,
-        typer.Argument(metavar="[FILE...]", help="The names of the files; all by default.", show_default=False),
+        typer.Argument(metavar="FILE", help="The names of the files; all by default.", show_default=False),
     ] = None,
     to: Annotated[Path, typer.Option(help="The folder in which to write them.")] = Path(),
     force: Annotated[bool, typer.Option("--force", help="Replace files that are there already.")] = False,

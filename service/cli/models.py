@@ -17,11 +17,10 @@ import tempfile
 from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Annotated, Any, NoReturn
+from typing import Annotated, Any
 
 import tomli_w
 import typer
-from rich.markup import escape
 
 from jobs.registry.decoding import DecoderName
 from jobs.registry.document import RegistryError
@@ -31,7 +30,7 @@ from service.cli.api import DEFAULT_URL, URL_VARIABLE
 from service.cli.client import Client
 from service.cli.options import Url
 from service.cli.running import print_json
-from service.cli.terminal import Sheet, errors_shown, line, messages, say, show, show_facts
+from service.cli.terminal import Sheet, errors_shown, fail, line, say, show, show_facts
 from tailprune.spec.hub import is_hub
 from tailprune.spec.registry import is_installed
 
@@ -130,14 +129,14 @@ def add(
     registered = _registry()
     registry = registered.document.path.absolute()
     if is_installed(registry):
-        _refuse(
+        fail(
             f"{registry} is part of the installed package, and the next installation would replace it: "
             f"cp -r {registry.parent} models copies it, and from this folder tailprune then uses models/{registry.name}"
         )
     if not os.access(registry, os.W_OK) or not os.access(registry.parent, os.W_OK):
-        _refuse(f"{registry} cannot be written; copy its folder, and name the copy with TAILPRUNE_REGISTRY")
+        fail(f"{registry} cannot be written; copy its folder, and name the copy with TAILPRUNE_REGISTRY")
     if name in registered:
-        _refuse(f"{registry} already has a model {name!r}; choose another name, or remove that entry")
+        fail(f"{registry} already has a model {name!r}; choose another name, or remove that entry")
     given = {
         "family": family, "key": key, "classes": classes, "num-heads": num_heads, "decode-layer": decode_layer
     }  # fmt: skip
@@ -201,7 +200,7 @@ def fetch(name: Name) -> None:
     sources = [entry.checkpoint, entry.decoder_source, entry.decoder_statistics]
     wanted = [source for source in sources if source is not None and is_hub(source)]
     if not wanted:
-        _refuse(f"no file of {name!r} is on the hub: {entry.obtain or 'put its files beside the registry'}")
+        fail(f"no file of {name!r} is on the hub: {entry.obtain or 'put its files beside the registry'}")
     for source in wanted:
         say(f"fetching {source}")
         line(_science("fetch", source).strip())
@@ -215,7 +214,7 @@ def remove(
     """Delete a compacted model from a running service; its checkpoint stays an artifact of its job."""
     with errors_shown(), Client(url) as client:
         client.remove_model(name)
-    line(f"{name} is deleted; the same request of `tailprune compact` makes it again")
+    line(f"{name} is deleted; the same `tailprune compact` makes it again")
 
 
 def _registry() -> Registry:
@@ -223,14 +222,14 @@ def _registry() -> Registry:
         settings = get_settings()
         return Registry.read(settings.registry, settings.hub_cache)
     except (RegistryError, SettingsError) as error:
-        _refuse(str(error))
+        fail(str(error))
 
 
 def _entry(name: str) -> ModelEntry:
     try:
         return _registry().get(name)
     except UnknownModel as error:
-        _refuse(str(error))
+        fail(str(error))
 
 
 def _summary(entry: ModelEntry) -> dict[str, Any]:
@@ -280,7 +279,7 @@ def _lacks(model: dict[str, Any]) -> str:
 def _science(*arguments: str) -> str:
     """The output of `python -m tailprune`; its errors end the command."""
     if find_spec("torch") is None:
-        _refuse("reading checkpoints needs torch: install tailprune[worker], or run this command on a worker's machine")
+        fail("reading checkpoints needs torch: install tailprune[worker], or run this command on a worker's machine")
     # At a terminal, stderr passes through: it shows the progress of a download, and then errors too.
     seen = sys.stderr.isatty() and any(map(is_hub, arguments))
     done = subprocess.run(
@@ -290,7 +289,7 @@ def _science(*arguments: str) -> str:
         text=True,
     )
     if done.returncode != 0:
-        _refuse((done.stderr or "that failed, see above").strip())
+        fail((done.stderr or "that failed, see above").strip())
     return done.stdout
 
 
@@ -312,11 +311,6 @@ def _append(registry: Path, entry: str) -> None:
         Registry.read(Path(temporary))
     except RegistryError as error:
         os.unlink(temporary)
-        _refuse(str(error).replace(temporary, str(registry)))
+        fail(str(error).replace(temporary, str(registry)))
     os.chmod(temporary, registry.stat().st_mode)
     os.replace(temporary, registry)
-
-
-def _refuse(why: str) -> NoReturn:
-    messages.print(f"[red]tailprune:[/red] {escape(why)}", soft_wrap=True)
-    raise typer.Exit(1)

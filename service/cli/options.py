@@ -34,7 +34,7 @@ def _plain(value: Any) -> Any:
 
 def label(text: str) -> int | str:
     """A class label: a number, or the name of a class, which does not consist of digits alone."""
-    return int(text) if text.isdecimal() else text
+    return int(text) if text.removeprefix("-").isdecimal() else text
 
 
 def _channels(text: str) -> int | str:

@@ -11,7 +11,6 @@ from contextlib import contextmanager
 from rich.console import Console
 from rich.progress import (
     BarColumn,
-    MofNCompleteColumn,
     Progress,
     ProgressColumn,
     SpinnerColumn,
@@ -19,6 +18,7 @@ from rich.progress import (
     TextColumn,
     TimeElapsedColumn,
 )  # fmt: skip
+from rich.table import Column
 from rich.text import Text
 
 from jobs.records import FINISHED, JobView
@@ -31,7 +31,7 @@ WINDOW_SECONDS = 60.0
 """How far back progress is looked at for the time that is left."""
 LINE_SECONDS = 10.0
 LINES = 10
-"""Where no bar can be shown, a line is written after so long, and at each of so many parts of a job ..."""
+"""Where no bar can be shown, a line is written after so long, and at each of so many parts of a job or its time ..."""
 LEAST_LINE_SECONDS = 1.0
 """... but not sooner than this after the one before."""
 
@@ -39,11 +39,12 @@ LEAST_LINE_SECONDS = 1.0
 class Pace:
     """How fast a job advances, and when it will be done.
 
-    It looks at the reports of the last minute, of one attempt of the job, so that neither the time in the queue nor
-    what was found already done counts.
+    It looks at the reports of the last minute, of one attempt of the job, from its first advance on: neither the time
+    in the queue, nor that of loading the model, nor what was found already done counts.
     """
 
     def __init__(self) -> None:
+        self._last: tuple[float, int] | None = None
         self._seen: deque[tuple[float, int]] = deque()
         self._unit = ""
         self._total = 0
@@ -54,14 +55,17 @@ class Pace:
         """Take a report into account."""
         progress, arrived = update.job.progress, time.monotonic()
         if update.job.status != "running" or progress is None:
+            self._last = None
             self._seen.clear()
             return
         at = arrived if update.at is None else update.at
-        restarted = self._seen and (progress.done < self._seen[-1][1] or at < self._seen[-1][0])
-        if restarted or progress.unit != self._unit or self._by_events != (update.at is not None):
-            self._seen.clear()
+        before, self._last = self._last, (at, progress.done)
+        other = progress.unit != self._unit or self._by_events != (update.at is not None)
         self._unit, self._total, self._by_events = progress.unit, progress.total, update.at is not None
-        if self._seen and self._seen[-1][1] == progress.done:
+        if before is None or other or at < before[0] or progress.done < before[1]:
+            self._seen.clear()
+            return
+        if progress.done == before[1]:
             return
         self._seen.append((at, progress.done))
         self._arrived = arrived
@@ -101,7 +105,7 @@ def shown(job: JobView, console: Console) -> Iterator[Show]:
     """Shows the progress of a job, by the function that it gives; nothing of a job that had finished before."""
     if job.status in FINISHED:
         yield lambda _: None
-    elif console.is_terminal:
+    elif console.is_terminal and not console.is_dumb_terminal:
         with _Bar(job, console) as bar:
             yield bar.show
     else:
@@ -113,16 +117,26 @@ def _status(job: JobView) -> str:
     return f"{job.kind} waiting for a worker" if job.status == "queued" else f"{job.kind} {job.status}"
 
 
+def _whole() -> Column:
+    """A column that is never wrapped: what does not fit is left out, without an ellipsis, which ASCII has not."""
+    return Column(no_wrap=True, overflow="crop")
+
+
 class _Left(ProgressColumn):
     """The time that is left, counted down between the reports."""
 
     def __init__(self, pace: Pace) -> None:
-        super().__init__()
+        super().__init__(_whole())
         self._pace = pace
 
     def render(self, task: Task) -> Text:
         left = self._pace.left()
-        return Text("" if left is None else f"about {words(max(left, 1))} left", no_wrap=True)
+        return Text("" if left is None else f"about {words(max(left, 1))} left")
+
+
+LEAST_BAR = 6
+BESIDE_BAR = 70
+"""The width of all that is beside a bar: `prune-sample`, 100000/100000 samples, the times elapsed and left."""
 
 
 class _Bar:
@@ -132,17 +146,17 @@ class _Bar:
         self._pace = Pace()
         columns: list[ProgressColumn] = [
             SpinnerColumn("line" if console.options.ascii_only else "dots"),
-            TextColumn("{task.description}"),
-            BarColumn(bar_width=max(6, min(40, console.width - 60))),
-            MofNCompleteColumn(),
+            TextColumn("{task.description}", table_column=_whole()),
+            BarColumn(bar_width=max(LEAST_BAR, min(40, console.width - BESIDE_BAR))),
+            TextColumn("{task.fields[count]}", table_column=_whole()),
             TimeElapsedColumn(),
             _Left(self._pace),
         ]
-        if console.width < 70:  # what tells most is kept
+        self._narrow = console.width < BESIDE_BAR + LEAST_BAR
+        if self._narrow:  # what tells most is kept
             columns = [columns[1], columns[3], columns[5]]
-        self._narrow = console.width < 70
         self._progress = Progress(*columns, console=console, transient=True)
-        self._task = self._progress.add_task(_status(job), total=None)
+        self._task = self._progress.add_task(_status(job), total=None, count="")
 
     def __enter__(self) -> _Bar:
         self._progress.start()
@@ -154,12 +168,13 @@ class _Bar:
     def show(self, update: Update) -> None:
         self._pace.note(update)
         job, progress = update.job, update.job.progress
-        text = _status(job)
         if progress is None:
-            self._progress.update(self._task, description=text, total=None, completed=0)
+            self._progress.update(self._task, description=_status(job), total=None, completed=0, count="")
         else:
-            text = progress.unit if self._narrow else f"{text} ({progress.unit})"
-            self._progress.update(self._task, description=text, completed=progress.done, total=progress.total)
+            text, count = "" if self._narrow else job.kind, f"{progress.done}/{progress.total} {progress.unit}"
+            self._progress.update(
+                self._task, description=text, completed=progress.done, total=progress.total, count=count
+            )
 
 
 class _Lines:
@@ -205,7 +220,8 @@ class _Lines:
     def _tick(self) -> None:
         while not self._stop.wait(LINE_SECONDS / 10):
             with self._lock:
-                if time.monotonic() - self._written >= LINE_SECONDS:
+                now = time.monotonic()
+                if now - self._written >= max(LINE_SECONDS, (now - self._begun) / LINES):
                     self._write()
 
     def _write(self) -> None:

@@ -10,11 +10,12 @@ import typer
 
 from jobs.records import FINISHED, JobView
 from jobs.results import CompactResult, PruneSampleResult
+from service.cli.api import ClientError
 from service.cli.client import Client
 from service.cli.tables import files_of, sheets_of
 from service.cli.terminal import errors_shown, line, say, show
 
-__all__ = ["print_json", "run", "show_result", "started"]
+__all__ = ["print_json", "run", "started", "waited_for"]
 
 
 def run(context: typer.Context, kind: str, body: dict[str, Any]) -> None:
@@ -35,8 +36,7 @@ def run(context: typer.Context, kind: str, body: dict[str, Any]) -> None:
         if options["no_wait"]:
             started(client, job, as_json=as_json)
             return
-        job = client.finished(job)
-        show_result(client, job, as_json=as_json)
+        job = waited_for(client, job, as_json=as_json)
         if folder is not None:
             for name in files_of(job.result) if job.result else ():
                 say(f"written: {client.save(job, name, Path(folder))}")
@@ -52,11 +52,25 @@ def started(client: Client, job: JobView, *, as_json: bool) -> None:
     say(f"{job.kind} {job.status}: {show_it}, or {client.url_of(f'/jobs/{job.id}')}")
 
 
-def show_result(client: Client, job: JobView, *, as_json: bool) -> None:
-    """Print the result of a job that succeeded as tables, or all of the job as JSON."""
+def waited_for(client: Client, job: JobView, *, as_json: bool) -> JobView:
+    """Wait for a job, print its result as tables or all of the job as JSON, and return it.
+
+    The JSON is printed of jobs that fail or are cancelled too, before this is raised as ClientError.
+    """
+    try:
+        job = client.finished(job)
+    except ClientError:
+        if as_json:
+            print_json(client.job_data(job.id))
+        raise
     if as_json:
         print_json(client.job_data(job.id))
-        return
+    else:
+        _show_result(job)
+    return job
+
+
+def _show_result(job: JobView) -> None:
     result = job.result
     assert result is not None, "it succeeded"
     show(*sheets_of(result))

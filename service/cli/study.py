@@ -36,7 +36,7 @@ from service.cli.running import run
 
 __all__ = ["study"]
 
-SCHEDULE = re.compile(r"(every|first|last)(?::([1-9]\d{0,8}))?")
+SCHEDULE = re.compile(r"(every(?!:)|first|last(?=:))(?::([1-9]\d{0,8}))?")
 
 
 def study(

@@ -8,7 +8,7 @@ import unicodedata
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, NoReturn
 
 import typer
 from rich import box
@@ -21,7 +21,7 @@ from typer.core import TyperGroup
 from service.cli.api import ClientError
 from service.cli.faults import explained
 
-__all__ = ["ABSENT", "Commands", "Sheet", "errors_shown", "line", "messages", "say", "show", "show_facts"]
+__all__ = ["ABSENT", "Commands", "Sheet", "errors_shown", "fail", "line", "messages", "say", "show", "show_facts"]
 
 ABSENT = "–"
 INTERRUPTED = 130
@@ -150,7 +150,7 @@ def say(text: str, console: Console = messages) -> None:
 
 @contextmanager
 def errors_shown(context: typer.Context | None = None) -> Iterator[None]:
-    """Print errors as a red line and exit with a status, without a traceback.
+    """Print errors as a red line and exit with a status, without a traceback: of the service, and of files.
 
     context: that of the command, by whose options the faults of a request are named; None, the default, for commands
     without any.
@@ -158,11 +158,21 @@ def errors_shown(context: typer.Context | None = None) -> Iterator[None]:
     try:
         yield
     except ClientError as error:
-        text = str(error) if error.problem is None else explained(error.problem, context)
-        messages.print(Text("tailprune:", "red"), _plain(text, messages.encoding), soft_wrap=True, markup=False)
-        raise typer.Exit(error.status) from error
+        fail(str(error) if error.problem is None else explained(error.problem, context), error.status)
     except KeyboardInterrupt:
         raise typer.Exit(INTERRUPTED) from None
+    except BrokenPipeError:  # who read the output has enough
+        raise
+    except OSError as error:
+        fail(f"{error.filename}: {error.strerror}" if error.filename else str(error))
+    except UnicodeEncodeError as error:
+        fail(f"{error.object!r} is no text: it has bytes that are not {error.encoding}")
+
+
+def fail(why: str, status: int = 1) -> NoReturn:
+    """Print an error as a red line, and exit with a status, 1 by default."""
+    messages.print(Text("tailprune:", "red"), _plain(why, messages.encoding), soft_wrap=True, markup=False)
+    raise typer.Exit(status)
 
 
 def _limit() -> int | None:

@@ -89,8 +89,8 @@ def test_extract_without_a_file_says_where_it_is(stack: Stack) -> None:
     said = runner.invoke(app, ["extract", "tiny", "--json", "--url", stack.url])
     assert said.exit_code == 0, said.output
     assert json.loads(said.stdout)["result"]["counts"] == {"timesteps": 1, "inputs": 4, "dim": 32}
-    at = f"{stack.url}{json.loads(said.stdout)['links']['artifacts']['vectors.safetensors']}"
-    assert f"the file is at {at};" in said.stderr
+    save = f"`tailprune jobs save {json.loads(said.stdout)['id']} --url {stack.url}`"
+    assert said.stderr.endswith(f"--out FILE writes them, and so does {save}\n")
 
 
 def test_a_refused_request_is_explained_without_a_traceback(stack: Stack) -> None:

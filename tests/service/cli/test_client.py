@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 from collections.abc import Iterator
 from pathlib import Path
@@ -29,10 +30,11 @@ JOB = {
 }
 
 
-def client_of(pieces: Iterator[bytes]) -> Client:
-    """A client of a service that answers everything with these bytes."""
+def client_of(pieces: Iterator[bytes], digest: str = "") -> Client:
+    """A client of a service that answers everything with these bytes, said to be of a digest."""
     client = Client("http://127.0.0.1:1", Console(file=io.StringIO()))
-    answer = httpx.MockTransport(lambda _: httpx.Response(200, content=pieces))
+    tag = {"ETag": f'"{digest}"'} if digest else {}
+    answer = httpx.MockTransport(lambda _: httpx.Response(200, headers=tag, content=pieces))
     client._http = httpx.Client(base_url="http://127.0.0.1:1", transport=answer)
     return client
 
@@ -68,3 +70,12 @@ def test_a_file_that_does_not_arrive_whole_leaves_what_was_there(tmp_path: Path)
     with client_of(broken()) as client, pytest.raises(ClientError, match="the connection broke"):
         client.save_as(JobView.model_validate(JOB), path.name, path)
     assert [(file.name, file.read_bytes()) for file in tmp_path.iterdir()] == [(path.name, b"as it was")]
+
+
+def test_a_file_with_another_digest_than_the_service_names_is_not_kept(tmp_path: Path) -> None:
+    path, digest = tmp_path / "vectors.safetensors", hashlib.sha256(b"as sent").hexdigest()
+    with client_of(iter([b"as", b" sent"]), digest) as client:
+        client.save_as(JobView.model_validate(JOB), path.name, path)
+    with client_of(iter([b"as received"]), digest) as client, pytest.raises(ClientError, match="arrived damaged"):
+        client.save_as(JobView.model_validate(JOB), path.name, path)
+    assert [(file.name, file.read_bytes()) for file in tmp_path.iterdir()] == [(path.name, b"as sent")]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import os
 import stat
 import subprocess
@@ -13,6 +14,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import httpx
 import pytest
 import torch
 from click.testing import Result
@@ -23,6 +25,7 @@ from jobs.registry.evaluation import EvaluationAssets
 from jobs.registry.models import ModelEntry, Registry
 from jobs.settings import Settings, get_settings
 from service.cli import app
+from service.routes.models import ModelSummary, ModelView
 from tailprune.__main__ import main
 from tailprune.systems import DiT, SiT
 from tests.hub import FakeHub, is_about_the_hub, write_cached
@@ -67,6 +70,7 @@ def registry(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("TAILPRUNE_REGISTRY", str(path))
     monkeypatch.setenv("TAILPRUNE_HUB_CACHE", str(tmp_path / "hub"))
     monkeypatch.setenv("TAILPRUNE_OFFLINE", "1")
+    monkeypatch.delenv("TAILPRUNE_URL", raising=False)
     monkeypatch.setenv("COLUMNS", "200")
     monkeypatch.setattr("service.cli.models.get_settings", Settings)
     return path
@@ -435,3 +439,47 @@ def test_a_model_that_is_not_registered_is_not_fetched(registry: Path) -> None:
     said = tailprune("fetch", "nothing")
     assert said.exit_code == 1
     assert "no model is named 'nothing'; known models: shapes-sit, absent-dit" in said.stderr
+
+
+@pytest.fixture
+def served(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The paths that are asked of a service, which has one compacted model."""
+    asked: list[str] = []
+    decoder = {"name": "pixels", "ready": True}
+    model = {
+        "name": "tiny-compact-0", "title": "Tiny", "family": "sit", "parameters": 1_000_000, "ready": True,
+        "missing": [], "obtain": None, "decoder": decoder,
+    }  # fmt: skip
+    real = httpx.Client
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        asked.append(request.url.path)
+        return httpx.Response(200, json={"models": [model]} if request.url.path.endswith("/models") else model)
+
+    transport = httpx.MockTransport(answer)
+    monkeypatch.setattr("service.cli.api.httpx.Client", lambda **options: real(**options, transport=transport))
+    return asked
+
+
+def test_with_an_address_the_models_of_the_service_are_listed(registry: Path, served: list[str]) -> None:
+    said = tailprune("list", "--url", "http://127.0.0.1:1/prefix/")
+    assert said.exit_code == 0, said.output
+    assert said.stdout.splitlines()[1].split() == ["tiny-compact-0", "sit", "1", "M", "yes", "pixels"]
+    assert served == ["/prefix/models"]
+
+
+def test_the_address_may_be_in_the_environment(
+    registry: Path, served: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TAILPRUNE_URL", "http://127.0.0.1:1")
+    assert json.loads(tailprune("list", "--json").stdout)[0]["name"] == "tiny-compact-0"
+    shown = tailprune("show", "tiny-compact-0").stdout
+    assert "parameters  1000000" in shown
+    assert served == ["/models", "/models/tiny-compact-0"]
+
+
+def test_the_json_of_the_registry_has_the_fields_of_the_service(registry: Path) -> None:
+    listed = json.loads(tailprune("list", "--json").stdout)[0]
+    assert listed.keys() <= ModelSummary.model_fields.keys()
+    shown = json.loads(tailprune("show", listed["name"], "--json").stdout)
+    assert shown.keys() <= ModelView.model_fields.keys()

@@ -14,6 +14,7 @@ from jobs.records import KINDS
 from jobs.requests.study import Grid, Search
 from service.cli import app
 from service.cli.faults import explained, option_of, options_of
+from service.cli.options import label
 
 COMMANDS = {kind: kind for kind in KINDS}
 IN_ONE = {"grid": Grid, "search": Search}
@@ -79,6 +80,14 @@ def test_every_field_of_a_request_has_an_option(kind: str) -> None:
             "--conditions: upload them with `tail",
         ),
         ("prune-sample", "body.model", "too long", "model: too long"),
+        (
+            "prune-sample",
+            "body.labels.1",
+            "GET /models/tiny lists the names",
+            "--label: `tailprune models show tiny",
+        ),
+        ("compact", "body", "leave fill out, or use by 'variance'", "leave --fill out, or use --by 'variance'"),
+        ("upload", "body", "the body is neither this nor that; send another", "the file is neither this nor that"),
         ("study", "body.grid.schedules.1.count", "count 30 is more", "--schedule: count 30 is more"),
         ("study", "body.prunes.0.keep", "keep 99 is more", "--keep: keep 99 is more"),
         ("study", "body.search.fill", "it has one", "--fill: it has one"),
@@ -103,3 +112,20 @@ def test_what_is_wrong_with_a_request_in_a_file_is_said_of_its_fields() -> None:
     fault: dict[str, Any] = {"location": "body.labels.0", "message": "leave labels out"}
     found = problem("invalid-request", "one thing is wrong", [Fault(**fault)])
     assert explained(found, context).endswith("  body.labels.0: leave labels out")
+
+
+def test_what_is_wrong_with_a_value_that_sets_several_fields_is_said_once() -> None:
+    faults = [Fault(location=f"body.prunes.{place}.schedule.count", message="too many") for place in range(3)]
+    found = problem("invalid-request", "3 things are wrong", faults)
+    assert explained(found, context_of("study")).splitlines()[1:] == ["  --schedule: too many"]
+
+
+def test_a_problem_that_is_not_of_a_field_names_commands_in_place_of_calls() -> None:
+    found = problem("unknown-conditions", "upload their file with POST /conditions, which returns the id")
+    said = "No such conditions: upload their file with `tailprune upload`, which prints the id"
+    assert explained(found, context_of("extract")) == said
+
+
+@pytest.mark.parametrize(("text", "meant"), [("3", 3), ("-3", -3), ("red circle", "red circle"), ("3D", "3D")])
+def test_a_label_is_a_number_or_a_name(text: str, meant: int | str) -> None:
+    assert label(text) == meant

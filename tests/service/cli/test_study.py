@@ -13,6 +13,7 @@ import pytest
 from click.testing import Result
 from typer.testing import CliRunner
 
+from jobs.problems import problem
 from jobs.records import Job, new_id
 from jobs.requests.study import StudyRequest
 from service.cli import app
@@ -25,6 +26,7 @@ class FakeService:
     def __init__(self) -> None:
         self.bodies: list[dict[str, Any]] = []
         self.result = STUDY
+        self.outcome: dict[str, Any] = {"status": "succeeded"}
         self.job: dict[str, Any] = {}
 
     def __call__(self, request: httpx.Request) -> httpx.Response:
@@ -46,11 +48,11 @@ class FakeService:
                 "kind": "study",
                 "key": "k",
                 "model": asked.model,
-                "status": "succeeded",
+                **self.outcome,
                 "request": asked.model_dump(),
                 "created": now,
                 "finished": now,
-                "result": self.result,
+                "result": self.result if self.outcome["status"] == "succeeded" else None,
                 "artifacts": artifacts,
             }
         )
@@ -271,6 +273,8 @@ def test_an_export_that_there_is_not_is_not_saved(service: FakeService, tmp_path
         ([], "name a model"),
         (["scored", "--schedule", "sometimes"], "'sometimes' is none of every, first, first:3, last:10"),
         (["scored", "--schedule", "last:0"], "'last:0' is none of"),
+        (["scored", "--schedule", "last"], "'last' is none of"),
+        (["scored", "--schedule", "every:2"], "'every:2' is none of"),
         (["scored", "--keep", "3", "--side", "head"], "goes with --threshold"),
         (["scored", "--budget", "1"], "goes with --search"),
         (["scored", "--threshold", "1", "--trials", "3"], "goes with --search"),
@@ -301,7 +305,7 @@ def test_a_command_that_makes_no_request_is_refused_before_it_is_sent(
 
 
 def test_a_refused_study_is_explained_without_a_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
-    problem = {
+    refusal = {
         "type": "urn:tailprune:problem:invalid-request",
         "title": "The request is not valid",
         "status": 422,
@@ -309,8 +313,32 @@ def test_a_refused_study_is_explained_without_a_traceback(monkeypatch: pytest.Mo
         "errors": [{"location": "body.reference", "message": "no reference 'moon' is registered; known: shapes"}],
     }
     real = httpx.Client
-    refusing = httpx.MockTransport(lambda _: httpx.Response(422, json=problem))
+    refusing = httpx.MockTransport(lambda _: httpx.Response(422, json=refusal))
     monkeypatch.setattr("service.cli.api.httpx.Client", lambda **options: real(**options, transport=refusing))
     said = study("scored", "--threshold", 0.1, "--reference", "moon")
     assert said.exit_code == 1
     assert "--reference: no reference 'moon' is registered" in said.stderr
+
+
+def test_numbers_that_json_lacks_are_sent_for_the_service_to_refuse(monkeypatch: pytest.MonkeyPatch) -> None:
+    sent: list[bytes] = []
+    real = httpx.Client
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        sent.append(request.content)
+        return httpx.Response(422)
+
+    refusing = httpx.MockTransport(answer)
+    monkeypatch.setattr("service.cli.api.httpx.Client", lambda **options: real(**options, transport=refusing))
+    said = study("scored", "--threshold", "nan", "--reference", "\udcff")
+    assert (said.exit_code, "Traceback" in said.output) == (1, False)
+    assert json.loads(sent[0])["reference"] == "\udcff"
+    assert b"NaN" in sent[0]
+
+
+def test_a_study_that_failed_is_printed_as_json_before_it_is_reported(service: FakeService) -> None:
+    service.outcome = {"status": "failed", "problem": problem("failed", "the latents are not finite")}
+    said = study("scored", "--threshold", 0.1, "--json")
+    assert said.exit_code == 1
+    assert json.loads(said.stdout)["problem"]["detail"] == "the latents are not finite"
+    assert said.stderr.endswith("failed: the latents are not finite\n")
