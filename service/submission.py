@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Annotated
 
+import structlog
 from fastapi import Depends
 from fastapi.responses import JSONResponse, Response
 from starlette.concurrency import run_in_threadpool
@@ -25,6 +26,8 @@ from service.problems import ProblemError, problem_response
 __all__ = ["Client", "ClientDep", "ReaderDep", "answer_by_job", "cache_headers", "post_job", "wait_header"]
 
 POLL_SECONDS = 1
+
+log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True)
@@ -134,14 +137,23 @@ def _key(request: Request, identity: Identity) -> str:
 
 
 async def _identity_of(request: Request, entry: ModelEntry, state: AppState) -> Identity:
-    """The identity of the model of a resolved request. Raises ProblemError if files of the model are missing."""
+    """The identity of the model of a resolved request. Raises ProblemError if files are missing or cannot be read."""
     if request.reads == "training":
         _check_training(entry)
     elif missing := entry.missing:
         how = entry.obtain or f"put the files beside {state.settings.registry}"
         raise ProblemError("model-not-ready", f"model {entry.name!r} lacks {', '.join(missing)}: {how}")
     evaluated_with = request.evaluated_with(entry, state.evaluation)
-    return await run_in_threadpool(identify, request.reads, entry, state.settings.data_dir, evaluated_with)
+    try:
+        return await run_in_threadpool(identify, request.reads, entry, state.settings.data_dir, evaluated_with)
+    except OSError as error:
+        log.warning("file cannot be read", model=entry.name, reason=str(error))
+        reason = str(error) if error.filename is None else f"{error.filename}: {error.strerror}"
+        raise ProblemError(
+            "model-not-ready",
+            f"a file of model {entry.name!r}, or one that it is measured with, cannot be read "
+            f"({entry.place_of(reason)}): replace or remove it, or permit the service to read it",
+        ) from error
 
 
 async def _submit(request: Request, key: str, state: AppState, share: Share | None = None, **idempotency: str) -> Job:

@@ -216,6 +216,7 @@ class _Outcomes:
     def _failed(self, claim: Claim, detail: str) -> str:
         log.warning("job failed", detail=detail, exc_info=True)
         detail = self._models.as_registered(claim.job.model, detail)
+        detail = detail.encode(errors="backslashreplace").decode()  # names of files need not be Unicode
         return "failed" if self._leases.fail(claim, problem("failed", detail)) else "lost"
 
 

@@ -22,7 +22,7 @@ from jobs.registry.models import ModelEntry
 from jobs.requests.base import Reads
 from tailprune.spec import MissingFileError
 from tailprune.spec.hub import blob_digest
-from tailprune.spec.layouts import IMAGES, SAFETENSORS, TENSOR_FILES, WEIGHTS
+from tailprune.spec.layouts import IMAGES, SAFETENSORS, TENSOR_FILES, WEIGHTS, files_under
 from tailprune.spec.safetensors import read_header
 
 __all__ = ["Identity", "content_digest", "identify", "identify_at_once", "weights_digest"]
@@ -124,8 +124,13 @@ def content_digest(path: Path, data_dir: Path | None, suffixes: tuple[str, ...] 
     """
     if not path.is_dir():
         return blob_digest(path) or _known(path, "whole", data_dir, _whole)
-    files = sorted(file for file in path.rglob("*") if file.suffix.lower() in suffixes and file.is_file())
-    return digest({str(file.relative_to(path)): content_digest(file, data_dir) for file in files})
+    files = [file for file in files_under(path) if file.suffix.lower() in suffixes and file.is_file()]
+    return digest({_name(file.relative_to(path)): content_digest(file, data_dir) for file in files})
+
+
+def _name(path: Path) -> str:
+    """A path as a text that JSON can have; names need not be Unicode."""
+    return os.fsencode(path).decode(errors="backslashreplace")
 
 
 def _asset_digest(made_of: Path | str, data_dir: Path | None) -> str:

@@ -12,6 +12,7 @@ The registry names extractors and references beside the models:
 
 from __future__ import annotations
 
+import io
 import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -73,6 +74,8 @@ MEASURES: Mapping[Measure, MeasureInfo] = {
 
 ARRAY = "arr_0"
 """The name of the array of images in an npz file."""
+HEADER_BYTES = 2**14
+"""More than the longest header of an array that NumPy reads."""
 
 
 class ReferenceEntry(BaseModel):
@@ -161,28 +164,29 @@ class EvaluationAssets:
         return f"the images of reference {name!r} are missing: {entry.source} does not exist"
 
     def image_count(self, name: str) -> int | None:
-        """How many images a reference has: 0 for an npz file of moments only, None for a damaged one.
+        """How many images a reference has: 0 for an npz file of moments only, None where it cannot be read.
 
         Reads only the table of contents and one header of an npz file. The reference must be complete.
         """
         entry, path = self.references[name], self.reference(name)
         if path is None:
             return entry.count
-        if path.is_dir():
-            return len(image_files(path)[0])
         try:
+            if path.is_dir():
+                return len(image_files(path)[0])
             with zipfile.ZipFile(path) as archive:
                 if f"{ARRAY}.npy" not in archive.namelist():
                     return 0
                 with archive.open(f"{ARRAY}.npy") as file:
-                    version = np.lib.format.read_magic(file)
-                    read = np.lib.format.read_array_header_1_0
-                    shape, _, _ = (read if version == (1, 0) else np.lib.format.read_array_header_2_0)(file)
-                    return int(shape[0])
+                    head = io.BytesIO(file.read(HEADER_BYTES))
+                version = np.lib.format.read_magic(head)
+                read = np.lib.format.read_array_header_1_0
+                shape, _, _ = (read if version == (1, 0) else np.lib.format.read_array_header_2_0)(head)
+                return int(shape[0])
         except Exception:  # zipfile, its decompressors and numpy raise errors of many types for damaged files
             return None
 
     def passed_over(self, name: str) -> dict[str, int]:
-        """How many files of a reference's folder are passed over, as `image_files` counts them."""
+        """How many files of a reference's folder are passed over. Raises what `image_files` raises."""
         path = self.reference(name)
         return {} if path is None or not path.is_dir() else image_files(path)[1]

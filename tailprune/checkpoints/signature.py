@@ -9,7 +9,7 @@ from typing import Literal
 
 from tailprune.spec.safetensors import LENGTH_BYTES, MOST_HEADER_BYTES
 
-__all__ = ["Format", "NotTensors", "format_of"]
+__all__ = ["LFS_POINTER", "Format", "NotTensors", "format_of"]
 
 Format = Literal["safetensors", "pickle"]
 

@@ -70,13 +70,15 @@ def _check_samples(image: Any) -> None:
 def _grey(image: Any, raw: str) -> NDArray[np.uint8]:
     """The values of a grey image of more than 8 bits, in 8."""
     values = np.asarray(image)
+    if image.mode == "I" and image.format == "TIFF" and SIGNED not in image.tag_v2.get(SAMPLE_FORMAT, ()):
+        values = values.view(np.uint32)
     low, high = values.min(), values.max()
     grey: NDArray[Any]
     if image.mode == "F":
         if not (low >= 0 and high <= 1):  # nor NaN
             raise UnfitImage(
-                f"has floats from {low:g} to {high:g}, and 0 must be black and 1 white; scale it, or save it with 8 "
-                "bits"
+                f"has floats from {low:.8g} to {high:.8g}, and 0 must be black and 1 white; scale it, or save it with "
+                "8 bits"
             )
         grey = np.rint(values * 255)
     else:

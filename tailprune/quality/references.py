@@ -7,7 +7,6 @@ From a file with both, the moments are the published ones, and the features thos
 
 from __future__ import annotations
 
-import zipfile
 from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
@@ -28,7 +27,9 @@ from tailprune.quality.sources import (
     damage_as,
     digest_of_files,
     digest_of_text,
+    open_array,
     open_images,
+    open_npz,
 )
 
 __all__ = ["Reference", "load_reference", "make_reference"]
@@ -38,6 +39,9 @@ MOST_FEATURES = 10_000
 MOST_NAMES = 10
 """The most names of arrays that a message lists."""
 TENSORS = ("mean", "covariance")
+FIT = f"give a folder of images, or an npz file (numpy.savez) with mu and sigma, or {ARRAY}"
+ROUNDING = 1e-4
+"""How far a covariance of float32 may be from symmetric, relative to its largest entry."""
 
 
 @dataclass(frozen=True)
@@ -128,25 +132,30 @@ def load_reference(
     Raises SourceError for anything else, and for moments of another number of features than the extractor's.
     """
     path = Path(path)
+
+    def measured(images: ImageSource) -> Reference:
+        if images.count < 2:
+            raise SourceError(f"{path}: has {images.count} image, and a reference needs at least two")
+        return make_reference(images, extractor, batch_size, most_features)
+
     arrays = set() if path.is_dir() else _arrays(path)
     if not {"mu", "sigma"} <= arrays:
         if not path.is_dir() and ARRAY not in arrays:
             names = sorted(arrays)
             shown = ", ".join(names[:MOST_NAMES]) + (", ..." if len(names) > MOST_NAMES else "")
-            raise SourceError(f"{path}: has neither mu and sigma nor {ARRAY}; its arrays are {shown or 'none'}")
-        return make_reference(open_images(path), extractor, batch_size, most_features)
-    gaussian = _published(path, "mu", "sigma")
-    if gaussian.dim != extractor.dim and ARRAY in arrays:  # the moments are another network's; the images are there
-        return make_reference(NpzImages(path), extractor, batch_size, most_features)
-    if gaussian.dim != extractor.dim:
+            raise SourceError(f"{path}: has neither mu and sigma nor {ARRAY}; its arrays are {shown or 'none'}; {FIT}")
+        return measured(open_images(path))
+    dim = _dim(path, "mu", "sigma")
+    if dim != extractor.dim and ARRAY in arrays:  # the moments are another network's; the images are there
+        return measured(NpzImages(path))
+    if dim != extractor.dim:
         raise SourceError(
-            f"{path}: mu has {gaussian.dim} features, and {extractor.name} has {extractor.dim}; use the extractor that "
-            "the moments were computed with"
+            f"{path}: mu has {dim} features, and {extractor.name} has {extractor.dim}; use the extractor that the "
+            "moments were computed with"
         )
+    gaussian = _published(path, "mu", "sigma")
     spatial = _published(path, "mu_s", "sigma_s") if {"mu_s", "sigma_s"} <= arrays else None
-    features = None
-    if ARRAY in arrays:
-        features = make_reference(NpzImages(path), extractor, batch_size, most_features).features
+    features = measured(NpzImages(path)).features if ARRAY in arrays else None
     digest = _digest(digest_of_files([path]), extractor, most_features)
     return Reference(extractor.name, digest, gaussian, features, spatial)
 
@@ -157,23 +166,40 @@ def _digest(images: str, extractor: Extractor, most_features: int) -> str:
 
 def _arrays(path: Path) -> set[str]:
     """The names of the arrays of an npz file."""
-    fit = f"give a folder of images, or an npz file with mu and sigma, or {ARRAY}"
-    with damage_as(f"{path}: is neither a folder nor an npz file", fit), zipfile.ZipFile(path) as archive:
+    with open_npz(path, FIT) as archive:
         return {name.removesuffix(".npy") for name in archive.namelist()}
 
 
+def _dim(path: Path, mean: str, covariance: str) -> int:
+    """The number of features of published moments, by the headers of both arrays."""
+    shapes = []
+    for name in (mean, covariance):
+        with open_array(path, name, FIT) as array:
+            if array.dtype.kind not in "fiu":
+                raise SourceError(f"{path}: {name} is {array.dtype}; {mean} and {covariance} must be real numbers")
+            if not array.complete:
+                raise SourceError(f"{path}: {name} is incomplete; download it again")
+            shapes.append(array.shape)
+    if len(shapes[0]) != 1 or shapes[1] != shapes[0] * 2 or not shapes[0][0]:
+        raise SourceError(
+            f"{path}: {mean} has shape {shapes[0]} and {covariance} {shapes[1]}; they must be (d,) and (d, d)"
+        )
+    return shapes[0][0]
+
+
 def _published(path: Path, mean: str, covariance: str) -> Gaussian:
+    """Published moments, which are read once their headers fit."""
+    _dim(path, mean, covariance)
     with (
         damage_as(f"{path}: {mean} and {covariance} cannot be read", "download it again"),
         np.load(path, allow_pickle=False) as arrays,
     ):
-        published = [np.asarray(arrays[name]) for name in (mean, covariance)]
-        if any(array.dtype.kind not in "fiu" for array in published):
-            raise ValueError("they are not arrays of numbers")
-        m, c = (torch.from_numpy(array.astype(np.float64)) for array in published)
-    if m.ndim != 1 or c.shape != (len(m), len(m)) or not (m.isfinite().all() and c.isfinite().all()):
+        m, c = (torch.from_numpy(arrays[name].astype(np.float64)) for name in (mean, covariance))
+    for name, tensor in ((mean, m), (covariance, c)):
+        if not tensor.isfinite().all():
+            raise SourceError(f"{path}: {name} has NaN or infinity; download it again")
+    if (c.diagonal() < 0).any() or (c - c.T).abs().amax() > ROUNDING * c.abs().amax():
         raise SourceError(
-            f"{path}: {mean} has shape {tuple(m.shape)} and {covariance} {tuple(c.shape)}; they must be (d,) and "
-            "(d, d), and finite"
+            f"{path}: {covariance} is no covariance, which is symmetric, with variances of 0 or more; compute it again"
         )
     return Gaussian(m, c)

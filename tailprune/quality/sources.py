@@ -6,12 +6,14 @@ Each yields batches, so that memory is bounded by one batch, and has a digest th
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 import math
 import warnings
 import zipfile
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
 from typing import IO, Any, Protocol
@@ -20,6 +22,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from tailprune.checkpoints.signature import LFS_POINTER
 from tailprune.extras import require
 from tailprune.quality.pixels import UnfitImage, rgb_pixels
 from tailprune.shapes import dataset as shapes
@@ -29,17 +32,24 @@ from tailprune.spec.layouts import IMAGES, image_files, in_words
 __all__ = [
     "ImageFolder",
     "ImageSource",
+    "NpzArray",
     "NpzImages",
     "ShapesImages",
     "SourceError",
     "damage_as",
     "digest_of_files",
     "digest_of_text",
+    "open_array",
     "open_images",
+    "open_npz",
 ]
 
 FOLDER = f"a folder of {', '.join(IMAGES)} files"
+FORMATS = ("BMP", "GIF", "ICO", "JPEG", "JPEG2000", "PNG", "PPM", "TIFF", "WEBP")
+"""Pillow's names of the formats that are read, whatever the ending of a file's name; others start programs, as EPS."""
 ARRAY = "arr_0"
+HEADER_BYTES = 2**14
+"""More than the longest header of an array that NumPy reads."""
 DRAWN_AT_ONCE = 256
 
 
@@ -68,17 +78,18 @@ class ImageSource(Protocol):
 class ImageFolder:
     """The image files under a folder, sorted by path, as 8-bit RGB, all of one size.
 
-    Files are read with the endings of `tailprune.spec.layouts.IMAGES`. `passed_over` has the number of others by their
-    endings, without text and metadata files; where there are any, a UserWarning says so.
+    Files are read with the endings of `tailprune.spec.layouts.IMAGES`, without hidden ones. `passed_over` has the
+    number of others by their endings, without text and metadata files; where there are any, a UserWarning says so.
 
-    Raises SourceError for a folder without images.
+    Raises SourceError for a folder without images, and for one that cannot be read.
     """
 
     def __init__(self, folder: str | PathLike[str]) -> None:
         self.folder = Path(folder)
         if not self.folder.is_dir():
             raise SourceError(f"{self.folder}: is not a folder; give {FOLDER}")
-        self.paths, self.passed_over = image_files(self.folder)
+        with damage_as(f"{self.folder}: cannot be read", "permit it"):
+            self.paths, self.passed_over = image_files(self.folder)
         if not self.paths:
             others = f" among its files ({in_words(self.passed_over)})" if self.passed_over else ""
             raise SourceError(f"{self.folder}: has no images{others}; give {FOLDER}")
@@ -143,24 +154,16 @@ class NpzImages:
     @contextmanager
     def _array(self) -> Iterator[tuple[IO[bytes], tuple[int, ...]]]:
         """The open file of the array, at its values, and its shape."""
-        fit, member = f"give an npz file with {ARRAY}, uint8 with shape (N, H, W, 3)", f"{ARRAY}.npy"
-        with damage_as(f"{self.path}: is not an npz file", fit):
-            archive = zipfile.ZipFile(self.path)
-        with archive:
-            if member not in archive.namelist():
-                raise SourceError(f"{self.path}: has no {ARRAY}; {fit}")
-            with (
-                damage_as(f"{self.path}: {ARRAY} is not an array that can be read", "download it again"),
-                archive.open(member) as file,
-            ):
-                shape, fortran, dtype = _read_header(file)
-                if dtype != np.uint8 or len(shape) != 4 or shape[3] != 3 or min(shape) < 1:
-                    raise SourceError(f"{self.path}: {ARRAY} is {dtype} with shape {shape}; {fit}")
-                if fortran:  # its images are not contiguous
-                    raise SourceError(f"{self.path}: {ARRAY} is in Fortran order; save numpy.ascontiguousarray of it")
-                if archive.getinfo(member).file_size - file.tell() < math.prod(shape):
-                    raise SourceError(f"{self.path}: {ARRAY} is incomplete; download it again")
-                yield file, shape
+        fit = f"give an npz file with {ARRAY}, uint8 with shape (N, H, W, 3)"
+        with open_array(self.path, ARRAY, fit) as array:
+            shape = array.shape
+            if array.dtype != np.uint8 or len(shape) != 4 or shape[3] != 3 or min(shape) < 1:
+                raise SourceError(f"{self.path}: {ARRAY} is {array.dtype} with shape {shape}; {fit}")
+            if array.fortran:  # its images are not contiguous
+                raise SourceError(f"{self.path}: {ARRAY} is in Fortran order; save numpy.ascontiguousarray of it")
+            if not array.complete:
+                raise SourceError(f"{self.path}: {ARRAY} is incomplete; download it again")
+            yield array.file, shape
 
 
 class ShapesImages:
@@ -195,6 +198,57 @@ class ShapesImages:
             yield from images.split(batch_size)
 
 
+@dataclass(frozen=True)
+class NpzArray:
+    """An array of an npz file: the open file, at its values, and what its header says."""
+
+    file: IO[bytes]
+    shape: tuple[int, ...]
+    fortran: bool
+    dtype: np.dtype[Any]
+    stored: int
+    """The number of bytes that the file has for the values."""
+
+    @property
+    def complete(self) -> bool:
+        """Whether the file has as many values as the header says; not of objects, which are pickled."""
+        return self.stored >= math.prod(self.shape) * self.dtype.itemsize
+
+
+def open_npz(path: Path, fit: str) -> zipfile.ZipFile:
+    """Open an npz file. Raises SourceError for another file; its message ends in `fit`, what would fit."""
+    with damage_as(f"{path}: is neither a folder nor an npz file", fit):
+        try:
+            return zipfile.ZipFile(path)
+        except zipfile.BadZipFile as error:
+            raise ValueError(_pointer(path) or str(error)) from error
+
+
+@contextmanager
+def open_array(path: Path, name: str, fit: str) -> Iterator[NpzArray]:
+    """Open an array of an npz file, of which only the header is read.
+
+    path, name: the file, and the array in it
+    fit: what would fit, the end of a message
+
+    Raises SourceError for a file without it, and for a damaged one, also while it is read.
+    """
+    member = f"{name}.npy"
+    with open_npz(path, fit) as archive:
+        if member not in archive.namelist():
+            raise SourceError(f"{path}: has no {name}; {fit}")
+        with (
+            damage_as(f"{path}: {name} is not an array that can be read", "download it again"),
+            archive.open(member) as file,
+        ):
+            head = io.BytesIO(file.read(HEADER_BYTES))
+            version = np.lib.format.read_magic(head)
+            read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+            shape, fortran, dtype = read(head)
+            file.seek(head.tell())
+            yield NpzArray(file, shape, fortran, dtype, archive.getinfo(member).file_size - head.tell())
+
+
 def open_images(path: str | PathLike[str]) -> ImageSource:
     """The images of a folder, or of an npz file. Raises SourceError if there are none."""
     return ImageFolder(path) if Path(path).is_dir() else NpzImages(path)
@@ -219,14 +273,16 @@ def damage_as(fault: str, way_out: str) -> Iterator[None]:
     """Raises as SourceError what zipfile, its decompressors, numpy and Pillow raise for damaged files, of many types.
 
     fault, way_out: the beginning of the message, with the path, and its end
+
+    Too little memory is no damage: MemoryError stays what it is.
     """
     try:
         yield
-    except SourceError:
+    except (SourceError, MemoryError):
         raise
     except Exception as error:
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
-        raise SourceError(f"{fault} ({reason}); {way_out}") from error
+        said = (error.strerror if isinstance(error, OSError) else None) or str(error)
+        raise SourceError(f"{fault} ({(said.splitlines() or [type(error).__name__])[0]}); {way_out}") from error
 
 
 def _read_image(path: Path) -> Tensor:
@@ -237,20 +293,28 @@ def _read_image(path: Path) -> Tensor:
     with damage_as(f"{path}: cannot be read as an image", "replace or remove it"), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # Pillow's of many pixels and of damaged metadata, one for each image
         try:
-            with Image.open(path) as image:
+            with Image.open(path, formats=FORMATS) as image:
                 return torch.from_numpy(rgb_pixels(image)).permute(2, 0, 1)
         except UnfitImage as error:
             raise SourceError(f"{path}: {error}") from error
         except Image.UnidentifiedImageError as error:
-            raise ValueError("Pillow does not know its format" if path.stat().st_size else "it is empty") from error
+            raise ValueError(_unidentified(path)) from error
 
 
 def _size(shape: tuple[int, ...]) -> str:
     return f"{shape[2]} x {shape[1]}"
 
 
-def _read_header(file: IO[bytes]) -> tuple[tuple[int, ...], bool, Any]:
-    """The shape of an array, whether it is in Fortran order, and its type, from the start of its npy file."""
-    version = np.lib.format.read_magic(file)
-    read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-    return read(file)
+def _unidentified(path: Path) -> str:
+    """What a file is that Pillow reads no image from."""
+    if not path.stat().st_size:
+        return "it is empty"
+    return _pointer(path) or "Pillow reads no such format, or no such pixels in it"
+
+
+def _pointer(path: Path) -> str | None:
+    """The words for a file that stands for another one."""
+    with path.open("rb") as file:
+        if file.read(len(LFS_POINTER)) != LFS_POINTER:
+            return None
+    return "it is a pointer of Git LFS, which stands for the file: run `git lfs pull` in its repository"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -21,6 +22,7 @@ __all__ = [
     "VOCODER_WEIGHTS",
     "WEIGHTS",
     "WEIGHTS_IN_A_FOLDER",
+    "files_under",
     "image_files",
     "in_words",
     "missing_from_checkpoint",
@@ -102,18 +104,42 @@ def missing_from_decoder(name: str, path: Path) -> list[str]:
     return _lacks(path, f"{VAE}/" if (path / VAE).is_dir() else "", DIFFUSERS_WEIGHTS)
 
 
+def files_under(folder: Path) -> list[Path]:
+    """The files under a folder, sorted, without hidden ones and those in hidden folders.
+
+    Links to folders are followed, and each folder is read once. Links to nowhere are among the files.
+
+    Raises OSError for a folder that cannot be read.
+    """
+    files: list[Path] = []
+    read: set[str] = set()
+    for here, folders, names in os.walk(folder, onerror=_raise, followlinks=True):
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        real = os.path.realpath(here)
+        if real in read:  # a link leads back to it
+            folders.clear()
+            continue
+        read.add(real)
+        files += [Path(here, name) for name in names if not name.startswith(".")]
+    return sorted(files)
+
+
 def image_files(folder: Path) -> tuple[list[Path], dict[str, int]]:
     """The files under a folder with the endings of IMAGES, sorted, and how many others there are, by their endings.
 
-    Of the others, NOTES and hidden files do not count. The ending is empty where it is none of a format.
+    Of the others, NOTES do not count. The ending is empty where it is none of a format, and for pipes and the like.
+
+    Raises OSError for a folder that cannot be read.
     """
     images: list[Path] = []
     others: Counter[str] = Counter()
-    for path in sorted(path for path in folder.rglob("*") if not path.is_dir()):  # a link to nowhere is not overlooked
+    for path in files_under(folder):
         suffix = path.suffix.lower()
-        if suffix in IMAGES:
+        if not path.is_file() and path.exists():
+            others[""] += 1
+        elif suffix in IMAGES:
             images.append(path)
-        elif suffix not in NOTES and not path.name.startswith("."):
+        elif suffix not in NOTES:
             others[suffix if FORMAT.fullmatch(suffix) else ""] += 1
     return images, dict(others.most_common())
 
@@ -121,6 +147,10 @@ def image_files(folder: Path) -> tuple[list[Path], dict[str, int]]:
 def in_words(kinds: Mapping[str, int]) -> str:
     """Numbers of files by their endings, such as `3 .jp2, 1 .avif`."""
     return ", ".join(f"{count} {suffix or 'of other kinds'}" for suffix, count in kinds.items())
+
+
+def _raise(error: OSError) -> None:
+    raise error
 
 
 def _lacks(folder: Path, within: str, weights: Sequence[str]) -> list[str]:

@@ -54,9 +54,9 @@ class _Study:
         self._scorer = Scorer(self._maker, context.evaluators, run, self._count_samples)
         engine = engine_of(context.models.device, self._maker.system, drift)
         registered = context.evaluators.registered
+        if request.reference is not None:
+            self._scorer.reference()  # one that cannot be used fails the job before it samples
         self._results = StudyResults(source, self._blocks, self._scorer, engine, registered)
-        if request.reference is not None and registered.image_count(request.reference) in (0, None):
-            self._scorer.reference()  # a reference of moments, or with damaged images, fails the job before it samples
 
     @torch.no_grad()
     def result(self) -> Product[StudyResult]:

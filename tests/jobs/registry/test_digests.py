@@ -190,6 +190,21 @@ def test_a_file_whose_name_is_not_unicode_has_a_digest(tmp_path: Path) -> None:
     assert content_digest(file, tmp_path / "data") == sha256(b"image")
 
 
+def test_a_folder_with_a_file_whose_name_is_not_unicode_has_a_digest(folder: Path, before: str, tmp_path: Path) -> None:
+    (folder / os.fsdecode(b"caf\xe9.safetensors")).write_bytes(b"weights")
+    assert content_digest(folder, tmp_path / "data") != before
+
+
+def test_the_digest_of_a_folder_changes_with_a_file_in_a_folder_that_it_links_to(
+    folder: Path, before: str, tmp_path: Path
+) -> None:
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    (folder / "linked").symlink_to(elsewhere)
+    (elsewhere / "more.safetensors").write_bytes(b"weights")
+    assert content_digest(folder, tmp_path / "data") != before
+
+
 def test_the_digest_of_a_folder_stays_when_the_folder_is_moved(folder: Path, before: str, tmp_path: Path) -> None:
     assert content_digest(folder.rename(tmp_path / "moved"), tmp_path / "data") == before
 

@@ -150,3 +150,12 @@ def test_the_files_of_a_reference_that_are_passed_over_are_counted(path: Path) -
         (path.parent / "photos" / name).write_bytes(b"")
     registered = EvaluationAssets.from_registry(Registry.read(path))
     assert (registered.passed_over("photos"), registered.passed_over("shapes")) == ({".jp2": 1}, {})
+
+
+def test_the_images_of_a_folder_that_cannot_be_read_have_no_number(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def scandir(folder: str) -> None:
+        raise PermissionError(13, "Permission denied", folder)
+
+    (path.parent / "photos").mkdir()
+    monkeypatch.setattr("os.scandir", scandir)
+    assert EvaluationAssets.from_registry(Registry.read(path)).image_count("photos") is None

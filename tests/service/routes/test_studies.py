@@ -230,3 +230,15 @@ def test_a_model_says_what_it_is_measured_with_and_what_of_that_is_there(client:
     assert found["extractor"]["missing"].startswith("published/inception.pt does not exist: put")
     assert found.keys() == {"extractor"}
     assert client.get("/models/absent-dit").json()["measured_with"] == {}
+
+
+def test_a_reference_that_the_service_may_not_read_is_told_with_its_file(
+    client: TestClient, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def identify(*_: object) -> None:
+        raise PermissionError(13, "Permission denied", f"{settings.registry.parent}/images/0.png")
+
+    monkeypatch.setattr("service.submission.identify", identify)
+    answer = client.post("/studies", json=REQUEST)
+    assert (answer.status_code, answer.json()["type"]) == (409, "urn:tailprune:problem:model-not-ready")
+    assert "cannot be read (images/0.png: Permission denied): replace or remove it" in answer.json()["detail"]

@@ -106,8 +106,10 @@ def test_a_tiff_whose_white_is_zero_is_not_inverted(tmp_path: Path) -> None:
     [
         (np.array([[0, 70_000]], np.int32), "whole numbers of 32 bits from 0 to 70000, of which white is unknown"),
         (np.array([[-5, 7_000]], np.int32), "from -5 to 7000"),
+        (np.array([[0, 2**32 - 1]], np.uint32), "from 0 to 4294967295"),
         (np.array([[0, 255]], np.int32), "from 0 to 255"),  # white, or nearly black
         (np.array([[0, 255]], np.float32), "floats from 0 to 255, and 0 must be black and 1 white"),
+        (np.array([[0, 1.0000002]], np.float32), "floats from 0 to 1.0000002"),
         (np.array([[-1, 1]], np.float32), "floats from -1 to 1"),
         (np.array([[0, np.nan]], np.float32), "floats from nan to nan"),
     ],
@@ -115,7 +117,8 @@ def test_a_tiff_whose_white_is_zero_is_not_inverted(tmp_path: Path) -> None:
 def test_grey_of_unknown_range_is_refused_with_the_file_and_the_range(
     tmp_path: Path, values: np.ndarray, why: str
 ) -> None:
-    path = saved(tmp_path / "a.tif", values)
+    path = tmp_path / "a.tif"
+    tifffile.imwrite(path, values, photometric="minisblack")
     with pytest.raises(SourceError) as error:
         read(path)
     assert str(error.value).startswith(f"{path}: has ")

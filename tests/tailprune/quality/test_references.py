@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import io
+import os
 import re
 import struct
 import zipfile
 import zlib
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -143,7 +145,8 @@ def test_a_folder_without_images_or_with_a_broken_one_is_refused(tmp_path: Path)
         ImageFolder(tmp_path / "nowhere")
     no_header = b"\x89PNG\r\n\x1a\n" + struct.pack(">I", 0) + b"IHDR" + struct.pack(">I", zlib.crc32(b"IHDR"))
     for content, why in (
-        (b"no image", "Pillow does not know its format"),
+        (b"no image", "Pillow reads no such format"),
+        (b"version https://git-lfs.github.com/spec/v1\noid sha256:0\n", "a pointer of Git LFS"),
         (b"", "it is empty"),
         (no_header, ""),
         (png_bytes(pictures(1)[0])[:-40], "truncated"),
@@ -174,6 +177,46 @@ def test_files_of_other_kinds_are_passed_over_with_their_number_and_kinds(tmp_pa
 def test_an_image_that_is_a_link_to_nowhere_is_refused_and_not_overlooked(tmp_path: Path) -> None:
     (write(tmp_path, pictures(2)) / "linked.png").symlink_to(tmp_path / "nowhere.png")
     with pytest.raises(SourceError, match=r"linked.png: cannot be read as an image \(.*No such file"):
+        list(ImageFolder(tmp_path).batches())
+
+
+def test_hidden_files_and_those_in_hidden_folders_are_neither_read_nor_counted(tmp_path: Path) -> None:
+    write(tmp_path, pictures(2))
+    write(tmp_path / ".ipynb_checkpoints", pictures(1))
+    (tmp_path / "._000.png").write_bytes(b"of macOS")
+    source = ImageFolder(tmp_path)
+    assert (source.count, source.passed_over) == (2, {})
+
+
+def test_links_to_folders_are_followed_and_each_folder_is_read_once(tmp_path: Path) -> None:
+    folder, elsewhere = write(tmp_path / "folder", pictures(2)), write(tmp_path / "elsewhere", pictures(3))
+    (folder / "linked").symlink_to(elsewhere)
+    (elsewhere / "back").symlink_to(folder)
+    assert [str(path.relative_to(folder)) for path in ImageFolder(folder).paths] == [
+        "000.png", "001.png", "linked/000.png", "linked/001.png", "linked/002.png",
+    ]  # fmt: skip
+
+
+def test_a_pipe_is_passed_over_and_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(write(tmp_path, pictures(2)) / "pipe.png")
+    with pytest.warns(UserWarning, match="2 images are read; passed over: 1 of other kinds"):
+        assert len(torch.cat(list(ImageFolder(tmp_path).batches()))) == 2
+
+
+def test_a_folder_that_cannot_be_read_is_refused_and_not_overlooked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def scandir(path: str) -> Any:
+        raise PermissionError(13, "Permission denied", path)
+
+    monkeypatch.setattr(os, "scandir", scandir)
+    with pytest.raises(SourceError, match=rf"{tmp_path}: cannot be read \(Permission denied\)"):
+        ImageFolder(tmp_path)
+
+
+def test_no_file_is_given_to_a_program(tmp_path: Path) -> None:
+    Image.fromarray(pictures(1)[0]).save(tmp_path / "postscript.png", "EPS")
+    with pytest.raises(SourceError, match="Pillow reads no such format"):
         list(ImageFolder(tmp_path).batches())
 
 
@@ -267,7 +310,15 @@ def test_a_file_with_both_gives_published_moments_and_the_features_of_its_images
     [
         ({"mu": np.zeros(5), "sigma": np.eye(5)}, "mu has 5 features, and corner has 6"),
         ({"mu": np.zeros(6), "sigma": np.eye(5)}, r"mu has shape \(6,\) and sigma \(5, 5\)"),
-        ({"mu": np.full(6, np.nan), "sigma": np.eye(6)}, "finite"),
+        ({"mu": np.full(6, np.nan), "sigma": np.eye(6)}, "mu has NaN or infinity"),
+        ({"mu": np.zeros(6), "sigma": np.full((6, 6), np.inf)}, "sigma has NaN or infinity"),
+        ({"mu": np.zeros(6), "sigma": np.triu(np.ones((6, 6)))}, "sigma is no covariance, which is symmetric"),
+        ({"mu": np.zeros(6), "sigma": -np.eye(6)}, "sigma is no covariance, .* variances of 0 or more"),
+        ({"mu": np.zeros((1, 6)), "sigma": np.eye(6)}, r"mu has shape \(1, 6\)"),
+        (
+            {"mu": np.zeros(6), "sigma": np.eye(6), "mu_s": np.zeros(0), "sigma_s": np.zeros((0, 0))},
+            r"mu_s has shape \(0,\)",
+        ),
         ({"mu": np.zeros(6), "other": np.zeros(6)}, "has neither mu and sigma nor arr_0; its arrays are mu, other"),
         ({"arr_0": np.zeros((2, 8, 8, 3), np.float32)}, r"arr_0 is float32 with shape \(2, 8, 8, 3\); give"),
         ({"arr_0": np.zeros((2, 8, 8, 3), np.uint16)}, r"arr_0 is uint16 with shape"),
@@ -275,8 +326,8 @@ def test_a_file_with_both_gives_published_moments_and_the_features_of_its_images
         ({"arr_0": np.array([None, "pickled"])}, r"arr_0 is object with shape \(2,\)"),
         ({"arr_0": np.zeros((2, 3, 8, 8), np.uint8)}, r"arr_0 is uint8 with shape \(2, 3, 8, 8\)"),
         ({"arr_0": np.asfortranarray(pictures(4))}, "Fortran"),
-        ({"arr_0": pictures(1)}, "at least two images, not 1"),
-        ({"mu": np.array(["pickled", None]), "sigma": np.eye(6)}, "mu and sigma cannot be read"),
+        ({"arr_0": pictures(1)}, "unfit.npz: has 1 image, and a reference needs at least two"),
+        ({"mu": np.array(["pickled", None]), "sigma": np.eye(6)}, "mu is object; mu and sigma must be real numbers"),
     ],
 )
 def test_an_npz_that_does_not_fit_is_refused(tmp_path: Path, arrays: dict[str, np.ndarray], said: str) -> None:
@@ -330,29 +381,69 @@ def test_an_npz_that_zipfile_does_not_unpack_is_refused(tmp_path: Path, offset: 
 
 
 @pytest.mark.parametrize(
-    "content",
+    ("content", "why"),
     [
-        b"",
-        b"no array at all",
-        npy(np.zeros(6))[:-8],
-        npy(np.zeros(6)).replace(b"(6,), } ", b"(6, 9999999999999), } ", 1),
-        npy(np.zeros(6, complex)),
-        npy(np.array(["a"] * 6)),
+        (b"", "is not an array that can be read .*; download it again"),
+        (b"no array at all", "is not an array that can be read .*; download it again"),
+        (npy(np.zeros(6))[:-8], "is incomplete; download it again"),
+        (npy(np.zeros(6)).replace(b"(6,), } ", b"(6, 9999999999999), } ", 1), "is incomplete; download it again"),
+        (npy(np.zeros(6, complex)), "is complex128; mu and sigma must be real numbers"),
+        (npy(np.array(["a"] * 6)), "is <U1; mu and sigma must be real numbers"),
     ],
 )
-def test_published_moments_that_are_no_arrays_of_numbers_are_refused(tmp_path: Path, content: bytes) -> None:
+def test_published_moments_that_are_no_arrays_of_numbers_are_refused(tmp_path: Path, content: bytes, why: str) -> None:
     path = zipped(tmp_path / "damaged.npz", content, name="mu.npy")
     with zipfile.ZipFile(path, "a") as archive:
         archive.writestr("sigma.npy", npy(np.eye(6)))
-    with pytest.raises(SourceError, match=f"{path}: mu and sigma cannot be read .*; download it again"):
+    with pytest.raises(SourceError, match=f"{path}: mu {why}"):
         load_reference(path, Corner())
+
+
+@pytest.mark.parametrize("name", ["mu.npy", "sigma.npy"])
+def test_published_moments_with_a_broken_stream_are_refused(tmp_path: Path, name: str) -> None:
+    path, extract = tmp_path / "damaged.npz", Corner()
+    extract.dim = 64
+    np.savez(path, mu=np.arange(64.0), sigma=np.eye(64))
+    with zipfile.ZipFile(path) as archive:
+        info = archive.getinfo(name)
+    overwritten(path, info.header_offset + info.file_size, b"\1")
+    with pytest.raises(SourceError, match=f"{path}: .* read .Bad CRC-32 for file '{name}'.; download it again"):
+        load_reference(path, extract)
+
+
+def test_published_moments_are_not_read_where_their_headers_do_not_fit(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(np, "load", lambda *_, **__: pytest.fail("they are read"))
+    path = tmp_path / "large.npz"
+    for shape in ((4, 4), (6, 7)):
+        np.savez_compressed(path, mu=np.zeros(shape[0]), sigma=np.zeros(shape))
+        with pytest.raises(SourceError, match=f"{path}: mu has"):
+            load_reference(path, Corner())
+
+
+def test_a_header_that_says_it_is_long_is_not_read(tmp_path: Path) -> None:
+    path = zipped(tmp_path / "long.npz", b"\x93NUMPY\2\0\0\0\0\4" + bytes(2**26), zipfile.ZIP_DEFLATED)
+    with pytest.raises(SourceError, match=f"{path}: arr_0 is not an array that can be read .*got 16372"):
+        load_reference(path, Corner())
+
+
+def test_too_little_memory_is_not_told_as_damage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def out_of_memory(*_: object) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr("tailprune.quality.sources.rgb_pixels", out_of_memory)
+    with pytest.raises(MemoryError):
+        list(ImageFolder(write(tmp_path, pictures(2))).batches())
 
 
 def test_a_zip_of_many_other_files_is_refused_with_the_first_of_them(tmp_path: Path) -> None:
     with zipfile.ZipFile(tmp_path / "images.npz", "w") as archive:
         for index in range(50):
             archive.writestr(f"{index:02}.png", b"")
-    with pytest.raises(SourceError, match=r"its arrays are 00.png, .*, 09.png, \.\.\.$"):
+    with pytest.raises(
+        SourceError, match=r"its arrays are 00.png, .*, 09.png, \.\.\.; give a folder of images, or an npz file"
+    ):
         load_reference(tmp_path / "images.npz", Corner())
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import zipfile
 from collections.abc import Callable
 from typing import Any
@@ -166,9 +167,17 @@ def test_networks_are_loaded_once(studied: Studied, monkeypatch: pytest.MonkeyPa
     ],
 )
 @pytest.mark.parametrize("role", ["reference", "targets"])
-def test_a_study_against_images_that_cannot_be_used_fails_with_the_file_and_the_reason(
-    worker: Worker, submit: Submit, store: JobStore, settings: Settings, role: str, spoilt: bytes | Any, why: str
+def test_a_study_against_images_that_cannot_be_used_fails_before_it_samples_with_the_file_and_the_reason(
+    worker: Worker,
+    submit: Submit,
+    store: JobStore,
+    settings: Settings,
+    monkeypatch: pytest.MonkeyPatch,
+    role: str,
+    spoilt: bytes | Any,
+    why: str,
 ) -> None:
+    monkeypatch.setattr("tailprune.sample_each", lambda *_, **__: pytest.fail("it samples"), raising=False)
     file = settings.registry.parent / "images" / "1.tif"
     file.write_bytes(spoilt) if isinstance(spoilt, bytes) else spoilt.save(file)
     measure = {"reference": "fid", "targets": "psnr"}[role]
@@ -178,6 +187,18 @@ def test_a_study_against_images_that_cannot_be_used_fails_with_the_file_and_the_
     assert failed.problem is not None
     assert failed.problem.type.endswith(":failed")
     assert f"1.tif: {why}" in failed.problem.detail
+
+
+def test_a_damaged_image_whose_name_is_not_unicode_fails_the_study_with_its_name(
+    worker: Worker, submit: Submit, store: JobStore, settings: Settings
+) -> None:
+    (settings.registry.parent / "images" / os.fsdecode(b"caf\xe9.png")).write_bytes(b"no image")
+    job = submit("study", grid={"thresholds": [1.0]}, reference="folder", measures=["fid"])
+    worker.run(job.id)
+    failed = store.get(job.id)
+    assert failed.problem is not None
+    assert failed.problem.type.endswith(":failed")
+    assert r"images/caf\udce9.png: cannot be read as an image" in failed.problem.detail
 
 
 @pytest.mark.parametrize("damage", ["stream", "member", "moments"])
