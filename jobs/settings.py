@@ -28,6 +28,14 @@ def as_prefix(path: str) -> str:
     return f"/{path.strip('/')}".rstrip("/")
 
 
+def _from_home(path: Path) -> Path:
+    """A path whose ~ is the home folder: files of variables are read by no shell."""
+    return Path(os.path.expanduser(path))
+
+
+LocalPath = Annotated[Path, AfterValidator(_from_home)]
+
+
 class Settings(BaseSettings):
     """All settings; the processes of one deployment share the same environment."""
 
@@ -37,6 +45,7 @@ class Settings(BaseSettings):
         frozen=True,
         populate_by_name=True,
         extra="ignore",
+        str_strip_whitespace=True,  # as a URL may have that was read from a file
         hide_input_in_errors=True,  # a URL may have a password, and so the fields of URLs are in no repr either
     )
 
@@ -52,7 +61,7 @@ class Settings(BaseSettings):
         validation_alias=AliasChoices("TAILPRUNE_BROKER_URL", "BROKER_URL"),
         description="Any broker that Celery supports; redis_url by default.",
     )
-    data_dir: Path = Field(
+    data_dir: LocalPath = Field(
         default=Path("data"), description="The folder of artifacts and small caches; it can be moved as a whole."
     )
     artifacts_url: Annotated[str, AfterValidator(check_artifacts)] | None = Field(
@@ -60,7 +69,7 @@ class Settings(BaseSettings):
         repr=False,
         description="Where artifacts are stored, as an fsspec URL; a folder of data_dir by default.",
     )
-    registry: Path = Field(
+    registry: LocalPath = Field(
         default_factory=registry_path,
         description="The registry of models; by default models/models.toml, or else the shipped one.",
     )
@@ -68,7 +77,7 @@ class Settings(BaseSettings):
         default="",
         description="The prefix under which a proxy publishes the service, such as /tailprune.",
     )
-    hub_cache: Path | None = Field(
+    hub_cache: LocalPath | None = Field(
         default=None,
         description="Where files of the Hugging Face hub are stored; by default huggingface_hub's own cache.",
     )

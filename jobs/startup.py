@@ -23,6 +23,7 @@ from pydantic import BaseModel
 
 from jobs.queue import make_celery
 from jobs.registry.document import RegistryError
+from jobs.requests.base import QUEUES
 from jobs.settings import Settings, SettingsError
 from jobs.storage.artifacts import ID_FILE, ArtifactsError, ArtifactStore
 from jobs.store.connection import NoServer, connect_once, fault_of
@@ -93,14 +94,17 @@ def check_servers(settings: Settings, artifacts: ArtifactStore) -> None:
     """
     with _explained("Redis", settings.redis_url), connect_once(settings.redis_url) as client:
         client.ping()
-        with _store_errors(settings, artifacts):
+        with _store_errors(artifacts):
             _claim_store(settings, client, artifacts)
+        client.eval("return 1", 0)
+        if settings.broker_url is None:
+            _check_queues(client)
     broker = settings.broker_url
     if broker is None:
         return
     if broker.partition("://")[0] in REDIS and ";" not in broker:
         with _explained("the broker", broker), connect_once(check_redis(broker)) as client:
-            client.ping()
+            _check_queues(client)
         return
     try:
         with make_celery(settings).connection_for_write() as connection:
@@ -143,6 +147,12 @@ def _explained(what: str, url: str) -> Iterator[None]:
         raise (StartError if lasting else NotYet)(f"{what} at {masked(url)}: {reason}") from error
 
 
+def _check_queues(client: redis.Redis) -> None:
+    """See that Celery may use its keys and channels here: a user may have rights to some only."""
+    client.exists(*QUEUES, "unacked", "unacked_index", "_kombu.binding.sampling")
+    client.publish(f"/{client.get_connection_kwargs().get('db') or 0}.celery.start", "")  # nobody listens there
+
+
 def _claim_store(settings: Settings, client: redis.Redis, artifacts: ArtifactStore) -> None:
     """See that this store belongs to this Redis; where neither belongs to another yet, from now on they do."""
     stored = artifacts.read_id()
@@ -170,13 +180,13 @@ def _claim_store(settings: Settings, client: redis.Redis, artifacts: ArtifactSto
 
 
 @contextmanager
-def _store_errors(settings: Settings, artifacts: ArtifactStore) -> Iterator[None]:
+def _store_errors(artifacts: ArtifactStore) -> Iterator[None]:
     """Explain errors of the store; those of a folder do not pass by themselves, those of a bucket may."""
     try:
         yield
     except (redis.RedisError, StartError):
         raise
     except Exception as error:  # an object store has errors of its own
-        text = str(error).partition("\n")[0] or type(error).__name__
-        kind = NotYet if settings.artifacts_url and "://" in settings.artifacts_url else StartError
-        raise kind(f"the artifacts in {artifacts.location} cannot be used: {text}") from error
+        text = getattr(error, "strerror", None) or str(error).partition("\n")[0] or type(error).__name__
+        kind = StartError if artifacts.is_local else NotYet
+        raise kind(f"the artifacts in {artifacts.location} cannot be used: {masked(text)}") from error

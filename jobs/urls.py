@@ -5,6 +5,7 @@ A check raises ValueError with a reason that repeats nothing of the URL, which m
 
 from __future__ import annotations
 
+import os
 import re
 from urllib.parse import parse_qsl, quote, unquote, urlencode, urlsplit
 
@@ -16,6 +17,7 @@ __all__ = ["REDIS", "check_artifacts", "check_broker", "check_redis", "kombu_url
 REDIS = ("redis", "rediss", "unix", "redis+socket")
 CREDENTIALS = re.compile(r"(?<=://)(?P<user>[^:@/?#]*)(?P<password>:.*)?@", re.DOTALL)
 SECRETS = re.compile(r"(?<=[?&])([^=&]*(?:password|secret|token|key)[^=&]*=)[^&]*", re.IGNORECASE)
+FILES = ("ssl_ca_certs", "ssl_ca_path", "ssl_certfile", "ssl_keyfile")
 ENCODE = "a password with one of / ? # @ : % in it has to be percent-encoded"
 
 
@@ -54,6 +56,9 @@ def check_redis(url: str) -> str:
         raise ValueError(f"redis-py does not know the option {unknown}") from None
     except (ValueError, redis.RedisError) as error:
         raise ValueError(f"redis-py refuses it: {error}") from None
+    missing = [name for name, value in parse_qsl(parts.query) if name in FILES and not os.path.exists(value)]
+    if missing:
+        raise ValueError(f"{missing[0]} names a file that does not exist")
     return url
 
 
@@ -100,10 +105,10 @@ def _check_transport(scheme: str) -> None:
 
     name = scheme.partition("+")[0]
     if name not in TRANSPORT_ALIASES:
-        raise ValueError("Celery has no such broker; use redis:// or amqp://")
+        raise ValueError("not a broker that Celery knows; use redis:// or amqp://")
     try:
         resolve_transport(name)
-    except ImportError as error:
+    except Exception as error:  # one that is half there fails in ways of its own
         raise ValueError(f"its package is not installed ({error}); Celery's documentation names it") from None
 
 

@@ -47,7 +47,7 @@ def choose_device(name: str, worker_index: int) -> torch.device:
         try:
             probe = torch.zeros(1, device=name)
             probe.item()
-        except (RuntimeError, AssertionError, NotImplementedError) as error:
+        except (RuntimeError, AssertionError, NotImplementedError, ImportError) as error:
             # Only its first sentence: torch goes on with a list of all that it has for other devices.
             reason = str(error).partition("\n")[0].partition(". ")[0]
             raise InputError(

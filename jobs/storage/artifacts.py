@@ -42,17 +42,20 @@ class Artifact(BaseModel):
 class ArtifactStore:
     """Stores bytes under their digest, and reads them back. A stored file never changes.
 
-    `location` is where it is, for people: a folder and its machine, or a URL without its password.
+    `location` is where it is, for people: a folder and its machine, or a URL without its password. `is_local` is
+    whether it is a folder.
 
-    Raises ArtifactsError where the package of the URL's file system is not installed, or refuses the URL.
+    Raises ArtifactsError where the package of the URL's file system is not installed, or cannot use the URL.
     """
 
     def __init__(self, settings: Settings, client: redis.Redis) -> None:
         try:
             self._files, self._root = fsspec.url_to_fs(settings.artifacts)
-        except (ImportError, ValueError, TypeError) as error:
-            raise ArtifactsError(f"TAILPRUNE_ARTIFACTS_URL={masked(settings.artifacts)}: {error}") from error
+        except Exception as error:  # some connect, or open a file, and have errors of their own
+            reason = masked(str(error).partition("\n")[0]) or type(error).__name__
+            raise ArtifactsError(f"TAILPRUNE_ARTIFACTS_URL={masked(settings.artifacts)}: {reason}") from error
         self.location = _location(self._files, self._root)
+        self.is_local = isinstance(self._files, LocalFileSystem)
         self._redis = client
         self._hot_bytes = settings.hot_artifact_bytes
         self._hot_seconds = settings.cache_ttl_seconds

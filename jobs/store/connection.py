@@ -19,6 +19,7 @@ import redis
 import redis.asyncio
 from redis.asyncio.retry import Retry as AsyncRetry
 from redis.backoff import ExponentialBackoff, NoBackoff
+from redis.exceptions import AskError, ClusterCrossSlotError, ClusterDownError, NoPermissionError
 from redis.retry import Retry
 from tenacity import (
     RetryCallState,
@@ -53,6 +54,9 @@ RETRIES = 2
 HEALTH_CHECK_SECONDS = 30
 
 UNAVAILABLE = (redis.ConnectionError, redis.TimeoutError, redis.OutOfMemoryError, redis.ReadOnlyError)
+CLUSTER = (AskError, ClusterCrossSlotError, ClusterDownError)
+NOT_TLS = ("WRONG_VERSION_NUMBER", "RECORD_LAYER_FAILURE", "PACKET_LENGTH_TOO_LONG")
+"""What OpenSSL calls an answer that is no TLS."""
 REFUSALS = ("MISCONF", "NOREPLICAS")
 """Codes of errors for which redis-py has no class: the disk cannot be written; replicas are missing."""
 
@@ -111,18 +115,26 @@ def fault_of(error: redis.RedisError | OSError, url: str) -> Fault:
     if isinstance(cause, ssl.SSLCertVerificationError):
         return Fault(f"its certificate is not accepted: {cause.verify_message}; see ssl_ca_certs", lasting=True)
     if isinstance(cause, ssl.SSLError):
-        return Fault("what answers there does not speak TLS: use redis://", lasting=True)
+        if cause.reason in NOT_TLS:
+            return Fault("what answers there does not speak TLS: use redis://", lasting=True)
+        return Fault(f"no TLS connection can be made: {cause.reason or cause}", lasting=True)
     if isinstance(cause, socket.gaierror):
         return Fault("its host name is unknown", lasting=False)
     if isinstance(cause, TimeoutError) or isinstance(error, redis.TimeoutError):
         hint = "; does it speak TLS? rediss:// is for servers that do" if secure else ""
         return Fault(f"it does not answer{hint}", lasting=False)
+    ends = isinstance(cause, ConnectionResetError) or "closed" in str(error)
+    hint = "; does it speak TLS? that is rediss://" if ends and not secure else ""
     if isinstance(cause, OSError) and cause.strerror:
-        return Fault(cause.strerror.lower(), lasting=isinstance(cause, PermissionError))
+        return Fault(f"{cause.strerror.lower()}{hint}", lasting=isinstance(cause, PermissionError))
     if isinstance(error, redis.ConnectionError):
-        hint = "; does it speak TLS? that is rediss://" if "closed" in str(error) and not secure else ""
         return Fault(f"{str(error).rstrip('.')}{hint}", lasting="too long" in str(error))
-    return Fault(str(error), lasting=not is_unavailable(error))
+    if isinstance(error, NoPermissionError):
+        return Fault(f"its user lacks rights ({error}); give it ~* &* +@all -@dangerous", lasting=True)
+    if isinstance(error, CLUSTER):
+        return Fault("it is part of a Redis Cluster, which is not supported: use a server by itself", lasting=True)
+    # Only its first sentence: that of the protected mode goes on for a paragraph.
+    return Fault(str(error).partition(". ")[0].rstrip("."), lasting=not is_unavailable(error))
 
 
 def is_unavailable(error: BaseException) -> bool:

@@ -75,7 +75,7 @@ def serve(
     stopping = StopRequests()
     try:
         settings = get_settings()
-        folder = (data_dir or settings.data_dir).resolve()
+        folder = Path(os.path.expanduser(data_dir or settings.data_dir)).resolve()
         check_folder(folder, "--data-dir")
         if shutil.disk_usage(folder).free < LEAST_FREE_BYTES:
             raise StartError(f"the disk of {folder} is full; make room, or name another folder with --data-dir")
@@ -252,6 +252,8 @@ def _sole_user(folder: Path) -> Iterator[int]:
 
 def _free_port(host: str, port: int) -> int:
     """The port itself after a check that it is free, or any free port for 0."""
+    if not host:
+        raise StartError("--host is empty; name an address of this machine, or 0.0.0.0 for all of them")
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     with socket.socket(family, socket.SOCK_STREAM) as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # a port that just closed is free

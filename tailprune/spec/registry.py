@@ -19,7 +19,7 @@ def registry_path() -> Path:
     Where none of them exists it is models/models.toml in the current folder.
     """
     if named := os.environ.get(VARIABLE):
-        return Path(named)
+        return Path(os.path.expanduser(named))
     return SHIPPED.resolve() if SHIPPED.is_file() and not HERE.is_file() else HERE
 
 

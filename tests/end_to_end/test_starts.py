@@ -60,10 +60,8 @@ def said_by(child: Child, seconds: float = 90) -> str:
 @pytest.mark.parametrize(
     ("variable", "value", "reason"),
     [
-        ("TAILPRUNE_BATCH_SIZE", "many", "TAILPRUNE_BATCH_SIZE=many: input should be a valid integer"),
+        # One that is found when the program is imported, and one when it starts.
         ("BROKER_URL", "redis://:s3cret@host:port", "BROKER_URL=redis://:***@host:port: the port is not a number"),
-        ("TAILPRUNE_DATA_DIR", "/proc/nope", "the folder /proc/nope cannot be used"),
-        ("TAILPRUNE_ARTIFACTS_URL", "gs://bucket", "TAILPRUNE_ARTIFACTS_URL=gs://bucket: "),
         ("TAILPRUNE_REGISTRY", "/", "/ cannot be read: Is a directory"),
     ],
 )
@@ -133,13 +131,10 @@ def test_workers_of_one_machine_with_one_name_are_counted_each(stack: Stack, sta
     stack.await_workers(before + 1)
 
 
-@pytest.mark.parametrize("spelling", ["unix://{}?db=1", "redis+socket://{}?virtual_host=1"])
-def test_a_socket_of_redis_is_used_for_jobs_and_queue(
-    start: Start, own_redis: RedisProcess, tmp_path: Path, spelling: str
-) -> None:
+def test_a_socket_of_redis_is_used_for_jobs_and_queue(start: Start, own_redis: RedisProcess) -> None:
     own_redis.stop()
     own_redis.start("--unixsocket", str(own_redis.folder / "socket"))
-    server = start([*COMMAND, "serve", "--port", "0"], REDIS_URL=spelling.format(own_redis.folder / "socket"))
+    server = start([*COMMAND, "serve", "--port", "0"], REDIS_URL=f"unix://{own_redis.folder}/socket?db=1")
     assert isinstance(server, Server)
     eventually(lambda: server.url or server.process.poll() is not None, "serve is ready", 90)
     body = {"model": "tiny", "threshold": 0.5}

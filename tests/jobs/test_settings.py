@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from jobs.settings import Settings, SettingsError, get_settings
+from tailprune.spec.registry import registry_path
 
 
 @pytest.fixture(autouse=True)
@@ -67,6 +68,20 @@ def test_passwords_are_in_no_repr_of_settings(environment: pytest.MonkeyPatch) -
     environment.setenv("BROKER_URL", "amqp://me:s3cret@host")
     environment.setenv("TAILPRUNE_ARTIFACTS_URL", "s3://bucket?secret=s3cret")
     assert "s3cret" not in repr(Settings())
+
+
+def test_spaces_and_the_end_of_a_line_around_a_value_are_no_part_of_it(environment: pytest.MonkeyPatch) -> None:
+    environment.setenv("REDIS_URL", " redis://elsewhere/1\r\n")
+    environment.setenv("TAILPRUNE_DEVICE", "cpu ")
+    assert (Settings().redis_url, Settings().device) == ("redis://elsewhere/1", "cpu")
+
+
+def test_a_tilde_is_the_home_folder(environment: pytest.MonkeyPatch) -> None:
+    environment.setenv("HOME", "/home/me")
+    environment.setenv("TAILPRUNE_DATA_DIR", "~/data")
+    environment.setenv("TAILPRUNE_REGISTRY", "~/models.toml")
+    assert (Settings().data_dir, Settings().registry) == (Path("/home/me/data"), Path("/home/me/models.toml"))
+    assert registry_path() == Path("/home/me/models.toml")
 
 
 def test_a_socket_of_redis_is_the_brokers_too(environment: pytest.MonkeyPatch) -> None:

@@ -107,9 +107,12 @@ def test_of_two_new_stores_that_start_at_once_one_is_refused(settings: Settings,
     assert sorted(type(error).__name__ for error in errors) == ["NoneType", "StartError"]
 
 
-def test_a_store_that_cannot_be_written_claims_no_redis(settings: Settings, redis_client: redis.Redis) -> None:
-    with pytest.raises(StartError, match=r"the artifacts in /proc/nope on .* cannot be used"):
-        check(settings.model_copy(update={"artifacts_url": "/proc/nope"}))
+@pytest.mark.parametrize("url", ["/proc/nope", "file:///proc/nope"])
+def test_a_store_that_cannot_be_written_claims_no_redis(
+    settings: Settings, redis_client: redis.Redis, url: str
+) -> None:
+    with pytest.raises(StartError, match=r"the artifacts in /proc/nope on .* cannot be used: No such file"):
+        check(settings.model_copy(update={"artifacts_url": url}))
     assert not redis_client.exists(STORE_KEY)
     check(settings)
 
@@ -125,6 +128,29 @@ def test_a_redis_that_does_not_answer_is_awaited_and_a_wrong_password_is_not(own
     with pytest.raises(StartError, match="refuses the user name or the password") as refused:
         check(Settings(redis_url=url))
     assert "s3cret" not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("rights", "enough"),
+    [
+        (["~*", "&*", "+@all", "-@dangerous"], True),
+        (["~tailprune:*", "&*", "+@all"], False),  # not the keys of Celery
+        (["~*", "resetchannels", "+@all"], False),
+        (["~*", "&*", "+@all", "-@scripting"], False),
+    ],
+)
+def test_a_user_of_redis_without_the_rights_that_are_needed_is_refused(
+    settings: Settings, own_redis: RedisProcess, rights: list[str], enough: bool
+) -> None:
+    with redis.Redis.from_url(own_redis.url) as client:
+        client.execute_command("ACL", "SETUSER", "me", "on", ">s3cret", *rights)
+    url = own_redis.url.replace("redis://", "redis://me:s3cret@")
+    limited = settings.model_copy(update={"redis_url": url})
+    if enough:
+        check(limited)
+        return
+    with pytest.raises(StartError, match=r"redis://me:\*\*\*@.*its user lacks rights \(.*\); give it ~\* &\* \+@all"):
+        check(limited)
 
 
 @pytest.mark.usefixtures("redis_client")
@@ -169,12 +195,20 @@ def test_a_folder_that_cannot_be_used_is_refused_by_its_setting(tmp_path: Path, 
         check_folder(tmp_path / folder, "--data-dir")
 
 
-def test_a_missing_package_of_the_artifacts_is_named(settings: Settings) -> None:
+@pytest.mark.parametrize(
+    ("url", "reason"),
+    [
+        ("gs://bucket", r"gs://bucket: .*gcsfs"),
+        ("zip://a.zip::/no/such.zip", r"zip://a.zip::/no/such.zip: .*No such file"),
+        ("ftp://me:s3cret@127.0.0.1:1/x", r"ftp://me:\*\*\*@127.0.0.1:1/x: .*refused"),
+    ],
+)
+def test_artifacts_that_cannot_be_opened_are_refused_with_the_reason(settings: Settings, url: str, reason: str) -> None:
     with (
         redis.Redis.from_url(settings.redis_url) as client,
-        pytest.raises(ArtifactsError, match=r"TAILPRUNE_ARTIFACTS_URL=gs://bucket: .*gcsfs"),
+        pytest.raises(ArtifactsError, match=f"^TAILPRUNE_ARTIFACTS_URL={reason}"),
     ):
-        ArtifactStore(settings.model_copy(update={"artifacts_url": "gs://bucket"}), client)
+        ArtifactStore(settings.model_copy(update={"artifacts_url": url}), client)
 
 
 def test_a_process_that_cannot_start_ends_with_the_reason_alone(capsys: pytest.CaptureFixture[str]) -> None:

@@ -44,6 +44,7 @@ def test_a_password_is_not_shown(url: str, shown: str) -> None:
         ("unix://run/redis.sock", "absolute path of a socket"),
         ("unix://", "absolute path of a socket"),
         ("rediss://host?ssl_cert_reqs=perhaps", "redis-py refuses it"),
+        ("rediss://host?ssl_ca_certs=/no/such.pem", "ssl_ca_certs names a file that does not exist"),
     ],
 )
 def test_the_url_of_redis_is_refused_with_a_reason(url: str, reason: str) -> None:
@@ -58,7 +59,8 @@ def test_the_url_of_redis_is_refused_with_a_reason(url: str, reason: str) -> Non
         ("127.0.0.1:6379", "not the URL of a broker"),
         ("memory://", "a queue of its own"),
         ("sentinel://host:26379", "sentinels are not supported"),
-        ("http://host", "Celery has no such broker"),
+        ("http://host", "not a broker that Celery knows"),
+        ("kafka://host", "its package is not installed"),
         ("redis://host:x", "the port is not a number"),
         ("redis://one;redis://two/x", "the database is not a number"),
     ],

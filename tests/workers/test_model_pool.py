@@ -99,7 +99,7 @@ def test_workers_are_spread_over_the_gpus(monkeypatch: pytest.MonkeyPatch) -> No
     assert str(choose_device("cpu", 1)) == "cpu"
 
 
-@pytest.mark.parametrize("name", ["gpu", "cuda:x", "xla:3", "meta"])
+@pytest.mark.parametrize("name", ["gpu", "cuda:x", "xla:3", "meta", "hpu"])
 def test_a_device_that_is_not_there_is_refused_by_name_in_one_sentence(name: str) -> None:
     with pytest.raises(ValueError, match=f"TAILPRUNE_DEVICE={name} is not a device of this machine") as refused:
         choose_device(name, 0)

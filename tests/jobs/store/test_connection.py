@@ -131,6 +131,9 @@ def answering() -> Iterator[Callable[[bytes], str]]:
         ("redis", b"\x15\x03\x01\x00\x02\x02\x46", "speaks TLS: use rediss://", True),  # an alert of TLS
         ("redis", b"", "does it speak TLS", False),
         ("rediss", b"-ERR unknown command\r\n", "does not speak TLS: use redis://", True),
+        ("redis", b"-MOVED 3999 127.0.0.1:6381\r\n", "part of a Redis Cluster, which is not supported", True),
+        ("redis", b"-CLUSTERDOWN Hash slot not served\r\n", "part of a Redis Cluster", True),
+        ("redis", b"-LOADING Redis is loading the dataset in memory\r\n", "is loading the dataset", False),
     ],
 )
 def test_what_is_wrong_with_a_server_is_said_in_words(
@@ -166,6 +169,19 @@ def test_a_password_that_is_missing_or_wrong_is_a_lasting_fault(own_redis: Redis
 
 def test_a_database_that_does_not_exist_is_a_lasting_fault(redis_url: str) -> None:
     assert fault_at(f"{redis_url}99") == ("DB index is out of range", True)
+
+
+def test_of_a_long_refusal_only_the_first_sentence_is_said(answering: Callable[[bytes], str]) -> None:
+    refusal = b"-DENIED Redis is running in protected mode because no password is set. In this mode ...\r\n"
+    fault = fault_at(f"redis://{answering(refusal)}/0")
+    assert fault == ("DENIED Redis is running in protected mode because no password is set", True)
+
+
+def test_certificates_that_cannot_be_read_are_not_taken_for_a_server_without_tls(tmp_path: Path) -> None:
+    (tmp_path / "ca.pem").write_text("no certificate")
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        fault = fault_at(f"rediss://127.0.0.1:{server.getsockname()[1]}/0?ssl_ca_certs={tmp_path / 'ca.pem'}")
+    assert fault == ("no TLS connection can be made: NO_CERTIFICATE_OR_CRL_FOUND", True)
 
 
 def test_a_server_on_the_path_is_taken_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

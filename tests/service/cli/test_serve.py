@@ -118,6 +118,7 @@ def test_a_port_where_a_tailprune_runs_is_reported_as_its(tmp_path: Path, monkey
         (["--data-dir", "file"], {}, "file cannot be used: File exists; name another one with --data-dir"),
         (["--data-dir", "/proc/nope"], {}, "/proc/nope cannot be used"),
         (["--host", "no-such-host.invalid"], {}, "cannot listen on no-such-host.invalid port 0: .* with --host"),
+        (["--host", ""], {}, "--host is empty; name an address of this machine"),
         ([], {"TAILPRUNE_MAX_STEPS": "many"}, "TAILPRUNE_MAX_STEPS=many: input should be a valid integer"),
         ([], {"REDIS_URL": "sentinel://host"}, "REDIS_URL=sentinel://host: not the URL of a Redis server"),
         ([], {"TAILPRUNE_ARTIFACTS_URL": "memory://x"}, "TAILPRUNE_ARTIFACTS_URL=memory://x: each process"),
