@@ -29,7 +29,7 @@ quick: $(INSTALLED) ## the quick tests that start no process alone
 	$(BIN)/python -m pytest -m "not process and not slow"
 
 test: lint $(INSTALLED) ## linting, types, import rules and all tests
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 lint: $(INSTALLED) ## linting, types and import rules alone
 	$(BIN)/ruff check .

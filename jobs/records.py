@@ -225,7 +225,7 @@ class Job(BaseModel):
 
     @property
     def _result(self) -> dict[str, Any] | None:
-        """The result. In those of before RESULT_VERSION 4 the digest of any part of the model was called `digest`."""
+        """The result. In those of before RESULT_VERSION 5 the digest of any part of the model was called `digest`."""
         model = (self.result or {}).get("model", {})
         if self.result is None or set(model) != {"name", "digest"}:
             return self.result

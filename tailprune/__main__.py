@@ -32,6 +32,7 @@ def main() -> int:
     inspect.add_argument(
         "--decode-layer", type=int, help="the decode layer of X-MDPT and MDSGen, if it is not the published one"
     )
+    inspect.add_argument("--check", action="store_true", help="read all weights too, and refuse damaged ones")
     inspect.add_argument("--json", action="store_true", help="print JSON")
     fetching = commands.add_parser("fetch", help="download a file or folder of the hub into the cache")
     fetching.add_argument("source", help="hf://owner/repo/file, or hf://owner/repo for a folder in diffusers' layout")
@@ -52,6 +53,7 @@ def _description(options: argparse.Namespace) -> str:
         classes=options.classes,
         num_heads=options.num_heads,
         decode_layer=options.decode_layer,
+        check=options.check,
     )
     if not options.json:
         return str(found)

@@ -142,7 +142,7 @@ def add(
     }  # fmt: skip
     options = [word for key, value in given.items() if value is not None for word in (f"--{key}", str(value))]
     at = source if is_hub(source) else str(Path(source).absolute())  # absolute: not mistaken for the name of a model
-    found = json.loads(_science("inspect", at, "--json", *options))
+    found = json.loads(_science("inspect", at, "--json", "--check", *options))
     fields = {
         "title": title,
         "family": found["family"],

@@ -197,11 +197,13 @@ def inspect(
     num_heads: int | None = None,
     decode_layer: int | None = None,
     others: bool = True,
+    check: bool = False,
     **more: Any,
 ) -> Found:
     """The description of a checkpoint, from names and shapes without reading a tensor.
 
     others: whether to look for other families that the file fits, true by default
+    check: whether to read all weights too, one tensor after another, and to refuse damaged ones as `load` does
     The other parameters are those of `load`.
     """
     arguments = {"classes": classes, "num_heads": num_heads, "decode_layer": decode_layer, **more}
@@ -209,6 +211,10 @@ def inspect(
     candidate = _candidate(checkpoint, family, given)
     assert candidate.configuration is not None, "a candidate that fits has a configuration"
     system = candidate.build()
+    if check:
+        check_digest(checkpoint.path)
+        for name in system.state_dict():
+            checkpoint.tensors([candidate.names[name]])
     parameters, adaln = parameter_counts(checkpoint.shapes)
     fitting = recognise(checkpoint.shapes, **given) if others else []
     return Found(

@@ -21,7 +21,7 @@ from jobs.storage.artifacts import ArtifactStore
 from jobs.store.connection import Fault, NoServer, connect_once, fault_of, find_server, retry_while_unavailable
 from jobs.store.jobs import JobStore
 from jobs.store.leases import LeaseStore
-from tests.redis_process import RedisProcess, free_port
+from tests.redis_process import RedisProcess
 
 MIB = 2**20
 GONE = redis.ConnectionError("gone")
@@ -147,7 +147,7 @@ def test_what_is_wrong_with_a_server_is_said_in_words(
 @pytest.mark.parametrize(
     ("url", "reason", "lasting"),
     [
-        (f"redis://127.0.0.1:{free_port()}/0", "connection refused", False),
+        ("redis://127.0.0.1:1/0", "connection refused", False),
         ("redis://no-such-host.invalid/0", "its host name is unknown", False),
         ("unix:///no/such/socket", "no such file or directory", False),
         (f"unix:///{'long/' * 40}socket", "too long", True),

@@ -96,7 +96,10 @@ def checkpoint(registry: Path) -> Path:
     """A DiT that might be a SiT, in the registry's folder."""
     path = registry.parent / "new" / "last.safetensors"
     path.parent.mkdir()
-    save_file(random_system(DiT).state_dict(), path)
+    state = random_system(DiT).state_dict()
+    save_file(state, path)
+    state["final_layer.linear.bias"][0] = float("nan")
+    save_file(state, path.with_name("nan.safetensors"))
     return path
 
 
@@ -296,6 +299,7 @@ def test_who_says_the_family_is_not_told_of_others(registry: Path, tmp_path: Pat
         (["new", "hf://owner/repo/last.pt"], "hf://owner/repo/last.pt is not in the cache"),
         (["new", "new/last.safetensors", "--num-heads", 4], "give family, one of dit, sit"),
         (["new", "new/last.safetensors", "--family", "unet"], "there is no family 'unet': give one of dit, sit"),
+        (["new", "new/nan.safetensors", *AS_DIT], "final_layer.linear.bias holds NaN or infinity, in 1 of"),
         (["New", "new/last.safetensors", *AS_DIT], "should match pattern"),
         (["a/b", "new/last.safetensors", *AS_DIT], "should match pattern"),
         (["new", "new/last.safetensors", *AS_DIT, "--decoder", "pixels"], "decoder 'pixels' takes 3 channels"),

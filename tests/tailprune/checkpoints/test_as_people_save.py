@@ -333,6 +333,9 @@ def test_a_download_whose_end_is_zeros_is_refused(state: State, tmp_path: Path) 
         tailprune.load(tmp_path / "a.safetensors", **AS_DIT)
     with pytest.raises(CheckpointError, match="long runs of zeros"):
         tailprune.load_condition(tmp_path / "a.safetensors", **AS_DIT)
+    assert tailprune.inspect(tmp_path / "a.safetensors", **AS_DIT).family == "dit"  # reads no tensor unless asked to
+    with pytest.raises(CheckpointError, match="long runs of zeros"):
+        tailprune.inspect(tmp_path / "a.safetensors", check=True, **AS_DIT)
 
 
 def test_a_hole_in_the_middle_of_a_matrix_is_refused_and_single_rows_of_zeros_are_not(

@@ -93,6 +93,17 @@ def test_weights_saved_as_a_pickle_are_read(tmp_path: Path, batch: tuple[torch.T
     assert relative_error(system(x, system.condition(t, {"labels": labels})), theirs(model, x, t, labels)) < 1e-4
 
 
+def test_weights_of_half_precision_are_read_where_there_are_no_others(
+    tmp_path: Path, batch: tuple[torch.Tensor, ...]
+) -> None:
+    x, t, labels = batch
+    model = made_by_diffusers(shared=True).half().float()
+    model.save_pretrained(tmp_path / "transformer", variant="fp16")
+    assert (tmp_path / "transformer" / "diffusion_pytorch_model.fp16.safetensors").is_file()
+    system = tailprune.load(tmp_path)
+    assert relative_error(system(x, system.condition(t, {"labels": labels})), theirs(model, x, t, labels)) < 1e-4
+
+
 def test_a_tensor_that_is_a_single_number_is_refused(tmp_path: Path) -> None:
     made_by_diffusers(shared=True).save_pretrained(tmp_path)
     file = tmp_path / "diffusion_pytorch_model.safetensors"
