@@ -126,11 +126,13 @@ def clone(processes: None, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("clone")
     shutil.copytree(ROOT / "models", folder / "models")
     torch.manual_seed(0)
-    system = DiT(
-        DiTConfig(input_size=8, patch_size=2, in_channels=4, hidden_size=384, depth=1, num_heads=6, num_classes=4)
-    )
+    shape = {"input_size": 8, "patch_size": 2, "in_channels": 4, "hidden_size": 384, "depth": 1, "num_heads": 6}
+    system = DiT(DiTConfig(**shape, num_classes=4))
+    torch.nn.init.normal_(system.y_embedder.embedding_table.weight)
     (folder / "my-dit").mkdir()
     torch.save(system.state_dict(), folder / "my-dit" / "weights.pt")
+    request = {"model": "shapes-sit", "prunes": [{"threshold": 0.03}], "steps": 10, "measures": ["drift"]}
+    (folder / "request.json").write_text(json.dumps(request))
     return folder
 
 

@@ -53,8 +53,7 @@ def makers(stack: Stack, job_id: str) -> list[Child]:
 def holder(stack: Stack, job_id: str) -> Child:
     with redis.Redis.from_url(stack.redis.url, decode_responses=True) as client:
         name = client.hget(f"tailprune:job:{job_id}", "worker")
-    (child,) = [child for child in stack.workers if f" {name} ready" in child.text]
-    return child
+    return stack.worker(name)
 
 
 def test_one_worker_and_three_give_the_same_numbers(fleet: Stack, tmp_path_factory: pytest.TempPathFactory) -> None:

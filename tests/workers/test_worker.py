@@ -39,7 +39,7 @@ def test_a_dit_is_sampled_with_its_latents_as_pictures(
     done = store.get(job.id)
     assert done.status == "succeeded", done.problem
     result = PruneSampleResult.model_validate(done.result)
-    assert [variant.name for variant in result.variants] == ["baseline", "tail 0.5"]
+    assert [variant.name for variant in result.variants] == ["baseline", "tail 0.5, last 2 steps"]
     assert result.variants[1].removed is not None
     assert [step > 0 for step in result.variants[1].removed.by_step] == [False, False, True, True]
     assert {done.artifacts[image.artifact].media_type for image in result.variants[1].images} == {"image/png"}

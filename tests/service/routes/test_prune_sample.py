@@ -94,7 +94,7 @@ def test_a_long_wait_is_granted_up_to_the_limit(settings: Settings, store: JobSt
     assert answer.headers["Preference-Applied"] == "wait=1"
 
 
-@pytest.mark.parametrize("prefer", ["wait=soon", "wait", "wait=-1", "wait=1.5", "wait=99999999999999999999"])
+@pytest.mark.parametrize("prefer", ["wait=soon", "wait", "wait=-1", "wait=1.5"])
 def test_a_wait_that_is_no_number_of_seconds_is_refused(client: TestClient, prefer: str) -> None:
     answer = client.post("/prune-sample", json=REQUEST, headers={"Prefer": prefer})
     assert answer.status_code == 422
