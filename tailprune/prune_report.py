@@ -60,12 +60,14 @@ def measure_removal(
     population: inputs for the mean or variance that the prune may need, all classes by default; required for such a
         prune if the system has no classes
 
-    Raises InputError for inputs, times or a population that the system does not take, or no inputs.
+    Raises InputError for inputs, times or a population that the system does not take, no inputs, or a schedule that
+    counts more steps than there are.
     """
     of_kind(Prune, "prune", prune, "a Prune, such as Prune('tail', 0.05)")
     table = ConditionTable(condition, inputs, times, population)
     condition.check_times(times)
     steps, stages = table.steps, table.stages
+    prune.check_steps(steps)
     active = [i for i in range(steps) if prune.active(i, steps)]
     removed = torch.stack(
         [table.removed_at(i, stage, prune)[: table.null_row].sum(-1) for i in active for stage in range(stages)]

@@ -116,6 +116,13 @@ class Prune:
             return cls.keep(spec.keep, "variance", spec.fill, when, count)
         return cls(spec.side, spec.threshold, when, count, spec.fill)
 
+    def check_steps(self, steps: int) -> None:
+        """Raises InputError if the schedule counts more steps than a run of `steps` has."""
+        if self.count is not None and self.count > steps:
+            raise InputError(
+                f"a schedule counts {self.count}, more than the {steps} steps of this run: lower its count, or give more"
+            )
+
     def active(self, step: int, steps: int) -> bool:
         """Whether sampling step `step` of `steps`, counted from 0, is edited."""
         if self.schedule == "first":

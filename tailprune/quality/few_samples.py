@@ -46,7 +46,7 @@ def few_samples(count: int | None, features: int = 0, classes: int = 0, what: st
 
 def warn_of_few(measure: str, *reasons: str | None) -> None:
     """Warn that a measure cannot be compared, if there is a reason."""
-    if given := "; ".join(reason for reason in reasons if reason):
+    if given := "; ".join(dict.fromkeys(reason for reason in reasons if reason)):
         warnings.warn(
             f"{measure}: {given}. Its value is mostly due to their number: compare it with nothing, or make more",
             FewSamplesWarning,

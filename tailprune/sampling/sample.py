@@ -244,8 +244,9 @@ def _sample(
         return _sample_adaptively(system, inputs, x, outputs, solver, guidance, options)
 
     # Trajectories and their condition vectors
-    if any(prune is not None and prune.count is not None and prune.count > steps for _, prune in outputs):
-        raise InputError(f"a schedule counts more than the {steps} steps of this run: lower its count, or give more")
+    for _, prune in outputs:
+        if prune is not None:
+            prune.check_steps(steps)
     table = ConditionTable(system, inputs, solver.times, options.population)
     # One scale for all stages of a step, as REPA does.
     scales = [guidance.scale_at(solver.times[i, 0], solver.progress[i, 0].item()) for i in range(steps)]

@@ -47,6 +47,8 @@ def test_a_distance_of_few_samples_or_to_a_small_reference_warns_and_one_of_many
     for pair in ((gaussian(39), many), (many, gaussian(39))):
         with pytest.warns(FewSamplesWarning, match="Frechet distance: 39 samples are fewer than the 40"):
             frechet_distance(*pair)
+    with pytest.warns(FewSamplesWarning, match="39 samples are fewer than the 40 that 8 features need. Its value is"):
+        frechet_distance(gaussian(39), gaussian(39))
     published = Gaussian(torch.zeros(8, dtype=torch.float64), torch.eye(8, dtype=torch.float64))
     with warnings.catch_warnings():
         warnings.simplefilter("error")

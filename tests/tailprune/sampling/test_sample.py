@@ -268,6 +268,11 @@ def test_removal_counts_components_where_the_schedule_is_active(sit: System) -> 
     assert removal.before.cosine is not None
 
 
+def test_the_removal_of_a_schedule_with_more_steps_than_there_are_is_refused(sit: System) -> None:
+    with pytest.raises(ValueError, match="counts 4, more than the 3 steps"):
+        measure_removal(sit, {"labels": torch.tensor([2])}, Prune("tail", 0.3, "last", 4), sampling_times(sit, steps=3))
+
+
 def test_removal_of_a_single_label_has_no_cosine(sit: System) -> None:
     removal = measure_removal(sit, {"labels": torch.tensor([2])}, Prune.keep(8), sampling_times(sit, steps=3))
     assert removal.before.cosine is None
