@@ -30,11 +30,9 @@ answer waits for the job. Equal requests are one job, which is done once.
 **Labels** are numbers, or names of classes: `"labels": ["red circle", 17]`.
 
 **Problems.** Every error is a problem document (RFC 9457) of the media type `application/problem+json`. Its `type` is
-stable, and is `{PREFIX}` with one of these names; `docs/problems.md` describes each.
-
-| type | status | title |
-|---|---|---|
-""" + "".join(f"| `{slug}` | {status} | {title} |\n" for slug, (status, title) in TYPES.items())
+stable, and is `{PREFIX}` with one of these names, which `docs/problems.md` describes:
+{", ".join(f"`{slug}` ({status})" for slug, (status, _) in TYPES.items())}.
+"""
 
 TAGS: list[dict[str, Any]] = [
     {"name": name, "description": description}

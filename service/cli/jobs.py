@@ -54,15 +54,13 @@ def list_jobs(
             return
         columns = {
             "id": [job["id"] for job in found],
-            "kind": [job["kind"] for job in found],
             "status": [job["status"] for job in found],
-            "model": [job["model"] for job in found],
-            "created": [_time(job["created"]) for job in found],
+            "title": [job["title"] for job in found],  # has its kind and model
             "progress": [_done(job) for job in found],
-            "title": [job.get("title") or "" for job in found],
+            "created": [_time(job["created"]) for job in found],
         }
         shown = {heading: cells for heading, cells in columns.items() if any(cells)}
-        expendable = [heading for heading in ("title", "progress", "created") if heading in shown]
+        expendable = [heading for heading in ("created", "progress") if heading in shown]
         show(Sheet(list(shown), list(zip(*shown.values(), strict=True)), borders=False, expendable=expendable))
         for job in found:
             if job["status"] == "failed":

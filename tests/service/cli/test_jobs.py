@@ -63,8 +63,9 @@ Post = Callable[..., str]
 def test_jobs_are_listed_the_newest_first_over_all_pages(post: Post, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("service.cli.api.PAGE", 2)
     ids = [post(seed) for seed in range(5)]
-    listed = [line.split()[0] for line in jobs("list").stdout.splitlines()[1:]]
-    assert listed == ids[::-1]
+    lines = jobs("list").stdout.splitlines()[1:]
+    assert [line.split()[0] for line in lines] == ids[::-1]
+    assert all("prune-sample of shapes-sit at " in line for line in lines)
     assert len(jobs("list", "--limit", 3).stdout.splitlines()) == 1 + 3
 
 
