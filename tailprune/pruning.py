@@ -120,7 +120,7 @@ class Prune:
         """Raises InputError if the schedule counts more steps than a run of `steps` has."""
         if self.count is not None and self.count > steps:
             raise InputError(
-                f"a schedule counts {self.count}, more than the {steps} steps of this run: lower its count, or give more"
+                f"a schedule counts {self.count}, more than the {steps} steps of this run: lower it, or give more steps"
             )
 
     def active(self, step: int, steps: int) -> bool:
