@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import difflib
+import json
+from collections import Counter
 from collections.abc import Iterator
 from itertools import islice
 from typing import Any, get_args, get_origin
@@ -12,12 +14,10 @@ from fastapi.dependencies.models import Dependant
 from fastapi.routing import APIRoute
 
 from jobs.problems import Fault, InvalidRequest
-from service.problems import ProblemError
+from service.problems import MOST_SHOWN, ProblemError
 
 __all__ = ["check_request"]
 
-MOST_SHOWN = 80
-"""The most characters of a client's text that a message repeats."""
 MOST_FAULTS = 20
 """The most parameters that a response complains about: a query may have thousands."""
 HINTS = {
@@ -42,8 +42,10 @@ async def check_request(request: Request) -> None:
     faults = [*islice(_query_faults(request, queries), MOST_FAULTS), *_header_faults(request, headers)]
     if faults:
         raise InvalidRequest(faults)
-    if route.body_field is not None and await request.body():
+    if route.body_field is not None and (body := await request.body()):
         _check_json(", ".join(request.headers.getlist("Content-Type")))
+        if faults := list(islice(_body_faults(body), MOST_FAULTS)):
+            raise InvalidRequest(faults)
 
 
 def _with_dependencies(dependant: Dependant) -> Iterator[Dependant]:
@@ -67,6 +69,18 @@ def _header_faults(request: Request, known: set[str]) -> Iterator[Fault]:
     for name in sorted(known):
         if (times := len(request.headers.getlist(name))) > 1:
             yield Fault(location=f"header.{name}", message=f"given {times} times; give one value")
+
+
+def _body_faults(body: bytes) -> Iterator[Fault]:
+    """The names that occur several times in one object of a body that is JSON; `json` would keep the last value."""
+    repeated: dict[str, int] = {}
+
+    def count(pairs: list[tuple[str, Any]]) -> None:
+        repeated.update((name, times) for name, times in Counter(name for name, _ in pairs).items() if times > 1)
+
+    json.loads(body, object_pairs_hook=count)
+    for name, times in repeated.items():
+        yield Fault(location="body", message=f"'{_shown(name)}' is given {times} times in one object; give one value")
 
 
 def _unknown(name: str, known: list[str]) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from typing import Any
+from urllib.parse import quote
 
 import redis
 import structlog
@@ -23,10 +24,14 @@ from jobs.storage.uploads import UnknownConditions
 from jobs.store.connection import is_unavailable
 from jobs.store.jobs import IdempotencyConflict, JobFinished, UnknownJob
 
-__all__ = ["MEDIA_TYPE", "NothingMore", "ProblemError", "add_handlers", "problem_response"]
+__all__ = ["MEDIA_TYPE", "MOST_SHOWN", "NothingMore", "ProblemError", "add_handlers", "problem_response"]
 
 MEDIA_TYPE = "application/problem+json"
 RETRY_AFTER_SECONDS = 5
+MOST_SHOWN = 80
+"""The most characters of a client's text that a message repeats."""
+MOST_FAULTS = 100
+"""The most faults that a response lists: a body may have a hundred thousand."""
 METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE")
 MESSAGES = {
     "unexpected_keyword_argument": "Extra inputs are not permitted",
@@ -111,7 +116,8 @@ async def _on_http(request: Request, error: Exception) -> Response:
     detail, headers = str(error.detail), error.headers
     match error.status_code:
         case 404:
-            what = problem("not-found", "nothing is at this path; /docs lists all paths")
+            prefix = request.scope.get("app_root_path", request.scope["root_path"])  # the first is set within a mount
+            what = problem("not-found", f"nothing is at this path; {quote(prefix)}/docs lists all paths")
         case 405:
             allowed = ", ".join(_methods(request))
             what = problem("method-not-allowed", f"this path does not answer {request.method}; use {allowed}")
@@ -121,7 +127,7 @@ async def _on_http(request: Request, error: Exception) -> Response:
         case 415:
             what = problem("unsupported-media-type", detail)
         case 400:
-            what = problem("malformed-request", detail)
+            what = problem("malformed-request", _unreadable(error))
         case status:
             what = Problem(type="about:blank", title=detail, status=status, detail=detail)
     return problem_response(what, headers)
@@ -151,29 +157,49 @@ async def _on_unexpected(request: Request, error: Exception) -> Response:
     return problem_response(problem("internal", detail), {"X-Request-ID": request_id})
 
 
+def _unreadable(error: HTTPException) -> str:
+    """Why a request could not be read: FastAPI has one text for all that it cannot parse, and the error as cause."""
+    match error.__cause__:
+        case UnicodeDecodeError() as cause:
+            return (
+                f"the body is not JSON: byte {cause.start} is not {cause.encoding}; send text in UTF-8, not compressed"
+            )
+        case RecursionError():
+            return "the body is not JSON that can be read: its arrays or objects are nested too deeply"
+        case ValueError():  # the only one: an integer of more digits than Python converts
+            return "the body is not JSON that can be read: a number has too many digits"
+    return str(error.detail)
+
+
 def _methods(request: Request) -> list[str]:
-    """The methods of the request's path; Starlette's own `Allow` lists only those of the first matching route."""
+    """The methods of the request's path; Starlette's own `Allow` lists only those of the first matching route.
+
+    The files of the reference are mounted, not routed; they can only be read.
+    """
     found = [
         method
         for method in METHODS
         if any(route.matches({**request.scope, "method": method})[0] is Match.FULL for route in request.app.routes)
-    ]
+    ] or ["GET"]
     return ["GET", "HEAD", *found[1:]] if "GET" in found else found  # HEAD is answered wherever GET is
 
 
 def _invalid(faults: list[Fault]) -> Problem:
     count = "one thing is" if len(faults) == 1 else f"{len(faults)} things are"
-    return problem("invalid-request", f"{count} wrong with the request; see errors", faults)
+    which = f"errors has the first {MOST_FAULTS}" if len(faults) > MOST_FAULTS else "see errors"
+    return problem("invalid-request", f"{count} wrong with the request; {which}", faults[:MOST_FAULTS])
 
 
 def _path(location: Sequence[Any]) -> str:
-    return ".".join(str(part) for part in location if part not in UNION_TAGS)
+    return ".".join(str(part)[:MOST_SHOWN] for part in location if part not in UNION_TAGS)
 
 
 def _message(error: Mapping[str, Any]) -> str:
     """What is wrong, with the value if it is short."""
+    if error["type"] == "missing" and tuple(error["loc"]) == ("body",):
+        return "there is no body; send a JSON object, with the header Content-Type: application/json"
     message = MESSAGES.get(error["type"]) or str(error["msg"]).removeprefix("Value error, ")
     given = error.get("input")
-    if isinstance(given, str | int | float) and len(shown := ascii(given)) <= 80:
+    if isinstance(given, str | int | float) and len(shown := ascii(given)) <= MOST_SHOWN:
         return f"{message}; given {shown}"
     return message

@@ -72,6 +72,21 @@ def test_a_header_of_one_value_is_refused_when_it_is_repeated(client: TestClient
     assert faults(answer) == {"header.idempotency-key": "given 2 times; give one value"}
 
 
+@pytest.mark.parametrize(
+    ("more", "name"),
+    [('"threshold": 0.2', "threshold"), ('"schedule": {"when": "last", "count": 1, "count": 2}', "count")],
+)
+def test_a_name_that_one_object_of_the_body_has_twice_is_refused(client: TestClient, more: str, name: str) -> None:
+    body = f'{{"model": "shapes-sit", "threshold": 0.1, {more}}}'
+    answer = client.post("/prune-sample", content=body, headers={"Content-Type": "application/json"})
+    assert faults(answer) == {"body": f"'{name}' is given 2 times in one object; give one value"}
+
+
+def test_one_name_in_several_objects_of_the_body_is_accepted(client: TestClient) -> None:
+    body = {"model": "shapes-sit", "prunes": [{"threshold": 0.1}, {"threshold": 0.2}], "measures": ["drift"]}
+    assert client.post("/studies", json=body).status_code == 202
+
+
 def test_a_hostile_name_of_a_parameter_is_shortened_and_shown_in_ascii(client: TestClient) -> None:
     (location,) = faults(client.get("/jobs", params={"\u00e9" * 500: "1"}))
     assert location.isascii()
@@ -130,7 +145,9 @@ def test_a_body_of_two_types_is_refused(client: TestClient) -> None:
 
 
 def test_a_request_without_a_body_lacks_the_body_and_not_its_type(client: TestClient) -> None:
-    assert faults(client.post("/prune-sample")) == {"body": "Field required"}
+    assert faults(client.post("/prune-sample")) == {
+        "body": "there is no body; send a JSON object, with the header Content-Type: application/json"
+    }
 
 
 @pytest.mark.parametrize("encoding", ["gzip", "br, gzip", "GZIP", "deflate"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import re
 import time
@@ -100,11 +101,31 @@ def test_a_body_of_another_shape(client: TestClient, content: bytes) -> None:
     assert post(client, content).status_code == 422
 
 
-@pytest.mark.parametrize("content", [b"{", b"\xff\xfe", DEEP, b'{"seed": ' + HUGE_INTEGER + b"}", b"\x00"])
-def test_a_body_that_cannot_be_read(client: TestClient, content: bytes) -> None:
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        (b"{", "the body is not JSON: Expecting property name"),
+        (b"\xff\xfe", "the body is not JSON: Expecting value"),
+        (b'{"labels": ["caf\xe9"]}', "byte 16 is not utf-8; send text in UTF-8, not compressed"),
+        (gzip.compress(b"{}"), "byte 1 is not utf-8; send text in UTF-8, not compressed"),
+        (DEEP, "its arrays or objects are nested too deeply"),
+        (b'{"seed": ' + HUGE_INTEGER + b"}", "a number has too many digits"),
+        (b"\x00", "the body is not JSON: "),
+    ],
+)
+def test_a_body_that_cannot_be_read_is_answered_with_the_reason(
+    client: TestClient, content: bytes, reason: str
+) -> None:
     answer = post(client, content)
     assert answer.status_code == 400
-    problem(answer, "malformed-request")
+    assert reason in problem(answer, "malformed-request")["detail"]
+
+
+def test_of_very_many_faults_the_first_are_listed_and_long_names_are_shortened(client: TestClient) -> None:
+    document = problem(post(client, body(**{f"{'x' * 500}{number}": 1 for number in range(500)})), "invalid-request")
+    assert document["detail"] == "500 things are wrong with the request; errors has the first 100"
+    assert len(document["errors"]) == 100
+    assert document["errors"][0]["location"] == "body." + "x" * 80
 
 
 def test_a_body_that_is_too_large(client: TestClient, settings: Settings) -> None:
@@ -125,11 +146,17 @@ def test_an_unknown_job(client: TestClient, path: str) -> None:
     problem(answer, "unknown-job")
 
 
-@pytest.mark.parametrize("path", ["/nothing", "/models/a/b", "/%00", "/jobs/"])
+@pytest.mark.parametrize("path", ["/nothing", "/models/a/b", "/%00", "/jobs/", "/static-offline-docs/nothing"])
 def test_a_path_with_nothing_there(client: TestClient, path: str) -> None:
     answer = client.get(path)
     assert answer.status_code == 404
-    problem(answer, "not-found")
+    assert problem(answer, "not-found")["detail"] == "nothing is at this path; /docs lists all paths"
+
+
+@pytest.mark.parametrize("path", ["/tail/nothing", "/tail/static-offline-docs/nothing"])
+def test_where_all_paths_are_listed_is_said_with_the_prefix_of_the_proxy(settings: Settings, path: str) -> None:
+    with TestClient(create_app(settings.model_copy(update={"root_path": "/tail"}))) as client:
+        assert problem(client.get(path), "not-found")["detail"] == "nothing is at this path; /tail/docs lists all paths"
 
 
 @pytest.mark.parametrize("model", ["%00", "..%2F..", "%F0%9F%92%A9", "a%0Ab"])
@@ -144,6 +171,7 @@ def test_a_model_of_a_strange_name_is_unknown(client: TestClient, model: str) ->
         (f"/jobs/{UNKNOWN_JOB}", "GET, HEAD, DELETE"),
         ("/models/shapes-sit", "GET, HEAD, DELETE"),
         (f"/jobs/{UNKNOWN_JOB}/artifacts/grid.png", "GET, HEAD"),
+        ("/static-offline-docs/swagger-ui.css", "GET, HEAD"),
     ],
 )
 def test_a_method_that_does_not_apply_is_answered_with_those_that_do(
