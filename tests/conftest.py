@@ -98,10 +98,11 @@ def redis_server(processes: None, tmp_path_factory: pytest.TempPathFactory) -> I
 
 @pytest.fixture
 def redis_url(request: pytest.FixtureRequest) -> str:
-    """The URL of the session's server, which an earlier test may have started."""
+    """The URL of the session's server, which an earlier test may have started, emptied before this test."""
     if request.node.get_closest_marker("process") is None:
         pytest.fail("a test without the marker `process` requests a Redis server at run time: request `redis_url`")
     server: RedisProcess = request.getfixturevalue("redis_server")
+    server.empty()
     return server.url
 
 
@@ -118,7 +119,6 @@ def own_redis(processes: None, tmp_path_factory: pytest.TempPathFactory) -> Iter
 def redis_client(redis_url: str) -> Iterator[redis.Redis]:
     """A client of the server, emptied before the test."""
     with redis.Redis.from_url(redis_url) as client:
-        client.flushall()
         yield client
 
 

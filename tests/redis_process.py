@@ -46,6 +46,11 @@ class RedisProcess:
                         raise RuntimeError(f"no server: {(self.folder / 'log').read_text()}") from None
                     time.sleep(0.02)
 
+    def empty(self) -> None:
+        """Forget everything, so that the next stack begins anew."""
+        with redis.Redis.from_url(self.url) as client:
+            client.flushall()
+
     def stop(self) -> None:
         """Stop, as at a shutdown of the machine."""
         if self._process is not None:

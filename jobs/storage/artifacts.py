@@ -117,7 +117,8 @@ class ArtifactStore:
     def read_id(self) -> str | None:
         """The id that this store was given, or None."""
         try:
-            return bytes(self._files.cat_file(f"{self._root}/{ID_FILE}")).decode().strip()
+            # It is empty while another process writes it.
+            return bytes(self._files.cat_file(f"{self._root}/{ID_FILE}")).decode().strip() or None
         except FileNotFoundError:
             return None
 

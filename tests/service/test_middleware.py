@@ -40,6 +40,7 @@ pytestmark = pytest.mark.usefixtures("store")
 @pytest.fixture(scope="module")
 def settings(redis_server: RedisProcess, tmp_path_factory: pytest.TempPathFactory) -> Settings:
     """Settings that the tests share."""
+    redis_server.empty()
     folder = tmp_path_factory.mktemp("service")
     return Settings(redis_url=redis_server.url, data_dir=folder / "data", registry=write_registry(folder / "models"))
 
