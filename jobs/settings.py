@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from difflib import get_close_matches
 from functools import lru_cache
 from pathlib import Path
 from typing import Annotated, Literal
@@ -18,7 +19,10 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 from jobs.urls import check_artifacts, check_broker, check_redis, kombu_url, masked
 from tailprune.spec.registry import registry_path
 
-__all__ = ["Settings", "SettingsError", "as_prefix", "get_settings"]
+__all__ = ["Settings", "SettingsError", "as_prefix", "get_settings", "unknown_variables"]
+
+OF_OTHERS = ("TAILPRUNE_URL", "TAILPRUNE_OFFLINE")
+"""Variables that the command line and the library read."""
 
 KIB, MIB, GIB = 2**10, 2**20, 2**30
 
@@ -192,6 +196,15 @@ def _faults(error: ValidationError) -> Iterator[str]:
         value = masked(environment.get(variable, ""))
         message = fault["msg"].removeprefix("Value error, ")
         yield f"{variable}={value}: {message[0].lower()}{message[1:]}"
+
+
+def unknown_variables() -> Iterator[str]:
+    """What to say of each variable of the environment that begins with TAILPRUNE_ and is no setting."""
+    known = [*(f"TAILPRUNE_{name}".upper() for name in Settings.model_fields), *OF_OTHERS]
+    for name in sorted(os.environ):
+        if name.upper().startswith("TAILPRUNE_") and name.upper() not in known:
+            close = get_close_matches(name.upper(), known, n=1, cutoff=0.85)
+            yield f"{name} is not a setting and has no effect" + "".join(f"; did you mean {found}?" for found in close)
 
 
 @lru_cache(maxsize=1)

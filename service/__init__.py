@@ -14,4 +14,5 @@ openapi           the responses that routes share, as the document has them
 examples          the examples of bodies that it shows
 routes/           one file for each resource
 cli/              the command `tailprune`
+__main__          starts it
 """

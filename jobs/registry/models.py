@@ -24,6 +24,8 @@ ExtractorName = Literal["shapes-classifier", "inception", "clip", "lpips"]
 PIXELS_A_SIDE: Mapping[DecoderName, int] = {"pixels": 1, "sd-vae": 8, "va-vae": 16}
 """The decoders that make images, and by what factor the side of an image is larger than that of its latent."""
 NOT_STATED = "not stated"
+TABLES = {"models", "extractors", "references"}
+"""The tables of a registry's file."""
 
 
 class UnknownModel(LookupError):
@@ -274,6 +276,8 @@ class Registry:
         """
         document = RegistryDocument.read(path, hub_cache)
         folder = document.sources.folder
+        if others := ", ".join(sorted(document.tables.keys() - TABLES)):
+            raise RegistryError(f"{path}: a registry has the tables {', '.join(sorted(TABLES))}, not {others}")
         tables = document.tables.get("models", {})
         if not isinstance(tables, Mapping):
             raise RegistryError(f"{path}: models is {tables!r}, not a table of models")

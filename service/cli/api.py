@@ -276,6 +276,8 @@ def _failure(answer: httpx.Response) -> ClientError:
     with suppress(ValidationError):
         problem = Problem.model_validate_json(answer.content)
         message = f"{problem.title}: {problem.detail}"
+        if problem.type.endswith(":not-found"):
+            return ClientError(f"{answer.request.url}: {problem.detail}")
     if answer.status_code in AWAY:
         after = answer.headers.get("Retry-After", "")
         return ServiceAway(message, problem, float(after) if after.isdigit() else None)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from threading import Timer
 from typing import Any
 
+import httpx
 from rich.console import Console
 
 from jobs.records import FINISHED, JobView
@@ -13,6 +15,9 @@ from service.cli.progress import shown
 from service.cli.terminal import messages, say
 
 __all__ = ["Client"]
+
+PATIENCE_SECONDS = 5.0
+"""How long an answer takes until it is said that one is waited for."""
 
 
 class Client(Calls):
@@ -27,6 +32,15 @@ class Client(Calls):
 
     def __exit__(self, *error: object) -> None:
         self.close()
+
+    def _ask(self, method: str, path: str, **content: Any) -> httpx.Response:
+        late = Timer(PATIENCE_SECONDS, say, (f"waiting for an answer from {self.url}", self._console))
+        late.daemon = True
+        late.start()
+        try:
+            return super()._ask(method, path, **content)
+        finally:
+            late.cancel()
 
     def figure(self, model: str, figure: str, query: dict[str, Any], media_type: str) -> bytes:
         """GET /metrics/{model}/figures/{figure}: the picture, once it is drawn."""

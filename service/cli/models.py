@@ -200,6 +200,9 @@ def fetch(name: Name) -> None:
     sources = [entry.checkpoint, entry.decoder_source, entry.decoder_statistics]
     wanted = [source for source in sources if source is not None and is_hub(source)]
     if not wanted:
+        if not entry.missing:
+            say(f"nothing to fetch: no file of {name!r} is on the hub, and all are on this machine")
+            return
         fail(f"no file of {name!r} is on the hub: {entry.obtain or 'put its files beside the registry'}")
     for source in wanted:
         say(f"fetching {source}")

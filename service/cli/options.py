@@ -121,4 +121,4 @@ LastStep = Annotated[
 
 # What is written
 
-Save = Annotated[Path | None, typer.Option(help="Folder in which to write what the job made.")]
+Save = Annotated[Path | None, typer.Option(file_okay=False, help="Folder in which to write what the job made.")]

@@ -24,7 +24,7 @@ from rich.markup import escape
 
 from jobs.registry.evaluation import EvaluationAssets
 from jobs.registry.models import Registry
-from jobs.settings import Settings, get_settings
+from jobs.settings import Settings, get_settings, unknown_variables
 from jobs.startup import REASONS, StartError, await_servers, check_folder
 from jobs.storage.artifacts import ArtifactStore
 from jobs.store.connection import connect, server_command
@@ -75,6 +75,8 @@ def serve(
     stopping = StopRequests()
     try:
         settings = get_settings()
+        for warning in unknown_variables():
+            messages.print(f"[yellow]tailprune serve:[/yellow] {escape(warning)}")
         folder = Path(os.path.expanduser(data_dir or settings.data_dir)).resolve()
         check_folder(folder, "--data-dir")
         if shutil.disk_usage(folder).free < LEAST_FREE_BYTES:

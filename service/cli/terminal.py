@@ -42,10 +42,20 @@ class Commands(TyperGroup):
 
     def main(self, *arguments: Any, **options: Any) -> Any:
         """Run the command that the arguments name."""
+        if sys.stdout is None:  # the caller has closed it
+            sys.stdout = open(os.devnull, "w")  # noqa: SIM115 - open while the process runs
         for stream in (sys.stdout, sys.stderr):
             if hasattr(stream, "reconfigure"):
                 stream.reconfigure(errors="backslashreplace")
         return super().main(*arguments, **options)
+
+    def invoke(self, ctx: Any) -> Any:
+        """Run the command; what pydantic says of a wrong value goes without its own preface."""
+        try:
+            return super().invoke(ctx)
+        except typer.BadParameter as error:
+            error.message = error.message.removeprefix("Value error, ")
+            raise
 
 
 @dataclass(frozen=True)

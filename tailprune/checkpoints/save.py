@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from tailprune.arguments import of_kind
+from tailprune.spec import InputError
 from tailprune.spec.safetensors import encode_header, write_file
 from tailprune.systems.base import System
 
@@ -46,9 +47,11 @@ def save_system(system: System, path: str | os.PathLike[str], metadata: Mapping[
 
     metadata: further metadata, beside the family and what the tensors do not determine
 
-    Raises InputError for anything that is not a system.
+    Raises InputError for anything that is not a system, and for a path whose folder does not exist.
     """
     of_kind(System, "system", system, "a system, such as tailprune.load gives")
+    if not (folder := Path(path).parent).is_dir():
+        raise InputError(f"there is no folder {folder} to write {Path(path).name} to: make it first")
     rank = {dtype: place for place, dtype in enumerate(TYPES)}
     state = sorted(system.state_dict().items(), key=lambda item: (rank[item[1].dtype], item[0]))
     own = {"family": system.family} | {name: repr(value) for name, value in system.metadata_arguments().items()}

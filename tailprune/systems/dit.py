@@ -122,6 +122,8 @@ class LabelCondition(Condition):
                 f"this system takes the inputs {' and '.join(sorted(takes))}, not {', '.join(inputs) or 'none'}"
             )
         labels = inputs["labels"]
+        if labels.shape == (0,) and not isinstance(given["labels"], Tensor):  # no list says what it would hold
+            raise InputError("labels are empty: give at least one")
         if labels.dtype == torch.bool or labels.is_floating_point() or labels.is_complex():
             raise InputError(f"labels must be whole numbers, not {labels.dtype}: give labels.long()")
         for name, tensor in inputs.items():

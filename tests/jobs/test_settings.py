@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from jobs.settings import Settings, SettingsError, get_settings
+from jobs.settings import Settings, SettingsError, get_settings, unknown_variables
 from tailprune.spec.registry import registry_path
 
 
@@ -94,3 +94,17 @@ def test_the_registry_is_found_from_any_folder(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     assert Settings().registry.is_file()
+
+
+def test_a_variable_that_is_no_setting_is_named_with_the_one_that_it_resembles(
+    environment: pytest.MonkeyPatch,
+) -> None:
+    for name in ("TAILPRUNE_BATCH_SIZE", "tailprune_threads", "TAILPRUNE_URL", "TAILPRUNE_REDIS_URL"):
+        environment.setenv(name, "1")
+    assert not list(unknown_variables())
+    environment.setenv("TAILPRUNE_BATCHSIZE", "3")
+    environment.setenv("TAILPRUNE_COLOUR", "red")
+    assert list(unknown_variables()) == [
+        "TAILPRUNE_BATCHSIZE is not a setting and has no effect; did you mean TAILPRUNE_BATCH_SIZE?",
+        "TAILPRUNE_COLOUR is not a setting and has no effect",
+    ]

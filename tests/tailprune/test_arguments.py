@@ -90,6 +90,7 @@ CALLS: dict[str, Callable[[System, Any], Any]] = {
             {"labels": torch.tensor([1.0, 2.0])},
             r"labels must be whole numbers, not torch.float32: give labels.long\(\)",
         ),
+        ({"labels": []}, "labels are empty: give at least one"),
         ({"labels": [True, False]}, "labels must be whole numbers, not torch.bool"),
         ({"labels": ["a", "b"]}, "labels must be a tensor, an array or a list of numbers"),
         ({"labels": None}, "labels must be a tensor"),

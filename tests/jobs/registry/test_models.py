@@ -81,6 +81,7 @@ def test_labels_have_the_names_of_the_file_beside_the_registry(path: Path) -> No
     [
         ("[models.x]\ntitle = 1", "model 'x'"),
         ("models =", "Invalid value"),
+        ("[model.x]\ntitle = 1", "a registry has the tables extractors, models, references, not model$"),
         ("models = 1", "models is 1, not a table"),
         ("[models]\nx = 1", "model 'x'"),
         ("[models.x]\nname = 'y'", "model 'x'.*name"),

@@ -6,11 +6,13 @@ import hashlib
 import io
 from collections.abc import Iterator
 from pathlib import Path
+from threading import Event
 
 import httpx
 import pytest
 from rich.console import Console
 
+from jobs.problems import problem
 from jobs.records import JobView
 from service.cli.api import ClientError
 from service.cli.client import Client
@@ -79,3 +81,39 @@ def test_a_file_with_another_digest_than_the_service_names_is_not_kept(tmp_path:
     with client_of(iter([b"as received"]), digest) as client, pytest.raises(ClientError, match="arrived damaged"):
         client.save_as(JobView.model_validate(JOB), path.name, path)
     assert [(file.name, file.read_bytes()) for file in tmp_path.iterdir()] == [(path.name, b"as sent")]
+
+
+def test_a_service_that_does_not_answer_is_said_to_be_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("service.cli.client.PATIENCE_SECONDS", 0)
+    said = Said()
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        assert said.anything.wait(timeout=60)
+        return httpx.Response(200, json={"models": []})
+
+    with Client("http://127.0.0.1:1", Console(file=said, width=80)) as client:
+        client._http = httpx.Client(base_url="http://127.0.0.1:1", transport=httpx.MockTransport(answer))
+        client.models()
+    assert said.getvalue() == "waiting for an answer from http://127.0.0.1:1\n"
+
+
+class Said(io.StringIO):
+    """A stream that tells when something was written to it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.anything = Event()
+
+    def write(self, text: str) -> int:
+        written = super().write(text)
+        self.anything.set()
+        return written
+
+
+def test_an_address_with_nothing_of_the_service_is_named() -> None:
+    nothing = problem("not-found", "nothing is at this path; /docs lists all paths").model_dump(mode="json")
+    answer = httpx.MockTransport(lambda _: httpx.Response(404, json=nothing))
+    with client_of(iter([])) as client:
+        client._http = httpx.Client(base_url="http://127.0.0.1:1/prefix", transport=answer)
+        with pytest.raises(ClientError, match=r"^http://127.0.0.1:1/prefix/models: nothing is at this path"):
+            client.models()

@@ -411,6 +411,12 @@ def test_the_files_of_a_model_and_of_its_decoder_are_fetched(registry: Path, hub
     assert said.stdout.splitlines() == [str(entry.local_checkpoint), str(entry.decoding.source)]
 
 
+def test_of_a_model_that_is_whole_nothing_is_fetched(registry: Path) -> None:
+    said = tailprune("fetch", "shapes-sit")
+    assert said.exit_code == 0
+    assert said.stderr == "nothing to fetch: no file of 'shapes-sit' is on the hub, and all are on this machine\n"
+
+
 def test_where_files_were_fetched_to_is_printed_as_it_is(
     registry: Path, hub: FakeHub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -429,9 +435,9 @@ def test_what_cannot_be_fetched_is_refused_with_the_reason(registry: Path, hub: 
 
 
 def test_a_model_that_has_nothing_on_the_hub_is_not_fetched(registry: Path) -> None:
-    said = tailprune("fetch", "shapes-sit")
+    said = tailprune("fetch", "absent-dit")
     assert (said.exit_code, said.stdout) == (1, "")
-    assert "no file of 'shapes-sit' is on the hub: put its files beside the registry" in said.stderr
+    assert "no file of 'absent-dit' is on the hub: put its files beside the registry" in said.stderr
 
 
 def test_a_model_that_has_nothing_on_the_hub_is_obtained_as_the_registry_says(registry: Path) -> None:

@@ -166,6 +166,14 @@ def test_a_redis_that_does_not_answer_is_said_to_be_waited_for(tmp_path: Path, m
     assert said.stderr == "waiting: Redis at redis://127.0.0.1:1/0?password=***: connection refused\n"
 
 
+def test_a_variable_that_is_no_setting_is_said_to_have_no_effect(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TAILPRUNE_BATCHSIZE", "3")
+    said = CliRunner().invoke(app, ["serve", "--port", "0", "--data-dir", "/proc/nope"])
+    assert "TAILPRUNE_BATCHSIZE is not a setting and has no effect" in " ".join(said.stderr.split())
+
+
 def _interrupt(_: float) -> None:
     raise SystemExit(3)
 

@@ -10,6 +10,7 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
+from service.__main__ import main
 from service.cli import app
 from service.cli.terminal import Sheet, line
 
@@ -118,3 +119,28 @@ def test_the_version_is_printed() -> None:
     said = CliRunner().invoke(app, ["--version"])
     assert (said.exit_code, said.stdout.split()[0]) == (0, "tailprune")
     assert said.stdout.split()[1][0].isdigit()
+
+
+def test_a_word_that_is_none_of_the_choices_is_refused_without_a_preface() -> None:
+    said = CliRunner().invoke(app, ["jobs", "list", "--status", "done"])
+    assert said.exit_code == 2
+    assert "Invalid value for '--status': 'done' is not one of 'queued'" in said.stderr
+
+
+def test_a_command_whose_stdout_is_closed_does_its_work(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "stdout", None)
+    monkeypatch.delenv("TAILPRUNE_URL", raising=False)
+    assert app(["models", "list"], standalone_mode=False) is None
+
+
+def test_ctrl_c_while_modules_are_imported_ends_the_command_without_a_traceback(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    class Interrupting:
+        def __getattr__(self, name: str) -> object:
+            raise KeyboardInterrupt
+
+    monkeypatch.setitem(sys.modules, "service.cli", Interrupting())
+    with pytest.raises(SystemExit) as ended:
+        main()
+    assert ended.value.code == 130

@@ -12,6 +12,7 @@ from safetensors.torch import load, load_file, safe_open, save_file
 
 import tailprune
 from tailprune.checkpoints import encode_tensors
+from tailprune.spec import InputError
 from tailprune.systems import DiT, System
 from tests.tailprune.conftest import random_system
 
@@ -75,6 +76,11 @@ def test_a_saved_system_has_the_bytes_that_the_library_writes_but_for_the_order_
     assert len(ours) == len(theirs)
     tensors_at = ours.index(b'},"') + 1  # after the metadata
     assert ours[tensors_at:] == theirs[tensors_at:]
+
+
+def test_a_system_is_not_saved_where_there_is_no_folder(every_type: System, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=f"there is no folder {tmp_path / 'none'} to write a.safetensors to"):
+        tailprune.save_system(every_type, tmp_path / "none" / "a.safetensors")
 
 
 def test_everyone_may_read_a_saved_system(every_type: System, tmp_path: Path) -> None:
