@@ -7,12 +7,26 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-__all__ = ["not_finite", "zeroed"]
+__all__ = ["no_plain_numbers", "not_finite", "zeroed"]
 
 NEVER_ZERO = ("x_embedder.", "t_embedder.", "y_embedder.", "attn.qkv.", "attn.proj.", "mlp.")
 """Parts of the names of matrices that are not zero after training, nor before: AdaLN and the final layer begin at 0."""
 SHARE = 8
 """Zeros in one row of this many, one after another, are a hole in the file; training leaves single ones at most."""
+
+
+def no_plain_numbers(name: str, tensor: Tensor) -> str | None:
+    """Why a tensor is not a dense one of real numbers with values, and what to do; None if it is one."""
+    if tensor.is_meta:
+        return f"{name} has a shape but no values (device meta): save the model after its weights were loaded"
+    kind = (
+        "sparse" if tensor.layout is not torch.strided
+        else "quantized" if tensor.is_quantized
+        else "of complex numbers" if tensor.is_complex()
+        else f"of type {tensor.dtype}" if not tensor.is_floating_point() and name.endswith((".weight", ".bias"))
+        else None
+    )  # fmt: skip
+    return kind and f"{name} is {kind}, not of floating-point numbers: save the weights as float32, float16 or bfloat16"
 
 
 def not_finite(tensors: Mapping[str, Tensor]) -> str | None:

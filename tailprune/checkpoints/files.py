@@ -17,9 +17,9 @@ from typing import Any, Protocol
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from tailprune.checkpoints.holders import Ambiguous, Holder, Place, choose
+from tailprune.checkpoints.holders import Ambiguous, Holder, Place, choose, is_averaged
 from tailprune.checkpoints.options import Options, options_in
-from tailprune.checkpoints.pickles import Record, WholeModule, load_pickle, reason
+from tailprune.checkpoints.pickles import Array, Record, WholeModule, load_pickle, reason
 from tailprune.checkpoints.signature import NotTensors, format_of
 from tailprune.spec import InputError, MissingFileError
 from tailprune.spec.layouts import SAFETENSORS, TENSOR_FILES
@@ -150,6 +150,9 @@ class _Contents:
                 f"holds a whole module{under}, with its class, and no code of a pickle is run: save its weights with "
                 "torch.save(module.state_dict(), path), and give that file"
             )
+        if self.unread:
+            under = self.unread[0][:40]
+            return f"has values only in lists, arrays or objects, such as {under!r}: save the model's state_dict()"
         has = f"; its keys are {', '.join(key[:40] for key in self.keys[:12])}" if self.keys else ""
         return f"has no named tensors{has}: save the state_dict() of the model"
 
@@ -197,14 +200,19 @@ def _values(content: Any, keys: tuple[str, ...] = ()) -> Iterator[tuple[tuple[st
         yield keys or ("",), content
     elif isinstance(content, Mapping) and len(keys) < MOST_LEVELS:
         for key, value in content.items():
-            if isinstance(key, str):  # the state of optimizers is by number
-                yield from _values(value, (*keys, key))
+            # The state of optimizers is by number; averages may be by their decay.
+            if isinstance(key, str) or (isinstance(key, int | float) and any(map(is_averaged, keys))):
+                yield from _values(value, (*keys, str(key)))
+    elif isinstance(content, list | tuple) and any(isinstance(each, Mapping) for each in content):
+        yield from _values({str(place): each for place, each in enumerate(content)}, keys)
     elif keys and _has_tensors(content):
         yield keys, content
 
 
 def _has_tensors(value: Any, levels: int = 3) -> bool:
-    """Whether a list or an object holds a tensor with dimensions."""
+    """Whether a list or an object holds a tensor with dimensions, or is a matrix of NumPy."""
+    if isinstance(value, Array):
+        return len(value.shape) > 1
     if isinstance(value, Tensor):
         return value.ndim > 0
     if not levels:

@@ -28,9 +28,9 @@ WRAPPERS = {
 }
 COUNTERS = ("n_averaged",)
 """Tensors that AveragedModel adds to those of its model."""
-AVERAGED = {"ema", "swa", "shadow", "averaged", "average", "averaging", "avg", "polyak"}
-MOST_NOT_AVERAGED = 0.1
-"""The largest share of tensors that an average may lack: buffers and fixed positions, which are not trained."""
+AVERAGED = {"ema", "emas", "swa", "shadow", "averaged", "average", "averaging", "avg", "polyak"}
+TRAINED = ("weight", "bias")
+"""The last parts of the names of tensors that every average has; buffers and fixed positions have others."""
 OF_OPTIMIZERS = ("exp_avg", "grad_avg", "param_avg", "step_avg")
 """Names in the state of optimizers that speak of averages too."""
 
@@ -85,7 +85,7 @@ def choose(
 
     Raises Ambiguous, with the keys of the file.
     """
-    places = [place for place in places if not any(name in place.name for name in OF_OPTIMIZERS)]
+    places = [place for place in places if not _is_of_optimizer(place)]
     holders = next(filter(None, (_holders(places, anchor) for anchor in anchors)), [])
     if key is not None:
         return _beside_others(_named(key, holders, places), holders)
@@ -122,6 +122,10 @@ def is_averaged(part: str) -> bool:
     """Whether a key speaks of averaged weights, such as `model_ema`, `EMA1` or `emaWeights`."""
     words = re.findall(r"[A-Z]+(?![a-z])|[A-Za-z][a-z]*", part)
     return not AVERAGED.isdisjoint(word.lower() for word in words)
+
+
+def _is_of_optimizer(place: Place) -> bool:
+    return any(name in part for part in (*place.keys, place.name) for name in OF_OPTIMIZERS)
 
 
 def _holders(places: Iterable[Place], anchor: str) -> list[Holder]:
@@ -166,10 +170,10 @@ def _without_dots(places: Iterable[Place], raw: Holder) -> list[Holder]:
 
 
 def _complete(averaged: Holder, raw: Holder) -> None:
-    """Add the few tensors that are not averaged, such as fixed positions, from the raw weights."""
-    missing = raw.tensors.keys() - averaged.tensors.keys()
-    if len(missing) <= MOST_NOT_AVERAGED * len(raw.tensors):
-        averaged.tensors |= {name: raw.tensors[name] for name in raw.tensors if name in missing}
+    """Add the tensors that are not averaged, such as fixed positions, from the raw weights."""
+    for name, place in raw.tensors.items():
+        if name.rpartition(".")[2] not in TRAINED:
+            averaged.tensors.setdefault(name, place)
 
 
 def _beside_others(chosen: Holder, holders: Iterable[Holder]) -> Holder:

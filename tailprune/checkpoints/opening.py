@@ -17,7 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from tailprune.checkpoints.damage import not_finite, zeroed
+from tailprune.checkpoints.damage import no_plain_numbers, not_finite, zeroed
 from tailprune.checkpoints.diffusers import DiffusersDiT, find_diffusers
 from tailprune.checkpoints.files import CheckpointError, TensorFile, open_tensors
 from tailprune.checkpoints.hub import fetch
@@ -61,13 +61,15 @@ class Checkpoint:
 
         They are copies, since later changes of the file would change a tensor that is mapped into memory.
 
-        Raises CheckpointError for values that no trained network has: NaN, infinity, long runs of zeros.
+        Raises CheckpointError for values that no trained network has: NaN, infinity, long runs of zeros; and for
+        tensors that are sparse, quantized, complex, without values, or weights of whole numbers.
         """
-        found = ((name, self._read(name)) for name in names)
-        tensors = {
-            name: tensor.to(device, torch.float32 if tensor.is_floating_point() else tensor.dtype, copy=True)
-            for name, tensor in found
-        }
+        tensors: dict[str, Tensor] = {}
+        for name in names:
+            tensor = self._read(name)
+            if fault := no_plain_numbers(name, tensor):
+                raise CheckpointError(f"{self.path}: {fault}")
+            tensors[name] = tensor.to(device, torch.float32 if tensor.is_floating_point() else tensor.dtype, copy=True)
         if damage := not_finite(tensors) or zeroed(tensors):
             raise CheckpointError(f"{self.path}: {damage}")
         return tensors

@@ -19,7 +19,7 @@ from typing import Any
 
 import torch
 
-__all__ = ["Record", "WholeModule", "load_pickle", "reason"]
+__all__ = ["Array", "Record", "WholeModule", "load_pickle", "reason"]
 
 PARAMETERS, CHILDREN = "_parameters", "_modules"
 """The attributes that every module of torch has."""
@@ -39,6 +39,16 @@ class Record:
 
 class WholeModule(Record):
     """Replaces a module of torch that was pickled whole, with its class, instead of its state_dict."""
+
+
+class Array(Record):
+    """Replaces an array of NumPy, of which only the shape is kept."""
+
+    shape: tuple[int, ...] = ()
+
+    def __setstate__(self, state: Any) -> None:
+        if isinstance(state, tuple) and len(state) > 1 and isinstance(state[1], tuple):
+            self.shape = state[1]
 
 
 class _Items:
@@ -90,6 +100,8 @@ class _Survey(pickle.Unpickler):
 
     def stand_in(self, name: str) -> type:
         """The stand-in for a class that torch does not know."""
+        if name.endswith(".multiarray._reconstruct"):
+            return Array
         if name in self.by_key:
             return _Items
         if name in self.appended:

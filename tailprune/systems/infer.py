@@ -41,9 +41,18 @@ def dimensions(shapes: Shapes, name: str, count: int) -> tuple[int, ...]:
 
 
 def block_count(shapes: Shapes, stack: str = "blocks") -> int:
-    """The number of blocks of a stack, from the greatest index in the names of its tensors; 0 if there are none."""
+    """The number of blocks of a stack, from the greatest index in the names of its tensors; 0 if there are none.
+
+    Raises InputError for more blocks than there are tensors: building them would use up the memory.
+    """
     numbers = (re.match(rf"{re.escape(stack)}\.(\d+)\.", name) for name in shapes)
-    return max((int(found[1]) + 1 for found in numbers if found), default=0)
+    count = max((int(found[1]) + 1 for found in numbers if found), default=0)
+    if count > len(shapes):
+        raise InputError(
+            f"{stack}.{count - 1} is among the names, but {_counted(len(shapes), 'tensor')} cannot make {count} "
+            "blocks: number the blocks from 0"
+        )
+    return count
 
 
 def head_count(shapes: Shapes, width: int, block: str, **given: Any) -> int:

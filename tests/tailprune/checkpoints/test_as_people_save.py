@@ -193,6 +193,77 @@ def test_an_average_that_cannot_be_read_is_not_passed_over(
     assert loaded_is(tmp_path / "last.pt", state, key="model")
 
 
+@pytest.mark.parametrize(
+    ("beside", "key"),
+    [
+        (lambda state: {"ema": {0.9999: state}}, "ema.0.9999"),
+        (lambda state: {"emas": [{"std": 0.05, "state_dict": state}]}, "emas.0.state_dict"),
+    ],
+    ids=["by decay", "in a list"],
+)
+def test_an_average_by_its_decay_or_in_a_list_is_taken(
+    state: State, raw: State, tmp_path: Path, beside: Callable[[State], dict[str, Any]], key: str
+) -> None:
+    torch.save({"model": raw, **beside(state)}, tmp_path / "last.pt")
+    assert loaded_is(tmp_path / "last.pt", state)
+    assert tailprune.inspect(tmp_path / "last.pt", **AS_DIT).held_under == key
+
+
+@pytest.mark.parametrize(
+    "beside",
+    [
+        lambda state: {"optimizer_states": [{"ema": list(state.values()), "state": {}}]},
+        lambda state: {"ema": {name: tensor.numpy() for name, tensor in state.items()}},
+    ],
+    ids=["in an optimizer", "as arrays"],
+)
+def test_an_average_of_an_optimizer_or_of_arrays_is_not_passed_over(
+    state: State, tmp_path: Path, beside: Callable[[State], dict[str, Any]]
+) -> None:
+    torch.save({"model": state, **beside(state)}, tmp_path / "last.pt")
+    with pytest.raises(CheckpointError, match=r"averaged weights under '.*ema.* cannot be read .*give key = 'model'"):
+        tailprune.load(tmp_path / "last.pt", **AS_DIT)
+
+
+def test_moments_of_an_optimizer_are_no_average(state: State, raw: State, tmp_path: Path) -> None:
+    torch.save({"model": state, "optimizer": {"exp_avg": raw}}, tmp_path / "last.pt")
+    assert loaded_is(tmp_path / "last.pt", state)
+
+
+def test_a_weight_that_an_average_lacks_is_not_taken_from_the_raw_ones(
+    state: State, raw: State, tmp_path: Path
+) -> None:
+    del state["blocks.0.mlp.fc1.bias"]
+    torch.save({"model": raw, "ema": state}, tmp_path / "last.pt")
+    with pytest.raises(CheckpointError, match=r"blocks\.0\.mlp\.fc1\.bias is missing"):
+        tailprune.load(tmp_path / "last.pt", **AS_DIT)
+
+
+@pytest.mark.parametrize(
+    ("convert", "message"),
+    [
+        (lambda tensor: (tensor * 9).to(torch.int8), r"is of type torch\.int8"),
+        (lambda tensor: tensor.to(torch.complex64), "is of complex numbers"),
+        (lambda tensor: tensor.to_sparse(), "is sparse"),
+        (lambda tensor: tensor.to("meta"), "has a shape but no values"),
+    ],
+)
+def test_weights_that_are_not_plain_floating_point_numbers_are_named(
+    state: State, tmp_path: Path, convert: Callable[[Tensor], Tensor], message: str
+) -> None:
+    state["blocks.0.mlp.fc1.weight"] = convert(state["blocks.0.mlp.fc1.weight"])
+    torch.save(state, tmp_path / "last.pt")
+    with pytest.raises(CheckpointError, match=rf"blocks\.0\.mlp\.fc1\.weight {message}"):
+        tailprune.load(tmp_path / "last.pt", **AS_DIT)
+
+
+def test_a_block_of_an_impossible_number_is_refused(state: State, tmp_path: Path) -> None:
+    state = {name.replace("blocks.1.", "blocks.1000000000."): tensor for name, tensor in state.items()}
+    torch.save(state, tmp_path / "last.pt")
+    with pytest.raises(CheckpointError, match=r"blocks\.1000000000 is among the names, but .* tensors cannot make"):
+        tailprune.load(tmp_path / "last.pt", **AS_DIT)
+
+
 # Names
 
 
@@ -242,6 +313,12 @@ def test_a_whole_module_is_refused_with_what_to_save(tmp_path: Path, content: ob
     torch.save(content, tmp_path / "module.pt")
     with pytest.raises(CheckpointError, match=r"holds a whole module.*torch\.save\(module\.state_dict\(\), path\)"):
         tailprune.load(tmp_path / "module.pt", **AS_DIT)
+
+
+def test_a_file_of_arrays_is_refused_as_such(state: State, tmp_path: Path) -> None:
+    torch.save({"model": {name: tensor.numpy() for name, tensor in state.items()}}, tmp_path / "last.pt")
+    with pytest.raises(CheckpointError, match=r"only in lists, arrays or objects, such as 'model\.pos_embed': save"):
+        tailprune.load(tmp_path / "last.pt", **AS_DIT)
 
 
 def test_a_file_without_tensors_says_which_keys_it_has(tmp_path: Path) -> None:
