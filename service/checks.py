@@ -76,7 +76,8 @@ def _body_faults(body: bytes) -> Iterator[Fault]:
     repeated: dict[str, int] = {}
 
     def count(pairs: list[tuple[str, Any]]) -> None:
-        repeated.update((name, times) for name, times in Counter(name for name, _ in pairs).items() if times > 1)
+        if len(dict(pairs)) < len(pairs):  # counted only then, since a body may have very many objects
+            repeated.update((name, times) for name, times in Counter(name for name, _ in pairs).items() if times > 1)
 
     json.loads(body, object_pairs_hook=count)
     for name, times in repeated.items():
