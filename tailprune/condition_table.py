@@ -1,13 +1,16 @@
-"""The condition vectors of a whole sampling run: all evaluation times and distinct inputs, computed in advance.
+"""The condition vectors of a whole sampling run, at all evaluation times and of all distinct inputs.
 
 c[e, u] = time part(t_e) + input part(u)        shape (E, U + 1, d); the last row is the null condition's, if any
 
-E = steps * stages is the number of evaluations of the network, U that of distinct inputs among the B inputs.
+E = steps * stages is the number of evaluations of the network, U that of distinct inputs among the B inputs. The two
+parts are computed in advance, and added when a vector is looked up: a condition may have 32,256 components (a DiT of
+diffusers with embedders in each block), and all vectors of a run then be more than fit into memory.
 """
 
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterator
 
 import torch
 from torch import Tensor
@@ -18,7 +21,19 @@ from tailprune.spec import InputError
 from tailprune.spec.display import Shown
 from tailprune.systems.base import Condition, Inputs, InputsLike
 
-__all__ = ["ConditionTable", "class_inputs", "population_at", "unique_rows", "with_guidance_scale"]
+__all__ = [
+    "PIECE_BYTES",
+    "ConditionTable",
+    "class_inputs",
+    "population_at",
+    "sums_in_pieces",
+    "unique_rows",
+    "with_guidance_scale",
+]
+
+PIECE_BYTES = 64 * 2**20
+"""The most bytes of the condition vectors, or of the time parts, that are computed at once: those of 14,563 vectors of
+DiT-XL/2, so that a run of usual size is one piece."""
 
 
 def with_guidance_scale(inputs: Inputs, scale: float) -> Inputs:
@@ -42,6 +57,17 @@ def unique_rows(inputs: Inputs) -> tuple[Inputs, Tensor]:
             firsts.append(sample)
         rows.append(row)
     return {name: tensor[firsts] for name, tensor in inputs.items()}, torch.tensor(rows)
+
+
+def sums_in_pieces(times: Tensor, inputs: Tensor) -> Iterator[Tensor]:
+    """The vectors c[e, n] = times[e] + inputs[n], in pieces of at most `PIECE_BYTES` (or one vector), each (e, n, d).
+
+    times, inputs: the time and input parts, with shape (E, d) and (N, d)
+    """
+    rows = max(1, PIECE_BYTES // inputs[0].nbytes)
+    for some_times in times.split(max(1, rows // len(inputs))):
+        for some_inputs in inputs.split(rows):
+            yield some_times.unsqueeze(1) + some_inputs
 
 
 def population_at(condition: Condition, times: Tensor, population: InputsLike | None = None) -> Population:
@@ -72,8 +98,6 @@ class ConditionTable(Shown):
 
     rows: Tensor
     """The row of each sample's vector, with shape (B,), on the CPU."""
-    vectors: Tensor
-    """The vectors before any prune, with shape (E, U + 1, d)."""
 
     def __init__(
         self, condition: Condition, inputs: InputsLike, times: Tensor, population: InputsLike | None = None
@@ -89,7 +113,8 @@ class ConditionTable(Shown):
         self._condition = condition
         self._times = times.to(device)
         self._population_inputs = None if population is None else _moved(condition.check_inputs(population), device)
-        self._population: Population | None = None
+        self._population_parts: Tensor | None = None  # (N, d)
+        self._population: tuple[int, Population] | None = None  # of the evaluation looked up last
         self._scales = inputs.get("scale")
         distinct, self.rows = unique_rows(inputs)
         distinct = _moved(distinct, device)
@@ -97,12 +122,29 @@ class ConditionTable(Shown):
         self._inputs_count = len(parts)
         if condition.null_condition:
             parts = torch.cat([parts, condition.embed_inputs(condition.null_inputs(1))])
-        evaluated = self._times.flatten().float()
-        self.vectors = condition.embed_time(evaluated).unsqueeze(1) + parts
-        self._time_columns = condition.time_columns_at(evaluated)
+        self._parts = parts  # (U + 1, d)
+        self._evaluated = self._times.flatten().float()
+        self._time_parts: tuple[int, Tensor] | None = None  # from this evaluation on, (e, d)
+        self._time_columns = condition.time_columns_at(self._evaluated)
 
     def shown(self) -> dict[str, object]:
-        return {"steps": self.steps, "stages": self.stages, "samples": len(self.rows), "vectors": self.vectors}
+        return {
+            "steps": self.steps,
+            "stages": self.stages,
+            "samples": len(self.rows),
+            "inputs": self._inputs_count,
+            "components": self._parts.shape[1],
+        }
+
+    @property
+    def vectors(self) -> Tensor:
+        """The vectors before any prune, with shape (E, U + 1, d); all of them are made when this is read."""
+        return torch.stack([self._vectors(evaluation) for evaluation in range(len(self._evaluated))])
+
+    @property
+    def device(self) -> torch.device:
+        """The device of the vectors."""
+        return self._parts.device
 
     @property
     def steps(self) -> int:
@@ -136,24 +178,40 @@ class ConditionTable(Shown):
     def vectors_at(self, step: int, stage: int, prune: Prune | None) -> Tensor:
         """The vectors of one evaluation, edited by `prune` unless that is None -> (U + 1, d)."""
         evaluation = self._evaluation(step, stage)
-        vectors = self.vectors[evaluation]
+        vectors = self._vectors(evaluation)
         return vectors if prune is None else prune(vectors, self._population_for(prune, evaluation))
 
     def removed_at(self, step: int, stage: int, prune: Prune) -> Tensor:
         """Which components `prune` removes at one evaluation -> bool, (U + 1, d)."""
         evaluation = self._evaluation(step, stage)
-        return prune.removed(self.vectors[evaluation], self._population_for(prune, evaluation))
+        return prune.removed(self._vectors(evaluation), self._population_for(prune, evaluation))
 
     def _evaluation(self, step: int, stage: int) -> int:
         return step * self.stages + stage
 
+    def _vectors(self, evaluation: int) -> Tensor:
+        """The vectors of one evaluation before any prune -> (U + 1, d)."""
+        return self._time_part(evaluation) + self._parts
+
+    def _time_part(self, evaluation: int) -> Tensor:
+        """The time part of one evaluation -> (d,), computed with those of the evaluations around it."""
+        if self._time_parts is None or not 0 <= evaluation - self._time_parts[0] < len(self._time_parts[1]):
+            count = max(1, PIECE_BYTES // self._parts[0].nbytes)
+            first = evaluation - evaluation % count
+            self._time_parts = first, self._condition.embed_time(self._evaluated[first : first + count])
+        first, parts = self._time_parts
+        return parts[evaluation - first]
+
     def _population_for(self, prune: Prune, evaluation: int) -> Population | None:
         if not prune.needs_population:
             return None
-        if self._population is None:
+        if self._population_parts is None:
             population = self._population_inputs or class_inputs(self._condition, self._scales)
-            self._population = population_at(self._condition, self._times.flatten(), population)
-        return self._population.at(evaluation)
+            self._population_parts = self._condition.embed_inputs(population)
+        if self._population is None or self._population[0] != evaluation:
+            vectors = self._time_part(evaluation) + self._population_parts
+            self._population = evaluation, Population.of(vectors)
+        return self._population[1]
 
 
 def class_inputs(condition: Condition, scales: Tensor | None) -> Inputs:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from reprlib import repr as shortened
 from typing import TYPE_CHECKING, Any
@@ -33,6 +34,8 @@ LEAST_TILE_PIXELS = 64
 """Images whose longest side is less, such as latents, are enlarged by a whole factor."""
 MOST_WIDTH_PIXELS = 8192
 """The greatest width of a grid's tiles; further columns are left out."""
+MOST_PIXELS = 2**27
+"""The most pixels of a picture of `show`, which take 0.4 GB and as much again while it is made."""
 GAP = 4
 MARGIN = 10
 TEXT_PIXELS = 14
@@ -61,7 +64,8 @@ def show(
     columns: how many images stand side by side before the next line, 10 by default
     scale: the whole factor by which images are enlarged, each pixel a square; by default, as large as is legible
 
-    Raises InputError for images of another kind, rows that do not have the same shape, or other numbers of captions.
+    Raises InputError for images of another kind, rows that do not have the same shape, other numbers of captions, or a
+    picture of more than 134 million pixels.
     """
     if decoder is not None and not callable(decoder):
         raise InputError(f"decoder must be one of load_decoder, such as load_decoder('latents'), not {decoder!r}")
@@ -73,8 +77,15 @@ def show(
     count, height, width, _ = rows[0].shape
     texts = _captions(captions, count)
     scale = None if scale is None else as_whole("scale", scale, least=1)
-    fitting = max(1, MOST_WIDTH_PIXELS // (_tile_size(height, width, scale)[1] + GAP))
+    tile_height, tile_width = _tile_size(height, width, scale)
+    fitting = max(1, MOST_WIDTH_PIXELS // (tile_width + GAP))
     columns = min(count, fitting, COLUMNS if columns is None else as_whole("columns", columns, least=1))
+    size = columns * (tile_width + GAP), -(-count // columns) * len(rows) * (tile_height + GAP)
+    if math.prod(size) > MOST_PIXELS:
+        raise InputError(
+            f"the picture would have {size[0]:,} x {size[1]:,} pixels, more than the limit of {MOST_PIXELS:,}: show "
+            f"fewer images{'' if scale is None else ', or give a lower scale'}"
+        )
     lines = [
         grid([row[first : first + columns] for row in rows], names, texts[first : first + columns], scale)
         for first in range(0, count, columns)

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from tailprune.checkpoints.load import Found, inspect, load_condition
     from tailprune.checkpoints.opening import Checkpoint
     from tailprune.checkpoints.recognition import parameter_counts, recognise
-    from tailprune.checkpoints.save import encode_tensors, save_system
+    from tailprune.checkpoints.save import Pieces, save_system, write_tensors
 
 __all__ = [
     "Checkpoint",
@@ -37,8 +37,8 @@ __all__ = [
     "DiffusersDiT",
     "Found",
     "HubError",
+    "Pieces",
     "TensorFile",
-    "encode_tensors",
     "fetch",
     "inspect",
     "load_condition",
@@ -46,6 +46,7 @@ __all__ = [
     "parameter_counts",
     "recognise",
     "save_system",
+    "write_tensors",
 ]
 
 _HOMES = {
@@ -54,8 +55,8 @@ _HOMES = {
     "DiffusersDiT": "diffusers",
     "Found": "load",
     "HubError": "hub",
+    "Pieces": "save",
     "TensorFile": "files",
-    "encode_tensors": "save",
     "fetch": "hub",
     "inspect": "load",
     "load_condition": "load",
@@ -63,6 +64,7 @@ _HOMES = {
     "parameter_counts": "recognition",
     "recognise": "recognition",
     "save_system": "save",
+    "write_tensors": "save",
 }
 
 

@@ -323,7 +323,28 @@ def _candidate(checkpoint: Checkpoint, family: str, given: Mapping[str, Any]) ->
         if not others and closest.family != family and closest.configuration is not None:
             hint = f"; the nearest is {closest.family}, but there {_first(closest.faults, 2)}"
         raise CheckpointError(f"{checkpoint.path}: does not fit {family}: {_first(candidate.faults)}{hint}")
+    _check_depth(checkpoint, candidate)
     return candidate
+
+
+def _check_depth(checkpoint: Checkpoint, candidate: Candidate) -> None:
+    """Raise CheckpointError if the options of its training state another number of blocks than the file has.
+
+    A file without its last blocks is that of a smaller network. Statements beside another width or another number of
+    heads are of another network.
+    """
+    config = candidate.configuration
+    assert config is not None, "a candidate that fits has a configuration"
+    stated = [
+        each
+        for each in checkpoint.options.get("depths", [])
+        if each.hidden_size in (None, config.hidden_size) and each.num_heads in (None, config.num_heads)
+    ]
+    if stated and all(each.depth != config.depth for each in stated):
+        raise CheckpointError(
+            f"{checkpoint.path}: its options state {stated[0].key} = {stated[0].depth}, but it has the tensors of "
+            f"{config.depth} blocks: it was cut short, or the options are of another file; download or save it again"
+        )
 
 
 @contextmanager

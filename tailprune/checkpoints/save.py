@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -14,7 +16,7 @@ from tailprune.spec import InputError
 from tailprune.spec.safetensors import encode_header, write_file
 from tailprune.systems.base import System
 
-__all__ = ["encode_tensors", "save_system"]
+__all__ = ["Pieces", "save_system", "write_tensors"]
 
 TYPES = {
     torch.uint64: "U64",
@@ -59,17 +61,33 @@ def save_system(system: System, path: str | os.PathLike[str], metadata: Mapping[
     write_file(Path(path), header, _values(dict(state)))
 
 
-def encode_tensors(tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> bytes:
-    """The bytes of a safetensors file of tensors and metadata, both in the order in which they are given."""
-    return b"".join([_header(tensors, metadata), *_values(tensors)])
+@dataclass(frozen=True)
+class Pieces:
+    """A tensor that is made as it is written, so that it is never whole in memory."""
+
+    dtype: torch.dtype
+    shape: tuple[int, ...]
+    pieces: Iterable[Tensor]
+    """Its elements in order, in tensors of any shapes."""
+
+    @property
+    def nbytes(self) -> int:
+        """The bytes of the whole tensor."""
+        return self.dtype.itemsize * math.prod(self.shape)
 
 
-def _header(tensors: Mapping[str, Tensor], metadata: Mapping[str, str], *, ascii_only: bool = True) -> bytes:
+def write_tensors(path: Path, tensors: Mapping[str, Tensor | Pieces], metadata: Mapping[str, str]) -> None:
+    """Write a safetensors file of tensors and metadata, both in the order in which they are given."""
+    write_file(path, _header(tensors, metadata), _values(tensors))
+
+
+def _header(tensors: Mapping[str, Tensor | Pieces], metadata: Mapping[str, str], *, ascii_only: bool = True) -> bytes:
     entries = {name: (TYPES[tensor.dtype], tuple(tensor.shape), tensor.nbytes) for name, tensor in tensors.items()}
     return encode_header(entries, metadata, ascii_only=ascii_only)
 
 
-def _values(tensors: Mapping[str, Tensor]) -> Iterator[memoryview]:
+def _values(tensors: Mapping[str, Tensor | Pieces]) -> Iterator[memoryview]:
     """The bytes of each tensor; a contiguous one on the CPU is not copied."""
     for tensor in tensors.values():
-        yield tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data
+        for piece in tensor.pieces if isinstance(tensor, Pieces) else [tensor]:
+            yield piece.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from torch import Tensor
 
 from tailprune.figures.style import new_figure, note, plain, styled
+from tailprune.magnitudes import Magnitudes
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -39,15 +39,14 @@ class ImageRow:
     """With shape (N, H, W, 3)."""
 
 
-def choose_thresholds(c: Tensor, side: Literal["tail", "head"]) -> list[float]:
+def choose_thresholds(magnitudes: Magnitudes, side: Literal["tail", "head"]) -> list[float]:
     """Thresholds, to two digits, that remove about 40, 66 and 80 % (tail) or 2, 5 and 10 % (head).
 
-    c: condition vectors, with shape (..., d)
+    magnitudes: of the condition vectors
     side: which components are removed, those below a threshold (tail) or above it (head)
     """
-    magnitudes = c.abs().double().flatten().cpu().numpy()
     shares = [share if side == "tail" else 1 - share for share in SHARES[side]]
-    found = [float(f"{quantile:.2g}") for quantile in np.quantile(magnitudes, shares)]
+    found = [float(f"{magnitudes.quantile(share):.2g}") for share in shares]
     return list(dict.fromkeys(found))
 
 

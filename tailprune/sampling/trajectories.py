@@ -89,10 +89,9 @@ def _trajectories(
             edit_rows[table.null_row] = None
     keys = [(edit, row) for edit, edit_rows in rows_of_edit.items() for row in edit_rows]
     vectors = {key: index for index, key in enumerate(keys)}
-    device = table.vectors.device
 
     def tensor(numbers: Sequence[int]) -> Tensor:
-        return torch.tensor(numbers, dtype=torch.long, device=device)
+        return torch.tensor(numbers, dtype=torch.long, device=table.device)
 
     return Trajectories(
         parents=tensor([parent for parent, _ in forks]),

@@ -144,6 +144,12 @@ def test_images_that_do_not_fit_side_by_side_go_below_and_none_is_lost() -> None
         (torch.zeros(2, 3, 16, 16), {"decoder": "pixels"}, "load_decoder"),
         (torch.zeros(2, 3, 16, 16), {"columns": 0}, "columns must be a whole number of at least 1, not 0"),
         (torch.zeros(2, 3, 16, 16), {"scale": 1.5}, "scale must be a whole number"),
+        (
+            torch.zeros(2, 3, 16, 16),
+            {"scale": 10**6},
+            r"16,000,004 x 32,000,008 pixels, more than the limit of 134,217,728: show fewer images, or give a lower",
+        ),
+        (torch.zeros(1, dtype=torch.uint8).expand(9000, 512, 512, 3), {}, "show fewer images$"),
     ],
 )
 def test_what_cannot_be_shown_is_refused_in_words(images: Any, options: Mapping[str, Any], message: str) -> None:

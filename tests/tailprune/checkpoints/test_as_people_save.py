@@ -97,6 +97,63 @@ def test_a_configuration_beside_the_weights_names_family_and_heads(own_sit: Stat
     assert (found.family, found.configuration["num_heads"]) == ("sit", 8)
 
 
+STATED = {
+    "Namespace": {"args": argparse.Namespace(model="SiT-XL/2", depth=2, num_heads=8)},
+    "dict": {"config": {"model": {"_target_": "models.sit.SiT", "num_heads": 8, "params": {"depth": 2}}}},
+    "Lightning": {"hyper_parameters": {"arch": "SiT-S/2", "n_heads": 8, "num_layers": 2, "hidden_size": 32}},
+    "OmegaConf": {"cfg": Config(_content={"model": Config(_val="SiT-B/2"), "n_heads": 8, "depth": Config(_val=2)})},
+    "flat": {"arch": "sit", "num_heads": 8, "depth": 2},
+}
+
+
+def without_last_block(state: State) -> State:
+    return {name: tensor for name, tensor in state.items() if not name.startswith("blocks.1.")}
+
+
+@pytest.mark.parametrize("beside", STATED.values(), ids=STATED)
+@pytest.mark.parametrize("key", ["ema", "state_dict"])
+def test_a_file_without_its_last_block_is_refused_if_its_options_state_the_depth(
+    own_sit: State, tmp_path: Path, beside: dict[str, Any], key: str
+) -> None:
+    path = tmp_path / "0400000.pt"
+    torch.save({key: own_sit, **beside}, path)
+    assert tailprune.load(path).config.depth == 2
+    torch.save({key: without_last_block(own_sit), **beside}, path)
+    for call in (tailprune.load, tailprune.inspect):
+        with pytest.raises(CheckpointError, match=r"state \w+ = 2, but it has the tensors of 1 blocks: it was cut"):
+            call(path)
+
+
+def test_a_configuration_beside_the_weights_or_metadata_state_the_depth_too(own_sit: State, tmp_path: Path) -> None:
+    stated = {"model_type": "sit", "num_heads": 8, "depth": 2}
+    cut = without_last_block(own_sit)
+    save_file(cut, tmp_path / "model.safetensors")
+    (tmp_path / "config.json").write_text(json.dumps(stated))
+    save_file(cut, tmp_path / "sit.safetensors", {name: str(value) for name, value in stated.items()})
+    save_file(cut, tmp_path / "sit-b.safetensors", {"config": json.dumps(stated)})
+    for path in (tmp_path, tmp_path / "sit.safetensors", tmp_path / "sit-b.safetensors"):
+        with pytest.raises(CheckpointError, match="its options state depth = 2"):
+            tailprune.load(path)
+
+
+@pytest.mark.parametrize(
+    "beside",
+    [
+        {"config": {"vae": {"depth": 4}, "text_encoder": {"num_layers": 12}, "model": "sit", "num_heads": 8}},
+        {"config": {"model": "sit", "num_heads": 8, "projector": {"num_layers": 3}, "encoder_depth": 8}},
+        {"config": {"model": {"arch": "sit", "num_layers": 12, "hidden_size": 768}, "num_heads": 8}},
+        {"config": {"model": "sit", "depth": 2, "num_heads": 8, "network": {"num_layers": 5}}},
+        {"config": {"model": "sit", "depth": "deep", "num_heads": 8, "num_layers": None, "n_layers": 0}},
+    ],
+    ids=["of other parts", "of training", "of another width", "one of two", "no numbers"],
+)
+def test_a_depth_that_is_of_another_network_is_passed_over(
+    own_sit: State, tmp_path: Path, beside: dict[str, Any]
+) -> None:
+    torch.save({"ema": own_sit, **beside}, tmp_path / "0400000.pt")
+    assert tailprune.load(tmp_path / "0400000.pt").config.depth == 2
+
+
 def test_a_number_of_heads_that_is_only_assumed_is_said(tmp_path: Path) -> None:
     save_file(dict(random_system(DiT, hidden_size=384, num_heads=8).state_dict()), tmp_path / "dit.safetensors")
     found = tailprune.inspect(tmp_path / "dit.safetensors")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,7 @@ import torch
 from safetensors.torch import load, load_file, safe_open, save_file
 
 import tailprune
-from tailprune.checkpoints import encode_tensors
+from tailprune.checkpoints import Pieces, write_tensors
 from tailprune.spec import InputError
 from tailprune.systems import DiT, System
 from tests.tailprune.conftest import random_system
@@ -116,21 +117,51 @@ FILES = {
 }
 
 
+def written(tensors: Mapping[str, torch.Tensor | Pieces], metadata: dict[str, str], folder: Path) -> bytes:
+    write_tensors(folder / "vectors.safetensors", tensors, metadata)
+    return (folder / "vectors.safetensors").read_bytes()
+
+
 @pytest.mark.parametrize(("tensors", "metadata", "expected"), FILES.values(), ids=FILES)
 def test_the_bytes_of_a_file_of_vectors_stay_what_they_are(
-    tensors: dict[str, torch.Tensor], metadata: dict[str, str], expected: str
+    tensors: dict[str, torch.Tensor], metadata: dict[str, str], expected: str, tmp_path: Path
 ) -> None:
-    content = encode_tensors(tensors, metadata)
+    content = written(tensors, metadata, tmp_path)
     torch.testing.assert_close(load(content), tensors, rtol=0, atol=0)
     assert digest(content) == expected
 
 
-def test_a_file_of_tensors_has_the_same_bytes_every_time_and_reads_back() -> None:
+def test_a_file_of_tensors_has_the_same_bytes_every_time_and_reads_back(tmp_path: Path) -> None:
     tensors = {"b": torch.arange(6.0).view(2, 3).T, "a": torch.tensor([7, 8])}
     metadata = {"model": "m", "family": "f", "digest": "ü"}
-    content = encode_tensors(tensors, metadata)
-    assert {encode_tensors(tensors, metadata) for _ in range(5)} == {content}
+    content = written(tensors, metadata, tmp_path)
+    assert {written(tensors, metadata, tmp_path) for _ in range(5)} == {content}
     torch.testing.assert_close(load(content), tensors, rtol=0, atol=0)
     size = int.from_bytes(content[:8], "little")
     assert json.loads(content[8 : 8 + size])["__metadata__"] == metadata
     assert (8 + size) % 8 == 0
+
+
+def test_a_tensor_in_pieces_has_the_bytes_of_the_whole(tmp_path: Path) -> None:
+    whole = counted((5, 3, 4))
+    pieces = Pieces(whole.dtype, (5, 3, 4), iter(whole.split(2)))
+    last = {"last": torch.ones(2)}
+    assert written({"c": pieces, **last}, {}, tmp_path) == written({"c": whole, **last}, {}, tmp_path)
+
+
+def test_a_tensor_in_pieces_is_never_whole_in_memory(run_python: Callable[[str], str], tmp_path: Path) -> None:
+    grown = run_python(f"""
+import resource
+from collections.abc import Callable, Mapping
+from pathlib import Path
+import torch
+from tailprune.checkpoints import Pieces, write_tensors
+def write(count):
+    pieces = Pieces(torch.float32, (count, 2**18), (torch.full((2**18,), float(each)) for each in range(count)))
+    write_tensors(Path({str(tmp_path / "c.safetensors")!r}), {{"c": pieces}}, {{}})
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+before = write(4)
+print(write(256) - before)  # KiB, of a file of 256 MiB
+""")
+    assert int(grown) < 64 * 1024
+    assert (tmp_path / "c.safetensors").stat().st_size > 256 * 2**20

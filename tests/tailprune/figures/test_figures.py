@@ -24,6 +24,7 @@ from tailprune.figures.style import caption_of, render
 from tailprune.figures.training import draw_training
 from tailprune.figures.tsne import draw_tsne, embed
 from tailprune.figures.vectors import draw_vectors
+from tailprune.magnitudes import Magnitudes
 from tailprune.statistics import cosine_matrix, describe
 
 HEAD = [3, 17]
@@ -306,8 +307,9 @@ def test_the_shares_of_a_sparsity_figure_are_said_to_be_of_one_time() -> None:
 
 def test_chosen_thresholds_remove_about_the_shares_they_are_chosen_for() -> None:
     c = torch.randn(4, 500, 32, generator=torch.Generator().manual_seed(0))
-    tail = [(c.abs() < tau).double().mean().item() for tau in choose_thresholds(c, "tail")]
-    head = [(c.abs() > tau).double().mean().item() for tau in choose_thresholds(c, "head")]
+    magnitudes = Magnitudes(lambda: c.split(1))
+    tail = [(c.abs() < tau).double().mean().item() for tau in choose_thresholds(magnitudes, "tail")]
+    head = [(c.abs() > tau).double().mean().item() for tau in choose_thresholds(magnitudes, "head")]
     assert tail == pytest.approx([0.40, 0.66, 0.80], abs=0.01)  # thresholds have two digits
     assert head == pytest.approx([0.02, 0.05, 0.10], abs=0.01)
 
