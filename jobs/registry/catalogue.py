@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import math
 import time
 from collections.abc import Iterator
@@ -12,13 +11,13 @@ import structlog
 
 from jobs.registry.compacted import Compacted, CompactedStore
 from jobs.registry.models import ModelEntry, Registry, UnknownModel
-from jobs.storage.artifacts import ArtifactStore
+from jobs.storage.artifacts import ArtifactStore, ArtifactsUnavailable
 from tailprune.spec.layouts import WEIGHTS
 
 __all__ = ["Catalogue", "ModelGone", "ModelRegistered"]
 
 LISTED_SECONDS = 30.0
-"""For how long a file that was found in the store counts as stored when models are listed, without asking again."""
+"""For how long a file that was found in a store of objects counts as stored when models are listed."""
 
 log = structlog.get_logger(__name__)
 
@@ -50,7 +49,8 @@ class Catalogue:
     fetches: whether `get` fetches the checkpoint of a compacted model; a service only needs to know that it is stored.
 
     Methods that look for compacted models raise redis.RedisError if Redis does not answer. While the store of
-    artifacts does not answer, compacted models whose checkpoint is not on this machine are not ready.
+    artifacts does not answer, compacted models whose checkpoint is not on this machine are not ready; where `get`
+    fetches, it raises ArtifactsUnavailable for them.
     """
 
     def __init__(
@@ -62,7 +62,7 @@ class Catalogue:
         self._data_dir = data_dir
         self._fetches = fetches
         self._found: dict[str, float] = {}
-        """When a file was last found in the store, by digest."""
+        """When a file was last found in a store of objects, by digest."""
 
     def get(self, name: str) -> ModelEntry:
         """The model of this name. Raises UnknownModel."""
@@ -71,11 +71,13 @@ class Catalogue:
             return self.registry.get(name)
         if why := self._gone(name, compacted):
             raise ModelGone(why)
-        stored, path = self._is_stored(compacted), self._path(compacted)
-        if self._fetches and stored and not path.is_file():
-            with contextlib.suppress(FileNotFoundError):  # deleted meanwhile: the entry then lacks its checkpoint
-                self._artifacts.place(compacted.checkpoint, path)
-        return self._entry(name, compacted, stored)
+        if not self._fetches:
+            return self._entry(name, compacted, self._is_stored(compacted))
+        try:
+            self._artifacts.place(compacted.checkpoint, self._path(compacted))
+        except FileNotFoundError:
+            return self._entry(name, compacted, stored=False)
+        return self._entry(name, compacted, stored=True)
 
     def remove(self, name: str) -> None:
         """Delete a compacted model, also one that can no longer be used.
@@ -111,16 +113,17 @@ class Catalogue:
         )
 
     def _is_stored(self, compacted: Compacted) -> bool:
-        """Whether the checkpoint of a compacted model is on this machine or in the store."""
-        if self._path(compacted).is_file():
-            return True
+        """Whether the checkpoint of a compacted model is on this machine or in the store, and not damaged."""
+        checkpoint = compacted.checkpoint
         try:
-            stored = self._artifacts.exists(compacted.checkpoint)
-        except OSError as error:
-            log.warning("store of artifacts is away", reason=str(error))
+            if self._artifacts.is_placed(checkpoint, self._path(compacted)):
+                return True
+            stored = self._artifacts.has_all([checkpoint])
+        except ArtifactsUnavailable as error:
+            log.warning("the store of artifacts is unavailable", reason=str(error))
             return False
-        if stored:
-            self._found[compacted.checkpoint.digest] = time.monotonic()
+        if stored and not self._artifacts.is_local:  # to look into a folder takes no time
+            self._found[checkpoint.digest] = time.monotonic()
         return stored
 
     def _path(self, compacted: Compacted) -> Path:

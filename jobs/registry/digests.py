@@ -1,20 +1,28 @@
 """Digests of what a result depends on besides its request: the weights, and how they are read, decoded and shown.
 
-A file is read once, and again only after it changed: digests are kept in memory and in the data folder, by path, size
-and time of modification. A whole file that huggingface_hub stored under its sha256 is not read at all.
+A file is read once however many ask for its digest at once, and again only after it changed: digests are kept in memory
+and in the data folder, by path, size and time of modification. A whole file that huggingface_hub stored under its
+sha256 is not read at all.
 """
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import hashlib
+import itertools
 import json
 import os
+import re
 import tempfile
-from collections.abc import Callable, Mapping
+import threading
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
+
+import structlog
 
 from jobs.keys import digest
 from jobs.registry.decoding import Decoding
@@ -29,6 +37,13 @@ __all__ = ["Identity", "content_digest", "identify", "identify_at_once", "weight
 
 OF_A_FOLDER = (".json", *TENSOR_FILES)
 """The suffixes of the files in a folder from which a model or a decoder is loaded."""
+HEXADECIMAL = "0123456789abcdef"
+DIGEST = re.compile(f"[{HEXADECIMAL}]{{64}}")
+LOCKED_BY = 2
+"""By how many digits of its name a note has its lock."""
+
+
+log = structlog.get_logger(__name__)
 
 
 class _Unread(Exception):
@@ -175,6 +190,7 @@ def _of_tensors(path: Path, names: tuple[str, ...]) -> str:
 
 
 _digests: dict[str, str] = {}
+_locks = {beginning: threading.Lock() for beginning in map("".join, itertools.product(HEXADECIMAL, repeat=LOCKED_BY))}
 
 
 def _known(path: Path, what: str, data_dir: Path | None, read: Callable[[Path], str]) -> str:
@@ -197,19 +213,51 @@ def _known(path: Path, what: str, data_dir: Path | None, read: Callable[[Path], 
     if data_dir is None:
         raise _Unread
     note = data_dir / "digests" / hashlib.sha256(os.fsencode(state)).hexdigest()
-    if note.is_file():
+    with _alone(note):
+        if state not in _digests:
+            value = _noted(note)
+            if value is None:
+                value = read(path)
+                with contextlib.suppress(OSError):  # a full disk: the file is read once more by the next process
+                    _write_whole(note, value)
+            _digests[state] = value
+        return _digests[state]
+
+
+@contextlib.contextmanager
+def _alone(note: Path) -> Iterator[None]:
+    """Hold the lock of a note: of all who ask for a digest at once, in any process of this machine, one reads the file.
+
+    There are as many locks as beginnings of names, so that the files of locks do not grow in number.
+    """
+    beginning = note.name[:LOCKED_BY]
+    with _locks[beginning], contextlib.ExitStack() as stack:
+        # Without the folder, or on a file system without locks, each process reads the file.
+        with contextlib.suppress(OSError):
+            note.parent.mkdir(parents=True, exist_ok=True)
+            lock = stack.enter_context((note.parent / f"{beginning}.lock").open("a"))
+            fcntl.flock(lock, fcntl.LOCK_EX)  # released when the file is closed, or its process ends
+        yield
+
+
+def _noted(note: Path) -> str | None:
+    """The digest in a note; None where there is none, or only a part of one."""
+    try:
         value = note.read_text()
-    else:
-        value = read(path)
-        _write_whole(note, value)
-    _digests[state] = value
-    return value
+        with contextlib.suppress(OSError):
+            os.utime(note)  # those that nothing reads any more are deleted (`jobs.storage.retention`)
+    except (OSError, UnicodeDecodeError):
+        return None
+    return value if DIGEST.fullmatch(value) else None
 
 
 def _write_whole(path: Path, text: str) -> None:
     """Write a file so that other processes see it complete or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
     handle, temporary = tempfile.mkstemp(dir=path.parent)
-    with os.fdopen(handle, "w") as file:
-        file.write(text)
-    os.replace(temporary, path)
+    try:
+        with os.fdopen(handle, "w") as file:
+            file.write(text)
+        os.replace(temporary, path)
+    except BaseException:
+        os.unlink(temporary)
+        raise

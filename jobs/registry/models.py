@@ -74,7 +74,7 @@ class ModelEntry(BaseModel):
     decoder_statistics: Source | None = None
     """Mean and deviation of the latents, for `va-vae`."""
     decoder_scale: float | None = Field(default=None, gt=0)
-    display_scale: int = Field(default=1, ge=1)
+    display_scale: int = Field(default=1, ge=1, le=64)
     """The factor by which images are enlarged, without smoothing."""
     size: str | None = None
     """The published size, such as XL/2; of the shipped models blocks x width / patch, such as 4x128/4."""

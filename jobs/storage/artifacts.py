@@ -1,28 +1,74 @@
-"""Artifacts: files under the sha256 of their bytes; small ones are also cached in Redis."""
+"""Artifacts: files under the sha256 of their bytes; small ones are also cached in Redis.
+
+The name says what the bytes have to be, so they are checked: whenever a file is read whole, and before a part of it is
+read if it was not checked since it was last written. A file with other bytes is deleted, and counts as missing.
+"""
 
 from __future__ import annotations
 
 import contextlib
+import functools
 import hashlib
 import os
-import socket
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from threading import Lock
+from typing import Any, Concatenate, Literal, ParamSpec, TypeVar, cast, get_args
 
 import fsspec
 import redis
+import structlog
+from cachetools import LRUCache
 from fsspec.implementations.local import LocalFileSystem
 from pydantic import BaseModel, ConfigDict
 
 from jobs.settings import Settings
+from jobs.storage.files import (
+    CALLS_AT_ONCE,
+    ArtifactsFull,
+    ArtifactsUnavailable,
+    Files,
+    LocalFiles,
+    RemoteFiles,
+    State,
+)
 from jobs.store.scripts import PREFIX
 from jobs.urls import masked
 
-__all__ = ["ID_FILE", "Artifact", "ArtifactStore", "ArtifactsError"]
+__all__ = [
+    "CHUNK_BYTES",
+    "FOLDERS",
+    "ID_FILE",
+    "Artifact",
+    "ArtifactStore",
+    "ArtifactsError",
+    "ArtifactsFull",
+    "ArtifactsUnavailable",
+    "Folder",
+]
 
 ID_FILE = "store-id"
 """The file with the id of a store (`jobs.startup`)."""
+CHUNK_BYTES = 4 * 2**20
+ATTEMPTS = 3
+"""How often a file is read that others write meanwhile."""
+MOST_CHECKED = 2**16
+"""How many checked files a process remembers."""
+
+Folder = Literal["results", "shards", "uploads", "models"]
+"""What a file is: of a job's result, a part of a job, uploaded conditions, the checkpoint of a compacted model."""
+FOLDERS: tuple[Folder, ...] = get_args(Folder)
+
+Answer = TypeVar("Answer")
+Arguments = ParamSpec("Arguments")
+
+log = structlog.get_logger(__name__)
+
+_checked: LRUCache[tuple[str, str], State] = LRUCache(MOST_CHECKED)
+"""The files that were found to be right, by location and name, as they were then: one for all stores of a process."""
+_lock = Lock()
 
 
 class ArtifactsError(ValueError):
@@ -37,134 +83,303 @@ class Artifact(BaseModel):
     digest: str
     media_type: str
     size: int
+    folder: Folder = "results"
+
+
+def _retried(
+    method: Callable[Concatenate[ArtifactStore, Arguments], Answer],
+) -> Callable[Concatenate[ArtifactStore, Arguments], Answer]:
+    """Have the store's `retry` make the calls of a method."""
+
+    @functools.wraps(method)
+    def call(store: ArtifactStore, /, *args: Arguments.args, **kwargs: Arguments.kwargs) -> Answer:
+        return cast(Answer, store.retry(functools.partial(method, store, *args, **kwargs)))
+
+    return call
+
+
+def _once(call: Callable[[], Any]) -> Any:
+    return call()
 
 
 class ArtifactStore:
     """Stores bytes under their digest, and reads them back. A stored file never changes.
 
+    Methods raise ArtifactsUnavailable while the store does not answer, and ArtifactsFull while it has no space.
+
     `location` is where it is, for people: a folder and its machine, or a URL without its password. `is_local` is
-    whether it is a folder.
+    whether it is a folder. `retry` makes the calls of the methods: a worker sets it, to repeat those that fail because
+    the store is unavailable; by default each is made once.
 
     Raises ArtifactsError where the package of the URL's file system is not installed, or cannot use the URL.
     """
 
     def __init__(self, settings: Settings, client: redis.Redis) -> None:
         try:
-            self._files, self._root = fsspec.url_to_fs(settings.artifacts)
+            files, root = fsspec.url_to_fs(settings.artifacts, use_listings_cache=False)
         except Exception as error:  # some connect, or open a file, and have errors of their own
             reason = masked(str(error).partition("\n")[0]) or type(error).__name__
             raise ArtifactsError(f"TAILPRUNE_ARTIFACTS_URL={masked(settings.artifacts)}: {reason}") from error
-        self.location = _location(self._files, self._root)
-        self.is_local = isinstance(self._files, LocalFileSystem)
+        self.is_local = isinstance(files, LocalFileSystem)
+        self.files: Files = LocalFiles(root) if self.is_local else RemoteFiles(files, root)
+        self.location = self.files.location
+        self.retry: Callable[[Callable[[], Any]], Any] = _once
         self._redis = client
         self._hot_bytes = settings.hot_artifact_bytes
         self._hot_seconds = settings.cache_ttl_seconds
 
-    def put(self, content: bytes, media_type: str) -> Artifact:
+    @_retried
+    def put(self, content: bytes, media_type: str, folder: Folder = "results") -> Artifact:
         """Store bytes. Readers see the file complete or not at all."""
-        artifact = Artifact(digest=hashlib.sha256(content).hexdigest(), media_type=media_type, size=len(content))
-        self._write(artifact, lambda temporary: self._files.pipe_file(temporary, content))
+        digest = hashlib.sha256(content).hexdigest()
+        artifact = Artifact(digest=digest, media_type=media_type, size=len(content), folder=folder)
+        self._write(artifact, content)
         self._heat(artifact, content)
         return artifact
 
-    def put_file(self, path: Path, media_type: str) -> Artifact:
+    @_retried
+    def put_file(self, path: Path, media_type: str, folder: Folder = "results") -> Artifact:
         """Store a file of any size; it is not read into memory."""
-        artifact = Artifact(digest=_digest(path), media_type=media_type, size=path.stat().st_size)
-        self._write(artifact, lambda temporary: self._files.put_file(str(path), temporary))
+        size = path.stat().st_size
+        artifact = Artifact(digest=_digest(path), media_type=media_type, size=size, folder=folder)
+        self._write(artifact, path)
         return artifact
 
+    @_retried
     def place(self, artifact: Artifact, path: Path) -> None:
         """Make an artifact available at a local path: as a hard link if the store is on the same disk, or as a copy.
 
-        Readers of the path see the file complete or not at all. Raises FileNotFoundError if it is no longer stored.
+        What is at the path stays if it is right, and is replaced or deleted if it is not. Readers of the path see the
+        file complete or not at all. Raises FileNotFoundError if it is no longer stored.
         """
+        if self.is_placed(artifact, path):
+            return
         path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = path.with_name(f"{uuid.uuid4().hex}.incoming")
+        temporary = path.with_name(f"{uuid.uuid4().hex}.{path.name}")
+        copy = LocalFiles(str(path.parent))
         try:
-            self._bring(artifact, temporary)
-            os.replace(temporary, path)
+            for name in _names(artifact.digest, artifact.folder):
+                with contextlib.suppress(FileNotFoundError):
+                    self.files.fetch(name, temporary)
+                    if copy.digest(temporary.name)[0] == artifact.digest:
+                        os.replace(temporary, path)
+                        return
+                    temporary.unlink()
+                    self._is_right(name, artifact.digest, anew=True)
         finally:
             temporary.unlink(missing_ok=True)
+        path.unlink(missing_ok=True)
+        raise FileNotFoundError(f"artifact {artifact.digest} is not stored")
 
-    def exists(self, artifact: Artifact) -> bool:
-        """Whether the file is stored, with its full size."""
-        return self.find(artifact.digest) == artifact.size
-
-    def find(self, digest: str) -> int | None:
-        """The size in bytes of the file of this digest (64 hexadecimal digits), or None."""
+    def is_placed(self, artifact: Artifact, path: Path) -> bool:
+        """Whether the file at a local path has the bytes of an artifact."""
         try:
-            size: int | None = self._files.size(self._path(digest))
+            return _damage(LocalFiles(str(path.parent)), path.name, artifact.digest) is None
         except FileNotFoundError:
-            return None
-        return size
+            return False
 
+    def has_all(self, artifacts: Collection[Artifact]) -> bool:
+        """Whether all these files are stored, see `present`."""
+        return len(self.present(artifacts)) == len(set(artifacts))
+
+    @_retried
+    def present(self, artifacts: Collection[Artifact]) -> set[Artifact]:
+        """Those of these artifacts whose files are stored, with their full size.
+
+        In a folder they are also right: a file that was not checked since it was last written is checked now.
+        """
+        distinct = list(dict.fromkeys(artifacts))
+        if self.is_local or len(distinct) < 2:
+            found = list(map(self._is_stored, distinct))
+        else:
+            with ThreadPoolExecutor(CALLS_AT_ONCE) as pool:
+                found = list(pool.map(self._is_stored, distinct))
+        return {artifact for artifact, is_there in zip(distinct, found, strict=True) if is_there}
+
+    @_retried
+    def find(self, digest: str, folder: Folder) -> Artifact | None:
+        """The artifact of this digest (64 hexadecimal digits) in a folder, as bytes of no known type, or None."""
+        for name in _names(digest, folder):
+            if (state := self.files.state(name)) is not None:
+                size = state.size
+                return Artifact(digest=digest, media_type="application/octet-stream", size=size, folder=folder)
+        return None
+
+    @_retried
     def read(self, artifact: Artifact) -> bytes:
-        """All bytes of an artifact. Raises FileNotFoundError if it is no longer stored."""
-        if artifact.size > self._hot_bytes:
-            return self.read_range(artifact, 0, artifact.size)
-        with contextlib.suppress(redis.RedisError):
-            hot = self._redis.get(self._hot_key(artifact))
-            if hot is not None:
-                return bytes(hot)  # type: ignore[arg-type]
-        content = self.read_range(artifact, 0, artifact.size)
-        self._heat(artifact, content)
+        """All bytes of an artifact, checked. Raises FileNotFoundError if it is not stored, or was damaged."""
+        content = self._hot(artifact)
+        if content is None:
+            content = self._read(artifact)
+            self._heat(artifact, content)
+        if len(content) != artifact.size:
+            raise FileNotFoundError(f"artifact {artifact.digest} has {len(content)} bytes, not {artifact.size}")
         return content
 
+    @_retried
     def read_range(self, artifact: Artifact, start: int, stop: int) -> bytes:
-        """The bytes from `start` to `stop`, exclusive. Raises FileNotFoundError if the artifact is no longer stored."""
-        return bytes(self._files.cat_file(self._path(artifact.digest), start=start, end=stop))
+        """The bytes from `start` to `stop`, exclusive, of a file that is checked as a whole.
+
+        Raises FileNotFoundError if it is not stored, or was damaged.
+        """
+        for name in _names(artifact.digest, artifact.folder):
+            for _ in range(ATTEMPTS):
+                with contextlib.suppress(FileNotFoundError):
+                    if not self._is_right(name, artifact.digest):
+                        break
+                    content, state = self.files.read(name, start, stop)
+                    if state is None or state == self._known(name):  # not written in between
+                        return content
+        raise FileNotFoundError(f"artifact {artifact.digest} is not stored")
+
+    def stream(self, artifact: Artifact, start: int, stop: int) -> Iterator[bytes]:
+        """The same in chunks. The file is checked now, and the first chunk read; later ones may raise, too."""
+        first = self.read_range(artifact, start, min(start + CHUNK_BYTES, stop))
+
+        def chunks() -> Iterator[bytes]:
+            yield first
+            for at in range(start + CHUNK_BYTES, stop, CHUNK_BYTES):
+                yield self.read_range(artifact, at, min(at + CHUNK_BYTES, stop))
+
+        return chunks()
+
+    def discard(self, artifact: Artifact, state: State | None = None) -> bool:
+        """Delete a file that is no longer needed, and its copy in Redis. Returns whether it was deleted.
+
+        state: not if it was written since it had this state; None, the default, for as it is now.
+        """
+        deleted = False
+        for name in _names(artifact.digest, artifact.folder):
+            now = state or self.files.state(name)
+            if now is not None and self.files.remove(name, now):
+                _remember(self.files, name, None)
+                deleted = True
+        if deleted:
+            with contextlib.suppress(redis.RedisError):
+                self._redis.delete(self._hot_key(artifact))
+        return deleted
 
     def read_id(self) -> str | None:
         """The id that this store was given, or None."""
         try:
             # It is empty while another process writes it.
-            return bytes(self._files.cat_file(f"{self._root}/{ID_FILE}")).decode().strip() or None
+            return self.files.read(ID_FILE)[0].decode().strip() or None
         except FileNotFoundError:
             return None
 
     def write_id(self, store_id: str) -> None:
         """Give the store an id, by which it is the same one wherever it is mounted."""
-        self._files.makedirs(self._root, exist_ok=True)
-        self._files.pipe_file(f"{self._root}/{ID_FILE}", store_id.encode())
+        self.files.write(ID_FILE, store_id.encode())
 
-    def _write(self, artifact: Artifact, write: Callable[[str], None]) -> None:
-        """Store an artifact unless it is stored. write: writes the bytes to a temporary path, which is then moved."""
-        if self.exists(artifact):
-            return
-        path = self._path(artifact.digest)
-        temporary = f"{self._root}/incoming/{uuid.uuid4().hex}"
-        for target in (temporary, path):
-            self._files.makedirs(target.rpartition("/")[0], exist_ok=True)
-        write(temporary)
-        self._files.mv(temporary, path)
+    def _write(self, artifact: Artifact, content: bytes | Path) -> None:
+        """Write a file unless it is known to be right; either way it is as young as one just written."""
+        name = _name(artifact.digest, artifact.folder)
+        state = self.files.touch(name, self._known(name)) or self.files.write(name, content)
+        _remember(self.files, name, state)
 
-    def _bring(self, artifact: Artifact, path: Path) -> None:
-        """Make a new file: a hard link to the stored one, or a copy whose digest is checked."""
-        stored = self._path(artifact.digest)
-        if isinstance(self._files, LocalFileSystem):
-            with contextlib.suppress(OSError):  # another disk, or one without hard links
-                os.link(stored, path)
-                return
-        self._files.get_file(stored, str(path))
-        if _digest(path) != artifact.digest:
-            raise OSError(f"artifact {artifact.digest} was not copied completely; try again")
+    def _read(self, artifact: Artifact) -> bytes:
+        """The bytes of a file, whatever their number. Raises FileNotFoundError."""
+        for name in _names(artifact.digest, artifact.folder):
+            for _ in range(ATTEMPTS):
+                try:
+                    content, state = self.files.read(name)
+                except FileNotFoundError:
+                    break
+                if hashlib.sha256(content).hexdigest() == artifact.digest:
+                    _remember(self.files, name, state)
+                    return content
+                if not self._is_right(name, artifact.digest, anew=True):
+                    break
+        raise FileNotFoundError(f"artifact {artifact.digest} is not stored")
+
+    def _is_stored(self, artifact: Artifact) -> bool:
+        for name in _names(artifact.digest, artifact.folder):
+            state = self.files.state(name)
+            if state is not None and state.size == artifact.size:
+                return not self.is_local or self._is_right(name, artifact.digest)
+        return False
+
+    def _is_right(self, name: str, digest: str, *, anew: bool = False) -> bool:
+        """Whether a file has the bytes of its digest. One that has not is deleted, unless it is written meanwhile.
+
+        anew: whether to read the file even if it was not written since it was last checked.
+        """
+        if anew:
+            _remember(self.files, name, None)
+        for _ in range(ATTEMPTS):
+            try:
+                damaged = _damage(self.files, name, digest)
+                if damaged is None:
+                    return True
+                if self.files.remove(name, damaged):
+                    log.warning("damaged file deleted", file=name, location=self.location)
+                    return False
+            except FileNotFoundError:
+                return False
+        return False
+
+    def _known(self, name: str) -> State | None:
+        """The state in which a file was last found to be right."""
+        with _lock:
+            return _checked.get((self.location, name))
+
+    def _hot(self, artifact: Artifact) -> bytes | None:
+        """The copy in Redis; one that is damaged is deleted."""
+        if artifact.size > self._hot_bytes:
+            return None
+        with contextlib.suppress(redis.RedisError):
+            hot: bytes | None = self._redis.get(self._hot_key(artifact))  # type: ignore[assignment]
+            if hot is None or hashlib.sha256(hot).hexdigest() == artifact.digest:
+                return hot
+            log.warning("damaged copy in Redis deleted", artifact=artifact.digest)
+            self._redis.delete(self._hot_key(artifact))
+        return None
 
     def _heat(self, artifact: Artifact, content: bytes) -> None:
         if artifact.size <= self._hot_bytes:
             with contextlib.suppress(redis.RedisError):
                 self._redis.set(self._hot_key(artifact), content, ex=self._hot_seconds)
 
-    def _path(self, digest: str) -> str:
-        return f"{self._root}/{digest[:2]}/{digest}"
-
     def _hot_key(self, artifact: Artifact) -> str:
         return f"{PREFIX}hot:{artifact.digest}"
 
 
-def _location(files: fsspec.AbstractFileSystem, root: str) -> str:
-    if isinstance(files, LocalFileSystem):
-        return f"{root} on {socket.gethostname()}"
-    return masked(str(files.unstrip_protocol(root)))
+def _name(digest: str, folder: Folder) -> str:
+    return f"{folder}/{digest[:2]}/{digest}"
+
+
+def _names(digest: str, folder: Folder) -> tuple[str, str, str]:
+    """Where to look for a file: in its folder, and where earlier versions put it; then again, if it was just moved."""
+    name = _name(digest, folder)
+    return name, f"{digest[:2]}/{digest}", name
+
+
+def _damage(files: Files, name: str, digest: str) -> State | None:
+    """The state of a file that has not the bytes of this digest; None for one that has. Raises FileNotFoundError.
+
+    A file that was found to be right is read again only if its state has changed.
+    """
+    with _lock:
+        known = _checked.get((files.location, name))
+    state = files.state(name)
+    if state is None:
+        raise FileNotFoundError(name)
+    if state == known:
+        return None
+    found, state = files.digest(name)
+    if found != digest:
+        return state
+    _remember(files, name, state)
+    return None
+
+
+def _remember(files: Files, name: str, state: State | None) -> None:
+    """Remember that a file is right in this state; None to forget it."""
+    with _lock:
+        if state is None:
+            _checked.pop((files.location, name), None)
+        else:
+            _checked[files.location, name] = state
 
 
 def _digest(path: Path) -> str:

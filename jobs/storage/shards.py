@@ -11,6 +11,7 @@ from collections.abc import Sequence
 
 import redis
 import structlog
+from pydantic import ValidationError
 from redis.exceptions import LockError
 from redis.lock import Lock
 
@@ -19,9 +20,11 @@ from jobs.storage.artifacts import Artifact, ArtifactStore
 from jobs.store.heartbeats import PeriodicThread
 from jobs.store.scripts import PREFIX
 
-__all__ = ["ShardLease", "ShardStore"]
+__all__ = ["SHARD_PREFIX", "ShardLease", "ShardStore"]
 
 RENEWALS_A_LEASE = 4
+SHARD_PREFIX = f"{PREFIX}shard:"
+"""What the keys of all shards in Redis begin with."""
 
 log = structlog.get_logger(__name__)
 
@@ -36,27 +39,28 @@ class ShardStore:
         self._lease_seconds = settings.lease_seconds
 
     def get(self, key: str) -> bytes | None:
-        """The shard of this key, or None. Raises redis.RedisError."""
-        note = self._redis.get(_shard_key(key))
-        if note is not None:
+        """The shard of this key, checked, or None. Raises redis.RedisError and ArtifactsUnavailable."""
+        artifact = _artifact(self._redis.get(_shard_key(key)))
+        if artifact is not None:
             with contextlib.suppress(FileNotFoundError):
-                return self._artifacts.read(Artifact.model_validate_json(note))
+                return self._artifacts.read(artifact)
         return None
 
     def put(self, key: str, content: bytes) -> None:
-        """Store a shard under this key, for `shard_ttl_seconds`."""
-        artifact = self._artifacts.put(content, "application/octet-stream")
+        """Store a shard under this key, for `shard_ttl_seconds`. Raises ArtifactsUnavailable."""
+        artifact = self._artifacts.put(content, "application/octet-stream", "shards")
         with contextlib.suppress(redis.RedisError):
             self._redis.set(_shard_key(key), artifact.model_dump_json(), ex=self._seconds)
 
     def present(self, keys: Sequence[str]) -> set[str]:
-        """The keys whose shards are stored; these are kept for another `shard_ttl_seconds`. Raises redis.RedisError."""
+        """The keys whose shards are stored; these are kept for another `shard_ttl_seconds`.
+
+        Raises redis.RedisError and ArtifactsUnavailable.
+        """
         notes = self._redis.mget([_shard_key(key) for key in keys]) if keys else []
-        stored = {
-            key
-            for key, note in zip(keys, notes, strict=True)
-            if note is not None and self._artifacts.exists(Artifact.model_validate_json(note))
-        }
+        noted = {key: artifact for key, note in zip(keys, notes, strict=True) if (artifact := _artifact(note))}
+        files = self._artifacts.present(set(noted.values()))
+        stored = {key for key, artifact in noted.items() if artifact in files}
         renewal = self._redis.pipeline(transaction=False)
         for key in stored:
             renewal.expire(_shard_key(key), self._seconds)
@@ -94,5 +98,13 @@ class ShardLease:
             log.warning("lease of a shard not renewed", reason=str(error))
 
 
+def _artifact(note: bytes | str | None) -> Artifact | None:
+    """The file of a shard by its note in Redis; None where there is no note that can be read."""
+    try:
+        return None if note is None else Artifact.model_validate_json(note)
+    except ValidationError:
+        return None
+
+
 def _shard_key(key: str) -> str:
-    return f"{PREFIX}shard:{key}"
+    return f"{SHARD_PREFIX}{key}"

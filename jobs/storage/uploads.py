@@ -7,12 +7,16 @@ that the same numbers have the same id in whatever format they were sent.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import io
 import math
 import re
+import time
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 
 import numpy as np
 import redis
@@ -20,15 +24,35 @@ from pydantic import BaseModel, Field
 
 from jobs.problems import Fault, InvalidRequest
 from jobs.settings import Settings
-from jobs.storage.artifacts import Artifact, ArtifactStore
+from jobs.storage.artifacts import Artifact, ArtifactStore, Folder
+from jobs.storage.files import CALLS_AT_ONCE, State
+from jobs.storage.naming import UNDER_WAY, records, request_of
 from jobs.storage.upload_arrays import FLOATS, StoredArray, Unreadable, body_fault, quoted, read_arrays
+from jobs.store.scripts import PREFIX
 from tailprune.spec.families import FAMILIES
 from tailprune.spec.safetensors import encode_header, read_header
 
-__all__ = ["CONDITIONS_PATTERN", "ConditionInfo", "ConditionStore", "Conditions", "UnknownConditions", "parse"]
+__all__ = [
+    "CONDITIONS_PATTERN",
+    "CURSOR_PATTERN",
+    "MOST_START_BYTES",
+    "USED_KEY",
+    "ConditionInfo",
+    "ConditionPage",
+    "ConditionStore",
+    "Conditions",
+    "ConditionsInUse",
+    "UnknownConditions",
+    "described",
+    "parse",
+]
 
 CONDITIONS_PATTERN = r"^[0-9a-f]{64}$"
+CURSOR_PATTERN = r"^[0-9]{15}-[0-9a-f]{64}$"
+USED_KEY = f"{PREFIX}conditions-used"
+"""In Redis, the ids of conditions by the time of their last use."""
 MEDIA_TYPE = "application/octet-stream"
+FOLDER: Folder = "uploads"
 MOST_START_BYTES = 4096
 """The whole header of a canonical file lies within this many first bytes."""
 
@@ -218,7 +242,7 @@ def _taken(family: str) -> str:
 # Stored
 
 
-def _info(conditions: str, start: bytes, size: int) -> ConditionInfo | None:
+def described(conditions: str, start: bytes, size: int) -> ConditionInfo | None:
     """The description of a stored file from its first bytes; None if it is not a canonical file of conditions.
 
     conditions: the id.
@@ -244,18 +268,38 @@ def _info(conditions: str, start: bytes, size: int) -> ConditionInfo | None:
     return None
 
 
+class ConditionsInUse(Exception):
+    """The conditions cannot be deleted: a job that has not finished needs them."""
+
+    def __init__(self, conditions: str, job_id: str) -> None:
+        super().__init__(
+            f"job {job_id} needs the conditions {conditions}; wait until it has finished, or cancel it first"
+        )
+
+
+@dataclass(frozen=True)
+class ConditionPage:
+    """Stored conditions, the latest uploads first, and the cursor of the next page; None on the last page."""
+
+    conditions: list[tuple[ConditionInfo, datetime]]
+    """Each with the time of its upload."""
+    next_cursor: str | None
+
+
 class ConditionStore:
     """Stores conditions among the artifacts, where every process with the same artifacts finds them.
 
-    Redis has only cached copies of small ones, so they are still there if its data is lost.
+    Redis has only cached copies of small ones, and when each was last used, so they are still there if its data is
+    lost. Methods raise ArtifactsUnavailable while the store of artifacts does not answer.
     """
 
-    def __init__(self, settings: Settings, client: redis.Redis) -> None:
-        self._artifacts = ArtifactStore(settings, client)
+    def __init__(self, artifacts: ArtifactStore, client: redis.Redis) -> None:
+        self._artifacts = artifacts
+        self._redis = client
 
     def put(self, conditions: Conditions) -> ConditionInfo:
-        """Store conditions; equal ones are the same file."""
-        self._artifacts.put(conditions.content, MEDIA_TYPE)
+        """Store conditions; equal ones are the same file. One that is damaged is replaced."""
+        self._artifacts.put(conditions.content, MEDIA_TYPE, FOLDER)
         return self.get(conditions.id)
 
     def has(self, conditions: str) -> bool:
@@ -267,29 +311,89 @@ class ConditionStore:
         return True
 
     def get(self, conditions: str) -> ConditionInfo:
-        """The description of the conditions of this id, read from their file. Raises UnknownConditions."""
-        if not re.fullmatch(CONDITIONS_PATTERN, conditions):
-            raise UnknownConditions(conditions)
-        size = self._artifacts.find(conditions)
-        if size is None:
-            raise UnknownConditions(conditions)
+        """The description of the conditions of this id, read from their file, which is checked. This is a use of them.
+
+        Raises UnknownConditions where it is not stored, or was damaged.
+        """
+        artifact = self._find(conditions)
+        with contextlib.suppress(redis.RedisError):
+            self._redis.zadd(USED_KEY, {conditions: time.time()})
         try:
-            start = self._artifacts.read_range(_artifact(conditions, size), 0, min(size, MOST_START_BYTES))
+            start = self._artifacts.read_range(artifact, 0, min(artifact.size, MOST_START_BYTES))
         except FileNotFoundError:
             raise UnknownConditions(conditions) from None
-        info = _info(conditions, start, size)
+        info = described(conditions, start, artifact.size)
         if info is None:  # another artifact has this digest
             raise UnknownConditions(conditions)
         return info
 
     def read(self, conditions: str) -> bytes:
-        """The canonical safetensors file of the conditions of this id. Raises UnknownConditions."""
-        size = self.get(conditions).bytes
+        """The canonical safetensors file of the conditions of this id. Raises UnknownConditions, as `get`."""
+        self.get(conditions)
         try:
-            return self._artifacts.read(_artifact(conditions, size))
+            return self._artifacts.read(self._find(conditions))
         except FileNotFoundError:
             raise UnknownConditions(conditions) from None
 
+    def page(self, limit: int, cursor: str | None = None) -> ConditionPage:
+        """A page of the stored conditions, the latest uploads first.
+
+        limit: how many the page holds, if there are as many.
+        cursor: `next_cursor` of the previous page; None, the default, for the first page.
+        """
+        before = "~" if cursor is None else cursor  # the last character of ASCII, after every digit
+        files = ((name.rpartition("/")[2], state) for name, state in self._artifacts.files.files_in(FOLDER))
+        stored = [(_position(state, name), name, state) for name, state in files]
+        listed = sorted((each for each in stored if each[0] < before), reverse=True)
+        with ThreadPoolExecutor(CALLS_AT_ONCE) as pool:
+            infos = list(pool.map(self._glance, listed[:limit]))
+        found = [
+            (info, datetime.fromtimestamp(state.modified, UTC))
+            for info, (_, _, state) in zip(infos, listed, strict=False)
+            if info is not None
+        ]
+        return ConditionPage(found, listed[limit - 1][0] if len(listed) > limit else None)
+
+    def remove(self, conditions: str) -> None:
+        """Delete conditions. Raises UnknownConditions, and ConditionsInUse where a job under way needs them."""
+        info = self.get(conditions)
+        job_id = conditions_in_use(self._redis).get(conditions)
+        if job_id is not None:
+            raise ConditionsInUse(conditions, job_id)
+        artifact = _artifact(conditions, info.bytes)
+        if not self._artifacts.discard(artifact):
+            raise UnknownConditions(conditions)
+        self._redis.zrem(USED_KEY, conditions)
+
+    def _glance(self, stored: tuple[str, str, State]) -> ConditionInfo | None:
+        """The description of a listed file. Only its header is read, which cannot be other than its size allows."""
+        _, name, state = stored
+        try:
+            start, _ = self._artifacts.files.read(f"{FOLDER}/{name[:2]}/{name}", 0, min(state.size, MOST_START_BYTES))
+        except FileNotFoundError:
+            return None
+        return described(name, start, state.size)
+
+    def _find(self, conditions: str) -> Artifact:
+        found = self._artifacts.find(conditions, FOLDER) if re.fullmatch(CONDITIONS_PATTERN, conditions) else None
+        if found is None:
+            raise UnknownConditions(conditions)
+        return found
+
+
+def conditions_in_use(client: redis.Redis) -> dict[str, str]:
+    """The ids of conditions that jobs under way name, each with a job. Raises redis.RedisError."""
+    used: dict[str, str] = {}
+    for job_id, fields in records(client, ("status", "request")):
+        if fields.get("status") in UNDER_WAY and (named := request_of(fields).get("conditions")):
+            used[str(named)] = job_id
+    return used
+
+
+def _position(state: State, conditions: str) -> str:
+    """Where a file stands among all, as a text that sorts by the time of its upload; also a cursor."""
+    return f"{int(min(state.modified * 1000, 10**15 - 1)):015d}-{conditions}"
+
 
 def _artifact(conditions: str, size: int) -> Artifact:
-    return Artifact(digest=conditions, media_type=MEDIA_TYPE, size=size)
+    return Artifact(digest=conditions, media_type=MEDIA_TYPE, size=size, folder=FOLDER)

@@ -16,7 +16,8 @@ from jobs.registry.compacted import Compacted, CompactedStore, compacted_name
 from jobs.registry.digests import identify
 from jobs.registry.models import Registry, UnknownModel
 from jobs.settings import Settings
-from jobs.storage.artifacts import Artifact, ArtifactStore
+from jobs.storage.artifacts import Artifact, ArtifactStore, ArtifactsUnavailable
+from jobs.storage.files import LocalFiles
 
 NAME = "shapes-sit-compact-0123456789abcdef"
 CONTENT = b"a smaller checkpoint"
@@ -58,7 +59,7 @@ def compacted(checkpoint: Artifact, model: str = "shapes-sit", created: datetime
 
 
 def stored_file(settings: Settings, artifact: Artifact) -> Path:
-    return Path(settings.artifacts) / artifact.digest[:2] / artifact.digest
+    return Path(settings.artifacts) / artifact.folder / artifact.digest[:2] / artifact.digest
 
 
 def test_a_compacted_model_is_as_its_own_model_but_for_its_checkpoint(
@@ -224,40 +225,70 @@ def test_while_the_store_is_away_models_are_listed_as_not_ready(
 ) -> None:
     made.put(NAME, compacted(artifacts.put(CONTENT, "application/octet-stream")))
 
-    def away(*_: Any) -> bool:
-        raise PermissionError("the store is away")
+    def away(*_: Any) -> None:
+        raise ArtifactsUnavailable("the store is away")
 
-    monkeypatch.setattr(ArtifactStore, "exists", away)
+    monkeypatch.setattr(LocalFiles, "state", away)
     models = catalogue(fetches=False)
     assert [entry.ready for entry in models if entry.name == NAME] == [False]
     assert models.get(NAME).missing == ["its checkpoint"]
 
 
-def test_a_list_does_not_ask_the_store_again_for_what_was_there_a_moment_ago(
-    catalogue: Callable[..., Catalogue],
+def test_a_list_does_not_ask_a_store_of_objects_again_for_what_was_there_a_moment_ago(
     made: CompactedStore,
-    artifacts: ArtifactStore,
     settings: Settings,
+    redis_client: redis.Redis,
+    s3_url: str,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    there, gone = (artifacts.put(content, "application/octet-stream") for content in (CONTENT, b"another"))
+    artifacts = ArtifactStore(settings.model_copy(update={"artifacts_url": s3_url}), redis_client)
+    there = artifacts.put(CONTENT, "application/octet-stream")
+    gone = there.model_copy(update={"digest": "0" * 64})
     made.put(NAME, compacted(there))
     made.put("gone", compacted(gone))
-    stored_file(settings, gone).unlink()
     asked: list[str] = []
-    exists = ArtifactStore.exists
+    has_all = ArtifactStore.has_all
 
-    def counted(store: ArtifactStore, artifact: Artifact) -> bool:
-        asked.append(artifact.digest)
-        return exists(store, artifact)
+    def counted(store: ArtifactStore, files: list[Artifact]) -> bool:
+        asked.append(files[0].digest)
+        return has_all(store, files)
 
-    monkeypatch.setattr(ArtifactStore, "exists", counted)
-    models = catalogue(fetches=False)
+    monkeypatch.setattr(ArtifactStore, "has_all", counted)
+    models = Catalogue(Registry.read(settings.registry), made, artifacts, settings.data_dir, fetches=False)
     for _ in range(2):
         assert {entry.name: entry.ready for entry in models if entry.compacted} == {NAME: True, "gone": False}
     assert sorted(asked) == sorted([there.digest, gone.digest, gone.digest])
     assert models.get(NAME).ready
     assert asked[-1] == there.digest
+
+
+def test_a_damaged_checkpoint_is_not_stored_wherever_it_lies(
+    catalogue: Callable[..., Catalogue], made: CompactedStore, artifacts: ArtifactStore, settings: Settings
+) -> None:
+    checkpoint = artifacts.put(CONTENT, "application/octet-stream", "models")
+    made.put(NAME, compacted(checkpoint))
+    service, worker = catalogue(fetches=False), catalogue()
+    assert [entry.ready for entry in service if entry.name == NAME] == [True]
+    placed = worker.get(NAME).local_checkpoint
+    assert placed is not None
+    placed.write_bytes(b"A smaller checkpoint")  # both names of the one file
+    for models in (service, worker):
+        assert [entry.ready for entry in models if entry.name == NAME] == [False]
+        assert models.get(NAME).missing == ["its checkpoint"]
+    assert not stored_file(settings, checkpoint).exists()
+
+
+def test_a_damaged_copy_is_replaced_before_a_worker_uses_it(
+    catalogue: Callable[..., Catalogue], made: CompactedStore, artifacts: ArtifactStore
+) -> None:
+    made.put(NAME, compacted(artifacts.put(CONTENT, "application/octet-stream", "models")))
+    placed = catalogue().get(NAME).local_checkpoint
+    assert placed is not None
+    placed.unlink()
+    placed.write_bytes(b"A smaller checkpoint")
+    again = catalogue().get(NAME).local_checkpoint
+    assert again is not None
+    assert again.read_bytes() == CONTENT
 
 
 def test_an_unknown_name_is_answered_with_the_known_ones(catalogue: Callable[..., Catalogue]) -> None:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import io
 import json
 import os
-from collections.abc import Mapping
+import threading
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -119,6 +122,75 @@ def test_a_known_digest_is_not_computed_again_by_another_process(
     monkeypatch.setattr(digests, "_digests", {})
     monkeypatch.setattr(hashlib, "file_digest", None)
     assert content_digest(tmp_path / "a.pt", tmp_path / "data") == known
+
+
+def test_twenty_who_ask_at_once_for_the_digest_of_a_file_read_it_once(tmp_path: Path, counted: type[Counted]) -> None:
+    (tmp_path / "a").write_bytes(bytes(2**22))
+    together = threading.Barrier(20)
+
+    def ask(_: int) -> str:
+        together.wait()
+        return content_digest(tmp_path / "a", tmp_path / "data")
+
+    with ThreadPoolExecutor(20) as pool:
+        found = set(pool.map(ask, range(20)))
+    assert found == {sha256(bytes(2**22))}
+    assert counted.read_bytes == 2**22
+
+
+def test_processes_that_ask_at_once_for_the_digest_of_a_file_read_it_once(
+    tmp_path: Path, run_python: Callable[[str], str]
+) -> None:
+    (tmp_path / "a").write_bytes(bytes(100))
+    code = f"""
+import time
+from pathlib import Path
+from jobs.registry import digests
+folder = Path({str(tmp_path)!r})
+def slowly(path):
+    with (folder / "reads").open("a") as reads:
+        reads.write("read ")
+    time.sleep(1)
+    return digests.hashlib.sha256(path.read_bytes()).hexdigest()
+digests._whole = slowly
+(folder / str(time.monotonic_ns())).touch()
+while len([each for each in folder.iterdir() if each.name.isdecimal()]) < 3:
+    time.sleep(0.01)
+print(digests.content_digest(folder / "a", folder / "data"))
+"""
+    with ThreadPoolExecutor(3) as pool:
+        found = set(pool.map(lambda _: run_python(code).strip(), range(3)))
+    assert found == {sha256(bytes(100))}
+    assert (tmp_path / "reads").read_text() == "read "
+
+
+@pytest.mark.parametrize("refused", ["mkdir", "mkstemp", "replace", "flock"])
+def test_a_digest_that_cannot_be_noted_is_known_all_the_same(
+    tmp_path: Path, refused: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: Any, **__: Any) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    owner = {"mkdir": Path, "mkstemp": digests.tempfile, "replace": digests.os, "flock": digests.fcntl}[refused]
+    (tmp_path / "a").write_bytes(b"content")
+    with monkeypatch.context() as patched:
+        patched.setattr(owner, refused, full)
+        assert content_digest(tmp_path / "a", tmp_path / "data") == sha256(b"content")
+    left = [path.name for path in (tmp_path / "data").rglob("*") if path.is_file() and path.suffix != ".lock"]
+    assert all(len(name) == 64 for name in left), "a part of a note is left behind"
+
+
+@pytest.mark.parametrize("damaged", [b"", b"ab12", b"\xff" * 64])
+def test_a_damaged_note_is_not_taken_for_a_digest(
+    tmp_path: Path, damaged: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "a").write_bytes(b"content")
+    content_digest(tmp_path / "a", tmp_path / "data")
+    (note,) = [path for path in (tmp_path / "data" / "digests").iterdir() if path.suffix != ".lock"]
+    note.write_bytes(damaged)
+    monkeypatch.setattr(digests, "_digests", {})  # another process
+    assert content_digest(tmp_path / "a", tmp_path / "data") == sha256(b"content")
+    assert note.read_text() == sha256(b"content")
 
 
 def test_digests_for_several_uses_of_a_file_are_not_taken_for_one_another(

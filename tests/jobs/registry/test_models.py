@@ -359,6 +359,7 @@ def test_names_that_are_not_those_of_the_classes_are_refused(tmp_path: Path, con
             "defaults.guidance_scale: must be 1 for a model without a null condition",
         ),
         ({"num_heads": 0}, "num_heads: Input should be greater than or equal to 1"),
+        ({"display_scale": 10**6}, "display_scale: Input should be less than or equal to 64"),
         ({"checkpoint": ""}, "checkpoint: String should have at least 1 character"),
         ({"decoder": "sd-vae", "decoder_statistics": "x.pt"}, "decoder 'sd-vae' takes no statistics"),
         ({"latent_shape": [8, 8, 8], "decoder": "audioldm"}, "decodes the latents of mdsgen, not those of sit"),

@@ -449,7 +449,7 @@ def test_a_damaged_file_is_refused_or_read_and_raises_nothing_else(data: strateg
 
 @pytest.fixture
 def conditions(settings: Settings, redis_client: redis.Redis) -> ConditionStore:
-    return ConditionStore(settings, redis_client)
+    return ConditionStore(ArtifactStore(settings, redis_client), redis_client)
 
 
 @pytest.fixture
@@ -488,7 +488,7 @@ def test_conditions_outlive_redis(
 
 def test_conditions_are_put_and_read_without_redis(made: Conditions, settings: Settings) -> None:
     with connect(settings.model_copy(update={"redis_url": "redis://127.0.0.1:1/0"})) as nowhere:
-        conditions = ConditionStore(settings, nowhere)
+        conditions = ConditionStore(ArtifactStore(settings, nowhere), nowhere)
         conditions.put(made)
         assert conditions.read(made.id) == made.content
 
@@ -497,8 +497,9 @@ def test_another_process_finds_them(conditions: ConditionStore, made: Conditions
     conditions.put(made)
     code = (
         "import sys, hashlib; from jobs.settings import Settings; from jobs.store.connection import connect; "
-        "from jobs.storage.uploads import ConditionStore; "
-        "settings = Settings(); store = ConditionStore(settings, connect(settings)); "
+        "from jobs.storage.artifacts import ArtifactStore; from jobs.storage.uploads import ConditionStore; "
+        "settings = Settings(); client = connect(settings); "
+        "store = ConditionStore(ArtifactStore(settings, client), client); "
         "print(store.get(sys.argv[1]).count, hashlib.sha256(store.read(sys.argv[1])).hexdigest())"
     )
     environment = {"REDIS_URL": settings.redis_url, "TAILPRUNE_DATA_DIR": str(settings.data_dir)}
@@ -511,9 +512,9 @@ def test_another_process_finds_them(conditions: ConditionStore, made: Conditions
 def test_conditions_may_lie_in_a_store_of_objects(made: Conditions, settings: Settings) -> None:
     remote = settings.model_copy(update={"artifacts_url": "memory://bucket/artifacts"})
     with connect(remote) as client:
-        ConditionStore(remote, client).put(made)
-        assert ConditionStore(remote, client).get(made.id).count == 2
-        assert ConditionStore(remote, client).read(made.id) == made.content
+        ConditionStore(ArtifactStore(remote, client), client).put(made)
+        assert ConditionStore(ArtifactStore(remote, client), client).get(made.id).count == 2
+        assert ConditionStore(ArtifactStore(remote, client), client).read(made.id) == made.content
 
 
 @pytest.mark.parametrize("unknown", ["0" * 64, "x", "", "../../" + "0" * 58, "A" * 64, "0" * 64 + "\n"])
@@ -553,3 +554,32 @@ def test_conditions_whose_file_was_deleted_are_unknown(
     next(Path(settings.artifacts).rglob(made.id)).unlink()
     with pytest.raises(UnknownConditions):
         conditions.read(made.id)
+
+
+def test_damaged_conditions_are_unknown_until_they_are_uploaded_again(
+    conditions: ConditionStore, made: Conditions, settings: Settings
+) -> None:
+    for place in (-1, 200):  # among the numbers, and in the header
+        conditions.put(made)
+        assert conditions.read(made.id) == made.content
+        path = next(Path(settings.artifacts, "uploads").rglob(made.id))
+        damaged = bytearray(made.content)
+        damaged[place] ^= 1
+        path.write_bytes(damaged)
+        assert not conditions.has(made.id)
+        for look in (conditions.get, conditions.read):
+            with pytest.raises(UnknownConditions, match="POST /conditions"):
+                look(made.id)
+        path.write_bytes(damaged)
+        conditions.put(made)
+        assert conditions.read(made.id) == made.content
+
+
+def test_conditions_of_an_earlier_version_are_found(
+    conditions: ConditionStore, made: Conditions, settings: Settings
+) -> None:
+    path = Path(settings.artifacts, made.id[:2], made.id)
+    path.parent.mkdir(parents=True)
+    path.write_bytes(made.content)
+    assert conditions.get(made.id).count == 2
+    assert conditions.read(made.id) == made.content
