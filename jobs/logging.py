@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import logging
+import os
 import sys
+from contextlib import suppress
+from pathlib import Path
+from typing import TextIO
 
 import structlog
 from structlog.types import Processor
@@ -12,6 +16,8 @@ from jobs.settings import Settings
 
 __all__ = ["configure_logging"]
 
+STDOUT, STDERR = 1, 2
+"""The descriptors of these files, to which libraries and the interpreter itself write too."""
 SHARED: list[Processor] = [
     structlog.contextvars.merge_contextvars,
     structlog.stdlib.add_logger_name,
@@ -29,6 +35,8 @@ PROCESSORS: list[Processor] = [
 def configure_logging(settings: Settings, *adopted: str) -> None:
     """Send the logs of structlog and of the standard library to stderr in one format, console or JSON lines.
 
+    Where a file is set for them, all output of the process goes there.
+
     The loggers named in `adopted` lose the handlers that their library set, and log in this format too.
     """
     last: list[Processor] = (
@@ -44,7 +52,7 @@ def configure_logging(settings: Settings, *adopted: str) -> None:
         wrapper_class=structlog.stdlib.BoundLogger,
         cache_logger_on_first_use=True,
     )
-    handler = logging.StreamHandler(sys.stderr)
+    handler = logging.StreamHandler(sys.stderr) if settings.log_file is None else _FileOutput(settings.log_file)
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
             foreign_pre_chain=SHARED,
@@ -57,3 +65,30 @@ def configure_logging(settings: Settings, *adopted: str) -> None:
     for name in adopted:
         logging.getLogger(name).handlers = []
         logging.getLogger(name).propagate = True
+
+
+class _FileOutput(logging.StreamHandler[TextIO]):
+    """Makes a file the stdout and stderr of the process, with all its output, and opens it anew when it was moved away.
+
+    So whoever moves it, `tailprune serve` or logrotate, loses no line. Where it cannot be opened, output goes where it
+    went before.
+    """
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(sys.stderr)
+        self._path = path
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Write a line."""
+        with suppress(OSError):
+            self._follow()
+        super().emit(record)
+
+    def _follow(self) -> None:
+        with suppress(FileNotFoundError):
+            if os.path.samestat(os.stat(self._path), os.fstat(STDERR)):
+                return
+        file = os.open(self._path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
+        for output in (STDOUT, STDERR):
+            os.dup2(file, output)
+        os.close(file)

@@ -8,7 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from tailprune.spec import InputError
 
-__all__ = ["TYPES", "Fault", "InvalidRequest", "Problem", "Slug", "problem"]
+__all__ = ["STORAGE_FULL", "TYPES", "Fault", "InvalidRequest", "Problem", "Slug", "problem"]
 
 PREFIX = "urn:tailprune:problem:"
 
@@ -22,17 +22,24 @@ Slug = Literal[
     "model-not-ready",
     "model-registered",
     "unknown-conditions",
+    "conditions-in-use",
     "unknown-job",
     "unknown-artifact",
     "artifact-gone",
+    "result-gone",
+    "record-unreadable",
     "range-not-satisfiable",
     "body-too-large",
     "unsupported-media-type",
     "idempotency-key-reused",
     "job-finished",
+    "job-unfinished",
     "job-cancelled",
+    "too-many-jobs",
     "unavailable",
+    "storage-full",
     "worker-lost",
+    "time-limit",
     "failed",
     "internal",
 ]
@@ -47,20 +54,33 @@ TYPES: dict[Slug, tuple[int, str]] = {
     "model-not-ready": (409, "Files of the model are missing"),
     "model-registered": (409, "The model belongs to the registry"),
     "unknown-conditions": (404, "No such conditions"),
+    "conditions-in-use": (409, "A job needs the conditions"),
     "unknown-job": (404, "No such job"),
     "unknown-artifact": (404, "No such artifact"),
     "artifact-gone": (410, "The artifact is no longer stored"),
+    "result-gone": (410, "The job's result is no longer stored"),
+    "record-unreadable": (410, "The job's record cannot be read"),
     "range-not-satisfiable": (416, "The range lies outside the artifact"),
     "body-too-large": (413, "The request body is too large"),
     "unsupported-media-type": (415, "The type of the request body is not supported"),
     "idempotency-key-reused": (422, "The idempotency key belongs to another request"),
     "job-finished": (409, "The job has already finished"),
+    "job-unfinished": (409, "The job has not finished"),
     "job-cancelled": (409, "The job was cancelled"),
-    "unavailable": (503, "The job store is not available"),
+    "too-many-jobs": (429, "Too many jobs are waiting"),
+    "unavailable": (503, "The service cannot do this now"),
+    "storage-full": (507, "There is no space to store this"),
     "worker-lost": (500, "The job's workers were lost"),
+    "time-limit": (422, "The job ran for too long"),
     "failed": (422, "The job could not be done"),
     "internal": (500, "Something went wrong inside"),
 }
+
+STORAGE_FULL = (
+    "the disk of the artifacts is full: delete what is no longer needed (tailprune storage shows what there is), or "
+    "give it more space; then send the request again"
+)
+"""The detail of `storage-full`."""
 
 
 class Fault(BaseModel):

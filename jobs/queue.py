@@ -41,6 +41,7 @@ def make_celery(settings: Settings) -> Celery:
         broker_connection_timeout=2,
         broker_connection_retry_on_startup=True,
         broker_connection_max_retries=None,  # a worker waits for its broker however long that takes
+        broker_channel_error_retry=True,  # and for one that refuses writes, as while its disk is full
         broker_transport_options=_transport_options(settings.broker),
     )
     return app

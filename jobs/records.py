@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import json
 import pkgutil
+import zlib
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from importlib import import_module
-from typing import TYPE_CHECKING, Annotated, Any, Literal, Union
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple, Union
 
 from pydantic import BaseModel, ConfigDict, Field, RootModel, ValidationError, create_model
 from ulid import ULID
@@ -30,13 +31,17 @@ __all__ = [
     "AnyRequest",
     "AnyResult",
     "Job",
+    "JobHead",
     "JobSummary",
     "JobView",
     "Kind",
     "Links",
+    "Made",
     "Progress",
     "Status",
+    "UnreadableRecord",
     "new_id",
+    "packed",
 ]
 
 
@@ -82,14 +87,21 @@ class Progress(BaseModel):
     unit: str = Field(description="What is counted, such as steps.")
 
 
-class Links(BaseModel):
-    """The paths of a job, of its events and of its files."""
+class SummaryLinks(BaseModel):
+    """The paths of a job in a list, and of its events."""
 
     self: str = Field(description="The path of the job.")
     events: str = Field(description="The path of its server-sent events.")
+
+
+class Links(SummaryLinks):
+    """The paths of a job, of its events and of its files."""
+
     artifacts: dict[str, str] = Field(default_factory=dict, description="The paths of the job's files, by name.")
 
 
+PACKED_BYTES = 1024
+"""Requests and preliminary results of more bytes are compressed in records."""
 TITLE = "What the job is of, in plain words; for people, and may change."
 
 
@@ -106,7 +118,7 @@ class JobSummary(BaseModel):
     started: datetime | None = Field(description="When its latest attempt began; null while it is queued.")
     finished: datetime | None = Field(description="When it finished; null until then.")
     problem: Problem | None = Field(description="Why the job failed; null otherwise.")
-    links: Links
+    links: SummaryLinks
 
 
 class JobView(BaseModel):
@@ -159,69 +171,95 @@ else:
         """A job of any kind; `kind` decides the types of its request and result."""
 
 
-class Job(BaseModel):
-    """The record of a job: what clients see of it, and what the store and the workers need besides."""
+class UnreadableRecord(Exception):
+    """The record of a job cannot be read: it is damaged, or another version of the code wrote it."""
+
+
+class Made(NamedTuple):
+    """What a job made: its result, and its artifacts by name."""
+
+    result: dict[str, Any]
+    artifacts: dict[str, Artifact]
+
+
+class JobHead(BaseModel):
+    """What lists show of a job."""
 
     model_config = ConfigDict(frozen=True)
 
     id: str
     kind: Kind
-    key: str
     model: str
+    title: str
     status: Status
-    request: dict[str, Any]
     created: datetime
     started: datetime | None = None
     finished: datetime | None = None
     progress: Progress | None = None
-    result: dict[str, Any] | None = None
     problem: Problem | None = None
-    artifacts: dict[str, Artifact] = Field(default_factory=dict)
 
     @classmethod
-    def from_hash(cls, text: Mapping[str, str]) -> Job:
-        """The record from the fields of a Redis hash, as the scripts of `jobs.store.scripts` write them."""
-        return cls.model_validate(
-            {
-                "id": text["id"],
-                "kind": text["kind"],
-                "key": text["key"],
-                "model": text["model"],
-                "status": text["status"],
-                "request": _json(text["request"]),
-                "created": _moment(text["created"]),
-                "started": _moment(text.get("started")),
-                "finished": _moment(text.get("finished")),
-                "progress": _json(text.get("progress")),
-                "result": _json(text.get("result")),
-                "problem": _json(text.get("problem")),
-                "artifacts": _json(text.get("artifacts")) or {},
-            }
-        )
+    def from_hash(cls, fields: Mapping[str, str | bytes]) -> JobHead:
+        """The head from these fields of a record. Raises UnreadableRecord."""
+        try:
+            return JobHead.model_validate(_head(fields))
+        except (KeyError, ValueError, OverflowError) as error:
+            raise _unreadable(error) from error
 
     @property
     def is_finished(self) -> bool:
         """Whether the job has succeeded, failed or been cancelled."""
         return self.status in FINISHED
 
+    def summary(self, prefix: str = "") -> dict[str, Any]:
+        """The job in a list: a JobSummary as JSON data. prefix: what its links begin with; empty by default."""
+        data = self.model_dump(mode="json", include=JobHead.model_fields.keys() - {"problem"})
+        return data | {"problem": self._problem, "links": self._links(prefix)}
+
+    @property
+    def _problem(self) -> dict[str, Any] | None:
+        return None if self.problem is None else self.problem.public()
+
+    def _links(self, prefix: str) -> dict[str, Any]:
+        path = f"{prefix}/jobs/{self.id}"
+        return {"self": path, "events": f"{path}/events"}
+
+
+class Job(JobHead):
+    """A job: what clients see of it, and what the store and the workers need besides."""
+
+    key: str
+    request: dict[str, Any]
+    result: dict[str, Any] | None = None
+    artifacts: dict[str, Artifact] = Field(default_factory=dict)
+
+    @classmethod
+    def from_hash(cls, fields: Mapping[str, str | bytes], made: Made | None = None) -> Job:
+        """The job from the fields of its record, a Redis hash as the scripts of `jobs.store.scripts` write it.
+
+        fields: by name.
+        made: what it made; None, the default, for a job that has not succeeded.
+
+        In records of earlier versions result and artifacts are fields themselves. Raises UnreadableRecord.
+        """
+        try:
+            inline = Made(_json(_unpacked(fields.get("result"))), _json(fields.get("artifacts")) or {})
+            result, artifacts = made or inline
+            rest = {
+                "key": _text(fields["key"]),
+                "request": _json(_unpacked(fields["request"])),
+                "result": result,
+                "artifacts": artifacts,
+            }
+            return Job.model_validate(_head(fields) | rest)
+        except (KeyError, ValueError, OverflowError, zlib.error) as error:
+            raise _unreadable(error) from error
+
     @property
     def queue_seconds(self) -> float:
         """The seconds from its creation to its latest attempt; 0 while it is queued."""
-        return (self.started - self.created).total_seconds() if self.started else 0.0
-
-    @property
-    def title(self) -> str:
-        """What the job is of, in plain words."""
-        resolved = self._resolved
-        return f"{self.kind} of {self.model}" if resolved is None else resolved.title
-
-    @property
-    def _resolved(self) -> Request | None:
-        """The resolved request; None if another version of the code made it, and this one cannot read it."""
-        try:
-            return KINDS[self.kind].model_validate(self.request)
-        except ValidationError:
-            return None
+        # The clock may have been set back meanwhile.
+        return max(0.0, (self.started - self.created).total_seconds()) if self.started else 0.0
 
     @property
     def _result(self) -> dict[str, Any] | None:
@@ -233,35 +271,82 @@ class Job(BaseModel):
         used = ModelUsed.of(model["name"], reads, model["digest"])
         return self.result | {"model": used.model_dump()}
 
-    @property
-    def _problem(self) -> dict[str, Any] | None:
-        return None if self.problem is None else self.problem.public()
-
     def _links(self, prefix: str) -> dict[str, Any]:
-        path = f"{prefix}/jobs/{self.id}"
-        artifacts = {name: f"{path}/artifacts/{name}" for name in self.artifacts}
-        return {"self": path, "events": f"{path}/events", "artifacts": artifacts}
+        links = super()._links(prefix)
+        return links | {"artifacts": {name: f"{links['self']}/artifacts/{name}" for name in self.artifacts}}
 
     def public(self, prefix: str = "") -> dict[str, Any]:
         """The job as clients see it: a JobView as JSON data. prefix: what its links begin with; empty by default."""
-        data = self.model_dump(
-            mode="json", include={"id", "kind", "status", "progress", "created", "started", "finished", "request"}
-        )
-        links = self._links(prefix)
-        return data | {"title": self.title, "result": self._result, "problem": self._problem, "links": links}
-
-    def summary(self, prefix: str = "") -> dict[str, Any]:
-        """The job in a list: a JobSummary as JSON data. prefix: what its links begin with; empty by default."""
-        data = self.model_dump(
-            mode="json",
-            include={"id", "kind", "model", "status", "progress", "created", "started", "finished"},
-        )
-        return data | {"title": self.title, "problem": self._problem, "links": self._links(prefix)}
+        data = self.model_dump(mode="json", include=JobHead.model_fields.keys() - {"problem", "model"} | {"request"})
+        return data | {"result": self._result, "problem": self._problem, "links": self._links(prefix)}
 
 
-def _json(text: str | None) -> Any:
+def packed(data: Mapping[str, Any]) -> bytes:
+    """A request or a preliminary result as records have it: JSON, compressed where it is long.
+
+    Raises ValueError for NaN and infinity.
+    """
+    content = json.dumps(data, separators=(",", ":"), allow_nan=False).encode()
+    return zlib.compress(content, 9) if len(content) > PACKED_BYTES else content
+
+
+def _unpacked(field: str | bytes | None) -> str | bytes | None:
+    """The JSON of what `packed` wrote; what is compressed begins with a byte of its own."""
+    return zlib.decompress(field) if isinstance(field, bytes) and field[:1] == b"x" else field
+
+
+def _head(fields: Mapping[str, str | bytes]) -> dict[str, Any]:
+    """The fields of a JobHead from those of a record. Raises KeyError and ValueError."""
+    kind, model = _text(fields["kind"]), _text(fields["model"])
+    return {
+        "id": _text(fields["id"]),
+        "kind": kind,
+        "model": model,
+        "title": _text(fields["title"]) if "title" in fields else _title(kind, model, fields.get("request")),
+        "status": _text(fields["status"]),
+        "created": _moment(fields["created"]),
+        "started": _moment(fields.get("started")),
+        "finished": _moment(fields.get("finished")),
+        "progress": _progress(fields.get("progress")),
+        "problem": _json(fields.get("problem")),
+    }
+
+
+def _title(kind: str, model: str, request: str | bytes | None) -> str:
+    """The title of a record that has none, as those of earlier versions."""
+    try:
+        return KINDS[kind].model_validate_json(request or "").title
+    except (KeyError, ValidationError):
+        return f"{kind} of {model}"
+
+
+def _progress(text: str | bytes | None) -> Progress | None:
+    """How far a job is; None also where that is damaged: the next report overwrites it, and it matters to nothing."""
+    try:
+        return None if text is None else Progress.model_validate_json(text)
+    except ValidationError:
+        return None
+
+
+def _unreadable(error: Exception) -> UnreadableRecord:
+    if isinstance(error, KeyError):
+        return UnreadableRecord(f"it lacks {error}")
+    if isinstance(error, ValidationError):
+        return UnreadableRecord("; ".join(f"{_path(fault['loc'])}: {fault['msg']}" for fault in error.errors()[:3]))
+    return UnreadableRecord(str(error))
+
+
+def _path(location: tuple[str | int, ...]) -> str:
+    return ".".join(map(str, location))
+
+
+def _text(field: str | bytes) -> str:
+    return field.decode() if isinstance(field, bytes) else field
+
+
+def _json(text: str | bytes | None) -> Any:
     return None if text is None else json.loads(text)
 
 
-def _moment(seconds: str | None) -> datetime | None:
+def _moment(seconds: str | bytes | None) -> datetime | None:
     return None if seconds is None else datetime.fromtimestamp(float(seconds), UTC)

@@ -7,6 +7,7 @@ counts as not set.
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterator
 from difflib import get_close_matches
 from functools import lru_cache
@@ -19,12 +20,22 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 from jobs.urls import check_artifacts, check_broker, check_redis, kombu_url, masked
 from tailprune.spec.registry import registry_path
 
-__all__ = ["Settings", "SettingsError", "as_prefix", "get_settings", "unknown_variables"]
+__all__ = [
+    "MOST_STUDY_VARIANTS",
+    "Settings",
+    "SettingsError",
+    "as_prefix",
+    "get_settings",
+    "limits_by_class",
+    "unknown_variables",
+]
 
 OF_OTHERS = ("TAILPRUNE_URL", "TAILPRUNE_OFFLINE")
 """Variables that the command line and the library read."""
 
 KIB, MIB, GIB = 2**10, 2**20, 2**30
+MOST_STUDY_VARIANTS = 1024
+"""The most prunes of one study that a limit can allow."""
 
 
 def as_prefix(path: str) -> str:
@@ -38,6 +49,53 @@ def _from_home(path: Path) -> Path:
 
 
 LocalPath = Annotated[Path, AfterValidator(_from_home)]
+
+
+KEPT = ("results", "shards", "uploads")
+"""The classes of artifacts whose age and size may be limited."""
+UNITS = {
+    "": 1,
+    "B": 1,
+    "KB": 10**3,
+    "MB": 10**6,
+    "GB": 10**9,
+    "TB": 10**12,
+    "KIB": KIB,
+    "MIB": MIB,
+    "GIB": GIB,
+    "TIB": 2**40,
+}
+
+
+def limits_by_class(text: str) -> dict[str, float]:
+    """Limits as `keep_days` and `keep_bytes` have them, by class; a number by itself is that of each class.
+
+    Raises ValueError for a text that is none.
+    """
+    limits: dict[str, float] = {}
+    for part in filter(None, map(str.strip, text.split(","))):
+        name, separator, amount = (side.strip() for side in part.rpartition("="))
+        if separator and name not in KEPT:
+            raise ValueError(f"there is no class {name!r} to limit; the classes are {', '.join(KEPT)}")
+        found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([A-Za-z]*)", amount)
+        if found is None or found[2].upper() not in UNITS or float(found[1]) == 0:
+            raise ValueError(
+                f"{amount!r} is no amount: give a number above 0, or one for each class, results=30,shards=7"
+            )
+        limits |= dict.fromkeys([name] if separator else KEPT, float(found[1]) * UNITS[found[2].upper()])
+    return limits
+
+
+def _checked_days(text: str) -> str:
+    _checked_bytes(text)
+    if re.search(r"[0-9]\s*[A-Za-z]", text):
+        raise ValueError("days have no unit: give a number, or one for each class, as in results=30,shards=7")
+    return text
+
+
+def _checked_bytes(text: str) -> str:
+    limits_by_class(text)
+    return text
 
 
 class Settings(BaseSettings):
@@ -96,13 +154,27 @@ class Settings(BaseSettings):
     max_samples: int = Field(default=256, gt=0, description="Most samples of one job: labels x samples_per_label.")
     max_variants: int = Field(default=16, gt=0, description="Most prunes of one job.")
     max_study_samples: int = Field(default=100_000, gt=0, description="Most samples of one variant of a study.")
-    max_study_variants: int = Field(default=64, gt=0, description="Most prunes of one study.")
+    max_study_variants: int = Field(default=64, gt=0, le=MOST_STUDY_VARIANTS, description="Most prunes of one study.")
     max_steps: int = Field(default=1000, gt=1, description="Most sampling steps.")
     max_extract_bytes: int = Field(
         default=GIB, gt=0, description="Most bytes of the vectors of one job: timesteps x inputs x components x 4."
     )
     max_wait_seconds: float = Field(
         default=60.0, ge=0, description="Longest wait in seconds that is granted to `Prefer: wait`."
+    )
+    max_connections: int = Field(
+        default=8000, gt=0, description="How many clients may be connected at a time, to each process of the service."
+    )
+    request_seconds: float = Field(
+        default=30.0,
+        gt=0,
+        description="Seconds that the head of a request may take, and over which its body has to come, and a response "
+        "to be read, at 1 KiB a second at least.",
+    )
+    max_followers: int = Field(
+        default=4000,
+        ge=0,
+        description="How many clients may follow events or wait for jobs at a time, in each process of the service.",
     )
     metrics_wait_seconds: float = Field(
         default=10.0, ge=0, description="Seconds that GET /metrics/{model} and its figures wait without `Prefer`."
@@ -119,7 +191,27 @@ class Settings(BaseSettings):
         "after ten times as long even if it is not.",
     )
     max_attempts: int = Field(default=3, gt=0, description="How many workers may be lost over one job.")
-    job_history: int = Field(default=10_000, ge=0, description="How many finished jobs are kept.")
+    job_history: int = Field(
+        default=10_000, ge=0, description="How many finished jobs are kept, those of statistics and figures apart."
+    )
+    statistics_history: int = Field(
+        default=2_000, ge=0, description="How many finished jobs of statistics and figures are kept."
+    )
+    max_queued_jobs: int = Field(default=10_000, gt=0, description="Most jobs that wait in the queues.")
+    max_queued_share: float = Field(
+        default=0.5, gt=0, le=1, description="Most of them that one client may have, as a share of max_queued_jobs."
+    )
+    max_job_seconds: float | None = Field(
+        default=None,
+        gt=0,
+        description="Seconds that a job may run, all its attempts together; then it is stopped, and fails. No limit "
+        "by default.",
+    )
+    redis_memory_bytes: int = Field(
+        default=512 * MIB,
+        ge=16 * MIB,
+        description="Most memory in bytes of the Redis server that `tailprune serve` starts.",
+    )
     write_retry_seconds: float = Field(
         default=300.0, ge=0, description="Seconds that a worker retries to write a result while Redis does not answer."
     )
@@ -136,6 +228,25 @@ class Settings(BaseSettings):
         default=50,
         gt=0,
         description="Samples in a shard of a study, each under all its prunes; a good shard takes about a minute.",
+    )
+    keep_days: Annotated[str, AfterValidator(_checked_days)] = Field(
+        default="",
+        description="Days that artifacts are kept after their last use: a number, or by class as in "
+        "`results=30,shards=7,uploads=90`. No limit by default.",
+    )
+    keep_bytes: Annotated[str, AfterValidator(_checked_bytes)] = Field(
+        default="",
+        description="Most bytes of artifacts of a class, of which the oldest are deleted: a number such as 20GB or "
+        "16GiB, or by class as in `results=100GB,shards=20GB,uploads=5GB`. No limit by default.",
+    )
+    collect_seconds: float = Field(
+        default=600.0, gt=0, description="Seconds between two collections of files that are no longer needed."
+    )
+    collect_grace_seconds: float = Field(
+        default=3600.0,
+        gt=0,
+        description="Seconds that a file is kept in any case after it was written, and a result after its job "
+        "finished; the clocks of Redis, workers and the store of artifacts may differ by less.",
     )
     hot_artifact_bytes: int = Field(
         default=256 * KIB, ge=0, description="Artifacts up to this many bytes are also cached in Redis."
@@ -168,6 +279,9 @@ class Settings(BaseSettings):
 
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
     log_format: Literal["console", "json"] = "console"
+    log_file: LocalPath | None = Field(
+        default=None, description="The file that a process writes its output to, and opens anew when it is moved away."
+    )
 
     @property
     def broker(self) -> str:

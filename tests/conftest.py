@@ -6,8 +6,10 @@ it lies in one of the folders whose tests are about processes. Any other test th
 
 from __future__ import annotations
 
+import logging
 import subprocess
 import sys
+import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -104,6 +106,33 @@ def redis_url(request: pytest.FixtureRequest) -> str:
     server: RedisProcess = request.getfixturevalue("redis_server")
     server.empty()
     return server.url
+
+
+@pytest.fixture(scope="session")
+def s3_server() -> Iterator[Any]:
+    """A store of objects in this process that speaks S3, on a free loopback port."""
+    from moto.server import ThreadedMotoServer
+
+    logging.getLogger("werkzeug").setLevel(logging.ERROR)
+    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    server.start()
+    yield server
+    server.stop()
+
+
+@pytest.fixture
+def s3_url(s3_server: Any, monkeypatch: pytest.MonkeyPatch) -> str:
+    """The URL of a folder in a new bucket, for the file systems of fsspec."""
+    import boto3
+
+    host, port = s3_server.get_host_and_port()
+    monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://{host}:{port}")
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    for name, value in (("ACCESS_KEY_ID", "test"), ("SECRET_ACCESS_KEY", "test"), ("DEFAULT_REGION", "us-east-1")):
+        monkeypatch.setenv(f"AWS_{name}", value)
+    bucket = f"bucket-{uuid.uuid4().hex}"
+    boto3.client("s3").create_bucket(Bucket=bucket)
+    return f"s3://{bucket}/tailprune"
 
 
 @pytest.fixture

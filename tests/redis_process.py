@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import socket
 import subprocess
 import time
+from collections.abc import Mapping
 from pathlib import Path
 
 import redis
@@ -12,6 +15,7 @@ import redis
 from jobs.store.connection import server_command
 
 START_SECONDS = 10.0
+MEMORY_BYTES = 512 * 2**20
 
 
 def free_port() -> int:
@@ -22,10 +26,15 @@ def free_port() -> int:
 
 
 class RedisProcess:
-    """A server with its data in a folder; started again it has them still."""
+    """A server with its data in a folder; started again it has them still.
 
-    def __init__(self, folder: Path) -> None:
+    folder: an existing folder.
+    environment: variables besides those of the tests; none by default.
+    """
+
+    def __init__(self, folder: Path, environment: Mapping[str, str] | None = None) -> None:
         self.folder = folder
+        self.environment = {**os.environ, **(environment or {})}
         self.port = free_port()
         self.url = f"redis://127.0.0.1:{self.port}/0"
         self._process: subprocess.Popen[bytes] | None = None
@@ -33,8 +42,8 @@ class RedisProcess:
     def start(self, *options: str) -> None:
         """Start, with options besides the usual ones, and return when it answers."""
         log = (self.folder / "log").open("ab")
-        command = [*server_command(self.port, self.folder), *options]
-        self._process = subprocess.Popen(command, stdout=log, stderr=log)
+        command = [*server_command(self.port, self.folder, MEMORY_BYTES), *options]
+        self._process = subprocess.Popen(command, env=self.environment, stdout=log, stderr=log)
         deadline = time.monotonic() + START_SECONDS
         with redis.Redis.from_url(self.url) as client:
             while True:
@@ -51,9 +60,20 @@ class RedisProcess:
         with redis.Redis.from_url(self.url) as client:
             client.flushall()
 
+    def pause(self) -> None:
+        """Hang: connections are made, and nothing is answered until `resume`."""
+        assert self._process is not None
+        self._process.send_signal(signal.SIGSTOP)
+
+    def resume(self) -> None:
+        """Go on after `pause`."""
+        assert self._process is not None
+        self._process.send_signal(signal.SIGCONT)
+
     def stop(self) -> None:
         """Stop, as at a shutdown of the machine."""
         if self._process is not None:
             self._process.terminate()
+            self.resume()
             self._process.wait(10)
             self._process = None

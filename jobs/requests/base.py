@@ -8,16 +8,13 @@ from typing import ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from jobs.queue_names import HISTORIES, QUEUES, History, Queue
 from jobs.registry.evaluation import EvaluationAssets
 from jobs.registry.models import ModelEntry
 from jobs.settings import Settings
 from jobs.storage.uploads import ConditionInfo
 
-__all__ = ["QUEUES", "Queue", "Reads", "Request"]
-
-Queue = Literal["metrics", "sampling", "shards"]
-QUEUES: tuple[Queue, ...] = ("metrics", "sampling", "shards")
-"""Workers take from them in this order: short jobs first, the parts of studies that other workers hold last."""
+__all__ = ["HISTORIES", "QUEUES", "History", "Queue", "Reads", "Request"]
 
 Reads = Literal["condition", "named condition", "model", "training"]
 """The part of its model that a job's result depends on: the condition tensors, alone or with the names of the classes;
@@ -32,6 +29,8 @@ class Request(BaseModel):
     kind: ClassVar[str]
     result: ClassVar[type[BaseModel]]
     """The class of its job's result."""
+    history: ClassVar[History] = "jobs"
+    """The history in which its finished job is kept."""
 
     model: str = Field(min_length=1, max_length=100, description="The name of a model; `GET /models` lists them.")
 

@@ -10,7 +10,7 @@ from pydantic import BaseModel, Field
 from jobs.problems import Fault, InvalidRequest
 from jobs.registry.evaluation import EvaluationAssets
 from jobs.registry.models import ModelEntry
-from jobs.requests.base import Queue, Reads, Request
+from jobs.requests.base import History, Queue, Reads, Request
 from jobs.requests.checks import conditions_fault, population_fault, time_of, unprunable_fault
 from jobs.requests.fields import (
     CONDITIONS,
@@ -60,6 +60,7 @@ class FigureRequest(Request):
 
     kind: ClassVar[str] = "figure"
     result: ClassVar[type[BaseModel]] = FigureResult
+    history: ClassVar[History] = "statistics"
 
     figure: FigureName = Field(description="Which figure to draw.")
     part: Part | None = Field(

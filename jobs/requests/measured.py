@@ -16,7 +16,11 @@ from tailprune.spec import MissingFileError
 
 __all__ = ["MeasuredRequest", "missing_of_extractor", "missing_of_measure"]
 
-Measures = Annotated[list[Measure], Field(min_length=1, json_schema_extra=UNIQUE), AfterValidator(all_different)]
+Measures = Annotated[
+    list[Measure],
+    Field(min_length=1, max_length=len(MEASURES), json_schema_extra=UNIQUE),
+    AfterValidator(all_different),
+]
 ReferenceName = Annotated[str, Field(min_length=1, max_length=100)]
 
 FEATURE_EXTRACTORS: tuple[ExtractorName, ...] = ("shapes-classifier", "inception", "clip")

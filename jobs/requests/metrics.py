@@ -9,7 +9,7 @@ from pydantic import BaseModel, Field
 from jobs.problems import Fault, InvalidRequest
 from jobs.registry.evaluation import EvaluationAssets
 from jobs.registry.models import ModelEntry
-from jobs.requests.base import Request
+from jobs.requests.base import History, Request
 from jobs.requests.checks import population_fault, time_of
 from jobs.requests.fields import CONDITIONS, ConditionsId, Part, Thresholds
 from jobs.results import MetricsResult
@@ -27,6 +27,7 @@ class MetricsRequest(Request):
 
     kind: ClassVar[str] = "metrics"
     result: ClassVar[type[BaseModel]] = MetricsResult
+    history: ClassVar[History] = "statistics"
 
     conditions: ConditionsId | None = Field(default=None, description=CONDITIONS)
     part: Part = Field(

@@ -20,7 +20,7 @@ from jobs.requests.checks import (
 from jobs.requests.fields import UNIQUE, Thresholds, all_different, one_or_several
 from jobs.requests.measured import MeasuredRequest, missing_of_extractor, missing_of_measure
 from jobs.requests.sampled import sampling_faults, sampling_of
-from jobs.settings import Settings
+from jobs.settings import MOST_STUDY_VARIANTS, Settings
 from jobs.storage.uploads import ConditionInfo
 from jobs.study_results import SearchMeasure, StudyResult
 from tailprune.spec.prune import EVERY, Fill, PruneSpec, Schedule, Side
@@ -119,6 +119,7 @@ class StudyRequest(MeasuredRequest):
     prunes: list[PruneSpec] | None = Field(
         default=None,
         min_length=1,
+        max_length=MOST_STUDY_VARIANTS,
         description="Prunes to try. A study needs `prunes`, `grid` or `search`; that of a compacted model may "
         "have none, which scores the model as it is.",
     )

@@ -9,14 +9,16 @@ from __future__ import annotations
 import shutil
 import socket
 import ssl
+import threading
 import traceback
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import NamedTuple, TypeVar
+from typing import Any, NamedTuple, Self, TypeVar
 from urllib.parse import urlsplit
 
 import redis
 import redis.asyncio
+import structlog
 from redis.asyncio.retry import Retry as AsyncRetry
 from redis.backoff import ExponentialBackoff, NoBackoff
 from redis.exceptions import AskError, ClusterCrossSlotError, ClusterDownError, NoPermissionError
@@ -33,10 +35,12 @@ from tenacity import (
 from jobs.settings import Settings
 
 __all__ = [
+    "Breaker",
     "Fault",
     "NoServer",
     "connect",
     "connect_async",
+    "connect_guarded",
     "connect_once",
     "fault_of",
     "find_server",
@@ -48,10 +52,16 @@ __all__ = [
 
 Answer = TypeVar("Answer")
 
+log = structlog.get_logger(__name__)
+
 CONNECT_SECONDS = 2.0
 ANSWER_SECONDS = 5.0
 RETRIES = 2
 HEALTH_CHECK_SECONDS = 30
+PROBE_SECONDS = 0.5
+"""The pause between two probes of a server that did not answer, and how long the answer to one may take."""
+READING_CONNECTIONS = 16
+"""How many connections an asynchronous client opens at most; further calls wait for one."""
 
 UNAVAILABLE = (redis.ConnectionError, redis.TimeoutError, redis.OutOfMemoryError, redis.ReadOnlyError)
 CLUSTER = (AskError, ClusterCrossSlotError, ClusterDownError)
@@ -61,8 +71,126 @@ REFUSALS = ("MISCONF", "NOREPLICAS")
 """Codes of errors for which redis-py has no class: the disk cannot be written; replicas are missing."""
 
 
+class Breaker:
+    """Makes calls fail at once while a server does not answer, so that they do not all wait for its time limit.
+
+    It opens when a call was not answered in time, or no connection was made in time; where nothing listens a call fails
+    at once by itself. A thread then asks the server every PROBE_SECONDS, the first time at once, and the first answer
+    closes it.
+
+    url: the server.
+    """
+
+    def __init__(self, url: str) -> None:
+        self._url = url
+        self._lock = threading.Lock()
+        self._is_open = False
+        self._over = threading.Event()
+
+    def check(self) -> None:
+        """Raise redis.ConnectionError while it is open."""
+        if self._is_open:
+            raise _BreakerOpen("Redis has not answered, and is asked again every moment")
+
+    def note(self, error: BaseException) -> None:
+        """Open, for a call that failed with this error, unless it is one of `check`."""
+        with self._lock:
+            if self._is_open or isinstance(error, _BreakerOpen) or self._over.is_set():
+                return
+            self._is_open = True
+        log.warning("Redis does not answer; calls fail until it does", reason=str(error))
+        threading.Thread(target=self._probe, name="redis-probe", daemon=True).start()
+
+    def close(self) -> None:
+        """End the probes, when no calls follow."""
+        self._over.set()
+
+    def _probe(self) -> None:
+        with redis.Redis.from_url(
+            self._url,
+            socket_connect_timeout=PROBE_SECONDS,
+            socket_timeout=PROBE_SECONDS,
+            retry=Retry(NoBackoff(), 0),
+        ) as client:
+            while not self._over.is_set():
+                try:
+                    client.ping()
+                    break
+                except (redis.RedisError, OSError):
+                    self._over.wait(PROBE_SECONDS)
+        with self._lock:
+            self._is_open = False
+        log.info("Redis answers again")
+
+
+class _BreakerOpen(redis.ConnectionError):
+    """The error of a call that was not made."""
+
+
+class _GuardedRetry(Retry):
+    """Retries of a client with a breaker: a call that was not answered in time is not repeated."""
+
+    def __init__(self, breaker: Breaker, retries: int) -> None:
+        super().__init__(NoBackoff(), retries)
+        self._breaker = breaker
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Self:
+        return type(self)(self._breaker, self._retries)  # redis-py copies it for each connection; the breaker is shared
+
+    def call_with_retry(
+        self,
+        do: Callable[[], Answer],
+        fail: Callable[..., Any],
+        is_retryable: Callable[[Exception], bool] | None = None,
+        with_failure_count: bool = False,
+    ) -> Answer:
+        """See Retry."""
+
+        def attempt() -> Answer:
+            self._breaker.check()
+            return do()
+
+        def failed(error: Exception, *count: int) -> None:
+            if isinstance(error, redis.TimeoutError):
+                self._breaker.note(error)
+            fail(error, *count)
+
+        return super().call_with_retry(attempt, failed, is_retryable, with_failure_count)
+
+
+class _GuardedAsyncRetry(AsyncRetry):
+    """The same for an asynchronous client."""
+
+    def __init__(self, breaker: Breaker, retries: int) -> None:
+        super().__init__(NoBackoff(), retries)
+        self._breaker = breaker
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Self:
+        return type(self)(self._breaker, self._retries)
+
+    async def call_with_retry(
+        self,
+        do: Callable[[], Awaitable[Answer]],
+        fail: Callable[..., Any],
+        is_retryable: Callable[[Exception], bool] | None = None,
+        with_failure_count: bool = False,
+    ) -> Answer:
+        """See AsyncRetry."""
+
+        async def attempt() -> Answer:
+            self._breaker.check()
+            return await do()
+
+        async def failed(error: Exception, *count: int) -> None:
+            if isinstance(error, redis.TimeoutError):
+                self._breaker.note(error)
+            await fail(error, *count)
+
+        return await super().call_with_retry(attempt, failed, is_retryable, with_failure_count)
+
+
 def connect(settings: Settings) -> redis.Redis:
-    """A client for the store; it connects on first use."""
+    """A client for the store, for workers and commands; it connects on first use."""
     return redis.Redis.from_url(
         settings.redis_url,
         socket_connect_timeout=CONNECT_SECONDS,
@@ -72,15 +200,35 @@ def connect(settings: Settings) -> redis.Redis:
     )
 
 
-def connect_async(settings: Settings) -> redis.asyncio.Redis:
-    """An asynchronous client, for following events; it connects on first use."""
-    return redis.asyncio.Redis.from_url(
+def connect_guarded(settings: Settings, breaker: Breaker, seconds: float, retries: int = 1) -> redis.Redis:
+    """A client for the store that many requests share; it connects on first use.
+
+    breaker: fails its calls while the server does not answer.
+    seconds: how long an answer may take.
+    retries: how often a call is repeated that lost its connection; 1 by default, since a server that restarted has
+        closed all of them.
+    """
+    return redis.Redis.from_url(
         settings.redis_url,
-        socket_connect_timeout=CONNECT_SECONDS,
-        socket_timeout=ANSWER_SECONDS,
+        socket_connect_timeout=seconds,
+        socket_timeout=seconds,
         health_check_interval=HEALTH_CHECK_SECONDS,
-        retry=AsyncRetry(ExponentialBackoff(cap=0.5, base=0.05), RETRIES),
+        retry=_GuardedRetry(breaker, retries),
     )
+
+
+def connect_async(settings: Settings, breaker: Breaker, seconds: float) -> redis.asyncio.Redis:
+    """An asynchronous client, for following events; it connects on first use, see `connect_guarded`."""
+    pool = redis.asyncio.BlockingConnectionPool.from_url(
+        settings.redis_url,
+        max_connections=READING_CONNECTIONS,
+        timeout=None,  # calls wait for a connection in turn; each call has a time limit
+        socket_connect_timeout=seconds,
+        socket_timeout=seconds,
+        health_check_interval=HEALTH_CHECK_SECONDS,
+        retry=_GuardedAsyncRetry(breaker, 1),
+    )
+    return redis.asyncio.Redis.from_pool(pool)
 
 
 def connect_once(url: str) -> redis.Redis:
@@ -150,14 +298,16 @@ def retry_while_unavailable(
     *,
     pauses: tuple[float, float],
     seconds: float | None = None,
+    retried: Callable[[BaseException], bool] = is_unavailable,
 ) -> Answer:
-    """The return value of a call that is repeated while Redis does not answer or takes no writes.
+    """The return value of a call that is repeated while Redis, or another store, does not answer or takes no writes.
 
     call: is called from its beginning each time.
     before_pause: is called before each pause with the error and the pause in seconds; an exception of it ends the
         retries.
     pauses: the first and the longest pause, in seconds; each is twice the one before.
     seconds: how long to retry; None, the default, for ever.
+    retried: whether an error means that the store is unavailable; by default for those of Redis.
 
     Raises what the last call raised.
     """
@@ -170,7 +320,7 @@ def retry_while_unavailable(
 
     first, longest = pauses
     retrying = Retrying(
-        retry=retry_if_exception(is_unavailable),
+        retry=retry_if_exception(retried),
         wait=wait_exponential(multiplier=first, max=longest),
         stop=stop_never if seconds is None else stop_before_delay(seconds),
         before_sleep=on_pause,
@@ -215,11 +365,14 @@ def find_server() -> Path:
         raise NoServer(f"{error}; install redis-server, or set REDIS_URL to a running server") from None
 
 
-def server_command(port: int, folder: Path) -> list[str]:
+def server_command(port: int, folder: Path, memory_bytes: int, log: Path | None = None) -> list[str]:
     """The command of a server on a loopback port that keeps its data in an existing folder.
 
-    Every write is in the append-only file within a second. Under memory pressure only keys that expire are evicted, and
-    so never a job.
+    port: the port.
+    folder: where its append-only file is. Every write is in it within a second.
+    memory_bytes: the most memory that its data take. Beyond it only keys that expire are evicted, and so never a job;
+        then writes are refused.
+    log: the file of its log, which it opens anew for each line; stdout by default.
     """
     options = {
         "bind": "127.0.0.1",
@@ -228,7 +381,9 @@ def server_command(port: int, folder: Path) -> list[str]:
         "appendonly": "yes",
         "appendfsync": "everysec",
         "save": "",
+        "maxmemory": str(memory_bytes),
         "maxmemory-policy": "volatile-lru",
         "daemonize": "no",
+        **({} if log is None else {"logfile": str(log.absolute())}),
     }
     return [str(find_server()), *(part for name, value in options.items() for part in (f"--{name}", value))]

@@ -1,7 +1,9 @@
-"""Following a job: its events as they happen, from the first or after any other.
+"""Following jobs: their events as they happen, from the first or after any other.
 
 The events of a job are a Redis stream, and the id of an event is its id in the stream: an interrupted client resumes
-after the last id that it received.
+after the last id that it received. What is in the stream is read from there; what happens meanwhile is heard in a
+channel, where each event is published in the step that writes it. One connection of the process listens for all who
+follow.
 """
 
 from __future__ import annotations
@@ -9,21 +11,39 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
+import redis
 import redis.asyncio
+import structlog
 
 from jobs.records import FINISHED
-from jobs.store.connection import text
-from jobs.store.scripts import record_key
+from jobs.store.connection import Breaker, text
+from jobs.store.scripts import PREFIX, record_key
 
-__all__ = ["EVENT_ID_PATTERN", "Event", "follow", "has_events", "wait_finished"]
+__all__ = ["EVENT_ID_PATTERN", "START", "Event", "Events", "Follower", "TooManyFollowers"]
 
 EVENT_ID_PATTERN = r"^[0-9]{1,15}-[0-9]{1,10}$"
 START = "0-0"
-QUIET_SECONDS = 2.0
+CHANNEL = PREFIX + "events"
+PING_SECONDS = 1.0
+"""After this many seconds in which nothing was heard, the server is asked whether it is still there."""
+SILENT_PINGS = 3
+"""After this many of these questions without any answer, it is not. They are counted, and not the seconds: where this
+process is busy, an answer may have come and not been read yet."""
+RECONNECT_SECONDS = 0.5
+QUIET_SECONDS = 20.0
+"""After this many seconds without an event, a follower looks itself whether it has missed one, or its job is gone: a
+worker of an older version publishes none."""
+PAGE = 100
+"""The most events that are read at once."""
+WAITING = 64
+"""The most events that wait for one follower; one that is slower reads them from the stream when it comes to them."""
+
+log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True)
@@ -40,71 +60,186 @@ class Event:
         return self.name == "status" and self.data["status"] in FINISHED
 
 
-async def follow(
-    client: redis.asyncio.Redis, job_id: str, last_event_id: str = START, stopping: asyncio.Event | None = None
-) -> AsyncIterator[Event]:
-    """The events of a job after `last_event_id`, until it has finished.
+class TooManyFollowers(Exception):
+    """As many already follow jobs as one process serves."""
 
-    Ends at once if the job does not exist, or if that was its last event, and within QUIET_SECONDS once `stopping` is
-    set. Raises redis.RedisError.
-    """
-    block = round(QUIET_SECONDS * 1000)
-    ended = await _has_ended(client, job_id)
-    while True:
-        # The last event is written together with the status, so a finished job is read without waiting.
-        batch = await _read(client, job_id, last_event_id, block=None if ended else block)
-        for event in batch:
-            yield event
-            if event.is_last:
-                return
-            last_event_id = event.id
-        if stopping is not None and stopping.is_set():
-            return
-        if not batch:
-            if ended:
-                return
-            ended = await _has_ended(client, job_id)
+    def __init__(self, most: int) -> None:
+        super().__init__(f"{most} clients already follow jobs or wait for them, which is the most of one process")
 
 
-async def has_events(client: redis.asyncio.Redis, job_id: str, last_event_id: str) -> bool:
-    """Whether a job has events after `last_event_id` already. Raises redis.RedisError."""
-    return bool(await _read(client, job_id, last_event_id, count=1))
+class Follower:
+    """Someone who follows a job, and the events that wait for it."""
+
+    def __init__(self, job_id: str) -> None:
+        self.job_id = job_id
+        self.waiting: asyncio.Queue[Event | None] = asyncio.Queue(WAITING)
+        self.is_over = False
+        """Whether nothing more will be heard."""
+
+    def hear(self, event: Event) -> None:
+        """Keep an event; where there are too many, keep that there were some."""
+        if self.waiting.full():
+            self.look()
+        else:
+            self.waiting.put_nowait(event)
+
+    def look(self) -> None:
+        """Make it read from the stream what it has not seen."""
+        while not self.waiting.empty():
+            self.waiting.get_nowait()
+        self.waiting.put_nowait(None)
+
+    def end(self) -> None:
+        """Make it end."""
+        self.is_over = True
+        self.look()
 
 
-async def wait_finished(
-    client: redis.asyncio.Redis, job_id: str, seconds: float, stopping: asyncio.Event | None = None
-) -> None:
-    """Return when a job has finished, after this many seconds, or soon after `stopping` is set.
-
-    Raises redis.RedisError.
-    """
-    with contextlib.suppress(TimeoutError):
-        async with asyncio.timeout(seconds):
-            async for _ in follow(client, job_id, stopping=stopping):
-                pass
-
-
-async def _has_ended(client: redis.asyncio.Redis, job_id: str) -> bool:
-    """Whether a job has finished, or does not exist."""
-    status = await client.hget(record_key(job_id), "status")
-    return status is None or text(status) in FINISHED
-
-
-async def _read(
-    client: redis.asyncio.Redis, job_id: str, last_event_id: str, *, block: int | None = None, count: int = 100
-) -> list[Event]:
-    """The next events of a job.
+class Events:
+    """The events of all jobs, for at most `most` followers in this process.
 
     client: the asynchronous client.
-    job_id: the job.
-    last_event_id: the event after which to read.
-    block: milliseconds to wait for an event if there is none; None, the default, not to wait.
-    count: the most events to read.
+    breaker: the breaker of that client.
+    most: the most who follow or wait at a time.
+
+    `run` has to run meanwhile.
     """
-    answer: Any = await client.xread({f"{record_key(job_id)}:events": last_event_id}, block=block, count=count)
-    streams = answer.items() if isinstance(answer, dict) else answer or []
-    return [
-        Event(id=text(entry_id), name=text(fields[b"event"]), data=json.loads(fields[b"data"]))
-        for _, entries in streams
-        for entry_id, fields in entries
-    ]
+
+    def __init__(self, client: redis.asyncio.Redis, breaker: Breaker, most: int) -> None:
+        self._redis = client
+        self._breaker = breaker
+        self._most = most
+        self._followers: dict[str, set[Follower]] = {}
+        self._count = 0
+        self._stopped = False
+
+    async def run(self) -> None:
+        """Listen until `stop`. Where the server is lost, all who follow end; clients come again."""
+        while not self._stopped:
+            try:
+                await self._listen()
+            except (redis.RedisError, OSError) as error:
+                if isinstance(error, redis.TimeoutError):
+                    self._breaker.note(error)
+                for follower in self._all():
+                    follower.end()
+            await asyncio.sleep(RECONNECT_SECONDS)
+
+    def stop(self) -> None:
+        """End all who follow or wait, and all who begin to from now on: the process is asked to stop."""
+        self._stopped = True
+        for follower in self._all():
+            follower.end()
+
+    @contextmanager
+    def follower(self, job_id: str) -> Iterator[Follower]:
+        """Someone who follows this job for as long as the context lasts. Raises TooManyFollowers."""
+        if self._count >= self._most:
+            raise TooManyFollowers(self._most)
+        follower = Follower(job_id)
+        self._count += 1
+        self._followers.setdefault(job_id, set()).add(follower)
+        try:
+            yield follower
+        finally:
+            self._count -= 1
+            self._followers[job_id].discard(follower)
+            if not self._followers[job_id]:
+                del self._followers[job_id]
+
+    async def follow(self, follower: Follower, last_event_id: str = START) -> AsyncIterator[Event]:
+        """The events of a follower's job after `last_event_id`, until it has finished.
+
+        Ends at once if the job does not exist, or if that was its last event; and soon after the server is lost or
+        `stop` is called. Raises redis.RedisError.
+        """
+        while not self._stopped and not follower.is_over:
+            # The last event is written together with the status: if it has finished by now, its last event is read.
+            ended = await self._has_ended(follower.job_id)
+            while batch := await self._read(follower.job_id, last_event_id):
+                for event in batch:
+                    yield event
+                    if event.is_last:
+                        return
+                    last_event_id = event.id
+                if self._stopped:
+                    return
+            if ended:
+                return
+            while (heard := await _heard(follower)) is not None:
+                if _order(heard.id) > _order(last_event_id):
+                    yield heard
+                    if heard.is_last:
+                        return
+                    last_event_id = heard.id
+
+    async def has_events(self, job_id: str, last_event_id: str) -> bool:
+        """Whether a job has events after `last_event_id` already. Raises redis.RedisError."""
+        return bool(await self._read(job_id, last_event_id, count=1))
+
+    async def wait_finished(self, job_id: str, seconds: float) -> None:
+        """Return when a job has finished, or after this many seconds.
+
+        Returns sooner if it cannot be told, since too many follow, the server is lost, or the process is to stop.
+        """
+        with contextlib.suppress(TimeoutError, TooManyFollowers, redis.RedisError), self.follower(job_id) as follower:
+            async with asyncio.timeout(seconds):
+                async for _ in self.follow(follower):
+                    pass
+
+    async def _listen(self) -> None:
+        """Pass on what is heard, until the server is lost. Raises redis.RedisError."""
+        async with self._redis.pubsub() as channel:
+            await channel.subscribe(CHANNEL)
+            unanswered = 0
+            while not self._stopped:
+                message = await channel.get_message(timeout=PING_SECONDS)
+                if message is None:
+                    if unanswered == SILENT_PINGS:
+                        raise redis.TimeoutError(f"{SILENT_PINGS} pings were not answered")
+                    unanswered += 1
+                    await channel.ping()
+                    continue
+                unanswered = 0
+                if message["type"] == "subscribe":  # now, or again after the connection was lost
+                    for follower in self._all():
+                        follower.look()
+                elif message["type"] == "message":
+                    self._pass_on(json.loads(message["data"]))
+
+    def _pass_on(self, said: dict[str, str]) -> None:
+        if followers := self._followers.get(said["job"]):
+            event = Event(id=said["id"], name=said["event"], data=json.loads(said["data"]))
+            for follower in followers:
+                follower.hear(event)
+
+    def _all(self) -> list[Follower]:
+        return [follower for followers in self._followers.values() for follower in followers]
+
+    async def _has_ended(self, job_id: str) -> bool:
+        """Whether a job has finished, or does not exist."""
+        status = await self._redis.hget(record_key(job_id), "status")
+        return status is None or text(status) in FINISHED
+
+    async def _read(self, job_id: str, last_event_id: str, count: int = PAGE) -> list[Event]:
+        """The next events of a job, at most `count`, as far as there are any."""
+        answer: Any = await self._redis.xread({f"{record_key(job_id)}:events": last_event_id}, count=count)
+        streams = answer.items() if isinstance(answer, dict) else answer or []
+        return [
+            Event(id=text(entry_id), name=text(fields[b"event"]), data=json.loads(fields[b"data"]))
+            for _, entries in streams
+            for entry_id, fields in entries
+        ]
+
+
+async def _heard(follower: Follower) -> Event | None:
+    """The next event that a follower hears; None where it has to look at the stream."""
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(QUIET_SECONDS):
+            return await follower.waiting.get()
+    return None
+
+
+def _order(event_id: str) -> tuple[int, ...]:
+    """What the ids of events are ordered by."""
+    return tuple(map(int, event_id.split("-")))

@@ -1,11 +1,11 @@
-"""The store of jobs for clients: submit a job, once for each key; read, list and cancel jobs.
+"""The store of jobs for clients: submit a job, once for each key; read, list, cancel and delete jobs.
 
 Every change is one script of `jobs.store.scripts`.
 """
 
 from __future__ import annotations
 
-import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
@@ -14,24 +14,37 @@ import structlog
 
 from jobs.batching import Share
 from jobs.queue import JobQueue, make_celery
-from jobs.records import Job, Kind, Status, new_id
+from jobs.records import Job, JobHead, Kind, Status, UnreadableRecord, new_id, packed
 from jobs.registry.compacted import CompactedStore, compacted_name
-from jobs.requests.base import Request
+from jobs.requests.base import QUEUES, Request
 from jobs.settings import Settings
-from jobs.storage.artifacts import ArtifactStore
+from jobs.storage.artifacts import Artifact, ArtifactStore
 from jobs.store.connection import text
-from jobs.store.scripts import PREFIX, load_scripts, record_key
+from jobs.store.outcomes import OutcomeGone, OutcomeStore
+from jobs.store.scripts import PREFIX, Reindex, load_scripts, record_key
 from jobs.store.telemetry import REQUESTED, Telemetry
 
-__all__ = ["IdempotencyConflict", "JobFinished", "JobStore", "Outcome", "Page", "UnderWay", "UnknownJob"]
+__all__ = [
+    "IdempotencyConflict",
+    "JobFinished",
+    "JobStore",
+    "JobUnfinished",
+    "Outcome",
+    "Page",
+    "ResultGone",
+    "TooManyJobs",
+    "UnderWay",
+    "UnknownJob",
+    "UnreadableJob",
+]
 
-LIST_BATCH = 200
-SUMMARY_FIELDS = (
-    "id", "kind", "key", "model", "status", "request", "created", "started", "finished", "progress",
-    "problem", "artifacts",
+HEAD_FIELDS = (
+    "id", "kind", "model", "title", "status", "created", "started", "finished", "progress", "problem",
 )  # fmt: skip
 
 Outcome = Literal["created", "joined", "cached"]
+Argument = str | int | bytes
+"""Of a script."""
 
 log = structlog.get_logger(__name__)
 
@@ -43,11 +56,39 @@ class UnknownJob(LookupError):
         super().__init__(f"no job has the id {job_id!r}; a finished job is deleted after many newer ones have finished")
 
 
+class UnreadableJob(Exception):
+    """The record of this job cannot be read."""
+
+    def __init__(self, job_id: str, reason: UnreadableRecord) -> None:
+        super().__init__(
+            f"the record of job {job_id} is damaged, or of another version of the service: {reason}; post the job's "
+            "request again to make it again, and delete this one with ?purge=true"
+        )
+
+
+class ResultGone(Exception):
+    """The job succeeded, but its result is no longer stored."""
+
+    def __init__(self, job_id: str, reason: OutcomeGone) -> None:
+        super().__init__(f"the result of job {job_id} cannot be read: {reason}; post its request again to remake it")
+
+
 class JobFinished(Exception):
     """The job has finished, so it cannot be cancelled."""
 
-    def __init__(self, job: Job) -> None:
-        super().__init__(f"job {job.id} has already {job.status}; only a queued or running job can be cancelled")
+    def __init__(self, job_id: str, status: str) -> None:
+        super().__init__(f"job {job_id} has already {status}; only a queued or running job can be cancelled")
+
+
+class JobUnfinished(Exception):
+    """The job has not finished, so it cannot be deleted."""
+
+    def __init__(self, job_id: str) -> None:
+        super().__init__(f"job {job_id} has not finished; cancel it first, with DELETE /jobs/{job_id}")
+
+
+class TooManyJobs(Exception):
+    """So many jobs are queued, in all or of one owner, that no new one is taken."""
 
 
 class IdempotencyConflict(Exception):
@@ -61,7 +102,7 @@ class IdempotencyConflict(Exception):
 class Page:
     """Jobs, newest first, and the cursor of the next page; None on the last page."""
 
-    jobs: list[Job]
+    jobs: list[JobHead]
     next_cursor: str | None
 
 
@@ -75,14 +116,22 @@ class UnderWay(NamedTuple):
 class JobStore:
     """All jobs of one Redis server. Methods raise redis.RedisError if it does not answer."""
 
-    def __init__(self, client: redis.Redis, settings: Settings, queue: JobQueue | None = None) -> None:
+    def __init__(
+        self,
+        client: redis.Redis,
+        settings: Settings,
+        queue: JobQueue | None = None,
+        telemetry: Telemetry | None = None,
+    ) -> None:
         self.settings = settings
-        self.telemetry = Telemetry(client)
+        self.telemetry = telemetry or Telemetry(client)
         self.artifacts = ArtifactStore(settings, client)
         self._compacted = CompactedStore(client)
+        self._outcomes = OutcomeStore(self.artifacts)
         self._redis = client
         self._queue = queue or JobQueue(make_celery(settings))
         self._scripts = load_scripts(client)
+        self._reindex = Reindex(self._scripts)
 
     def submit(
         self,
@@ -92,54 +141,94 @@ class JobStore:
         share: Share | None = None,
         idempotency_key: str = "",
         fingerprint: str = "",
+        owner: str = "",
     ) -> tuple[Job, Outcome]:
         """The job of a resolved request, and how it was found: one with the same key, or a new one on its queue.
 
-        A job that failed or was cancelled is not found again, nor is one whose artifacts or compacted model are gone.
+        A job that failed or was cancelled is not found again, nor is one whose record, result, artifacts or compacted
+        model are gone.
 
         request: the resolved request.
         key: the key of its job.
         share: a new job's share in a batch; None, the default, for a job that runs by itself.
         idempotency_key: the client's name for the request; empty, the default, for none.
         fingerprint: the digest of the resolved request, which must be the same for the same idempotency key.
+        owner: whose job it is, which then counts against the owner's share of the queues; empty, the default, for
+            nobody's.
 
-        Raises IdempotencyConflict, and BrokerUnavailable if a new job could not be put on its queue: it stays queued,
-        and the sweep puts it there later.
+        Raises IdempotencyConflict; TooManyJobs if the queues are full; and BrokerUnavailable if a new job could not be
+        put on its queue: it stays queued, and the sweep puts it there later.
         """
-        kind, queue = request.kind, request.queue
-        group, rows = ("", 0) if share is None else (share.group, share.rows)
-        arguments: list[str | int] = [
-            kind, queue, key, request.model, json.dumps(request.model_dump()), idempotency_key, fingerprint,
-            self.settings.cache_ttl_seconds, group, rows,
-        ]  # fmt: skip
-        job, created = self._submit_once(arguments, stale="")
-        if job.status == "succeeded" and not self._has_all_of(job):
-            log.warning("what the job made is gone; it is done anew", job_id=job.id)
-            job, created = self._submit_once(arguments, stale=job.id)
+        most = self.settings.max_queued_jobs
+        of_owner = max(1, round(most * self.settings.max_queued_share))
+        idempotency: list[Argument] = [idempotency_key, fingerprint, self.settings.cache_ttl_seconds]
+        record = [part for pair in _new_record(request, key, share, owner).items() for part in pair]
+        job_id, created = self._submit_once([*idempotency, "", most, of_owner, *record])
+        job = None if created else self._usable(job_id)
+        if job is None and not created:
+            log.warning("what the job made is gone, or its record; it is done anew", job_id=job_id)
+            job_id, created = self._submit_once([*idempotency, job_id, most, of_owner, *record])
+        job = job or self.get(job_id)
         outcome: Outcome = "created" if created else "cached" if job.is_finished else "joined"
-        self.telemetry.count(REQUESTED, kind, outcome)
+        self.telemetry.count(REQUESTED, request.kind, outcome)
         if created:
-            self._queue.put(job.id, queue)
+            self._queue.put(job.id, request.queue)
         return job, outcome
+
+    def _usable(self, job_id: str) -> Job | None:
+        """The job of this id; None if it, or a part of what it made, can no longer be read."""
+        try:
+            job = self.get(job_id)
+        except (UnknownJob, UnreadableJob, ResultGone):
+            return None
+        return None if job.status == "succeeded" and not self._has_all_of(job) else job
 
     def _has_all_of(self, job: Job) -> bool:
         """Whether everything that a job made is still stored."""
         if job.kind == "compact" and not self._compacted.has(compacted_name(job.model, job.key)):
             return False
-        return all(map(self.artifacts.exists, job.artifacts.values()))
+        return self.artifacts.has_all(list(job.artifacts.values()))
 
-    def _submit_once(self, arguments: list[str | int], stale: str) -> tuple[Job, bool]:
-        job_id, outcome = (text(part) for part in self._scripts["submit"](args=[new_id(), *arguments, stale]))
+    def _submit_once(self, arguments: list[Argument]) -> tuple[str, bool]:
+        job_id, outcome = (text(part) for part in self._scripts["submit"](args=[new_id(), *arguments]))
         if outcome == "conflict":
             raise IdempotencyConflict
-        return self.get(job_id), outcome == "created"
+        if outcome == "full":
+            raise TooManyJobs(
+                f"{self.settings.max_queued_jobs} jobs are waiting, the most that may wait; try again later"
+            )
+        if outcome == "full of its owner":
+            raise TooManyJobs(
+                f"as many of your jobs are waiting as one client may have ({self.settings.max_queued_share:.0%} of "
+                f"{self.settings.max_queued_jobs}); try again when some are done"
+            )
+        return job_id, outcome == "created"
 
     def get(self, job_id: str) -> Job:
-        """The job of this id. Raises UnknownJob."""
-        fields = self._redis.hgetall(record_key(job_id))
+        """The job of this id. Raises UnknownJob, UnreadableJob, and ResultGone if what it made is no longer stored."""
+        fields = self._fields(job_id)
+        try:
+            named = fields.get("outcome")
+            made = None if named is None else self._outcomes.get(Artifact.model_validate_json(named))
+            return Job.from_hash(fields, made)
+        except OutcomeGone as error:
+            raise ResultGone(job_id, error) from error
+        except UnreadableRecord as error:
+            raise UnreadableJob(job_id, error) from error
+        except ValueError as error:
+            raise UnreadableJob(job_id, UnreadableRecord("outcome: it names no artifact")) from error
+
+    def _fields(self, job_id: str) -> dict[str, str | bytes]:
+        """The record of a job. Raises UnknownJob and UnreadableJob."""
+        try:
+            fields = self._redis.hgetall(record_key(job_id))
+        except redis.ResponseError as error:
+            if not str(error).startswith("WRONGTYPE"):
+                raise
+            raise UnreadableJob(job_id, UnreadableRecord("it is no hash")) from error
         if not fields:
             raise UnknownJob(job_id)
-        return Job.from_hash({text(name): text(value) for name, value in fields.items()})
+        return {text(name): value for name, value in fields.items()} | {"id": job_id}
 
     def page(
         self,
@@ -150,63 +239,98 @@ class JobStore:
         limit: int = 50,
         cursor: str | None = None,
     ) -> Page:
-        """A page of jobs without their results, newest first.
+        """A page of jobs without their requests and results, newest first.
 
         status, kind, model: only jobs of this status, kind or model; None, the default, for any.
         limit: how many jobs the page holds, if there are as many.
         cursor: `next_cursor` of the previous page; None, the default, for the first page.
         """
+        self._reindex()
         wanted = {"status": status, "kind": kind, "model": model}
-        jobs: list[Job] = []
+        facets = [part for name, value in wanted.items() if value is not None for part in (name, value)]
+        jobs: list[JobHead] = []
         while True:
-            before = f"({cursor}" if cursor else "+"
-            ids = self._redis.zrevrangebylex(PREFIX + "jobs", before, "-", 0, LIST_BATCH)
-            for job in self._summaries(ids):
-                if len(jobs) == limit:
-                    return Page(jobs, next_cursor=jobs[-1].id)
-                if all(value is None or getattr(job, name) == value for name, value in wanted.items()):
-                    jobs.append(job)
-            if len(ids) < LIST_BATCH:
+            count = limit + 1 - len(jobs)
+            ids = [text(job_id) for job_id in self._scripts["page"](args=[cursor or "", count, *facets])]
+            jobs += self._heads(ids)
+            if len(jobs) > limit:
+                return Page(jobs[:limit], next_cursor=jobs[limit - 1].id)
+            if len(ids) < count:
                 return Page(jobs, next_cursor=None)
-            cursor = text(ids[-1])
+            cursor = ids[-1]
 
-    def _summaries(self, ids: list[bytes | str]) -> list[Job]:
+    def _heads(self, ids: list[str]) -> list[JobHead]:
+        """What lists show of these jobs, without those that were deleted meanwhile or cannot be read."""
         pipeline = self._redis.pipeline(transaction=False)
         for job_id in ids:
-            pipeline.hmget(record_key(text(job_id)), SUMMARY_FIELDS)
-        rows = [
-            {name: text(value) for name, value in zip(SUMMARY_FIELDS, row, strict=True) if value is not None}
-            for row in pipeline.execute()
-        ]
-        found = (_readable(row) for row in rows if row)  # empty: the job was deleted meanwhile
+            pipeline.hmget(record_key(job_id), HEAD_FIELDS)
+        rows = pipeline.execute(raise_on_error=False)
+        found = [self._head(job_id, row) for job_id, row in zip(ids, rows, strict=True)]
         return [job for job in found if job is not None]
+
+    def _head(self, job_id: str, row: list[bytes | None] | Exception) -> JobHead | None:
+        if isinstance(row, redis.ResponseError) and str(row).startswith("WRONGTYPE"):
+            return None
+        if isinstance(row, Exception):
+            raise row
+        fields: dict[str, str | bytes]
+        fields = {name: value for name, value in zip(HEAD_FIELDS, row, strict=True) if value is not None}
+        if not fields:
+            return None
+        if "title" not in fields and (request := self._redis.hget(record_key(job_id), "request")) is not None:
+            fields["request"] = request
+        try:
+            return JobHead.from_hash(fields | {"id": job_id})
+        except UnreadableRecord as error:
+            log.warning("job left out of the list: its record cannot be read", job_id=job_id, reason=str(error))
+            return None
 
     def cancel(self, job_id: str) -> Job:
         """Cancel a job: at once if it is queued or its worker is lost, at its worker's next step if it is running.
 
-        Raises UnknownJob, and JobFinished for a job that has finished.
+        Raises UnknownJob; JobFinished for a job that has finished; UnreadableJob where it is cancelled, but its record
+        cannot be read.
         """
-        outcome = text(self._scripts["cancel"](args=[job_id]))
+        outcome = text(self._scripts["cancel"](args=[job_id, self.settings.lease_seconds]))
         if outcome == "unknown":
             raise UnknownJob(job_id)
-        job = self.get(job_id)
         if outcome == "finished":
-            raise JobFinished(job)
-        return job
+            raise JobFinished(job_id, text(self._fields(job_id)["status"]))
+        return self.get(job_id)
+
+    def purge(self, job_id: str) -> None:
+        """Delete a job that has finished, or whose record cannot be read. Its files stay until nothing names them.
+
+        Raises UnknownJob, and JobUnfinished for a job that is queued or running.
+        """
+        outcome = text(self._scripts["purge"](args=[job_id]))
+        if outcome == "unknown":
+            raise UnknownJob(job_id)
+        if outcome == "unfinished":
+            raise JobUnfinished(job_id)
 
     def under_way(self) -> UnderWay:
         """How many jobs are queued and running."""
         pipeline = self._redis.pipeline()
-        pipeline.zcard(PREFIX + "queued")
+        for queue in QUEUES:
+            pipeline.zcard(f"{PREFIX}queued:{queue}")
         pipeline.zcard(PREFIX + "leases")
-        queued, running = pipeline.execute()
-        return UnderWay(queued=queued, running=running)
+        *queued, running = pipeline.execute()
+        return UnderWay(queued=sum(queued), running=running)
 
 
-def _readable(row: dict[str, str]) -> Job | None:
-    """The record of a job; None if this version of the code cannot read it, as after a newer one was taken back."""
-    try:
-        return Job.from_hash(row)
-    except (KeyError, ValueError) as error:
-        log.warning("job left out of the list: its record cannot be read", job_id=row.get("id"), reason=str(error))
-        return None
+def _new_record(request: Request, key: str, share: Share | None, owner: str) -> Mapping[str, Argument]:
+    """The fields of a new record, besides those that the script fills in."""
+    fields: dict[str, Argument] = {
+        "kind": request.kind,
+        "queue": request.queue,
+        "key": key,
+        "model": request.model,
+        "title": request.title,
+        "request": packed(request.model_dump()),
+    }
+    if share is not None:
+        fields |= {"group": share.group, "rows": share.rows}
+    if request.history != "jobs":
+        fields["history"] = request.history
+    return fields | ({"owner": owner} if owner else {})

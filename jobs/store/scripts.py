@@ -9,35 +9,45 @@ Keys, all with the prefix `tailprune:`:
     job:<id>:events     stream   its events, capped
     key:<key>           string   the job of this key
     jobs                zset     ids, all with score 0, so in order of creation
-    queued              zset     ids by the time they were last put on the broker's queue
+    jobs:<facet>:<x>    zset     those of them whose status, kind or model is x
+    queued:<queue>      zset     ids by the time they were last put on this queue of the broker
+    owned:<owner>       set      the queued ids of an owner
     group:<digest>      zset     the queued ids that can share a batch (`jobs.batching`), in order of creation
     leases              zset     ids of running jobs by the time their lease expires
-    finished            zset     ids by the time they finished
+    finished            zset     ids in order of finishing; those of statistics in finished:statistics
+    layout              string   which of these keys there are: 2, since there are jobs:<facet>:<x>
     telemetry           hash     counters (`jobs.store.telemetry`)
     artifacts-store     string   which store of artifacts belongs to this Redis (`jobs.startup`)
     idempotency:<key>   hash     the job of an Idempotency-Key; expires
 
-Only the last expires. A job's `attempts` is its fencing token: every claim increments it, and a worker's writes carry
-the value of its own claim. All times are those of the Redis server, so there is only one clock.
+Only the last expires. Each event is also published in the channel `tailprune:events`, as JSON, for those who follow.
+A job's `attempts` is its fencing token: every claim increments it, and a worker's writes carry the value of its own
+claim. All times are those of the Redis server, and its clock may be set at any time: that a lease expired is therefore
+not read off the clock (`jobs.store.expiry`).
 """
 
 from __future__ import annotations
 
+import contextlib
+import json
 from importlib.resources import files
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 import redis
 from redis.commands.core import Script
 
-__all__ = ["PREFIX", "ScriptName", "Scripts", "load_scripts", "record_key"]
+from jobs.queue_names import HISTORIES, QUEUES, History
+
+__all__ = ["PREFIX", "Reindex", "ScriptName", "Scripts", "history_key", "load_scripts", "record_key"]
 
 PREFIX = "tailprune:"
 EVENTS_KEPT = 500
+EVENTS_LEFT = 20
 COMMON = "common"
 
 ScriptName = Literal[
-    "submit", "claim", "companions", "renew", "release", "report", "publish", "finish", "cancel", "sweep", "requeue",
-    "trim",
+    "submit", "claim", "companions", "renew", "release", "report", "publish", "finish", "cancel", "leases", "sweep",
+    "requeue", "trim", "purge", "page", "reindex",
 ]  # fmt: skip
 Scripts = dict[ScriptName, Script]
 
@@ -48,10 +58,42 @@ def load_scripts(client: redis.Redis) -> Scripts:
     sources = {file.name.removesuffix(".lua"): file.read_text() for file in (files("jobs.store") / "lua").iterdir()}
     if sources.keys() != {COMMON, *names}:
         raise RuntimeError(f"the scripts of jobs/store/lua are {sorted(sources)}, not {sorted([COMMON, *names])}")
-    head = f"local P = '{PREFIX}'\nlocal EVENTS_KEPT = {EVENTS_KEPT}\n{sources[COMMON]}\n"
+    constants = {
+        "P": PREFIX,
+        "QUEUES": QUEUES,
+        "HISTORIES": [PREFIX + history_key(history) for history in HISTORIES],
+        "EVENTS_KEPT": EVENTS_KEPT,
+        "EVENTS_LEFT": EVENTS_LEFT,
+    }
+    head = "".join(f"local {name} = {_lua(value)}\n" for name, value in constants.items()) + sources[COMMON] + "\n"
     return {name: client.register_script(head + sources[name]) for name in names}
+
+
+class Reindex:
+    """Takes over the records of an earlier version, once in the life of a process; called before they are listed."""
+
+    def __init__(self, scripts: Scripts) -> None:
+        self._script = scripts["reindex"]
+        self._is_done = False
+
+    def __call__(self) -> None:
+        """Take them over, unless this was done. While Redis takes no writes, lists do without."""
+        if not self._is_done:
+            with contextlib.suppress(redis.RedisError):
+                self._script()
+                self._is_done = True
 
 
 def record_key(job_id: str) -> str:
     """The key of a job's record."""
     return f"{PREFIX}job:{job_id}"
+
+
+def history_key(history: History) -> str:
+    """The key of the finished jobs of a history, without its prefix."""
+    return "finished" if history == "jobs" else f"finished:{history}"
+
+
+def _lua(value: Any) -> str:
+    """A text, a number or a list of them as Lua."""
+    return "{" + ", ".join(map(_lua, value)) + "}" if isinstance(value, list | tuple) else json.dumps(value)

@@ -17,7 +17,7 @@ from jobs.requests.prune_sample import PruneSampleRequest
 from jobs.settings import Settings
 from jobs.store.jobs import JobStore
 from jobs.store.leases import Claim, LeaseStore
-from tests.jobs.store.test_jobs import REQUEST, Outbox, claim, gone_after, lapse
+from tests.jobs.store.test_jobs import REQUEST, Outbox, claim, gone_after, swept
 
 GROUP = "shared"
 IDENTITY = Identity("weights", {"num_heads": 2})
@@ -219,8 +219,7 @@ def test_a_job_that_lost_its_worker_goes_by_itself(
 ) -> None:
     first, other = several(store, 2)
     leases.claim_companions(claim(leases, first, "lost"), 64, 1)
-    lapse(store)
-    assert sorted(leases.sweep()) == sorted(outbox.sent[2:]) == sorted([first.id, other.id])
+    assert sorted(swept(leases)) == sorted(outbox.sent[2:]) == sorted([first.id, other.id])
     assert waiting(redis_client) == set()
     several_new = [submit(store, f"new-{n}") for n in range(2)]
     assert leases.claim_companions(claim(leases, first, "another"), 64, 1) == []

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 import structlog
@@ -38,3 +39,36 @@ def test_a_logger_that_is_adopted_logs_in_the_same_form(capsys: pytest.CaptureFi
     configure_logging(Settings(log_format="json"), "adopted")
     logger.warning("said")
     assert json.loads(capsys.readouterr().err)["event"] == "said"
+
+
+def test_all_output_goes_to_the_file_and_to_a_new_one_where_it_was_moved_away(
+    run_python: Callable[[str], str], tmp_path: Path
+) -> None:
+    log = tmp_path / "log"
+    code = f"""
+import os, structlog
+from pathlib import Path
+from jobs.logging import configure_logging
+from jobs.settings import Settings
+log = Path({str(log)!r})
+configure_logging(Settings(log_file=log))
+say = structlog.get_logger("one").info
+say("first")
+os.write(1, b"printed")
+log.rename({str(tmp_path / "moved")!r})
+os.write(2, b"still there")
+say("second")
+os.write(1, b"printed too")
+"""
+    assert run_python(code) == ""
+    moved, new = (tmp_path / "moved").read_text(), log.read_text()
+    assert all(text in moved for text in ("first", "printed", "still there"))
+    assert all(text in new for text in ("second", "printed too"))
+
+
+def test_output_goes_where_it_went_before_where_the_file_cannot_be_opened(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    configure_logging(Settings(log_file=tmp_path / "no-such-folder" / "log"))
+    logging.getLogger("theirs").warning("said")
+    assert "said" in capsys.readouterr().err

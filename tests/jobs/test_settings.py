@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from jobs.settings import Settings, SettingsError, get_settings, unknown_variables
+from jobs.settings import Settings, SettingsError, get_settings, limits_by_class, unknown_variables
 from tailprune.spec.registry import registry_path
 
 
@@ -108,3 +108,34 @@ def test_a_variable_that_is_no_setting_is_named_with_the_one_that_it_resembles(
         "TAILPRUNE_BATCHSIZE is not a setting and has no effect; did you mean TAILPRUNE_BATCH_SIZE?",
         "TAILPRUNE_COLOUR is not a setting and has no effect",
     ]
+
+
+def test_limits_are_for_each_class_or_by_class(environment: pytest.MonkeyPatch) -> None:
+    assert Settings().keep_days == Settings().keep_bytes == ""
+    environment.setenv("TAILPRUNE_KEEP_DAYS", "30")
+    environment.setenv("TAILPRUNE_KEEP_BYTES", "results=1.5GB, shards=2 GiB,uploads=1000")
+    settings = Settings()
+    assert limits_by_class(settings.keep_days) == {"results": 30, "shards": 30, "uploads": 30}
+    assert limits_by_class(settings.keep_bytes) == {"results": 1.5e9, "shards": 2 * 2**30, "uploads": 1000}
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "reason"),
+    [
+        ("KEEP_DAYS", "models=3", "there is no class 'models' to limit; the classes are results, shards, uploads"),
+        ("KEEP_DAYS", "results=soon", "'soon' is no amount"),
+        ("KEEP_DAYS", "0", "'0' is no amount: give a number above 0"),
+        ("KEEP_DAYS", "-1", "'-1' is no amount"),
+        ("KEEP_DAYS", "30d", "'30d' is no amount"),
+        ("KEEP_DAYS", "results=30GB", "days have no unit"),
+        ("KEEP_BYTES", "20 parsecs", "'20 parsecs' is no amount"),
+        ("KEEP_BYTES", "results=", "'' is no amount"),
+    ],
+)
+def test_a_limit_that_is_none_is_refused_with_the_reason(
+    environment: pytest.MonkeyPatch, variable: str, value: str, reason: str
+) -> None:
+    environment.setenv(f"TAILPRUNE_{variable}", value)
+    with pytest.raises(SettingsError) as refused:
+        get_settings()
+    assert f"TAILPRUNE_{variable}={value}: {reason}" in str(refused.value)

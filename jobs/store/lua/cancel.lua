@@ -1,13 +1,22 @@
--- id -> 'unknown', 'finished', 'cancelled' (it was queued, or its worker lost) or 'requested' (its worker will stop)
+-- id, seconds of lease
+--   -> 'unknown', 'finished', 'cancelled' (it was queued, its worker lost, or its record damaged) or 'requested' (its
+--      worker will stop)
+-- Whether a worker is lost is judged by the clock here, which may have been set meanwhile: a worker that is alive after
+-- all then stops where it next renews its lease, and that is what was asked for.
 
-local id = ARGV[1]
-local status = redis.call('HGET', job(id), 'status')
-if not status then return 'unknown' end
-if status == 'queued' or (status == 'running' and expired(id)) then
+local id, lease = ARGV[1], tonumber(ARGV[2])
+if redis.call('TYPE', job(id)).ok ~= 'hash' then
+    remove(id)
+    return 'unknown'
+end
+local status = fields(id, 'status')[1]
+if FINISHED[status] then return 'finished' end
+local expiry = tonumber(redis.call('ZSCORE', P .. 'leases', id) or 0)
+local moment = now()
+if status ~= 'running' or expiry < moment or expiry > moment + lease then
     finish(id, 'cancelled')
     return 'cancelled'
 end
-if status ~= 'running' then return 'finished' end
 redis.call('HSET', job(id), 'cancel', 1)
 release_key(id)
 return 'requested'

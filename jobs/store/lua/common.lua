@@ -1,8 +1,24 @@
--- Functions that the scripts share, prepended to each after two constants from `jobs.store.scripts`:
---   P            the prefix of every key
---   EVENTS_KEPT  about how many events of a job are kept
+-- Functions that the scripts share, prepended to each after constants from `jobs.store.scripts`:
+--   P              the prefix of every key
+--   QUEUES         the names of all queues
+--   HISTORIES      the keys of all histories of finished jobs
+--   EVENTS_KEPT    about how many events of a job are kept while it is under way
+--   EVENTS_LEFT    how many of them once it has finished
+-- A field of a record may be missing or damaged: such a job is finished as failed, and must not stop a script.
 
 local function job(id) return P .. 'job:' .. id end
+
+-- The values of fields of a record; all missing where the key holds no record.
+local function fields(id, ...)
+    local found = redis.pcall('HMGET', job(id), ...)
+    return found.err and {} or found
+end
+
+-- A count in a record; 0 where it is missing or damaged.
+local function number(text)
+    local value = tonumber(text or 0) or 0
+    return value >= 0 and value < 1e15 and value or 0
+end
 
 local function now()
     local t = redis.call('TIME')
@@ -12,62 +28,88 @@ end
 local function stamp(seconds) return string.format('%.6f', seconds) end
 
 local function event(id, name, data)
-    redis.call('XADD', job(id) .. ':events', 'MAXLEN', '~', EVENTS_KEPT, '*', 'event', name, 'data', data)
+    local at = redis.call('XADD', job(id) .. ':events', 'MAXLEN', '~', EVENTS_KEPT, '*', 'event', name, 'data', data)
+    redis.call('PUBLISH', P .. 'events', cjson.encode({job = id, id = at, event = name, data = data}))
 end
 
+-- The key of the ids of a status, kind or model.
+local function index(facet, value) return P .. 'jobs:' .. facet .. ':' .. (value or '') end
+
 local function to_status(id, status)
+    redis.call('ZREM', index('status', fields(id, 'status')[1]), id)
+    redis.call('ZADD', index('status', status), 0, id)
     redis.call('HSET', job(id), 'status', status)
     event(id, 'status', cjson.encode({status = status}))
 end
 
 local function release_key(id)
-    local pointer = P .. 'key:' .. redis.call('HGET', job(id), 'key')
+    local pointer = P .. 'key:' .. (fields(id, 'key')[1] or '')
     if redis.call('GET', pointer) == id then redis.call('DEL', pointer) end
 end
 
 -- How many workers were lost over a job: those that claimed it and did not release it.
 local function losses(id)
-    local f = redis.call('HMGET', job(id), 'attempts', 'handovers')
-    return tonumber(f[1]) - tonumber(f[2] or 0)
+    local f = fields(id, 'attempts', 'handovers')
+    return number(f[1]) - number(f[2])
 end
 
--- Queue a job. One that lost a worker may have caused that, so it no longer shares batches.
-local function queue(id)
-    redis.call('ZADD', P .. 'queued', stamp(now()), id)
-    local group = redis.call('HGET', job(id), 'group')
-    if group and losses(id) == 0 then redis.call('ZADD', P .. 'group:' .. group, 0, id) end
+-- Put a job into a queue. One that lost a worker may have caused that, so it no longer shares batches.
+local function queue(id, name)
+    local f = fields(id, 'group', 'owner')
+    redis.call('HSET', job(id), 'queue', name)
+    redis.call('ZADD', P .. 'queued:' .. name, stamp(now()), id)
+    if f[2] then redis.call('SADD', P .. 'owned:' .. f[2], id) end
+    if f[1] and losses(id) == 0 then redis.call('ZADD', P .. 'group:' .. f[1], 0, id) end
     to_status(id, 'queued')
 end
 
 local function unqueue(id)
-    redis.call('ZREM', P .. 'queued', id)
-    local group = redis.call('HGET', job(id), 'group')
-    if group then redis.call('ZREM', P .. 'group:' .. group, id) end
+    local f = fields(id, 'group', 'owner')
+    for _, name in ipairs(QUEUES) do redis.call('ZREM', P .. 'queued:' .. name, id) end
+    if f[1] then redis.call('ZREM', P .. 'group:' .. f[1], id) end
+    if f[2] then redis.call('SREM', P .. 'owned:' .. f[2], id) end
 end
 
 local function finish(id, status)
-    local finished = stamp(now())
-    redis.call('HSET', job(id), 'finished', finished)
+    local f = fields(id, 'kind', 'key', 'history')
+    redis.call('HSET', job(id), 'finished', stamp(now()))
+    redis.call('HDEL', job(id), 'result', 'cancel')
     redis.call('ZREM', P .. 'leases', id)
     unqueue(id)
-    redis.call('ZADD', P .. 'finished', finished, id)
-    if status == 'succeeded' then
-        redis.call('SET', P .. 'key:' .. redis.call('HGET', job(id), 'key'), id, 'NX')
+    -- A history is in order of finishing, whatever the clock says.
+    local history = P .. 'finished' .. (f[3] and ':' .. f[3] or '')
+    local last = redis.call('ZREVRANGE', history, 0, 0, 'WITHSCORES')[2]
+    redis.call('ZADD', history, stamp(number(last) + 1), id)
+    if status == 'succeeded' and f[2] then
+        redis.call('SET', P .. 'key:' .. f[2], id, 'NX')
     else
         release_key(id)
     end
-    local counter = '["tailprune_jobs","' .. redis.call('HGET', job(id), 'kind') .. '","' .. status .. '"]'
-    redis.call('HINCRBY', P .. 'telemetry', counter, 1)
+    redis.call('HINCRBY', P .. 'telemetry', cjson.encode({'tailprune_jobs', f[1] or 'unknown', status}), 1)
     to_status(id, status)
+    redis.call('XTRIM', job(id) .. ':events', 'MAXLEN', EVENTS_LEFT)
 end
 
--- Whether the lease of a running job has expired.
-local function expired(id)
-    local expiry = redis.call('ZSCORE', P .. 'leases', id)
-    return not expiry or tonumber(expiry) < now()
+local function fail(id, problem)
+    redis.call('HSET', job(id), 'problem', problem)
+    finish(id, 'failed')
 end
+
+-- Delete a job, and everything that names it.
+local function remove(id)
+    local f = fields(id, 'status', 'kind', 'model')
+    release_key(id)
+    unqueue(id)
+    for i, facet in ipairs({'status', 'kind', 'model'}) do redis.call('ZREM', index(facet, f[i]), id) end
+    redis.call('ZREM', P .. 'jobs', id)
+    redis.call('ZREM', P .. 'leases', id)
+    for _, history in ipairs(HISTORIES) do redis.call('ZREM', history, id) end
+    redis.call('DEL', job(id), job(id) .. ':events')
+end
+
+local FINISHED = {succeeded = true, failed = true, cancelled = true}
 
 local function holds(id, token)
-    local f = redis.call('HMGET', job(id), 'status', 'attempts')
+    local f = fields(id, 'status', 'attempts')
     return f[1] == 'running' and f[2] == token
 end

@@ -1,19 +1,27 @@
--- seconds, more seconds, then queues -> id and queue of the jobs that have waited longer than the first in one of these
--- queues, or longer than the second in any queue; their waiting time starts again
+-- seconds, more seconds, the problem of a job whose record is damaged, then queues
+--   -> id and queue of the jobs that have waited longer than the first in one of these queues, or longer than the
+--      second in any queue; their waiting time starts again
 
-local moment = now()
-local before, long_before = moment - ARGV[1], moment - ARGV[2]
-local queues, late = {}, {}
-for i = 3, #ARGV do queues[ARGV[i]] = true end
-if #ARGV == 2 then before = long_before end
-local queued = redis.call('ZRANGEBYSCORE', P .. 'queued', '-inf', stamp(before), 'WITHSCORES')
-for i = 1, #queued, 2 do
-    if #late == 100 then break end
-    local id, since = queued[i], tonumber(queued[i + 1])
-    local queue_name = redis.call('HGET', job(id), 'queue')
-    if queues[queue_name] or since <= long_before then
-        redis.call('ZADD', P .. 'queued', stamp(moment), id)
-        late[#late + 1] = {id, queue_name}
+local moment, problem = now(), ARGV[3]
+local empty, late = {}, {}
+for i = 4, #ARGV do empty[ARGV[i]] = true end
+for _, name in ipairs(QUEUES) do
+    local waiting = P .. 'queued:' .. name
+    -- The clock was set back since these were queued: they wait from now on.
+    for _, id in ipairs(redis.call('ZRANGEBYSCORE', waiting, stamp(moment + 1), '+inf', 'LIMIT', 0, 100)) do
+        redis.call('ZADD', waiting, stamp(moment), id)
+    end
+    local before = moment - tonumber(empty[name] and ARGV[1] or ARGV[2])
+    for _, id in ipairs(redis.call('ZRANGEBYSCORE', waiting, '-inf', stamp(before), 'LIMIT', 0, 100 - #late)) do
+        local status = fields(id, 'status')[1]
+        if status == 'queued' then
+            redis.call('ZADD', waiting, stamp(moment), id)
+            late[#late + 1] = {id, name}
+        elseif redis.call('TYPE', job(id)).ok == 'hash' then
+            fail(id, problem)
+        else
+            remove(id)
+        end
     end
 end
 return late

@@ -1,10 +1,13 @@
--- id, kind, queue, key, model, request, idempotency key, fingerprint, its life in seconds, group and rows (of a job that
--- can share a batch), stale id
---   -> the id of the job, and 'created', 'joined' or 'conflict'
+-- id, idempotency key, fingerprint, its life in seconds, stale id, most queued jobs, most of its owner,
+-- then names and values of the fields of a new record
+--   -> the id of the job, and 'created', 'joined' or 'conflict'; '' and 'full' or 'full of its owner'
 
-local id, kind, queue_name, key, model, request, idempotency, fingerprint, life, group, rows, stale = unpack(ARGV)
+local id, idempotency, fingerprint, life, stale = unpack(ARGV)
+local most, most_of_owner = tonumber(ARGV[6]), tonumber(ARGV[7])
+local record = {}
+for i = 8, #ARGV, 2 do record[ARGV[i]] = ARGV[i + 1] end
 local note = P .. 'idempotency:' .. idempotency
-local pointer = P .. 'key:' .. key
+local pointer = P .. 'key:' .. record.key
 
 local function remember(answer)
     if idempotency ~= '' then
@@ -22,16 +25,23 @@ if idempotency ~= '' then
 end
 
 local answering = redis.call('GET', pointer)
-if answering and answering ~= stale then
+if answering and answering ~= stale and redis.call('EXISTS', job(answering)) == 1 then
     remember(answering)
     return {answering, 'joined'}
 end
 
-redis.call('HSET', job(id), 'id', id, 'kind', kind, 'queue', queue_name, 'key', key, 'model', model,
-    'request', request, 'created', stamp(now()), 'attempts', 0)
-if group ~= '' then redis.call('HSET', job(id), 'group', group, 'rows', rows) end
+local waiting = 0
+for _, name in ipairs(QUEUES) do waiting = waiting + redis.call('ZCARD', P .. 'queued:' .. name) end
+if waiting >= most then return {'', 'full'} end
+if record.owner and redis.call('SCARD', P .. 'owned:' .. record.owner) >= most_of_owner then
+    return {'', 'full of its owner'}
+end
+
+redis.call('HSET', job(id), 'id', id, 'created', stamp(now()), 'attempts', 0, unpack(ARGV, 8))
 redis.call('SET', pointer, id)
 redis.call('ZADD', P .. 'jobs', 0, id)
-queue(id)
+redis.call('ZADD', index('kind', record.kind), 0, id)
+redis.call('ZADD', index('model', record.model), 0, id)
+queue(id, record.queue)
 remember(id)
 return {id, 'created'}

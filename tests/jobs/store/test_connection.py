@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import gc
 import socket
@@ -11,6 +12,7 @@ import time
 import weakref
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import redis
@@ -18,10 +20,21 @@ import redis
 from jobs.requests.metrics import MetricsRequest
 from jobs.settings import Settings
 from jobs.storage.artifacts import ArtifactStore
-from jobs.store.connection import Fault, NoServer, connect_once, fault_of, find_server, retry_while_unavailable
+from jobs.store.connection import (
+    Breaker,
+    Fault,
+    NoServer,
+    connect_async,
+    connect_guarded,
+    connect_once,
+    fault_of,
+    find_server,
+    retry_while_unavailable,
+)
 from jobs.store.jobs import JobStore
 from jobs.store.leases import LeaseStore
 from tests.redis_process import RedisProcess
+from tests.service.server import eventually
 
 MIB = 2**20
 GONE = redis.ConnectionError("gone")
@@ -222,3 +235,100 @@ def test_memory_pressure_evicts_cached_values_and_never_a_job(settings: Settings
         assert claimed is not None
         assert leases.succeed(claimed, {"x": 1}, {})
         assert store.get(job.id).status == "succeeded"
+
+
+class Calls:
+    """Counts the commands that reach the connections of a client."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.count = 0
+        send = redis.connection.Connection.send_packed_command
+
+        def counted(connection: redis.connection.Connection, *args: Any, **options: Any) -> Any:
+            if threading.current_thread().name != "redis-probe":
+                self.count += 1
+            return send(connection, *args, **options)
+
+        monkeypatch.setattr(redis.connection.Connection, "send_packed_command", counted)
+
+
+def test_after_a_call_that_was_not_answered_no_call_is_made_until_the_server_answers(
+    settings: Settings, own_redis: RedisProcess, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    breaker = Breaker(own_redis.url)
+    with connect_guarded(settings.model_copy(update={"redis_url": own_redis.url}), breaker, 0.2) as client:
+        client.set("key", "value")
+        own_redis.pause()
+        with pytest.raises(redis.RedisError):
+            client.get("key")
+        calls = Calls(monkeypatch)
+        for _ in range(100):
+            with pytest.raises(redis.ConnectionError, match="has not answered"):
+                client.get("key")
+        assert calls.count == 0
+        own_redis.resume()
+        eventually(lambda: answers(client), "the client works again")
+        assert client.get("key") == b"value"
+    breaker.close()
+
+
+def test_clients_of_one_breaker_know_of_one_another(settings: Settings, own_redis: RedisProcess) -> None:
+    breaker, settings = Breaker(own_redis.url), settings.model_copy(update={"redis_url": own_redis.url})
+
+    async def fails() -> None:
+        async with connect_async(settings, breaker, 0.2) as client:
+            with pytest.raises(redis.ConnectionError, match="has not answered"):
+                await client.get("key")
+
+    with connect_guarded(settings, breaker, 0.2) as client:
+        own_redis.pause()
+        with pytest.raises(redis.RedisError):
+            client.pipeline().get("key").execute()
+        asyncio.run(fails())
+        own_redis.resume()
+    breaker.close()
+
+
+def test_a_server_that_restarted_is_no_outage(settings: Settings, own_redis: RedisProcess) -> None:
+    breaker = Breaker(own_redis.url)
+    with connect_guarded(settings.model_copy(update={"redis_url": own_redis.url}), breaker, 5.0) as client:
+        client.set("key", "value")
+        own_redis.stop()
+        own_redis.start()
+        assert client.get("key") == b"value"
+    breaker.close()
+
+
+def test_an_answer_that_is_an_error_opens_nothing(settings: Settings, own_redis: RedisProcess) -> None:
+    breaker = Breaker(own_redis.url)
+    with connect_guarded(settings.model_copy(update={"redis_url": own_redis.url}), breaker, 5.0) as client:
+        client.config_set("maxmemory", 1)
+        with pytest.raises(redis.OutOfMemoryError):
+            client.set("key", "value")
+        breaker.check()
+        assert client.get("key") is None
+    breaker.close()
+
+
+def test_a_breaker_opened_by_one_slow_call_is_closed_by_the_first_answer(own_redis: RedisProcess) -> None:
+    breaker = Breaker(own_redis.url)
+    breaker.note(redis.TimeoutError())
+    with pytest.raises(redis.ConnectionError):
+        breaker.check()
+    eventually(lambda: is_closed(breaker), "the server answers")
+    breaker.close()
+
+
+def is_closed(breaker: Breaker) -> bool:
+    try:
+        breaker.check()
+    except redis.ConnectionError:
+        return False
+    return True
+
+
+def answers(client: redis.Redis) -> bool:
+    try:
+        return bool(client.ping())
+    except redis.RedisError:
+        return False

@@ -1,51 +1,83 @@
-"""Following a job."""
+"""Following jobs."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import ExitStack, asynccontextmanager, suppress
 from typing import Any, TypeVar
 
 import pytest
+import redis
 import redis.asyncio
 
 from jobs.requests.metrics import MetricsRequest
-from jobs.store.connection import connect_async
-from jobs.store.events import Event, follow, has_events, wait_finished
+from jobs.settings import Settings
+from jobs.store import events as module
+from jobs.store.connection import READING_CONNECTIONS, Breaker, connect_async
+from jobs.store.events import Event, Events, Follower, TooManyFollowers
 from jobs.store.jobs import JobStore
-from jobs.store.leases import LeaseStore
+from jobs.store.leases import Claim, LeaseStore
+from tests.redis_process import RedisProcess
 
 T = TypeVar("T")
 REQUEST = MetricsRequest(model="shapes-sit")
 
 
-def run(store: JobStore, what: Callable[[redis.asyncio.Redis], Awaitable[T]]) -> T:
+@asynccontextmanager
+async def listening(settings: Settings, most: int = 1000) -> AsyncIterator[Events]:
+    """The events of the store, listened to."""
+    breaker = Breaker(settings.redis_url)
+    async with connect_async(settings, breaker, 30.0) as client:
+        events = Events(client, breaker, most)
+        task = asyncio.create_task(events.run())
+        yield events
+        events.stop()
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+    breaker.close()
+
+
+def run(store: JobStore, what: Callable[[Events], Awaitable[T]], most: int = 1000) -> T:
     async def go() -> T:
-        async with connect_async(store.settings) as client:
-            return await what(client)
+        async with listening(store.settings, most) as events, asyncio.timeout(60):  # to fail then, and not in a day
+            return await what(events)
 
     return asyncio.run(go())
 
 
+async def heard(events: Events, job_id: str, last_event_id: str = "0-0") -> list[Event]:
+    with events.follower(job_id) as follower:
+        return [event async for event in events.follow(follower, last_event_id)]
+
+
 def told(store: JobStore, job_id: str, last_event_id: str = "0-0") -> list[Event]:
-    async def go(client: redis.asyncio.Redis) -> list[Event]:
-        return [event async for event in follow(client, job_id, last_event_id)]
-
-    return run(store, go)
+    return run(store, lambda events: heard(events, job_id, last_event_id))
 
 
-def finished_job(store: JobStore, leases: LeaseStore) -> str:
+def names(events: list[Event]) -> list[tuple[str, Any]]:
+    return [(event.name, event.data.get("status")) for event in events]
+
+
+def claimed(store: JobStore, leases: LeaseStore) -> Claim:
     job, _ = store.submit(REQUEST, "key")
     held = leases.claim(job.id, "worker")
     assert held is not None
+    return held
+
+
+def finished_job(store: JobStore, leases: LeaseStore) -> str:
+    held = claimed(store, leases)
     leases.report(held, 1, 1, "steps")
     leases.succeed(held, {}, {})
-    return job.id
+    return held.job.id
+
+
+ALL = [("status", "queued"), ("status", "running"), ("progress", None), ("status", "succeeded")]
 
 
 def test_a_job_is_told_from_its_queue_to_its_end(store: JobStore, leases: LeaseStore) -> None:
-    said: list[tuple[str, Any]] = [(e.name, e.data.get("status")) for e in told(store, finished_job(store, leases))]
-    assert said == [("status", "queued"), ("status", "running"), ("progress", None), ("status", "succeeded")]
+    assert names(told(store, finished_job(store, leases))) == ALL
 
 
 def test_a_follower_goes_on_after_the_event_it_names(store: JobStore, leases: LeaseStore) -> None:
@@ -57,51 +89,161 @@ def test_a_follower_goes_on_after_the_event_it_names(store: JobStore, leases: Le
 def test_following_ends_where_nothing_more_can_come(store: JobStore, leases: LeaseStore) -> None:
     job_id = finished_job(store, leases)
     assert told(store, job_id, told(store, job_id)[-1].id) == []
+    assert told(store, job_id, "99999999999999-0") == []
     assert told(store, "unknown") == []
 
 
-def test_following_a_finished_job_does_not_wait(
-    store: JobStore, leases: LeaseStore, monkeypatch: pytest.MonkeyPatch
+def test_a_finished_job_with_more_events_than_one_read_is_told_to_its_end(
+    store: JobStore, redis_client: redis.Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    waits: list[int | None] = []
-    xread = redis.asyncio.Redis.xread
-
-    async def watched(self: redis.asyncio.Redis, *args: Any, block: int | None = None, **options: Any) -> Any:
-        waits.append(block)
-        return await xread(self, *args, block=block, **options)
-
-    monkeypatch.setattr(redis.asyncio.Redis, "xread", watched)
-    job_id = finished_job(store, leases)
-    last = told(store, job_id)[-1].id
-    for seen in (last, "99999999999999-0"):
-        assert told(store, job_id, seen) == []
-    assert waits == [None] * 3
-
-
-def test_a_finished_job_with_more_events_than_one_read_is_told_to_its_end(store: JobStore, leases: LeaseStore) -> None:
-    job, _ = store.submit(REQUEST, "key")
-    held = leases.claim(job.id, "worker")
-    assert held is not None
+    monkeypatch.setattr("jobs.store.scripts.EVENTS_LEFT", 500)
+    leases = LeaseStore(redis_client, store.settings)
+    held = claimed(store, leases)
     for done in range(1, 251):
         leases.report(held, done, done, "steps")
     leases.succeed(held, {}, {})
-    assert len(told(store, job.id)) == 253
+    assert len(told(store, held.job.id)) == 253
+
+
+def test_a_job_whose_first_events_were_trimmed_is_told_from_those_that_are_left(
+    store: JobStore, leases: LeaseStore, redis_client: redis.Redis
+) -> None:
+    job_id = finished_job(store, leases)
+    redis_client.xtrim(f"tailprune:job:{job_id}:events", maxlen=2, approximate=False)
+    assert names(told(store, job_id)) == ALL[2:]
 
 
 def test_a_job_has_events_until_the_last_was_seen(store: JobStore, leases: LeaseStore) -> None:
     job_id = finished_job(store, leases)
     *_, before, last = told(store, job_id)
-    assert run(store, lambda client: has_events(client, job_id, before.id))
-    assert not run(store, lambda client: has_events(client, job_id, last.id))
+    assert run(store, lambda events: events.has_events(job_id, before.id))
+    assert not run(store, lambda events: events.has_events(job_id, last.id))
+
+
+def test_what_happens_while_a_job_is_followed_is_told_once_and_in_order(store: JobStore, leases: LeaseStore) -> None:
+    held = claimed(store, leases)
+
+    async def go(events: Events) -> list[Event]:
+        found = []
+        with events.follower(held.job.id) as follower:
+            async for event in events.follow(follower):
+                found.append(event)
+                if event.data.get("status") == "running":
+                    await asyncio.to_thread(leases.report, held, 1, 1, "steps")
+                if event.name == "progress":
+                    await asyncio.to_thread(leases.succeed, held, {}, {})
+        return found
+
+    found = run(store, go)
+    assert names(found) == ALL
+    assert found == told(store, held.job.id)
+
+
+def test_hundreds_follow_one_job_over_few_connections(
+    store: JobStore, leases: LeaseStore, redis_client: redis.Redis
+) -> None:
+    held = claimed(store, leases)
+    before = len(redis_client.client_list())
+
+    async def go(events: Events) -> tuple[list[list[Event]], int]:
+        followers = [asyncio.create_task(heard(events, held.job.id)) for _ in range(300)]
+        await asyncio.sleep(0)
+        await asyncio.to_thread(leases.report, held, 1, 1, "steps")
+        connections = len(await asyncio.to_thread(redis_client.client_list))
+        await asyncio.to_thread(leases.succeed, held, {}, {})
+        return await asyncio.gather(*followers), connections
+
+    found, connections = run(store, go)
+    assert [names(each) for each in found] == [ALL] * 300
+    assert connections - before <= READING_CONNECTIONS
+
+
+def test_a_slow_follower_misses_nothing_and_little_waits_for_it(
+    store: JobStore, redis_client: redis.Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "WAITING", 4)
+    monkeypatch.setattr("jobs.store.scripts.EVENTS_LEFT", 500)
+    leases = LeaseStore(redis_client, store.settings)
+    held = claimed(store, leases)
+    waiting: list[int] = []
+
+    async def go(events: Events) -> list[Event]:
+        found = []
+        with events.follower(held.job.id) as follower:
+            async for event in events.follow(follower):
+                found.append(event)
+                if event.data.get("status") == "running":
+                    for done in range(1, 41):
+                        await asyncio.to_thread(leases.report, held, done, done, "steps")
+                        waiting.append(follower.waiting.qsize())
+                    await asyncio.to_thread(leases.succeed, held, {}, {})
+        return found
+
+    found = run(store, go)
+    assert len(found) == 43
+    assert found == told(store, held.job.id)
+    assert max(waiting) <= 4
+
+
+def test_events_that_were_not_published_are_found_all_the_same(
+    store: JobStore, leases: LeaseStore, redis_client: redis.Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "QUIET_SECONDS", 0.05)
+    held = claimed(store, leases)
+
+    async def go(events: Events) -> list[Event]:
+        following = asyncio.create_task(heard(events, held.job.id))
+        while not events._followers:
+            await asyncio.sleep(0)
+        redis_client.xadd(  # as a worker of an older version does
+            f"tailprune:job:{held.job.id}:events", {"event": "status", "data": '{"status": "failed"}'}
+        )
+        return await following
+
+    assert names(run(store, go)) == [*ALL[:2], ("status", "failed")]
+
+
+def test_followers_of_a_job_that_is_deleted_end(
+    store: JobStore, redis_client: redis.Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "QUIET_SECONDS", 0.05)
+    job, _ = store.submit(REQUEST, "key")
+
+    async def go(events: Events) -> list[Event]:
+        following = asyncio.create_task(heard(events, job.id))
+        while not events._followers:
+            await asyncio.sleep(0)
+        await asyncio.to_thread(redis_client.flushdb)
+        return await following
+
+    run(store, go)
+
+
+def test_as_many_follow_as_are_allowed_and_those_who_left_do_not_count(store: JobStore) -> None:
+    async def go(events: Events) -> None:
+        with ExitStack() as three:
+            for job_id in ("a", "a", "b"):
+                three.enter_context(events.follower(job_id))
+            with pytest.raises(TooManyFollowers, match="3 clients already follow"), events.follower("c"):
+                pass
+        with events.follower("c"):
+            pass
+        assert events._followers == {}
+
+    run(store, go, most=3)
+
+
+def test_nobody_waits_where_too_many_follow(store: JobStore) -> None:
+    job, _ = store.submit(REQUEST, "key")
+    run(store, lambda events: events.wait_finished(job.id, 86_400), most=0)
 
 
 def test_waiting_ends_when_the_job_does(store: JobStore) -> None:
     job, _ = store.submit(REQUEST, "key")
 
-    async def go(client: redis.asyncio.Redis) -> None:
+    async def go(events: Events) -> None:
         later = asyncio.get_running_loop().run_in_executor(None, store.cancel, job.id)
-        async with asyncio.timeout(30):  # to fail then, and not in a day
-            await wait_finished(client, job.id, 86_400)
+        await events.wait_finished(job.id, 86_400)
         await later
 
     run(store, go)
@@ -110,5 +252,88 @@ def test_waiting_ends_when_the_job_does(store: JobStore) -> None:
 
 def test_waiting_ends_after_its_time(store: JobStore) -> None:
     job, _ = store.submit(REQUEST, "key")
-    run(store, lambda client: wait_finished(client, job.id, 0.1))
+    run(store, lambda events: events.wait_finished(job.id, 0.1))
     assert store.get(job.id).status == "queued"
+
+
+def test_all_who_follow_or_wait_end_when_the_process_stops(store: JobStore) -> None:
+    job, _ = store.submit(REQUEST, "key")
+
+    async def go(events: Events) -> list[Event]:
+        waiting = asyncio.create_task(events.wait_finished(job.id, 86_400))
+        following = asyncio.create_task(heard(events, job.id))
+        while len(events._all()) < 2:
+            await asyncio.sleep(0)
+        events.stop()
+        await waiting
+        found = await following
+        assert await heard(events, job.id) == []
+        return found
+
+    assert names(run(store, go)) in ([], ALL[:1])
+
+
+def test_all_who_follow_end_when_redis_is_lost_and_others_follow_once_it_is_back(
+    settings: Settings, own_redis: RedisProcess
+) -> None:
+    settings = settings.model_copy(update={"redis_url": own_redis.url})
+    client = redis.Redis.from_url(own_redis.url)
+    store = JobStore(client, settings)
+    job, _ = store.submit(REQUEST, "key")
+
+    async def go() -> list[tuple[str, Any]]:
+        async with listening(settings) as events, asyncio.timeout(60):
+            first = asyncio.Event()
+
+            async def follow(follower: Follower) -> None:
+                with suppress(redis.RedisError):  # where it was lost while a follower was reading
+                    async for _ in events.follow(follower):
+                        first.set()
+
+            with events.follower(job.id) as follower:
+                following = asyncio.create_task(follow(follower))
+                await first.wait()
+                await asyncio.to_thread(own_redis.stop)
+                await following
+            await asyncio.to_thread(own_redis.start)
+            while True:
+                try:
+                    await events.has_events(job.id, "0-0")
+                    break
+                except redis.RedisError:
+                    await asyncio.sleep(0.05)
+            following_again = asyncio.create_task(heard(events, job.id))
+            while not events._followers:
+                await asyncio.sleep(0)
+            await asyncio.to_thread(store.cancel, job.id)
+            return names(await following_again)
+
+    assert asyncio.run(go()) == [("status", "queued"), ("status", "cancelled")]
+    client.close()
+
+
+def test_all_who_follow_end_when_redis_falls_silent(
+    settings: Settings, own_redis: RedisProcess, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "PING_SECONDS", 0.05)
+    settings = settings.model_copy(update={"redis_url": own_redis.url})
+    with redis.Redis.from_url(own_redis.url) as client:
+        job, _ = JobStore(client, settings).submit(REQUEST, "key")
+
+    async def go() -> None:
+        async with listening(settings) as events, asyncio.timeout(60):
+            first = asyncio.Event()
+            with events.follower(job.id) as follower:
+
+                async def follow() -> None:
+                    with suppress(redis.RedisError):
+                        async for _ in events.follow(follower):
+                            first.set()
+
+                following = asyncio.create_task(follow())
+                await first.wait()
+                own_redis.pause()
+                await following
+            own_redis.resume()
+
+    asyncio.run(go())

@@ -55,8 +55,6 @@ def outbox() -> Outbox:
 def quick(settings: Settings, redis_client: redis.Redis, outbox: Outbox) -> JobStore:
     """A store whose leases lapse at once unless renewed, and that looks for late jobs at once."""
     fast = settings.model_copy(update={"lease_seconds": 0.1, "requeue_seconds": 0.2})
-    while redis_client.info("server")["uptime_in_seconds"] == 0:
-        time.sleep(0.05)  # a server that just came up is given time before leases are swept
     return JobStore(redis_client, fast, outbox)
 
 
@@ -77,7 +75,17 @@ def claim(leases: LeaseStore, job: Job, worker: str = "worker") -> Claim:
 
 
 def lapse(store: JobStore) -> None:
+    """Waits until a lease that nobody renews has lapsed by the clock of Redis."""
     time.sleep(store.settings.lease_seconds + 0.05)
+
+
+def swept(leases: LeaseStore) -> list[str]:
+    """What sweeps find that look for longer than a lease lasts."""
+    found = leases.sweep()
+    for _ in range(4):
+        time.sleep(0.6 * leases.settings.lease_seconds)
+        found += leases.sweep()
+    return found
 
 
 @contextlib.contextmanager
@@ -133,21 +141,20 @@ def test_a_key_asked_for_by_many_threads_at_once_is_one_job_on_the_queue_once(
     assert outbox.sent == [answers[0][0]]
 
 
-def test_a_job_goes_to_the_queue_that_its_request_needs_also_when_it_comes_back(
+def test_a_job_goes_to_the_queue_that_its_request_needs_and_to_the_first_when_it_comes_back(
     quick: JobStore, quick_leases: LeaseStore, outbox: Outbox
 ) -> None:
     wanted = {"cosine": "metrics", "removal": "sampling"}
     for figure in wanted:
         job, _ = quick.submit(FigureRequest(model="shapes-sit", figure=figure), figure)
         claim(quick_leases, job)
-    lapse(quick)
-    quick_leases.sweep()  # their workers were lost
+    assert outbox.queues == ["metrics", "sampling"]
+    swept(quick_leases)  # their workers were lost
     for job_id in outbox.sent[2:]:
         quick_leases.release(claim(quick_leases, quick.get(job_id)))  # their workers stop
-    found = [
-        (quick.get(job_id).request["figure"], queue) for job_id, queue in zip(outbox.sent, outbox.queues, strict=True)
-    ]
-    assert sorted(found) == sorted(3 * list(wanted.items()))
+    assert outbox.queues[2:] == ["returned"] * 4
+    assert sorted(outbox.sent) == sorted(3 * outbox.sent[:2])
+    assert quick.under_way() == (2, 0)
 
 
 def test_a_queued_job_is_claimed_by_one_of_many_workers(store: JobStore, leases: LeaseStore) -> None:
@@ -286,29 +293,39 @@ def test_a_lapsed_job_goes_back_to_its_queue_and_to_another_worker(
 ) -> None:
     job = submit(quick)
     claim(quick_leases, job, "lost")
-    lapse(quick)
-    assert quick_leases.sweep() == [job.id]
+    assert swept(quick_leases) == [job.id]
     assert outbox.sent == [job.id, job.id]
     assert quick.get(job.id).status == "queued"
     assert claim(quick_leases, job, "other").token == 2
 
 
-def test_a_redelivered_job_whose_lease_lapsed_is_claimed_without_a_sweep(
+def test_a_redelivered_job_is_not_claimed_before_a_sweep_found_its_worker_lost(
     quick: JobStore, quick_leases: LeaseStore
 ) -> None:
     job = submit(quick)
     claim(quick_leases, job, "lost")
     lapse(quick)
-    assert claim(quick_leases, job, "other").token == 2
+    assert quick_leases.claim(job.id, "other") is None
 
 
-def test_sweeps_at_once_share_out_what_they_find(quick: JobStore, quick_leases: LeaseStore, outbox: Outbox) -> None:
+def test_a_running_job_whose_lease_is_missing_is_queued_again(
+    quick: JobStore, quick_leases: LeaseStore, redis_client: redis.Redis
+) -> None:
+    job = submit(quick)
+    claim(quick_leases, job)
+    redis_client.delete("tailprune:leases")
+    assert swept(quick_leases) == [job.id]
+
+
+def test_sweeps_at_once_share_out_what_they_find(
+    quick: JobStore, quick_leases: LeaseStore, redis_client: redis.Redis, outbox: Outbox
+) -> None:
     jobs = [submit(quick, f"key-{n}") for n in range(5)]
     for job in jobs:
         claim(quick_leases, job, "lost")
-    lapse(quick)
+    workers = [LeaseStore(redis_client, quick.settings, outbox) for _ in range(4)]
     with ThreadPoolExecutor(4) as pool:
-        found = [job_id for ids in pool.map(lambda _: quick_leases.sweep(), range(4)) for job_id in ids]
+        found = [job_id for ids in pool.map(swept, workers) for job_id in ids]
     assert sorted(found) == sorted(job.id for job in jobs)
 
 
@@ -316,8 +333,7 @@ def test_a_job_that_lost_its_last_worker_fails_and_says_why(quick: JobStore, qui
     job = submit(quick)
     for attempt in range(quick.settings.max_attempts):
         claim(quick_leases, job, f"lost-{attempt}")
-        lapse(quick)
-        quick_leases.sweep()
+        swept(quick_leases)
     ended = quick.get(job.id)
     assert ended.status == "failed"
     assert ended.problem is not None
@@ -330,16 +346,15 @@ def test_a_cancelled_job_whose_worker_is_lost_ends_as_cancelled(quick: JobStore,
     job = submit(quick)
     claim(quick_leases, job, "lost")
     quick.cancel(job.id)
-    lapse(quick)
     assert quick_leases.claim(job.id, "other") is None
-    quick_leases.sweep()
+    swept(quick_leases)
     assert quick.get(job.id).status == "cancelled"
 
 
 def test_a_worker_that_lost_its_job_writes_nothing_more(quick: JobStore, quick_leases: LeaseStore) -> None:
     job = submit(quick)
     old = claim(quick_leases, job, "old")
-    lapse(quick)
+    swept(quick_leases)
     new = claim(quick_leases, job, "new")
     assert not quick_leases.renew(old)
     quick_leases.report(old, 1, 1, "steps")
@@ -376,7 +391,7 @@ def test_a_job_whose_message_was_lost_is_sent_again_though_others_wait(
     outbox.sent.remove(lost.id)  # so its queue is never empty
     second, _ = redis_client.time()
     long = 10 * quick.settings.requeue_seconds
-    redis_client.zadd("tailprune:queued", {lost.id: second - long - 2, waiting.id: second - long / 2})
+    redis_client.zadd("tailprune:queued:sampling", {lost.id: second - long - 2, waiting.id: second - long / 2})
     assert quick_leases.sweep() == [lost.id]
     assert outbox.sent == [waiting.id, lost.id]
     assert quick_leases.sweep() == []
@@ -386,7 +401,7 @@ def test_what_waits_for_long_is_sent_again_in_portions(
     quick: JobStore, quick_leases: LeaseStore, redis_client: redis.Redis, outbox: Outbox
 ) -> None:
     jobs = [submit(quick, f"key-{n}").id for n in range(150)]
-    redis_client.zadd("tailprune:queued", dict.fromkeys(jobs, 0))
+    redis_client.zadd("tailprune:queued:sampling", dict.fromkeys(jobs, 0))
     assert [len(quick_leases.sweep()), len(quick_leases.sweep()), len(quick_leases.sweep())] == [100, 50, 0]
 
 
@@ -402,8 +417,7 @@ def test_a_full_broker_loses_no_job_that_is_put_back(
     monkeypatch.setattr(outbox, "put", refuse)
     assert quick_leases.release(held)
     claim(quick_leases, job, "lost")
-    lapse(quick)
-    assert quick_leases.sweep() == [job.id]
+    assert swept(quick_leases) == [job.id]
     assert quick.get(job.id).status == "queued"
 
 
@@ -560,19 +574,6 @@ def test_a_job_survives_a_restart_of_redis_and_its_worker_finishes_it(
         assert leases.succeed(held, {"x": 1}, {})
         later.join()
         assert store.get(job.id).result == {"x": 1}
-
-
-def test_a_sweep_just_after_redis_came_up_leaves_leases_alone(
-    settings: Settings, own_redis: RedisProcess, outbox: Outbox
-) -> None:
-    fast = settings.model_copy(update={"lease_seconds": 3.0})
-    with redis.Redis.from_url(own_redis.url) as client:
-        store, leases = JobStore(client, fast, outbox), LeaseStore(client, fast, outbox)
-        job = submit(store)
-        claim(leases, job)
-        client.zadd("tailprune:leases", {job.id: 0})
-        assert leases.sweep() == []
-        assert store.get(job.id).status == "running"
 
 
 def test_a_result_that_is_not_json_is_refused_before_it_is_written(store: JobStore, leases: LeaseStore) -> None:
