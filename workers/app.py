@@ -12,6 +12,9 @@ from jobs.logging import configure_logging
 from jobs.queue import SHARD_TASK, TASK, make_celery
 from jobs.settings import get_settings
 from jobs.startup import await_servers, check_folder, ending_on_reasons
+from jobs.storage.retention import Collector
+from jobs.store.connection import connect
+from jobs.store.heartbeats import PeriodicThread
 from workers.lease import Heartbeat
 from workers.worker import Worker
 
@@ -24,10 +27,12 @@ with ending_on_reasons():
 
 
 class _Process:
-    """The worker of this process and its heartbeat, set when the process starts."""
+    """The worker of this process, its heartbeat and its collector of files, set when the process starts."""
 
     worker: Worker
     heartbeat: Heartbeat
+    collector: Collector
+    collection: PeriodicThread
 
 
 @app.task(name=TASK)
@@ -66,8 +71,14 @@ def _create_worker(sender: Any, **_: Any) -> None:
 @worker_ready.connect
 def _start_heartbeat(**_: Any) -> None:
     worker = _Process.worker
-    _Process.heartbeat = Heartbeat(worker.leases, worker.workers, worker.info)
+    _Process.heartbeat = Heartbeat(worker.leases, worker.workers, worker.info, lambda: worker.batch)
     _Process.heartbeat.start()
+    settings = worker.store.settings
+    _Process.collector = Collector(settings, connect(settings), worker.store)
+    _Process.collection = PeriodicThread(
+        _Process.collector.collect_if_due, settings.collect_seconds, "collector", at_once=True
+    )
+    _Process.collection.start()
 
 
 @worker_shutting_down.connect
@@ -77,4 +88,6 @@ def _begin_shutdown(**_: Any) -> None:
 
 @worker_shutdown.connect
 def _stop_heartbeat(**_: Any) -> None:
+    _Process.collector.stop()
+    _Process.collection.stop()
     _Process.heartbeat.stop()

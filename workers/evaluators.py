@@ -151,9 +151,11 @@ class Evaluators:
             lease = self._shards.lease(key)
             if lease is not None:
                 with lease:
-                    content = make()
-                    self._shards.put(key, content)
-                    return content
+                    stored = self._shards.get(key)  # another worker may have made it since the look before the lease
+                    if stored is None:
+                        stored = make()
+                        self._shards.put(key, stored)
+                    return stored
             check()
             time.sleep(PAUSE_SECONDS)
         return stored

@@ -5,10 +5,12 @@ Every handler is a module of `workers.handlers`.
 
 from __future__ import annotations
 
+import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
 from pydantic import BaseModel, ValidationError
@@ -18,7 +20,8 @@ from jobs.records import Job
 from jobs.registry.compacted import CompactedStore
 from jobs.requests.base import Request
 from jobs.settings import Settings
-from jobs.storage.artifacts import ArtifactStore
+from jobs.storage.artifacts import Artifact, ArtifactStore, Folder
+from jobs.storage.files import INCOMING, translated_errors
 from jobs.storage.shards import ShardStore
 from jobs.storage.uploads import ConditionStore
 from jobs.store.telemetry import SAMPLES, Telemetry
@@ -42,6 +45,29 @@ class Context:
     conditions: ConditionStore
     compacted: CompactedStore
     telemetry: Telemetry
+
+    def store_file(
+        self, name: str, media_type: str, write: Callable[[Path], object], folder: Folder = "results"
+    ) -> Artifact:
+        """Store a file of any size, which is never whole in memory.
+
+        name: of the file, while it is written.
+        media_type: of the artifact.
+        write: writes the file to a path; called again where the disk or the store was not available.
+        folder: the artifact's; results by default.
+        """
+
+        def store() -> Artifact:
+            data_dir = self.settings.data_dir / INCOMING  # a killed worker leaves what it wrote to the collector
+            with translated_errors(str(data_dir), writes=True):
+                data_dir.mkdir(parents=True, exist_ok=True)
+                with tempfile.TemporaryDirectory(dir=data_dir) as around:
+                    path = Path(around) / name
+                    write(path)
+                    return self.artifacts.put_file(path, media_type, folder)
+
+        artifact: Artifact = self.artifacts.retry(store)
+        return artifact
 
     def count_samples(self, model: str, samples: int) -> None:
         """Count samples of a model in the telemetry."""

@@ -17,10 +17,10 @@ import structlog
 from pydantic import BaseModel
 
 from jobs.records import Job
-from jobs.storage.artifacts import Artifact
+from jobs.storage.artifacts import Artifact, ArtifactsUnavailable
 from jobs.store.connection import retry_while_unavailable
-from jobs.store.heartbeats import PeriodicThread, WorkerInfo, WorkerRegistry
-from jobs.store.leases import Claim, LeaseStore
+from jobs.store.heartbeats import PeriodicThread, WorkerInfo, WorkerRegistry, end_process
+from jobs.store.leases import RENEWALS_A_LEASE, Claim, LeaseStore
 
 __all__ = [
     "Batch",
@@ -35,11 +35,16 @@ __all__ = [
     "Shutdown",
     "Stopped",
     "TaskRun",
+    "TimeUp",
 ]  # fmt: skip
 
 BEAT_SECONDS = 0.2
 RETRY_SECONDS = 0.2
-RENEWALS_A_LEASE = 4
+LONGEST_PAUSE = 1.0
+SILENT_LEASES = 3
+"""A thread that should renew leases and has not looked for so many of their lengths hangs."""
+HANGS_SECONDS = 1.0
+"""A Redis that takes longer for a heartbeat and a sweep is no longer taken for one that answers."""
 
 log = structlog.get_logger(__name__)
 
@@ -69,6 +74,16 @@ class LeaseLost(Stopped):
 
 class Preempted(Stopped):
     """The worker shuts down, and the job did not end within `handover_seconds`."""
+
+
+class TimeUp(Stopped):
+    """The job has run for longer than any job may."""
+
+    def __init__(self, seconds: float) -> None:
+        super().__init__(
+            f"the job ran for more than the {seconds:g} seconds that a job may run (TAILPRUNE_MAX_JOB_SECONDS), all "
+            "its attempts together; ask for fewer samples, prunes or steps, or in several jobs"
+        )
 
 
 class Shutdown:
@@ -148,13 +163,8 @@ class Run(Interruptible):
             self._leases.report(self.claim, *progress)
 
     def renew(self) -> None:
-        """Renew the lease; stop the job where it is lost."""
-        try:
-            held = self._leases.renew(self.claim)
-        except redis.RedisError as error:  # kept until another worker claims the job
-            log.warning("lease not renewed", job_id=self.job.id, reason=str(error))
-            return
-        if not held:
+        """Renew the lease; stop the job where it is lost. Raises redis.RedisError."""
+        if not self._leases.renew(self.claim):
             self.stop = LeaseLost()
 
 
@@ -172,7 +182,8 @@ class Batch:
         self._shutdown = shutdown
         self._renewal_seconds = leases.settings.lease_seconds / RENEWALS_A_LEASE
         self._next_renewal = time.monotonic() + self._renewal_seconds
-        self._thread = PeriodicThread(self._look, BEAT_SECONDS, f"job-{claims[0].job.id}")
+        self._most_seconds = leases.settings.max_job_seconds
+        self._thread = PeriodicThread(self._look, BEAT_SECONDS, f"job-{claims[0].job.id}", vital=True)
 
     def __enter__(self) -> Self:
         self._thread.start()
@@ -180,6 +191,30 @@ class Batch:
 
     def __exit__(self, *error: object) -> None:
         self._thread.stop()
+
+    def retry(self, call: Callable[[], Answer]) -> Answer:
+        """Repeat a call to the store of artifacts while that is unavailable, for at most `write_retry_seconds`.
+
+        Raises Stopped where all jobs have to stop.
+        """
+        return retry_while_unavailable(
+            call,
+            self._before_pause,
+            pauses=(RETRY_SECONDS, LONGEST_PAUSE),
+            seconds=self._leases.settings.write_retry_seconds,
+            retried=lambda error: isinstance(error, ArtifactsUnavailable),
+        )
+
+    def _before_pause(self, error: BaseException, _: float) -> None:
+        log.warning("the store of artifacts is unavailable; the job waits", reason=str(error))
+        if all(run.stop is not None for run in self._held):
+            for run in self._held:
+                run.check()
+
+    @property
+    def silent_seconds(self) -> float:
+        """For how many seconds nothing has looked after the jobs."""
+        return self._thread.silent_seconds
 
     def leave(self, run: Run) -> None:
         """Stop renewing the lease of a job whose outcome is written."""
@@ -190,15 +225,24 @@ class Batch:
         self._stop_where_due([run for run in held if run.stop is None])
         if time.monotonic() >= self._next_renewal:
             self._next_renewal = time.monotonic() + self._renewal_seconds
-            for run in held:
-                run.renew()
+            try:
+                for run in held:
+                    run.renew()
+            except redis.RedisError as error:  # a lease is not judged while Redis does not answer
+                log.warning("leases not renewed", jobs=[run.job.id for run in held], reason=str(error))
+                self._next_renewal = time.monotonic() + BEAT_SECONDS
+                return
         for run in held:
             run.report()
 
     def _stop_where_due(self, runs: Sequence[Run]) -> None:
+        if self._most_seconds is not None:
+            for run in runs:
+                if run.claim.seconds > self._most_seconds:
+                    run.stop = TimeUp(self._most_seconds)
         if self._shutdown.is_due:
             for run in runs:
-                run.stop = Preempted()
+                run.stop = run.stop or Preempted()
             return
         cancelled = self._leases.cancelled_of([run.claim for run in runs])
         for run in runs:
@@ -213,7 +257,7 @@ class TaskRun(Interruptible):
         self._leases = leases
         self._job_id = job_id
         self._shutdown = shutdown
-        self._thread = PeriodicThread(self._look, BEAT_SECONDS, f"shard-{job_id}")
+        self._thread = PeriodicThread(self._look, BEAT_SECONDS, f"shard-{job_id}", vital=True)
 
     def __enter__(self) -> Self:
         self._thread.start()
@@ -232,13 +276,27 @@ class TaskRun(Interruptible):
 
 
 class Heartbeat:
-    """Reports that a worker is alive, and sweeps, every `sweep_seconds` between `start` and `stop`."""
+    """Reports that a worker is alive, and sweeps, between `start` and `stop`.
 
-    def __init__(self, leases: LeaseStore, workers: WorkerRegistry, worker: WorkerInfo) -> None:
+    That is every `sweep_seconds`, or often enough to see a lease renewed. Where the worker's leases are no longer
+    looked after, though Redis answers here, the process ends.
+
+    leases: the jobs.
+    workers: the registry of workers.
+    worker: what to report.
+    batch: returns the jobs that the worker does now, or None.
+    """
+
+    def __init__(
+        self, leases: LeaseStore, workers: WorkerRegistry, worker: WorkerInfo, batch: Callable[[], Batch | None]
+    ) -> None:
         self._leases = leases
         self._workers = workers
         self._worker = worker
-        self._thread = PeriodicThread(self._beat, leases.settings.sweep_seconds, "upkeep", at_once=True)
+        self._batch = batch
+        self._answering_since = time.monotonic()
+        self._most_silent = SILENT_LEASES * leases.settings.lease_seconds
+        self._thread = PeriodicThread(self._beat, leases.look_seconds, "upkeep", at_once=True, vital=True)
 
     def start(self) -> None:
         """Begin to beat and sweep."""
@@ -251,8 +309,20 @@ class Heartbeat:
             self._workers.leave(self._worker)
 
     def _beat(self) -> None:
+        began = time.monotonic()
         try:
-            self._workers.beat(self._worker)
-            self._leases.sweep()
+            # Both in any case: with its memory full Redis takes no heartbeat, but deletes the oldest jobs.
+            try:
+                self._leases.sweep()
+            finally:
+                self._workers.beat(self._worker)
         except redis.RedisError as error:
-            log.warning("Redis cannot be reached", reason=str(error))
+            log.warning("Redis cannot be reached, or takes no writes", reason=str(error))
+            self._answering_since = time.monotonic()
+            return
+        if time.monotonic() - began > HANGS_SECONDS:
+            self._answering_since = time.monotonic()
+        batch = self._batch()
+        silent = 0.0 if batch is None else min(batch.silent_seconds, time.monotonic() - self._answering_since)
+        if silent > self._most_silent:
+            end_process(f"the thread that renews leases has hung for {silent:.0f} seconds")

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Hashable, Mapping
+from collections.abc import Callable, Hashable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import MappingProxyType
@@ -22,6 +23,7 @@ from jobs.registry.models import ModelEntry, Registry, UnknownModel
 from jobs.requests.base import Reads
 from jobs.requests.sampled import Precision
 from jobs.settings import Settings
+from tailprune.checkpoints import parameter_counts
 from tailprune.decoders import Decoder, load_decoder
 from tailprune.sampling import compile_network
 from tailprune.spec import InputError, MissingFileError
@@ -102,7 +104,7 @@ class Source:
 
 
 class WarmModules(Generic[Module]):
-    """Modules by key, within a limit of memory; the last one stays, however large it is.
+    """Modules by key, within a limit of memory; the last one stays, however large it is, and so do those in use.
 
     limit_bytes: of all modules together.
     key: identifies the module of a source.
@@ -121,16 +123,31 @@ class WarmModules(Generic[Module]):
         self._key, self._size, self._load = key, size, load
         # Room is made before a module is loaded, so the cache itself sets no limit.
         self._modules: LRUCache[Hashable, Module] = LRUCache(math.inf, getsizeof=tensor_bytes)
+        self._in_use: set[Hashable] | None = None
+
+    @contextmanager
+    def in_use(self) -> Iterator[None]:
+        """Keep each module that is asked for within the context until its end, as the job that asked holds it."""
+        self._in_use = set()
+        try:
+            yield
+        finally:
+            self._in_use = None
+            self._make_room(0, least=1)
 
     def get(self, source: Source) -> Module:
         """The module of a source, loaded if it is not in memory."""
         key = self._key(source)
-        if key in self._modules:
-            return self._modules[key]
-        self._make_room(self._size(source))
-        module = self._modules[key] = self._load(source)
-        log.info("model loaded", model=source.entry.name, part=type(module).__name__, bytes=tensor_bytes(module))
-        return module
+        if key not in self._modules:
+            in_use = self._in_use or set()
+            for used in in_use:
+                self._modules[used]  # used last, so that the others are dropped
+            self._make_room(self._size(source), least=len(in_use))
+            module = self._modules[key] = self._load(source)
+            log.info("model loaded", model=source.entry.name, part=type(module).__name__, bytes=tensor_bytes(module))
+        if self._in_use is not None:
+            self._in_use.add(key)
+        return self._modules[key]
 
     @property
     def bytes(self) -> int:
@@ -140,8 +157,9 @@ class WarmModules(Generic[Module]):
     def __len__(self) -> int:
         return len(self._modules)
 
-    def _make_room(self, needed: int) -> None:
-        while self._modules and self.bytes + needed > self.limit_bytes:
+    def _make_room(self, needed: int, least: int) -> None:
+        """Drop the least recently used modules until so many bytes fit, but for so many that were used last."""
+        while len(self._modules) > least and self.bytes + needed > self.limit_bytes:
             _, module = self._modules.popitem()
             if isinstance(module, System):
                 module.compiled = None  # it refers back to the system, so that neither would be freed
@@ -163,6 +181,12 @@ class ModelPool:
         self.decoders: WarmModules[Decoder] = WarmModules(
             limit // 4, _key_of_decoder, _size_of_decoder, self._load_decoder
         )
+
+    @contextmanager
+    def in_use(self) -> Iterator[None]:
+        """Keep what a job loads, or finds loaded, until the context ends: it holds it, and may load more beside it."""
+        with self.systems.in_use(), self.conditions.in_use(), self.decoders.in_use():
+            yield
 
     def entry(self, name: str) -> ModelEntry:
         """A model of the registry, or a compacted one. Raises UnknownModel."""
@@ -199,15 +223,14 @@ class ModelPool:
             return text
 
     def _load_system(self, source: Source) -> System:
-        self._check_copy(source)
-        known = source.arguments
-        found = tailprune.inspect(source.checkpoint, others=False, **known)
+        system = tailprune.load(source.checkpoint, device=self.device, **source.arguments)
+        parameters, adaln = parameter_counts({name: tuple(each.shape) for name, each in system.state_dict().items()})
         log.info(
-            "checkpoint read", model=source.entry.name, family=found.family, size=found.size,
-            parameters=found.parameters, adaln_share=round(found.adaln_share, 4), left_out=found.left_out,
+            "checkpoint read", model=source.entry.name, family=system.family, size=system.config.size,
+            parameters=parameters, adaln_share=round(adaln / parameters, 4),
         )  # fmt: skip
-        _check(source, found.condition_dim, found.classes, found.null_condition, found.latent_shape)
-        system = tailprune.load(source.checkpoint, device=self.device, **known)
+        classes = getattr(system, "num_classes", None)
+        _check(source, system.condition_dim, classes, system.null_condition, system.latent_shape)
         system.compute_in(source.dtype)
         if self.compiles:
             compile_network(system)
@@ -215,7 +238,6 @@ class ModelPool:
         return system
 
     def _load_condition(self, source: Source) -> Condition:
-        self._check_copy(source)
         condition = tailprune.load_condition(source.checkpoint, **source.arguments)
         _check(source, condition.condition_dim, getattr(condition, "num_classes", None), condition.null_condition)
         self._check_weights(source)
@@ -238,18 +260,6 @@ class ModelPool:
                 f"{decoding.source} was written to while it was loaded: post the request again when it is complete"
             )
         return decoder
-
-    def _check_copy(self, source: Source) -> None:
-        """Raise InputError where this machine's copy of a compacted checkpoint is damaged, and delete the copy."""
-        compacted = source.entry.compacted
-        if compacted is None or content_digest(source.checkpoint, self._data_dir) == compacted.checkpoint.digest:
-            return
-        source.checkpoint.unlink()
-        raise InputError(
-            f"the worker's copy of the checkpoint of {source.entry.name!r} was damaged, and is deleted: post the "
-            "request again, and it is fetched again. If it is damaged then too, delete the artifact "
-            f"{compacted.checkpoint.digest}, and repeat the POST /compact that made the model"
-        )
 
     def _check_weights(self, source: Source) -> None:
         """Raise InputError where the checkpoint changed while it was loaded."""

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import redis
@@ -12,7 +13,7 @@ from pydantic import BaseModel
 from structlog.contextvars import bound_contextvars
 
 from jobs.keys import canonical_json
-from jobs.problems import problem
+from jobs.problems import STORAGE_FULL, Problem, problem
 from jobs.queue import JobQueue, make_celery
 from jobs.registry.catalogue import Catalogue
 from jobs.registry.compacted import CompactedStore
@@ -20,6 +21,7 @@ from jobs.registry.evaluation import EvaluationAssets
 from jobs.registry.models import Registry, UnknownModel
 from jobs.requests.base import Request
 from jobs.settings import Settings
+from jobs.storage.artifacts import ArtifactsFull, ArtifactsUnavailable
 from jobs.storage.shards import ShardStore
 from jobs.storage.uploads import ConditionStore, UnknownConditions
 from jobs.store.connection import connect
@@ -30,7 +32,7 @@ from tailprune.spec import InputError
 from workers.evaluators import Evaluators
 from workers.handler import BatchHandler, Context, request_of, source_of
 from workers.handlers import HANDLERS
-from workers.lease import Batch, Cancelled, LeaseLost, OnDone, Preempted, Product, Run, Shutdown, Stopped
+from workers.lease import Batch, Cancelled, LeaseLost, OnDone, Preempted, Product, Run, Shutdown, Stopped, TimeUp
 from workers.model_pool import ModelPool, Source, choose_device
 from workers.study.tasks import TaskHelper
 
@@ -55,9 +57,11 @@ class Worker:
         device = choose_device(settings.device, settings.worker_index)
         self.info = WorkerInfo(name=name, device=str(device))
         self.store = JobStore(client, settings, queue)
-        self.leases = LeaseStore(client, settings, queue)
-        self.workers = WorkerRegistry(client)
+        self.leases = LeaseStore(client, settings, queue, self.store.artifacts)
+        self.workers = WorkerRegistry(client, settings.sweep_seconds)
         self.shutdown = Shutdown(settings.handover_seconds)
+        self.batch: Batch | None = None
+        """The jobs that are being done."""
         registry = Registry.read(settings.registry, settings.hub_cache)
         artifacts, compacted = self.store.artifacts, CompactedStore(client)
         catalogue = Catalogue(registry, compacted, artifacts, settings.data_dir, fetches=True)
@@ -69,7 +73,7 @@ class Worker:
             evaluators=Evaluators(assets, shards, device, settings.batch_size),
             artifacts=artifacts,
             shards=shards,
-            conditions=ConditionStore(settings, client),
+            conditions=ConditionStore(artifacts, client),
             compacted=compacted,
             telemetry=self.store.telemetry,
         )
@@ -85,8 +89,12 @@ class Worker:
             claims = self._claim(job_id)
             if claims:
                 self._helper.last = None  # so that the pool can drop its model
-                with Batch(self.leases, claims, self.shutdown) as batch:
-                    self._do(batch, batch.runs)
+                with Batch(self.leases, claims, self.shutdown) as batch, self._waiting(batch):
+                    self.batch = batch
+                    try:
+                        self._do(batch, batch.runs)
+                    finally:
+                        self.batch = None
 
     def help(self, job_id: str, message: Mapping[str, Any]) -> None:
         """Do a task of a study that another worker holds, unless the study is over or the task is leased.
@@ -96,11 +104,22 @@ class Worker:
         with bound_contextvars(job_id=job_id):
             try:
                 if self.leases.is_active(job_id):
-                    self._helper.help(self.store.get(job_id), message)
+                    with self.context.models.in_use():
+                        self._helper.help(self.store.get(job_id), message)
             except Stopped as reason:
                 log.info("task is left", task=message, reason=type(reason).__name__)
             except Exception:
                 log.warning("task is left to the holder of its study", task=message, exc_info=True)
+
+    @contextmanager
+    def _waiting(self, batch: Batch) -> Iterator[None]:
+        """Have the jobs of a batch wait where the store of artifacts is unavailable."""
+        artifacts = self.context.artifacts
+        before, artifacts.retry = artifacts.retry, batch.retry
+        try:
+            yield
+        finally:
+            artifacts.retry = before
 
     def _claim(self, job_id: str) -> list[Claim]:
         """Claim a job and its companions; none where the job is not claimable."""
@@ -136,6 +155,8 @@ class Worker:
 
         def on_done(run: Run, outcome: Product[BaseModel] | Exception) -> None:
             remaining.remove(run)
+            if isinstance(outcome, Stopped) and run.stop is not None:
+                outcome = run.stop  # where all jobs of a batch have to stop, each has its own reason
             with bound_contextvars(job_id=run.job.id):
                 try:
                     log.info("job ends", outcome=self._outcomes.write(run, outcome))
@@ -145,7 +166,8 @@ class Worker:
                     batch.leave(run)  # the lease is renewed until here
 
         try:
-            self._handle(runs, on_done)
+            with self.context.models.in_use():
+                self._handle(runs, on_done)
         except Stopped as reason:
             for run in list(remaining):
                 on_done(run, reason)
@@ -194,30 +216,47 @@ class _Outcomes:
                 raise outcome
             result = outcome.result.model_dump(mode="json")
             _check_finite(result)
+            document = self._leases.store_outcome(result, outcome.artifacts)
         except Cancelled:
             return "cancelled" if self._leases.cancelled(claim) else "lost"
         except Preempted:
             return "handed over" if self._leases.release(claim) else "lost"
         except LeaseLost:
             return "lost"
+        except TimeUp as error:
+            return "stopped: time is up" if self._leases.fail(claim, problem("time-limit", str(error))) else "lost"
         except torch.OutOfMemoryError as error:
             torch.cuda.empty_cache()
             return self._failed(claim, f"{error}; lower TAILPRUNE_BATCH_SIZE on the worker, or ask for less")
         except (InputError, UnknownModel, UnknownConditions) as error:
             return self._failed(claim, str(error))
+        except ArtifactsUnavailable as error:
+            log.error("the store of artifacts stayed unavailable", reason=str(error))
+            return self._fail(claim, _storage_problem(error))
         except Exception:
             log.exception("job broke")
             reason = problem("internal", "the worker failed with an internal error; its log has it under this job's id")
-            return "failed" if self._leases.fail(claim, reason) else "lost"
+            return self._fail(claim, reason)
         if run.progress is not None:
             self._leases.report(claim, *run.progress)
-        return "succeeded" if self._leases.succeed(claim, result, outcome.artifacts) else "lost"
+        return "succeeded" if self._leases.succeed_with(claim, document) else "lost"
 
     def _failed(self, claim: Claim, detail: str) -> str:
         log.warning("job failed", detail=detail, exc_info=True)
         detail = self._models.as_registered(claim.job.model, detail)
         detail = detail.encode(errors="backslashreplace").decode()  # names of files need not be Unicode
-        return "failed" if self._leases.fail(claim, problem("failed", detail)) else "lost"
+        return self._fail(claim, problem("failed", detail))
+
+    def _fail(self, claim: Claim, reason: Problem) -> str:
+        return "failed" if self._leases.fail(claim, reason) else "lost"
+
+
+def _storage_problem(error: ArtifactsUnavailable) -> Problem:
+    """Why a job failed that could not read or write its files."""
+    if isinstance(error, ArtifactsFull):
+        return problem("storage-full", STORAGE_FULL)
+    detail = "the store of artifacts did not answer for too long: see that it is up, and post the request again"
+    return problem("unavailable", detail)
 
 
 def _check_finite(result: dict[str, Any]) -> None:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import threading
 import time
 
 import pytest
@@ -7,11 +8,13 @@ import redis
 
 from jobs.requests.prune_sample import PruneSampleRequest
 from jobs.settings import Settings
+from jobs.store.heartbeats import WorkerInfo, WorkerRegistry
 from jobs.store.jobs import JobStore
 from jobs.store.leases import Claim, LeaseStore
+from tests.jobs.store.test_jobs import full, swept
 from tests.redis_process import RedisProcess
 from tests.workers.conftest import Silent, Submit
-from workers.lease import Batch, Cancelled, LeaseLost, Preempted, Shutdown
+from workers.lease import Batch, Cancelled, Heartbeat, LeaseLost, Preempted, Shutdown, TimeUp
 
 
 @pytest.fixture
@@ -32,12 +35,9 @@ def steps(batch: Batch, seconds: float = 5.0) -> int:
     return done
 
 
-def test_the_lease_is_kept_however_long_the_work_takes(
-    store: JobStore, leases: LeaseStore, claim: Claim, batch: Batch
-) -> None:
+def test_the_lease_is_kept_however_long_the_work_takes(leases: LeaseStore, batch: Batch) -> None:
     with batch:
-        time.sleep(2 * store.settings.lease_seconds)
-        assert leases.claim(claim.job.id, "another") is None
+        assert swept(leases) == []
         batch.runs[0].step(1, 2, "steps")
 
 
@@ -98,9 +98,8 @@ def test_a_job_handed_back_is_queued_again_and_counts_as_no_loss(
         assert store.get(job.id).status == "queued"
         assert not leases.release(claim)  # handed back already
     assert queue.sent == [job.id] * (1 + 2 * store.settings.max_attempts)
-    lost = leases.claim(job.id, "worker")
-    assert lost is not None
-    time.sleep(store.settings.lease_seconds + 0.1)
+    assert leases.claim(job.id, "worker") is not None
+    assert swept(leases) == [job.id]
     assert leases.claim(job.id, "another") is not None
 
 
@@ -121,22 +120,104 @@ def test_each_job_of_a_batch_is_kept_told_of_and_stopped_by_itself(
     with Batch(leases, claims, Shutdown(60)) as batch:
         for run in batch.runs:
             run.progress = (3, 10, "steps")
-        time.sleep(2 * store.settings.lease_seconds)
+        assert swept(leases) == []
         stopped, *going = batch.runs
         with pytest.raises(Cancelled):
             stopped.check()
         for run in going:
             run.check()
-        assert all(leases.claim(job_id, "another") is None for job_id in others)
         told = [store.get(job_id).progress for job_id in others]
     assert [progress.done for progress in told if progress is not None] == [3, 3]
 
 
-def test_a_job_that_left_its_batch_is_renewed_no_longer(store: JobStore, leases: LeaseStore, submit: Submit) -> None:
+def test_a_job_that_left_its_batch_is_renewed_no_longer(leases: LeaseStore, submit: Submit) -> None:
     claims = [claim for n in range(2) if (claim := leases.claim(submit(seed=n).id, "worker")) is not None]
-    gone, kept = (claim.job.id for claim in claims)
+    gone = claims[0].job.id
     with Batch(leases, claims, Shutdown(60)) as batch:
         batch.leave(batch.runs[0])
-        time.sleep(2 * store.settings.lease_seconds)
-        assert leases.claim(kept, "another") is None
-        assert leases.claim(gone, "another") is not None
+        assert swept(leases) == [gone]
+
+
+def test_a_job_that_runs_for_too_long_stops_at_a_step_and_says_the_limit(
+    settings: Settings, redis_client: redis.Redis, queue: Silent, submit: Submit
+) -> None:
+    leases = LeaseStore(redis_client, settings.model_copy(update={"max_job_seconds": 0.5}), queue)
+    claim = leases.claim(submit().id, "worker")
+    assert claim is not None
+    with pytest.raises(TimeUp, match=r"more than the 0\.5 seconds .*MAX_JOB_SECONDS"):
+        steps(Batch(leases, [claim], Shutdown(60)))
+
+
+@pytest.mark.parametrize("ending", ["handed over", "lost"])
+def test_the_time_of_all_attempts_of_a_job_counts(leases: LeaseStore, submit: Submit, ending: str) -> None:
+    job = submit()
+    for _ in range(2):
+        claim = leases.claim(job.id, "worker")
+        assert claim is not None
+        claim.since -= 100
+        if ending == "handed over":
+            assert leases.release(claim)
+        else:
+            assert leases.renew(claim)
+            assert swept(leases) == [job.id]
+    last = leases.claim(job.id, "worker")
+    assert last is not None
+    assert last.seconds >= 200
+
+
+def test_leases_are_renewed_soon_after_redis_takes_writes_again(
+    leases: LeaseStore, claim: Claim, redis_client: redis.Redis
+) -> None:
+    other = LeaseStore(redis_client, leases.settings)
+    other.sweep()
+    with Batch(leases, [claim], Shutdown(60)) as batch:
+        redis_client.config_set("min-replicas-to-write", 1)
+        try:
+            for _ in range(12):
+                time.sleep(leases.settings.lease_seconds / 4)
+                with pytest.raises(redis.ResponseError, match="NOREPLICAS"):
+                    other.sweep()
+        finally:
+            redis_client.config_set("min-replicas-to-write", 0)
+        assert swept(other) == []
+        batch.runs[0].check()
+
+
+def test_the_oldest_jobs_are_deleted_by_a_heartbeat_though_redis_is_full(
+    settings: Settings, redis_client: redis.Redis, store: JobStore, queue: Silent, submit: Submit
+) -> None:
+    store.cancel(submit().id)
+    fewer = settings.model_copy(update={"job_history": 0, "sweep_seconds": 0.05})
+    leases, workers = LeaseStore(redis_client, fewer, queue), WorkerRegistry(redis_client, 2)
+    heartbeat = Heartbeat(leases, workers, WorkerInfo(name="worker", device="cpu"), lambda: None)
+    with full(redis_client):
+        heartbeat.start()
+        deadline = time.monotonic() + 20
+        while store.page().jobs and time.monotonic() < deadline:
+            time.sleep(0.05)
+        assert store.page().jobs == []
+    heartbeat.stop()
+
+
+def test_a_worker_whose_leases_are_looked_after_no_more_ends_itself(
+    settings: Settings, redis_client: redis.Redis, queue: Silent, claim: Claim, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ended, go_on = threading.Event(), threading.Event()
+    reasons: list[str] = []
+
+    def end(why: str) -> None:
+        reasons.append(why)
+        ended.set()
+
+    monkeypatch.setattr("workers.lease.end_process", end)
+    quick = settings.model_copy(update={"lease_seconds": 0.2, "sweep_seconds": 0.05})
+    leases = LeaseStore(redis_client, quick, queue)
+    monkeypatch.setattr(leases, "cancelled_of", lambda _: go_on.wait(30) and [])
+    with Batch(leases, [claim], Shutdown(60)) as batch:
+        workers = WorkerRegistry(redis_client, 2)
+        heartbeat = Heartbeat(leases, workers, WorkerInfo(name="worker", device="cpu"), lambda: batch)
+        heartbeat.start()
+        assert ended.wait(20)
+        go_on.set()
+        heartbeat.stop()
+    assert "renews leases has hung" in reasons[0]

@@ -14,6 +14,7 @@ import tailprune
 from jobs.registry.digests import Identity, identify
 from jobs.registry.models import Registry, UnknownModel
 from jobs.settings import Settings
+from tailprune.checkpoints import opening
 from tests.tiny_model import CONDITION_ONLY, NAME, TINY_DIT
 from workers.model_pool import ModelPool, Source, WarmModules, choose_device
 
@@ -71,6 +72,55 @@ def test_a_model_larger_than_the_limit_is_used_alone(source: Source) -> None:
     for digest in ("a", "b"):
         pool.get(of_digest(source, digest))
     assert len(pool) == 1
+
+
+def test_what_a_job_uses_stays_until_it_ends_and_is_then_within_the_limit_again(source: Source) -> None:
+    loads = Loads()
+    pool = pool_of(8 * KIB, loads)
+    pool.get(of_digest(source, "before"))
+    with pool.in_use():
+        used = [pool.get(of_digest(source, digest)) for digest in ("a", "b", "c")]
+        assert [pool.get(of_digest(source, digest)) for digest in ("a", "b", "c")] == used
+    assert loads.digests == ["before", "a", "b", "c"]
+    assert pool.bytes <= 8 * KIB
+
+
+def test_what_a_job_found_loaded_is_not_dropped_for_what_it_loads_next(source: Source) -> None:
+    loads = Loads()
+    pool = pool_of(8 * KIB, loads)
+    for digest in ("a", "b"):
+        pool.get(of_digest(source, digest))
+    with pool.in_use():
+        for digest in ("a", "c", "a"):
+            pool.get(of_digest(source, digest))
+    assert loads.digests == ["a", "b", "c"], "b is dropped"
+
+
+def test_the_compiled_network_of_a_job_is_not_lost_to_the_float32_twin_that_it_is_compared_with(
+    settings: Settings,
+) -> None:
+    tight = settings.model_copy(update={"compile": True, "model_memory_bytes": KIB})
+    models = ModelPool(Registry.read(settings.registry), tight, torch.device("cpu"))
+    with models.in_use():
+        system = models.system(models.source(NAME, "model"), "bfloat16")
+        twin = models.system(models.source(NAME, "model"), "float32")
+        assert system.compiled is not None
+        assert models.system(models.source(NAME, "model"), "bfloat16") is system is not twin
+    assert len(models.systems) == 1
+
+
+@pytest.mark.parametrize("name", [NAME, TINY_DIT])
+def test_a_checkpoint_is_opened_once_to_load_it(models: ModelPool, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    opened: list[Path] = []
+    open_tensors = opening.open_tensors
+
+    def counted(paths: list[Path], *given: Any) -> Any:
+        opened.extend(paths)
+        return open_tensors(paths, *given)
+
+    monkeypatch.setattr(opening, "open_tensors", counted)
+    models.systems.get(models.source(name, "model"))
+    assert len(opened) == 1
 
 
 def test_statistics_load_the_condition_and_not_the_system(models: ModelPool) -> None:

@@ -1,6 +1,11 @@
 from __future__ import annotations
 
+import errno
 import json
+import math
+import os
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -8,12 +13,22 @@ import redis
 import torch
 from safetensors.torch import load_file, save_file
 
+from jobs.problems import TYPES
 from jobs.results import Drift, MetricsResult, PruneSampleResult
 from jobs.settings import Settings
+from jobs.storage.files import LocalFiles, translated_errors
 from jobs.store.jobs import JobStore, UnknownJob
+from tailprune.systems import System
 from tests.tiny_model import CONDITION_ONLY, TINY_DIT
 from tests.workers.conftest import Submit
+from workers.model_pool import Source
 from workers.worker import Worker
+
+BODIES: dict[str, dict[str, Any]] = {
+    "compact": {"keep": 8},
+    "study": {"prunes": [{"threshold": 0.5}], "measures": ["drift"]},
+}
+"""The rest of a request, by the kind of job."""
 
 
 @pytest.fixture
@@ -208,5 +223,95 @@ def test_a_worker_that_stops_hands_its_job_back(settings: Settings, submit: Subm
     assert store.get(job.id).status == "queued"
 
 
+@pytest.mark.parametrize(
+    ("number", "slug", "says"),
+    [
+        (errno.ENOSPC, "storage-full", "the disk of the artifacts is full"),
+        (errno.EIO, "unavailable", "the store of artifacts did not answer"),
+    ],
+)
+@pytest.mark.parametrize("kind", ["prune-sample", "extract", "compact", "study"])
+def test_a_job_that_cannot_store_its_files_waits_and_then_fails_with_the_reason(
+    settings: Settings, submit: Submit, store: JobStore, monkeypatch: pytest.MonkeyPatch, number: int, slug: str,
+    says: str, kind: str,
+) -> None:  # fmt: skip
+    worker = Worker(settings.model_copy(update={"write_retry_seconds": 0.3}), "worker")
+    tried = _refuse_writes(monkeypatch, number)
+    job = submit(kind, **BODIES.get(kind, {}))
+    worker.run(job.id)
+    failed = store.get(job.id)
+    assert failed.status == "failed"
+    assert failed.problem is not None
+    assert (failed.problem.type.rpartition(":")[2], failed.problem.status) == (slug, TYPES[slug][0])
+    assert says in failed.problem.detail
+    assert len(tried) > 1
+
+
+def test_a_job_goes_on_once_its_files_can_be_stored_again(
+    worker: Worker, submit: Submit, store: JobStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tried = _refuse_writes(monkeypatch, errno.ENOSPC, times=3)
+    job = submit()
+    worker.run(job.id)
+    assert store.get(job.id).status == "succeeded"
+    assert len(tried) == 3
+
+
+def test_a_cancelled_job_does_not_wait_for_the_store(
+    worker: Worker, submit: Submit, store: JobStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job = submit()
+    _refuse_writes(monkeypatch, errno.EIO, on_refusal=lambda: store.cancel(job.id))
+    worker.run(job.id)
+    assert store.get(job.id).status == "cancelled"
+
+
+def _refuse_writes(
+    monkeypatch: pytest.MonkeyPatch, number: int, times: float = math.inf, on_refusal: Callable[[], object] = int
+) -> list[str]:
+    """Have files be refused by the disk, this often; the list grows by each refusal."""
+    write, refused = LocalFiles.write, []
+
+    def refuse(files: LocalFiles, name: str, content: bytes | Path) -> Any:
+        if len(refused) < times:
+            refused.append(name)
+            on_refusal()
+            with translated_errors("here"):
+                raise OSError(number, os.strerror(number))
+        return write(files, name, content)
+
+    monkeypatch.setattr(LocalFiles, "write", refuse)
+    return refused
+
+
 def _break(*_: Any) -> None:
     raise ZeroDivisionError("secret")
+
+
+def test_a_running_job_keeps_what_it_loaded_however_little_memory_there_is(
+    settings: Settings, redis_client: redis.Redis, submit: Submit, store: JobStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tight = Worker(settings.model_copy(update={"model_memory_bytes": 1}), "worker")
+    loaded: list[str] = []
+    load = tight.context.models.systems._load
+
+    def counted(source: Source) -> System:
+        loaded.append(str(source.dtype))
+        return load(source)
+
+    monkeypatch.setattr(tight.context.models.systems, "_load", counted)
+    job = submit(precision="bfloat16")
+    tight.run(job.id)
+    assert store.get(job.id).status == "succeeded"
+    assert sorted(loaded) == ["torch.bfloat16", "torch.float32"], "each is loaded once"
+
+
+def test_a_job_that_runs_for_too_long_fails_with_the_limit(settings: Settings, submit: Submit, store: JobStore) -> None:
+    worker = Worker(settings.model_copy(update={"max_job_seconds": 0.3}), "worker")
+    job = submit(steps=1000, samples_per_label=60)
+    worker.run(job.id)
+    failed = store.get(job.id)
+    assert failed.status == "failed"
+    assert failed.problem is not None
+    assert failed.problem.type.endswith(":time-limit")
+    assert "0.3 seconds" in failed.problem.detail

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import copy
-import tempfile
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -203,18 +201,15 @@ def _check_smaller(request: CompactRequest, compaction: Compaction) -> None:
 
 
 def _store(system: System, source: Source, context: Context) -> Artifact:
-    """Store the checkpoint of a compacted system. It is written to a file first, as it may be as large as memory."""
+    """Store the checkpoint of a compacted system, which may be as large as memory."""
     origin = {
         "compacted_from": source.entry.name,
         "compacted_from_digest": source.identity.weights,
         "tailprune": tailprune.__version__,
     }
-    data_dir = context.settings.data_dir
-    data_dir.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=data_dir) as folder:
-        path = Path(folder) / CHECKPOINT
-        tailprune.save_system(system, path, origin)
-        return context.artifacts.put_file(path, "application/octet-stream")
+    return context.store_file(
+        CHECKPOINT, "application/octet-stream", lambda path: tailprune.save_system(system, path, origin), "models"
+    )
 
 
 def _register(result: CompactResult, checkpoint: Artifact, source: Source, run: Run, context: Context) -> None:

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import torch
 from torch import Tensor
 
 import tailprune
-from jobs.requests.extract import ExtractRequest
+from jobs.requests.extract import FLOAT_BYTES, ExtractRequest
 from jobs.results import Extracted, ExtractResult, ModelUsed
-from tailprune.checkpoints import encode_tensors
+from tailprune.checkpoints import Pieces, write_tensors
+from tailprune.condition_table import PIECE_BYTES, sums_in_pieces
+from tailprune.systems import Condition
 from workers.handler import Context
 from workers.lease import Product, Run
 from workers.model_pool import Source
-from workers.outputs.variant import JobArtifacts
 from workers.sampling.inputs import Vectors
 
 __all__ = ["handler"]
@@ -47,8 +50,8 @@ class ExtractHandler:
         }
         if vectors.condition.takes_guidance:
             metadata["guidance_scale"] = f"{source.entry.defaults.guidance_scale:g}"
-        files = JobArtifacts(context.artifacts)
-        files.put(FILE, encode_tensors(tensors, metadata), MEDIA_TYPE)
+        artifact = context.store_file(FILE, MEDIA_TYPE, lambda path: write_tensors(path, tensors, metadata))
+        run.step(len(request.timesteps or []), len(request.timesteps or []), UNIT)
         result = ExtractResult(
             model=ModelUsed.of(request.model, request.reads, source.identity.weights),
             artifact=FILE,
@@ -58,33 +61,43 @@ class ExtractHandler:
                 inputs=len(request.subjects),
                 dim=vectors.condition.condition_dim,
             ),
-            bytes=files.artifacts[FILE].size,
+            bytes=artifact.size,
         )
-        return Product(result, files.artifacts)
+        return Product(result, {FILE: artifact})
 
 
-def _tensors(request: ExtractRequest, vectors: Vectors, run: Run) -> dict[str, Tensor]:
-    """The tensors of the file, by name. `run` is called at every timestep, and may raise to stop."""
-    parts, times = request.parts or [], request.timesteps or []
+def _tensors(request: ExtractRequest, vectors: Vectors, run: Run) -> dict[str, Tensor | Pieces]:
+    """The tensors of the file, by name. `run` is called at every timestep of c, and may raise to stop."""
+    parts, times = request.parts or [], torch.tensor(request.timesteps or [])
+    condition, tensors = vectors.condition, dict[str, Tensor | Pieces]()
+    y = condition.embed_inputs(vectors.inputs(request.subjects)) if request.subjects else None  # (N, d)
     run.step(0, len(times), UNIT)
-    tensors: dict[str, Tensor] = {}
-    y = vectors.condition.embed_inputs(vectors.inputs(request.subjects)) if request.subjects else None  # (N, d)
-    t = vectors.condition.embed_time(torch.tensor(times)) if times else None  # (T, d)
-    if "c" in parts and y is not None and t is not None:
-        tensors["c"] = torch.empty(len(t), *y.shape)  # (T, N, d)
-        for place, at in enumerate(t):
-            torch.add(at, y, out=tensors["c"][place])
-            run.step(place + 1, len(times), UNIT)
+
+    def c(inputs: Tensor) -> Iterator[Tensor]:
+        done = 0
+        for some_times in _time_parts(condition, times):
+            for at in some_times:
+                yield from sums_in_pieces(at.unsqueeze(0), inputs)
+                done += 1
+                run.step(done, len(times), UNIT)
+
+    if "c" in parts and y is not None and len(times):
+        tensors["c"] = Pieces(y.dtype, (len(times), *y.shape), c(y))
     if "y" in parts and y is not None:
         tensors["y"] = y
-    if "t" in parts and t is not None:
-        tensors["t"] = t
-    if t is not None:
-        tensors["timesteps"] = torch.tensor(times)
+    if "t" in parts and len(times):
+        tensors["t"] = Pieces(torch.float32, (len(times), condition.condition_dim), _time_parts(condition, times))
+    if len(times):
+        tensors["timesteps"] = times
     if y is not None:
         tensors["labels" if request.conditions is None else "conditions"] = torch.tensor(request.subjects)
-    run.step(len(times), len(times), UNIT)
     return tensors
+
+
+def _time_parts(condition: Condition, times: Tensor) -> Iterator[Tensor]:
+    """The time parts, some times at once. times, with shape (T,) -> (t, d) each."""
+    at_once = max(1, PIECE_BYTES // (FLOAT_BYTES * condition.condition_dim))
+    return map(condition.embed_time, times.split(at_once))
 
 
 handler = ExtractHandler()

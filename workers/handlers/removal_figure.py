@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 import tailprune
 from jobs.requests.figure import FigureRequest
 from jobs.requests.prune_sample import PruneSampleRequest
+from tailprune.condition_table import sums_in_pieces
 from tailprune.figures.labelled_vectors import picked
 from tailprune.figures.removal import ImageRow, choose_thresholds, draw_removal
+from tailprune.magnitudes import Magnitudes
 from tailprune.spec.prune import Side
 from tailprune.systems import System
 from workers.handler import Context
@@ -45,8 +47,8 @@ def removal_figure(run: Run, request: FigureRequest, source: Source, context: Co
     system, decode = context.models.systems.get(source), context.models.decoders.get(source)
     vectors = Vectors.load(source, system, request.conditions, context.conditions)
     side: Side = request.side or "tail"
-    population = _population(vectors, source)
-    thresholds = request.thresholds or choose_thresholds(population, side)
+    magnitudes = _magnitudes(vectors, source)
+    thresholds = request.thresholds or choose_thresholds(magnitudes, side)
     plan = Plan.of(_sampling_request(request, side, thresholds, source, context), context.settings.batch_size)
     images: list[list[NDArray[np.uint8]]] = [[] for _ in plan.variants]
     shows = "image"
@@ -59,7 +61,7 @@ def removal_figure(run: Run, request: FigureRequest, source: Source, context: Co
     labels = SampleLabels.of(source.entry)
     rows = [ImageRow("baseline", "nothing removed", np.concatenate(images[0]))]
     for threshold, parts in zip(thresholds, images[1:], strict=True):
-        rows.append(ImageRow(_rule(side, threshold), _removed(side, threshold, population), np.concatenate(parts)))
+        rows.append(ImageRow(_rule(side, threshold), _removed(side, threshold, magnitudes), np.concatenate(parts)))
     what = {"image": "samples", "latents": "latents of samples", "spectrogram": "spectrograms of samples"}[shows]
     chosen = "" if request.thresholds else "The thresholds are quantiles of the model's own |c|. "
     figure = draw_removal(
@@ -93,25 +95,23 @@ def _sampling_request(
     return PruneSampleRequest(model=entry.name, labels=[*labels], **body).resolve(entry, context.settings)
 
 
-def _population(vectors: Vectors, source: Source) -> Tensor:
-    """c of all classes or conditions at steps of the model's default sampler, with shape (times, N, d)."""
+def _magnitudes(vectors: Vectors, source: Source) -> Magnitudes:
+    """|c| of all classes or conditions at steps of the model's default sampler."""
     defaults, system = source.entry.defaults, vectors.condition
     assert isinstance(system, System), "samples need the whole system"
     times = tailprune.sampling_times(system, defaults.sampler, defaults.steps, defaults.timestep_shift)[:, 0]
     evenly_spaced = torch.linspace(0, len(times) - 1, min(MOST_TIMES, len(times))).round().long()
     device = next(system.parameters()).device
-    embedded = system.embed_inputs({name: tensor.to(device) for name, tensor in vectors.inputs().items()})
-    return system.embed_time(times[evenly_spaced].float().to(device)).unsqueeze(1) + embedded
+    inputs = system.embed_inputs({name: tensor.to(device) for name, tensor in vectors.inputs().items()})
+    return Magnitudes(partial(sums_in_pieces, system.embed_time(times[evenly_spaced].float().to(device)), inputs))
 
 
 def _rule(side: Side, threshold: float) -> str:
     return f"|c| {'<' if side == 'tail' else '>'} {threshold:g}"
 
 
-def _removed(side: Side, threshold: float, population: Tensor) -> str:
-    magnitudes = population.abs()
-    removed = magnitudes < threshold if side == "tail" else magnitudes > threshold
-    return f"{100 * removed.double().mean().item():.1f} % removed"
+def _removed(side: Side, threshold: float, magnitudes: Magnitudes) -> str:
+    return f"{100 * magnitudes.fraction(tailprune.Prune(side, threshold).removed):.1f} % removed"
 
 
 def _population_name(vectors: Vectors) -> str:

@@ -24,7 +24,7 @@ from workers.study.scoring import Scorer
 from workers.study.shard_maker import ShardMaker
 from workers.study.shards import blocks_of
 from workers.study.tasks import SamplingTask, scoring_tasks
-from workers.study.threshold_search import search_threshold, sorted_magnitudes
+from workers.study.threshold_search import magnitudes_of, search_threshold
 
 __all__ = ["handler"]
 
@@ -77,7 +77,7 @@ class _Study:
     def _search(self, search: Search, prunes: Sequence[PruneSpec]) -> list[PruneSpec]:
         """Search for the threshold; return the prunes that were tried and are not among `prunes`."""
         results = self._results
-        magnitudes = sorted_magnitudes(self._maker.system, self._maker.plan([None], []), self._maker.inputs, search)
+        magnitudes = magnitudes_of(self._maker.system, self._maker.plan([None], []), self._maker.inputs, search)
         trials: list[PruneSpec] = []
 
         def try_out(spec: PruneSpec) -> StudyVariant:

@@ -186,6 +186,7 @@ class TaskHelper:
 
     def _maker(self, job: Job) -> ShardMaker:
         if self.last is None or self.last[0] != job.id:
+            self.last = None  # so that its model can be dropped before the next one is loaded
             request = StudyRequest.model_validate(job.request)
             self.last = job.id, ShardMaker.of(request, source_of(job, request, self._context), self._context)
         return self.last[1]

@@ -9,13 +9,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import torch
-from torch import Tensor
 
 import tailprune
 from jobs.requests.study import Search
 from jobs.study_results import SearchResult, StudyVariant, Trial
+from tailprune.condition_table import sums_in_pieces
+from tailprune.magnitudes import Magnitudes
 from tailprune.spec import InputError
 from tailprune.spec.prune import PruneSpec
 from tailprune.systems import System
@@ -23,7 +25,7 @@ from workers.outputs.report import inputs_of
 from workers.sampling.inputs import SampleInputs
 from workers.sampling.plan import Plan
 
-__all__ = ["search_threshold", "sorted_magnitudes"]
+__all__ = ["magnitudes_of", "search_threshold"]
 
 MOST_TIMES = 16
 """At how many of the pruned steps, evenly spaced, magnitudes are taken."""
@@ -31,8 +33,8 @@ DIGITS = 3
 """Significant digits of a threshold: rounded ones recur in other searches, which then find their shards."""
 
 
-def sorted_magnitudes(system: System, plan: Plan, inputs: SampleInputs, search: Search) -> Tensor:
-    """|c| of all labels or conditions at the steps that the search prunes, ascending, with shape (n,).
+def magnitudes_of(system: System, plan: Plan, inputs: SampleInputs, search: Search) -> Magnitudes:
+    """|c| of all labels or conditions at the steps that the search prunes.
 
     system: the model.
     plan: how the study is sampled.
@@ -48,7 +50,7 @@ def sorted_magnitudes(system: System, plan: Plan, inputs: SampleInputs, search: 
     all_inputs = inputs_of(system, plan, inputs, request.subjects)
     embedded_inputs = system.embed_inputs({name: tensor.to(device) for name, tensor in all_inputs.items()})
     embedded_times = system.embed_time(times[chosen, 0].float().to(device))
-    return (embedded_times.unsqueeze(1) + embedded_inputs).abs().flatten().cpu().sort().values
+    return Magnitudes(partial(sums_in_pieces, embedded_times, embedded_inputs))
 
 
 @dataclass
@@ -62,7 +64,7 @@ class _State:
 
 def search_threshold(
     search: Search,
-    magnitudes: Tensor,
+    magnitudes: Magnitudes,
     baseline: StudyVariant,
     try_out: Callable[[PruneSpec], StudyVariant],
     on_trial: Callable[[SearchResult], None],
@@ -70,7 +72,7 @@ def search_threshold(
     """Search for the largest threshold within the budget.
 
     search: measure, budget and number of trials.
-    magnitudes: from `sorted_magnitudes`.
+    magnitudes: from `magnitudes_of`.
     baseline: the scores without a prune.
     try_out: makes and scores the samples under a prune.
     on_trial: called after each trial with the result so far.
@@ -87,7 +89,7 @@ def search_threshold(
     while len(trials) < search.trials and (state.high - state.low) * len(magnitudes) >= 1:
         share = (state.low + state.high) / 2
         place = min(len(magnitudes) - 1, int(share * len(magnitudes)))
-        threshold = float(f"{magnitudes[place].item():.{DIGITS}g}")
+        threshold = float(f"{magnitudes.at(place):.{DIGITS}g}")
         if threshold not in within:
             trial = _try(search, limit, threshold, try_out)
             trials.append(trial)

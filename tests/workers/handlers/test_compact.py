@@ -336,21 +336,17 @@ def test_neither_model_is_sampled_by_a_compiled_network(
     assert warm.compiled is compiled  # for other jobs, as before
 
 
-def test_a_damaged_copy_is_refused_and_fetched_anew(
-    compacted: Any, failure: Any, sampled: Any, settings: Settings
-) -> None:
+def test_a_damaged_copy_is_replaced_before_it_is_used(compacted: Any, sampled: Any, settings: Settings) -> None:
     made = compacted(keep=8)
     body = {"model": made.name, "labels": [0, 1], "threshold": None}
     whole = made.artifact("model.safetensors")
     path = settings.data_dir / "compacted" / made.result.compacted.digest / "model.safetensors"
     path.parent.mkdir(parents=True)
-    path.write_bytes(whole[:-4] + bytes(4))
-    assert "was damaged, and is deleted: post the request again" in failure("prune-sample", **body)
-    path.unlink(missing_ok=True)  # no second name of the stored file, which stays whole
-    path.write_bytes(whole[:-4])
-    assert "was damaged, and is deleted: post the request again" in failure("metrics", model=made.name)
-    sampled(**body)
-    assert path.read_bytes() == whole
+    for seed, damaged in enumerate((whole[:-4] + bytes(4), whole[:-4])):
+        path.unlink(missing_ok=True)  # no second name of the stored file, which stays whole
+        path.write_bytes(damaged)
+        sampled(**body, seed=seed)
+        assert path.read_bytes() == whole
 
 
 ASKED: list[tuple[Any, dict[str, Any]]] = [
@@ -450,9 +446,10 @@ def test_a_compaction_is_cancelled_while_its_times_are_looked_at(
     worker.run(job.id)
     assert store.get(job.id).status == "cancelled"
     assert told == [(1, 4, "times"), (2, 4, "times")]
-    assert not list(settings.data_dir.rglob("artifacts/??/*"))
+    assert not list(settings.data_dir.rglob("artifacts/*/??/*"))
 
 
 def test_nothing_is_left_in_the_data_folder_but_the_artifacts(compacted: Any, settings: Settings) -> None:
     compacted(keep=8)
-    assert {path.name for path in settings.data_dir.iterdir()} <= {"artifacts", "digests"}
+    assert {path.name for path in settings.data_dir.iterdir()} <= {"artifacts", "digests", "incoming"}
+    assert list((settings.data_dir / "incoming").iterdir()) == []

@@ -11,10 +11,13 @@ import tailprune
 from jobs.results import ExtractResult
 from jobs.settings import Settings
 from jobs.store.jobs import JobStore
+from tailprune.condition_table import sums_in_pieces
+from tests.largest import Largest
 from tests.tiny_model import CONDITION_ONLY, NAME, TINY_DIT
 from tests.workers.conftest import Submit
 from workers.lease import Shutdown
 from workers.model_pool import ModelPool
+from workers.outputs.variant import JobArtifacts
 from workers.worker import Worker
 
 Extracted = tuple[ExtractResult, bytes]
@@ -99,12 +102,26 @@ def test_the_default_time_is_where_the_models_sampling_starts(extracted: Any) ->
     assert load(extracted(model=TINY_DIT)[1])["timesteps"].tolist() == [999]
 
 
+def test_no_vectors_but_a_piece_are_in_memory_at_once(extracted: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    body = {"timesteps": [each / 4000 for each in range(4000)]}
+    whole = load(extracted(**body)[1])
+    for module in ("tailprune.condition_table", "workers.handlers.extract"):
+        monkeypatch.setattr(f"{module}.PIECE_BYTES", 2**14)
+    monkeypatch.setattr(JobArtifacts, "put", lambda *_: pytest.fail("a file of any size was put as bytes"))
+    with Largest() as largest:
+        result, content = extracted(**body, parts=["c", "t"])  # another job, with the same c
+    assert result.bytes > 4000 * 4 * 32 * 4
+    assert largest.bytes < result.bytes / 8
+    for name, tensor in load(content).items():
+        torch.testing.assert_close(tensor, whole[name])  # the same products of matrices in batches of other sizes
+
+
 def test_an_extraction_that_is_to_stop_does_so_between_timesteps(
     settings: Settings, submit: Submit, store: JobStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     worker = Worker(settings, "worker")
     job = submit("extract", timesteps=[0.0, 0.5, 1.0])
-    added = torch.add
+    added = sums_in_pieces
     monkeypatch.setattr(Shutdown, "is_due", property(lambda _: True))
 
     def slowly(*given: Any, **options: Any) -> Any:
@@ -113,6 +130,6 @@ def test_an_extraction_that_is_to_stop_does_so_between_timesteps(
         time.sleep(0.3)  # longer than the pause between two looks at whether to go on
         return added(*given, **options)
 
-    monkeypatch.setattr(torch, "add", slowly)
+    monkeypatch.setattr("workers.handlers.extract.sums_in_pieces", slowly)
     worker.run(job.id)
     assert store.get(job.id).status == "queued"

@@ -5,6 +5,7 @@ import redis
 import torch
 
 from jobs.settings import Settings
+from jobs.storage.artifacts import ArtifactStore
 from jobs.storage.uploads import ConditionStore, UnknownConditions, parse
 from tests.condition_files import VIDEO, arrays, safetensors
 from workers.sampling.inputs import SampleInputs
@@ -12,7 +13,7 @@ from workers.sampling.inputs import SampleInputs
 
 @pytest.fixture
 def store(settings: Settings, redis_client: redis.Redis) -> ConditionStore:
-    return ConditionStore(settings, redis_client)
+    return ConditionStore(ArtifactStore(settings, redis_client), redis_client)
 
 
 def test_labels_are_what_a_label_system_takes(store: ConditionStore) -> None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import threading
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -248,6 +250,28 @@ def test_a_block_that_another_makes_is_left_to_it(
     assert sampled == []
 
 
+def test_damaged_shards_are_made_again_and_not_computed_with(
+    studied: Any, worker: Worker, settings: Settings, redis_client: redis.Redis, sampled: Made
+) -> None:
+    body = {"prunes": [{"threshold": 0.5}], "measures": ["accuracy", "drift"]}
+    first = studied(**body)
+    sampled.clear()
+    assert numbers(studied(**body | {"measures": ["drift", "accuracy"]}))["variants"]
+    assert sampled == []  # built on what is stored
+    damaged = [path for path in Path(settings.artifacts, "shards").rglob("*") if path.is_file()]
+    for path in damaged:
+        content = bytearray(path.read_bytes())
+        content[-1] ^= 0x80  # the sign of its last number
+        path.write_bytes(content)
+    for key in redis_client.scan_iter("tailprune:hot:*"):
+        redis_client.delete(key)
+    redis_client.delete(*redis_client.scan_iter("tailprune:key:*"))  # so that the same request is a new job
+    again = studied(**body)
+    assert numbers(again) == numbers(first)
+    assert sampled
+    assert {hashlib.sha256(path.read_bytes()).hexdigest() == path.name for path in damaged if path.exists()} == {True}
+
+
 def test_numbers_do_not_depend_on_how_many_workers_there_are(
     studied: Any,
     settings: Settings,
@@ -357,6 +381,17 @@ def test_a_search_ends_at_the_largest_threshold_within_its_budget(studied: Any, 
     assert len(sampled) == before  # the shards of the other search
 
 
+def test_the_thresholds_of_a_search_do_not_depend_on_how_many_vectors_are_computed_at_once(
+    studied: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    body = {"grid": None, "measures": ["drift"], "seed": 3}
+    whole = studied(**body, search={"measure": "drift", "budget": 0.1, "trials": 3})
+    monkeypatch.setattr("tailprune.condition_table.PIECE_BYTES", 1)  # one vector at a time
+    pieces = studied(**body, search={"measure": "drift", "budget": 0.1, "trials": 4})
+    thresholds = [trial.threshold for trial in whole.search.trials]
+    assert [trial.threshold for trial in pieces.search.trials][: len(thresholds)] == thresholds
+
+
 def test_a_search_by_accuracy_stays_near_the_baseline(studied: Any) -> None:
     result = studied(grid=None, search={"measure": "accuracy", "budget": 1.0, "trials": 2}, measures=["accuracy"])
     baseline = result.variants[0].scores["accuracy"].value
@@ -372,7 +407,7 @@ def test_a_search_that_finds_nothing_says_so(studied: Any) -> None:
 
 def test_the_exports_are_artifacts(studied: Any, store: JobStore) -> None:
     result = studied()
-    job = store.page(kind="study").jobs[0]
+    job = store.get(store.page(kind="study").jobs[0].id)
     assert set(job.artifacts) == {"study.json", "study.csv", "study.md", "study.png", "study.svg"}
     document = StudyResult.model_validate_json(store.artifacts.read(job.artifacts["study.json"]))
     assert numbers(document) == numbers(result)
@@ -487,10 +522,11 @@ def test_the_neighbours_of_a_reference_are_sought_once_for_all_studies_and_worke
 def test_a_search_takes_over_the_verdict_on_a_threshold_it_tried() -> None:
     from jobs.requests.study import Search
     from jobs.study_results import StudyVariant
+    from tailprune.magnitudes import Magnitudes
     from tailprune.spec.prune import PruneSpec
     from workers.study.threshold_search import search_threshold
 
-    magnitudes = torch.cat([torch.linspace(0.01, 0.4, 300), torch.full((700,), 0.5)])
+    magnitudes = Magnitudes(lambda: [torch.linspace(0.01, 0.4, 300), torch.full((700,), 0.5)])
 
     def try_out(spec: PruneSpec) -> StudyVariant:
         removed = {"mean": 1.0, "min": 0, "max": 2, "fraction": 0.1, "by_step": []}

@@ -251,3 +251,18 @@ def test_a_network_that_is_another_fails_the_study_with_the_reason(
     assert failed.problem is not None
     assert "inception.pt: is not a TorchScript file" in failed.problem.detail
     assert str(settings.registry.parent) not in failed.problem.detail
+
+
+def test_what_another_worker_stored_between_the_look_and_the_lease_is_not_made_again(
+    worker: Worker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shards, evaluators = worker.context.shards, worker.context.evaluators
+    lease = shards.lease
+
+    def late(key: str) -> Any:
+        shards.put(key, b"made elsewhere")
+        return lease(key)
+
+    monkeypatch.setattr(shards, "lease", late)
+    found = evaluators._make_once("key", lambda: pytest.fail("it is made again"), lambda: None)
+    assert found == b"made elsewhere"
