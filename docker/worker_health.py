@@ -10,6 +10,7 @@ from jobs.store.connection import connect
 from jobs.store.heartbeats import WorkerRegistry
 
 host = socket.gethostname()
-names = [worker.name for worker in WorkerRegistry(connect(get_settings())).alive()]
+settings = get_settings()
+names = [worker.name for worker in WorkerRegistry(connect(settings), settings.sweep_seconds).alive()]
 if not any(name.endswith(f"@{host}") for name in names):  # Celery calls a worker <name>@<host>
     sys.exit(f"no heartbeat of a worker on {host}; workers with one: {', '.join(names) or 'none'}")

@@ -1,6 +1,7 @@
 """The HTTP service: it turns requests into jobs, and jobs into responses. It uses `jobs`, and never torch.
 
-app               the application: `uvicorn service.app:app`
+app               the application
+server            serves it: `python -m service.server`
 deps              what routes depend on: the application's state, and the job or model in a path
 submission        from a request to its job, and waiting for the job
 problems          every error as a problem document

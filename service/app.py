@@ -1,16 +1,19 @@
-"""The application: `uvicorn service.app:app`."""
+"""The application, as `service.server` and any other server of ASGI runs it."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
+import resource
 import signal
 import threading
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, contextmanager, suppress
 from types import FrameType
 
+import redis
 import structlog
+from anyio import CapacityLimiter
 from fastapi import Depends, FastAPI
 from fastapi_offline import FastAPIOffline
 from prometheus_client import CollectorRegistry
@@ -26,9 +29,11 @@ from jobs.settings import Settings, get_settings
 from jobs.startup import NotYet, StartError, await_servers, check_folder, check_servers, ending_on_reasons
 from jobs.storage.artifacts import ArtifactStore
 from jobs.storage.uploads import ConditionStore
-from jobs.store.connection import connect, connect_async
+from jobs.store.connection import Breaker, connect_async, connect_guarded
+from jobs.store.events import Events
 from jobs.store.heartbeats import WorkerRegistry
 from jobs.store.jobs import JobStore
+from jobs.store.leases import LeaseStore
 from jobs.store.telemetry import Telemetry
 from service.checks import check_request
 from service.contract import DESCRIPTION, TAGS, add_contract
@@ -53,6 +58,14 @@ log = structlog.get_logger(__name__)
 
 CONTRACT_VERSION = "1.0"
 """The version of `openapi.yaml`, not of the code."""
+ANSWER_SECONDS = 2.0
+"""How long an answer of Redis may take."""
+READING_SECONDS = 10.0
+"""The same for events, which are read in the event loop: an answer may be there and wait for the loop."""
+GLANCE_SECONDS = 0.5
+"""The same for probes and telemetry: Kubernetes waits a second for a probe."""
+PROBES = 4
+"""How many probes ask Redis at a time; while it does not answer, further ones are answered at once."""
 COUNT_SECONDS = 5.0
 """How late counts may be written to Redis for answers that came from the memory of this process."""
 
@@ -65,32 +78,49 @@ def create_app(settings: Settings) -> FastAPI:
         configure_logging(settings, "uvicorn", "uvicorn.error")
         logging.getLogger("uvicorn.access").disabled = True  # RequestTelemetry logs each request
         check_folder(settings.data_dir, "TAILPRUNE_DATA_DIR")
-        client, follower = connect(settings), connect_async(settings)
-        store, workers = JobStore(client, settings), WorkerRegistry(client)
+        _raise_descriptor_limit()
+        breaker = Breaker(settings.redis_url)
+        client = connect_guarded(settings, breaker, ANSWER_SECONDS)
+        quick = connect_guarded(settings, breaker, GLANCE_SECONDS, retries=0)
+        reading = connect_async(settings, breaker, READING_SECONDS)
+        counts = Telemetry(quick)
+        store, glance = JobStore(client, settings, telemetry=counts), JobStore(quick, settings, telemetry=counts)
+        workers, events = (
+            WorkerRegistry(quick, settings.sweep_seconds),
+            Events(reading, breaker, settings.max_followers),
+        )
         telemetry = CollectorRegistry()
-        telemetry.register(FleetCollector(store, workers))
+        telemetry.register(FleetCollector(glance, workers))
         registry = Registry.read(settings.registry, settings.hub_cache)
         app.state.app = AppState(
             settings=settings,
             models=Catalogue(registry, CompactedStore(client), store.artifacts, settings.data_dir, fetches=False),
             evaluation=EvaluationAssets.from_registry(registry),
             store=store,
-            conditions=ConditionStore(settings, client),
+            conditions=ConditionStore(store.artifacts, client),
+            parsing=CapacityLimiter(1),
             intake=asyncio.Semaphore(1),
+            glance=glance,
             workers=workers,
-            follower=follower,
+            events=events,
+            probes=CapacityLimiter(PROBES),
             telemetry=telemetry,
             answers=ResponseCache(),
-            stopping=asyncio.Event(),
         )
         async with _servers_checked(settings, store.artifacts):
-            counting = asyncio.create_task(_write_counts(store.telemetry))
-            with _at_exit_signal(app.state.app.stopping.set):
+            leases = LeaseStore(client, settings, artifacts=store.artifacts)
+            work = (_write_counts(counts), events.run(), _recover_lost(leases))
+            tasks = [asyncio.create_task(each) for each in work]
+            with _at_exit_signal(events.stop):
                 yield
-            counting.cancel()
-            await asyncio.gather(counting, return_exceptions=True)
-        store.telemetry.write_noted()
-        await follower.aclose()
+            events.stop()  # redis-py may swallow that its task is cancelled
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+        counts.write_noted()
+        await reading.aclose()
+        breaker.close()
+        quick.close()
         client.close()
 
     app = FastAPIOffline(  # /docs without a CDN: the service often runs without access to the internet
@@ -120,6 +150,13 @@ def create_app(settings: Settings) -> FastAPI:
     add_contract(app)
     _check_prefix(settings.root_path, [*app.routes, *(route for module in modules for route in module.router.routes)])
     return app
+
+
+def _raise_descriptor_limit() -> None:
+    """Allow as many open files as this process may have: each connection is one."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with suppress(ValueError, OSError):  # macOS names no limit, and has one
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
 
 def _check_prefix(prefix: str, routes: Iterable[BaseRoute]) -> None:
@@ -164,6 +201,16 @@ async def _write_counts(telemetry: Telemetry) -> None:
     while True:
         await asyncio.sleep(COUNT_SECONDS)
         await run_in_threadpool(telemetry.write_noted)
+
+
+async def _recover_lost(leases: LeaseStore) -> None:
+    """Queue the jobs of lost workers again, also while no worker lives for long enough to see that they are lost."""
+    while True:
+        await asyncio.sleep(leases.look_seconds)
+        try:
+            await run_in_threadpool(leases.recover)
+        except redis.RedisError as error:
+            log.warning("leases cannot be read; they are judged anew", reason=str(error))
 
 
 @asynccontextmanager

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Annotated
 from urllib.parse import quote
 
-import redis.asyncio
+from anyio import CapacityLimiter
 from fastapi import Depends, Path, Request
 from prometheus_client import CollectorRegistry
 from starlette.concurrency import run_in_threadpool
@@ -19,6 +19,7 @@ from jobs.registry.evaluation import EvaluationAssets
 from jobs.registry.models import ModelEntry
 from jobs.settings import Settings
 from jobs.storage.uploads import ConditionStore
+from jobs.store.events import Events
 from jobs.store.heartbeats import WorkerRegistry
 from jobs.store.jobs import JobStore, UnknownJob
 from service.response_cache import ResponseCache
@@ -35,15 +36,20 @@ class AppState:
     evaluation: EvaluationAssets
     store: JobStore
     conditions: ConditionStore
+    parsing: CapacityLimiter
+    """Held while a large body is parsed, which takes many times its size in memory."""
     intake: asyncio.Semaphore
     """Held while a file of conditions is read, which takes several times its size in memory."""
+    glance: JobStore
+    """The same jobs, for those who do not wait for Redis: its answers are soon there, or not at all."""
     workers: WorkerRegistry
-    follower: redis.asyncio.Redis
-    """The asynchronous client, for following events."""
+    """Asked as `glance` is."""
+    events: Events
+    """The events of all jobs. `stop` ends all responses that wait for a job, when the process is asked to stop."""
+    probes: CapacityLimiter
+    """The threads in which Redis is asked for probes and telemetry, whatever waits for it elsewhere."""
     telemetry: CollectorRegistry
     answers: ResponseCache
-    stopping: asyncio.Event
-    """Set when the process is asked to stop: from then on no response waits for a job."""
 
 
 async def _state(request: Request) -> AppState:

@@ -18,6 +18,7 @@ __all__ = [
     "Unsatisfiable",
     "byte_range",
     "etag_matches",
+    "is_any",
     "listed_tags",
     "preferred_encoding",
     "preferred_type",
@@ -122,10 +123,18 @@ def _weights(header: str, names: re.Pattern[str]) -> dict[str, float]:
 
 
 def etag_matches(etag: str, if_none_match: str | None) -> bool:
-    """Whether an `If-None-Match` header lists this entity tag, by the weak comparison (RFC 9110, 13.1.2)."""
-    if (if_none_match or "").strip() == "*":
+    """Whether an `If-None-Match` header lists this entity tag of content that exists (RFC 9110, 13.1.2).
+
+    Tags are compared weakly, and `*` matches any.
+    """
+    if is_any(if_none_match):
         return True
     return etag.removeprefix("W/") in {tag.removeprefix("W/") for tag in listed_tags(if_none_match)}
+
+
+def is_any(if_none_match: str | None) -> bool:
+    """Whether an `If-None-Match` header is `*`, which any content matches that exists."""
+    return (if_none_match or "").strip() == "*"
 
 
 def listed_tags(if_none_match: str | None) -> list[str]:

@@ -42,6 +42,8 @@ ENCODINGS = ("zstd", "br", "gzip")
 """How texts can be compressed, the best first."""
 COMPRESSED_BYTES = 1000
 """Smaller bodies are sent as they are: they fit in one packet."""
+MOST_BODIES_BYTES = 64 * 2**20
+"""The most bytes of bodies that a process holds for all requests together."""
 ARTIFACT = re.compile(r"/jobs/[^/]+/artifacts/[^/]+")
 
 log = structlog.get_logger(__name__)
@@ -160,13 +162,16 @@ class Compression(CompressMiddleware):
 class BodyChecks:
     """ASGI middleware: reading a body of more than `most` bytes raises a 413, and reading an encoded one a 415.
 
-    `most_of` has the limits of single calls, by method and path.
+    `most_of` has the limits of single calls, by method and path. Reading any body while those of all requests together
+    have more than MOST_BODIES_BYTES raises a 503.
     """
 
     def __init__(self, app: ASGIApp, most: int, most_of: Mapping[tuple[str, str], int]) -> None:
         self.app = app
         self.most = most
         self.most_of = most_of
+        self.held = 0
+        """The bytes of all bodies in memory."""
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Handle one request."""
@@ -176,10 +181,10 @@ class BodyChecks:
         path = scope["path"].removeprefix(scope["root_path"])
         most = self.most_of.get((scope["method"], path), self.most)
         begun = False
-        seen = 0
+        seen = held = 0
 
         async def receive_checked() -> Message:
-            nonlocal begun, seen
+            nonlocal begun, seen, held
             if not begun:
                 _check_headers(Headers(scope=scope), most)
                 begun = True
@@ -187,9 +192,17 @@ class BodyChecks:
             seen += len(message.get("body", b""))
             if seen > most:
                 raise _too_large("is larger", most)
+            more = min(seen, self.most) - held  # what exceeds it, as that of an upload does, is on disk
+            held += more
+            self.held += more
+            if self.held > MOST_BODIES_BYTES:
+                raise HTTPException(503, "too many bodies are being read at once; try again in a moment")
             return message
 
-        await self.app(scope, receive_checked, send)
+        try:
+            await self.app(scope, receive_checked, send)
+        finally:
+            self.held -= held
 
 
 def _check_headers(headers: Headers, most: int) -> None:

@@ -37,18 +37,27 @@ DETAILS: dict[Slug, str] = {
     "model-not-ready": "model 'dit-xl' lacks published/dit-xl.pt: put the files beside models.toml",
     "model-registered": "'shapes-sit' is registered, and only compacted models can be deleted here",
     "unknown-conditions": "no conditions have the id '5f1c…'; upload them with POST /conditions",
+    "conditions-in-use": f"job {JOB_ID} needs the conditions 5f1c…; wait until it has finished, or cancel it first",
     "unknown-job": f"no job has the id '{JOB_ID}'",
     "unknown-artifact": f"job {JOB_ID} has no artifact 'grid.jpg'; it has grid.png",
     "artifact-gone": "'grid.png' is no longer stored; post the job's request again to remake it",
+    "result-gone": f"the result of job {JOB_ID} cannot be read: it is no longer stored; post its request again to "
+    "remake it",
+    "record-unreadable": f"the record of job {JOB_ID} is damaged, or of another version of the service: it lacks "
+    "'kind'; post the job's request again to make it again, and delete this one with ?purge=true",
     "range-not-satisfiable": "the range lies outside the 2048 bytes of 'grid.png'",
     "body-too-large": "the body is 2097152 bytes; at most 1048576 bytes are accepted",
     "unsupported-media-type": "the body has to be JSON, with the header Content-Type: application/json; it is "
     "application/x-www-form-urlencoded, which curl -d sends by itself",
     "idempotency-key-reused": "this idempotency key was used for another request before; use a new key",
     "job-finished": f"job {JOB_ID} has already succeeded; only a queued or running job can be cancelled",
+    "job-unfinished": f"job {JOB_ID} has not finished; cancel it first, with DELETE /jobs/{JOB_ID}",
+    "too-many-jobs": "10000 jobs are waiting, the most that may wait; try again later",
     "job-cancelled": f"job {JOB_ID} was cancelled while this request waited for it; ask again",
     "unavailable": "the job store or its queue does not answer, or is full; try again in 5 seconds",
+    "storage-full": "the disk of the artifacts is full; nothing was stored",
     "worker-lost": "three workers were lost while they did this job",
+    "time-limit": "the job ran for more than the 3600 seconds that a job may run",
     "failed": "the samples diverged: lower guidance_scale, or prune less",
     "internal": "the error was logged; the same request may work later",
 }
@@ -85,7 +94,7 @@ def problem_responses(*slugs: Slug) -> dict[int | str, dict[str, Any]]:
             **({"errors": ERRORS} if slug == "invalid-request" else {}),
         }  # fmt: skip
         entry["content"][MEDIA_TYPE]["examples"][slug] = {"value": example}
-        if slug == "unavailable":
+        if slug in ("unavailable", "too-many-jobs"):
             entry["headers"] = {"Retry-After": header("Seconds to wait before trying again.", "integer")}
     return by_status
 
@@ -126,7 +135,8 @@ def job_answers(kind: str) -> dict[int | str, dict[str, Any]]:
         202: job_under_way(kind),
         **problem_responses(
             "malformed-request", "unknown-model", "unknown-conditions", "model-not-ready", "body-too-large",
-            "unsupported-media-type", "invalid-request", "idempotency-key-reused", "unavailable",
+            "unsupported-media-type", "invalid-request", "idempotency-key-reused", "too-many-jobs",
+            "result-gone", "record-unreadable", "unavailable",
         ),
     }  # fmt: skip
 

@@ -15,23 +15,45 @@ from fastapi.responses import Response
 from starlette.exceptions import HTTPException
 from starlette.routing import Match
 
-from jobs.problems import Fault, InvalidRequest, Problem, Slug, problem
+from jobs.problems import STORAGE_FULL, Fault, InvalidRequest, Problem, Slug, problem
 from jobs.queue import BrokerUnavailable
 from jobs.registry.catalogue import ModelRegistered
 from jobs.registry.models import UnknownModel
 from jobs.requests.fields import UNION_TAGS
-from jobs.storage.uploads import UnknownConditions
+from jobs.storage.artifacts import ArtifactsFull, ArtifactsUnavailable
+from jobs.storage.uploads import ConditionsInUse, UnknownConditions
 from jobs.store.connection import is_unavailable
-from jobs.store.jobs import IdempotencyConflict, JobFinished, UnknownJob
+from jobs.store.events import TooManyFollowers
+from jobs.store.jobs import (
+    IdempotencyConflict,
+    JobFinished,
+    JobUnfinished,
+    ResultGone,
+    TooManyJobs,
+    UnknownJob,
+    UnreadableJob,
+)
 
-__all__ = ["MEDIA_TYPE", "MOST_SHOWN", "NothingMore", "ProblemError", "add_handlers", "problem_response"]
+__all__ = [
+    "MEDIA_TYPE",
+    "MOST_SHOWN",
+    "NothingMore",
+    "ProblemError",
+    "add_handlers",
+    "problem_response",
+    "retry_header",
+]
 
 MEDIA_TYPE = "application/problem+json"
 RETRY_AFTER_SECONDS = 5
+QUEUE_RETRY_AFTER_SECONDS = 30
+"""A full queue takes longer to be worked off than a server to come back."""
 MOST_SHOWN = 80
 """The most characters of a client's text that a message repeats."""
 MOST_FAULTS = 100
 """The most faults that a response lists: a body may have a hundred thousand."""
+MOST_FAULT_BYTES = 2**15
+"""The most bytes of all faults that a response lists: a client's text may be in each."""
 METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE")
 MESSAGES = {
     "unexpected_keyword_argument": "Extra inputs are not permitted",
@@ -63,14 +85,23 @@ def problem_response(what: Problem, headers: Mapping[str, str] | None = None) ->
     return Response(json.dumps(what.public(), ensure_ascii=True), what.status, headers=headers, media_type=MEDIA_TYPE)
 
 
+def retry_header(what: Problem) -> dict[str, str]:
+    """When to try again, for a problem that passes by itself; nothing for others."""
+    return {"Retry-After": str(RETRY_AFTER_SECONDS)} if what.status == 503 else {}
+
+
 def add_handlers(app: FastAPI) -> None:
     """Register a handler for every exception that a request may raise."""
     plain: dict[type[Exception], Slug] = {
         UnknownModel: "unknown-model",
         ModelRegistered: "model-registered",
         UnknownConditions: "unknown-conditions",
+        ConditionsInUse: "conditions-in-use",
         UnknownJob: "unknown-job",
+        UnreadableJob: "record-unreadable",
+        ResultGone: "result-gone",
         JobFinished: "job-finished",
+        JobUnfinished: "job-unfinished",
         IdempotencyConflict: "idempotency-key-reused",
     }
     for kind, slug in plain.items():
@@ -80,8 +111,11 @@ def add_handlers(app: FastAPI) -> None:
     app.add_exception_handler(RequestValidationError, _on_validation)
     app.add_exception_handler(HTTPException, _on_http)
     app.add_exception_handler(NothingMore, _on_nothing_more)
+    app.add_exception_handler(TooManyJobs, _on_too_many_jobs)
     app.add_exception_handler(BrokerUnavailable, _on_unavailable)
     app.add_exception_handler(redis.RedisError, _on_redis)
+    app.add_exception_handler(ArtifactsUnavailable, _on_artifacts)
+    app.add_exception_handler(TooManyFollowers, _on_too_many_followers)
     app.add_exception_handler(Exception, _on_unexpected)
 
 
@@ -108,11 +142,14 @@ async def _on_validation(_: Request, error: Exception) -> Response:
     if errors[0]["type"] == "json_invalid":
         place, reason = errors[0]["loc"][1], errors[0]["ctx"]["error"]
         return problem_response(problem("malformed-request", f"the body is not JSON: {reason}, at character {place}"))
-    return problem_response(_invalid([Fault(location=_path(e["loc"]), message=_message(e)) for e in errors]))
+    faults = [Fault(location=_path(e["loc"]), message=_message(e)) for e in errors[:MOST_FAULTS]]
+    return problem_response(_invalid(faults, len(errors)))
 
 
 async def _on_http(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
+    if isinstance(error.__cause__, InvalidRequest):  # FastAPI's for whatever is raised while it reads a body
+        return problem_response(_invalid(error.__cause__.faults))
     detail, headers = str(error.detail), error.headers
     match error.status_code:
         case 404:
@@ -128,6 +165,8 @@ async def _on_http(request: Request, error: Exception) -> Response:
             what = problem("unsupported-media-type", detail)
         case 400:
             what = problem("malformed-request", _unreadable(error))
+        case 503:
+            what, headers = problem("unavailable", detail), {"Retry-After": str(RETRY_AFTER_SECONDS)}
         case status:
             what = Problem(type="about:blank", title=detail, status=status, detail=detail)
     return problem_response(what, headers)
@@ -135,6 +174,11 @@ async def _on_http(request: Request, error: Exception) -> Response:
 
 async def _on_nothing_more(_: Request, __: Exception) -> Response:
     return Response(status_code=204)
+
+
+async def _on_too_many_jobs(_: Request, error: Exception) -> Response:
+    log.warning("no more jobs are taken", reason=str(error))
+    return problem_response(problem("too-many-jobs", str(error)), {"Retry-After": str(QUEUE_RETRY_AFTER_SECONDS)})
 
 
 async def _on_redis(request: Request, error: Exception) -> Response:
@@ -146,6 +190,19 @@ async def _on_redis(request: Request, error: Exception) -> Response:
 async def _on_unavailable(_: Request, error: Exception) -> Response:
     log.warning("the job store cannot be reached, or takes no writes", error=str(error))
     detail = f"the job store or its queue does not answer, or is full; try again in {RETRY_AFTER_SECONDS} seconds"
+    return problem_response(problem("unavailable", detail), {"Retry-After": str(RETRY_AFTER_SECONDS)})
+
+
+async def _on_artifacts(_: Request, error: Exception) -> Response:
+    log.warning("the store of artifacts is unavailable or full", error=str(error))
+    if isinstance(error, ArtifactsFull):
+        return problem_response(problem("storage-full", STORAGE_FULL))
+    detail = f"the store of artifacts does not answer; try again in {RETRY_AFTER_SECONDS} seconds"
+    return problem_response(problem("unavailable", detail), {"Retry-After": str(RETRY_AFTER_SECONDS)})
+
+
+async def _on_too_many_followers(_: Request, error: Exception) -> Response:
+    detail = f"{error}; poll the job, or try again in {RETRY_AFTER_SECONDS} seconds"
     return problem_response(problem("unavailable", detail), {"Retry-After": str(RETRY_AFTER_SECONDS)})
 
 
@@ -184,10 +241,18 @@ def _methods(request: Request) -> list[str]:
     return ["GET", "HEAD", *found[1:]] if "GET" in found else found  # HEAD is answered wherever GET is
 
 
-def _invalid(faults: list[Fault]) -> Problem:
-    count = "one thing is" if len(faults) == 1 else f"{len(faults)} things are"
-    which = f"errors has the first {MOST_FAULTS}" if len(faults) > MOST_FAULTS else "see errors"
-    return problem("invalid-request", f"{count} wrong with the request; {which}", faults[:MOST_FAULTS])
+def _invalid(faults: Sequence[Fault], count: int | None = None) -> Problem:
+    """The problem of an invalid request. count: how many faults it has; by default these."""
+    count = len(faults) if count is None else count
+    shown, size = list[Fault](), 0
+    for fault in faults[:MOST_FAULTS]:
+        size += len(fault.model_dump_json(ensure_ascii=True))
+        if shown and size > MOST_FAULT_BYTES:
+            break
+        shown.append(fault)
+    what = "one thing is" if count == 1 else f"{count} things are"
+    which = f"errors has the first {len(shown)}" if count > len(shown) else "see errors"
+    return problem("invalid-request", f"{what} wrong with the request; {which}", shown)
 
 
 def _path(location: Sequence[Any]) -> str:

@@ -4,24 +4,26 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from ipaddress import ip_address
 from typing import Annotated
 
+import redis
 import structlog
 from fastapi import Depends
+from fastapi import Request as HTTPRequest
 from fastapi.responses import JSONResponse, Response
 from starlette.concurrency import run_in_threadpool
 from structlog.contextvars import bind_contextvars
 
-from jobs.batching import Share, share_of
+from jobs.batching import share_of
 from jobs.keys import digest, job_key
 from jobs.records import Job
 from jobs.registry.digests import Identity, identify
 from jobs.registry.models import ModelEntry
 from jobs.requests.base import Request
-from jobs.store.events import wait_finished
 from service.deps import AppState, AppStateDep, PrefixDep, model_of
-from service.headers import IdempotencyKey, IfNoneMatch, PreferHeader, etag_matches, preferred_wait
-from service.problems import ProblemError, problem_response
+from service.headers import IdempotencyKey, IfNoneMatch, PreferHeader, etag_matches, is_any, preferred_wait
+from service.problems import ProblemError, problem_response, retry_header
 
 __all__ = ["Client", "ClientDep", "ReaderDep", "answer_by_job", "cache_headers", "post_job", "wait_header"]
 
@@ -41,19 +43,42 @@ class Client:
     """The seconds that the client prefers to wait, within the limit; None without such a preference."""
     idempotency_key: str = ""
     if_none_match: str | None = None
+    owner: str = ""
+    """Whose a new job is; empty for nobody's."""
+
+
+async def _owner(request: HTTPRequest) -> str:
+    """The address of the client, by which its share of the queues is counted; empty for one of this machine."""
+    host = "" if request.client is None else request.client.host
+    try:
+        return "" if ip_address(host).is_loopback else host
+    except ValueError:  # a socket of this machine
+        return ""
+
+
+OwnerDep = Annotated[str, Depends(_owner)]
 
 
 async def _client(
-    state: AppStateDep, prefix: PrefixDep, prefer: PreferHeader = None, idempotency_key: IdempotencyKey = None
+    state: AppStateDep,
+    prefix: PrefixDep,
+    owner: OwnerDep,
+    prefer: PreferHeader = None,
+    idempotency_key: IdempotencyKey = None,
 ) -> Client:
-    return Client(state, prefix, preferred_wait(prefer, state.settings.max_wait_seconds), idempotency_key or "")
+    wait = preferred_wait(prefer, state.settings.max_wait_seconds)
+    return Client(state, prefix, wait, idempotency_key or "", owner=owner)
 
 
 async def _reader(
-    state: AppStateDep, prefix: PrefixDep, prefer: PreferHeader = None, if_none_match: IfNoneMatch = None
+    state: AppStateDep,
+    prefix: PrefixDep,
+    owner: OwnerDep,
+    prefer: PreferHeader = None,
+    if_none_match: IfNoneMatch = None,
 ) -> Client:
     wait = preferred_wait(prefer, state.settings.max_wait_seconds)
-    return Client(state, prefix, wait, if_none_match=if_none_match)
+    return Client(state, prefix, wait, if_none_match=if_none_match, owner=owner)
 
 
 ClientDep = Annotated[Client, Depends(_client)]
@@ -66,16 +91,22 @@ async def post_job(body: Request, client: Client) -> JSONResponse:
     """The response to a POST that starts a job. body: the request as it was sent."""
     state = client.state
     entry = await model_of(body.model, state)
-    request = await _resolved(body, entry, state)
-    identity = await _identity_of(request, entry, state)
-    job = await _submit(
-        request,
-        _key(request, identity),
-        state,
-        share=share_of(request, identity, state.settings.batch_size),
-        idempotency_key=client.idempotency_key,
-        fingerprint=digest({"kind": request.kind, "request": request.model_dump()}),
-    )
+
+    def submit() -> Job:
+        request, identity = _resolved(body, entry, state)
+        fields = request.model_dump()
+        job, _ = state.store.submit(
+            request,
+            job_key(request.kind, fields, identity.weights, identity.reading),
+            share=share_of(request, identity, state.settings.batch_size),
+            idempotency_key=client.idempotency_key,
+            owner=client.owner,
+            fingerprint=digest({"kind": request.kind, "request": fields}),
+        )
+        return job
+
+    job = await run_in_threadpool(submit)
+    bind_contextvars(job_id=job.id)  # connects the log lines of the request with those of the worker
     return _job_response(await _wait_for(job, client.wait or 0, state), client)
 
 
@@ -98,16 +129,24 @@ async def answer_by_job(
     headers: further headers of the response; none by default.
     """
     state = client.state
-    request = await _resolved(asked, entry, state)
-    key = _key(request, await _identity_of(request, entry, state))
+
+    def resolve() -> tuple[Request, str]:
+        request, identity = _resolved(asked, entry, state)
+        return request, job_key(request.kind, request.model_dump(), identity.weights, identity.reading)
+
+    request, key = await run_in_threadpool(resolve)
     headers = {**cache_headers(key, tag), **(headers or {})}
-    if etag_matches(headers["ETag"], client.if_none_match):
-        return Response(status_code=304, headers=headers)
-    job = await _submit(request, key, state)
+    unchanged = Response(status_code=304, headers=headers)
+    if not is_any(client.if_none_match) and etag_matches(headers["ETag"], client.if_none_match):
+        return unchanged
+    job, _ = await run_in_threadpool(state.store.submit, request, key, owner=client.owner)
+    bind_contextvars(job_id=job.id)
     wait = state.settings.metrics_wait_seconds if client.wait is None else client.wait
     job = await _wait_for(job, wait, state)
     if job.status != "succeeded":
         return _no_result(job, client)
+    if is_any(client.if_none_match):  # only now is there a result
+        return unchanged
     return await render(job, headers | wait_header(client.wait))
 
 
@@ -121,23 +160,15 @@ def wait_header(waited: float | None) -> dict[str, str]:
     return {} if waited is None else {"Preference-Applied": f"wait={waited:g}"}
 
 
-async def _resolved(asked: Request, entry: ModelEntry, state: AppState) -> Request:
-    """The request with every default filled in. Raises InvalidRequest and UnknownConditions."""
+def _resolved(asked: Request, entry: ModelEntry, state: AppState) -> tuple[Request, Identity]:
+    """The request with every default filled in, and the identity of its model.
+
+    Run it in a thread: it reads files of conditions, counts the images of references, and looks for files of the model.
+    Raises InvalidRequest and UnknownConditions; ProblemError if files are missing or cannot be read.
+    """
     named = getattr(asked, "conditions", None)
-
-    def resolve() -> Request:  # in a thread: it reads files of conditions, and counts the images of references
-        conditions = None if named is None else state.conditions.get(named)
-        return asked.resolve(entry, state.settings, conditions, state.evaluation)
-
-    return await run_in_threadpool(resolve)
-
-
-def _key(request: Request, identity: Identity) -> str:
-    return job_key(request.kind, request.model_dump(), identity.weights, identity.reading)
-
-
-async def _identity_of(request: Request, entry: ModelEntry, state: AppState) -> Identity:
-    """The identity of the model of a resolved request. Raises ProblemError if files are missing or cannot be read."""
+    conditions = None if named is None else state.conditions.get(named)
+    request = asked.resolve(entry, state.settings, conditions, state.evaluation)
     if request.reads == "training":
         _check_training(entry)
     elif missing := entry.missing:
@@ -145,7 +176,7 @@ async def _identity_of(request: Request, entry: ModelEntry, state: AppState) -> 
         raise ProblemError("model-not-ready", f"model {entry.name!r} lacks {', '.join(missing)}: {how}")
     evaluated_with = request.evaluated_with(entry, state.evaluation)
     try:
-        return await run_in_threadpool(identify, request.reads, entry, state.settings.data_dir, evaluated_with)
+        return request, identify(request.reads, entry, state.settings.data_dir, evaluated_with)
     except OSError as error:
         log.warning("file cannot be read", model=entry.name, reason=str(error))
         reason = str(error) if error.filename is None else f"{error.filename}: {error.strerror}"
@@ -156,33 +187,22 @@ async def _identity_of(request: Request, entry: ModelEntry, state: AppState) -> 
         ) from error
 
 
-async def _submit(request: Request, key: str, state: AppState, share: Share | None = None, **idempotency: str) -> Job:
-    """The job of a key: an existing one or a new one.
-
-    request: the resolved request.
-    key: the key of its job.
-    state: the application's state.
-    share: a new job's share in a batch, or None.
-    idempotency: `idempotency_key` and `fingerprint` of `JobStore.submit`.
-    """
-    job, _ = await run_in_threadpool(state.store.submit, request, key, share=share, **idempotency)
-    bind_contextvars(job_id=job.id)  # connects the log lines of the request with those of the worker
-    return job
-
-
 async def _wait_for(job: Job, seconds: float, state: AppState) -> Job:
-    """The job once it has finished, or as it is after this many seconds or when the service stops."""
+    """The job once it has finished, or as it is after this many seconds, or when it cannot be waited for."""
     if job.is_finished or seconds <= 0:
         return job
-    await wait_finished(state.follower, job.id, seconds, state.stopping)
-    return await run_in_threadpool(state.store.get, job.id)
+    await state.events.wait_finished(job.id, seconds)
+    try:
+        return await run_in_threadpool(state.store.get, job.id)
+    except redis.RedisError:  # the job is stored all the same, and the client can ask for it
+        return job
 
 
 def _no_result(job: Job, client: Client) -> Response:
     """The response to a GET whose job has not succeeded. Raises ProblemError."""
     if job.status == "failed":
         assert job.problem is not None
-        return problem_response(job.problem)
+        return problem_response(job.problem, retry_header(job.problem))
     if job.status == "cancelled":
         raise ProblemError("job-cancelled", f"job {job.id} was cancelled while this request waited for it; ask again")
     return _job_response(job, client)

@@ -28,6 +28,7 @@ from jobs.settings import Settings, get_settings, unknown_variables
 from jobs.startup import REASONS, StartError, await_servers, check_folder
 from jobs.storage.artifacts import ArtifactStore
 from jobs.store.connection import connect, server_command
+from service.cli.storage import noted_settings
 from service.cli.supervisor import ChildFailed, Death, Program, Supervisor
 
 __all__ = ["serve"]
@@ -93,9 +94,8 @@ def serve(
                 return
             shared = {"REDIS_URL": redis_url, "TAILPRUNE_DATA_DIR": str(folder)}
             prefix = {} if root_path is None else {"TAILPRUNE_ROOT_PATH": root_path}
-            with _running(
-                [*worker_programs(workers, shared), service_program(host, port, shared | prefix)], supervisor, stopping
-            ):
+            programs = [*worker_programs(workers, shared), service_program(host, port, shared | prefix)]
+            with noted_settings(settings), _running(programs, supervisor, stopping):
                 url = f"http://{_reachable(host)}:{port}"
                 _until(lambda: _is_ready(url, workers, supervisor), supervisor, stopping)
                 if not stopping:
@@ -152,7 +152,8 @@ def redis_for(settings: Settings, folder: Path, supervisor: Supervisor, stopping
     check_folder(server_folder, "--data-dir")
     with _sole_user(server_folder) as lock:
         port = _free_port(LOOPBACK, 0)
-        supervisor.start(Program(REDIS, server_command(port, server_folder), keep_open=(lock,)))
+        command = server_command(port, server_folder, settings.redis_memory_bytes, supervisor.log_path(REDIS))
+        supervisor.start(Program(REDIS, command, keep_open=(lock,)))
         try:
             url = f"redis://{LOOPBACK}:{port}/0"
             _until(lambda: _answers(url), supervisor, stopping)
@@ -180,9 +181,8 @@ def worker_programs(count: int, shared: dict[str, str]) -> list[Program]:
 
 def service_program(host: str, port: int, shared: dict[str, str]) -> Program:
     """The HTTP service."""
-    options = ("--host", host, "--port", str(port), "--no-access-log")  # the service logs its requests itself
-    grace = ("--timeout-graceful-shutdown", str(REQUESTS_GRACE_SECONDS))  # followers of events would hold it
-    return Program("service", [sys.executable, "-m", "uvicorn", "service.app:app", *options, *grace], shared)
+    options = ("--host", host, "--port", str(port), "--timeout-graceful-shutdown", str(REQUESTS_GRACE_SECONDS))
+    return Program("service", [sys.executable, "-m", "service.server", *options], shared)
 
 
 def _until(condition: Callable[[], bool], supervisor: Supervisor, stopping: StopRequests) -> None:

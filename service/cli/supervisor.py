@@ -13,6 +13,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, NamedTuple
@@ -23,8 +24,10 @@ QUICK_DEATH_SECONDS = 10.0
 """A child that dies sooner than this after its start has failed again, and the next start waits longer."""
 FIRST_DELAY_SECONDS = 0.5
 LONGEST_DELAY_SECONDS = 30.0
-LOG_BYTES = 16 * 2**20
-"""A log larger than this is moved to `.log.1` when its program starts."""
+LOG_BYTES = 10 * 2**20
+"""A log larger than this is moved to `.log.1`, the one before to `.log.2`, and so on."""
+LOGS_KEPT = 5
+"""How many files of this size each program has at most."""
 
 
 @dataclass(frozen=True)
@@ -54,7 +57,8 @@ class ChildFailed(RuntimeError):
 class Supervisor:
     """Keeps programs running. Call `tend` a few times a second, from the main thread.
 
-    Output of a program goes to `<log_folder>/<name>.log`, or to the terminal if `log_folder` is None.
+    Output of a program goes to `<log_folder>/<name>.log`, or to the terminal if `log_folder` is None. Where that file
+    grows large it is moved away, and the program is relied on to open it anew: TAILPRUNE_LOG_FILE tells it the path.
     """
 
     def __init__(self, log_folder: Path | None) -> None:
@@ -65,7 +69,7 @@ class Supervisor:
 
     def start(self, program: Program) -> None:
         """Start a program; from here on `tend` restarts it when it dies."""
-        child = _Child(program, self._log_path(program.name))
+        child = _Child(program, self.log_path(program.name))
         child.start()
         self._children[program.name] = child
 
@@ -92,6 +96,7 @@ class Supervisor:
                     raise ChildFailed(f"{death.name} cannot start{child.last_words(lines=1)}")
                 if deaths_allowed is not None and child.failures > deaths_allowed:
                     raise ChildFailed(f"{death.name} does not stay up ({death.how}){child.last_words()}")
+            child.rotate_log()
             child.start_when_due()
         return died
 
@@ -111,7 +116,8 @@ class Supervisor:
             child.kill()
         return killed
 
-    def _log_path(self, name: str) -> Path | None:
+    def log_path(self, name: str) -> Path | None:
+        """The file of a program's output."""
         return None if self.log_folder is None else self.log_folder / f"{name}.log"
 
 
@@ -128,10 +134,11 @@ class _Child:
 
     def start(self) -> None:
         log = self._open_log()
+        where = {} if self.log_path is None else {"TAILPRUNE_LOG_FILE": str(self.log_path.absolute())}
         try:
             self._process = subprocess.Popen(
                 self.program.command,
-                env={**os.environ, **self.program.environment},
+                env={**os.environ, **where, **self.program.environment},
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT if log is not None else None,
@@ -179,9 +186,22 @@ class _Child:
                 self._process.kill()
             self._process.wait()
 
+    def rotate_log(self) -> None:
+        """Move the log away if it is large, and the older ones on; the oldest is lost."""
+        with suppress(OSError):  # it is not there yet, or the folder cannot be written
+            if self.log_path is None or self.log_path.stat().st_size <= LOG_BYTES:
+                return
+            older = [self.log_path.with_name(f"{self.log_path.name}.{number}") for number in range(1, LOGS_KEPT)]
+            files = [self.log_path, *older]
+            for file, moved in reversed([*zip(files, older, strict=False)]):
+                if file.exists():
+                    file.replace(moved)
+
     def last_words(self, lines: int = 15) -> str:
         if self.log_path is None:
             return "; see above"
+        if not self.log_path.exists():  # it was moved away a moment ago
+            return ""
         with self.log_path.open("rb") as log:
             log.seek(max(0, self.log_path.stat().st_size - 8192))
             tail = log.read().decode(errors="replace").splitlines()
@@ -192,8 +212,7 @@ class _Child:
     def _open_log(self) -> IO[bytes] | None:
         if self.log_path is None:
             return None
-        if self.log_path.exists() and self.log_path.stat().st_size > LOG_BYTES:
-            self.log_path.replace(self.log_path.with_suffix(".log.1"))
+        self.rotate_log()
         return self.log_path.open("ab")
 
 

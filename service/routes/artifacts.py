@@ -8,7 +8,7 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Header, Path
 from fastapi.responses import Response, StreamingResponse
 
-from jobs.storage.artifacts import Artifact, ArtifactStore
+from jobs.storage.artifacts import CHUNK_BYTES, Artifact, ArtifactStore
 from service.deps import AppStateDep, JobDep
 from service.headers import IfNoneMatch, Unsatisfiable, byte_range, etag_matches
 from service.openapi import NOT_MODIFIED, files, header, problem_responses
@@ -17,8 +17,6 @@ from service.problems import ProblemError
 __all__ = ["router"]
 
 router = APIRouter(prefix="/jobs", tags=["jobs"])
-
-CHUNK_BYTES = 2**20
 
 Name = Annotated[str, Path(description="The name of the artifact, as the job's result and links give it.")]
 Range = Annotated[str | None, Header(alias="Range", description="A single range of bytes.", examples=["bytes=0-1023"])]
@@ -48,8 +46,8 @@ _RESPONSES: dict[int | str, dict[str, Any]] = {
     },
     304: NOT_MODIFIED,
     **problem_responses(
-        "unknown-job", "unknown-artifact", "artifact-gone", "range-not-satisfiable", "invalid-request",
-        "unavailable",
+        "unknown-job", "unknown-artifact", "artifact-gone", "result-gone", "record-unreadable",
+        "range-not-satisfiable", "invalid-request", "unavailable",
     ),
 }  # fmt: skip
 
@@ -76,8 +74,6 @@ def get_artifact(
     }
     if etag_matches(etag, if_none_match):
         return Response(status_code=304, headers=headers)
-    if not state.store.artifacts.exists(file):
-        raise ProblemError("artifact-gone", f"{name!r} is no longer stored; post the job's request again to remake it")
     try:
         part = byte_range(range, file.size) if if_range in (None, etag) else None
     except Unsatisfiable:
@@ -90,17 +86,19 @@ def get_artifact(
     headers["Content-Length"] = str(stop - start)
     if part is not None:
         headers["Content-Range"] = f"bytes {start}-{stop - 1}/{file.size}"
+    try:
+        chunks = _chunks(state.store.artifacts, file, start, stop)
+    except FileNotFoundError:
+        raise ProblemError(
+            "artifact-gone", f"{name!r} is no longer stored; post the job's request again to remake it"
+        ) from None
     return StreamingResponse(
-        _chunks(state.store.artifacts, file, start, stop),
-        status_code=200 if part is None else 206,
-        headers=headers,
-        media_type=file.media_type,
+        chunks, status_code=200 if part is None else 206, headers=headers, media_type=file.media_type
     )
 
 
 def _chunks(store: ArtifactStore, file: Artifact, start: int, stop: int) -> Iterator[bytes]:
-    if (start, stop) == (0, file.size) and file.size <= CHUNK_BYTES:
-        yield store.read(file)
-        return
-    for at in range(start, stop, CHUNK_BYTES):
-        yield store.read_range(file, at, min(at + CHUNK_BYTES, stop))
+    """The bytes of a part, of a file that is checked as a whole before. Raises FileNotFoundError."""
+    if file.size <= CHUNK_BYTES:
+        return iter([store.read(file)[start:stop]])
+    return store.stream(file, start, stop)

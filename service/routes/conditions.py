@@ -1,17 +1,23 @@
-"""`/conditions`: upload the inputs of models that take conditions in place of class labels."""
+"""`/conditions`: upload, list and delete the inputs of models that take conditions in place of class labels."""
 
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import datetime
+from pathlib import Path
 from typing import IO, Annotated, Any, Literal
 
-from fastapi import APIRouter, Path, Request
+import fastapi
+from fastapi import APIRouter, Query, Request
 from fastapi.responses import JSONResponse
-from pydantic import Field
+from pydantic import BaseModel, Field
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import ClientDisconnect
 
-from jobs.storage.uploads import ConditionInfo, parse
+from jobs.storage.files import translated_errors
+from jobs.storage.uploads import CURSOR_PATTERN, ConditionInfo, parse
 from service.deps import AppState, AppStateDep, PrefixDep
 from service.openapi import header, problem_responses
 from service.problems import ProblemError
@@ -46,6 +52,10 @@ BODY: dict[str, Any] = {
     }
 }
 HEADERS = {"Location": header("The path of the conditions.")}
+LISTED = {
+    "conditions": [EXAMPLE | {"uploaded": "2026-01-31T12:00:00Z"}],
+    "next_cursor": f"001769860800250-{EXAMPLE['id']}",
+}
 LINKS = {"get_conditions": {"operationId": "get_conditions", "parameters": {"id": "$response.body#/id"}}}
 
 
@@ -53,6 +63,19 @@ class ConditionView(ConditionInfo):
     """Conditions that are stored under an id."""
 
     links: dict[Literal["self"], str] = Field(description="The path of the conditions.")
+
+
+class StoredConditions(ConditionView):
+    """Conditions in a list."""
+
+    uploaded: datetime = Field(description="When they were uploaded, the last time if several.")
+
+
+class ConditionList(BaseModel):
+    """A page of the list of conditions."""
+
+    conditions: list[StoredConditions] = Field(description="The conditions, the latest uploads first.")
+    next_cursor: str | None = Field(description="The `cursor` of the next page; null on the last page.")
 
 
 def _view(info: ConditionInfo, prefix: str) -> ConditionView:
@@ -78,17 +101,18 @@ def _view(info: ConditionInfo, prefix: str) -> ConditionView:
             "content": {"application/json": {"example": EXAMPLE}},
             "links": LINKS,
         },
-        **problem_responses("malformed-request", "body-too-large", "unsupported-media-type", "invalid-request"),
+        **problem_responses(
+            "malformed-request", "body-too-large", "unsupported-media-type", "invalid-request", "unavailable",
+            "storage-full",
+        ),
     },
-)
+)  # fmt: skip
 async def upload_conditions(request: Request, state: AppStateDep, prefix: PrefixDep) -> JSONResponse:
     """Upload a file of conditions, and get the `id` by which other requests name them.
 
     The id is a digest of the numbers as float32: equal numbers have the same id, whatever file they come in.
     """
-    data_dir = state.settings.data_dir
-    data_dir.mkdir(parents=True, exist_ok=True)
-    with tempfile.SpooledTemporaryFile(max_size=IN_MEMORY_BYTES, dir=str(data_dir)) as body:  # uploads wait on the disk
+    with _spool(state.settings.data_dir) as body:
         try:
             async for chunk in request.stream():
                 body.write(chunk)
@@ -96,6 +120,15 @@ async def upload_conditions(request: Request, state: AppStateDep, prefix: Prefix
             raise ProblemError("malformed-request", "the connection ended before the body did") from None
         async with state.intake:
             return await run_in_threadpool(_keep, body, state, prefix)
+
+
+@contextmanager
+def _spool(folder: Path) -> Iterator[IO[bytes]]:
+    """A file in which an upload waits, on the disk if it is large. Raises ArtifactsFull where that is full."""
+    with translated_errors(str(folder), writes=True):
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.SpooledTemporaryFile(max_size=IN_MEMORY_BYTES, dir=str(folder)) as file:
+            yield file
 
 
 def _keep(body: IO[bytes], state: AppState, prefix: str) -> JSONResponse:
@@ -107,13 +140,58 @@ def _keep(body: IO[bytes], state: AppState, prefix: str) -> JSONResponse:
 
 
 @router.get(
+    "/conditions",
+    summary="List conditions",
+    responses={
+        200: {"description": "A page of conditions.", "content": {"application/json": {"example": LISTED}}},
+        **problem_responses("invalid-request", "unavailable"),
+    },
+)
+def list_conditions(
+    state: AppStateDep,
+    prefix: PrefixDep,
+    limit: Annotated[int, Query(ge=1, le=200, description="The most conditions on a page.")] = 50,
+    cursor: Annotated[
+        str | None, Query(pattern=CURSOR_PATTERN, description="`next_cursor` of the previous page.")
+    ] = None,
+) -> ConditionList:
+    """List stored conditions, the latest uploads first, a page at a time."""
+    page = state.conditions.page(limit, cursor)
+    listed = [
+        StoredConditions(**_view(info, prefix).model_dump(), uploaded=uploaded) for info, uploaded in page.conditions
+    ]
+    return ConditionList(conditions=listed, next_cursor=page.next_cursor)
+
+
+@router.get(
     "/conditions/{id}",
     summary="Describe conditions",
     response_description="The conditions.",
-    responses=problem_responses("unknown-conditions", "invalid-request"),
+    responses=problem_responses("unknown-conditions", "invalid-request", "unavailable"),
 )
 def get_conditions(
-    id: Annotated[str, Path(description="The id that the upload returned.")], state: AppStateDep, prefix: PrefixDep
+    id: Annotated[str, fastapi.Path(description="The id that the upload returned.")],
+    state: AppStateDep,
+    prefix: PrefixDep,
 ) -> ConditionView:
     """Describe stored conditions: how many there are, their shapes, and the family of models they are for."""
     return _view(state.conditions.get(id), prefix)
+
+
+@router.delete(
+    "/conditions/{id}",
+    summary="Delete conditions",
+    status_code=204,
+    responses={
+        204: {"description": "The conditions have been deleted."},
+        **problem_responses("unknown-conditions", "conditions-in-use", "invalid-request", "unavailable"),
+    },
+)
+def delete_conditions(
+    id: Annotated[str, fastapi.Path(description="The id that the upload returned.")], state: AppStateDep
+) -> None:
+    """Delete stored conditions. Refused while a job that is queued or running needs them.
+
+    Finished jobs keep their results. Uploading the same file again gives the same id.
+    """
+    state.conditions.remove(id)

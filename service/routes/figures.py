@@ -78,7 +78,8 @@ SeedQuery = Annotated[
         304: NOT_MODIFIED,
         **problem_responses(
             "unknown-model", "unknown-conditions", "not-acceptable", "model-not-ready", "job-cancelled",
-            "invalid-request", "artifact-gone", "failed", "internal", "worker-lost", "unavailable",
+            "invalid-request", "artifact-gone", "result-gone", "record-unreadable", "failed", "internal", "worker-lost",
+            "time-limit", "too-many-jobs", "unavailable", "storage-full",
         ),
     },
 )  # fmt: skip

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
+from anyio import to_thread
 from fastapi import APIRouter
 from fastapi.responses import Response
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
@@ -50,13 +51,17 @@ async def get_live() -> Live:
     response_description="They can: the queue, and its workers.",
     responses=problem_responses("invalid-request", "unavailable"),
 )
-def get_ready(state: AppStateDep) -> Ready:
+async def get_ready(state: AppStateDep) -> Ready:
     """Check that the service can take requests, which is when Redis answers.
 
     Workers are listed, but none is required: jobs are accepted and wait for one.
     """
-    queued, running = state.store.under_way()
-    return Ready(queued=queued, running=running, workers=state.workers.alive())
+
+    def look() -> Ready:
+        queued, running = state.glance.under_way()
+        return Ready(queued=queued, running=running, workers=state.workers.alive())
+
+    return await to_thread.run_sync(look, limiter=state.probes)
 
 
 @router.get(
@@ -68,6 +73,7 @@ def get_ready(state: AppStateDep) -> Ready:
         **problem_responses("invalid-request"),
     },
 )
-def get_telemetry(state: AppStateDep) -> Response:
+async def get_telemetry(state: AppStateDep) -> Response:
     """Read the counters and histograms of the service and its workers, in the text format of Prometheus."""
-    return Response(generate_latest(state.telemetry), media_type=CONTENT_TYPE_LATEST)
+    content = await to_thread.run_sync(generate_latest, state.telemetry, limiter=state.probes)
+    return Response(content, media_type=CONTENT_TYPE_LATEST)

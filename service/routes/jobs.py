@@ -1,18 +1,18 @@
-"""`/jobs`: list jobs, look at one, cancel it, follow its events."""
+"""`/jobs`: list jobs, look at one, cancel or delete it, follow its events."""
 
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from typing import Annotated
+from typing import Annotated, NamedTuple
 
 import redis
 from fastapi import APIRouter, Depends, Header, Query
-from fastapi.responses import JSONResponse
+from fastapi.responses import JSONResponse, Response
 from fastapi.sse import EventSourceResponse, ServerSentEvent
 from pydantic import BaseModel, Field
 
 from jobs.records import ID_PATTERN, AnyJob, JobSummary, Kind, Status
-from jobs.store.events import EVENT_ID_PATTERN, START, follow, has_events
+from jobs.store.events import EVENT_ID_PATTERN, START, Follower
 from service.deps import AppStateDep, JobDep, JobId, PrefixDep
 from service.openapi import problem_responses
 from service.problems import NothingMore
@@ -55,25 +55,37 @@ def list_jobs(
     summary="Get a job",
     response_description="The job.",
     response_model=AnyJob,
-    responses=problem_responses("unknown-job", "invalid-request", "unavailable"),
+    responses=problem_responses("unknown-job", "result-gone", "record-unreadable", "invalid-request", "unavailable"),
 )
 def get_job(job: JobDep, prefix: PrefixDep) -> JSONResponse:
     """Look at a job: its status and progress, and its result once there is one."""
     return JSONResponse(job.public(prefix))
 
 
+Purge = Annotated[
+    bool,
+    Query(description="Delete a job that has finished: its record, its events, and its files unless others need them."),
+]
+
+
 @router.delete(
     "/{id}",
-    summary="Cancel a job",
+    summary="Cancel or delete a job",
     response_model=AnyJob,
     responses={
         200: {"description": "The job is cancelled: it was still queued, or its worker was lost."},
         202: {"description": "The job is running, and stops at its next step.", "model": AnyJob},
-        **problem_responses("unknown-job", "job-finished", "invalid-request", "unavailable"),
+        204: {"description": "With `purge`: the finished job is deleted."},
+        **problem_responses(
+            "unknown-job", "job-finished", "job-unfinished", "record-unreadable", "invalid-request", "unavailable"
+        ),
     },
 )
-def cancel_job(job_id: JobId, state: AppStateDep, prefix: PrefixDep) -> JSONResponse:
-    """Cancel a job that has not finished yet."""
+def cancel_job(job_id: JobId, state: AppStateDep, prefix: PrefixDep, purge: Purge = False) -> Response:
+    """Cancel a job that has not finished yet; or, with `purge`, delete one that has."""
+    if purge:
+        state.store.purge(job_id)
+        return Response(status_code=204)
     job = state.store.cancel(job_id)
     return JSONResponse(job.public(prefix), 200 if job.is_finished else 202)
 
@@ -83,6 +95,13 @@ EVENTS = {
     "example": 'event: progress\ndata: {"done":12,"total":50,"unit":"steps"}\nid: 1769860800250-0\n\n'
     'event: status\ndata: {"status":"succeeded"}\nid: 1769860803817-0\n\n',
 }
+
+
+class _Followed(NamedTuple):
+    follower: Follower
+    seen: str
+
+
 LastEventId = Annotated[
     str,
     Header(
@@ -94,14 +113,16 @@ LastEventId = Annotated[
 ]
 
 
-async def _seen(job: JobDep, state: AppStateDep, last_event_id: LastEventId = START) -> str:
-    """The event after which to resume. Raises NothingMore if it is the last.
+async def _followed(job: JobDep, state: AppStateDep, last_event_id: LastEventId = START) -> AsyncIterator[_Followed]:
+    """Who follows, and the event after which to resume. Raises NothingMore if it is the last, and TooManyFollowers.
 
-    A dependency, since the status of a stream can no longer change once its body has begun.
+    A dependency, since the status of a stream can no longer change once its body has begun; and it ends with the
+    response, whether or not its body was sent.
     """
-    if job.is_finished and not await has_events(state.follower, job.id, last_event_id):
+    if job.is_finished and not await state.events.has_events(job.id, last_event_id):
         raise NothingMore
-    return last_event_id
+    with state.events.follower(job.id) as follower:
+        yield _Followed(follower, last_event_id)
 
 
 @router.get(
@@ -111,11 +132,11 @@ async def _seen(job: JobDep, state: AppStateDep, last_event_id: LastEventId = ST
     responses={
         200: {"description": "The events, as they happen.", "content": {"text/event-stream": EVENTS}},
         204: {"description": "The job has finished, and `Last-Event-ID` was its last event: nothing follows."},
-        **problem_responses("unknown-job", "invalid-request", "unavailable"),
+        **problem_responses("unknown-job", "result-gone", "record-unreadable", "invalid-request", "unavailable"),
     },
 )
 async def follow_job(
-    job: JobDep, state: AppStateDep, seen: Annotated[str, Depends(_seen)]
+    state: AppStateDep, followed: Annotated[_Followed, Depends(_followed)]
 ) -> AsyncIterator[ServerSentEvent]:
     """Follow a job's `status` and `progress` events as they happen, until the job has finished.
 
@@ -123,7 +144,7 @@ async def follow_job(
     has finished and that was its last event, the answer is 204, at which an `EventSource` stops reconnecting.
     """
     try:
-        async for event in follow(state.follower, job.id, seen, state.stopping):
+        async for event in state.events.follow(*followed):
             yield ServerSentEvent(event=event.name, data=event.data, id=event.id)
     except redis.RedisError:
         return  # the stream ends early, as it does when the service stops, and the client reconnects for the rest

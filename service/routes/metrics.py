@@ -68,7 +68,8 @@ ThresholdList = Annotated[
         304: NOT_MODIFIED,
         **problem_responses(
             "unknown-model", "unknown-conditions", "model-not-ready", "job-cancelled", "invalid-request", "failed",
-            "internal", "worker-lost", "unavailable",
+            "result-gone", "record-unreadable", "internal", "worker-lost", "time-limit", "too-many-jobs", "unavailable",
+            "storage-full",
         ),
     },
 )  # fmt: skip

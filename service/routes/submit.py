@@ -14,12 +14,13 @@ from jobs.requests.extract import ExtractRequest
 from jobs.requests.prune_sample import PruneSampleRequest
 from jobs.requests.study import StudyRequest
 from service import examples
+from service.checks import JsonRoute
 from service.openapi import job_answers
 from service.submission import ClientDep, post_job
 
 __all__ = ["router"]
 
-router = APIRouter()
+router = APIRouter(route_class=JsonRoute)
 
 
 def _job_of(kind: type[Request]) -> dict[str, Any]:

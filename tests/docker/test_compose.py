@@ -15,7 +15,16 @@ from jobs.settings import Settings
 from tests.docker.containers import COMPOSE, DOCKERFILES, ROOT, SERVICES, read_compose
 
 OURS = {name: service for name, service in SERVICES.items() if "build" in service}
-PART_OF_THE_FILES = {"redis_url", "data_dir", "registry", "hub_cache", "device", "worker_index"}
+PART_OF_THE_FILES = {
+    "redis_url",
+    "data_dir",
+    "registry",
+    "hub_cache",
+    "device",
+    "worker_index",
+    "redis_memory_bytes",
+    "log_file",
+}
 
 each_service = pytest.mark.parametrize("service", SERVICES.values(), ids=SERVICES)
 each_of_ours = pytest.mark.parametrize("service", OURS.values(), ids=OURS)

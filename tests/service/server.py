@@ -1,4 +1,4 @@
-"""The service in a process of its own, under uvicorn, and nginx in front of it."""
+"""The service in a process of its own, and nginx in front of it."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ def running_service(settings: Settings, folder: Path, *options: str, **environme
         **environment,
     }
     port = free_port()
-    command = [sys.executable, "-m", "uvicorn", "service.app:app", "--port", str(port), *options]
+    command = [sys.executable, "-m", "service.server", "--port", str(port), *options]
     with _running(command, f"http://127.0.0.1:{port}", "/health/ready", folder / "service.log", variables) as server:
         yield server
 

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import re
+import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from fastapi.testclient import TestClient
 
-from service.app import app
+from jobs.settings import Settings
+from jobs.store.jobs import JobStore
+from jobs.store.leases import Claim
+from service.app import app, create_app
 from service.contract import document
 
 ROOT = Path(__file__).parents[2]
@@ -68,3 +73,16 @@ def test_a_request_is_named_in_its_answer(client: TestClient, given: str, kept: 
     named = client.get("/health/live", headers={"X-Request-ID": given}).headers["X-Request-ID"]
     assert (named == given) is kept
     assert named
+
+
+def test_the_job_of_a_lost_worker_is_queued_again_where_no_worker_lives_to_see_it(
+    settings: Settings, store: JobStore, claim: Callable[[str], Claim]
+) -> None:
+    quick = settings.model_copy(update={"lease_seconds": 0.2, "sweep_seconds": 0.1})
+    with TestClient(create_app(quick)) as client:
+        job_id = client.post("/prune-sample", json={"model": "shapes-sit", "threshold": 0.1}).json()["id"]
+        claim(job_id)  # and whoever claimed it is never heard of again
+        until = time.monotonic() + 30
+        while client.get(f"/jobs/{job_id}").json()["status"] != "queued":
+            assert time.monotonic() < until, "the job of a lost worker still counts as running"
+            time.sleep(0.05)

@@ -6,8 +6,9 @@ import gzip
 import json
 import re
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, cast, get_args
 
 import httpx
 import pytest
@@ -18,12 +19,14 @@ from jobs.problems import PREFIX, TYPES, Slug
 from jobs.settings import Settings
 from jobs.store.jobs import JobStore
 from service.app import create_app
+from service.deps import AppState
 from tests.redis_process import RedisProcess
 from tests.service.conftest import REQUEST
+from tests.service.server import eventually
 
 UNKNOWN_JOB = "0" * 26
 HUGE_INTEGER = b"1" * 5000
-DEEP = b"[" * 200_000
+DEEP = b"[" * 40_000
 
 
 def problem(answer: httpx.Response, slug: str) -> dict[str, Any]:
@@ -122,9 +125,11 @@ def test_a_body_that_cannot_be_read_is_answered_with_the_reason(
 
 
 def test_of_very_many_faults_the_first_are_listed_and_long_names_are_shortened(client: TestClient) -> None:
-    document = problem(post(client, body(**{f"{'x' * 500}{number}": 1 for number in range(500)})), "invalid-request")
-    assert document["detail"] == "500 things are wrong with the request; errors has the first 100"
+    labels = [{"x" * 500: 1}] * 200
+    document = problem(post(client, body(labels=labels, **{"x" * 500: 1})), "invalid-request")
+    assert document["detail"] == "201 things are wrong with the request; errors has the first 100"
     assert len(document["errors"]) == 100
+    document = problem(post(client, body(**{"x" * 500: 1})), "invalid-request")
     assert document["errors"][0]["location"] == "body." + "x" * 80
 
 
@@ -250,7 +255,60 @@ def test_redis_gone_is_reported_at_once_with_when_to_come_back_and_the_service_r
         assert client.get("/models").status_code == 200
         assert "tailprune_redis_up 0.0" in client.get("/metrics").text
         own_redis.start()
+        eventually(lambda: client.get("/health/ready").status_code == 200, "the service recovers")
         assert client.get(f"/jobs/{job['id']}").json()["status"] == "queued"
+
+
+def test_while_redis_hangs_probes_are_answered_and_no_call_waits_once_one_was_not_answered(
+    settings: Settings, own_redis: RedisProcess, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("service.app.ANSWER_SECONDS", 3600.0)  # a call that waits does so beyond the end of the test
+    monkeypatch.setattr("service.app.GLANCE_SECONDS", 0.2)
+    with TestClient(create_app(settings.model_copy(update={"redis_url": own_redis.url}))) as client:
+        job = client.post("/prune-sample", json=REQUEST).json()
+        own_redis.pause()
+        try:
+            with ThreadPoolExecutor() as clients:
+                waiting = [clients.submit(client.get, f"/jobs/{job['id']}") for _ in range(3)]
+                assert client.get("/health/ready").status_code == 503
+                assert "tailprune_redis_up 0.0" in client.get("/metrics").text
+                for method, path in (("GET", "/jobs"), ("POST", "/prune-sample"), ("GET", f"/jobs/{job['id']}/events")):
+                    answer = client.request(method, path, json=REQUEST if method == "POST" else None)
+                    assert answer.status_code == 503, path
+                    assert int(answer.headers["Retry-After"]) > 0
+                assert client.get("/health/live").status_code == 200
+                assert client.get("/models").status_code == 200
+                own_redis.resume()
+                assert {each.result().status_code for each in waiting} <= {200, 503}
+        finally:
+            own_redis.resume()
+        eventually(lambda: client.get("/health/ready").status_code == 200, "the service recovers")
+        assert client.get(f"/jobs/{job['id']}").status_code == 200
+
+
+def test_a_follower_beyond_the_limit_is_refused_before_its_stream_and_a_waiter_gets_its_job(
+    settings: Settings, store: JobStore
+) -> None:
+    with TestClient(create_app(settings.model_copy(update={"max_followers": 0}))) as client:
+        answer = client.post("/prune-sample", json=REQUEST, headers={"Prefer": "wait=60"})
+        assert answer.status_code == 202
+        answer = client.get(answer.json()["links"]["events"])
+        assert answer.status_code == 503
+        assert int(answer.headers["Retry-After"]) > 0
+        assert "0 clients already follow" in problem(answer, "unavailable")["detail"]
+
+
+def test_a_job_whose_store_is_lost_while_it_is_waited_for_is_answered_as_it_was(
+    settings: Settings, own_redis: RedisProcess
+) -> None:
+    with TestClient(create_app(settings.model_copy(update={"redis_url": own_redis.url}))) as client:
+        state: AppState = cast(Any, client.app).state.app
+        with ThreadPoolExecutor() as clients:
+            waiting = clients.submit(lambda: client.post("/prune-sample", json=REQUEST, headers={"Prefer": "wait=60"}))
+            eventually(lambda: len(state.events._all()) == 1, "the client waits")
+            own_redis.stop()
+            answer = waiting.result()
+    assert (answer.status_code, answer.json()["status"]) == (202, "queued")
 
 
 def test_a_full_redis_is_reported_with_when_to_come_back(client: TestClient, redis_client: redis.Redis) -> None:

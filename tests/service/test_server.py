@@ -1,4 +1,4 @@
-"""The service under a real uvicorn and behind a real nginx: prefixes, shutdown, several processes."""
+"""The service under its server and behind a real nginx: prefixes, shutdown, several processes."""
 
 from __future__ import annotations
 
@@ -127,12 +127,12 @@ def test_the_command_line_reaches_a_service_with_a_prefix_through_its_proxy_and_
             assert client.save_as(finished, "grid.png", tmp_path / f"grid-{number}.png").stat().st_size > 0
 
 
-@pytest.mark.parametrize("processes_of_it", [1, 2])
+@pytest.mark.parametrize("options", [(), ("--workers", "2"), ("--workers", "2", "--root-path", "/tailprune")])
 def test_the_service_stops_although_events_are_followed_and_jobs_are_waited_for(
-    settings: Settings, store: JobStore, tmp_path: Path, processes_of_it: int
+    settings: Settings, store: JobStore, tmp_path: Path, options: tuple[str, ...]
 ) -> None:
     waited: list[httpx.Response] = []
-    with running_service(settings, tmp_path, "--workers", str(processes_of_it)) as service:
+    with running_service(settings, tmp_path, *options) as service:
         posted = httpx.post(f"{service.url}/prune-sample", json=REQUEST, trust_env=False)
 
         def wait() -> None:

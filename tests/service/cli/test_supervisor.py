@@ -1,5 +1,6 @@
 import math
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -11,7 +12,9 @@ from pathlib import Path
 import psutil
 import pytest
 
+from jobs.store.connection import server_command
 from service.cli.supervisor import ChildFailed, Program, Supervisor
+from tests.redis_process import RedisProcess
 from tests.service.cli.conftest import Children
 
 STEADY = "import time; print('up', flush=True); time.sleep(60)"
@@ -140,3 +143,67 @@ def test_a_great_log_is_set_aside_at_the_start(
     eventually(lambda: "new" in (tmp_path / "one.log").read_text())
     supervisor.stop(["one"], grace_seconds=1)
     assert (tmp_path / "one.log.1").read_text() == "more than ten bytes"
+
+
+LOGS = """
+import structlog, sys
+from jobs.logging import configure_logging
+from jobs.settings import get_settings
+configure_logging(get_settings())
+print("printed first", flush=True)
+for number in range(3000):
+    structlog.get_logger("one").info("line", number=number)
+print("printed last", flush=True)
+"""
+
+
+def test_a_log_that_grows_large_is_moved_away_while_its_program_runs_and_no_line_is_lost(
+    supervisor: Supervisor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("service.cli.supervisor.LOG_BYTES", 4096)
+    monkeypatch.setattr("service.cli.supervisor.LOGS_KEPT", 10_000)
+    supervisor.start(python("one", LOGS))
+    folder = supervisor.log_folder
+    assert folder is not None
+
+    def text() -> str:
+        def age(file: Path) -> int:
+            return int(file.suffix[1:]) if file.suffix != ".log" else 0
+
+        return "".join(file.read_text() for file in sorted(folder.glob("one.log*"), key=age, reverse=True))
+
+    def ends() -> bool:
+        supervisor.tend()
+        return "printed last" in text()
+
+    eventually(ends, seconds=60)
+    assert len([*folder.glob("one.log.*")]) > 0
+    found = text()
+    assert [int(number) for number in re.findall(r"number=(\d+)", found)][:3000] == [*range(3000)]
+    assert found.startswith("printed first")
+
+
+def test_of_a_log_that_grows_without_end_the_newest_files_are_kept(
+    supervisor: Supervisor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("service.cli.supervisor.LOG_BYTES", 100)
+    supervisor.start(python("one", STEADY))
+    folder = supervisor.log_folder
+    assert folder is not None
+    for number in range(9):
+        (folder / "one.log").write_text(f"{number}" * 101)
+        supervisor.tend()
+    assert {file.name: file.read_text()[0] for file in folder.iterdir()} == {
+        "one.log.1": "8", "one.log.2": "7", "one.log.3": "6", "one.log.4": "5"
+    }  # fmt: skip
+
+
+def test_redis_opens_its_log_anew_where_it_was_moved_away(own_redis: RedisProcess, tmp_path: Path) -> None:
+    log = tmp_path / "redis.log"
+    own_redis.stop()
+    own_redis.start("--logfile", str(log))
+    moved = log.rename(tmp_path / "redis.log.1")
+    own_redis.stop()
+    assert moved.stat().st_size > 0
+    assert "exit" in log.read_text()
+    assert str(log) in server_command(1, tmp_path, log)

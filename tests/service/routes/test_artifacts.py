@@ -5,12 +5,16 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from fastapi.testclient import TestClient
 
 from jobs.records import Job
 from jobs.settings import Settings
+from jobs.storage.artifacts import ArtifactsUnavailable
+from jobs.storage.files import LocalFiles
+from jobs.store.connection import connect
 from jobs.store.jobs import JobStore
 from jobs.store.leases import Claim, LeaseStore
 from tests.service.conftest import REQUEST
@@ -18,6 +22,8 @@ from tests.service.results import PICTURE
 
 ETAG = f'"{hashlib.sha256(PICTURE).hexdigest()}"'
 SIZE = len(PICTURE)
+HOT = f"tailprune:hot:{hashlib.sha256(PICTURE).hexdigest()}"
+"""The key of its copy in Redis."""
 
 
 @pytest.fixture
@@ -99,6 +105,9 @@ def test_an_artifact_that_is_no_longer_stored_says_how_to_remake_it(
     client: TestClient, path: str, settings: Settings
 ) -> None:
     next(Path(settings.artifacts).rglob(ETAG.strip('"'))).unlink()
+    assert client.get(path).status_code == 200  # from the copy in Redis
+    with connect(settings) as connection:
+        connection.delete(HOT)
     answer = client.get(path)
     assert answer.status_code == 410
     assert "post the job's request again" in answer.json()["detail"]
@@ -107,9 +116,63 @@ def test_an_artifact_that_is_no_longer_stored_says_how_to_remake_it(
 def test_a_large_artifact_comes_whole(
     client: TestClient, store: JobStore, leases: LeaseStore, claim: Callable[[str], Claim]
 ) -> None:
-    content = PICTURE * 2000  # 4 MB: several chunks
+    content = PICTURE * 4000  # 8 MB: several chunks
     job_id = client.post("/prune-sample", json=REQUEST).json()["id"]
     leases.succeed(claim(job_id), {}, {"large": store.artifacts.put(content, "application/octet-stream")})
     assert client.get(f"/jobs/{job_id}/artifacts/large").content == content
     part = client.get(f"/jobs/{job_id}/artifacts/large", headers={"Range": "bytes=1000000-3000000"})
     assert part.content == content[1_000_000:3_000_001]
+
+
+def test_damaged_bytes_are_never_sent_and_the_same_request_makes_them_anew(
+    client: TestClient, path: str, settings: Settings, done: Callable[[str], Job]
+) -> None:
+    stored = next(Path(settings.artifacts).rglob(ETAG.strip('"')))
+    content = stored.read_bytes()
+    for asked in ({}, {"Range": "bytes=0-3"}):
+        stored.write_bytes(content[:-1] + b"x")
+        with connect(settings) as connection:
+            connection.delete(HOT)
+        answer = client.get(path, headers=asked)
+        assert answer.status_code == 410
+        assert answer.json()["type"] == "urn:tailprune:problem:artifact-gone"
+        assert not stored.exists()
+    again = client.post("/prune-sample", json=REQUEST)
+    assert again.status_code == 202
+    done(again.json()["id"])
+    assert client.get(again.json()["links"]["self"] + "/artifacts/grid.png").content == content
+
+
+def test_a_damaged_large_artifact_is_gone_before_its_first_byte(
+    client: TestClient, settings: Settings, store: JobStore, leases: LeaseStore, claim: Callable[[str], Claim]
+) -> None:
+    job_id = client.post("/prune-sample", json=REQUEST).json()["id"]
+    large = store.artifacts.put(PICTURE * 4000, "application/octet-stream")
+    leases.succeed(claim(job_id), {}, {"large": large})
+    stored = next(Path(settings.artifacts).rglob(large.digest))
+    stored.write_bytes(stored.read_bytes()[:-1] + b"x")
+    for asked in ({}, {"Range": "bytes=0-3"}):
+        assert client.get(f"/jobs/{job_id}/artifacts/large", headers=asked).status_code == 410
+
+
+def test_a_damaged_hot_copy_is_not_sent(client: TestClient, path: str, settings: Settings) -> None:
+    with connect(settings) as connection:
+        for damaged in (PICTURE[:100], PICTURE[:-1] + b"x"):
+            connection.set(HOT, damaged)
+            assert client.get(path).content == PICTURE
+
+
+def test_while_the_store_of_artifacts_is_away_the_answer_is_503(
+    client: TestClient, path: str, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with connect(settings) as connection:
+        connection.delete(HOT)
+
+    def away(*_: Any) -> None:
+        raise ArtifactsUnavailable("away")
+
+    monkeypatch.setattr(LocalFiles, "read", away)
+    answer = client.get(path)
+    assert (answer.status_code, answer.headers["Retry-After"]) == (503, "5")
+    assert answer.json()["type"] == "urn:tailprune:problem:unavailable"
+    assert "the store of artifacts" in answer.json()["detail"]

@@ -14,7 +14,8 @@ from jobs.records import Job, JobView
 from jobs.registry.compacted import KEY, CompactedStore
 from jobs.results import CompactResult
 from jobs.settings import Settings
-from jobs.storage.artifacts import ArtifactStore
+from jobs.storage.artifacts import ArtifactsUnavailable
+from jobs.storage.files import LocalFiles
 from jobs.store.jobs import JobStore
 from jobs.store.leases import Claim, LeaseStore
 from service.app import create_app
@@ -168,9 +169,9 @@ def test_a_model_whose_checkpoint_was_deleted_is_not_ready_until_it_is_made_anew
     client: TestClient, made: Callable[..., str], settings: Settings, done: Callable[[str], Job], store: JobStore
 ) -> None:
     name = made()
-    (job,) = store.page(kind="compact").jobs
-    digest = job.artifacts["model.safetensors"].digest
-    (Path(settings.artifacts) / digest[:2] / digest).unlink()
+    (found,) = store.page(kind="compact").jobs
+    digest = store.get(found.id).artifacts["model.safetensors"].digest
+    next(Path(settings.artifacts).rglob(digest)).unlink()
     answer = client.post("/prune-sample", json={"model": name})
     assert (answer.status_code, answer.json()["type"]) == (409, "urn:tailprune:problem:model-not-ready")
     assert "repeat the POST /compact" in answer.json()["detail"]
@@ -183,10 +184,10 @@ def test_models_are_listed_while_the_store_of_artifacts_is_away(
 ) -> None:
     name = made()
 
-    def away(*_: Any) -> bool:
-        raise PermissionError("the store is away")
+    def away(*_: Any) -> None:
+        raise ArtifactsUnavailable("the store is away")
 
-    monkeypatch.setattr(ArtifactStore, "exists", away)
+    monkeypatch.setattr(LocalFiles, "state", away)
     answer = client.get("/models")
     assert answer.status_code == 200
     assert {model["name"]: model["ready"] for model in answer.json()["models"]}[name] is False
@@ -240,7 +241,7 @@ def test_the_artifacts_of_a_deleted_models_job_stay_and_other_models_of_the_same
     client: TestClient, made: Callable[..., str], store: JobStore
 ) -> None:
     name, other = made(), made(**WITH_MEAN)
-    *_, job = store.page(kind="compact").jobs
+    job = store.get(store.page(kind="compact").jobs[-1].id)
     client.delete(f"/models/{name}")
     assert name.endswith(job.key[:16])
     assert client.get(f"/jobs/{job.id}/artifacts/model.safetensors").content == b"smaller weights"

@@ -3,7 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import errno
+import json
+import os
+import tempfile
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -13,10 +18,13 @@ import redis
 from fastapi.testclient import TestClient
 
 from jobs.settings import Settings
+from jobs.storage.artifacts import ArtifactStore
 from jobs.storage.uploads import ConditionStore
 from jobs.store.connection import connect
+from jobs.store.jobs import JobStore
 from service.app import create_app
 from tests.condition_files import PERSON, VIDEO, Arrays, arrays, npz, safetensors
+from tests.jobs.storage.test_retention import write_job
 from tests.service.test_problems import faults, problem
 
 every_packer = pytest.mark.parametrize("pack", [npz, safetensors])
@@ -178,7 +186,9 @@ def test_conditions_are_stored_and_found_while_redis_is_gone(settings: Settings)
 def test_a_worker_reads_what_was_uploaded(client: TestClient, settings: Settings) -> None:
     said = upload(client, npz(arrays(VIDEO, 2, "float16"))).json()
     with connect(settings) as connection:
-        assert ConditionStore(settings, connection).read(said["id"]) == safetensors(arrays(VIDEO, 2))
+        assert ConditionStore(ArtifactStore(settings, connection), connection).read(said["id"]) == safetensors(
+            arrays(VIDEO, 2)
+        )
 
 
 def test_an_upload_that_breaks_off_is_no_error_of_the_service(settings: Settings, redis_client: redis.Redis) -> None:
@@ -200,3 +210,104 @@ def test_an_upload_that_breaks_off_is_no_error_of_the_service(settings: Settings
 
     asyncio.run(talk())
     assert sent[0]["status"] == 400
+
+
+def test_damaged_conditions_are_unknown_also_to_jobs_and_uploading_them_again_mends_them(
+    client: TestClient, settings: Settings
+) -> None:
+    content = safetensors(arrays(VIDEO, 2))
+    said = upload(client, content).json()
+    stored = next(Path(settings.artifacts).rglob(said["id"]))
+    stored.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+    with connect(settings) as connection:
+        connection.flushall()
+    answer = client.get(said["links"]["self"])
+    assert problem(answer, "unknown-conditions")["status"] == 404
+    assert "upload" in answer.json()["detail"]
+    stored.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+    asked = client.post("/prune-sample", json={"model": "shapes-sit", "threshold": 0.1, "conditions": said["id"]})
+    assert problem(asked, "unknown-conditions")["status"] == 404
+    again = upload(client, content)
+    assert (again.status_code, again.json()) == (201, said)
+    assert client.get(said["links"]["self"]).json() == said
+
+
+@pytest.mark.parametrize("large", [False, True], ids=["small", "waiting on the disk"])
+def test_an_upload_to_a_full_disk_is_answered_507(
+    client: TestClient, monkeypatch: pytest.MonkeyPatch, large: bool
+) -> None:
+    def full(*_: Any, **__: Any) -> Any:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(tempfile, "TemporaryFile", full) if large else monkeypatch.setattr(Path, "write_bytes", full)
+    answer = upload(client, safetensors(arrays(VIDEO, 40 if large else 1)))
+    assert problem(answer, "storage-full")["status"] == 507
+    assert "the disk of the artifacts is full" in answer.json()["detail"]
+
+
+def test_while_the_store_of_artifacts_is_away_uploads_and_reads_are_answered_503(
+    client: TestClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said = upload(client, safetensors(arrays(VIDEO, 1))).json()
+
+    def away(*_: Any, **__: Any) -> Any:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    monkeypatch.setattr("jobs.storage.files.os.stat", away)
+    for answer in (upload(client, safetensors(arrays(VIDEO, 2))), client.get(said["links"]["self"])):
+        assert problem(answer, "unavailable")["status"] == 503
+        assert answer.headers["Retry-After"] == "5"
+
+
+def test_conditions_are_listed_the_latest_first_a_page_at_a_time(client: TestClient, settings: Settings) -> None:
+    assert client.get("/conditions").json() == {"conditions": [], "next_cursor": None}
+    said = [upload(client, npz(arrays(VIDEO, count))).json() for count in range(1, 6)]
+    for age, each in enumerate(reversed(said)):
+        path = next(Path(settings.artifacts).rglob(each["id"]))
+        os.utime(path, (1_800_000_000 - age, 1_800_000_000 - age))
+    pages: list[dict[str, Any]] = [client.get("/conditions", params={"limit": 2}).json()]
+    while cursor := pages[-1]["next_cursor"]:
+        pages.append(client.get("/conditions", params={"limit": 2, "cursor": cursor}).json())
+    assert [len(page["conditions"]) for page in pages] == [2, 2, 1]
+    listed = [each for page in pages for each in page["conditions"]]
+    assert listed[0].pop("uploaded") == "2027-01-15T08:00:00Z"
+    assert listed[0] == said[-1]
+    assert [each["id"] for each in listed] == [each["id"] for each in reversed(said)]
+    assert faults(client.get("/conditions", params={"cursor": "x"})).keys() == {"query.cursor"}
+
+
+def test_deleted_conditions_are_unknown_until_they_are_uploaded_again(client: TestClient) -> None:
+    content = npz(arrays(VIDEO, 2))
+    said = upload(client, content).json()
+    path = said["links"]["self"]
+    answer = client.delete(path)
+    assert (answer.status_code, answer.content) == (204, b"")
+    for again in (client.get(path), client.delete(path)):
+        problem(again, "unknown-conditions")
+    assert client.get("/conditions").json()["conditions"] == []
+    assert upload(client, content).status_code == 201
+    assert client.get(path).json() == said
+
+
+def test_conditions_that_a_job_under_way_needs_are_not_deleted(
+    client: TestClient, store: JobStore, redis_client: redis.Redis
+) -> None:
+    said = upload(client, npz(arrays(VIDEO, 2))).json()
+    job_id = write_job(redis_client, status="running", request=json.dumps({"conditions": said["id"]}))
+    refused = client.delete(said["links"]["self"])
+    assert refused.status_code == 409
+    assert job_id in problem(refused, "conditions-in-use")["detail"]
+    assert client.get(said["links"]["self"]).status_code == 200
+    redis_client.hset(f"tailprune:job:{job_id}", "status", "succeeded")
+    assert client.delete(said["links"]["self"]).status_code == 204
+
+
+def test_conditions_in_a_store_of_objects_are_listed_and_deleted(
+    settings: Settings, store: JobStore, s3_url: str
+) -> None:
+    with TestClient(create_app(settings.model_copy(update={"artifacts_url": s3_url}))) as client:
+        said = [upload(client, npz(arrays(VIDEO, count))).json() for count in (1, 2, 3)]
+        assert {each["id"] for each in client.get("/conditions").json()["conditions"]} == {each["id"] for each in said}
+        assert client.delete(said[0]["links"]["self"]).status_code == 204
+        assert len(client.get("/conditions").json()["conditions"]) == 2
+        problem(client.get(said[0]["links"]["self"]), "unknown-conditions")

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import httpx
 import pytest
@@ -51,6 +53,18 @@ def test_statistics_are_measured_once(client: TestClient, done: Callable[[str], 
     again = client.get("/metrics/shapes-sit", headers=NOW)
     assert again.status_code == 200
     assert again.headers["Preference-Applied"] == "wait=0"
+
+
+@pytest.mark.parametrize("path", ["/metrics/shapes-sit", "/metrics/shapes-sit/figures/cosine"])
+def test_any_copy_of_a_client_is_up_to_date_only_once_there_is_a_result(
+    client: TestClient, done: Callable[[str], Job], path: str
+) -> None:
+    anything = {"If-None-Match": "*"} | NOW
+    first = client.get(path, headers=anything)
+    assert first.status_code == 202
+    done(first.json()["id"])
+    again = client.get(path, headers=anything)
+    assert (again.status_code, again.content) == (304, b"")
 
 
 def test_statistics_that_the_client_has_are_not_sent_again(client: TestClient, done: Callable[[str], Job]) -> None:
@@ -189,6 +203,13 @@ def test_a_measurement_that_failed_is_answered_with_its_problem(
     assert answer.json()["detail"] == "damaged"
 
 
+def test_a_measurement_whose_store_was_away_may_be_asked_for_again_after_a_while(
+    client: TestClient, store: JobStore, leases: LeaseStore, claim: Callable[[str], Claim]
+) -> None:
+    answer = meanwhile(client, store, lambda job_id: leases.fail(claim(job_id), problem("unavailable", "away")))
+    assert (answer.status_code, answer.headers["Retry-After"]) == (503, "5")
+
+
 def test_a_measurement_cancelled_while_it_is_waited_for_is_reported(client: TestClient, store: JobStore) -> None:
     answer = meanwhile(client, store, store.cancel)
     assert answer.status_code == 409
@@ -252,6 +273,18 @@ def test_readiness_counts_workers_and_does_not_need_them(client: TestClient, sto
 
 
 def test_workers_alive_are_listed(client: TestClient, redis_client: redis.Redis) -> None:
-    WorkerRegistry(redis_client).beat(WorkerInfo(name="worker", device="cpu"))
+    WorkerRegistry(redis_client, 2).beat(WorkerInfo(name="worker", device="cpu"))
     assert client.get("/health/ready").json()["workers"] == [{"name": "worker", "device": "cpu"}]
     assert "tailprune_workers 1.0" in client.get("/metrics").text
+
+
+def test_statistics_are_answered_on_a_full_disk(
+    client: TestClient, worker: None, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: Any, **__: Any) -> Any:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr("jobs.registry.digests._digests", {})
+    monkeypatch.setattr("jobs.registry.digests.tempfile.mkstemp", full)
+    assert client.get("/metrics/shapes-sit").status_code == 200
+    assert not [note for note in (settings.data_dir / "digests").iterdir() if note.suffix != ".lock"]

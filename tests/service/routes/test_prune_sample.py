@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -10,12 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import redis.asyncio
 from fastapi.testclient import TestClient
 
 from jobs.records import Job
 from jobs.settings import Settings
-from jobs.store.events import wait_finished
+from jobs.store.events import Events
 from jobs.store.jobs import JobStore
 from service.app import create_app
 from tests.service.conftest import REQUEST
@@ -76,11 +74,13 @@ def test_a_wait_that_runs_out_is_answered_with_the_job_as_it_is(
 ) -> None:
     waits: list[float] = []
 
-    async def watched(follower: redis.asyncio.Redis, job_id: str, seconds: float, stopping: asyncio.Event) -> None:
-        await wait_finished(follower, job_id, seconds, stopping)
+    wait_finished = Events.wait_finished
+
+    async def watched(self: Events, job_id: str, seconds: float) -> None:
+        await wait_finished(self, job_id, seconds)
         waits.append(seconds)
 
-    monkeypatch.setattr("service.submission.wait_finished", watched)
+    monkeypatch.setattr(Events, "wait_finished", watched)
     answer = client.post("/prune-sample", json=REQUEST, headers={"Prefer": "wait=1"})
     assert answer.status_code == 202
     assert (answer.json()["status"], waits) == ("queued", [1])
