@@ -24,6 +24,7 @@ QUESTIONS = (
     "many_small_jobs",
     "warm_worker",
     "two_workers",
+    "load",
     "gpu_sampling",
 )
 ABOUT_PROCESSOR = Path("/proc/cpuinfo")
@@ -32,13 +33,15 @@ ABOUT_PROCESSOR = Path("/proc/cpuinfo")
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     parser.add_argument("names", nargs="*", metavar="name", help=f"of {', '.join(QUESTIONS)}; all by default")
-    names = parser.parse_args().names
+    parser.add_argument("--seconds", type=float, default=60.0, help="how long `load` sends each request; 60 by default")
+    options = parser.parse_args()
+    names, given = options.names, {"load": {"seconds": options.seconds}}
     if unknown := [name for name in names if name not in QUESTIONS]:
         parser.error(f"there is no {unknown[0]!r}; there are {', '.join(QUESTIONS)}")
     machine = _machine()
     sections: list[Section] = []
     for name in names or QUESTIONS:
-        sections.append(import_module(f"benchmarks.{name}").run())
+        sections.append(import_module(f"benchmarks.{name}").run(**given.get(name, {})))
         print(sections[-1].text, flush=True)
     aims = aims_table(aim for section in sections for aim in section.aims)
     print(f"{aims}\nOn {machine}.")

@@ -1,7 +1,7 @@
 """How many cached `GET /metrics/{model}` a second does one service process answer, beside a bare FastAPI route?
 
-The other side is a route that returns the same JSON from memory, and does nothing else, under uvicorn with the options
-of `tailprune serve`. The same loop requests both, alternately. The service has the answer in memory too; at
+The other side is a route that returns the same JSON from memory, and does nothing else, under uvicorn
+itself. The same loop requests both, alternately. The service has the answer in memory too; at
 every request it checks whether the model's files have changed, and writes a line to its log.
 """
 
@@ -14,6 +14,7 @@ import re
 import socket
 import statistics
 import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Iterator
@@ -27,7 +28,6 @@ from fastapi.responses import JSONResponse
 from benchmarks.report import Section, at_least, ratio, shown
 from benchmarks.stacks import stack
 from demo import ROOT
-from service.cli.serve import service_program
 
 ROUNDS, SECONDS, CONNECTIONS = 5, 4.0, 8
 PATH = "/metrics/shapes-sit"
@@ -54,7 +54,7 @@ def run() -> Section:
     rates: dict[str, list[float]] = {"bare": [], "ours": []}
     with stack() as ours:
         answer = httpx.get(ours.url + PATH, timeout=90.0, trust_env=False).raise_for_status().content
-        with _bare(answer) as bare_url:
+        with bare_service(answer) as bare_url:
             urls = {"bare": bare_url + PATH, "ours": ours.url + PATH}
             for url in urls.values():
                 assert httpx.get(url, trust_env=False).content == answer, "both return the same JSON"
@@ -75,20 +75,24 @@ def run() -> Section:
 
 
 @contextmanager
-def _bare(answer: bytes) -> Iterator[str]:
-    """Run the other side, by the service's command with another application; its URL."""
+def bare_service(answer: bytes, count: int = 1) -> Iterator[str]:
+    """Run the other side; its URL.
+
+    answer: what it returns, JSON.
+    count: how many processes.
+    """
     with socket.create_server((HOST, 0)) as probe:
         port = probe.getsockname()[1]
     command = [
-        "benchmarks.cached_metrics:bare" if part == "service.app:app" else part
-        for part in service_program(HOST, port, {}).command
+        *(sys.executable, "-m", "uvicorn", "benchmarks.cached_metrics:bare", "--factory"),
+        *("--host", HOST, "--port", str(port), "--no-access-log", "--log-level", "warning"),
     ]
     with tempfile.NamedTemporaryFile(suffix=".json") as file:
         file.write(answer)
         file.flush()
         environment = {**os.environ, ANSWER: file.name}
-        quiet = ["--factory", "--log-level", "warning"]
-        process = subprocess.Popen([*command, *quiet], cwd=ROOT, env=environment)
+        processes = ["--workers", str(count)] if count > 1 else []
+        process = subprocess.Popen([*command, *processes], cwd=ROOT, env=environment)
         try:
             _await(f"http://{HOST}:{port}{PATH}", process)
             yield f"http://{HOST}:{port}"
