@@ -33,7 +33,7 @@ RUN_ELSEWHERE = {
     "docker": "needs a Docker engine; tests/docker",
     "TORCH_INDEX": "needs a Docker engine; tests/docker",
     "tailprune serve": "the service of this test; tests/end_to_end/test_serve.py",
-    "uvicorn": "the service of tests/end_to_end/stack.py",
+    "python -m service.server": "the service of tests/end_to_end/stack.py",
     "from tailprune.decoders": "needs published weights and a GPU; tests/tailprune/decoders",
     "from transformers": "fetches weights from the Hugging Face hub",
 }
