@@ -35,8 +35,15 @@ end
 -- The key of the ids of a status, kind or model.
 local function index(facet, value) return P .. 'jobs:' .. facet .. ':' .. (value or '') end
 
+-- Take a job out of the list of its status, whatever its record says that is.
+local function leave_status(id)
+    for _, status in ipairs({'queued', 'running', 'succeeded', 'failed', 'cancelled'}) do
+        redis.call('ZREM', index('status', status), id)
+    end
+end
+
 local function to_status(id, status)
-    redis.call('ZREM', index('status', fields(id, 'status')[1]), id)
+    leave_status(id)
     redis.call('ZADD', index('status', status), 0, id)
     redis.call('HSET', job(id), 'status', status)
     event(id, 'status', cjson.encode({status = status}))
@@ -97,10 +104,11 @@ end
 
 -- Delete a job, and everything that names it.
 local function remove(id)
-    local f = fields(id, 'status', 'kind', 'model')
+    local f = fields(id, 'kind', 'model')
     release_key(id)
     unqueue(id)
-    for i, facet in ipairs({'status', 'kind', 'model'}) do redis.call('ZREM', index(facet, f[i]), id) end
+    for i, facet in ipairs({'kind', 'model'}) do redis.call('ZREM', index(facet, f[i]), id) end
+    leave_status(id)
     redis.call('ZREM', P .. 'jobs', id)
     redis.call('ZREM', P .. 'leases', id)
     for _, history in ipairs(HISTORIES) do redis.call('ZREM', history, id) end
