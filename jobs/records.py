@@ -17,6 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field, RootModel, ValidationError, c
 from ulid import ULID
 
 from jobs import requests
+from jobs.packing import unpacked
 from jobs.problems import Problem
 from jobs.requests.base import Request
 from jobs.results import ModelUsed
@@ -41,7 +42,6 @@ __all__ = [
     "Status",
     "UnreadableRecord",
     "new_id",
-    "packed",
 ]
 
 
@@ -100,8 +100,6 @@ class Links(SummaryLinks):
     artifacts: dict[str, str] = Field(default_factory=dict, description="The paths of the job's files, by name.")
 
 
-PACKED_BYTES = 1024
-"""Requests and preliminary results of more bytes are compressed in records."""
 TITLE = "What the job is of, in plain words; for people, and may change."
 
 
@@ -243,11 +241,11 @@ class Job(JobHead):
         In records of earlier versions result and artifacts are fields themselves. Raises UnreadableRecord.
         """
         try:
-            inline = Made(_json(_unpacked(fields.get("result"))), _json(fields.get("artifacts")) or {})
+            inline = Made(_json(unpacked(fields.get("result"))), _json(fields.get("artifacts")) or {})
             result, artifacts = made or inline
             rest = {
                 "key": _text(fields["key"]),
-                "request": _json(_unpacked(fields["request"])),
+                "request": _json(unpacked(fields["request"])),
                 "result": result,
                 "artifacts": artifacts,
             }
@@ -279,20 +277,6 @@ class Job(JobHead):
         """The job as clients see it: a JobView as JSON data. prefix: what its links begin with; empty by default."""
         data = self.model_dump(mode="json", include=JobHead.model_fields.keys() - {"problem", "model"} | {"request"})
         return data | {"result": self._result, "problem": self._problem, "links": self._links(prefix)}
-
-
-def packed(data: Mapping[str, Any]) -> bytes:
-    """A request or a preliminary result as records have it: JSON, compressed where it is long.
-
-    Raises ValueError for NaN and infinity.
-    """
-    content = json.dumps(data, separators=(",", ":"), allow_nan=False).encode()
-    return zlib.compress(content, 9) if len(content) > PACKED_BYTES else content
-
-
-def _unpacked(field: str | bytes | None) -> str | bytes | None:
-    """The JSON of what `packed` wrote; what is compressed begins with a byte of its own."""
-    return zlib.decompress(field) if isinstance(field, bytes) and field[:1] == b"x" else field
 
 
 def _head(fields: Mapping[str, str | bytes]) -> dict[str, Any]:

@@ -10,6 +10,7 @@ from typing import Any, cast
 import redis
 from pydantic import ValidationError
 
+from jobs.packing import unpacked
 from jobs.storage.artifacts import Artifact
 from jobs.store.connection import text
 from jobs.store.scripts import PREFIX, record_key
@@ -58,10 +59,8 @@ def records(
 
 def request_of(fields: Fields) -> dict[str, Any]:
     """The request in a record, which is compressed where it is long; empty where it cannot be read."""
-    content = fields.get("request", b"")
     try:
-        plain = zlib.decompress(content) if isinstance(content, bytes) and content[:1] != b"{" else content
-        request = json.loads(plain)
+        request = json.loads(unpacked(fields.get("request")) or "")
     except (ValueError, zlib.error):
         return {}
     return request if isinstance(request, dict) else {}

@@ -13,8 +13,9 @@ import redis
 import structlog
 
 from jobs.batching import Share
+from jobs.packing import packed
 from jobs.queue import JobQueue, make_celery
-from jobs.records import Job, JobHead, Kind, Status, UnreadableRecord, new_id, packed
+from jobs.records import Job, JobHead, Kind, Status, UnreadableRecord, new_id
 from jobs.registry.compacted import CompactedStore, compacted_name
 from jobs.requests.base import QUEUES, Request
 from jobs.settings import Settings

@@ -15,9 +15,10 @@ from typing import Any, cast
 import redis
 import structlog
 
+from jobs.packing import packed
 from jobs.problems import Problem, problem
 from jobs.queue import BrokerUnavailable, JobQueue, make_celery
-from jobs.records import FINISHED, Job, Made, Progress, Status, UnreadableRecord, packed
+from jobs.records import FINISHED, Job, Made, Progress, Status, UnreadableRecord
 from jobs.requests.base import HISTORIES, QUEUES, History, Queue
 from jobs.settings import Settings
 from jobs.storage.artifacts import Artifact, ArtifactStore
