@@ -137,11 +137,12 @@ def test_the_service_stops_although_events_are_followed_and_jobs_are_waited_for(
 
         def wait() -> None:
             headers = {"Prefer": "wait=60"}
-            url = f"{service.url}/prune-sample"
-            waited.append(httpx.post(url, json=REQUEST, headers=headers, timeout=90, trust_env=False))
+            url, other = f"{service.url}/prune-sample", {**REQUEST, "threshold": 0.2}
+            waited.append(httpx.post(url, json=other, headers=headers, timeout=90, trust_env=False))
 
         waiting = threading.Thread(target=wait)
         waiting.start()
+        eventually(lambda: len(store.page(status="queued").jobs) == 2, "the service has the request that waits")
         events = f"{service.url}{posted.json()['links']['events']}"
         with httpx.stream("GET", events, timeout=90, trust_env=False) as stream:
             lines = stream.iter_lines()
