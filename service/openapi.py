@@ -103,6 +103,13 @@ _LINKS = {
     operation: {"operationId": operation, "parameters": {"id": "$response.body#/id"}}
     for operation in ("get_job", "cancel_job", "follow_job")
 }
+_FILES = {
+    "prune-sample": "grid",
+    "extract": "artifact",
+    "study": "exports/document",
+    "compact": "checkpoint",
+}
+"""Where a result of each kind names one of its files."""
 _LOCATION = header("The job's path.")
 _APPLIED = header("The wait that was granted, if the request asked for one.")
 _REQUEST_ID = header("The id of the request in the logs.")
@@ -125,10 +132,11 @@ def job_under_way(kind: str) -> dict[str, Any]:
 
 def job_answers(kind: str) -> dict[int | str, dict[str, Any]]:
     """The responses of a POST that starts a job of this kind."""
+    file = {"id": "$response.body#/id", "name": f"$response.body#/result/{_FILES[kind]}"}
     done = {
         "description": "The job has finished: its result was cached, or it finished within the requested wait.",
         "headers": {"Location": _LOCATION, "Preference-Applied": _APPLIED, "X-Request-ID": _REQUEST_ID},
-        "links": _LINKS,
+        "links": _LINKS | {"get_artifact": {"operationId": "get_artifact", "parameters": file}},
     }
     return {
         200: done,

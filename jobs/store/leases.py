@@ -113,7 +113,7 @@ class LeaseStore:
     def claim_companions(self, claim: Claim, rows: int, workers: int) -> list[Claim]:
         """Claim queued jobs that can share a batch with a held job, oldest first.
 
-        Jobs that lost a worker before are left out. Never raises: what cannot be claimed now is done later.
+        Jobs that lost two workers before are left out. Never raises: what cannot be claimed now is done later.
 
         claim: the held job.
         rows: how many rows the batch can hold.

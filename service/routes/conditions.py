@@ -56,7 +56,10 @@ LISTED = {
     "conditions": [EXAMPLE | {"uploaded": "2026-01-31T12:00:00Z"}],
     "next_cursor": f"001769860800250-{EXAMPLE['id']}",
 }
-LINKS = {"get_conditions": {"operationId": "get_conditions", "parameters": {"id": "$response.body#/id"}}}
+LINKS = {
+    operation: {"operationId": operation, "parameters": {"id": "$response.body#/id"}}
+    for operation in ("get_conditions", "delete_conditions")
+}
 
 
 class ConditionView(ConditionInfo):

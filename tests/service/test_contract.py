@@ -1,7 +1,11 @@
-"""Schemathesis against the running service, with the contract: no server error, nothing undocumented."""
+"""Schemathesis against the running service, with the contract: no server error, nothing undocumented.
+
+`TAILPRUNE_FUZZ_SECONDS` is how long it goes on.
+"""
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -21,7 +25,7 @@ CHECKS = (
     "unsupported_method",
     "allow_header_conformance",
 )
-FUZZ_SECONDS = 30
+FUZZ_SECONDS = int(os.environ.get("TAILPRUNE_FUZZ_SECONDS", "30"))
 
 
 @pytest.fixture
@@ -44,8 +48,11 @@ def test_the_running_service_keeps_to_its_contract(service: Server, tmp_path: Pa
         "--seed", "1",
         "--continue-on-failure",
         "--no-color",
+        "--report", "ndjson", "--report-ndjson-path", "report",
     ]  # fmt: skip
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=120)
+    hooks = {**os.environ, "SCHEMATHESIS_HOOKS": "tests.service.contract_hooks", "PYTHONPATH": str(ROOT)}
+    timeout = FUZZ_SECONDS + 120
+    done = subprocess.run(command, cwd=tmp_path, env=hooks, capture_output=True, text=True, timeout=timeout)
     log = service.log.read_text()
     assert "Traceback" not in log, log
     assert done.returncode == 0, done.stdout + done.stderr

@@ -60,13 +60,13 @@ local function losses(id)
     return number(f[1]) - number(f[2])
 end
 
--- Put a job into a queue. One that lost a worker may have caused that, so it no longer shares batches.
+-- Put a job into a queue. One that lost two workers may be what they were lost for, so it no longer shares batches.
 local function queue(id, name)
     local f = fields(id, 'group', 'owner')
     redis.call('HSET', job(id), 'queue', name)
     redis.call('ZADD', P .. 'queued:' .. name, stamp(now()), id)
     if f[2] then redis.call('SADD', P .. 'owned:' .. f[2], id) end
-    if f[1] and losses(id) == 0 then redis.call('ZADD', P .. 'group:' .. f[1], 0, id) end
+    if f[1] and losses(id) < 2 then redis.call('ZADD', P .. 'group:' .. f[1], 0, id) end
     to_status(id, 'queued')
 end
 

@@ -3,7 +3,7 @@
 
 local id, rows, workers = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3])
 local f = fields(id, 'group', 'rows')
-if not f[1] or losses(id) > 1 then return {} end
+if not f[1] or losses(id) > 2 then return {} end  -- a running job counts as one
 local group, room = P .. 'group:' .. f[1], rows - number(f[2])
 local most = math.ceil((redis.call('ZCARD', group) + 1) / workers) - 1
 local companions = {}
