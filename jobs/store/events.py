@@ -3,7 +3,7 @@
 The events of a job are a Redis stream, and the id of an event is its id in the stream: an interrupted client resumes
 after the last id that it received. What is in the stream is read from there; what happens meanwhile is heard in a
 channel, where each event is published in the step that writes it. One connection of the process listens for all who
-follow.
+follow. Of the progress that waits for a follower only the latest is passed on, so one who is slow does not fall behind.
 """
 
 from __future__ import annotations
@@ -11,9 +11,12 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+from collections import deque
 from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
+from itertools import pairwise
 from typing import Any
 
 import redis
@@ -35,11 +38,14 @@ SILENT_PINGS = 3
 """After this many of these questions without any answer, it is not. They are counted, and not the seconds: where this
 process is busy, an answer may have come and not been read yet."""
 RECONNECT_SECONDS = 0.5
-QUIET_SECONDS = 20.0
-"""After this many seconds without an event, a follower looks itself whether it has missed one, or its job is gone: a
-worker of an older version publishes none."""
+QUIET_SECONDS = 15.0
+"""After this many seconds without an event, a follower is told so, and looks itself whether it has missed one, or its
+job is gone: a worker of an older version publishes none."""
 PAGE = 100
 """The most events that are read at once."""
+PASS_SECONDS = 0.0005
+"""After progress of a job was passed on to its followers, it is not for this long times their number: each takes about
+a third of that of the process's time, which others want, too."""
 WAITING = 64
 """The most events that wait for one follower; one that is slower reads them from the stream when it comes to them."""
 
@@ -53,6 +59,11 @@ class Event:
     id: str
     name: str
     data: dict[str, Any]
+
+    @cached_property
+    def line(self) -> bytes:
+        """The event as it is sent to clients, made once for all who follow."""
+        return f"event: {self.name}\ndata: {json.dumps(self.data)}\nid: {self.id}\n\n".encode()
 
     @property
     def is_last(self) -> bool:
@@ -72,27 +83,39 @@ class Follower:
 
     def __init__(self, job_id: str) -> None:
         self.job_id = job_id
-        self.waiting: asyncio.Queue[Event | None] = asyncio.Queue(WAITING)
         self.is_over = False
         """Whether nothing more will be heard."""
+        self._waiting: deque[Event | None] = deque()
+        self._told = asyncio.Event()
 
     def hear(self, event: Event) -> None:
-        """Keep an event; where there are too many, keep that there were some."""
-        if self.waiting.full():
+        """Keep an event, progress in place of earlier progress; where there are too many, keep that there were some."""
+        if self._waiting and _is_progress(self._waiting[-1]) and _is_progress(event):
+            self._waiting.pop()
+        if len(self._waiting) == WAITING:
             self.look()
-        else:
-            self.waiting.put_nowait(event)
+            return
+        self._waiting.append(event)
+        self._told.set()
 
     def look(self) -> None:
         """Make it read from the stream what it has not seen."""
-        while not self.waiting.empty():
-            self.waiting.get_nowait()
-        self.waiting.put_nowait(None)
+        self._waiting.clear()
+        self._waiting.append(None)
+        self._told.set()
 
     def end(self) -> None:
         """Make it end."""
         self.is_over = True
         self.look()
+
+    async def heard(self) -> Event | None:
+        """The next event; None where it has to look at the stream. Raises TimeoutError after QUIET_SECONDS."""
+        if not self._waiting:
+            self._told.clear()
+            async with asyncio.timeout(QUIET_SECONDS):
+                await self._told.wait()
+        return self._waiting.popleft()
 
 
 class Events:
@@ -111,6 +134,8 @@ class Events:
         self._most = most
         self._followers: dict[str, set[Follower]] = {}
         self._count = 0
+        self._held: dict[str, Event | None] = {}
+        """By job, the progress that is not passed on yet, if there is some, while none is."""
         self._stopped = False
 
     async def run(self) -> None:
@@ -147,31 +172,36 @@ class Events:
             if not self._followers[job_id]:
                 del self._followers[job_id]
 
-    async def follow(self, follower: Follower, last_event_id: str = START) -> AsyncIterator[Event]:
-        """The events of a follower's job after `last_event_id`, until it has finished.
+    async def follow(self, follower: Follower, last_event_id: str = START) -> AsyncIterator[Event | None]:
+        """The events of a follower's job after `last_event_id`, until it has finished; None where it is quiet for long.
 
-        Ends at once if the job does not exist, or if that was its last event; and soon after the server is lost or
-        `stop` is called. Raises redis.RedisError.
+        Progress that is followed by later progress already is left out. Ends at once if the job does not exist, or if
+        that was its last event; and soon after the server is lost or `stop` is called. Raises redis.RedisError.
         """
         while not self._stopped and not follower.is_over:
             # The last event is written together with the status: if it has finished by now, its last event is read.
             ended = await self._has_ended(follower.job_id)
             while batch := await self._read(follower.job_id, last_event_id):
-                for event in batch:
-                    yield event
+                for event, following in pairwise((*batch, None)):
+                    assert event is not None
+                    last_event_id = event.id
+                    if not (_is_progress(event) and _is_progress(following)):
+                        yield event
                     if event.is_last:
                         return
-                    last_event_id = event.id
                 if self._stopped:
                     return
             if ended:
                 return
-            while (heard := await _heard(follower)) is not None:
-                if _order(heard.id) > _order(last_event_id):
-                    yield heard
-                    if heard.is_last:
-                        return
-                    last_event_id = heard.id
+            try:
+                while (heard := await follower.heard()) is not None:
+                    if _order(heard.id) > _order(last_event_id):
+                        last_event_id = heard.id
+                        yield heard
+                        if heard.is_last:
+                            return
+            except TimeoutError:
+                yield None
 
     async def has_events(self, job_id: str, last_event_id: str) -> bool:
         """Whether a job has events after `last_event_id` already. Raises redis.RedisError."""
@@ -208,10 +238,31 @@ class Events:
                     self._pass_on(json.loads(message["data"]))
 
     def _pass_on(self, said: dict[str, str]) -> None:
-        if followers := self._followers.get(said["job"]):
-            event = Event(id=said["id"], name=said["event"], data=json.loads(said["data"]))
-            for follower in followers:
-                follower.hear(event)
+        """Tell a job's followers of an event; of progress no more often than PASS_SECONDS has it."""
+        job_id = said["job"]
+        if not (followers := self._followers.get(job_id)):
+            return
+        event = Event(id=said["id"], name=said["event"], data=json.loads(said["data"]))
+        if not _is_progress(event):
+            if held := self._held.get(job_id):
+                self._held[job_id] = None
+                self._tell(job_id, held)
+            self._tell(job_id, event)
+        elif job_id in self._held:
+            self._held[job_id] = event
+        else:
+            self._held[job_id] = None
+            asyncio.get_running_loop().call_later(PASS_SECONDS * len(followers), self._release, job_id)
+            self._tell(job_id, event)
+
+    def _release(self, job_id: str) -> None:
+        """Pass on the progress of a job that was held back."""
+        if held := self._held.pop(job_id):
+            self._tell(job_id, held)
+
+    def _tell(self, job_id: str, event: Event) -> None:
+        for follower in self._followers.get(job_id, ()):
+            follower.hear(event)
 
     def _all(self) -> list[Follower]:
         return [follower for followers in self._followers.values() for follower in followers]
@@ -232,12 +283,8 @@ class Events:
         ]
 
 
-async def _heard(follower: Follower) -> Event | None:
-    """The next event that a follower hears; None where it has to look at the stream."""
-    with contextlib.suppress(TimeoutError):
-        async with asyncio.timeout(QUIET_SECONDS):
-            return await follower.waiting.get()
-    return None
+def _is_progress(event: Event | None) -> bool:
+    return event is not None and event.name == "progress"
 
 
 def _order(event_id: str) -> tuple[int, ...]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import ExitStack, asynccontextmanager, suppress
+from dataclasses import replace
 from typing import Any, TypeVar
 
 import pytest
@@ -48,7 +49,7 @@ def run(store: JobStore, what: Callable[[Events], Awaitable[T]], most: int = 100
 
 async def heard(events: Events, job_id: str, last_event_id: str = "0-0") -> list[Event]:
     with events.follower(job_id) as follower:
-        return [event async for event in events.follow(follower, last_event_id)]
+        return [event async for event in events.follow(follower, last_event_id) if event is not None]
 
 
 def told(store: JobStore, job_id: str, last_event_id: str = "0-0") -> list[Event]:
@@ -102,7 +103,11 @@ def test_a_finished_job_with_more_events_than_one_read_is_told_to_its_end(
     for done in range(1, 251):
         leases.report(held, done, done, "steps")
     leases.succeed(held, {}, {})
-    assert len(told(store, held.job.id)) == 253
+    found = told(store, held.job.id)
+    assert names(found[:2]) == ALL[:2]
+    assert found[-2].data["done"] == 250
+    assert names(found[-1:]) == ALL[-1:]
+    assert len(found) <= 6  # of each read, the latest progress
 
 
 def test_a_job_whose_first_events_were_trimmed_is_told_from_those_that_are_left(
@@ -158,31 +163,70 @@ def test_hundreds_follow_one_job_over_few_connections(
     assert connections - before <= READING_CONNECTIONS
 
 
-def test_a_slow_follower_misses_nothing_and_little_waits_for_it(
-    store: JobStore, redis_client: redis.Redis, monkeypatch: pytest.MonkeyPatch
+def test_a_slow_follower_misses_no_status_and_is_told_the_latest_progress_alone(
+    store: JobStore, leases: LeaseStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(module, "WAITING", 4)
-    monkeypatch.setattr("jobs.store.scripts.EVENTS_LEFT", 500)
-    leases = LeaseStore(redis_client, store.settings)
     held = claimed(store, leases)
-    waiting: list[int] = []
+
+    def work() -> None:
+        current = held
+        for attempt in range(4):
+            for done in range(1, 11):
+                leases.report(current, done, 10, "steps")
+            leases.release(current)
+            current = leases.claim(held.job.id, f"worker {attempt}") or pytest.fail("cannot be claimed")
+        leases.report(current, 7, 10, "steps")
 
     async def go(events: Events) -> list[Event]:
         found = []
         with events.follower(held.job.id) as follower:
             async for event in events.follow(follower):
+                assert event is not None
                 found.append(event)
-                if event.data.get("status") == "running":
-                    for done in range(1, 41):
-                        await asyncio.to_thread(leases.report, held, done, done, "steps")
-                        waiting.append(follower.waiting.qsize())
-                    await asyncio.to_thread(leases.succeed, held, {}, {})
+                if names(found) == ALL[:2]:
+                    await asyncio.to_thread(work)
+                if event.data.get("done") == 7:
+                    await asyncio.to_thread(store.cancel, held.job.id)
+                    await asyncio.to_thread(leases.cancelled, replace(held, token=held.token + 4))
         return found
 
     found = run(store, go)
-    assert len(found) == 43
-    assert found == told(store, held.job.id)
-    assert max(waiting) <= 4
+    assert [event.data.get("status", event.data.get("done")) for event in found] == [
+        "queued",
+        *["running", 10, "queued"] * 4,
+        "running",
+        7,
+        "cancelled",
+    ]
+
+
+def test_progress_is_passed_on_at_intervals_and_the_last_of_it_before_the_end(
+    store: JobStore, leases: LeaseStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "PASS_SECONDS", 600.0)
+    held = claimed(store, leases)
+
+    def work() -> None:
+        for done in range(1, 11):
+            leases.report(held, done, 10, "steps")
+        leases.succeed(held, {}, {})
+
+    async def go(events: Events) -> list[Event]:
+        found = []
+        with events.follower(held.job.id) as follower:
+            async for event in events.follow(follower):
+                assert event is not None
+                found.append(event)
+                if names(found) == ALL[:2]:
+                    await asyncio.to_thread(leases.report, held, 0, 10, "steps")
+                if event.data.get("done") == 0:
+                    await asyncio.to_thread(work)
+        return found
+
+    assert [event.data.get("status", event.data.get("done")) for event in run(store, go)] == [
+        "queued", "running", 0, 10, "succeeded",
+    ]  # fmt: skip
 
 
 def test_events_that_were_not_published_are_found_all_the_same(
