@@ -21,9 +21,9 @@ from rich.table import Table
 from safetensors.torch import load_file
 
 from demo import ROOT, running
-from jobs.records import JobView
 from jobs.results import PruneSampleResult, Variant
 from service.cli.client import Client
+from service.cli.running import AnyJob, saved
 from tailprune.image_grid import grid
 from tailprune.shapes.classifier import ShapesClassifier, accuracy, load_classifier
 from workers.outputs.media import png
@@ -47,11 +47,11 @@ def main() -> None:
         Client(url, console) as client,
     ):
         console.print(f"The stack is up at {url}. Sampling {len(LABELS)} labels, unpruned and pruned …")
-        jobs = [client.finished(client.submit("prune-sample", body)) for body in (tail, head)]
-        rows = _rows(client, jobs, Path(folder))
-        metrics = client.metrics(MODEL, {})
+        jobs = [client.submit("prune-sample", body).wait() for body in (tail, head)]
+        rows = _rows(jobs, Path(folder))
+        metrics = client.metrics(MODEL)
     _print_table(rows, load_classifier(ROOT / "models" / "shapes-classifier" / "model.safetensors"))
-    if not isinstance(metrics, JobView) and metrics.cosine is not None:
+    if metrics.cosine is not None:
         console.print(
             f"All {metrics.count} condition vectors at t = {metrics.timestep:g}: nPR {metrics.npr:.3f}, "
             f"mean pairwise cosine {metrics.cosine.mean:.3f}"
@@ -67,7 +67,7 @@ def main() -> None:
 Row = tuple[Variant, Any, Any]
 
 
-def _rows(client: Client, jobs: list[JobView], folder: Path) -> list[Row]:
+def _rows(jobs: list[AnyJob], folder: Path) -> list[Row]:
     """Each variant with its images, shape (N, H, W, 3), and its latents; the baseline once."""
     rows: list[Row] = []
     for job in jobs:
@@ -75,9 +75,9 @@ def _rows(client: Client, jobs: list[JobView], folder: Path) -> list[Row]:
         for variant in job.result.variants:
             if variant.prune is None and rows:
                 continue
-            files = [client.save(job, image.artifact, folder) for image in variant.images]
+            files = [saved(job, image.artifact, folder) for image in variant.images]
             images = np.stack([np.asarray(Image.open(io.BytesIO(file.read_bytes()))) for file in files])
-            rows.append((variant, images, load_file(client.save(job, variant.latents, folder))["latents"]))
+            rows.append((variant, images, load_file(saved(job, variant.latents, folder))["latents"]))
     return rows
 
 

@@ -12,10 +12,12 @@ from rich.console import Console
 from safetensors.torch import load_file
 
 from demo import ROOT
-from jobs.records import JobView
-from jobs.results import ExtractResult, MetricsResult
+from jobs.requests.fields import FigureName
+from jobs.results import MetricsResult
 from jobs.study_results import SearchResult, StudyResult
 from service.cli.client import Client
+from service.cli.running import AnyJob, saved
+from tailprune_client.fields import FigureFields
 
 __all__ = ["FIGURES", "MODELS", "HeadSummary", "ModelEvidence", "gather", "mean_cosine"]
 
@@ -34,7 +36,7 @@ SCHEDULES = [{"when": "every"}, {"when": "first"}, {"when": "last", "count": LAS
 BUDGET = 0.02
 MEASURES = ["fid", "kid", "inception-score", "precision", "recall", "accuracy", "drift", "ssim"]
 
-FIGURES: tuple[tuple[str, str, dict[str, Any]], ...] = (
+FIGURES: tuple[tuple[str, FigureName, FigureFields], ...] = (
     ("cosine", "cosine", {}),
     ("cosine-10", "cosine", {"classes": 10}),
     ("histogram", "histogram", {}),
@@ -47,8 +49,6 @@ FIGURES: tuple[tuple[str, str, dict[str, Any]], ...] = (
     ("training", "training", {}),
 )
 """Name of the file, figure, and its query."""
-
-PNG = "image/png"
 
 
 @dataclass(frozen=True)
@@ -90,11 +90,11 @@ def gather(client: Client, model: str, pictures: Path, console: Console) -> Mode
     console: where progress is printed
     """
     console.print(f"[bold]{model}[/bold]: statistics and figures …")
-    c, y = (_metrics(client, model, part) for part in ("c", "y"))
+    c, y = (client.metrics(model, part=part) for part in ("c", "y"))
     pictures.mkdir(parents=True, exist_ok=True)
     head = _head(client, model, round(c.pr), pictures)
     for name, figure, query in FIGURES:
-        (pictures / f"{name}.png").write_bytes(client.figure(model, figure, query, PNG))
+        (pictures / f"{name}.png").write_bytes(client.figure(model, figure, **query))
     each = SAMPLES.get(model, SAMPLES_OF_OTHERS)
     console.print(f"[bold]{model}[/bold]: the study, {each} samples a class …")
     job, result = _study(client, _grid(model, each))
@@ -102,7 +102,7 @@ def gather(client: Client, model: str, pictures: Path, console: Console) -> Mode
     assert exports is not None, "a finished study has exports"
     for export in (exports.document, exports.table, exports.markdown, exports.png):
         if export is not None:
-            client.save(job, export, pictures)
+            saved(job, export, pictures)
     took = (job.finished - job.started).total_seconds() if job.finished and job.started else 0.0
     curve = json.loads((ROOT / "models" / model / "training.json").read_text())["curve"]
     console.print(f"[bold]{model}[/bold]: the search …")
@@ -112,9 +112,9 @@ def gather(client: Client, model: str, pictures: Path, console: Console) -> Mode
 
 
 def _head(client: Client, model: str, count: int, folder: Path) -> HeadSummary:
-    job = client.finished(client.submit("extract", {"model": model, "parts": ["c"]}))
-    assert isinstance(job.result, ExtractResult), "an extraction has its own result"
-    c = load_file(client.save(job, job.result.artifact, folder))["c"][0]  # (classes, d)
+    job = client.extract(model, parts=["c"]).wait()
+    assert job.result is not None, "it has succeeded"
+    c = load_file(saved(job, job.result.artifact, folder))["c"][0]  # (classes, d)
     largest = c.abs().mean(0).argsort(descending=True)
     read = F.silu(c).abs().mean(0)
     return HeadSummary(
@@ -131,17 +131,8 @@ def mean_cosine(metrics: MetricsResult) -> float:
     return metrics.cosine.mean
 
 
-def _metrics(client: Client, model: str, part: str) -> MetricsResult:
-    answer = client.metrics(model, {"part": part})
-    if isinstance(answer, JobView):
-        finished = client.finished(answer).result
-        assert isinstance(finished, MetricsResult), "metrics have their own result"
-        return finished
-    return answer
-
-
-def _study(client: Client, body: dict[str, Any]) -> tuple[JobView, StudyResult]:
-    job = client.finished(client.submit("study", body))
+def _study(client: Client, body: dict[str, Any]) -> tuple[AnyJob, StudyResult]:
+    job = client.submit("study", body).wait()
     assert isinstance(job.result, StudyResult), "a study has a study's result"
     return job, job.result
 

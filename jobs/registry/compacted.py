@@ -6,42 +6,17 @@ artifacts.
 
 from __future__ import annotations
 
-from datetime import datetime
-from typing import Literal
-
 import redis
-from pydantic import BaseModel, ConfigDict, Field
 
-from jobs.storage.artifacts import Artifact
+from jobs.registry.compaction import Compaction
+from jobs.storage.artifact import Artifact
 from jobs.store.connection import text
 from jobs.store.scripts import PREFIX
 from tailprune.spec import InputError
 
-__all__ = ["Compacted", "CompactedStore", "Compaction", "Rule", "compacted_name"]
+__all__ = ["Compacted", "CompactedStore"]
 
 KEY = PREFIX + "compacted"
-KEY_LETTERS = 16
-"""How many letters of its job's key are in the name of a compacted model."""
-
-Rule = Literal["threshold", "variance", "directions"]
-"""The rule by which a compaction chooses the components or directions that stay."""
-
-
-class Compaction(BaseModel):
-    """From which model a compacted model was made, and how."""
-
-    model_config = ConfigDict(frozen=True)
-
-    model: str = Field(description="The model from which it was made.")
-    model_digest: str = Field(description="The sha256 of that model's checkpoint.")
-    by: Rule = Field(description="The rule that chose the components or directions that stay.")
-    fill: Literal["zero", "mean"] = Field(
-        description="What takes the place of the removed components: zero, or their mean over the classes at each time."
-    )
-    components: int = Field(description="The width d of the condition vectors, which compaction does not change.")
-    kept: int = Field(description="How many components, or principal directions, AdaLN still reads.")
-    time_columns: int = Field(description="How many further columns give AdaLN the mean as a function of time.")
-    created: datetime = Field(description="When it was made.")
 
 
 class Compacted(Compaction):
@@ -61,11 +36,6 @@ class Compacted(Compaction):
         With the mean in place of removed components they cannot: a prune does not take that into account.
         """
         return self.time_columns == 0
-
-
-def compacted_name(model: str, job_key: str) -> str:
-    """The name of the compacted model that a job makes from another."""
-    return f"{model}-compact-{job_key[:KEY_LETTERS]}"
 
 
 class CompactedStore:

@@ -15,7 +15,6 @@ from __future__ import annotations
 import io
 import zipfile
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, Self
 
@@ -23,15 +22,12 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from jobs.registry.document import RegistryError, Source, Sources, faults_of
-from jobs.registry.models import ExtractorName, Registry
+from jobs.registry.measures import MEASURES, ExtractorName, Measure, MeasureInfo
+from jobs.registry.models import Registry
 from tailprune.spec import hub
 from tailprune.spec.layouts import image_files
 
 __all__ = ["EXTRACTORS", "MEASURES", "EvaluationAssets", "ExtractorName", "Measure", "MeasureInfo", "ReferenceEntry"]
-
-Measure = Literal[
-    "fid", "kid", "inception-score", "precision", "recall", "accuracy", "clip-score", "drift", "psnr", "ssim", "lpips"
-]
 
 EXTRACTORS: Mapping[ExtractorName, str] = {
     "shapes-classifier": "models/shapes-classifier/model.safetensors of the repository",
@@ -41,36 +37,6 @@ EXTRACTORS: Mapping[ExtractorName, str] = {
 }
 """What the source of each extractor is."""
 
-
-@dataclass(frozen=True)
-class MeasureInfo:
-    """What a measure is, and what it needs."""
-
-    title: str
-    better: Literal["higher", "lower"]
-    by: Literal["features", "classes", "clip", "lpips"] | None = None
-    """What it reads from images: the features of the study's extractor, the probabilities of the model's classifier,
-    or the network of this name; None for the pixels or latents themselves."""
-    reference: bool = False
-    """Whether samples are compared with a set of images."""
-    paired: bool = False
-    """Whether each sample is compared with one image: its baseline, or its target."""
-
-
-MEASURES: Mapping[Measure, MeasureInfo] = {
-    "fid": MeasureInfo("Fréchet distance", "lower", by="features", reference=True),
-    "kid": MeasureInfo("Kernel distance", "lower", by="features", reference=True),
-    "inception-score": MeasureInfo("Inception score", "higher", by="features"),
-    "precision": MeasureInfo("Precision", "higher", by="features", reference=True),
-    "recall": MeasureInfo("Recall", "higher", by="features", reference=True),
-    "accuracy": MeasureInfo("Class accuracy", "higher", by="classes"),
-    "clip-score": MeasureInfo("CLIP score", "higher", by="clip"),
-    "drift": MeasureInfo("Drift of the latents", "lower"),
-    "psnr": MeasureInfo("PSNR", "higher", paired=True),
-    "ssim": MeasureInfo("SSIM", "higher", paired=True),
-    "lpips": MeasureInfo("LPIPS", "lower", by="lpips", paired=True),
-}
-"""In the order in which they are shown."""
 
 ARRAY = "arr_0"
 """The name of the array of images in an npz file."""

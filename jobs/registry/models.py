@@ -13,14 +13,13 @@ from jobs.registry.compacted import Compacted
 from jobs.registry.decoding import LATENT_CHANNELS, NEEDS_SOURCE, DecoderName, Decoding
 from jobs.registry.defaults import ModelDefaults, labels_shown
 from jobs.registry.document import RegistryDocument, RegistryError, Source, Sources, faults_of
+from jobs.registry.measures import ExtractorName
 from tailprune.spec import hub
 from tailprune.spec.families import FAMILIES, Family
 from tailprune.spec.layouts import missing_from_checkpoint
 
 __all__ = ["ExtractorName", "ModelEntry", "Registry", "UnknownModel"]
 
-ExtractorName = Literal["shapes-classifier", "inception", "clip", "lpips"]
-"""The networks with which samples can be measured."""
 PIXELS_A_SIDE: Mapping[DecoderName, int] = {"pixels": 1, "sd-vae": 8, "va-vae": 16}
 """The decoders that make images, and by what factor the side of an image is larger than that of its latent."""
 NOT_STATED = "not stated"

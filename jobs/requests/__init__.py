@@ -12,6 +12,9 @@ so the job's key is computed from it.
     prune_sample    samples of a model under one or several prunes
     study           a grid of prunes or a search for a threshold, scored by measures of quality
     metrics         statistics of condition vectors
+    over_time       the same at many times of a sampling run
+    cosine          the cosine of every pair of condition vectors
+    removal         what prunes remove over a sampling run
     figure          figures of condition vectors, of samples under pruning, and of training
     extract         condition vectors as tensors
     compact         a smaller model

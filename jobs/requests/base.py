@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import ClassVar, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from jobs.queue_names import HISTORIES, QUEUES, History, Queue
-from jobs.registry.evaluation import EvaluationAssets
-from jobs.registry.models import ModelEntry
-from jobs.settings import Settings
-from jobs.storage.uploads import ConditionInfo
+
+if TYPE_CHECKING:
+    from jobs.registry.evaluation import EvaluationAssets
+    from jobs.registry.models import ModelEntry
+    from jobs.settings import Settings
+    from jobs.storage.condition_info import ConditionInfo
 
 __all__ = ["HISTORIES", "QUEUES", "History", "Queue", "Reads", "Request"]
 
@@ -38,6 +40,11 @@ class Request(BaseModel):
     def title(self) -> str:
         """What the job of a resolved request is of, in plain words."""
         return f"{self.kind} of {self.model}"
+
+    @property
+    def pruned_at(self) -> list[float] | None:
+        """The thresholds at which the job of a resolved request prunes, each once; None if it prunes at none."""
+        return None
 
     @property
     def queue(self) -> Queue:

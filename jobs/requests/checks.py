@@ -7,14 +7,17 @@ list.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from jobs.problems import Fault
-from jobs.registry.models import ModelEntry
 from jobs.requests.fields import Part
 from jobs.requests.labels import label_faults
-from jobs.settings import Settings
-from jobs.storage.uploads import ConditionInfo
 from tailprune.spec.prune import Schedule
+
+if TYPE_CHECKING:
+    from jobs.registry.models import ModelEntry
+    from jobs.settings import Settings
+    from jobs.storage.condition_info import ConditionInfo
 
 __all__ = [
     "SHIFTED", "body_fault", "conditions_fault", "guidance_fault", "interval_faults", "keep_fault", "population_fault",

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar, Literal, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
 from pydantic import BaseModel, Field, model_validator
 
 from jobs.problems import Fault, InvalidRequest
-from jobs.registry.compacted import KEY_LETTERS, Rule, compacted_name
-from jobs.registry.evaluation import EvaluationAssets
-from jobs.registry.models import ModelEntry
+from jobs.registry.compaction import KEY_LETTERS, Rule, compacted_name
 from jobs.requests.base import Queue, Reads, Request
 from jobs.requests.checks import (
     SHIFTED,
@@ -25,9 +23,13 @@ from jobs.requests.checks import (
 from jobs.requests.fields import CONDITIONS, ConditionsId, Count, Rows, Threshold, Timesteps, in_short, or_else
 from jobs.requests.labels import Labels, class_numbers
 from jobs.results import CompactResult
-from jobs.settings import Settings
-from jobs.storage.uploads import ConditionInfo
 from tailprune.spec.prune import Fill, Side, check_rule
+
+if TYPE_CHECKING:
+    from jobs.registry.evaluation import EvaluationAssets
+    from jobs.registry.models import ModelEntry
+    from jobs.settings import Settings
+    from jobs.storage.condition_info import ConditionInfo
 
 __all__ = ["CompactRequest"]
 

@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
-from typing import Annotated, ClassVar
+from typing import TYPE_CHECKING, Annotated, ClassVar
 
 from pydantic import AfterValidator, BaseModel, Field
 
 from jobs.problems import Fault, InvalidRequest
-from jobs.registry.evaluation import EvaluationAssets
-from jobs.registry.models import ModelEntry
 from jobs.requests.base import Request
 from jobs.requests.checks import body_fault, subject_faults, times_faults
 from jobs.requests.fields import CONDITIONS, UNIQUE, ConditionsId, Part, Timesteps, all_different, in_short
 from jobs.requests.labels import Label, class_numbers, subjects_of
 from jobs.results import ExtractResult
-from jobs.settings import Settings
-from jobs.storage.uploads import ConditionInfo
 
-__all__ = ["ExtractRequest"]
+if TYPE_CHECKING:
+    from jobs.registry.evaluation import EvaluationAssets
+    from jobs.registry.models import ModelEntry
+    from jobs.settings import Settings
+    from jobs.storage.condition_info import ConditionInfo
+
+__all__ = ["ExtractRequest", "Parts"]
 
 PARTS: list[Part] = ["c", "y", "t"]
 FLOAT_BYTES = 4

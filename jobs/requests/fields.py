@@ -8,11 +8,12 @@ from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import AfterValidator, Discriminator, Field, JsonValue, Tag
 
-from jobs.storage.uploads import CONDITIONS_PATTERN
 from tailprune.spec.prune import plain
 
 __all__ = [
     "CONDITIONS",
+    "CONDITIONS_PATTERN",
+    "MOST_STUDY_VARIANTS",
     "UNION_TAGS",
     "UNIQUE",
     "Channels",
@@ -37,7 +38,10 @@ T = TypeVar("T")
 
 UNIQUE: dict[str, JsonValue] = {"uniqueItems": True}
 CONDITIONS = "The id of uploaded conditions, as `POST /conditions` returned it; for models that take no labels."
+CONDITIONS_PATTERN = r"^[0-9a-f]{64}$"
 GREATEST_SEED = 2**63 - 1
+MOST_STUDY_VARIANTS = 1024
+"""The most prunes of one study that a limit can allow."""
 MOST_LISTED = 4
 """The most numbers that the title of a job lists."""
 

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, ClassVar, NamedTuple
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 from pydantic import BaseModel, Field
 
 from jobs.problems import Fault, InvalidRequest
-from jobs.registry.evaluation import EvaluationAssets
-from jobs.registry.models import ModelEntry
 from jobs.requests.base import History, Queue, Reads, Request
 from jobs.requests.checks import conditions_fault, population_fault, time_of, unprunable_fault
 from jobs.requests.fields import (
@@ -24,9 +22,13 @@ from jobs.requests.fields import (
     or_else,
 )
 from jobs.results import FigureResult
-from jobs.settings import Settings
-from jobs.storage.uploads import ConditionInfo
 from tailprune.spec.prune import Side, plain
+
+if TYPE_CHECKING:
+    from jobs.registry.evaluation import EvaluationAssets
+    from jobs.registry.models import ModelEntry
+    from jobs.settings import Settings
+    from jobs.storage.condition_info import ConditionInfo
 
 __all__ = ["OPTIONS", "FigureRequest"]
 
@@ -103,6 +105,10 @@ class FigureRequest(Request):
         if self.thresholds is not None:
             return f"{of} at {'head ' if self.side == 'head' else ''}{in_short(self.thresholds, 'thresholds')}"
         return of
+
+    @property
+    def pruned_at(self) -> list[float] | None:
+        return self.thresholds if self.figure == "removal" else None
 
     @property
     def queue(self) -> Queue:

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from difflib import SequenceMatcher
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 from unicodedata import normalize
 
 from pydantic import AfterValidator, Discriminator, Field, Tag
 
-from jobs.registry.models import ModelEntry
 from jobs.requests.fields import UNIQUE, all_different, number_or_word
 
-__all__ = ["Label", "Labels", "class_numbers", "label_faults", "subjects_of"]
+if TYPE_CHECKING:
+    from jobs.registry.models import ModelEntry
+
+__all__ = ["ClassName", "Label", "Labels", "class_numbers", "label_faults", "subjects_of"]
 
 ClassName = Annotated[str, Field(min_length=1, max_length=200)]
 Label = Annotated[

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 from pydantic import AfterValidator, Field
 
-from jobs.registry.evaluation import MEASURES, EvaluationAssets, Measure
-from jobs.registry.models import ExtractorName, ModelEntry
+from jobs.registry.measures import MEASURES, ExtractorName, Measure
 from jobs.requests.fields import UNIQUE, all_different
 from jobs.requests.sampled import SampledRequest
 from tailprune.spec import MissingFileError
+
+if TYPE_CHECKING:
+    from jobs.registry.evaluation import EvaluationAssets
+    from jobs.registry.models import ModelEntry
 
 __all__ = ["MeasuredRequest", "missing_of_extractor", "missing_of_measure"]
 

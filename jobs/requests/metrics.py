@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 from pydantic import BaseModel, Field
 
 from jobs.problems import Fault, InvalidRequest
-from jobs.registry.evaluation import EvaluationAssets
-from jobs.registry.models import ModelEntry
 from jobs.requests.base import History, Request
 from jobs.requests.checks import population_fault, time_of
 from jobs.requests.fields import CONDITIONS, ConditionsId, Part, Thresholds
 from jobs.results import MetricsResult
-from jobs.settings import Settings
-from jobs.storage.uploads import ConditionInfo
 from tailprune.spec.prune import plain
+
+if TYPE_CHECKING:
+    from jobs.registry.evaluation import EvaluationAssets
+    from jobs.registry.models import ModelEntry
+    from jobs.settings import Settings
+    from jobs.storage.condition_info import ConditionInfo
 
 __all__ = ["MetricsRequest"]
 

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Any, ClassVar, Literal, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
 from pydantic import BaseModel, Field, model_validator
 
 from jobs.problems import Fault, InvalidRequest
-from jobs.registry.evaluation import EvaluationAssets
-from jobs.registry.models import ModelEntry
 from jobs.requests.checks import (
     body_fault,
     keep_fault,
@@ -21,9 +19,13 @@ from jobs.requests.checks import (
 from jobs.requests.fields import OneOrMoreCounts, OneOrMoreThresholds, in_short
 from jobs.requests.sampled import SampledRequest, sampling_faults, sampling_of
 from jobs.results import PruneSampleResult
-from jobs.settings import Settings
-from jobs.storage.uploads import ConditionInfo
 from tailprune.spec.prune import EVERY, NO_RULE, Fill, PruneSpec, Schedule, Side, check_rule
+
+if TYPE_CHECKING:
+    from jobs.registry.evaluation import EvaluationAssets
+    from jobs.registry.models import ModelEntry
+    from jobs.settings import Settings
+    from jobs.storage.condition_info import ConditionInfo
 
 __all__ = ["PruneSampleRequest"]
 
@@ -86,6 +88,10 @@ class PruneSampleRequest(SampledRequest):
         return f"{super().title} as it is"
 
     @property
+    def pruned_at(self) -> list[float] | None:
+        return None if self.threshold is None else list(_as_list(self.threshold))
+
+    @property
     def prunes(self) -> list[PruneSpec]:
         """The resolved prune of each variant but the baseline; none for a compacted model that is sampled as it is."""
         rest: dict[str, Any] = {"fill": self.fill, "schedule": self.schedule}
@@ -101,6 +107,12 @@ class PruneSampleRequest(SampledRequest):
         evaluation: EvaluationAssets | None = None,
     ) -> PruneSampleRequest:
         """See `Request.resolve`. `threshold` and `keep` become lists."""
+        return self.resolved(entry, settings, conditions, settings.max_samples)
+
+    def resolved(
+        self, entry: ModelEntry, settings: Settings, conditions: ConditionInfo | None, most_samples: int
+    ) -> PruneSampleRequest:
+        """The same with another limit on the number of samples: a request that only measures makes none."""
         given = sampling_of(self, entry, conditions)
         if prunes := self.prunes:
             first = prunes[0]
@@ -117,7 +129,7 @@ class PruneSampleRequest(SampledRequest):
             *subject_faults(self.labels, self.rows, entry, conditions),
             *_population_faults(resolved, conditions),
             *_prune_faults(resolved, entry, settings),
-            *sampling_faults(resolved, entry, settings, settings.max_samples),
+            *sampling_faults(resolved, entry, settings, most_samples),
         ]
         if faults:
             raise InvalidRequest(faults)

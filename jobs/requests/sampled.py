@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import Field
 
 from jobs.problems import Fault
-from jobs.registry.models import ModelEntry
 from jobs.requests.base import Queue, Reads, Request
 from jobs.requests.checks import (
     SHIFTED,
@@ -20,8 +19,11 @@ from jobs.requests.checks import (
 )
 from jobs.requests.fields import CONDITIONS, Channels, ConditionsId, Rows, Seed, or_else
 from jobs.requests.labels import Labels, class_numbers, subjects_of
-from jobs.settings import Settings
-from jobs.storage.uploads import ConditionInfo
+
+if TYPE_CHECKING:
+    from jobs.registry.models import ModelEntry
+    from jobs.settings import Settings
+    from jobs.storage.condition_info import ConditionInfo
 
 __all__ = ["Precision", "SampledRequest", "sampling_faults", "sampling_of"]
 

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Discriminator, Field, Tag
 
 from jobs.problems import Fault, InvalidRequest
-from jobs.registry.evaluation import MEASURES, EvaluationAssets, Measure
-from jobs.registry.models import ModelEntry
+from jobs.registry.measures import MEASURES, Measure
 from jobs.requests.checks import (
     body_fault,
     keep_fault,
@@ -17,13 +16,17 @@ from jobs.requests.checks import (
     subject_faults,
     unprunable_fault,
 )
-from jobs.requests.fields import UNIQUE, Thresholds, all_different, one_or_several
+from jobs.requests.fields import MOST_STUDY_VARIANTS, UNIQUE, Thresholds, all_different, one_or_several
 from jobs.requests.measured import MeasuredRequest, missing_of_extractor, missing_of_measure
 from jobs.requests.sampled import sampling_faults, sampling_of
-from jobs.settings import MOST_STUDY_VARIANTS, Settings
-from jobs.storage.uploads import ConditionInfo
 from jobs.study_results import SearchMeasure, StudyResult
 from tailprune.spec.prune import EVERY, Fill, PruneSpec, Schedule, Side
+
+if TYPE_CHECKING:
+    from jobs.registry.evaluation import EvaluationAssets
+    from jobs.registry.models import ModelEntry
+    from jobs.settings import Settings
+    from jobs.storage.condition_info import ConditionInfo
 
 __all__ = ["Grid", "Search", "StudyRequest"]
 
@@ -139,6 +142,12 @@ class StudyRequest(MeasuredRequest):
         tried = [f"{count} prune{'' if count == 1 else 's'}"] if count else []
         tried += [] if self.search is None else [f"a search by {self.search.measure}"]
         return f"{super().title}: {' and '.join(tried) or 'the model as it is'}"
+
+    @property
+    def pruned_at(self) -> list[float] | None:
+        """The thresholds of its prunes; not those that a search tries."""
+        tried = (prune.threshold for prune in self.prunes or [])
+        return list(dict.fromkeys(threshold for threshold in tried if threshold is not None)) or None
 
     def resolve(
         self,

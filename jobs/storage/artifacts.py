@@ -15,16 +15,16 @@ from collections.abc import Callable, Collection, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from threading import Lock
-from typing import Any, Concatenate, Literal, ParamSpec, TypeVar, cast, get_args
+from typing import Any, Concatenate, ParamSpec, TypeVar, cast, get_args
 
 import fsspec
 import redis
 import structlog
 from cachetools import LRUCache
 from fsspec.implementations.local import LocalFileSystem
-from pydantic import BaseModel, ConfigDict
 
 from jobs.settings import Settings
+from jobs.storage.artifact import Artifact, Folder
 from jobs.storage.files import (
     CALLS_AT_ONCE,
     ArtifactsFull,
@@ -57,8 +57,6 @@ ATTEMPTS = 3
 MOST_CHECKED = 2**16
 """How many checked files a process remembers."""
 
-Folder = Literal["results", "shards", "uploads", "models"]
-"""What a file is: of a job's result, a part of a job, uploaded conditions, the checkpoint of a compacted model."""
 FOLDERS: tuple[Folder, ...] = get_args(Folder)
 
 Answer = TypeVar("Answer")
@@ -73,17 +71,6 @@ _lock = Lock()
 
 class ArtifactsError(ValueError):
     """No store can be made of TAILPRUNE_ARTIFACTS_URL."""
-
-
-class Artifact(BaseModel):
-    """A stored file, by the sha256 of its bytes; `size` is in bytes."""
-
-    model_config = ConfigDict(frozen=True)
-
-    digest: str
-    media_type: str
-    size: int
-    folder: Folder = "results"
 
 
 def _retried(

@@ -20,11 +20,12 @@ from datetime import UTC, datetime
 
 import numpy as np
 import redis
-from pydantic import BaseModel, Field
 
 from jobs.problems import Fault, InvalidRequest
+from jobs.requests.fields import CONDITIONS_PATTERN
 from jobs.settings import Settings
 from jobs.storage.artifacts import Artifact, ArtifactStore, Folder
+from jobs.storage.condition_info import ConditionInfo
 from jobs.storage.files import CALLS_AT_ONCE, State
 from jobs.storage.naming import UNDER_WAY, records, request_of
 from jobs.storage.upload_arrays import FLOATS, StoredArray, Unreadable, body_fault, quoted, read_arrays
@@ -33,11 +34,9 @@ from tailprune.spec.families import FAMILIES
 from tailprune.spec.safetensors import encode_header, read_header
 
 __all__ = [
-    "CONDITIONS_PATTERN",
     "CURSOR_PATTERN",
     "MOST_START_BYTES",
     "USED_KEY",
-    "ConditionInfo",
     "ConditionPage",
     "ConditionStore",
     "Conditions",
@@ -47,7 +46,6 @@ __all__ = [
     "parse",
 ]
 
-CONDITIONS_PATTERN = r"^[0-9a-f]{64}$"
 CURSOR_PATTERN = r"^[0-9]{15}-[0-9a-f]{64}$"
 USED_KEY = f"{PREFIX}conditions-used"
 """In Redis, the ids of conditions by the time of their last use."""
@@ -84,19 +82,6 @@ class Conditions:
     count: int
     content: bytes = field(repr=False)
     """A safetensors file without metadata: each feature as float32, with shape (count, *shape of one)."""
-
-
-class ConditionInfo(BaseModel):
-    """A description of stored conditions."""
-
-    id: str = Field(
-        description="The id by which requests name them in `conditions`: a digest of the numbers as float32.",
-        pattern=CONDITIONS_PATTERN,
-    )
-    count: int = Field(description="How many conditions there are; their rows are 0 to count - 1.", ge=1)
-    inputs: dict[str, list[int]] = Field(description="The arrays by name, with the shape of one condition.")
-    family: str = Field(description="The family of models that takes them.")
-    bytes: int = Field(description="The size of the stored file in bytes.", ge=1)
 
 
 # From a file

@@ -8,9 +8,7 @@ models        models: list, show, add, fetch and remove
 serve         serve
 storage       storage, and storage prune
 supervisor    keeps the processes of serve running
-client        a running service: starts a job, follows it, fetches what it made
-api           the calls of the HTTP interface
-following     follows a job by its events
+client        a running service: its client (tailprune_client), which tells what is waited for
 progress      the progress of a job, and the time that is left
 running       a job from its request to what it made
 options       the options that commands share

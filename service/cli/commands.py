@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 import typer
 
-from jobs.records import JobView
 from jobs.requests.extract import ExtractRequest
 from jobs.requests.fields import FigureName, Part
 from jobs.requests.prune_sample import PruneSampleRequest
-from jobs.results import ExtractResult, MetricsResult
-from service.cli.api import DEFAULT_URL
+from jobs.results import ExtractResult
 from service.cli.client import Client
 from service.cli.options import (
     AsJson,
@@ -41,10 +39,12 @@ from service.cli.options import (
 from service.cli.running import print_json, run, started, waited_for
 from service.cli.tables import sheets_of
 from service.cli.terminal import errors_shown, line, say, show
+from tailprune_client.core import DEFAULT_URL
+from tailprune_client.fields import FigureFields
 
 __all__ = ["extract", "figure", "metrics", "prune_sample", "upload"]
 
-FORMATS = {".png": "image/png", ".svg": "image/svg+xml"}
+FORMATS: dict[str, Literal["png", "svg"]] = {".png": "png", ".svg": "svg"}
 
 
 def prune_sample(
@@ -112,11 +112,8 @@ def metrics(
     url: Url = DEFAULT_URL,
 ) -> None:
     """Show statistics of a model's condition vectors, over its classes or over uploaded conditions."""
-    query = {"part": part, "timestep": timestep, "conditions": conditions, "threshold": threshold}
     with errors_shown(context), Client(url) as client:
-        answer = client.metrics(model, _given(query))
-        result = client.finished(answer).result if isinstance(answer, JobView) else answer
-        assert isinstance(result, MetricsResult)
+        result = client.metrics(model, part=part, timestep=timestep, conditions=conditions, threshold=threshold)
         if as_json:
             print_json(result.model_dump(mode="json"))
         else:
@@ -144,26 +141,15 @@ def figure(
     url: Url = DEFAULT_URL,
 ) -> None:
     """Draw a figure of a model: its condition vectors, what pruning does to its samples, or its training."""
-    media_type = FORMATS.get(out.suffix.lower())
-    if media_type is None:
+    form = FORMATS.get(out.suffix.lower())
+    if form is None:
         raise typer.BadParameter(f"{out} ends in neither of {', '.join(FORMATS)}", param_hint="--out")
-    query = _given(
-        {
-            "part": part,
-            "timestep": timestep,
-            "conditions": conditions,
-            "classes": classes,
-            "threshold": threshold,
-            "side": side,
-            "seed": seed,
-            "range": range,
-        }
-    )
+    options: FigureFields = {
+        "part": part, "timestep": timestep, "conditions": conditions, "classes": classes, "threshold": threshold,
+        "side": side, "seed": seed, "range": range,
+    }  # fmt: skip
     with errors_shown(context), Client(url) as client:
-        picture = client.figure(model, figure, query, media_type)
-        out.parent.mkdir(parents=True, exist_ok=True)
-        out.write_bytes(picture)
-        say(f"written: {out}")
+        say(f"written: {client.figure(model, figure, format=form, **options).save(out)}")
 
 
 def extract(
@@ -194,7 +180,7 @@ def extract(
         result = job.result
         assert isinstance(result, ExtractResult)
         if out is not None:
-            say(f"written: {client.save_as(job, result.artifact, out)}")
+            say(f"written: {job.artifacts[result.artifact].save(out)}")
         else:
             save = client.command(f"jobs save {job.id}")
             say(f"the vectors are in {result.artifact} of job {job.id}: --out FILE writes them, and so does {save}")
@@ -207,12 +193,7 @@ def upload(
 ) -> None:
     """Upload conditions (pose, image and latents, or video), and print the id to give as --conditions."""
     with errors_shown(context), Client(url) as client:
-        info = client.upload(file.read_bytes())
+        info = client.upload(file)
         shapes = ", ".join(f"{name} {' x '.join(map(str, shape))}" for name, shape in info.inputs.items())
         say(f"{info.count} conditions of {shapes}, for models of {info.family}")
         line(info.id)
-
-
-def _given(query: dict[str, Any]) -> dict[str, Any]:
-    """What is given of a query."""
-    return {name: value for name, value in query.items() if value is not None and value != []}

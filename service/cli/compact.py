@@ -7,9 +7,9 @@ from typing import Annotated, Literal
 import typer
 
 from jobs.requests.compact import CompactRequest
-from service.cli.api import DEFAULT_URL
 from service.cli.options import AsJson, Conditions, CoveredLabels, Fill, Model, NoWait, Save, Side, Url, body_of
 from service.cli.running import run
+from tailprune_client.core import DEFAULT_URL
 
 __all__ = ["compact"]
 

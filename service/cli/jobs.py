@@ -4,18 +4,18 @@ from __future__ import annotations
 
 from datetime import datetime
 from pathlib import Path
-from typing import Annotated, Any, Literal
-from urllib.parse import quote
+from typing import Annotated, Literal
 
 import typer
 
-from jobs.records import FINISHED, JobView
-from service.cli.api import DEFAULT_URL, ClientError
+from jobs.records import FINISHED, JobSummary
 from service.cli.client import Client
 from service.cli.options import Url
-from service.cli.running import print_json, waited_for
+from service.cli.running import AnyJob, print_json, saved, waited_for
 from service.cli.tables import sheets_of
-from service.cli.terminal import ABSENT, Sheet, errors_shown, line, say, show, show_facts
+from service.cli.terminal import ABSENT, Sheet, errors_shown, fail, line, say, show, show_facts
+from tailprune_client import ProblemError
+from tailprune_client.core import DEFAULT_URL
 
 __all__ = ["app"]
 
@@ -43,58 +43,57 @@ def list_jobs(
     url: Url = DEFAULT_URL,
 ) -> None:
     """List jobs, newest first, and why those that failed did."""
-    filters = {"kind": kind, "status": status, "model": model}
     with errors_shown(context), Client(url) as client:
-        found = list(client.jobs({name: value for name, value in filters.items() if value is not None}, limit))
+        found = list(client.jobs(kind=kind, status=status, model=model, limit=limit))
         if as_json:
-            print_json(found)
+            print_json([job.model_dump(mode="json") for job in found])
             return
         if not found:
             say("no jobs")
             return
-        columns = {
-            "id": [job["id"] for job in found],
-            "status": [job["status"] for job in found],
-            "title": [job["title"] for job in found],  # has its kind and model
+        columns: dict[str, list[str]] = {
+            "id": [job.id for job in found],
+            "status": [str(job.status) for job in found],
+            "title": [job.title for job in found],  # has its kind and model
             "progress": [_done(job) for job in found],
-            "created": [_time(job["created"]) for job in found],
+            "created": [_time(job.created) for job in found],
         }
         shown = {heading: cells for heading, cells in columns.items() if any(cells)}
         expendable = [heading for heading in ("created", "progress") if heading in shown]
         show(Sheet(list(shown), list(zip(*shown.values(), strict=True)), borders=False, expendable=expendable))
         for job in found:
-            if job["status"] == "failed":
-                line(f"{job['id']} failed: {_why(client, job)}")
+            if job.status == "failed":
+                line(f"{job.id} failed: {_why(client, job)}")
 
 
 @app.command("show")
 def show_job(context: typer.Context, job_id: Id, as_json: AsJson = False, url: Url = DEFAULT_URL) -> None:
     """Show a job: its request, its result or why it failed, and its files."""
     with errors_shown(context), Client(url) as client:
-        data = client.job_data(job_id)
         if as_json:
-            print_json(data)
+            print_json(client.data("jobs", job_id))
             return
         job = client.job(job_id)
         line(f"job {job.id}")
         facts = {
             "kind": job.kind,
             "status": job.status,
-            "title": data.get("title"),
-            "progress": _done(data),
-            **{name: data[name] and _time(data[name]) for name in ("created", "started", "finished")},
+            "title": job.title,
+            "progress": _done(job),
+            "created": _time(job.created),
+            "started": job.started and _time(job.started),
+            "finished": job.finished and _time(job.finished),
             "why": job.problem and job.problem.detail,
             "url": client.url_of(f"/jobs/{job.id}"),
         }
         show_facts(facts, indent="  ")
         line("request")
-        show_facts(data["request"], indent="  ")
+        show_facts(job.request.model_dump(mode="json"), indent="  ")
         if job.result is not None:
             show(*sheets_of(job.result))
-        if job.links.artifacts:
+        if job.artifacts:
             line("files")
-            base = f"/jobs/{job.id}/artifacts"
-            show_facts({name: client.url_of(f"{base}/{quote(name)}") for name in job.links.artifacts}, indent="  ")
+            show_facts({name: file.url for name, file in job.artifacts.items()}, indent="  ")
 
 
 @app.command()
@@ -119,13 +118,11 @@ def cancel(
         for job_id in job_ids:
             try:
                 job = client.cancel(job_id)
-            except ClientError as error:
-                if error.problem is None:
-                    raise
+            except ProblemError as error:
                 refused += 1
-                say(f"{job_id}: {error.problem.detail}")
+                say(f"{job_id}: {error.detail}")
             else:
-                line(f"{job.id} {job.status if job.status in FINISHED else 'stops at its next step'}")
+                line(f"{job.id} {job.status if job.is_finished else 'stops at its next step'}")
     if refused:
         raise typer.Exit(1)
 
@@ -145,40 +142,39 @@ def save(
     """Save the files that a job made, each checked against its digest."""
     with errors_shown(context), Client(url) as client:
         job = client.job(job_id)
-        wanted = list(dict.fromkeys(names)) if names else list(job.links.artifacts)
+        wanted = list(dict.fromkeys(names)) if names else list(job.artifacts)
         _check_files(job, wanted)
         there = [str(path) for name in wanted if (path := to / Path(name).name).exists()]
         if there and not force:
-            raise ClientError(f"{', '.join(there)}: already there; --force replaces, --to names another folder")
+            fail(f"{', '.join(there)}: already there; --force replaces, --to names another folder")
         for name in wanted:
-            line(str(client.save(job, name, to)))
+            line(str(saved(job, name, to)))
 
 
-def _check_files(job: JobView, wanted: list[str]) -> None:
-    """Raise ClientError unless a job has these files, and at least one."""
-    has = list(job.links.artifacts)
+def _check_files(job: AnyJob, wanted: list[str]) -> None:
+    """Fail unless a job has these files, and at least one."""
+    has = list(job.artifacts)
     if not has:
-        way = "it has none" if job.status in FINISHED else f"it is {job.status}, and has none yet"
-        raise ClientError(f"job {job.id} has no files to save: {way}")
+        way = "it has none" if job.is_finished else f"it is {job.status}, and has none yet"
+        fail(f"job {job.id} has no files to save: {way}")
     if lacking := [name for name in wanted if name not in has]:
         some = ", ".join(has[:20]) + (", ..." if len(has) > 20 else "")
-        raise ClientError(f"job {job.id} has no file {', '.join(lacking)}; it has {some}")
+        fail(f"job {job.id} has no file {', '.join(lacking)}; it has {some}")
 
 
-def _time(stamp: str) -> str:
+def _time(moment: datetime) -> str:
     """A time of the service in the local time zone, to the second."""
-    return datetime.fromisoformat(stamp).astimezone().strftime("%Y-%m-%d %H:%M:%S")
+    return moment.astimezone().strftime("%Y-%m-%d %H:%M:%S")
 
 
-def _done(job: dict[str, Any]) -> str:
+def _done(job: JobSummary | AnyJob) -> str:
     """How far a job is that has not finished."""
-    progress = job["progress"]
-    if progress is None or job["finished"] is not None:
+    if job.progress is None or job.status in FINISHED:
         return ""
-    return f"{progress['done']}/{progress['total']} {progress['unit']}"
+    return f"{job.progress.done}/{job.progress.total} {job.progress.unit}"
 
 
-def _why(client: Client, job: dict[str, Any]) -> str:
+def _why(client: Client, job: JobSummary) -> str:
     """Why a job of the list failed."""
-    problem = job.get("problem") or client.job_data(job["id"])["problem"] or {}
-    return str(problem.get("detail") or problem.get("title") or ABSENT)
+    problem = job.problem or client.job(job.id).problem
+    return ABSENT if problem is None else problem.detail or problem.title

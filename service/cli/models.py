@@ -26,13 +26,13 @@ from jobs.registry.decoding import DecoderName
 from jobs.registry.document import RegistryError
 from jobs.registry.models import ModelEntry, Registry, UnknownModel
 from jobs.settings import SettingsError, get_settings
-from service.cli.api import DEFAULT_URL, URL_VARIABLE
 from service.cli.client import Client
 from service.cli.options import Url
 from service.cli.running import print_json
 from service.cli.terminal import Sheet, errors_shown, fail, line, say, show, show_facts
 from tailprune.spec.hub import is_hub
 from tailprune.spec.registry import is_installed
+from tailprune_client.core import DEFAULT_URL, URL_VARIABLE
 
 __all__ = ["app"]
 
@@ -61,7 +61,7 @@ def list_models(as_json: AsJson = False, url: ServiceUrl = None) -> None:
         found = [_summary(entry) for entry in _registry()]
     else:
         with errors_shown(), Client(url) as client:
-            found = client.models()
+            found = client.data("models")["models"]
     if as_json:
         print_json(found)
         return
@@ -85,7 +85,7 @@ def show_model(name: Name, as_json: AsJson = False, url: ServiceUrl = None) -> N
         model = _description(_entry(name))
     else:
         with errors_shown(), Client(url) as client:
-            model = client.model(name)
+            model = client.data("models", name)
     if as_json:
         print_json(model)
         return
@@ -216,7 +216,7 @@ def remove(
 ) -> None:
     """Delete a compacted model from a running service; its checkpoint stays an artifact of its job."""
     with errors_shown(), Client(url) as client:
-        client.remove_model(name)
+        client.delete_model(name)
     line(f"{name} is deleted; the same `tailprune compact` makes it again")
 
 

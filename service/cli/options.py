@@ -13,7 +13,7 @@ from typing import Annotated, Any, Literal
 import typer
 
 from jobs.requests.base import Request
-from service.cli.api import URL_VARIABLE
+from tailprune_client.core import URL_VARIABLE
 
 __all__ = [
     "AsJson", "Conditions", "CoveredLabels", "Diffusion", "Fill", "GuidanceInterval", "GuidancePower", "GuidanceScale",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 
 from rich.console import Console
@@ -22,8 +22,9 @@ from rich.table import Column
 from rich.text import Text
 
 from jobs.records import FINISHED, JobView
-from service.cli.following import Update
 from service.cli.terminal import say
+from tailprune_client.following import Update
+from tailprune_client.progress import Show
 
 __all__ = ["Pace", "shown", "words"]
 
@@ -95,9 +96,6 @@ def words(seconds: float) -> str:
     if minutes >= 5:
         return f"{minutes} min"
     return f"{minutes} min {seconds % 60} s" if minutes else f"{seconds} s"
-
-
-Show = Callable[[Update], None]
 
 
 @contextmanager

@@ -7,15 +7,17 @@ from pathlib import Path
 from typing import Any
 
 import typer
+from pydantic import BaseModel
 
-from jobs.records import FINISHED, JobView
 from jobs.results import CompactResult, PruneSampleResult
-from service.cli.api import ClientError
 from service.cli.client import Client
 from service.cli.tables import files_of, sheets_of
 from service.cli.terminal import errors_shown, line, say, show
+from tailprune_client import Job, ProblemError
 
-__all__ = ["print_json", "run", "started", "waited_for"]
+__all__ = ["print_json", "run", "saved", "started", "waited_for"]
+
+AnyJob = Job[BaseModel]
 
 
 def run(context: typer.Context, kind: str, body: dict[str, Any]) -> None:
@@ -39,38 +41,38 @@ def run(context: typer.Context, kind: str, body: dict[str, Any]) -> None:
         job = waited_for(client, job, as_json=as_json)
         if folder is not None:
             for name in files_of(job.result) if job.result else ():
-                say(f"written: {client.save(job, name, Path(folder))}")
+                say(f"written: {saved(job, name, Path(folder))}")
 
 
-def started(client: Client, job: JobView, *, as_json: bool) -> None:
+def started(client: Client, job: AnyJob, *, as_json: bool) -> None:
     """Print the id of a job that is not waited for, or all of it as JSON, and where to look for more."""
     if as_json:
-        print_json(client.job_data(job.id))
+        print_json(client.data("jobs", job.id))
     else:
         line(job.id)
-    show_it = client.command(f"jobs {'show' if job.status in FINISHED else 'watch'} {job.id}")
+    show_it = client.command(f"jobs {'show' if job.is_finished else 'watch'} {job.id}")
     say(f"{job.kind} {job.status}: {show_it}, or {client.url_of(f'/jobs/{job.id}')}")
 
 
-def waited_for(client: Client, job: JobView, *, as_json: bool) -> JobView:
+def waited_for(client: Client, job: AnyJob, *, as_json: bool) -> AnyJob:
     """Wait for a job, print its result as tables or all of the job as JSON, and return it.
 
-    The JSON is printed of jobs that fail or are cancelled too, before this is raised as ClientError.
+    The JSON is printed of jobs that fail or are cancelled too, before this is raised.
     """
     try:
-        job = client.finished(job)
-    except ClientError:
+        job.wait()
+    except ProblemError:
         if as_json:
-            print_json(client.job_data(job.id))
+            print_json(client.data("jobs", job.id))
         raise
     if as_json:
-        print_json(client.job_data(job.id))
+        print_json(client.data("jobs", job.id))
     else:
         _show_result(job)
     return job
 
 
-def _show_result(job: JobView) -> None:
+def _show_result(job: AnyJob) -> None:
     result = job.result
     assert result is not None, "it succeeded"
     show(*sheets_of(result))
@@ -78,6 +80,11 @@ def _show_result(job: JobView) -> None:
         line(result.compacted.name)
     if isinstance(result, PruneSampleResult) and result.pictures.note is not None:
         say(result.pictures.note)
+
+
+def saved(job: AnyJob, name: str, folder: Path) -> Path:
+    """Write an artifact of a job into a folder, which need not exist, and return its path."""
+    return job.artifacts[name].save(folder / Path(name).name)
 
 
 def print_json(data: Any) -> None:

@@ -11,7 +11,6 @@ from typing import Annotated, Any, Literal
 import typer
 
 from jobs.requests.study import StudyRequest
-from service.cli.api import DEFAULT_URL
 from service.cli.options import (
     AsJson,
     Conditions,
@@ -33,6 +32,7 @@ from service.cli.options import (
     body_of,
 )  # fmt: skip
 from service.cli.running import run
+from tailprune_client.core import DEFAULT_URL
 
 __all__ = ["study"]
 

@@ -18,12 +18,14 @@ from rich.table import Table
 from rich.text import Text
 from typer.core import TyperGroup
 
-from service.cli.api import ClientError
 from service.cli.faults import explained
+from tailprune_client import JobCancelled, NotFound, ProblemError, ServiceAway, TailpruneError
 
 __all__ = ["ABSENT", "Commands", "Sheet", "errors_shown", "fail", "line", "messages", "say", "show", "show_facts"]
 
 ABSENT = "–"
+CANCELLED = 3
+"""The exit status of a command whose job was cancelled while it waited."""
 INTERRUPTED = 130
 LEAST_WIDTH = 72
 """The width up to which a table is widened so that its title and caption need not wrap."""
@@ -167,8 +169,8 @@ def errors_shown(context: typer.Context | None = None) -> Iterator[None]:
     """
     try:
         yield
-    except ClientError as error:
-        fail(str(error) if error.problem is None else explained(error.problem, context), error.status)
+    except TailpruneError as error:
+        fail(_told(error, context), CANCELLED if isinstance(error, JobCancelled) and error.job else 1)
     except KeyboardInterrupt:
         raise typer.Exit(INTERRUPTED) from None
     except BrokenPipeError:  # who read the output has enough
@@ -177,6 +179,18 @@ def errors_shown(context: typer.Context | None = None) -> Iterator[None]:
         fail(f"{error.filename}: {error.strerror}" if error.filename else str(error))
     except UnicodeEncodeError as error:
         fail(f"{error.object!r} is no text: it has bytes that are not {error.encoding}")
+
+
+def _told(error: TailpruneError, context: typer.Context | None) -> str:
+    """What the client says, in the words of the command line."""
+    if isinstance(error, ServiceAway):
+        why = f"no service answers at {error.url} ({error.reason})"
+        return f"{why}: start one with `tailprune serve`, or give its address with --url"
+    if isinstance(error, NotFound):
+        return error.detail
+    if isinstance(error, ProblemError) and error.job is None:
+        return explained(error.problem, context)
+    return str(error)
 
 
 def fail(why: str, status: int = 1) -> NoReturn:

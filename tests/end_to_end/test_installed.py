@@ -10,16 +10,20 @@ import sys
 import sysconfig
 import zipfile
 from collections.abc import Iterator
+from importlib.metadata import Distribution, distribution
 from pathlib import Path
 
 import httpx
 import pytest
+from packaging.requirements import Requirement
 
+from tests.documents.examples import blocks_of
 from tests.end_to_end.stack import eventually
 from tests.end_to_end.test_serve import Server
 
 ROOT = Path(__file__).parents[2]
-SOURCES = ("pyproject.toml", "README.md", "LICENSE", "tailprune", "jobs", "service", "workers", "models")
+PACKAGES = ("tailprune", "tailprune_client", "jobs", "service", "workers")
+SOURCES = ("pyproject.toml", "README.md", "LICENSE", *PACKAGES, "models")
 
 
 @pytest.fixture(scope="module")
@@ -54,6 +58,39 @@ def installed(processes: None, clone: Path, tmp_path_factory: pytest.TempPathFac
     return programs
 
 
+@pytest.fixture(scope="module")
+def client_alone(installed: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The interpreter of an environment that has the wheel and what its extra `client` asks for, and nothing else."""
+    folder = tmp_path_factory.mktemp("client")
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(folder)], check=True)
+    python = folder / "bin" / "python"
+    (built,) = installed.parents[1].glob("*.whl")
+    quiet = ["--quiet", "--no-deps", "--no-index", "--disable-pip-version-check"]
+    subprocess.run([sys.executable, "-m", "pip", "--python", str(python), "install", *quiet, str(built)], check=True)
+    (packages,) = folder.glob("lib/python*/site-packages")
+    for needed in required_by(next(packages.glob("tailprune-*.dist-info")), "client"):
+        for file in needed.files or ():
+            if not file.is_absolute() and ".." not in file.parts:
+                (packages / file).parent.mkdir(parents=True, exist_ok=True)
+                shutil.copy(str(file.locate()), packages / file)
+    return python
+
+
+def required_by(described: Path, extra: str) -> list[Distribution]:
+    """The distributions of this environment that an extra of an installed wheel needs, directly or not."""
+    found: dict[str, Distribution] = {}
+    wanted = [(Distribution.at(described), extra)]
+    while wanted:
+        source, of = wanted.pop()
+        for requirement in map(Requirement, source.requires or ()):
+            if requirement.marker and not requirement.marker.evaluate({"extra": of}):
+                continue
+            if requirement.name not in found:
+                found[requirement.name] = distribution(requirement.name)
+                wanted.append((found[requirement.name], ""))
+    return list(found.values())
+
+
 @pytest.fixture
 def environment(tmp_path: Path) -> dict[str, str]:
     """The environment of a shell of somebody who has set nothing."""
@@ -82,10 +119,19 @@ def test_a_wheel_has_the_shipped_models_and_nothing_that_users_put_beside_them(i
         if not path.name.startswith(".")
     }
     assert {"tailprune/models/models.toml", *shipped} <= names
-    assert {name.partition("/")[0] for name in names} - {"tailprune", "jobs", "service", "workers"} == {
+    assert {name.partition("/")[0] for name in names} - set(PACKAGES) == {
         f"{built.name.rpartition('-py3')[0]}.dist-info"
     }
     assert not [name for name in names if "published" in name]
+
+
+def test_a_wheel_has_the_files_of_the_pages(installed: Path) -> None:
+    (built,) = installed.parents[1].glob("*.whl")
+    names = set(zipfile.ZipFile(built).namelist())
+    static = ROOT / "service" / "static"
+    served = [*static.rglob("*.js"), *static.rglob("*.css"), *static.glob("*.html"), *static.glob("widget/*.js")]
+    assert {path.relative_to(ROOT).as_posix() for path in served} <= names
+    assert "service/static/vendor/licences/htm.txt" in names
 
 
 def test_the_models_of_an_installed_package_are_found_from_any_folder(
@@ -98,6 +144,24 @@ def test_the_models_of_an_installed_package_are_found_from_any_folder(
     dimension, _, file = said.stdout.strip().partition(" ")
     assert dimension == "128", said.stderr
     assert Path(file).is_relative_to(installed.parent)
+
+
+def test_the_client_runs_the_example_of_the_readme_where_nothing_else_is_installed(
+    client_alone: Path, server: Server, environment: dict[str, str], tmp_path: Path
+) -> None:
+    eventually(lambda: server.url or server.process.poll() is not None, "serve is ready", 120)
+    (example,) = [block.text for block in blocks_of(ROOT / "README.md") if "tailprune_client" in block.text]
+    others = ("torch", "numpy", "redis", "celery", "fsspec", "fastapi", "PIL", "tqdm")
+    absent = f"from importlib.util import find_spec\nassert not [name for name in {others} if find_spec(name)]\n"
+    said = subprocess.run(
+        [str(client_alone), "-c", absent + example],
+        cwd=tmp_path,
+        env={**environment, "TAILPRUNE_URL": str(server.url)},
+        capture_output=True,
+        text=True,
+    )
+    assert said.returncode == 0, said.stderr
+    assert (tmp_path / "grid.png").read_bytes()[:4] == b"\x89PNG"
 
 
 def test_an_installed_package_serves_its_models_from_any_folder(server: Server) -> None:

@@ -16,7 +16,7 @@ from jobs.problems import problem
 from jobs.records import Job
 from jobs.store.leases import Claim, LeaseStore
 from service.cli import app
-from service.cli.api import Calls
+from service.cli.client import Client
 from tests.service.conftest import REQUEST
 from tests.service.results import PICTURE
 
@@ -39,7 +39,7 @@ def _service(client: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:
         def close(self) -> None:
             pass
 
-    monkeypatch.setattr("service.cli.api.httpx.Client", Sharing)
+    monkeypatch.setattr("httpx.Client", Sharing)
     monkeypatch.setenv("COLUMNS", "200")
 
 
@@ -61,7 +61,7 @@ Post = Callable[..., str]
 
 
 def test_jobs_are_listed_the_newest_first_over_all_pages(post: Post, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("service.cli.api.PAGE", 2)
+    monkeypatch.setattr("tailprune_client.methods.PAGE", 2)
     ids = [post(seed) for seed in range(5)]
     lines = jobs("list").stdout.splitlines()[1:]
     assert [line.split()[0] for line in lines] == ids[::-1]
@@ -181,7 +181,7 @@ def test_addresses_are_shown_under_the_prefix_of_the_service(
     monkeypatch: pytest.MonkeyPatch, url: str, whole: str
 ) -> None:
     monkeypatch.undo()
-    assert Calls(url).url_of("/jobs/1") == whole
+    assert Client(url).url_of("/jobs/1") == whole
 
 
 @pytest.mark.parametrize("arguments", [["show", "\udcff"], ["list", "--model", "\udcff"]])

@@ -24,8 +24,8 @@ from typer.testing import CliRunner
 from jobs.registry.evaluation import EvaluationAssets
 from jobs.registry.models import ModelEntry, Registry
 from jobs.settings import Settings, get_settings
+from jobs.views import ModelSummary, ModelView
 from service.cli import app
-from service.routes.models import ModelSummary, ModelView
 from tailprune.__main__ import main
 from tailprune.systems import DiT, SiT
 from tests.hub import FakeHub, is_about_the_hub, write_cached
@@ -467,7 +467,7 @@ def served(monkeypatch: pytest.MonkeyPatch) -> list[str]:
         return httpx.Response(200, json={"models": [model]} if request.url.path.endswith("/models") else model)
 
     transport = httpx.MockTransport(answer)
-    monkeypatch.setattr("service.cli.api.httpx.Client", lambda **options: real(**options, transport=transport))
+    monkeypatch.setattr("httpx.Client", lambda **options: real(**options, transport=transport))
     return asked
 
 

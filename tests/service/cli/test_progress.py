@@ -11,9 +11,9 @@ import pytest
 from rich.console import Console
 
 from jobs.records import JobView
-from service.cli.following import Update
 from service.cli.progress import Pace, shown, words
-from tests.service.cli.test_client import JOB
+from tailprune_client.following import Update
+from tests.tailprune_client.stand_in import JOB
 
 
 def update(at: float | None, done: int | None, status: str = "running", total: int = 100) -> Update:

@@ -70,7 +70,7 @@ def service(monkeypatch: pytest.MonkeyPatch) -> FakeService:
     def client(**options: Any) -> httpx.Client:
         return real(**options, transport=httpx.MockTransport(service))
 
-    monkeypatch.setattr("service.cli.api.httpx.Client", client)
+    monkeypatch.setattr("httpx.Client", client)
     monkeypatch.setenv("COLUMNS", "80")
     return service
 
@@ -315,7 +315,7 @@ def test_a_refused_study_is_explained_without_a_traceback(monkeypatch: pytest.Mo
     }
     real = httpx.Client
     refusing = httpx.MockTransport(lambda _: httpx.Response(422, json=refusal))
-    monkeypatch.setattr("service.cli.api.httpx.Client", lambda **options: real(**options, transport=refusing))
+    monkeypatch.setattr("httpx.Client", lambda **options: real(**options, transport=refusing))
     said = study("scored", "--threshold", 0.1, "--reference", "moon")
     assert said.exit_code == 1
     assert "--reference: no reference 'moon' is registered" in said.stderr
@@ -330,7 +330,7 @@ def test_numbers_that_json_lacks_are_sent_for_the_service_to_refuse(monkeypatch:
         return httpx.Response(422)
 
     refusing = httpx.MockTransport(answer)
-    monkeypatch.setattr("service.cli.api.httpx.Client", lambda **options: real(**options, transport=refusing))
+    monkeypatch.setattr("httpx.Client", lambda **options: real(**options, transport=refusing))
     said = study("scored", "--threshold", "nan", "--reference", "\udcff")
     assert (said.exit_code, "Traceback" in said.output) == (1, False)
     assert json.loads(sent[0])["reference"] == "\udcff"

@@ -1,0 +1,38 @@
+"""How a compacted model was made, and its name."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+__all__ = ["KEY_LETTERS", "Compaction", "Rule", "compacted_name"]
+
+KEY_LETTERS = 16
+"""How many letters of its job's key are in the name of a compacted model."""
+
+Rule = Literal["threshold", "variance", "directions"]
+"""The rule by which a compaction chooses the components or directions that stay."""
+
+
+class Compaction(BaseModel):
+    """From which model a compacted model was made, and how."""
+
+    model_config = ConfigDict(frozen=True)
+
+    model: str = Field(description="The model from which it was made.")
+    model_digest: str = Field(description="The sha256 of that model's checkpoint.")
+    by: Rule = Field(description="The rule that chose the components or directions that stay.")
+    fill: Literal["zero", "mean"] = Field(
+        description="What takes the place of the removed components: zero, or their mean over the classes at each time."
+    )
+    components: int = Field(description="The width d of the condition vectors, which compaction does not change.")
+    kept: int = Field(description="How many components, or principal directions, AdaLN still reads.")
+    time_columns: int = Field(description="How many further columns give AdaLN the mean as a function of time.")
+    created: datetime = Field(description="When it was made.")
+
+
+def compacted_name(model: str, job_key: str) -> str:
+    """The name of the compacted model that a job makes from another."""
+    return f"{model}-compact-{job_key[:KEY_LETTERS]}"

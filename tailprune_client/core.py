@@ -1,0 +1,346 @@
+"""What both clients share: how a request is sent, repeated and answered, without any input or output of its own.
+
+An operation is a generator. It yields what has to be done (`Send`, `Pause`, ...), is sent what came of it, and returns
+its result; a `Stream` also yields the items that it is made of. `tailprune_client.drivers` does what is yielded, at
+once or awaited: all else is written once, here and in the modules that use this one.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import time
+from collections.abc import Callable, Generator, Mapping
+from dataclasses import dataclass, field
+from importlib.metadata import version
+from typing import Any, Generic, Literal, Self, TypeVar
+from urllib.parse import quote
+
+import httpx
+from pydantic import BaseModel, ValidationError, create_model, model_validator
+from pydantic_core import to_jsonable_python
+
+from jobs.problems import Problem
+from jobs.records import JOBS, JobView
+from tailprune_client.errors import (
+    DEFAULT_URL,
+    BadAddress,
+    ProblemError,
+    ServiceAway,
+    TailpruneError,
+    UnexpectedAnswer,
+    problem_error,
+)
+
+__all__ = [
+    "AWAY",
+    "CONNECT_SECONDS",
+    "DEFAULT_URL",
+    "KEY_VARIABLE",
+    "URL_VARIABLE",
+    "Call",
+    "Close",
+    "Do",
+    "Effect",
+    "Item",
+    "Next",
+    "Open",
+    "Opened",
+    "Operation",
+    "Other",
+    "Pause",
+    "Send",
+    "Session",
+    "Stream",
+    "ask",
+    "failure",
+    "json_of",
+    "path_of",
+    "pause_of",
+    "read",
+    "read_job",
+    "receive",
+    "retry_after",
+]  # fmt: skip
+
+URL_VARIABLE = "TAILPRUNE_URL"
+KEY_VARIABLE = "TAILPRUNE_KEY"
+CONNECT_SECONDS = 10.0
+AWAY = (429, 502, 503, 504)
+"""The statuses of a service, or of a proxy before it, that cannot answer just now."""
+FIRST_PAUSE = 0.5
+LONGEST_PAUSE = 10.0
+"""The pauses between two attempts where the service names none, in seconds: each is twice the one before."""
+JITTER = 0.25
+"""By how much of itself a pause is lengthened at random, so that not all clients come back at the same moment."""
+
+T = TypeVar("T")
+M = TypeVar("M", bound=BaseModel)
+
+
+@dataclass(frozen=True)
+class Call:
+    """A request, as httpx takes it.
+
+    path: below the address of the service, each part of it encoded.
+    query: values, or lists of them; without those that are None.
+    """
+
+    method: str
+    path: str
+    query: Mapping[str, Any] = field(default_factory=dict)
+    headers: Mapping[str, str] = field(default_factory=dict)
+    content: bytes | str | None = None
+    timeout: float | None = None
+    """The seconds that an answer, or the next piece of it, may take; None for the client's own."""
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """The arguments of httpx."""
+        timeout = None if self.timeout is None else httpx.Timeout(CONNECT_SECONDS, read=self.timeout)
+        given = {"params": _query(self.query), "headers": {**self.headers}, "content": self.content, "timeout": timeout}
+        return {name: value for name, value in given.items() if value}
+
+
+@dataclass
+class Opened(Generic[T]):
+    """A response that is being received, and the iterator of its items."""
+
+    response: httpx.Response
+    items: Any
+
+
+@dataclass(frozen=True)
+class Send:
+    """Send a request: its response, which was read. Raises httpx.TransportError."""
+
+    call: Call
+
+
+@dataclass(frozen=True)
+class Open:
+    """Send a request, whose response is read piece by piece, as events or as bytes: an Opened."""
+
+    call: Call
+    items: Literal["events", "bytes"]
+
+
+@dataclass(frozen=True)
+class Next:
+    """The next item of what was opened; None at its end. Raises httpx.TransportError."""
+
+    opened: Opened[Any]
+
+
+@dataclass(frozen=True)
+class Close:
+    """Receive no more of what was opened. What is still open at the end of an operation is closed then."""
+
+    opened: Opened[Any]
+
+
+@dataclass(frozen=True)
+class Pause:
+    """Wait for so many seconds."""
+
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Do:
+    """Call a function that reads or writes files: what it returns."""
+
+    function: Callable[[], Any]
+
+
+@dataclass(frozen=True)
+class Item(Generic[T]):
+    """The next item of a stream."""
+
+    value: T
+
+
+Effect = Send | Open | Next | Close | Pause | Do
+Operation = Generator[Effect, Any, T]
+Stream = Generator[Effect | Item[T], Any, None]
+
+
+class Session:
+    """An address, and what every request to it has.
+
+    url: of the service, with its path prefix if it has one; by default TAILPRUNE_URL, or else DEFAULT_URL.
+    key: sent as `Authorization: Bearer`; by default TAILPRUNE_KEY, if that is set.
+    timeout: the seconds that an answer may take.
+    patience: the seconds for which a request is repeated that a service cannot answer just now.
+    """
+
+    def __init__(self, url: str | None, key: str | None, timeout: float, patience: float) -> None:
+        self.url = url or os.environ.get(URL_VARIABLE) or DEFAULT_URL
+        try:
+            self.address = httpx.URL(self.url)
+        except httpx.InvalidURL as error:
+            raise BadAddress(self.url, f" ({error})") from None
+        if self.address.scheme not in ("http", "https") or not self.address.host:
+            raise BadAddress(self.url)
+        key = os.environ.get(KEY_VARIABLE) if key is None else key
+        self.headers = {"User-Agent": f"tailprune/{version('tailprune')}"}
+        if key:
+            self.headers["Authorization"] = f"Bearer {key}"
+        self.timeout, self.patience = timeout, patience
+        self.heard = False
+        """Whether the service has ever answered: a connection that is refused before that is not waited for."""
+
+    def away(self, error: httpx.TransportError) -> ServiceAway:
+        """What a failed connection means."""
+        return ServiceAway(self.url, str(error) or type(error).__name__)
+
+
+def path_of(*parts: str) -> str:
+    """A path of these parts, whatever is in them."""
+    return "".join(f"/{quote(part, safe='')}" for part in parts)
+
+
+def json_of(body: Any) -> str:
+    """A body as JSON: of JSON data, models, dataclasses and arrays.
+
+    As Python writes JSON: with NaN, and with what is no UTF-8, which the service refuses by the names of fields.
+    """
+    return json.dumps(body, default=_plain)
+
+
+def _plain(value: Any) -> Any:
+    if hasattr(value, "tolist"):  # an array, or a number of NumPy or torch
+        return value.tolist()
+    if isinstance(value, range | set | frozenset):
+        return list(value)
+    if isinstance(value, BaseModel):
+        return value.model_dump(mode="json", exclude_none=True)
+    return to_jsonable_python(value, exclude_none=True)
+
+
+def _query(query: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: _parameter(value) for name, value in query.items() if value is not None}
+
+
+def _parameter(value: Any) -> Any:
+    if hasattr(value, "tolist"):
+        value = value.tolist()
+    return list(value) if isinstance(value, tuple | range | set) else value
+
+
+def ask(
+    session: Session, call: Call, *, patience: float | None = None, done: Mapping[int, str] | None = None
+) -> Operation[httpx.Response]:
+    """Send a request until it is answered, and return its answer, which has no error.
+
+    patience: the seconds for which it is repeated while it cannot be answered; by default those of the session.
+    done: of a request that changes something and is repeated after its connection was lost: the statuses of problems
+        by which the first one is known to have arrived, with the type of each; none by default. Such an answer is
+        returned too.
+
+    Raises ProblemError, ServiceAway and UnexpectedAnswer.
+    """
+    answer: httpx.Response = yield from _answered(session, Send(call), patience, done or {})
+    return answer
+
+
+def receive(session: Session, call: Call) -> Operation[Opened[bytes]]:
+    """Send a request as `ask` does; its answer is read piece by piece."""
+    opened: Opened[bytes] = yield from _answered(session, Open(call, "bytes"), None, {})
+    return opened
+
+
+def _answered(
+    session: Session, sending: Send | Open, patience: float | None, done: Mapping[int, str]
+) -> Operation[Any]:
+    begun, attempt, lost = time.monotonic(), 0, False
+    patience = session.patience if patience is None else patience
+    while True:
+        error: TailpruneError
+        cause: Exception | None = None
+        try:
+            got = yield sending
+        except httpx.TransportError as broken:
+            error, cause = session.away(broken), broken
+            passes = session.heard or not isinstance(broken, httpx.ConnectError | httpx.ConnectTimeout)
+            lost = lost or not isinstance(broken, httpx.ConnectError)
+        else:
+            session.heard = True
+            answer: httpx.Response = got.response if isinstance(got, Opened) else got
+            if not answer.is_error:
+                return got
+            error = failure(answer)
+            if lost and isinstance(error, ProblemError) and done.get(answer.status_code) == error.type:
+                return got
+            passes = answer.status_code in AWAY
+            if passes and not isinstance(error, ProblemError):  # of a proxy
+                error = ServiceAway(session.url, f"{answer.status_code} {answer.reason_phrase}")
+            error.retry_after = retry_after(answer)
+        pause = pause_of(attempt, error.retry_after)
+        if not passes or time.monotonic() - begun + pause > patience:
+            raise error from cause
+        attempt += 1
+        yield Pause(pause)
+
+
+def retry_after(answer: httpx.Response) -> float | None:
+    """The seconds that the service asks to wait, if it does."""
+    after = answer.headers.get("Retry-After", "")
+    return float(after) if after.isdigit() else None
+
+
+def pause_of(attempt: int, asked: float | None) -> float:
+    """The pause after an attempt, counted from 0. asked: the one that the service asks for."""
+    seconds = min(LONGEST_PAUSE, FIRST_PAUSE * 2**attempt) if asked is None else asked
+    return seconds * (1 + JITTER * random.random())
+
+
+def failure(answer: httpx.Response) -> ProblemError | UnexpectedAnswer:
+    """The error that an answer stands for."""
+    try:
+        problem = Problem.model_validate_json(answer.content, extra="ignore")
+    except ValidationError:
+        return UnexpectedAnswer(_strange(answer))
+    if problem.type.endswith(":not-found"):
+        problem = problem.model_copy(update={"detail": f"{answer.request.url}: {problem.detail}"})
+    return problem_error(problem)
+
+
+def read(kind: type[M], answer: httpx.Response) -> M:
+    """An answer as one of the contract's models; what a newer service has besides is left out."""
+    try:
+        return kind.model_validate_json(answer.content, extra="ignore")
+    except ValidationError as error:
+        raise UnexpectedAnswer(
+            f"{_strange(answer)} Or it is of another version than this client, {version('tailprune')}: "
+            f"{error.error_count()} fields of its answer do not fit"
+        ) from error
+
+
+class Other(BaseModel, extra="allow"):
+    """What a newer service has, and this client does not know: its fields are attributes."""
+
+    @model_validator(mode="wrap")
+    @classmethod
+    def _whole(cls, data: Any, _: Any) -> Self:
+        if not isinstance(data, Mapping):
+            raise ValueError("it is no object")
+        return cls.model_construct(**data)
+
+
+def read_job(answer: httpx.Response) -> JobView:
+    """An answer as a job; request and result of a kind that this client does not know are an `Other`."""
+    try:
+        kind = answer.json()["kind"]
+    except (ValueError, KeyError, TypeError):
+        raise UnexpectedAnswer(_strange(answer)) from None
+    return read(JOBS.get(kind, _OtherJob), answer)
+
+
+_fields: dict[str, Any] = {"kind": (str, ...), "request": (Other, ...), "result": (Other | None, ...)}
+_OtherJob: type[JobView] = create_model("OtherJob", __base__=JobView, **_fields)
+
+
+def _strange(answer: httpx.Response) -> str:
+    return f"{answer.request.url} answers {answer.status_code} {answer.reason_phrase}: is this tailprune?"

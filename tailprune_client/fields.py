@@ -1,0 +1,99 @@
+"""The fields of requests, as the methods of a client take them; `jobs.requests` describes each."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal, TypedDict
+
+from jobs.registry.measures import Measure
+from jobs.requests.fields import Part
+from jobs.requests.study import Grid, Search
+from tailprune.spec.prune import Fill, PruneSpec, Schedule, Side
+
+__all__ = ["CompactFields", "ExtractFields", "FigureFields", "PruneSampleFields", "StudyFields"]
+
+Labels = Sequence[int | str]
+Sampler = Literal["ddim", "ddpm", "dpmpp", "euler", "heun", "dopri5", "sde"]
+
+
+class _Sampled(TypedDict, total=False):
+    labels: Labels | None
+    conditions: str | None
+    rows: Sequence[int] | None
+    samples_per_label: int | None
+    seed: int
+    sampler: Sampler | None
+    steps: int | None
+    guidance_scale: float | None
+    guidance_interval: Sequence[float] | None
+    guidance_power: float | None
+    guided_channels: int | Literal["all"] | None
+    timestep_shift: float | None
+    diffusion: Literal["sigma", "linear"] | None
+    last_step: Literal["mean", "tweedie"] | None
+    precision: Literal["float32", "bfloat16", "auto"]
+
+
+class PruneSampleFields(_Sampled, total=False):
+    """The fields of `jobs.requests.prune_sample.PruneSampleRequest`."""
+
+    threshold: float | Sequence[float] | None
+    keep: int | Sequence[int] | None
+    by: Literal["variance"] | None
+    side: Side | None
+    fill: Fill | None
+    schedule: Schedule | Mapping[str, Any]
+    compare: bool
+
+
+class StudyFields(_Sampled, total=False):
+    """The fields of `jobs.requests.study.StudyRequest`."""
+
+    prunes: Sequence[PruneSpec | Mapping[str, Any]] | None
+    grid: Grid | Mapping[str, Any] | Sequence[Grid | Mapping[str, Any]] | None
+    search: Search | Mapping[str, Any] | None
+    measures: Sequence[Measure] | None
+    extractor: str | None
+    reference: str | None
+    targets: str | None
+
+
+class CompactFields(TypedDict, total=False):
+    """The fields of `jobs.requests.compact.CompactRequest`."""
+
+    threshold: float | None
+    keep: int | None
+    by: Literal["variance", "directions"] | None
+    side: Side | None
+    fill: Fill | None
+    sampler: Sampler | None
+    steps: int | None
+    timestep_shift: float | None
+    timesteps: Sequence[float] | None
+    labels: Labels | None
+    conditions: str | None
+    rows: Sequence[int] | None
+    guided: bool | None
+
+
+class ExtractFields(TypedDict, total=False):
+    """The fields of `jobs.requests.extract.ExtractRequest`."""
+
+    labels: Labels | None
+    conditions: str | None
+    rows: Sequence[int] | None
+    timesteps: Sequence[float] | None
+    parts: Sequence[Part] | None
+
+
+class FigureFields(TypedDict, total=False):
+    """The options of `jobs.requests.figure.FigureRequest`, named as in the query."""
+
+    part: Part | None
+    timestep: float | None
+    conditions: str | None
+    classes: int | None
+    threshold: float | Sequence[float] | None
+    side: Side | None
+    range: Sequence[float] | None
+    seed: int | None

@@ -1,0 +1,121 @@
+"""The client has all that the contract has, and needs little for it."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from typing import Any, get_args, get_type_hints
+
+import pytest
+import yaml
+
+from jobs.problems import TYPES
+from jobs.records import KINDS, JobSummary, JobView
+from jobs.requests.figure import FigureRequest
+from tailprune_client import Artifact, AsyncArtifact, AsyncClient, AsyncJob, Client, Job, ProblemError, fields
+from tailprune_client.errors import PROBLEMS
+from tests.test_house import ROOT
+
+METHODS: dict[str, tuple[str, ...]] = {
+    "prune_sample": ("prune_sample",),
+    "study": ("study",),
+    "compact": ("compact",),
+    "extract": ("extract",),
+    "get_metrics": ("metrics",),
+    "draw_figure": ("figure", "figure_data"),
+    "get_vectors": ("vectors",),
+    "get_over_time": ("over_time",),
+    "get_removal": ("removal",),
+    "get_cosine": ("cosine",),
+    "list_models": ("models",),
+    "get_model": ("model",),
+    "get_training": ("training",),
+    "delete_model": ("delete_model",),
+    "upload_conditions": ("upload",),
+    "list_conditions": ("conditions",),
+    "get_conditions": ("get_conditions",),
+    "delete_conditions": ("delete_conditions",),
+    "list_jobs": ("jobs",),
+    "get_job": ("job", "Job.refresh"),
+    "cancel_job": ("cancel", "delete", "Job.cancel", "Job.delete"),
+    "follow_job": ("Job.events", "Job.wait"),
+    "follow_all_jobs": ("events",),
+    "get_artifact": ("Artifact.save", "Artifact.bytes"),
+    "get_live": ("health",),
+    "get_ready": ("ready",),
+    "get_telemetry": ("telemetry",),
+    "get_start_page": ("start_page",),
+}
+"""The methods of the client for each operation of the contract."""
+CLASSES = {"": (Client, AsyncClient), "Job": (Job, AsyncJob), "Artifact": (Artifact, AsyncArtifact)}
+
+
+def operations() -> list[str]:
+    paths = yaml.safe_load((ROOT / "openapi.yaml").read_text())["paths"]
+    return [operation["operationId"] for path in paths.values() for operation in path.values()]
+
+
+@pytest.mark.parametrize("operation", operations())
+def test_every_operation_of_the_contract_has_its_method_in_both_clients(operation: str) -> None:
+    for method in METHODS[operation]:
+        owner, _, name = method.rpartition(".")
+        at_once, awaited = (getattr(each, name) for each in CLASSES[owner])
+        assert at_once.__doc__ == awaited.__doc__ != None  # noqa: E711
+        assert inspect.signature(at_once) == inspect.signature(awaited)
+
+
+def test_the_methods_of_both_clients_are_the_same() -> None:
+    for at_once, awaited in CLASSES.values():
+        closing = {"close", "aclose"}
+        names = [{name for name in vars_of(each) if not name.startswith("_")} - closing for each in (at_once, awaited)]
+        assert names[0] == names[1]
+
+
+def vars_of(cls: type) -> set[str]:
+    return {name for base in cls.__mro__ for name in vars(base)}
+
+
+def test_every_type_of_problem_has_its_class() -> None:
+    assert PROBLEMS.keys() == TYPES.keys()
+    assert all(issubclass(each, ProblemError) and each.__doc__ for each in PROBLEMS.values())
+
+
+@pytest.mark.parametrize(
+    ("kind", "taken"),
+    [
+        ("prune-sample", fields.PruneSampleFields),
+        ("study", fields.StudyFields),
+        ("compact", fields.CompactFields),
+        ("extract", fields.ExtractFields),
+    ],
+)
+def test_the_methods_take_the_fields_of_the_requests(kind: str, taken: Any) -> None:
+    hints = get_type_hints(taken)
+    assert hints.keys() == KINDS[kind].model_fields.keys() - {"model"}
+    for name, hint in hints.items():
+        if words := literals(hint):
+            assert words >= literals(KINDS[kind].model_fields[name].annotation), name
+
+
+def test_the_methods_take_the_options_of_figures() -> None:
+    options = FigureRequest.model_fields.keys() - {"model", "figure", "thresholds"} | {"threshold"}
+    assert get_type_hints(fields.FigureFields).keys() == options
+
+
+def literals(hint: Any) -> set[str]:
+    """All words that a type allows."""
+    return {hint} if isinstance(hint, str) else {word for part in get_args(hint) for word in literals(part)}
+
+
+@pytest.mark.parametrize("name", sorted(JobView.model_fields.keys() & JobSummary.model_fields.keys()))
+def test_a_job_has_the_fields_of_the_contract(name: str) -> None:
+    assert hasattr(Job, name) or name == "links"
+
+
+def test_the_client_imports_nothing_that_a_notebook_may_lack(run_python: Callable[[str], str]) -> None:
+    heavy = (
+        "torch", "numpy", "PIL", "tqdm", "safetensors", "redis", "celery", "fsspec", "fastapi", "structlog", "ulid",
+        "pydantic_settings", "cachetools", "huggingface_hub", "service", "workers", "tailprune.systems",
+    )  # fmt: skip
+    print_them = f"import sys, tailprune_client; print([name for name in {heavy!r} if name in sys.modules])"
+    assert run_python(print_them) == "[]\n"

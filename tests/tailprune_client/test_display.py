@@ -1,0 +1,153 @@
+"""How jobs and figures look where they are printed, and the progress of jobs."""
+
+from __future__ import annotations
+
+import builtins
+import io
+import re
+import sys
+from typing import Any
+
+import httpx
+import pytest
+from PIL import Image
+
+from jobs.records import JOBS, KINDS, JobView
+from tailprune_client import Picture
+from tailprune_client.display import MOST_PICTURE_BYTES
+from tailprune_client.following import Update
+from tailprune_client.progress import shown_by
+from tests.service.results import (
+    COMPACT,
+    EXTRACT,
+    FIGURE,
+    METRICS,
+    OVER_TIME,
+    PAIRS,
+    PRUNE_SAMPLE,
+    REMOVAL,
+    STUDY,
+)
+from tests.tailprune_client.stand_in import client_of, job
+
+PRUNED = PRUNE_SAMPLE["variants"][0] | {
+    "name": "tail 0.5",
+    "removed": STUDY["variants"][1]["removed"],
+    "embedding": STUDY["variants"][1]["embedding"],
+    "drift": {"latent": 0.125, "psnr": 31.5, "ssim": None},
+}
+RESULTS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
+    "prune-sample": ({"threshold": 0.5}, PRUNE_SAMPLE | {"variants": [*PRUNE_SAMPLE["variants"], PRUNED]}),
+    "study": ({}, STUDY),
+    "compact": ({"keep": 3}, COMPACT),
+    "extract": ({}, EXTRACT),
+    "metrics": ({}, METRICS),
+    "figure": ({"figure": "cosine"}, FIGURE),
+    "over-time": ({}, OVER_TIME),
+    "removal": ({"threshold": [0.5]}, REMOVAL),
+    "cosine": ({}, PAIRS | {"artifact": "cosine.safetensors", "matrix": None}),
+}
+"""A request and a result of each kind of job."""
+
+
+def picture(size: int = 8) -> bytes:
+    file = io.BytesIO()
+    Image.new("RGB", (size, size)).save(file, "PNG")
+    return file.getvalue()
+
+
+def shown(kind: str = "prune-sample", content: bytes = b"", **fields: Any) -> str:
+    """A job in a notebook, whose files all have this content."""
+    asked, result = RESULTS[kind]
+    names = ["grid.png", "cosine.png", "study.png", "samples.png"]
+    made = job("succeeded", kind=kind, title=f"{kind} of <tiny>", request={"model": "tiny", **asked}, result=result)
+    made |= {"links": {"self": "", "events": "", "artifacts": dict.fromkeys(names, "/")}} | fields
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        if "artifacts" in request.url.path:
+            return httpx.Response(200, content=content)
+        return httpx.Response(200, json=made)
+
+    with client_of(answer) as client:
+        return client.job("0" * 26)._repr_html_()
+
+
+def test_a_job_shows_its_picture_and_a_table_in_a_notebook() -> None:
+    html = shown(content=picture())
+    assert "prune-sample of &lt;tiny&gt;</strong>: succeeded" in html
+    assert re.search(r'<img alt="grid.png" [^>]*src="data:image/png;base64,iVBOR', html)
+    cells = re.findall(r"<t[hd] [^>]*>([^<]*)<", html)
+    assert cells[:7] == ["variant", "removed", "nPR", "cosine", "drift", "PSNR", "SSIM"]
+    assert cells[7:] == ["baseline", *[""] * 6, "tail 0.5", "50.0%", "0.05", "0.99", "0.125", "31.5", ""]
+
+
+def test_a_study_shows_its_scores_in_a_notebook() -> None:
+    html = shown("study", picture())
+    assert "<img" in html
+    cells = re.findall(r"<t[hd] [^>]*>([^<]*)<", html)
+    assert cells[:3] == ["variant", "removed", "Fréchet distance (shapes-classifier)"]
+    assert cells[-7:] == ["tail 0.1", "50.0%", "2.5", "0.75", "0.96", "0.125", ""]
+
+
+@pytest.mark.parametrize("kind", RESULTS)
+def test_the_result_of_every_kind_is_a_table_in_a_notebook(kind: str) -> None:
+    assert KINDS.keys() == RESULTS.keys()
+    assert "<table>" in shown(kind)
+
+
+def test_a_picture_that_is_too_large_is_left_out() -> None:
+    assert "<img" not in shown(content=bytes(MOST_PICTURE_BYTES + 1))
+
+
+def test_a_job_that_has_failed_says_why() -> None:
+    why = {"type": "urn:tailprune:problem:failed", "title": "Failed", "status": 422, "detail": "not <finite>"}
+    assert "failed: not &lt;finite&gt;" in shown(status="failed", result=None, problem=why)
+
+
+def test_a_job_is_a_line_where_it_is_printed() -> None:
+    running = job("running", progress={"done": 12, "total": 50, "unit": "steps"})
+    client = client_of(lambda _: httpx.Response(200, json=running))
+    assert repr(client.job("0" * 26)) == f"Job(extract of tiny: running, 12/50 steps, id={'0' * 26})"
+    assert repr(client) == "Client('http://127.0.0.1:1')"
+    assert repr(client.job("0" * 26).artifacts) == "<1 files: vectors.safetensors>"
+
+
+def test_a_figure_is_shown_by_a_notebook_as_what_it_is() -> None:
+    png, svg = Picture(picture(), "image/png"), Picture(b"<svg/>", "image/svg+xml")
+    assert png._repr_mimebundle_()["image/png"].startswith("iVBOR")
+    assert svg._repr_mimebundle_()["image/svg+xml"] == "<svg/>"
+    assert png.image().size == (8, 8)
+
+
+def view(status: str, done: int | None = None) -> JobView:
+    progress = None if done is None else {"done": done, "total": 9, "unit": "steps"}
+    return JOBS["extract"].model_validate(job(status, progress=progress))
+
+
+def test_a_bar_moves_with_the_job_and_is_closed(monkeypatch: pytest.MonkeyPatch) -> None:
+    stream = io.StringIO()
+    monkeypatch.setattr(sys, "stderr", stream)
+    with shown_by(True)(view("queued")) as show:
+        for update in (view("running"), view("running", 3), view("running", 9), view("succeeded")):
+            show(Update(update))
+    said = stream.getvalue()
+    assert "extract queued" in said
+    assert "extract: 100%" in said or "9/9" in said or "3/9" in said
+
+
+def test_without_tqdm_and_where_nobody_looks_nothing_is_shown(monkeypatch: pytest.MonkeyPatch) -> None:
+    stream = io.StringIO()
+    monkeypatch.setattr(sys, "stderr", stream)
+    with shown_by(None)(view("queued")) as show:
+        show(Update(view("running", 3)))
+    real = builtins.__import__
+
+    def importing(name: str, *rest: Any) -> Any:
+        if name.startswith("tqdm"):
+            raise ImportError(name)
+        return real(name, *rest)
+
+    monkeypatch.setattr(builtins, "__import__", importing)
+    with shown_by(True)(view("queued")) as show:
+        show(Update(view("running", 3)))
+    assert stream.getvalue() == ""
