@@ -14,14 +14,13 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple, Union
 
 from pydantic import BaseModel, ConfigDict, Field, RootModel, ValidationError, create_model
-from ulid import ULID
 
 from jobs import requests
 from jobs.packing import unpacked
 from jobs.problems import Problem
 from jobs.requests.base import Request
 from jobs.results import ModelUsed
-from jobs.storage.artifacts import Artifact
+from jobs.storage.artifact import Artifact
 
 __all__ = [
     "FINISHED",
@@ -76,15 +75,30 @@ ID_PATTERN = "^[0123456789abcdefghjkmnpqrstvwxyz]{26}$"
 
 def new_id() -> str:
     """A new id; ids sort by time of creation, to the millisecond."""
+    from ulid import ULID  # here: whoever only reads records makes no ids
+
     return str(ULID()).lower()
 
 
 class Progress(BaseModel):
     """How far a running job is."""
 
+    model_config = ConfigDict(json_schema_serialization_defaults_required=True)
+
     done: int = Field(ge=0, description="How many units are done.")
     total: int = Field(ge=0, description="How many units there are in all.")
     unit: str = Field(description="What is counted, such as steps.")
+    phase: str | None = Field(
+        default=None,
+        description="What the job does now: `loading`, `compacting`, `extracting`, `measuring`, `sampling`, "
+        "`decoding`, `scoring`, `drawing` or `storing`; later versions may have others. Null where that is not known.",
+    )
+    eta_seconds: float | None = Field(
+        default=None,
+        ge=0,
+        description="About how many seconds the other units take, as the worker estimates it; null until it can, and "
+        "once all are done.",
+    )
 
 
 class SummaryLinks(BaseModel):
@@ -101,6 +115,11 @@ class Links(SummaryLinks):
 
 
 TITLE = "What the job is of, in plain words; for people, and may change."
+THRESHOLDS = "The thresholds at which it prunes; null for a job that prunes at none."
+POSITION = (
+    "The place of a queued job in its queue: 1 is the next that a worker takes from it. Jobs that were handed back "
+    "come before all others. Null unless the job is queued."
+)
 
 
 class JobSummary(BaseModel):
@@ -110,7 +129,9 @@ class JobSummary(BaseModel):
     kind: Kind = Field(description="The kind of job.")
     title: str = Field(description=TITLE, examples=["prune-sample of shapes-sit at 0.038"])
     model: str = Field(description="The model that it works on.")
+    thresholds: list[float] | None = Field(description=THRESHOLDS, examples=[[0.038]])
     status: Status = Field(description="Where the job stands.")
+    queue_position: int | None = Field(description=POSITION, ge=1)
     progress: Progress | None = Field(description="How far it is; null before the first report.")
     created: datetime = Field(description="When it was created.")
     started: datetime | None = Field(description="When its latest attempt began; null while it is queued.")
@@ -127,7 +148,9 @@ class JobView(BaseModel):
     id: str = Field(pattern=ID_PATTERN, description="The id of the job: a ULID in lower case.")
     kind: Kind = Field(description="The kind of job.")
     title: str = Field(default="", description=TITLE, examples=["prune-sample of shapes-sit at 0.038"])
+    thresholds: list[float] | None = Field(default=None, description=THRESHOLDS, examples=[[0.038]])
     status: Status = Field(description="Where the job stands.")
+    queue_position: int | None = Field(default=None, description=POSITION, ge=1)
     progress: Progress | None = Field(description="How far it is; null before the first report.")
     created: datetime = Field(description="When it was created.")
     started: datetime | None = Field(description="When its latest attempt began; null while it is queued.")
@@ -189,7 +212,9 @@ class JobHead(BaseModel):
     kind: Kind
     model: str
     title: str
+    thresholds: list[float] | None = None
     status: Status
+    queue_position: int | None = None
     created: datetime
     started: datetime | None = None
     finished: datetime | None = None
@@ -287,11 +312,12 @@ def _head(fields: Mapping[str, str | bytes]) -> dict[str, Any]:
         "kind": kind,
         "model": model,
         "title": _text(fields["title"]) if "title" in fields else _title(kind, model, fields.get("request")),
+        "thresholds": _json(fields.get("thresholds")),
         "status": _text(fields["status"]),
         "created": _moment(fields["created"]),
         "started": _moment(fields.get("started")),
         "finished": _moment(fields.get("finished")),
-        "progress": _progress(fields.get("progress")),
+        "progress": _progress(fields.get("progress"), is_running=_text(fields["status"]) == "running"),
         "problem": _json(fields.get("problem")),
     }
 
@@ -304,12 +330,15 @@ def _title(kind: str, model: str, request: str | bytes | None) -> str:
         return f"{kind} of {model}"
 
 
-def _progress(text: str | bytes | None) -> Progress | None:
+def _progress(text: str | bytes | None, *, is_running: bool) -> Progress | None:
     """How far a job is; None also where that is damaged: the next report overwrites it, and it matters to nothing."""
     try:
-        return None if text is None else Progress.model_validate_json(text)
+        progress = None if text is None else Progress.model_validate_json(text)
     except ValidationError:
         return None
+    if progress is None or is_running:
+        return progress
+    return progress.model_copy(update={"phase": None, "eta_seconds": None})
 
 
 def _unreadable(error: Exception) -> UnreadableRecord:

@@ -7,7 +7,7 @@ from typing import Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from jobs.registry.compacted import Rule
+from jobs.registry.compaction import Rule
 from jobs.requests.base import Reads
 from jobs.requests.fields import FigureName, Part
 from tailprune.spec.display import Shown
@@ -17,11 +17,16 @@ __all__ = [
     "CONDITION_DIGEST",
     "DIGEST",
     "DIGEST_OF",
+    "BelowOverTime",
     "Change",
     "CompactResult",
     "CompactTiming",
     "Compared",
     "Cosine",
+    "CosineMatrix",
+    "CosineOfPairs",
+    "CosineOverTime",
+    "CosineResult",
     "Covered",
     "Drift",
     "Embedding",
@@ -33,8 +38,11 @@ __all__ = [
     "Image",
     "MetricsResult",
     "ModelUsed",
+    "OverTimeResult",
     "Pictures",
+    "PruneRemoval",
     "PruneSampleResult",
+    "RemovalResult",
     "Removed",
     "Result",
     "Sound",
@@ -270,6 +278,101 @@ class MetricsResult(Result):
     variance: Variance
 
 
+class CosineOverTime(Result):
+    """The cosine over all pairs of vectors at each time."""
+
+    mean: list[float] = Field(description="The mean at each time.")
+    min: list[float] = Field(description="The least at each time.")
+    max: list[float] = Field(description="The greatest at each time.")
+
+
+class BelowOverTime(Result):
+    """The share of components that a prune of the tail at a threshold removes at each time."""
+
+    threshold: float = Field(description="The threshold.")
+    fraction: list[float] = Field(description="The share of the components below it at each time, from 0 to 1.")
+    mean: float = Field(description="The mean of these shares.")
+
+
+FRACTION = "How much of sampling is done at each of these times, from 0 to 1."
+
+
+class OverTimeResult(Result):
+    """Statistics of condition vectors at many times."""
+
+    model: ModelUsed
+    part: Literal["c"] = Field(default="c", description="What was measured: the condition c.")
+    count: int = Field(description="How many vectors there are at each time.")
+    dim: int = Field(description="The width d of the vectors.")
+    timesteps: list[float] = Field(description="The times, in the model's own time, from noise to data.")
+    fraction: list[float] = Field(description=FRACTION)
+    cosine: CosineOverTime | None = Field(description="Null for a single vector.")
+    npr: list[float] = Field(description=f"The mean nPR of the vectors at each time. {NPR}")
+    pr: list[float] = Field(description="The mean participation ratio of the vectors at each time.")
+    norm: list[float] = Field(description="The mean Euclidean norm of the vectors at each time.")
+    removed: list[BelowOverTime] = Field(
+        description="What prunes of the tail remove. The times are evenly spaced: those of a sampler may not be, and "
+        "`/removal` has what is removed over its steps."
+    )
+
+
+class CosineOfPairs(Result):
+    """Of which vectors cosines are, and what they are over all pairs."""
+
+    model: ModelUsed
+    part: Part = Field(description="Of what: the condition c, its input part y, or its time part t.")
+    timestep: float | None = Field(description="The time of c; null for the parts y and t.")
+    count: int = Field(description="N, the number of vectors.")
+    order: Literal["class", "likeness", "name"] = Field(description="The order of rows and columns.")
+    mean: float = Field(description="The mean over all pairs.")
+    min: float = Field(description="The least.")
+    max: float = Field(description="The greatest.")
+
+
+class CosineResult(CosineOfPairs):
+    """The cosine of every pair of condition vectors, in files."""
+
+    artifact: str = Field(description="The name of the artifact (safetensors): `cosine` (N, N) and `labels` (N).")
+    matrix: str | None = Field(
+        description="The name of the artifact with the same as JSON, a `CosineMatrix`; null for more vectors than that "
+        "is made for."
+    )
+
+
+class CosineMatrix(CosineOfPairs):
+    """The cosine of every pair of condition vectors."""
+
+    labels: list[int] = Field(
+        description="The label of each row and column; the row of uploaded conditions, or the number of a time, from 0."
+    )
+    names: list[str] = Field(description="Their names: of classes, or else numbers; times of part t.")
+    values: list[list[float]] = Field(description="The cosines, row by row, from -1 to 1.")
+
+
+class PruneRemoval(Result):
+    """What one prune removes over a sampling run."""
+
+    name: str = Field(description="The prune in words.")
+    prune: PruneSpec = Field(description="The prune.")
+    removed: Removed
+    embedding: Embedding
+
+
+class RemovalResult(Result):
+    """What prunes remove from condition vectors over a sampling run."""
+
+    model: ModelUsed
+    sampler: str = Field(description="The sampler of the run.")
+    steps: int = Field(description="The number of its steps.")
+    timesteps: list[float] = Field(description="The time of each step, in the model's own time, from noise to data.")
+    fraction: list[float] = Field(description=FRACTION)
+    labels: list[int] | None = Field(description="The labels of the vectors; null for a model that takes conditions.")
+    conditions: list[int] | None = Field(
+        description="The rows of the conditions of the vectors; null for a model that takes labels."
+    )
+    prunes: list[PruneRemoval] = Field(description="The prunes, in the order in which they were asked for.")
+
+
 class Extracted(Result):
     """How many vectors were extracted."""
 
@@ -300,6 +403,11 @@ class FigureResult(Result):
     caption: str = Field(description="What the figure shows, in a sentence or two.")
     png: str = Field(description="The name of the artifact with the figure as PNG.")
     svg: str = Field(description="The name of the artifact with the figure as SVG.")
+    data: str | None = Field(
+        default=None,
+        description="The name of the artifact with the numbers behind the figure as JSON, a `FigureNumbers`; null for "
+        "a figure of more cosines than that is made for.",
+    )
     samples: int = Field(
         description="How many samples were made for the figure, over all its rows; 0 for all figures but `removal`."
     )

@@ -17,11 +17,11 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, AliasChoices, Field, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from jobs.requests.fields import MOST_STUDY_VARIANTS
 from jobs.urls import check_artifacts, check_broker, check_redis, kombu_url, masked
 from tailprune.spec.registry import registry_path
 
 __all__ = [
-    "MOST_STUDY_VARIANTS",
     "Settings",
     "SettingsError",
     "as_prefix",
@@ -34,8 +34,6 @@ OF_OTHERS = ("TAILPRUNE_URL", "TAILPRUNE_OFFLINE")
 """Variables that the command line and the library read."""
 
 KIB, MIB, GIB = 2**10, 2**20, 2**30
-MOST_STUDY_VARIANTS = 1024
-"""The most prunes of one study that a limit can allow."""
 
 
 def as_prefix(path: str) -> str:
@@ -115,13 +113,15 @@ class Settings(BaseSettings):
         default="redis://127.0.0.1:6379/0",
         repr=False,
         validation_alias=AliasChoices("TAILPRUNE_REDIS_URL", "REDIS_URL"),
-        description="The Redis server of job records, events and cache, and the broker if broker_url is not set.",
+        description="The Redis server of job records, events and cache, and the broker if `broker_url` is not set: "
+        "`redis://`, `rediss://` (TLS; `?ssl_ca_certs=FILE`) or `unix:///run/redis.sock?db=0`. `tailprune serve` "
+        "starts a server of its own if this is not set.",
     )
     broker_url: Annotated[str, AfterValidator(check_broker)] | None = Field(
         default=None,
         repr=False,
         validation_alias=AliasChoices("TAILPRUNE_BROKER_URL", "BROKER_URL"),
-        description="Any broker that Celery supports; redis_url by default.",
+        description="Any broker that Celery supports; `redis_url` by default.",
     )
     data_dir: LocalPath = Field(
         default=Path("data"), description="The folder of artifacts and small caches; it can be moved as a whole."
@@ -129,35 +129,51 @@ class Settings(BaseSettings):
     artifacts_url: Annotated[str, AfterValidator(check_artifacts)] | None = Field(
         default=None,
         repr=False,
-        description="Where artifacts are stored, as an fsspec URL; a folder of data_dir by default.",
+        description="Where artifacts are stored, as an fsspec URL that all processes reach, not `memory://`; a folder "
+        "of `data_dir` by default.",
     )
     registry: LocalPath = Field(
         default_factory=registry_path,
-        description="The registry of models; by default models/models.toml, or else the shipped one.",
+        description="The registry of models; by default `models/models.toml`, or else the shipped one.",
     )
     root_path: Annotated[str, AfterValidator(as_prefix)] = Field(
         default="",
-        description="The prefix under which a proxy publishes the service, such as /tailprune.",
+        description="The prefix under which a proxy publishes the service, such as `/tailprune`.",
+    )
+    ui: bool = Field(
+        default=True,
+        description="Whether the service has the pages at `/ui/`, to which it sends browsers from `/`.",
     )
     hub_cache: LocalPath | None = Field(
         default=None,
-        description="Where files of the Hugging Face hub are stored; by default huggingface_hub's own cache.",
+        description="Where files of the Hugging Face hub are stored: `tailprune models fetch` writes them, service and "
+        "workers read them. By default huggingface_hub's own cache.",
     )
 
     max_body_bytes: int = Field(
-        default=MIB, gt=0, description="Largest request body in bytes, except for POST /conditions."
+        default=MIB, gt=0, description="Largest request body in bytes, except for `POST /conditions`."
     )
     max_conditions_bytes: int = Field(
-        default=256 * MIB, gt=0, description="Largest file of conditions in bytes: as sent, unpacked, and as float32."
+        default=256 * MIB,
+        gt=0,
+        description="Largest file of conditions in bytes: as sent, unpacked, and as float32. Uploads wait on disk, in "
+        "the data folder, and are read one at a time, which needs about three times the size of the file in memory.",
     )
     max_conditions: int = Field(default=1024, gt=0, description="Most conditions in one file.")
-    max_samples: int = Field(default=256, gt=0, description="Most samples of one job: labels x samples_per_label.")
+    max_samples: int = Field(default=256, gt=0, description="Most samples of one job: labels x `samples_per_label`.")
     max_variants: int = Field(default=16, gt=0, description="Most prunes of one job.")
-    max_study_samples: int = Field(default=100_000, gt=0, description="Most samples of one variant of a study.")
-    max_study_variants: int = Field(default=64, gt=0, le=MOST_STUDY_VARIANTS, description="Most prunes of one study.")
+    max_study_samples: int = Field(
+        default=100_000, gt=0, description="Most samples of one variant of a study: labels x `samples_per_label`."
+    )
+    max_study_variants: int = Field(
+        default=64, gt=0, le=MOST_STUDY_VARIANTS, description="Most prunes of one study, including those of its grids."
+    )
     max_steps: int = Field(default=1000, gt=1, description="Most sampling steps.")
     max_extract_bytes: int = Field(
-        default=GIB, gt=0, description="Most bytes of the vectors of one job: timesteps x inputs x components x 4."
+        default=GIB,
+        gt=0,
+        description="Most bytes of the vectors that one `POST /extract` makes: timesteps x inputs x components x 4. A "
+        "worker needs about twice as much memory for it.",
     )
     max_wait_seconds: float = Field(
         default=60.0, ge=0, description="Longest wait in seconds that is granted to `Prefer: wait`."
@@ -177,13 +193,17 @@ class Settings(BaseSettings):
         description="How many clients may follow events or wait for jobs at a time, in each process of the service.",
     )
     metrics_wait_seconds: float = Field(
-        default=10.0, ge=0, description="Seconds that GET /metrics/{model} and its figures wait without `Prefer`."
+        default=10.0, ge=0, description="Seconds that `GET /metrics/{model}` and its figures wait without `Prefer`."
     )
 
     lease_seconds: float = Field(
         default=10.0, gt=0, description="A worker that does not report for this many seconds loses its job."
     )
-    sweep_seconds: float = Field(default=2.0, gt=0, description="Seconds between two checks for expired leases.")
+    sweep_seconds: float = Field(
+        default=2.0,
+        gt=0,
+        description="Longest pause in seconds between two checks for expired leases; at most a quarter of a lease.",
+    )
     requeue_seconds: float = Field(
         default=30.0,
         gt=0,
@@ -197,15 +217,21 @@ class Settings(BaseSettings):
     statistics_history: int = Field(
         default=2_000, ge=0, description="How many finished jobs of statistics and figures are kept."
     )
-    max_queued_jobs: int = Field(default=10_000, gt=0, description="Most jobs that wait in the queues.")
+    max_queued_jobs: int = Field(
+        default=10_000, gt=0, description="Most jobs that wait in the queues; a request for one more is answered `429`."
+    )
     max_queued_share: float = Field(
-        default=0.5, gt=0, le=1, description="Most of them that one client may have, as a share of max_queued_jobs."
+        default=0.5,
+        gt=0,
+        le=1,
+        description="Most of them that one client may have, by its address, as a share of `max_queued_jobs`; clients "
+        "on the same machine have no limit of their own.",
     )
     max_job_seconds: float | None = Field(
         default=None,
         gt=0,
-        description="Seconds that a job may run, all its attempts together; then it is stopped, and fails. No limit "
-        "by default.",
+        description="Seconds that a job may run, all its attempts together; then it stops at its next step, and fails "
+        "with `time-limit`. No limit by default.",
     )
     redis_memory_bytes: int = Field(
         default=512 * MIB,
@@ -236,8 +262,8 @@ class Settings(BaseSettings):
     )
     keep_bytes: Annotated[str, AfterValidator(_checked_bytes)] = Field(
         default="",
-        description="Most bytes of artifacts of a class, of which the oldest are deleted: a number such as 20GB or "
-        "16GiB, or by class as in `results=100GB,shards=20GB,uploads=5GB`. No limit by default.",
+        description="Most bytes of artifacts of a class, of which the oldest are deleted: a number such as `20GB` or "
+        "`16GiB`, or by class as in `results=100GB,shards=20GB,uploads=5GB`. No limit by default.",
     )
     collect_seconds: float = Field(
         default=600.0, gt=0, description="Seconds between two collections of files that are no longer needed."
@@ -259,28 +285,39 @@ class Settings(BaseSettings):
         default=8 * GIB,
         gt=0,
         description="The systems that a worker keeps loaded stay below this many bytes; condition parts may take an "
-        "eighth of it besides, and decoders a quarter.",
+        "eighth of it besides, decoders a quarter, and the extractors and references of studies 2 GiB.",
     )
-    device: str = Field(default="auto", description="Device of a worker: auto, cpu, cuda, cuda:1, ...")
+    device: str = Field(default="auto", description="Device of a worker: `auto`, `cpu`, `cuda`, `cuda:1`, ...")
 
     compile: bool = Field(
         default=False,
-        description="Compile networks, once for each of a few batch sizes; the first job of each size waits for it.",
+        description="Compile networks with `torch.compile`, once for each of a few batch sizes, which takes half a "
+        "minute or more and pays off where the network is large; the first job of each size waits for it. Needs a C++ "
+        "compiler on the worker, which the images do not have.",
     )
     threads: int | None = Field(
-        default=None, gt=0, description="CPU threads of a worker; by default one for each core."
+        default=None,
+        gt=0,
+        description="CPU threads of a worker; by default one for each core, which `tailprune serve` divides among its "
+        "workers.",
     )
     worker_index: int = Field(
-        default=0, ge=0, description="Index of this worker on its machine; with device auto, it selects the GPU."
+        default=0, ge=0, description="Index of this worker on its machine; with device `auto`, it selects the GPU."
     )
     handover_seconds: float = Field(
         default=5.0, ge=0, description="Seconds that a job may go on after its worker was stopped; then it is requeued."
     )
 
-    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
-    log_format: Literal["console", "json"] = "console"
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field(
+        default="INFO", description="The least severe lines that are logged: `DEBUG`, `INFO`, `WARNING` or `ERROR`."
+    )
+    log_format: Literal["console", "json"] = Field(
+        default="console", description="Lines for people, `console`, or for programs, `json`."
+    )
     log_file: LocalPath | None = Field(
-        default=None, description="The file that a process writes its output to, and opens anew when it is moved away."
+        default=None,
+        description="The file that a process writes its output to, and opens anew when it is moved away, as by "
+        "logrotate; `tailprune serve` sets it for each process. By default stderr.",
     )
 
     @property

@@ -6,7 +6,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from jobs.registry.evaluation import Measure
+from jobs.registry.measures import Measure
 from jobs.results import Embedding, Engine, ModelUsed, Removed, Result
 from tailprune.spec.prune import PruneSpec
 
@@ -14,13 +14,16 @@ __all__ = [
     "Exports",
     "MeasureUsed",
     "ReferenceUsed",
+    "SamplesDone",
     "Score",
+    "ScoresSoFar",
     "SearchMeasure",
     "SearchResult",
     "Shards",
     "StudyResult",
     "StudyVariant",
     "Trial",
+    "VariantScores",
 ]
 
 SearchMeasure = Literal["drift", "accuracy", "fid"]
@@ -157,3 +160,38 @@ class StudyResult(Result):
     exports: Exports | None = Field(default=None, description="Null until the study is complete.")
     shards: Shards
     engine: Engine
+
+
+class SamplesDone(Result):
+    """How many samples of a study are scored, over all variants that are tried so far."""
+
+    done: int = Field(description="How many are scored.")
+    total: int = Field(description="How many there are.")
+
+
+class VariantScores(Result):
+    """The scores of a variant so far."""
+
+    name: str = Field(description="The prune in words, or `baseline`.")
+    samples: int = Field(description="How many samples were scored.")
+    scores: dict[Measure, Score] = Field(description="The scores, by measure.")
+
+
+class ScoresSoFar(Result):
+    """The data of the event `result` of a study: its scores so far; fields that have their defaults are left out."""
+
+    samples: SamplesDone
+    variants: list[VariantScores] = Field(description="The baseline first; the trials of a search last.")
+    search: SearchResult | None = Field(description="The search so far; null for a study without one.")
+
+    @classmethod
+    def of(cls, result: StudyResult, total: int) -> ScoresSoFar:
+        """The scores of a preliminary result. total: how many samples all its variants together will have."""
+        return cls(
+            samples=SamplesDone(done=sum(variant.samples for variant in result.variants), total=total),
+            variants=[
+                VariantScores(name=variant.name, samples=variant.samples, scores=variant.scores)
+                for variant in result.variants
+            ],
+            search=result.search,
+        )

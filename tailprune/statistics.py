@@ -21,6 +21,7 @@ import torch
 from torch import Tensor
 
 from tailprune.arguments import as_number, as_tensor
+from tailprune.extras import require
 from tailprune.spec import InputError
 from tailprune.spec.display import Shown
 
@@ -31,6 +32,7 @@ __all__ = [
     "cosine_matrix",
     "describe",
     "magnitude_histogram",
+    "order_by_likeness",
     "participation_ratio",
     "sparsity",
     "summarise_cosine",
@@ -104,6 +106,23 @@ def cosine_matrix(vectors: Tensor) -> Tensor:
     """Cosine of every pair. vectors, with shape (N, d) -> (N, N). A vector of zeros has cosine 0 with every other."""
     unit = _unit(vectors)
     return unit @ unit.T
+
+
+def order_by_likeness(cosine: Tensor) -> list[int]:
+    """The rows of a matrix of cosines in an order in which vectors that are alike are near one another.
+
+    cosine: of every pair of N vectors, with shape (N, N), N >= 1
+
+    The order of the leaves of a clustering by average linkage, with the distance 1 - cosine (scipy).
+    """
+    require("quality", "scipy")
+    from scipy.cluster.hierarchy import leaves_list, linkage
+
+    if len(cosine) < 2:
+        return list(range(len(cosine)))
+    above = torch.triu_indices(len(cosine), len(cosine), offset=1)
+    distances = (1 - cosine.double()[above[0], above[1]]).clamp_min(0)
+    return [int(row) for row in leaves_list(linkage(distances.cpu().numpy(), "average"))]
 
 
 def summarise_cosine(vectors: Tensor, rows_at_once: int = 256) -> CosineSummary:

@@ -19,8 +19,10 @@ from pydantic import BaseModel
 from jobs.records import Job
 from jobs.storage.artifacts import Artifact, ArtifactsUnavailable
 from jobs.store.connection import retry_while_unavailable
-from jobs.store.heartbeats import PeriodicThread, WorkerInfo, WorkerRegistry, end_process
+from jobs.store.heartbeats import PeriodicThread, WorkerRegistry, end_process
 from jobs.store.leases import RENEWALS_A_LEASE, Claim, LeaseStore
+from jobs.views import WorkerInfo
+from workers.pace import Pace
 
 __all__ = [
     "Batch",
@@ -130,8 +132,12 @@ class Run(Interruptible):
     def __init__(self, leases: LeaseStore, claim: Claim) -> None:
         self.claim = claim
         self.progress: tuple[int, int, str] | None = None
+        """How many units are done, how many there are, and what is counted."""
+        self.phase: str | None = None
+        """What is being done, as clients see it beside the progress; see `jobs.records.Progress`."""
         self._leases = leases
-        self._reported: tuple[int, int, str] | None = None
+        self._pace = Pace()
+        self._reported: tuple[object, ...] = ()
 
     @property
     def job(self) -> Job:
@@ -143,9 +149,10 @@ class Run(Interruptible):
         self.progress = (done, total, unit)
         self.check()
 
-    def publish(self, result: BaseModel) -> None:
-        """Publish a partial result."""
-        self._leases.publish(self.claim, result.model_dump(mode="json"))
+    def publish(self, result: BaseModel, scores: BaseModel) -> None:
+        """Publish a partial result, and the scores in it as an event."""
+        data = scores.model_dump(mode="json", exclude_defaults=True)
+        self._leases.publish(self.claim, result.model_dump(mode="json"), data)
 
     def offer(self, messages: Sequence[dict[str, Any]]) -> None:
         """Offer tasks of the job, as the content of messages, to other workers."""
@@ -157,10 +164,16 @@ class Run(Interruptible):
         return self._leases.offers_waiting()
 
     def report(self) -> None:
-        """Write the progress of the job, if it has changed."""
-        if (progress := self.progress) is not None and progress != self._reported:
-            self._reported = progress
-            self._leases.report(self.claim, *progress)
+        """Write the progress of the job, if it or the phase has changed, with how long the rest takes."""
+        progress, phase = self.progress, self.phase
+        if progress is None:
+            return
+        now = time.monotonic()
+        self._pace.note(*progress, now)
+        if (progress, phase) != self._reported:
+            self._reported = (progress, phase)
+            left = self._pace.left(now)
+            self._leases.report(self.claim, *progress, phase, None if left is None else round(left, 1))
 
     def renew(self) -> None:
         """Renew the lease; stop the job where it is lost. Raises redis.RedisError."""

@@ -25,9 +25,10 @@ from jobs.storage.artifacts import ArtifactsFull, ArtifactsUnavailable
 from jobs.storage.shards import ShardStore
 from jobs.storage.uploads import ConditionStore, UnknownConditions
 from jobs.store.connection import connect
-from jobs.store.heartbeats import WorkerInfo, WorkerRegistry
+from jobs.store.heartbeats import WorkerRegistry
 from jobs.store.jobs import JobStore
 from jobs.store.leases import Claim, LeaseStore
+from jobs.views import WorkerInfo
 from tailprune.spec import InputError
 from workers.evaluators import Evaluators
 from workers.handler import BatchHandler, Context, request_of, source_of

@@ -1,9 +1,10 @@
-"""Following jobs: their events as they happen, from the first or after any other.
+"""Following jobs: their events as they happen, those of one job from the first or after any other, or those of all.
 
 The events of a job are a Redis stream, and the id of an event is its id in the stream: an interrupted client resumes
 after the last id that it received. What is in the stream is read from there; what happens meanwhile is heard in a
 channel, where each event is published in the step that writes it. One connection of the process listens for all who
 follow. Of the progress that waits for a follower only the latest is passed on, so one who is slow does not fall behind.
+Those who follow all jobs hear what happens from then on, and nothing that was before.
 """
 
 from __future__ import annotations
@@ -11,9 +12,10 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import math
 from collections import deque
 from collections.abc import AsyncIterator, Iterator
-from contextlib import contextmanager
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
@@ -23,11 +25,11 @@ import redis
 import redis.asyncio
 import structlog
 
-from jobs.records import FINISHED
+from jobs.records import FINISHED, JobHead, UnreadableRecord
 from jobs.store.connection import Breaker, text
 from jobs.store.scripts import PREFIX, record_key
 
-__all__ = ["EVENT_ID_PATTERN", "START", "Event", "Events", "Follower", "TooManyFollowers"]
+__all__ = ["EVENT_ID_PATTERN", "START", "Change", "Event", "Events", "Follower", "Observer", "TooManyFollowers"]
 
 EVENT_ID_PATTERN = r"^[0-9]{1,15}-[0-9]{1,10}$"
 START = "0-0"
@@ -48,13 +50,17 @@ PASS_SECONDS = 0.0005
 a third of that of the process's time, which others want, too."""
 WAITING = 64
 """The most events that wait for one follower; one that is slower reads them from the stream when it comes to them."""
+CHANGES_WAITING = 1024
+"""The most changes that wait for one who follows all jobs; one that is slower is ended, and loads the jobs anew."""
+CONNECT_SECONDS = 5.0
+"""How long one who wants to follow all jobs waits for the connection that listens."""
 
 log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True)
 class Event:
-    """A `status` or `progress` event; `data` holds the status, or done, total and unit."""
+    """A `status`, `progress` or `result` event; `data` holds the status, the progress, or the scores so far."""
 
     id: str
     name: str
@@ -69,6 +75,17 @@ class Event:
     def is_last(self) -> bool:
         """Whether no event follows: the job has finished."""
         return self.name == "status" and self.data["status"] in FINISHED
+
+
+@dataclass(frozen=True, eq=False)
+class Change:
+    """What those who follow all jobs hear: a job is new or has another status, is further, or is gone."""
+
+    job_id: str
+    job: JobHead | None = None
+    """The job as it is after it was made, or after its status changed; None for another change."""
+    progress: dict[str, Any] | None = None
+    """How far it is; None for another change. Without `job` and `progress` it was deleted."""
 
 
 class TooManyFollowers(Exception):
@@ -118,6 +135,31 @@ class Follower:
         return self._waiting.popleft()
 
 
+class Observer:
+    """Someone who follows all jobs, and the changes that wait for it."""
+
+    def __init__(self) -> None:
+        self.waiting: asyncio.Queue[Change | None] = asyncio.Queue(CHANGES_WAITING)
+        self.is_over = False
+        """Whether nothing more will be heard."""
+
+    def hear(self, change: Change) -> None:
+        """Keep a change; where too many wait, end."""
+        if self.is_over:
+            return
+        if self.waiting.full():
+            self.end()
+        else:
+            self.waiting.put_nowait(change)
+
+    def end(self) -> None:
+        """Make it end. What waits is of no use: whoever begins anew loads the jobs anew."""
+        self.is_over = True
+        while not self.waiting.empty():
+            self.waiting.get_nowait()
+        self.waiting.put_nowait(None)
+
+
 class Events:
     """The events of all jobs, for at most `most` followers in this process.
 
@@ -133,9 +175,11 @@ class Events:
         self._breaker = breaker
         self._most = most
         self._followers: dict[str, set[Follower]] = {}
+        self._observers: set[Observer] = set()
         self._count = 0
         self._held: dict[str, Event | None] = {}
         """By job, the progress that is not passed on yet, if there is some, while none is."""
+        self._listening = asyncio.Event()
         self._stopped = False
 
     async def run(self) -> None:
@@ -146,31 +190,79 @@ class Events:
             except (redis.RedisError, OSError) as error:
                 if isinstance(error, redis.TimeoutError):
                     self._breaker.note(error)
-                for follower in self._all():
-                    follower.end()
+                self._end_all()
             await asyncio.sleep(RECONNECT_SECONDS)
 
     def stop(self) -> None:
         """End all who follow or wait, and all who begin to from now on: the process is asked to stop."""
         self._stopped = True
-        for follower in self._all():
-            follower.end()
+        self._end_all()
+        self._listening.set()  # nobody waits for it any more
 
     @contextmanager
     def follower(self, job_id: str) -> Iterator[Follower]:
         """Someone who follows this job for as long as the context lasts. Raises TooManyFollowers."""
+        follower = Follower(job_id)
+        with self._counted():
+            self._followers.setdefault(job_id, set()).add(follower)
+            try:
+                yield follower
+            finally:
+                self._followers[job_id].discard(follower)
+                if not self._followers[job_id]:
+                    del self._followers[job_id]
+
+    @asynccontextmanager
+    async def observer(self) -> AsyncIterator[Observer]:
+        """Someone who follows all jobs for as long as the context lasts, and misses nothing from its beginning on.
+
+        Raises TooManyFollowers, and redis.ConnectionError where the server does not answer.
+        """
+        observer = Observer()
+        with self._counted():
+            try:
+                async with asyncio.timeout(CONNECT_SECONDS):
+                    await self._listening.wait()
+            except TimeoutError:
+                raise redis.ConnectionError("no connection listens for events") from None
+            self._observers.add(observer)
+            if self._stopped:
+                observer.end()
+            try:
+                yield observer
+            finally:
+                self._observers.discard(observer)
+
+    async def observe(self, observer: Observer, seconds: float | None = None) -> AsyncIterator[Change | None]:
+        """What changes about all jobs, until the server is lost, `stop` is called, or the observer is too slow.
+
+        None where it is quiet for long.
+
+        seconds: after how long it ends in any case; never, by default.
+        """
+        clock = asyncio.get_running_loop().time
+        end = math.inf if seconds is None else clock() + seconds
+        while (now := clock()) < end:
+            try:
+                async with asyncio.timeout_at(min(end, now + QUIET_SECONDS)):
+                    change = await observer.waiting.get()
+            except TimeoutError:
+                yield None
+                continue
+            if change is None:
+                return
+            yield change
+
+    @contextmanager
+    def _counted(self) -> Iterator[None]:
+        """Counts one who follows. Raises TooManyFollowers."""
         if self._count >= self._most:
             raise TooManyFollowers(self._most)
-        follower = Follower(job_id)
         self._count += 1
-        self._followers.setdefault(job_id, set()).add(follower)
         try:
-            yield follower
+            yield
         finally:
             self._count -= 1
-            self._followers[job_id].discard(follower)
-            if not self._followers[job_id]:
-                del self._followers[job_id]
 
     async def follow(self, follower: Follower, last_event_id: str = START) -> AsyncIterator[Event | None]:
         """The events of a follower's job after `last_event_id`, until it has finished; None where it is quiet for long.
@@ -222,27 +314,42 @@ class Events:
         async with self._redis.pubsub() as channel:
             await channel.subscribe(CHANNEL)
             unanswered = 0
-            while not self._stopped:
-                message = await channel.get_message(timeout=PING_SECONDS)
-                if message is None:
-                    if unanswered == SILENT_PINGS:
-                        raise redis.TimeoutError(f"{SILENT_PINGS} pings were not answered")
-                    unanswered += 1
-                    await channel.ping()
-                    continue
-                unanswered = 0
-                if message["type"] == "subscribe":  # now, or again after the connection was lost
-                    for follower in self._all():
-                        follower.look()
-                elif message["type"] == "message":
-                    self._pass_on(json.loads(message["data"]))
+            try:
+                while not self._stopped:
+                    message = await channel.get_message(timeout=PING_SECONDS)
+                    if message is None:
+                        if unanswered == SILENT_PINGS:
+                            raise redis.TimeoutError(f"{SILENT_PINGS} pings were not answered")
+                        unanswered += 1
+                        await channel.ping()
+                        continue
+                    unanswered = 0
+                    if message["type"] == "subscribe":  # now, or again after the connection was lost
+                        for follower in self._all():
+                            follower.look()
+                        for observer in self._observers:
+                            observer.end()
+                        self._listening.set()
+                    elif message["type"] == "message":
+                        self._pass_on(json.loads(message["data"]))
+            finally:
+                self._listening.clear()
 
-    def _pass_on(self, said: dict[str, str]) -> None:
-        """Tell a job's followers of an event; of progress no more often than PASS_SECONDS has it."""
+    def _pass_on(self, said: dict[str, Any]) -> None:
+        """Tell of an event; a job's followers of its progress no more often than PASS_SECONDS has it."""
         job_id = said["job"]
-        if not (followers := self._followers.get(job_id)):
-            return
-        event = Event(id=said["id"], name=said["event"], data=json.loads(said["data"]))
+        if followers := self._followers.get(job_id):
+            if said["event"] == "deleted":
+                for follower in followers:
+                    follower.look()
+            else:
+                event = Event(id=said["id"], name=said["event"], data=json.loads(said["data"]))
+                self._tell_at_intervals(job_id, event, len(followers))
+        if self._observers and (change := _change(said)) is not None:
+            for observer in self._observers:
+                observer.hear(change)
+
+    def _tell_at_intervals(self, job_id: str, event: Event, followers: int) -> None:
         if not _is_progress(event):
             if held := self._held.get(job_id):
                 self._held[job_id] = None
@@ -252,7 +359,7 @@ class Events:
             self._held[job_id] = event
         else:
             self._held[job_id] = None
-            asyncio.get_running_loop().call_later(PASS_SECONDS * len(followers), self._release, job_id)
+            asyncio.get_running_loop().call_later(PASS_SECONDS * followers, self._release, job_id)
             self._tell(job_id, event)
 
     def _release(self, job_id: str) -> None:
@@ -263,6 +370,12 @@ class Events:
     def _tell(self, job_id: str, event: Event) -> None:
         for follower in self._followers.get(job_id, ()):
             follower.hear(event)
+
+    def _end_all(self) -> None:
+        for follower in self._all():
+            follower.end()
+        for observer in self._observers:
+            observer.end()
 
     def _all(self) -> list[Follower]:
         return [follower for followers in self._followers.values() for follower in followers]
@@ -285,6 +398,25 @@ class Events:
 
 def _is_progress(event: Event | None) -> bool:
     return event is not None and event.name == "progress"
+
+
+def _change(said: dict[str, Any]) -> Change | None:
+    """What those who follow all jobs are told of a message; None for nothing."""
+    job_id = said["job"]
+    match said["event"]:
+        case "status" if "head" in said:
+            fields = {name: value for name, value in said["head"].items() if name != "place"}
+            try:
+                head = JobHead.from_hash(fields | {"id": job_id})
+            except UnreadableRecord:  # lists leave it out
+                return None
+            place = said["head"]["place"] if head.status == "queued" else None
+            return Change(job_id, head.model_copy(update={"queue_position": place}))
+        case "progress":
+            return Change(job_id, progress=json.loads(said["data"]))
+        case "deleted":
+            return Change(job_id)
+    return None
 
 
 def _order(event_id: str) -> tuple[int, ...]:

@@ -10,11 +10,11 @@ from typing import Self, cast
 
 import redis
 import structlog
-from pydantic import BaseModel, Field
 
 from jobs.store.scripts import PREFIX
+from jobs.views import WorkerInfo
 
-__all__ = ["PeriodicThread", "WorkerInfo", "WorkerRegistry", "end_process"]
+__all__ = ["PeriodicThread", "WorkerRegistry", "end_process"]
 
 ALIVE_SECONDS = 15.0
 ALIVE_BEATS = 3
@@ -99,13 +99,6 @@ class PeriodicThread:
             except Exception:  # if the thread ended, leases would expire and the worker would seem dead
                 log.exception("upkeep failed", thread=self._thread.name)
             self._called = time.monotonic()
-
-
-class WorkerInfo(BaseModel):
-    """A worker process."""
-
-    name: str = Field(description="The name of the worker.")
-    device: str = Field(description="The device on which it computes, such as cpu or cuda:0.")
 
 
 class WorkerRegistry:

@@ -5,9 +5,10 @@ Every change is one script of `jobs.store.scripts`.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, TypeVar
 
 import redis
 import structlog
@@ -16,13 +17,14 @@ from jobs.batching import Share
 from jobs.packing import packed
 from jobs.queue import JobQueue, make_celery
 from jobs.records import Job, JobHead, Kind, Status, UnreadableRecord, new_id
-from jobs.registry.compacted import CompactedStore, compacted_name
+from jobs.registry.compacted import CompactedStore
+from jobs.registry.compaction import compacted_name
 from jobs.requests.base import QUEUES, Request
 from jobs.settings import Settings
 from jobs.storage.artifacts import Artifact, ArtifactStore
 from jobs.store.connection import text
 from jobs.store.outcomes import OutcomeGone, OutcomeStore
-from jobs.store.scripts import PREFIX, Reindex, load_scripts, record_key
+from jobs.store.scripts import HEAD_FIELDS, PREFIX, Reindex, load_scripts, record_key
 from jobs.store.telemetry import REQUESTED, Telemetry
 
 __all__ = [
@@ -39,13 +41,10 @@ __all__ = [
     "UnreadableJob",
 ]
 
-HEAD_FIELDS = (
-    "id", "kind", "model", "title", "status", "created", "started", "finished", "progress", "problem",
-)  # fmt: skip
-
 Outcome = Literal["created", "joined", "cached"]
 Argument = str | int | bytes
 """Of a script."""
+AnyHead = TypeVar("AnyHead", bound=JobHead)
 
 log = structlog.get_logger(__name__)
 
@@ -211,7 +210,8 @@ class JobStore:
         try:
             named = fields.get("outcome")
             made = None if named is None else self._outcomes.get(Artifact.model_validate_json(named))
-            return Job.from_hash(fields, made)
+            (job,) = self._placed([Job.from_hash(fields, made)])
+            return job
         except OutcomeGone as error:
             raise ResultGone(job_id, error) from error
         except UnreadableRecord as error:
@@ -267,7 +267,13 @@ class JobStore:
             pipeline.hmget(record_key(job_id), HEAD_FIELDS)
         rows = pipeline.execute(raise_on_error=False)
         found = [self._head(job_id, row) for job_id, row in zip(ids, rows, strict=True)]
-        return [job for job in found if job is not None]
+        return self._placed([job for job in found if job is not None])
+
+    def _placed(self, jobs: list[AnyHead]) -> list[AnyHead]:
+        """Jobs, of which those that are queued have their places in their queues."""
+        queued = [job.id for job in jobs if job.status == "queued"]
+        places = dict(zip(queued, self._scripts["places"](args=queued), strict=True)) if queued else {}
+        return [job.model_copy(update={"queue_position": places.get(job.id) or None}) for job in jobs]
 
     def _head(self, job_id: str, row: list[bytes | None] | Exception) -> JobHead | None:
         if isinstance(row, redis.ResponseError) and str(row).startswith("WRONGTYPE"):
@@ -328,6 +334,7 @@ def _new_record(request: Request, key: str, share: Share | None, owner: str) -> 
         "key": key,
         "model": request.model,
         "title": request.title,
+        "thresholds": json.dumps(request.pruned_at),
         "request": packed(request.model_dump()),
     }
     if share is not None:

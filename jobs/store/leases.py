@@ -149,26 +149,41 @@ class LeaseStore:
             return True
         return status is not None and text(status) not in FINISHED and cancel is None
 
-    def report(self, claim: Claim, done: int, total: int, unit: str) -> None:
+    def report(
+        self,
+        claim: Claim,
+        done: int,
+        total: int,
+        unit: str,
+        phase: str | None = None,
+        eta_seconds: float | None = None,
+    ) -> None:
         """Report the progress of a job; written at most five times a second, and always at the end. Never raises.
 
         claim: the job.
         done: how many units are done.
         total: how many units there are.
         unit: what is counted, such as steps.
+        phase: what the job does now; None, the default, where that is not known.
+        eta_seconds: about how long the other units take; None, the default, where that is not known.
         """
         moment = time.monotonic()
         if done < total and claim.reported >= 0 and moment - claim.reported < PROGRESS_SECONDS:
             return
         claim.reported = moment
-        progress = Progress(done=done, total=total, unit=unit)
+        progress = Progress(done=done, total=total, unit=unit, phase=phase, eta_seconds=eta_seconds)
         with contextlib.suppress(redis.RedisError):
             self._scripts["report"](args=[claim.job.id, claim.token, progress.model_dump_json()])
 
-    def publish(self, claim: Claim, result: dict[str, Any]) -> None:
-        """Show the preliminary result of a running job. Never raises."""
+    def publish(self, claim: Claim, result: dict[str, Any], scores: dict[str, Any]) -> None:
+        """Show the preliminary result of a running job. Never raises.
+
+        claim: the job.
+        result: all of it, for those who look at the job.
+        scores: what is new in it, for those who follow its events.
+        """
         with contextlib.suppress(redis.RedisError):
-            self._scripts["publish"](args=[claim.job.id, claim.token, packed(result)])
+            self._scripts["publish"](args=[claim.job.id, claim.token, packed(result), json.dumps(scores)])
 
     def offer(self, claim: Claim, parts: Sequence[dict[str, Any]]) -> None:
         """Offer parts of a job to other workers. Never raises: the worker that holds the job does the rest itself."""

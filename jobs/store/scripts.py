@@ -11,6 +11,8 @@ Keys, all with the prefix `tailprune:`:
     jobs                zset     ids, all with score 0, so in order of creation
     jobs:<facet>:<x>    zset     those of them whose status, kind or model is x
     queued:<queue>      zset     ids by the time they were last put on this queue of the broker
+    order:<queue>       zset     the same ids in the order in which they wait
+    order               string   how many jobs were ever given a place in one
     owned:<owner>       set      the queued ids of an owner
     group:<digest>      zset     the queued ids that can share a batch (`jobs.batching`), in order of creation
     leases              zset     ids of running jobs by the time their lease expires
@@ -20,7 +22,8 @@ Keys, all with the prefix `tailprune:`:
     artifacts-store     string   which store of artifacts belongs to this Redis (`jobs.startup`)
     idempotency:<key>   hash     the job of an Idempotency-Key; expires
 
-Only the last expires. Each event is also published in the channel `tailprune:events`, as JSON, for those who follow.
+Only the last expires. Each event is also published in the channel `tailprune:events`, as JSON, for those who follow:
+one of a status with what lists show of the job, and that a job was deleted, which no stream has.
 A job's `attempts` is its fencing token: every claim increments it, and a worker's writes carry the value of its own
 claim. All times are those of the Redis server, and its clock may be set at any time: that a lease expired is therefore
 not read off the clock (`jobs.store.expiry`).
@@ -38,16 +41,20 @@ from redis.commands.core import Script
 
 from jobs.queue_names import HISTORIES, QUEUES, History
 
-__all__ = ["PREFIX", "Reindex", "ScriptName", "Scripts", "history_key", "load_scripts", "record_key"]
+__all__ = ["HEAD_FIELDS", "PREFIX", "Reindex", "ScriptName", "Scripts", "history_key", "load_scripts", "record_key"]
 
 PREFIX = "tailprune:"
 EVENTS_KEPT = 500
 EVENTS_LEFT = 20
 COMMON = "common"
+HEAD_FIELDS = (
+    "id", "kind", "model", "title", "status", "created", "started", "finished", "progress", "problem", "thresholds",
+)  # fmt: skip
+"""The fields of a record that lists show."""
 
 ScriptName = Literal[
     "submit", "claim", "companions", "renew", "release", "report", "publish", "finish", "cancel", "leases", "sweep",
-    "requeue", "trim", "purge", "page", "reindex",
+    "requeue", "trim", "purge", "page", "places", "reindex",
 ]  # fmt: skip
 Scripts = dict[ScriptName, Script]
 
@@ -64,6 +71,7 @@ def load_scripts(client: redis.Redis) -> Scripts:
         "HISTORIES": [PREFIX + history_key(history) for history in HISTORIES],
         "EVENTS_KEPT": EVENTS_KEPT,
         "EVENTS_LEFT": EVENTS_LEFT,
+        "HEAD_FIELDS": HEAD_FIELDS,
     }
     head = "".join(f"local {name} = {_lua(value)}\n" for name, value in constants.items()) + sources[COMMON] + "\n"
     return {name: client.register_script(head + sources[name]) for name in names}

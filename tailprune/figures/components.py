@@ -7,9 +7,10 @@ removes, `draw_variance` how few of them distinguish the classes.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from tailprune.figures.head import head_of
 from tailprune.figures.labelled_vectors import LabelledVectors
@@ -19,7 +20,7 @@ from tailprune.statistics import components_for_variance, magnitude_histogram, s
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-__all__ = ["draw_histogram", "draw_sparsity", "draw_variance"]
+__all__ = ["Shares", "draw_histogram", "draw_sparsity", "draw_variance", "shares_below"]
 
 SHARES = (0.40, 0.66, 0.80)
 """The shares of components that the thresholds marked by default remove, approximately."""
@@ -54,8 +55,19 @@ def draw_histogram(vectors: LabelledVectors) -> Figure:
     return figure
 
 
-def draw_sparsity(vectors: LabelledVectors, thresholds: Sequence[float] = ()) -> Figure:
-    """The share of components below a threshold, with these thresholds marked, or those for 40, 66 and 80 %."""
+class Shares(NamedTuple):
+    """The share of components below a threshold."""
+
+    thresholds: NDArray[np.float64]
+    """The thresholds of the curve, ascending, from about the least magnitude to beyond the greatest."""
+    below: NDArray[np.float64]
+    """The share of components below each, in [0, 1]."""
+    marked: dict[float, float]
+    """The same for the thresholds that a figure marks."""
+
+
+def shares_below(vectors: LabelledVectors, thresholds: Sequence[float] = ()) -> Shares:
+    """The shares that `draw_sparsity` draws. thresholds: to mark; by default those for about 40, 66 and 80 %."""
     magnitudes = np.sort(vectors.values.abs().double().cpu().numpy(), axis=None)
     positive = magnitudes[magnitudes > 0]
     low = max(LEAST_THRESHOLD, float(np.quantile(positive, 0.001))) if len(positive) else LEAST_THRESHOLD
@@ -63,7 +75,13 @@ def draw_sparsity(vectors: LabelledVectors, thresholds: Sequence[float] = ()) ->
     taus = np.geomspace(low, high, CURVE_POINTS)
     below = np.searchsorted(magnitudes, taus, side="left") / len(magnitudes)
     chosen = [float(f"{np.quantile(magnitudes, share):.2g}") for share in SHARES]
-    marked = [tau for tau in thresholds or chosen if tau > 0]
+    marked = {tau: sparsity(vectors.values, tau) for tau in thresholds or chosen if tau > 0}
+    return Shares(taus, below, marked)
+
+
+def draw_sparsity(vectors: LabelledVectors, thresholds: Sequence[float] = ()) -> Figure:
+    """The share of components below a threshold, with these thresholds marked, or those for 40, 66 and 80 %."""
+    taus, below, marked = shares_below(vectors, thresholds)
     part = vectors.part
     with styled():
         figure = new_figure(f"Components of {part} below a threshold", f"{vectors.source}, {vectors.size}")
@@ -72,8 +90,7 @@ def draw_sparsity(vectors: LabelledVectors, thresholds: Sequence[float] = ()) ->
         axes.set_xscale("log")
         axes.set(xlabel=f"threshold τ, in units of |{part}|", ylabel=f"components with |{part}| < τ (%)")
         axes.set_ylim(0, 100)
-        for tau in marked:
-            share = sparsity(vectors.values, tau)
+        for tau, share in marked.items():
             axes.plot([tau], [100 * share], "o", color=ACCENT, markersize=5, zorder=3)
             left = share > 0.5
             axes.annotate(

@@ -5,7 +5,7 @@ scikit-learn's TSNE (van der Maaten and Hinton, 2008), initialised with the firs
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tailprune.extras import require
-from tailprune.figures.head import head_of
+from tailprune.figures.head import Head, head_of
 from tailprune.figures.labelled_vectors import LabelledVectors, shared_words
 from tailprune.figures.style import MAP, PALETTE, new_figure, note, plain, styled
 from tailprune.spec import InputError
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from matplotlib.lines import Line2D
 
-__all__ = ["LEAST_POINTS", "draw_tsne", "embed"]
+__all__ = ["LEAST_POINTS", "Positions", "draw_tsne", "embed", "tsne_positions"]
 
 LEAST_POINTS = 4
 PERPLEXITY = 30.0
@@ -35,11 +35,34 @@ EDGE, EDGE_WIDTH, EMPTY = "#59636e", 0.4, "none"
 GREATEST_SEED = 2**32 - 1
 
 
-def draw_tsne(vectors: LabelledVectors, seed: int = 0) -> Figure:
+Positions = Mapping[str, NDArray[np.float32]]
+"""The positions of N vectors in each panel, by its name, with shape (N, 2); a panel without components is left out."""
+
+
+def tsne_positions(vectors: LabelledVectors, seed: int = 0) -> Positions:
+    """The positions that `draw_tsne` draws: of all components, of the head alone, of the tail alone.
+
+    vectors: at least four
+    seed: of the embedding, 0 by default
+
+    Raises InputError for fewer than four vectors.
+    """
+    values = vectors.values.double().cpu().numpy()
+    panels = _panels(head_of(vectors.values))
+    return {name: embed(values[:, components], seed) for name, components in panels.items() if components}
+
+
+def _panels(head: Head) -> dict[str, list[int]]:
+    """The components of each panel, by its name."""
+    return {"all": list(range(head.dim)), "head alone": head.components, "tail alone": head.tail}
+
+
+def draw_tsne(vectors: LabelledVectors, seed: int = 0, positions: Positions | None = None) -> Figure:
     """Three panels, with the same colour and marker for a vector in each.
 
     vectors: at least four
     seed: of the embedding, 0 by default
+    positions: of the vectors, from `tsne_positions` with the same seed; computed by default
 
     Colours and markers are the words that the names of classes share, such as colours and shapes; else the names, if
     there are few; else the norm of the vector. Times have a colour by their order.
@@ -48,9 +71,8 @@ def draw_tsne(vectors: LabelledVectors, seed: int = 0) -> Figure:
     """
     require("figures", "matplotlib", "sklearn", "threadpoolctl")
     head = head_of(vectors.values)
-    values = vectors.values.double().cpu().numpy()
-    panels = {"all": list(range(head.dim)), "head alone": head.components, "tail alone": head.tail}
-    count = len(values)
+    positions = tsne_positions(vectors, seed) if positions is None else positions
+    panels, count = _panels(head), len(vectors.values)
     size = LARGE if count <= MANY else SMALL
     looks = _looks(vectors)
     with styled():
@@ -64,7 +86,7 @@ def draw_tsne(vectors: LabelledVectors, seed: int = 0) -> Figure:
             if not components:
                 axes.text(0.5, 0.5, "no component", ha="center", transform=axes.transAxes)
                 continue
-            found = embed(values[:, components], seed)
+            found = positions[name]
             for marker in dict.fromkeys(looks.markers):
                 of_marker = [place for place, each in enumerate(looks.markers) if each == marker]
                 axes.scatter(

@@ -196,19 +196,23 @@ def sample_each(
     return [[next(latents) for _ in each] for each in lists]
 
 
-def sampling_times(system: System, sampler: str | None = None, steps: int = 50, shift: float | None = None) -> Tensor:
+def sampling_times(
+    system: System | type[System], sampler: str | None = None, steps: int = 50, shift: float | None = None
+) -> Tensor:
     """The times at which each step evaluates the network, in the system's own time -> (steps, stages).
 
-    system: a system, with or without weights
+    system: a system, with or without weights, or the class of its family
     sampler: as in `sample`; for dopri5, which chooses its own times, evenly spaced times are returned
     steps: the number of steps, 2 or more, 50 by default
     shift: for `euler` and `heun`, as in `sample`
 
     Raises InputError for a sampler or an option that the system or the sampler does not have.
     """
-    of_kind(System, "system", system, SYSTEM)
-    name = _sampler_name(system, sampler)
-    solver = build_solver("euler" if name == "dopri5" else name, steps, type(system), shift=shift)
+    family = system if isinstance(system, type) else type(system)
+    if not issubclass(family, System):
+        of_kind(System, "system", system, SYSTEM)
+    name = _sampler_name(family, sampler)
+    solver = build_solver("euler" if name == "dopri5" else name, steps, family, shift=shift)
     assert not isinstance(solver, Dopri5)
     return solver.times
 
@@ -311,7 +315,7 @@ def _sample_adaptively(
     return results
 
 
-def _sampler_name(system: System, sampler: str | None) -> str:
+def _sampler_name(system: System | type[System], sampler: str | None) -> str:
     if sampler is None:
         return system.facts.default_sampler
     if sampler not in system.facts.samplers:

@@ -11,7 +11,12 @@ from jobs.requests.base import Request
 from jobs.requests.fields import FigureName
 
 FIGURES_OF_VECTORS = sorted(set(get_args(FigureName)) - {"removal", "training"})
-FIELDS: dict[str, Any] = {"prune-sample": {"threshold": 0.1}, "figure": {"figure": "cosine"}, "compact": {"keep": 1}}
+FIELDS: dict[str, Any] = {
+    "prune-sample": {"threshold": 0.1},
+    "removal": {"threshold": [0.1]},
+    "figure": {"figure": "cosine"},
+    "compact": {"keep": 1},
+}
 
 
 def asked(kind: str, **fields: Any) -> Request:
@@ -19,11 +24,13 @@ def asked(kind: str, **fields: Any) -> Request:
 
 
 def test_every_kind_has_a_request_and_a_result() -> None:
-    assert list(KINDS) == ["compact", "extract", "figure", "metrics", "prune-sample", "study"]
+    assert list(KINDS) == [
+        "compact", "cosine", "extract", "figure", "metrics", "over-time", "prune-sample", "removal", "study",
+    ]  # fmt: skip
     assert len({kind.result for kind in KINDS.values()}) == len(KINDS)
 
 
-@pytest.mark.parametrize("kind", ["metrics", "extract"])
+@pytest.mark.parametrize("kind", ["metrics", "extract", "over-time", "removal"])
 def test_what_needs_the_condition_alone_is_quick(kind: str) -> None:
     assert (asked(kind).queue, asked(kind).reads) == ("metrics", "condition")
 

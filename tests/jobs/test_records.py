@@ -75,6 +75,15 @@ TITLES: list[tuple[str, dict[str, Any], str]] = [
     ("extract", {"parts": ["y"]}, "extract of shapes-sit: y"),
     ("metrics", {"timestep": 0.5}, "metrics of shapes-sit: c at time 0.5"),
     ("metrics", {"part": "y"}, "metrics of shapes-sit: y"),
+    ("cosine", {}, "cosine of shapes-sit: c at time 0"),
+    ("cosine", {"part": "t", "order": "likeness"}, "cosine of shapes-sit: t"),
+    ("over-time", {}, "over-time of shapes-sit: c at 50 times"),
+    ("removal", {"threshold": [0.1, 0.2]}, "removal of shapes-sit at 0.1, 0.2"),
+    (
+        "removal",
+        {"keep": [24], "schedule": {"when": "last", "count": 2}},
+        "removal of shapes-sit with 24 components kept, last 2 steps",
+    ),
     ("figure", {"figure": "cosine"}, "cosine figure of shapes-sit: c at time 0"),
     ("figure", {"figure": "removal", "side": "head", "thresholds": [0.8]}, "removal figure of shapes-sit at head 0.8"),
     ("figure", {"figure": "training"}, "training figure of shapes-sit"),
@@ -112,7 +121,7 @@ EARLIER = {"name": "shapes-sit", "digest": "d"}
 """The model of a result before its digests were told apart."""
 
 
-@pytest.mark.parametrize("kind", sorted(KINDS))
+@pytest.mark.parametrize("kind", sorted(MADE))
 def test_the_digest_in_a_result_of_an_earlier_version_is_named_after_what_it_is_of(tmp_path: Path, kind: str) -> None:
     job = record(kind, resolved(tmp_path, kind, **BODIES[kind]), MADE[kind] | {"model": EARLIER})
     view = JOBS[kind].model_validate(job.public())

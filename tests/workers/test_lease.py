@@ -2,19 +2,21 @@ from __future__ import annotations
 
 import threading
 import time
+from types import SimpleNamespace
 
 import pytest
 import redis
 
 from jobs.requests.prune_sample import PruneSampleRequest
 from jobs.settings import Settings
-from jobs.store.heartbeats import WorkerInfo, WorkerRegistry
+from jobs.store.heartbeats import WorkerRegistry
 from jobs.store.jobs import JobStore
 from jobs.store.leases import Claim, LeaseStore
+from jobs.views import WorkerInfo
 from tests.jobs.store.test_jobs import full, swept
 from tests.redis_process import RedisProcess
 from tests.workers.conftest import Silent, Submit
-from workers.lease import Batch, Cancelled, Heartbeat, LeaseLost, Preempted, Shutdown, TimeUp
+from workers.lease import Batch, Cancelled, Heartbeat, LeaseLost, Preempted, Run, Shutdown, TimeUp
 
 
 @pytest.fixture
@@ -221,3 +223,35 @@ def test_a_worker_whose_leases_are_looked_after_no_more_ends_itself(
         go_on.set()
         heartbeat.stop()
     assert "renews leases has hung" in reasons[0]
+
+
+def test_the_phase_and_the_time_that_is_left_are_told_with_the_progress(
+    store: JobStore, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = [100.0]
+    monkeypatch.setattr("workers.lease.time", SimpleNamespace(monotonic=lambda: now[0]))
+    told = []
+    for done, phase in [(0, "loading"), (0, "sampling"), (1, "sampling"), (2, "sampling"), (3, "sampling")]:
+        run.phase = phase
+        run.step(done, 10, "steps")
+        run.claim.reported = -1.0  # as if it were long ago
+        run.report()
+        progress = store.get(run.job.id).progress
+        assert progress is not None
+        told.append((progress.done, progress.phase, progress.eta_seconds))
+        now[0] += 2.0
+    assert told == [
+        (0, "loading", None), (0, "sampling", None), (1, "sampling", None), (2, "sampling", None),
+        (3, "sampling", 14.0),
+    ]  # fmt: skip
+
+
+def test_what_has_not_changed_is_not_told_again(run: Run, monkeypatch: pytest.MonkeyPatch, leases: LeaseStore) -> None:
+    told = []
+    monkeypatch.setattr(leases, "report", lambda *progress: told.append(progress[1:]))
+    run.report()
+    run.step(1, 10, "steps")
+    for phase in ("sampling", "sampling", "decoding"):
+        run.phase = phase
+        run.report()
+    assert told == [(1, 10, "steps", "sampling", None), (1, 10, "steps", "decoding", None)]

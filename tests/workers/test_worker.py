@@ -21,6 +21,7 @@ from jobs.store.jobs import JobStore, UnknownJob
 from tailprune.systems import System
 from tests.tiny_model import CONDITION_ONLY, TINY_DIT
 from tests.workers.conftest import Submit
+from workers.lease import Run
 from workers.model_pool import Source
 from workers.worker import Worker
 
@@ -315,3 +316,47 @@ def test_a_job_that_runs_for_too_long_fails_with_the_limit(settings: Settings, s
     assert failed.problem is not None
     assert failed.problem.type.endswith(":time-limit")
     assert "0.3 seconds" in failed.problem.detail
+
+
+def phases(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """What a job says that it does, in turn."""
+    found: list[str] = []
+
+    def note(run: Run, phase: str | None) -> None:
+        if phase is not None and found[-1:] != [phase]:
+            found.append(phase)
+
+    monkeypatch.setattr(Run, "phase", property(lambda _: None, note), raising=False)
+    return found
+
+
+@pytest.mark.parametrize(
+    ("kind", "body", "expected"),
+    [
+        ("prune-sample", {}, ["loading", "sampling", "decoding", "measuring", "drawing"]),
+        (
+            "study",
+            {"prunes": [{"threshold": 0.5}], "measures": ["drift"]},
+            ["loading", "sampling", "scoring", "drawing"],
+        ),
+        ("compact", {"keep": 8}, ["loading", "compacting", "storing", "sampling", "decoding"]),
+        ("extract", {}, ["loading", "extracting"]),
+        ("removal", {"threshold": [0.5]}, ["loading", "measuring"]),
+        ("figure", {"figure": "removal"}, ["loading", "measuring", "sampling", "decoding", "drawing"]),
+        ("figure", {"figure": "histogram"}, ["drawing"]),
+    ],
+)
+def test_a_job_says_what_it_does(
+    settings: Settings,
+    submit: Submit,
+    store: JobStore,
+    monkeypatch: pytest.MonkeyPatch,
+    kind: str,
+    body: dict[str, Any],
+    expected: list[str],
+) -> None:
+    found = phases(monkeypatch)
+    job = submit(kind, **body)
+    Worker(settings, "worker").run(job.id)
+    assert store.get(job.id).status == "succeeded"
+    assert found == expected

@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 
 import tailprune
-from jobs.registry.compacted import Compacted, compacted_name
+from jobs.registry.compacted import Compacted
+from jobs.registry.compaction import compacted_name
 from jobs.registry.models import ModelEntry
 from jobs.requests.compact import CompactRequest
 from jobs.requests.labels import subjects_of
@@ -48,15 +49,18 @@ class CompactHandler:
         Raises InputError where the result would be no smaller, and for a null condition of a model that has none.
         """
         entry, timer, files = source.entry, Timer(), JobArtifacts(context.artifacts)
+        run.phase = "loading"
         with timer.measure("load"):
             whole, decode = _eager(context.models.system(source, "float32")), context.models.decoders.get(source)
             inputs = SampleInputs.load(request.conditions, context.conditions)
         covered = _Covered.of(request, entry, whole, inputs)
         plan = comparison_plan(request, entry, covered.subjects, covered.unguided, context.settings.batch_size)
+        run.phase = "compacting"
         with timer.measure("compact"):
             compaction = _compact(request, whole, covered, inputs, run)
         _check_smaller(request, compaction)
         run.check()
+        run.phase = "storing"
         with timer.measure("store"):
             checkpoint = _store(compaction.system, source, context)
             files.artifacts[CHECKPOINT] = checkpoint

@@ -79,10 +79,12 @@ def compare(
     drift = DriftMeasure()
     tiles: list[list[Images]] = [[], []]
     for place, chunk in enumerate(plan.chunks):
+        run.phase = "sampling"
         latents = [
             sample_plan(system, plan, chunk, inputs, _on_step(run, 2 * place + second, 2 * len(plan.chunks)))[0]
             for second, system in enumerate(systems)
         ]
+        run.phase = "decoding"
         decoded = [decode(of_system) for of_system in latents]
         run.check()
         drift.add(latents[1], latents[0], decoded[1], decoded[0])

@@ -39,7 +39,10 @@ class ExtractHandler:
     @torch.inference_mode()
     def handle(self, run: Run, request: ExtractRequest, source: Source, context: Context) -> Product[ExtractResult]:
         """Extract the vectors of a resolved request."""
+        run.phase = "loading"
+        run.step(0, len(request.timesteps or []), UNIT)
         vectors = Vectors.load(source, context.models.conditions.get(source), request.conditions, context.conditions)
+        run.phase = "extracting"
         tensors = _tensors(request, vectors, run)
         metadata = {
             "model": request.model,
@@ -71,7 +74,6 @@ def _tensors(request: ExtractRequest, vectors: Vectors, run: Run) -> dict[str, T
     parts, times = request.parts or [], torch.tensor(request.timesteps or [])
     condition, tensors = vectors.condition, dict[str, Tensor | Pieces]()
     y = condition.embed_inputs(vectors.inputs(request.subjects)) if request.subjects else None  # (N, d)
-    run.step(0, len(times), UNIT)
 
     def c(inputs: Tensor) -> Iterator[Tensor]:
         done = 0

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from jobs.figure_results import FigureNumbers, Numbers
+from jobs.keys import canonical_json
 from jobs.requests.figure import FigureRequest
 from jobs.results import FigureResult, ModelUsed
 from tailprune.figures.components import draw_histogram, draw_sparsity, draw_variance
@@ -14,15 +16,24 @@ from tailprune.figures.cosine import draw_cosine
 from tailprune.figures.labelled_vectors import LabelledVectors, picked, spread
 from tailprune.figures.style import caption_of, render
 from tailprune.figures.training import draw_training
-from tailprune.figures.tsne import draw_tsne
+from tailprune.figures.tsne import draw_tsne, tsne_positions
 from tailprune.figures.vectors import draw_vectors
 from tailprune.spec import InputError, MissingFileError
 from workers.handler import Context
+from workers.handlers.figure_numbers import (
+    cosine_numbers,
+    histogram_numbers,
+    sparsity_numbers,
+    training_numbers,
+    tsne_numbers,
+    variance_numbers,
+    vectors_numbers,
+)
 from workers.handlers.removal_figure import removal_figure
 from workers.lease import Product, Run
 from workers.model_pool import Source
 from workers.outputs.variant import JobArtifacts
-from workers.sampling.inputs import Vectors, times_of
+from workers.sampling.inputs import Vectors, labelled
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -41,14 +52,18 @@ class FigureHandler:
     def handle(self, run: Run, request: FigureRequest, source: Source, context: Context) -> Product[FigureResult]:
         """Draw the figure of a resolved request."""
         samples = 0
+        numbers: Numbers | None
         if request.figure == "removal":
-            figure, samples = removal_figure(run, request, source, context)
+            figure, numbers, samples = removal_figure(run, request, source, context)
         else:
+            run.phase = "drawing"
             run.step(0, 1, UNIT)
             if request.figure == "training":
-                figure = _training_figure(source)
+                figure, numbers = _training_figure(source)
             else:
-                figure = _vectors_figure(request, _labelled(request, source, context))
+                condition = context.models.conditions.get(source)
+                vectors = Vectors.load(source, condition, request.conditions, context.conditions)
+                figure, numbers = _vectors_figure(request, labelled(vectors, request.part or "c", request.timestep))
             run.step(1, 1, UNIT)
         rendered = render(figure)
         run.check()
@@ -59,59 +74,54 @@ class FigureHandler:
             caption=caption_of(figure),
             png=f"{request.figure}.png",
             svg=f"{request.figure}.svg",
+            data=None if numbers is None else f"{request.figure}.json",
             samples=samples,
         )
+        if numbers is not None and result.data is not None:
+            document = FigureNumbers(figure=result.figure, caption=result.caption, model=result.model, data=numbers)
+            files.put(result.data, canonical_json(document.model_dump()), "application/json")
         files.put(result.png, rendered.png, "image/png")
         files.put(result.svg, rendered.svg, "image/svg+xml")
         context.count_samples(request.model, samples)
         return Product(result, files.artifacts)
 
 
-def _vectors_figure(request: FigureRequest, vectors: LabelledVectors) -> Figure:
-    """A figure of condition vectors."""
+def _vectors_figure(request: FigureRequest, vectors: LabelledVectors) -> tuple[Figure, Numbers | None]:
+    """A figure of condition vectors, and the numbers behind it; None where they are too many."""
     seed, count = request.seed or 0, len(vectors.values)
     match request.figure:
         case "cosine":
             rows = None if request.classes is None else picked(count, request.classes, seed)
-            return draw_cosine(vectors, rows, None if request.range is None else (request.range[0], request.range[1]))
+            limits = None if request.range is None else (request.range[0], request.range[1])
+            return draw_cosine(vectors, rows, limits), cosine_numbers(vectors, rows)
         case "histogram":
-            return draw_histogram(vectors)
+            return draw_histogram(vectors), histogram_numbers(vectors)
         case "vectors":
             shown = min(request.classes or 1, count)
-            return draw_vectors(vectors, spread(count, shown) if vectors.kind == "time" else picked(count, shown, seed))
+            drawn = spread(count, shown) if vectors.kind == "time" else picked(count, shown, seed)
+            return draw_vectors(vectors, drawn), vectors_numbers(vectors, drawn)
         case "variance":
-            return draw_variance(vectors)
+            return draw_variance(vectors), variance_numbers(vectors)
         case "sparsity":
-            return draw_sparsity(vectors, request.thresholds or ())
+            thresholds = request.thresholds or ()
+            return draw_sparsity(vectors, thresholds), sparsity_numbers(vectors, thresholds)
         case "tsne":
-            return draw_tsne(vectors, seed)
+            positions = tsne_positions(vectors, seed)
+            return draw_tsne(vectors, seed, positions), tsne_numbers(vectors, positions)
     raise InputError(f"{request.figure!r} is not a figure of condition vectors")
 
 
-def _labelled(request: FigureRequest, source: Source, context: Context) -> LabelledVectors:
-    """The vectors of the request's part, with their names."""
-    part, entry = request.part or "c", source.entry
-    vectors = Vectors.load(source, context.models.conditions.get(source), request.conditions, context.conditions)
-    values = vectors.compute(part, request.timestep)
-    if part == "t":
-        names = [f"{time:.3g}" for time in times_of(entry.facts).tolist()]
-        return LabelledVectors(values, request.model, part, None, "time", names)
-    if request.conditions is not None:
-        return LabelledVectors(
-            values, request.model, part, request.timestep, "condition", [*map(str, range(len(values)))]
-        )
-    names = [entry.names[label] if label < len(entry.names) else str(label) for label in range(len(values))]
-    return LabelledVectors(values, request.model, part, request.timestep, "class", names)
+def _training_figure(source: Source) -> tuple[Figure, Numbers | None]:
+    """The figure of the training record beside the model's card, and its numbers.
 
-
-def _training_figure(source: Source) -> Figure:
-    """The figure of the training record beside the model's card. Raises InputError where it cannot be read."""
+    Raises InputError where the record cannot be read.
+    """
     path, entry = source.entry.training, source.entry
     if path is None:
         raise MissingFileError(f"{entry.name} has no card, beside which the record of its training would be")
     try:
         curve = json.loads(path.read_text())["curve"]
-        return draw_training(curve, entry.name, entry.facts.noise_time)
+        return draw_training(curve, entry.name, entry.facts.noise_time), training_numbers(curve)
     except (ValueError, KeyError, TypeError) as error:
         reason = f"it has no {error}" if isinstance(error, KeyError) else error
         raise InputError(f"{path.name} of {entry.name} is no record of a training: {reason}") from error

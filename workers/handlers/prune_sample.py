@@ -23,7 +23,7 @@ from workers.model_pool import Source
 from workers.outputs.drift import dtype_drift
 from workers.outputs.report import engine_of, removal_of
 from workers.outputs.variant import JobArtifacts, SampleLabels, VariantWriter, samples_in_grid, variants_grid
-from workers.sampling.chunks import check_finite, split_into_chunks
+from workers.sampling.chunks import check_finite, split_into_chunks, work_of
 from workers.sampling.inputs import SampleInputs
 from workers.sampling.plan import BASELINE, Plan, Sample
 
@@ -47,6 +47,10 @@ class PruneSampleHandler:
     ) -> None:
         """Do jobs that together fit one call of the network (`jobs.batching`), or one job of any size."""
         plans = [Plan.of(request, context.settings.batch_size) for request in requests]
+        sizes, unit = work_of(plans)
+        for run in runs:
+            run.phase = "loading"
+            run.progress = 0, sum(sizes), unit
         shared = _Shared.load(plans[0], source, context, len(runs))
         members = [_BatchMember(run, plan, shared, context) for run, plan in zip(runs, plans, strict=True)]
         active = list(members)
@@ -73,6 +77,8 @@ class PruneSampleHandler:
         engine = engine_of(context.models.device, shared.system, drift)
         chunks = split_into_chunks(shared.system, plans, shared.inputs, context.shards, runs[0].job.key, step)
         for chunk in chunks:
+            for member in active:
+                member.run.phase = "sampling"
             with shared.timer.measure("sample"):
                 latents = chunk.latents()
             for member, samples, member_latents in zip(members, chunk.samples, latents, strict=True):
@@ -138,6 +144,7 @@ class _BatchMember:
         Raises InputError where they diverged, and Stopped.
         """
         check_finite(latents)
+        self.run.phase = "decoding"
         with self._timer.measure("decode"):
             baseline = None
             for writer, variant in zip(self._writers, latents, strict=True):
@@ -154,11 +161,13 @@ class _BatchMember:
     def _product(self, engine: Engine) -> Product[PruneSampleResult]:
         """The result and the files of the job, once all samples are added."""
         shared, plan = self._shared, self._plan
+        self.run.phase = "measuring"
         variants = [writer.variant() for writer in self._writers]
         for variant, writer in zip(variants, self._writers, strict=True):
             if (prune := writer.planned.prune) is not None:
                 variant.removed, variant.embedding = removal_of(shared.system, plan, shared.inputs, prune)
                 variant.drift = writer.drift.drift() if plan.variants[0] is BASELINE else None
+        self.run.phase = "drawing"
         with self._timer.measure("decode"):
             self._files.put(GRID, variants_grid(self._writers, self._labels), "image/png")
 

@@ -10,6 +10,7 @@ import torch
 from numpy.typing import NDArray
 
 import tailprune
+from jobs.figure_results import RemovalNumbers
 from jobs.requests.figure import FigureRequest
 from jobs.requests.prune_sample import PruneSampleRequest
 from tailprune.condition_table import sums_in_pieces
@@ -21,6 +22,7 @@ from tailprune.systems import System
 from workers.handler import Context
 from workers.lease import Run
 from workers.model_pool import Source
+from workers.outputs.drift import LatentDrift
 from workers.outputs.variant import SampleLabels
 from workers.sampling.chunks import check_finite, split_into_chunks
 from workers.sampling.inputs import Vectors
@@ -36,32 +38,44 @@ MOST_TIMES = 16
 """At how many of the sampling steps, evenly spaced, the magnitudes of the model's vectors are taken."""
 
 
-def removal_figure(run: Run, request: FigureRequest, source: Source, context: Context) -> tuple[Figure, int]:
-    """Draw the figure of a resolved request; return also how many samples were made for it.
+def removal_figure(
+    run: Run, request: FigureRequest, source: Source, context: Context
+) -> tuple[Figure, RemovalNumbers, int]:
+    """Draw the figure of a resolved request; return also its numbers, and how many samples were made for it.
 
     run: called at every step of sampling; may raise to stop it.
     request: with the side, thresholds and classes.
     source: the model.
     context: with the models and the conditions.
     """
+    run.phase = "loading"
     system, decode = context.models.systems.get(source), context.models.decoders.get(source)
     vectors = Vectors.load(source, system, request.conditions, context.conditions)
     side: Side = request.side or "tail"
+    run.phase = "measuring"
     magnitudes = _magnitudes(vectors, source)
     thresholds = request.thresholds or choose_thresholds(magnitudes, side)
     plan = Plan.of(_sampling_request(request, side, thresholds, source, context), context.settings.batch_size)
     images: list[list[NDArray[np.uint8]]] = [[] for _ in plan.variants]
+    drifts = [LatentDrift() for _ in thresholds]
     shows = "image"
     for chunk in split_into_chunks(system, [plan], vectors.samples, context.shards, run.job.key, run.step):
-        for images_of_variant, latents in zip(images, check_finite(chunk.latents()[0]), strict=True):
+        run.phase = "sampling"
+        sampled = check_finite(chunk.latents()[0])
+        for drift, pruned in zip(drifts, sampled[1:], strict=True):
+            drift.add(pruned, sampled[0])
+        run.phase = "decoding"
+        for images_of_variant, latents in zip(images, sampled, strict=True):
             decoded = decode(latents)
             shows = decoded.shows
             images_of_variant.append(decoded.images.numpy())
             run.check()
+    run.phase = "drawing"
     labels = SampleLabels.of(source.entry)
     rows = [ImageRow("baseline", "nothing removed", np.concatenate(images[0]))]
-    for threshold, parts in zip(thresholds, images[1:], strict=True):
-        rows.append(ImageRow(_rule(side, threshold), _removed(side, threshold, magnitudes), np.concatenate(parts)))
+    removed = [magnitudes.fraction(tailprune.Prune(side, threshold).removed) for threshold in thresholds]
+    for threshold, share, parts in zip(thresholds, removed, images[1:], strict=True):
+        rows.append(ImageRow(_rule(side, threshold), f"{100 * share:.1f} % removed", np.concatenate(parts)))
     what = {"image": "samples", "latents": "latents of samples", "spectrogram": "spectrograms of samples"}[shows]
     chosen = "" if request.thresholds else "The thresholds are quantiles of the model's own |c|. "
     figure = draw_removal(
@@ -74,7 +88,13 @@ def removal_figure(run: Run, request: FigureRequest, source: Source, context: Co
         f"over the {_population_name(vectors)} and the steps of sampling. "
         f"A column is one noise, seed {plan.request.seed}.",
     )
-    return figure, len(plan.samples) * len(plan.variants)
+    numbers = RemovalNumbers(
+        thresholds=thresholds,
+        names=[variant.name for variant in plan.variants[1:]],
+        removed=removed,
+        drift=[drift.value for drift in drifts],
+    )
+    return figure, numbers, len(plan.samples) * len(plan.variants)
 
 
 def _sampling_request(
@@ -108,10 +128,6 @@ def _magnitudes(vectors: Vectors, source: Source) -> Magnitudes:
 
 def _rule(side: Side, threshold: float) -> str:
     return f"|c| {'<' if side == 'tail' else '>'} {threshold:g}"
-
-
-def _removed(side: Side, threshold: float, magnitudes: Magnitudes) -> str:
-    return f"{100 * magnitudes.fraction(tailprune.Prune(side, threshold).removed):.1f} % removed"
 
 
 def _population_name(vectors: Vectors) -> str:

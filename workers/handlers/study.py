@@ -49,6 +49,9 @@ class _Study:
         self._size = context.settings.shard_samples
         self._blocks = blocks_of(request, self._size)
         self._samples_a_variant = sum(len(block.subjects) for block in self._blocks)
+        planned = 0 if request.search is None else request.search.trials
+        run.phase = "loading"
+        run.step(0, self._samples_a_variant * (1 + len(request.prunes or []) + planned), UNIT)
         self._maker = ShardMaker.of(request, source, context)
         drift = dtype_drift(request, source, self._maker.inputs, context, run.check)
         self._scorer = Scorer(self._maker, context.evaluators, run, self._count_samples)
@@ -69,6 +72,7 @@ class _Study:
         self._score([None, *prunes])
         result = self._results.complete(prunes)
         samples = self._samples_a_variant * (1 + len(prunes))
+        self._run.phase = "drawing"
         self._run.step(samples, samples, UNIT)
         files = JobArtifacts(self._context.artifacts)
         exports = write(result, files, self._request)
@@ -101,6 +105,7 @@ class _Study:
         planned: how many more there may be, whose samples count in its total.
         trial: the last of `prunes`, if the others are done; None by default, where all are to be made.
         """
+        self._run.phase = "sampling"
         each = self._samples_a_variant
         total = each * (1 + len(prunes) + planned)
         published = prunes if trial is None else prunes[:-1]
@@ -119,6 +124,7 @@ class _Study:
 
     def _score(self, prunes: Sequence[PruneSpec | None]) -> None:
         """Have all samples scored under these prunes."""
+        self._run.phase = "scoring"
         tasks = scoring_tasks(self._scorer, self._blocks, prunes, self._request.measures or [], self._size)
         complete_tasks(tasks, self._context.shards, self._run, lambda _: None, self._count_samples)
 

@@ -33,15 +33,32 @@ from workers.sampling.chunks import sample_plan
 from workers.sampling.inputs import SampleInputs
 from workers.sampling.plan import BASELINE, Plan, Sample
 
-__all__ = ["DriftMeasure", "dtype_drift"]
+__all__ = ["DriftMeasure", "LatentDrift", "dtype_drift"]
+
+
+class LatentDrift:
+    """Adds up the drift of latents from those of the baseline, any number of samples at a time."""
+
+    def __init__(self) -> None:
+        self._error = 0.0
+        self._energy = 0.0
+
+    def add(self, latents: Tensor, baseline: Tensor) -> None:
+        """Add samples: latents of the variant, and of the same samples unpruned, with the same shape."""
+        self._error += (latents - baseline).double().square().sum().item()
+        self._energy += baseline.double().square().sum().item()
+
+    @property
+    def value(self) -> float:
+        """The drift of all samples."""
+        return math.sqrt(self._error / self._energy)
 
 
 class DriftMeasure:
     """Adds up the drift of a variant from the baseline, any number of samples at a time."""
 
     def __init__(self) -> None:
-        self._latent_error = 0.0
-        self._latent_energy = 0.0
+        self._latents = LatentDrift()
         self._pixel_error = 0.0
         self._pixels = 0
         self._similarities: list[float] = []
@@ -53,8 +70,7 @@ class DriftMeasure:
         baseline: of the same samples unpruned, with the same shape.
         decoded, baseline_decoded: what both decode to.
         """
-        self._latent_error += (latents - baseline).double().square().sum().item()
-        self._latent_energy += baseline.double().square().sum().item()
+        self._latents.add(latents, baseline)
         if not decoded.comparable:
             return
         images, baseline_images = (side.images.permute(0, 3, 1, 2) for side in (decoded, baseline_decoded))
@@ -67,7 +83,7 @@ class DriftMeasure:
         """The drift of all samples; without PSNR where the pictures are equal, without SSIM where they are small."""
         mse = self._pixel_error / self._pixels if self._pixels else 0.0
         return Drift(
-            latent=math.sqrt(self._latent_error / self._latent_energy),
+            latent=self._latents.value,
             psnr=10 * math.log10(WHITE**2 / mse) if mse > 0 else None,
             ssim=float(np.mean(self._similarities)) if self._similarities else None,
         )

@@ -11,7 +11,7 @@ import tailprune
 from jobs.results import Embedding, Engine, Removed
 from tailprune.condition_table import with_guidance_scale
 from tailprune.prune_report import Removal
-from tailprune.systems import Inputs, System
+from tailprune.systems import Condition, Inputs, System
 from workers.sampling.inputs import SampleInputs
 from workers.sampling.plan import Plan
 
@@ -21,25 +21,32 @@ SUBJECTS_AT_ONCE = 128
 """How many labels or conditions are measured in one call, at all steps."""
 
 
-def removal_of(system: System, plan: Plan, inputs: SampleInputs, prune: tailprune.Prune) -> tuple[Removed, Embedding]:
+def removal_of(
+    condition: Condition, plan: Plan, inputs: SampleInputs, prune: tailprune.Prune, family: type[System] | None = None
+) -> tuple[Removed, Embedding]:
     """Measure what a prune removes from the vectors of the request's labels or conditions, over all steps.
 
-    system: the model.
+    condition: the model, or its condition alone.
     plan: how the request is sampled.
     inputs: its labels or conditions.
     prune: the prune to measure.
+    family: the class of the model; by default that of a whole one.
     """
     request = plan.request
     subjects = request.subjects
-    times = tailprune.sampling_times(system, request.sampler, plan.steps, request.timestep_shift)
+    kind = family or type(condition)
+    assert issubclass(kind, System), "of a condition alone the family is given"
+    times = tailprune.sampling_times(kind, request.sampler, plan.steps, request.timestep_shift)
     parts = [
         (
             len(group),
-            tailprune.measure_removal(system, inputs_of(system, plan, inputs, group), prune, times, inputs.population),
+            tailprune.measure_removal(
+                condition, inputs_of(condition, plan, inputs, group), prune, times, inputs.population
+            ),
         )
         for group in (subjects[at : at + SUBJECTS_AT_ONCE] for at in range(0, len(subjects), SUBJECTS_AT_ONCE))
     ]
-    whole = parts[0][1] if len(parts) == 1 else _at_first_edit(system, plan, inputs, prune, times, parts[0][1])
+    whole = parts[0][1] if len(parts) == 1 else _at_first_edit(condition, plan, inputs, prune, times, parts[0][1])
     removed = Removed(
         mean=sum(count * part.mean for count, part in parts) / len(subjects),
         min=min(part.min for _, part in parts),
@@ -59,20 +66,20 @@ def removal_of(system: System, plan: Plan, inputs: SampleInputs, prune: tailprun
     return removed, embedding
 
 
-def inputs_of(system: System, plan: Plan, inputs: SampleInputs, subjects: list[int]) -> Inputs:
+def inputs_of(condition: Condition, plan: Plan, inputs: SampleInputs, subjects: list[int]) -> Inputs:
     """The inputs of the condition for these labels or rows, with the request's guidance scale if it takes one."""
     selected = inputs.select(subjects)
-    return with_guidance_scale(selected, plan.guidance.scale) if system.takes_guidance else selected
+    return with_guidance_scale(selected, plan.guidance.scale) if condition.takes_guidance else selected
 
 
 def _at_first_edit(
-    system: System, plan: Plan, inputs: SampleInputs, prune: tailprune.Prune, times: torch.Tensor, part: Removal
+    condition: Condition, plan: Plan, inputs: SampleInputs, prune: tailprune.Prune, times: torch.Tensor, part: Removal
 ) -> Removal:
     """The removal of all vectors together, at the first edited step alone."""
     first = part.measured_at_step
-    all_inputs = inputs_of(system, plan, inputs, plan.request.subjects)
+    all_inputs = inputs_of(condition, plan, inputs, plan.request.subjects)
     at_every_step = replace(prune, schedule="every", count=None)
-    return tailprune.measure_removal(system, all_inputs, at_every_step, times[first : first + 1], inputs.population)
+    return tailprune.measure_removal(condition, all_inputs, at_every_step, times[first : first + 1], inputs.population)
 
 
 def device_name(device: torch.device) -> str:

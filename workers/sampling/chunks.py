@@ -24,7 +24,7 @@ from tailprune.systems import System
 from workers.sampling.inputs import SampleInputs
 from workers.sampling.plan import Plan, Sample
 
-__all__ = ["Chunk", "check_finite", "sample_plan", "split_into_chunks"]
+__all__ = ["Chunk", "check_finite", "sample_plan", "split_into_chunks", "work_of"]
 
 OnStep = Callable[[int, int], None]
 """Called at every step of sampling with the steps done and their total; may raise to stop it."""
@@ -93,11 +93,8 @@ def split_into_chunks(
     job_key: the key of the plan's job, a part of the keys of its shards.
     step: called with (done, total, unit) of all chunks together at every step; may raise to stop the sampling.
     """
-    chunks: list[Sequence[Sequence[Sample]]]
-    chunks = [[chunk] for chunk in plans[0].chunks] if len(plans) == 1 else [[plan.samples for plan in plans]]
-    unit, sizes = "steps", [plans[0].steps for _ in chunks]
-    if plans[0].request.sampler == "dopri5":  # it chooses its own steps, and reports each finished sample
-        unit, sizes = "samples", [len(samples) * len(plans[0].variants) for (samples,) in chunks]
+    chunks = _chunks(plans)
+    sizes, unit = work_of(plans)
     total = sum(sizes)
     step(0, total, unit)
     done_before = 0
@@ -109,6 +106,19 @@ def split_into_chunks(
         key = digest({"job": job_key, "chunk": place, "size": plans[0].chunk_size}) if len(chunks) > 1 else None
         yield Chunk(system, plans, samples, inputs, on_step, size, shards, key)
         done_before += size
+
+
+def work_of(plans: Sequence[Plan]) -> tuple[list[int], str]:
+    """What is counted in each chunk of one plan, or in the one chunk of several: how many, and the unit."""
+    chunks = _chunks(plans)
+    if plans[0].request.sampler == "dopri5":  # it chooses its own steps, and reports each finished sample
+        return [len(samples) * len(plans[0].variants) for (samples,) in chunks], "samples"
+    return [plans[0].steps for _ in chunks], "steps"
+
+
+def _chunks(plans: Sequence[Plan]) -> list[Sequence[Sequence[Sample]]]:
+    """The samples of each chunk, plan by plan."""
+    return [[chunk] for chunk in plans[0].chunks] if len(plans) == 1 else [[plan.samples for plan in plans]]
 
 
 def sample_plan(

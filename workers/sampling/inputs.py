@@ -12,11 +12,12 @@ from torch import Tensor
 from jobs.requests.fields import Part
 from jobs.storage.uploads import ConditionStore
 from tailprune.condition_table import with_guidance_scale
+from tailprune.figures.labelled_vectors import LabelledVectors
 from tailprune.spec.families import Family
 from tailprune.systems import Condition, Inputs
 from workers.model_pool import Source
 
-__all__ = ["SampleInputs", "Vectors", "times_of"]
+__all__ = ["SampleInputs", "Vectors", "fractions_of", "labelled", "spaced_times", "times_of"]
 
 TIMES = 1000
 """How many times part `t` is measured at in a family with continuous time; with whole timesteps, at each of them."""
@@ -50,6 +51,18 @@ def times_of(family: Family) -> Tensor:
     """The times that part `t` is measured at, from noise to data, with shape (T,)."""
     count = round(abs(family.data_time - family.noise_time)) + 1 if family.whole_times else TIMES
     return torch.linspace(family.noise_time, family.data_time, count)
+
+
+def spaced_times(family: Family, count: int) -> Tensor:
+    """So many times, evenly spaced from noise to data, rounded where they are whole in the family, with shape (T,)."""
+    times = torch.linspace(family.noise_time, family.data_time, count)
+    return times.round() if family.whole_times else times
+
+
+def fractions_of(times: Tensor, family: Family) -> list[float]:
+    """How much of sampling is done at these times, from 0 at the time of noise to 1 at that of data."""
+    span = family.data_time - family.noise_time
+    return ((times.double() - family.noise_time) / span).tolist()
 
 
 @dataclass(frozen=True)
@@ -95,3 +108,15 @@ class Vectors:
             return inputs
         assert timestep is not None, "a resolved request for part c has its timestep"
         return self.condition.embed_time(torch.tensor([timestep], dtype=torch.float32)) + inputs
+
+
+def labelled(vectors: Vectors, part: Part, timestep: float | None) -> LabelledVectors:
+    """The vectors of a part with their names: of classes, or else numbers; times of part t."""
+    entry, values = vectors.source.entry, vectors.compute(part, timestep)
+    if part == "t":
+        names = [f"{time:.3g}" for time in times_of(entry.facts).tolist()]
+        return LabelledVectors(values, entry.name, part, None, "time", names)
+    if vectors.samples.features is not None:
+        return LabelledVectors(values, entry.name, part, timestep, "condition", [*map(str, range(len(values)))])
+    names = [entry.names[label] if label < len(entry.names) else str(label) for label in range(len(values))]
+    return LabelledVectors(values, entry.name, part, timestep, "class", names)

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from jobs.registry.evaluation import EvaluationAssets, Measure
 from jobs.results import Embedding, Engine, ModelUsed, Removed
-from jobs.study_results import ReferenceUsed, Score, SearchResult, Shards, StudyResult, StudyVariant
+from jobs.study_results import ReferenceUsed, Score, ScoresSoFar, SearchResult, Shards, StudyResult, StudyVariant
 from tailprune import Prune
 from tailprune.spec.prune import PruneSpec
 from workers.lease import Run
@@ -68,7 +68,9 @@ class StudyResults:
             missing = self._maker.missing(self._blocks, [None, *prunes])
             done = [block for block in self._blocks if block not in missing]
             quick = [measure for measure in self._maker.request.measures or [] if measure not in SLOW]
-            run.publish(self._result([None, *prunes], done, quick, complete=False))
+            result = self._result([None, *prunes], done, quick, complete=False)
+            samples = sum(len(block.subjects) for block in self._blocks)
+            run.publish(result, ScoresSoFar.of(result, samples * len(result.variants)))
         now = time.monotonic()
         self._next_publication = now + max(PUBLISH_SECONDS, PUBLISH_FACTOR * (now - begun))
 

@@ -4,6 +4,7 @@
 --   HISTORIES      the keys of all histories of finished jobs
 --   EVENTS_KEPT    about how many events of a job are kept while it is under way
 --   EVENTS_LEFT    how many of them once it has finished
+--   HEAD_FIELDS    the fields of a record that lists show
 -- A field of a record may be missing or damaged: such a job is finished as failed, and must not stop a script.
 
 local function job(id) return P .. 'job:' .. id end
@@ -27,9 +28,33 @@ end
 
 local function stamp(seconds) return string.format('%.6f', seconds) end
 
-local function event(id, name, data)
+-- Write and publish an event; `head`, if it is given, are the fields of a job that lists show. Returns its id.
+local function event(id, name, data, head)
     local at = redis.call('XADD', job(id) .. ':events', 'MAXLEN', '~', EVENTS_KEPT, '*', 'event', name, 'data', data)
-    redis.call('PUBLISH', P .. 'events', cjson.encode({job = id, id = at, event = name, data = data}))
+    redis.call('PUBLISH', P .. 'events', cjson.encode({job = id, id = at, event = name, data = data, head = head}))
+    return at
+end
+
+-- The place of a job among those that wait in its queue, from 1; 0 for one that does not wait.
+-- Jobs that came back are taken before all others, whichever queue those wait in.
+local function place(id)
+    for _, name in ipairs(QUEUES) do
+        local before = redis.call('ZRANK', P .. 'order:' .. name, id)
+        if before then
+            if name ~= 'returned' then before = before + redis.call('ZCARD', P .. 'order:returned') end
+            return before + 1
+        end
+    end
+    return 0
+end
+
+-- What lists show of a job: those of the fields that there are, and its place in its queue.
+local function head(id)
+    local found = {place = place(id)}
+    for i, value in ipairs(fields(id, unpack(HEAD_FIELDS))) do
+        if value then found[HEAD_FIELDS[i]] = value end
+    end
+    return found
 end
 
 -- The key of the ids of a status, kind or model.
@@ -46,7 +71,7 @@ local function to_status(id, status)
     leave_status(id)
     redis.call('ZADD', index('status', status), 0, id)
     redis.call('HSET', job(id), 'status', status)
-    event(id, 'status', cjson.encode({status = status}))
+    event(id, 'status', cjson.encode({status = status}), head(id))
 end
 
 local function release_key(id)
@@ -65,6 +90,7 @@ local function queue(id, name)
     local f = fields(id, 'group', 'owner')
     redis.call('HSET', job(id), 'queue', name)
     redis.call('ZADD', P .. 'queued:' .. name, stamp(now()), id)
+    redis.call('ZADD', P .. 'order:' .. name, redis.call('INCR', P .. 'order'), id)
     if f[2] then redis.call('SADD', P .. 'owned:' .. f[2], id) end
     if f[1] and losses(id) < 2 then redis.call('ZADD', P .. 'group:' .. f[1], 0, id) end
     to_status(id, 'queued')
@@ -72,7 +98,10 @@ end
 
 local function unqueue(id)
     local f = fields(id, 'group', 'owner')
-    for _, name in ipairs(QUEUES) do redis.call('ZREM', P .. 'queued:' .. name, id) end
+    for _, name in ipairs(QUEUES) do
+        redis.call('ZREM', P .. 'queued:' .. name, id)
+        redis.call('ZREM', P .. 'order:' .. name, id)
+    end
     if f[1] then redis.call('ZREM', P .. 'group:' .. f[1], id) end
     if f[2] then redis.call('SREM', P .. 'owned:' .. f[2], id) end
 end
@@ -113,6 +142,7 @@ local function remove(id)
     redis.call('ZREM', P .. 'leases', id)
     for _, history in ipairs(HISTORIES) do redis.call('ZREM', history, id) end
     redis.call('DEL', job(id), job(id) .. ':events')
+    redis.call('PUBLISH', P .. 'events', cjson.encode({job = id, event = 'deleted'}))
 end
 
 local FINISHED = {succeeded = true, failed = true, cancelled = true}

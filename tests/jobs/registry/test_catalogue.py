@@ -12,7 +12,8 @@ import pytest
 import redis
 
 from jobs.registry.catalogue import Catalogue, ModelRegistered
-from jobs.registry.compacted import Compacted, CompactedStore, compacted_name
+from jobs.registry.compacted import Compacted, CompactedStore
+from jobs.registry.compaction import compacted_name
 from jobs.registry.digests import identify
 from jobs.registry.models import Registry, UnknownModel
 from jobs.settings import Settings

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from jobs.registry.models import Registry
 from jobs.requests.checks import keep_fault, schedule_faults, single_fault
-from jobs.storage.uploads import ConditionInfo
+from jobs.storage.condition_info import ConditionInfo
 from tailprune.spec.prune import Schedule
 from tests.registry import write_registry
 

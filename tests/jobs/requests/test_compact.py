@@ -15,7 +15,7 @@ from jobs.registry.models import ModelEntry, Registry
 from jobs.requests.compact import CompactRequest
 from jobs.settings import Settings
 from jobs.storage.artifacts import Artifact
-from jobs.storage.uploads import ConditionInfo
+from jobs.storage.condition_info import ConditionInfo
 from tests.registry import extend, write_registry
 
 OTHERS: dict[str, Any] = {

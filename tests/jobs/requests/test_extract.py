@@ -12,7 +12,7 @@ from jobs.problems import InvalidRequest
 from jobs.registry.models import ModelEntry, Registry
 from jobs.requests.extract import ExtractRequest
 from jobs.settings import Settings
-from jobs.storage.uploads import ConditionInfo
+from jobs.storage.condition_info import ConditionInfo
 from tests.registry import extend, write_registry
 
 VIDEO_MODEL = {"family": "mdsgen", "checkpoint": "video.safetensors", "condition_dim": 32}

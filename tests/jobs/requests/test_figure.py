@@ -13,7 +13,7 @@ from jobs.registry.models import ModelEntry, Registry
 from jobs.requests.fields import FigureName
 from jobs.requests.figure import OPTIONS, FigureRequest
 from jobs.settings import Settings
-from jobs.storage.uploads import ConditionInfo
+from jobs.storage.condition_info import ConditionInfo
 from tests.jobs.requests.test_extract import VIDEO_MODEL, VIDEOS
 from tests.registry import extend, write_registry
 

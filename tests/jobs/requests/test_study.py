@@ -16,7 +16,7 @@ from jobs.registry.evaluation import MEASURES, EvaluationAssets
 from jobs.registry.models import ModelEntry, Registry
 from jobs.requests.study import Grid, StudyRequest
 from jobs.settings import Settings
-from jobs.storage.uploads import ConditionInfo
+from jobs.storage.condition_info import ConditionInfo
 from tailprune.spec.prune import PruneSpec
 from tests.registry import extend, write_evaluated_registry
 

@@ -24,9 +24,10 @@ from hypothesis import strategies
 from safetensors.numpy import load
 
 from jobs.problems import InvalidRequest
+from jobs.requests.fields import CONDITIONS_PATTERN
 from jobs.settings import Settings
 from jobs.storage.artifacts import ArtifactStore
-from jobs.storage.uploads import CONDITIONS_PATTERN, Conditions, ConditionStore, UnknownConditions, parse
+from jobs.storage.uploads import Conditions, ConditionStore, UnknownConditions, parse
 from jobs.store.connection import connect
 from tests.condition_files import PERSON, VIDEO, Arrays, arrays, npz, safetensors
 

@@ -11,9 +11,10 @@ import pytest
 import redis
 
 from jobs.settings import Settings
-from jobs.store.heartbeats import WorkerInfo, WorkerRegistry
+from jobs.store.heartbeats import WorkerRegistry
 from jobs.store.jobs import JobStore
 from jobs.store.leases import Claim, LeaseStore
+from jobs.views import WorkerInfo
 from tests.jobs.store.test_jobs import REQUEST, Outbox, claim, submit
 from tests.redis_process import RedisProcess
 

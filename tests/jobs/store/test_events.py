@@ -12,11 +12,12 @@ import pytest
 import redis
 import redis.asyncio
 
+from jobs.problems import problem
 from jobs.requests.metrics import MetricsRequest
 from jobs.settings import Settings
 from jobs.store import events as module
 from jobs.store.connection import READING_CONNECTIONS, Breaker, connect_async
-from jobs.store.events import Event, Events, Follower, TooManyFollowers
+from jobs.store.events import Change, Event, Events, Follower, TooManyFollowers
 from jobs.store.jobs import JobStore
 from jobs.store.leases import Claim, LeaseStore
 from tests.redis_process import RedisProcess
@@ -381,3 +382,171 @@ def test_all_who_follow_end_when_redis_falls_silent(
             own_redis.resume()
 
     asyncio.run(go())
+
+
+async def changes(events: Events, act: Callable[[], object], until: Callable[[Change], bool]) -> list[Change]:
+    """What one who follows all jobs hears while something is done, until a last change."""
+    found = []
+    async with events.observer() as observer:
+        acting = asyncio.create_task(asyncio.to_thread(act))
+        async for change in events.observe(observer):
+            found.append(change)
+            if until(change):
+                break
+        await acting
+    return found
+
+
+def test_one_who_follows_all_jobs_hears_of_each_from_its_making_to_its_deletion(
+    store: JobStore, leases: LeaseStore
+) -> None:
+    def act() -> None:
+        store.purge(finished_job(store, leases))
+
+    found = run(store, lambda events: changes(events, act, lambda change: change.job is None and not change.progress))
+    assert [change.job.status if change.job else change.progress and "progress" for change in found] == [
+        "queued", "running", "progress", "succeeded", None,
+    ]  # fmt: skip
+    assert len({change.job_id for change in found}) == 1
+    assert found[2].progress == {"done": 1, "total": 1, "unit": "steps", "phase": None, "eta_seconds": None}
+
+
+def test_a_change_of_a_job_has_it_as_lists_do(store: JobStore, leases: LeaseStore) -> None:
+    listed: list[dict[str, Any]] = []
+
+    def act() -> None:
+        store.submit(REQUEST, "before")
+        job, _ = store.submit(REQUEST.model_copy(update={"part": "y"}), "key")
+        listed.append(store.page(limit=1).jobs[0].summary())
+        held = leases.claim(job.id, "worker")
+        assert held is not None
+        listed.append(store.page(limit=1).jobs[0].summary())
+        leases.fail(held, problem("failed", "the samples hold NaN"))
+        listed.append(store.page(limit=1).jobs[0].summary())
+
+    found = run(
+        store, lambda events: changes(events, act, lambda change: change.job is not None and change.job.is_finished)
+    )
+    heard = [change.job.summary() for change in found if change.job is not None]
+    assert heard[1:] == listed
+    assert [job["queue_position"] for job in heard] == [1, 2, None, None]
+
+
+def test_jobs_that_the_history_has_no_room_for_are_told_as_deleted(store: JobStore, redis_client: redis.Redis) -> None:
+    few = LeaseStore(redis_client, store.settings.model_copy(update={"statistics_history": 0}))
+    job, _ = store.submit(REQUEST, "key")
+    store.cancel(job.id)
+    found = run(store, lambda events: changes(events, few.sweep, lambda change: change.job is None))
+    assert [(change.job_id, change.job, change.progress) for change in found] == [(job.id, None, None)]
+
+
+def test_one_who_does_not_read_is_ended_and_little_waits_for_it(
+    store: JobStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "CHANGES_WAITING", 4)
+
+    async def go(events: Events) -> tuple[list[Change], int]:
+        async with events.observer() as observer, events.observer() as reading:
+            heard: list[Change] = []
+
+            async def read() -> None:
+                async for change in events.observe(reading):
+                    heard.append(change)
+
+            task = asyncio.create_task(read())
+            for n in range(8):
+                await asyncio.to_thread(store.submit, REQUEST, f"key-{n}")
+                while len(heard) <= n:
+                    await asyncio.sleep(0)
+            task.cancel()
+            assert observer.waiting.qsize() == 1
+            return [change async for change in events.observe(observer)], len(heard)
+
+    assert run(store, go) == ([], 8)
+
+
+def test_one_who_follows_all_jobs_for_some_seconds_ends_then_though_changes_keep_coming(store: JobStore) -> None:
+    async def go(events: Events) -> int:
+        async with events.observer() as observer:
+            await asyncio.to_thread(store.submit, REQUEST, "first")
+            heard = 0
+            async for _ in events.observe(observer, 0.2):
+                heard += 1
+                await asyncio.to_thread(store.submit, REQUEST, f"key-{heard}")
+            return heard
+
+    assert run(store, go) >= 1
+
+
+def test_those_who_follow_all_jobs_count_with_the_others(store: JobStore) -> None:
+    async def go(events: Events) -> None:
+        with events.follower("a"):
+            async with events.observer():
+                with pytest.raises(TooManyFollowers, match="2 clients already follow"), events.follower("b"):
+                    pass
+            async with events.observer():
+                pass
+        assert events._observers == set()
+
+    run(store, go, most=2)
+
+
+def test_those_who_follow_all_jobs_end_when_the_process_stops(store: JobStore) -> None:
+    async def go(events: Events) -> None:
+        async with events.observer() as observer:
+            events.stop()
+            assert [change async for change in events.observe(observer)] == []
+
+    run(store, go)
+
+
+def test_those_who_follow_all_jobs_end_when_redis_is_lost_and_nobody_begins_before_it_is_back(
+    settings: Settings, own_redis: RedisProcess, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "CONNECT_SECONDS", 0.05)
+    settings = settings.model_copy(update={"redis_url": own_redis.url})
+
+    async def go() -> None:
+        async with listening(settings) as events, asyncio.timeout(60):
+            while not events._listening.is_set():
+                await asyncio.sleep(0.01)
+            async with events.observer() as observer:
+                await asyncio.to_thread(own_redis.stop)
+                assert [change async for change in events.observe(observer)] == []
+            with pytest.raises(redis.ConnectionError, match="no connection listens"):
+                async with events.observer():
+                    pass
+            await asyncio.to_thread(own_redis.start)
+            while not events._listening.is_set():
+                await asyncio.sleep(0.01)
+            async with events.observer():
+                pass
+
+    asyncio.run(go())
+
+
+def test_followers_of_a_job_that_is_purged_end_at_once(
+    store: JobStore, redis_client: redis.Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "QUIET_SECONDS", 3600.0)
+    job, _ = store.submit(REQUEST, "key")
+    redis_client.hset(f"tailprune:job:{job.id}", "status", "damaged")
+
+    async def go(events: Events) -> list[Event]:
+        following = asyncio.create_task(heard(events, job.id))
+        while not events._listening.is_set() or not events._followers:
+            await asyncio.sleep(0.01)
+        await asyncio.to_thread(store.purge, job.id)
+        return await following
+
+    run(store, go)
+
+
+def test_of_the_scores_of_a_study_only_the_latest_are_told_again(store: JobStore, leases: LeaseStore) -> None:
+    held = claimed(store, leases)
+    for done in (1, 2, 3):
+        leases.publish(held, {"so far": done}, {"samples": {"done": done, "total": 3}})
+    leases.succeed(held, {}, {})
+    found = told(store, held.job.id)
+    assert names(found) == [*ALL[:2], ("result", None), ALL[-1]]
+    assert found[2].data == {"samples": {"done": 3, "total": 3}}

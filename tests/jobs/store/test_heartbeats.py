@@ -11,7 +11,8 @@ import pytest
 import redis
 from structlog.testing import capture_logs
 
-from jobs.store.heartbeats import PeriodicThread, WorkerInfo, WorkerRegistry
+from jobs.store.heartbeats import PeriodicThread, WorkerRegistry
+from jobs.views import WorkerInfo
 
 WORKER = WorkerInfo(name="worker", device="cpu")
 

@@ -16,7 +16,7 @@ import redis
 
 from jobs.problems import problem
 from jobs.queue import BrokerUnavailable, JobQueue
-from jobs.records import Job
+from jobs.records import Job, Progress
 from jobs.requests.base import Queue
 from jobs.requests.figure import FigureRequest
 from jobs.requests.prune_sample import PruneSampleRequest
@@ -592,3 +592,78 @@ def test_a_store_without_all_of_its_scripts_does_not_start(
     monkeypatch.setattr("jobs.store.scripts.files", lambda _: tmp_path)
     with pytest.raises(RuntimeError, match=r"not .*'submit'"):
         JobStore(redis_client, settings)
+
+
+def positions(store: JobStore, jobs: list[Job]) -> list[int | None]:
+    """The places of jobs in their queues, which lists say as looks at single jobs do."""
+    listed = {job.id: job.queue_position for job in store.page(limit=200).jobs}
+    found = [store.get(job.id).queue_position for job in jobs]
+    assert [listed[job.id] for job in jobs] == found
+    return found
+
+
+def test_a_queued_job_has_its_place_in_its_queue(store: JobStore, leases: LeaseStore) -> None:
+    jobs = [submit(store, f"key-{n}") for n in range(3)]
+    short = store.submit(FigureRequest(model="shapes-sit", figure="cosine"), "short")[0]
+    assert [job.queue_position for job in (*jobs, short)] == [1, 2, 3, 1]
+    assert positions(store, [*jobs, short]) == [1, 2, 3, 1]
+    held = claim(leases, jobs[0])
+    store.cancel(jobs[1].id)
+    assert positions(store, [*jobs, short]) == [None, None, 1, 1]
+    leases.succeed(held, {}, {})
+    assert positions(store, [*jobs, short]) == [None, None, 1, 1]
+
+
+def test_jobs_that_came_back_are_before_those_of_every_queue(store: JobStore, leases: LeaseStore) -> None:
+    jobs = [submit(store, f"key-{n}") for n in range(4)]
+    short = store.submit(FigureRequest(model="shapes-sit", figure="cosine"), "short")[0]
+    second, first = claim(leases, jobs[1]), claim(leases, jobs[3])
+    leases.release(first)
+    leases.release(second)
+    assert positions(store, [*jobs, short]) == [3, 2, 4, 1, 3]
+
+
+def test_a_job_whose_message_is_sent_again_keeps_its_place(
+    quick: JobStore, quick_leases: LeaseStore, redis_client: redis.Redis
+) -> None:
+    jobs = [submit(quick, f"key-{n}") for n in range(3)]
+    second, _ = redis_client.time()
+    redis_client.zadd("tailprune:queued:sampling", {jobs[0].id: second - 3600})
+    assert quick_leases.sweep() == [jobs[0].id]
+    assert positions(quick, jobs) == [1, 2, 3]
+
+
+def test_jobs_that_an_earlier_version_queued_or_took_have_their_places(
+    settings: Settings, redis_client: redis.Redis
+) -> None:
+    store = JobStore(redis_client, settings)
+    jobs = []
+    for n in range(3):
+        jobs.append(submit(store, f"key-{n}"))
+        time.sleep(0.002)  # ids sort by the millisecond
+    redis_client.delete("tailprune:order:sampling", "tailprune:order")
+    assert positions(JobStore(redis_client, settings), jobs) == [1, 2, 3]
+    redis_client.zrem("tailprune:queued:sampling", jobs[0].id)
+    redis_client.hset(f"tailprune:job:{jobs[0].id}", "status", "running")
+    assert positions(JobStore(redis_client, settings), jobs) == [None, 1, 2]
+
+
+def test_a_list_has_the_thresholds_at_which_each_job_prunes(store: JobStore, redis_client: redis.Redis) -> None:
+    pruned = submit(store)
+    kept = store.submit(PruneSampleRequest(model="shapes-sit", keep=[3]), "kept")[0]
+    earlier = submit(store, "earlier")
+    redis_client.hdel(f"tailprune:job:{earlier.id}", "thresholds")
+    found = {job.id: job.thresholds for job in store.page().jobs}
+    assert found == {pruned.id: [0.1], kept.id: None, earlier.id: None}
+    assert store.get(pruned.id).thresholds == [0.1]
+
+
+def test_a_finished_job_is_in_no_phase_and_no_time_is_left(store: JobStore, leases: LeaseStore) -> None:
+    job = submit(store)
+    held = claim(leases, job)
+    leases.report(held, 1, 2, "steps", "sampling", 3.5)
+    running = store.get(job.id).progress
+    assert running is not None
+    assert (running.phase, running.eta_seconds) == ("sampling", 3.5)
+    leases.cancelled(held)
+    assert store.get(job.id).progress == Progress(done=1, total=2, unit="steps")

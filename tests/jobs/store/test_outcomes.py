@@ -100,7 +100,7 @@ def test_the_preliminary_result_of_a_job_is_in_its_record_until_it_ends(
     job = submit(store)
     held = claim(leases, job)
     for so_far in ([1.0], [0.5] * 64_000):  # the removed shares of 64 prunes at 1000 steps
-        leases.publish(held, {"removed": so_far})
+        leases.publish(held, {"removed": so_far}, {})
         assert store.get(job.id).result == {"removed": so_far}
     assert redis_client.hstrlen(f"tailprune:job:{job.id}", "result") < 10_000
     leases.cancelled(held)

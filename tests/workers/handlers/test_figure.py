@@ -11,11 +11,16 @@ import torch
 from PIL import Image
 
 import tailprune
-from jobs.results import FigureResult
+from jobs.figure_results import CosineNumbers, FigureNumbers
+from jobs.records import Job
+from jobs.results import FigureResult, PruneSampleResult, RemovalResult
 from jobs.settings import Settings
 from jobs.store.jobs import JobStore
-from tests.tiny_model import CONDITION_ONLY, NAME, TINY_DIT
+from tailprune.figures.tsne import embed
+from tailprune.statistics import cosine_matrix
+from tests.tiny_model import CLASSES, CONDITION_ONLY, CURVE, NAME, TINY_DIT
 from tests.workers.conftest import Submit
+from workers.model_pool import ModelPool
 from workers.worker import Worker
 
 OF_VECTORS = ("cosine", "histogram", "vectors", "variance", "sparsity", "tsne")
@@ -33,16 +38,104 @@ def drawn(worker: Worker, submit: Submit, store: JobStore) -> Any:
     """Does the job of a request: its result, its PNG and its SVG."""
 
     def drawn(figure: str, **body: Any) -> Drawn:
-        job = submit("figure", figure=figure, **body)
-        worker.run(job.id)
-        done = store.get(job.id)
-        assert done.status == "succeeded", done.problem
+        done = did(worker, store, submit("figure", figure=figure, **body))
         result = FigureResult.model_validate(done.result)
         png, svg = (store.artifacts.read(done.artifacts[name]) for name in (result.png, result.svg))
         assert [done.artifacts[name].media_type for name in (result.png, result.svg)] == ["image/png", "image/svg+xml"]
         return result, png, svg
 
     return drawn
+
+
+def did(worker: Worker, store: JobStore, job: Job) -> Job:
+    """A job, once it is done."""
+    worker.run(job.id)
+    done = store.get(job.id)
+    assert done.status == "succeeded", done.problem
+    return done
+
+
+@pytest.fixture
+def numbers(worker: Worker, submit: Submit, store: JobStore) -> Any:
+    """Does the job of a request: the numbers behind its figure."""
+
+    def numbers(figure: str, **body: Any) -> Any:
+        done = did(worker, store, submit("figure", figure=figure, **body))
+        result = FigureResult.model_validate(done.result)
+        assert result.data is not None
+        assert done.artifacts[result.data].media_type == "application/json"
+        document = FigureNumbers.model_validate_json(store.artifacts.read(done.artifacts[result.data]))
+        assert (document.figure, document.caption, document.model) == (figure, result.caption, result.model)
+        return document.data
+
+    return numbers
+
+
+@pytest.fixture
+def vectors(models: ModelPool) -> torch.Tensor:
+    """The condition c of all classes where sampling starts."""
+    condition = models.conditions.get(models.source(NAME, "condition"))
+    with torch.no_grad():
+        return condition.embed_time(torch.zeros(1)) + condition.embed_inputs(condition.all_inputs())
+
+
+def test_the_numbers_of_figures_of_vectors_are_those_of_the_library(numbers: Any, vectors: torch.Tensor) -> None:
+    described = tailprune.describe(vectors)
+    cosine = numbers("cosine")
+    assert isinstance(cosine, CosineNumbers)
+    assert cosine.names == CLASSES
+    torch.testing.assert_close(torch.tensor(cosine.values), cosine_matrix(vectors).float())
+    histogram = numbers("histogram")
+    assert (histogram.edges, histogram.counts) == (described.histogram.edges, described.histogram.counts)
+    variance = numbers("variance")
+    expected = described.variance[variance.components] / described.variance.sum()
+    assert variance.shares == pytest.approx(expected.tolist())
+    assert variance.shares == sorted(variance.shares, reverse=True)
+    assert sum(variance.shares) == pytest.approx(1)
+    sparsity = numbers("sparsity", thresholds=[0.5, 1.0])
+    assert [(each.threshold, each.fraction) for each in sparsity.marked] == [
+        (tau, described.sparsity(tau)) for tau in (0.5, 1.0)
+    ]
+    for tau, share in list(zip(sparsity.thresholds, sparsity.fractions, strict=True))[::50]:
+        assert share == pytest.approx(described.sparsity(tau), abs=1 / vectors.numel())  # float64 against float32
+    shown = numbers("vectors", classes=2)
+    rows = [CLASSES.index(name) for name in shown.names]
+    assert shown.magnitudes == vectors[rows].abs().tolist()
+
+
+def test_the_numbers_of_t_sne_are_the_positions_of_all_components(numbers: Any, vectors: torch.Tensor) -> None:
+    found = numbers("tsne", seed=3)
+    expected = embed(vectors.double().numpy(), 3)
+    assert (found.names, found.labels) == (CLASSES, [0, 1, 2, 3])
+    np.testing.assert_array_equal(np.array([found.x, found.y], np.float32), expected.T)
+
+
+def test_the_numbers_of_removal_are_what_was_removed_and_the_drift_of_the_samples(
+    numbers: Any, worker: Worker, submit: Submit, store: JobStore
+) -> None:
+    found = numbers("removal", thresholds=[0.5, 1.0])
+    sampled = did(worker, store, submit("prune-sample", threshold=[0.5, 1.0], samples_per_label=1))
+    variants = PruneSampleResult.model_validate(sampled.result).variants[1:]
+    assert found.thresholds == [0.5, 1.0]
+    assert found.names == [variant.name for variant in variants]
+    assert found.drift == pytest.approx([variant.drift.latent for variant in variants if variant.drift])
+    over_time = did(worker, store, submit("removal", threshold=[0.5, 1.0]))
+    shares = [prune.removed.fraction for prune in RemovalResult.model_validate(over_time.result).prunes]
+    assert found.removed == pytest.approx(shares)  # of as many steps as are looked at
+
+
+def test_the_numbers_of_training_are_the_curves_of_the_record(numbers: Any) -> None:
+    found = numbers("training")
+    assert found.steps == [point["step"] for point in CURVE]
+    assert found.curves == {name: [point[name] for point in CURVE] for name in ("loss", "npr", "cosine")}
+
+
+def test_the_cosines_of_many_vectors_are_drawn_and_not_written_as_numbers(
+    worker: Worker, submit: Submit, store: JobStore
+) -> None:
+    done = did(worker, store, submit("figure", figure="cosine", part="t"))
+    assert FigureResult.model_validate(done.result).data is None
+    assert set(done.artifacts) == {"cosine.png", "cosine.svg"}
 
 
 @pytest.mark.parametrize("figure", OF_VECTORS)

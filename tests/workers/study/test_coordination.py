@@ -17,7 +17,7 @@ from jobs.records import Job
 from jobs.settings import Settings
 from jobs.store.jobs import JobStore
 from jobs.store.leases import LeaseStore
-from jobs.study_results import StudyResult
+from jobs.study_results import ScoresSoFar, StudyResult
 from tailprune.quality import Manifold
 from tests.workers.conftest import Silent, Submit
 from workers.lease import Preempted
@@ -341,13 +341,15 @@ def test_what_is_known_so_far_is_shown_while_it_runs(
     monkeypatch.setattr("workers.study.results.PUBLISH_SECONDS", 0.0)
     monkeypatch.setattr("workers.study.results.PUBLISH_FACTOR", 0.0)
     seen: list[StudyResult] = []
+    told: list[ScoresSoFar] = []
     publish = leases.publish
 
-    def watched(claim: Any, result: dict[str, Any]) -> None:
-        publish(claim, result)
+    def watched(claim: Any, result: dict[str, Any], scores: dict[str, Any]) -> None:
+        publish(claim, result, scores)
         shown = store.get(claim.job.id)
         assert shown.status == "running"
         seen.append(StudyResult.model_validate(shown.result))
+        told.append(ScoresSoFar.model_validate(scores))
 
     worker.leases = leases
     monkeypatch.setattr(leases, "publish", watched)
@@ -359,7 +361,14 @@ def test_what_is_known_so_far_is_shown_while_it_runs(
     assert {0, 2, 4, 6} <= set(counts)
     halfway = next(result for result in seen if result.variants[1].samples == 4)
     assert halfway.variants[1].scores["drift"].value is not None
-    assert store.get(job.id).progress.model_dump() == {"done": 16, "total": 16, "unit": "samples"}  # type: ignore[union-attr]
+    progress = store.get(job.id).progress
+    assert progress is not None
+    assert (progress.done, progress.total, progress.unit) == (16, 16, "samples")
+    for result, scores in zip(seen, told, strict=True):
+        assert (scores.samples.done, scores.samples.total) == (2 * result.variants[1].samples, 16)
+        assert [(each.name, each.samples, each.scores) for each in scores.variants] == [
+            (each.name, each.samples, each.scores) for each in result.variants
+        ]
 
 
 def test_a_search_ends_at_the_largest_threshold_within_its_budget(studied: Any, sampled: Made) -> None:

@@ -1,0 +1,75 @@
+"""What prunes remove, against the same of samples under these prunes."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from jobs.results import PruneSampleResult, RemovalResult
+from jobs.settings import Settings
+from jobs.store.jobs import JobStore
+from tests.tiny_model import CONDITION_ONLY, TINY_DIT
+from tests.workers.conftest import Submit
+from workers.worker import Worker
+
+
+@pytest.fixture
+def done(settings: Settings, submit: Submit, store: JobStore) -> Any:
+    """Does the job of a request; its result."""
+    worker = Worker(settings, "worker")
+
+    def done(kind: str, **body: Any) -> Any:
+        job = submit(kind, **body)
+        worker.run(job.id)
+        found = store.get(job.id)
+        assert found.status == "succeeded", found.problem
+        return found.result
+
+    return done
+
+
+def removal(done: Any, **body: Any) -> RemovalResult:
+    return RemovalResult.model_validate(done("removal", **body))
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"threshold": [0.5, 1.0]},
+        {"threshold": [0.5], "side": "head", "fill": "mean"},
+        {"keep": [3, 8], "schedule": {"when": "last", "count": 2}},
+        {"threshold": [0.5], "sampler": "heun", "steps": 7, "schedule": {"when": "first", "count": 3}},
+        {"threshold": [0.5], "sampler": "dopri5"},
+        {"threshold": [0.5], "model": TINY_DIT, "sampler": "ddim", "steps": 5},
+    ],
+)
+def test_it_is_what_is_removed_where_the_model_is_sampled(done: Any, body: dict[str, Any]) -> None:
+    labels = [0, 2, 3]
+    found = removal(done, **body, labels=labels)
+    sampled = PruneSampleResult.model_validate(done("prune-sample", **{"threshold": None} | body, labels=labels))
+    variants = [variant for variant in sampled.variants if variant.prune is not None]
+    assert [(each.name, each.prune) for each in found.prunes] == [(each.name, each.prune) for each in variants]
+    for each, variant in zip(found.prunes, variants, strict=True):
+        assert each.removed == variant.removed
+        assert each.embedding == variant.embedding
+    assert found.labels == labels
+    assert found.steps == len(found.timesteps) == len(found.fraction) == len(found.prunes[0].removed.by_step)
+
+
+def test_it_is_of_all_classes_and_the_models_sampler_by_default(done: Any) -> None:
+    found = removal(done, threshold=[0.5])
+    assert (found.labels, found.conditions, found.sampler, found.steps) == ([0, 1, 2, 3], None, "euler", 4)
+    assert found.timesteps == found.fraction == [0.0, 0.25, 0.5, 0.75]
+
+
+def test_the_fraction_of_sampling_done_grows_whichever_way_time_runs(done: Any) -> None:
+    found = removal(done, model=TINY_DIT, threshold=[0.5])
+    assert found.timesteps == sorted(found.timesteps, reverse=True)
+    assert found.fraction == sorted(found.fraction)
+    assert found.fraction[0] < 0.01
+
+
+def test_it_needs_no_tensors_but_the_conditions(done: Any) -> None:
+    whole, alone = removal(done, threshold=[0.5]), removal(done, model=CONDITION_ONLY, threshold=[0.5])
+    assert whole.prunes == alone.prunes

@@ -1,0 +1,56 @@
+"""The job `removal`: what prunes remove over a sampling run, from a model's condition tensors alone."""
+
+from __future__ import annotations
+
+import tailprune
+from jobs.requests.removal import RemovalRequest
+from jobs.results import ModelUsed, PruneRemoval, RemovalResult
+from tailprune import Prune
+from tailprune.systems import SYSTEMS
+from workers.handler import Context
+from workers.lease import Product, Run
+from workers.model_pool import Source
+from workers.outputs.report import removal_of
+from workers.sampling.inputs import SampleInputs, fractions_of
+from workers.sampling.plan import Plan
+
+__all__ = ["handler"]
+
+UNIT = "prunes"
+
+
+class RemovalHandler:
+    """Measures what prunes remove."""
+
+    request = RemovalRequest
+
+    def handle(self, run: Run, request: RemovalRequest, source: Source, context: Context) -> Product[RemovalResult]:
+        """Measure the prunes of a resolved request."""
+        run.phase = "loading"
+        run.step(0, len(request.prunes), UNIT)
+        entry, family = source.entry, SYSTEMS[source.entry.family]
+        condition = context.models.conditions.get(source)
+        inputs = SampleInputs.load(request.conditions, context.conditions)
+        plan = Plan.of(request.sampled, context.settings.batch_size)
+        times = tailprune.sampling_times(family, request.sampler, plan.steps, request.timestep_shift)[:, 0]
+        run.phase = "measuring"
+        prunes = []
+        for spec in request.prunes:
+            removed, embedding = removal_of(condition, plan, inputs, Prune.of(spec), family)
+            prunes.append(PruneRemoval(name=spec.name, prune=spec, removed=removed, embedding=embedding))
+            run.step(len(prunes), len(request.prunes), UNIT)
+        subjects = plan.request.subjects
+        result = RemovalResult(
+            model=ModelUsed.of(request.model, request.reads, source.identity.weights),
+            sampler=str(request.sampler),
+            steps=plan.steps,
+            timesteps=times.tolist(),
+            fraction=fractions_of(times, entry.facts),
+            labels=subjects if request.conditions is None else None,
+            conditions=None if request.conditions is None else subjects,
+            prunes=prunes,
+        )
+        return Product(result)
+
+
+handler = RemovalHandler()
