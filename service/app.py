@@ -49,7 +49,20 @@ from service.middleware import (
 )
 from service.problems import add_handlers
 from service.response_cache import ResponseCache
-from service.routes import artifacts, conditions, figures, health, jobs, metrics, models, pages, submit
+from service.routes import (
+    artifacts,
+    conditions,
+    events,
+    figures,
+    health,
+    jobs,
+    metrics,
+    models,
+    over_time,
+    pages,
+    submit,
+    vectors,
+)
 from service.telemetry import FleetCollector
 
 __all__ = ["app", "create_app"]
@@ -144,11 +157,12 @@ def create_app(settings: Settings) -> FastAPI:
     app.add_middleware(RequestTelemetry)
     app.add_middleware(StartupReason)  # the last is the first to see a request
     add_handlers(app)
-    modules = (submit, metrics, figures, models, conditions, jobs, artifacts, health, pages)
-    for module in modules:
-        app.include_router(module.router)
+    modules = (submit, metrics, vectors, over_time, figures, models, conditions, jobs, events, artifacts, health, pages)
+    routers = [*(module.router for module in modules), *([pages.ui_router] if settings.ui else [])]
+    for router in routers:
+        app.include_router(router)
     add_contract(app)
-    _check_prefix(settings.root_path, [*app.routes, *(route for module in modules for route in module.router.routes)])
+    _check_prefix(settings.root_path, [*app.routes, *(route for router in routers for route in router.routes)])
     return app
 
 

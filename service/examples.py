@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, TypedDict
 
-__all__ = ["COMPACT", "EXTRACT", "JOB", "JOB_ID", "PRUNE_SAMPLE", "STUDY"]
+__all__ = ["COMPACT", "EXTRACT", "JOB", "JOB_ID", "PRUNE_SAMPLE", "SCORES", "STUDY", "SUMMARY"]
 
 
 class Example(TypedDict):
@@ -103,8 +103,10 @@ JOB: dict[str, Any] = {
     "id": JOB_ID,
     "kind": "prune-sample",
     "title": "prune-sample of shapes-sit at 0.01",
+    "thresholds": [0.01],
     "status": "running",
-    "progress": {"done": 12, "total": 50, "unit": "steps"},
+    "queue_position": None,
+    "progress": {"done": 12, "total": 50, "unit": "steps", "phase": "sampling", "eta_seconds": 2.4},
     "created": "2026-01-31T12:00:00Z",
     "started": "2026-01-31T12:00:00.250000Z",
     "finished": None,
@@ -136,4 +138,22 @@ JOB: dict[str, Any] = {
     "result": None,
     "problem": None,
     "links": {"self": f"/jobs/{JOB_ID}", "events": f"/jobs/{JOB_ID}/events", "artifacts": {}},
+}
+SUMMARY: dict[str, Any] = {
+    "id": JOB_ID,
+    "kind": JOB["kind"],
+    "model": "shapes-sit",
+    **{name: JOB[name] for name in ("title", "thresholds", "status", "queue_position", "progress", "created")},
+    "started": JOB["started"],
+    "finished": None,
+    "problem": None,
+    "links": {name: JOB["links"][name] for name in ("self", "events")},
+}
+SCORES: dict[str, Any] = {
+    "samples": {"done": 100, "total": 400},
+    "variants": [
+        {"name": "baseline", "samples": 50, "scores": {"accuracy": {"value": 0.98}}},
+        {"name": "tail 0.038", "samples": 50, "scores": {"accuracy": {"value": 0.96}, "drift": {"value": 0.14}}},
+    ],
+    "search": None,
 }

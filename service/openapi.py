@@ -5,11 +5,15 @@
 
 from __future__ import annotations
 
+import json
 import sys
+from collections.abc import Mapping
 from typing import Any
 
+from pydantic import BaseModel
 from uvicorn.importer import import_from_string
 
+from jobs.figure_results import FigureNumbers
 from jobs.problems import PREFIX, TYPES, Slug
 from jobs.records import JOBS
 from service.contract import document
@@ -20,11 +24,14 @@ __all__ = [
     "FIGURE_DONE",
     "METRICS_DONE",
     "NOT_MODIFIED",
+    "event_stream",
     "files",
     "header",
     "job_answers",
     "job_under_way",
+    "of_both_types",
     "problem_responses",
+    "statistics_problems",
 ]
 
 DETAILS: dict[Slug, str] = {
@@ -73,6 +80,14 @@ def header(description: str, kind: str = "string") -> dict[str, Any]:
 def files(*media_types: str) -> dict[str, Any]:
     """The content of a response that is a file. Generators of clients take the first media type that they know."""
     return {media_type: {"schema": {"type": "string", "format": "binary"}} for media_type in media_types}
+
+
+def event_stream(examples: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+    """The content of a stream of events. examples: the data of an event of each name."""
+    shown = "".join(f"event: {name}\ndata: {json.dumps(data)}\n\n" for name, data in examples.items())
+    event = {"type": "object", "properties": {name: {"type": "string"} for name in ("event", "data", "id")}}
+    # An event is described by itemSchema, of OpenAPI 3.2; generators for 3.1 want a schema.
+    return {"text/event-stream": {"schema": {}, "itemSchema": event, "example": shown}}
 
 
 def problem_responses(*slugs: Slug) -> dict[int | str, dict[str, Any]]:
@@ -158,7 +173,7 @@ METRICS_DONE: dict[str, Any] = {
     },
 }
 FIGURE_DONE: dict[str, Any] = {
-    "description": "The figure, in the format that `Accept` prefers; PNG by default.",
+    "description": "The figure, in the format that `Accept` prefers, PNG by default; or the numbers behind it.",
     "headers": {
         "ETag": header("Changes with the request, the weights, the format and the version of the code."),
         "Cache-Control": header("`no-cache`: revalidate with `If-None-Match`."),
@@ -166,7 +181,29 @@ FIGURE_DONE: dict[str, Any] = {
         "Preference-Applied": _APPLIED,
     },
     "content": files("application/octet-stream", "image/png", "image/svg+xml"),
+    "model": FigureNumbers,
 }
+
+
+def of_both_types(description: str, model: type[BaseModel]) -> dict[str, Any]:
+    """The response with what `Accept` prefers: a file, or JSON of this model."""
+    return {
+        "description": description,
+        "model": model,
+        "headers": {**FIGURE_DONE["headers"]},
+        "content": files("application/octet-stream"),
+    }
+
+
+def statistics_problems(*slugs: Slug) -> dict[int | str, dict[str, Any]]:
+    """The problems of a GET that is answered by a job of the queue `metrics`, and these."""
+    return problem_responses(
+        "unknown-model", "unknown-conditions", "model-not-ready", "job-cancelled", "invalid-request", "failed",
+        "result-gone", "record-unreadable", "internal", "worker-lost", "time-limit", "too-many-jobs", "unavailable",
+        "storage-full", *slugs,
+    )  # fmt: skip
+
+
 NOT_MODIFIED: dict[str, Any] = {
     "description": "The client's copy is up to date.",
     "headers": {"ETag": header("The entity tag.")},

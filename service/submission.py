@@ -2,32 +2,48 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from ipaddress import ip_address
-from typing import Annotated
+from types import MappingProxyType
+from typing import Annotated, Any, TypeVar
 
 import redis
 import structlog
 from fastapi import Depends
 from fastapi import Request as HTTPRequest
 from fastapi.responses import JSONResponse, Response
+from pydantic import ValidationError
 from starlette.concurrency import run_in_threadpool
 from structlog.contextvars import bind_contextvars
 
 from jobs.batching import share_of
 from jobs.keys import digest, job_key
+from jobs.problems import Fault, InvalidRequest
 from jobs.records import Job
 from jobs.registry.digests import Identity, identify
 from jobs.registry.models import ModelEntry
 from jobs.requests.base import Request
+from jobs.requests.fields import UNION_TAGS
 from service.deps import AppState, AppStateDep, PrefixDep, model_of
 from service.headers import IdempotencyKey, IfNoneMatch, PreferHeader, etag_matches, is_any, preferred_wait
 from service.problems import ProblemError, problem_response, retry_header
 
-__all__ = ["Client", "ClientDep", "ReaderDep", "answer_by_job", "cache_headers", "post_job", "wait_header"]
+__all__ = [
+    "Client",
+    "ClientDep",
+    "ReaderDep",
+    "answer_by_job",
+    "cache_headers",
+    "check_training",
+    "from_query",
+    "post_job",
+    "wait_header",
+]
 
 POLL_SECONDS = 1
+
+Asked = TypeVar("Asked", bound=Request)
 
 log = structlog.get_logger(__name__)
 
@@ -118,6 +134,7 @@ async def answer_by_job(
     *,
     tag: str = "",
     headers: dict[str, str] | None = None,
+    parameters: Mapping[str, str] = MappingProxyType({}),
 ) -> Response:
     """The response to a GET that shows the result of a job, or 202 and the job if it does not finish in time.
 
@@ -127,11 +144,16 @@ async def answer_by_job(
     render: makes the response from a job that succeeded, with these headers.
     tag: a suffix of the entity tag, for jobs that have several responses; empty by default.
     headers: further headers of the response; none by default.
+    parameters: the query parameters of the fields of the request that have another name, for messages of what is wrong
+        with them; none by default.
     """
     state = client.state
 
     def resolve() -> tuple[Request, str]:
-        request, identity = _resolved(asked, entry, state)
+        try:
+            request, identity = _resolved(asked, entry, state)
+        except InvalidRequest as error:
+            raise InvalidRequest([_in_query(fault, parameters) for fault in error.faults]) from error
         return request, job_key(request.kind, request.model_dump(), identity.weights, identity.reading)
 
     request, key = await run_in_threadpool(resolve)
@@ -148,6 +170,34 @@ async def answer_by_job(
     if is_any(client.if_none_match):  # only now is there a result
         return unchanged
     return await render(job, headers | wait_header(client.wait))
+
+
+def from_query(kind: type[Asked], parameters: Mapping[str, str], **fields: Any) -> Asked:
+    """A request that was sent as a query. parameters: as in `answer_by_job`; fields: by their names in the request.
+
+    Raises InvalidRequest for values that are not valid together.
+    """
+    try:
+        return kind(**{name: value for name, value in fields.items() if value is not None})
+    except ValidationError as error:
+        faults = [
+            Fault(
+                location=".".join(["body", *(str(part) for part in each["loc"] if part not in UNION_TAGS)]),
+                message=each["msg"].removeprefix("Value error, "),
+            )
+            for each in error.errors()
+        ]
+        raise InvalidRequest([_in_query(fault, parameters) for fault in faults]) from error
+
+
+def _in_query(fault: Fault, parameters: Mapping[str, str]) -> Fault:
+    """A fault of a field of a body as that of a query parameter."""
+    if not fault.location.startswith("body."):
+        return fault
+    field = fault.location.removeprefix("body.")
+    name, _, place = field.partition(".")
+    query = parameters.get(field) or ".".join(filter(None, [parameters.get(name, name), place]))
+    return fault.model_copy(update={"location": f"query.{query}"})
 
 
 def cache_headers(key: str, tag: str = "") -> dict[str, str]:
@@ -170,7 +220,7 @@ def _resolved(asked: Request, entry: ModelEntry, state: AppState) -> tuple[Reque
     conditions = None if named is None else state.conditions.get(named)
     request = asked.resolve(entry, state.settings, conditions, state.evaluation)
     if request.reads == "training":
-        _check_training(entry)
+        check_training(entry)
     elif missing := entry.missing:
         how = entry.obtain or f"put the files beside {state.settings.registry}"
         raise ProblemError("model-not-ready", f"model {entry.name!r} lacks {', '.join(missing)}: {how}")
@@ -208,7 +258,7 @@ def _no_result(job: Job, client: Client) -> Response:
     return _job_response(job, client)
 
 
-def _check_training(entry: ModelEntry) -> None:
+def check_training(entry: ModelEntry) -> None:
     """Raise ProblemError if a model has no record of its training."""
     if entry.training is None:
         raise ProblemError(

@@ -2,11 +2,14 @@
 
 submit        the POST routes that start a job: /prune-sample, /studies, /compact, /extract
 metrics       GET /metrics/{model}
+vectors       GET /metrics/{model}/vectors and /cosine
+over_time     GET /metrics/{model}/over-time and /removal
 figures       GET /metrics/{model}/figures/{figure}
 models        /models
 conditions    /conditions
 jobs          /jobs: list, look, cancel, follow events
+events        /events: follow all jobs
 artifacts     /jobs/{id}/artifacts/{name}
 health        /health, and /metrics for Prometheus
-pages         GET /, the start page
+pages         GET /, the start page; /ui/, the pages of service/static
 """

@@ -14,7 +14,7 @@ from service.headers import IfNoneMatch, Unsatisfiable, byte_range, etag_matches
 from service.openapi import NOT_MODIFIED, files, header, problem_responses
 from service.problems import ProblemError
 
-__all__ = ["router"]
+__all__ = ["chunks_of", "router"]
 
 router = APIRouter(prefix="/jobs", tags=["jobs"])
 
@@ -87,7 +87,7 @@ def get_artifact(
     if part is not None:
         headers["Content-Range"] = f"bytes {start}-{stop - 1}/{file.size}"
     try:
-        chunks = _chunks(state.store.artifacts, file, start, stop)
+        chunks = chunks_of(state.store.artifacts, file, start, stop)
     except FileNotFoundError:
         raise ProblemError(
             "artifact-gone", f"{name!r} is no longer stored; post the job's request again to remake it"
@@ -97,7 +97,7 @@ def get_artifact(
     )
 
 
-def _chunks(store: ArtifactStore, file: Artifact, start: int, stop: int) -> Iterator[bytes]:
+def chunks_of(store: ArtifactStore, file: Artifact, start: int, stop: int) -> Iterator[bytes]:
     """The bytes of a part, of a file that is checked as a whole before. Raises FileNotFoundError."""
     if file.size <= CHUNK_BYTES:
         return iter([store.read(file)[start:stop]])

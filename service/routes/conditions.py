@@ -5,19 +5,19 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import datetime
 from pathlib import Path
-from typing import IO, Annotated, Any, Literal
+from typing import IO, Annotated, Any
 
 import fastapi
 from fastapi import APIRouter, Query, Request
 from fastapi.responses import JSONResponse
-from pydantic import BaseModel, Field
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import ClientDisconnect
 
+from jobs.storage.condition_info import ConditionInfo
 from jobs.storage.files import translated_errors
-from jobs.storage.uploads import CURSOR_PATTERN, ConditionInfo, parse
+from jobs.storage.uploads import CURSOR_PATTERN, parse
+from jobs.views import ConditionList, ConditionView, StoredConditions
 from service.deps import AppState, AppStateDep, PrefixDep
 from service.openapi import header, problem_responses
 from service.problems import ProblemError
@@ -60,25 +60,6 @@ LINKS = {
     operation: {"operationId": operation, "parameters": {"id": "$response.body#/id"}}
     for operation in ("get_conditions", "delete_conditions")
 }
-
-
-class ConditionView(ConditionInfo):
-    """Conditions that are stored under an id."""
-
-    links: dict[Literal["self"], str] = Field(description="The path of the conditions.")
-
-
-class StoredConditions(ConditionView):
-    """Conditions in a list."""
-
-    uploaded: datetime = Field(description="When they were uploaded, the last time if several.")
-
-
-class ConditionList(BaseModel):
-    """A page of the list of conditions."""
-
-    conditions: list[StoredConditions] = Field(description="The conditions, the latest uploads first.")
-    next_cursor: str | None = Field(description="The `cursor` of the next page; null on the last page.")
 
 
 def _view(info: ConditionInfo, prefix: str) -> ConditionView:

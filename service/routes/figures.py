@@ -24,8 +24,10 @@ __all__ = ["router"]
 
 router = APIRouter(tags=["metrics"])
 
-FORMATS = {"image/png": "png", "image/svg+xml": "svg", "application/octet-stream": "png"}
-"""The first is the default. The last is for clients that take only what they know to be bytes."""
+FORMATS = {
+    "image/png": "png", "image/svg+xml": "svg", "application/octet-stream": "png", "application/json": "json",
+}  # fmt: skip
+"""The first is the default. The third is for clients that take only what they know to be bytes."""
 
 Figure = Annotated[FigureName, Path(description="Which figure to draw.")]
 PartQuery = Annotated[
@@ -99,6 +101,8 @@ async def draw_figure(
 ) -> Response:
     """Draw a figure as PNG or SVG: of the condition vectors over a model's classes, or over uploaded conditions.
 
+    With `Accept: application/json` the answer is the numbers behind the figure.
+
     `removal` shows samples under pruning, `training` the record of a model's training; all others read only the tensors
     of the condition. An option that a figure does not have is refused. The response waits for the figure; if that takes
     too long, it is 202 and the job.
@@ -129,7 +133,13 @@ async def draw_figure(
 def _read(job: Job, media_type: str, state: AppState) -> bytes:
     """The file of a figure. Raises ProblemError if it was deleted after the job was found."""
     result = FigureResult.model_validate(job.result)
-    name = result.png if FORMATS[media_type] == "png" else result.svg
+    name = {"png": result.png, "svg": result.svg, "json": result.data}[FORMATS[media_type]]
+    if name is None:
+        raise ProblemError(
+            "not-acceptable",
+            "this figure has the cosines of too many vectors for JSON: ask for fewer `classes`, or for the file of "
+            "GET /metrics/{model}/cosine",
+        )
     try:
         return state.store.artifacts.read(job.artifacts[name])
     except FileNotFoundError:

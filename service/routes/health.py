@@ -2,36 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Literal
-
 from anyio import to_thread
 from fastapi import APIRouter
 from fastapi.responses import Response
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
-from pydantic import BaseModel, Field
 
-from jobs.store.heartbeats import WorkerInfo
+from jobs.views import Live, Ready
 from service.deps import AppStateDep
 from service.openapi import problem_responses
 
 __all__ = ["router"]
 
 router = APIRouter(tags=["health"])
-
-
-class Live(BaseModel):
-    """The process is running."""
-
-    status: Literal["live"] = Field(default="live", description="Always `live`.")
-
-
-class Ready(BaseModel):
-    """The service can take requests: its queue, and the workers that serve it."""
-
-    status: Literal["ready"] = Field(default="ready", description="Always `ready`; else the status is 503.")
-    queued: int = Field(description="How many jobs wait for a worker.")
-    running: int = Field(description="How many jobs run on a worker.")
-    workers: list[WorkerInfo] = Field(description="The workers that are alive. Jobs wait while there are none.")
 
 
 @router.get(

@@ -7,26 +7,20 @@ from typing import Annotated, NamedTuple
 
 import redis
 from fastapi import APIRouter, Depends, Header, Query
-from fastapi.responses import JSONResponse, Response, StreamingResponse
-from fastapi.sse import KEEPALIVE_COMMENT
-from pydantic import BaseModel, Field
+from fastapi.responses import JSONResponse, Response
 
-from jobs.records import ID_PATTERN, AnyJob, JobSummary, Kind, Status
+from jobs.records import ID_PATTERN, AnyJob, Kind, Status
 from jobs.store.events import EVENT_ID_PATTERN, START, Follower
+from jobs.views import JobList
 from service.deps import AppStateDep, JobDep, JobId, PrefixDep
-from service.openapi import problem_responses
+from service.examples import SCORES, SUMMARY
+from service.openapi import event_stream, problem_responses
 from service.problems import NothingMore
+from service.routes.events import KEEPALIVE, EventStream
 
 __all__ = ["router"]
 
 router = APIRouter(prefix="/jobs", tags=["jobs"])
-
-
-class JobList(BaseModel):
-    """A page of the list of jobs."""
-
-    jobs: list[JobSummary] = Field(description="The jobs, newest first.")
-    next_cursor: str | None = Field(description="The `cursor` of the next page; null on the last page.")
 
 
 @router.get(
@@ -90,21 +84,7 @@ def cancel_job(job_id: JobId, state: AppStateDep, prefix: PrefixDep, purge: Purg
     return JSONResponse(job.public(prefix), 200 if job.is_finished else 202)
 
 
-EVENTS = {
-    "schema": {},  # generators for OpenAPI 3.1 want one; itemSchema, of 3.2, describes an event
-    "itemSchema": {
-        "type": "object",
-        "properties": {name: {"type": "string"} for name in ("event", "data", "id")},
-    },
-    "example": 'event: progress\ndata: {"done":12,"total":50,"unit":"steps"}\nid: 1769860800250-0\n\n'
-    'event: status\ndata: {"status":"succeeded"}\nid: 1769860803817-0\n\n',
-}
-
-
-class EventStream(StreamingResponse):
-    """Server-sent events. FastAPI's own take ten times as long for each event and follower."""
-
-    media_type = "text/event-stream"
+EVENTS = {"progress": SUMMARY["progress"], "result": SCORES, "status": {"status": "succeeded"}}
 
 
 class _Followed(NamedTuple):
@@ -140,7 +120,7 @@ async def _followed(job: JobDep, state: AppStateDep, last_event_id: LastEventId 
     summary="Follow a job's events",
     response_class=Response,
     responses={
-        200: {"description": "The events, as they happen.", "content": {"text/event-stream": EVENTS}},
+        200: {"description": "The events, as they happen.", "content": event_stream(EVENTS)},
         204: {"description": "The job has finished, and `Last-Event-ID` was its last event: nothing follows."},
         **problem_responses("unknown-job", "result-gone", "record-unreadable", "invalid-request", "unavailable"),
     },
@@ -148,16 +128,18 @@ async def _followed(job: JobDep, state: AppStateDep, last_event_id: LastEventId 
 async def follow_job(state: AppStateDep, followed: Annotated[_Followed, Depends(_followed)]) -> EventStream:
     """Follow a job's `status` and `progress` events as they happen, until the job has finished.
 
-    Progress that is followed by later progress already may be left out. After an interruption, resume by sending the
-    `id` of the last event you received as `Last-Event-ID`. Once the job has finished and that was its last event, the
-    answer is 204, at which an `EventSource` stops reconnecting.
+    A study has `result` events besides: its scores so far, now and then. Of these only the latest is sent again, and
+    progress that is followed by later progress already may be left out.
+
+    After an interruption, resume by sending the `id` of the last event you received as `Last-Event-ID`. Once the job
+    has finished and that was its last event, the answer is 204, at which an `EventSource` stops reconnecting.
     """
 
     async def lines() -> AsyncIterator[bytes]:
         try:
             async for event in state.events.follow(*followed):
-                yield KEEPALIVE_COMMENT if event is None else event.line
+                yield KEEPALIVE if event is None else event.line
         except redis.RedisError:
             return  # the stream ends early, as it does when the service stops, and the client reconnects for the rest
 
-    return EventStream(lines(), headers={"Cache-Control": "no-cache", "X-Accel-Buffering": "no"})
+    return EventStream(lines())

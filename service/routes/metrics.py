@@ -19,7 +19,7 @@ from jobs.results import MetricsResult
 from jobs.store.telemetry import REQUESTED
 from service.deps import AppState, ModelDep
 from service.headers import etag_matches, preferred_wait
-from service.openapi import METRICS_DONE, NOT_MODIFIED, job_under_way, problem_responses
+from service.openapi import METRICS_DONE, NOT_MODIFIED, job_under_way, statistics_problems
 from service.response_cache import CachedResponse
 from service.submission import ReaderDep, answer_by_job, cache_headers, wait_header
 
@@ -66,13 +66,9 @@ ThresholdList = Annotated[
         200: METRICS_DONE,
         202: job_under_way(MetricsRequest.kind),
         304: NOT_MODIFIED,
-        **problem_responses(
-            "unknown-model", "unknown-conditions", "model-not-ready", "job-cancelled", "invalid-request", "failed",
-            "result-gone", "record-unreadable", "internal", "worker-lost", "time-limit", "too-many-jobs", "unavailable",
-            "storage-full",
-        ),
+        **statistics_problems(),
     },
-)  # fmt: skip
+)
 async def get_metrics(
     asking: Request,
     model: ModelDep,

@@ -2,103 +2,34 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from contextlib import suppress
-from typing import Annotated, Literal
+from typing import Annotated, Any
 
 import redis
+import structlog
 from fastapi import APIRouter, Path
-from pydantic import BaseModel, Field
+from fastapi.responses import Response
 
-from jobs.registry.compacted import Compaction
-from jobs.registry.decoding import Shown
-from jobs.registry.defaults import ModelDefaults
 from jobs.registry.digests import weights_digest
 from jobs.registry.evaluation import EvaluationAssets
 from jobs.registry.models import ModelEntry
 from jobs.requests.base import Reads
-from jobs.results import CONDITION_DIGEST, DIGEST
+from jobs.views import AssetRole, Instrument, ModelList, ModelSummary, ModelView, Times
 from service.deps import AppState, AppStateDep, ModelDep, PrefixDep
-from service.openapi import problem_responses
+from service.headers import IfNoneMatch, etag_matches
+from service.openapi import NOT_MODIFIED, header, problem_responses
+from service.problems import ProblemError
+from service.submission import check_training
 
 __all__ = ["router"]
 
 router = APIRouter(tags=["models"])
 
-AssetRole = Literal["extractor", "classifier", "reference"]
+log = structlog.get_logger(__name__)
 
-
-class Times(BaseModel):
-    """The range of a model's sampling times."""
-
-    first: float = Field(description="The time at which sampling starts.")
-    last: float = Field(description="The time at which sampling ends.")
-    whole: bool = Field(description="Whether times are integers.")
-
-
-class Instrument(BaseModel):
-    """An extractor, a classifier or a reference that studies of the model use by default."""
-
-    name: str = Field(description="Its name in the registry.")
-    ready: bool = Field(description="Whether it can be used on this machine.")
-    missing: str | None = Field(description="What is missing, and how to get it; null when ready.")
-
-
-class ModelSummary(BaseModel):
-    """A model, in short."""
-
-    name: str = Field(description="The name by which requests name it.")
-    title: str = Field(description="The name for people.")
-    family: str = Field(description="The family of systems that it belongs to, such as `sit`.")
-    size: str | None = Field(
-        description="The size as published, such as XL/2; of the shipped ones blocks x width / patch, such as 4x128/4."
-    )
-    parameters: int | None = Field(description="How many parameters the checkpoint has.")
-    ready: bool = Field(description="Whether all its files are present.")
-    missing: list[str] = Field(description="The files that are absent.")
-    obtain: str | None = Field(description="How to get its files, and where to put them.")
-    decoder: Shown
-    compacted: Compaction | None = Field(description="How `POST /compact` made it; null for a registered model.")
-    measured_with: dict[AssetRole, Instrument] = Field(
-        description="Which extractor, classifier and reference studies of the model use by default, if there are any."
-    )
-    links: dict[Literal["self", "metrics"], str] = Field(description="The paths of the model and of its statistics.")
-
-
-class ModelView(ModelSummary):
-    """A model, with everything that its requests depend on."""
-
-    classes: int | None = Field(description="How many class labels it has; null for a model that takes conditions.")
-    null_condition: bool = Field(
-        description="Whether it has a null condition. Without one the guidance scale must be 1, unless the model takes "
-        "the scale as an input."
-    )
-    key: str | None = Field(
-        description="The key of its weights in the checkpoint, such as `ema`; null if the registry does not say: the "
-        "only copy in the file, or the averaged one, is then used."
-    )
-    num_heads: int | None = Field(description="The number of attention heads; null if the checkpoint says it.")
-    num_heads_assumed: bool = Field(
-        description="Whether that is only the published number for the width, which nothing in the checkpoint shows."
-    )
-    conditions: dict[str, list[int]] = Field(
-        description="The arrays that it takes in place of labels, and the shape of each: see `POST /conditions`."
-    )
-    digest: str | None = Field(description=f"{DIGEST} Null while a file is missing (see `missing`) or cannot be read.")
-    condition_digest: str | None = Field(description=f"{CONDITION_DIGEST} Null as `digest` is.")
-    class_names: list[str] = Field(description="The names of the labels in order; empty if they have none.")
-    condition_dim: int = Field(description="The width d of the condition vectors.")
-    latent_shape: list[int] = Field(description="The shape of a latent: channels, height, width.")
-    samplers: list[str] = Field(description="The samplers that it can be sampled with.")
-    times: Times
-    defaults: ModelDefaults = Field(description="The defaults of its requests.")
-    licence: str = Field(description="The licence of its weights.")
-    source: str = Field(description="Where it comes from.")
-
-
-class ModelList(BaseModel):
-    """All models that are served."""
-
-    models: list[ModelSummary] = Field(description="The registered models, then the compacted ones, oldest first.")
+TRAINING: dict[str, Any] = {"steps": 200, "curve": [{"step": 100, "loss": 0.9, "cosine": 0.42, "npr": 0.58}]}
 
 
 @router.get(
@@ -148,6 +79,46 @@ def get_model(model: ModelDep, state: AppStateDep, prefix: PrefixDep) -> ModelVi
     )
 
 
+@router.get(
+    "/models/{model}/training",
+    summary="Get the record of a training",
+    response_class=Response,
+    responses={
+        200: {
+            "description": "The record, as training wrote it.",
+            "content": {"application/json": {"schema": {"type": "object"}, "example": TRAINING}},
+            "headers": {
+                "ETag": header("The SHA-256 digest of the record."),
+                "Cache-Control": header("`no-cache`: revalidate with `If-None-Match`."),
+            },
+        },
+        304: NOT_MODIFIED,
+        **problem_responses("unknown-model", "model-not-ready", "invalid-request", "unavailable"),
+    },
+)
+def get_training(model: ModelDep, if_none_match: IfNoneMatch = None) -> Response:
+    """Get the record of a model's training, `training.json` beside its card: its settings, and its curve.
+
+    `curve` has a point for each time that it was measured: `step`, and the cosine and nPR of c over all classes.
+    """
+    check_training(model)
+    assert model.training is not None, "checked above"
+    try:
+        content = model.training.read_bytes()
+        record = json.loads(content, parse_constant=_no_number)
+    except (OSError, ValueError) as error:
+        log.warning("record of a training cannot be read", model=model.name, reason=str(error))
+        raise ProblemError(
+            "model-not-ready", f"{model.training.name} of {model.name!r} cannot be read as JSON: replace or remove it"
+        ) from error
+    if not isinstance(record, dict):
+        raise ProblemError("model-not-ready", f"{model.training.name} of {model.name!r} is no object: replace it")
+    headers = {"ETag": f'"{hashlib.sha256(content).hexdigest()}"', "Cache-Control": "no-cache"}
+    if etag_matches(headers["ETag"], if_none_match):
+        return Response(status_code=304, headers=headers)
+    return Response(content, media_type="application/json", headers=headers)
+
+
 @router.delete(
     "/models/{model}",
     summary="Delete a compacted model",
@@ -163,6 +134,11 @@ def delete_model(model: Annotated[str, Path(description="The name of a compacted
     The job that made it keeps its artifacts, including the checkpoint. The same `POST /compact` makes the model again.
     """
     state.models.remove(model)
+
+
+def _no_number(name: str) -> None:
+    """Raise ValueError for NaN and infinity, which Python's JSON has."""
+    raise ValueError(f"{name} is no number")
 
 
 def _summary(entry: ModelEntry, assets: EvaluationAssets, prefix: str) -> ModelSummary:

@@ -2,11 +2,25 @@
 
 from __future__ import annotations
 
+import json
 from datetime import UTC, datetime
 from typing import Any
 
-from jobs.registry.compacted import Compacted, CompactedStore, compacted_name
-from jobs.results import CompactResult, ExtractResult, FigureResult, MetricsResult, PruneSampleResult
+import numpy as np
+from safetensors.numpy import save
+
+from jobs.registry.compacted import Compacted, CompactedStore
+from jobs.registry.compaction import compacted_name
+from jobs.results import (
+    CompactResult,
+    CosineResult,
+    ExtractResult,
+    FigureResult,
+    MetricsResult,
+    OverTimeResult,
+    PruneSampleResult,
+    RemovalResult,
+)
 from jobs.store.jobs import JobStore
 from jobs.store.leases import Claim, LeaseStore
 from jobs.study_results import StudyResult
@@ -48,21 +62,85 @@ METRICS: dict[str, Any] = {
 }
 
 
+VECTORS = save(
+    {
+        "c": np.arange(6, dtype=np.float32).reshape(1, 2, 3) / np.float32(10),
+        "timesteps": np.zeros(1, np.float32),
+        "labels": np.array([0, 1]),
+    }
+)
+"""Those of two classes at one time, three components each."""
 EXTRACT: dict[str, Any] = {
     "model": {"name": "shapes-sit", "digest": "d"},
     "artifact": "vectors.safetensors",
-    "shapes": {"c": [2, 2, 128], "timesteps": [2], "labels": [2]},
-    "counts": {"timesteps": 2, "inputs": 2, "dim": 128},
-    "bytes": 7,
+    "shapes": {"c": [1, 2, 3], "timesteps": [1], "labels": [2]},
+    "counts": {"timesteps": 1, "inputs": 2, "dim": 3},
+    "bytes": len(VECTORS),
+}
+
+PAIRS: dict[str, Any] = {
+    "model": METRICS["model"],
+    "part": "c",
+    "timestep": 0.0,
+    "count": 2,
+    "order": "class",
+    "mean": 0.5,
+    "min": 0.5,
+    "max": 0.5,
+}
+MATRIX: dict[str, Any] = PAIRS | {"labels": [0, 1], "names": ["a", "b"], "values": [[1.0, 0.5], [0.5, 1.0]]}
+OVER_TIME: dict[str, Any] = {
+    "model": METRICS["model"],
+    "part": "c",
+    "count": 100,
+    "dim": 128,
+    "timesteps": [0.0, 1.0],
+    "fraction": [0.0, 1.0],
+    "cosine": {"mean": [0.9, 0.8], "min": [0.7, 0.6], "max": [1.0, 1.0]},
+    "npr": [0.1, 0.2],
+    "pr": [12.8, 25.6],
+    "norm": [3.0, 4.0],
+    "removed": [{"threshold": 0.1, "fraction": [0.5, 0.7], "mean": 0.6}],
+}
+REMOVAL: dict[str, Any] = {
+    "model": METRICS["model"],
+    "sampler": "euler",
+    "steps": 2,
+    "timesteps": [0.0, 0.5],
+    "fraction": [0.0, 0.5],
+    "labels": [0, 1],
+    "conditions": None,
+    "prunes": [
+        {
+            "name": "tail 0.1",
+            "prune": {
+                "threshold": 0.1,
+                "side": "tail",
+                "keep": None,
+                "by": None,
+                "fill": "zero",
+                "schedule": {"when": "every", "count": None},
+            },
+            "removed": {"mean": 64.0, "min": 60, "max": 68, "fraction": 0.5, "by_step": [64.0, 64.0]},
+            "embedding": {"npr_before": 0.06, "npr_after": 0.05, "cosine_before": 0.99, "cosine_after": 0.99},
+        }
+    ],
 }
 
 SVG = b"<svg/>"
+NUMBERS: dict[str, Any] = {
+    "figure": "cosine",
+    "caption": "A figure.",
+    "model": METRICS["model"],
+    "data": {"names": ["a", "b"], "values": [[1.0, 0.5], [0.5, 1.0]]},
+}
 FIGURE: dict[str, Any] = {
     "model": {"name": "shapes-sit", "digest": "d"},
     "figure": "cosine",
     "caption": "A figure.",
     "png": "cosine.png",
     "svg": "cosine.svg",
+    "data": "cosine.json",
     "samples": 0,
 }
 
@@ -194,14 +272,29 @@ def finish(store: JobStore, leases: LeaseStore, claim: Claim) -> None:
     if claim.job.kind == "metrics":
         leases.succeed(claim, MetricsResult.model_validate(METRICS).model_dump(), {})
         return
+    if claim.job.kind == "over-time":
+        leases.succeed(claim, OverTimeResult.model_validate(OVER_TIME).model_dump(), {})
+        return
+    if claim.job.kind == "removal":
+        leases.succeed(claim, RemovalResult.model_validate(REMOVAL).model_dump(mode="json"), {})
+        return
+    if claim.job.kind == "cosine":
+        files = {
+            "cosine.safetensors": store.artifacts.put(b"cosines", "application/octet-stream"),
+            "cosine.json": store.artifacts.put(json.dumps(MATRIX).encode(), "application/json"),
+        }
+        made = PAIRS | {"artifact": "cosine.safetensors", "matrix": "cosine.json"}
+        leases.succeed(claim, CosineResult.model_validate(made).model_dump(), files)
+        return
     if claim.job.kind == "extract":
-        file = store.artifacts.put(b"vectors", "application/octet-stream")
+        file = store.artifacts.put(VECTORS, "application/octet-stream")
         leases.succeed(claim, ExtractResult.model_validate(EXTRACT).model_dump(), {"vectors.safetensors": file})
         return
     if claim.job.kind == "figure":
         files = {
             "cosine.png": store.artifacts.put(PICTURE, "image/png"),
             "cosine.svg": store.artifacts.put(SVG, "image/svg+xml"),
+            "cosine.json": store.artifacts.put(json.dumps(NUMBERS).encode(), "application/json"),
         }
         leases.succeed(claim, FigureResult.model_validate(FIGURE).model_dump(), files)
         return

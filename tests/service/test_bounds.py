@@ -12,7 +12,8 @@ from fastapi.testclient import TestClient
 
 from benchmarks.faults.bodies import BODIES, MIB
 from jobs.registry.evaluation import MEASURES
-from jobs.settings import MOST_STUDY_VARIANTS, Settings
+from jobs.requests.fields import MOST_STUDY_VARIANTS
+from jobs.settings import Settings
 from service.app import app, create_app
 from service.checks import MOST_FIELDS, PARSED_AT_ONCE_BYTES
 from tests.redis_process import RedisProcess

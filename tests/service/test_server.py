@@ -14,7 +14,7 @@ import httpx
 import pytest
 from rich.console import Console
 
-from jobs.records import Job, JobView
+from jobs.records import Job
 from jobs.settings import Settings
 from jobs.store.jobs import JobStore
 from service.cli.client import Client
@@ -122,9 +122,8 @@ def test_the_command_line_reaches_a_service_with_a_prefix_through_its_proxy_and_
             job = client.submit("prune-sample", REQUEST)
             if number == 0:
                 done(job.id)
-            finished = client.finished(job)
-            assert isinstance(finished, JobView)
-            assert client.save_as(finished, "grid.png", tmp_path / f"grid-{number}.png").stat().st_size > 0
+            grid = job.wait().artifacts["grid.png"]
+            assert grid.save(tmp_path / f"grid-{number}.png").stat().st_size > 0
 
 
 @pytest.mark.parametrize("options", [(), ("--workers", "2"), ("--workers", "2", "--root-path", "/tailprune")])

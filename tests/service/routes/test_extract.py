@@ -12,6 +12,7 @@ from jobs.results import ExtractResult
 from jobs.settings import Settings
 from jobs.store.jobs import JobStore
 from service.app import create_app
+from tests.service.results import VECTORS
 
 REQUEST = {"model": "shapes-sit", "labels": [0, 1], "timesteps": [0.0, 0.5]}
 
@@ -30,7 +31,7 @@ def test_a_finished_job_names_its_file_which_can_be_fetched(client: TestClient, 
     assert again.status_code == 200
     view = JobView.model_validate_json(again.content)
     assert isinstance(view.result, ExtractResult)
-    assert client.get(view.links.artifacts[view.result.artifact]).content == b"vectors"
+    assert client.get(view.links.artifacts[view.result.artifact]).content == VECTORS
 
 
 @pytest.mark.usefixtures("worker")

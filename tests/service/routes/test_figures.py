@@ -15,7 +15,7 @@ from jobs.store.jobs import JobStore
 from jobs.store.leases import Claim, LeaseStore
 from service.app import create_app
 from service.headers import preferred_type
-from tests.service.results import PICTURE, SVG
+from tests.service.results import FIGURE, NUMBERS, PICTURE, SVG
 from tests.service.routes.test_metrics import NOW
 
 COSINE = "/metrics/shapes-sit/figures/cosine"
@@ -48,6 +48,24 @@ def test_both_formats_are_one_job(drawn: TestClient, store: JobStore) -> None:
     assert (svg.headers["Content-Type"], svg.content, svg.headers["Vary"]) == ("image/svg+xml", SVG, "Accept")
     assert drawn.get(COSINE, headers=NOW).content == PICTURE
     assert len(store.page().jobs) == 1
+
+
+def test_the_numbers_behind_a_figure_are_of_the_same_job(drawn: TestClient, store: JobStore) -> None:
+    answer = drawn.get(COSINE, headers=NOW | {"Accept": "application/json"})
+    assert (answer.headers["Content-Type"], answer.json()) == ("application/json", NUMBERS)
+    assert answer.headers["ETag"] != drawn.get(COSINE, headers=NOW).headers["ETag"]
+    assert len(store.page().jobs) == 1
+
+
+def test_the_cosines_of_too_many_vectors_are_refused_as_json_with_the_way_out(
+    client: TestClient, leases: LeaseStore, claim: Callable[[str], Claim], store: JobStore
+) -> None:
+    job = client.get(COSINE, headers=NOW).json()
+    files = {"cosine.png": store.artifacts.put(PICTURE, "image/png")}
+    leases.succeed(claim(job["id"]), FIGURE | {"data": None}, files)
+    answer = client.get(COSINE, headers={"Accept": "application/json"})
+    assert (answer.status_code, answer.json()["type"]) == (406, "urn:tailprune:problem:not-acceptable")
+    assert "ask for fewer `classes`" in answer.json()["detail"]
 
 
 def test_what_the_client_has_is_not_sent_again_in_the_same_format(drawn: TestClient) -> None:

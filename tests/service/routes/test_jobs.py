@@ -40,9 +40,10 @@ def test_a_job_is_looked_at_in_every_state(
     path = f"/jobs/{job_id}"
     assert client.get(path).json()["status"] == "queued"
     held = claim(job_id)
-    leases.report(held, 3, 50, "steps")
+    leases.report(held, 3, 50, "steps", "sampling", 12.5)
     running = client.get(path).json()
-    assert (running["status"], running["progress"]) == ("running", {"done": 3, "total": 50, "unit": "steps"})
+    progress = {"done": 3, "total": 50, "unit": "steps", "phase": "sampling", "eta_seconds": 12.5}
+    assert (running["status"], running["progress"]) == ("running", progress)
     finish(store, leases, held)
     done = client.get(path).json()
     assert done["status"] == "succeeded"
@@ -59,6 +60,14 @@ def test_a_failed_job_carries_its_problem(
     job = client.get(f"/jobs/{job_id}").json()
     assert (job["status"], job["result"]) == ("failed", None)
     assert job["problem"]["detail"] == "the samples hold NaN"
+
+
+def test_a_list_has_thresholds_and_places_in_queues(client: TestClient, claim: Callable[[str], Claim]) -> None:
+    ids = [post(client, threshold=[0.1, 0.2]), post(client, threshold=None, keep=3), post(client, seed=1)]
+    assert [client.get(f"/jobs/{job_id}").json()["queue_position"] for job_id in ids] == [1, 2, 3]
+    claim(ids[0])
+    found = {job["id"]: (job["thresholds"], job["queue_position"]) for job in client.get("/jobs").json()["jobs"]}
+    assert found == dict(zip(ids, [([0.1, 0.2], None), (None, 1), ([0.1], 2)], strict=True))
 
 
 def test_a_list_is_walked_by_its_cursor(client: TestClient) -> None:

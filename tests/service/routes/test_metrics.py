@@ -19,10 +19,11 @@ from jobs.problems import problem
 from jobs.records import Job
 from jobs.settings import Settings
 from jobs.store.connection import connect
-from jobs.store.heartbeats import WorkerInfo, WorkerRegistry
+from jobs.store.heartbeats import WorkerRegistry
 from jobs.store.jobs import JobStore
 from jobs.store.leases import Claim, LeaseStore
 from jobs.store.telemetry import SAMPLING
+from jobs.views import WorkerInfo
 from service.app import create_app
 from service.response_cache import ResponseCache
 from tests.redis_process import RedisProcess

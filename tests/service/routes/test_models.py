@@ -12,6 +12,8 @@ from fastapi.testclient import TestClient
 from jobs.registry.digests import identify
 from jobs.registry.models import Registry
 from jobs.settings import Settings
+from jobs.store.jobs import JobStore
+from service.app import create_app
 from tailprune.spec.families import FAMILIES
 from tests.hub import write_cached
 from tests.registry import extend
@@ -155,3 +157,30 @@ def test_a_model_that_has_labels_takes_no_conditions(client: TestClient) -> None
 def test_a_model_says_what_a_request_that_does_not_say_otherwise_gets(client: TestClient) -> None:
     defaults = client.get("/models/person").json()["defaults"]
     assert defaults.items() >= FAMILIES["x-mdpt"].published.items()
+
+
+def test_a_model_without_a_record_of_its_training_says_so(client: TestClient) -> None:
+    lacking = client.get("/models/shapes-sit/training")
+    assert (lacking.status_code, lacking.json()["type"]) == (409, "urn:tailprune:problem:model-not-ready")
+    assert "names no card" in lacking.json()["detail"]
+
+
+def test_the_record_of_a_training_is_sent_again_only_after_it_changed(settings: Settings, store: JobStore) -> None:
+    text = settings.registry.read_text().replace('source = "made', 'card = "absent-dit/README.md"\nsource = "made')
+    settings.registry.write_text(text)
+    path, record = "/models/absent-dit/training", settings.registry.parent / "absent-dit" / "training.json"
+    with TestClient(create_app(settings)) as client:
+        assert "lacks absent-dit/training.json" in client.get(path).json()["detail"]
+        record.parent.mkdir(exist_ok=True)
+        content = b'{"curve": [{"step": 1, "npr": 0.5}]}'
+        record.write_bytes(content)
+        answer = client.get(path)
+        assert (answer.status_code, answer.content) == (200, content)
+        assert answer.headers["Content-Type"] == "application/json"
+        assert answer.headers["ETag"] == f'"{hashlib.sha256(content).hexdigest()}"'
+        known = {"If-None-Match": answer.headers["ETag"]}
+        assert client.get(path, headers=known).status_code == 304
+        for damaged in (b"{", b"[]", b'{"curve": NaN}'):
+            record.write_bytes(damaged)
+            refused = client.get(path, headers=known)
+            assert (refused.status_code, refused.json()["type"]) == (409, "urn:tailprune:problem:model-not-ready")

@@ -104,7 +104,7 @@ def test_a_study_under_way_shows_what_is_known_so_far(
 ) -> None:
     job = client.post("/studies", json=REQUEST).json()
     partial = STUDY | {"complete": False, "exports": None}
-    leases.publish(claim(job["id"]), StudyResult.model_validate(partial).model_dump(mode="json"))
+    leases.publish(claim(job["id"]), StudyResult.model_validate(partial).model_dump(mode="json"), {})
     view = JobView.model_validate_json(client.get(f"/jobs/{job['id']}").content)
     assert isinstance(view.result, StudyResult)
     assert (view.status, view.result.complete, len(view.result.variants)) == ("running", False, 2)

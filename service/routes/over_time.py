@@ -1,0 +1,176 @@
+"""`GET /metrics/{model}/over-time` and `/removal`: condition vectors over a sampling run, and what prunes remove."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from fastapi import APIRouter, Query
+from fastapi.responses import JSONResponse, Response
+
+from jobs.problems import Fault, InvalidRequest
+from jobs.records import Job
+from jobs.requests.fields import Counts, Thresholds
+from jobs.requests.over_time import MOST_POINTS, OverTimeRequest
+from jobs.requests.removal import RemovalRequest, Sampler
+from jobs.results import OverTimeResult, RemovalResult
+from service.deps import ModelDep
+from service.openapi import METRICS_DONE, NOT_MODIFIED, job_under_way, statistics_problems
+from service.routes.metrics import ConditionsQuery
+from service.routes.vectors import LabelQuery, labels_of
+from service.submission import ReaderDep, answer_by_job, from_query
+from tailprune.spec import InputError
+from tailprune.spec.prune import Fill, Schedule, Side, When
+
+__all__ = ["router"]
+
+router = APIRouter(prefix="/metrics/{model}", tags=["metrics"])
+
+PARAMETERS = {"thresholds": "threshold"}
+OF_REMOVAL = {"labels": "label", "schedule.when": "when", "schedule.count": "count"}
+"""The query parameters of fields that have another name."""
+
+
+async def _as_json(job: Job, headers: dict[str, str]) -> Response:
+    return JSONResponse(job.result, headers=headers)
+
+
+@router.get(
+    "/over-time",
+    summary="Get statistics over time",
+    response_model=OverTimeResult,
+    responses={
+        200: METRICS_DONE,
+        202: job_under_way(OverTimeRequest.kind),
+        304: NOT_MODIFIED,
+        **statistics_problems(),
+    },
+)
+async def get_over_time(
+    model: ModelDep,
+    client: ReaderDep,
+    points: Annotated[
+        int,
+        Query(
+            ge=1,
+            le=MOST_POINTS,
+            description="At how many times, evenly spaced from noise to data; rounded, of a model whose times are "
+            "whole.",
+        ),
+    ] = 50,
+    threshold: Annotated[
+        Thresholds | None,
+        Query(
+            description="A magnitude below which components are counted; repeatable. By default ten from 0.001 to 5."
+        ),
+    ] = None,
+    conditions: ConditionsQuery = None,
+) -> Response:
+    """Get statistics of the condition c at many times, from noise to data, over all classes or uploaded conditions.
+
+    `removed` is what prunes of the tail remove at each time, and on average. Only the tensors of the condition are
+    read. The response waits for the result; if that takes too long, it is 202 and the job.
+    """
+    asked = from_query(
+        OverTimeRequest, PARAMETERS, model=model.name, points=points, thresholds=threshold, conditions=conditions
+    )
+    return await answer_by_job(asked, model, client, _as_json, parameters=PARAMETERS)
+
+
+@router.get(
+    "/removal",
+    summary="Get what prunes remove",
+    response_model=RemovalResult,
+    responses={
+        200: METRICS_DONE,
+        202: job_under_way(RemovalRequest.kind),
+        304: NOT_MODIFIED,
+        **statistics_problems(),
+    },
+)
+async def get_removal(
+    model: ModelDep,
+    client: ReaderDep,
+    threshold: Annotated[
+        Thresholds | None,
+        Query(description="A magnitude at which components of c are removed; repeatable. Give either this or `keep`."),
+    ] = None,
+    keep: Annotated[
+        Counts | None, Query(description="How many components to keep; repeatable. Give either this or `threshold`.")
+    ] = None,
+    by: Annotated[
+        Literal["variance"] | None,
+        Query(description="With `keep`: how components are ranked, by their variance over the classes (the default)."),
+    ] = None,
+    side: Annotated[
+        Side | None,
+        Query(
+            description="With `threshold`: remove the components below it (`tail`, the default) or above it (`head`)."
+        ),
+    ] = None,
+    fill: Annotated[
+        Fill | None,
+        Query(
+            description="What takes the place of a removed component: `zero` (the default with `threshold`) or the "
+            "`mean` over the classes (the default with `keep`)."
+        ),
+    ] = None,
+    when: Annotated[When, Query(description="Prune at every step, or only at the first or last steps.")] = "every",
+    count: Annotated[
+        int | None, Query(ge=1, description="How many first or last steps; 1 by default for `first`.")
+    ] = None,
+    label: LabelQuery = None,
+    conditions: ConditionsQuery = None,
+    sampler: Annotated[
+        Sampler | None, Query(description="The sampler of the run; the model's default if not given.")
+    ] = None,
+    steps: Annotated[
+        int | None, Query(ge=2, description="The number of steps; the model's default if not given.")
+    ] = None,
+    timestep_shift: Annotated[
+        float | None,
+        Query(
+            gt=0,
+            le=1000,
+            allow_inf_nan=False,
+            description="The timestep shift of the samplers `euler` and `heun`; the model's default if not given.",
+        ),
+    ] = None,
+    guidance_scale: Annotated[
+        float | None,
+        Query(
+            ge=1,
+            le=1000,
+            allow_inf_nan=False,
+            description="The guidance scale, on which condition vectors depend only in a model that takes it as an "
+            "input; its default if not given.",
+        ),
+    ] = None,
+) -> Response:
+    """Get what prunes remove from the condition vectors of all classes over a sampling run, without sampling.
+
+    The numbers are those of `removed` and `embedding` in the result of `POST /prune-sample` with the same options and
+    labels. They are over the steps of the run, and not at one time as `sparsity` of `GET /metrics/{model}`. The
+    response waits for the result; if that takes too long, it is 202 and the job.
+    """
+    try:
+        schedule = Schedule(when, count)
+    except InputError as error:
+        raise InvalidRequest([Fault(location="query.count", message=str(error))]) from error
+    asked = from_query(
+        RemovalRequest,
+        OF_REMOVAL,
+        model=model.name,
+        threshold=threshold,
+        keep=keep,
+        by=by,
+        side=side,
+        fill=fill,
+        schedule=schedule,
+        labels=labels_of(label),
+        conditions=conditions,
+        sampler=sampler,
+        steps=steps,
+        timestep_shift=timestep_shift,
+        guidance_scale=guidance_scale,
+    )
+    return await answer_by_job(asked, model, client, _as_json, parameters=OF_REMOVAL)

@@ -1,0 +1,30 @@
+/** Long computations in a thread of their own: `compute("cosine", {vectors})`, `compute("overTime", {vectors, times})`. */
+
+/** @type {Worker | null} */
+let worker = null;
+let last = 0;
+/** @type {Map<number, {resolve: (result: any) => void, reject: (error: Error) => void}>} */
+const waiting = new Map();
+
+/**
+ * The result of a task of widget/worker.js.
+ * @param {"cosine" | "overTime"} task
+ * @param {Record<string, unknown>} given
+ * @returns {Promise<any>}
+ */
+export function compute(task, given) {
+  if (worker === null) {
+    worker = new Worker(new URL("../widget/worker.js", import.meta.url), { type: "module" });
+    worker.addEventListener("message", ({ data }) => {
+      waiting.get(data.id)?.resolve(data.result);
+      waiting.delete(data.id);
+    });
+    worker.addEventListener("error", (event) => {
+      for (const { reject } of waiting.values()) reject(new Error(`the statistics failed: ${event.message}`));
+      waiting.clear();
+    });
+  }
+  const id = ++last;
+  worker.postMessage({ id, task, ...given });
+  return new Promise((resolve, reject) => waiting.set(id, { resolve, reject }));
+}

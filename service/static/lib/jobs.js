@@ -1,0 +1,131 @@
+/** Jobs: followed until they have finished, posted, and written as requests. */
+
+import { useEffect, useState } from "./preact.js";
+import { follow, getJson, isFinished, Problem } from "./api.js";
+
+/** @typedef {import("./contract").components["schemas"]} Schemas */
+/** @typedef {Schemas["AnyJob"]} Job */
+/** @typedef {Schemas["Progress"]} Progress */
+
+/** The kinds of jobs that can be posted, with their paths and names. */
+export const KINDS = /** @type {const} */ ({
+  "prune-sample": { path: "/prune-sample", title: "Prune and sample", method: "prune_sample" },
+  study: { path: "/studies", title: "Study", method: "study" },
+  compact: { path: "/compact", title: "Compact", method: "compact" },
+  extract: { path: "/extract", title: "Extract vectors", method: "extract" },
+});
+/** @typedef {keyof typeof KINDS} Kind */
+
+/** @type {Record<Job["kind"], string>} */
+export const KIND_NAMES = {
+  "prune-sample": "prune and sample",
+  study: "study",
+  compact: "compact",
+  extract: "extract",
+  metrics: "metrics",
+  cosine: "cosines",
+  "over-time": "over time",
+  removal: "removal",
+  figure: "figure",
+};
+
+const RETRY_MS = 1000;
+
+/**
+ * @typedef {object} Followed
+ * @property {any} job null until it is loaded
+ * @property {unknown} error why it could not be loaded
+ * @property {boolean} live whether its events arrive; true of a finished job, which has no more
+ */
+
+/**
+ * A job, kept up to date by its events until it has finished.
+ *
+ * An event of its status or of new scores is a reason to load it again; one of its progress has all there is to know.
+ * Where the service does not answer, it is asked again until it does.
+ * @param {string} id
+ * @returns {Followed}
+ */
+export function useJob(id) {
+  const [state, setState] = useState(/** @type {Followed} */ ({ job: null, error: null, live: true }));
+  useEffect(() => {
+    const abort = new AbortController();
+    let stop = () => {};
+    let timer = 0;
+    let loading = false;
+    let stale = false;
+
+    const load = async () => {
+      stale = loading; // what is under way may be older than the event that asks for this
+      if (loading) return;
+      loading = true;
+      try {
+        const job = await getJson(`/jobs/${id}`, { signal: abort.signal });
+        setState(({ live }) => ({ job, error: null, live: live || isFinished(job.status) }));
+        if (isFinished(job.status)) stop();
+      } catch (error) {
+        if (abort.signal.aborted) return;
+        if (isPassing(error)) {
+          setState((before) => ({ ...before, live: false }));
+          timer = window.setTimeout(load, RETRY_MS);
+        } else setState((before) => ({ ...before, error }));
+      } finally {
+        loading = false;
+      }
+      if (stale) load();
+    };
+    /** @param {Progress} progress */
+    const onProgress = (progress) =>
+      setState((before) =>
+        before.job && !isFinished(before.job.status) ? { ...before, job: { ...before.job, progress } } : before,
+      );
+    load().then(() => {
+      if (abort.signal.aborted) return;
+      setState((before) => {
+        if (before.error || (before.job && isFinished(before.job.status))) return before;
+        stop = follow(`/jobs/${id}/events`, { status: load, result: load, progress: onProgress }, (live) =>
+          setState((now) => ({ ...now, live: live || isFinished(now.job?.status) })),
+        );
+        return before;
+      });
+    });
+    return () => {
+      abort.abort();
+      clearTimeout(timer);
+      stop();
+    };
+  }, [id]);
+  return state;
+}
+
+/**
+ * Whether a problem passes by itself: the service is away, or busy.
+ * @param {unknown} error
+ */
+function isPassing(error) {
+  return error instanceof Problem && (error.status === 0 || error.status === 429 || error.status >= 500);
+}
+
+/**
+ * A request without what says nothing: fields that are null or undefined, and the schedule of every step.
+ * @param {any} value
+ * @returns {any}
+ */
+export function inShort(value) {
+  if (Array.isArray(value)) return value.map(inShort);
+  if (value === null || typeof value !== "object") return value;
+  if (value.when === "every") return { when: "every" };
+  const given = Object.entries(value).filter(
+    ([name, each]) => each !== null && each !== undefined && !(name === "schedule" && each.when === "every"),
+  );
+  return Object.fromEntries(given.map(([name, each]) => [name, inShort(each)]));
+}
+
+/**
+ * How long a job ran, or has run so far, in seconds; null while it is queued.
+ * @param {{started?: string | null, finished?: string | null}} job
+ * @param {number} [now] in milliseconds
+ */
+export function ranFor({ started, finished }, now = Date.now()) {
+  return started ? Math.max(0, ((finished ? Date.parse(finished) : now) - Date.parse(started)) / 1000) : null;
+}

@@ -1,0 +1,18 @@
+/** What views are made of: preact with its hooks, signals, and `html` for templates without a build. */
+
+import { Fragment, h, render } from "../vendor/preact.js";
+import htm from "../vendor/htm.js";
+
+export { Fragment, h, render };
+export { useCallback, useEffect, useId, useLayoutEffect, useMemo, useRef, useState } from "../vendor/hooks.js";
+export { batch, computed, effect, signal, useComputed, useSignal, useSignalEffect } from "../vendor/signals.js";
+
+/** @typedef {import("../vendor/preact.js").ComponentChildren} Children */
+/** @typedef {import("../vendor/preact.js").VNode<any>} Node */
+/**
+ * @template T
+ * @typedef {import("../vendor/signals.js").Signal<T>} Signal
+ */
+
+/** @type {(strings: TemplateStringsArray, ...values: any[]) => Node} */
+export const html = /** @type {any} */ (htm.bind(/** @type {any} */ (h)));

@@ -1,0 +1,212 @@
+/** A job: how far it is, its result, its request, and its files. */
+
+import { html, useEffect, useRef, useState } from "../lib/preact.js";
+import { href } from "../lib/router.js";
+import { cancel, isFinished, url } from "../lib/api.js";
+import { ago, duration } from "../lib/format.js";
+import { inShort, KIND_NAMES, KINDS, ranFor, useJob } from "../lib/jobs.js";
+import { asJson, RequestText } from "../lib/request-text.js";
+import {
+  announce,
+  Button,
+  Card,
+  Copy,
+  Loading,
+  Notice,
+  PageHead,
+  ProblemNotice,
+  Progress,
+  Status,
+} from "../lib/parts.js";
+import { PruneSampleResult } from "./job/gallery.js";
+import { StudyResult } from "./job/study.js";
+import { CompactResult } from "./job/compaction.js";
+import { STATISTICS } from "./job/statistics.js";
+
+/** @param {{params: {id: string}, query: URLSearchParams}} props */
+export default function JobView({ params, query }) {
+  const { job, error, live } = useJob(params.id);
+  const status = useRef(/** @type {string | null} */ (null));
+  useEffect(() => {
+    if (status.current && job?.status !== status.current) announce(`The job has ${SAID[job.status] ?? "changed"}`);
+    status.current = job?.status ?? null;
+  }, [job?.status]);
+  if (!job) {
+    return html`<${PageHead} title="Job" crumbs=${html`<${Crumbs} />`} />
+      ${error ? html`<${ProblemNotice} error=${error} />` : html`<${Loading}>Loading the job</${Loading}>`}`;
+  }
+  const postable = job.kind in KINDS;
+  return html`
+    <${PageHead} title=${job.title} crumbs=${html`<${Crumbs} />`} lead=${html`<${Lead} job=${job} />`}>
+      ${!isFinished(job.status) && html`<${Cancel} id=${job.id} />`}
+      ${postable && html`<${Button} href=${againAddress(job)}>Change and run again</${Button}>`}
+    </${PageHead}>
+    <div class="stack">
+      ${error && html`<${ProblemNotice} error=${error} />`}
+      <${Standing} job=${job} live=${live} />
+      <${Result} job=${job} query=${query} />
+      <div class="columns job-foot">
+        <${Card} title="Request" lead="As it ran, with its defaults filled in.">
+          ${
+            postable
+              ? html`<${RequestText} kind=${job.kind} body=${inShort(job.request)} />`
+              : html`<${Copy} text=${asJson(inShort(job.request))} label="Copy the request as JSON" />`
+          }
+        </${Card}>
+        <${Files} job=${job} />
+      </div>
+    </div>
+  `;
+}
+
+function Crumbs() {
+  return html`<a href=${href("/ui/jobs")}>Jobs</a>`;
+}
+
+/** @param {{job: any}} props */
+function Lead({ job }) {
+  const { model } = job.request;
+  return html`<span class="row">
+    <${Status} status=${job.status} />
+    <span>
+      ${KIND_NAMES[/** @type {keyof typeof KIND_NAMES} */ (job.kind)]} ·${" "}
+      <a href=${href(`/ui/models/${model}`)}>${model}</a> · created ${ago(job.created)}
+      ${job.finished && job.started && ` · ran ${duration(ranFor(job))}`}
+    </span>
+  </span>`;
+}
+
+/**
+ * The form of a new job with the request of this one.
+ * @param {any} job
+ */
+function againAddress(job) {
+  const { model, threshold, ...rest } = inShort(job.request);
+  return href("/ui/new", { kind: job.kind, model, threshold, request: JSON.stringify(rest) });
+}
+
+/** @param {{id: string}} props */
+function Cancel({ id }) {
+  const [state, setState] = useState(/** @type {{asked?: boolean, error?: unknown}} */ ({}));
+  const ask = async () => {
+    setState({ asked: true });
+    try {
+      await cancel(id);
+      announce("The job was asked to stop");
+    } catch (error) {
+      setState({ error });
+    }
+  };
+  return html`
+    ${state.error && html`<${ProblemNotice} error=${state.error} />`}
+    <${Button}
+      kind="danger"
+      onClick=${ask}
+      disabled=${state.asked}
+    >${state.asked ? "Cancelling …" : "Cancel"}</${Button}>
+  `;
+}
+
+const SAID = /** @type {Record<string, string>} */ ({
+  running: "started",
+  succeeded: "succeeded",
+  failed: "failed",
+  cancelled: "been cancelled",
+});
+const PHASES = /** @type {Record<string, string>} */ ({ loading: "loading the model", drawing: "drawing pictures" });
+
+/**
+ * How far a job is, or why it has no result.
+ * @param {{job: any, live: boolean}} props
+ */
+function Standing({ job, live }) {
+  if (job.status === "failed") {
+    const problem = job.problem ?? { title: "It failed", detail: "The service does not say why." };
+    return html`<${Notice} kind="bad" title=${problem.title}>
+      <p>${problem.detail}</p>
+      ${
+        problem.errors?.length > 0 &&
+        html`<ul>
+          ${problem.errors.map((/** @type {any} */ fault) => 
+            html`<li><code>${fault.location}</code> ${fault.message}</li>`)}
+        </ul>`
+      }
+    </${Notice}>`;
+  }
+  if (job.status === "cancelled") {
+    return html`<${Notice} kind="warn" title="This job was cancelled">
+      <p>It has no result. “Change and run again” makes a new one of the same request.</p>
+    </${Notice}>`;
+  }
+  if (isFinished(job.status)) return null;
+  const { progress } = job;
+  return html`<${Card} title="Progress">
+    ${
+      job.status === "queued"
+        ? html`<p>
+            ${
+              job.queue_position
+                ? `Waiting for a worker: ${placeOf(job.queue_position)} of its queue.`
+                : "Waiting for a worker."
+            }
+          </p>`
+        : progress
+          ? html`<${Progress}
+              label=${capital(PHASES[progress.phase] ?? progress.phase ?? "Running")}
+              done=${progress.done}
+              total=${progress.total}
+              unit=${progress.unit}
+              eta=${progress.eta_seconds}
+            />`
+          : html`<${Loading}>Started</${Loading}>`
+    }
+    ${
+      !live &&
+      html`<p class="small" role="status">
+        The connection to the service is lost. The job goes on without it, and this page comes back to it by itself.
+      </p>`
+    }
+  </${Card}>`;
+}
+
+/** @param {number} position */
+function placeOf(position) {
+  return position === 1 ? "it is the next" : `it is number ${position}`;
+}
+
+/** @param {string} text */
+function capital(text) {
+  return text.charAt(0).toUpperCase() + text.slice(1);
+}
+
+/** @param {{job: any, query: URLSearchParams}} props */
+function Result({ job, query }) {
+  if (!job.result) return null;
+  if (job.kind === "prune-sample") return html`<${PruneSampleResult} job=${job} query=${query} />`;
+  if (job.kind === "study") return html`<${StudyResult} job=${job} query=${query} />`;
+  if (job.kind === "compact") return html`<${CompactResult} job=${job} />`;
+  const Statistics = STATISTICS[job.kind];
+  return Statistics ? html`<${Statistics} job=${job} />` : null;
+}
+
+/** @param {{job: any}} props */
+function Files({ job }) {
+  const files = Object.entries(job.links.artifacts ?? {});
+  const [all, setAll] = useState(false);
+  if (files.length === 0) return null;
+  const shown = all ? files : files.slice(0, FEW_FILES);
+  return html`<${Card} title="Files" lead=${`${files.length} ${files.length === 1 ? "file" : "files"} to download.`}>
+    <ul class="files">
+      ${shown.map(([name, path]) => html`<li><a
+        href=${url(/** @type {string} */ (path))}
+        download=${name}
+      >${name}</a></li>`)}
+    </ul>
+    ${
+      shown.length < files.length &&
+      html`<div><${Button} small onClick=${() => setAll(true)}>Show all ${files.length}</${Button}></div>`
+    }
+  </${Card}>`;
+}
+
+const FEW_FILES = 12;

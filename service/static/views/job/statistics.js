@@ -1,0 +1,124 @@
+/** Results of jobs that compute statistics, vectors and figures: short, since other pages show them at length. */
+
+import { html } from "../../lib/preact.js";
+import { href } from "../../lib/router.js";
+import { url } from "../../lib/api.js";
+import { bytes, count, fixed, number, percent } from "../../lib/format.js";
+import { Chart } from "../../lib/chart.js";
+import { Card, Stats, Table } from "../../lib/parts.js";
+
+/** @typedef {import("../../lib/api.js").Schemas} Schemas */
+
+/** @type {Record<string, (props: {job: any}) => import("../../lib/preact.js").Node>} */
+export const STATISTICS = {
+  metrics: Metrics,
+  extract: Vectors,
+  cosine: Cosine,
+  "over-time": OverTime,
+  removal: Removal,
+  figure: Figure,
+};
+
+/** @param {{result: {model: {name: string}, part?: string, timestep?: number | null}}} props */
+function ModelLink({ result: { model, part, timestep } }) {
+  return html`<a href=${href(`/ui/models/${model.name}`, { part, t: timestep })}>Explore them</a>`;
+}
+
+/**
+ * @param {string} part
+ * @param {number | null} timestep
+ */
+function partOf(part, timestep) {
+  return ["Part", part, timestep === null ? "of no time" : `t = ${number(timestep)}`];
+}
+
+/** @param {{job: any}} props */
+function Metrics({ job }) {
+  const result = /** @type {Schemas["MetricsResult"]} */ (job.result);
+  const { part, timestep, dim, cosine, npr, pr, norm } = result;
+  return html`<${Card} title="Condition vectors" aside=${html`<${ModelLink} result=${result} />`}>
+    <${Stats}
+      values=${[
+        ["Vectors", count(result.count), `of ${dim} components`],
+        partOf(part, timestep),
+        ...(cosine ? [["Cosine", number(cosine.mean, 4), `${number(cosine.min)} to ${number(cosine.max)}`]] : []),
+        ["nPR", number(npr), `PR ${number(pr)}`],
+        ["Norm", number(norm)],
+      ]}
+    />
+  </${Card}>`;
+}
+
+/** @param {{job: any}} props */
+function Vectors({ job }) {
+  const { artifact, shapes, bytes: size } = /** @type {Schemas["ExtractResult"]} */ (job.result);
+  return html`<${Card} title="Vectors" lead=${`${artifact}, ${bytes(size)}`}>
+    <${Stats} small values=${Object.entries(shapes).map(([name, shape]) => [name, shape.join(" × ")])} />
+  </${Card}>`;
+}
+
+/** @param {{job: any}} props */
+function Cosine({ job }) {
+  const result = /** @type {Schemas["CosineResult"]} */ (job.result);
+  const { part, timestep, order, mean, min, max } = result;
+  return html`<${Card} title="Cosines of all pairs" aside=${html`<${ModelLink} result=${result} />`}>
+    <${Stats}
+      values=${[
+        ["Vectors", count(result.count), `by ${order}`],
+        partOf(part, timestep),
+        ["Mean cosine", number(mean, 4), `${number(min)} to ${number(max)}`],
+      ]}
+    />
+  </${Card}>`;
+}
+
+/** @param {{job: any}} props */
+function OverTime({ job }) {
+  const result = /** @type {Schemas["OverTimeResult"]} */ (job.result);
+  const { cosine, fraction, npr, removed } = result;
+  return html`<${Card} title="Over the run" aside=${html`<${ModelLink} result=${result} />`}>
+    <${Chart}
+      label="Cosine, nPR and what thresholds remove over sampling"
+      x=${fraction.map((each) => 100 * each)}
+      series=${[
+        ...(cosine ? [{ title: "mean cosine", values: cosine.mean }] : []),
+        { title: "nPR", values: npr },
+        ...removed
+          .slice(0, 2)
+          .map((each) => ({ title: `removed at ${number(each.threshold)}`, values: each.fraction })),
+      ]}
+      xAxis=${{ title: "sampling done, %" }}
+      yAxis=${{ title: "from 0 to 1", range: [0, 1] }}
+    />
+  </${Card}>`;
+}
+
+/** @param {{job: any}} props */
+function Removal({ job }) {
+  const { sampler, steps, prunes } = /** @type {Schemas["RemovalResult"]} */ (job.result);
+  return html`<${Card} title="What is removed" lead=${`Over ${steps} steps of ${sampler}, without sampling.`}>
+    <${Table}
+      caption="What each prune removes"
+      hideCaption
+      columns=${[
+        { title: "Prune" },
+        ...["Removed", "Components a step", "nPR", "Cosine"].map((title) => ({ title, number: true })),
+      ]}
+      rows=${prunes.map(({ name, removed, embedding }) => [
+        html`<span class="nowrap">${name}</span>`,
+        percent(removed.fraction),
+        `${removed.min} to ${removed.max}`,
+        `${fixed(embedding.npr_before, 4)} → ${fixed(embedding.npr_after, 4)}`,
+        `${fixed(embedding.cosine_before, 4)} → ${fixed(embedding.cosine_after, 4)}`,
+      ])}
+    />
+  </${Card}>`;
+}
+
+/** @param {{job: any}} props */
+function Figure({ job }) {
+  const { caption, figure, png } = /** @type {Schemas["FigureResult"]} */ (job.result);
+  return html`<${Card} title=${`Figure: ${figure}`} lead=${caption}>
+    <img class="paper" src=${url(job.links.artifacts[png] ?? "")} alt=${caption} />
+  </${Card}>`;
+}

@@ -1,0 +1,158 @@
+/** A model: how parallel its condition vectors are, and which of their components matter. */
+
+import { html, useEffect, useState } from "../lib/preact.js";
+import { href } from "../lib/router.js";
+import { getJson } from "../lib/api.js";
+import { useLoaded } from "../lib/load.js";
+import { loadTimes, loadVectors } from "../lib/vectors.js";
+import { Exploration } from "../lib/exploration.js";
+import { count, fixed, number } from "../lib/format.js";
+import { Button, Loading, Missing, Notice, PageHead, Progress, ProblemNotice, Segmented, Select, Stats, TimeField } from "../lib/parts.js";
+import { ThresholdCard } from "../lib/threshold-card.js";
+import { CosineCard, PairCard } from "../lib/cosine-card.js";
+import { DistributionCard, SamplingCard } from "../lib/distribution-card.js";
+
+/** @param {{params: {name: string}, query: URLSearchParams}} props */
+export default function Model({ params: { name }, query }) {
+  const [job, setJob] = useState(/** @type {any} */ (null));
+  const asked = query.get("t");
+  const { data, error, reload } = useLoaded(
+    async (signal) => {
+      const timestep = asked !== null && Number.isFinite(Number(asked)) ? Number(asked) : null;
+      const loaded = await loadVectors(name, { timestep, conditions: query.get("conditions"), onJob: setJob, signal });
+      return new Exploration(loaded, query);
+    },
+    [name],
+  );
+  // One heading for all that is shown here in turn: it has the focus after a navigation.
+  return html`
+    <${PageHead}
+      title=${name}
+      crumbs=${html`<a href=${href("/ui/")}>Models</a>`}
+      lead=${data && `${data.model.title} · ${data.model.source}`}
+    >
+      ${data && html`<${Button} href=${href("/ui/compare", { a: name })}>Compare</${Button}>`}
+      ${data && html`<${SampleLink} exploration=${data} />`}
+    </${PageHead}>
+    ${error
+      ? html`<${NotLoaded} name=${name} error=${error} retry=${reload} />`
+      : data
+        ? html`<${Explored} name=${name} exploration=${data} />`
+        : job?.progress
+          ? html`<${Progress} label="Reading the condition vectors" ...${job.progress} />`
+          : html`<${Loading}>Reading the condition vectors</${Loading}>`}
+  `;
+}
+
+/** @param {{name: string, exploration: Exploration}} props */
+function Explored({ name, exploration }) {
+  const [failed, setFailed] = useState(/** @type {unknown} */ (null));
+  useEffect(() => exploration.start(), [exploration]);
+  useEffect(() => {
+    const abort = new AbortController();
+    loadTimes(name, exploration.loaded, abort.signal)
+      .then((times) => exploration.takeTimes(times))
+      .catch((error) => abort.signal.aborted || setFailed(error));
+    return () => abort.abort();
+  }, [exploration]);
+  return html`<div class="stack">
+    ${failed && html`<${ProblemNotice} error=${failed} />`}
+    <${Facts} exploration=${exploration} />
+    <${Controls} exploration=${exploration} />
+    <div class="columns">
+      <${ThresholdCard} exploration=${exploration} />
+      <${CosineCard} exploration=${exploration} />
+    </div>
+    <${PairCard} exploration=${exploration} />
+    <div class="columns">
+      <${SamplingCard} exploration=${exploration} />
+      <${DistributionCard} exploration=${exploration} />
+    </div>
+  </div>`;
+}
+
+/**
+ * The way to a job with the prune that is shown.
+ * @param {{exploration: Exploration}} props
+ */
+function SampleLink({ exploration }) {
+  const { model, prune, chosenFill, row } = exploration;
+  const { rule, threshold, keep } = prune.value;
+  const address = href("/ui/new", {
+    model: model.name,
+    ...(rule === "keep" ? { keep } : { threshold, side: rule === "head" ? "head" : null }),
+    fill: chosenFill.value,
+    label: row.value === 0 ? null : row.value,
+  });
+  return html`<${Button} kind="primary" href=${address}>
+    Sample ${rule === "keep" ? `keeping ${keep}` : "at this threshold"}
+  </${Button}>`;
+}
+
+/** @param {{exploration: Exploration}} props */
+function Facts({ exploration }) {
+  const { model, loaded, before, cosines, part, timestep } = exploration;
+  const { npr, norm, cosine } = before.value;
+  const where = part.value === "y" ? "of y" : `of c at t = ${number(timestep.value, 4)}`;
+  return html`<section class="card" aria-label="In short">
+    <${Stats}
+      values=${[
+        ["Family", model.family, model.size],
+        ["Classes", count(loaded.y.count), model.classes === null ? "conditions" : null],
+        ["Width d", count(loaded.y.dim), "components"],
+        ["Cosine", html`<span data-number="cosine">${fixed(cosine, 4)}</span>`, `mean of pairs, ${where}`],
+        ["nPR", html`<span data-number="npr">${fixed(npr, 4)}</span>`, `${number(npr * loaded.y.dim)} components' worth`],
+        ["Norm", html`<span data-number="norm">${fixed(norm, 3)}</span>`, "mean |c|₂"],
+        ["Parameters", model.parameters === null ? "–" : count(model.parameters), model.licence],
+      ]}
+    />
+    ${cosines.value === null && html`<span class="sr-only">Computing cosines</span>`}
+  </section>`;
+}
+
+/** @param {{exploration: Exploration}} props */
+function Controls({ exploration }) {
+  const { part, times, moment, row, names } = exploration;
+  const { timesteps, fraction } = times.value;
+  return html`<section class="card controls" aria-label="What is shown">
+    <${Segmented}
+      label="Vectors"
+      options=${[
+        { value: "c", title: "c = y + t" },
+        { value: "y", title: "y, the class alone" },
+      ]}
+      value=${part.value}
+      onChange=${(/** @type {string} */ value) => (part.value = value)}
+    />
+    <${Select}
+      label="Class"
+      options=${names.map((name, index) => ({ value: String(index), title: `${index} · ${name}` }))}
+      value=${String(row.value)}
+      onChange=${(/** @type {string} */ value) => (row.value = Number(value))}
+    />
+    ${part.value === "c" &&
+    html`<${TimeField}
+      timesteps=${timesteps}
+      fraction=${fraction}
+      index=${moment.value}
+      onChange=${(/** @type {number} */ index) => (moment.value = index)}
+    />`}
+  </section>`;
+}
+
+/**
+ * Why there is nothing to see, and what can be done: files may be missing, or conditions have to be named.
+ * @param {{name: string, error: any, retry: () => void}} props
+ */
+function NotLoaded({ name, error, retry }) {
+  const { data: model } = useLoaded((signal) => getJson(`/models/${name}`, { signal }), [name]);
+  return html`<div class="stack">
+    <${ProblemNotice} error=${error} retry=${retry} />
+    ${model && !model.ready && html`<${Missing} model=${model} />`}
+    ${model?.ready &&
+    model.classes === null &&
+    html`<${Notice} kind="info" title="This model takes conditions in place of classes">
+      <p>Upload them with <code>POST /conditions</code>, and add <code>?conditions=ID</code> to this address.</p>
+    </${Notice}>`}
+  </div>`;
+}

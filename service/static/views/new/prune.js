@@ -1,0 +1,92 @@
+/** Which components go: the rule of prune-sample. */
+
+import { html } from "../../lib/preact.js";
+import { Card, Segmented } from "../../lib/parts.js";
+import { NumberField, ScheduleFields } from "./fields.js";
+import { Thresholds, useRemoval } from "./thresholds.js";
+
+const RULES = [
+  { value: "tail", title: "below a threshold" },
+  { value: "head", title: "above a threshold" },
+  { value: "keep", title: "all but the k most varied" },
+];
+
+/** @param {import("../new.js").Form} props */
+export function PruneFields({ request, change, model, fault }) {
+  const { threshold, keep, side, fill, schedule } = request;
+  const none = threshold === undefined && keep === undefined;
+  const rule = none ? "none" : keep !== undefined ? "keep" : (side ?? "tail");
+  const values = threshold === undefined ? null : [threshold].flat();
+  const removal = useRemoval(model, values, request);
+  /** @param {string} chosen */
+  const choose = (chosen) => {
+    if (chosen === "none")
+      change({
+        threshold: undefined,
+        keep: undefined,
+        side: undefined,
+        by: undefined,
+        fill: undefined,
+        schedule: undefined,
+      });
+    else if (chosen === "keep")
+      change({ threshold: undefined, side: undefined, fill: undefined, keep: [Math.round(model.condition_dim / 2)] });
+    else
+      change({
+        keep: undefined,
+        by: undefined,
+        fill: undefined,
+        threshold: values ?? [0.05],
+        side: chosen === "tail" ? undefined : chosen,
+      });
+  };
+  return html`<${Card} title="Prune" lead="Which components of the condition vector go, while it is sampled.">
+    <${Segmented}
+      label="Remove components"
+      options=${model.compacted ? [{ value: "none", title: "none more" }, ...RULES] : RULES}
+      value=${rule}
+      onChange=${choose}
+    />
+    ${values && html`<${Thresholds}
+      values=${values}
+      removal=${removal}
+      fault=${fault}
+      field="threshold"
+      onChange=${(/** @type {number[]} */ given) => change({ threshold: given })}
+    />`}
+    ${
+      keep !== undefined &&
+      html`<${NumberField}
+        label=${`Components to keep, of ${model.condition_dim}`}
+        value=${[keep].flat()[0]}
+        min=${1}
+        max=${model.condition_dim}
+        step=${1}
+        fault=${fault("keep")}
+        onChange=${(/** @type {number | undefined} */ given) => change({ keep: [given ?? 1] })}
+      />`
+    }
+    ${
+      !none &&
+      html`<div class="pair">
+          <${Segmented}
+            label="In their place"
+            options=${[
+              { value: "zero", title: "zero" },
+              { value: "mean", title: "the mean over classes" },
+            ]}
+            value=${fill ?? (rule === "keep" ? "mean" : "zero")}
+            onChange=${(/** @type {string} */ given) =>
+              change({ fill: given === (rule === "keep" ? "mean" : "zero") ? undefined : given })}
+          />
+        </div>
+        ${fault("fill") && html`<div class="field"><div class="fault">${fault("fill")}</div></div>`}
+        <${ScheduleFields}
+          value=${schedule}
+          steps=${request.steps ?? model.defaults.steps}
+          fault=${fault("schedule")}
+          onChange=${(/** @type {any} */ given) => change({ schedule: given })}
+        />`
+    }
+  </${Card}>`;
+}

@@ -1,0 +1,252 @@
+"""The view of one model: its numbers are the interface's, and everything that is dragged has keys."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import pytest
+from playwright.sync_api import Locator, Page, expect
+
+from tests.end_to_end.stack import Stack
+from tests.pages.browser import PHONE, assert_accessible, assert_fits, both_themes, heading, shot
+
+MODEL = "/ui/models/shapes-sit"
+ROUNDED = 0.000051
+"""Half of the last of four decimals, and a little for float32."""
+
+
+def open_model(page: Page, query: str = "", model: str = MODEL) -> None:
+    """Open the view, and return when everything on it is there."""
+    page.goto(f"{model}{query}")
+    expect(page.get_by_role("application")).to_be_visible()
+    expect(page.get_by_text("of all components, at 51 times")).to_be_visible()
+
+
+def number(page: Page, name: str) -> float:
+    """A number of the page; the last of several, so the one after a change."""
+    text = page.locator(f"[data-number='{name}']").inner_text()
+    return float(re.findall(r"[\d.]+", text)[-1])
+
+
+def statistics(stack: Stack, model: str = "shapes-sit", **query: Any) -> dict[str, Any]:
+    """What the interface says."""
+    answer = stack.http.get(f"/metrics/{model}", params=query, headers={"Prefer": "wait=60"}).raise_for_status()
+    return dict(answer.json())
+
+
+def grip(page: Page) -> Locator:
+    """The threshold in the picture, which keys and pointers move."""
+    return page.get_by_role("slider", name="Threshold", exact=True)
+
+
+@both_themes
+def test_a_model_is_accessible_in_both_themes(page: Page, theme: str) -> None:
+    page.emulate_media(color_scheme=theme)
+    open_model(page, "?pair=3,17")
+    assert_accessible(page)
+    shot(page, f"model-{theme}")
+
+
+@pytest.mark.parametrize("figure", ["Sparsity", "Variance", "t-SNE"])
+def test_every_figure_is_accessible_and_has_its_data_as_a_table(page: Page, figure: str) -> None:
+    open_model(page)
+    page.get_by_role("tab", name=figure).click()
+    panel = page.get_by_role("tabpanel")
+    expect(panel.get_by_role("img")).to_be_visible()
+    panel.locator("summary").click()
+    expect(panel.get_by_role("row").nth(5)).to_be_visible()
+    assert_accessible(page)
+    shot(page, f"model-{figure.lower()}")
+
+
+def test_a_model_fits_a_narrow_screen(page: Page) -> None:
+    page.set_viewport_size(PHONE)
+    open_model(page, "?pair=3,17")
+    assert_fits(page)
+    shot(page, "model-phone")
+
+
+@pytest.mark.parametrize(("model", "time"), [("shapes-sit", 0.0), ("shapes-sit", 0.5), ("shapes-dit", 500.0)])
+def test_its_numbers_are_those_of_the_interface_at_every_time(
+    page: Page, stack: Stack, model: str, time: float
+) -> None:
+    open_model(page, f"?t={time:g}&tau=0.038", f"/ui/models/{model}")
+    expected = statistics(stack, model, timestep=time, threshold=0.038)
+    assert number(page, "npr") == pytest.approx(expected["npr"], abs=ROUNDED)
+    assert number(page, "cosine") == pytest.approx(expected["cosine"]["mean"], abs=ROUNDED)
+    assert number(page, "removed-here") == pytest.approx(100 * expected["sparsity"][0]["fraction"], abs=0.051)
+
+
+def test_the_part_y_has_the_numbers_of_the_interface(page: Page, stack: Stack) -> None:
+    open_model(page, "?tau=0.038")
+    page.get_by_role("radio", name="y, the class alone").check(force=True)
+    expected = statistics(stack, part="y")
+    expect(page.locator("[data-number='npr']")).to_have_text(f"{expected['npr']:.4f}")
+    assert number(page, "cosine") == pytest.approx(expected["cosine"]["mean"], abs=ROUNDED)
+    expect(page).to_have_url(re.compile(r"part=y"))
+
+
+def test_what_a_prune_does_is_what_a_job_reports(page: Page, stack: Stack) -> None:
+    """The share over the run is that of a job, whose steps are other times; at one time it is another share."""
+    open_model(page, "?tau=0.038")
+    body = {"model": "shapes-sit", "threshold": 0.038, "labels": list(range(0, 100, 7)), "steps": 50}
+    job = stack.http.post("/prune-sample", json=body, headers={"Prefer": "wait=60"}).json()
+    removed = job["result"]["variants"][1]["removed"]["fraction"]
+    assert number(page, "removed-run") == pytest.approx(100 * removed, abs=1.5)
+    assert number(page, "removed-here") < number(page, "removed-run") - 5
+
+
+def test_the_threshold_is_moved_by_keys_slider_and_number_and_the_numbers_follow(page: Page, stack: Stack) -> None:
+    open_model(page, "?tau=0.02")
+    before = number(page, "removed-here")
+    grip(page).focus()
+    page.keyboard.press("ArrowUp")
+    expect(grip(page)).to_have_attribute("aria-valuenow", "0.0204")
+    page.keyboard.press("PageUp")
+    expect(grip(page)).to_have_attribute("aria-valuenow", "0.0255")
+    assert number(page, "removed-here") > before
+    field = page.get_by_role("spinbutton", name="Threshold τ")
+    expect(field).to_have_value("0.0255")
+    field.fill("0.05")
+    expect(grip(page)).to_have_attribute("aria-valuenow", "0.05")
+    fraction = statistics(stack, threshold=0.05)["sparsity"][0]["fraction"]
+    expect(page.locator("[data-number='removed-here']")).to_have_text(f"{100 * fraction:.1f} %")
+    slider = page.get_by_role("slider", name="Threshold τ, slider")
+    slider.press("Home")
+    expect(page.locator("[data-number='removed-here']")).to_have_text("0.0 %")
+    expect(page).to_have_url(re.compile(r"tau=0(&|$)"))
+
+
+def test_the_threshold_is_dragged_and_a_touch_of_the_picture_scrolls(page: Page) -> None:
+    open_model(page, "?tau=0.02")
+    box = grip(page).bounding_box()
+    assert box is not None
+    x, y = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
+    page.mouse.move(x, y)
+    page.mouse.down()
+    page.mouse.move(x - 100, y - 40, steps=4)
+    page.mouse.up()
+    expect(grip(page)).not_to_have_attribute("aria-valuenow", "0.02")
+    assert float(grip(page).get_attribute("aria-valuenow") or 0) > 0.04
+    canvas = page.locator(".canvas-box").first
+    assert page.evaluate("(box) => getComputedStyle(box).touchAction", canvas.element_handle()) == "pan-y"
+
+
+def test_the_address_restores_the_view(page: Page) -> None:
+    open_model(page, "?t=0.5&class=17&tau=0.05&rule=head&fill=mean&order=name&pair=3,17")
+    found = page.locator("main").inner_text()
+    assert page.get_by_role("combobox", name="Class").input_value() == "17"
+    for radio in ("above τ", "mean of classes"):
+        expect(page.get_by_role("radio", name=radio)).to_be_checked()
+    expect(page.get_by_role("combobox", name="Order by")).to_have_value("name")
+    expect(page.get_by_role("spinbutton", name="Time t")).to_have_value("0.5")
+    expect(page.locator("[data-number='pair-cosine']")).to_be_visible()
+    page.wait_for_timeout(300)  # the address is written
+    open_model(page, page.url.partition("/shapes-sit")[2])
+    assert page.locator("main").inner_text() == found
+
+
+def test_a_pair_is_chosen_by_keys_and_its_cosine_is_that_of_the_interface(page: Page, stack: Stack) -> None:
+    open_model(page)
+    heatmap = page.get_by_role("application")
+    heatmap.focus()
+    for key in ("ArrowDown", "Shift+ArrowRight", "ArrowRight"):
+        page.keyboard.press(key)
+    names = stack.http.get("/models/shapes-sit").json()["class_names"]
+    expect(page.get_by_role("heading", level=2, name=f"{names[1]} and {names[11]}")).to_be_visible()
+    query = {"part": "c", "order": "class"}
+    cosines = stack.http.get(
+        "/metrics/shapes-sit/cosine", params=query, headers={"Prefer": "wait=60", "Accept": "application/json"}
+    ).json()
+    assert number(page, "pair-cosine") == pytest.approx(cosines["values"][1][11], abs=ROUNDED)
+    expect(page.get_by_role("status").filter(has_text=f"{names[1]} and {names[11]}")).to_be_attached()
+
+
+def test_a_click_marks_a_pair_and_pointing_names_one(page: Page, stack: Stack) -> None:
+    open_model(page)
+    heatmap = page.get_by_role("application")
+    box = heatmap.bounding_box()
+    assert box is not None
+    cell = box["width"] / 100
+    position = {"x": 20.5 * cell, "y": 10.5 * cell}
+    heatmap.hover(position={"x": position["x"], "y": position["y"]})
+    names = stack.http.get("/models/shapes-sit").json()["class_names"]
+    expect(page.get_by_text(re.compile(f"{names[10]} · {names[20]}: 0.9"))).to_be_visible()
+    heatmap.click(position={"x": position["x"], "y": position["y"]})
+    expect(page.get_by_role("heading", level=2, name=f"{names[10]} and {names[20]}")).to_be_visible()
+
+
+def test_keeping_the_most_varying_components_is_a_rule_with_its_own_fill(page: Page) -> None:
+    open_model(page, "?keep=32&rule=keep")
+    expect(page.locator("[data-number='removed-here']")).to_have_text("75.0 %")
+    expect(page.locator("[data-number='removed-run']")).to_have_text("75.0 %")
+    expect(page.get_by_role("radio", name="mean of classes")).to_be_checked()
+    page.get_by_role("spinbutton", name="Components to keep").fill("128")
+    expect(page.locator("[data-number='removed-here']")).to_have_text("0.0 %")
+    expect(grip(page)).to_be_hidden()
+
+
+def test_the_threshold_goes_to_a_new_job(page: Page) -> None:
+    open_model(page, "?tau=0.05&class=17")
+    link = page.get_by_role("link", name="Sample at this threshold")
+    assert (link.get_attribute("href") or "").endswith("/ui/new?model=shapes-sit&threshold=0.05&label=17")
+
+
+def test_the_main_path_needs_the_keyboard_alone(page: Page) -> None:
+    page.goto("/ui/")
+    expect(page.get_by_role("link", name="shapes-sit", exact=True)).to_be_visible()
+    _tab_to(page, "shapes-sit")
+    page.keyboard.press("Enter")
+    expect(page.get_by_role("heading", level=1, name="shapes-sit")).to_be_focused()
+    assert heading(page) == "shapes-sit"
+    expect(page.get_by_role("application")).to_be_visible()
+    _tab_to(page, "Threshold")
+    page.keyboard.press("PageUp")
+    for _ in range(60):
+        page.keyboard.press("Shift+Tab")
+        if page.evaluate("document.activeElement.textContent.trim().startsWith('Sample')"):
+            break
+    threshold = grip(page).get_attribute("aria-valuenow")
+    assert page.evaluate("document.activeElement.href").endswith(f"/ui/new?model=shapes-sit&threshold={threshold}")
+
+
+def _tab_to(page: Page, name: str) -> None:
+    for _ in range(60):
+        page.keyboard.press("Tab")
+        text = "document.activeElement.getAttribute('aria-label') ?? document.activeElement.textContent.trim()"
+        if page.evaluate(text) == name:
+            return
+    raise AssertionError(f"no key leads to {name}")
+
+
+def test_a_model_whose_files_are_missing_says_how_to_get_them(page: Page, faults: list[str]) -> None:
+    page.goto("/ui/models/dit-xl-2-256")
+    expect(page.get_by_role("alert")).to_contain_text("dit-xl-2-256")
+    expect(page.locator("pre")).to_be_visible()
+    assert_accessible(page)
+    assert faults
+    faults.clear()  # a refused request is an error on the console
+
+
+def test_an_unknown_model_is_a_problem_that_is_shown(page: Page, faults: list[str]) -> None:
+    page.goto("/ui/models/absent")
+    expect(page.get_by_role("alert")).to_contain_text("absent")
+    assert_accessible(page)
+    faults.clear()
+
+
+def test_what_is_shown_first_is_small_and_takes_two_round_trips_after_the_page(page: Page) -> None:
+    """All modules come at once, since the page names them; then what they ask for, at once again."""
+    received: list[int] = []
+    page.on("requestfinished", lambda request: received.append(request.sizes()["responseBodySize"]))
+    page.goto(MODEL)
+    expect(grip(page)).to_be_visible()
+    named = page.evaluate(
+        "Array.from(document.querySelectorAll('link[rel=modulepreload], script'), (each) => each.href || each.src)"
+    )
+    scripts = page.evaluate(
+        "performance.getEntriesByType('resource').map((each) => each.name).filter((each) => each.endsWith('.js'))"
+    )
+    assert set(scripts) <= set(named)
+    assert sum(received) < 300_000

@@ -1,0 +1,62 @@
+"""The view of all models."""
+
+from __future__ import annotations
+
+import re
+
+from playwright.sync_api import Page, expect
+
+from tests.end_to_end.stack import Stack
+from tests.pages.browser import PHONE, assert_accessible, assert_fits, both_themes, shot
+
+
+def card(page: Page, model: str) -> str:
+    """The selector of a model's card."""
+    return f"section.card:has(h2 a:text-is('{model}'))"
+
+
+@both_themes
+def test_the_models_are_accessible_in_both_themes(page: Page, theme: str) -> None:
+    page.emulate_media(color_scheme=theme)
+    page.goto("/ui/")
+    expect(page.locator(card(page, "shapes-sit")).get_by_text("0.0630")).to_be_visible()
+    page.locator(card(page, "dit-xl-2-256")).get_by_text("What is missing").click()
+    assert_accessible(page)
+    shot(page, f"models-{theme}")
+
+
+def test_a_card_has_the_numbers_of_the_interface(page: Page, stack: Stack) -> None:
+    page.goto("/ui/")
+    statistics = stack.http.get("/metrics/shapes-sit", headers={"Prefer": "wait=60"}).json()
+    sit = page.locator(card(page, "shapes-sit"))
+    for number in (f"{statistics['npr']:.4f}", f"{statistics['cosine']['mean']:.4f}", str(statistics["dim"])):
+        expect(sit.get_by_text(number, exact=True)).to_be_visible()
+    expect(sit.get_by_role("img", name=re.compile("^Sorted .* down over 128 components"))).to_be_visible()
+
+
+def test_a_model_that_is_missing_says_how_to_get_it(page: Page, stack: Stack) -> None:
+    page.goto("/ui/")
+    missing = page.locator(card(page, "dit-xl-2-256"))
+    missing.get_by_text("What is missing").click()
+    obtain = stack.http.get("/models/dit-xl-2-256").json()["obtain"]
+    expect(missing.locator("pre")).to_have_text(obtain)
+
+
+def test_models_are_found_by_name_and_the_address_keeps_it(page: Page) -> None:
+    page.goto("/ui/")
+    page.get_by_role("searchbox", name="Find").fill("mdt")
+    page.get_by_role("radio", name="ready").check(force=True)
+    expect(page.get_by_role("heading", level=2)).to_have_text(["shapes-mdt"])
+    expect(page).to_have_url(re.compile(r"\?find=mdt&show=ready$"))
+    page.reload()
+    expect(page.get_by_role("heading", level=2)).to_have_text(["shapes-mdt"])
+    page.get_by_role("searchbox", name="Find").fill("nothing")
+    expect(page.get_by_text("No model is called that.")).to_be_visible()
+
+
+def test_the_models_fit_a_narrow_screen(page: Page) -> None:
+    page.set_viewport_size(PHONE)
+    page.goto("/ui/")
+    expect(page.locator(card(page, "shapes-sit")).get_by_text("0.0630")).to_be_visible()
+    assert_fits(page)
+    shot(page, "models-phone")

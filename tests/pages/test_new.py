@@ -1,0 +1,137 @@
+"""The form of a new job: by keyboard, what it posts, what it says of faults, and how long the job takes."""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import Any
+
+import pytest
+from playwright.sync_api import Page, expect
+
+from tests.end_to_end.stack import Stack
+from tests.pages.browser import PHONE, assert_accessible, assert_fits, both_themes, shot
+from tests.pages.jobs import MODEL, QUICK, cell, expect_status, finished, tab_to
+
+
+def request_of(page: Page) -> dict[str, Any]:
+    """The request as the page shows it."""
+    return dict(json.loads(page.get_by_role("region", name="Copy the request as JSON").inner_text()))
+
+
+def test_a_job_is_posted_followed_and_looked_at_by_keyboard_alone(page: Page, stack: Stack) -> None:
+    page.goto(f"/ui/new?model={MODEL}")
+    expect(page.get_by_role("button", name="Start the job")).to_be_visible()
+    tab_to(page, "Threshold$")
+    page.keyboard.press("Control+A")
+    page.keyboard.type("0.06")
+    tab_to(page, "Add a threshold")
+    page.keyboard.press("Enter")
+    tab_to(page, "Add a class")
+    page.keyboard.type("Red Circle")
+    page.keyboard.press("Enter")
+    tab_to(page, "Steps$")
+    page.keyboard.press("Control+A")
+    page.keyboard.type("6")
+    assert request_of(page) == {"model": MODEL, "threshold": [0.06, 0.12], "labels": [0], "steps": 6}
+    tab_to(page, "Start the job")
+    page.keyboard.press("Enter")
+
+    expect(page).to_have_url(re.compile(r"/ui/jobs/\w{26}"))
+    expect(page.get_by_role("heading", level=1)).to_be_focused()
+    expect_status(page, "succeeded")
+    tab_to(page, "Prune: tail 0.06")
+    page.keyboard.press("ArrowRight")
+    expect(page.get_by_role("slider", name=re.compile("Prune: tail 0.12"))).to_be_focused()
+    expect(page).to_have_url(re.compile(r"variant=tail\+0\.12"))
+    tab_to(page, "Enlarge red circle")
+    page.keyboard.press("Enter")
+    dialog = page.get_by_role("dialog", name="red circle")
+    expect(dialog.get_by_role("img", name="red circle, tail 0.12")).to_be_visible()
+    page.keyboard.press("Escape")
+    expect(dialog).to_have_count(0)
+    expect(page.get_by_role("button", name="Enlarge red circle")).to_be_focused()
+    job = stack.job(page.url.split("/")[-1].split("?")[0])
+    (variant,) = [each for each in job["result"]["variants"] if each["name"] == "tail 0.12"]
+    removed = f"{100 * variant['removed']['fraction']:.1f} %"
+    expect(cell(page, "What each prune removes", "tail 0.12", "Removed")).to_have_text(removed)
+
+
+def test_what_the_service_refuses_is_said_at_its_field(page: Page, faults: list[str]) -> None:
+    page.goto(f"/ui/new?model={MODEL}&threshold=0.05")
+    field = page.get_by_role("spinbutton", name="Steps", exact=True)
+    field.fill("5000")
+    page.get_by_role("button", name="Start the job").click()
+    expect(field).to_be_focused()
+    expect(field).to_have_attribute("aria-invalid", "true")
+    expect(page.locator(".fault").get_by_text("5000 steps is more than the")).to_be_visible()
+    assert_accessible(page)
+    page.goto("about:blank")  # what the form asks meanwhile, of what is removed, is refused too
+    faults[:] = [fault for fault in faults if "422" not in fault]
+
+
+def test_a_class_that_the_model_does_not_have_is_not_added(page: Page) -> None:
+    page.goto(f"/ui/new?model={MODEL}")
+    page.get_by_label("Add a class").fill("teapot")
+    page.get_by_label("Add a class").press("Enter")
+    expect(page.get_by_text("has no class “teapot”")).to_be_visible()
+    assert "labels" not in request_of(page)
+
+
+def test_the_request_can_be_copied_for_curl_and_python(page: Page, stack: Stack) -> None:
+    page.goto(f"/ui/new?model={MODEL}&threshold=0.02&threshold=0.2")
+    page.get_by_role("tab", name="curl").click()
+    curl = page.get_by_role("region", name="Copy the command").inner_text()
+    assert curl.startswith(f"curl {stack.url}/prune-sample ")
+    assert json.loads(curl.split("-d '")[1].rstrip("'")) == {"model": MODEL, "threshold": [0.02, 0.2]}
+    page.get_by_role("tab", name="Python").click()
+    code = page.get_by_role("region", name="Copy the code").inner_text()
+    compile(code, "copied", "exec")
+    assert "client.prune_sample(" in code
+    assert "threshold=[0.02, 0.2]" in code
+
+
+def test_the_form_says_how_long_the_job_takes_by_earlier_jobs(page: Page, stack: Stack) -> None:
+    finished(stack, "/prune-sample", **QUICK, threshold=0.07)
+    page.goto(f"/ui/new?model={MODEL}&threshold=0.05")
+    expect(page.get_by_text(re.compile(r"16 samples of 50 steps: about [\d.]+ (s|min)"))).to_be_visible()
+
+
+def test_the_form_says_what_a_threshold_removes_over_the_run(page: Page, stack: Stack) -> None:
+    asked = stack.http.get(f"/metrics/{MODEL}/removal", params={"threshold": 0.05}, headers={"Prefer": "wait=60"})
+    share = asked.raise_for_status().json()["prunes"][0]["removed"]["fraction"]
+    page.goto(f"/ui/new?model={MODEL}&threshold=0.05")
+    expect(page.get_by_text(f"removes {100 * share:.1f} % over the run")).to_be_visible()
+
+
+def test_a_job_is_run_again_with_a_change(page: Page, stack: Stack) -> None:
+    job = finished(stack, "/prune-sample", **QUICK, threshold=[0.03, 0.3], seed=4)
+    page.goto(f"/ui/jobs/{job['id']}")
+    page.get_by_role("link", name="Change and run again").click()
+    expect(page.get_by_role("spinbutton", name="Threshold 2")).to_have_value("0.3")
+    expect(page.get_by_role("spinbutton", name="Steps", exact=True)).to_have_value("6")
+    page.get_by_label("Seed of the noise").fill("5")
+    request = request_of(page)
+    assert (request["threshold"], request["labels"], request["seed"]) == ([0.03, 0.3], [0, 11], 5)
+    expect(page).to_have_url(re.compile("seed%22%3A5"))
+    page.reload()
+    expect(page.get_by_label("Seed of the noise")).to_have_value("5")
+
+
+@both_themes
+@pytest.mark.parametrize("kind", ["prune-sample", "study", "compact"])
+def test_each_form_is_accessible_in_both_themes(page: Page, theme: str, kind: str) -> None:
+    page.emulate_media(color_scheme=theme)
+    page.goto(f"/ui/new?model={MODEL}&kind={kind}&threshold=0.05")
+    expect(page.get_by_role("button", name="Start the job")).to_be_visible()
+    expect(page.locator(".loading")).to_have_count(0)
+    assert_accessible(page)
+    shot(page, f"new-{kind}-{theme}")
+
+
+def test_the_form_fits_a_narrow_screen(page: Page) -> None:
+    page.set_viewport_size(PHONE)
+    page.goto(f"/ui/new?model={MODEL}&threshold=0.02&threshold=0.2")
+    expect(page.get_by_role("button", name="Start the job")).to_be_visible()
+    assert_fits(page)
+    shot(page, "new-phone")
