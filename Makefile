@@ -7,7 +7,7 @@ INSTALLED := $(VENV)/.installed
 SHAPES := shapes-dit shapes-sit shapes-mdt shapes-lightningdit shapes-repa shapes-mg
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo check test quick lint parity serve train-shapes evidence bench openapi
+.PHONY: help install demo check test quick lint parity serve train-shapes evidence bench openapi settings notebooks docs
 
 help: ## what each target does
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -54,5 +54,15 @@ evidence: $(INSTALLED) ## the paper's tables and figures on the shipped models, 
 bench: $(INSTALLED) ## measure against what a user would run instead, write benchmarks/RESULTS.md
 	$(BIN)/python -m benchmarks
 
-openapi: $(INSTALLED) ## write openapi.yaml anew from the application
+openapi: $(INSTALLED) ## write openapi.yaml anew from the application, and the types of the pages from it
 	$(BIN)/python -m service.openapi > openapi.yaml
+	$(BIN)/python -m tests.pages.contract_types
+
+settings: $(INSTALLED) ## write docs/settings.md anew from the code
+	$(BIN)/python -m documentation.settings > docs/settings.md
+
+notebooks: $(INSTALLED) ## run the notebooks, and write their outputs into them
+	$(BIN)/python -m documentation.notebooks
+
+docs: $(INSTALLED) ## the documentation as a site, with search, in site/index.html
+	$(BIN)/python -m documentation

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import shlex
+import textwrap
 from collections.abc import Iterator
 from dataclasses import dataclass
 from decimal import Decimal
@@ -12,13 +13,14 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
-__all__ = ["ANY", "Block", "blocks_of", "commands_of", "differences", "printed_by"]
+__all__ = ["ANY", "Block", "blocks_of", "commands_of", "differences", "is_printed", "printed_by"]
 
-FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
+FENCE = re.compile(r"^( *)```(\w*)([^\n]*)\n(.*?)^ *```$", re.DOTALL | re.MULTILINE)
 ANY = "…"
 """In a document's JSON: any value, any further fields or elements, any end of a text."""
 OF_THE_MACHINE = ("timing",)
 """Objects whose numbers depend on the machine: only their names are compared."""
+NUMBER = re.compile(r"\d+(?:\.\d+)?")
 PRINTS = re.compile(r"^ *print\(.*\)  # ((?=[\d(]).*)$", re.MULTILINE)
 
 
@@ -32,9 +34,12 @@ class Block:
 
 
 def blocks_of(document: Path) -> list[Block]:
-    """The fenced blocks of a Markdown file, in order."""
+    """The fenced blocks of a Markdown file, in order, those in lists included."""
     text = document.read_text()
-    return [Block(found[1], found[2], text[: found.start()].count("\n") + 1) for found in FENCE.finditer(text)]
+    return [
+        Block(found[2], textwrap.dedent(found[4]), text[: found.start()].count("\n") + 1)
+        for found in FENCE.finditer(text)
+    ]
 
 
 def commands_of(text: str) -> list[str]:
@@ -59,6 +64,18 @@ def commands_of(text: str) -> list[str]:
 def printed_by(text: str) -> list[str]:
     """What a Python block says that its lines `print(...)  # 12.3` print: the comments that begin with a number."""
     return PRINTS.findall(text)
+
+
+def is_printed(printed: str, line: str) -> bool:
+    """Whether a line is what a document prints; decimals may differ by one in their last digit."""
+    if NUMBER.sub("0", printed) != NUMBER.sub("0", line):
+        return False
+    pairs = zip(map(Decimal, NUMBER.findall(printed)), map(Decimal, NUMBER.findall(line)), strict=True)
+    return all(one == other or ("." in str(one) and _is_close(one, other)) for one, other in pairs)
+
+
+def _is_close(printed: Decimal, value: Decimal) -> bool:
+    return abs(value - printed) <= Decimal(1).scaleb(int(printed.as_tuple().exponent))
 
 
 def differences(printed: str, answer: Any) -> list[str]:
@@ -91,6 +108,5 @@ def _is_as_printed(printed: Any, answer: Any) -> bool:
     if isinstance(printed, str) and isinstance(answer, str):
         return fnmatchcase(answer, printed.replace("[", "[[]").replace(ANY, "*"))
     if isinstance(printed, Decimal) and isinstance(answer, int | float):
-        digit = Decimal(1).scaleb(int(printed.as_tuple().exponent))
-        return abs(Decimal(answer) - printed) <= digit
+        return _is_close(printed, Decimal(answer))
     return type(printed) is type(answer) and bool(printed == answer)

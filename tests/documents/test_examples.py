@@ -9,6 +9,7 @@ import subprocess
 import sys
 import tomllib
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -18,12 +19,14 @@ import torch
 
 from demo import running
 from tailprune.systems.dit import DiT, DiTConfig
-from tests.documents.examples import Block, blocks_of, commands_of, differences, printed_by
+from tests.documents.examples import Block, blocks_of, commands_of, differences, is_printed, printed_by
+from tests.tailprune.decoders.autoencoders import tiny_vae
 
 ROOT = Path(__file__).parents[2]
-DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 ADDRESS = "http://127.0.0.1:8000"
 """The address in the documents; the service of the tests takes its place."""
+PROBLEM = "urn:tailprune:problem:"
 SEPARATOR = "=== the next command ==="
 SECONDS = 240
 
@@ -32,14 +35,18 @@ RUN_ELSEWHERE = {
     "make bench": "takes a quarter of an hour",
     "docker": "needs a Docker engine; tests/docker",
     "TORCH_INDEX": "needs a Docker engine; tests/docker",
+    "make serve": "the service of this test; tests/end_to_end/test_serve.py",
     "tailprune serve": "the service of this test; tests/end_to_end/test_serve.py",
     "python -m service.server": "the service of tests/end_to_end/stack.py",
-    "from tailprune.decoders": "needs published weights and a GPU; tests/tailprune/decoders",
     "from transformers": "fetches weights from the Hugging Face hub",
 }
 """Beginnings of blocks that are not run here, and why."""
 
 GIVEN = {
+    "from tailprune.decoders": """
+import torch
+latents = torch.randn(2, 4, 8, 8)
+""",
     "np.savez": """
 import numpy as np
 video = np.ones((4, 32, 512), "float32")
@@ -47,6 +54,20 @@ pose, image, latents = np.ones((257, 768)), np.ones((257, 1536)), np.ones((4, 32
 """,
 }
 """What a Python block speaks of as the reader's own, by a word in it."""
+
+INTERPRETER = """
+import contextlib, io, json, sys, traceback
+names = {"__name__": "__main__"}
+for line in sys.stdin:
+    said, error = io.StringIO(), None
+    try:
+        with contextlib.redirect_stdout(said):
+            exec(json.loads(line), names)
+    except BaseException:
+        error = traceback.format_exc()
+    print(json.dumps([said.getvalue(), error]), flush=True)
+"""
+"""Runs the code on each line of its input, one block after the other as a notebook does."""
 
 
 def runs_here(block: Block) -> bool:
@@ -58,8 +79,10 @@ class Reader:
 
     def __init__(self, folder: Path, url: str) -> None:
         self.folder = folder
+        self.url = url
         self.http = httpx.Client(base_url=url, timeout=90, trust_env=False)
         self.answer: Any = None
+        self._python: subprocess.Popen[str] | None = None
         self._jobs: list[dict[str, Any]] = []
         self._environment = {
             **os.environ,
@@ -68,23 +91,40 @@ class Reader:
             "COLUMNS": "120",
         }
 
-    def run(self, block: Block) -> None:
-        """Run a block, and see that nothing in it fails."""
+    def close(self) -> None:
+        """End the interpreter."""
+        self.http.close()
+        if self._python is not None:
+            self._python.communicate()
+
+    def run(self, block: Block, refused: bool = False) -> None:
+        """Run a block, and see that nothing in it fails; if it is to be `refused`, the answer is a problem."""
         if block.language == "python":
             self._run_python(block.text)
             return
         for said in self._run_shell(block.text):
             if said.startswith("{"):
-                self.answer = self._checked(json.loads(said))
+                answer = json.loads(said)
+                self.answer = answer if refused else self._checked(answer)
 
     def _run_python(self, text: str) -> None:
+        if self._python is None:
+            self._python = subprocess.Popen(
+                [sys.executable, "-c", INTERPRETER],
+                cwd=self.folder, env=self._environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+            )  # fmt: skip
+        assert self._python.stdin is not None
+        assert self._python.stdout is not None
         given = "".join(code for word, code in GIVEN.items() if word in text)
-        said = self._run([sys.executable, "-c", given + text], self._environment)
+        self._python.stdin.write(json.dumps(given + text.replace(ADDRESS, self.url)) + "\n")
+        self._python.stdin.flush()
+        said, error = json.loads(self._python.stdout.readline())
+        assert error is None, said + error
         for printed in printed_by(text):
-            assert printed in said.splitlines(), f"prints {said}, not {printed}"
+            assert any(is_printed(printed, line) for line in said.splitlines()), f"prints {said}, not {printed}"
 
     def _run_shell(self, text: str) -> list[str]:
-        commands = commands_of(text.replace(ADDRESS, str(self.http.base_url).rstrip("/")))
+        commands = commands_of(text.replace(ADDRESS, self.url))
         script = f"echo\necho '{SEPARATOR}'\n".join(["set -euo pipefail\n", *commands])
         job = {"JOB": self._job(text)} if "$JOB" in text else {}
         said = self._run(["bash", "-c", script], {**self._environment, **job})
@@ -108,7 +148,7 @@ class Reader:
 
     def _checked(self, answer: dict[str, Any]) -> dict[str, Any]:
         """An answer that is no problem document; that of a job once it has succeeded."""
-        assert "urn:tailprune:problem" not in str(answer.get("type")), answer
+        assert PROBLEM not in str(answer.get("type")), answer
         if "kind" not in answer:
             return answer
         while answer["status"] in ("queued", "running"):
@@ -129,6 +169,7 @@ def clone(processes: None, tmp_path_factory: pytest.TempPathFactory) -> Path:
     shape = {"input_size": 8, "patch_size": 2, "in_channels": 4, "hidden_size": 384, "depth": 1, "num_heads": 6}
     system = DiT(DiTConfig(**shape, num_classes=4))
     torch.nn.init.normal_(system.y_embedder.embedding_table.weight)
+    tiny_vae().save_pretrained(folder / "decoders" / "sd-vae-ft-ema")
     (folder / "my-dit").mkdir()
     torch.save(system.state_dict(), folder / "my-dit" / "weights.pt")
     request = {"model": "shapes-sit", "prunes": [{"threshold": 0.03}], "steps": 10, "measures": ["drift"]}
@@ -143,27 +184,24 @@ def service(clone: Path) -> Iterator[str]:
         yield url
 
 
+@pytest.mark.timeout(900)  # a document may have several studies
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda document: document.name)
 def test_the_examples_of_a_document_answer_as_printed(document: Path, clone: Path, service: str) -> None:
     blocks = blocks_of(document)
     if not any(map(runs_here, blocks)):
         pytest.skip("has no example that runs here")
-    reader = Reader(clone, service)
-    ran = False
-    for block in blocks:
-        try:
-            if runs_here(block):
-                reader.run(block)
-            elif block.language == "json" and ran:
-                answers = [
-                    reader.answer,
-                    reader.answer.get("result") or {},
-                ]  # a job, of which the document may show the result
-                wrong = min((differences(block.text, answer) for answer in answers), key=len)
-                assert not wrong, "\n".join(wrong)
-        except Exception as error:
-            raise AssertionError(f"{document.name}, line {block.line}: {error}") from error
-        ran = runs_here(block)
+    with closing(Reader(clone, service)) as reader:
+        for block, before, after in zip(blocks, [None, *blocks], [*blocks[1:], None], strict=False):
+            try:
+                if runs_here(block):
+                    reader.run(block, refused=after is not None and PROBLEM in after.text)
+                elif block.language == "json" and before is not None and runs_here(before):
+                    # Of a job the document may show the result.
+                    answers = [reader.answer, reader.answer.get("result") or {}]
+                    wrong = min((differences(block.text, answer) for answer in answers), key=len)
+                    assert not wrong, "\n".join(wrong)
+            except Exception as error:
+                raise AssertionError(f"{document.name}, line {block.line}: {error}") from error
 
 
 def test_every_block_is_run_here_or_elsewhere() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from typing import Any
 
@@ -14,6 +15,7 @@ from tailprune.statistics import (
     cosine_matrix,
     describe,
     magnitude_histogram,
+    order_by_likeness,
     participation_ratio,
     sparsity,
     summarise_cosine,
@@ -111,3 +113,14 @@ def test_description_of_vectors_that_differ_in_one_component() -> None:
 def test_vectors_that_are_not_finite_are_refused() -> None:
     with pytest.raises(ValueError, match="NaN or infinity"):
         describe(torch.tensor([[1.0, math.nan], [1.0, 2.0]]))
+
+
+def test_what_is_alike_is_near_in_the_order_of_likeness() -> None:
+    group = torch.arange(12) % 3
+    centres = 10 * torch.eye(3).repeat(1, 4)
+    vectors = centres[group] + 0.1 * torch.randn(12, 12, generator=torch.Generator().manual_seed(0))
+    order = order_by_likeness(cosine_matrix(vectors))
+    assert sorted(order) == list(range(12))
+    found = group[order].tolist()
+    assert sum(before != after for before, after in itertools.pairwise(found)) == 2
+    assert order_by_likeness(torch.ones(1, 1)) == [0]
