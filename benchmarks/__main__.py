@@ -20,6 +20,7 @@ QUESTIONS = (
     "compaction",
     "cold_metrics",
     "cached_metrics",
+    "page_threshold",
     "job_overhead",
     "many_small_jobs",
     "warm_worker",

@@ -12,8 +12,8 @@ from typing import Any
 
 from benchmarks.report import Section, at_least, ratio, shown
 from benchmarks.stacks import Stack, stack
-from jobs.records import JobView
 from jobs.study_results import StudyResult
+from service.cli.running import AnyJob
 
 ROUNDS = 2
 CLASSES, EACH, STEPS = 100, 18, 8
@@ -30,7 +30,7 @@ def run() -> Section:
         times: dict[int, list[float]] = {1: [], 2: []}
         differences = []
         for seed in islice(seeds, ROUNDS):
-            alone, together = (on.client.finished(_asked(on, seed, EACH)) for on in (one, two))
+            alone, together = (_asked(on, seed, EACH).wait() for on in (one, two))
             times[1].append(_seconds_of(alone))
             times[2].append(_seconds_of(together))
             differences += [abs(a - b) for a, b in zip(_scores(alone), _scores(together), strict=True)]
@@ -49,10 +49,10 @@ def run() -> Section:
 def _warm(on: Stack, seeds: Sequence[int]) -> None:
     """Have one worker for each seed hold a study, so that all have loaded what they need."""
     for job in [_asked(on, seed, 1) for seed in seeds]:
-        on.client.finished(job)
+        job.wait()
 
 
-def _asked(on: Stack, seed: int, samples: int) -> JobView:
+def _asked(on: Stack, seed: int, samples: int) -> AnyJob:
     body: dict[str, Any] = {
         "model": "shapes-sit", "labels": list(range(CLASSES)), "samples_per_label": samples, "steps": STEPS,
         "seed": seed, "grid": {"thresholds": THRESHOLDS},
@@ -60,13 +60,13 @@ def _asked(on: Stack, seed: int, samples: int) -> JobView:
     return on.client.submit("study", body)
 
 
-def _seconds_of(job: JobView) -> float:
+def _seconds_of(job: AnyJob) -> float:
     """Seconds from the creation of a study to its end."""
     assert job.finished is not None, "the client has waited for it"
     return (job.finished - job.created).total_seconds()
 
 
-def _scores(job: JobView) -> list[float]:
+def _scores(job: AnyJob) -> list[float]:
     """All scores, variant by variant."""
     assert isinstance(job.result, StudyResult)
     scores = [score.value for variant in job.result.variants for score in variant.scores.values()]

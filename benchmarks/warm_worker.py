@@ -64,7 +64,7 @@ def run() -> Section:
 
 def _job(ours: Stack, model: str, seed: int) -> Done:
     client, body = ours.client, {"model": model, "labels": [0], "threshold": 0.05, "steps": 10, "seed": seed}
-    job = client.finished(client.submit("prune-sample", body))
+    job = client.submit("prune-sample", body).wait()
     assert isinstance(job.result, PruneSampleResult)
     assert job.finished is not None, "the client has waited for it"
     log = (ours.data_dir / "logs" / "worker-1.log").read_text().splitlines()

@@ -24,7 +24,7 @@ from tests.redis_process import RedisProcess
 from tests.registry import write_registry
 
 HERE = Path(__file__).parent
-OF_PROCESSES = (HERE / "end_to_end", HERE / "docker")
+OF_PROCESSES = (HERE / "end_to_end", HERE / "docker", HERE / "pages")
 """Folders whose tests all have the marker `process`."""
 
 NO_REDIS = "redis://127.0.0.1:1/0"

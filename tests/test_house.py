@@ -17,7 +17,7 @@ from jobs.requests.base import Request
 from workers.handlers import HANDLERS
 
 ROOT = Path(__file__).parents[1]
-ROOMS = ("tailprune", "jobs", "service", "workers")
+ROOMS = ("tailprune", "tailprune_client", "jobs", "service", "workers")
 WORKERS_ENTRIES = 12
 
 

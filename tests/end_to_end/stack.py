@@ -123,6 +123,17 @@ class Stack:
         self.service = self._start("service", ["uvicorn", "service.app:app", "--port", port], {})
         eventually(self.is_ready, "the service is ready", START_SECONDS)
 
+    @contextmanager
+    def another_service(self, **settings: str) -> Iterator[str]:
+        """One more service on the same Redis, with other settings; the URL of its port."""
+        port = free_port()
+        child = self._start(f"service-{port}", ["uvicorn", "service.app:app", "--port", str(port)], settings)
+        eventually(lambda: "Application startup complete" in child.text, "the service is ready", START_SECONDS)
+        try:
+            yield f"http://127.0.0.1:{port}"
+        finally:
+            child.stop()
+
     def await_workers(self, count: int) -> None:
         """Returns when the service sees so many workers."""
         eventually(lambda: len(self.worker_names()) >= count, f"{count} workers are alive", START_SECONDS)
