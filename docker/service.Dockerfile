@@ -15,7 +15,7 @@ RUN --mount=type=cache,target=/root/.cache/pip pip install -c constraints.txt ".
 COPY jobs jobs
 COPY service service
 COPY tailprune/spec tailprune/spec
-COPY tailprune/widget tailprune/widget
+COPY tailprune/widget/*.js tailprune/widget/
 COPY tailprune_client tailprune_client
 RUN --mount=type=cache,target=/root/.cache/pip pip install --no-deps --force-reinstall .
 

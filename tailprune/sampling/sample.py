@@ -209,7 +209,7 @@ def sampling_times(
     Raises InputError for a sampler or an option that the system or the sampler does not have.
     """
     family = system if isinstance(system, type) else type(system)
-    if not issubclass(family, System):
+    if not (issubclass(family, System) and hasattr(family, "facts")):
         of_kind(System, "system", system, SYSTEM)
     name = _sampler_name(family, sampler)
     solver = build_solver("euler" if name == "dopri5" else name, steps, family, shift=shift)

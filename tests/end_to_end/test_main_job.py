@@ -54,7 +54,7 @@ def test_a_result_says_what_was_removed_and_how_far_the_samples_moved(stack: Sta
     assert len(some["removed"]["by_step"]) == 8
     assert some["embedding"]["npr_after"] < some["embedding"]["npr_before"]
     assert some["drift"]["latent"] > 0
-    assert job["progress"] == {"done": 8, "total": 8, "unit": "steps"}
+    assert job["progress"] == {"done": 8, "total": 8, "unit": "steps", "phase": None, "eta_seconds": None}
     assert job["result"]["timing"]["sample"] > 0
 
 

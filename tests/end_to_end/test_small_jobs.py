@@ -34,7 +34,8 @@ def test_small_jobs_of_many_clients_share_a_batch(stack: Stack) -> None:
     jobs = [stack.finished(job_id) for job_id in ids]
     assert [job["status"] for job in jobs] == ["succeeded"] * 8
     assert [job["result"]["timing"]["batch_jobs"] for job in jobs] == [8] * 8
-    assert [job["progress"] for job in jobs] == [{"done": 4, "total": 4, "unit": "steps"}] * 8
+    done = {"done": 4, "total": 4, "unit": "steps", "phase": None, "eta_seconds": None}
+    assert [job["progress"] for job in jobs] == [done] * 8
     assert stack.series()[SAMPLES_MADE] - before == 8 * 2
     lines = worker.text.splitlines()
     assert [sum(f"job_id={job_id}" in line and "job ends" in line for line in lines) for job_id in ids] == [1] * 8

@@ -246,7 +246,7 @@ def test_texts_are_compressed_on_every_path(settings: Settings) -> None:
             client.get(path)  # statistics are kept in memory from then on
             headers, content = raw(client, path, "gzip")
             assert headers["Content-Encoding"] == "gzip", path
-            assert headers["Vary"] == "Accept-Encoding"
+            assert "Accept-Encoding" in headers["Vary"]
             assert int(headers["Content-Length"]) == len(content)
             if path != "/metrics":  # which changes
                 assert gzip.decompress(content) == raw(client, path, "identity")[1]

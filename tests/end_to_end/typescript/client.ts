@@ -91,6 +91,9 @@ function about(job: AnyJob): string {
     case "compact": return `${job.result?.kept} kept`;
     case "metrics": return `nPR ${job.result?.npr}`;
     case "figure": return `${job.result?.caption}`;
+    case "cosine": return `cosine ${job.result?.mean}`;
+    case "over-time": return `${job.result?.npr.length} times`;
+    case "removal": return `${job.result?.prunes.length} prunes`;
   }
 }
 

@@ -16,6 +16,7 @@ from jobs.requests.base import Request
 from jobs.requests.compact import CompactRequest
 from jobs.requests.extract import ExtractRequest
 from jobs.requests.prune_sample import PruneSampleRequest
+from jobs.requests.removal import RemovalRequest
 from jobs.requests.study import StudyRequest
 from jobs.settings import Settings
 from tests.registry import write_registry
@@ -26,6 +27,7 @@ MAKERS: dict[type[Request], dict[str, Any]] = {
     StudyRequest: {"prunes": [{"threshold": 0.1}], "measures": ["drift"]},
     CompactRequest: {"keep": 8},
     ExtractRequest: {},
+    RemovalRequest: {"threshold": [0.1]},
 }
 
 
