@@ -264,15 +264,17 @@ def _answered(
         except httpx.TransportError as broken:
             error, cause = session.away(broken), broken
             passes = session.heard or not isinstance(broken, httpx.ConnectError | httpx.ConnectTimeout)
-            lost = lost or not isinstance(broken, httpx.ConnectError)
+            passes = passes and not isinstance(broken, httpx.LocalProtocolError | httpx.UnsupportedProtocol)
+            lost = lost or not isinstance(broken, httpx.ConnectError | httpx.ConnectTimeout | httpx.PoolTimeout)
         else:
             session.heard = True
             answer: httpx.Response = got.response if isinstance(got, Opened) else got
-            if not answer.is_error:
+            if not answer.is_error and not answer.has_redirect_location:
                 return got
             error = failure(answer)
             if lost and isinstance(error, ProblemError) and done.get(answer.status_code) == error.type:
                 return got
+            lost = lost or answer.status_code in (502, 504)  # of a proxy, which may have passed the request on
             passes = answer.status_code in AWAY
             if passes and not isinstance(error, ProblemError):  # of a proxy
                 error = ServiceAway(session.url, f"{answer.status_code} {answer.reason_phrase}")
@@ -292,12 +294,14 @@ def retry_after(answer: httpx.Response) -> float | None:
 
 def pause_of(attempt: int, asked: float | None) -> float:
     """The pause after an attempt, counted from 0. asked: the one that the service asks for."""
-    seconds = min(LONGEST_PAUSE, FIRST_PAUSE * 2**attempt) if asked is None else asked
+    seconds = min(LONGEST_PAUSE, FIRST_PAUSE * 2 ** min(attempt, 10)) if asked is None else max(FIRST_PAUSE, asked)
     return seconds * (1 + JITTER * random.random())
 
 
 def failure(answer: httpx.Response) -> ProblemError | UnexpectedAnswer:
     """The error that an answer stands for."""
+    if answer.has_redirect_location:
+        return UnexpectedAnswer(f"{answer.request.url} leads to {answer.headers['Location']}: give that address")
     try:
         problem = Problem.model_validate_json(answer.content, extra="ignore")
     except ValidationError:

@@ -204,7 +204,7 @@ class Follower:
     def _take(self, sent: httpx_sse.ServerSentEvent) -> None:
         """Note an event; one without data is a comment that keeps the connection alive."""
         self._away = None
-        self._last_event_id = sent.id
+        self._last_event_id = sent.id or self._last_event_id
         if sent.data:
             event = Event(sent.event, json.loads(sent.data), sent.id)
             self._waiting.append(_Seen(event))

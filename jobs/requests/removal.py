@@ -114,7 +114,8 @@ class RemovalRequest(Request):
         asked = self.sampled
         if self.labels is None and entry.classes is not None:
             asked = asked.model_copy(update={"labels": list(range(entry.classes))})
-        resolved = asked.resolved(entry, settings, conditions, sys.maxsize)
+        unbounded = settings.model_copy(update={"max_variants": sys.maxsize})  # nothing is sampled
+        resolved = asked.resolved(entry, unbounded, conditions, sys.maxsize)
         names = set(type(self).model_fields) - {"model", "conditions"}
         found = {name: getattr(resolved, name) for name in names}
         if not entry.facts.takes_guidance:

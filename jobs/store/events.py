@@ -331,7 +331,12 @@ class Events:
                             observer.end()
                         self._listening.set()
                     elif message["type"] == "message":
-                        self._pass_on(json.loads(message["data"]))
+                        try:
+                            self._pass_on(json.loads(message["data"]))
+                        except (ValueError, KeyError, TypeError) as error:  # of another version, or of someone else
+                            log.warning("an event could not be read", reason=repr(error))
+                            for follower in self._all():
+                                follower.look()
             finally:
                 self._listening.clear()
 

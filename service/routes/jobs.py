@@ -136,6 +136,9 @@ async def follow_job(state: AppStateDep, followed: Annotated[_Followed, Depends(
     """
 
     async def lines() -> AsyncIterator[bytes]:
+        if followed.seen != START:
+            # No event, but clients know from it where they are, and some notice comments only then.
+            yield f"id: {followed.seen}\n\n".encode()
         try:
             async for event in state.events.follow(*followed):
                 yield KEEPALIVE if event is None else event.line

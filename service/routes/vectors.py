@@ -131,7 +131,7 @@ async def get_vectors(
                 "fewer classes or times",
             )
         content = await run_in_threadpool(_read, job, result.artifact, client.state)
-        return JSONResponse(await run_in_threadpool(_vectors, content, result, model), headers=headers)
+        return await run_in_threadpool(lambda: JSONResponse(_vectors(content, result, model), headers=headers))
 
     tag = "-file" if media_type == BYTES else f"-json-{digest(model.names)[:16]}"
     return await answer_by_job(asked, model, client, render, tag=tag, headers={"Vary": "Accept"}, parameters=PARAMETERS)

@@ -29,6 +29,7 @@ from tailprune_client import (
     UnexpectedAnswer,
     UnknownJob,
 )
+from tailprune_client.core import pause_of
 from tests.service.results import MATRIX, OVER_TIME, REMOVAL
 from tests.tailprune_client.stand_in import JOB, URL, Answer, client_of, job, refused
 
@@ -159,8 +160,42 @@ def test_what_a_lost_request_has_already_done_is_no_problem(pauses: list[float])
         client.delete("0" * 26)
     with client_of(Recorded(lost, refused("job-finished"), httpx.Response(200, json=job("cancelled")))) as client:
         assert client.cancel("0" * 26).status == "cancelled"
+    with client_of(Recorded(httpx.Response(504), refused("unknown-job"))) as client:  # of a proxy, after the service
+        client.delete("0" * 26)
     with client_of(Recorded(refused("unknown-job"))) as client, pytest.raises(UnknownJob):
         client.delete("0" * 26)
+    never_sent = Recorded(
+        httpx.Response(200, json={"models": []}), httpx.ConnectTimeout("late"), refused("unknown-job")
+    )
+    with client_of(never_sent) as client:
+        client.models()
+        with pytest.raises(UnknownJob):
+            client.delete("0" * 26)
+
+
+def test_an_address_that_leads_elsewhere_is_no_answer() -> None:
+    elsewhere = Recorded(httpx.Response(308, headers={"Location": "https://127.0.0.1:1/jobs"}, text="<p>moved</p>"))
+    with client_of(elsewhere) as client:
+        for ask in (client.models, lambda: client.delete("0" * 26), lambda: client.figure("tiny", "cosine")):
+            with pytest.raises(UnexpectedAnswer, match=r"leads to https://127\.0\.0\.1:1/jobs: give that address"):
+                ask()
+
+
+def test_a_pause_is_never_shorter_than_the_first_nor_too_long_to_compute(pauses: list[float]) -> None:
+    busy = refused("unavailable", Retry_After="0")
+    with client_of(Recorded(busy, httpx.Response(200, json={"models": []}))) as client:
+        client.models()
+    assert pauses == [0.5]
+    assert pause_of(2000, None) >= 10
+
+
+def test_a_request_that_cannot_be_sent_is_not_repeated(pauses: list[float]) -> None:
+    service = Recorded(httpx.Response(200, json={"models": []}), httpx.LocalProtocolError("Illegal header value"))
+    with client_of(service) as client:
+        client.models()
+        with pytest.raises(ServiceAway, match="Illegal header value"):
+            client.models()
+    assert pauses == []
 
 
 def test_an_invalid_request_says_all_that_is_wrong() -> None:

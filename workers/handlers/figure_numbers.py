@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 
 from jobs.figure_results import (
@@ -81,12 +82,12 @@ def tsne_numbers(vectors: LabelledVectors, positions: Positions) -> TsneNumbers:
 
 def training_numbers(curve: Sequence[Mapping[str, float]]) -> TrainingNumbers:
     """The curves of a record: what every point has. curve: its points, each with `step`."""
-    names = [name for name in curve[0] if name != "step" and all(name in point for point in curve)]
+    names = [name for name in curve[0] if name != "step" and all(_is_number(point.get(name)) for point in curve)]
     return TrainingNumbers(
         steps=[point["step"] for point in curve],
-        curves={name: [point[name] for point in curve] for name in names if _is_number(curve[0][name])},
+        curves={name: [point[name] for point in curve] for name in names},
     )
 
 
 def _is_number(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import ExitStack, asynccontextmanager, suppress
 from dataclasses import replace
@@ -86,6 +87,27 @@ def test_a_follower_goes_on_after_the_event_it_names(store: JobStore, leases: Le
     job_id = finished_job(store, leases)
     events = told(store, job_id)
     assert told(store, job_id, events[1].id) == events[2:]
+
+
+def test_a_message_that_cannot_be_read_ends_nothing(
+    store: JobStore, leases: LeaseStore, redis_client: redis.Redis
+) -> None:
+    held = claimed(store, leases)
+
+    async def go(events: Events) -> list[Event]:
+        found = []
+        with events.follower(held.job.id) as follower:
+            async for event in events.follow(follower):
+                assert event is not None
+                found.append(event)
+                if names(found) == ALL[:2]:
+                    for message in ("x", "[]", "{}", json.dumps({"job": held.job.id})):
+                        await asyncio.to_thread(redis_client.publish, module.CHANNEL, message)
+                    await asyncio.to_thread(leases.succeed, held, {}, {})
+        async with events.observer():  # the connection still listens
+            return found
+
+    assert names(run(store, go))[-1] == ("status", "succeeded")
 
 
 def test_following_ends_where_nothing_more_can_come(store: JobStore, leases: LeaseStore) -> None:

@@ -177,6 +177,7 @@ def test_events_go_on_after_the_last_one_seen(client: TestClient, done: Callable
     for seen in range(len(told)):
         rest = client.get(path, headers={"Last-Event-ID": told[seen][0]})
         assert events(rest.text) == told[seen + 1 :] if rest.text.strip() else seen == len(told) - 1
+        assert rest.text.startswith(f"id: {told[seen][0]}\n\n") or rest.status_code == 204
 
 
 def test_events_come_while_the_job_runs(

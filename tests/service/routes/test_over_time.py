@@ -55,6 +55,11 @@ def test_a_prune_is_resolved_as_in_a_request_for_samples(client: TestClient) -> 
     assert answer["thresholds"] == [0.1, 0.2]
 
 
+def test_more_prunes_are_measured_than_are_sampled_at_once(client: TestClient) -> None:
+    query = "&".join(f"threshold={number / 100}" for number in range(64))
+    assert client.get(f"{PATH}?{query}", headers=NOW).status_code == 202
+
+
 def test_all_classes_are_measured_by_default_and_guidance_does_not_matter(client: TestClient) -> None:
     plain = client.get(f"{PATH}?threshold=0.1", headers=NOW).json()
     assert plain["request"]["labels"] == list(range(100))

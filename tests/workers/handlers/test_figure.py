@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import io
 import json
+import math
 from typing import Any
 
 import numpy as np
@@ -20,6 +21,7 @@ from tailprune.figures.tsne import embed
 from tailprune.statistics import cosine_matrix
 from tests.tiny_model import CLASSES, CONDITION_ONLY, CURVE, NAME, TINY_DIT
 from tests.workers.conftest import Submit
+from workers.handlers.figure_numbers import training_numbers
 from workers.model_pool import ModelPool
 from workers.worker import Worker
 
@@ -128,6 +130,11 @@ def test_the_numbers_of_training_are_the_curves_of_the_record(numbers: Any) -> N
     found = numbers("training")
     assert found.steps == [point["step"] for point in CURVE]
     assert found.curves == {name: [point[name] for point in CURVE] for name in ("loss", "npr", "cosine")}
+
+
+def test_what_not_every_point_of_a_record_has_as_a_number_is_no_curve() -> None:
+    curve = [{"step": 1, "loss": 0.5, "fid": 3.0, "gap": 1.0}, {"step": 2, "loss": 0.4, "fid": None, "gap": math.nan}]
+    assert training_numbers(curve).curves == {"loss": [0.5, 0.4]}  # type: ignore[arg-type]
 
 
 def test_the_cosines_of_many_vectors_are_drawn_and_not_written_as_numbers(
