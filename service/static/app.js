@@ -1,8 +1,8 @@
 /** The frame around every view: navigation, theme, whether the service answers; and which view an address shows. */
 
-import { computed, html, render, useEffect, useRef, useState } from "./lib/preact.js";
+import { computed, html, render, useEffect, useErrorBoundary, useRef, useState } from "./lib/preact.js";
 import { href, listen, place, PREFIX } from "./lib/router.js";
-import { announced, Loading, Notice, PageHead, Segmented } from "./lib/parts.js";
+import { announced, Loading, Notice, PageHead, ProblemNotice, Segmented } from "./lib/parts.js";
 import { theme } from "./lib/theme.js";
 import { getJson } from "./lib/api.js";
 
@@ -38,8 +38,12 @@ function routeOf(path) {
   for (const route of ROUTES) {
     const found = route.path.exec(path);
     if (found) {
-      const given = Object.entries(found.groups ?? {}).map(([name, value]) => [name, decodeURIComponent(value)]);
-      return { route, params: /** @type {Record<string, string>} */ (Object.fromEntries(given)) };
+      try {
+        const given = Object.entries(found.groups ?? {}).map(([name, value]) => [name, decodeURIComponent(value)]);
+        return { route, params: /** @type {Record<string, string>} */ (Object.fromEntries(given)) };
+      } catch {
+        return null; // a "%" that stands for no character
+      }
     }
   }
   return null;
@@ -116,6 +120,20 @@ function NotLoaded({ error }) {
     </${Notice}>`;
 }
 
+/**
+ * A view, or what went wrong while it was drawn: its address may have values that no page writes.
+ * @param {{view: any, params: Record<string, string>, query: URLSearchParams}} props
+ */
+function Guarded({ view, params, query }) {
+  const [error] = useErrorBoundary();
+  if (!error) return html`<${view} params=${params} query=${query} />`;
+  return html`<${PageHead} title="This page cannot be shown" lead="Its address may have a value that it cannot use." />
+    <div class="stack">
+      <${ProblemNotice} error=${error} />
+      <p><a href=${href(place.value.path)}>Open it without the values of its address</a></p>
+    </div>`;
+}
+
 /** @param {{route: Route, params: Record<string, string>}} props */
 function View({ route, params }) {
   const [shown, setShown] = useState(/** @type {{route?: Route, view?: any, error?: unknown}} */ ({}));
@@ -131,7 +149,7 @@ function View({ route, params }) {
   }, [route]);
   if (shown.route !== route) return html`<${Loading} />`;
   if (shown.error) return html`<${NotLoaded} error=${shown.error} />`;
-  return html`<${shown.view} key=${place.value.visit} params=${params} query=${place.value.query} />`;
+  return html`<${Guarded} key=${place.value.visit} view=${shown.view} params=${params} query=${place.value.query} />`;
 }
 
 const path = computed(() => place.value.path);

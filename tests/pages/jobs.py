@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from typing import Any
 
@@ -27,6 +28,11 @@ def finished(stack: Stack, path: str, **body: Any) -> dict[str, Any]:
     job = stack.finished(start(stack, path, **body), seconds=SECONDS / 1000)
     assert job["status"] == "succeeded", job
     return job
+
+
+def request_of(page: Page) -> dict[str, Any]:
+    """The request as the page shows it."""
+    return dict(json.loads(page.get_by_role("region", name="Copy the request as JSON").inner_text()))
 
 
 def cell(page: Page, table: str, row: str, column: str) -> Locator:

@@ -56,6 +56,20 @@ def test_two_times_of_one_model_are_in_the_address(page: Page) -> None:
     expect(page).to_have_url(re.compile(r"ta=0\.5"))
 
 
+def test_a_time_between_the_steps_is_shown(page: Page) -> None:
+    open_comparison(page, "a=shapes-sit&b=shapes-sit&ta=0.333&tb=0.34")
+    for time in ("0.333", "0.34"):
+        expect(page.get_by_role("columnheader", name=f"shapes-sit, t = {time}", exact=True)).to_be_visible()
+
+
+def test_a_side_of_one_vector_leaves_the_colours_to_the_other(page: Page, stack: Stack) -> None:
+    page.route("**/shapes-dit/vectors?*part=y*", lambda route: route.continue_(url=f"{route.request.url}&label=3"))
+    open_comparison(page, "a=shapes-sit&b=shapes-dit")
+    least = stack.http.get("/metrics/shapes-sit", headers={"Prefer": "wait=60"}).json()["cosine"]["min"]
+    for scale in page.locator(".scale").all_inner_texts():
+        assert f"{least:.3f}" in scale
+
+
 def test_another_model_is_chosen(page: Page) -> None:
     open_comparison(page, "a=shapes-sit&b=shapes-dit")
     page.get_by_role("combobox", name="Model").nth(1).select_option("shapes-mdt")

@@ -70,6 +70,21 @@ def test_an_unknown_address_says_so_and_leads_back(page: Page) -> None:
     expect(page.get_by_role("heading", level=1, name="Models")).to_be_visible()
 
 
+def test_an_address_that_is_not_encoded_is_no_page(page: Page) -> None:
+    page.goto("/ui/")
+    page.evaluate("history.pushState(null, '', '/ui/models/%E0%A4'); dispatchEvent(new PopStateEvent('popstate'))")
+    expect(page.get_by_role("heading", level=1, name="No such page")).to_be_visible()
+
+
+def test_a_value_of_the_address_that_a_page_cannot_use_is_a_notice_with_a_way_out(page: Page) -> None:
+    page.goto('/ui/new?model=shapes-sit&request={"labels":5}')
+    expect(page.get_by_role("heading", level=1, name="This page cannot be shown")).to_be_visible()
+    expect(page.get_by_role("alert")).to_be_visible()
+    assert_accessible(page)
+    page.get_by_role("link", name="Open it without").click()
+    expect(page.get_by_role("button", name="Start the job")).to_be_visible()
+
+
 def test_the_frame_fits_a_narrow_screen(page: Page) -> None:
     page.set_viewport_size(PHONE)
     page.goto("/ui/")

@@ -62,6 +62,12 @@ def test_filters_of_the_list_are_in_the_address(page: Page, sampled: dict[str, A
     expect(page.locator(f'a[href$="{sampled["id"]}"]')).to_have_count(0)
 
 
+def test_the_list_does_not_wait_for_events(page: Page, sampled: dict[str, Any]) -> None:
+    page.route("**/events", lambda _: None)  # they never begin
+    page.goto("/ui/jobs?kind=prune-sample")
+    expect(page.locator(f"a[href*='{sampled['id']}']")).to_be_visible()
+
+
 def test_the_list_names_the_workers(page: Page, stack: Stack) -> None:
     page.goto("/ui/jobs")
     (name,) = stack.worker_names()
@@ -171,6 +177,13 @@ def test_jobs_of_statistics_have_pages(page: Page, stack: Stack, kind: str, path
     page.goto(f"/ui/jobs/{job['id']}")
     expect(page.get_by_role("heading", level=2, name=title)).to_be_visible()
     assert_accessible(page)
+
+
+def test_a_job_of_a_kind_without_a_form_is_not_offered_to_be_changed(page: Page, stack: Stack) -> None:
+    job = finished(stack, "/extract", model=MODEL)
+    page.goto(f"/ui/jobs/{job['id']}")
+    expect(page.get_by_role("region", name="Copy the request as JSON")).to_be_visible()
+    expect(page.get_by_role("link", name="Change and run again")).to_have_count(0)
 
 
 def test_a_job_that_does_not_exist_says_so(page: Page, faults: list[str]) -> None:

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import json
 import re
 from typing import Any
+from urllib.parse import parse_qs, urlsplit
 
 import pytest
-from playwright.sync_api import Locator, Page, expect
+import safetensors.numpy
+from playwright.sync_api import Locator, Page, Route, expect
 
 from tests.end_to_end.stack import Stack
 from tests.pages.browser import PHONE, assert_accessible, assert_fits, both_themes, heading, shot
+from tests.pages.jobs import request_of
 
 MODEL = "/ui/models/shapes-sit"
 ROUNDED = 0.000051
@@ -76,6 +80,17 @@ def test_its_numbers_are_those_of_the_interface_at_every_time(
     assert number(page, "npr") == pytest.approx(expected["npr"], abs=ROUNDED)
     assert number(page, "cosine") == pytest.approx(expected["cosine"]["mean"], abs=ROUNDED)
     assert number(page, "removed-here") == pytest.approx(100 * expected["sparsity"][0]["fraction"], abs=0.051)
+
+
+@pytest.mark.parametrize("time", ["0.34", "0.333"])
+def test_a_time_that_float32_cannot_hold_is_shown_as_asked_and_is_no_step_of_the_run(page: Page, time: str) -> None:
+    open_model(page, "?tau=0.038")
+    run = number(page, "removed-run")
+    open_model(page, f"?t={time}&tau=0.038")
+    expect(page.get_by_role("spinbutton", name="Time t")).to_have_value(time)
+    assert number(page, "removed-run") == run
+    page.get_by_role("combobox", name="Class").select_option("3")
+    expect(page).to_have_url(re.compile(rf"t={re.escape(time)}&class=3"))
 
 
 def test_the_part_y_has_the_numbers_of_the_interface(page: Page, stack: Stack) -> None:
@@ -187,10 +202,51 @@ def test_keeping_the_most_varying_components_is_a_rule_with_its_own_fill(page: P
     expect(grip(page)).to_be_hidden()
 
 
-def test_the_threshold_goes_to_a_new_job(page: Page) -> None:
-    open_model(page, "?tau=0.05&class=17")
-    link = page.get_by_role("link", name="Sample at this threshold")
-    assert (link.get_attribute("href") or "").endswith("/ui/new?model=shapes-sit&threshold=0.05&label=17")
+@pytest.mark.parametrize(
+    ("query", "prune"),
+    [
+        ("tau=0.05", {"threshold": [0.05]}),
+        ("tau=0.05&rule=head&fill=mean", {"threshold": [0.05], "side": "head", "fill": "mean"}),
+        ("rule=keep&keep=32", {"keep": [32]}),
+        ("rule=keep&keep=32&fill=zero", {"keep": [32], "fill": "zero"}),
+    ],
+)
+def test_the_prune_and_class_that_are_shown_go_to_a_new_job(page: Page, query: str, prune: dict[str, Any]) -> None:
+    open_model(page, f"?{query}&class=17")
+    page.get_by_role("link", name=re.compile("^Sample ")).click()
+    expect(page.get_by_role("button", name="Start the job")).to_be_visible()
+    assert request_of(page) == {"model": "shapes-sit", "labels": [17], **prune}
+
+
+def test_one_vector_has_no_pairs(page: Page) -> None:
+    page.route("**/vectors?*part=y*", lambda route: route.continue_(url=f"{route.request.url}&label=3"))
+    page.goto(MODEL)
+    expect(page.get_by_text("One vector: there are no pairs.")).to_be_visible()
+    expect(page.get_by_text("of all components, at 51 times")).to_be_visible()
+    expect(page.get_by_role("application")).to_have_count(0)
+
+
+def test_uploaded_conditions_go_to_figures_and_to_a_new_job(page: Page) -> None:
+    """The vectors are those of classes, sent as the service sends those of rows of a file."""
+    conditions = "0" * 64
+
+    def as_rows(route: Route) -> None:
+        answer = route.fetch(url=route.request.url.replace(f"&conditions={conditions}", ""))
+        tensors = safetensors.numpy.load(answer.body())
+        tensors["conditions"] = tensors.pop("labels") + 5
+        route.fulfill(response=answer, body=safetensors.numpy.save(tensors))
+
+    page.route("**/vectors?*part=y*", as_rows)
+    points = {"x": list(range(100)), "y": list(range(100)), "names": [f"condition {row}" for row in range(100)]}
+    page.route("**/figures/tsne?*", lambda route: route.fulfill(json={"data": points}))
+    open_model(page, f"?conditions={conditions}&class=2&tau=0.05")
+    with page.expect_request(lambda request: "/figures/tsne" in request.url) as asked:
+        page.get_by_role("tab", name="t-SNE").click()
+    assert parse_qs(urlsplit(asked.value.url).query)["conditions"] == [conditions]
+    link = page.get_by_role("link", name="Sample at this threshold").get_attribute("href") or ""
+    query = parse_qs(urlsplit(link).query)
+    assert json.loads(query["request"][0]) == {"conditions": conditions, "rows": [7]}
+    assert query["threshold"] == ["0.05"]
 
 
 def test_the_main_path_needs_the_keyboard_alone(page: Page) -> None:
@@ -207,8 +263,11 @@ def test_the_main_path_needs_the_keyboard_alone(page: Page) -> None:
         page.keyboard.press("Shift+Tab")
         if page.evaluate("document.activeElement.textContent.trim().startsWith('Sample')"):
             break
-    threshold = grip(page).get_attribute("aria-valuenow")
-    assert page.evaluate("document.activeElement.href").endswith(f"/ui/new?model=shapes-sit&threshold={threshold}")
+    threshold = float(grip(page).get_attribute("aria-valuenow") or 0)
+    page.keyboard.press("Enter")
+    expect(page.get_by_role("heading", level=1, name="New job")).to_be_focused()
+    expect(page.get_by_role("button", name="Start the job")).to_be_visible()
+    assert request_of(page) == {"model": "shapes-sit", "threshold": [threshold], "labels": [0]}
 
 
 def _tab_to(page: Page, name: str) -> None:
@@ -233,6 +292,20 @@ def test_an_unknown_model_is_a_problem_that_is_shown(page: Page, faults: list[st
     page.goto("/ui/models/absent")
     expect(page.get_by_role("alert")).to_contain_text("absent")
     assert_accessible(page)
+    faults.clear()
+
+
+def test_a_name_is_encoded_in_what_is_asked(page: Page, faults: list[str]) -> None:
+    page.goto("/ui/models/absent%3Fpart=y")
+    expect(page.get_by_role("alert")).to_contain_text("absent?part=y")
+    faults.clear()
+
+
+@pytest.mark.parametrize("address", [MODEL, "/ui/compare?a=shapes-sit&b=shapes-dit"])
+def test_statistics_that_fail_say_so(page: Page, faults: list[str], address: str) -> None:
+    page.route("**/worker.js", lambda route: route.fulfill(status=404))
+    page.goto(address)
+    expect(page.get_by_role("alert").first).to_contain_text("The statistics failed")
     faults.clear()
 
 

@@ -4,19 +4,13 @@ from __future__ import annotations
 
 import json
 import re
-from typing import Any
 
 import pytest
 from playwright.sync_api import Page, expect
 
 from tests.end_to_end.stack import Stack
 from tests.pages.browser import PHONE, assert_accessible, assert_fits, both_themes, shot
-from tests.pages.jobs import MODEL, QUICK, cell, expect_status, finished, tab_to
-
-
-def request_of(page: Page) -> dict[str, Any]:
-    """The request as the page shows it."""
-    return dict(json.loads(page.get_by_role("region", name="Copy the request as JSON").inner_text()))
+from tests.pages.jobs import MODEL, QUICK, cell, expect_status, finished, request_of, tab_to
 
 
 def test_a_job_is_posted_followed_and_looked_at_by_keyboard_alone(page: Page, stack: Stack) -> None:
@@ -98,10 +92,24 @@ def test_the_form_says_how_long_the_job_takes_by_earlier_jobs(page: Page, stack:
 
 
 def test_the_form_says_what_a_threshold_removes_over_the_run(page: Page, stack: Stack) -> None:
-    asked = stack.http.get(f"/metrics/{MODEL}/removal", params={"threshold": 0.05}, headers={"Prefer": "wait=60"})
+    labels = stack.http.get(f"/models/{MODEL}").json()["defaults"]["labels"]
+    query = {"threshold": 0.05, "label": labels}
+    asked = stack.http.get(f"/metrics/{MODEL}/removal", params=query, headers={"Prefer": "wait=60"})
     share = asked.raise_for_status().json()["prunes"][0]["removed"]["fraction"]
     page.goto(f"/ui/new?model={MODEL}&threshold=0.05")
     expect(page.get_by_text(f"removes {100 * share:.1f} % over the run")).to_be_visible()
+
+
+def test_the_form_of_a_study_says_what_is_removed_where_thresholds_are_tried_in_one_way(
+    page: Page, stack: Stack
+) -> None:
+    query = {"threshold": 0.05, "side": "head"}
+    asked = stack.http.get(f"/metrics/{MODEL}/removal", params=query, headers={"Prefer": "wait=60"})
+    share = asked.raise_for_status().json()["prunes"][0]["removed"]["fraction"]
+    page.goto(f'/ui/new?model={MODEL}&kind=study&request={{"grid":{{"thresholds":[0.05],"sides":["head"]}}}}')
+    expect(page.get_by_text(f"removes {100 * share:.1f} % over the run")).to_be_visible()
+    page.get_by_role("checkbox", name="below (tail)").check()
+    expect(page.get_by_text("over the run")).to_have_count(0)
 
 
 def test_a_job_is_run_again_with_a_change(page: Page, stack: Stack) -> None:

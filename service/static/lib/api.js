@@ -137,7 +137,7 @@ export function post(path, body, options) {
  * @param {string} id
  */
 export function cancel(id) {
-  return getJson(`/jobs/${id}`, { method: "DELETE" });
+  return getJson(`/jobs/${encodeURIComponent(id)}`, { method: "DELETE" });
 }
 
 /** @param {string} status */

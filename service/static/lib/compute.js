@@ -20,8 +20,11 @@ export function compute(task, given) {
       waiting.delete(data.id);
     });
     worker.addEventListener("error", (event) => {
-      for (const { reject } of waiting.values()) reject(new Error(`the statistics failed: ${event.message}`));
+      const reason = event.message || "their thread did not start";
+      for (const { reject } of waiting.values()) reject(new Error(`The statistics failed: ${reason}.`));
       waiting.clear();
+      worker?.terminate();
+      worker = null; // the next task has a new one
     });
   }
   const id = ++last;

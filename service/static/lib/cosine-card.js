@@ -22,10 +22,15 @@ export function CosineCard({ exploration }) {
   const found = cosines.value;
   const range = useMemo(() => found && cosineRange(found.values, found.count), [found]);
   const places = useMemo(() => found && placesBy(order.value, found, names), [found, order.value]);
+  const pairs = (names.length * (names.length - 1)) / 2;
   const stats = range && `mean ${fixed(range.mean, 4)}, from ${fixed(range.min, 4)} to ${fixed(range.max, 4)}`;
   return html`<${Card}
     title="Cosine between classes"
-    lead=${range ? `${count((names.length * (names.length - 1)) / 2)} pairs: ${stats}. Click a pair, or use arrow keys.` : ""}
+    lead=${pairs === 0
+      ? "One vector: there are no pairs."
+      : range
+        ? `${count(pairs)} pairs: ${stats}. Click a pair, or use arrow keys.`
+        : ""}
     aside=${html`<div class="inline-field"><${Select}
       label="Order by"
       options=${ORDERS}
@@ -33,7 +38,9 @@ export function CosineCard({ exploration }) {
       onChange=${(/** @type {string} */ value) => (order.value = value)}
     /></div>`}
   >
-    ${found && range && places
+    ${pairs === 0
+      ? null
+      : found && range && places
       ? html`<${Heatmap}
             values=${found.values}
             count=${found.count}

@@ -17,7 +17,7 @@ const SHARES = [0.9, 0.95, 0.99];
 /** @param {{exploration: Exploration}} props */
 export function SamplingCard({ exploration }) {
   const { overTime, times, removedOverTime, removedOverRun, moment, part, rule, tau } = exploration;
-  const { fraction } = times.value;
+  const { fraction, extra } = times.value;
   const what = rule.value === "keep" ? "Removed" : `Removed at τ = ${tau.value}`;
   const title = "Over sampling";
   const found = overTime.value;
@@ -26,7 +26,7 @@ export function SamplingCard({ exploration }) {
   }
   return html`<${Card}
     title=${title}
-    lead=${html`${what}: <strong>${percent(removedOverRun.value)}</strong> of all components, at ${fraction.length} times over
+    lead=${html`${what}: <strong>${percent(removedOverRun.value)}</strong> of all components, at ${fraction.length - (extra < 0 ? 0 : 1)} times over
       the run. Click a time to look at it.`}
   >
     <${Chart}
@@ -145,9 +145,15 @@ const HELD_AXIS = { title: "share of variance", range: SHARE_AXIS.range, format:
  * @param {{exploration: Exploration}} props
  */
 function Map({ exploration }) {
-  const { model, part, timestep, row, cosines, names } = exploration;
+  const { model, loaded, part, timestep, row, cosines, names } = exploration;
   const at = part.value === "c" ? timestep.value : null;
-  const address = url(href(`/metrics/${model.name}/figures/tsne`, { part: part.value, timestep: at }));
+  const address = url(
+    href(`/metrics/${encodeURIComponent(model.name)}/figures/tsne`, {
+      part: part.value,
+      timestep: at,
+      conditions: loaded.conditions,
+    }),
+  );
   const { data, error, loading, reload } = useLoaded((signal) => computedByJob(address, { signal }), [address]);
   if (error) return html`<${ProblemNotice} error=${error} retry=${reload} />`;
   if (!data || loading) return html`<${Loading}>Computing t-SNE</${Loading}>`;

@@ -28,7 +28,7 @@ export class Exploration {
     this.names = names;
     this.dim = y.dim;
     /** @type {import("./preact.js").Signal<Times>} */
-    this.times = signal({ timesteps: [loaded.timestep], fraction: [fractionOf(loaded)], t: [loaded.t] });
+    this.times = signal({ timesteps: [loaded.timestep], fraction: [fractionOf(loaded)], t: [loaded.t], extra: -1 });
     this.moment = signal(0);
     this.part = signal(query.get("part") === "y" ? "y" : "c");
     this.row = signal(clamp(Number(query.get("class") ?? 0), 0, y.count - 1));
@@ -88,12 +88,14 @@ export class Exploration {
       return overTime.value.counts.map((counts) => (rule === "tail" ? counts.share(threshold) : 1 - counts.share(threshold)));
     });
     this.removedOverRun = computed(() => {
-      const shares = this.removedOverTime.value;
-      return shares && shares.reduce((sum, share) => sum + share, 0) / shares.length;
+      const shares = this.removedOverTime.value?.filter((_, index) => index !== this.times.value.extra);
+      return shares ? shares.reduce((sum, share) => sum + share, 0) / shares.length : null;
     });
 
     /** Cosines of all pairs, of `vectors`; a computation that takes longer than a frame shows the earlier ones. */
     this.cosines = signal(/** @type {{values: Float32Array, count: number} | null} */ (null));
+    /** Why something could not be computed. */
+    this.failed = signal(/** @type {unknown} */ (null));
     this.model = model;
   }
 
@@ -104,9 +106,14 @@ export class Exploration {
       effect(() => {
         const vectors = this.vectors.value;
         const mine = ++latest;
-        compute("cosine", { vectors }).then((values) => {
-          if (mine === latest) this.cosines.value = { values, count: vectors.count };
-        });
+        compute("cosine", { vectors }).then(
+          (values) => {
+            if (mine === latest) this.cosines.value = { values, count: vectors.count };
+          },
+          (error) => {
+            if (mine === latest) this.failed.value = error;
+          },
+        );
       }),
       effect(() => {
         remember({

@@ -2,6 +2,7 @@
 
 import { useEffect, useState } from "./preact.js";
 import { follow, getJson, isFinished, Problem } from "./api.js";
+import { href } from "./router.js";
 
 /** @typedef {import("./contract").components["schemas"]} Schemas */
 /** @typedef {Schemas["AnyJob"]} Job */
@@ -15,6 +16,9 @@ export const KINDS = /** @type {const} */ ({
   extract: { path: "/extract", title: "Extract vectors", method: "extract" },
 });
 /** @typedef {keyof typeof KINDS} Kind */
+
+/** The kinds that have a form. */
+export const FORMS = /** @type {const} */ (["prune-sample", "study", "compact"]);
 
 /** @type {Record<Job["kind"], string>} */
 export const KIND_NAMES = {
@@ -60,7 +64,7 @@ export function useJob(id) {
       if (loading) return;
       loading = true;
       try {
-        const job = await getJson(`/jobs/${id}`, { signal: abort.signal });
+        const job = await getJson(`/jobs/${encodeURIComponent(id)}`, { signal: abort.signal });
         setState(({ live }) => ({ job, error: null, live: live || isFinished(job.status) }));
         if (isFinished(job.status)) stop();
       } catch (error) {
@@ -83,7 +87,7 @@ export function useJob(id) {
       if (abort.signal.aborted) return;
       setState((before) => {
         if (before.error || (before.job && isFinished(before.job.status))) return before;
-        stop = follow(`/jobs/${id}/events`, { status: load, result: load, progress: onProgress }, (live) =>
+        stop = follow(`/jobs/${encodeURIComponent(id)}/events`, { status: load, result: load, progress: onProgress }, (live) =>
           setState((now) => ({ ...now, live: live || isFinished(now.job?.status) })),
         );
         return before;
@@ -119,6 +123,16 @@ export function inShort(value) {
     ([name, each]) => each !== null && each !== undefined && !(name === "schedule" && each.when === "every"),
   );
   return Object.fromEntries(given.map(([name, each]) => [name, inShort(each)]));
+}
+
+/**
+ * The address of the form of a new job that begins with a request.
+ * @param {typeof FORMS[number]} kind
+ * @param {any} request
+ */
+export function formAddress(kind, request) {
+  const { model, threshold, ...rest } = inShort(request);
+  return href("/ui/new", { kind, model, threshold, request: JSON.stringify(rest) });
 }
 
 /**

@@ -10,6 +10,8 @@ import { href } from "./router.js";
  * @typedef {object} Loaded
  * @property {ModelView} model
  * @property {Vectors} y
+ * @property {string | null} conditions the uploaded conditions that the rows are of; null where they are classes
+ * @property {number[]} numbers of the rows: of classes, or of rows of the conditions
  * @property {string[]} names of the rows
  * @property {number} timestep the time of `t`
  * @property {Float32Array} t
@@ -20,6 +22,7 @@ import { href } from "./router.js";
  * @property {number[]} timesteps in the order of sampling
  * @property {number[]} fraction how much of sampling is done at each
  * @property {Float32Array[]} t
+ * @property {number} extra the place of a time that is not one of the even steps; -1 if there is none
  */
 
 const POINTS = 51;
@@ -33,7 +36,7 @@ const POINTS = 51;
 export async function loadVectors(name, { timestep, conditions, ...options }) {
   const query = { part: ["y", "t"], timestep, conditions };
   const [model, file] = await Promise.all([
-    getJson(`/models/${name}`, options.signal && { signal: options.signal }),
+    getJson(`/models/${encodeURIComponent(name)}`, options.signal && { signal: options.signal }),
     tensors(address(name, query), options),
   ]);
   const [count = 0, dim = 0] = file.y.shape;
@@ -41,8 +44,10 @@ export async function loadVectors(name, { timestep, conditions, ...options }) {
   return {
     model,
     y: { data: /** @type {Float32Array} */ (file.y.data), count, dim },
+    conditions: file.labels ? null : (conditions ?? null),
+    numbers,
     names: numbers.map((label) => (file.labels ? (model.class_names[label] ?? `class ${label}`) : `condition ${label}`)),
-    timestep: Number(file.timesteps.data[0]),
+    timestep: timestep ?? Number(Number(file.timesteps.data[0]).toPrecision(6)), // the file has it as float32
     t: /** @type {Float32Array} */ (file.t.data),
   };
 }
@@ -66,6 +71,7 @@ export async function loadTimes(name, { model, timestep, y }, signal) {
   return {
     timesteps,
     fraction: timesteps.map((time) => (time - first) / (last - first)),
+    extra: even.includes(timestep) ? -1 : timesteps.indexOf(timestep),
     t: timesteps.map((_, point) => data.subarray(point * y.dim, (point + 1) * y.dim)),
   };
 }
@@ -75,5 +81,5 @@ export async function loadTimes(name, { model, timestep, y }, signal) {
  * @param {Record<string, unknown>} query
  */
 function address(name, query) {
-  return url(href(`/metrics/${name}/vectors`, query));
+  return url(href(`/metrics/${encodeURIComponent(name)}/vectors`, query));
 }

@@ -56,7 +56,8 @@ function Models({ a, b, ready, query }) {
   const [measured, setMeasured] = useState(/** @type {Record<Side, Measured | null>} */ ({ a: null, b: null }));
   const order = query.get("order") ?? "class";
   const [pair, setPair] = useState(/** @type {[number, number] | null} */ (null));
-  const low = Math.min(...[measured.a, measured.b].map((each) => each?.range.min ?? Infinity));
+  const least = [measured.a, measured.b].map((each) => each?.range.min ?? NaN).filter(Number.isFinite);
+  const low = least.length > 0 ? Math.min(...least) : 0; // one vector has no pairs, and so no range
   const alike = measured.a && measured.b && String(measured.a.names) === String(measured.b.names);
   const places = useMemo(
     () => Object.fromEntries(["a", "b"].map((side) => [side, placesBy(order, measured[/** @type {Side} */ (side)], alike ? measured.a : null)])),
@@ -119,6 +120,16 @@ function placesBy(order, own, first) {
   return order === "name" ? places.sort((k, l) => by.names[k].localeCompare(by.names[l], "en", { numeric: true })) : places;
 }
 
+/**
+ * The place of the time that is nearest to one.
+ * @param {number[]} timesteps
+ * @param {number} time
+ */
+function nearest(timesteps, time) {
+  const far = timesteps.map((each) => Math.abs(each - time));
+  return Math.max(0, far.indexOf(Math.min(...far)));
+}
+
 /** @param {any} props */
 function SideCard({ side, name, ready, query, low, order, pair, onPair, measured, onMeasured }) {
   const asked = query.get(`t${side}`);
@@ -129,23 +140,26 @@ function SideCard({ side, name, ready, query, low, order, pair, onPair, measured
     },
     [name],
   );
-  const index = data ? Math.max(0, data.times.timesteps.indexOf(asked === null ? data.loaded.timestep : Number(asked))) : 0;
+  const [failed, setFailed] = useState(/** @type {unknown} */ (null));
+  const index = data ? nearest(data.times.timesteps, asked === null ? data.loaded.timestep : Number(asked)) : 0;
   useEffect(() => {
     if (!data) return undefined;
     let current = true;
     const vectors = conditionAt(data.loaded.y, data.times.t[index]);
     const title = `${name}, t = ${number(data.times.timesteps[index], 4)}`;
-    compute("cosine", { vectors }).then((cosines) => {
-      const range = cosineRange(cosines, vectors.count);
-      const summary = new Pruner(vectors).summary(null);
-      if (current) onMeasured({ title, names: data.loaded.names, vectors, cosines, range, summary });
-    });
+    compute("cosine", { vectors })
+      .then((cosines) => {
+        const range = cosineRange(cosines, vectors.count);
+        const summary = new Pruner(vectors).summary(null);
+        if (current) onMeasured({ title, names: data.loaded.names, vectors, cosines, range, summary });
+      })
+      .catch((problem) => current && setFailed(problem));
     return () => {
       current = false;
     };
   }, [data, index]);
   const names = measured?.names ?? [];
-  return html`<${Card} title=${side === "a" ? "First" : "Second"} aside=${html`<a href=${href(`/ui/models/${name}`)}>explore ${name}</a>`}>
+  return html`<${Card} title=${side === "a" ? "First" : "Second"} aside=${html`<a href=${href(`/ui/models/${encodeURIComponent(name)}`)}>explore ${name}</a>`}>
     <${Select}
       label="Model"
       options=${[...new Set([name, ...ready])].map((each) => ({ value: each, title: each }))}
@@ -156,6 +170,7 @@ function SideCard({ side, name, ready, query, low, order, pair, onPair, measured
       }}
     />
     ${error && html`<${ProblemNotice} error=${error} retry=${reload} />`}
+    ${failed && html`<${ProblemNotice} error=${failed} />`}
     ${data &&
     html`<${TimeField}
       timesteps=${data.times.timesteps}
@@ -179,7 +194,7 @@ function SideCard({ side, name, ready, query, low, order, pair, onPair, measured
             }}
           />
           <${Scale} low=${low} high=${1} />`
-      : !error && html`<${Loading}>Computing cosines</${Loading}>`}
+      : !error && !failed && html`<${Loading}>Computing cosines</${Loading}>`}
   </${Card}>`;
 }
 
@@ -287,7 +302,7 @@ function Jobs({ a, b }) {
 
 /** @param {{id: string}} props */
 function JobCard({ id }) {
-  const { data: job, error, reload } = useLoaded((signal) => getJson(`/jobs/${id}`, { signal }), [id]);
+  const { data: job, error, reload } = useLoaded((signal) => getJson(`/jobs/${encodeURIComponent(id)}`, { signal }), [id]);
   if (error) return html`<${ProblemNotice} error=${error} retry=${reload} />`;
   if (!job) return html`<${Loading}>Loading the job</${Loading}>`;
   const picture = job.links.artifacts[job.result?.grid ?? job.result?.samples ?? ""];

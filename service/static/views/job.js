@@ -4,7 +4,7 @@ import { html, useEffect, useRef, useState } from "../lib/preact.js";
 import { href } from "../lib/router.js";
 import { cancel, isFinished, url } from "../lib/api.js";
 import { ago, duration } from "../lib/format.js";
-import { inShort, KIND_NAMES, KINDS, ranFor, useJob } from "../lib/jobs.js";
+import { FORMS, formAddress, inShort, KIND_NAMES, KINDS, ranFor, useJob } from "../lib/jobs.js";
 import { asJson, RequestText } from "../lib/request-text.js";
 import {
   announce,
@@ -39,7 +39,7 @@ export default function JobView({ params, query }) {
   return html`
     <${PageHead} title=${job.title} crumbs=${html`<${Crumbs} />`} lead=${html`<${Lead} job=${job} />`}>
       ${!isFinished(job.status) && html`<${Cancel} id=${job.id} />`}
-      ${postable && html`<${Button} href=${againAddress(job)}>Change and run again</${Button}>`}
+      ${FORMS.includes(job.kind) && html`<${Button} href=${formAddress(job.kind, job.request)}>Change and run again</${Button}>`}
     </${PageHead}>
     <div class="stack">
       ${error && html`<${ProblemNotice} error=${error} />`}
@@ -74,15 +74,6 @@ function Lead({ job }) {
       ${job.finished && job.started && ` · ran ${duration(ranFor(job))}`}
     </span>
   </span>`;
-}
-
-/**
- * The form of a new job with the request of this one.
- * @param {any} job
- */
-function againAddress(job) {
-  const { model, threshold, ...rest } = inShort(job.request);
-  return href("/ui/new", { kind: job.kind, model, threshold, request: JSON.stringify(rest) });
 }
 
 /** @param {{id: string}} props */
@@ -135,7 +126,7 @@ function Standing({ job, live }) {
   }
   if (job.status === "cancelled") {
     return html`<${Notice} kind="warn" title="This job was cancelled">
-      <p>It has no result. “Change and run again” makes a new one of the same request.</p>
+      <p>It has no result.${FORMS.includes(job.kind) && " “Change and run again” makes a new one of the same request."}</p>
     </${Notice}>`;
   }
   if (isFinished(job.status)) return null;

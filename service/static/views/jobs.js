@@ -185,7 +185,7 @@ function Workers({ changed }) {
 /**
  * A page of jobs that match; the first page changes as jobs do.
  *
- * The service says when it begins to tell of changes: the list is loaded after that, so that nothing is missed.
+ * It is loaded at once, and again when the service begins to tell of changes, so that nothing is missed in between.
  * @param {{status: string, kind: string, model: string}} chosen
  * @param {string} cursor
  */
@@ -205,11 +205,14 @@ function useJobs(chosen, cursor) {
       (!chosen.status || job.status === chosen.status) &&
       (!chosen.kind || job.kind === chosen.kind) &&
       (!chosen.model || job.model === chosen.model);
-    const load = () =>
+    let latest = 0;
+    const load = () => {
+      const mine = ++latest;
       getJson(href("/jobs", { ...chosen, cursor, limit: PAGE }), { signal: abort.signal }).then(
-        (list) => setState((before) => ({ ...before, list, error: null })),
+        (list) => mine === latest && setState((before) => ({ ...before, list, error: null })),
         (error) => abort.signal.aborted || setState((before) => ({ ...before, error })),
       );
+    };
     const busier = () => {
       if (timer.current) return; // workers are and places in queues are asked for at most once a second
       timer.current = window.setTimeout(() => {
@@ -227,6 +230,7 @@ function useJobs(chosen, cursor) {
         before.list ? { ...before, list: { ...before.list, jobs: change(before.list.jobs) } } : before,
       );
     setState((before) => ({ ...before, list: null }));
+    load();
     const stop = follow(
       "/events",
       {

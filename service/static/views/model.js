@@ -2,6 +2,7 @@
 
 import { html, useEffect, useState } from "../lib/preact.js";
 import { href } from "../lib/router.js";
+import { formAddress } from "../lib/jobs.js";
 import { getJson } from "../lib/api.js";
 import { useLoaded } from "../lib/load.js";
 import { loadTimes, loadVectors } from "../lib/vectors.js";
@@ -46,17 +47,16 @@ export default function Model({ params: { name }, query }) {
 
 /** @param {{name: string, exploration: Exploration}} props */
 function Explored({ name, exploration }) {
-  const [failed, setFailed] = useState(/** @type {unknown} */ (null));
   useEffect(() => exploration.start(), [exploration]);
   useEffect(() => {
     const abort = new AbortController();
     loadTimes(name, exploration.loaded, abort.signal)
       .then((times) => exploration.takeTimes(times))
-      .catch((error) => abort.signal.aborted || setFailed(error));
+      .catch((error) => abort.signal.aborted || (exploration.failed.value = error));
     return () => abort.abort();
   }, [exploration]);
   return html`<div class="stack">
-    ${failed && html`<${ProblemNotice} error=${failed} />`}
+    ${exploration.failed.value && html`<${ProblemNotice} error=${exploration.failed.value} />`}
     <${Facts} exploration=${exploration} />
     <${Controls} exploration=${exploration} />
     <div class="columns">
@@ -76,13 +76,14 @@ function Explored({ name, exploration }) {
  * @param {{exploration: Exploration}} props
  */
 function SampleLink({ exploration }) {
-  const { model, prune, chosenFill, row } = exploration;
+  const { model, loaded, prune, chosenFill, row } = exploration;
   const { rule, threshold, keep } = prune.value;
-  const address = href("/ui/new", {
+  const subject = [loaded.numbers[row.value]];
+  const address = formAddress("prune-sample", {
     model: model.name,
-    ...(rule === "keep" ? { keep } : { threshold, side: rule === "head" ? "head" : null }),
+    ...(rule === "keep" ? { keep: [keep] } : { threshold: [threshold], side: rule === "head" ? "head" : null }),
     fill: chosenFill.value,
-    label: row.value === 0 ? null : row.value,
+    ...(loaded.conditions === null ? { labels: subject } : { conditions: loaded.conditions, rows: subject }),
   });
   return html`<${Button} kind="primary" href=${address}>
     Sample ${rule === "keep" ? `keeping ${keep}` : "at this threshold"}
@@ -145,7 +146,7 @@ function Controls({ exploration }) {
  * @param {{name: string, error: any, retry: () => void}} props
  */
 function NotLoaded({ name, error, retry }) {
-  const { data: model } = useLoaded((signal) => getJson(`/models/${name}`, { signal }), [name]);
+  const { data: model } = useLoaded((signal) => getJson(`/models/${encodeURIComponent(name)}`, { signal }), [name]);
   return html`<div class="stack">
     <${ProblemNotice} error=${error} retry=${retry} />
     ${model && !model.ready && html`<${Missing} model=${model} />`}

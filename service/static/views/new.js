@@ -4,7 +4,7 @@ import { html, useEffect, useMemo, useRef, useState } from "../lib/preact.js";
 import { href, navigate, setQuery } from "../lib/router.js";
 import { getJson, post, Problem } from "../lib/api.js";
 import { count, duration } from "../lib/format.js";
-import { inShort, KINDS } from "../lib/jobs.js";
+import { FORMS, inShort, KINDS } from "../lib/jobs.js";
 import { useLoaded } from "../lib/load.js";
 import { RequestText } from "../lib/request-text.js";
 import { Button, Card, Loading, Notice, PageHead, ProblemNotice, Segmented, Select } from "../lib/parts.js";
@@ -24,9 +24,8 @@ import { CompactFields } from "./new/compact.js";
  * @property {(field: string) => string | null} fault what the service says of a field
  */
 
-/** @typedef {"prune-sample" | "study" | "compact"} Posted */
+/** @typedef {typeof FORMS[number]} Posted */
 
-const FORMS = /** @type {const} */ (["prune-sample", "study", "compact"]);
 const TYPICAL_THRESHOLD = 0.05;
 /** The fields of a request that another kind takes too. */
 const SHARED = ["labels", "conditions", "rows", "sampler", "steps", "timestep_shift"];
@@ -35,7 +34,7 @@ const SHARED = ["labels", "conditions", "rows", "sampler", "steps", "timestep_sh
 export default function New({ query }) {
   const { data: models, error, reload } = useLoaded((signal) => getJson("/models", { signal }), []);
   const name = query.get("model") ?? models?.models.find((/** @type {any} */ each) => each.ready)?.name ?? null;
-  const model = useLoaded((signal) => (name ? getJson(`/models/${name}`, { signal }) : Promise.resolve(null)), [name]);
+  const model = useLoaded((signal) => (name ? getJson(`/models/${encodeURIComponent(name)}`, { signal }) : Promise.resolve(null)), [name]);
   const given = query.get("kind");
   const kind = /** @type {Posted} */ (FORMS.find((each) => each === given) ?? "prune-sample");
   const problem = error ?? model.error;

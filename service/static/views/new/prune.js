@@ -17,7 +17,7 @@ export function PruneFields({ request, change, model, fault }) {
   const none = threshold === undefined && keep === undefined;
   const rule = none ? "none" : keep !== undefined ? "keep" : (side ?? "tail");
   const values = threshold === undefined ? null : [threshold].flat();
-  const removal = useRemoval(model, values, request);
+  const removal = useRemoval(model, values, { ...request, labels: request.labels ?? model.defaults.labels });
   /** @param {string} chosen */
   const choose = (chosen) => {
     if (chosen === "none")

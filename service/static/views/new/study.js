@@ -11,7 +11,15 @@ const BUDGETS = /** @type {Record<string, number>} */ ({ drift: 0.1, accuracy: 0
 export function StudyFields({ request, change, model, fault }) {
   const { grid, search, prunes } = request;
   const single = grid && !Array.isArray(grid) ? grid : null;
-  const removal = useRemoval(model, single?.thresholds ?? null, request);
+  const { sides = ["tail"], fills = ["zero"], schedules = [] } = single ?? {};
+  // a threshold that is tried in more than one way removes more than one share
+  const one = single && sides.length === 1 && fills.length === 1 && schedules.length <= 1;
+  const removal = useRemoval(model, one ? single.thresholds : null, {
+    ...request,
+    side: sides[0],
+    fill: fills[0],
+    schedule: schedules[0],
+  });
   const has = (/** @type {string} */ name, /** @type {string} */ value, /** @type {string} */ standard) =>
     (single?.[name] ?? [standard]).includes(value);
   /** @param {string} name @param {string} value @param {boolean} on @param {string} standard */

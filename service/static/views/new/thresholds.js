@@ -65,15 +65,15 @@ function goes({ removed, embedding }) {
  * What each threshold removes; null where it is not known, or not yet.
  * @param {any} model
  * @param {number[] | null} thresholds
- * @param {any} request with the settings that matter: sampler, steps, guidance, labels, side, fill, schedule
+ * @param {any} request with the settings that matter: sampler, steps, shift, guidance, labels, side, fill, schedule
  * @returns {(Removal | null)[] | null}
  */
 export function useRemoval(model, thresholds, request) {
   const given = (thresholds ?? []).filter((each) => Number.isFinite(each) && each >= 0);
   const usable = model.ready && !model.compacted && given.length > 0;
-  const { side, fill, schedule, sampler, steps, guidance_scale, labels, conditions } = request;
+  const { side, fill, schedule, sampler, steps, timestep_shift, guidance_scale, labels, conditions } = request;
   const address = usable
-    ? href(`/metrics/${model.name}/removal`, {
+    ? href(`/metrics/${encodeURIComponent(model.name)}/removal`, {
         threshold: [...new Set(given)],
         side,
         fill,
@@ -81,6 +81,7 @@ export function useRemoval(model, thresholds, request) {
         count: schedule?.count,
         sampler,
         steps,
+        timestep_shift,
         guidance_scale,
         label: labels,
         conditions,
