@@ -14,9 +14,9 @@ import axe_playwright_python
 import pytest
 from playwright.sync_api import Browser, Page, sync_playwright
 
-REQUIRED = "TAILPRUNE_NEEDS_CHROMIUM"
+REQUIRED = "CHROMIUM_IS_NEEDED"
 """Set where a missing browser is a failure, as it is in CI."""
-SHOTS = "TAILPRUNE_SHOTS"
+SHOTS = "PAGE_SHOTS"
 """A folder into which `shot` writes pictures of the pages; by default it writes none."""
 PROGRAMS = ("chromium", "chromium-browser", "google-chrome")
 OPTIONS = (
@@ -37,14 +37,19 @@ ON_VIOLATION = """addEventListener("securitypolicyviolation", (event) =>
 both_themes = pytest.mark.parametrize("theme", ["light", "dark"])
 
 
+def program() -> str:
+    """The path of Chromium; skips, or fails where one is required, if there is none."""
+    found = next(filter(None, map(shutil.which, PROGRAMS)), None)
+    if found is None:
+        (pytest.fail if os.environ.get(REQUIRED) else pytest.skip)("no Chromium: apt-get install chromium")
+    return str(found)
+
+
 @contextmanager
 def chromium() -> Iterator[Browser]:
-    """A browser; skips, or fails where one is required, if there is none."""
-    program = next(filter(None, map(shutil.which, PROGRAMS)), None)
-    if program is None:
-        (pytest.fail if os.environ.get(REQUIRED) else pytest.skip)("no Chromium: apt-get install chromium")
+    """A browser. Meanwhile an event loop of Playwright runs in this thread, so that no other can."""
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=program, args=list(OPTIONS))
+        browser = playwright.chromium.launch(executable_path=program(), args=list(OPTIONS))
         yield browser
         browser.close()
 

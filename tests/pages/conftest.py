@@ -7,23 +7,24 @@ import pytest
 from playwright.sync_api import Browser, Page, expect
 
 from tests.end_to_end.stack import Stack, running
-from tests.pages.browser import DESKTOP, chromium, watch
+from tests.pages.browser import DESKTOP, chromium, program, watch
 
 WAIT_MILLISECONDS = 30_000
 """How long what should appear may take: the machine may be busy."""
 REGISTRY = Path(__file__).parents[2] / "models" / "models.toml"
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
-    """One browser for all tests."""
+    """One browser for the tests of a file; it is closed before those of another, which may run an event loop."""
     with chromium() as browser:
         yield browser
 
 
 @pytest.fixture(scope="session")
-def stack(browser: Browser, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     """A service with one worker and the shipped models; it is not started where there is no browser."""
+    program()
     with running(tmp_path_factory.mktemp("pages"), TAILPRUNE_REGISTRY=str(REGISTRY)) as stack:
         yield stack
 

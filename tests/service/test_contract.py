@@ -1,6 +1,6 @@
 """Schemathesis against the running service, with the contract: no server error, nothing undocumented.
 
-`TAILPRUNE_FUZZ_SECONDS` is how long it goes on.
+`FUZZ_SECONDS` is how long it goes on.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ CHECKS = (
     "unsupported_method",
     "allow_header_conformance",
 )
-FUZZ_SECONDS = int(os.environ.get("TAILPRUNE_FUZZ_SECONDS", "30"))
+FUZZ_SECONDS = int(os.environ.get("FUZZ_SECONDS", "30"))
 
 
 @pytest.fixture
