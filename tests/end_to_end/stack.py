@@ -128,7 +128,7 @@ class Stack:
         """One more service on the same Redis, with other settings; the URL of its port."""
         port = free_port()
         child = self._start(f"service-{port}", ["uvicorn", "service.app:app", "--port", str(port)], settings)
-        eventually(lambda: "Application startup complete" in child.text, "the service is ready", START_SECONDS)
+        eventually(lambda: "Uvicorn running on" in child.text, "the service is ready", START_SECONDS)
         try:
             yield f"http://127.0.0.1:{port}"
         finally:
