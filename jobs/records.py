@@ -174,7 +174,7 @@ def _job_of(kind: str, request: type[Request]) -> type[JobView]:
         "result": (request.result | None, _described("result")),
     }
     name = f"{request.__name__.removesuffix('Request')}Job"
-    return create_model(name, __base__=JobView, __doc__=f"A job of the kind `{kind}`.", **fields)
+    return create_model(name, __base__=JobView, __module__=__name__, __doc__=f"A job of the kind `{kind}`.", **fields)
 
 
 def _described(field: str) -> Any:
@@ -183,6 +183,7 @@ def _described(field: str) -> Any:
 
 JOBS: dict[str, type[JobView]] = {kind: _job_of(kind, request) for kind, request in KINDS.items()}
 """The jobs of each kind as clients see them, by the name of the kind."""
+globals().update({cls.__name__: cls for cls in JOBS.values()})  # where they are looked for when they are unpickled
 
 if TYPE_CHECKING:
     AnyJob = JobView

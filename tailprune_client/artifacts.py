@@ -16,6 +16,7 @@ from typing import IO, TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
 
 import httpx
 
+from tailprune_client.contents import picture_reader, tensor_reader
 from tailprune_client.core import Call, Do, Next, Operation, Session, path_of, receive
 from tailprune_client.drivers import Async, AsyncDriver, Driver, Sync, operation
 from tailprune_client.errors import Damaged
@@ -32,7 +33,7 @@ MOST_BREAKS = 5
 """How often a download may break without getting any further in between."""
 
 
-class _Methods:
+class _ArtifactMethods:
     """The methods of an artifact."""
 
     def __init__(self, session: Session, job_id: str, name: str) -> None:
@@ -92,6 +93,17 @@ class _Methods:
         return file.getvalue()
 
     @operation
+    def _small(self, most: int) -> Operation[builtins.bytes | None]:
+        """Its content as it is shown: None if it is larger than so many bytes, or the service does not answer now."""
+        call = Call("GET", self._path, headers={"Accept-Encoding": "identity"})
+        opened = yield from receive(self._session, call, patience=0)
+        content = bytearray()
+        size = int(opened.response.headers.get("Content-Length", 0))
+        while max(size, len(content)) <= most and (piece := (yield Next(opened))) is not None:
+            content += piece
+        return builtins.bytes(content) if max(size, len(content)) <= most else None
+
+    @operation
     def text(self) -> Operation[str]:
         """Its content as text: of tables, documents and cards."""
         return (yield from self._content()).decode()
@@ -99,22 +111,14 @@ class _Methods:
     @operation
     def image(self) -> Operation[Image]:
         """The picture, as an image of Pillow, which has to be installed."""
-        try:
-            from PIL import Image
-        except ImportError:
-            raise ImportError("pictures are read by Pillow: pip install pillow") from None
-        content = yield from self._content()
-        return Image.open(io.BytesIO(content))
+        read = picture_reader()
+        return read((yield from self._content()))
 
     @operation
     def tensors(self) -> Operation[dict[str, np.ndarray[Any, Any]]]:
         """The tensors of a safetensors file, by name, as arrays. NumPy and safetensors have to be installed."""
-        try:
-            from safetensors.numpy import load
-        except ImportError:
-            raise ImportError("tensors are read by safetensors and NumPy: pip install safetensors numpy") from None
-        content = yield from self._content()
-        return dict(load(content))
+        load = tensor_reader()
+        return load((yield from self._content()))
 
     def _received(self, file: IO[builtins.bytes]) -> Operation[None]:
         """Receive its bytes into a file that is empty, in pieces; what breaks is resumed where it was."""
@@ -157,7 +161,7 @@ class _Methods:
             )
 
 
-class Artifact(_Methods, Sync):
+class Artifact(_ArtifactMethods, Sync):
     """A file of a job."""
 
     def __init__(self, driver: Driver, session: Session, job_id: str, name: str) -> None:
@@ -165,7 +169,7 @@ class Artifact(_Methods, Sync):
         self._driver = driver
 
 
-class AsyncArtifact(_Methods, Async):
+class AsyncArtifact(_ArtifactMethods, Async):
     """A file of a job; its methods are awaited."""
 
     def __init__(self, driver: AsyncDriver, session: Session, job_id: str, name: str) -> None:

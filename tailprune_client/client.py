@@ -10,7 +10,7 @@ from pydantic import BaseModel
 from tailprune_client.core import CONNECT_SECONDS, Session
 from tailprune_client.drivers import Async, AsyncDriver, Driver, Sync
 from tailprune_client.jobs import AsyncJob, Job, Started
-from tailprune_client.methods import Methods
+from tailprune_client.methods import ClientMethods
 from tailprune_client.progress import Progress, shown_by
 
 __all__ = ["AsyncClient", "Client"]
@@ -25,7 +25,7 @@ LIMITS = httpx.Limits(max_connections=None, max_keepalive_connections=20)
 R = TypeVar("R", bound=BaseModel)
 
 
-class Client(Methods, Sync):
+class Client(ClientMethods, Sync):
     """A running service. It is a context manager, which closes its connections at the end.
 
     url: its address, with its path prefix if it has one; by default TAILPRUNE_URL, or else http://127.0.0.1:8000.
@@ -68,7 +68,7 @@ class Client(Methods, Sync):
         return Job(self._driver, self._session, started.view, self._progress)
 
 
-class AsyncClient(Methods, Async):
+class AsyncClient(ClientMethods, Async):
     """A running service, with the methods of `Client`, which are awaited or, as `jobs`, iterated over by `async for`.
 
     Its parameters are those of `Client`; there are no progress bars by default.

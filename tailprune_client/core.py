@@ -10,10 +10,15 @@ from __future__ import annotations
 import json
 import os
 import random
+import re
 import time
 from collections.abc import Callable, Generator, Mapping
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from functools import reduce
 from importlib.metadata import version
+from operator import getitem
 from typing import Any, Generic, Literal, Self, TypeVar
 from urllib.parse import quote
 
@@ -49,19 +54,22 @@ __all__ = [
     "Opened",
     "Operation",
     "Other",
+    "Patience",
     "Pause",
     "Send",
     "Session",
     "Stream",
     "ask",
-    "failure",
     "json_of",
     "path_of",
     "pause_of",
+    "prefer",
     "read",
     "read_job",
     "receive",
+    "refusal",
     "retry_after",
+    "without_password",
 ]  # fmt: skip
 
 URL_VARIABLE = "TAILPRUNE_URL"
@@ -105,7 +113,10 @@ class Call:
 
 @dataclass
 class Opened(Generic[T]):
-    """A response that is being received, and the iterator of its items."""
+    """A response that is being received, and the iterator of its items.
+
+    It is closed at the end of the items, on an error, by Close, and at the latest at the end of the operation.
+    """
 
     response: httpx.Response
     items: Any
@@ -135,7 +146,7 @@ class Next:
 
 @dataclass(frozen=True)
 class Close:
-    """Receive no more of what was opened. What is still open at the end of an operation is closed then."""
+    """Receive no more of what was opened."""
 
     opened: Opened[Any]
 
@@ -173,27 +184,69 @@ class Session:
     key: sent as `Authorization: Bearer`; by default TAILPRUNE_KEY, if that is set.
     timeout: the seconds that an answer may take.
     patience: the seconds for which a request is repeated that a service cannot answer just now.
+
+    Raises BadAddress, and ValueError for a key that cannot be sent.
     """
 
     def __init__(self, url: str | None, key: str | None, timeout: float, patience: float) -> None:
-        self.url = url or os.environ.get(URL_VARIABLE) or DEFAULT_URL
+        given = url or os.environ.get(URL_VARIABLE) or DEFAULT_URL
+        self.url = without_password(given)
+        """The address as it is shown, without the user and password that it may have."""
         try:
-            self.address = httpx.URL(self.url)
+            self.address = httpx.URL(given)
         except httpx.InvalidURL as error:
+            if "@" in given:  # whatever is before it may be a password, wherever it was cut
+                raise BadAddress(f"...@{given.rpartition('@')[2]}") from None
             raise BadAddress(self.url, f" ({error})") from None
         if self.address.scheme not in ("http", "https") or not self.address.host:
             raise BadAddress(self.url)
-        key = os.environ.get(KEY_VARIABLE) if key is None else key
+        key = (os.environ.get(KEY_VARIABLE, "") if key is None else key).strip()
+        if not (key.isascii() and key.isprintable()):
+            raise ValueError(f"the key, or {KEY_VARIABLE}, has characters that cannot be sent: use printable ASCII")
         self.headers = {"User-Agent": f"tailprune/{version('tailprune')}"}
         if key:
             self.headers["Authorization"] = f"Bearer {key}"
         self.timeout, self.patience = timeout, patience
+        self.following_patience = patience
+        """The seconds for which a service is waited for that stops answering while a job is followed."""
         self.heard = False
         """Whether the service has ever answered: a connection that is refused before that is not waited for."""
 
     def away(self, error: httpx.TransportError) -> ServiceAway:
         """What a failed connection means."""
         return ServiceAway(self.url, str(error) or type(error).__name__)
+
+
+class Patience:
+    """How long a service is waited for that cannot answer just now.
+
+    seconds: so long after the first attempt that failed, or after `begun` if that is given.
+    """
+
+    def __init__(self, seconds: float, begun: float | None = None) -> None:
+        self._seconds, self._since, self._attempt = seconds, begun, 0
+
+    def answered(self) -> None:
+        """The service has answered: the next attempt that fails is a first one."""
+        self._since, self._attempt = None, 0
+
+    def pause(self, error: TailpruneError, usual: float | None = None) -> float:
+        """The seconds until the next attempt after one that failed. Raises its error where that would be too late.
+
+        usual: the pause where the service names none; by default longer and longer ones.
+        """
+        now = time.monotonic()
+        self._since = now if self._since is None else self._since
+        seconds = pause_of(self._attempt, usual if error.retry_after is None else error.retry_after)
+        if now - self._since + seconds > self._seconds:
+            raise error
+        self._attempt += 1
+        return seconds
+
+
+def without_password(url: str) -> str:
+    """A URL without the user and the password in it."""
+    return re.sub(r"(?<=//)[^/?#]*@", "", url)
 
 
 def path_of(*parts: str) -> str:
@@ -229,6 +282,11 @@ def _parameter(value: Any) -> Any:
     return list(value) if isinstance(value, tuple | range | set) else value
 
 
+def prefer(wait: float | None) -> dict[str, str]:
+    """The header by which an answer waits for a job for so many seconds; none for None."""
+    return {} if wait is None else {"Prefer": f"wait={round(wait)}"}
+
+
 def ask(
     session: Session, call: Call, *, patience: float | None = None, done: Mapping[int, str] | None = None
 ) -> Operation[httpx.Response]:
@@ -245,24 +303,24 @@ def ask(
     return answer
 
 
-def receive(session: Session, call: Call) -> Operation[Opened[bytes]]:
+def receive(session: Session, call: Call, *, patience: float | None = None) -> Operation[Opened[bytes]]:
     """Send a request as `ask` does; its answer is read piece by piece."""
-    opened: Opened[bytes] = yield from _answered(session, Open(call, "bytes"), None, {})
+    opened: Opened[bytes] = yield from _answered(session, Open(call, "bytes"), patience, {})
     return opened
 
 
 def _answered(
     session: Session, sending: Send | Open, patience: float | None, done: Mapping[int, str]
 ) -> Operation[Any]:
-    begun, attempt, lost = time.monotonic(), 0, False
-    patience = session.patience if patience is None else patience
+    waiting = Patience(session.patience if patience is None else patience, time.monotonic())
+    lost = False
     while True:
         error: TailpruneError
-        cause: Exception | None = None
         try:
             got = yield sending
         except httpx.TransportError as broken:
-            error, cause = session.away(broken), broken
+            error = session.away(broken)
+            error.__cause__ = broken
             passes = session.heard or not isinstance(broken, httpx.ConnectError | httpx.ConnectTimeout)
             passes = passes and not isinstance(broken, httpx.LocalProtocolError | httpx.UnsupportedProtocol)
             lost = lost or not isinstance(broken, httpx.ConnectError | httpx.ConnectTimeout | httpx.PoolTimeout)
@@ -271,25 +329,35 @@ def _answered(
             answer: httpx.Response = got.response if isinstance(got, Opened) else got
             if not answer.is_error and not answer.has_redirect_location:
                 return got
-            error = failure(answer)
+            error = refusal(session, answer)
             if lost and isinstance(error, ProblemError) and done.get(answer.status_code) == error.type:
                 return got
             lost = lost or answer.status_code in (502, 504)  # of a proxy, which may have passed the request on
             passes = answer.status_code in AWAY
-            if passes and not isinstance(error, ProblemError):  # of a proxy
-                error = ServiceAway(session.url, f"{answer.status_code} {answer.reason_phrase}")
-            error.retry_after = retry_after(answer)
-        pause = pause_of(attempt, error.retry_after)
-        if not passes or time.monotonic() - begun + pause > patience:
-            raise error from cause
-        attempt += 1
-        yield Pause(pause)
+        if not passes:
+            raise error
+        yield Pause(waiting.pause(error))
+
+
+def refusal(session: Session, answer: httpx.Response) -> TailpruneError:
+    """The error of an answer that is none, with the time after which to ask again."""
+    error: TailpruneError = _failure(answer)
+    if answer.status_code in AWAY and not isinstance(error, ProblemError):  # of a proxy
+        error = ServiceAway(session.url, f"{answer.status_code} {answer.reason_phrase}")
+    error.retry_after = retry_after(answer)
+    return error
 
 
 def retry_after(answer: httpx.Response) -> float | None:
-    """The seconds that the service asks to wait, if it does."""
+    """The seconds that the service, or a proxy before it, asks to wait, if it does."""
     after = answer.headers.get("Retry-After", "")
-    return float(after) if after.isdigit() else None
+    if after.isdecimal():
+        return float(after)
+    try:
+        moment = parsedate_to_datetime(after)
+    except ValueError:
+        return None
+    return max(0.0, (moment.replace(tzinfo=moment.tzinfo or UTC) - datetime.now(UTC)).total_seconds())
 
 
 def pause_of(attempt: int, asked: float | None) -> float:
@@ -298,28 +366,55 @@ def pause_of(attempt: int, asked: float | None) -> float:
     return seconds * (1 + JITTER * random.random())
 
 
-def failure(answer: httpx.Response) -> ProblemError | UnexpectedAnswer:
+def _failure(answer: httpx.Response) -> ProblemError | UnexpectedAnswer:
     """The error that an answer stands for."""
     if answer.has_redirect_location:
-        return UnexpectedAnswer(f"{answer.request.url} leads to {answer.headers['Location']}: give that address")
+        leads = without_password(answer.headers["Location"])
+        return UnexpectedAnswer(f"{_asked(answer)} leads to {leads}: give that address")
     try:
         problem = Problem.model_validate_json(answer.content, extra="ignore")
     except ValidationError:
         return UnexpectedAnswer(_strange(answer))
     if problem.type.endswith(":not-found"):
-        problem = problem.model_copy(update={"detail": f"{answer.request.url}: {problem.detail}"})
+        problem = problem.model_copy(update={"detail": f"{_asked(answer)}: {problem.detail}"})
     return problem_error(problem)
 
 
 def read(kind: type[M], answer: httpx.Response) -> M:
-    """An answer as one of the contract's models; what a newer service has besides is left out."""
+    """An answer as one of the contract's models.
+
+    What a newer service has besides is left out. What an older one does not have yet is None, where the contract has
+    null for what is not known; anything else that is missing makes it an UnexpectedAnswer.
+    """
+    try:
+        return _without_gaps(kind, answer)
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        raise UnexpectedAnswer(
+            f"{_strange(answer)} Or it is of another version than this client, {version('tailprune')}: "
+            f"{error.error_count()} fields of its answer do not fit, such as "
+            f"{'.'.join(map(str, first['loc'])) or 'all of it'} ({first['msg']})"
+        ) from error
+
+
+def _without_gaps(kind: type[M], answer: httpx.Response) -> M:
     try:
         return kind.model_validate_json(answer.content, extra="ignore")
     except ValidationError as error:
-        raise UnexpectedAnswer(
-            f"{_strange(answer)} Or it is of another version than this client, {version('tailprune')}: "
-            f"{error.error_count()} fields of its answer do not fit"
-        ) from error
+        faults = error.errors(include_url=False, include_context=False)
+        if any(fault["type"] != "missing" for fault in faults):
+            raise
+        data = answer.json()
+        for fault in faults:
+            *path, name = fault["loc"]
+            try:
+                reduce(getitem, path, data)[name] = None
+            except (KeyError, IndexError, TypeError):  # the path also names the types of a union
+                raise error from None
+        try:
+            return kind.model_validate_json(json.dumps(data), extra="ignore")
+        except ValidationError:
+            raise error from None
 
 
 class Other(BaseModel, extra="allow"):
@@ -339,12 +434,17 @@ def read_job(answer: httpx.Response) -> JobView:
         kind = answer.json()["kind"]
     except (ValueError, KeyError, TypeError):
         raise UnexpectedAnswer(_strange(answer)) from None
-    return read(JOBS.get(kind, _OtherJob), answer)
+    return read(JOBS.get(kind, OtherJob), answer)
 
 
 _fields: dict[str, Any] = {"kind": (str, ...), "request": (Other, ...), "result": (Other | None, ...)}
-_OtherJob: type[JobView] = create_model("OtherJob", __base__=JobView, **_fields)
+OtherJob: type[JobView] = create_model("OtherJob", __base__=JobView, __module__=__name__, **_fields)
+
+
+def _asked(answer: httpx.Response) -> str:
+    """The address that was asked, as it is shown."""
+    return without_password(str(answer.request.url))
 
 
 def _strange(answer: httpx.Response) -> str:
-    return f"{answer.request.url} answers {answer.status_code} {answer.reason_phrase}: is this tailprune?"
+    return f"{_asked(answer)} answers {answer.status_code} {answer.reason_phrase}: is this tailprune?"

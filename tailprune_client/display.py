@@ -28,13 +28,13 @@ def line_of(job: JobView) -> str:
 
 
 def html_of(job: JobView, picture: Callable[[str], bytes | None]) -> str:
-    """A job as HTML. picture: the bytes of an artifact, or None if it cannot be read."""
+    """A job as HTML. picture: the bytes of an artifact; None if it cannot be read, or has over MOST_PICTURE_BYTES."""
     parts = [
         f"<p><strong>{escape(job.title or job.kind)}</strong>: {escape(_status(job))}<br><code>{job.id}</code></p>"
     ]
     name = _picture_of(job.result)
     content = picture(name) if name in job.links.artifacts else None
-    if content is not None and len(content) <= MOST_PICTURE_BYTES:
+    if content is not None:
         data = b64encode(content).decode()
         parts.append(f'<img alt="{escape(name)}" style="max-width: 100%" src="data:image/png;base64,{data}">')
     if job.result is not None:

@@ -64,7 +64,11 @@ class BadAddress(TailpruneError, ValueError):
     """What was given is no address of a service."""
 
     def __init__(self, url: str, why: str = "") -> None:
-        super().__init__(f"{url!r} is no address of a service{why}: give one like {DEFAULT_URL}")
+        super().__init__(url, why)
+
+    def __str__(self) -> str:
+        url, why = self.args
+        return f"{url!r} is no address of a service{why}: give one like {DEFAULT_URL}"
 
 
 class ServiceAway(TailpruneError):
@@ -75,11 +79,14 @@ class ServiceAway(TailpruneError):
     """
 
     def __init__(self, url: str, reason: str) -> None:
-        super().__init__(
-            f"no service answers at {url} ({reason}): start one with `tailprune serve`, or give its address, as the "
-            "first argument or in TAILPRUNE_URL"
-        )
+        super().__init__(url, reason)  # by which it is pickled
         self.url, self.reason = url, reason
+
+    def __str__(self) -> str:
+        return (
+            f"no service answers at {self.url} ({self.reason}): start one with `tailprune serve`, or give its address, "
+            "as the first argument or in TAILPRUNE_URL"
+        )
 
 
 class UnexpectedAnswer(TailpruneError):
@@ -332,9 +339,14 @@ def problem_error(found: Problem) -> ProblemError:
 
 
 def job_error(job: JobView) -> ProblemError:
-    """The error of a job that failed or was cancelled."""
+    """The error of a job that failed or was cancelled: a JobFailed, or JobCancelled."""
+    found = problem_of(job)
+    return found if isinstance(found, JobFailed | JobCancelled) else JobFailed(found.problem, job)
+
+
+def problem_of(job: JobView) -> ProblemError:
+    """The same by the type of its problem, as an answer has it that waited for the job."""
     if job.status == "cancelled":
         return JobCancelled(problem("job-cancelled", "it was cancelled"), job)
     why = job.problem or problem("failed", "the service does not say why")
-    found = PROBLEMS.get(why.type.removeprefix(PREFIX), JobFailed)
-    return (found if issubclass(found, JobFailed) else JobFailed)(why, job)
+    return PROBLEMS.get(why.type.removeprefix(PREFIX), JobFailed)(why, job)

@@ -8,15 +8,18 @@ import re
 import time
 from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, get_args
 
 import httpx
 import httpx_sse
+from pydantic import ValidationError
 
-from jobs.records import FINISHED, JobView, Progress
+from jobs.records import FINISHED, JobView, Progress, Status
 from tailprune_client.core import (
     AWAY,
+    LONGEST_PAUSE,
     Call,
     Close,
     Item,
@@ -24,29 +27,26 @@ from tailprune_client.core import (
     Open,
     Opened,
     Operation,
+    Patience,
     Pause,
     Session,
     Stream,
     ask,
-    failure,
     path_of,
-    pause_of,
     read_job,
-    retry_after,
+    refusal,
 )
-from tailprune_client.errors import ProblemError, ServiceAway, UnexpectedAnswer, WaitTimeout
+from tailprune_client.errors import ProblemError, ServiceAway, TailpruneError, UnexpectedAnswer, WaitTimeout
 
-__all__ = ["Event", "Follower", "Update", "all_events", "events_of", "follow", "get_job"]
+__all__ = ["Event", "Update", "all_events", "events_of", "follow", "get_job"]
 
-LEAST_PATIENCE = 60.0
-"""The seconds for which a service is waited for at least that stopped answering while a job is followed."""
 POLL_SECONDS = 1.0
 """The pause before a stream is opened again, and between two looks where there are no events."""
 QUIET_SECONDS = 25.0
 """After this many seconds without anything a stream counts as lost: a quiet one has a comment every 15 seconds."""
 PRECISION_SECONDS = 2.0
 """By how much a limit of time may be exceeded."""
-EVENT_ID = re.compile(r"(\d+)-\d+")
+EVENT_ID = re.compile(r"(\d+)-(\d+)")
 """The id of an event is that of an entry of a Redis stream, which begins with its time in milliseconds."""
 
 
@@ -88,11 +88,11 @@ class _NoEvents(Exception):
 
 
 class _Busy(Exception):
-    """The service, or a proxy before it, answers, but not with events. after: the seconds that it asks to wait."""
+    """The service, or a proxy before it, answers, but not with events. error: how it answers."""
 
-    def __init__(self, after: float | None) -> None:
+    def __init__(self, error: TailpruneError) -> None:
         super().__init__()
-        self.after = after
+        self.error = error
 
 
 def get_job(session: Session, job_id: str, patience: float | None = None) -> Operation[JobView]:
@@ -113,58 +113,64 @@ def follow(
     show(Update(job))
     if job.status in FINISHED:
         return job
-    follower = Follower(session, job.id, "", timeout)
+    follower = _Follower(session, job, timeout=timeout)
     while (seen := (yield from follower.next())) is not None:
-        if seen.job is not None:
-            job = seen.job
-        elif seen.event is not None and seen.event.name == "progress":
-            job = job.model_copy(update={"progress": Progress.model_validate(seen.event.data, extra="ignore")})
-        elif seen.event is not None and seen.event.name == "status":
-            job = job.model_copy(update={"status": seen.event.data["status"], "progress": None})
-        if job.status not in FINISHED:
-            show(Update(job, None if seen.event is None else seen.event.time))
+        if follower.job.status not in FINISHED:
+            show(Update(follower.job, None if seen.event is None else seen.event.time))
     if not follower.looked:
-        job = yield from get_job(session, job.id, follower.patience)
-    show(Update(job))
-    return job
+        follower.job = yield from get_job(session, job.id, session.following_patience)
+    show(Update(follower.job))
+    return follower.job
 
 
-def events_of(session: Session, job_id: str, after: str) -> Stream[Event]:
-    """The events of a job after one, or from the first if that is empty, as they happen, until it has finished."""
-    follower = Follower(session, job_id, after, None)
+def events_of(session: Session, job: JobView, after: str, show: Callable[[JobView], None]) -> Stream[Event]:
+    """The events of a job after one, or from the first if that is empty, as they happen, until it has finished.
+
+    show: is called with the job as it is after each event, before that is passed on.
+    """
+    follower = _Follower(session, job, after, every=True)
     while (seen := (yield from follower.next())) is not None:
         if seen.event is not None:
+            if seen.event.is_last and not follower.looked:
+                with suppress(TailpruneError):  # the event is known all the same
+                    follower.job = yield from get_job(session, job.id, session.following_patience)
+            show(follower.job)
             yield Item(seen.event)
 
 
 @dataclass(frozen=True)
 class _Seen:
-    """What is new of a job: an event; the job itself, where it was asked for."""
+    """What is new of a job: an event; None where only the job itself was looked at."""
 
     event: Event | None
-    job: JobView | None = None
 
 
-class Follower:
+class _Follower:
     """Looks what is new of a job. A stream of events that breaks is resumed after its last event.
 
+    job: the job as far as it is known.
     after: the id of the last event that is known; empty for none.
     timeout: the seconds after which WaitTimeout is raised; None for never.
+    every: whether each event is wanted, so that the job is not looked at in place of events that may still come.
     """
 
-    def __init__(self, session: Session, job_id: str, after: str, timeout: float | None) -> None:
-        self.patience = max(session.patience, LEAST_PATIENCE)
+    def __init__(
+        self, session: Session, job: JobView, after: str = "", timeout: float | None = None, *, every: bool = False
+    ) -> None:
+        self.job = job
         self.looked = False
         """Whether the job itself is what was seen last."""
-        self._session, self._job_id, self._last_event_id, self._timeout = session, job_id, after, timeout
+        self._session, self._last_event_id, self._timeout, self._every = session, after, timeout, every
         self._begun = time.monotonic()
-        self._away: float | None = None
-        """Since when the service has not answered; None while it does."""
+        self._patience = Patience(session.following_patience)
         self._waiting: deque[_Seen] = deque()
         self._stream: Opened[httpx_sse.ServerSentEvent] | None = None
         self._stream_seconds = QUIET_SECONDS
+        self._heard = False
+        """Whether the stream that is open, or was last, had any event."""
+        self._finished = False
+        """Whether the job had finished already before the stream that is open, or was last."""
         self._has_events, self._told, self._over = True, False, False
-        self._job: JobView | None = None
 
     def next(self) -> Operation[_Seen | None]:
         """What is new, as soon as something is; None once the job has finished. Raises WaitTimeout and ServiceAway."""
@@ -173,11 +179,7 @@ class Follower:
             try:
                 yield from self._advance()
             except ServiceAway as error:
-                if self._away is None:
-                    self._away = time.monotonic()
-                if time.monotonic() - self._away > self.patience:
-                    raise
-                yield from self._pause(error.retry_after or POLL_SECONDS)
+                yield from self._pause(self._patience.pause(error, POLL_SECONDS))
         return self._waiting.popleft() if self._waiting else None
 
     def _advance(self) -> Operation[None]:
@@ -189,82 +191,99 @@ class Follower:
             except _NoEvents:
                 self._has_events = False
             except _Busy as busy:
-                pause = busy.after or POLL_SECONDS
-                yield from self._look(new=True)
+                if self._every:
+                    yield from self._pause(self._patience.pause(busy.error))
+                    return
+                pause = min(busy.error.retry_after or POLL_SECONDS, LONGEST_PAUSE)
+                yield from self._look()
             else:
                 if sent is not None:
                     self._take(sent)
                     return
-                yield from self._look(new=False)
+                if not self._every or self._told:
+                    yield from self._look(tell=False)
+                elif not self._heard and self._finished:
+                    self._has_events = False  # nor will any come
+                elif not self._heard:
+                    self._finished = (yield from self._found()).status in FINISHED
         if not self._has_events:
-            yield from self._look(new=True)
+            yield from self._look()
         if not self._over:
             yield from self._pause(pause)
 
     def _take(self, sent: httpx_sse.ServerSentEvent) -> None:
         """Note an event; one without data is a comment that keeps the connection alive."""
-        self._away = None
-        self._last_event_id = sent.id or self._last_event_id
-        if sent.data:
-            event = Event(sent.event, json.loads(sent.data), sent.id)
-            self._waiting.append(_Seen(event))
-            self._over, self.looked = event.is_last, False
+        self._patience.answered()
+        if not sent.data or not _is_after(sent.id, self._last_event_id):
+            return
+        self._heard, self._last_event_id = True, sent.id or self._last_event_id
+        event = Event(sent.event, json.loads(sent.data), sent.id)
+        if self.job.status not in FINISHED:
+            self.job = _after(self.job, event)
+        self._waiting.append(_Seen(event))
+        self._over, self.looked = event.is_last, False
 
-    def _look(self, *, new: bool) -> Operation[None]:
-        """Look at the job itself. new: whether what changed meanwhile is reported; if not, its events will come."""
+    def _look(self, *, tell: bool = True) -> Operation[None]:
+        """Look at the job itself. tell: whether what changed meanwhile is reported; if not, its events will come."""
+        before, self.job = self.job, (yield from self._found())
+        self._over = self.job.status in FINISHED
+        if self._over or tell:
+            self.looked = True
+            self._waiting.append(_Seen(None if self._told else _change(before, self.job)))
+
+    def _found(self) -> Operation[JobView]:
+        """The job as it is now. Raises ServiceAway also where the service says that it cannot answer."""
         try:
-            job = yield from get_job(self._session, self._job_id, patience=0)
+            job = yield from get_job(self._session, self.job.id, patience=0)
         except ProblemError as problem:
             if problem.status not in AWAY:
                 raise
             away = ServiceAway(self._session.url, problem.detail)
             away.retry_after = problem.retry_after
             raise away from problem
-        self._away = None
-        before, self._job = self._job, job
-        self._over = job.status in FINISHED
-        if self._over or new:
-            self.looked = True
-            self._waiting.append(_Seen(None if self._told else _change(before, job), job))
+        self._patience.answered()
+        return job
 
     def _next_event(self) -> Operation[httpx_sse.ServerSentEvent | None]:
         """The next event of the stream, which is opened if it is not yet; None at its end."""
-        heard = False
+        begins = self._stream is None
         try:
             if self._stream is None:
                 self._stream_seconds = min(QUIET_SECONDS, max(self._left(), 0.1))
                 headers = {"Accept": "text/event-stream", "Cache-Control": "no-store"}
                 if self._last_event_id:
                     headers["Last-Event-ID"] = self._last_event_id
-                path = path_of("jobs", self._job_id, "events")
-                self._stream = yield Open(Call("GET", path, headers=headers, timeout=self._stream_seconds), "events")
-                answer = self._stream.response
-                if answer.status_code != httpx.codes.OK:
-                    self._stream = None
-                    if answer.status_code in AWAY:
-                        raise _Busy(retry_after(answer))
-                    if answer.is_error:
-                        raise _NoEvents
-                    self._told = True  # 204: the last event that is known is the last of all
+                path = path_of("jobs", self.job.id, "events")
+                opened = yield Open(Call("GET", path, headers=headers, timeout=self._stream_seconds), "events")
+                answer = opened.response
+                if answer.status_code in AWAY:
+                    raise _Busy(refusal(self._session, answer))
+                if answer.is_error or answer.has_redirect_location:
+                    raise _NoEvents
+                if answer.status_code == httpx.codes.NO_CONTENT:
+                    yield Close(opened)
+                    self._told = True  # the last event that is known is the last of all
                     return None
-            else:
-                heard = True
+                self._stream, self._heard = opened, False
             sent: httpx_sse.ServerSentEvent | None = yield Next(self._stream)
             if sent is None:
                 self._stream = None
             elif sent.data:
-                json.loads(sent.data)
+                if not isinstance(json.loads(sent.data), dict):
+                    raise ValueError("the data of an event are no object")
             elif self._left() < self._stream_seconds - PRECISION_SECONDS:
                 yield Close(self._stream)  # it is opened again, to be left in time
                 self._stream = None
             return sent
         except (httpx_sse.SSEError, ValueError) as error:
-            self._stream = None
+            if self._stream is not None:
+                yield Close(self._stream)
+                self._stream = None
             raise _NoEvents from error
         except httpx.TransportError as error:
             self._stream = None
             self._check_time()
-            if isinstance(error, httpx.ReadTimeout) and not heard:
+            if isinstance(error, httpx.ReadTimeout) and begins:
                 raise _NoEvents from error
             raise self._session.away(error) from error
 
@@ -277,12 +296,28 @@ class Follower:
 
     def _check_time(self) -> None:
         if self._left() <= 0:
-            raise WaitTimeout(f"job {self._job_id} has not finished after {self._timeout:g} s; it goes on")
+            raise WaitTimeout(f"job {self.job.id} has not finished after {self._timeout:g} s; it goes on")
 
 
-def _change(before: JobView | None, job: JobView) -> Event | None:
+def _is_after(event_id: str, last: str) -> bool:
+    """Whether an event is later than the last one that is known; one whose id says nothing is."""
+    found, known = EVENT_ID.fullmatch(event_id), EVENT_ID.fullmatch(last)
+    return found is None or known is None or tuple(map(int, found.groups())) > tuple(map(int, known.groups()))
+
+
+def _after(job: JobView, event: Event) -> JobView:
+    """A job as it is after an event."""
+    with suppress(ValidationError):  # an event of a newer service changes nothing
+        if event.name == "progress":
+            return job.model_copy(update={"progress": Progress.model_validate(event.data, extra="ignore")})
+        if event.name == "status" and event.data.get("status") in get_args(Status):
+            return job.model_copy(update={"status": event.data["status"], "progress": None, "queue_position": None})
+    return job
+
+
+def _change(before: JobView, job: JobView) -> Event | None:
     """What is new of a job that was looked at, as the event that would say so; None for nothing."""
-    if before is None or job.status != before.status:
+    if job.status != before.status:
         return Event("status", {"status": job.status})
     if job.progress is not None and job.progress != before.progress:
         return Event("progress", job.progress.model_dump(mode="json"))
@@ -292,32 +327,24 @@ def _change(before: JobView | None, job: JobView) -> Event | None:
 def all_events(session: Session) -> Stream[Event]:
     """The events of all jobs from now on. An `open` comes again after an interruption, in which some may be missed."""
     call = Call("GET", "/events", headers={"Accept": "text/event-stream"}, timeout=QUIET_SECONDS)
-    away: float | None = None
-    attempt = 0
+    patience = Patience(session.following_patience)
     while True:
-        error: Exception | None = None
-        asked: float | None = None
+        error: TailpruneError | None = None
         try:
             opened: Opened[httpx_sse.ServerSentEvent] = yield Open(call, "events")
-            if opened.response.is_error:
-                error, asked = failure(opened.response), retry_after(opened.response)
+            if not opened.response.is_success:
+                error = refusal(session, opened.response)
                 if opened.response.status_code not in AWAY:
                     raise error
-            else:
-                session.heard = True
-                while (sent := (yield Next(opened))) is not None:
-                    away, attempt = None, 0
-                    if sent.data:
-                        yield Item(Event(sent.event, json.loads(sent.data), sent.id))
+            session.heard = True  # also where the answer is that it cannot answer
+            while (sent := (yield Next(opened))) is not None:
+                patience.answered()
+                if sent.data:
+                    yield Item(Event(sent.event, json.loads(sent.data), sent.id))
         except (httpx_sse.SSEError, ValueError) as strange:
             raise UnexpectedAnswer(f"{session.url}/events sends no events: {strange}") from strange
         except httpx.TransportError as broken:
             error = session.away(broken)
             if not session.heard:
                 raise error from broken
-        if error is not None:
-            away = time.monotonic() if away is None else away
-            if time.monotonic() - away > max(session.patience, LEAST_PATIENCE):
-                raise error
-        yield Pause(pause_of(attempt, asked))
-        attempt += 1
+        yield Pause(POLL_SECONDS if error is None else patience.pause(error))

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable, Coroutine
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
-from types import MethodType
 from typing import TYPE_CHECKING, Any, Concatenate, Generic, ParamSpec, TypeVar, cast, overload
 
 from pydantic import BaseModel
@@ -16,9 +15,9 @@ from jobs.records import FINISHED, JobView, Progress
 from tailprune_client import display
 from tailprune_client.artifacts import Artifact, Artifacts, AsyncArtifact
 from tailprune_client.core import Call, Operation, Session, Stream, ask, path_of, read_job
-from tailprune_client.drivers import Async, AsyncDriver, Driver, Sync, operation, shown_signature, stream
+from tailprune_client.drivers import Async, AsyncDriver, Driver, Sync, Written, operation, stream
 from tailprune_client.errors import TailpruneError, job_error
-from tailprune_client.following import Event, events_of, follow, get_job
+from tailprune_client.following import Event, Update, events_of, follow, get_job
 
 if TYPE_CHECKING:
     from tailprune_client.progress import Progress as ShowsProgress
@@ -37,21 +36,17 @@ class Started(Generic[R]):
     view: JobView
 
 
-class starts(Generic[P, R]):
+class starts(Written, Generic[P, R]):
     """A method whose result is a job."""
 
     def __init__(self, function: Callable[Concatenate[Any, P], Operation[Started[R]]]) -> None:
-        @functools.wraps(function)
         def at_once(self: Any, *args: P.args, **kwargs: P.kwargs) -> Any:
             return self._job(self._driver.run(function(self, *args, **kwargs)))
 
-        @functools.wraps(function)
         async def awaited(self: Any, *args: P.args, **kwargs: P.kwargs) -> Any:
             return self._job(await self._driver.run(function(self, *args, **kwargs)))
 
-        vars(at_once)["__signature__"] = vars(awaited)["__signature__"] = shown_signature(function)
-        self.function, self._at_once, self._awaited = function, at_once, awaited
-        self.__doc__ = function.__doc__
+        super().__init__(function, at_once, awaited)
 
     @overload
     def __get__(self, instance: None, owner: type) -> Callable[Concatenate[Any, P], Any]: ...
@@ -60,16 +55,27 @@ class starts(Generic[P, R]):
     @overload
     def __get__(self, instance: Async, owner: type) -> Callable[P, Coroutine[Any, Any, AsyncJob[R]]]: ...
     def __get__(self, instance: Any, owner: type) -> Any:
-        method = self._awaited if issubclass(owner, Async) else self._at_once
-        return method if instance is None else MethodType(method, instance)
+        return self.bound(instance, owner)
 
 
 def finished(
-    session: Session, job: JobView, progress: ShowsProgress, timeout: float | None = None
+    session: Session,
+    job: JobView,
+    progress: ShowsProgress,
+    timeout: float | None = None,
+    note: Callable[[JobView], None] = lambda _: None,
 ) -> Operation[JobView]:
-    """The job once it has succeeded, with its progress shown meanwhile. Raises JobFailed, JobCancelled, WaitTimeout."""
+    """The job once it has succeeded, with its progress shown meanwhile. note: is told of each of its changes.
+
+    Raises JobFailed, JobCancelled, WaitTimeout.
+    """
     with progress(job) as show:
-        job = yield from follow(session, job, show, timeout)
+
+        def changed(update: Update) -> None:
+            note(update.job)
+            show(update)
+
+        job = yield from follow(session, job, changed, timeout)
     if job.status != "succeeded":
         raise job_error(job)
     return job
@@ -89,7 +95,7 @@ def purge(session: Session, job_id: str) -> Operation[None]:
     yield from ask(session, call, done={404: "unknown-job"})
 
 
-class _Methods(Generic[R]):
+class _JobMethods(Generic[R]):
     """The methods of a job."""
 
     def __init__(self, session: Session, view: JobView, progress: ShowsProgress) -> None:
@@ -176,8 +182,11 @@ class _Methods(Generic[R]):
         return f"{type(self).__name__}({display.line_of(self.view)})"
 
     def _job(self, started: Started[Any]) -> Any:
-        self.view = started.view
+        self._now(started.view)
         return self
+
+    def _now(self, view: JobView) -> None:
+        self.view = view
 
     @starts
     def wait(self, timeout: float | None = None) -> Operation[Started[R]]:
@@ -190,11 +199,7 @@ class _Methods(Generic[R]):
 
         Raises JobFailed, JobCancelled; WaitTimeout, after which it goes on; ServiceAway.
         """
-        try:
-            return Started((yield from finished(self._session, self.view, self._progress, timeout)))
-        except TailpruneError as error:
-            self.view = getattr(error, "job", None) or self.view
-            raise
+        return Started((yield from finished(self._session, self.view, self._progress, timeout, self._now)))
 
     @starts
     def refresh(self) -> Operation[Started[R]]:
@@ -217,13 +222,17 @@ class _Methods(Generic[R]):
 
         after: the id of an event, after which they begin; by default they begin with the first.
 
-        An interrupted stream is resumed after the last event. Where none arrive, the job is asked for again and again,
-        and what has changed is an event without an id.
+        An interrupted stream is resumed after the last event, so that none is missed or comes twice. Where none arrive,
+        the job is asked for again and again, and what has changed is an event without an id. The job is then as the
+        latest event says; after the last one, its result is there.
+
+        Raises Unavailable, ServiceAway if the service does not answer for longer than the client's patience:
+        `after=` the last event that arrived it goes on.
         """
-        yield from events_of(self._session, self.id, after)
+        yield from events_of(self._session, self.view, after, self._now)
 
 
-class Job(_Methods[R], Sync):
+class Job(_JobMethods[R], Sync):
     """A job of a service, as the client heard of it last; `refresh` and `wait` look again."""
 
     def __init__(self, driver: Driver, session: Session, view: JobView, progress: ShowsProgress) -> None:
@@ -240,13 +249,12 @@ class Job(_Methods[R], Sync):
         return display.html_of(self.view, self._picture)
 
     def _picture(self, name: str) -> bytes | None:
-        try:
-            return self.artifacts[name].bytes()
-        except TailpruneError:
-            return None
+        with suppress(TailpruneError, RuntimeError):  # such as that of a client that was closed
+            return self.artifacts[name]._small(display.MOST_PICTURE_BYTES)
+        return None
 
 
-class AsyncJob(_Methods[R], Async):
+class AsyncJob(_JobMethods[R], Async):
     """A job of a service, as the client heard of it last; its methods are awaited."""
 
     def __init__(self, driver: AsyncDriver, session: Session, view: JobView, progress: ShowsProgress) -> None:

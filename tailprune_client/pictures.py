@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import io
 import os
 from base64 import b64encode
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from tailprune_client.contents import picture_reader
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -33,11 +34,7 @@ class Picture(bytes):
 
     def image(self) -> Image:
         """The picture as an image of Pillow, which has to be installed. Only a PNG can be read."""
-        try:
-            from PIL import Image
-        except ImportError:
-            raise ImportError("pictures are read by Pillow: pip install pillow") from None
-        return Image.open(io.BytesIO(self))
+        return picture_reader()(self)
 
     def __repr__(self) -> str:
         return f"Picture({self.media_type}, {len(self)} bytes)"

@@ -22,8 +22,10 @@ from tailprune_client.progress import Show
 
 __all__ = ["Client"]
 
-PATIENCE_SECONDS = 5.0
+SILENT_SECONDS = 5.0
 """How long an answer takes until it is said that one is waited for."""
+FOLLOWING_SECONDS = 60.0
+"""How long a service is waited for that stops answering while a job is followed."""
 
 
 class Client(tailprune_client.Client):
@@ -34,6 +36,7 @@ class Client(tailprune_client.Client):
 
     def __init__(self, url: str, console: Console = messages, *, transport: httpx.BaseTransport | None = None) -> None:
         super().__init__(url, patience=0, progress=self._shown, transport=transport)
+        self._session.following_patience = FOLLOWING_SECONDS
         self._console = console
         self._driver = _Telling(self._driver.http, self.url, console)
 
@@ -48,7 +51,11 @@ class Client(tailprune_client.Client):
     def command(self, words: str) -> str:
         """A command for this service, to be shown: with --url unless the command finds it without."""
         usual = os.environ.get(URL_VARIABLE, DEFAULT_URL)
-        return f"`tailprune {words}`" if self.url == usual else f"`tailprune {words} --url {shlex.quote(self.url)}`"
+        return (
+            f"`tailprune {words}`"
+            if self._session.address == usual
+            else f"`tailprune {words} --url {shlex.quote(self.url)}`"
+        )
 
     @contextmanager
     def _shown(self, job: JobView) -> Iterator[Show]:
@@ -70,7 +77,7 @@ class _Telling(Driver):
 
     def send(self, call: Call) -> httpx.Response:
         """The response to a request."""
-        late = Timer(PATIENCE_SECONDS, say, (f"waiting for an answer from {self._url}", self._console))
+        late = Timer(SILENT_SECONDS, say, (f"waiting for an answer from {self._url}", self._console))
         late.daemon = True
         late.start()
         try:

@@ -6,6 +6,7 @@ import builtins
 import io
 import re
 import sys
+from collections.abc import Iterator
 from typing import Any
 
 import httpx
@@ -28,7 +29,7 @@ from tests.service.results import (
     REMOVAL,
     STUDY,
 )
-from tests.tailprune_client.stand_in import client_of, job
+from tests.tailprune_client.stand_in import client_of, job, refused
 
 PRUNED = PRUNE_SAMPLE["variants"][0] | {
     "name": "tail 0.5",
@@ -56,12 +57,17 @@ def picture(size: int = 8) -> bytes:
     return file.getvalue()
 
 
-def shown(kind: str = "prune-sample", content: bytes = b"", **fields: Any) -> str:
-    """A job in a notebook, whose files all have this content."""
+def pictured(kind: str = "prune-sample") -> dict[str, Any]:
+    """A job of a kind, with pictures."""
     asked, result = RESULTS[kind]
     names = ["grid.png", "cosine.png", "study.png", "samples.png"]
     made = job("succeeded", kind=kind, title=f"{kind} of <tiny>", request={"model": "tiny", **asked}, result=result)
-    made |= {"links": {"self": "", "events": "", "artifacts": dict.fromkeys(names, "/")}} | fields
+    return made | {"links": {"self": "", "events": "", "artifacts": dict.fromkeys(names, "/")}}
+
+
+def shown(kind: str = "prune-sample", content: bytes = b"", **fields: Any) -> str:
+    """A job in a notebook, whose files all have this content."""
+    made = pictured(kind) | fields
 
     def answer(request: httpx.Request) -> httpx.Response:
         if "artifacts" in request.url.path:
@@ -97,6 +103,33 @@ def test_the_result_of_every_kind_is_a_table_in_a_notebook(kind: str) -> None:
 
 def test_a_picture_that_is_too_large_is_left_out() -> None:
     assert "<img" not in shown(content=bytes(MOST_PICTURE_BYTES + 1))
+
+
+def test_a_picture_that_is_said_to_be_too_large_is_not_received() -> None:
+    received: list[bytes] = []
+
+    def pieces() -> Iterator[bytes]:
+        for _ in range(3):
+            received.append(b"piece")
+            yield received[-1]
+
+    large = httpx.Response(200, content=pieces(), headers={"Content-Length": str(MOST_PICTURE_BYTES + 1)})
+    made = pictured()
+    answers = {f"/jobs/{'0' * 26}": httpx.Response(200, json=made)}
+    with client_of(lambda request: answers.get(request.url.path, large)) as client:
+        assert "<img" not in client.job("0" * 26)._repr_html_()
+    assert received == []
+
+
+def test_a_job_is_shown_by_a_client_that_was_closed_and_by_one_whose_service_is_away(pauses: list[float]) -> None:
+    def answer(request: httpx.Request) -> httpx.Response:
+        return refused("unavailable") if "artifacts" in request.url.path else httpx.Response(200, json=pictured())
+
+    with client_of(answer) as client:
+        found = client.job("0" * 26)
+        assert "<table>" in found._repr_html_()
+    assert pauses == [], "nobody waits for a picture"
+    assert "<table>" in found._repr_html_()
 
 
 def test_a_job_that_has_failed_says_why() -> None:

@@ -6,6 +6,8 @@ import asyncio
 import io
 import json
 from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +16,7 @@ import numpy as np
 import pytest
 
 from jobs.requests.extract import ExtractRequest
+from jobs.results import PruneSampleResult
 from tailprune.spec.prune import Schedule
 from tailprune_client import (
     AsyncClient,
@@ -123,6 +126,27 @@ def test_a_service_that_cannot_take_a_job_is_asked_again_with_the_same_key(pause
         client.extract("tiny", idempotency_key="mine")
         client.extract("tiny")
     assert len({request.headers["Idempotency-Key"] for request in service.requests}) == 3
+
+
+def test_a_request_of_your_own_that_is_posted_has_a_key_too(pauses: list[float]) -> None:
+    service = Recorded(refused("unavailable"), httpx.Response(202, json=job("queued")))
+    with client_of(service) as client:
+        client.request("POST", "/extract", content="{}")
+        client.request("post", "/extract", content="{}")
+        client.request("POST", "/extract", content="{}", headers={"idempotency-key": "mine"})
+        client.request("GET", "/models")
+    first, again, other, mine, read = (request.headers.get("Idempotency-Key") for request in service.requests)
+    assert first == again != other
+    assert (mine, read) == ("mine", None)
+
+
+def test_the_time_of_a_proxy_after_which_to_ask_again_may_be_a_date(pauses: list[float]) -> None:
+    later = format_datetime(datetime.now(UTC) + timedelta(seconds=20.5), usegmt=True)
+    answers = [httpx.Response(503, headers={"Retry-After": each}) for each in (later, "soon")]
+    with client_of(Recorded(*answers, httpx.Response(200, json={"models": []}))) as client:
+        client.models()
+    assert 15 < pauses[0] <= 20.5
+    assert pauses[1] == 1
 
 
 @pytest.mark.parametrize(("slug", "error"), [("too-many-jobs", TooManyJobs), ("unavailable", Unavailable)])
@@ -246,6 +270,29 @@ def test_fields_and_kinds_of_a_newer_service_are_taken() -> None:
         assert [each.kind for each in client.jobs()] == ["paint"]
 
 
+def test_what_an_older_service_does_not_have_yet_is_not_known() -> None:
+    """With answers of a service of before jobs had thresholds and a place in their queue."""
+    older = json.loads((Path(__file__).parent / "older_answers.json").read_text())
+    with client_of(lambda request: httpx.Response(200, json=older[request.url.path])) as client:
+        listed, found = list(client.jobs()), client.job("ID")
+        assert [each.kind for each in listed] == ["metrics", "prune-sample"]
+        assert (listed[1].thresholds, listed[1].queue_position, listed[1].title) == (None, None, found.title)
+        assert isinstance(found.result, PruneSampleResult)
+        assert client.metrics("shapes-sit").count == 100
+        assert client.models()[0].ready == client.model("shapes-sit").ready
+        assert client.ready().queued == 0
+
+
+def test_an_answer_without_what_must_be_there_is_none_of_the_service() -> None:
+    lacking = {name: value for name, value in JOB.items() if name != "created"}
+    said = pytest.raises(UnexpectedAnswer, match=r"such as created \(Field required\)")
+    with client_of(Recorded(httpx.Response(200, json=lacking))) as client, said:
+        client.job("0" * 26)
+    lacking = {name: value for name, value in JOB.items() if name != "finished"}
+    with client_of(Recorded(httpx.Response(200, json=lacking))) as client:
+        assert client.job("0" * 26).finished is None
+
+
 def test_an_answer_that_is_not_of_the_service_is_said_to_be_none() -> None:
     for answer in (httpx.Response(200, text="<p>hello</p>"), httpx.Response(200, json=[]), httpx.Response(404)):
         with client_of(Recorded(answer)) as client, pytest.raises(UnexpectedAnswer, match="is this tailprune"):
@@ -286,6 +333,26 @@ def test_what_a_job_computes_is_waited_for_and_asked_for_again(pauses: list[floa
     assert service.requests[0].headers["Accept"] == "image/svg+xml"
     with client_of(Recorded(httpx.Response(202, json=job("cancelled")))) as client, pytest.raises(JobCancelled):
         client.metrics("tiny")
+
+
+@pytest.mark.parametrize(("options", "wait"), [({}, 25), ({"timeout": 6}, 3), ({"progress": True}, 2)])
+def test_an_answer_waits_for_what_is_computed_as_long_as_that_shows_nothing(options: Any, wait: int) -> None:
+    service = Recorded(httpx.Response(200, json=OVER_TIME))
+    with client_of(service, **{"progress": False} | options) as client:
+        client.over_time("tiny")
+    assert service.requests[0].headers["Prefer"] == f"wait={wait}"
+
+
+def test_cosines_of_any_number_of_vectors_arrive_as_arrays() -> None:
+    from safetensors.numpy import save
+
+    content = save({"cosine": np.eye(300, dtype=np.float16), "labels": np.arange(300)})
+    service = Recorded(httpx.Response(200, content=content))
+    with client_of(service) as client:
+        found = client.cosines("tiny", part="y", order="likeness")
+    assert (found["cosine"].dtype, found["cosine"].shape, found["labels"][-1]) == (np.float16, (300, 300), 299)
+    assert service.requests[0].url.raw_path == b"/metrics/tiny/cosine?part=y&order=likeness"
+    assert service.requests[0].headers["Accept"] == "application/octet-stream"
 
 
 TSNE = {"names": ["a"], "labels": [0], "x": [0.5], "y": [0.5]}

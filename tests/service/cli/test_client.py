@@ -21,7 +21,7 @@ def client_of(answer: Answer, console: Console | None = None) -> Client:
 
 
 def test_a_service_that_does_not_answer_is_said_to_be_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("service.cli.client.PATIENCE_SECONDS", 0)
+    monkeypatch.setattr("service.cli.client.SILENT_SECONDS", 0)
     said = Said()
 
     def answer(request: httpx.Request) -> httpx.Response:
