@@ -7,9 +7,7 @@ from collections import deque
 __all__ = ["Pace"]
 
 LEAST_SECONDS = 1.0
-"""A job is looked at for so long before anything is said: its first units may take longer than the others."""
-LEAST_ADVANCES = 2
-"""So many times it has to advance in that time, at least."""
+"""A job is looked at for so long after its first advance before anything is said."""
 WINDOW_SECONDS = 60.0
 """How far back to look: so long, or half of the time that the job has taken, so that the pauses between parts count."""
 MOST_LOOKS = 240
@@ -29,19 +27,17 @@ class Pace:
         self._begun = 0.0
         self._looks: deque[tuple[float, int]] = deque()
         """Times at which the job had advanced, and how many units were done."""
-        self._advances = 0
 
     def note(self, done: int, total: int, unit: str, now: float) -> None:
         """Take the progress into account: how many units are done, of how many, and what is counted."""
         before, self._last, self._total = self._last, done, total
         if unit != self._unit or before is None or done < before:  # another part of the job
-            self._unit, self._advances = unit, 0
+            self._unit = unit
             self._looks.clear()
         elif done > before:
             if not self._looks:
                 self._begun = now
             self._looks.append((now, done))
-            self._advances += 1
             window = max(WINDOW_SECONDS, (now - self._begun) / 2)
             while len(self._looks) > 2 and self._looks[1][0] <= now - window:
                 self._looks.popleft()
@@ -50,11 +46,10 @@ class Pace:
 
     def left(self, now: float) -> float | None:
         """About the seconds until all units are done; None while that cannot be said, and once they are."""
-        if self._advances <= LEAST_ADVANCES or now - self._begun < LEAST_SECONDS:
+        if len(self._looks) < 2 or now - self._begun < LEAST_SECONDS:
             return None
         (first, done_before), (last, done) = self._looks[0], self._looks[-1]
         if done >= self._total:
             return None
-        # The next unit is overdue if it takes longer than those before it: then the others may, too.
-        each = max((last - first) / (done - done_before), (now - first) / (done - done_before + 1))
+        each = (last - first) / (done - done_before)
         return max(0.0, (self._total - done) * each - (now - last))

@@ -27,7 +27,6 @@ def test_equal_units_take_as_long_as_those_before() -> None:
         [],
         [(0.0, 0)],
         [(0.0, 0), (5.0, 1)],
-        [(0.0, 0), (5.0, 1), (10.0, 2)],
         [(0.0, 0), (0.1, 1), (0.2, 2), (0.3, 3), (0.4, 4)],
     ],
 )
@@ -45,10 +44,12 @@ def test_the_time_before_the_first_advance_and_what_was_found_done_do_not_count(
     assert pace.left(103.0) == pytest.approx(47)
 
 
-def test_an_overdue_unit_makes_the_others_longer() -> None:
-    pace = noted(*((1.0 * done, done) for done in range(11)))
-    assert pace.left(10.0) == pytest.approx(90)
-    assert pace.left(40.0) == pytest.approx(90 * (40 - 1) / 10 - 30)
+def test_jobs_of_few_units_are_estimated_from_the_second_on() -> None:
+    assert noted((0.0, 0), (60.0, 1), (70.0, 2), total=4).left(70.0) == pytest.approx(20)
+
+
+def test_what_is_overdue_takes_no_less_than_no_time() -> None:
+    assert noted((0.0, 0), (60.0, 1), (70.0, 2), total=3).left(100.0) == 0
 
 
 def test_another_attempt_and_another_unit_begin_anew() -> None:
