@@ -9,10 +9,13 @@
 It needs httpx, httpx-sse and pydantic (`pip install "tailprune[client]"`); neither torch nor Redis.
 
     client        the clients
-    methods       their methods, written once
+    methods       their methods, written once:
+    starting        those that start jobs
+    statistics      those of a model's condition vectors
     jobs          a job: waited for, followed, cancelled
     artifacts     the files of a job
     pictures      figures
+    contents      what files have in them, as arrays and pictures
     following     jobs by their events
     errors        what is raised: a class for each type of problem
     fields        the fields of requests
