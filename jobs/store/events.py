@@ -13,11 +13,8 @@ import asyncio
 import contextlib
 import json
 import math
-from collections import deque
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
-from dataclasses import dataclass
-from functools import cached_property
 from itertools import pairwise
 from typing import Any
 
@@ -25,11 +22,12 @@ import redis
 import redis.asyncio
 import structlog
 
-from jobs.records import FINISHED, JobHead, UnreadableRecord
+from jobs.records import FINISHED
 from jobs.store.connection import Breaker, text
+from jobs.store.listeners import QUIET_SECONDS, Change, Event, Follower, Observer, change_of
 from jobs.store.scripts import PREFIX, record_key
 
-__all__ = ["EVENT_ID_PATTERN", "START", "Change", "Event", "Events", "Follower", "Observer", "TooManyFollowers"]
+__all__ = ["EVENT_ID_PATTERN", "START", "Events", "TooManyFollowers"]
 
 EVENT_ID_PATTERN = r"^[0-9]{1,15}-[0-9]{1,10}$"
 START = "0-0"
@@ -40,52 +38,15 @@ SILENT_PINGS = 3
 """After this many of these questions without any answer, it is not. They are counted, and not the seconds: where this
 process is busy, an answer may have come and not been read yet."""
 RECONNECT_SECONDS = 0.5
-QUIET_SECONDS = 15.0
-"""After this many seconds without an event, a follower is told so, and looks itself whether it has missed one, or its
-job is gone: a worker of an older version publishes none."""
 PAGE = 100
 """The most events that are read at once."""
 PASS_SECONDS = 0.0005
 """After progress of a job was passed on to its followers, it is not for this long times their number: each takes about
 a third of that of the process's time, which others want, too."""
-WAITING = 64
-"""The most events that wait for one follower; one that is slower reads them from the stream when it comes to them."""
-CHANGES_WAITING = 1024
-"""The most changes that wait for one who follows all jobs; one that is slower is ended, and loads the jobs anew."""
 CONNECT_SECONDS = 5.0
 """How long one who wants to follow all jobs waits for the connection that listens."""
 
 log = structlog.get_logger(__name__)
-
-
-@dataclass(frozen=True)
-class Event:
-    """A `status`, `progress` or `result` event; `data` holds the status, the progress, or the scores so far."""
-
-    id: str
-    name: str
-    data: dict[str, Any]
-
-    @cached_property
-    def line(self) -> bytes:
-        """The event as it is sent to clients, made once for all who follow."""
-        return f"event: {self.name}\ndata: {json.dumps(self.data)}\nid: {self.id}\n\n".encode()
-
-    @property
-    def is_last(self) -> bool:
-        """Whether no event follows: the job has finished."""
-        return self.name == "status" and self.data["status"] in FINISHED
-
-
-@dataclass(frozen=True, eq=False)
-class Change:
-    """What those who follow all jobs hear: a job is new or has another status, is further, or is gone."""
-
-    job_id: str
-    job: JobHead | None = None
-    """The job as it is after it was made, or after its status changed; None for another change."""
-    progress: dict[str, Any] | None = None
-    """How far it is; None for another change. Without `job` and `progress` it was deleted."""
 
 
 class TooManyFollowers(Exception):
@@ -93,71 +54,6 @@ class TooManyFollowers(Exception):
 
     def __init__(self, most: int) -> None:
         super().__init__(f"{most} clients already follow jobs or wait for them, which is the most of one process")
-
-
-class Follower:
-    """Someone who follows a job, and the events that wait for it."""
-
-    def __init__(self, job_id: str) -> None:
-        self.job_id = job_id
-        self.is_over = False
-        """Whether nothing more will be heard."""
-        self._waiting: deque[Event | None] = deque()
-        self._told = asyncio.Event()
-
-    def hear(self, event: Event) -> None:
-        """Keep an event, progress in place of earlier progress; where there are too many, keep that there were some."""
-        if self._waiting and _is_progress(self._waiting[-1]) and _is_progress(event):
-            self._waiting.pop()
-        if len(self._waiting) == WAITING:
-            self.look()
-            return
-        self._waiting.append(event)
-        self._told.set()
-
-    def look(self) -> None:
-        """Make it read from the stream what it has not seen."""
-        self._waiting.clear()
-        self._waiting.append(None)
-        self._told.set()
-
-    def end(self) -> None:
-        """Make it end."""
-        self.is_over = True
-        self.look()
-
-    async def heard(self) -> Event | None:
-        """The next event; None where it has to look at the stream. Raises TimeoutError after QUIET_SECONDS."""
-        if not self._waiting:
-            self._told.clear()
-            async with asyncio.timeout(QUIET_SECONDS):
-                await self._told.wait()
-        return self._waiting.popleft()
-
-
-class Observer:
-    """Someone who follows all jobs, and the changes that wait for it."""
-
-    def __init__(self) -> None:
-        self.waiting: asyncio.Queue[Change | None] = asyncio.Queue(CHANGES_WAITING)
-        self.is_over = False
-        """Whether nothing more will be heard."""
-
-    def hear(self, change: Change) -> None:
-        """Keep a change; where too many wait, end."""
-        if self.is_over:
-            return
-        if self.waiting.full():
-            self.end()
-        else:
-            self.waiting.put_nowait(change)
-
-    def end(self) -> None:
-        """Make it end. What waits is of no use: whoever begins anew loads the jobs anew."""
-        self.is_over = True
-        while not self.waiting.empty():
-            self.waiting.get_nowait()
-        self.waiting.put_nowait(None)
 
 
 class Events:
@@ -277,7 +173,7 @@ class Events:
                 for event, following in pairwise((*batch, None)):
                     assert event is not None
                     last_event_id = event.id
-                    if not (_is_progress(event) and _is_progress(following)):
+                    if not (event.is_progress and following is not None and following.is_progress):
                         yield event
                     if event.is_last:
                         return
@@ -350,12 +246,12 @@ class Events:
             else:
                 event = Event(id=said["id"], name=said["event"], data=json.loads(said["data"]))
                 self._tell_at_intervals(job_id, event, len(followers))
-        if self._observers and (change := _change(said)) is not None:
+        if self._observers and (change := change_of(said)) is not None:
             for observer in self._observers:
                 observer.hear(change)
 
     def _tell_at_intervals(self, job_id: str, event: Event, followers: int) -> None:
-        if not _is_progress(event):
+        if not event.is_progress:
             if held := self._held.get(job_id):
                 self._held[job_id] = None
                 self._tell(job_id, held)
@@ -399,29 +295,6 @@ class Events:
             for _, entries in streams
             for entry_id, fields in entries
         ]
-
-
-def _is_progress(event: Event | None) -> bool:
-    return event is not None and event.name == "progress"
-
-
-def _change(said: dict[str, Any]) -> Change | None:
-    """What those who follow all jobs are told of a message; None for nothing."""
-    job_id = said["job"]
-    match said["event"]:
-        case "status" if "head" in said:
-            fields = {name: value for name, value in said["head"].items() if name != "place"}
-            try:
-                head = JobHead.from_hash(fields | {"id": job_id})
-            except UnreadableRecord:  # lists leave it out
-                return None
-            place = said["head"]["place"] if head.status == "queued" else None
-            return Change(job_id, head.model_copy(update={"queue_position": place}))
-        case "progress":
-            return Change(job_id, progress=json.loads(said["data"]))
-        case "deleted":
-            return Change(job_id)
-    return None
 
 
 def _order(event_id: str) -> tuple[int, ...]:

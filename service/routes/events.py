@@ -12,7 +12,7 @@ from fastapi.responses import Response, StreamingResponse
 from fastapi.sse import KEEPALIVE_COMMENT as KEEPALIVE
 from fastapi.sse import format_sse_event
 
-from jobs.store.events import Change, Observer
+from jobs.store.listeners import Change, Observer
 from service.deps import AppStateDep, PrefixDep
 from service.examples import JOB_ID, SUMMARY
 from service.openapi import event_stream, problem_responses

@@ -10,7 +10,8 @@ from fastapi import APIRouter, Depends, Header, Query
 from fastapi.responses import JSONResponse, Response
 
 from jobs.records import ID_PATTERN, AnyJob, Kind, Status
-from jobs.store.events import EVENT_ID_PATTERN, START, Follower
+from jobs.store.events import EVENT_ID_PATTERN, START
+from jobs.store.listeners import Follower
 from jobs.views import JobList
 from service.deps import AppStateDep, JobDep, JobId, PrefixDep
 from service.examples import SCORES, SUMMARY

@@ -17,10 +17,12 @@ from jobs.problems import problem
 from jobs.requests.metrics import MetricsRequest
 from jobs.settings import Settings
 from jobs.store import events as module
+from jobs.store import listeners
 from jobs.store.connection import READING_CONNECTIONS, Breaker, connect_async
-from jobs.store.events import Change, Event, Events, Follower, TooManyFollowers
+from jobs.store.events import Events, TooManyFollowers
 from jobs.store.jobs import JobStore
 from jobs.store.leases import Claim, LeaseStore
+from jobs.store.listeners import Change, Event, Follower
 from tests.redis_process import RedisProcess
 
 T = TypeVar("T")
@@ -189,7 +191,7 @@ def test_hundreds_follow_one_job_over_few_connections(
 def test_a_slow_follower_misses_no_status_and_is_told_the_latest_progress_alone(
     store: JobStore, leases: LeaseStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "WAITING", 4)
+    monkeypatch.setattr(listeners, "WAITING", 4)
     held = claimed(store, leases)
 
     def work() -> None:
@@ -255,7 +257,7 @@ def test_progress_is_passed_on_at_intervals_and_the_last_of_it_before_the_end(
 def test_events_that_were_not_published_are_found_all_the_same(
     store: JobStore, leases: LeaseStore, redis_client: redis.Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "QUIET_SECONDS", 0.05)
+    monkeypatch.setattr(listeners, "QUIET_SECONDS", 0.05)
     held = claimed(store, leases)
 
     async def go(events: Events) -> list[Event]:
@@ -273,7 +275,7 @@ def test_events_that_were_not_published_are_found_all_the_same(
 def test_followers_of_a_job_that_is_deleted_end(
     store: JobStore, redis_client: redis.Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "QUIET_SECONDS", 0.05)
+    monkeypatch.setattr(listeners, "QUIET_SECONDS", 0.05)
     job, _ = store.submit(REQUEST, "key")
 
     async def go(events: Events) -> list[Event]:
@@ -465,7 +467,7 @@ def test_jobs_that_the_history_has_no_room_for_are_told_as_deleted(store: JobSto
 def test_one_who_does_not_read_is_ended_and_little_waits_for_it(
     store: JobStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "CHANGES_WAITING", 4)
+    monkeypatch.setattr(listeners, "CHANGES_WAITING", 4)
 
     async def go(events: Events) -> tuple[list[Change], int]:
         async with events.observer() as observer, events.observer() as reading:
@@ -550,7 +552,7 @@ def test_those_who_follow_all_jobs_end_when_redis_is_lost_and_nobody_begins_befo
 def test_followers_of_a_job_that_is_purged_end_at_once(
     store: JobStore, redis_client: redis.Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "QUIET_SECONDS", 3600.0)
+    monkeypatch.setattr(listeners, "QUIET_SECONDS", 3600.0)
     job, _ = store.submit(REQUEST, "key")
     redis_client.hset(f"tailprune:job:{job.id}", "status", "damaged")
 
