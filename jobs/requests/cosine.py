@@ -19,9 +19,11 @@ if TYPE_CHECKING:
     from jobs.settings import Settings
     from jobs.storage.condition_info import ConditionInfo
 
-__all__ = ["MOST_VECTORS", "CosineRequest", "Order"]
+__all__ = ["MOST_COSINES_IN_JSON", "MOST_VECTORS", "CosineRequest", "Order"]
 
 MOST_VECTORS = 4096
+MOST_COSINES_IN_JSON = 256
+"""Of more vectors cosines are not written as JSON: it would be several megabytes."""
 Order = Literal["class", "likeness", "name"]
 
 

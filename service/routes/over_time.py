@@ -28,6 +28,7 @@ router = APIRouter(prefix="/metrics/{model}", tags=["metrics"])
 PARAMETERS = {"thresholds": "threshold"}
 OF_REMOVAL = {"labels": "label", "schedule.when": "when", "schedule.count": "count"}
 """The query parameters of fields that have another name."""
+FIELDS = RemovalRequest.model_fields
 
 
 async def _as_json(job: Job, headers: dict[str, str]) -> Response:
@@ -101,18 +102,10 @@ async def get_removal(
         Literal["variance"] | None,
         Query(description="With `keep`: how components are ranked, by their variance over the classes (the default)."),
     ] = None,
-    side: Annotated[
-        Side | None,
-        Query(
-            description="With `threshold`: remove the components below it (`tail`, the default) or above it (`head`)."
-        ),
-    ] = None,
+    side: Annotated[Side | None, Query(description=FIELDS["side"].description)] = None,
     fill: Annotated[
         Fill | None,
-        Query(
-            description="What takes the place of a removed component: `zero` (the default with `threshold`) or the "
-            "`mean` over the classes (the default with `keep`)."
-        ),
+        Query(description=FIELDS["fill"].description),
     ] = None,
     when: Annotated[When, Query(description="Prune at every step, or only at the first or last steps.")] = "every",
     count: Annotated[
@@ -120,19 +113,15 @@ async def get_removal(
     ] = None,
     label: LabelQuery = None,
     conditions: ConditionsQuery = None,
-    sampler: Annotated[
-        Sampler | None, Query(description="The sampler of the run; the model's default if not given.")
-    ] = None,
-    steps: Annotated[
-        int | None, Query(ge=2, description="The number of steps; the model's default if not given.")
-    ] = None,
+    sampler: Annotated[Sampler | None, Query(description=FIELDS["sampler"].description)] = None,
+    steps: Annotated[int | None, Query(ge=2, description=FIELDS["steps"].description)] = None,
     timestep_shift: Annotated[
         float | None,
         Query(
             gt=0,
             le=1000,
             allow_inf_nan=False,
-            description="The timestep shift of the samplers `euler` and `heun`; the model's default if not given.",
+            description=FIELDS["timestep_shift"].description,
         ),
     ] = None,
     guidance_scale: Annotated[

@@ -14,7 +14,7 @@ from starlette.concurrency import run_in_threadpool
 from jobs.keys import digest
 from jobs.records import Job
 from jobs.registry.models import ModelEntry
-from jobs.requests.cosine import CosineRequest, Order
+from jobs.requests.cosine import MOST_COSINES_IN_JSON, CosineRequest, Order
 from jobs.requests.extract import ExtractRequest, Parts
 from jobs.requests.fields import UNIQUE, ConditionsId, Part, Timesteps, all_different
 from jobs.requests.labels import ClassName
@@ -34,8 +34,6 @@ router = APIRouter(prefix="/metrics/{model}", tags=["metrics"])
 BYTES, JSON = "application/octet-stream", "application/json"
 MOST_IN_JSON = 2**18
 """The most numbers that are sent as JSON, which takes several times as many bytes as the file."""
-MOST_COSINES_IN_JSON = 256
-"""The most vectors whose cosines workers write as JSON, too."""
 PARAMETERS = {"parts": "part", "timesteps": "timestep", "labels": "label"}
 """The query parameters of fields that have another name."""
 

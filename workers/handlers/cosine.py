@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from jobs.requests.cosine import CosineRequest, Order
+from jobs.requests.cosine import MOST_COSINES_IN_JSON, CosineRequest, Order
 from jobs.results import CosineMatrix, CosineResult, ModelUsed
 from tailprune.checkpoints import write_tensors
 from tailprune.statistics import cosine_matrix, order_by_likeness, summarise_cosine
@@ -18,12 +18,10 @@ from workers.model_pool import Source
 from workers.outputs.variant import JobArtifacts
 from workers.sampling.inputs import Vectors, labelled
 
-__all__ = ["MOST_IN_JSON", "handler"]
+__all__ = ["handler"]
 
 FILE = "cosine.safetensors"
 MATRIX = "cosine.json"
-MOST_IN_JSON = 256
-"""For more vectors no JSON is made: it would be several megabytes."""
 
 
 class CosineHandler:
@@ -60,7 +58,7 @@ class CosineHandler:
             "min": summary.min,
             "max": summary.max,
         }
-        if len(order) <= MOST_IN_JSON:
+        if len(order) <= MOST_COSINES_IN_JSON:
             names = [shown.names[row] for row in order]
             matrix = CosineMatrix(**facts, labels=order, names=names, values=cosine.tolist())
             files.put(MATRIX, matrix.model_dump_json().encode(), "application/json")

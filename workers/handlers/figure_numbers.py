@@ -14,6 +14,7 @@ from jobs.figure_results import (
     VarianceNumbers,
     VectorsNumbers,
 )
+from jobs.requests.cosine import MOST_COSINES_IN_JSON
 from jobs.results import Histogram
 from tailprune.figures.components import shares_below
 from tailprune.figures.labelled_vectors import LabelledVectors
@@ -21,7 +22,6 @@ from tailprune.figures.tsne import Positions
 from tailprune.statistics import cosine_matrix, magnitude_histogram
 
 __all__ = [
-    "MOST_ROWS",
     "cosine_numbers",
     "histogram_numbers",
     "sparsity_numbers",
@@ -31,14 +31,11 @@ __all__ = [
     "vectors_numbers",
 ]
 
-MOST_ROWS = 256
-"""Of more vectors cosines are not written as JSON: it would be several megabytes."""
-
 
 def cosine_numbers(vectors: LabelledVectors, rows: Sequence[int] | None) -> CosineNumbers | None:
     """The cosines of some vectors, by default of all; None where they are too many."""
     shown = list(range(len(vectors.values))) if rows is None else list(rows)
-    if len(shown) > MOST_ROWS:
+    if len(shown) > MOST_COSINES_IN_JSON:
         return None
     values = cosine_matrix(vectors.values[shown]).clamp(-1, 1).tolist()
     return CosineNumbers(names=[vectors.names[row] for row in shown], values=values)
