@@ -21,7 +21,9 @@ It needs httpx, httpx-sse and pydantic (`pip install "tailprune[client]"`); neit
     fields        the fields of requests
     progress      progress bars
     display       jobs in notebooks
-    core          how requests are sent, repeated and answered
+    core          how requests are sent and repeated
+    answers       what answers say
+    effects       what operations are made of
     drivers       operations done at once, or awaited
 """
 

@@ -17,8 +17,9 @@ from typing import IO, TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
 import httpx
 
 from tailprune_client.contents import picture_reader, tensor_reader
-from tailprune_client.core import Call, Do, Next, Operation, Session, path_of, receive
+from tailprune_client.core import Session, path_of, receive
 from tailprune_client.drivers import Async, AsyncDriver, Driver, Sync, operation
+from tailprune_client.effects import Call, Do, Next, Operation
 from tailprune_client.errors import Damaged
 
 if TYPE_CHECKING:

@@ -7,8 +7,9 @@ from typing import Any, Self, TypeVar
 import httpx
 from pydantic import BaseModel
 
-from tailprune_client.core import CONNECT_SECONDS, Session
+from tailprune_client.core import Session
 from tailprune_client.drivers import Async, AsyncDriver, Driver, Sync
+from tailprune_client.effects import CONNECT_SECONDS
 from tailprune_client.jobs import AsyncJob, Job, Started
 from tailprune_client.methods import ClientMethods
 from tailprune_client.progress import Progress, shown_by

@@ -10,71 +10,29 @@ from __future__ import annotations
 import json
 import os
 import random
-import re
 import time
-from collections.abc import Callable, Generator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
-from functools import reduce
 from importlib.metadata import version
-from operator import getitem
-from typing import Any, Generic, Literal, Self, TypeVar
+from typing import Any
 from urllib.parse import quote
 
 import httpx
-from pydantic import BaseModel, ValidationError, create_model, model_validator
+from pydantic import BaseModel
 from pydantic_core import to_jsonable_python
 
-from jobs.problems import Problem
-from jobs.records import JOBS, JobView
-from tailprune_client.errors import (
-    DEFAULT_URL,
-    BadAddress,
-    ProblemError,
-    ServiceAway,
-    TailpruneError,
-    UnexpectedAnswer,
-    problem_error,
-)
+from tailprune_client.answers import failure, without_password
+from tailprune_client.effects import Call, Open, Opened, Operation, Pause, Send
+from tailprune_client.errors import DEFAULT_URL, BadAddress, ProblemError, ServiceAway, TailpruneError
 
 __all__ = [
-    "AWAY",
-    "CONNECT_SECONDS",
-    "DEFAULT_URL",
-    "KEY_VARIABLE",
-    "URL_VARIABLE",
-    "Call",
-    "Close",
-    "Do",
-    "Effect",
-    "Item",
-    "Next",
-    "Open",
-    "Opened",
-    "Operation",
-    "Other",
-    "Patience",
-    "Pause",
-    "Send",
-    "Session",
-    "Stream",
-    "ask",
-    "json_of",
-    "path_of",
-    "pause_of",
-    "prefer",
-    "read",
-    "read_job",
-    "receive",
-    "refusal",
-    "retry_after",
-    "without_password",
+    "AWAY", "DEFAULT_URL", "KEY_VARIABLE", "LONGEST_PAUSE", "URL_VARIABLE", "Patience", "Session", "ask", "json_of",
+    "path_of", "pause_of", "prefer", "receive", "refusal", "retry_after",
 ]  # fmt: skip
 
 URL_VARIABLE = "TAILPRUNE_URL"
 KEY_VARIABLE = "TAILPRUNE_KEY"
-CONNECT_SECONDS = 10.0
 AWAY = (429, 502, 503, 504)
 """The statuses of a service, or of a proxy before it, that cannot answer just now."""
 FIRST_PAUSE = 0.5
@@ -82,99 +40,6 @@ LONGEST_PAUSE = 10.0
 """The pauses between two attempts where the service names none, in seconds: each is twice the one before."""
 JITTER = 0.25
 """By how much of itself a pause is lengthened at random, so that not all clients come back at the same moment."""
-
-T = TypeVar("T")
-M = TypeVar("M", bound=BaseModel)
-
-
-@dataclass(frozen=True)
-class Call:
-    """A request, as httpx takes it.
-
-    path: below the address of the service, each part of it encoded.
-    query: values, or lists of them; without those that are None.
-    """
-
-    method: str
-    path: str
-    query: Mapping[str, Any] = field(default_factory=dict)
-    headers: Mapping[str, str] = field(default_factory=dict)
-    content: bytes | str | None = None
-    timeout: float | None = None
-    """The seconds that an answer, or the next piece of it, may take; None for the client's own."""
-
-    @property
-    def options(self) -> dict[str, Any]:
-        """The arguments of httpx."""
-        timeout = None if self.timeout is None else httpx.Timeout(CONNECT_SECONDS, read=self.timeout)
-        given = {"params": _query(self.query), "headers": {**self.headers}, "content": self.content, "timeout": timeout}
-        return {name: value for name, value in given.items() if value}
-
-
-@dataclass
-class Opened(Generic[T]):
-    """A response that is being received, and the iterator of its items.
-
-    It is closed at the end of the items, on an error, by Close, and at the latest at the end of the operation.
-    """
-
-    response: httpx.Response
-    items: Any
-
-
-@dataclass(frozen=True)
-class Send:
-    """Send a request: its response, which was read. Raises httpx.TransportError."""
-
-    call: Call
-
-
-@dataclass(frozen=True)
-class Open:
-    """Send a request, whose response is read piece by piece, as events or as bytes: an Opened."""
-
-    call: Call
-    items: Literal["events", "bytes"]
-
-
-@dataclass(frozen=True)
-class Next:
-    """The next item of what was opened; None at its end. Raises httpx.TransportError."""
-
-    opened: Opened[Any]
-
-
-@dataclass(frozen=True)
-class Close:
-    """Receive no more of what was opened."""
-
-    opened: Opened[Any]
-
-
-@dataclass(frozen=True)
-class Pause:
-    """Wait for so many seconds."""
-
-    seconds: float
-
-
-@dataclass(frozen=True)
-class Do:
-    """Call a function that reads or writes files: what it returns."""
-
-    function: Callable[[], Any]
-
-
-@dataclass(frozen=True)
-class Item(Generic[T]):
-    """The next item of a stream."""
-
-    value: T
-
-
-Effect = Send | Open | Next | Close | Pause | Do
-Operation = Generator[Effect, Any, T]
-Stream = Generator[Effect | Item[T], Any, None]
 
 
 class Session:
@@ -244,11 +109,6 @@ class Patience:
         return seconds
 
 
-def without_password(url: str) -> str:
-    """A URL without the user and the password in it."""
-    return re.sub(r"(?<=//)[^/?#]*@", "", url)
-
-
 def path_of(*parts: str) -> str:
     """A path of these parts, whatever is in them."""
     return "".join(f"/{quote(part, safe='')}" for part in parts)
@@ -270,16 +130,6 @@ def _plain(value: Any) -> Any:
     if isinstance(value, BaseModel):
         return value.model_dump(mode="json", exclude_none=True)
     return to_jsonable_python(value, exclude_none=True)
-
-
-def _query(query: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: _parameter(value) for name, value in query.items() if value is not None}
-
-
-def _parameter(value: Any) -> Any:
-    if hasattr(value, "tolist"):
-        value = value.tolist()
-    return list(value) if isinstance(value, tuple | range | set) else value
 
 
 def prefer(wait: float | None) -> dict[str, str]:
@@ -341,7 +191,7 @@ def _answered(
 
 def refusal(session: Session, answer: httpx.Response) -> TailpruneError:
     """The error of an answer that is none, with the time after which to ask again."""
-    error: TailpruneError = _failure(answer)
+    error: TailpruneError = failure(answer)
     if answer.status_code in AWAY and not isinstance(error, ProblemError):  # of a proxy
         error = ServiceAway(session.url, f"{answer.status_code} {answer.reason_phrase}")
     error.retry_after = retry_after(answer)
@@ -364,87 +214,3 @@ def pause_of(attempt: int, asked: float | None) -> float:
     """The pause after an attempt, counted from 0. asked: the one that the service asks for."""
     seconds = min(LONGEST_PAUSE, FIRST_PAUSE * 2 ** min(attempt, 10)) if asked is None else max(FIRST_PAUSE, asked)
     return seconds * (1 + JITTER * random.random())
-
-
-def _failure(answer: httpx.Response) -> ProblemError | UnexpectedAnswer:
-    """The error that an answer stands for."""
-    if answer.has_redirect_location:
-        leads = without_password(answer.headers["Location"])
-        return UnexpectedAnswer(f"{_asked(answer)} leads to {leads}: give that address")
-    try:
-        problem = Problem.model_validate_json(answer.content, extra="ignore")
-    except ValidationError:
-        return UnexpectedAnswer(_strange(answer))
-    if problem.type.endswith(":not-found"):
-        problem = problem.model_copy(update={"detail": f"{_asked(answer)}: {problem.detail}"})
-    return problem_error(problem)
-
-
-def read(kind: type[M], answer: httpx.Response) -> M:
-    """An answer as one of the contract's models.
-
-    What a newer service has besides is left out. What an older one does not have yet is None, where the contract has
-    null for what is not known; anything else that is missing makes it an UnexpectedAnswer.
-    """
-    try:
-        return _without_gaps(kind, answer)
-    except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        raise UnexpectedAnswer(
-            f"{_strange(answer)} Or it is of another version than this client, {version('tailprune')}: "
-            f"{error.error_count()} fields of its answer do not fit, such as "
-            f"{'.'.join(map(str, first['loc'])) or 'all of it'} ({first['msg']})"
-        ) from error
-
-
-def _without_gaps(kind: type[M], answer: httpx.Response) -> M:
-    try:
-        return kind.model_validate_json(answer.content, extra="ignore")
-    except ValidationError as error:
-        faults = error.errors(include_url=False, include_context=False)
-        if any(fault["type"] != "missing" for fault in faults):
-            raise
-        data = answer.json()
-        for fault in faults:
-            *path, name = fault["loc"]
-            try:
-                reduce(getitem, path, data)[name] = None
-            except (KeyError, IndexError, TypeError):  # the path also names the types of a union
-                raise error from None
-        try:
-            return kind.model_validate_json(json.dumps(data), extra="ignore")
-        except ValidationError:
-            raise error from None
-
-
-class Other(BaseModel, extra="allow"):
-    """What a newer service has, and this client does not know: its fields are attributes."""
-
-    @model_validator(mode="wrap")
-    @classmethod
-    def _whole(cls, data: Any, _: Any) -> Self:
-        if not isinstance(data, Mapping):
-            raise ValueError("it is no object")
-        return cls.model_construct(**data)
-
-
-def read_job(answer: httpx.Response) -> JobView:
-    """An answer as a job; request and result of a kind that this client does not know are an `Other`."""
-    try:
-        kind = answer.json()["kind"]
-    except (ValueError, KeyError, TypeError):
-        raise UnexpectedAnswer(_strange(answer)) from None
-    return read(JOBS.get(kind, OtherJob), answer)
-
-
-_fields: dict[str, Any] = {"kind": (str, ...), "request": (Other, ...), "result": (Other | None, ...)}
-OtherJob: type[JobView] = create_model("OtherJob", __base__=JobView, __module__=__name__, **_fields)
-
-
-def _asked(answer: httpx.Response) -> str:
-    """The address that was asked, as it is shown."""
-    return without_password(str(answer.request.url))
-
-
-def _strange(answer: httpx.Response) -> str:
-    return f"{_asked(answer)} answers {answer.status_code} {answer.reason_phrase}: is this tailprune?"

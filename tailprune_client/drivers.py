@@ -23,7 +23,7 @@ import anyio.to_thread
 import httpx
 import httpx_sse
 
-from tailprune_client.core import Call, Close, Do, Effect, Item, Next, Open, Opened, Operation, Pause, Send, Stream
+from tailprune_client.effects import Call, Close, Do, Effect, Item, Next, Open, Opened, Operation, Pause, Send, Stream
 
 __all__ = ["Async", "AsyncDriver", "Driver", "Sync", "Written", "operation", "stream"]
 

@@ -17,25 +17,9 @@ import httpx_sse
 from pydantic import ValidationError
 
 from jobs.records import FINISHED, JobView, Progress, Status
-from tailprune_client.core import (
-    AWAY,
-    LONGEST_PAUSE,
-    Call,
-    Close,
-    Item,
-    Next,
-    Open,
-    Opened,
-    Operation,
-    Patience,
-    Pause,
-    Session,
-    Stream,
-    ask,
-    path_of,
-    read_job,
-    refusal,
-)
+from tailprune_client.answers import read_job
+from tailprune_client.core import AWAY, LONGEST_PAUSE, Patience, Session, ask, path_of, refusal
+from tailprune_client.effects import Call, Close, Item, Next, Open, Opened, Operation, Pause, Stream
 from tailprune_client.errors import ProblemError, ServiceAway, TailpruneError, UnexpectedAnswer, WaitTimeout
 
 __all__ = ["Event", "Update", "all_events", "events_of", "follow", "get_job"]

@@ -13,9 +13,11 @@ from pydantic import BaseModel
 from jobs.problems import Problem
 from jobs.records import FINISHED, JobView, Progress
 from tailprune_client import display
+from tailprune_client.answers import read_job
 from tailprune_client.artifacts import Artifact, Artifacts, AsyncArtifact
-from tailprune_client.core import Call, Operation, Session, Stream, ask, path_of, read_job
+from tailprune_client.core import Session, ask, path_of
 from tailprune_client.drivers import Async, AsyncDriver, Driver, Sync, Written, operation, stream
+from tailprune_client.effects import Call, Operation, Stream
 from tailprune_client.errors import TailpruneError, job_error
 from tailprune_client.following import Event, Update, events_of, follow, get_job
 

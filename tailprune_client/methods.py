@@ -13,9 +13,11 @@ from pydantic import BaseModel, create_model
 from jobs.records import JobSummary, Status
 from jobs.views import ConditionList, ConditionView, Live, ModelList, ModelSummary, ModelView, Ready, StoredConditions
 from tailprune_client import jobs as of_jobs
+from tailprune_client.answers import read
 from tailprune_client.contents import Content, bytes_of
-from tailprune_client.core import Call, Do, Item, Operation, Stream, ask, path_of, read
+from tailprune_client.core import ask, path_of
 from tailprune_client.drivers import operation, stream
+from tailprune_client.effects import Call, Do, Item, Operation, Stream
 from tailprune_client.following import Event, all_events, get_job
 from tailprune_client.jobs import Started, starts
 from tailprune_client.starting import StartingMethods

@@ -11,7 +11,9 @@ from pydantic import BaseModel
 from jobs.requests.base import Request
 from jobs.results import CompactResult, ExtractResult, PruneSampleResult
 from jobs.study_results import StudyResult
-from tailprune_client.core import Call, Operation, Session, ask, json_of, prefer, read_job
+from tailprune_client.answers import read_job
+from tailprune_client.core import Session, ask, json_of, prefer
+from tailprune_client.effects import Call, Operation
 from tailprune_client.fields import CompactFields, ExtractFields, PruneSampleFields, StudyFields
 from tailprune_client.jobs import Started, starts
 

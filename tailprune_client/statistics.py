@@ -13,9 +13,11 @@ from jobs.requests.fields import FigureName, Part
 from jobs.results import CosineMatrix, MetricsResult, OverTimeResult, RemovalResult
 from tailprune.spec.prune import Fill, Side, When
 from tailprune_client import jobs as of_jobs
+from tailprune_client.answers import read, read_job
 from tailprune_client.contents import tensor_reader
-from tailprune_client.core import Call, Operation, Session, ask, path_of, prefer, read, read_job
+from tailprune_client.core import Session, ask, path_of, prefer
 from tailprune_client.drivers import operation
+from tailprune_client.effects import Call, Operation
 from tailprune_client.errors import JobFailed, problem_of
 from tailprune_client.fields import FigureFields
 from tailprune_client.pictures import Picture

@@ -16,8 +16,9 @@ import tailprune_client
 from jobs.records import JobView
 from service.cli.progress import shown
 from service.cli.terminal import messages, say
-from tailprune_client.core import DEFAULT_URL, URL_VARIABLE, Call, path_of
+from tailprune_client.core import DEFAULT_URL, URL_VARIABLE, path_of
 from tailprune_client.drivers import Driver
+from tailprune_client.effects import Call
 from tailprune_client.progress import Show
 
 __all__ = ["Client"]

@@ -22,7 +22,7 @@ from tailprune_client import (
     UnexpectedAnswer,
     WorkerLost,
 )
-from tailprune_client.core import OtherJob
+from tailprune_client.answers import OtherJob
 from tailprune_client.errors import job_error
 from tests.tailprune_client.stand_in import client_of, job, refused
 
