@@ -12,6 +12,7 @@ from rich.console import Console
 from jobs.problems import problem
 from service.cli.client import Client
 from service.cli.terminal import errors_shown
+from tailprune_client import JobCancelled, ServiceAway
 from tests.tailprune_client.stand_in import JOB, URL, Answer, job
 
 
@@ -81,3 +82,29 @@ def test_what_cannot_be_done_now_is_said_at_once(
     with pytest.raises(Exception, match="1"), errors_shown(), client_of(answers) as client:
         client.models()
     assert capsys.readouterr().err == f"tailprune: {said}\n"
+
+
+def test_a_service_is_waited_for_while_a_job_is_followed_and_only_then(monkeypatch: pytest.MonkeyPatch) -> None:
+    pauses: list[float] = []
+    monkeypatch.setattr("tailprune_client.drivers.time.sleep", pauses.append)
+    answers = [httpx.Response(200, json=job("running")), httpx.Response(502), httpx.Response(502)]
+
+    def answer(_: httpx.Request) -> httpx.Response:
+        return answers.pop(0) if answers else httpx.Response(200, json=job("cancelled"))
+
+    with client_of(answer) as client:
+        found = client.job("0" * 26)
+        with pytest.raises(JobCancelled):
+            found.wait()
+        assert len(pauses) == 1
+        answers.append(httpx.Response(502))
+        with pytest.raises(ServiceAway):
+            client.models()
+    assert len(pauses) == 1
+
+
+def test_a_password_in_the_usual_address_is_in_no_command(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TAILPRUNE_URL", "http://me:secret@127.0.0.1:1")
+    usual, other = Client("http://me:secret@127.0.0.1:1"), Client("http://me:secret@127.0.0.1:2")
+    assert usual.command("jobs list") == "`tailprune jobs list`"
+    assert other.command("jobs list") == "`tailprune jobs list --url http://127.0.0.1:2`"
