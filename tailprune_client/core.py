@@ -110,7 +110,10 @@ class Patience:
 
 
 def path_of(*parts: str) -> str:
-    """A path of these parts, whatever is in them."""
+    """A path of these parts, whatever is in them. Raises ValueError for one that would lead to another path."""
+    for part in parts:
+        if part in ("", ".", ".."):
+            raise ValueError(f"{part!r} is no name or id")
     return "".join(f"/{quote(part, safe='')}" for part in parts)
 
 

@@ -115,6 +115,14 @@ def test_a_job_is_found_by_its_address_too() -> None:
     assert {request.url.path for request in service.requests} == {f"/jobs/{'0' * 26}"}
 
 
+@pytest.mark.parametrize("name", ["", ".", ".."])
+def test_what_would_lead_to_another_path_is_no_id(name: str) -> None:
+    service = Recorded(httpx.Response(200, json=JOB))
+    with client_of(service) as client, pytest.raises(ValueError, match="is no name or id"):
+        client.delete(name)
+    assert service.requests == []
+
+
 def test_a_service_that_cannot_take_a_job_is_asked_again_with_the_same_key(pauses: list[float]) -> None:
     full, away = refused("too-many-jobs", Retry_After="30"), refused("unavailable", Retry_After="5")
     service = Recorded(full, away, httpx.ReadError("cut"), httpx.Response(202, json=job("queued")))
