@@ -4,6 +4,7 @@ import pytest
 import redis
 
 from jobs.settings import Settings
+from tailprune.figures.style import Rendered
 from workers.worker import Worker
 
 
@@ -14,5 +15,7 @@ def settings(settings: Settings) -> Settings:
 
 
 @pytest.fixture
-def worker(settings: Settings, redis_client: redis.Redis) -> Worker:
+def worker(settings: Settings, redis_client: redis.Redis, monkeypatch: pytest.MonkeyPatch) -> Worker:
+    """A worker whose figures are not rendered: that takes longer than all else of a study as small as these."""
+    monkeypatch.setattr("workers.study.exports.render", lambda figure: Rendered(b"of a PNG", b"of an SVG"))
     return Worker(settings, "worker")
