@@ -138,8 +138,9 @@ def page(pages: dict[Path, Found]) -> Iterator[Page]:
 def test_the_search_finds_a_word_without_a_network(page: Page) -> None:
     page.goto((SITE / "index.html").as_uri())
     page.get_by_role("button", name="Search").first.click()
-    page.keyboard.type("participation ratio", delay=20)
-    page.get_by_role("link", name="Glossary").first.wait_for()
+    page.get_by_role("combobox", name="Search").fill("participation ratio")
+    found = page.get_by_role("listbox", name="Search results").get_by_role("option")
+    found.filter(has=page.locator("mark", has_text="participation ratio")).first.wait_for()
 
 
 def test_formulas_are_drawn_by_the_browser_and_tabs_change_together(page: Page) -> None:

@@ -62,7 +62,7 @@ def test_idle_workers_live_and_take_the_next_job(
     pair: Stack, fault: Callable[[Stack], AbstractContextManager[None]]
 ) -> None:
     with fault(pair):
-        time.sleep(4 * LEASE_SECONDS)
+        time.sleep(3 * LEASE_SECONDS)
     assert [worker.process.poll() for worker in pair.workers] == [None, None]
     job_id = pair.post(seed=FAULTS.index(fault)).json()["id"]
     assert pair.finished(job_id)["status"] == "succeeded"

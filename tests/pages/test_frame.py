@@ -95,8 +95,8 @@ def test_the_frame_fits_a_narrow_screen(page: Page) -> None:
 
 def test_an_inline_script_would_be_reported(page: Page, faults: list[str]) -> None:
     page.goto("/ui/")
-    page.evaluate("document.body.append(Object.assign(document.createElement('script'), {textContent: 'bad = 1'}))")
-    page.wait_for_timeout(100)
+    with page.expect_console_message(lambda message: "Content-Security-Policy:" in message.text):
+        page.evaluate("document.body.append(Object.assign(document.createElement('script'), {textContent: 'bad = 1'}))")
     assert page.evaluate("typeof bad") == "undefined"
     assert any("Content-Security-Policy" in fault or "Content Security Policy" in fault for fault in faults)
     faults.clear()

@@ -393,7 +393,8 @@ def test_a_disk_that_cannot_be_read_is_unavailable_and_not_empty(
 
 
 def test_a_store_of_objects_that_does_not_answer_is_unavailable(bucket: ArtifactStore) -> None:
-    nowhere = fsspec.filesystem("s3", endpoint_url="http://127.0.0.1:1", skip_instance_cache=True)
+    options = {"config_kwargs": {"retries": {"max_attempts": 0}}, "skip_instance_cache": True}
+    nowhere = fsspec.filesystem("s3", endpoint_url="http://127.0.0.1:1", **options)
     nowhere.retries = 1
     store = bucket
     store.files = RemoteFiles(nowhere, "bucket/folder")

@@ -30,10 +30,10 @@ REQUEST = MetricsRequest(model="shapes-sit")
 
 
 @asynccontextmanager
-async def listening(settings: Settings, most: int = 1000) -> AsyncIterator[Events]:
-    """The events of the store, listened to."""
+async def listening(settings: Settings, most: int = 1000, seconds: float = 30.0) -> AsyncIterator[Events]:
+    """The events of the store, listened to; an answer of Redis may take so many seconds."""
     breaker = Breaker(settings.redis_url)
-    async with connect_async(settings, breaker, 30.0) as client:
+    async with connect_async(settings, breaker, seconds) as client:
         events = Events(client, breaker, most)
         task = asyncio.create_task(events.run())
         yield events
@@ -390,7 +390,7 @@ def test_all_who_follow_end_when_redis_falls_silent(
         job, _ = JobStore(client, settings).submit(REQUEST, "key")
 
     async def go() -> None:
-        async with listening(settings) as events, asyncio.timeout(60):
+        async with listening(settings, seconds=2.0) as events, asyncio.timeout(60):
             first = asyncio.Event()
             with events.follower(job.id) as follower:
 

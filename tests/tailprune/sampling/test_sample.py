@@ -15,7 +15,8 @@ from tailprune import Guidance, Prune, measure_removal, sample, sample_each, sam
 from tailprune.sampling import compile_network, network
 from tailprune.sampling.noise import gaussian_noise
 from tailprune.sampling.solvers.gaussian import respaced_timesteps
-from tailprune.systems import System
+from tailprune.systems import DiT, SiT, System
+from tests.tailprune.conftest import random_system
 from tests.tailprune.watch import watched
 
 ROUNDING = 1e-5  # float32, a few steps of a small network
@@ -245,9 +246,6 @@ def test_a_run_that_cannot_be_is_refused_with_the_way_out(sit: System, arguments
 
 
 def test_ddpm_without_a_learned_variance_points_to_ddim(dit: System) -> None:
-    from tailprune.systems import DiT
-    from tests.tailprune.conftest import random_system
-
     with pytest.raises(ValueError, match="use ddim"):
         sample(random_system(DiT, learn_sigma=False), {"labels": LABELS}, sampler="ddpm", seeds=SEEDS, steps=3)
 
@@ -348,9 +346,9 @@ def test_a_compiled_network_is_compiled_once_for_each_of_a_few_batch_sizes(sit: 
 
 
 @pytest.mark.slow
-def test_all_sizes_of_several_systems_are_compiled(sit: System, dit: System) -> None:
+def test_all_sizes_of_several_systems_are_compiled() -> None:
     counter = CompileCounter()
-    for system in (sit, dit):
+    for system in (random_system(SiT, depth=1), random_system(DiT, depth=1)):
         compile_network(system, backend=counter)
         c = system.condition(torch.zeros(1), {"labels": LABELS[:1]})
         with torch.no_grad():

@@ -3,6 +3,7 @@ from __future__ import annotations
 import io
 import json
 import math
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -10,6 +11,7 @@ import pytest
 import redis
 import torch
 from PIL import Image
+from sklearn.manifold import TSNE
 
 import tailprune
 from jobs.figure_results import CosineNumbers, FigureNumbers
@@ -156,7 +158,10 @@ def test_figures_of_vectors_need_the_condition_alone_and_are_the_same_every_time
 
 @pytest.mark.parametrize("part", ["y", "t"])
 @pytest.mark.parametrize("figure", OF_VECTORS)
-def test_figures_are_of_the_part_that_is_asked_for(drawn: Any, figure: str, part: str) -> None:
+def test_figures_are_of_the_part_that_is_asked_for(
+    drawn: Any, figure: str, part: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sklearn.manifold.TSNE", partial(TSNE, max_iter=250))  # the least: there are 1000 times
     asked = {"model": TINY_DIT, "part": part}  # whose times are whole, and 1000
     caption = drawn(figure, **asked)[0].caption
     assert f"tiny-dit, {part}, " in caption
