@@ -6,8 +6,11 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 SHAPES := shapes-dit shapes-sit shapes-mdt shapes-lightningdit shapes-repa shapes-mg
 
+# Interpreters start sooner where modules lie compiled; tests start many.
+unexport PYTHONDONTWRITEBYTECODE
+
 .DEFAULT_GOAL := help
-.PHONY: help install demo check test quick lint parity serve train-shapes evidence bench openapi settings notebooks docs
+.PHONY: help install demo check test quick whole lint parity serve train-shapes evidence bench openapi settings notebooks docs
 
 help: ## what each target does
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -28,7 +31,10 @@ check: $(INSTALLED) ## linting, types, import rules and the quick tests that sta
 quick: $(INSTALLED) ## the quick tests that start no process alone
 	$(BIN)/python -m pytest -m "not process and not slow"
 
-test: lint $(INSTALLED) ## linting, types, import rules and all tests
+test: $(INSTALLED) ## linting, types, import rules and all tests
+	@$(MAKE) --no-print-directory --jobs=2 --output-sync=line lint whole
+
+whole: $(INSTALLED) ## all tests alone
 	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 lint: $(INSTALLED) ## linting, types and import rules alone

@@ -1,4 +1,4 @@
-"""The tiers of the tests, and a real Redis server: started once on a free loopback port, with a store on it.
+"""The tiers of the tests, their order, and a real Redis server, started once on a free loopback port, with a store.
 
 A test that starts a process has the marker `process`: it or one of its fixtures requests the fixture `processes`, or
 it lies in one of the folders whose tests are about processes. Any other test that starts one fails.
@@ -16,6 +16,7 @@ from typing import Any
 
 import pytest
 import redis
+from xdist.scheduler import LoadFileScheduling
 
 from jobs.settings import Settings
 from jobs.store.jobs import JobStore
@@ -26,6 +27,14 @@ from tests.registry import write_registry
 HERE = Path(__file__).parent
 OF_PROCESSES = (HERE / "end_to_end", HERE / "docker", HERE / "pages")
 """Folders whose tests all have the marker `process`."""
+
+SLOW_FIRST = (
+    "documents/test_examples.py::test_the_examples_of_a_document_answer_as_printed[studies.md]",
+    "documents/", "end_to_end/", "pages/", "workers/", "service/test_contract.py", "tailprune_client/",
+)  # fmt: skip
+"""Tests that several processes begin with, so that none of them ends long after the others."""
+APART = ("documents/test_examples.py", "documents/test_notebooks.py")
+"""Files whose tests several processes share, since each takes long; tests of any other file are of one process."""
 
 NO_REDIS = "redis://127.0.0.1:1/0"
 """An address where nothing listens."""
@@ -60,6 +69,30 @@ def pytest_itemcollected(item: pytest.Item) -> None:
     requested = {"processes", "redis_url"} & set(getattr(item, "fixturenames", ()))
     if requested or any(item.path.is_relative_to(folder) for folder in OF_PROCESSES):
         item.add_marker("process")
+
+
+class Distribution(LoadFileScheduling):
+    """Gives processes a file at a time, or a test of those of `APART`, in the order of the tests."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        file = super()._split_scope(nodeid)
+        return nodeid if file.endswith(APART) else file
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Distribution:
+    config.option.loadscopereorder = False  # which would begin with the files of many tests
+    return Distribution(config, log)
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Put the slow ones first where several processes run the tests."""
+    if hasattr(config, "workerinput"):
+        items.sort(
+            key=lambda item: next(
+                (n for n, slow in enumerate(SLOW_FIRST) if item.nodeid.startswith(f"tests/{slow}")), len(SLOW_FIRST)
+            )
+        )
 
 
 @pytest.hookimpl(wrapper=True)

@@ -180,7 +180,7 @@ def clone(processes: None, tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def service(clone: Path) -> Iterator[str]:
     """The URL of a running service."""
-    with running(clone / "data") as url:
+    with running(clone / "data", settings={"TAILPRUNE_THREADS": "1"}) as url:
         yield url
 
 

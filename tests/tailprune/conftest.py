@@ -1,8 +1,7 @@
-"""Small random systems, and one thread: the tensors here are too small to share out."""
+"""Small random systems."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -21,14 +20,6 @@ CONFIGURATION: dict[str, Any] = {
     "num_heads": 4,
     "num_classes": 10,
 }
-
-
-@pytest.fixture(autouse=True, scope="session")
-def one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 def random_system(cls: type[System], **changes: Any) -> System:
