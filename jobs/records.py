@@ -90,8 +90,9 @@ class Progress(BaseModel):
     unit: str = Field(description="What is counted, such as steps.")
     phase: str | None = Field(
         default=None,
-        description="What the job does now: `loading`, `compacting`, `extracting`, `measuring`, `sampling`, "
-        "`decoding`, `scoring`, `drawing` or `storing`; later versions may have others. Null where that is not known.",
+        description="What the job does now: `loading`, `fetching`, `checking`, `compacting`, `extracting`, "
+        "`measuring`, `sampling`, `decoding`, `scoring`, `drawing` or `storing`; later versions may have others. Null "
+        "where that is not known.",
     )
     eta_seconds: float | None = Field(
         default=None,
@@ -326,7 +327,7 @@ def _head(fields: Mapping[str, str | bytes]) -> dict[str, Any]:
 def _title(kind: str, model: str, request: str | bytes | None) -> str:
     """The title of a record that has none, as those of earlier versions."""
     try:
-        return KINDS[kind].model_validate_json(request or "").title
+        return KINDS[kind].model_validate_json(request or "").job_title
     except (KeyError, ValidationError):
         return f"{kind} of {model}"
 

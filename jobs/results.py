@@ -42,6 +42,7 @@ __all__ = [
     "Pictures",
     "PruneRemoval",
     "PruneSampleResult",
+    "RegisterResult",
     "RemovalResult",
     "Removed",
     "Result",
@@ -441,6 +442,23 @@ class Compared(Result):
     sampler: str = Field(description="The sampler.")
     steps: int = Field(description="The number of sampling steps.")
     guidance_scale: float = Field(description="The guidance scale; 1 is unguided.")
+
+
+class RegisterResult(Result):
+    """A model that was added: what its checkpoint is."""
+
+    model: ModelUsed = Field(description="The model, by the name under which requests can use it.")
+    family: str = Field(description="The family of systems that it belongs to.")
+    size: str | None = Field(description="The size as published, such as XL/2; null for any other.")
+    parameters: int = Field(description="How many parameters the checkpoint has.")
+    condition_dim: int = Field(description="The width d of the condition vectors.")
+    latent_shape: list[int] = Field(description="The shape of a latent: channels, height, width.")
+    classes: int | None = Field(description="How many class labels it has; null for a model that takes conditions.")
+    null_condition: bool = Field(description="Whether it has a null condition, which guidance needs.")
+    assumptions: list[str] = Field(
+        description="What this rests on besides the tensors, and the field of the request that says otherwise; for "
+        "people, and may change."
+    )
 
 
 class CompactTiming(Result):

@@ -144,6 +144,12 @@ class Settings(BaseSettings):
         default=True,
         description="Whether the service has the pages at `/ui/`, to which it sends browsers from `/`.",
     )
+    model_folders: str = Field(
+        default="",
+        description="The folders whose checkpoints `POST /models` may register, separated by commas or colons; they "
+        "have to be at the same place on all machines. By default only files of the Hugging Face hub can be "
+        "registered.",
+    )
     hub_cache: LocalPath | None = Field(
         default=None,
         description="Where files of the Hugging Face hub are stored: `tailprune models fetch` writes them, service and "

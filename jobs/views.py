@@ -52,6 +52,9 @@ class ModelSummary(BaseModel):
     missing: list[str] = Field(description="The files that are absent.")
     obtain: str | None = Field(description="How to get its files, and where to put them.")
     decoder: Shown
+    added: datetime | None = Field(
+        description="When `POST /models` added it; null for a model of the registry's file, or a compacted one."
+    )
     compacted: Compaction | None = Field(description="How `POST /compact` made it; null for a registered model.")
     measured_with: dict[AssetRole, Instrument] = Field(
         description="Which extractor, classifier and reference studies of the model use by default, if there are any."
@@ -93,7 +96,9 @@ class ModelView(ModelSummary):
 class ModelList(BaseModel):
     """All models that are served."""
 
-    models: list[ModelSummary] = Field(description="The registered models, then the compacted ones, oldest first.")
+    models: list[ModelSummary] = Field(
+        description="The models of the registry's file, then the added and then the compacted ones, both oldest first."
+    )
 
 
 class JobList(BaseModel):

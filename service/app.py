@@ -21,6 +21,7 @@ from starlette.concurrency import run_in_threadpool
 from starlette.routing import BaseRoute
 
 from jobs.logging import configure_logging
+from jobs.registry.added import AddedStore
 from jobs.registry.catalogue import Catalogue
 from jobs.registry.compacted import CompactedStore
 from jobs.registry.evaluation import EvaluationAssets
@@ -105,9 +106,12 @@ def create_app(settings: Settings) -> FastAPI:
         telemetry = CollectorRegistry()
         telemetry.register(FleetCollector(glance, workers))
         registry = Registry.read(settings.registry, settings.hub_cache)
+        models = Catalogue(
+            registry, AddedStore(client), CompactedStore(client), store.artifacts, settings, fetches=False
+        )
         app.state.app = AppState(
             settings=settings,
-            models=Catalogue(registry, CompactedStore(client), store.artifacts, settings.data_dir, fetches=False),
+            models=models,
             evaluation=EvaluationAssets.from_registry(registry),
             store=store,
             conditions=ConditionStore(store.artifacts, client),
@@ -122,7 +126,8 @@ def create_app(settings: Settings) -> FastAPI:
         )
         async with _servers_checked(settings, store.artifacts):
             leases = LeaseStore(client, settings, artifacts=store.artifacts)
-            work = (_write_counts(counts), events.run(), _recover_lost(leases))
+            hidden = run_in_threadpool(models.warn_of_hidden)
+            work = (_write_counts(counts), events.run(), _recover_lost(leases), hidden)
             tasks = [asyncio.create_task(each) for each in work]
             with _at_exit_signal(events.stop):
                 yield

@@ -88,7 +88,7 @@ async def model_of(name: str, state: AppState) -> ModelEntry:
     """A model by name. Raises UnknownModel."""
     if name in state.models.registry:
         return state.models.get(name)
-    return await run_in_threadpool(state.models.get, name)  # a compacted model, whose record is in Redis
+    return await run_in_threadpool(state.models.get, name)  # its record is in Redis
 
 
 async def _model(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, TypedDict
 
-__all__ = ["COMPACT", "EXTRACT", "JOB", "JOB_ID", "PRUNE_SAMPLE", "SCORES", "STUDY", "SUMMARY"]
+__all__ = ["COMPACT", "EXTRACT", "JOB", "JOB_ID", "PRUNE_SAMPLE", "REGISTER", "SCORES", "STUDY", "SUMMARY"]
 
 
 class Example(TypedDict):
@@ -37,6 +37,24 @@ PRUNE_SAMPLE: dict[str, Example] = {
     "keep": {
         "summary": "Keep the 24 components that vary most over the classes, and the mean of the others",
         "value": {"model": "shapes-dit", "keep": 24, "sampler": "ddim", "steps": 20, "guidance_scale": 3},
+    },
+}
+REGISTER: dict[str, Example] = {
+    "hub": {
+        "summary": "A checkpoint of the Hugging Face hub, which is fetched",
+        "value": {"name": "my-sit", "source": "hf://owner/repo/my-sit.safetensors", "family": "sit"},
+    },
+    "hub-with-decoder": {
+        "summary": "With the decoder that makes pictures of its latents, and its licence",
+        "value": {
+            "name": "my-dit",
+            "source": "hf://owner/repo/my-dit.pt",
+            "family": "dit",
+            "key": "ema",
+            "decoder": "sd-vae",
+            "decoder_source": "hf://stabilityai/sd-vae-ft-ema",
+            "licence": "MIT",
+        },
     },
 }
 STUDY: dict[str, Example] = {

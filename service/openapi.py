@@ -24,6 +24,7 @@ __all__ = [
     "FIGURE_DONE",
     "METRICS_DONE",
     "NOT_MODIFIED",
+    "OF_A_MODEL",
     "event_stream",
     "files",
     "header",
@@ -42,7 +43,8 @@ DETAILS: dict[Slug, str] = {
     "not-acceptable": "figures are available as image/png or image/svg+xml; accept one of them",
     "unknown-model": "no model is named 'shapes-sat'; known models: shapes-sit, shapes-dit",
     "model-not-ready": "model 'dit-xl' lacks published/dit-xl.pt: put the files beside models.toml",
-    "model-registered": "'shapes-sit' is registered, and only compacted models can be deleted here",
+    "model-registered": "'shapes-sit' is registered, and only added and compacted models can be deleted here",
+    "model-exists": "there is a model 'my-dit' already; choose another name, or delete that model first",
     "unknown-conditions": "no conditions have the id '5f1c…'; upload them with POST /conditions",
     "conditions-in-use": f"job {JOB_ID} needs the conditions 5f1c…; wait until it has finished, or cancel it first",
     "unknown-job": f"no job has the id '{JOB_ID}'",
@@ -145,21 +147,26 @@ def job_under_way(kind: str) -> dict[str, Any]:
     }
 
 
-def job_answers(kind: str) -> dict[int | str, dict[str, Any]]:
-    """The responses of a POST that starts a job of this kind."""
-    file = {"id": "$response.body#/id", "name": f"$response.body#/result/{_FILES[kind]}"}
+OF_A_MODEL: tuple[Slug, ...] = ("unknown-model", "unknown-conditions", "model-not-ready")
+
+
+def job_answers(kind: str, *slugs: Slug) -> dict[int | str, dict[str, Any]]:
+    """The responses of a POST that starts a job of this kind, which may be answered with these problems of its own."""
+    links = _LINKS
+    if kind in _FILES:
+        file = {"id": "$response.body#/id", "name": f"$response.body#/result/{_FILES[kind]}"}
+        links = _LINKS | {"get_artifact": {"operationId": "get_artifact", "parameters": file}}
     done = {
         "description": "The job has finished: its result was cached, or it finished within the requested wait.",
         "headers": {"Location": _LOCATION, "Preference-Applied": _APPLIED, "X-Request-ID": _REQUEST_ID},
-        "links": _LINKS | {"get_artifact": {"operationId": "get_artifact", "parameters": file}},
+        "links": links,
     }
     return {
         200: done,
         202: job_under_way(kind),
         **problem_responses(
-            "malformed-request", "unknown-model", "unknown-conditions", "model-not-ready", "body-too-large",
-            "unsupported-media-type", "invalid-request", "idempotency-key-reused", "too-many-jobs",
-            "result-gone", "record-unreadable", "unavailable",
+            "malformed-request", *slugs, "body-too-large", "unsupported-media-type", "invalid-request",
+            "idempotency-key-reused", "too-many-jobs", "result-gone", "record-unreadable", "unavailable",
         ),
     }  # fmt: skip
 

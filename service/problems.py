@@ -17,6 +17,7 @@ from starlette.routing import Match
 
 from jobs.problems import STORAGE_FULL, Fault, InvalidRequest, Problem, Slug, problem
 from jobs.queue import BrokerUnavailable
+from jobs.registry.added import ModelExists
 from jobs.registry.catalogue import ModelRegistered
 from jobs.registry.models import UnknownModel
 from jobs.requests.fields import UNION_TAGS
@@ -95,6 +96,7 @@ def add_handlers(app: FastAPI) -> None:
     plain: dict[type[Exception], Slug] = {
         UnknownModel: "unknown-model",
         ModelRegistered: "model-registered",
+        ModelExists: "model-exists",
         UnknownConditions: "unknown-conditions",
         ConditionsInUse: "conditions-in-use",
         UnknownJob: "unknown-job",

@@ -35,7 +35,7 @@ class CachedResponse:
     request: dict[str, Any]
     """The resolved request."""
     entry: ModelEntry
-    """A registered model: the registry does not change while the service runs."""
+    """A model of the registry's file, which does not change while the service runs."""
 
 
 class ResponseCache(LRUCache[bytes, CachedResponse]):

@@ -17,13 +17,13 @@ from pydantic import ValidationError
 from starlette.concurrency import run_in_threadpool
 from structlog.contextvars import bind_contextvars
 
-from jobs.batching import share_of
+from jobs.batching import Share, share_of
 from jobs.keys import digest, job_key
 from jobs.problems import Fault, InvalidRequest
 from jobs.records import Job
 from jobs.registry.digests import Identity, identify
 from jobs.registry.models import ModelEntry
-from jobs.requests.base import Request
+from jobs.requests.base import ModelRequest, Request
 from jobs.requests.fields import UNION_TAGS
 from service.deps import AppState, AppStateDep, PrefixDep, model_of
 from service.headers import IdempotencyKey, IfNoneMatch, PreferHeader, etag_matches, is_any, preferred_wait
@@ -38,12 +38,13 @@ __all__ = [
     "check_training",
     "from_query",
     "post_job",
+    "start_job",
     "wait_header",
 ]
 
 POLL_SECONDS = 1
 
-Asked = TypeVar("Asked", bound=Request)
+Asked = TypeVar("Asked", bound=ModelRequest)
 
 log = structlog.get_logger(__name__)
 
@@ -103,21 +104,36 @@ ReaderDep = Annotated[Client, Depends(_reader)]
 """For a GET that may wait for a job."""
 
 
-async def post_job(body: Request, client: Client) -> JSONResponse:
-    """The response to a POST that starts a job. body: the request as it was sent."""
+async def post_job(body: ModelRequest, client: Client) -> JSONResponse:
+    """The response to a POST that starts a job of a model. body: the request as it was sent."""
     state = client.state
     entry = await model_of(body.model, state)
 
-    def submit() -> Job:
+    def resolve() -> tuple[Request, str, Share | None]:
         request, identity = _resolved(body, entry, state)
-        fields = request.model_dump()
+        key = job_key(request.kind, request.model_dump(), identity.weights, identity.reading)
+        return request, key, share_of(request, identity, state.settings.batch_size)
+
+    return await start_job(resolve, client)
+
+
+async def start_job(resolve: Callable[[], tuple[Request, str, Share | None]], client: Client) -> JSONResponse:
+    """The response to a POST that starts a job.
+
+    resolve: in a thread, the resolved request, the key of its job, and its share in a batch, if it may be in one.
+    client: the application's state and the client's preferences.
+    """
+    state = client.state
+
+    def submit() -> Job:
+        request, key, share = resolve()
         job, _ = state.store.submit(
             request,
-            job_key(request.kind, fields, identity.weights, identity.reading),
-            share=share_of(request, identity, state.settings.batch_size),
+            key,
+            share=share,
             idempotency_key=client.idempotency_key,
             owner=client.owner,
-            fingerprint=digest({"kind": request.kind, "request": fields}),
+            fingerprint=digest({"kind": request.kind, "request": request.model_dump()}),
         )
         return job
 
@@ -127,7 +143,7 @@ async def post_job(body: Request, client: Client) -> JSONResponse:
 
 
 async def answer_by_job(
-    asked: Request,
+    asked: ModelRequest,
     entry: ModelEntry,
     client: Client,
     render: Callable[[Job, dict[str, str]], Awaitable[Response]],
@@ -149,7 +165,7 @@ async def answer_by_job(
     """
     state = client.state
 
-    def resolve() -> tuple[Request, str]:
+    def resolve() -> tuple[ModelRequest, str]:
         try:
             request, identity = _resolved(asked, entry, state)
         except InvalidRequest as error:
@@ -210,7 +226,7 @@ def wait_header(waited: float | None) -> dict[str, str]:
     return {} if waited is None else {"Preference-Applied": f"wait={waited:g}"}
 
 
-def _resolved(asked: Request, entry: ModelEntry, state: AppState) -> tuple[Request, Identity]:
+def _resolved(asked: ModelRequest, entry: ModelEntry, state: AppState) -> tuple[ModelRequest, Identity]:
     """The request with every default filled in, and the identity of its model.
 
     Run it in a thread: it reads files of conditions, counts the images of references, and looks for files of the model.

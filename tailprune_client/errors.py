@@ -25,6 +25,7 @@ __all__ = [
     "JobUnfinished",
     "MalformedRequest",
     "MethodNotAllowed",
+    "ModelExists",
     "ModelNotReady",
     "ModelRegistered",
     "NotAcceptable",
@@ -194,6 +195,12 @@ class ModelRegistered(ProblemError):
     """The model belongs to the registry, and cannot be deleted."""
 
     slug = "model-registered"
+
+
+class ModelExists(ProblemError):
+    """A model has this name already, so that no other can be registered under it."""
+
+    slug = "model-exists"
 
 
 class UnknownConditions(ProblemError):

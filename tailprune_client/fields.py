@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal, TypedDict
 
-from jobs.registry.measures import Measure
+from jobs.registry.decoding import DecoderName
+from jobs.registry.measures import ExtractorName, Measure
 from jobs.requests.fields import Part
 from jobs.requests.study import Grid, Search
 from tailprune.spec.prune import Fill, PruneSpec, Schedule, Side
 
-__all__ = ["CompactFields", "ExtractFields", "FigureFields", "PruneSampleFields", "StudyFields"]
+__all__ = ["CompactFields", "ExtractFields", "FigureFields", "PruneSampleFields", "RegisterFields", "StudyFields"]
 
 Labels = Sequence[int | str]
 Sampler = Literal["ddim", "ddpm", "dpmpp", "euler", "heun", "dopri5", "sde"]
@@ -84,6 +85,28 @@ class ExtractFields(TypedDict, total=False):
     rows: Sequence[int] | None
     timesteps: Sequence[float] | None
     parts: Sequence[Part] | None
+
+
+class RegisterFields(TypedDict, total=False):
+    """The fields of `jobs.requests.register.RegisterRequest`, besides `name` and `source`."""
+
+    family: Literal["dit", "sit", "mdt", "lightningdit", "repa", "mg", "x-mdpt", "mdsgen"] | None
+    key: str | None
+    classes: int | None
+    num_heads: int | None
+    decode_layer: int | None
+    title: str | None
+    class_names: Sequence[str] | None
+    decoder: DecoderName | None
+    decoder_source: str | None
+    decoder_statistics: str | None
+    decoder_scale: float | None
+    display_scale: int | None
+    extractor: ExtractorName | None
+    classifier: Literal["shapes-classifier"] | None
+    reference: str | None
+    prompt: str | None
+    licence: str | None
 
 
 class FigureFields(TypedDict, total=False):

@@ -116,7 +116,7 @@ class ClientMethods(StartingMethods, StatisticsMethods):
 
     @operation
     def delete_model(self, name: str) -> Operation[None]:
-        """Delete a compacted model. Raises ModelRegistered for one of the registry."""
+        """Delete an added or compacted model; files stay. Raises ModelRegistered for one of the registry's file."""
         call = Call("DELETE", path_of("models", name))
         yield from ask(self._session, call, done={404: "unknown-model"})
 

@@ -9,19 +9,25 @@ from typing import Any, Unpack
 from pydantic import BaseModel
 
 from jobs.requests.base import Request
-from jobs.results import CompactResult, ExtractResult, PruneSampleResult
+from jobs.results import CompactResult, ExtractResult, PruneSampleResult, RegisterResult
 from jobs.study_results import StudyResult
 from tailprune_client.answers import read_job
 from tailprune_client.core import Session, ask, json_of, prefer
 from tailprune_client.effects import Call, Operation
-from tailprune_client.fields import CompactFields, ExtractFields, PruneSampleFields, StudyFields
+from tailprune_client.fields import CompactFields, ExtractFields, PruneSampleFields, RegisterFields, StudyFields
 from tailprune_client.jobs import Started, starts
 
 __all__ = ["StartingMethods"]
 
 WAIT_MARGIN_SECONDS = 30.0
 """How much longer an answer may take than the wait that was asked for."""
-PATHS = {"prune-sample": "/prune-sample", "study": "/studies", "compact": "/compact", "extract": "/extract"}
+PATHS = {
+    "prune-sample": "/prune-sample",
+    "study": "/studies",
+    "compact": "/compact",
+    "extract": "/extract",
+    "register": "/models",
+}
 """Where the kinds of jobs that have a POST are posted."""
 
 
@@ -96,6 +102,29 @@ class StartingMethods:
         fields: those of `jobs.requests.extract.ExtractRequest`, such as `timesteps` and `parts`.
         """
         return (yield from self._start("extract", model, dict(fields), wait, idempotency_key))
+
+    @starts
+    def add_model(
+        self,
+        name: str,
+        source: str,
+        *,
+        wait: float | None = None,
+        idempotency_key: str | None = None,
+        **fields: Unpack[RegisterFields],
+    ) -> Operation[Started[RegisterResult]]:
+        """Add a model to those that the service has, without a restart.
+
+        name: that no other model has.
+        source: its checkpoint, where the service and the workers find it: a path under a folder that
+            TAILPRUNE_MODEL_FOLDERS names, or `hf://owner/repo/file`.
+        wait, idempotency_key: see `prune_sample`.
+        fields: those of `jobs.requests.register.RegisterRequest`, such as `family`, `key` and `decoder`.
+
+        Raises ModelExists.
+        """
+        given = {field: value for field, value in fields.items() if value is not None}
+        return (yield from self._post("register", {"name": name, "source": source, **given}, wait, idempotency_key))
 
     @starts
     def submit(

@@ -3,16 +3,23 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 import os
 import subprocess
 import sys
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from contextlib import redirect_stderr, redirect_stdout
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
+
+import pytest
+
+from tailprune.__main__ import main
+from tailprune.spec import InputError
 
 COMMIT = "c0ffee" + "0" * 34
 ROOT = Path(__file__).parents[1]
@@ -130,3 +137,19 @@ def ask_science(*arguments: str, hub: str, cache: Path, **environment: str) -> s
         text=True,
         timeout=120,
     )
+
+
+def answer_here(monkeypatch: pytest.MonkeyPatch) -> Callable[..., str]:
+    """`jobs.registry.registration.science` in this process, which has torch imported."""
+
+    def science(arguments: list[str], check: Callable[[], None], *, visible: bool = False) -> str:
+        check()
+        monkeypatch.setattr(sys, "argv", ["tailprune", *arguments])
+        said, complained = io.StringIO(), io.StringIO()
+        with redirect_stdout(said), redirect_stderr(complained):
+            status = main()
+        if status:
+            raise InputError(complained.getvalue().strip())
+        return said.getvalue()
+
+    return science

@@ -63,6 +63,7 @@ def _create_worker(sender: Any, **_: Any) -> None:
             # The process id tells workers of one machine apart that have the same name, as of two stacks.
             worker = Worker(settings, f"{node}-{os.getpid()}@{host}")
             await_servers(settings, worker.context.artifacts, log.warning)
+            worker.context.catalogue.warn_of_hidden()
     except Exception as error:  # Celery would log it and go on without a worker
         raise SystemExit(f"the worker cannot start: {error}") from error
     _Process.worker = worker

@@ -17,8 +17,9 @@ from pydantic import BaseModel, ValidationError
 
 from jobs.keys import job_key
 from jobs.records import Job
+from jobs.registry.catalogue import Catalogue
 from jobs.registry.compacted import CompactedStore
-from jobs.requests.base import Request
+from jobs.requests.base import ModelRequest, Request
 from jobs.settings import Settings
 from jobs.storage.artifacts import Artifact, ArtifactStore, Folder
 from jobs.storage.files import INCOMING, translated_errors
@@ -43,6 +44,7 @@ class Context:
     artifacts: ArtifactStore
     shards: ShardStore
     conditions: ConditionStore
+    catalogue: Catalogue
     compacted: CompactedStore
     telemetry: Telemetry
 
@@ -97,12 +99,12 @@ class Handler(Protocol):
     request: type[Request]
     """The type of the resolved request, which names the kind of job, its queue, and the parts of the model it reads."""
 
-    def handle(self, run: Run, request: Any, source: Source, context: Context) -> Product[BaseModel]:
+    def handle(self, run: Run, request: Any, source: Any, context: Context) -> Product[BaseModel]:
         """Do a job; return its result and its artifacts.
 
         run: the job; `run.step` or `run.check` is called at every step, and raises Stopped where the job has to stop.
         request: the resolved request, of the class above.
-        source: the model.
+        source: the model, a Source; None for a request of none that is there, no `ModelRequest`.
         context: the models, stores and settings of the worker.
         Raises InputError for an error in the request, Stopped.
         """
@@ -142,7 +144,7 @@ def request_of(job: Job, kind: type[Request]) -> Request:
         ) from error
 
 
-def source_of(job: Job, request: Request, context: Context) -> Source:
+def source_of(job: Job, request: ModelRequest, context: Context) -> Source:
     """The model of a job. Raises InputError where it is not the service's, by the key of the job."""
     entry = context.models.entry(job.model)
     evaluated_with = request.evaluated_with(entry, context.evaluators.registered)

@@ -15,11 +15,12 @@ from structlog.contextvars import bound_contextvars
 from jobs.keys import canonical_json
 from jobs.problems import STORAGE_FULL, Problem, problem
 from jobs.queue import JobQueue, make_celery
+from jobs.registry.added import AddedStore
 from jobs.registry.catalogue import Catalogue
 from jobs.registry.compacted import CompactedStore
 from jobs.registry.evaluation import EvaluationAssets
 from jobs.registry.models import Registry, UnknownModel
-from jobs.requests.base import Request
+from jobs.requests.base import ModelRequest, Request
 from jobs.settings import Settings
 from jobs.storage.artifacts import ArtifactsFull, ArtifactsUnavailable
 from jobs.storage.shards import ShardStore
@@ -65,7 +66,7 @@ class Worker:
         """The jobs that are being done."""
         registry = Registry.read(settings.registry, settings.hub_cache)
         artifacts, compacted = self.store.artifacts, CompactedStore(client)
-        catalogue = Catalogue(registry, compacted, artifacts, settings.data_dir, fetches=True)
+        catalogue = Catalogue(registry, AddedStore(client), compacted, artifacts, settings, fetches=True)
         shards = ShardStore(settings, client, artifacts)
         assets = EvaluationAssets.from_registry(registry)
         self.context = Context(
@@ -75,6 +76,7 @@ class Worker:
             artifacts=artifacts,
             shards=shards,
             conditions=ConditionStore(artifacts, client),
+            catalogue=catalogue,
             compacted=compacted,
             telemetry=self.store.telemetry,
         )
@@ -185,11 +187,12 @@ class Worker:
     def _handle(self, runs: Sequence[Run], on_done: OnDone) -> None:
         """Have jobs of one kind done by its handler. A job whose model cannot be used ends first."""
         handler = HANDLERS[runs[0].job.kind]
-        ready: list[tuple[Run, Request, Source]] = []
+        ready: list[tuple[Run, Request, Source | None]] = []
         for run in runs:
             try:
                 request = request_of(run.job, handler.request)
-                ready.append((run, request, source_of(run.job, request, self.context)))
+                source = source_of(run.job, request, self.context) if isinstance(request, ModelRequest) else None
+                ready.append((run, request, source))
             except Exception as error:
                 on_done(run, error)
         if not ready:
@@ -197,6 +200,7 @@ class Worker:
         (run, request, source), *_ = ready
         if isinstance(handler, BatchHandler):
             runs, requests, _ = zip(*ready, strict=True)
+            assert source is not None, "what shares a batch is of a model"
             handler.handle_batch(runs, requests, source, self.context, on_done)
         else:
             on_done(run, handler.handle(run, request, source, self.context))

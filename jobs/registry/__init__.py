@@ -3,7 +3,10 @@
 models        the registered models
 compaction    how a compacted model was made, and its name
 compacted     the models that `POST /compact` made
-catalogue     both together, by name
+added         the models that `POST /models` added
+folders       the folders that these may be in
+registration  from a checkpoint to the entry of a model
+catalogue     all of them together, by name
 document      the registry's file, and where the files that it names are
 defaults      the sampling defaults of a model's requests
 decoding      the decoder that turns samples into pictures or sound

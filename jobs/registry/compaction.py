@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from datetime import datetime
 from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-__all__ = ["KEY_LETTERS", "Compaction", "Rule", "compacted_name"]
+__all__ = ["KEY_LETTERS", "Compaction", "Rule", "compacted_name", "is_compacted_name"]
 
 KEY_LETTERS = 16
 """How many letters of its job's key are in the name of a compacted model."""
@@ -31,6 +32,14 @@ class Compaction(BaseModel):
     kept: int = Field(description="How many components, or principal directions, AdaLN still reads.")
     time_columns: int = Field(description="How many further columns give AdaLN the mean as a function of time.")
     created: datetime = Field(description="When it was made.")
+
+
+OF_COMPACTED = re.compile(rf".*-compact-[0-9a-f]{{{KEY_LETTERS}}}")
+
+
+def is_compacted_name(name: str) -> bool:
+    """Whether a name has the form of those of compacted models, which no added model is given."""
+    return OF_COMPACTED.fullmatch(name) is not None
 
 
 def compacted_name(model: str, job_key: str) -> str:

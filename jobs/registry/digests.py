@@ -78,8 +78,8 @@ def identify(
     reads: the part of the model.
     entry: the model.
     data_dir: the folder in which digests are kept; None to use only those in memory.
-    evaluation: extractors and references by name, as `Request.evaluated_with` has them: paths, or texts that identify
-        them.
+    evaluation: extractors and references by name, as `ModelRequest.evaluated_with` has them: paths, or texts that
+        identify them.
 
     Raises FileNotFoundError for a missing file.
     """

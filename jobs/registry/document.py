@@ -6,13 +6,30 @@ import tomllib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import AfterValidator, Field, ValidationError
 
 from tailprune.spec import hub
 
-__all__ = ["RegistryDocument", "RegistryError", "Source", "Sources", "faults_of"]
+if TYPE_CHECKING:
+    from jobs.registry.folders import ModelFolders
+
+__all__ = [
+    "NAME_PATTERN",
+    "PROMPT_PATTERN",
+    "ClassName",
+    "RegistryDocument",
+    "RegistryError",
+    "Source",
+    "Sources",
+    "faults_of",
+]
+
+NAME_PATTERN = r"^[a-z0-9][a-z0-9.-]*$"
+PROMPT_PATTERN = r"^[^{}]*\{\}[^{}]*$"
+"""A text with one pair of braces."""
+ClassName = Annotated[str, Field(min_length=1, max_length=200, pattern=r"^[^\r\n]+$")]
 
 Source = Annotated[str, Field(min_length=1), AfterValidator(hub.check_source)]
 """A path, or an address on the Hugging Face hub."""
@@ -28,13 +45,17 @@ class Sources:
 
     folder: Path
     hub_cache: Path | None
+    within: ModelFolders | None = None
+    """The folders that paths must not lead out of; None for paths of the registry's file, which may be anywhere."""
 
     def local(self, source: str) -> Path | None:
         """The path of a source, or None if it is missing."""
         if hub.is_hub(source):
             return hub.cached(source, self.hub_cache)
         path = self.folder / source
-        return path if path.exists() else None
+        if not path.exists() or (self.within is not None and not self.within.hold(path)):
+            return None
+        return path
 
     def named(self, source: str) -> str:
         """A source as the registry names it."""

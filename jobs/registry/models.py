@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from datetime import datetime
 from itertools import chain
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
@@ -12,13 +13,24 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 from jobs.registry.compacted import Compacted
 from jobs.registry.decoding import LATENT_CHANNELS, NEEDS_SOURCE, DecoderName, Decoding
 from jobs.registry.defaults import ModelDefaults, labels_shown
-from jobs.registry.document import RegistryDocument, RegistryError, Source, Sources, faults_of
+from jobs.registry.document import (
+    NAME_PATTERN,
+    PROMPT_PATTERN,
+    ClassName,
+    RegistryDocument,
+    RegistryError,
+    Source,
+    Sources,
+    faults_of,
+)
+from jobs.registry.folders import ModelFolders
 from jobs.registry.measures import ExtractorName
 from tailprune.spec import hub
 from tailprune.spec.families import FAMILIES, Family
 from tailprune.spec.layouts import missing_from_checkpoint
 
 __all__ = ["ExtractorName", "ModelEntry", "Registry", "UnknownModel"]
+
 
 PIXELS_A_SIDE: Mapping[DecoderName, int] = {"pixels": 1, "sd-vae": 8, "va-vae": 16}
 """The decoders that make images, and by what factor the side of an image is larger than that of its latent."""
@@ -48,7 +60,7 @@ class ModelEntry(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    name: str = Field(pattern=r"^[a-z0-9][a-z0-9.-]*$")
+    name: str = Field(pattern=NAME_PATTERN)
     title: str
     family: Annotated[str, AfterValidator(_known_family)]
     checkpoint: Source
@@ -63,8 +75,8 @@ class ModelEntry(BaseModel):
     """How many class labels it has; None for families that take conditions."""
     null_condition: bool = True
     """Whether it has a null condition, which guidance needs; false if it was trained without dropping labels."""
-    class_names: Path | None = None
-    """A text file with the name of one class a line."""
+    class_names: Path | tuple[ClassName, ...] | None = None
+    """A text file with the name of one class a line, or the names."""
     condition_dim: int = Field(ge=1)
     latent_shape: tuple[Size, Size, Size]
     decoder: DecoderName = "latents"
@@ -90,7 +102,7 @@ class ModelEntry(BaseModel):
     """The registered set of images to compare samples with."""
     classifier: Literal["shapes-classifier"] | None = None
     """The network that predicts the class of a sample."""
-    prompt: str = Field(default="a photo of a {}", pattern=r"^[^{}]*\{\}[^{}]*$")
+    prompt: str = Field(default="a photo of a {}", pattern=PROMPT_PATTERN)
     """The text that CLIP compares with an image; the name of its class takes the place of the braces."""
     folder: Path = Field(exclude=True)
     """The folder of the registry, to which paths are relative."""
@@ -99,6 +111,10 @@ class ModelEntry(BaseModel):
     """How it was made, for a compacted model, which is not in the registry (`jobs.registry.catalogue`)."""
     stored: bool = Field(default=True, exclude=True)
     """Whether the checkpoint of a compacted model is stored, on this machine or as an artifact."""
+    added: datetime | None = Field(default=None, exclude=True)
+    """When `POST /models` added it; None for a model of the registry's file, and for a compacted one."""
+    within: ModelFolders | None = Field(default=None, exclude=True)
+    """The folders that the files of an added model must be in."""
     defaults: ModelDefaults
 
     @model_validator(mode="before")
@@ -162,14 +178,14 @@ class ModelEntry(BaseModel):
 
     def _names_fault(self) -> str | None:
         """What is wrong with the file of class names; a missing one is reported as missing."""
-        if self.class_names is None or not self.class_names.is_file():
-            return None
         try:
             count = len(self.names)
         except UnicodeDecodeError as error:
             return f"class_names: {self.class_names} is not UTF-8 ({error.reason} at byte {error.start})"
-        if self.classes is None or count == self.classes:
+        if count == 0 or self.classes is None or count == self.classes:
             return None
+        if isinstance(self.class_names, tuple):
+            return f"class_names: there are {count} names, and the model has {self.classes} classes; give one for each"
         return (
             f"class_names: {self.class_names} has {count} names, and the model has {self.classes} classes; give one "
             "name a line, in the order of the labels"
@@ -183,7 +199,8 @@ class ModelEntry(BaseModel):
     @property
     def local_checkpoint(self) -> Path | None:
         """The path of the checkpoint on this machine, or None if it is missing."""
-        return self._sources.local(self.checkpoint)
+        sources = self._sources if self.compacted is None else Sources(self.folder, self.hub_cache)
+        return sources.local(self.checkpoint)
 
     @property
     def decoding(self) -> Decoding:
@@ -232,8 +249,13 @@ class ModelEntry(BaseModel):
             checkpoint = [] if self.stored else ["its checkpoint"]
         return [
             *checkpoint,
-            *self._sources.missing(str(self.class_names) if self.class_names else None),
+            *self._sources.missing(str(self.class_names) if isinstance(self.class_names, Path) else None),
         ]
+
+    @property
+    def in_file(self) -> bool:
+        """Whether it is a model of the registry's file, which does not change while a process runs."""
+        return self.compacted is None and self.added is None
 
     @property
     def ready(self) -> bool:
@@ -248,13 +270,15 @@ class ModelEntry(BaseModel):
     @property
     def names(self) -> list[str]:
         """The names of the classes in order; empty if the model has none, or the file is missing."""
+        if isinstance(self.class_names, tuple):
+            return list(self.class_names)
         if self.class_names is None or not self.class_names.is_file():
             return []
         return self.class_names.read_text(encoding="utf-8-sig").rstrip().split("\n")
 
     @property
     def _sources(self) -> Sources:
-        return Sources(self.folder, self.hub_cache)
+        return Sources(self.folder, self.hub_cache, self.within)
 
 
 class Registry:

@@ -18,4 +18,5 @@ so the job's key is computed from it.
     figure          figures of condition vectors, of samples under pruning, and of training
     extract         condition vectors as tensors
     compact         a smaller model
+    register        a model that is added without a restart
 """

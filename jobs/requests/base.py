@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from jobs.settings import Settings
     from jobs.storage.condition_info import ConditionInfo
 
-__all__ = ["HISTORIES", "QUEUES", "History", "Queue", "Reads", "Request"]
+__all__ = ["HISTORIES", "QUEUES", "History", "ModelRequest", "Queue", "Reads", "Request"]
 
 Reads = Literal["condition", "named condition", "model", "training"]
 """The part of its model that a job's result depends on: the condition tensors, alone or with the names of the classes;
@@ -34,12 +34,15 @@ class Request(BaseModel):
     history: ClassVar[History] = "jobs"
     """The history in which its finished job is kept."""
 
-    model: str = Field(min_length=1, max_length=100, description="The name of a model; `GET /models` lists them.")
+    @property
+    def about(self) -> str:
+        """The name of the model that its job is of."""
+        raise NotImplementedError
 
     @property
-    def title(self) -> str:
+    def job_title(self) -> str:
         """What the job of a resolved request is of, in plain words."""
-        return f"{self.kind} of {self.model}"
+        return f"{self.kind} of {self.about}"
 
     @property
     def pruned_at(self) -> list[float] | None:
@@ -56,13 +59,23 @@ class Request(BaseModel):
         """The part of its model that the result depends on."""
         return "condition"
 
+
+class ModelRequest(Request):
+    """The base of the requests that name a model that is there."""
+
+    model: str = Field(min_length=1, max_length=100, description="The name of a model; `GET /models` lists them.")
+
+    @property
+    def about(self) -> str:
+        return self.model
+
     def resolve(
         self,
         entry: ModelEntry,
         settings: Settings,
         conditions: ConditionInfo | None = None,
         evaluation: EvaluationAssets | None = None,
-    ) -> Request:
+    ) -> ModelRequest:
         """The request with every default filled in: all that its job depends on besides the model's files.
 
         entry: the model that the request names.

@@ -8,7 +8,7 @@ from pydantic import BaseModel, Field, model_validator
 
 from jobs.problems import Fault, InvalidRequest
 from jobs.registry.compaction import KEY_LETTERS, Rule, compacted_name
-from jobs.requests.base import Queue, Reads, Request
+from jobs.requests.base import ModelRequest, Queue, Reads
 from jobs.requests.checks import (
     SHIFTED,
     body_fault,
@@ -37,7 +37,7 @@ LONGEST_NAME = 100
 """The most characters in the name of a model in a request."""
 
 
-class CompactRequest(Request):
+class CompactRequest(ModelRequest):
     """Make a smaller model whose AdaLN reads only a part of the condition."""
 
     kind: ClassVar[str] = "compact"
@@ -116,12 +116,12 @@ class CompactRequest(Request):
         return self
 
     @property
-    def title(self) -> str:
+    def job_title(self) -> str:
         """What the job of a resolved request is of: `compact of shapes-sit to 24 directions`."""
         if self.keep is not None:
-            return f"{super().title} to {self.keep} {'directions' if self.by == 'directions' else 'components'}"
+            return f"{super().job_title} to {self.keep} {'directions' if self.by == 'directions' else 'components'}"
         side = "head " if self.side == "head" else ""
-        return f"{super().title} at {side}{in_short([self.threshold or 0], 'thresholds')}"
+        return f"{super().job_title} at {side}{in_short([self.threshold or 0], 'thresholds')}"
 
     @property
     def rule(self) -> Rule:
@@ -143,7 +143,7 @@ class CompactRequest(Request):
         conditions: ConditionInfo | None = None,
         evaluation: EvaluationAssets | None = None,
     ) -> CompactRequest:
-        """See `Request.resolve`. The covered times are `timesteps`, or those of the sampler and its steps.
+        """See `ModelRequest.resolve`. The covered times are `timesteps`, or those of the sampler and its steps.
 
         Two fields may stay None: `labels` or `rows` where all are covered, and `guided` for a family some of whose
         models take their guidance scale as an input, which only the checkpoint shows.

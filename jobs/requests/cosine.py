@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 from pydantic import BaseModel, Field
 
 from jobs.problems import Fault, InvalidRequest
-from jobs.requests.base import History, Reads, Request
+from jobs.requests.base import History, ModelRequest, Reads
 from jobs.requests.checks import population_fault, time_of
 from jobs.requests.fields import CONDITIONS, ConditionsId, Part
 from jobs.results import CosineResult
@@ -27,7 +27,7 @@ MOST_COSINES_IN_JSON = 256
 Order = Literal["class", "likeness", "name"]
 
 
-class CosineRequest(Request):
+class CosineRequest(ModelRequest):
     """Compute the cosine of every pair of condition vectors."""
 
     kind: ClassVar[str] = "cosine"
@@ -49,10 +49,10 @@ class CosineRequest(Request):
     )
 
     @property
-    def title(self) -> str:
+    def job_title(self) -> str:
         """What the job of a resolved request is of: `cosine of shapes-sit: c at time 0`."""
         at = "" if self.timestep is None else f" at time {plain(self.timestep)}"
-        return f"{super().title}: {self.part}{at}"
+        return f"{super().job_title}: {self.part}{at}"
 
     @property
     def reads(self) -> Reads:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, ClassVar
 from pydantic import AfterValidator, BaseModel, Field
 
 from jobs.problems import Fault, InvalidRequest
-from jobs.requests.base import Request
+from jobs.requests.base import ModelRequest
 from jobs.requests.checks import body_fault, subject_faults, times_faults
 from jobs.requests.fields import CONDITIONS, UNIQUE, ConditionsId, Part, Timesteps, all_different, in_short
 from jobs.requests.labels import Label, class_numbers, subjects_of
@@ -30,7 +30,7 @@ Parts = Annotated[
 ]
 
 
-class ExtractRequest(Request):
+class ExtractRequest(ModelRequest):
     """Extract the condition vectors of a model, as tensors."""
 
     kind: ClassVar[str] = "extract"
@@ -55,10 +55,10 @@ class ExtractRequest(Request):
     )
 
     @property
-    def title(self) -> str:
+    def job_title(self) -> str:
         """What the job of a resolved request is of: `extract of shapes-sit: c, y at time 0, 0.5`."""
         at = f" at time {in_short(self.timesteps, 'times')}" if self.timesteps else ""
-        return f"{super().title}: {', '.join(self.parts or PARTS)}{at}"
+        return f"{super().job_title}: {', '.join(self.parts or PARTS)}{at}"
 
     @property
     def subjects(self) -> list[int]:

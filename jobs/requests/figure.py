@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 from pydantic import BaseModel, Field
 
 from jobs.problems import Fault, InvalidRequest
-from jobs.requests.base import History, Queue, Reads, Request
+from jobs.requests.base import History, ModelRequest, Queue, Reads
 from jobs.requests.checks import conditions_fault, population_fault, time_of, unprunable_fault
 from jobs.requests.fields import (
     CONDITIONS,
@@ -57,7 +57,7 @@ DEFAULT_VARIANTS = 3
 """How many thresholds of `removal` a worker chooses from the model's own magnitudes by default."""
 
 
-class FigureRequest(Request):
+class FigureRequest(ModelRequest):
     """Draw a figure of a model's condition vectors, of what pruning does to its samples, or of its training."""
 
     kind: ClassVar[str] = "figure"
@@ -97,7 +97,7 @@ class FigureRequest(Request):
     )
 
     @property
-    def title(self) -> str:
+    def job_title(self) -> str:
         """What the job of a resolved request is of: `cosine figure of shapes-dit: c at time 0`."""
         of = f"{self.figure} figure of {self.model}"
         if self.part is not None:
@@ -126,7 +126,7 @@ class FigureRequest(Request):
         conditions: ConditionInfo | None = None,
         evaluation: EvaluationAssets | None = None,
     ) -> FigureRequest:
-        """See `Request.resolve`. `thresholds` stay None if the worker is to choose them."""
+        """See `ModelRequest.resolve`. `thresholds` stay None if the worker is to choose them."""
         count = _count(self.part, entry, conditions)
         resolved = [
             _vectors(self, entry, conditions, count),

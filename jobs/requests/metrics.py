@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, ClassVar
 from pydantic import BaseModel, Field
 
 from jobs.problems import Fault, InvalidRequest
-from jobs.requests.base import History, Request
+from jobs.requests.base import History, ModelRequest
 from jobs.requests.checks import population_fault, time_of
 from jobs.requests.fields import CONDITIONS, ConditionsId, Part, Thresholds
 from jobs.results import MetricsResult
@@ -24,7 +24,7 @@ __all__ = ["MetricsRequest"]
 DEFAULT_THRESHOLDS = [0.001, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0]
 
 
-class MetricsRequest(Request):
+class MetricsRequest(ModelRequest):
     """Measure the condition vectors of a model, over its classes or over uploaded conditions."""
 
     kind: ClassVar[str] = "metrics"
@@ -46,10 +46,10 @@ class MetricsRequest(Request):
     )
 
     @property
-    def title(self) -> str:
+    def job_title(self) -> str:
         """What the job of a resolved request is of: `metrics of shapes-sit: c at time 0`."""
         at = "" if self.timestep is None else f" at time {plain(self.timestep)}"
-        return f"{super().title}: {self.part}{at}"
+        return f"{super().job_title}: {self.part}{at}"
 
     def resolve(
         self,

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, ClassVar
 from pydantic import BaseModel, Field
 
 from jobs.problems import Fault, InvalidRequest
-from jobs.requests.base import History, Request
+from jobs.requests.base import History, ModelRequest
 from jobs.requests.checks import conditions_fault
 from jobs.requests.fields import CONDITIONS, ConditionsId, Thresholds
 from jobs.requests.metrics import DEFAULT_THRESHOLDS
@@ -24,7 +24,7 @@ __all__ = ["MOST_POINTS", "OverTimeRequest"]
 MOST_POINTS = 1000
 
 
-class OverTimeRequest(Request):
+class OverTimeRequest(ModelRequest):
     """Measure the condition vectors of a model at many times, from noise to data."""
 
     kind: ClassVar[str] = "over-time"
@@ -44,9 +44,9 @@ class OverTimeRequest(Request):
     )
 
     @property
-    def title(self) -> str:
+    def job_title(self) -> str:
         """What the job of a resolved request is of: `over-time of shapes-sit: c at 50 times`."""
-        return f"{super().title}: c at {self.points} time{'' if self.points == 1 else 's'}"
+        return f"{super().job_title}: c at {self.points} time{'' if self.points == 1 else 's'}"
 
     def resolve(
         self,

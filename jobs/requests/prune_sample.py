@@ -77,15 +77,15 @@ class PruneSampleRequest(SampledRequest):
         return self.threshold is not None or self.keep is not None
 
     @property
-    def title(self) -> str:
+    def job_title(self) -> str:
         """What the job of a resolved request is of: `prune-sample of shapes-sit at 0.038, first 2 steps`."""
         steps = "" if self.schedule == EVERY else f", {self.schedule.name}"
         if self.keep is not None:
-            return f"{super().title} with {in_short(_as_list(self.keep), 'numbers')} components kept{steps}"
+            return f"{super().job_title} with {in_short(_as_list(self.keep), 'numbers')} components kept{steps}"
         if self.threshold is not None:
             side = "head " if self.side == "head" else ""
-            return f"{super().title} at {side}{in_short(_as_list(self.threshold), 'thresholds')}{steps}"
-        return f"{super().title} as it is"
+            return f"{super().job_title} at {side}{in_short(_as_list(self.threshold), 'thresholds')}{steps}"
+        return f"{super().job_title} as it is"
 
     @property
     def pruned_at(self) -> list[float] | None:
@@ -106,7 +106,7 @@ class PruneSampleRequest(SampledRequest):
         conditions: ConditionInfo | None = None,
         evaluation: EvaluationAssets | None = None,
     ) -> PruneSampleRequest:
-        """See `Request.resolve`. `threshold` and `keep` become lists."""
+        """See `ModelRequest.resolve`. `threshold` and `keep` become lists."""
         return self.resolved(entry, settings, conditions, settings.max_samples)
 
     def resolved(

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 from pydantic import BaseModel, Field
 
 from jobs.problems import InvalidRequest
-from jobs.requests.base import History, Request
+from jobs.requests.base import History, ModelRequest
 from jobs.requests.checks import body_fault
 from jobs.requests.fields import CONDITIONS, ConditionsId, Counts, Thresholds, in_short
 from jobs.requests.labels import Labels
@@ -29,7 +29,7 @@ __all__ = ["RemovalRequest", "Sampler"]
 Sampler = Literal["ddim", "ddpm", "dpmpp", "euler", "heun", "dopri5", "sde"]
 
 
-class RemovalRequest(Request):
+class RemovalRequest(ModelRequest):
     """Measure what prunes remove from the condition vectors of a model over a sampling run, without sampling."""
 
     kind: ClassVar[str] = "removal"
@@ -77,13 +77,13 @@ class RemovalRequest(Request):
     )
 
     @property
-    def title(self) -> str:
+    def job_title(self) -> str:
         """What the job of a resolved request is of: `removal of shapes-sit at 0.038, first 2 steps`."""
         steps = "" if self.schedule == EVERY else f", {self.schedule.name}"
         if self.keep is not None:
-            return f"{super().title} with {in_short(self.keep, 'numbers')} components kept{steps}"
+            return f"{super().job_title} with {in_short(self.keep, 'numbers')} components kept{steps}"
         side = "head " if self.side == "head" else ""
-        return f"{super().title} at {side}{in_short(self.threshold or [], 'thresholds')}{steps}"
+        return f"{super().job_title} at {side}{in_short(self.threshold or [], 'thresholds')}{steps}"
 
     @property
     def pruned_at(self) -> list[float] | None:

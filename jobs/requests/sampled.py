@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from pydantic import Field
 
 from jobs.problems import Fault
-from jobs.requests.base import Queue, Reads, Request
+from jobs.requests.base import ModelRequest, Queue, Reads
 from jobs.requests.checks import (
     SHIFTED,
     body_fault,
@@ -30,7 +30,7 @@ __all__ = ["Precision", "SampledRequest", "sampling_faults", "sampling_of"]
 Precision = Literal["float32", "bfloat16", "auto"]
 
 
-class SampledRequest(Request):
+class SampledRequest(ModelRequest):
     """A request that samples a model."""
 
     labels: Labels | None = Field(

@@ -136,12 +136,12 @@ class StudyRequest(MeasuredRequest):
     )
 
     @property
-    def title(self) -> str:
+    def job_title(self) -> str:
         """What the job of a resolved request is of: `study of shapes-sit: 12 prunes and a search by fid`."""
         count = len(self.prunes or [])
         tried = [f"{count} prune{'' if count == 1 else 's'}"] if count else []
         tried += [] if self.search is None else [f"a search by {self.search.measure}"]
-        return f"{super().title}: {' and '.join(tried) or 'the model as it is'}"
+        return f"{super().job_title}: {' and '.join(tried) or 'the model as it is'}"
 
     @property
     def pruned_at(self) -> list[float] | None:
@@ -156,7 +156,7 @@ class StudyRequest(MeasuredRequest):
         conditions: ConditionInfo | None = None,
         evaluation: EvaluationAssets | None = None,
     ) -> StudyRequest:
-        """See `Request.resolve`. Grids become `prunes`, without repetitions."""
+        """See `ModelRequest.resolve`. Grids become `prunes`, without repetitions."""
         assert evaluation is not None, "a study is resolved against the registered extractors and references"
         too_many = _too_many(self, settings)
         given: dict[str, Any] = {

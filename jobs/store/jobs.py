@@ -17,6 +17,7 @@ from jobs.batching import Share
 from jobs.packing import packed
 from jobs.queue import JobQueue, make_celery
 from jobs.records import Job, JobHead, Kind, Status, UnreadableRecord, new_id
+from jobs.registry.added import AddedStore
 from jobs.registry.compacted import CompactedStore
 from jobs.registry.compaction import compacted_name
 from jobs.requests.base import QUEUES, Request
@@ -127,6 +128,7 @@ class JobStore:
         self.telemetry = telemetry or Telemetry(client)
         self.artifacts = ArtifactStore(settings, client)
         self._compacted = CompactedStore(client)
+        self._added = AddedStore(client)
         self._outcomes = OutcomeStore(self.artifacts)
         self._redis = client
         self._queue = queue or JobQueue(make_celery(settings))
@@ -145,8 +147,8 @@ class JobStore:
     ) -> tuple[Job, Outcome]:
         """The job of a resolved request, and how it was found: one with the same key, or a new one on its queue.
 
-        A job that failed or was cancelled is not found again, nor is one whose record, result, artifacts or compacted
-        model are gone.
+        A job that failed or was cancelled is not found again, nor is one whose record, result, artifacts, or compacted
+        or added model are gone.
 
         request: the resolved request.
         key: the key of its job.
@@ -187,6 +189,9 @@ class JobStore:
         """Whether everything that a job made is still stored."""
         if job.kind == "compact" and not self._compacted.has(compacted_name(job.model, job.key)):
             return False
+        if job.kind == "register":
+            added = self._added.get(job.model)
+            return added is not None and added.key == job.key
         return self.artifacts.has_all(list(job.artifacts.values()))
 
     def _submit_once(self, arguments: list[Argument]) -> tuple[str, bool]:
@@ -332,8 +337,8 @@ def _new_record(request: Request, key: str, share: Share | None, owner: str) -> 
         "kind": request.kind,
         "queue": request.queue,
         "key": key,
-        "model": request.model,
-        "title": request.title,
+        "model": request.about,
+        "title": request.job_title,
         "thresholds": json.dumps(request.pruned_at),
         "request": packed(request.model_dump()),
     }

@@ -1,40 +1,43 @@
 """`tailprune models`: list the registry of this machine, add to it, and fetch its files.
 
-With the address of a running service, `list` and `show` are of the models that it serves, with the compacted ones,
-which are in no registry; `remove` calls it to delete one of these.
-
-Checkpoints are inspected and fetched by `python -m tailprune` in a separate process, since the dependencies of that
-package may not be installed where the service runs.
+With the address of a running service, `list` and `show` are of the models that it serves, with the added and compacted
+ones, which are in no registry; `add` adds to these, and `remove` deletes one of them.
 """
 
 from __future__ import annotations
 
-import json
 import os
-import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal, TypeVar
 
 import tomli_w
 import typer
 
+from jobs.registry import registration
 from jobs.registry.decoding import DecoderName
 from jobs.registry.document import RegistryError
+from jobs.registry.measures import ExtractorName
 from jobs.registry.models import ModelEntry, Registry, UnknownModel
+from jobs.requests.register import RegisterRequest
+from jobs.results import RegisterResult
 from jobs.settings import SettingsError, get_settings
 from service.cli.client import Client
-from service.cli.options import Url
-from service.cli.running import print_json
+from service.cli.options import Url, body_of
+from service.cli.running import print_json, waited_for
 from service.cli.terminal import Sheet, errors_shown, fail, line, say, show, show_facts
+from tailprune.spec import InputError
 from tailprune.spec.hub import is_hub
 from tailprune.spec.registry import is_installed
 from tailprune_client.core import DEFAULT_URL, URL_VARIABLE
 
 __all__ = ["app"]
+
+T = TypeVar("T")
 
 app = typer.Typer(
     help="List, show, add and fetch the models of this machine; list, show and remove those of a service.",
@@ -96,8 +99,15 @@ def show_model(name: Name, as_json: AsJson = False, url: ServiceUrl = None) -> N
 
 @app.command()
 def add(
+    context: typer.Context,
     name: Name,
-    source: Annotated[str, typer.Argument(help="A checkpoint: a file, a diffusers folder, or hf://owner/repo/file.")],
+    source: Annotated[
+        str,
+        typer.Argument(
+            help="A checkpoint: a file, a diffusers folder, or hf://owner/repo/file; with --url, where the service "
+            "finds it, in a folder that its TAILPRUNE_MODEL_FOLDERS names."
+        ),
+    ],
     family: Annotated[str | None, typer.Option(help="The family, where checkpoints of several look the same.")] = None,
     key: Annotated[
         str | None, typer.Option(help="The key of the weights, where the file has several copies, such as ema.")
@@ -123,9 +133,37 @@ def add(
     decoder_scale: Annotated[
         float | None, typer.Option(help="The scale by which latents are divided before decoding.")
     ] = None,
+    display_scale: Annotated[int | None, typer.Option(help="The factor by which images are enlarged.")] = None,
+    extractor: Annotated[ExtractorName | None, typer.Option(help="The network whose features studies compare.")] = None,
+    classifier: Annotated[
+        Literal["shapes-classifier"] | None, typer.Option(help="The network that predicts the class of a sample.")
+    ] = None,
+    reference: Annotated[
+        str | None, typer.Option(help="The registered set of images with which studies compare samples.")
+    ] = None,
+    prompt: Annotated[
+        str | None, typer.Option(help="The text that CLIP compares with an image, with {} for the name of its class.")
+    ] = None,
     licence: Annotated[str | None, typer.Option(help="The licence of the weights.")] = None,
+    url: ServiceUrl = None,
 ) -> None:
-    """Add a model to the registry, described by what its checkpoint contains."""
+    """Add a model to the registry, or to those of a running service, described by what its checkpoint contains."""
+    given = body_of(context, RegisterRequest)
+    if url is None:
+        _add_to_registry(name, given)
+        return
+    if class_names is not None:
+        given["class_names"] = _lines(class_names)
+    with errors_shown(context), Client(url) as client:
+        job = waited_for(client, client.submit("register", given), as_json=False)
+    assert isinstance(job.result, RegisterResult), "it succeeded"
+    line(f"{name} is served by {url}")
+    for assumption in job.result.assumptions:
+        line(assumption)
+
+
+def _add_to_registry(name: str, given: dict[str, Any]) -> None:
+    """Add a model to the registry of this machine. given: by the names of options, with underscores."""
     registered = _registry()
     registry = registered.document.path.absolute()
     if is_installed(registry):
@@ -137,60 +175,27 @@ def add(
         fail(f"{registry} cannot be written; copy its folder, and name the copy with TAILPRUNE_REGISTRY")
     if name in registered:
         fail(f"{registry} already has a model {name!r}; choose another name, or remove that entry")
-    given = {
-        "family": family, "key": key, "classes": classes, "num-heads": num_heads, "decode-layer": decode_layer
-    }  # fmt: skip
-    options = [word for key, value in given.items() if value is not None for word in (f"--{key}", str(value))]
+
+    def place(source: str) -> str:
+        return _place(source, registry.parent)
+
+    source = given["source"]
     at = source if is_hub(source) else str(Path(source).absolute())  # absolute: not mistaken for the name of a model
-    found = json.loads(_science("inspect", at, "--json", "--check", *options))
-    fields = {
-        "title": title,
-        "family": found["family"],
-        "size": found["size"],
-        "parameters": found["parameters"],
-        "checkpoint": _place(source, registry.parent),
-        "key": found["held_under"] or None,
-        "num_heads": found["configuration"]["num_heads"] if found["heads_assumed"] else num_heads,
-        "num_heads_assumed": found["heads_assumed"] or None,
-        "decode_layer": decode_layer,
-        "classes": found["classes"],
-        "null_condition": None if found["null_condition"] else False,
-        "class_names": class_names and _place(str(class_names), registry.parent),
-        "condition_dim": found["condition_dim"],
-        "latent_shape": found["latent_shape"],
-        "decoder": decoder,
-        "decoder_source": decoder_source and _place(decoder_source, registry.parent),
-        "decoder_statistics": decoder_statistics and _place(decoder_statistics, registry.parent),
-        "decoder_scale": decoder_scale,
-        "licence": licence,
-    }
-    table = {key: value for key, value in fields.items() if value is not None}
-    _append(registry, tomli_w.dumps({"models": {name: table}}))
+    found = _asked(partial(registration.inspect, at, given, _go_on), at)
+    if "class_names" in given:
+        given["class_names"] = place(str(given["class_names"]))
+    _append(registry, tomli_w.dumps({"models": {name: registration.entry_table(found, given, place)}}))
     line(f"added to {registry}; restart service and workers to use it")
-    for assumption in _assumptions(found, family, classes):
+    for assumption in registration.assumptions(found, given, lambda field: f"--{field.replace('_', '-')}"):
         line(assumption)
 
 
-def _assumptions(found: dict[str, Any], family: str | None, classes: int | None) -> Iterator[str]:
-    """What a description of a checkpoint rests on besides its tensors, and the options that say otherwise."""
-    if found["also_fits"] and family is None:
-        others = ", ".join(found["also_fits"])
-        yield f"read as {found['family']}; files of {others} have the same tensors: choose with --family"
-    if found["held_under"]:
-        beside = f", not those under {', '.join(map(repr, found['beside']))}" if found["beside"] else ""
-        yield f"uses the weights under {found['held_under']!r}{beside}: choose with --key"
-    if found["heads_assumed"]:
-        heads, width = found["configuration"]["num_heads"], found["configuration"]["hidden_size"]
-        yield f"{heads} attention heads assumed, as published for a width of {width}: --num-heads gives another number"
-    if found["classes"] is not None and not found["null_condition"]:
-        yield f"{_classes(found['classes'])} and no null condition, so it cannot be guided"
-    elif found["classes"] is not None and classes is None:
-        count = found["classes"]
-        yield f"{_classes(count)} and the null condition; --classes {count + 1} if the last row is a class too"
-
-
-def _classes(count: int) -> str:
-    return "1 class" if count == 1 else f"{count} classes"
+def _lines(path: Path) -> list[str]:
+    """The names of classes in a text file, one a line."""
+    try:
+        return path.read_text(encoding="utf-8-sig").rstrip().split("\n")
+    except (OSError, UnicodeDecodeError) as error:
+        fail(f"{path} cannot be read: {error}")
 
 
 @app.command()
@@ -206,18 +211,20 @@ def fetch(name: Name) -> None:
         fail(f"no file of {name!r} is on the hub: {entry.obtain or 'put its files beside the registry'}")
     for source in wanted:
         say(f"fetching {source}")
-        line(_science("fetch", source).strip())
+        line(_asked(partial(registration.fetch, source, _go_on), source))
 
 
 @app.command()
 def remove(
-    name: Annotated[str, typer.Argument(help="A compacted model, by the name that `tailprune compact` printed.")],
+    name: Annotated[
+        str, typer.Argument(help="A compacted model, by the name that `tailprune compact` printed, or an added one.")
+    ],
     url: Url = DEFAULT_URL,
 ) -> None:
-    """Delete a compacted model from a running service; its checkpoint stays an artifact of its job."""
+    """Delete an added or compacted model from a running service; files of the first, and artifacts, stay."""
     with errors_shown(), Client(url) as client:
         client.delete_model(name)
-    line(f"{name} is deleted; the same `tailprune compact` makes it again")
+    line(f"{name} is deleted; the command that added or compacted it makes it again")
 
 
 def _registry() -> Registry:
@@ -279,21 +286,22 @@ def _lacks(model: dict[str, Any]) -> str:
     return f"{model['name']} lacks {', '.join(missing)}: {how}"
 
 
-def _science(*arguments: str) -> str:
-    """The output of `python -m tailprune`; its errors end the command."""
+def _asked(ask: Callable[..., T], source: str) -> T:
+    """What is asked of the science, whose errors end the command.
+
+    ask: asks it; `visible` shows stderr, as at a terminal, for the progress of a download.
+    source: what it is asked about.
+    """
     if find_spec("torch") is None:
         fail("reading checkpoints needs torch: install tailprune[worker], or run this command on a worker's machine")
-    # At a terminal, stderr passes through: it shows the progress of a download, and then errors too.
-    seen = sys.stderr.isatty() and any(map(is_hub, arguments))
-    done = subprocess.run(
-        [sys.executable, "-m", "tailprune", *arguments],
-        stdout=subprocess.PIPE,
-        stderr=None if seen else subprocess.PIPE,
-        text=True,
-    )
-    if done.returncode != 0:
-        fail((done.stderr or "that failed, see above").strip())
-    return done.stdout
+    try:
+        return ask(visible=sys.stderr.isatty() and is_hub(source))
+    except InputError as error:
+        fail(str(error))
+
+
+def _go_on() -> None:
+    """Nothing but Ctrl-C ends a command, which Python raises by itself."""
 
 
 def _place(source: str, folder: Path) -> str:

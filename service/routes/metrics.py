@@ -88,7 +88,7 @@ async def get_metrics(
 
     async def render(job: Job, headers: dict[str, str]) -> Response:
         answer = JSONResponse(job.result, headers=headers)
-        if model.compacted is None:  # a compacted model may change in Redis, which kept answers do not ask
+        if model.in_file:  # any other may change in Redis, which kept answers do not ask
             kept = CachedResponse(_question(asking), bytes(answer.body), job.id, job.key, job.request, model)
             client.state.answers.keep(kept)
         return answer

@@ -1,4 +1,4 @@
-"""`/models`: the registered models, and the compacted ones made from them, which can be deleted."""
+"""`/models`: the models of the registry's file, those added to it and the compacted ones; these two can be deleted."""
 
 from __future__ import annotations
 
@@ -9,23 +9,28 @@ from typing import Annotated, Any
 
 import redis
 import structlog
-from fastapi import APIRouter, Path
-from fastapi.responses import Response
+from fastapi import APIRouter, Body, Path
+from fastapi.responses import JSONResponse, Response
 
+from jobs.keys import job_key
+from jobs.records import JOBS
 from jobs.registry.digests import weights_digest
 from jobs.registry.evaluation import EvaluationAssets
 from jobs.registry.models import ModelEntry
-from jobs.requests.base import Reads
+from jobs.requests.base import Reads, Request
+from jobs.requests.register import RegisterRequest
 from jobs.views import AssetRole, Instrument, ModelList, ModelSummary, ModelView, Times
+from service import examples
+from service.checks import JsonRoute
 from service.deps import AppState, AppStateDep, ModelDep, PrefixDep
 from service.headers import IfNoneMatch, etag_matches
-from service.openapi import NOT_MODIFIED, header, problem_responses
+from service.openapi import NOT_MODIFIED, header, job_answers, problem_responses
 from service.problems import ProblemError
-from service.submission import check_training
+from service.submission import ClientDep, check_training, start_job
 
 __all__ = ["router"]
 
-router = APIRouter(tags=["models"])
+router = APIRouter(tags=["models"], route_class=JsonRoute)
 
 log = structlog.get_logger(__name__)
 
@@ -39,9 +44,9 @@ TRAINING: dict[str, Any] = {"steps": 200, "curve": [{"step": 100, "loss": 0.9, "
     responses=problem_responses("invalid-request"),
 )
 def list_models(state: AppStateDep, prefix: PrefixDep) -> ModelList:
-    """List the registered models, and after them the compacted ones, oldest first.
+    """List the models of the registry's file, after them the added and then the compacted ones, both oldest first.
 
-    While Redis does not answer, only the registered models are listed.
+    While Redis does not answer, only those of the file are listed.
     """
     entries = list(state.models.registry)
     with suppress(redis.RedisError):
@@ -119,19 +124,48 @@ def get_training(model: ModelDep, if_none_match: IfNoneMatch = None) -> Response
     return Response(content, media_type="application/json", headers=headers)
 
 
+@router.post(
+    "/models",
+    summary="Add a model",
+    response_model=JOBS[RegisterRequest.kind],
+    status_code=200,
+    responses=job_answers(RegisterRequest.kind, "model-exists"),
+)
+async def add_model(
+    body: Annotated[RegisterRequest, Body(openapi_examples=examples.REGISTER)], client: ClientDep
+) -> JSONResponse:
+    """Add a model, which every process then serves without a restart.
+
+    The response is a job: it fetches the checkpoint where that is on the hub, reads it whole, and refuses one that is
+    damaged or that no family has; only then is the model there. It stays until it is deleted.
+    """
+    state = client.state
+
+    def resolve() -> tuple[Request, str, None]:
+        request = body.resolve(state.models.folders, state.evaluation)
+        key = job_key(request.kind, request.model_dump(), "", {})
+        state.models.check_free(request.name, key)
+        return request, key, None
+
+    return await start_job(resolve, client)
+
+
 @router.delete(
     "/models/{model}",
-    summary="Delete a compacted model",
+    summary="Delete an added or compacted model",
     status_code=204,
     responses={
         204: {"description": "The model has been deleted."},
         **problem_responses("unknown-model", "model-registered", "invalid-request", "unavailable"),
     },
 )
-def delete_model(model: Annotated[str, Path(description="The name of a compacted model.")], state: AppStateDep) -> None:
-    """Delete a compacted model, which is then no longer listed or served.
+def delete_model(
+    model: Annotated[str, Path(description="The name of an added or compacted model.")], state: AppStateDep
+) -> None:
+    """Delete a model that `POST /models` added or `POST /compact` made, which is then no longer listed or served.
 
-    The job that made it keeps its artifacts, including the checkpoint. The same `POST /compact` makes the model again.
+    The files of an added model stay, and the job that made a compacted one keeps its artifacts: the same request adds
+    or makes it again. Models that were compacted from a deleted one cannot be used until it is there again.
     """
     state.models.remove(model)
 
@@ -153,6 +187,7 @@ def _summary(entry: ModelEntry, assets: EvaluationAssets, prefix: str) -> ModelS
         missing=missing,
         obtain=entry.obtain,
         decoder=entry.decoding.shown,
+        added=entry.added,
         compacted=entry.compacted,
         measured_with=_measured_with(entry, assets),
         links={"self": f"{prefix}/models/{entry.name}", "metrics": f"{prefix}/metrics/{entry.name}"},

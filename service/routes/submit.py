@@ -8,14 +8,14 @@ from fastapi import APIRouter, Body
 from fastapi.responses import JSONResponse
 
 from jobs.records import JOBS
-from jobs.requests.base import Request
+from jobs.requests.base import ModelRequest
 from jobs.requests.compact import CompactRequest
 from jobs.requests.extract import ExtractRequest
 from jobs.requests.prune_sample import PruneSampleRequest
 from jobs.requests.study import StudyRequest
 from service import examples
 from service.checks import JsonRoute
-from service.openapi import job_answers
+from service.openapi import OF_A_MODEL, job_answers
 from service.submission import ClientDep, post_job
 
 __all__ = ["router"]
@@ -23,9 +23,9 @@ __all__ = ["router"]
 router = APIRouter(route_class=JsonRoute)
 
 
-def _job_of(kind: type[Request]) -> dict[str, Any]:
+def _job_of(kind: type[ModelRequest]) -> dict[str, Any]:
     """How a route answers that starts a job of this kind."""
-    return {"response_model": JOBS[kind.kind], "status_code": 200, "responses": job_answers(kind.kind)}
+    return {"response_model": JOBS[kind.kind], "status_code": 200, "responses": job_answers(kind.kind, *OF_A_MODEL)}
 
 
 @router.post("/prune-sample", summary="Prune and sample", tags=["prune and sample"], **_job_of(PruneSampleRequest))

@@ -16,16 +16,19 @@ FIELDS: dict[str, Any] = {
     "removal": {"threshold": [0.1]},
     "figure": {"figure": "cosine"},
     "compact": {"keep": 1},
+    "register": {"source": "a.pt"},
 }
 
 
 def asked(kind: str, **fields: Any) -> Request:
-    return KINDS[kind](model="a", **(FIELDS.get(kind, {}) | fields))
+    name = "name" if kind == "register" else "model"
+    return KINDS[kind](**{name: "a"}, **(FIELDS.get(kind, {}) | fields))
 
 
 def test_every_kind_has_a_request_and_a_result() -> None:
     assert list(KINDS) == [
-        "compact", "cosine", "extract", "figure", "metrics", "over-time", "prune-sample", "removal", "study",
+        "compact", "cosine", "extract", "figure", "metrics", "over-time", "prune-sample", "register", "removal",
+        "study",
     ]  # fmt: skip
     assert len({kind.result for kind in KINDS.values()}) == len(KINDS)
 
@@ -49,6 +52,11 @@ def test_what_samples_waits_with_the_long_jobs_and_reads_the_whole_model() -> No
 @pytest.mark.parametrize("kind", KINDS)
 def test_no_job_waits_among_the_parts_of_studies(kind: str) -> None:
     assert asked(kind).queue != "shards"
+
+
+def test_adding_a_model_is_quick_and_kept_with_what_is_cheap() -> None:
+    request = asked("register")
+    assert (request.queue, request.history, request.about) == ("metrics", "statistics", "a")
 
 
 def test_the_figure_of_training_reads_no_checkpoint() -> None:

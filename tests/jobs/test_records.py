@@ -12,7 +12,10 @@ import pytest
 
 from jobs.records import ID_PATTERN, JOBS, KINDS, Job, new_id
 from jobs.registry.evaluation import EvaluationAssets
+from jobs.registry.folders import ModelFolders
 from jobs.registry.models import Registry
+from jobs.requests.base import ModelRequest
+from jobs.requests.register import RegisterRequest
 from jobs.settings import Settings
 from tests.registry import write_registry
 from tests.service import results
@@ -41,8 +44,11 @@ def record(kind: str, request: dict[str, Any], result: dict[str, Any] | None = N
 def resolved(folder: Path, kind: str, **body: Any) -> dict[str, Any]:
     """A request of the model shapes-sit with every default filled in."""
     registry = Registry.read(write_registry(folder))
-    request = KINDS[kind].model_validate({"model": "shapes-sit", **body})
     assets = EvaluationAssets.from_registry(registry)
+    request = KINDS[kind].model_validate({**({} if kind == "register" else {"model": "shapes-sit"}), **body})
+    if isinstance(request, RegisterRequest):
+        return request.resolve(ModelFolders((), folder), assets).model_dump()
+    assert isinstance(request, ModelRequest)
     return request.resolve(registry.get("shapes-sit"), Settings(), None, assets).model_dump()
 
 
@@ -87,6 +93,7 @@ TITLES: list[tuple[str, dict[str, Any], str]] = [
     ("figure", {"figure": "cosine"}, "cosine figure of shapes-sit: c at time 0"),
     ("figure", {"figure": "removal", "side": "head", "thresholds": [0.8]}, "removal figure of shapes-sit at head 0.8"),
     ("figure", {"figure": "training"}, "training figure of shapes-sit"),
+    ("register", {"name": "mine", "source": "hf://owner/repo/mine.pt"}, "register mine"),
 ]
 
 

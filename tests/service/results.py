@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from safetensors.numpy import save
 
+from jobs.registry.added import Added, AddedStore
 from jobs.registry.compacted import Compacted, CompactedStore
 from jobs.registry.compaction import compacted_name
 from jobs.results import (
@@ -19,12 +21,20 @@ from jobs.results import (
     MetricsResult,
     OverTimeResult,
     PruneSampleResult,
+    RegisterResult,
     RemovalResult,
 )
 from jobs.store.jobs import JobStore
 from jobs.store.leases import Claim, LeaseStore
 from jobs.study_results import StudyResult
 
+REGISTERED: dict[str, Any] = {
+    "family": "dit",
+    "parameters": 1000,
+    "condition_dim": 64,
+    "latent_shape": [4, 8, 8],
+    "classes": 3,
+}
 PICTURE = bytes(range(256)) * 8
 
 PRUNE_SAMPLE: dict[str, Any] = {
@@ -306,6 +316,9 @@ def finish(store: JobStore, leases: LeaseStore, claim: Claim) -> None:
     if claim.job.kind == "compact":
         finish_compact(store, leases, claim)
         return
+    if claim.job.kind == "register":
+        finish_register(store, leases, claim)
+        return
     leases.report(claim, 1, 2, "steps")
     leases.report(claim, 2, 2, "steps")
     artifacts = {
@@ -313,6 +326,26 @@ def finish(store: JobStore, leases: LeaseStore, claim: Claim) -> None:
         "latents.safetensors": store.artifacts.put(b"latents", "application/octet-stream"),
     }
     leases.succeed(claim, PruneSampleResult.model_validate(PRUNE_SAMPLE).model_dump(), artifacts)
+
+
+def finish_register(store: JobStore, leases: LeaseStore, claim: Claim) -> None:
+    """End a registration with the made-up description of a checkpoint, for the name and the file that it has."""
+    asked = claim.job.request
+    added = Added(
+        table={**REGISTERED, "checkpoint": asked["source"]},
+        folder=Path(asked["source"]).parent,
+        created=datetime.now(UTC),
+        key=claim.job.key,
+    )
+    AddedStore(store._redis).put(claim.job.model, added)
+    made = {
+        **{field: REGISTERED[field] for field in ("family", "parameters", "condition_dim", "latent_shape", "classes")},
+        "model": {"name": claim.job.model, "digest": "d"},
+        "size": None,
+        "null_condition": True,
+        "assumptions": ["3 classes and the null condition; classes 4 if the last row is a class too"],
+    }
+    leases.succeed(claim, RegisterResult.model_validate(made).model_dump(mode="json"), {})
 
 
 def finish_compact(store: JobStore, leases: LeaseStore, claim: Claim) -> None:

@@ -42,6 +42,7 @@ def test_every_call_that_starts_a_job_by_json_has_several_examples() -> None:
         "/studies": 3,
         "/compact": 3,
         "/extract": 3,
+        "/models": 2,
     }
 
 

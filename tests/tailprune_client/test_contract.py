@@ -31,6 +31,7 @@ METHODS: dict[str, tuple[str, ...]] = {
     "list_models": ("models",),
     "get_model": ("model",),
     "get_training": ("training",),
+    "add_model": ("add_model",),
     "delete_model": ("delete_model",),
     "upload_conditions": ("upload",),
     "list_conditions": ("conditions",),
@@ -102,11 +103,12 @@ def test_every_type_of_problem_has_its_class() -> None:
         ("study", fields.StudyFields),
         ("compact", fields.CompactFields),
         ("extract", fields.ExtractFields),
+        ("register", fields.RegisterFields),
     ],
 )
 def test_the_methods_take_the_fields_of_the_requests(kind: str, taken: Any) -> None:
     hints = get_type_hints(taken)
-    assert hints.keys() == KINDS[kind].model_fields.keys() - {"model"}
+    assert hints.keys() == KINDS[kind].model_fields.keys() - {"model", "name", "source"}
     for name, hint in hints.items():
         if words := literals(hint):
             assert words >= literals(KINDS[kind].model_fields[name].annotation), name

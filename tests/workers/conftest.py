@@ -13,6 +13,7 @@ from jobs.batching import share_of
 from jobs.keys import job_key
 from jobs.queue import JobQueue
 from jobs.records import KINDS, Job, Kind
+from jobs.registry.added import AddedStore
 from jobs.registry.catalogue import Catalogue
 from jobs.registry.compacted import CompactedStore
 from jobs.registry.digests import identify
@@ -81,8 +82,13 @@ Submit = Callable[..., Job]
 @pytest.fixture
 def submit(store: JobStore, settings: Settings, redis_client: redis.Redis) -> Submit:
     """Submits a request as the service would; of samples unless `kind` says otherwise."""
-    registered, made = EvaluationAssets.from_registry(Registry.read(settings.registry)), CompactedStore(redis_client)
-    registry = Catalogue(Registry.read(settings.registry), made, store.artifacts, settings.data_dir, fetches=False)
+    file = Registry.read(settings.registry)
+    registered, added, made = (
+        EvaluationAssets.from_registry(file),
+        AddedStore(redis_client),
+        CompactedStore(redis_client),
+    )
+    registry = Catalogue(file, added, made, store.artifacts, settings, fetches=False)
 
     def submit(kind: Kind = "prune-sample", model: str = NAME, **body: Any) -> Job:
         entry = registry.get(model)

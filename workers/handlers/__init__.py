@@ -4,6 +4,7 @@ metrics             statistics of condition vectors
 extract             condition vectors as tensors
 figure              figures of condition vectors, of the training and of samples
 removal_figure      the figure `removal`, for which samples are made
+register            a model that is added without a restart
 prune_sample        samples under prunes, beside the baseline
 compact             a compacted model
 compact_comparison  its samples beside those of the whole model

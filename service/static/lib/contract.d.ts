@@ -245,13 +245,20 @@ export interface paths {
         };
         /**
          * List models
-         * @description List the registered models, and after them the compacted ones, oldest first.
+         * @description List the models of the registry's file, after them the added and then the compacted ones, both oldest first.
          *
-         *     While Redis does not answer, only the registered models are listed.
+         *     While Redis does not answer, only those of the file are listed.
          */
         get: operations["list_models"];
         put?: never;
-        post?: never;
+        /**
+         * Add a model
+         * @description Add a model, which every process then serves without a restart.
+         *
+         *     The response is a job: it fetches the checkpoint where that is on the hub, reads it whole, and refuses one that is
+         *     damaged or that no family has; only then is the model there. It stays until it is deleted.
+         */
+        post: operations["add_model"];
         delete?: never;
         options?: never;
         head?: never;
@@ -273,10 +280,11 @@ export interface paths {
         put?: never;
         post?: never;
         /**
-         * Delete a compacted model
-         * @description Delete a compacted model, which is then no longer listed or served.
+         * Delete an added or compacted model
+         * @description Delete a model that `POST /models` added or `POST /compact` made, which is then no longer listed or served.
          *
-         *     The job that made it keeps its artifacts, including the checkpoint. The same `POST /compact` makes the model again.
+         *     The files of an added model stay, and the job that made a compacted one keeps its artifacts: the same request adds
+         *     or makes it again. Models that were compacted from a deleted one cannot be used until it is there again.
          */
         delete: operations["delete_model"];
         options?: never;
@@ -563,7 +571,7 @@ export interface components {
          * AnyJob
          * @description A job of any kind; `kind` decides the types of its request and result.
          */
-        AnyJob: components["schemas"]["CompactJob"] | components["schemas"]["CosineJob"] | components["schemas"]["ExtractJob"] | components["schemas"]["FigureJob"] | components["schemas"]["MetricsJob"] | components["schemas"]["OverTimeJob"] | components["schemas"]["PruneSampleJob"] | components["schemas"]["RemovalJob"] | components["schemas"]["StudyJob"];
+        AnyJob: components["schemas"]["CompactJob"] | components["schemas"]["CosineJob"] | components["schemas"]["ExtractJob"] | components["schemas"]["FigureJob"] | components["schemas"]["MetricsJob"] | components["schemas"]["OverTimeJob"] | components["schemas"]["PruneSampleJob"] | components["schemas"]["RegisterJob"] | components["schemas"]["RemovalJob"] | components["schemas"]["StudyJob"];
         /**
          * BelowOverTime
          * @description The share of components that a prune of the tail at a threshold removes at each time.
@@ -1902,7 +1910,7 @@ export interface components {
              * @description The kind of job.
              * @enum {string}
              */
-            kind: "compact" | "cosine" | "extract" | "figure" | "metrics" | "over-time" | "prune-sample" | "removal" | "study";
+            kind: "compact" | "cosine" | "extract" | "figure" | "metrics" | "over-time" | "prune-sample" | "register" | "removal" | "study";
             /**
              * Title
              * @description What the job is of, in plain words; for people, and may change.
@@ -2253,7 +2261,7 @@ export interface components {
         ModelList: {
             /**
              * Models
-             * @description The registered models, then the compacted ones, oldest first.
+             * @description The models of the registry's file, then the added and then the compacted ones, both oldest first.
              */
             models: components["schemas"]["ModelSummary"][];
         };
@@ -2303,6 +2311,11 @@ export interface components {
              */
             obtain: string | null;
             decoder: components["schemas"]["Shown"];
+            /**
+             * Added
+             * @description When `POST /models` added it; null for a model of the registry's file, or a compacted one.
+             */
+            added: string | null;
             /** @description How `POST /compact` made it; null for a registered model. */
             compacted: components["schemas"]["Compaction"] | null;
             /**
@@ -2394,6 +2407,11 @@ export interface components {
              */
             obtain: string | null;
             decoder: components["schemas"]["Shown"];
+            /**
+             * Added
+             * @description When `POST /models` added it; null for a model of the registry's file, or a compacted one.
+             */
+            added: string | null;
             /** @description How `POST /compact` made it; null for a registered model. */
             compacted: components["schemas"]["Compaction"] | null;
             /**
@@ -2712,7 +2730,7 @@ export interface components {
             unit: string;
             /**
              * Phase
-             * @description What the job does now: `loading`, `compacting`, `extracting`, `measuring`, `sampling`, `decoding`, `scoring`, `drawing` or `storing`; later versions may have others. Null where that is not known.
+             * @description What the job does now: `loading`, `fetching`, `checking`, `compacting`, `extracting`, `measuring`, `sampling`, `decoding`, `scoring`, `drawing` or `storing`; later versions may have others. Null where that is not known.
              */
             phase: string | null;
             /**
@@ -3096,6 +3114,224 @@ export interface components {
             passed_over?: {
                 [key: string]: number;
             };
+        };
+        /**
+         * RegisterJob
+         * @description A job of the kind `register`.
+         */
+        RegisterJob: {
+            /**
+             * Id
+             * @description The id of the job: a ULID in lower case.
+             */
+            id: string;
+            /**
+             * @description The kind of job. (enum property replaced by openapi-typescript)
+             * @enum {string}
+             */
+            kind: "register";
+            /**
+             * Title
+             * @description What the job is of, in plain words; for people, and may change.
+             * @default
+             * @example prune-sample of shapes-sit at 0.038
+             */
+            title: string;
+            /**
+             * Thresholds
+             * @description The thresholds at which it prunes; null for a job that prunes at none.
+             * @example [
+             *       0.038
+             *     ]
+             */
+            thresholds: number[] | null;
+            /**
+             * Status
+             * @description Where the job stands.
+             * @enum {string}
+             */
+            status: "queued" | "running" | "succeeded" | "failed" | "cancelled";
+            /**
+             * Queue Position
+             * @description The place of a queued job in its queue: 1 is the next that a worker takes from it. Jobs that were handed back come before all others. Null unless the job is queued.
+             */
+            queue_position: number | null;
+            /** @description How far it is; null before the first report. */
+            progress: components["schemas"]["Progress"] | null;
+            /**
+             * Created
+             * Format: date-time
+             * @description When it was created.
+             */
+            created: string;
+            /**
+             * Started
+             * @description When its latest attempt began; null while it is queued.
+             */
+            started: string | null;
+            /**
+             * Finished
+             * @description When it finished; null until then.
+             */
+            finished: string | null;
+            /** @description The request, with every default filled in. A field that does not apply to it is null, such as `by` in a prune by threshold. */
+            request: components["schemas"]["RegisterRequest"];
+            /** @description The result; null until there is one. A running study shows its scores so far. */
+            result: components["schemas"]["RegisterResult"] | null;
+            /** @description Why the job failed; null otherwise. */
+            problem: components["schemas"]["Problem"] | null;
+            links: components["schemas"]["Links"];
+        };
+        /**
+         * RegisterRequest
+         * @description Add a model, without a restart.
+         */
+        RegisterRequest: {
+            /**
+             * Name
+             * @description The name that requests will name it by, which no other model has.
+             * @example my-dit
+             */
+            name: string;
+            /**
+             * Source
+             * @description Its checkpoint: a file or a folder, absolute or relative to one of the folders that `TAILPRUNE_MODEL_FOLDERS` names; or `hf://owner/repo/file`, which is fetched.
+             * @example hf://owner/repo/my-dit.safetensors
+             */
+            source: string;
+            /**
+             * Family
+             * @description The family, where checkpoints of several look the same.
+             */
+            family?: ("dit" | "sit" | "mdt" | "lightningdit" | "repa" | "mg" | "x-mdpt" | "mdsgen") | null;
+            /**
+             * Key
+             * @description The key of the weights, where the file has several copies, such as `ema`.
+             */
+            key?: string | null;
+            /**
+             * Classes
+             * @description The classes, if the label table has no row for a null condition.
+             */
+            classes?: number | null;
+            /**
+             * Num Heads
+             * @description The number of attention heads, where the width is not a published one.
+             */
+            num_heads?: number | null;
+            /**
+             * Decode Layer
+             * @description The decode layer of X-MDPT and MDSGen, if it is not the published one.
+             */
+            decode_layer?: number | null;
+            /**
+             * Title
+             * @description The name for people; `name` by default.
+             */
+            title?: string | null;
+            /**
+             * Class Names
+             * @description The names of the classes, in the order of the labels.
+             */
+            class_names?: string[] | null;
+            /**
+             * Decoder
+             * @description The decoder that turns samples into pictures or sound; `latents` by default.
+             */
+            decoder?: ("pixels" | "latents" | "sd-vae" | "va-vae" | "audioldm") | null;
+            /**
+             * Decoder Source
+             * @description The file or folder of the decoder, as `source`.
+             */
+            decoder_source?: string | null;
+            /**
+             * Decoder Statistics
+             * @description The file with mean and deviation of the latents, for `va-vae`, as `source`.
+             */
+            decoder_statistics?: string | null;
+            /**
+             * Decoder Scale
+             * @description The scale by which latents are divided before they are decoded.
+             */
+            decoder_scale?: number | null;
+            /**
+             * Display Scale
+             * @description The factor by which images are enlarged; 1 by default.
+             */
+            display_scale?: number | null;
+            /**
+             * Extractor
+             * @description The network whose features studies compare; `inception` by default for a model that makes images.
+             */
+            extractor?: ("shapes-classifier" | "inception" | "clip" | "lpips") | null;
+            /**
+             * Classifier
+             * @description The network that predicts the class of a sample; none by default.
+             */
+            classifier?: "shapes-classifier" | null;
+            /**
+             * Reference
+             * @description The registered set of images with which studies compare samples; none by default.
+             */
+            reference?: string | null;
+            /**
+             * Prompt
+             * @description The text that CLIP compares with an image, with `{}` for the name of its class; `a photo of a {}` by default.
+             */
+            prompt?: string | null;
+            /**
+             * Licence
+             * @description The licence of its weights.
+             */
+            licence?: string | null;
+        };
+        /**
+         * RegisterResult
+         * @description A model that was added: what its checkpoint is.
+         */
+        RegisterResult: {
+            /** @description The model, by the name under which requests can use it. */
+            model: components["schemas"]["ModelUsed"];
+            /**
+             * Family
+             * @description The family of systems that it belongs to.
+             */
+            family: string;
+            /**
+             * Size
+             * @description The size as published, such as XL/2; null for any other.
+             */
+            size: string | null;
+            /**
+             * Parameters
+             * @description How many parameters the checkpoint has.
+             */
+            parameters: number;
+            /**
+             * Condition Dim
+             * @description The width d of the condition vectors.
+             */
+            condition_dim: number;
+            /**
+             * Latent Shape
+             * @description The shape of a latent: channels, height, width.
+             */
+            latent_shape: number[];
+            /**
+             * Classes
+             * @description How many class labels it has; null for a model that takes conditions.
+             */
+            classes: number | null;
+            /**
+             * Null Condition
+             * @description Whether it has a null condition, which guidance needs.
+             */
+            null_condition: boolean;
+            /**
+             * Assumptions
+             * @description What this rests on besides the tensors, and the field of the request that says otherwise; for people, and may change.
+             */
+            assumptions: string[];
         };
         /**
          * RemovalJob
@@ -5726,6 +5962,134 @@ export interface operations {
             };
         };
     };
+    add_model: {
+        parameters: {
+            query?: never;
+            header?: {
+                /** @description `wait=SECONDS` (RFC 7240): wait up to that many seconds for the job to finish before answering. */
+                Prefer?: string;
+                /** @description A name of your own for this request: sending it again returns the same job, whatever its status. */
+                "Idempotency-Key"?: string;
+            };
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["RegisterRequest"];
+            };
+        };
+        responses: {
+            /** @description The job has finished: its result was cached, or it finished within the requested wait. */
+            200: {
+                headers: {
+                    /** @description The job's path. */
+                    Location?: string;
+                    /** @description The wait that was granted, if the request asked for one. */
+                    "Preference-Applied"?: string;
+                    /** @description The id of the request in the logs. */
+                    "X-Request-ID"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["RegisterJob"];
+                };
+            };
+            /** @description The job is queued or running: poll `Location`, or follow its events. */
+            202: {
+                headers: {
+                    /** @description The job's path. */
+                    Location?: string;
+                    /** @description The wait that was granted, if the request asked for one. */
+                    "Preference-Applied"?: string;
+                    /** @description Seconds to wait before polling the job. */
+                    "Retry-After"?: number;
+                    /** @description The id of the request in the logs. */
+                    "X-Request-ID"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["RegisterJob"];
+                };
+            };
+            /** @description The request could not be read */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description A model has this name */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The job's result is no longer stored, or: The job's record cannot be read */
+            410: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The request body is too large */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The type of the request body is not supported */
+            415: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The request is not valid, or: The idempotency key belongs to another request */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Too many jobs are waiting */
+            429: {
+                headers: {
+                    /** @description Seconds to wait before trying again. */
+                    "Retry-After"?: number;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The service cannot do this now */
+            503: {
+                headers: {
+                    /** @description Seconds to wait before trying again. */
+                    "Retry-After"?: number;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
     get_model: {
         parameters: {
             query?: never;
@@ -5783,7 +6147,7 @@ export interface operations {
             query?: never;
             header?: never;
             path: {
-                /** @description The name of a compacted model. */
+                /** @description The name of an added or compacted model. */
                 model: string;
             };
             cookie?: never;
@@ -6231,7 +6595,7 @@ export interface operations {
                 /** @description Only jobs with this status. */
                 status?: "queued" | "running" | "succeeded" | "failed" | "cancelled";
                 /** @description Only jobs of this kind. */
-                kind?: "compact" | "cosine" | "extract" | "figure" | "metrics" | "over-time" | "prune-sample" | "removal" | "study";
+                kind?: "compact" | "cosine" | "extract" | "figure" | "metrics" | "over-time" | "prune-sample" | "register" | "removal" | "study";
                 /** @description Only jobs of this model. */
                 model?: string;
                 /** @description The most jobs on a page. */

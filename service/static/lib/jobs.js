@@ -26,6 +26,7 @@ export const KIND_NAMES = {
   study: "study",
   compact: "compact",
   extract: "extract",
+  register: "add a model",
   metrics: "metrics",
   cosine: "cosines",
   "over-time": "over time",

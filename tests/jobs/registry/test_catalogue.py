@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import redis
 
+from jobs.registry.added import AddedStore
 from jobs.registry.catalogue import Catalogue, ModelRegistered
 from jobs.registry.compacted import Compacted, CompactedStore
 from jobs.registry.compaction import compacted_name
@@ -36,9 +37,13 @@ def made(redis_client: redis.Redis) -> CompactedStore:
 
 
 @pytest.fixture
-def catalogue(settings: Settings, made: CompactedStore, artifacts: ArtifactStore) -> Callable[..., Catalogue]:
+def catalogue(
+    settings: Settings, redis_client: redis.Redis, made: CompactedStore, artifacts: ArtifactStore
+) -> Callable[..., Catalogue]:
     def catalogue(fetches: bool = True) -> Catalogue:
-        return Catalogue(Registry.read(settings.registry), made, artifacts, settings.data_dir, fetches=fetches)
+        return Catalogue(
+            Registry.read(settings.registry), AddedStore(redis_client), made, artifacts, settings, fetches=fetches
+        )
 
     return catalogue
 
@@ -213,7 +218,7 @@ def test_a_registered_model_is_not_removed_nor_what_has_its_name(
     catalogue: Callable[..., Catalogue], made: CompactedStore, artifacts: ArtifactStore
 ) -> None:
     made.put("shapes-sit", compacted(artifacts.put(CONTENT, "application/octet-stream")))
-    with pytest.raises(ModelRegistered, match="'shapes-sit' is registered, and only compacted models can be deleted"):
+    with pytest.raises(ModelRegistered, match="'shapes-sit' is registered, and only added and compacted models"):
         catalogue().remove("shapes-sit")
     assert made.has("shapes-sit")
 
@@ -255,7 +260,9 @@ def test_a_list_does_not_ask_a_store_of_objects_again_for_what_was_there_a_momen
         return has_all(store, files)
 
     monkeypatch.setattr(ArtifactStore, "has_all", counted)
-    models = Catalogue(Registry.read(settings.registry), made, artifacts, settings.data_dir, fetches=False)
+    models = Catalogue(
+        Registry.read(settings.registry), AddedStore(redis_client), made, artifacts, settings, fetches=False
+    )
     for _ in range(2):
         assert {entry.name: entry.ready for entry in models if entry.compacted} == {NAME: True, "gone": False}
     assert sorted(asked) == sorted([there.digest, gone.digest, gone.digest])

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import redis
 
+from jobs.registry.added import AddedStore
 from jobs.registry.catalogue import Catalogue
 from jobs.registry.compacted import CompactedStore
 from jobs.registry.models import Registry
@@ -37,7 +38,9 @@ def places(settings: Settings, redis_client: redis.Redis) -> list[Place]:
     checkpoint = artifacts.put(weights, "application/octet-stream", "models")
     compacted = CompactedStore(redis_client)
     compacted.put("small", compacted_from(checkpoint))
-    worker = Catalogue(Registry.read(settings.registry), compacted, artifacts, settings.data_dir, fetches=True)
+    worker = Catalogue(
+        Registry.read(settings.registry), AddedStore(redis_client), compacted, artifacts, settings, fetches=True
+    )
     named = {content: artifacts.put(content, "image/png") for content in (small, large)}
 
     def read(content: bytes) -> Read:

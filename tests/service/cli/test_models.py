@@ -2,16 +2,11 @@
 
 from __future__ import annotations
 
-import io
 import json
 import os
 import stat
-import subprocess
-import sys
 from collections.abc import Iterator
-from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import httpx
@@ -26,9 +21,8 @@ from jobs.registry.models import ModelEntry, Registry
 from jobs.settings import Settings, get_settings
 from jobs.views import ModelSummary, ModelView
 from service.cli import app
-from tailprune.__main__ import main
 from tailprune.systems import DiT, SiT
-from tests.hub import FakeHub, is_about_the_hub, write_cached
+from tests.hub import FakeHub, answer_here, is_about_the_hub, write_cached
 from tests.registry import extend, write_registry
 from tests.tailprune.conftest import random_system
 from tests.tailprune.parity import read
@@ -79,16 +73,7 @@ def registry(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 @pytest.fixture
 def near(monkeypatch: pytest.MonkeyPatch) -> None:
     """The science is asked in this process, which has it imported."""
-
-    def run(command: list[str], **_: Any) -> subprocess.CompletedProcess[str]:
-        assert command[:3] == [sys.executable, "-m", "tailprune"]
-        monkeypatch.setattr(sys, "argv", command[2:])
-        said, complained = io.StringIO(), io.StringIO()
-        with redirect_stdout(said), redirect_stderr(complained):
-            status = main()
-        return subprocess.CompletedProcess(command, status, said.getvalue(), complained.getvalue())
-
-    monkeypatch.setattr("service.cli.models.subprocess", SimpleNamespace(run=run, PIPE=subprocess.PIPE))
+    monkeypatch.setattr("jobs.registry.registration.science", answer_here(monkeypatch))
 
 
 @pytest.fixture

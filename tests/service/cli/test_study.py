@@ -48,7 +48,7 @@ class FakeService:
                 "kind": "study",
                 "key": "k",
                 "model": asked.model,
-                "title": asked.title,
+                "title": asked.job_title,
                 **self.outcome,
                 "request": asked.model_dump(),
                 "created": now,
