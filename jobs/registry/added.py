@@ -55,7 +55,9 @@ class Added(BaseModel):
         hub_cache: as in `Settings.hub_cache`.
         """
         checkpoint = str(self.table.get("checkpoint"))
-        obtain = f"python -m tailprune fetch {checkpoint}" if is_hub(checkpoint) else f"put it back under {self.folder}"
+        obtain = f"put it back under {self.folder}, which TAILPRUNE_MODEL_FOLDERS has to name"
+        if is_hub(checkpoint):
+            obtain = f"python -m tailprune fetch {checkpoint}"
         return ModelEntry(
             name=name,
             folder=self.folder,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -37,10 +37,11 @@ class ModelFolders:
         named = filter(None, map(str.strip, SEPARATORS.split(settings.model_folders)))
         return cls(tuple(Path(os.path.abspath(os.path.expanduser(name))) for name in named), settings.data_dir)
 
-    def find(self, source: str) -> Path:
+    def find(self, source: str, lacks: Callable[[Path], list[str]] = lambda _: []) -> Path:
         """The file or folder of a source, which exists and does not lead out of the folders.
 
         source: a path, absolute or relative to one of the folders; the first that has it counts.
+        lacks: the names of the files that a path lacks; none by default.
 
         Raises InputError, and MissingFileError where it does not exist.
         """
@@ -60,7 +61,19 @@ class ModelFolders:
                 f"{source} does not exist"
                 + ("" if Path(source).is_absolute() else f" in the folders that {VARIABLE} names")
             )
-        self._check(path)
+        if not path.exists():
+            raise MissingFileError(f"{path} leads nowhere: it is a link to what does not exist, or may not be read")
+        if not path.is_file() and not path.is_dir():
+            raise InputError("is neither a file nor a folder")
+        self._check(path, path)
+        if missing := lacks(path):
+            raise MissingFileError(f"{source} lacks {', '.join(missing)}")
+        try:
+            files = list(_files_of(path))
+        except OSError as error:
+            raise InputError(f"cannot be read ({error.strerror}): permit service and workers to read it") from error
+        for file in files:
+            self._check(file, path)
         return path
 
     def hold(self, path: Path) -> bool:
@@ -83,31 +96,19 @@ class ModelFolders:
                     )
                 yield place
 
-    def _check(self, path: Path) -> None:
-        """Raise InputError for what cannot be read, or leads to where it must not."""
-        if not path.exists():
-            raise MissingFileError(f"{path} leads nowhere: it is a link to what does not exist, or may not be read")
-        if not path.is_file() and not path.is_dir():
-            raise InputError("is neither a file nor a folder")
-        try:
-            files = list(_files_of(path))
-        except OSError as error:
+    def _check(self, file: Path, path: Path) -> None:
+        """Raise InputError for a file of a path that leads to where it must not, or cannot be read."""
+        if not self.hold(file):
+            what = "it" if file == path else file.relative_to(path if path.is_dir() else path.parent)
+            raise InputError(f"leads out of the folders that {VARIABLE} names, by a link: {what} is elsewhere")
+        if Path(os.path.realpath(file)).is_relative_to(os.path.realpath(self.data_dir)):
             raise InputError(
-                f"cannot be read ({error.strerror}): permit the service and the workers to read it"
-            ) from error
-        for file in (path, *files):
-            if not self.hold(file):
-                what = "it" if file == path else file.relative_to(path if path.is_dir() else path.parent)
-                raise InputError(f"leads out of the folders that {VARIABLE} names, by a link: {what} is elsewhere")
-            if Path(os.path.realpath(file)).is_relative_to(os.path.realpath(self.data_dir)):
-                raise InputError(
-                    "is in TAILPRUNE_DATA_DIR, whose files are deleted when no job needs them; copy it elsewhere"
-                )
-        for file in files:
-            if not file.is_file():
-                raise InputError(f"has {file.name}, which is no file")
-            if not os.access(file, os.R_OK):
-                raise InputError(f"cannot be read ({file.name}): permit service and workers to read it")
+                "is in TAILPRUNE_DATA_DIR, whose files are deleted when no job needs them; copy it elsewhere"
+            )
+        if file != path and not file.is_file():
+            raise InputError(f"has {file.name}, which is no file")
+        if not os.access(file, os.R_OK):
+            raise InputError(f"cannot be read ({file.name}): permit service and workers to read it")
 
 
 def _files_of(path: Path) -> Iterator[Path]:

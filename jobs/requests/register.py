@@ -132,10 +132,7 @@ class RegisterRequest(Request):
             if source is None or is_hub(source):
                 continue
             try:
-                path = folders.find(source)
-                if missing := lacks(path):
-                    raise ValueError(f"{source} lacks {', '.join(missing)}")
-                found[field] = str(path)
+                found[field] = str(folders.find(source, lacks))
             except ValueError as error:
                 faults.append(body_fault(field, str(error)))
         if faults:

@@ -478,3 +478,72 @@ def test_the_json_of_the_registry_has_the_fields_of_the_service(registry: Path) 
     assert listed.keys() <= ModelSummary.model_fields.keys()
     shown = json.loads(tailprune("show", listed["name"], "--json").stdout)
     assert shown.keys() <= ModelView.model_fields.keys()
+
+
+@pytest.fixture
+def adding(monkeypatch: pytest.MonkeyPatch) -> list[httpx.Request]:
+    """The requests that a service is sent which adds every model."""
+    asked: list[httpx.Request] = []
+    real = httpx.Client
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        asked.append(request)
+        body = json.loads(request.content)
+        if body["name"] == "taken":
+            problem = {"type": "urn:tailprune:problem:model-exists", "title": "A model has this name", "status": 409}
+            return httpx.Response(409, json=problem | {"detail": "there is a model 'taken' already"})
+        if body["source"] == "none.pt":
+            problem = {"type": "urn:tailprune:problem:invalid-request", "title": "Not valid", "status": 422}
+            fault = {"location": "body.decoder_source", "message": "vae does not exist"}
+            return httpx.Response(422, json=problem | {"detail": "one thing", "errors": [fault]})
+        made = {
+            "model": {"name": body["name"], "digest": "d"}, "family": "dit", "size": None, "parameters": 10,
+            "condition_dim": 4, "latent_shape": [4, 8, 8], "classes": 3, "null_condition": True,
+            "assumptions": ["12 attention heads assumed"],
+        }  # fmt: skip
+        at, now = "/jobs/" + "0" * 26, "2026-01-31T12:00:00Z"
+        job = {
+            "id": "0" * 26, "kind": "register", "title": "register", "status": "succeeded", "created": now,
+            "started": now, "finished": now, "request": body, "result": made, "problem": None, "progress": None,
+            "links": {"self": at, "events": f"{at}/events", "artifacts": {}},
+        }  # fmt: skip
+        return httpx.Response(200, json=job)
+
+    transport = httpx.MockTransport(answer)
+    monkeypatch.setattr("httpx.Client", lambda **options: real(**options, transport=transport))
+    return asked
+
+
+def test_with_an_address_a_model_is_added_to_the_service_and_not_to_the_registry(
+    registry: Path, adding: list[httpx.Request]
+) -> None:
+    before = state(registry)
+    names = registry.parent / "shapes-sit" / "classes.txt"
+    options = ["--key", "ema", "--num-heads", 12, "--class-names", names, "--reference", "photos", "--prompt", "a {}"]
+    said = tailprune("add", "new", "runs/new.pt", *options, "--url", "http://127.0.0.1:1/prefix")
+    assert said.exit_code == 0, said.output
+    assert said.stdout.splitlines() == ["new is served by http://127.0.0.1:1/prefix", "12 attention heads assumed"]
+    (request,) = adding
+    assert (request.method, request.url.path) == ("POST", "/prefix/models")
+    body = json.loads(request.content)
+    assert body.pop("class_names") == [f"class {label}" for label in range(100)]
+    assert body == {
+        "name": "new", "source": "runs/new.pt", "key": "ema", "num_heads": 12, "reference": "photos", "prompt": "a {}",
+    }  # fmt: skip
+    assert state(registry) == before
+
+
+@pytest.mark.parametrize(
+    ("arguments", "why"),
+    [
+        (["taken", "a.pt"], "there is a model 'taken' already"),
+        (["new", "none.pt", "--decoder-source", "vae"], "--decoder-source: vae does not exist"),
+        (["new", "a.pt", "--class-names", "none.txt"], "none.txt cannot be read"),
+    ],
+)
+def test_what_the_service_refuses_is_said_by_option(
+    registry: Path, adding: list[httpx.Request], arguments: list[str], why: str
+) -> None:
+    said = tailprune("add", *arguments, "--url", "http://127.0.0.1:1")
+    assert said.exit_code == 1
+    assert why in said.stderr

@@ -18,7 +18,7 @@ from service.cli.options import label
 
 OVER_HTTP_ALONE = {"cosine", "over-time", "removal"}
 """Kinds of jobs without a command."""
-COMMANDS = {kind: kind for kind in KINDS if kind not in OVER_HTTP_ALONE}
+COMMANDS = {kind: "models add" if kind == "register" else kind for kind in KINDS if kind not in OVER_HTTP_ALONE}
 IN_ONE = {"grid": Grid, "search": Search}
 """Fields that are objects, for which a command has an option for each of their fields."""
 QUERIES = {"thresholds": "threshold"}
@@ -33,7 +33,9 @@ WITHOUT = {
 
 def context_of(name: str) -> typer.Context:
     """The context of a command, as if it were called."""
-    command = typer.main.get_command(app).commands[name]
+    command = typer.main.get_command(app)
+    for word in name.split():
+        command = command.commands[word]
     return typer.Context(command, info_name=name)
 
 
