@@ -24,7 +24,6 @@ from jobs.registry.document import RegistryError
 from jobs.registry.measures import ExtractorName
 from jobs.registry.models import ModelEntry, Registry, UnknownModel
 from jobs.requests.register import RegisterRequest
-from jobs.results import RegisterResult
 from jobs.settings import SettingsError, get_settings
 from service.cli.client import Client
 from service.cli.options import Url, body_of
@@ -155,11 +154,8 @@ def add(
     if class_names is not None:
         given["class_names"] = _lines(class_names)
     with errors_shown(context), Client(url) as client:
-        job = waited_for(client, client.submit("register", given), as_json=False)
-    assert isinstance(job.result, RegisterResult), "it succeeded"
+        waited_for(client, client.submit("register", given), as_json=False)
     line(f"{name} is served by {url}")
-    for assumption in job.result.assumptions:
-        line(assumption)
 
 
 def _add_to_registry(name: str, given: dict[str, Any]) -> None:

@@ -7,7 +7,16 @@ from collections.abc import Iterator, Sequence
 from pydantic import BaseModel
 
 from jobs.registry.evaluation import Measure
-from jobs.results import CompactResult, Drift, ExtractResult, FigureResult, MetricsResult, PruneSampleResult, Removed
+from jobs.results import (
+    CompactResult,
+    Drift,
+    ExtractResult,
+    FigureResult,
+    MetricsResult,
+    PruneSampleResult,
+    RegisterResult,
+    Removed,
+)
 from jobs.study_results import MeasureUsed, Score, SearchResult, StudyResult
 from service.cli.terminal import ABSENT, Sheet
 from tailprune.spec.layouts import in_words
@@ -31,6 +40,8 @@ def sheets_of(result: BaseModel) -> Iterator[Sheet]:
             yield _compact_sheet(result)
         case ExtractResult():
             yield _extract_sheet(result)
+        case RegisterResult():
+            yield _register_sheet(result)
         case StudyResult():
             yield from _study_sheets(result)
         case FigureResult():
@@ -119,8 +130,20 @@ def _compact_sheet(result: CompactResult) -> Sheet:
 
 def _extract_sheet(result: ExtractResult) -> Sheet:
     """The tensors of the file, with their shapes."""
-    shapes = [[name, " x ".join(map(str, shape))] for name, shape in result.shapes.items()]
+    shapes = [[name, _product(shape)] for name, shape in result.shapes.items()]
     return Sheet(["tensor", "shape"], shapes, title=f"{result.model.name}: {result.bytes:,} bytes")
+
+
+def _register_sheet(result: RegisterResult) -> Sheet:
+    """What the checkpoint is, and what that rests on."""
+    classes = "takes conditions" if result.classes is None else f"{result.classes}"
+    row = [result.family, f"{result.parameters:,}", f"{result.condition_dim}", _product(result.latent_shape), classes]
+    headings = ["family", "parameters", "condition", "latent", "classes"]
+    return Sheet(headings, [row], title=result.model.name, caption="; ".join(result.assumptions))
+
+
+def _product(shape: Sequence[int]) -> str:
+    return " x ".join(map(str, shape))
 
 
 def _study_sheets(result: StudyResult) -> Iterator[Sheet]:

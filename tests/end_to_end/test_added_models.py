@@ -15,7 +15,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from tailprune_client import Client, ModelExists
-from tests.end_to_end.stack import Stack, running
+from tests.end_to_end.stack import Stack, eventually, running
 from tests.hub import FakeHub
 from tests.tiny_model import CLASSES, NAME
 
@@ -154,7 +154,8 @@ def test_an_added_model_outlives_redis(added: Stack) -> None:
     assert add(added, "kept", "good.safetensors").json()["status"] == "succeeded"
     added.redis.stop()
     added.redis.start()
-    assert "kept" in names(added)
+    eventually(lambda: "kept" in names(added), "the model is listed again")
+    assert added.http.get("/models/kept").json()["ready"]
 
 
 def test_a_worker_without_the_file_fails_the_job_alone(added: Stack, tmp_path: Path) -> None:
