@@ -94,6 +94,10 @@ class AddedStore:
         record = self._redis.hget(KEY, name)
         return None if record is None else Added.model_validate_json(text(record))
 
+    def names(self) -> list[str]:
+        """The names of all added models, sorted."""
+        return sorted(map(text, self._redis.hkeys(KEY)))
+
     def remove(self, name: str) -> bool:
         """Delete a model; False if there is none. Its files stay."""
         return bool(self._redis.hdel(KEY, name))

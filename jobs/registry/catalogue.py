@@ -116,7 +116,7 @@ class Catalogue:
         """Log a warning of each added or compacted model that one of the registry's file hides, if Redis answers."""
         names: list[str] = []
         with suppress(redis.RedisError):
-            names = [*self._added.all(), *self._compacted.all()]
+            names = [*self._added.names(), *self._compacted.all()]
         for name in names:
             if name in self.registry:
                 log.warning(
@@ -156,7 +156,7 @@ class Catalogue:
     def _names(self) -> list[str]:
         """The names of the models of the file, and of the added ones."""
         names = [entry.name for entry in self.registry]
-        return names + [name for name in self._added.all() if name not in self.registry]
+        return names + [name for name in self._added.names() if name not in self.registry]
 
     def _entry_of(self, name: str, added: Added) -> ModelEntry:
         """An added model. Raises ModelGone where its record is none of a model, as one of another version may be."""
