@@ -11,6 +11,8 @@ from jobs.store.heartbeats import WorkerRegistry
 
 host = socket.gethostname()
 settings = get_settings()
-names = [worker.name for worker in WorkerRegistry(connect(settings), settings.sweep_seconds).alive()]
+client = connect(settings)
+registries = [WorkerRegistry(client, settings.sweep_seconds, kind) for kind in ("workers", "callers")]
+names = [worker.name for registry in registries for worker in registry.alive()]
 if not any(name.endswith(f"@{host}") for name in names):  # Celery calls a worker <name>@<host>
     sys.exit(f"no heartbeat of a worker on {host}; workers with one: {', '.join(names) or 'none'}")

@@ -12,10 +12,14 @@ from redis.exceptions import ConnectionError, TimeoutError
 from jobs.requests.base import QUEUES, Queue
 from jobs.settings import Settings
 
-__all__ = ["SHARD_TASK", "TASK", "BrokerUnavailable", "JobQueue", "make_celery"]
+__all__ = ["SHARD_TASK", "TASK", "WEBHOOKS", "WEBHOOK_TASK", "BrokerUnavailable", "JobQueue", "make_celery"]
 
 TASK = "tailprune.run_job"
 SHARD_TASK = "tailprune.run_shard"
+WEBHOOK_TASK = "tailprune.call_webhook"
+WEBHOOKS = "webhooks"
+"""The queue of calls of webhooks, which workers of its own serve: a job takes minutes, and a call must not wait for it,
+nor it for a receiver that does not answer."""
 
 VISIBILITY_SECONDS = 6 * 3600  # leases detect lost workers much sooner; this only removes what such a worker left
 
@@ -24,8 +28,11 @@ class BrokerUnavailable(Exception):
     """The broker cannot be reached."""
 
 
-def make_celery(settings: Settings) -> Celery:
-    """A Celery application on the broker of these settings. Results are stored in job records, not in Celery."""
+def make_celery(settings: Settings, queues: Sequence[str] = QUEUES) -> Celery:
+    """A Celery application on the broker of these settings. Results are stored in job records, not in Celery.
+
+    queues: what its workers serve; those of jobs by default.
+    """
     app = Celery("tailprune", broker=settings.broker, set_as_current=False)
     app.conf.update(
         accept_content=["json"],
@@ -33,8 +40,8 @@ def make_celery(settings: Settings) -> Celery:
         task_ignore_result=True,
         task_acks_late=True,
         task_reject_on_worker_lost=True,
-        task_queues={name: {} for name in QUEUES},
-        task_default_queue="sampling",
+        task_queues={name: {} for name in queues},
+        task_default_queue="sampling" if "sampling" in queues else queues[0],
         worker_prefetch_multiplier=1,
         worker_cancel_long_running_tasks_on_connection_loss=False,
         worker_hijack_root_logger=False,
@@ -80,6 +87,17 @@ class JobQueue:
         offers = group(self._celery.signature(SHARD_TASK, args=[job_id, part], queue="shards") for part in parts)
         try:
             offers.apply_async(retry=False)
+        except (OperationalError, ConnectionError, TimeoutError, OSError) as error:
+            raise BrokerUnavailable(f"the broker cannot be reached: {error}") from error
+
+    def call(self, call_id: str, attempts: int) -> None:
+        """Have a webhook called. Raises BrokerUnavailable.
+
+        call_id: of the call.
+        attempts: how often it was tried.
+        """
+        try:
+            self._celery.send_task(WEBHOOK_TASK, args=[call_id, attempts], queue=WEBHOOKS, retry=False)
         except (OperationalError, ConnectionError, TimeoutError, OSError) as error:
             raise BrokerUnavailable(f"the broker cannot be reached: {error}") from error
 

@@ -19,6 +19,7 @@ from jobs import requests
 from jobs.packing import unpacked
 from jobs.problems import Problem
 from jobs.requests.base import Request
+from jobs.requests.subscriber import WebhookEvent
 from jobs.results import ModelUsed
 from jobs.storage.artifact import Artifact
 
@@ -40,6 +41,7 @@ __all__ = [
     "Progress",
     "Status",
     "UnreadableRecord",
+    "WebhookView",
     "new_id",
 ]
 
@@ -141,6 +143,20 @@ class JobSummary(BaseModel):
     links: SummaryLinks
 
 
+class WebhookView(BaseModel):
+    """How the call of a webhook for one event stands."""
+
+    url: str = Field(description="The URL without its query.")
+    event: WebhookEvent = Field(description="For what it is called.")
+    state: Literal["waiting", "pending", "delivered", "failed"] = Field(
+        description="`waiting` for the event, `pending` until the call succeeds, `delivered`, or `failed` for good."
+    )
+    attempts: int = Field(ge=0, description="How often it was tried.")
+    last_status: int | None = Field(description="The HTTP status of the latest answer; null where there was none.")
+    last_fault: str | None = Field(description="Why the latest try failed; null if it did not.")
+    next_attempt: datetime | None = Field(description="About when it is tried next; null unless it is pending.")
+
+
 class JobView(BaseModel):
     """A job: its request, its progress, and its result."""
 
@@ -164,6 +180,9 @@ class JobView(BaseModel):
         description="The result; null until there is one. A running study shows its scores so far."
     )
     problem: Problem | None = Field(description="Why the job failed; null otherwise.")
+    webhooks: list[WebhookView] = Field(
+        default_factory=list, description="The webhooks of the job, those of all its requests."
+    )
     links: Links
 
 
@@ -257,6 +276,7 @@ class Job(JobHead):
     request: dict[str, Any]
     result: dict[str, Any] | None = None
     artifacts: dict[str, Artifact] = Field(default_factory=dict)
+    webhooks: list[WebhookView] = Field(default_factory=list)
 
     @classmethod
     def from_hash(cls, fields: Mapping[str, str | bytes], made: Made | None = None) -> Job:
@@ -302,7 +322,9 @@ class Job(JobHead):
 
     def public(self, prefix: str = "") -> dict[str, Any]:
         """The job as clients see it: a JobView as JSON data. prefix: what its links begin with; empty by default."""
-        data = self.model_dump(mode="json", include=JobHead.model_fields.keys() - {"problem", "model"} | {"request"})
+        data = self.model_dump(
+            mode="json", include=JobHead.model_fields.keys() - {"problem", "model"} | {"request", "webhooks"}
+        )
         return data | {"result": self._result, "problem": self._problem, "links": self._links(prefix)}
 
 

@@ -19,6 +19,8 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from jobs.requests.fields import MOST_STUDY_VARIANTS
 from jobs.urls import check_artifacts, check_broker, check_redis, kombu_url, masked
+from jobs.webhooks.hosts import check_hosts
+from jobs.webhooks.secret import check_secret
 from tailprune.spec.registry import registry_path
 
 __all__ = [
@@ -27,11 +29,15 @@ __all__ = [
     "as_prefix",
     "get_settings",
     "limits_by_class",
+    "retry_pauses",
     "unknown_variables",
 ]
 
 OF_OTHERS = ("TAILPRUNE_URL", "TAILPRUNE_OFFLINE")
 """Variables that the command line and the library read."""
+
+LONGEST_RETRY_SECONDS = 172_800
+MOST_RETRIES = 20
 
 KIB, MIB, GIB = 2**10, 2**20, 2**30
 
@@ -82,6 +88,25 @@ def limits_by_class(text: str) -> dict[str, float]:
             )
         limits |= dict.fromkeys([name] if separator else KEPT, float(found[1]) * UNITS[found[2].upper()])
     return limits
+
+
+def retry_pauses(text: str) -> list[float]:
+    """The pauses in seconds between the tries of a webhook, from numbers separated by commas. Raises ValueError."""
+    try:
+        pauses = [float(part) for part in text.split(",")]
+    except ValueError:
+        pauses = []
+    if not pauses or not all(0 < pause <= LONGEST_RETRY_SECONDS for pause in pauses) or len(pauses) > MOST_RETRIES:
+        raise ValueError(
+            f"give up to {MOST_RETRIES} numbers of seconds, separated by commas, each above 0 and at most "
+            f"{LONGEST_RETRY_SECONDS} (two days), as in 5,30,120"
+        )
+    return pauses
+
+
+def _checked_pauses(text: str) -> str:
+    retry_pauses(text)
+    return text
 
 
 def _checked_days(text: str) -> str:
@@ -248,6 +273,24 @@ class Settings(BaseSettings):
         default=300.0, ge=0, description="Seconds that a worker retries to write a result while Redis does not answer."
     )
 
+    webhook_hosts: Annotated[str, AfterValidator(check_hosts)] = Field(
+        default="",
+        description="The hosts that webhooks may call, separated by commas: `hooks.example.com`, `*.example.com` (all "
+        "names below it), `hooks.example.com:8443`, `http://hooks.example.com` (without TLS), an address, or "
+        "`private:receiver` for a name whose address is private. None by default: webhooks are off.",
+    )
+    webhook_secret: Annotated[str, AfterValidator(check_secret)] | None = Field(
+        default=None,
+        repr=False,
+        description="What webhooks are signed with: `whsec_` and 24 to 64 bytes in base64; of several, separated by "
+        "spaces, each makes a signature. By default the one in the file `webhook.secret` of `data_dir`, made when it "
+        "is first needed.",
+    )
+    webhook_retry_seconds: Annotated[str, AfterValidator(_checked_pauses)] = Field(
+        default="5,30,120,600,3600,21600",
+        description="Pauses in seconds after each failed try of a webhook; after the last try it has failed.",
+    )
+
     cache_ttl_seconds: int = Field(
         default=86_400,
         gt=0,
@@ -350,7 +393,7 @@ def _faults(error: ValidationError) -> Iterator[str]:
         name = str(fault["loc"][0]).lower().removeprefix("tailprune_")
         choices = (f"TAILPRUNE_{name}".upper(), name.upper())
         variable = next((choice for choice in choices if choice in environment), choices[0])
-        value = masked(environment.get(variable, ""))
+        value = "***" if name == "webhook_secret" else masked(environment.get(variable, ""))
         message = fault["msg"].removeprefix("Value error, ")
         yield f"{variable}={value}: {message[0].lower()}{message[1:]}"
 

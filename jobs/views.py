@@ -11,12 +11,13 @@ from jobs.records import JobSummary
 from jobs.registry.compaction import Compaction
 from jobs.registry.decoding import Shown
 from jobs.registry.defaults import ModelDefaults
+from jobs.requests.subscriber import WebhookEvent
 from jobs.results import CONDITION_DIGEST, DIGEST
 from jobs.storage.condition_info import ConditionInfo
 
 __all__ = [
     "AssetRole", "ConditionList", "ConditionView", "Instrument", "JobList", "Live", "ModelList",
-    "ModelSummary", "ModelView", "Ready", "StoredConditions", "Times", "WorkerInfo",
+    "ModelSummary", "ModelView", "Ready", "StoredConditions", "Times", "WebhookBody", "WorkerInfo",
 ]  # fmt: skip
 
 AssetRole = Literal["extractor", "classifier", "reference"]
@@ -106,6 +107,15 @@ class JobList(BaseModel):
 
     jobs: list[JobSummary] = Field(description="The jobs, newest first.")
     next_cursor: str | None = Field(description="The `cursor` of the next page; null on the last page.")
+
+
+class WebhookBody(BaseModel):
+    """What a webhook is sent."""
+
+    event: WebhookEvent = Field(description="What happened to the job.")
+    job: JobSummary = Field(description="The job as it was then; its result is at `links.self`.")
+    time: datetime = Field(description="When it happened. Calls may come late, and in another order.")
+    delivery: str = Field(description="The id of the call, as in `webhook-id`: the same in every try.")
 
 
 class ConditionView(ConditionInfo):

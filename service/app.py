@@ -36,6 +36,7 @@ from jobs.store.heartbeats import WorkerRegistry
 from jobs.store.jobs import JobStore
 from jobs.store.leases import LeaseStore
 from jobs.store.telemetry import Telemetry
+from jobs.webhooks.hosts import host_rules
 from service.checks import check_request
 from service.contract import DESCRIPTION, TAGS, add_contract
 from service.deps import AppState
@@ -63,6 +64,7 @@ from service.routes import (
     pages,
     submit,
     vectors,
+    webhooks,
 )
 from service.telemetry import FleetCollector
 
@@ -104,7 +106,8 @@ def create_app(settings: Settings) -> FastAPI:
             Events(reading, breaker, settings.max_followers),
         )
         telemetry = CollectorRegistry()
-        telemetry.register(FleetCollector(glance, workers))
+        callers = WorkerRegistry(quick, settings.sweep_seconds, "callers")
+        telemetry.register(FleetCollector(glance, workers, callers))
         registry = Registry.read(settings.registry, settings.hub_cache)
         models = Catalogue(
             registry, AddedStore(client), CompactedStore(client), store.artifacts, settings, fetches=False
@@ -122,6 +125,7 @@ def create_app(settings: Settings) -> FastAPI:
             events=events,
             probes=CapacityLimiter(PROBES),
             telemetry=telemetry,
+            webhook_hosts=host_rules(settings.webhook_hosts),
             answers=ResponseCache(),
         )
         async with _servers_checked(settings, store.artifacts):
@@ -148,6 +152,7 @@ def create_app(settings: Settings) -> FastAPI:
         openapi_tags=TAGS,
         servers=[{"url": "/"}],
         lifespan=lifespan,
+        webhooks=webhooks.router,
         redoc_url=None,
         redirect_slashes=False,
         generate_unique_id_function=lambda route: route.name,

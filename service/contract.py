@@ -15,7 +15,7 @@ from fastapi.responses import Response
 
 from jobs.problems import PREFIX, TYPES
 from jobs.requests.fields import GREATEST_SEED
-from service.examples import JOB
+from service.examples import JOB, WEBHOOK
 from service.headers import etag_matches
 from service.submission import cache_headers
 
@@ -99,6 +99,7 @@ def _refined(schema: dict[str, Any]) -> dict[str, Any]:
                 if "const" in choice:  # of a number or a word; openapi-python-client takes a const for the only choice
                     choice["enum"] = [choice.pop("const")]
     schema["components"]["schemas"]["PruneSampleJob"]["examples"] = [JOB]  # FastAPI leaves nulls out of examples
+    schema["components"]["schemas"]["WebhookBody"]["examples"] = [WEBHOOK]
     for path in schema["paths"].values():
         for operation in path.values():
             for parameter in operation.get("parameters", []):

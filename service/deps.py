@@ -22,6 +22,7 @@ from jobs.storage.uploads import ConditionStore
 from jobs.store.events import Events
 from jobs.store.heartbeats import WorkerRegistry
 from jobs.store.jobs import JobStore, UnknownJob
+from jobs.webhooks.hosts import HostRule
 from service.response_cache import ResponseCache
 
 __all__ = ["AppState", "AppStateDep", "JobDep", "JobId", "ModelDep", "PrefixDep", "model_of"]
@@ -49,6 +50,8 @@ class AppState:
     probes: CapacityLimiter
     """The threads in which Redis is asked for probes and telemetry, whatever waits for it elsewhere."""
     telemetry: CollectorRegistry
+    webhook_hosts: tuple[HostRule, ...]
+    """What webhooks may call."""
     answers: ResponseCache
 
 

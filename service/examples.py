@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, TypedDict
 
-__all__ = ["COMPACT", "EXTRACT", "JOB", "JOB_ID", "PRUNE_SAMPLE", "REGISTER", "SCORES", "STUDY", "SUMMARY"]
+__all__ = ["COMPACT", "EXTRACT", "JOB", "JOB_ID", "PRUNE_SAMPLE", "REGISTER", "SCORES", "STUDY", "SUMMARY", "WEBHOOK"]
 
 
 class Example(TypedDict):
@@ -155,6 +155,17 @@ JOB: dict[str, Any] = {
     },
     "result": None,
     "problem": None,
+    "webhooks": [
+        {
+            "url": "https://hooks.example.com/tailprune",
+            "event": "succeeded",
+            "state": "waiting",
+            "attempts": 0,
+            "last_status": None,
+            "last_fault": None,
+            "next_attempt": None,
+        }
+    ],
     "links": {"self": f"/jobs/{JOB_ID}", "events": f"/jobs/{JOB_ID}/events", "artifacts": {}},
 }
 SUMMARY: dict[str, Any] = {
@@ -166,6 +177,12 @@ SUMMARY: dict[str, Any] = {
     "finished": None,
     "problem": None,
     "links": {name: JOB["links"][name] for name in ("self", "events")},
+}
+WEBHOOK: dict[str, Any] = {
+    "event": "started",
+    "job": SUMMARY | {"progress": None},
+    "time": SUMMARY["started"],
+    "delivery": f"{JOB_ID}-1-started",
 }
 SCORES: dict[str, Any] = {
     "samples": {"done": 100, "total": 400},

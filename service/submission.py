@@ -25,6 +25,8 @@ from jobs.registry.digests import Identity, identify
 from jobs.registry.models import ModelEntry
 from jobs.requests.base import ModelRequest, Request
 from jobs.requests.fields import UNION_TAGS
+from jobs.requests.subscriber import Subscriber, Webhook
+from jobs.webhooks.hosts import endpoint_of
 from service.deps import AppState, AppStateDep, PrefixDep, model_of
 from service.headers import IdempotencyKey, IfNoneMatch, PreferHeader, etag_matches, is_any, preferred_wait
 from service.problems import ProblemError, problem_response, retry_header
@@ -32,6 +34,7 @@ from service.problems import ProblemError, problem_response, retry_header
 __all__ = [
     "Client",
     "ClientDep",
+    "Posted",
     "ReaderDep",
     "answer_by_job",
     "cache_headers",
@@ -43,6 +46,11 @@ __all__ = [
 ]
 
 POLL_SECONDS = 1
+
+
+class Posted(ModelRequest, Subscriber):
+    """The body of a POST that starts a job of a model: its request, and who is told what becomes of it."""
+
 
 Asked = TypeVar("Asked", bound=ModelRequest)
 
@@ -104,9 +112,11 @@ ReaderDep = Annotated[Client, Depends(_reader)]
 """For a GET that may wait for a job."""
 
 
-async def post_job(body: ModelRequest, client: Client) -> JSONResponse:
+async def post_job(body: Posted, client: Client) -> JSONResponse:
     """The response to a POST that starts a job of a model. body: the request as it was sent."""
     state = client.state
+    if body.webhook is not None:
+        _check_webhook(body.webhook, state)
     entry = await model_of(body.model, state)
 
     def resolve() -> tuple[Request, str, Share | None]:
@@ -114,14 +124,17 @@ async def post_job(body: ModelRequest, client: Client) -> JSONResponse:
         key = job_key(request.kind, request.model_dump(), identity.weights, identity.reading)
         return request, key, share_of(request, identity, state.settings.batch_size)
 
-    return await start_job(resolve, client)
+    return await start_job(resolve, client, body.subscription)
 
 
-async def start_job(resolve: Callable[[], tuple[Request, str, Share | None]], client: Client) -> JSONResponse:
+async def start_job(
+    resolve: Callable[[], tuple[Request, str, Share | None]], client: Client, webhook: Webhook | None = None
+) -> JSONResponse:
     """The response to a POST that starts a job.
 
     resolve: in a thread, the resolved request, the key of its job, and its share in a batch, if it may be in one.
     client: the application's state and the client's preferences.
+    webhook: who is told what becomes of the job.
     """
     state = client.state
 
@@ -134,12 +147,21 @@ async def start_job(resolve: Callable[[], tuple[Request, str, Share | None]], cl
             idempotency_key=client.idempotency_key,
             owner=client.owner,
             fingerprint=digest({"kind": request.kind, "request": request.model_dump()}),
+            webhook=webhook,
         )
         return job
 
     job = await run_in_threadpool(submit)
     bind_contextvars(job_id=job.id)  # connects the log lines of the request with those of the worker
     return _job_response(await _wait_for(job, client.wait or 0, state), client)
+
+
+def _check_webhook(url: str, state: AppState) -> None:
+    """Raise InvalidRequest for a URL that the service does not call."""
+    try:
+        endpoint_of(url, state.webhook_hosts)
+    except ValueError as error:
+        raise InvalidRequest([Fault(location="body.webhook", message=str(error))]) from None
 
 
 async def answer_by_job(

@@ -27,9 +27,10 @@ REQUEST_SECONDS = Histogram(
 class FleetCollector(Collector):
     """The counts of all processes, from Redis; only `tailprune_redis_up 0` while it does not answer."""
 
-    def __init__(self, store: JobStore, workers: WorkerRegistry) -> None:
+    def __init__(self, store: JobStore, workers: WorkerRegistry, callers: WorkerRegistry) -> None:
         self._store = store
         self._workers = workers
+        self._callers = callers
 
     def collect(self) -> Iterator[Metric]:
         """The series with their current values."""
@@ -37,6 +38,8 @@ class FleetCollector(Collector):
             values = self._store.telemetry.read()
             jobs = self._store.under_way()
             workers = len(self._workers.alive())
+            callers = len(self._callers.alive())
+            calls = self._store.pending_webhooks()
         except redis.RedisError:
             yield GaugeMetricFamily("tailprune_redis_up", "Whether Redis answers.", value=0)
             return
@@ -46,6 +49,8 @@ class FleetCollector(Collector):
         for status, count in jobs._asdict().items():
             under_way.add_metric((status,), count)
         yield under_way
+        yield GaugeMetricFamily("tailprune_webhook_callers", "Processes alive that call webhooks.", value=callers)
+        yield GaugeMetricFamily("tailprune_webhooks_pending", "Calls of webhooks that are yet to succeed.", value=calls)
         for metric in (*ALL, REQUESTS, REQUEST_SECONDS):
             match metric:
                 case Counter():

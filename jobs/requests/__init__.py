@@ -7,6 +7,7 @@ so the job's key is computed from it.
     base            the class of all requests, and the queues
     fields          the types of fields that several requests have
     checks          what a model or the limits do not allow, each check once
+    subscriber      the fields of a webhook, which any request that is posted has besides
     sampled         the fields of requests that sample a model
     measured        the fields of requests whose samples are scored
     prune_sample    samples of a model under one or several prunes

@@ -4,6 +4,7 @@ jobs          what clients do: submit, read, list, cancel and delete jobs
 leases        what workers do: claim, renew, report and finish jobs; the sweep that recovers lost ones
 expiry        which leases have expired, whatever the clocks say
 outcomes      what jobs made, as documents among the artifacts
+webhooks      the calls of webhooks: which are due, and what became of each
 events        follow the events of a job
 heartbeats    threads that call a function every few seconds; which workers are alive
 telemetry     counters and histograms of all processes

@@ -6,7 +6,7 @@ import os
 import threading
 import time
 from collections.abc import Callable
-from typing import Self, cast
+from typing import Literal, Self, cast
 
 import redis
 import structlog
@@ -106,29 +106,33 @@ class WorkerRegistry:
 
     client: of the server.
     beat_seconds: the longest pause between two heartbeats of a worker.
+    kind: `workers` (the default) for those that do jobs, `callers` for those that call webhooks.
     """
 
-    def __init__(self, client: redis.Redis, beat_seconds: float) -> None:
+    def __init__(
+        self, client: redis.Redis, beat_seconds: float, kind: Literal["workers", "callers"] = "workers"
+    ) -> None:
         self._redis = client
+        self._key = PREFIX + kind
         self._alive_seconds = max(ALIVE_SECONDS, ALIVE_BEATS * beat_seconds)
 
     def beat(self, worker: WorkerInfo) -> None:
         """Record that a worker is alive. Raises redis.RedisError."""
         now = self._now()
         pipeline = self._redis.pipeline()
-        pipeline.zremrangebyscore(PREFIX + "workers", "-inf", now - max(FORGET_SECONDS, self._alive_seconds))
-        pipeline.zremrangebyscore(PREFIX + "workers", now + 1, "+inf")  # of before the clock was set back
-        pipeline.zadd(PREFIX + "workers", {worker.model_dump_json(): now})
+        pipeline.zremrangebyscore(self._key, "-inf", now - max(FORGET_SECONDS, self._alive_seconds))
+        pipeline.zremrangebyscore(self._key, now + 1, "+inf")  # of before the clock was set back
+        pipeline.zadd(self._key, {worker.model_dump_json(): now})
         pipeline.execute()
 
     def leave(self, worker: WorkerInfo) -> None:
         """Record that a worker has stopped. Raises redis.RedisError."""
-        self._redis.zrem(PREFIX + "workers", worker.model_dump_json())
+        self._redis.zrem(self._key, worker.model_dump_json())
 
     def alive(self) -> list[WorkerInfo]:
         """The workers that were heard of lately. Raises redis.RedisError."""
         now = self._now()
-        members = self._redis.zrangebyscore(PREFIX + "workers", now - self._alive_seconds, now + 1)
+        members = self._redis.zrangebyscore(self._key, now - self._alive_seconds, now + 1)
         return [WorkerInfo.model_validate_json(cast(bytes, member)) for member in members]
 
     def _now(self) -> float:

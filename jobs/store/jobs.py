@@ -15,18 +15,21 @@ import structlog
 
 from jobs.batching import Share
 from jobs.packing import packed
+from jobs.problems import Fault, InvalidRequest
 from jobs.queue import JobQueue, make_celery
 from jobs.records import Job, JobHead, Kind, Status, UnreadableRecord, new_id
 from jobs.registry.added import AddedStore
 from jobs.registry.compacted import CompactedStore
 from jobs.registry.compaction import compacted_name
 from jobs.requests.base import QUEUES, Request
+from jobs.requests.subscriber import Webhook
 from jobs.settings import Settings
 from jobs.storage.artifacts import Artifact, ArtifactStore
 from jobs.store.connection import text
 from jobs.store.outcomes import OutcomeGone, OutcomeStore
 from jobs.store.scripts import HEAD_FIELDS, PREFIX, Reindex, load_scripts, record_key
 from jobs.store.telemetry import REQUESTED, Telemetry
+from jobs.store.webhooks import MOST_PENDING, MOST_WEBHOOKS, WebhookStore, webhooks_of
 
 __all__ = [
     "IdempotencyConflict",
@@ -144,6 +147,7 @@ class JobStore:
         idempotency_key: str = "",
         fingerprint: str = "",
         owner: str = "",
+        webhook: Webhook | None = None,
     ) -> tuple[Job, Outcome]:
         """The job of a resolved request, and how it was found: one with the same key, or a new one on its queue.
 
@@ -157,19 +161,31 @@ class JobStore:
         fingerprint: the digest of the resolved request, which must be the same for the same idempotency key.
         owner: whose job it is, which then counts against the owner's share of the queues; empty, the default, for
             nobody's.
+        webhook: is called for what happens to the job, besides those of earlier equal requests; None, the default, for
+            none.
 
-        Raises IdempotencyConflict; TooManyJobs if the queues are full; and BrokerUnavailable if a new job could not be
-        put on its queue: it stays queued, and the sweep puts it there later.
+        Raises IdempotencyConflict; InvalidRequest if too many webhooks wait to hear of the job; TooManyJobs if the
+        queues are full, or too many calls of webhooks are pending; and BrokerUnavailable if a new job could not be put
+        on its queue: it stays queued, and the sweep puts it there later.
         """
         most = self.settings.max_queued_jobs
         of_owner = max(1, round(most * self.settings.max_queued_share))
         idempotency: list[Argument] = [idempotency_key, fingerprint, self.settings.cache_ttl_seconds]
         record = [part for pair in _new_record(request, key, share, owner).items() for part in pair]
-        job_id, created = self._submit_once([*idempotency, "", most, of_owner, *record])
+        if webhook is not None and self.pending_webhooks() >= MOST_PENDING:
+            raise TooManyJobs(
+                f"{MOST_PENDING} calls of webhooks wait for receivers, the most that may wait; try again later, or "
+                "follow the events of the job"
+            )
+        called = ("", "") if webhook is None else (webhook.url, " ".join(webhook.events))
+        job_id, created = self._submit_once([*idempotency, "", most, of_owner, *called, *record])
         job = None if created else self._usable(job_id)
         if job is None and not created:
             log.warning("what the job made is gone, or its record; it is done anew", job_id=job_id)
-            job_id, created = self._submit_once([*idempotency, job_id, most, of_owner, *record])
+            job_id, created = self._submit_once([*idempotency, job_id, most, of_owner, *called, *record])
+        if webhook is not None and not created:
+            self._subscribe(job_id, webhook)
+            job = None  # it has the webhook now
         job = job or self.get(job_id)
         outcome: Outcome = "created" if created else "cached" if job.is_finished else "joined"
         self.telemetry.count(REQUESTED, request.kind, outcome)
@@ -194,6 +210,19 @@ class JobStore:
             return added is not None and added.key == job.key
         return self.artifacts.has_all(list(job.artifacts.values()))
 
+    def _subscribe(self, job_id: str, webhook: Webhook) -> None:
+        """Add a webhook to a job. Raises UnknownJob, InvalidRequest."""
+        args: list[Argument] = [job_id, webhook.url, " ".join(webhook.events), MOST_WEBHOOKS]
+        match text(self._scripts["subscribe"](args=args)):
+            case "unknown":
+                raise UnknownJob(job_id)
+            case "full":
+                message = (
+                    f"{MOST_WEBHOOKS} webhooks wait to hear of job {job_id}, the most of one job: follow its events, "
+                    "or name a webhook that it has already"
+                )
+                raise InvalidRequest([Fault(location="body.webhook", message=message)])
+
     def _submit_once(self, arguments: list[Argument]) -> tuple[str, bool]:
         job_id, outcome = (text(part) for part in self._scripts["submit"](args=[new_id(), *arguments]))
         if outcome == "conflict":
@@ -216,6 +245,8 @@ class JobStore:
             named = fields.get("outcome")
             made = None if named is None else self._outcomes.get(Artifact.model_validate_json(named))
             (job,) = self._placed([Job.from_hash(fields, made)])
+            if "webhooks" in fields:
+                job = job.model_copy(update={"webhooks": webhooks_of(self._redis, job)})
             return job
         except OutcomeGone as error:
             raise ResultGone(job_id, error) from error
@@ -320,6 +351,10 @@ class JobStore:
             raise UnknownJob(job_id)
         if outcome == "unfinished":
             raise JobUnfinished(job_id)
+
+    def pending_webhooks(self) -> int:
+        """How many calls of webhooks are yet to succeed."""
+        return WebhookStore(self._redis).pending()
 
     def under_way(self) -> UnderWay:
         """How many jobs are queued and running."""

@@ -7,6 +7,9 @@ Keys, all with the prefix `tailprune:`:
 
     job:<id>            hash     the record
     job:<id>:events     stream   its events, capped
+    job:<id>:webhooks   hash     its webhooks: the number of each URL, and the events that it wants
+    webhook:<call>      hash     a call of a webhook; its id is <id>-<number>-<event>
+    webhooks            zset     the calls that are pending, by when each is next due
     key:<key>           string   the job of this key
     jobs                zset     ids, all with score 0, so in order of creation
     jobs:<facet>:<x>    zset     those of them whose status, kind or model is x
@@ -54,7 +57,7 @@ HEAD_FIELDS = (
 
 ScriptName = Literal[
     "submit", "claim", "companions", "renew", "release", "report", "publish", "finish", "cancel", "leases", "sweep",
-    "requeue", "trim", "purge", "page", "places", "reindex",
+    "requeue", "trim", "purge", "page", "places", "reindex", "subscribe", "deliveries", "deliver", "settle",
 ]  # fmt: skip
 Scripts = dict[ScriptName, Script]
 

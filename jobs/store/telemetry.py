@@ -21,6 +21,7 @@ __all__ = [
     "REQUESTED",
     "SAMPLES",
     "SAMPLING",
+    "WEBHOOK_SECONDS",
     "Counter",
     "Histogram",
     "Telemetry",
@@ -71,7 +72,18 @@ SAMPLING = Histogram(
     (0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 1800),
 )
 
-ALL: tuple[Counter | Histogram, ...] = (JOBS, REQUESTED, SAMPLES, QUEUE_WAIT, SAMPLING)
+WEBHOOK_CALLS = Counter("tailprune_webhook_calls", "Calls of webhooks that ended, by outcome.", ("event", "outcome"))
+"""Counted in `lua/settle.lua`, in the same step that ends the call."""
+WEBHOOK_SECONDS = Histogram(
+    "tailprune_webhook_seconds",
+    "Seconds of one try of a webhook, by the class of its answer (2xx, 3xx, ...) or none.",
+    ("answer",),
+    (0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10),
+)
+
+ALL: tuple[Counter | Histogram, ...] = (
+    JOBS, REQUESTED, SAMPLES, QUEUE_WAIT, SAMPLING, WEBHOOK_CALLS, WEBHOOK_SECONDS,
+)  # fmt: skip
 
 Values = dict[tuple[str, ...], float]
 """Values by (metric name, label values..., and for a histogram `sum` or the bucket's bound)."""

@@ -95,6 +95,8 @@ def serve(
             shared = {"REDIS_URL": redis_url, "TAILPRUNE_DATA_DIR": str(folder)}
             prefix = {} if root_path is None else {"TAILPRUNE_ROOT_PATH": root_path}
             programs = [*worker_programs(workers, shared), service_program(host, port, shared | prefix)]
+            if settings.webhook_hosts:
+                programs.append(webhook_program(shared | prefix))
             with noted_settings(settings), _running(programs, supervisor, stopping):
                 url = f"http://{_reachable(host)}:{port}"
                 _until(lambda: _is_ready(url, workers, supervisor), supervisor, stopping)
@@ -177,6 +179,16 @@ def worker_programs(count: int, shared: dict[str, str]) -> list[Program]:
         )
         for index in range(count)
     ]
+
+
+def webhook_program(shared: dict[str, str]) -> Program:
+    """What calls webhooks."""
+    name = "webhooks"
+    options = (
+        *("--pool", "threads", "--concurrency", "32", "--hostname", f"{name}@%h"),
+        *("--without-gossip", "--without-mingle", "--without-heartbeat"),
+    )
+    return Program(name, [sys.executable, "-m", "celery", "--app", "workers.webhooks.app", "worker", *options], shared)
 
 
 def service_program(host: str, port: int, shared: dict[str, str]) -> Program:

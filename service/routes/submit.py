@@ -16,11 +16,27 @@ from jobs.requests.study import StudyRequest
 from service import examples
 from service.checks import JsonRoute
 from service.openapi import OF_A_MODEL, job_answers
-from service.submission import ClientDep, post_job
+from service.submission import ClientDep, Posted, post_job
 
 __all__ = ["router"]
 
 router = APIRouter(route_class=JsonRoute)
+
+
+class PruneSampleBody(Posted, PruneSampleRequest):
+    """The request of a job `prune-sample`, and a webhook."""
+
+
+class StudyBody(Posted, StudyRequest):
+    """The request of a job `study`, and a webhook."""
+
+
+class CompactBody(Posted, CompactRequest):
+    """The request of a job `compact`, and a webhook."""
+
+
+class ExtractBody(Posted, ExtractRequest):
+    """The request of a job `extract`, and a webhook."""
 
 
 def _job_of(kind: type[ModelRequest]) -> dict[str, Any]:
@@ -30,7 +46,7 @@ def _job_of(kind: type[ModelRequest]) -> dict[str, Any]:
 
 @router.post("/prune-sample", summary="Prune and sample", tags=["prune and sample"], **_job_of(PruneSampleRequest))
 async def prune_sample(
-    body: Annotated[PruneSampleRequest, Body(openapi_examples=examples.PRUNE_SAMPLE)], client: ClientDep
+    body: Annotated[PruneSampleBody, Body(openapi_examples=examples.PRUNE_SAMPLE)], client: ClientDep
 ) -> JSONResponse:
     """Sample a model with its condition vectors pruned, and unpruned from the same noise.
 
@@ -40,9 +56,7 @@ async def prune_sample(
 
 
 @router.post("/studies", summary="Study many prunes", tags=["studies"], **_job_of(StudyRequest))
-async def study(
-    body: Annotated[StudyRequest, Body(openapi_examples=examples.STUDY)], client: ClientDep
-) -> JSONResponse:
+async def study(body: Annotated[StudyBody, Body(openapi_examples=examples.STUDY)], client: ClientDep) -> JSONResponse:
     """Sample a model under many prunes from the same noise, and score the samples against the unpruned ones.
 
     The response is a job. While it runs, its result has the scores of the samples made so far. Equal requests are one
@@ -53,7 +67,7 @@ async def study(
 
 @router.post("/compact", summary="Make a smaller model", tags=["compact"], **_job_of(CompactRequest))
 async def compact(
-    body: Annotated[CompactRequest, Body(openapi_examples=examples.COMPACT)], client: ClientDep
+    body: Annotated[CompactBody, Body(openapi_examples=examples.COMPACT)], client: ClientDep
 ) -> JSONResponse:
     """Make a smaller model from a model, whose AdaLN reads fewer columns of the condition.
 
@@ -65,7 +79,7 @@ async def compact(
 
 @router.post("/extract", summary="Extract condition vectors", tags=["metrics"], **_job_of(ExtractRequest))
 async def extract(
-    body: Annotated[ExtractRequest, Body(openapi_examples=examples.EXTRACT)], client: ClientDep
+    body: Annotated[ExtractBody, Body(openapi_examples=examples.EXTRACT)], client: ClientDep
 ) -> JSONResponse:
     """Extract the condition vectors of a model's classes, or of uploaded conditions, at some of its times.
 

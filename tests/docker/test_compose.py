@@ -57,7 +57,7 @@ def test_docker_compose_takes_it() -> None:
 
 def test_redis_the_service_and_a_worker_start_and_a_gpu_worker_when_asked_for() -> None:
     profiles = {name: service.get("profiles", []) for name, service in SERVICES.items()}
-    assert profiles == {"redis": [], "service": [], "worker": [], "worker-gpu": ["gpu"]}
+    assert profiles == {"redis": [], "service": [], "worker": [], "worker-gpu": ["gpu"], "webhooks": ["webhooks"]}
 
 
 def test_the_gpu_worker_reserves_an_nvidia_device_and_runs_on_it() -> None:

@@ -38,6 +38,8 @@ RUN_ELSEWHERE = {
     "make serve": "the service of this test; tests/end_to_end/test_serve.py",
     "tailprune serve": "the service of this test; tests/end_to_end/test_serve.py",
     "python -m service.server": "the service of tests/end_to_end/stack.py",
+    "export TAILPRUNE_WEBHOOK_HOSTS": "tests/end_to_end/test_webhooks.py",
+    "celery --app workers.webhooks": "tests/end_to_end/test_webhooks.py",
     "from transformers": "fetches weights from the Hugging Face hub",
 }
 """Beginnings of blocks that are not run here, and why."""

@@ -84,6 +84,7 @@ class Stack:
         }
         self.http = httpx.Client(base_url=self.url, timeout=60.0, trust_env=False)
         self.workers: list[Child] = []
+        self.callers: list[Child] = []
         self.service: Child | None = None
 
     def start(self, workers: int = 1) -> None:
@@ -97,7 +98,7 @@ class Stack:
     def stop(self) -> None:
         """Stops all that still runs."""
         self.http.close()
-        children = [child for child in (self.service, *self.workers) if child is not None]
+        children = [child for child in (self.service, *self.workers, *self.callers) if child is not None]
         for child in children:
             child.process.terminate()
         for child in children:
@@ -115,6 +116,16 @@ class Stack:
         self.workers.append(child)
         if wait:
             self.await_workers(before + 1)
+        return child
+
+    def start_caller(self) -> Child:
+        """What calls webhooks; returns when Redis has its heartbeat."""
+        options = ["--pool", "threads", "--concurrency", "32", "--hostname", "webhooks@%h"]
+        quiet = ["--without-gossip", "--without-mingle", "--without-heartbeat"]
+        before = self.series()["tailprune_webhook_callers"]
+        child = self._start("webhooks", ["celery", "--app", "workers.webhooks.app", "worker", *options, *quiet], {})
+        self.callers.append(child)
+        eventually(lambda: self.series()["tailprune_webhook_callers"] > before, "webhooks are called", START_SECONDS)
         return child
 
     def start_service(self) -> None:

@@ -67,11 +67,105 @@ local function leave_status(id)
     end
 end
 
+local FINISHED = {succeeded = true, failed = true, cancelled = true}
+
+-- What webhooks call the statuses that they hear of.
+local HEARD = {running = 'started', succeeded = 'succeeded', failed = 'failed', cancelled = 'cancelled'}
+
+local function webhook(delivery) return P .. 'webhook:' .. delivery end
+
+local function is_pending(delivery) return redis.call('ZSCORE', P .. 'webhooks', delivery) end
+
+-- The webhooks of a job, each with its URL, its number and the events that it wants.
+local function subscribers(id)
+    local found, list = redis.pcall('HGETALL', job(id) .. ':webhooks'), {}
+    if found.err then return list end
+    for i = 1, #found, 2 do
+        local number, events = string.match(found[i + 1], '^(%d+) (.*)$')
+        if number then list[#list + 1] = {url = found[i], number = number, events = events} end
+    end
+    return list
+end
+
+local function delivery_of(id, subscriber, name) return id .. '-' .. subscriber.number .. '-' .. name end
+
+-- Have a webhook called for what happened to its job, unless it does not want to hear of it, or was called already.
+local function call(id, subscriber, name)
+    local delivery = delivery_of(id, subscriber, name)
+    if not string.find(' ' .. subscriber.events .. ' ', ' ' .. name .. ' ', 1, true) then return end
+    if redis.call('EXISTS', webhook(delivery)) == 1 then return end
+    local moment, started = stamp(now()), delivery_of(id, subscriber, 'started')
+    redis.call('HSET', webhook(delivery), 'id', delivery, 'job', id, 'url', subscriber.url, 'event', name,
+        'time', moment, 'head', cjson.encode(head(id)), 'state', 'pending', 'attempts', 0, 'tries', 0)
+    if name ~= 'started' and is_pending(started) then redis.call('HSET', webhook(delivery), 'after', started) end
+    redis.call('ZADD', P .. 'webhooks', moment, delivery)
+end
+
+-- Forget a webhook of a job, and its calls; those that are pending are still made.
+local function forget(id, subscriber)
+    redis.call('HDEL', job(id) .. ':webhooks', subscriber.url)
+    for _, name in pairs(HEARD) do
+        local delivery = delivery_of(id, subscriber, name)
+        if not is_pending(delivery) then redis.call('DEL', webhook(delivery)) end
+    end
+end
+
+local function is_settled(id, subscriber)
+    for _, name in pairs(HEARD) do
+        if is_pending(delivery_of(id, subscriber, name)) then return false end
+    end
+    return true
+end
+
+-- Add a webhook to a job, and have it called for the status that the job has. Returns false where the job has `most`
+-- already. Those of a finished job that were called make room for new ones; one that asks again is called again.
+local function subscribe(id, url, events, most)
+    local status = fields(id, 'status')[1]
+    local heard, over = HEARD[status], FINISHED[status]
+    local all, known = subscribers(id), nil
+    for _, each in ipairs(all) do
+        if each.url == url then known = each end
+    end
+    if known and over then
+        local delivery = delivery_of(id, known, heard)
+        if redis.call('EXISTS', webhook(delivery)) == 1 and not is_pending(delivery) then
+            forget(id, known)
+            known = nil
+        end
+    end
+    if known then
+        known.events = known.events .. ' ' .. events
+    else
+        local places = most - redis.call('HLEN', job(id) .. ':webhooks')
+        for _, each in ipairs(over and all or {}) do
+            if places > 0 then break end
+            if is_settled(id, each) then
+                forget(id, each)
+                places = places + 1
+            end
+        end
+        if places <= 0 then return false end
+        known = {url = url, number = redis.call('HINCRBY', job(id), 'webhooks', 1), events = events}
+    end
+    local names, seen = {}, {}
+    for name in string.gmatch(known.events, '%S+') do
+        if not seen[name] then names[#names + 1] = name end
+        seen[name] = true
+    end
+    known.events = table.concat(names, ' ')
+    redis.call('HSET', job(id) .. ':webhooks', url, known.number .. ' ' .. known.events)
+    if heard then call(id, known, heard) end
+    return true
+end
+
 local function to_status(id, status)
     leave_status(id)
     redis.call('ZADD', index('status', status), 0, id)
     redis.call('HSET', job(id), 'status', status)
     event(id, 'status', cjson.encode({status = status}), head(id))
+    if HEARD[status] then
+        for _, each in ipairs(subscribers(id)) do call(id, each, HEARD[status]) end
+    end
 end
 
 local function release_key(id)
@@ -141,11 +235,10 @@ local function remove(id)
     redis.call('ZREM', P .. 'jobs', id)
     redis.call('ZREM', P .. 'leases', id)
     for _, history in ipairs(HISTORIES) do redis.call('ZREM', history, id) end
-    redis.call('DEL', job(id), job(id) .. ':events')
+    for _, each in ipairs(subscribers(id)) do forget(id, each) end
+    redis.call('DEL', job(id), job(id) .. ':events', job(id) .. ':webhooks')
     redis.call('PUBLISH', P .. 'events', cjson.encode({job = id, event = 'deleted'}))
 end
-
-local FINISHED = {succeeded = true, failed = true, cancelled = true}
 
 local function holds(id, token)
     local f = fields(id, 'status', 'attempts')

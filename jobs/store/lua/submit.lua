@@ -1,11 +1,11 @@
 -- id, idempotency key, fingerprint, its life in seconds, stale id, most queued jobs, most of its owner,
--- then names and values of the fields of a new record
+-- URL and events of a webhook of a new job, or '' twice, then names and values of the fields of a new record
 --   -> the id of the job, and 'created', 'joined' or 'conflict'; '' and 'full' or 'full of its owner'
 
 local id, idempotency, fingerprint, life, stale = unpack(ARGV)
 local most, most_of_owner = tonumber(ARGV[6]), tonumber(ARGV[7])
 local record = {}
-for i = 8, #ARGV, 2 do record[ARGV[i]] = ARGV[i + 1] end
+for i = 10, #ARGV, 2 do record[ARGV[i]] = ARGV[i + 1] end
 local note = P .. 'idempotency:' .. idempotency
 local pointer = P .. 'key:' .. record.key
 
@@ -37,11 +37,12 @@ if record.owner and redis.call('SCARD', P .. 'owned:' .. record.owner) >= most_o
     return {'', 'full of its owner'}
 end
 
-redis.call('HSET', job(id), 'id', id, 'created', stamp(now()), 'attempts', 0, unpack(ARGV, 8))
+redis.call('HSET', job(id), 'id', id, 'created', stamp(now()), 'attempts', 0, unpack(ARGV, 10))
 redis.call('SET', pointer, id)
 redis.call('ZADD', P .. 'jobs', 0, id)
 redis.call('ZADD', index('kind', record.kind), 0, id)
 redis.call('ZADD', index('model', record.model), 0, id)
 queue(id, record.queue)
+if ARGV[8] ~= '' then subscribe(id, ARGV[8], ARGV[9], 1) end
 remember(id)
 return {id, 'created'}

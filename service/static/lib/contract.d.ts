@@ -564,7 +564,28 @@ export interface paths {
         trace?: never;
     };
 }
-export type webhooks = Record<string, never>;
+export interface webhooks {
+    job: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Something happened to a job
+         * @description Sent to the `webhook` of a request, signed as Standard Webhooks define it.
+         */
+        post: operations["job_webhook"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+}
 export interface components {
     schemas: {
         /**
@@ -610,6 +631,99 @@ export interface components {
             after: number;
         };
         /**
+         * CompactBody
+         * @description The request of a job `compact`, and a webhook.
+         */
+        CompactBody: {
+            /**
+             * Webhook
+             * @description A URL that is called (POST) when something happens to the job, on one of the hosts that the service permits; `docs/webhooks.md` describes the call and its signature.
+             * @example https://hooks.example.com/tailprune?job=7
+             */
+            webhook?: string | null;
+            /**
+             * Webhook Events
+             * @description With `webhook`: the events for which it is called; `succeeded`, `failed` and `cancelled` by default. One that the job has already reached is told at once.
+             * @example [
+             *       "started",
+             *       "succeeded",
+             *       "failed",
+             *       "cancelled"
+             *     ]
+             */
+            webhook_events?: ("started" | "succeeded" | "failed" | "cancelled")[] | null;
+            /**
+             * Model
+             * @description The name of a model; `GET /models` lists them.
+             */
+            model: string;
+            /**
+             * Threshold
+             * @description Remove the components that a prune at this magnitude removes at every covered time and for every covered label. Give either this or `keep`.
+             */
+            threshold?: number | null;
+            /**
+             * Side
+             * @description With `threshold`: remove the components below it (`tail`, the default) or above it (`head`).
+             */
+            side?: ("tail" | "head") | null;
+            /**
+             * Keep
+             * @description How many components or directions to keep. Give either this or `threshold`.
+             */
+            keep?: number | null;
+            /**
+             * By
+             * @description With `keep`: keep the components that vary most over the classes (`variance`, the default), or this many principal directions of what AdaLN reads (`directions`).
+             */
+            by?: ("variance" | "directions") | null;
+            /**
+             * Fill
+             * @description What takes the place of removed components: `zero` (the default with `threshold`), or the `mean` over the classes at each covered time (the default with `keep`).
+             */
+            fill?: ("zero" | "mean") | null;
+            /**
+             * Sampler
+             * @description Cover the times that this sampler evaluates; the model's default sampler if not given. Not `dopri5`, which chooses its times itself.
+             */
+            sampler?: ("ddim" | "ddpm" | "dpmpp" | "euler" | "heun" | "dopri5" | "sde") | null;
+            /**
+             * Steps
+             * @description Sampling steps of that sampler; the model's default if not given.
+             */
+            steps?: number | null;
+            /**
+             * Timestep Shift
+             * @description Timestep shift of that sampler, as in `POST /prune-sample`; the model's default if not given.
+             */
+            timestep_shift?: number | null;
+            /**
+             * Timesteps
+             * @description Cover these times, in the model's own time, instead of those of a sampler.
+             */
+            timesteps?: number[] | null;
+            /**
+             * Labels
+             * @description The classes to cover, each by its number, counted from 0, or by its name (`class_names` of the model); all by default.
+             */
+            labels?: (number | string)[] | null;
+            /**
+             * Conditions
+             * @description The id of uploaded conditions, as `POST /conditions` returned it; for models that take no labels.
+             */
+            conditions?: string | null;
+            /**
+             * Rows
+             * @description Which conditions of the file to cover, counted from 0; all by default.
+             */
+            rows?: number[] | null;
+            /**
+             * Guided
+             * @description Whether to cover the null condition too, which guided sampling needs. True by default, except for a model that has none: one that takes its guidance scale as an input, or was trained without dropping labels. For these it cannot be true.
+             */
+            guided?: boolean | null;
+        };
+        /**
          * CompactJob
          * @description A job of the kind `compact`.
          */
@@ -651,7 +765,7 @@ export interface components {
              */
             queue_position: number | null;
             /** @description How far it is; null before the first report. */
-            progress: components["schemas"]["Progress"] | null;
+            progress: components["schemas"]["Progress-Output"] | null;
             /**
              * Created
              * Format: date-time
@@ -674,6 +788,11 @@ export interface components {
             result: components["schemas"]["CompactResult"] | null;
             /** @description Why the job failed; null otherwise. */
             problem: components["schemas"]["Problem"] | null;
+            /**
+             * Webhooks
+             * @description The webhooks of the job, those of all its requests.
+             */
+            webhooks: components["schemas"]["WebhookView"][];
             links: components["schemas"]["Links"];
         };
         /**
@@ -1055,7 +1174,7 @@ export interface components {
              */
             queue_position: number | null;
             /** @description How far it is; null before the first report. */
-            progress: components["schemas"]["Progress"] | null;
+            progress: components["schemas"]["Progress-Output"] | null;
             /**
              * Created
              * Format: date-time
@@ -1078,6 +1197,11 @@ export interface components {
             result: components["schemas"]["CosineResult"] | null;
             /** @description Why the job failed; null otherwise. */
             problem: components["schemas"]["Problem"] | null;
+            /**
+             * Webhooks
+             * @description The webhooks of the job, those of all its requests.
+             */
+            webhooks: components["schemas"]["WebhookView"][];
             links: components["schemas"]["Links"];
         };
         /**
@@ -1403,6 +1527,59 @@ export interface components {
             svg: string | null;
         };
         /**
+         * ExtractBody
+         * @description The request of a job `extract`, and a webhook.
+         */
+        ExtractBody: {
+            /**
+             * Webhook
+             * @description A URL that is called (POST) when something happens to the job, on one of the hosts that the service permits; `docs/webhooks.md` describes the call and its signature.
+             * @example https://hooks.example.com/tailprune?job=7
+             */
+            webhook?: string | null;
+            /**
+             * Webhook Events
+             * @description With `webhook`: the events for which it is called; `succeeded`, `failed` and `cancelled` by default. One that the job has already reached is told at once.
+             * @example [
+             *       "started",
+             *       "succeeded",
+             *       "failed",
+             *       "cancelled"
+             *     ]
+             */
+            webhook_events?: ("started" | "succeeded" | "failed" | "cancelled")[] | null;
+            /**
+             * Model
+             * @description The name of a model; `GET /models` lists them.
+             */
+            model: string;
+            /**
+             * Labels
+             * @description The classes, each by its number, counted from 0, or by its name (`class_names` of the model); all by default.
+             */
+            labels?: (number | string)[] | null;
+            /**
+             * Conditions
+             * @description The id of uploaded conditions, as `POST /conditions` returned it; for models that take no labels.
+             */
+            conditions?: string | null;
+            /**
+             * Rows
+             * @description Which conditions of the file, counted from 0; all by default.
+             */
+            rows?: number[] | null;
+            /**
+             * Timesteps
+             * @description The times of c and t, in the model's own time; by default the one where sampling starts.
+             */
+            timesteps?: number[] | null;
+            /**
+             * Parts
+             * @description What to extract: the condition c = y + t, its input part y, its time part t; all by default.
+             */
+            parts?: ("c" | "y" | "t")[] | null;
+        };
+        /**
          * ExtractJob
          * @description A job of the kind `extract`.
          */
@@ -1444,7 +1621,7 @@ export interface components {
              */
             queue_position: number | null;
             /** @description How far it is; null before the first report. */
-            progress: components["schemas"]["Progress"] | null;
+            progress: components["schemas"]["Progress-Output"] | null;
             /**
              * Created
              * Format: date-time
@@ -1467,6 +1644,11 @@ export interface components {
             result: components["schemas"]["ExtractResult"] | null;
             /** @description Why the job failed; null otherwise. */
             problem: components["schemas"]["Problem"] | null;
+            /**
+             * Webhooks
+             * @description The webhooks of the job, those of all its requests.
+             */
+            webhooks: components["schemas"]["WebhookView"][];
             links: components["schemas"]["Links"];
         };
         /**
@@ -1631,7 +1813,7 @@ export interface components {
              */
             queue_position: number | null;
             /** @description How far it is; null before the first report. */
-            progress: components["schemas"]["Progress"] | null;
+            progress: components["schemas"]["Progress-Output"] | null;
             /**
              * Created
              * Format: date-time
@@ -1654,6 +1836,11 @@ export interface components {
             result: components["schemas"]["FigureResult"] | null;
             /** @description Why the job failed; null otherwise. */
             problem: components["schemas"]["Problem"] | null;
+            /**
+             * Webhooks
+             * @description The webhooks of the job, those of all its requests.
+             */
+            webhooks: components["schemas"]["WebhookView"][];
             links: components["schemas"]["Links"];
         };
         /**
@@ -1888,7 +2075,7 @@ export interface components {
              * Jobs
              * @description The jobs, newest first.
              */
-            jobs: components["schemas"]["JobSummary"][];
+            jobs: components["schemas"]["JobSummary-Output"][];
             /**
              * Next Cursor
              * @description The `cursor` of the next page; null on the last page.
@@ -1899,7 +2086,7 @@ export interface components {
          * JobSummary
          * @description A job in a list, without its request and result.
          */
-        JobSummary: {
+        "JobSummary-Input": {
             /**
              * Id
              * @description The id of the job: a ULID in lower case.
@@ -1942,7 +2129,75 @@ export interface components {
              */
             queue_position: number | null;
             /** @description How far it is; null before the first report. */
-            progress: components["schemas"]["Progress"] | null;
+            progress: components["schemas"]["Progress-Input"] | null;
+            /**
+             * Created
+             * Format: date-time
+             * @description When it was created.
+             */
+            created: string;
+            /**
+             * Started
+             * @description When its latest attempt began; null while it is queued.
+             */
+            started: string | null;
+            /**
+             * Finished
+             * @description When it finished; null until then.
+             */
+            finished: string | null;
+            /** @description Why the job failed; null otherwise. */
+            problem: components["schemas"]["Problem"] | null;
+            links: components["schemas"]["SummaryLinks"];
+        };
+        /**
+         * JobSummary
+         * @description A job in a list, without its request and result.
+         */
+        "JobSummary-Output": {
+            /**
+             * Id
+             * @description The id of the job: a ULID in lower case.
+             */
+            id: string;
+            /**
+             * Kind
+             * @description The kind of job.
+             * @enum {string}
+             */
+            kind: "compact" | "cosine" | "extract" | "figure" | "metrics" | "over-time" | "prune-sample" | "removal" | "study";
+            /**
+             * Title
+             * @description What the job is of, in plain words; for people, and may change.
+             * @example prune-sample of shapes-sit at 0.038
+             */
+            title: string;
+            /**
+             * Model
+             * @description The model that it works on.
+             */
+            model: string;
+            /**
+             * Thresholds
+             * @description The thresholds at which it prunes; null for a job that prunes at none.
+             * @example [
+             *       0.038
+             *     ]
+             */
+            thresholds: number[] | null;
+            /**
+             * Status
+             * @description Where the job stands.
+             * @enum {string}
+             */
+            status: "queued" | "running" | "succeeded" | "failed" | "cancelled";
+            /**
+             * Queue Position
+             * @description The place of a queued job in its queue: 1 is the next that a worker takes from it. Jobs that were handed back come before all others. Null unless the job is queued.
+             */
+            queue_position: number | null;
+            /** @description How far it is; null before the first report. */
+            progress: components["schemas"]["Progress-Output"] | null;
             /**
              * Created
              * Format: date-time
@@ -2091,7 +2346,7 @@ export interface components {
              */
             queue_position: number | null;
             /** @description How far it is; null before the first report. */
-            progress: components["schemas"]["Progress"] | null;
+            progress: components["schemas"]["Progress-Output"] | null;
             /**
              * Created
              * Format: date-time
@@ -2114,6 +2369,11 @@ export interface components {
             result: components["schemas"]["MetricsResult"] | null;
             /** @description Why the job failed; null otherwise. */
             problem: components["schemas"]["Problem"] | null;
+            /**
+             * Webhooks
+             * @description The webhooks of the job, those of all its requests.
+             */
+            webhooks: components["schemas"]["WebhookView"][];
             links: components["schemas"]["Links"];
         };
         /**
@@ -2546,7 +2806,7 @@ export interface components {
              */
             queue_position: number | null;
             /** @description How far it is; null before the first report. */
-            progress: components["schemas"]["Progress"] | null;
+            progress: components["schemas"]["Progress-Output"] | null;
             /**
              * Created
              * Format: date-time
@@ -2569,6 +2829,11 @@ export interface components {
             result: components["schemas"]["OverTimeResult"] | null;
             /** @description Why the job failed; null otherwise. */
             problem: components["schemas"]["Problem"] | null;
+            /**
+             * Webhooks
+             * @description The webhooks of the job, those of all its requests.
+             */
+            webhooks: components["schemas"]["WebhookView"][];
             links: components["schemas"]["Links"];
         };
         /**
@@ -2712,7 +2977,38 @@ export interface components {
          * Progress
          * @description How far a running job is.
          */
-        Progress: {
+        "Progress-Input": {
+            /**
+             * Done
+             * @description How many units are done.
+             */
+            done: number;
+            /**
+             * Total
+             * @description How many units there are in all.
+             */
+            total: number;
+            /**
+             * Unit
+             * @description What is counted, such as steps.
+             */
+            unit: string;
+            /**
+             * Phase
+             * @description What the job does now: `loading`, `compacting`, `extracting`, `measuring`, `sampling`, `decoding`, `scoring`, `drawing` or `storing`; later versions may have others. Null where that is not known.
+             */
+            phase?: string | null;
+            /**
+             * Eta Seconds
+             * @description About how many seconds the other units take, as the worker estimates it; null until it can, and once all are done.
+             */
+            eta_seconds?: number | null;
+        };
+        /**
+         * Progress
+         * @description How far a running job is.
+         */
+        "Progress-Output": {
             /**
              * Done
              * @description How many units are done.
@@ -2753,6 +3049,150 @@ export interface components {
             prune: components["schemas"]["PruneSpec"];
             removed: components["schemas"]["Removed"];
             embedding: components["schemas"]["Embedding"];
+        };
+        /**
+         * PruneSampleBody
+         * @description The request of a job `prune-sample`, and a webhook.
+         */
+        PruneSampleBody: {
+            /**
+             * Webhook
+             * @description A URL that is called (POST) when something happens to the job, on one of the hosts that the service permits; `docs/webhooks.md` describes the call and its signature.
+             * @example https://hooks.example.com/tailprune?job=7
+             */
+            webhook?: string | null;
+            /**
+             * Webhook Events
+             * @description With `webhook`: the events for which it is called; `succeeded`, `failed` and `cancelled` by default. One that the job has already reached is told at once.
+             * @example [
+             *       "started",
+             *       "succeeded",
+             *       "failed",
+             *       "cancelled"
+             *     ]
+             */
+            webhook_events?: ("started" | "succeeded" | "failed" | "cancelled")[] | null;
+            /**
+             * Model
+             * @description The name of a model; `GET /models` lists them.
+             */
+            model: string;
+            /**
+             * Labels
+             * @description The classes to sample, each by its number, counted from 0, or by its name (`class_names` of the model); by default those of the model's `defaults`, and in a study all classes.
+             */
+            labels?: (number | string)[] | null;
+            /**
+             * Conditions
+             * @description The id of uploaded conditions, as `POST /conditions` returned it; for models that take no labels.
+             */
+            conditions?: string | null;
+            /**
+             * Rows
+             * @description Which conditions of the file to sample, counted from 0; all by default.
+             */
+            rows?: number[] | null;
+            /**
+             * Samples Per Label
+             * @description How many samples of each label or condition; the model's default if not given.
+             */
+            samples_per_label?: number | null;
+            /**
+             * Seed
+             * @description The seed of the noise: equal seeds give equal noise.
+             * @default 0
+             */
+            seed?: number;
+            /**
+             * Sampler
+             * @description The sampler; the model's default if not given. `GET /models/{model}` lists those of a model.
+             */
+            sampler?: ("ddim" | "ddpm" | "dpmpp" | "euler" | "heun" | "dopri5" | "sde") | null;
+            /**
+             * Steps
+             * @description The number of sampling steps; the model's default if not given.
+             */
+            steps?: number | null;
+            /**
+             * Guidance Scale
+             * @description The scale of classifier-free guidance; 1 is unguided. The model's default if not given.
+             */
+            guidance_scale?: number | null;
+            /**
+             * Guidance Interval
+             * @description Guide only between these two times, the lower one first, in the model's own time; the model's default if not given.
+             */
+            guidance_interval?: number[] | null;
+            /**
+             * Guidance Power
+             * @description The exponent of the power-cosine schedule of the guidance scale; the model's default if not given. Null in a resolved request is a constant scale.
+             */
+            guidance_power?: number | null;
+            /**
+             * Guided Channels
+             * @description How many latent channels to guide, counted from the first, or `all`; the model's default if not given.
+             */
+            guided_channels?: (number | "all") | null;
+            /**
+             * Timestep Shift
+             * @description The timestep shift s of the samplers `euler` and `heun`: grid point u becomes s u / (1 + (s - 1) u), so that 1 is no shift. The model's default if not given.
+             */
+            timestep_shift?: number | null;
+            /**
+             * Diffusion
+             * @description The form of the diffusion coefficient of the sampler `sde`; `sigma` by default.
+             */
+            diffusion?: ("sigma" | "linear") | null;
+            /**
+             * Last Step
+             * @description How the sampler `sde` takes its last step; `mean` by default.
+             */
+            last_step?: ("mean" | "tweedie") | null;
+            /**
+             * Precision
+             * @description The precision in which the network computes: `float32`, the reference; `bfloat16`, faster on hardware that has it, with its drift in the result; or `auto`, bfloat16 on a GPU that has it and float32 elsewhere.
+             * @default float32
+             * @enum {string}
+             */
+            precision?: "float32" | "bfloat16" | "auto";
+            /**
+             * Threshold
+             * @description The magnitude at which components of c are removed; several make one variant each. Give either this or `keep`; a compacted model may also be sampled as it is, with neither.
+             */
+            threshold?: (number | number[]) | null;
+            /**
+             * Keep
+             * @description How many components to keep; several make one variant each. Give either this or `threshold`.
+             */
+            keep?: (number | number[]) | null;
+            /**
+             * By
+             * @description With `keep`: how components are ranked, by their variance over the classes (the default).
+             */
+            by?: "variance" | null;
+            /**
+             * Side
+             * @description With `threshold`: remove the components below it (`tail`, the default) or above it (`head`).
+             */
+            side?: ("tail" | "head") | null;
+            /**
+             * Fill
+             * @description What takes the place of a removed component: `zero` (the default with `threshold`) or the `mean` over the classes (the default with `keep`).
+             */
+            fill?: ("zero" | "mean") | null;
+            /**
+             * @description The sampling steps at which to prune; every step by default.
+             * @default {
+             *       "when": "every"
+             *     }
+             */
+            schedule?: components["schemas"]["Schedule"];
+            /**
+             * Compare
+             * @description Whether to sample unpruned too, from the same noise, and report the drift.
+             * @default true
+             */
+            compare?: boolean;
         };
         /**
          * PruneSampleJob
@@ -2811,6 +3251,17 @@ export interface components {
          *       },
          *       "result": null,
          *       "problem": null,
+         *       "webhooks": [
+         *         {
+         *           "url": "https://hooks.example.com/tailprune",
+         *           "event": "succeeded",
+         *           "state": "waiting",
+         *           "attempts": 0,
+         *           "last_status": null,
+         *           "last_fault": null,
+         *           "next_attempt": null
+         *         }
+         *       ],
          *       "links": {
          *         "self": "/jobs/01jd8y3v5n7q9r2s4t6w8x0z1a",
          *         "events": "/jobs/01jd8y3v5n7q9r2s4t6w8x0z1a/events",
@@ -2856,7 +3307,7 @@ export interface components {
              */
             queue_position: number | null;
             /** @description How far it is; null before the first report. */
-            progress: components["schemas"]["Progress"] | null;
+            progress: components["schemas"]["Progress-Output"] | null;
             /**
              * Created
              * Format: date-time
@@ -2879,6 +3330,11 @@ export interface components {
             result: components["schemas"]["PruneSampleResult"] | null;
             /** @description Why the job failed; null otherwise. */
             problem: components["schemas"]["Problem"] | null;
+            /**
+             * Webhooks
+             * @description The webhooks of the job, those of all its requests.
+             */
+            webhooks: components["schemas"]["WebhookView"][];
             links: components["schemas"]["Links"];
         };
         /**
@@ -3375,7 +3831,7 @@ export interface components {
              */
             queue_position: number | null;
             /** @description How far it is; null before the first report. */
-            progress: components["schemas"]["Progress"] | null;
+            progress: components["schemas"]["Progress-Output"] | null;
             /**
              * Created
              * Format: date-time
@@ -3398,6 +3854,11 @@ export interface components {
             result: components["schemas"]["RemovalResult"] | null;
             /** @description Why the job failed; null otherwise. */
             problem: components["schemas"]["Problem"] | null;
+            /**
+             * Webhooks
+             * @description The webhooks of the job, those of all its requests.
+             */
+            webhooks: components["schemas"]["WebhookView"][];
             links: components["schemas"]["Links"];
         };
         /**
@@ -3881,6 +4342,144 @@ export interface components {
             uploaded: string;
         };
         /**
+         * StudyBody
+         * @description The request of a job `study`, and a webhook.
+         */
+        StudyBody: {
+            /**
+             * Webhook
+             * @description A URL that is called (POST) when something happens to the job, on one of the hosts that the service permits; `docs/webhooks.md` describes the call and its signature.
+             * @example https://hooks.example.com/tailprune?job=7
+             */
+            webhook?: string | null;
+            /**
+             * Webhook Events
+             * @description With `webhook`: the events for which it is called; `succeeded`, `failed` and `cancelled` by default. One that the job has already reached is told at once.
+             * @example [
+             *       "started",
+             *       "succeeded",
+             *       "failed",
+             *       "cancelled"
+             *     ]
+             */
+            webhook_events?: ("started" | "succeeded" | "failed" | "cancelled")[] | null;
+            /**
+             * Model
+             * @description The name of a model; `GET /models` lists them.
+             */
+            model: string;
+            /**
+             * Labels
+             * @description The classes to sample, each by its number, counted from 0, or by its name (`class_names` of the model); by default those of the model's `defaults`, and in a study all classes.
+             */
+            labels?: (number | string)[] | null;
+            /**
+             * Conditions
+             * @description The id of uploaded conditions, as `POST /conditions` returned it; for models that take no labels.
+             */
+            conditions?: string | null;
+            /**
+             * Rows
+             * @description Which conditions of the file to sample, counted from 0; all by default.
+             */
+            rows?: number[] | null;
+            /**
+             * Samples Per Label
+             * @description How many samples of each label or condition; the model's default if not given.
+             */
+            samples_per_label?: number | null;
+            /**
+             * Seed
+             * @description The seed of the noise: equal seeds give equal noise.
+             * @default 0
+             */
+            seed?: number;
+            /**
+             * Sampler
+             * @description The sampler; the model's default if not given. `GET /models/{model}` lists those of a model.
+             */
+            sampler?: ("ddim" | "ddpm" | "dpmpp" | "euler" | "heun" | "dopri5" | "sde") | null;
+            /**
+             * Steps
+             * @description The number of sampling steps; the model's default if not given.
+             */
+            steps?: number | null;
+            /**
+             * Guidance Scale
+             * @description The scale of classifier-free guidance; 1 is unguided. The model's default if not given.
+             */
+            guidance_scale?: number | null;
+            /**
+             * Guidance Interval
+             * @description Guide only between these two times, the lower one first, in the model's own time; the model's default if not given.
+             */
+            guidance_interval?: number[] | null;
+            /**
+             * Guidance Power
+             * @description The exponent of the power-cosine schedule of the guidance scale; the model's default if not given. Null in a resolved request is a constant scale.
+             */
+            guidance_power?: number | null;
+            /**
+             * Guided Channels
+             * @description How many latent channels to guide, counted from the first, or `all`; the model's default if not given.
+             */
+            guided_channels?: (number | "all") | null;
+            /**
+             * Timestep Shift
+             * @description The timestep shift s of the samplers `euler` and `heun`: grid point u becomes s u / (1 + (s - 1) u), so that 1 is no shift. The model's default if not given.
+             */
+            timestep_shift?: number | null;
+            /**
+             * Diffusion
+             * @description The form of the diffusion coefficient of the sampler `sde`; `sigma` by default.
+             */
+            diffusion?: ("sigma" | "linear") | null;
+            /**
+             * Last Step
+             * @description How the sampler `sde` takes its last step; `mean` by default.
+             */
+            last_step?: ("mean" | "tweedie") | null;
+            /**
+             * Precision
+             * @description The precision in which the network computes: `float32`, the reference, or `bfloat16`. `auto` is not allowed, since each worker of a study would choose for itself.
+             * @default float32
+             * @enum {string}
+             */
+            precision?: "float32" | "bfloat16";
+            /**
+             * Measures
+             * @description The measures to score samples by; by default all that are available for the model.
+             */
+            measures?: ("fid" | "kid" | "inception-score" | "precision" | "recall" | "accuracy" | "clip-score" | "drift" | "psnr" | "ssim" | "lpips")[] | null;
+            /**
+             * Extractor
+             * @description The network whose features are used for Fréchet and kernel distance, Inception score, precision and recall; by default the one of the model's entry in the registry.
+             */
+            extractor?: ("shapes-classifier" | "inception" | "clip" | "lpips") | null;
+            /**
+             * Reference
+             * @description The registered set of images to compare samples with; by default the one of the model's entry in the registry.
+             */
+            reference?: string | null;
+            /**
+             * Targets
+             * @description A registered set of images to compare samples with by PSNR, SSIM and LPIPS: image n belongs to label or condition n. By default the unpruned samples.
+             */
+            targets?: string | null;
+            /**
+             * Prunes
+             * @description Prunes to try. A study needs `prunes`, `grid` or `search`; that of a compacted model may have none, which scores the model as it is.
+             */
+            prunes?: components["schemas"]["PruneSpec"][] | null;
+            /**
+             * Grid
+             * @description A grid, or a list of grids: every combination of sides, thresholds, schedules and fills is tried, after `prunes`.
+             */
+            grid?: (components["schemas"]["Grid"] | components["schemas"]["Grid"][]) | null;
+            /** @description A search for the largest threshold within a budget, alone or besides other prunes. */
+            search?: components["schemas"]["Search"] | null;
+        };
+        /**
          * StudyJob
          * @description A job of the kind `study`.
          */
@@ -3922,7 +4521,7 @@ export interface components {
              */
             queue_position: number | null;
             /** @description How far it is; null before the first report. */
-            progress: components["schemas"]["Progress"] | null;
+            progress: components["schemas"]["Progress-Output"] | null;
             /**
              * Created
              * Format: date-time
@@ -3945,6 +4544,11 @@ export interface components {
             result: components["schemas"]["StudyResult"] | null;
             /** @description Why the job failed; null otherwise. */
             problem: components["schemas"]["Problem"] | null;
+            /**
+             * Webhooks
+             * @description The webhooks of the job, those of all its requests.
+             */
+            webhooks: components["schemas"]["WebhookView"][];
             links: components["schemas"]["Links"];
         };
         /**
@@ -4427,6 +5031,99 @@ export interface components {
             t?: number[][] | null;
         };
         /**
+         * WebhookBody
+         * @description What a webhook is sent.
+         * @example {
+         *       "event": "started",
+         *       "job": {
+         *         "id": "01jd8y3v5n7q9r2s4t6w8x0z1a",
+         *         "kind": "prune-sample",
+         *         "model": "shapes-sit",
+         *         "title": "prune-sample of shapes-sit at 0.01",
+         *         "thresholds": [
+         *           0.01
+         *         ],
+         *         "status": "running",
+         *         "queue_position": null,
+         *         "progress": null,
+         *         "created": "2026-01-31T12:00:00Z",
+         *         "started": "2026-01-31T12:00:00.250000Z",
+         *         "finished": null,
+         *         "problem": null,
+         *         "links": {
+         *           "self": "/jobs/01jd8y3v5n7q9r2s4t6w8x0z1a",
+         *           "events": "/jobs/01jd8y3v5n7q9r2s4t6w8x0z1a/events"
+         *         }
+         *       },
+         *       "time": "2026-01-31T12:00:00.250000Z",
+         *       "delivery": "01jd8y3v5n7q9r2s4t6w8x0z1a-1-started"
+         *     }
+         */
+        WebhookBody: {
+            /**
+             * Event
+             * @description What happened to the job.
+             * @enum {string}
+             */
+            event: "started" | "succeeded" | "failed" | "cancelled";
+            /** @description The job as it was then; its result is at `links.self`. */
+            job: components["schemas"]["JobSummary-Input"];
+            /**
+             * Time
+             * Format: date-time
+             * @description When it happened. Calls may come late, and in another order.
+             */
+            time: string;
+            /**
+             * Delivery
+             * @description The id of the call, as in `webhook-id`: the same in every try.
+             */
+            delivery: string;
+        };
+        /**
+         * WebhookView
+         * @description How the call of a webhook for one event stands.
+         */
+        WebhookView: {
+            /**
+             * Url
+             * @description The URL without its query.
+             */
+            url: string;
+            /**
+             * Event
+             * @description For what it is called.
+             * @enum {string}
+             */
+            event: "started" | "succeeded" | "failed" | "cancelled";
+            /**
+             * State
+             * @description `waiting` for the event, `pending` until the call succeeds, `delivered`, or `failed` for good.
+             * @enum {string}
+             */
+            state: "waiting" | "pending" | "delivered" | "failed";
+            /**
+             * Attempts
+             * @description How often it was tried.
+             */
+            attempts: number;
+            /**
+             * Last Status
+             * @description The HTTP status of the latest answer; null where there was none.
+             */
+            last_status: number | null;
+            /**
+             * Last Fault
+             * @description Why the latest try failed; null if it did not.
+             */
+            last_fault: string | null;
+            /**
+             * Next Attempt
+             * @description About when it is tried next; null unless it is pending.
+             */
+            next_attempt: string | null;
+        };
+        /**
          * WorkerInfo
          * @description A worker process.
          */
@@ -4465,7 +5162,7 @@ export interface operations {
         };
         requestBody: {
             content: {
-                "application/json": components["schemas"]["PruneSampleRequest"];
+                "application/json": components["schemas"]["PruneSampleBody"];
             };
         };
         responses: {
@@ -4602,7 +5299,7 @@ export interface operations {
         };
         requestBody: {
             content: {
-                "application/json": components["schemas"]["StudyRequest"];
+                "application/json": components["schemas"]["StudyBody"];
             };
         };
         responses: {
@@ -4739,7 +5436,7 @@ export interface operations {
         };
         requestBody: {
             content: {
-                "application/json": components["schemas"]["CompactRequest"];
+                "application/json": components["schemas"]["CompactBody"];
             };
         };
         responses: {
@@ -4876,7 +5573,7 @@ export interface operations {
         };
         requestBody: {
             content: {
-                "application/json": components["schemas"]["ExtractRequest"];
+                "application/json": components["schemas"]["ExtractBody"];
             };
         };
         responses: {
@@ -7183,6 +7880,49 @@ export interface operations {
                 content: {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
+            };
+        };
+    };
+    job_webhook: {
+        parameters: {
+            query?: never;
+            header: {
+                /** @description The id of the call, the same in every try. */
+                "webhook-id": string;
+                /** @description When this try was made, in seconds since the epoch. */
+                "webhook-timestamp": number;
+                /** @description `v1,` and the HMAC-SHA256 of `id.timestamp.body` in base64; several are separated by spaces. */
+                "webhook-signature": string;
+            };
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["WebhookBody"];
+            };
+        };
+        responses: {
+            /** @description Any 2xx: it was taken, and is not sent again. */
+            204: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            /** @description It is never sent again. */
+            410: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            /** @description It is sent again later, also after a redirect, which is not followed. */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
             };
         };
     };
