@@ -119,13 +119,13 @@ class Stack:
         return child
 
     def start_caller(self) -> Child:
-        """What calls webhooks; returns when Redis has its heartbeat."""
+        """What calls webhooks; returns when it does."""
         options = ["--pool", "threads", "--concurrency", "32", "--hostname", "webhooks@%h"]
         quiet = ["--without-gossip", "--without-mingle", "--without-heartbeat"]
-        before = self.series()["tailprune_webhook_callers"]
-        child = self._start("webhooks", ["celery", "--app", "workers.webhooks.app", "worker", *options, *quiet], {})
+        name = f"webhooks-{len(list(self.folder.glob('webhooks-*.log'))) + 1}"
+        child = self._start(name, ["celery", "--app", "workers.webhooks.app", "worker", *options, *quiet], {})
         self.callers.append(child)
-        eventually(lambda: self.series()["tailprune_webhook_callers"] > before, "webhooks are called", START_SECONDS)
+        eventually(lambda: " ready." in child.text, "webhooks are called", START_SECONDS)
         return child
 
     def start_service(self) -> None:
