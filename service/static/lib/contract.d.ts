@@ -2165,7 +2165,7 @@ export interface components {
              * @description The kind of job.
              * @enum {string}
              */
-            kind: "compact" | "cosine" | "extract" | "figure" | "metrics" | "over-time" | "prune-sample" | "removal" | "study";
+            kind: "compact" | "cosine" | "extract" | "figure" | "metrics" | "over-time" | "prune-sample" | "register" | "removal" | "study";
             /**
              * Title
              * @description What the job is of, in plain words; for people, and may change.
@@ -2995,7 +2995,7 @@ export interface components {
             unit: string;
             /**
              * Phase
-             * @description What the job does now: `loading`, `compacting`, `extracting`, `measuring`, `sampling`, `decoding`, `scoring`, `drawing` or `storing`; later versions may have others. Null where that is not known.
+             * @description What the job does now: `loading`, `fetching`, `checking`, `compacting`, `extracting`, `measuring`, `sampling`, `decoding`, `scoring`, `drawing` or `storing`; later versions may have others. Null where that is not known.
              */
             phase?: string | null;
             /**
@@ -3613,7 +3613,7 @@ export interface components {
              */
             queue_position: number | null;
             /** @description How far it is; null before the first report. */
-            progress: components["schemas"]["Progress"] | null;
+            progress: components["schemas"]["Progress-Output"] | null;
             /**
              * Created
              * Format: date-time
@@ -3636,6 +3636,11 @@ export interface components {
             result: components["schemas"]["RegisterResult"] | null;
             /** @description Why the job failed; null otherwise. */
             problem: components["schemas"]["Problem"] | null;
+            /**
+             * Webhooks
+             * @description The webhooks of the job, those of all its requests.
+             */
+            webhooks: components["schemas"]["WebhookView"][];
             links: components["schemas"]["Links"];
         };
         /**
