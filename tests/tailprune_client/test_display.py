@@ -26,6 +26,7 @@ from tests.service.results import (
     OVER_TIME,
     PAIRS,
     PRUNE_SAMPLE,
+    REGISTERED,
     REMOVAL,
     STUDY,
 )
@@ -37,6 +38,10 @@ PRUNED = PRUNE_SAMPLE["variants"][0] | {
     "embedding": STUDY["variants"][1]["embedding"],
     "drift": {"latent": 0.125, "psnr": 31.5, "ssim": None},
 }
+DESCRIBED = ("family", "parameters", "condition_dim", "latent_shape", "classes")
+ADDED = {name: REGISTERED[name] for name in DESCRIBED} | {
+    "model": {"name": "new", "digest": "d"}, "size": None, "null_condition": True, "assumptions": []
+}  # fmt: skip
 RESULTS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "prune-sample": ({"threshold": 0.5}, PRUNE_SAMPLE | {"variants": [*PRUNE_SAMPLE["variants"], PRUNED]}),
     "study": ({}, STUDY),
@@ -47,6 +52,7 @@ RESULTS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "over-time": ({}, OVER_TIME),
     "removal": ({"threshold": [0.5]}, REMOVAL),
     "cosine": ({}, PAIRS | {"artifact": "cosine.safetensors", "matrix": None}),
+    "register": ({"name": "new", "source": "new.safetensors"}, ADDED),
 }
 """A request and a result of each kind of job."""
 
@@ -60,8 +66,9 @@ def picture(size: int = 8) -> bytes:
 def pictured(kind: str = "prune-sample") -> dict[str, Any]:
     """A job of a kind, with pictures."""
     asked, result = RESULTS[kind]
+    model = {} if kind == "register" else {"model": "tiny"}
     names = ["grid.png", "cosine.png", "study.png", "samples.png"]
-    made = job("succeeded", kind=kind, title=f"{kind} of <tiny>", request={"model": "tiny", **asked}, result=result)
+    made = job("succeeded", kind=kind, title=f"{kind} of <tiny>", request=model | asked, result=result)
     return made | {"links": {"self": "", "events": "", "artifacts": dict.fromkeys(names, "/")}}
 
 
