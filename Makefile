@@ -4,13 +4,15 @@ PIP_ARGS ?=
 VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
+DEPLOY := $(VENV)/.deploy
+SBOM := $(BIN)/cyclonedx-py requirements --pyproject pyproject.toml --output-reproducible --output-file
 SHAPES := shapes-dit shapes-sit shapes-mdt shapes-lightningdit shapes-repa shapes-mg
 
 # Interpreters start sooner where modules lie compiled; tests start many.
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo check test quick whole lint parity serve train-shapes evidence bench openapi settings notebooks docs
+.PHONY: help install demo check test quick whole lint parity serve train-shapes evidence bench openapi settings notebooks docs lock sbom audit
 
 help: ## what each target does
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -20,6 +22,10 @@ install: $(INSTALLED) ## a virtual environment in .venv with everything in it
 $(INSTALLED): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --disable-pip-version-check --quiet $(PIP_ARGS) -c constraints.txt -e ".[test]"
+	touch $@
+
+$(DEPLOY): $(INSTALLED)
+	$(BIN)/python -m pip install --disable-pip-version-check --quiet $(PIP_ARGS) -c constraints.txt -e ".[deploy]"
 	touch $@
 
 demo: $(INSTALLED) ## start the stack, prune and sample a shipped model, write demo/prune-sample.png
@@ -72,3 +78,14 @@ notebooks: $(INSTALLED) ## run the notebooks, and write their outputs into them
 
 docs: $(INSTALLED) ## the documentation as a site, with search, in site/index.html
 	$(BIN)/python -m documentation
+
+lock: $(DEPLOY) ## write what the images install anew, with hashes, from constraints.txt
+	$(BIN)/python docker/lock.py
+
+sbom: $(DEPLOY) ## what each image holds, as CycloneDX in build/sbom-service.json and build/sbom-worker.json
+	mkdir -p build
+	cat docker/service.lock | $(SBOM) build/sbom-service.json -
+	grep '^torch==' constraints.txt | cat docker/worker.lock - | $(SBOM) build/sbom-worker.json -
+
+audit: $(DEPLOY) ## known vulnerabilities of what the images hold; needs the internet, as it asks the Python advisory database
+	for image in service worker; do $(BIN)/pip-audit --strict --require-hashes --disable-pip -r docker/$$image.lock || exit; done

