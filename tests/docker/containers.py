@@ -60,14 +60,23 @@ DOCKERFILES = {name: Dockerfile.read(name) for name in ("service", "worker")}
 SERVICE, WORKER = DOCKERFILES.values()
 
 
+NEEDED = {"REDIS_PASSWORD": "secret"}
+"""Variables without which Compose starts nothing."""
+
+
 def read_compose(**variables: str) -> dict[str, Any]:
     """docker-compose.yml as Compose reads it, its variables filled in; those not given take their defaults."""
+    given = NEEDED | variables
 
     def value(match: re.Match[str]) -> str:
-        return variables.get(match["name"]) or match["default"] or ""
+        if match["escaped"]:
+            return "$"
+        assert match["reason"] is None or given.get(match["name"]), match["reason"]
+        return given.get(match["name"]) or match["default"] or ""
 
-    text = (ROOT / "docker-compose.yml").read_text()
-    return dict(yaml.safe_load(re.sub(r"\$\{(?P<name>\w+)(?::-(?P<default>[^}]*))?\}", value, text)))
+    variable = r"\$(?:(?P<escaped>\$)|\{(?P<name>\w+)(?::-(?P<default>[^}]*)|:\?(?P<reason>[^}]*))?\})"
+    text = "\n".join(re.sub(r"^\s*#.*", "", line) for line in (ROOT / "docker-compose.yml").read_text().splitlines())
+    return dict(yaml.safe_load(re.sub(variable, value, text)))
 
 
 COMPOSE = read_compose()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
 import subprocess
@@ -12,7 +13,7 @@ import yaml
 from compose_spec import PyCompose
 
 from jobs.settings import Settings
-from tests.docker.containers import COMPOSE, DOCKERFILES, ROOT, SERVICES, read_compose
+from tests.docker.containers import COMPOSE, DOCKERFILES, NEEDED, ROOT, SERVICES, read_compose
 
 OURS = {name: service for name, service in SERVICES.items() if "build" in service}
 PART_OF_THE_FILES = {
@@ -51,7 +52,7 @@ def _has_compose() -> bool:
 @pytest.mark.skipif(not _has_compose(), reason="no docker compose here; the specification is checked without")
 def test_docker_compose_takes_it() -> None:
     command = ["docker", "compose", "--profile", "gpu", "config", "--quiet"]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    done = subprocess.run(command, cwd=ROOT, env={**os.environ, **NEEDED}, capture_output=True, text=True)
     assert (done.returncode, done.stderr) == (0, "")
 
 
@@ -84,10 +85,38 @@ def test_every_container_has_a_health_check_a_memory_limit_and_comes_back(servic
     assert "stop_grace_period" in service
 
 
+@each_service
+def test_no_container_takes_all_processes_cores_or_memory_of_the_machine(service: dict[str, Any]) -> None:
+    limits = service["deploy"]["resources"]["limits"]
+    assert 0 < limits["pids"] <= 2048
+    assert "cpus" in limits
+    (tmp,) = service["tmpfs"]
+    assert re.fullmatch(r"/tmp:size=\d+m,mode=1777", tmp)
+
+
+def test_service_and_redis_leave_cores_to_the_workers() -> None:
+    assert {SERVICES[name]["deploy"]["resources"]["limits"]["cpus"] for name in ("service", "redis")} == {2}
+
+
+def test_redis_wants_a_password_and_its_arguments_do_not_tell_it() -> None:
+    with pytest.raises(AssertionError, match=r"docs/docker\.md"):
+        read_compose(REDIS_PASSWORD="")
+    redis = SERVICES["redis"]
+    assert not any(NEEDED["REDIS_PASSWORD"] in part for part in (*redis["entrypoint"], *redis["command"]))
+    assert "requirepass $REDIS_PASSWORD" in redis["entrypoint"][2]
+
+
+@pytest.mark.parametrize("name", ["redis", "service", "worker", "worker-gpu"])
+def test_every_image_can_be_named_by_its_digest(name: str) -> None:
+    pinned = "example.org/base@sha256:" + "0" * 64
+    service = read_compose(REDIS_IMAGE=pinned, PYTHON_BASE=pinned, CUDA_BASE=pinned)["services"][name]
+    assert pinned == (service["build"]["args"]["BASE"] if "build" in service else service["image"])
+
+
 @each_of_ours
 def test_ours_wait_for_redis_to_be_healthy(service: dict[str, Any]) -> None:
     assert service["depends_on"] == {"redis": {"condition": "service_healthy"}}
-    assert service["environment"]["REDIS_URL"] == "redis://redis:6379/0"
+    assert service["environment"]["REDIS_URL"] == f"redis://:{NEEDED['REDIS_PASSWORD']}@redis:6379/0"
 
 
 @each_of_ours
@@ -117,7 +146,8 @@ def test_workers_can_be_scaled() -> None:
 @each_of_ours
 def test_every_setting_can_be_set_and_none_is_misspelt(service: dict[str, Any]) -> None:
     aliases = {"BROKER_URL": "broker_url", "REDIS_URL": "redis_url"}
-    named = {aliases.get(name, name.removeprefix("TAILPRUNE_").lower()) for name in service["environment"]}
+    ours = [name for name in service["environment"] if not name.startswith("OTEL_")]
+    named = {aliases.get(name, name.removeprefix("TAILPRUNE_").lower()) for name in ours}
     assert named | PART_OF_THE_FILES == Settings.model_fields.keys() | PART_OF_THE_FILES
 
 

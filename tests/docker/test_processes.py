@@ -11,11 +11,12 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import psutil
 import pytest
 import redis
 
 from jobs.store.connection import find_server
-from tests.docker.containers import ROOT, SERVICE, SERVICES, WORKER, Dockerfile
+from tests.docker.containers import NEEDED, ROOT, SERVICE, SERVICES, WORKER, Dockerfile
 from tests.redis_process import free_port
 
 START_SECONDS = 120.0  # a worker imports torch first, on a machine that may be busy
@@ -25,12 +26,14 @@ STOP_SECONDS = 60.0
 @pytest.fixture(scope="module")
 def composed_redis(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """The URL of a server that runs by the command of docker-compose.yml."""
-    port = free_port()
-    name, *options = SERVICES["redis"]["command"]
-    assert name == "redis-server"
-    here = ["--bind", "127.0.0.1", "--port", str(port), "--dir", str(tmp_path_factory.mktemp("redis"))]
-    server = subprocess.Popen([find_server(), *options, *here], stdout=subprocess.DEVNULL)
-    url = f"redis://127.0.0.1:{port}/0"
+    port, folder = free_port(), tmp_path_factory.mktemp("redis")
+    (folder / "redis-server").symlink_to(find_server())
+    command = [*SERVICES["redis"]["entrypoint"], *SERVICES["redis"]["command"]]
+    here = ["--bind", "127.0.0.1", "--port", str(port), "--dir", str(folder)]
+    path = os.pathsep.join([str(folder), os.environ["PATH"]])
+    server = subprocess.Popen([*command, *here], stdout=subprocess.DEVNULL, env={"PATH": path, **NEEDED})
+    assert not any(NEEDED["REDIS_PASSWORD"] in part for part in psutil.Process(server.pid).cmdline())
+    url = f"redis://:{NEEDED['REDIS_PASSWORD']}@127.0.0.1:{port}/0"
     _wait_until(lambda: _answers(url), server)
     yield url
     server.terminate()
@@ -63,6 +66,14 @@ def test_the_service_is_healthy_when_redis_and_a_worker_are_there(composed_redis
         service.send_signal(signal.SIGTERM)
         service.wait(STOP_SECONDS)
         assert not _is_healthy(SERVICE, composed_redis, port)
+
+
+def test_redis_answers_nobody_without_the_password(composed_redis: str) -> None:
+    with (
+        redis.Redis.from_url(composed_redis.replace(f":{NEEDED['REDIS_PASSWORD']}@", "")) as stranger,
+        pytest.raises(redis.AuthenticationError),
+    ):
+        stranger.ping()
 
 
 def test_a_worker_without_redis_is_not_healthy() -> None:
