@@ -11,6 +11,7 @@ from redis.exceptions import ConnectionError, TimeoutError
 
 from jobs.requests.base import QUEUES, Queue
 from jobs.settings import Settings
+from jobs.tracing import HEADER, current_traceparent
 
 __all__ = ["SHARD_TASK", "TASK", "WEBHOOKS", "WEBHOOK_TASK", "BrokerUnavailable", "JobQueue", "make_celery"]
 
@@ -84,7 +85,10 @@ class JobQueue:
 
     def offer(self, job_id: str, parts: Sequence[dict[str, Any]]) -> None:
         """Offer parts of a running job to idle workers, as one Celery group. Raises BrokerUnavailable."""
-        offers = group(self._celery.signature(SHARD_TASK, args=[job_id, part], queue="shards") for part in parts)
+        headers = {HEADER: current_traceparent()}  # Celery passes it on as the task's own
+        offers = group(
+            self._celery.signature(SHARD_TASK, args=[job_id, part], queue="shards", headers=headers) for part in parts
+        )
         try:
             offers.apply_async(retry=False)
         except (OperationalError, ConnectionError, TimeoutError, OSError) as error:

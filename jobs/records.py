@@ -22,6 +22,7 @@ from jobs.requests.base import Request
 from jobs.requests.subscriber import WebhookEvent
 from jobs.results import ModelUsed
 from jobs.storage.artifact import Artifact
+from jobs.tracing import HEADER
 
 __all__ = [
     "FINISHED",
@@ -273,6 +274,8 @@ class Job(JobHead):
     """A job: what clients see of it, and what the store and the workers need besides."""
 
     key: str
+    traceparent: str = ""
+    """The W3C trace context of the request that made it; empty where there was none."""
     request: dict[str, Any]
     result: dict[str, Any] | None = None
     artifacts: dict[str, Artifact] = Field(default_factory=dict)
@@ -292,6 +295,7 @@ class Job(JobHead):
             result, artifacts = made or inline
             rest = {
                 "key": _text(fields["key"]),
+                "traceparent": _text(fields.get(HEADER, "")),
                 "request": _json(unpacked(fields["request"])),
                 "result": result,
                 "artifacts": artifacts,

@@ -357,6 +357,11 @@ class Settings(BaseSettings):
         default=5.0, ge=0, description="Seconds that a job may go on after its worker was stopped; then it is requeued."
     )
 
+    traces: bool = Field(
+        default=False,
+        description="Whether spans of requests, jobs and shards are sent to OpenTelemetry, by OTLP over HTTP and to "
+        "where `OTEL_EXPORTER_OTLP_ENDPOINT` says; needs `tailprune[otel]`, which the images have.",
+    )
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field(
         default="INFO", description="The least severe lines that are logged: `DEBUG`, `INFO`, `WARNING` or `ERROR`."
     )

@@ -36,6 +36,7 @@ from jobs.store.heartbeats import WorkerRegistry
 from jobs.store.jobs import JobStore
 from jobs.store.leases import LeaseStore
 from jobs.store.telemetry import Telemetry
+from jobs.tracing import configure_tracing
 from jobs.webhooks.hosts import host_rules
 from service.checks import check_request
 from service.contract import DESCRIPTION, TAGS, add_contract
@@ -93,6 +94,7 @@ def create_app(settings: Settings) -> FastAPI:
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         configure_logging(settings, "uvicorn", "uvicorn.error")
         logging.getLogger("uvicorn.access").disabled = True  # RequestTelemetry logs each request
+        configure_tracing(settings.traces, "tailprune-service")
         check_folder(settings.data_dir, "TAILPRUNE_DATA_DIR")
         _raise_descriptor_limit()
         breaker = Breaker(settings.redis_url)

@@ -17,6 +17,7 @@ from starlette_compress import CompressMiddleware, add_compress_type, remove_com
 
 from jobs.settings import as_prefix
 from jobs.startup import REASONS
+from jobs.tracing import HEADER, Span
 from service.headers import listed_tags, preferred_encoding
 from service.telemetry import REQUEST_SECONDS, REQUESTS
 
@@ -222,7 +223,7 @@ def _too_large(what: str, most: int) -> HTTPException:
 
 
 class RequestTelemetry:
-    """ASGI middleware: counts, times and logs each request, and answers with its id as `X-Request-ID`."""
+    """ASGI middleware: counts, times, logs and traces each request, and answers with its id as `X-Request-ID`."""
 
     def __init__(self, app: ASGIApp) -> None:
         self.app = app
@@ -243,13 +244,15 @@ class RequestTelemetry:
             await send(message)
 
         began = time.perf_counter()
-        with structlog.contextvars.bound_contextvars(request_id=request_id):
+        traced = Span("request", _header(scope, HEADER), "SERVER")
+        with structlog.contextvars.bound_contextvars(request_id=request_id), traced.current():
             try:
                 await self.app(scope, receive, send_named)
             finally:
                 seconds = time.perf_counter() - began
                 method = scope["method"] if scope["method"] in METHODS else OTHER
                 route = getattr(scope.get("route"), "path", UNMATCHED)
+                _end(traced, method, route, status, request_id)
                 telemetry = scope["app"].state.app.store.telemetry
                 telemetry.note(REQUESTS, method, route, str(status))
                 telemetry.note(REQUEST_SECONDS, method, route, value=seconds)
@@ -277,7 +280,22 @@ class StartupReason:
         await self.app(scope, receive, send_reason)
 
 
+def _header(scope: Scope, name: str) -> str:
+    """A header of the request; empty where it has none."""
+    return bytes(dict(scope["headers"]).get(name.encode(), b"")).decode("latin-1")
+
+
+def _end(traced: Span, method: str, route: str, status: int, request_id: str) -> None:
+    """End the span of a request, by the conventions of OpenTelemetry."""
+    traced.rename(f"{method} {route}")
+    traced.note(http__request__method=method, http__route=route, http__response__status_code=status)
+    traced.note(tailprune__request_id=request_id)
+    if status >= 500:
+        traced.fail(f"status {status}")
+    traced.end()
+
+
 def _request_id(scope: Scope) -> str:
     """The id that the client sent in `X-Request-ID`, if it is well-formed, or else a new one."""
-    given: str = dict(scope["headers"]).get(b"x-request-id", b"").decode("latin-1")
+    given = _header(scope, "x-request-id")
     return given if REQUEST_ID.fullmatch(given) else uuid.uuid4().hex

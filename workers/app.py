@@ -15,6 +15,7 @@ from jobs.startup import await_servers, check_folder, ending_on_reasons
 from jobs.storage.retention import Collector
 from jobs.store.connection import connect
 from jobs.store.heartbeats import PeriodicThread
+from jobs.tracing import HEADER, configure_tracing, span
 from workers.lease import Heartbeat
 from workers.worker import Worker
 
@@ -41,10 +42,12 @@ def run_job(job_id: str) -> None:
     _Process.worker.run(job_id)
 
 
-@app.task(name=SHARD_TASK)
-def run_shard(job_id: str, part: dict[str, Any]) -> None:
+@app.task(name=SHARD_TASK, bind=True)
+def run_shard(task: Any, job_id: str, part: dict[str, Any]) -> None:
     """Do a task of a study that another worker holds."""
-    _Process.worker.help(job_id, part)
+    headers = task.request.headers or {}
+    with span("help", headers.get(HEADER, ""), tailprune__job_id=job_id):
+        _Process.worker.help(job_id, part)
 
 
 @setup_logging.connect
@@ -59,6 +62,7 @@ def _create_worker(sender: Any, **_: Any) -> None:
     node, _, host = sender.hostname.partition("@")
     try:
         with ending_on_reasons():
+            configure_tracing(settings.traces, "tailprune-worker")
             check_folder(settings.data_dir, "TAILPRUNE_DATA_DIR")
             # The process id tells workers of one machine apart that have the same name, as of two stacks.
             worker = Worker(settings, f"{node}-{os.getpid()}@{host}")

@@ -21,6 +21,7 @@ from jobs.storage.artifacts import Artifact, ArtifactsUnavailable
 from jobs.store.connection import retry_while_unavailable
 from jobs.store.heartbeats import PeriodicThread, WorkerRegistry, end_process
 from jobs.store.leases import RENEWALS_A_LEASE, Claim, LeaseStore
+from jobs.tracing import Span
 from jobs.views import WorkerInfo
 from workers.pace import Pace
 
@@ -133,6 +134,8 @@ class Run(Interruptible):
         self.claim = claim
         self.progress: tuple[int, int, str] | None = None
         """How many units are done, how many there are, and what is counted."""
+        self.span = Span(f"job {claim.job.kind}", claim.job.traceparent, "CONSUMER")
+        """The span of this attempt."""
         self.phase: str | None = None
         """What is being done, as clients see it beside the progress; see `jobs.records.Progress`."""
         self._leases = leases
@@ -174,6 +177,14 @@ class Run(Interruptible):
             self._reported = (progress, phase)
             left = self._pace.left(now)
             self._leases.report(self.claim, *progress, phase, None if left is None else round(left, 1))
+
+    def note_end(self, outcome: str) -> None:
+        """Note what became of this attempt, in its span."""
+        job = self.job
+        self.span.note(tailprune__job_id=job.id, tailprune__model=job.model, tailprune__attempt=self.claim.token)
+        self.span.note(tailprune__outcome=outcome)
+        if outcome not in ("succeeded", "cancelled", "handed over"):
+            self.span.fail(outcome)
 
     def renew(self) -> None:
         """Renew the lease; stop the job where it is lost. Raises redis.RedisError."""
@@ -232,6 +243,7 @@ class Batch:
     def leave(self, run: Run) -> None:
         """Stop renewing the lease of a job whose outcome is written."""
         self._held.remove(run)
+        run.span.end()
 
     def _look(self) -> None:
         held = list(self._held)  # `leave` is called by the working thread

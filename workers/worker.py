@@ -92,7 +92,11 @@ class Worker:
             claims = self._claim(job_id)
             if claims:
                 self._helper.last = None  # so that the pool can drop its model
-                with Batch(self.leases, claims, self.shutdown) as batch, self._waiting(batch):
+                with (
+                    Batch(self.leases, claims, self.shutdown) as batch,
+                    self._waiting(batch),
+                    batch.runs[0].span.current(),
+                ):
                     self.batch = batch
                     try:
                         self._do(batch, batch.runs)
@@ -162,7 +166,9 @@ class Worker:
                 outcome = run.stop  # where all jobs of a batch have to stop, each has its own reason
             with bound_contextvars(job_id=run.job.id):
                 try:
-                    log.info("job ends", outcome=self._outcomes.write(run, outcome))
+                    ended = self._outcomes.write(run, outcome)
+                    run.note_end(ended)
+                    log.info("job ends", outcome=ended)
                 except Exception:
                     log.exception("what became of the job is not written; the sweep will bring it back")
                 finally:

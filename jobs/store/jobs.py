@@ -30,6 +30,7 @@ from jobs.store.outcomes import OutcomeGone, OutcomeStore
 from jobs.store.scripts import HEAD_FIELDS, PREFIX, Reindex, load_scripts, record_key
 from jobs.store.telemetry import REQUESTED, Telemetry
 from jobs.store.webhooks import MOST_PENDING, MOST_WEBHOOKS, WebhookStore, webhooks_of
+from jobs.tracing import HEADER, current_traceparent
 
 __all__ = [
     "IdempotencyConflict",
@@ -381,4 +382,6 @@ def _new_record(request: Request, key: str, share: Share | None, owner: str) -> 
         fields |= {"group": share.group, "rows": share.rows}
     if request.history != "jobs":
         fields["history"] = request.history
+    if traceparent := current_traceparent():
+        fields[HEADER] = traceparent
     return fields | ({"owner": owner} if owner else {})

@@ -27,6 +27,7 @@ from jobs.store.expiry import ExpiryWatch
 from jobs.store.outcomes import OutcomeStore
 from jobs.store.scripts import PREFIX, Reindex, history_key, load_scripts, record_key
 from jobs.store.telemetry import QUEUE_WAIT, Telemetry
+from jobs.tracing import Span
 
 __all__ = ["RENEWALS_A_LEASE", "Claim", "LeaseStore"]
 
@@ -108,6 +109,9 @@ class LeaseStore:
             self._finish(job_id, token, "failed", problem=UNREADABLE.model_dump_json(exclude_none=True))
             return None
         self._telemetry.observe(QUEUE_WAIT, job.kind, value=job.queue_seconds)
+        waited = Span("queue", job.traceparent, "CONSUMER", start=job.created)
+        waited.note(tailprune__job_id=job.id, tailprune__attempt=token)
+        waited.end(at=max(job.created, job.started or job.created))  # the clock may have been set back
         return Claim(job=job, worker=worker, token=token, ran=_seconds(record.get("ran")))
 
     def claim_companions(self, claim: Claim, rows: int, workers: int) -> list[Claim]:

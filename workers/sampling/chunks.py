@@ -19,6 +19,7 @@ from torch import Tensor
 import tailprune
 from jobs.keys import digest
 from jobs.storage.shards import ShardStore
+from jobs.tracing import span
 from tailprune.spec import InputError
 from tailprune.systems import System
 from workers.sampling.inputs import SampleInputs
@@ -52,10 +53,12 @@ class Chunk:
         They may hold NaN: where one plan of a batch diverges, the others are whole. Those of a shard are checked before
         it is stored, and InputError is raised.
         """
-        latents = self._load()
-        if latents is None:
-            latents = _sample(self.system, self.plans, self.samples, self.inputs, self.on_step)
-            self._store(latents)
+        with span("shard", tailprune__samples=sum(map(len, self.samples))) as traced:
+            latents = self._load()
+            traced.note(tailprune__found=latents is not None)
+            if latents is None:
+                latents = _sample(self.system, self.plans, self.samples, self.inputs, self.on_step)
+                self._store(latents)
         self.on_step(self.steps, self.steps)
         return latents
 

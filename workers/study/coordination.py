@@ -14,6 +14,7 @@ from functools import partial
 from typing import Any, Protocol
 
 from jobs.storage.shards import ShardStore
+from jobs.tracing import span
 from workers.lease import Run
 
 __all__ = ["OnFraction", "Task", "complete_tasks", "try_task"]
@@ -159,7 +160,7 @@ def try_task(task: Task, shards: ShardStore, on_fraction: OnFraction) -> int | N
     lease = shards.lease(task.lease)
     if lease is None:
         return None
-    with lease:
+    with lease, span("shard", tailprune__task=type(task).__name__, tailprune__samples=task.samples):
         return task.do(on_fraction)
 
 
