@@ -50,13 +50,15 @@ print(f"job {job['id']}: {job['title']}, {job['status']}; grid.png has {len(grid
 
 def main() -> None:
     """Build, run, and say what was seen."""
-    own, _, others = " ".join(sys.argv[1:]).partition("-- ")
+    given = sys.argv[1:]
+    end = given.index("--") if "--" in given else len(given)
+    own, others = given[:end], given[end + 1 :]
     with tempfile.TemporaryDirectory(prefix="tailprune-images-") as folder:
         if "--debian" in own:
             for image, packages in PACKAGES.items():
                 make_base(image, packages, Path(folder))
         for name, dockerfile in DOCKERFILES.items():
-            build(name, dockerfile, others.split())
+            build(name, dockerfile, others)
     containers = Containers()
     try:
         containers.start()
@@ -73,14 +75,8 @@ def make_base(image: str, packages: str, folder: Path) -> None:
     less = [f"--dpkgopt=path-exclude=/usr/share/{part}/*" for part in ("man", "info", "locale", "doc")]
     merged = ["--hook-dir=/usr/share/mmdebstrap/hooks/merged-usr", f"--include={packages},usr-is-merged"]
     run("mmdebstrap", "--variant=minbase", *merged, *less, SUITE, str(archive))
-    run(
-        "podman",
-        "import",
-        "--change",
-        "ENV PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
-        str(archive),
-        image,
-    )
+    path = "ENV PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+    run("podman", "import", "--change", path, str(archive), f"docker.io/library/{image}")
 
 
 def build(name: str, dockerfile: Dockerfile, options: list[str]) -> None:
