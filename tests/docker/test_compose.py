@@ -106,7 +106,7 @@ def test_redis_wants_a_password_and_its_arguments_do_not_tell_it() -> None:
     assert "requirepass $REDIS_PASSWORD" in redis["entrypoint"][2]
 
 
-@pytest.mark.parametrize("name", ["redis", "service", "worker", "worker-gpu"])
+@pytest.mark.parametrize("name", ["redis", "service", "worker", "webhooks", "worker-gpu"])
 def test_every_image_can_be_named_by_its_digest(name: str) -> None:
     pinned = "example.org/base@sha256:" + "0" * 64
     service = read_compose(REDIS_IMAGE=pinned, PYTHON_BASE=pinned, CUDA_BASE=pinned)["services"][name]
