@@ -29,7 +29,7 @@ PAGES = ROOT / "build" / "documentation"
 def lay_out(target: Path) -> None:
     """Write every page below a folder."""
     shutil.rmtree(target, ignore_errors=True)
-    copy_pages(target, *(ROOT / name for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md")))
+    copy_pages(target, *(ROOT / name for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md", "SECURITY.md")))
     for notebook in NOTEBOOKS:
         page = as_page(notebook, target / "notebooks" / f"{notebook.stem}.md")
         copy_files(target, notebook.parent, page)

@@ -59,6 +59,8 @@ def _call(method: str, path: str, operation: Json) -> Iterator[str]:
     yield f"### {operation['summary']} {{ #{operation['operationId']} }}\n"
     yield f"```http\n{method.upper()} {path}\n```\n"
     yield f"{operation.get('description', '')}\n"
+    for scope in (scope for needed in operation["security"] for scope in needed["key"]):
+        yield f"Needs a key with the scope `{scope}`, of a service that has keys.\n"
     if parameters := operation.get("parameters"):
         yield "| parameter | in | type | meaning |\n|---|---|---|---|"
         for parameter in parameters:

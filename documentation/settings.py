@@ -23,9 +23,10 @@ Where a description names another setting in lower case, such as `data_dir`, its
 
 """
 TAIL = """
-Two variables are of the command line, the client and the library: `TAILPRUNE_URL` is where [commands](commands.md) and
-the client find the service, and with `TAILPRUNE_OFFLINE=1`, `tailprune models` and `tailprune.load` fetch nothing from
-the hub. Service and workers never fetch.
+Three variables are of the command line, the client and the library: `TAILPRUNE_URL` is where [commands](commands.md)
+and the client find the service, `TAILPRUNE_KEY` is the [key](security.md#keys) that they send it, and with
+`TAILPRUNE_OFFLINE=1`, `tailprune models` and `tailprune.load` fetch nothing from the hub. Service and workers never
+fetch.
 
 The page is written from `jobs/settings.py`, by `make settings`.
 """

@@ -15,6 +15,11 @@ PREFIX = "urn:tailprune:problem:"
 Slug = Literal[
     "invalid-request",
     "malformed-request",
+    "key-needed",
+    "not-allowed",
+    "foreign-site",
+    "foreign-host",
+    "too-many-requests",
     "not-found",
     "method-not-allowed",
     "not-acceptable",
@@ -48,6 +53,11 @@ Slug = Literal[
 TYPES: dict[Slug, tuple[int, str]] = {
     "invalid-request": (422, "The request is not valid"),
     "malformed-request": (400, "The request could not be read"),
+    "key-needed": (401, "A key is needed"),
+    "not-allowed": (403, "This is not allowed"),
+    "foreign-site": (403, "Pages of other sites are refused"),
+    "foreign-host": (421, "The service has another name"),
+    "too-many-requests": (429, "Too many requests"),
     "not-found": (404, "Nothing is here"),
     "method-not-allowed": (405, "This method does not apply here"),
     "not-acceptable": (406, "None of the available formats is accepted"),

@@ -29,11 +29,12 @@ __all__ = [
     "as_prefix",
     "get_settings",
     "limits_by_class",
+    "listed",
     "retry_pauses",
     "unknown_variables",
 ]
 
-OF_OTHERS = ("TAILPRUNE_URL", "TAILPRUNE_OFFLINE")
+OF_OTHERS = ("TAILPRUNE_URL", "TAILPRUNE_KEY", "TAILPRUNE_OFFLINE")
 """Variables that the command line and the library read."""
 
 LONGEST_RETRY_SECONDS = 172_800
@@ -88,6 +89,30 @@ def limits_by_class(text: str) -> dict[str, float]:
             )
         limits |= dict.fromkeys([name] if separator else KEPT, float(found[1]) * UNITS[found[2].upper()])
     return limits
+
+
+def listed(text: str) -> tuple[str, ...]:
+    """The values of a setting that is a list, separated by commas."""
+    return tuple(filter(None, map(str.strip, text.split(","))))
+
+
+def _checked_hosts(text: str) -> str:
+    for host in listed(text):
+        if not re.fullmatch(r"\*|(\*\.)?[A-Za-z0-9._-]+|\[?[0-9A-Fa-f:.]+\]?", host):
+            raise ValueError(
+                f"{host!r} is no name of a host: give names without scheme and port, as in example.org,*.example.net"
+            )
+    return text
+
+
+def _checked_origins(text: str) -> str:
+    for origin in listed(text):
+        if not re.fullmatch(r"https?://[A-Za-z0-9._\[\]:-]+", origin):
+            raise ValueError(
+                f"{origin!r} is no origin: give scheme, host and port as browsers send them, as in "
+                "https://example.org,http://localhost:8888"
+            )
+    return text
 
 
 def retry_pauses(text: str) -> list[float]:
@@ -181,6 +206,39 @@ class Settings(BaseSettings):
         "workers read them. By default huggingface_hub's own cache.",
     )
 
+    keys: LocalPath | None = Field(
+        default=None,
+        description="The file of keys, which `tailprune keys` writes; by default `keys.toml` in `data_dir`. While it "
+        "has no key, the service is open to all who reach it, and answers this machine alone.",
+    )
+    open: bool = Field(
+        default=False,
+        description="Whether a service without keys answers other machines too, to be set only where something else "
+        "keeps strangers away.",
+    )
+    allowed_hosts: Annotated[str, AfterValidator(_checked_hosts)] = Field(
+        default="",
+        description="Names under which the service is reached, as in `example.org,*.example.net`, besides those of "
+        "this machine and the address that it listens on; a request whose `Host` is another is refused. `*` is any.",
+    )
+    cors_origins: Annotated[str, AfterValidator(_checked_origins)] = Field(
+        default="",
+        description="Origins of other sites whose pages may use the service from a browser, as in "
+        "`https://example.org,http://localhost:8888`; none by default.",
+    )
+    rate: int | None = Field(
+        default=None,
+        gt=0,
+        description="Most requests a minute of one key, or of one address without a key, to all processes of the "
+        "service together. No limit by default.",
+    )
+    max_concurrent: int | None = Field(
+        default=None,
+        gt=0,
+        description="Most requests of one key, or of one address without a key, that are answered at a time by all "
+        "processes of the service together; followers of events count. No limit by default.",
+    )
+
     max_body_bytes: int = Field(
         default=MIB, gt=0, description="Largest request body in bytes, except for `POST /conditions`."
     )
@@ -255,8 +313,8 @@ class Settings(BaseSettings):
         default=0.5,
         gt=0,
         le=1,
-        description="Most of them that one client may have, by its address, as a share of `max_queued_jobs`; clients "
-        "on the same machine have no limit of their own.",
+        description="Most of them that one client may have, by its key or else its address, as a share of "
+        "`max_queued_jobs`; clients without a key on the same machine have no limit of their own.",
     )
     max_job_seconds: float | None = Field(
         default=None,
@@ -378,6 +436,11 @@ class Settings(BaseSettings):
     def broker(self) -> str:
         """The URL of the broker, as kombu takes it."""
         return ";".join(map(kombu_url, (self.broker_url or self.redis_url).split(";")))
+
+    @property
+    def keys_file(self) -> Path:
+        """The file of keys."""
+        return self.keys or self.data_dir / "keys.toml"
 
     @property
     def artifacts(self) -> str:

@@ -77,7 +77,7 @@ def check_folder(folder: Path, setting: str) -> None:
     A full disk is no error here: the service answers what it can, and recovers when there is space.
     """
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)  # what jobs made is for its user's eyes
         with tempfile.TemporaryFile(dir=folder):
             pass
     except OSError as error:

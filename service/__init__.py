@@ -6,6 +6,9 @@ deps              what routes depend on: the application's state, and the job or
 submission        from a request to its job, and waiting for the job
 problems          every error as a problem document
 headers           request headers: preferences, media types, entity tags and ranges
+auth              keys and their scopes
+sites             names of the service, and requests that pages of other sites send
+limits            how often a key or an address may ask
 middleware        a proxy's prefix, HEAD, compression, the limits of request bodies, and the telemetry of requests
 checks            what is refused of any request: unknown parameters, and bodies that are not JSON
 response_cache    answers kept in memory

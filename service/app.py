@@ -18,6 +18,7 @@ from fastapi import Depends, FastAPI
 from fastapi_offline import FastAPIOffline
 from prometheus_client import CollectorRegistry
 from starlette.concurrency import run_in_threadpool
+from starlette.middleware.cors import CORSMiddleware
 from starlette.routing import BaseRoute
 
 from jobs.logging import configure_logging
@@ -26,10 +27,11 @@ from jobs.registry.catalogue import Catalogue
 from jobs.registry.compacted import CompactedStore
 from jobs.registry.evaluation import EvaluationAssets
 from jobs.registry.models import Registry
-from jobs.settings import Settings, get_settings
+from jobs.settings import Settings, get_settings, listed
 from jobs.startup import NotYet, StartError, await_servers, check_folder, check_servers, ending_on_reasons
 from jobs.storage.artifacts import ArtifactStore
 from jobs.storage.uploads import ConditionStore
+from jobs.store.allowances import Allowances
 from jobs.store.connection import Breaker, connect_async, connect_guarded
 from jobs.store.events import Events
 from jobs.store.heartbeats import WorkerRegistry
@@ -38,9 +40,11 @@ from jobs.store.leases import LeaseStore
 from jobs.store.telemetry import Telemetry
 from jobs.tracing import configure_tracing
 from jobs.webhooks.hosts import host_rules
+from service.auth import Access, KeyFile, Keys
 from service.checks import check_request
 from service.contract import DESCRIPTION, TAGS, add_contract
 from service.deps import AppState
+from service.limits import Limits
 from service.middleware import (
     BodyChecks,
     Compression,
@@ -67,6 +71,7 @@ from service.routes import (
     vectors,
     webhooks,
 )
+from service.sites import SecureHeaders, Sites
 from service.telemetry import FleetCollector
 
 __all__ = ["app", "create_app"]
@@ -85,6 +90,11 @@ PROBES = 4
 """How many probes ask Redis at a time; while it does not answer, further ones are answered at once."""
 COUNT_SECONDS = 5.0
 """How late counts may be written to Redis for answers that came from the memory of this process."""
+EXPOSED = (
+    "ETag", "Location", "Preference-Applied", "Retry-After", "X-Request-ID", "Accept-Ranges", "Content-Range",
+    "RateLimit", "RateLimit-Policy", "WWW-Authenticate",
+)  # fmt: skip
+"""The headers that pages of other sites may read, if they may use the service."""
 
 
 def create_app(settings: Settings) -> FastAPI:
@@ -114,6 +124,7 @@ def create_app(settings: Settings) -> FastAPI:
         models = Catalogue(
             registry, AddedStore(client), CompactedStore(client), store.artifacts, settings, fetches=False
         )
+        limits = Limits(Allowances(quick), settings.rate, settings.max_concurrent)
         app.state.app = AppState(
             settings=settings,
             models=models,
@@ -129,11 +140,13 @@ def create_app(settings: Settings) -> FastAPI:
             telemetry=telemetry,
             webhook_hosts=host_rules(settings.webhook_hosts),
             answers=ResponseCache(),
+            keys=Keys(KeyFile(settings.keys_file)),
+            limits=limits,
         )
         async with _servers_checked(settings, store.artifacts):
             leases = LeaseStore(client, settings, artifacts=store.artifacts)
             hidden = run_in_threadpool(models.warn_of_hidden)
-            work = (_write_counts(counts), events.run(), _recover_lost(leases), hidden)
+            work = (_write_counts(counts), events.run(), _recover_lost(leases), limits.run(), hidden)
             tasks = [asyncio.create_task(each) for each in work]
             with _at_exit_signal(events.stop):
                 yield
@@ -165,6 +178,19 @@ def create_app(settings: Settings) -> FastAPI:
     app.add_middleware(Compression)
     app.add_middleware(HeadAsGet)
     app.add_middleware(ListHeaders)
+    app.add_middleware(Access)
+    origins = listed(settings.cors_origins)
+    if origins:
+        app.add_middleware(
+            CORSMiddleware,
+            allow_origins=origins,
+            allow_methods=["GET", "POST", "DELETE"],
+            allow_headers=["*"],
+            expose_headers=EXPOSED,
+            max_age=3600,
+        )
+    app.add_middleware(Sites, hosts=listed(settings.allowed_hosts), origins=origins)
+    app.add_middleware(SecureHeaders, shared=bool(origins))
     app.add_middleware(RootPath, prefix=settings.root_path)
     app.add_middleware(RequestTelemetry)
     app.add_middleware(StartupReason)  # the last is the first to see a request

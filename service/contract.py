@@ -15,8 +15,10 @@ from fastapi.responses import Response
 
 from jobs.problems import PREFIX, TYPES
 from jobs.requests.fields import GREATEST_SEED
+from service.auth import PROBES, scope_of
 from service.examples import JOB, WEBHOOK
 from service.headers import etag_matches
+from service.openapi import add_problems
 from service.submission import cache_headers
 
 __all__ = ["DESCRIPTION", "TAGS", "add_contract", "document"]
@@ -28,6 +30,9 @@ told apart by its `kind`, which decides the types of its `request` and of its `r
 answer waits for the job. Equal requests are one job, which is done once.
 
 **Labels** are numbers, or names of classes: `"labels": ["red circle", 17]`.
+
+**Keys.** A service that has keys answers who sends one, as `Authorization: Bearer KEY`. It has the scope `read`, which
+looks; `submit`, which also makes jobs, and cancels its own; or `admin`, which may do everything.
 
 **Problems.** Every error is a problem document (RFC 9457) of the media type `application/problem+json`. Its `type` is
 stable, and is `{PREFIX}` with one of these names, which `docs/problems.md` describes:
@@ -49,6 +54,14 @@ TAGS: list[dict[str, Any]] = [
     }.items()
 ]
 
+SCHEME = "key"
+KEY = {
+    "type": "http",
+    "scheme": "bearer",
+    "description": "A key of the service, which needs one once it has keys; each has the scope `read`, `submit` or "
+    "`admin`, and may do what those before may. `security` of an operation names the scope that it needs; one without "
+    "it needs no key.",
+}
 KEPT_PREFIXES = 4
 """For how many path prefixes the documents are kept; a service has one."""
 
@@ -100,8 +113,16 @@ def _refined(schema: dict[str, Any]) -> dict[str, Any]:
                     choice["enum"] = [choice.pop("const")]
     schema["components"]["schemas"]["PruneSampleJob"]["examples"] = [JOB]  # FastAPI leaves nulls out of examples
     schema["components"]["schemas"]["WebhookBody"]["examples"] = [WEBHOOK]
-    for path in schema["paths"].values():
-        for operation in path.values():
+    schema["components"]["securitySchemes"] = {SCHEME: KEY}
+    for path, operations in schema["paths"].items():
+        for method, operation in operations.items():
+            needed = scope_of(method.upper(), path)
+            operation["security"] = [] if needed is None else [{SCHEME: [needed]}]
+            if needed is not None:
+                add_problems(operation["responses"], "key-needed")
+            if path not in PROBES:
+                add_problems(operation["responses"], "not-allowed", "too-many-requests")
+            add_problems(operation["responses"], "foreign-site", "foreign-host")
             for parameter in operation.get("parameters", []):
                 parameter["schema"] = _of_parameter(parameter["schema"])
             if "application/json" not in operation.get("requestBody", {}).get("content", {}):

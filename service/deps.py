@@ -23,9 +23,11 @@ from jobs.store.events import Events
 from jobs.store.heartbeats import WorkerRegistry
 from jobs.store.jobs import JobStore, UnknownJob
 from jobs.webhooks.hosts import HostRule
+from service.auth import Key, Keys
+from service.limits import Limits
 from service.response_cache import ResponseCache
 
-__all__ = ["AppState", "AppStateDep", "JobDep", "JobId", "ModelDep", "PrefixDep", "model_of"]
+__all__ = ["AppState", "AppStateDep", "JobDep", "JobId", "KeyDep", "ModelDep", "PrefixDep", "model_of"]
 
 
 @dataclass(frozen=True)
@@ -53,6 +55,8 @@ class AppState:
     webhook_hosts: tuple[HostRule, ...]
     """What webhooks may call."""
     answers: ResponseCache
+    keys: Keys
+    limits: Limits
 
 
 async def _state(request: Request) -> AppState:
@@ -61,6 +65,15 @@ async def _state(request: Request) -> AppState:
 
 
 AppStateDep = Annotated[AppState, Depends(_state)]
+
+
+async def _key(request: Request) -> Key | None:
+    key: Key | None = request.scope["key"]
+    return key
+
+
+KeyDep = Annotated[Key | None, Depends(_key)]
+"""The key that was sent, whose scope was checked; None while there are no keys."""
 
 
 async def _prefix(request: Request) -> str:

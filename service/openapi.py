@@ -16,7 +16,6 @@ from uvicorn.importer import import_from_string
 from jobs.figure_results import FigureNumbers
 from jobs.problems import PREFIX, TYPES, Slug
 from jobs.records import JOBS
-from service.contract import document
 from service.examples import JOB_ID
 from service.problems import MEDIA_TYPE
 
@@ -25,6 +24,7 @@ __all__ = [
     "METRICS_DONE",
     "NOT_MODIFIED",
     "OF_A_MODEL",
+    "add_problems",
     "event_stream",
     "files",
     "header",
@@ -38,6 +38,14 @@ __all__ = [
 DETAILS: dict[Slug, str] = {
     "invalid-request": "one thing is wrong with the request; see errors",
     "malformed-request": "the body is not JSON: Expecting value, at character 12",
+    "key-needed": "this service needs a key: send it as Authorization: Bearer KEY. Where the service runs, `tailprune "
+    "keys add NAME --scope read|submit|admin` makes one",
+    "not-allowed": "this needs a key with the scope 'submit', and the key 'ana' has 'read'",
+    "foreign-site": "a page of another site, https://example.org, has sent this request; whoever runs the service can "
+    "let pages of an origin use it with TAILPRUNE_CORS_ORIGINS",
+    "foreign-host": "the service is not known as example.org: use an address of it, or have whoever runs it name it in "
+    "TAILPRUNE_ALLOWED_HOSTS",
+    "too-many-requests": "600 requests of yours within a minute are the most; try again in 12 seconds",
     "not-found": "nothing is at this path; /docs lists all paths",
     "method-not-allowed": "this path does not answer PUT; use GET, DELETE",
     "not-acceptable": "figures are available as image/png or image/svg+xml; accept one of them",
@@ -111,9 +119,23 @@ def problem_responses(*slugs: Slug) -> dict[int | str, dict[str, Any]]:
             **({"errors": ERRORS} if slug == "invalid-request" else {}),
         }  # fmt: skip
         entry["content"][MEDIA_TYPE]["examples"][slug] = {"value": example}
-        if slug in ("unavailable", "too-many-jobs"):
+        if slug in ("unavailable", "too-many-jobs", "too-many-requests"):
             entry["headers"] = {"Retry-After": header("Seconds to wait before trying again.", "integer")}
     return by_status
+
+
+def add_problems(responses: dict[str, Any], *slugs: Slug) -> None:
+    """Add problems to the responses of an operation in the document, in short where it has no other of their status."""
+    for slug in slugs:
+        ((status, entry),) = problem_responses(slug).items()
+        known = responses.setdefault(str(status), entry)
+        if known is entry:
+            del entry["content"][MEDIA_TYPE]["examples"]
+        elif entry["description"] not in known["description"]:
+            known["description"] += f", or: {entry['description']}"
+            known["content"][MEDIA_TYPE].get("examples", {}).update(entry["content"][MEDIA_TYPE]["examples"])
+            if "headers" in entry:
+                known.setdefault("headers", {}).update(entry["headers"])
 
 
 _LINKS = {
@@ -218,4 +240,6 @@ NOT_MODIFIED: dict[str, Any] = {
 
 
 if __name__ == "__main__":
+    from service.contract import document
+
     sys.stdout.write(document(import_from_string("service.app:app")))  # by name: its routes import this module

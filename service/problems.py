@@ -28,6 +28,7 @@ from jobs.store.events import TooManyFollowers
 from jobs.store.jobs import (
     IdempotencyConflict,
     JobFinished,
+    JobOfOthers,
     JobUnfinished,
     ResultGone,
     TooManyJobs,
@@ -103,6 +104,7 @@ def add_handlers(app: FastAPI) -> None:
         UnreadableJob: "record-unreadable",
         ResultGone: "result-gone",
         JobFinished: "job-finished",
+        JobOfOthers: "not-allowed",
         JobUnfinished: "job-unfinished",
         IdempotencyConflict: "idempotency-key-reused",
     }

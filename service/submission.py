@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
-from ipaddress import ip_address
 from types import MappingProxyType
 from typing import Annotated, Any, TypeVar
 
@@ -27,7 +26,8 @@ from jobs.requests.base import ModelRequest, Request
 from jobs.requests.fields import UNION_TAGS
 from jobs.requests.subscriber import Subscriber, Webhook
 from jobs.webhooks.hosts import endpoint_of
-from service.deps import AppState, AppStateDep, PrefixDep, model_of
+from service.auth import is_loopback
+from service.deps import AppState, AppStateDep, KeyDep, PrefixDep, model_of
 from service.headers import IdempotencyKey, IfNoneMatch, PreferHeader, etag_matches, is_any, preferred_wait
 from service.problems import ProblemError, problem_response, retry_header
 
@@ -69,16 +69,14 @@ class Client:
     idempotency_key: str = ""
     if_none_match: str | None = None
     owner: str = ""
-    """Whose a new job is; empty for nobody's."""
+    """Who asks, and whose a new job is; empty for nobody in particular."""
 
 
-async def _owner(request: HTTPRequest) -> str:
-    """The address of the client, by which its share of the queues is counted; empty for one of this machine."""
-    host = "" if request.client is None else request.client.host
-    try:
-        return "" if ip_address(host).is_loopback else host
-    except ValueError:  # a socket of this machine
-        return ""
+async def _owner(request: HTTPRequest, key: KeyDep) -> str:
+    """The name of the key, or the address of a client without one; empty for a client without one of this machine."""
+    if key is not None:
+        return key.name
+    return "" if request.client is None or is_loopback(request.client.host) else request.client.host
 
 
 OwnerDep = Annotated[str, Depends(_owner)]

@@ -16,6 +16,8 @@ __all__ = [
     "BodyTooLarge",
     "ConditionsInUse",
     "Damaged",
+    "ForeignHost",
+    "ForeignSite",
     "IdempotencyKeyReused",
     "InternalError",
     "InvalidRequest",
@@ -23,12 +25,14 @@ __all__ = [
     "JobFailed",
     "JobFinished",
     "JobUnfinished",
+    "KeyNeeded",
     "MalformedRequest",
     "MethodNotAllowed",
     "ModelExists",
     "ModelNotReady",
     "ModelRegistered",
     "NotAcceptable",
+    "NotAllowed",
     "NotFound",
     "ProblemError",
     "RangeNotSatisfiable",
@@ -39,6 +43,7 @@ __all__ = [
     "TailpruneError",
     "TimeLimit",
     "TooManyJobs",
+    "TooManyRequests",
     "Unavailable",
     "UnexpectedAnswer",
     "UnknownArtifact",
@@ -249,6 +254,36 @@ class RangeNotSatisfiable(ProblemError):
     """The range lies outside of the artifact."""
 
     slug = "range-not-satisfiable"
+
+
+class KeyNeeded(ProblemError):
+    """The service takes no request without a key that it knows: give one as `key=`, or in TAILPRUNE_KEY."""
+
+    slug = "key-needed"
+
+
+class NotAllowed(ProblemError):
+    """The key may not do this, or the service answers no other machines."""
+
+    slug = "not-allowed"
+
+
+class ForeignSite(ProblemError):
+    """The request comes from a page of another site."""
+
+    slug = "foreign-site"
+
+
+class ForeignHost(ProblemError):
+    """The service is not reached under this name; its setting TAILPRUNE_ALLOWED_HOSTS has those that it answers."""
+
+    slug = "foreign-host"
+
+
+class TooManyRequests(ProblemError):
+    """The key, or the address, has sent too many requests; later the same one is answered."""
+
+    slug = "too-many-requests"
 
 
 class BodyTooLarge(ProblemError):

@@ -194,6 +194,7 @@ def settings(request: pytest.FixtureRequest, tmp_path: Path) -> Settings:
         data_dir=tmp_path / "data",
         registry=write_registry(tmp_path / "models"),
         lease_seconds=5.0,
+        allowed_hosts="testserver",  # the name under which FastAPI's client reaches the application
     )
 
 

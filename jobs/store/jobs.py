@@ -35,6 +35,7 @@ from jobs.tracing import HEADER, current_traceparent
 __all__ = [
     "IdempotencyConflict",
     "JobFinished",
+    "JobOfOthers",
     "JobStore",
     "JobUnfinished",
     "Outcome",
@@ -83,6 +84,15 @@ class JobFinished(Exception):
 
     def __init__(self, job_id: str, status: str) -> None:
         super().__init__(f"job {job_id} has already {status}; only a queued or running job can be cancelled")
+
+
+class JobOfOthers(Exception):
+    """Others asked for the job, and the one who cancels it did not."""
+
+    def __init__(self, job_id: str) -> None:
+        super().__init__(
+            f"job {job_id} was asked for with other keys: only they, and keys with the scope 'admin', may cancel it"
+        )
 
 
 class JobUnfinished(Exception):
@@ -158,10 +168,10 @@ class JobStore:
         request: the resolved request.
         key: the key of its job.
         share: a new job's share in a batch; None, the default, for a job that runs by itself.
-        idempotency_key: the client's name for the request; empty, the default, for none.
+        idempotency_key: the owner's name for the request; empty, the default, for none.
         fingerprint: the digest of the resolved request, which must be the same for the same idempotency key.
-        owner: whose job it is, which then counts against the owner's share of the queues; empty, the default, for
-            nobody's.
+        owner: who asks. A new job counts against the owner's share of the queues; of one that there is, this is one of
+            those whom `cancel` asks about. Empty, the default, for nobody in particular.
         webhook: is called for what happens to the job, besides those of earlier equal requests; None, the default, for
             none.
 
@@ -171,8 +181,9 @@ class JobStore:
         """
         most = self.settings.max_queued_jobs
         of_owner = max(1, round(most * self.settings.max_queued_share))
-        idempotency: list[Argument] = [idempotency_key, fingerprint, self.settings.cache_ttl_seconds]
-        record = [part for pair in _new_record(request, key, share, owner).items() for part in pair]
+        named = f"{owner} {idempotency_key}" if owner and idempotency_key else idempotency_key
+        idempotency: list[Argument] = [named, fingerprint, self.settings.cache_ttl_seconds, owner]
+        record = [part for pair in _new_record(request, key, share).items() for part in pair]
         if webhook is not None and self.pending_webhooks() >= MOST_PENDING:
             raise TooManyJobs(
                 f"{MOST_PENDING} calls of webhooks wait for receivers, the most that may wait; try again later, or "
@@ -329,15 +340,21 @@ class JobStore:
             log.warning("job left out of the list: its record cannot be read", job_id=job_id, reason=str(error))
             return None
 
-    def cancel(self, job_id: str) -> Job:
+    def cancel(self, job_id: str, owner: str | None = None) -> Job:
         """Cancel a job: at once if it is queued or its worker is lost, at its worker's next step if it is running.
 
-        Raises UnknownJob; JobFinished for a job that has finished; UnreadableJob where it is cancelled, but its record
-        cannot be read.
+        owner: on whose behalf, one of those who asked for it: it goes on for as long as there are others. None, the
+            default, for all.
+
+        Raises UnknownJob; JobOfOthers where the owner did not ask for it, or no longer does; JobFinished for a job that
+        has finished; UnreadableJob where it is cancelled, but its record cannot be read.
         """
-        outcome = text(self._scripts["cancel"](args=[job_id, self.settings.lease_seconds]))
+        whose = [] if owner is None else [owner]
+        outcome = text(self._scripts["cancel"](args=[job_id, self.settings.lease_seconds, *whose]))
         if outcome == "unknown":
             raise UnknownJob(job_id)
+        if outcome == "of others":
+            raise JobOfOthers(job_id)
         if outcome == "finished":
             raise JobFinished(job_id, text(self._fields(job_id)["status"]))
         return self.get(job_id)
@@ -367,7 +384,7 @@ class JobStore:
         return UnderWay(queued=sum(queued), running=running)
 
 
-def _new_record(request: Request, key: str, share: Share | None, owner: str) -> Mapping[str, Argument]:
+def _new_record(request: Request, key: str, share: Share | None) -> Mapping[str, Argument]:
     """The fields of a new record, besides those that the script fills in."""
     fields: dict[str, Argument] = {
         "kind": request.kind,
@@ -384,4 +401,4 @@ def _new_record(request: Request, key: str, share: Share | None, owner: str) -> 
         fields["history"] = request.history
     if traceparent := current_traceparent():
         fields[HEADER] = traceparent
-    return fields | ({"owner": owner} if owner else {})
+    return fields

@@ -23,10 +23,14 @@ Keys, all with the prefix `tailprune:`:
     layout              string   which of these keys there are: 2, since there are jobs:<facet>:<x>
     telemetry           hash     counters (`jobs.store.telemetry`)
     artifacts-store     string   which store of artifacts belongs to this Redis (`jobs.startup`)
-    idempotency:<key>   hash     the job of an Idempotency-Key; expires
+    idempotency:<key>   hash     the job of an Idempotency-Key, after the owner that sent it; expires
+    rate:<client>       string   how many permits of the minute are taken (`jobs.store.allowances`); expires
+    slots:<client>      hash     the requests under way, by process of the service; expires
 
-Only the last expires. Each event is also published in the channel `tailprune:events`, as JSON, for those who follow:
-one of a status with what lists show of the job, and that a job was deleted, which no stream has.
+Only the last three expire. Each event is also published in the channel `tailprune:events`, as JSON, for those who
+follow: one of a status with what lists show of the job, and that a job was deleted, which no stream has.
+A record has who asked for the job in `askers`, as JSON, and in `owner` the one whose share of the queues it counts
+against.
 A job's `attempts` is its fencing token: every claim increments it, and a worker's writes carry the value of its own
 claim. All times are those of the Redis server, and its clock may be set at any time: that a lease expired is therefore
 not read off the clock (`jobs.store.expiry`).
@@ -58,6 +62,7 @@ HEAD_FIELDS = (
 ScriptName = Literal[
     "submit", "claim", "companions", "renew", "release", "report", "publish", "finish", "cancel", "leases", "sweep",
     "requeue", "trim", "purge", "page", "places", "reindex", "subscribe", "deliveries", "deliver", "settle",
+    "take", "hold",
 ]  # fmt: skip
 Scripts = dict[ScriptName, Script]
 

@@ -6,6 +6,7 @@ compact       compact
 jobs          jobs: list, show, watch, cancel and save
 models        models: list, show, add, fetch and remove
 serve         serve
+keys          keys: add, list and remove
 webhooks      webhooks secret
 storage       storage, and storage prune
 supervisor    keeps the processes of serve running
@@ -23,7 +24,7 @@ from typing import Annotated
 
 import typer
 
-from service.cli import commands, compact, jobs, models, serve, storage, study, webhooks
+from service.cli import commands, compact, jobs, keys, models, serve, storage, study, webhooks
 from service.cli.terminal import Commands, line
 
 __all__ = ["app"]
@@ -63,5 +64,6 @@ app.command(short_help="Extract a model's condition vectors.")(commands.extract)
 app.command(short_help="Upload conditions.")(commands.upload)
 app.add_typer(jobs.app, name="jobs", short_help="Look at jobs, cancel them, save files.")
 app.add_typer(models.app, name="models", short_help="List, show, add and fetch models.")
+app.add_typer(keys.app, name="keys", short_help="Make, list and remove keys of the service.")
 app.add_typer(storage.app, name="storage", short_help="Show what is stored, delete what is not needed.")
 app.add_typer(webhooks.app, name="webhooks", short_help="Show what webhooks are signed with.")

@@ -13,7 +13,8 @@ from jobs.records import ID_PATTERN, AnyJob, Kind, Status
 from jobs.store.events import EVENT_ID_PATTERN, START
 from jobs.store.listeners import Follower
 from jobs.views import JobList
-from service.deps import AppStateDep, JobDep, JobId, PrefixDep
+from service.auth import check_scope
+from service.deps import AppStateDep, JobDep, JobId, KeyDep, PrefixDep
 from service.examples import SCORES, SUMMARY
 from service.openapi import event_stream, problem_responses
 from service.problems import NothingMore
@@ -69,19 +70,28 @@ Purge = Annotated[
     response_model=AnyJob,
     responses={
         200: {"description": "The job is cancelled: it was still queued, or its worker was lost."},
-        202: {"description": "The job is running, and stops at its next step.", "model": AnyJob},
+        202: {
+            "description": "The job is running, and stops at its next step; or it goes on for others who asked for it.",
+            "model": AnyJob,
+        },
         204: {"description": "With `purge`: the finished job is deleted."},
         **problem_responses(
             "unknown-job", "job-finished", "job-unfinished", "record-unreadable", "invalid-request", "unavailable"
         ),
     },
 )
-def cancel_job(job_id: JobId, state: AppStateDep, prefix: PrefixDep, purge: Purge = False) -> Response:
-    """Cancel a job that has not finished yet; or, with `purge`, delete one that has."""
+def cancel_job(job_id: JobId, state: AppStateDep, prefix: PrefixDep, key: KeyDep, purge: Purge = False) -> Response:
+    """Cancel a job that has not finished yet; or, with `purge`, which needs the scope `admin`, delete one that has.
+
+    A key cancels jobs that were asked for with it. One that was also asked for with others goes on for them until the
+    last has cancelled it. A key with the scope `admin` cancels any job, for all.
+    """
     if purge:
+        if key is not None:
+            check_scope(key, "admin")
         state.store.purge(job_id)
         return Response(status_code=204)
-    job = state.store.cancel(job_id)
+    job = state.store.cancel(job_id, None if key is None or key.may("admin") else key.name)
     return JSONResponse(job.public(prefix), 200 if job.is_finished else 202)
 
 

@@ -32,7 +32,10 @@ def client(redis_server: RedisProcess, tmp_path_factory: pytest.TempPathFactory)
     redis_server.empty()
     folder = tmp_path_factory.mktemp("service")
     settings = Settings(
-        redis_url=redis_server.url, data_dir=folder / "data", registry=write_registry(folder / "models")
+        redis_url=redis_server.url,
+        data_dir=folder / "data",
+        registry=write_registry(folder / "models"),
+        allowed_hosts="testserver",
     )
     with TestClient(create_app(settings)) as client:
         yield client

@@ -29,7 +29,12 @@ def settings(redis_server: RedisProcess, tmp_path_factory: pytest.TempPathFactor
     """Settings that the tests share."""
     redis_server.empty()
     folder = tmp_path_factory.mktemp("service")
-    return Settings(redis_url=redis_server.url, data_dir=folder / "data", registry=write_registry(folder / "models"))
+    return Settings(
+        redis_url=redis_server.url,
+        data_dir=folder / "data",
+        registry=write_registry(folder / "models"),
+        allowed_hosts="testserver",
+    )
 
 
 @pytest.fixture(scope="module")

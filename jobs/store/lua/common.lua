@@ -240,6 +240,42 @@ local function remove(id)
     redis.call('PUBLISH', P .. 'events', cjson.encode({job = id, event = 'deleted'}))
 end
 
+-- Who asked for a job, and has not cancelled it since.
+local function askers(id)
+    local names = fields(id, 'askers')[1]
+    local read, list = pcall(cjson.decode, names or '[]')
+    return read and type(list) == 'table' and list or {}
+end
+
+local function ask(id, name)
+    local list = askers(id)
+    for _, each in ipairs(list) do
+        if each == name then return end
+    end
+    table.insert(list, name)
+    redis.call('HSET', job(id), 'askers', cjson.encode(list))
+end
+
+-- Take one of those who asked for a job off it. Returns how many others there are; nothing if it was none of them.
+-- The job of an owner who leaves is then the first of the others'.
+local function leave(id, name)
+    local others, found = {}, false
+    for _, each in ipairs(askers(id)) do
+        if each == name then found = true else table.insert(others, each) end
+    end
+    if not found then return nil end
+    if #others > 0 then
+        redis.call('HSET', job(id), 'askers', cjson.encode(others))
+        local f = fields(id, 'owner', 'status')
+        if f[1] == name then
+            redis.call('HSET', job(id), 'owner', others[1])
+            redis.call('SREM', P .. 'owned:' .. name, id)
+            if f[2] == 'queued' then redis.call('SADD', P .. 'owned:' .. others[1], id) end
+        end
+    end
+    return #others
+end
+
 local function holds(id, token)
     local f = fields(id, 'status', 'attempts')
     return f[1] == 'running' and f[2] == token

@@ -1,11 +1,11 @@
--- id, idempotency key, fingerprint, its life in seconds, stale id, most queued jobs, most of its owner,
+-- id, idempotency key, fingerprint, its life in seconds, owner, stale id, most queued jobs, most of its owner,
 -- URL and events of a webhook of a new job, or '' twice, then names and values of the fields of a new record
 --   -> the id of the job, and 'created', 'joined' or 'conflict'; '' and 'full' or 'full of its owner'
 
-local id, idempotency, fingerprint, life, stale = unpack(ARGV)
-local most, most_of_owner = tonumber(ARGV[6]), tonumber(ARGV[7])
+local id, idempotency, fingerprint, life, owner, stale = unpack(ARGV)
+local most, most_of_owner = tonumber(ARGV[7]), tonumber(ARGV[8])
 local record = {}
-for i = 10, #ARGV, 2 do record[ARGV[i]] = ARGV[i + 1] end
+for i = 11, #ARGV, 2 do record[ARGV[i]] = ARGV[i + 1] end
 local note = P .. 'idempotency:' .. idempotency
 local pointer = P .. 'key:' .. record.key
 
@@ -27,22 +27,27 @@ end
 local answering = redis.call('GET', pointer)
 if answering and answering ~= stale and redis.call('EXISTS', job(answering)) == 1 then
     remember(answering)
+    if owner ~= '' then ask(answering, owner) end
     return {answering, 'joined'}
 end
 
 local waiting = 0
 for _, name in ipairs(QUEUES) do waiting = waiting + redis.call('ZCARD', P .. 'queued:' .. name) end
 if waiting >= most then return {'', 'full'} end
-if record.owner and redis.call('SCARD', P .. 'owned:' .. record.owner) >= most_of_owner then
+if owner ~= '' and redis.call('SCARD', P .. 'owned:' .. owner) >= most_of_owner then
     return {'', 'full of its owner'}
 end
 
-redis.call('HSET', job(id), 'id', id, 'created', stamp(now()), 'attempts', 0, unpack(ARGV, 10))
+redis.call('HSET', job(id), 'id', id, 'created', stamp(now()), 'attempts', 0, unpack(ARGV, 11))
+if owner ~= '' then
+    redis.call('HSET', job(id), 'owner', owner)
+    ask(id, owner)
+end
 redis.call('SET', pointer, id)
 redis.call('ZADD', P .. 'jobs', 0, id)
 redis.call('ZADD', index('kind', record.kind), 0, id)
 redis.call('ZADD', index('model', record.model), 0, id)
 queue(id, record.queue)
-if ARGV[8] ~= '' then subscribe(id, ARGV[8], ARGV[9], 1) end
+if ARGV[9] ~= '' then subscribe(id, ARGV[9], ARGV[10], 1) end
 remember(id)
 return {id, 'created'}

@@ -226,7 +226,6 @@ def test_full_queues_are_answered_429_with_the_time_to_wait(
 def test_jobs_of_clients_elsewhere_are_counted_by_their_address(
     settings: Settings, store: JobStore, redis_client: redis.Redis, address: str, owner: str
 ) -> None:
-
-    with TestClient(create_app(settings), client=(address, 50_000)) as client:
+    with TestClient(create_app(settings.model_copy(update={"open": True})), client=(address, 50_000)) as client:
         job_id = post(client, 1)
     assert (redis_client.hget(f"tailprune:job:{job_id}", "owner") or b"") == owner.encode()
