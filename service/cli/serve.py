@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import secrets
 import shutil
 import signal
 import socket
@@ -12,6 +13,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from errno import EACCES, EADDRINUSE
+from ipaddress import ip_address
 from pathlib import Path
 from types import FrameType
 from typing import Annotated
@@ -24,10 +26,11 @@ from rich.markup import escape
 
 from jobs.registry.evaluation import EvaluationAssets
 from jobs.registry.models import Registry
-from jobs.settings import Settings, get_settings, unknown_variables
+from jobs.settings import Settings, get_settings, listed, unknown_variables
 from jobs.startup import REASONS, StartError, await_servers, check_folder
 from jobs.storage.artifacts import ArtifactStore
 from jobs.store.connection import connect, server_command
+from service.auth import KeyFile, is_loopback
 from service.cli.storage import noted_settings
 from service.cli.supervisor import ChildFailed, Death, Program, Supervisor
 
@@ -48,6 +51,17 @@ REDIS = "redis"
 messages = Console(stderr=True, highlight=False, soft_wrap=True)
 
 
+@contextmanager
+def _private() -> Iterator[None]:
+    """Meanwhile files and folders that are made, here and by children, are for their user alone."""
+    before = os.umask(0o077)
+    try:
+        yield
+    finally:
+        os.umask(before)
+
+
+@_private()
 def serve(
     host: Annotated[str, typer.Option(help="The address to listen on; 0.0.0.0 for all.")] = LOOPBACK,
     port: Annotated[int, typer.Option(min=0, max=65535, help="The port to listen on; 0 picks a free one.")] = 8000,
@@ -82,21 +96,25 @@ def serve(
         check_folder(folder, "--data-dir")
         if shutil.disk_usage(folder).free < LEAST_FREE_BYTES:
             raise StartError(f"the disk of {folder} is full; make room, or name another folder with --data-dir")
+        settings = settings.model_copy(update={"data_dir": folder})
         supervisor = Supervisor(None if verbose else folder / "logs")
         EvaluationAssets.from_registry(Registry.read(settings.registry))  # fails here at once, rather than in a child
         port = _free_port(host, port)
+        _check_exposure(host, settings)
         with redis_for(settings, folder, supervisor, stopping) as redis_url:
-            settings = settings.model_copy(update={"redis_url": redis_url, "data_dir": folder})
+            settings = settings.model_copy(update={"redis_url": redis_url})
             with connect(settings) as client:
                 artifacts = ArtifactStore(settings, client)
                 await_servers(settings, artifacts, _say_waiting, lambda: _tended(supervisor, stopping))
             if stopping:
                 return
             shared = {"REDIS_URL": redis_url, "TAILPRUNE_DATA_DIR": str(folder)}
-            prefix = {} if root_path is None else {"TAILPRUNE_ROOT_PATH": root_path}
-            programs = [*worker_programs(workers, shared), service_program(host, port, shared | prefix)]
+            of_service = {} if root_path is None else {"TAILPRUNE_ROOT_PATH": root_path}
+            if not _is_address(host):
+                of_service["TAILPRUNE_ALLOWED_HOSTS"] = ",".join([*listed(settings.allowed_hosts), host])
+            programs = [*worker_programs(workers, shared), service_program(host, port, shared | of_service)]
             if settings.webhook_hosts:
-                programs.append(webhook_program(shared | prefix))
+                programs.append(webhook_program(shared | of_service))
             with noted_settings(settings), _running(programs, supervisor, stopping):
                 url = f"http://{_reachable(host)}:{port}"
                 _until(lambda: _is_ready(url, workers, supervisor), supervisor, stopping)
@@ -153,11 +171,13 @@ def redis_for(settings: Settings, folder: Path, supervisor: Supervisor, stopping
     server_folder = folder / "redis"
     check_folder(server_folder, "--data-dir")
     with _sole_user(server_folder) as lock:
-        port = _free_port(LOOPBACK, 0)
+        port, password = _free_port(LOOPBACK, 0), secrets.token_urlsafe()
         command = server_command(port, server_folder, settings.redis_memory_bytes, supervisor.log_path(REDIS))
-        supervisor.start(Program(REDIS, command, keep_open=(lock,)))
+        # From its input, since every user of the machine can see the arguments of a process.
+        options = f"requirepass {password}\n".encode()
+        supervisor.start(Program(REDIS, [command[0], "-", *command[1:]], keep_open=(lock,), sent=options))
         try:
-            url = f"redis://{LOOPBACK}:{port}/0"
+            url = f"redis://:{password}@{LOOPBACK}:{port}/0"
             _until(lambda: _answers(url), supervisor, stopping)
             yield url
         finally:
@@ -195,6 +215,19 @@ def service_program(host: str, port: int, shared: dict[str, str]) -> Program:
     """The HTTP service."""
     options = ("--host", host, "--port", str(port), "--timeout-graceful-shutdown", str(REQUESTS_GRACE_SECONDS))
     return Program("service", [sys.executable, "-m", "service.server", *options], shared)
+
+
+def _check_exposure(host: str, settings: Settings) -> None:
+    """Raise StartError where other machines would reach a service that has no keys."""
+    if (_is_address(host) and is_loopback(host)) or host == "localhost" or settings.open:
+        KeyFile(settings.keys_file).read()  # a damaged file ends the command here rather than the service
+        return
+    if not KeyFile(settings.keys_file).read():
+        raise StartError(
+            f"--host {host} lets other machines in, and there are no keys in {settings.keys_file}: make one with "
+            "`tailprune keys add NAME --scope read|submit|admin`, or set TAILPRUNE_OPEN=true if all who reach it may "
+            "do everything"
+        )
 
 
 def _until(condition: Callable[[], bool], supervisor: Supervisor, stopping: StopRequests) -> None:
@@ -288,6 +321,14 @@ def _is_tailprune(url: str) -> bool:
         return bool(httpx.get(f"{url}/health/live", timeout=2.0, trust_env=False).json() == {"status": "live"})
     except (httpx.HTTPError, ValueError):
         return False
+
+
+def _is_address(host: str) -> bool:
+    try:
+        ip_address(host)
+    except ValueError:
+        return False
+    return True
 
 
 def _reachable(host: str) -> str:

@@ -40,6 +40,8 @@ class Program:
     """Variables in addition to the environment of the supervisor."""
     keep_open: tuple[int, ...] = ()
     """File descriptors that the program inherits."""
+    sent: bytes = field(default=b"", repr=False)
+    """What it reads from its standard input, of a few kilobytes at most."""
 
 
 class Death(NamedTuple):
@@ -139,7 +141,7 @@ class _Child:
             self._process = subprocess.Popen(
                 self.program.command,
                 env={**os.environ, **where, **self.program.environment},
-                stdin=subprocess.DEVNULL,
+                stdin=subprocess.PIPE if self.program.sent else subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT if log is not None else None,
                 pass_fds=self.program.keep_open,
@@ -149,6 +151,9 @@ class _Child:
         finally:
             if log is not None:
                 log.close()
+        if self._process.stdin is not None:
+            with suppress(BrokenPipeError), self._process.stdin:  # it may have died already
+                self._process.stdin.write(self.program.sent)
         self._started = time.monotonic()
 
     def is_alive(self) -> bool:

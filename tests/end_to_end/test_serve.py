@@ -85,6 +85,23 @@ def test_serve_stops_on_ctrl_c_and_shows_old_jobs_when_started_again(serve: Serv
     assert (again.status_code, again.json()["id"]) == (200, job["id"])
 
 
+def test_what_serve_writes_is_for_its_user_alone(serve: Serve, tmp_path: Path) -> None:
+    server = serve()
+    body = {"model": "tiny", "threshold": 0.5}
+    job = httpx.post(f"{server.url}/prune-sample", json=body, headers={"Prefer": "wait=30"}, timeout=40).json()
+    assert job["status"] == "succeeded"
+    found = [tmp_path / "data", *(tmp_path / "data").rglob("*")]
+    assert len(found) > 10
+    assert [str(path) for path in found if path.stat().st_mode & 0o077] == []
+    processes = [psutil.Process(server.process.pid), *psutil.Process(server.process.pid).children(recursive=True)]
+    url = next(process.environ()["REDIS_URL"] for process in processes if "celery" in " ".join(process.cmdline()))
+    password = str(httpx.URL(url).password)
+    assert password
+    assert not any(password in part for process in processes for part in process.cmdline())
+    logs = "".join(path.read_text() for path in (tmp_path / "data" / "logs").iterdir())
+    assert password not in logs + server.text
+
+
 def test_serve_passes_the_prefix_of_a_proxy_on(serve: Serve) -> None:
     server = serve("--workers", "0", "--root-path", "/tailprune")
     models = httpx.get(f"{server.url}/models").json()["models"]

@@ -9,6 +9,7 @@ from typer.testing import CliRunner
 
 from jobs.settings import Settings, get_settings
 from jobs.startup import StartError
+from service.auth import KeyFile
 from service.cli import app
 from service.cli.serve import StopRequests, _is_ready, redis_for, service_program, worker_programs
 from service.cli.supervisor import Supervisor
@@ -111,6 +112,53 @@ def test_a_port_where_a_tailprune_runs_is_reported_as_its(tmp_path: Path, monkey
         port = str(taken.getsockname()[1])
         said = CliRunner().invoke(app, ["serve", "--port", port, "--data-dir", str(tmp_path)])
     assert f"a tailprune runs at http://127.0.0.1:{port} already" in said.stderr
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "::"])
+def test_other_machines_are_let_in_only_with_keys_or_where_that_is_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, host: str
+) -> None:
+    registry = write_tiny_model(tmp_path / "models")
+    monkeypatch.setattr("service.cli.serve.get_settings", lambda: Settings(registry=registry))
+    if host == "::" and not socket.has_ipv6:
+        pytest.skip("no IPv6 here")
+    serve = ["serve", "--host", host, "--port", "0", "--data-dir", str(tmp_path / "data")]
+    said = CliRunner().invoke(app, serve)
+    assert said.exit_code == 1
+    assert "tailprune keys add" in said.stderr
+    assert "TAILPRUNE_OPEN=true" in said.stderr
+
+    class Reached(Exception):
+        """It would start now."""
+
+    def reached(*_: object) -> None:
+        raise Reached
+
+    monkeypatch.setattr("service.cli.serve.redis_for", reached)
+    monkeypatch.setattr("service.cli.serve.get_settings", lambda: Settings(registry=registry, open=True))
+    assert isinstance(CliRunner().invoke(app, serve).exception, Reached)
+    monkeypatch.setattr("service.cli.serve.get_settings", lambda: Settings(registry=registry))
+    KeyFile(tmp_path / "data" / "keys.toml").add("ana", "read")
+    assert isinstance(CliRunner().invoke(app, serve).exception, Reached)
+
+
+def test_its_redis_has_a_password_that_is_in_no_command(
+    settings: Settings, stopping: StopRequests, tmp_path: Path, children: Children
+) -> None:
+    supervisor = Supervisor(tmp_path / "logs")
+    with redis_for(settings, tmp_path, supervisor, stopping) as url:
+        secret = httpx.URL(url).password
+        assert len(secret) > 40
+        commands = [part for child in children() for part in child.cmdline()]
+        assert commands
+        assert not any(secret in part for part in commands)
+        assert secret not in repr(supervisor._children["redis"].program)
+        with redis.Redis.from_url(url.replace(secret, "wrong")) as client, pytest.raises(redis.AuthenticationError):
+            client.ping()
+        with redis.Redis(port=httpx.URL(url).port) as client, pytest.raises(redis.AuthenticationError):
+            client.ping()
+        written = "".join(path.read_text(errors="replace") for path in tmp_path.rglob("*") if path.is_file())
+        assert secret not in written
 
 
 @pytest.mark.parametrize(
