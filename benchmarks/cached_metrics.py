@@ -2,7 +2,8 @@
 
 The other side is a route that returns the same JSON from memory, and does nothing else, under uvicorn
 itself. The same loop requests both, alternately. The service has the answer in memory too; at
-every request it checks whether the model's files have changed, and writes a line to its log.
+every request it checks whether the model's files have changed, and writes a line to its log. A second service does the
+same with keys and limits: each request has a key, and is counted.
 """
 
 from __future__ import annotations
@@ -28,9 +29,12 @@ from fastapi.responses import JSONResponse
 from benchmarks.report import Section, at_least, ratio, shown
 from benchmarks.stacks import stack
 from demo import ROOT
+from service.auth import KeyFile
 
 ROUNDS, SECONDS, CONNECTIONS = 5, 4.0, 8
 PATH = "/metrics/shapes-sit"
+KEYS, RATE = 20, 10_000_000
+"""Of the service that has keys and limits."""
 HOST = "127.0.0.1"
 ANSWER = "BENCHMARK_ANSWER"
 """The environment variable with the path of the bare application's answer."""
@@ -51,27 +55,41 @@ def bare() -> FastAPI:
 
 def run() -> Section:
     """One table: requests a second of both, in turn."""
-    rates: dict[str, list[float]] = {"bare": [], "ours": []}
-    with stack() as ours:
+    rates: dict[str, list[float]] = {"bare": [], "ours": [], "guarded": []}
+    with tempfile.TemporaryDirectory() as folder, stack() as ours:
+        keys = KeyFile(Path(folder) / "keys.toml")
+        key = [keys.add(f"key-{n}", "read") for n in range(KEYS)][-1]
+        limits = {"TAILPRUNE_KEYS": str(keys.path), "TAILPRUNE_RATE": str(RATE), "TAILPRUNE_MAX_CONCURRENT": "100"}
         answer = httpx.get(ours.url + PATH, timeout=90.0, trust_env=False).raise_for_status().content
-        with bare_service(answer) as bare_url:
-            urls = {"bare": bare_url + PATH, "ours": ours.url + PATH}
+        with bare_service(answer) as bare_url, stack(**limits) as guarded:
+            urls = {"bare": bare_url + PATH, "ours": ours.url + PATH, "guarded": guarded.url + PATH}
             for url in urls.values():
-                assert httpx.get(url, trust_env=False).content == answer, "both return the same JSON"
-                asyncio.run(_rate(url, SECONDS / 4))  # the first requests of a process are slower
+                found = httpx.get(url, headers={"Authorization": f"Bearer {key}"}, timeout=90.0, trust_env=False)
+                assert found.content == answer, "all return the same JSON"
+                asyncio.run(_rate(url, SECONDS / 4, key))  # the first requests of a process are slower
             for _ in range(ROUNDS):
                 for side, url in urls.items():
-                    rates[side].append(asyncio.run(_rate(url, SECONDS)))
-    milliseconds = 1000 / statistics.median(rates["ours"]) - 1000 / statistics.median(rates["bare"])
+                    rates[side].append(asyncio.run(_rate(url, SECONDS, key)))
+    bare, *both = (1000 / statistics.median(rates[side]) for side in ("bare", "ours", "guarded"))
+    more = [f"{each - bare:.2f} ms" for each in both]
     text = (
         "## Cached `GET /metrics/{model}`, against a bare FastAPI route\n\n"
         f"{len(answer) / 1000:.1f} kB of JSON, one process each, {CONNECTIONS} connections that stay open, asked "
         f"from the same machine; median of {ROUNDS} rounds of {SECONDS:g} s (least to most).\n\n"
-        "| a bare route | `GET /metrics` | ratio | more time a request |\n|---|---|---|---|\n"
-        f"| {shown(rates['bare'], _a_second)} | {shown(rates['ours'], _a_second)} "
-        f"| {ratio(rates['ours'], rates['bare'])} | {milliseconds:.2f} ms |\n"
+        f"With keys and limits the service knows {KEYS} keys, and counts requests a minute and at a time.\n\n"
+        "| | answers | ratio | more time a request |\n|---|---|---|---|\n"
+        f"| a bare route | {shown(rates['bare'], _a_second)} | | |\n"
+        f"| `GET /metrics` | {shown(rates['ours'], _a_second)} | {ratio(rates['ours'], rates['bare'])} | {more[0]} |\n"
+        f"| with keys and limits | {shown(rates['guarded'], _a_second)} | {ratio(rates['guarded'], rates['bare'])} "
+        f"| {more[1]} |\n"
     )
-    return Section(text, [at_least("cached `GET /metrics`, against a bare route", rates["ours"], rates["bare"], 0.6)])
+    return Section(
+        text,
+        [
+            at_least("cached `GET /metrics`, against a bare route", rates["ours"], rates["bare"], 0.6),
+            at_least("the same with keys and limits", rates["guarded"], rates["bare"], 0.6),
+        ],
+    )
 
 
 @contextmanager
@@ -112,13 +130,14 @@ def _await(url: str, process: subprocess.Popen[bytes]) -> None:
     raise SystemExit(f"the bare application does not answer at {url}")
 
 
-async def _rate(url: str, seconds: float) -> float:
+async def _rate(url: str, seconds: float, key: str) -> float:
     """Answered requests a second; each connection sends the next request as soon as it has an answer.
 
     HTTP is parsed no further than needed, so that the client takes less of the machine than what it measures.
     """
     at = httpx.URL(url)
-    request = f"GET {at.path} HTTP/1.1\r\nHost: {at.netloc.decode()}\r\n\r\n".encode()
+    head = f"GET {at.path} HTTP/1.1\r\nHost: {at.netloc.decode()}\r\nAuthorization: Bearer {key}\r\n\r\n"
+    request = head.encode()
     begun = time.perf_counter()
 
     async def ask() -> int:
@@ -126,10 +145,10 @@ async def _rate(url: str, seconds: float) -> float:
         count = 0
         while time.perf_counter() < begun + seconds:
             writer.write(request)
-            head = await reader.readuntil(b"\r\n\r\n")
-            length = re.search(rb"(?i)\r\ncontent-length: (\d+)\r\n", head)
-            if not head.startswith(b"HTTP/1.1 200 ") or length is None:
-                raise SystemExit(f"{url} answers {head.decode()}")
+            answered = await reader.readuntil(b"\r\n\r\n")
+            length = re.search(rb"(?i)\r\ncontent-length: (\d+)\r\n", answered)
+            if not answered.startswith(b"HTTP/1.1 200 ") or length is None:
+                raise SystemExit(f"{url} answers {answered.decode()}")
             await reader.readexactly(int(length[1]))
             count += 1
         writer.close()

@@ -191,7 +191,7 @@ class Keys:
     def __init__(self, file: KeyFile) -> None:
         self._file = file
         self._seen = _state(file.path)
-        self._keys = file.read()
+        self._take(file.read())
         self._looked = time.monotonic()
 
     def known(self) -> Mapping[str, Key]:
@@ -207,17 +207,22 @@ class Keys:
     def find(self, secret: str) -> Key | None:
         """The key that this is, if it is one. All are compared, each in a time that does not depend on it."""
         digest, found = _digest(secret), None
-        for key in self.known().values():
-            if hmac.compare_digest(digest, key.sha256):
+        self.known()
+        for known, key in self._digests:
+            if hmac.compare_digest(digest, known):
                 found = key
         return found
+
+    def _take(self, keys: Mapping[str, Key]) -> None:
+        self._keys = keys
+        self._digests = [(key.sha256, key) for key in keys.values()]
 
     def _reread(self, state: tuple[int, ...] | None) -> None:
         if state is None:
             log.error("the file of keys is gone; the keys are as they were", file=str(self._file.path))
             return
         try:
-            self._keys = self._file.read()
+            self._take(self._file.read())
             log.info("the file of keys has changed", keys=len(self._keys))
         except StartError as error:
             log.error("the keys are as they were", reason=str(error))
@@ -251,12 +256,11 @@ class Access:
             elif not (state.keys.known() or state.settings.open or path in PROBES or _is_local(scope)):
                 raise ProblemError("not-allowed", CLOSED)
             if path in PROBES or not state.limits.active:
-                await self.app(scope, receive, _private(send) if protected else send)
+                await self.app(scope, receive, _told(send, [], private=True) if protected else send)
                 return
             subject = f"address {address_of(scope)}" if key is None else f"key {key.name}"
             async with state.limits.admitted(subject) as headers:
-                told = _with_headers(send, headers)
-                await self.app(scope, receive, _private(told) if protected else told)
+                await self.app(scope, receive, _told(send, headers, private=protected))
         except ProblemError as error:
             await problem_response(error.problem, error.headers)(scope, receive, send)
 
@@ -290,27 +294,27 @@ def check_scope(key: Key, needed: KeyScope) -> None:
         )
 
 
-def _private(send: Send) -> Send:
-    """Send what only who has the key may keep: no cache that several people share."""
+def _told(send: Send, more: list[tuple[bytes, bytes]], *, private: bool) -> Send:
+    """Send these headers too; and of what needs a key, that no cache may keep it which several people share."""
 
-    async def send_private(message: Message) -> None:
+    async def send_told(message: Message) -> None:
         if message["type"] == "http.response.start":
-            headers = [(name, value) for name, value in message["headers"] if name.lower() != b"cache-control"]
-            said = [value for name, value in message["headers"] if name.lower() == b"cache-control"]
-            rest = [part for value in said for part in re.split(rb",\s*", value) if part not in (b"public", b"private")]
-            message = {**message, "headers": [*headers, (b"cache-control", b", ".join([b"private", *rest]))]}
+            headers = [*message["headers"], *more]
+            if private:
+                said = b", ".join(value for name, value in headers if name == b"cache-control")
+                headers = [each for each in headers if each[0] != b"cache-control"]
+                headers.append((b"cache-control", _private(said)))
+            message = {**message, "headers": headers}
         await send(message)
 
-    return send_private
+    return send_told
 
 
-def _with_headers(send: Send, more: list[tuple[bytes, bytes]]) -> Send:
-    async def send_more(message: Message) -> None:
-        if message["type"] == "http.response.start":
-            message = {**message, "headers": [*message["headers"], *more]}
-        await send(message)
-
-    return send_more
+@lru_cache(maxsize=64)
+def _private(said: bytes) -> bytes:
+    """A `Cache-Control` as it is for one reader alone."""
+    rest = [part for part in re.split(rb",\s*", said) if part not in (b"", b"public", b"private")]
+    return b", ".join([b"private", *rest])
 
 
 def _is_local(scope: Scope) -> bool:

@@ -82,6 +82,7 @@ class Limits:
     def __init__(self, allowances: Allowances, rate: int | None, concurrent: int | None) -> None:
         self._allowances = allowances
         self._rate, self._concurrent = rate, concurrent
+        self._policy = b'"requests";q=%d;w=%d' % (rate or 0, WINDOW_SECONDS)
         self._process = uuid.uuid4().hex
         self._subjects: dict[str, _Subject] = {}
         self._wrong: dict[str, _Subject] = {}
@@ -193,7 +194,7 @@ class Limits:
             return []
         left, seconds = held.permits + held.rest, _seconds(held.until)
         return [
-            (b"ratelimit-policy", b'"requests";q=%d;w=%d' % (self._rate, WINDOW_SECONDS)),
+            (b"ratelimit-policy", self._policy),
             (b"ratelimit", b'"requests";r=%d;t=%d' % (left, seconds)),
         ]
 

@@ -240,6 +240,5 @@ NOT_MODIFIED: dict[str, Any] = {
 
 
 if __name__ == "__main__":
-    from service.contract import document
-
-    sys.stdout.write(document(import_from_string("service.app:app")))  # by name: its routes import this module
+    application, document = map(import_from_string, ("service.app:app", "service.contract:document"))
+    sys.stdout.write(document(application))  # by name: they import this module

@@ -6,6 +6,7 @@ answers the browser decides (CORS); that nothing is done, and that no name of a 
 
 from __future__ import annotations
 
+from functools import lru_cache
 from ipaddress import ip_address
 
 from starlette.datastructures import Headers
@@ -18,7 +19,11 @@ __all__ = ["POLICY", "SecureHeaders", "Sites"]
 
 LOCAL_NAMES = ("localhost", "localhost.localdomain", "ip6-localhost")
 
+OF_BROWSERS = frozenset({b"origin", b"sec-fetch-site"})
+"""Headers that say from which page a request comes."""
 SAFE = ("GET", "HEAD")
+NAMES_KEPT = 256
+"""For how many names it is remembered whether they are known."""
 POLICY = (
     "default-src 'none'; style-src 'unsafe-inline'; img-src 'self' data:; media-src 'self'; base-uri 'none'; "
     "form-action 'none'; frame-ancestors 'none'"
@@ -79,55 +84,57 @@ class Sites:
         self._hosts = {host.lower().strip("[]") for host in hosts}
         self._suffixes = tuple(host[1:] for host in self._hosts if host.startswith("*."))
         self._origins = {origin.lower() for origin in origins}
+        self._known = lru_cache(maxsize=NAMES_KEPT)(self._is_known)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Handle one request."""
         if scope["type"] == "http":
             try:
-                headers = Headers(scope=scope)
-                self._check_host(headers.getlist("host"), scope)
-                self._check_site(headers, scope["method"])
+                hosts = [value for name, value in scope["headers"] if name == b"host"]
+                if len(hosts) != 1 or not hosts[0]:
+                    detail = f"a request has one header Host; this one has {len(hosts)}"
+                    raise ProblemError("malformed-request", detail)
+                server = scope.get("server")
+                self._check_host(hosts[0].decode("latin-1").lower(), None if server is None else server[0])
+                if any(name in OF_BROWSERS for name, _ in scope["headers"]):
+                    self._check_site(Headers(scope=scope), scope["method"])
             except ProblemError as error:
                 await problem_response(error.problem, error.headers)(scope, receive, send)
                 return
         await self.app(scope, receive, send)
 
-    def _check_host(self, given: list[str], scope: Scope) -> None:
+    def _is_known(self, host: str, server: str | None) -> bool:
+        """Whether a `Host` names this machine, the address that the request came to, or what the settings name."""
+        name = _name_of(host)
+        if _is_address(name):
+            return is_loopback(name) or name == server or name in self._hosts or "*" in self._hosts
+        return name in LOCAL_NAMES or name in self._hosts or "*" in self._hosts or name.endswith(self._suffixes)
+
+    def _check_host(self, host: str, server: str | None) -> None:
         """Raise ProblemError for a name that is none of this service: one that a stranger has pointed here, perhaps."""
-        if len(given) != 1 or not given[0]:
-            raise ProblemError("malformed-request", f"a request has one header Host; this one has {len(given)}")
-        name = _name_of(given[0])
-        server = scope.get("server")
-        if (
-            name in LOCAL_NAMES
-            or (_is_address(name) and (is_loopback(name) or (server is not None and name == server[0])))
-            or name in self._hosts
-            or "*" in self._hosts
-            or name.endswith(self._suffixes)
-        ):
-            return
-        shown = ascii(name)[1:-1][:MOST_SHOWN]
-        raise ProblemError(
-            "foreign-host",
-            f"the service is not known as {shown}: use an address of it, or have whoever runs it name it in "
-            "TAILPRUNE_ALLOWED_HOSTS",
-        )
+        if not self._known(host, server):
+            shown = ascii(_name_of(host))[1:-1][:MOST_SHOWN]
+            raise ProblemError(
+                "foreign-host",
+                f"the service is not known as {shown}: use an address of it, or have whoever runs it name it in "
+                "TAILPRUNE_ALLOWED_HOSTS",
+            )
 
     def _check_site(self, headers: Headers, method: str) -> None:
         """Raise ProblemError for a request that a page of another site has sent.
 
-        As of Go's http.CrossOriginProtection: `Sec-Fetch-Site` decides where the browser sends it, which no page can
+        As Go's http.CrossOriginProtection does: `Sec-Fetch-Site` decides where the browser sends it, which no page can
         forge, and else `Origin`. Programs send neither. A page may lead to an address here, which is a navigation, but
         not have it fetched: a GET may start a job.
         """
-        origin, site = headers.get("origin", ""), headers.get("sec-fetch-site", "")
-        if origin.lower() in self._origins or site in ("same-origin", "none"):
+        origin, site = headers.get("origin", "").lower(), headers.get("sec-fetch-site", "")
+        if origin in self._origins or site in ("same-origin", "none"):
             return
         if site:
             leads = headers.get("sec-fetch-mode") == "navigate" and headers.get("sec-fetch-dest") == "document"
             if method in SAFE and leads:
                 return
-        elif not origin or origin.partition("://")[2].lower() == headers["host"].lower():
+        elif not origin or origin.partition("://")[2] == headers["host"].lower():
             return
         shown = ascii(origin)[1:-1][:MOST_SHOWN]
         raise ProblemError(
@@ -138,8 +145,7 @@ class Sites:
 
 
 def _name_of(host: str) -> str:
-    """The name or address of a `Host`, without its port, in lower case."""
-    host = host.lower()
+    """The name or address of a `Host` in lower case, without its port."""
     if host.startswith("["):
         return host[1:].partition("]")[0]
     return host.partition(":")[0].removesuffix(".")
