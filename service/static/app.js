@@ -2,9 +2,11 @@
 
 import { computed, html, render, useEffect, useErrorBoundary, useRef, useState } from "./lib/preact.js";
 import { href, listen, place, PREFIX } from "./lib/router.js";
-import { announced, Loading, Notice, PageHead, ProblemNotice, Segmented } from "./lib/parts.js";
+import { announced, Button, Loading, Notice, PageHead, ProblemNotice, Segmented } from "./lib/parts.js";
 import { theme } from "./lib/theme.js";
 import { getJson } from "./lib/api.js";
+import { forget, key } from "./lib/key.js";
+import { install, KeyDialog } from "./lib/keyed.js";
 
 /**
  * @typedef {object} Route
@@ -184,11 +186,22 @@ function App() {
         <${Health} />
         <a href=${`${PREFIX}/docs`}>HTTP reference</a>
         <a href=${`${PREFIX}/openapi.yaml`}>openapi.yaml</a>
-        <a href=${`${PREFIX}/metrics`}>Telemetry</a>
+        ${
+          key.value
+            ? html`<${Button} small kind="quiet" onClick=${forgetKey}>Forget the key</${Button}>`
+            : html`<a href=${`${PREFIX}/metrics`}>Telemetry</a>`
+        }
       </div>
     </footer>
     <div class="sr-only" role="status" aria-live="polite">${announced.value}</div>
+    <${KeyDialog} />
   `;
+}
+
+/** Forget the key, and with it all that was shown with it. */
+function forgetKey() {
+  forget();
+  location.reload();
 }
 
 /**
@@ -211,6 +224,7 @@ function focusHeading(main) {
 }
 
 listen();
+install();
 const root = /** @type {HTMLElement} */ (document.getElementById("app"));
 root.replaceChildren();
 render(html`<${App} />`, root);

@@ -46,10 +46,10 @@ def program() -> str:
 
 
 @contextmanager
-def chromium() -> Iterator[Browser]:
-    """A browser. Meanwhile an event loop of Playwright runs in this thread, so that no other can."""
+def chromium(*options: str) -> Iterator[Browser]:
+    """A browser, with further options. Meanwhile an event loop of Playwright runs in this thread: no other can."""
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=program(), args=list(OPTIONS))
+        browser = playwright.chromium.launch(executable_path=program(), args=[*OPTIONS, *options])
         yield browser
         browser.close()
 

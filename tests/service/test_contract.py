@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from jobs.settings import Settings
+from tests.service.keys import make_keys
 from tests.service.server import ROOT, Server, running_service
 
 CHECKS = (
@@ -29,18 +30,26 @@ FUZZ_SECONDS = int(os.environ.get("FUZZ_SECONDS", "30"))
 
 
 @pytest.fixture
-def service(settings: Settings, redis_client: object, tmp_path: Path) -> Iterator[Server]:
-    """The service in a process of its own, which waits for no job."""
+def key(settings: Settings) -> str:
+    """A key that may do everything."""
+    return make_keys(settings, admin="admin")["admin"]
+
+
+@pytest.fixture
+def service(settings: Settings, redis_client: object, key: str, tmp_path: Path) -> Iterator[Server]:
+    """The service in a process of its own, which has keys and limits, and waits for no job."""
     waits = {"TAILPRUNE_MAX_WAIT_SECONDS": "0.2", "TAILPRUNE_METRICS_WAIT_SECONDS": "0.2"}
-    with running_service(settings, tmp_path, **waits) as server:
+    limits = {"TAILPRUNE_RATE": "1000000", "TAILPRUNE_MAX_CONCURRENT": "100"}
+    with running_service(settings, tmp_path, **waits, **limits) as server:
         yield server
 
 
 @pytest.mark.usefixtures("worker")
-def test_the_running_service_keeps_to_its_contract(service: Server, tmp_path: Path) -> None:
+def test_the_running_service_keeps_to_its_contract(service: Server, key: str, tmp_path: Path) -> None:
     command = [
         str(Path(sys.executable).with_name("schemathesis")), "run", str(ROOT / "openapi.yaml"),
         "--url", service.url,
+        "--header", f"Authorization: Bearer {key}",
         "--checks", ",".join(CHECKS),
         "--max-time", str(FUZZ_SECONDS),
         "--max-examples", "30",
@@ -55,4 +64,5 @@ def test_the_running_service_keeps_to_its_contract(service: Server, tmp_path: Pa
     done = subprocess.run(command, cwd=tmp_path, env=hooks, capture_output=True, text=True, timeout=timeout)
     log = service.log.read_text()
     assert "Traceback" not in log, log
+    assert key not in log
     assert done.returncode == 0, done.stdout + done.stderr

@@ -1,5 +1,6 @@
 /** The service over HTTP: JSON and tensors, problems as errors, jobs that are waited for, and events. */
 
+import { entered, key as ownKey } from "./key.js";
 import { PREFIX } from "./router.js";
 import { parseSafetensors } from "../widget/safetensors.js";
 
@@ -9,6 +10,11 @@ import { parseSafetensors } from "../widget/safetensors.js";
 
 const WAIT_SECONDS = 20;
 /** Longer waits are asked for again, so that a lost connection is noticed. */
+const FIRST_DELAY_MS = 500;
+const LONGEST_DELAY_MS = 10_000;
+/** Pauses before a lost stream is asked for again. */
+const GONE = [401, 403, 404, 410];
+/** What is answered where a stream does not come back. */
 const FINISHED = ["succeeded", "failed", "cancelled"];
 
 /** A problem that the service reports (RFC 9457), or that it cannot be reached. */
@@ -32,39 +38,47 @@ export class Problem extends Error {
  * @property {string} [accept]
  * @property {number} [wait] seconds that the service may wait for the job
  * @property {string} [key] an `Idempotency-Key`
+ * @property {string} [after] the event after which a stream of events goes on
  * @property {AbortSignal} [signal]
  */
 
 /**
- * A response of the service that is not an error. Raises Problem.
+ * A response of the service that is not an error. Where it needs a key, whoever uses the page is asked for one. Raises
+ * Problem.
  * @param {string} path as links have it, with the prefix; or without it, such as "/models"
  * @param {Options} [options]
  */
-export async function request(path, { method = "GET", body, accept = "application/json", wait, key, signal } = {}) {
+export async function request(path, { method = "GET", body, accept = "application/json", wait, key, after, signal } = {}) {
   /** @type {Record<string, string>} */
   const headers = { Accept: accept };
   if (body !== undefined) headers["Content-Type"] = "application/json";
   if (wait) headers.Prefer = `wait=${Math.round(wait)}`;
   if (key) headers["Idempotency-Key"] = key;
-  let answer;
-  try {
-    answer = await fetch(url(path), {
-      method,
-      headers,
-      body: body === undefined ? null : JSON.stringify(body),
-      signal: signal ?? null,
-    });
-  } catch (error) {
-    if (signal?.aborted) throw error;
-    throw new Problem({
-      type: "unreachable",
-      title: "The service cannot be reached",
-      detail: "The service does not answer. It may be restarting, or the connection is lost.",
-    });
+  if (after) headers["Last-Event-ID"] = after;
+  for (;;) {
+    const sent = ownKey.value;
+    if (sent) headers.Authorization = `Bearer ${sent}`;
+    let answer;
+    try {
+      answer = await fetch(url(path), {
+        method,
+        headers,
+        body: body === undefined ? null : JSON.stringify(body),
+        signal: signal ?? null,
+      });
+    } catch (error) {
+      if (signal?.aborted) throw error;
+      throw new Problem({
+        type: "unreachable",
+        title: "The service cannot be reached",
+        detail: "The service does not answer. It may be restarting, or the connection is lost.",
+      });
+    }
+    if (answer.ok) return answer;
+    if (answer.status === 401 && (await entered(sent)) && !signal?.aborted) continue;
+    const problem = await answer.json().catch(() => ({ title: answer.statusText, status: answer.status }));
+    throw new Problem(problem);
   }
-  if (answer.ok) return answer;
-  const problem = await answer.json().catch(() => ({ title: answer.statusText, status: answer.status }));
-  throw new Problem(problem);
 }
 
 /**
@@ -146,42 +160,69 @@ export function isFinished(status) {
 }
 
 /**
- * Follow server-sent events until `stop` is called, over interruptions too.
- *
- * `EventSource` comes back by itself after a lost connection, and goes on after the last event. But it gives up where
- * it is answered by an error, as it may be while the service restarts: then it is made anew, and tells events again.
+ * Follow server-sent events until `stop` is called, over interruptions too: after one it goes on behind the last event
+ * that has an id. By `fetch`, since an `EventSource` cannot send a key.
  * @param {string} path
  * @param {Record<string, (data: any) => void>} handlers by event
  * @param {(live: boolean) => void} [onState] told whether the connection is there
  * @returns {() => void} stop
  */
 export function follow(path, handlers, onState = () => {}) {
-  /** @type {EventSource | null} */
-  let source = null;
-  let timer = 0;
-  let delay = 500;
+  const abort = new AbortController();
+  let delay = FIRST_DELAY_MS;
+  let last = "";
 
-  const open = () => {
-    source = new EventSource(url(path));
-    source.onopen = () => {
-      delay = 500;
-      onState(true);
-    };
-    source.onerror = () => {
+  const listen = async () => {
+    const answer = await request(path, { accept: "text/event-stream", after: last, signal: abort.signal });
+    if (answer.status === 204 || !answer.body) return true; // there is nothing more
+    delay = FIRST_DELAY_MS;
+    onState(true);
+    for await (const { event, data, id } of eventsOf(answer.body)) {
+      if (id !== undefined) last = id;
+      if (data) handlers[event]?.(JSON.parse(data));
+    }
+    return false;
+  };
+  const run = async () => {
+    while (!abort.signal.aborted) {
+      try {
+        if (await listen()) return;
+      } catch (error) {
+        if (error instanceof Problem && GONE.includes(error.status)) return onState(false);
+      }
+      if (abort.signal.aborted) return;
       onState(false);
-      if (source?.readyState !== EventSource.CLOSED) return;
-      timer = window.setTimeout(open, delay);
-      delay = Math.min(delay * 2, 10_000);
-    };
-    for (const [name, handle] of Object.entries(handlers)) {
-      source.addEventListener(name, (event) => {
-        if (event instanceof MessageEvent) handle(JSON.parse(event.data)); // `open` is an event of the browser too
-      });
+      await new Promise((resolve) => setTimeout(resolve, delay));
+      delay = Math.min(delay * 2, LONGEST_DELAY_MS);
     }
   };
-  open();
-  return () => {
-    clearTimeout(timer);
-    source?.close();
-  };
+  run();
+  return () => abort.abort();
+}
+
+/**
+ * The events of a stream, as the HTML standard (9.2.6) has it; lines end as the service ends them.
+ * @param {ReadableStream<Uint8Array>} body
+ * @returns {AsyncGenerator<{event: string, data: string, id: string | undefined}>}
+ */
+async function* eventsOf(body) {
+  const reader = body.getReader();
+  const decoder = new TextDecoder();
+  let text = "";
+  for (;;) {
+    const { done, value } = await reader.read();
+    if (done) return;
+    text += decoder.decode(value, { stream: true });
+    const blocks = text.split("\n\n");
+    text = blocks.pop() ?? "";
+    for (const block of blocks) {
+      const found = { event: "message", data: "", id: /** @type {string | undefined} */ (undefined) };
+      for (const line of block.split("\n")) {
+        const [, field, content = ""] = /^(event|data|id)(?:: ?(.*))?$/.exec(line) ?? [];
+        if (field === "data") found.data += found.data ? `\n${content}` : content;
+        else if (field === "event" || field === "id") found[field] = content;
+      }
+      yield found;
+    }
+  }
 }

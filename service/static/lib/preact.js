@@ -1,9 +1,9 @@
 /** What views are made of: preact with its hooks, signals, and `html` for templates without a build. */
 
-import { Fragment, h, render } from "../vendor/preact.js";
+import { Fragment, h, options, render } from "../vendor/preact.js";
 import htm from "../vendor/htm.js";
 
-export { Fragment, h, render };
+export { Fragment, h, options, render };
 export { useCallback, useEffect, useErrorBoundary, useId, useLayoutEffect, useMemo, useRef, useState } from "../vendor/hooks.js";
 export { batch, computed, effect, signal, useComputed, useSignal, useSignalEffect } from "../vendor/signals.js";
 

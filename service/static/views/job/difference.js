@@ -2,6 +2,7 @@
 
 import { html, useEffect, useRef, useState } from "../../lib/preact.js";
 import { percent } from "../../lib/format.js";
+import { source } from "../../lib/keyed.js";
 
 /**
  * |after - before| of each channel, and its mean over the picture.
@@ -51,7 +52,7 @@ export function Difference({ before, after, gain }) {
  */
 async function read(address) {
   const picture = new Image();
-  picture.src = address;
+  picture.src = await source(address);
   await picture.decode();
   const canvas = new OffscreenCanvas(picture.naturalWidth, picture.naturalHeight);
   const context = /** @type {OffscreenCanvasRenderingContext2D} */ (

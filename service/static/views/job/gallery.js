@@ -4,6 +4,7 @@ import { html, useEffect, useId, useMemo, useRef, useState } from "../../lib/pre
 import { setQuery } from "../../lib/router.js";
 import { url } from "../../lib/api.js";
 import { duration, fixed, number, percent } from "../../lib/format.js";
+import { preload } from "../../lib/keyed.js";
 import { Chart } from "../../lib/chart.js";
 import { Button, Card, Dialog, Segmented, Select, SliderField, Stats, Table } from "../../lib/parts.js";
 import { Difference } from "./difference.js";
@@ -127,7 +128,7 @@ function Gallery({ job, baseline, shown, chosen, choose, mode, note }) {
     const names = [baseline, ...shown].flatMap(
       (each) => each?.images.slice(0, FEW).map(({ artifact }) => artifact) ?? [],
     );
-    for (const name of names.slice(0, 400)) new Image().src = address(job, name); // so that the slider does not flicker
+    for (const name of names.slice(0, 400)) preload(address(job, name)); // so that the slider does not flicker
   }, [job.id]);
 
   return html`<${Card} title="Gallery" lead=${note ?? undefined}>
