@@ -171,7 +171,7 @@ class JobStore:
         idempotency_key: the owner's name for the request; empty, the default, for none.
         fingerprint: the digest of the resolved request, which must be the same for the same idempotency key.
         owner: who asks. A new job counts against the owner's share of the queues; of one that there is, this is one of
-            those whom `cancel` asks about. Empty, the default, for nobody in particular.
+            those for whom it goes on until they `withdraw`. Empty, the default, for nobody in particular.
         webhook: is called for what happens to the job, besides those of earlier equal requests; None, the default, for
             none.
 
@@ -340,24 +340,33 @@ class JobStore:
             log.warning("job left out of the list: its record cannot be read", job_id=job_id, reason=str(error))
             return None
 
-    def cancel(self, job_id: str, owner: str | None = None) -> Job:
+    def cancel(self, job_id: str) -> Job:
         """Cancel a job: at once if it is queued or its worker is lost, at its worker's next step if it is running.
 
-        owner: on whose behalf, one of those who asked for it: it goes on for as long as there are others. None, the
-            default, for all.
-
-        Raises UnknownJob; JobOfOthers where the owner did not ask for it, or no longer does; JobFinished for a job that
-        has finished; UnreadableJob where it is cancelled, but its record cannot be read.
+        Raises UnknownJob; JobFinished for a job that has finished; UnreadableJob where it is cancelled, but its record
+        cannot be read.
         """
-        whose = [] if owner is None else [owner]
-        outcome = text(self._scripts["cancel"](args=[job_id, self.settings.lease_seconds, *whose]))
+        self._cancel(job_id)
+        return self.get(job_id)
+
+    def withdraw(self, job_id: str, owner: str) -> tuple[Job, bool]:
+        """Cancel a job for one of those who asked for it: the job, and whether it goes on, for the others.
+
+        Raises JobOfOthers where the owner did not ask for it, or no longer does; and what `cancel` raises.
+        """
+        outcome = self._cancel(job_id, owner)
+        return self.get(job_id), outcome == "left"
+
+    def _cancel(self, *job_and_owner: str) -> str:
+        job_id, *owner = job_and_owner
+        outcome = text(self._scripts["cancel"](args=[job_id, self.settings.lease_seconds, *owner]))
         if outcome == "unknown":
             raise UnknownJob(job_id)
         if outcome == "of others":
             raise JobOfOthers(job_id)
         if outcome == "finished":
             raise JobFinished(job_id, text(self._fields(job_id)["status"]))
-        return self.get(job_id)
+        return outcome
 
     def purge(self, job_id: str) -> None:
         """Delete a job that has finished, or whose record cannot be read. Its files stay until nothing names them.

@@ -112,7 +112,7 @@ def cancel(
     job_ids: Annotated[list[str], typer.Argument(metavar="ID", help="The ids of the jobs.", show_default=False)],
     url: Url = DEFAULT_URL,
 ) -> None:
-    """Cancel jobs that have not finished. A running one stops at its next step."""
+    """Cancel jobs that have not finished. A running one stops at its next step, unless others asked for it too."""
     refused = 0
     with errors_shown(context), Client(url) as client:
         for job_id in job_ids:

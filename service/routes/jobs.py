@@ -69,11 +69,11 @@ Purge = Annotated[
     summary="Cancel or delete a job",
     response_model=AnyJob,
     responses={
-        200: {"description": "The job is cancelled: it was still queued, or its worker was lost."},
-        202: {
-            "description": "The job is running, and stops at its next step; or it goes on for others who asked for it.",
-            "model": AnyJob,
+        200: {
+            "description": "The job is cancelled: it was still queued, or its worker was lost. Or it goes on for "
+            "others who asked for it."
         },
+        202: {"description": "The job is running, and stops at its next step.", "model": AnyJob},
         204: {"description": "With `purge`: the finished job is deleted."},
         **problem_responses(
             "unknown-job", "job-finished", "job-unfinished", "record-unreadable", "invalid-request", "unavailable"
@@ -91,8 +91,11 @@ def cancel_job(job_id: JobId, state: AppStateDep, prefix: PrefixDep, key: KeyDep
             check_scope(key, "admin")
         state.store.purge(job_id)
         return Response(status_code=204)
-    job = state.store.cancel(job_id, None if key is None or key.may("admin") else key.name)
-    return JSONResponse(job.public(prefix), 200 if job.is_finished else 202)
+    if key is None or key.may("admin"):
+        job, goes_on = state.store.cancel(job_id), False
+    else:
+        job, goes_on = state.store.withdraw(job_id, key.name)
+    return JSONResponse(job.public(prefix), 200 if job.is_finished or goes_on else 202)
 
 
 EVENTS = {"progress": SUMMARY["progress"], "result": SCORES, "status": {"status": "succeeded"}}

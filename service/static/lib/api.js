@@ -147,11 +147,12 @@ export function post(path, body, options) {
 }
 
 /**
- * Cancel a job. Raises Problem.
+ * Cancel a job; whether it goes on, for others who asked for it. Raises Problem.
  * @param {string} id
  */
-export function cancel(id) {
-  return getJson(`/jobs/${encodeURIComponent(id)}`, { method: "DELETE" });
+export async function cancel(id) {
+  const answer = await request(`/jobs/${encodeURIComponent(id)}`, { method: "DELETE" });
+  return answer.status === 200 && !isFinished((await answer.json()).status);
 }
 
 /** @param {string} status */

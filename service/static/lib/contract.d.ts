@@ -8071,7 +8071,7 @@ export interface operations {
         };
         requestBody?: never;
         responses: {
-            /** @description The job is cancelled: it was still queued, or its worker was lost. */
+            /** @description The job is cancelled: it was still queued, or its worker was lost. Or it goes on for others who asked for it. */
             200: {
                 headers: {
                     [name: string]: unknown;
@@ -8080,7 +8080,7 @@ export interface operations {
                     "application/json": components["schemas"]["AnyJob"];
                 };
             };
-            /** @description The job is running, and stops at its next step; or it goes on for others who asked for it. */
+            /** @description The job is running, and stops at its next step. */
             202: {
                 headers: {
                     [name: string]: unknown;

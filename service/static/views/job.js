@@ -78,12 +78,13 @@ function Lead({ job }) {
 
 /** @param {{id: string}} props */
 function Cancel({ id }) {
-  const [state, setState] = useState(/** @type {{asked?: boolean, error?: unknown}} */ ({}));
+  const [state, setState] = useState(/** @type {{asked?: boolean, goesOn?: boolean, error?: unknown}} */ ({}));
   const ask = async () => {
     setState({ asked: true });
     try {
-      await cancel(id);
-      announce("The job was asked to stop");
+      const goesOn = await cancel(id);
+      if (goesOn) setState({ asked: true, goesOn });
+      announce(goesOn ? "The job goes on for others" : "The job was asked to stop");
     } catch (error) {
       setState({ error });
     }
@@ -94,7 +95,7 @@ function Cancel({ id }) {
       kind="danger"
       onClick=${ask}
       disabled=${state.asked}
-    >${state.asked ? "Cancelling …" : "Cancel"}</${Button}>
+    >${state.goesOn ? "It goes on for others" : state.asked ? "Cancelling …" : "Cancel"}</${Button}>
   `;
 }
 
