@@ -256,7 +256,8 @@ class RequestTelemetry:
                 telemetry = scope["app"].state.app.store.telemetry
                 telemetry.note(REQUESTS, method, route, str(status))
                 telemetry.note(REQUEST_SECONDS, method, route, value=seconds)
-                log.info("request", method=method, path=scope["path"], status=status, seconds=round(seconds, 4))
+                who = {} if (key := scope.get("key")) is None else {"key": key.name}
+                log.info("request", method=method, path=scope["path"], status=status, seconds=round(seconds, 4), **who)
 
 
 class StartupReason:

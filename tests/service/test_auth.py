@@ -128,6 +128,7 @@ def test_keys_are_in_no_log_and_no_problem(
     captured = capfd.readouterr()
     written = caplog.text + captured.out + captured.err + "".join(answer.text for answer in answers)
     assert "wrong key" in written
+    assert "'key': 'submitter'" in written, "the log says whose requests they are"
     for secret in (*keys.values(), wrong):
         assert secret not in written.replace(f"key={keys['admin']}", ""), "but in httpx's own log of the address"
 
