@@ -61,7 +61,7 @@ def run() -> Section:
         key = [keys.add(f"key-{n}", "read") for n in range(KEYS)][-1]
         limits = {"TAILPRUNE_KEYS": str(keys.path), "TAILPRUNE_RATE": str(RATE), "TAILPRUNE_MAX_CONCURRENT": "100"}
         answer = httpx.get(ours.url + PATH, timeout=90.0, trust_env=False).raise_for_status().content
-        with bare_service(answer) as bare_url, stack(**limits) as guarded:
+        with bare_service(answer) as bare_url, stack(1, **limits) as guarded:
             urls = {"bare": bare_url + PATH, "ours": ours.url + PATH, "guarded": guarded.url + PATH}
             for url in urls.values():
                 found = httpx.get(url, headers={"Authorization": f"Bearer {key}"}, timeout=90.0, trust_env=False)

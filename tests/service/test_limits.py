@@ -156,3 +156,24 @@ def test_over_http_the_rate_is_told_and_then_kept(settings: Settings, store: Job
         assert answers[3].json()["type"] == "urn:tailprune:problem:too-many-requests"
         assert 0 < int(answers[3].headers["Retry-After"]) <= 60
         assert one.get("/health/ready").status_code == 200, "probes are not counted"
+
+
+def test_wrong_keys_of_an_address_are_counted_over_all_processes(
+    redis_client: redis.Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(limits, "SLOW_SECONDS", 0.0)
+
+    async def answered(process: Limits, address: str) -> bool:
+        try:
+            await process.note_wrong_key(address)
+        except ProblemError:
+            return False
+        return True
+
+    async def scenario() -> None:
+        processes = two(redis_client)
+        tries = [await answered(processes[n % 2], "192.0.2.1") for n in range(2 * limits.WRONG_KEYS)]
+        assert tries == [True] * limits.WRONG_KEYS + [False] * limits.WRONG_KEYS
+        assert await answered(processes[0], "192.0.2.2")
+
+    asyncio.run(scenario())
