@@ -30,7 +30,7 @@ class Client(ClientMethods, Sync):
     """A running service. It is a context manager, which closes its connections at the end.
 
     url: its address, with its path prefix if it has one; by default TAILPRUNE_URL, or else http://127.0.0.1:8000.
-    key: sent as `Authorization: Bearer`, for a proxy that asks for one; by default TAILPRUNE_KEY, if that is set.
+    key: of a service that has keys, sent as `Authorization: Bearer`; by default TAILPRUNE_KEY, if that is set.
     timeout: the seconds that an answer may take.
     patience: the seconds for which requests are repeated while the service cannot answer: where it has too many jobs
         (429) or is unavailable (503), after the time that it names; and where the connection is lost.
