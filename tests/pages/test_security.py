@@ -192,9 +192,8 @@ def test_jobs_are_followed_and_their_pictures_and_files_are_there_with_a_key(
     expect(row.get_by_text("succeeded", exact=True)).to_be_visible(timeout=SECONDS)
     locked.goto(f"/ui/jobs/{job['id']}")
     picture = locked.locator(".picture img").first
-    expect(picture).to_have_js_property("complete", True)
-    locked.wait_for_function("document.querySelector('.picture img')?.naturalWidth > 0")
-    assert str(picture.get_attribute("src")).startswith("blob:")
+    expect(picture).to_have_attribute("src", re.compile("^blob:"))
+    assert picture.evaluate("async (image) => (await image.decode(), image.naturalWidth)") > 0
     locked.get_by_role("radio", name="Difference").check(force=True)
     expect(locked.get_by_text(re.compile(r"^mean \d")).first).to_be_visible()
     if (all_files := locked.get_by_role("button", name=re.compile(r"Show all \d"))).count():
