@@ -57,6 +57,7 @@ def test_every_call_of_the_contract_says_which_scope_it_needs() -> None:
         "DELETE /jobs/{id}",
     }
     assert {call for call, scope in needs.items() if scope == "admin"} == {
+        "POST /models",
         "DELETE /models/{model}",
         "DELETE /conditions/{id}",
     }
