@@ -73,7 +73,9 @@ def test_a_page_of_another_site_starts_stores_deletes_and_reads_nothing(
     page: Page, stack: Stack, evil: str, faults: list[str]
 ) -> None:
     assert stack.service is not None
-    jobs, before = stack.http.get("/jobs").json(), len(stack.service.text)
+    jobs = stack.http.get("/jobs", headers={"X-Request-ID": "before"}).json()
+    eventually(lambda: "request_id=before" in stack.service.text, "it is logged")  # type: ignore[union-attr]
+    before = len(stack.service.text)
 
     def answered() -> set[tuple[str, ...]]:
         """Method, path and status of each request since, as the service has logged them."""
