@@ -97,6 +97,7 @@ def test_a_page_of_another_site_starts_stores_deletes_and_reads_nothing(
     assert page.evaluate("document.body.dataset.read") is None
     assert stack.http.get("/conditions").json()["conditions"] == []
     assert stack.http.get("/jobs").json() == jobs
+    page.goto("about:blank")  # by then it has told all of its refusals
     faults.clear()
 
 
@@ -107,6 +108,7 @@ def test_a_name_that_a_stranger_pointed_here_leads_nowhere(page: Page, stack: St
         assert answer is not None
         assert answer.status == 421, path
         assert "rebound.example" in page.content()
+    page.goto("about:blank")  # by then it has told all of its refusals
     faults.clear()
 
 
