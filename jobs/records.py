@@ -86,7 +86,10 @@ def new_id() -> str:
 class Progress(BaseModel):
     """How far a running job is."""
 
-    model_config = ConfigDict(json_schema_serialization_defaults_required=True)
+    model_config = ConfigDict(
+        json_schema_serialization_defaults_required=True,
+        json_schema_mode_override="serialization",  # the same schema where webhooks send it
+    )
 
     done: int = Field(ge=0, description="How many units are done.")
     total: int = Field(ge=0, description="How many units there are in all.")
@@ -128,6 +131,10 @@ POSITION = (
 
 class JobSummary(BaseModel):
     """A job in a list, without its request and result."""
+
+    model_config = ConfigDict(
+        json_schema_serialization_defaults_required=True, json_schema_mode_override="serialization"
+    )
 
     id: str = Field(pattern=ID_PATTERN, description="The id of the job: a ULID in lower case.")
     kind: Kind = Field(description="The kind of job.")
