@@ -6,7 +6,7 @@ Every change is one script of `jobs.store.scripts`.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, NamedTuple, TypeVar
 
@@ -283,20 +283,22 @@ class JobStore:
         self,
         *,
         status: Status | None = None,
-        kind: Kind | None = None,
+        kind: Kind | Sequence[Kind] | None = None,
         model: str | None = None,
         limit: int = 50,
         cursor: str | None = None,
     ) -> Page:
         """A page of jobs without their requests and results, newest first.
 
-        status, kind, model: only jobs of this status, kind or model; None, the default, for any.
+        status, model: only jobs of this status or model; None, the default, for any.
+        kind: only jobs of this kind, or of one of these; None, the default, for any.
         limit: how many jobs the page holds, if there are as many.
         cursor: `next_cursor` of the previous page; None, the default, for the first page.
         """
         self._reindex()
-        wanted = {"status": status, "kind": kind, "model": model}
-        facets = [part for name, value in wanted.items() if value is not None for part in (name, value)]
+        kinds = [kind] if isinstance(kind, str) else list(kind or [])
+        wanted = [("status", status), *(("kind", each) for each in kinds), ("model", model)]
+        facets = [part for name, value in wanted if value is not None for part in (name, value)]
         jobs: list[JobHead] = []
         while True:
             count = limit + 1 - len(jobs)

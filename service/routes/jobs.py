@@ -36,7 +36,9 @@ def list_jobs(
     state: AppStateDep,
     prefix: PrefixDep,
     status: Annotated[Status | None, Query(description="Only jobs with this status.")] = None,
-    kind: Annotated[Kind | None, Query(description="Only jobs of this kind.")] = None,
+    kind: Annotated[
+        list[Kind] | None, Query(max_length=50, description="Only jobs of this kind, or of one of several.")
+    ] = None,
     model: Annotated[str | None, Query(description="Only jobs of this model.", max_length=100)] = None,
     limit: Annotated[int, Query(ge=1, le=200, description="The most jobs on a page.")] = 50,
     cursor: Annotated[str | None, Query(pattern=ID_PATTERN, description="`next_cursor` of the previous page.")] = None,

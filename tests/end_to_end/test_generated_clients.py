@@ -142,8 +142,8 @@ def test_a_python_client_looks_at_models_statistics_and_figures(api: Api) -> Non
 
 def test_a_python_client_lists_jobs_and_tells_them_apart(api: Api) -> None:
     made = prune_sample(api, threshold=[0.5, 0.75])
-    kind = api.models.ListJobsKind("prune-sample")
-    assert "prune-sample of tiny at 0.5, 0.75" in [job.title for job in api("jobs.list_jobs", kind=kind).jobs]
+    kinds = [api.models.ListJobsKindItem(kind) for kind in ("prune-sample", "study")]
+    assert "prune-sample of tiny at 0.5, 0.75" in [job.title for job in api("jobs.list_jobs", kind=kinds).jobs]
     assert isinstance(api("jobs.get_job", made.id), api.models.PruneSampleJob)
     assert "status" in api("jobs.follow_job", made.id)
 

@@ -1,25 +1,49 @@
--- cursor or '', how many, then facets (status, kind, model) and the value that each must have
---   -> the ids that follow the cursor, newest first
+-- cursor or '', how many, then facets (status, kind, model) and a value of each; a facet that comes several times has
+-- any of these values -> the ids that follow the cursor, newest first
 
 local cursor, count = ARGV[1], tonumber(ARGV[2])
-local sets = {P .. 'jobs'}
-for i = 3, #ARGV, 2 do sets[#sets + 1] = index(ARGV[i], ARGV[i + 1]) end
-table.sort(sets, function(a, b) return redis.call('ZCARD', a) < redis.call('ZCARD', b) end)
+local wanted, of = {{P .. 'jobs'}}, {}
+for i = 3, #ARGV, 2 do
+    local facet = ARGV[i]
+    if not of[facet] then
+        of[facet] = {}
+        wanted[#wanted + 1] = of[facet]
+    end
+    table.insert(of[facet], index(facet, ARGV[i + 1]))
+end
+
+local function size(sets)
+    local sum = 0
+    for _, set in ipairs(sets) do sum = sum + redis.call('ZCARD', set) end
+    return sum
+end
+table.sort(wanted, function(a, b) return size(a) < size(b) end)
+
+local function in_any(sets, id)
+    for _, set in ipairs(sets) do
+        if redis.call('ZSCORE', set, id) then return true end
+    end
+    return false
+end
 
 local function in_all(id)
-    for i = 2, #sets do
-        if not redis.call('ZSCORE', sets[i], id) then return false end
+    for i = 2, #wanted do
+        if not in_any(wanted[i], id) then return false end
     end
     return true
 end
 
-local found, before = {}, cursor == '' and '+' or '(' .. cursor
-while #found < count do
-    local ids = redis.call('ZREVRANGEBYLEX', sets[1], before, '-', 'LIMIT', 0, 500)
-    for _, id in ipairs(ids) do
-        if #found < count and in_all(id) then found[#found + 1] = id end
+local found = {}
+for _, set in ipairs(wanted[1]) do
+    local before, most = cursor == '' and '+' or '(' .. cursor, #found + count
+    while #found < most do
+        local ids = redis.call('ZREVRANGEBYLEX', set, before, '-', 'LIMIT', 0, 500)
+        for _, id in ipairs(ids) do
+            if #found < most and in_all(id) then found[#found + 1] = id end
+        end
+        if #ids < 500 then break end
+        before = '(' .. ids[#ids]
     end
-    if #ids < 500 then break end
-    before = '(' .. ids[#ids]
 end
-return found
+table.sort(found, function(a, b) return a > b end)
+return {unpack(found, 1, math.min(count, #found))}

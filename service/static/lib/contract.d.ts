@@ -7900,8 +7900,8 @@ export interface operations {
             query?: {
                 /** @description Only jobs with this status. */
                 status?: "queued" | "running" | "succeeded" | "failed" | "cancelled";
-                /** @description Only jobs of this kind. */
-                kind?: "compact" | "cosine" | "extract" | "figure" | "metrics" | "over-time" | "prune-sample" | "register" | "removal" | "study";
+                /** @description Only jobs of this kind, or of one of several. */
+                kind?: ("compact" | "cosine" | "extract" | "figure" | "metrics" | "over-time" | "prune-sample" | "register" | "removal" | "study")[];
                 /** @description Only jobs of this model. */
                 model?: string;
                 /** @description The most jobs on a page. */

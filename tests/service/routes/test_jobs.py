@@ -97,6 +97,34 @@ def test_a_list_holds_what_was_asked_for(client: TestClient) -> None:
     assert ids(kind="metrics") == []
 
 
+def test_a_list_of_several_kinds_is_walked_newest_first_and_has_no_other(client: TestClient) -> None:
+    posts = {
+        "/prune-sample": lambda n: REQUEST | {"seed": n},
+        "/compact": lambda n: {"model": REQUEST["model"], "keep": 8 + n},
+        "/extract": lambda n: {"model": REQUEST["model"], "labels": [n]},
+    }
+    made: list[str] = []
+    for n in range(2):
+        for path, body in posts.items():
+            made.append(client.post(path, json=body(n)).raise_for_status().json()["id"])
+            time.sleep(0.002)  # ids sort by the millisecond
+    wanted = [job_id for place, job_id in enumerate(made) if place % 3 != 2][::-1]
+    kinds = {"kind": ["prune-sample", "compact"]}
+    found: list[str] = []
+    cursor: dict[str, str] = {}
+    while True:
+        page = client.get("/jobs", params={"limit": 3, **kinds, **cursor}).json()
+        found += [job["id"] for job in page["jobs"]]
+        if page["next_cursor"] is None:
+            break
+        cursor = {"cursor": page["next_cursor"]}
+    assert found == wanted
+    cancelled = made[0]
+    client.delete(f"/jobs/{cancelled}")
+    answer = client.get("/jobs", params={"status": "cancelled", **kinds}).json()
+    assert [job["id"] for job in answer["jobs"]] == [cancelled]
+
+
 def test_a_list_says_what_each_job_is_of_and_why_it_failed(
     client: TestClient, leases: LeaseStore, claim: Callable[[str], Claim]
 ) -> None:
