@@ -5,8 +5,11 @@ import { href, listen, place, PREFIX } from "./lib/router.js";
 import { announced, Button, Loading, Notice, PageHead, ProblemNotice, Segmented } from "./lib/parts.js";
 import { theme } from "./lib/theme.js";
 import { getJson } from "./lib/api.js";
+import { keepFocus } from "./lib/focus.js";
+import { health, useHealth } from "./lib/health.js";
 import { forget, key } from "./lib/key.js";
 import { install, KeyDialog } from "./lib/keyed.js";
+import { Waits } from "./lib/waits.js";
 
 /**
  * @typedef {object} Route
@@ -22,7 +25,7 @@ const ROUTES = [
   { path: /^\/ui\/models\/(?<name>[^/]+)$/, view: "model", section: "models", title: (given) => given.name ?? "" },
   { path: /^\/ui\/new$/, view: "new", section: "new", title: () => "New job" },
   { path: /^\/ui\/jobs$/, view: "jobs", section: "jobs", title: () => "Jobs" },
-  { path: /^\/ui\/jobs\/(?<id>[^/]+)$/, view: "job", section: "jobs", title: () => "Job" },
+  { path: /^\/ui\/jobs\/(?<id>[^/]+)$/, view: "job", section: "jobs", title: (given) => `Job ${given.id}` },
   { path: /^\/ui\/compare$/, view: "compare", section: "compare", title: () => "Compare" },
 ];
 
@@ -91,21 +94,12 @@ function ThemeSwitch() {
 
 /** What the footer says of the service; asked every half minute, while the page is seen. */
 function Health() {
-  const [text, setText] = useState("");
-  useEffect(() => {
-    const look = () => {
-      if (document.hidden) return;
-      getJson("/health/ready").then(
-        ({ workers, queued }) =>
-          setText(`${workers.length} ${workers.length === 1 ? "worker" : "workers"}, ${queued} queued`),
-        () => setText("the service does not answer, or has no Redis"),
-      );
-    };
-    look();
-    const timer = setInterval(look, HEALTH_SECONDS * 1000);
-    return () => clearInterval(timer);
-  }, []);
-  return html`<span>${text}</span>`;
+  useHealth(HEALTH_SECONDS);
+  const { ready, error } = health.value;
+  if (error) return html`<span>the service does not answer, or has no Redis</span>`;
+  if (!ready) return html`<span></span>`;
+  const { workers, queued } = ready;
+  return html`<span>${workers.length} ${workers.length === 1 ? "worker" : "workers"}, ${queued} queued</span>`;
 }
 
 function NotFound() {
@@ -164,6 +158,7 @@ function App() {
   useEffect(() => {
     document.title = `${title} · tailprune`;
   }, [title]);
+  useEffect(() => keepFocus(/** @type {HTMLElement} */ (main.current)), []);
   useEffect(() => {
     if (visit.value === 0) return undefined; // the browser has just loaded the page, and begins at its top
     scrollTo(0, 0);
@@ -180,6 +175,7 @@ function App() {
     </header>
     <main class="frame-main" id="main" tabindex="-1" ref=${main}>
       ${found ? html`<${View} route=${found.route} params=${found.params} />` : html`<${NotFound} />`}
+      <${Waits} />
     </main>
     <footer class="frame-footer">
       <div>

@@ -37,11 +37,11 @@ def request_of(page: Page) -> dict[str, Any]:
 
 def cell(page: Page, table: str, row: str, column: str) -> Locator:
     """A cell of a table by the names of its row and column."""
-    region = page.get_by_role("region", name=table)
-    expect(region).to_be_visible()
-    headers = region.get_by_role("columnheader").all_inner_texts()
+    found = page.get_by_role("table", name=table)
+    expect(found).to_be_visible()
+    headers = found.get_by_role("columnheader").all_inner_texts()
     place = next(index for index, header in enumerate(headers) if header.startswith(column))
-    named = region.get_by_role("row").filter(has=page.get_by_role("rowheader", name=row, exact=True))
+    named = found.get_by_role("row").filter(has=page.get_by_role("rowheader", name=row, exact=True))
     return named.get_by_role("cell").nth(place - 1)
 
 
@@ -65,3 +65,14 @@ def _name(element: Locator) -> str:
 def expect_status(page: Page, status: str) -> None:
     """The job of the page comes to this status, without the page being loaded again."""
     expect(page.locator(".page-head .badge")).to_have_text(status, timeout=SECONDS)
+
+
+def unseen(page: Page) -> None:
+    """The page is hidden, as it is by another tab."""
+    page.evaluate("Object.defineProperty(document, 'hidden', {configurable: true, get: () => true})")
+    page.evaluate("document.dispatchEvent(new Event('visibilitychange')) && undefined")
+
+
+def seen(page: Page) -> None:
+    """The page is shown again."""
+    page.evaluate("delete document.hidden && document.dispatchEvent(new Event('visibilitychange')) && undefined")

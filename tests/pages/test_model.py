@@ -282,7 +282,7 @@ def _tab_to(page: Page, name: str) -> None:
 def test_a_model_whose_files_are_missing_says_how_to_get_them(page: Page, faults: list[str]) -> None:
     page.goto("/ui/models/dit-xl-2-256")
     expect(page.get_by_role("alert")).to_contain_text("dit-xl-2-256")
-    expect(page.locator("pre")).to_be_visible()
+    expect(page.get_by_role("link", name=re.compile("DiT-XL-2-256x256.pt$"))).to_be_visible()
     assert_accessible(page)
     assert faults
     faults.clear()  # a refused request is an error on the console

@@ -39,7 +39,22 @@ def test_a_model_that_is_missing_says_how_to_get_it(page: Page, stack: Stack) ->
     missing = page.locator(card(page, "dit-xl-2-256"))
     missing.get_by_text("What is missing").click()
     obtain = stack.http.get("/models/dit-xl-2-256").json()["obtain"]
-    expect(missing.locator("pre")).to_have_text(obtain)
+    expect(missing.get_by_text(obtain)).to_be_visible()
+    (address,) = [word for word in obtain.split() if word.startswith("https://")]
+    expect(missing.get_by_role("link", name=address)).to_have_attribute("href", address)
+
+
+def test_only_a_command_is_offered_to_be_copied(page: Page) -> None:
+    page.goto("/ui/")
+    prose, command, both = (
+        page.locator(card(page, name)) for name in ("dit-xl-2-256", "mdtv2-xl-2-256", "mg-sit-xl-2-256")
+    )
+    for each in (prose, command, both):
+        each.get_by_text("What is missing").click()
+    expect(prose.locator("pre")).to_have_count(0)
+    expect(command.locator("pre")).to_have_text("tailprune models fetch mdtv2-xl-2-256")
+    expect(both.locator("pre")).to_have_text("cat SiT-XL-2-MG-? > models/published/SiT-XL-2-MG.pt")
+    expect(both.get_by_text("download SiT-XL-2-MG-a to SiT-XL-2-MG-f from")).to_be_visible()
 
 
 def test_models_are_found_by_name_and_the_address_keeps_it(page: Page) -> None:

@@ -1,6 +1,7 @@
-/** The service over HTTP: JSON and tensors, problems as errors, jobs that are waited for, and events. */
+/** The service over HTTP: JSON and tensors, problems as errors, and jobs that are waited for. */
 
 import { entered, key as ownKey } from "./key.js";
+import { signal } from "./preact.js";
 import { PREFIX } from "./router.js";
 import { parseSafetensors } from "../widget/safetensors.js";
 
@@ -8,13 +9,10 @@ import { parseSafetensors } from "../widget/safetensors.js";
 /** @typedef {import("../widget/safetensors.js").Tensor} Tensor */
 /** @typedef {{location: string, message: string}} Fault */
 
-const WAIT_SECONDS = 20;
-/** Longer waits are asked for again, so that a lost connection is noticed. */
-const FIRST_DELAY_MS = 500;
-const LONGEST_DELAY_MS = 10_000;
-/** Pauses before a lost stream is asked for again. */
-const GONE = [401, 403, 404, 410];
-/** What is answered where a stream does not come back. */
+/** How long the first request for what a job computes may wait: most are done by then. */
+const WAIT_SECONDS = 2;
+/** How long a page waits before it asks again; meanwhile it holds none of the six connections of a browser. */
+const PAUSE_MS = 1000;
 const FINISHED = ["succeeded", "failed", "cancelled"];
 
 /** A problem that the service reports (RFC 9457), or that it cannot be reached. */
@@ -52,7 +50,7 @@ export async function request(path, { method = "GET", body, accept = "applicatio
   /** @type {Record<string, string>} */
   const headers = { Accept: accept };
   if (body !== undefined) headers["Content-Type"] = "application/json";
-  if (wait) headers.Prefer = `wait=${Math.round(wait)}`;
+  if (wait !== undefined) headers.Prefer = `wait=${Math.round(wait)}`;
   if (key) headers["Idempotency-Key"] = key;
   if (after) headers["Last-Event-ID"] = after;
   for (;;) {
@@ -102,16 +100,55 @@ export async function getJson(path, options) {
 }
 
 /**
+ * The jobs that this page waits for, as they were when the service was asked last, by who waits.
+ * @type {import("./preact.js").Signal<Map<symbol, any>>}
+ */
+export const waiting = signal(new Map());
+
+/**
  * What a job computes, as soon as it has: a 202 is asked again until it is a 200. Raises Problem.
  * @param {string} path such as "/metrics/shapes-sit?part=y"
  * @param {Options & {onJob?: (job: any) => void}} [options] `onJob` is told the job while it is under way
  */
 export async function whenDone(path, { onJob, ...options } = {}) {
-  for (;;) {
-    const answer = await request(path, { wait: WAIT_SECONDS, ...options });
-    if (answer.status !== 202) return answer;
-    onJob?.(await answer.json());
+  const who = Symbol(path);
+  let wait = WAIT_SECONDS;
+  try {
+    for (;;) {
+      const answer = await request(path, { wait, ...options });
+      if (answer.status !== 202) return answer;
+      const job = await answer.json();
+      waiting.value = new Map(waiting.value).set(who, job);
+      onJob?.(job);
+      await pause(PAUSE_MS, options.signal);
+      wait = 0;
+    }
+  } finally {
+    if (waiting.value.has(who)) {
+      const others = new Map(waiting.value);
+      others.delete(who);
+      waiting.value = others;
+    }
   }
+}
+
+/**
+ * Wait. Raises the reason of `signal` as soon as that is aborted.
+ * @param {number} milliseconds
+ * @param {AbortSignal} [signal]
+ */
+function pause(milliseconds, signal) {
+  return new Promise((resolve, reject) => {
+    const stop = () => {
+      clearTimeout(timer);
+      reject(signal?.reason);
+    };
+    const timer = setTimeout(() => {
+      signal?.removeEventListener("abort", stop);
+      resolve(null);
+    }, milliseconds);
+    signal?.addEventListener("abort", stop, { once: true });
+  });
 }
 
 /**
@@ -158,72 +195,4 @@ export async function cancel(id) {
 /** @param {string} status */
 export function isFinished(status) {
   return FINISHED.includes(status);
-}
-
-/**
- * Follow server-sent events until `stop` is called, over interruptions too: after one it goes on behind the last event
- * that has an id. By `fetch`, since an `EventSource` cannot send a key.
- * @param {string} path
- * @param {Record<string, (data: any) => void>} handlers by event
- * @param {(live: boolean) => void} [onState] told whether the connection is there
- * @returns {() => void} stop
- */
-export function follow(path, handlers, onState = () => {}) {
-  const abort = new AbortController();
-  let delay = FIRST_DELAY_MS;
-  let last = "";
-
-  const listen = async () => {
-    const answer = await request(path, { accept: "text/event-stream", after: last, signal: abort.signal });
-    if (answer.status === 204 || !answer.body) return true; // there is nothing more
-    delay = FIRST_DELAY_MS;
-    onState(true);
-    for await (const { event, data, id } of eventsOf(answer.body)) {
-      if (id !== undefined) last = id;
-      if (data) handlers[event]?.(JSON.parse(data));
-    }
-    return false;
-  };
-  const run = async () => {
-    while (!abort.signal.aborted) {
-      try {
-        if (await listen()) return;
-      } catch (error) {
-        if (error instanceof Problem && GONE.includes(error.status)) return onState(false);
-      }
-      if (abort.signal.aborted) return;
-      onState(false);
-      await new Promise((resolve) => setTimeout(resolve, delay));
-      delay = Math.min(delay * 2, LONGEST_DELAY_MS);
-    }
-  };
-  run();
-  return () => abort.abort();
-}
-
-/**
- * The events of a stream, as the HTML standard (9.2.6) has it; lines end as the service ends them.
- * @param {ReadableStream<Uint8Array>} body
- * @returns {AsyncGenerator<{event: string, data: string, id: string | undefined}>}
- */
-async function* eventsOf(body) {
-  const reader = body.getReader();
-  const decoder = new TextDecoder();
-  let text = "";
-  for (;;) {
-    const { done, value } = await reader.read();
-    if (done) return;
-    text += decoder.decode(value, { stream: true });
-    const blocks = text.split("\n\n");
-    text = blocks.pop() ?? "";
-    for (const block of blocks) {
-      const found = { event: "message", data: "", id: /** @type {string | undefined} */ (undefined) };
-      for (const line of block.split("\n")) {
-        const [, field, content = ""] = /^(event|data|id)(?:: ?(.*))?$/.exec(line) ?? [];
-        if (field === "data") found.data += found.data ? `\n${content}` : content;
-        else if (field === "event" || field === "id") found[field] = content;
-      }
-      yield found;
-    }
-  }
 }

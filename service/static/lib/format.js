@@ -76,3 +76,15 @@ export function ago(time, now = Date.now()) {
   if (seconds < 86_400) return `${Math.floor(seconds / 3600)} h ago`;
   return new Date(time).toLocaleString("en-GB", { day: "numeric", month: "short", hour: "2-digit", minute: "2-digit" });
 }
+
+/**
+ * Names, those that several have with their numbers: "crane (134)", "crane (517)".
+ * @param {string[]} names
+ * @param {number[]} numbers
+ */
+export function toldApart(names, numbers) {
+  /** @type {Map<string, number>} */
+  const times = new Map();
+  for (const name of names) times.set(name, (times.get(name) ?? 0) + 1);
+  return names.map((name, index) => (/** @type {number} */ (times.get(name)) > 1 ? `${name} (${numbers[index]})` : name));
+}

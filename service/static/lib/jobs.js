@@ -1,7 +1,8 @@
 /** Jobs: followed until they have finished, posted, and written as requests. */
 
 import { useEffect, useState } from "./preact.js";
-import { follow, getJson, isFinished, Problem } from "./api.js";
+import { getJson, isFinished, Problem } from "./api.js";
+import { follow } from "./events.js";
 import { href } from "./router.js";
 
 /** @typedef {import("./contract").components["schemas"]} Schemas */
@@ -34,70 +35,80 @@ export const KIND_NAMES = {
   figure: "figure",
 };
 
-const RETRY_MS = 1000;
+/** After how long the service is asked again, where it did not answer, and how a job stands that waits in its queue. */
+const AGAIN_MS = 1000;
 
 /**
  * @typedef {object} Followed
  * @property {any} job null until it is loaded
- * @property {unknown} error why it could not be loaded
- * @property {boolean} live whether its events arrive; true of a finished job, which has no more
+ * @property {unknown} error why it could not be loaded; of a job that was, why it is no more
+ * @property {boolean} live whether the service answers
  */
 
 /**
  * A job, kept up to date by its events until it has finished.
  *
  * An event of its status or of new scores is a reason to load it again; one of its progress has all there is to know.
- * Where the service does not answer, it is asked again until it does.
+ * Its place in its queue has no events, so it is loaded again while it waits. Where the service does not answer, it is
+ * asked again until it does; where it says that the job is no more, that is the end.
  * @param {string} id
  * @returns {Followed}
  */
 export function useJob(id) {
   const [state, setState] = useState(/** @type {Followed} */ ({ job: null, error: null, live: true }));
   useEffect(() => {
+    const path = `/jobs/${encodeURIComponent(id)}`;
     const abort = new AbortController();
-    let stop = () => {};
     let timer = 0;
     let loading = false;
     let stale = false;
+    /** @type {(() => void) | null} */
+    let unfollow = null;
 
+    const again = () => {
+      clearTimeout(timer);
+      timer = window.setTimeout(() => (document.hidden ? again() : load()), AGAIN_MS);
+    };
     const load = async () => {
       stale = loading; // what is under way may be older than the event that asks for this
       if (loading) return;
       loading = true;
       try {
-        const job = await getJson(`/jobs/${encodeURIComponent(id)}`, { signal: abort.signal });
-        setState(({ live }) => ({ job, error: null, live: live || isFinished(job.status) }));
-        if (isFinished(job.status)) stop();
+        const job = await getJson(path, { signal: abort.signal });
+        const over = isFinished(job.status);
+        setState({ job, error: null, live: true });
+        if (over) unfollow?.();
+        else unfollow ??= follow(path + "/events", { status: load, result: load, progress: onProgress }, onState);
+        if (job.status === "queued") again();
       } catch (error) {
         if (abort.signal.aborted) return;
         if (isPassing(error)) {
           setState((before) => ({ ...before, live: false }));
-          timer = window.setTimeout(load, RETRY_MS);
-        } else setState((before) => ({ ...before, error }));
+          again();
+        } else {
+          unfollow?.();
+          setState((before) => ({ ...before, error }));
+        }
       } finally {
         loading = false;
       }
       if (stale) load();
     };
+    /** @param {boolean} live */
+    const onState = (live) => live || load(); // events that are refused are no lost connection; the job may be no more
     /** @param {Progress} progress */
     const onProgress = (progress) =>
       setState((before) =>
         before.job && !isFinished(before.job.status) ? { ...before, job: { ...before.job, progress } } : before,
       );
-    load().then(() => {
-      if (abort.signal.aborted) return;
-      setState((before) => {
-        if (before.error || (before.job && isFinished(before.job.status))) return before;
-        stop = follow(`/jobs/${encodeURIComponent(id)}/events`, { status: load, result: load, progress: onProgress }, (live) =>
-          setState((now) => ({ ...now, live: live || isFinished(now.job?.status) })),
-        );
-        return before;
-      });
-    });
+    const onVisibility = () => document.hidden || load(); // much may have happened, to a finished job too
+    document.addEventListener("visibilitychange", onVisibility);
+    load();
     return () => {
+      document.removeEventListener("visibilitychange", onVisibility);
       abort.abort();
       clearTimeout(timer);
-      stop();
+      unfollow?.();
     };
   }, [id]);
   return state;

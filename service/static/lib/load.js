@@ -31,3 +31,19 @@ export function useLoaded(load, depends) {
   const reload = useCallback(() => setTries((count) => count + 1), []);
   return { ...state, reload };
 }
+
+/**
+ * Whether an element was near what is seen; what takes a while can begin then.
+ * @param {{current: Element | null}} element
+ */
+export function useSeen(element) {
+  const [seen, setSeen] = useState(false);
+  useEffect(() => {
+    const observer = new IntersectionObserver((entries) => entries.some((each) => each.isIntersecting) && setSeen(true), {
+      rootMargin: "200px",
+    });
+    observer.observe(/** @type {Element} */ (element.current));
+    return () => observer.disconnect();
+  }, []);
+  return seen;
+}

@@ -1,11 +1,11 @@
 /** What views are made of: preact with its hooks, signals, and `html` for templates without a build. */
 
-import { Fragment, h, options, render } from "../vendor/preact.js";
+import { h, options, render } from "../vendor/preact.js";
 import htm from "../vendor/htm.js";
 
-export { Fragment, h, options, render };
-export { useCallback, useEffect, useErrorBoundary, useId, useLayoutEffect, useMemo, useRef, useState } from "../vendor/hooks.js";
-export { batch, computed, effect, signal, useComputed, useSignal, useSignalEffect } from "../vendor/signals.js";
+export { h, options, render };
+export { useCallback, useEffect, useErrorBoundary, useId, useMemo, useRef, useState } from "../vendor/hooks.js";
+export { batch, computed, effect, signal, useComputed } from "../vendor/signals.js";
 
 /** @typedef {import("../vendor/preact.js").ComponentChildren} Children */
 /** @typedef {import("../vendor/preact.js").VNode<any>} Node */

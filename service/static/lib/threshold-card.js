@@ -2,7 +2,7 @@
 
 import { html } from "./preact.js";
 import { fixed, number, percent } from "./format.js";
-import { announce, Card, Segmented, SliderField } from "./parts.js";
+import { announce, Becomes, Card, Scrolling, Segmented, SliderField } from "./parts.js";
 import { Threshold } from "./widgets.js";
 
 /** @typedef {import("./exploration.js").Exploration} Exploration */
@@ -93,8 +93,8 @@ function Effects({ exploration }) {
   const { names, row, rowShare, rowNpr, before, after, removedOverRun, part, timestep } = exploration;
   const here = part.value === "c" ? `at t = ${number(timestep.value, 4)}` : "of y";
   /** @param {number} from @param {number} to */
-  const change = (from, to) => html`${fixed(from, 3)} <span aria-label="becomes">→</span> ${fixed(to, 3)}`;
-  return html`<div class="table-wrap" tabindex="0" role="region" aria-label="What the prune does">
+  const change = (from, to) => html`<${Becomes} from=${fixed(from, 3)} to=${fixed(to, 3)} />`;
+  return html`<${Scrolling} label="What the prune does">
     <table class="effects">
       <caption class="sr-only">What the prune does</caption>
       <thead>
@@ -121,5 +121,5 @@ function Effects({ exploration }) {
         </tr>`}
       </tbody>
     </table>
-  </div>`;
+  </${Scrolling}>`;
 }

@@ -2,10 +2,13 @@
 
 import { html, useEffect, useRef, useState } from "../lib/preact.js";
 import { href } from "../lib/router.js";
-import { cancel, isFinished, url } from "../lib/api.js";
+import { cancel, isFinished, Problem, url } from "../lib/api.js";
 import { ago, duration } from "../lib/format.js";
 import { FORMS, formAddress, inShort, KIND_NAMES, KINDS, ranFor, useJob } from "../lib/jobs.js";
 import { asJson, RequestText } from "../lib/request-text.js";
+import { focusItem } from "../lib/focus.js";
+import { useHealth } from "../lib/health.js";
+import { hasNoWorker, LOOK_SECONDS, PHASES, standing, StartWorker } from "../lib/waits.js";
 import {
   announce,
   Button,
@@ -18,7 +21,7 @@ import {
   Progress,
   Status,
 } from "../lib/parts.js";
-import { PruneSampleResult } from "./job/gallery.js";
+import { PruneSampleResult } from "./job/prune-sample.js";
 import { StudyResult } from "./job/study.js";
 import { CompactResult } from "./job/compaction.js";
 import { STATISTICS } from "./job/statistics.js";
@@ -31,32 +34,82 @@ export default function JobView({ params, query }) {
     if (status.current && job?.status !== status.current) announce(`The job has ${SAID[job.status] ?? "changed"}`);
     status.current = job?.status ?? null;
   }, [job?.status]);
+  useEffect(() => {
+    if (job) document.title = `${capital(KIND_NAMES[kindOf(job)])} of ${job.request.model}, ${job.id} · tailprune`;
+  }, [job?.id]);
+  if (error && isGone(error)) return html`<${Gone} id=${params.id} job=${job} error=${error} />`;
   if (!job) {
     return html`<${PageHead} title="Job" crumbs=${html`<${Crumbs} />`} />
       ${error ? html`<${ProblemNotice} error=${error} />` : html`<${Loading}>Loading the job</${Loading}>`}`;
   }
-  const postable = job.kind in KINDS;
   return html`
     <${PageHead} title=${job.title} crumbs=${html`<${Crumbs} />`} lead=${html`<${Lead} job=${job} />`}>
       ${!isFinished(job.status) && html`<${Cancel} id=${job.id} />`}
-      ${FORMS.includes(job.kind) && html`<${Button} href=${formAddress(job.kind, job.request)}>Change and run again</${Button}>`}
+      <${RunAgain} job=${job} />
     </${PageHead}>
     <div class="stack">
       ${error && html`<${ProblemNotice} error=${error} />`}
       <${Standing} job=${job} live=${live} />
       <${Result} job=${job} query=${query} />
       <div class="columns job-foot">
-        <${Card} title="Request" lead="As it ran, with its defaults filled in.">
-          ${
-            postable
-              ? html`<${RequestText} kind=${job.kind} body=${inShort(job.request)} />`
-              : html`<${Copy} text=${asJson(inShort(job.request))} label="Copy the request as JSON" />`
-          }
-        </${Card}>
+        <${Request} job=${job} />
         <${Files} job=${job} />
       </div>
     </div>
   `;
+}
+
+/** @param {{job: any}} props */
+function RunAgain({ job }) {
+  if (!FORMS.includes(job.kind)) return null;
+  return html`<${Button} href=${formAddress(job.kind, job.request)}>Change and run again</${Button}>`;
+}
+
+/**
+ * Whether a job is no more, as the service says: it was deleted, or its time is over.
+ * @param {unknown} error
+ */
+function isGone(error) {
+  return error instanceof Problem && (error.status === 404 || error.status === 410);
+}
+
+/**
+ * A job that is no more, and where to go from there.
+ * @param {{id: string, job: any, error: any}} props `job` as it was, if this page has seen it
+ */
+function Gone({ id, job, error }) {
+  return html`<${PageHead} title=${job?.title ?? "Job"} crumbs=${html`<${Crumbs} />`}>
+      ${job && html`<${RunAgain} job=${job} />`}
+    </${PageHead}>
+    <div class="stack">
+      <${Notice} kind="warn" title=${job && error.status === 404 ? "This job is no more" : error.title} role="alert">
+        <p>${capital(error.message)}.</p>
+        <p>
+          <a href=${href("/ui/jobs")}>Jobs that there are</a> · <a href=${href("/ui/new")}>New job</a>
+        </p>
+      </${Notice}>
+      ${job && html`<${Request} job=${job} />`}
+      ${!job && html`<p class="small muted mono">${id}</p>`}
+    </div>`;
+}
+
+/** @param {{job: any}} props */
+function Request({ job }) {
+  return html`<${Card} title="Request" lead="As it ran, with its defaults filled in.">
+    ${
+      job.kind in KINDS
+        ? html`<${RequestText} kind=${job.kind} body=${inShort(job.request)} />`
+        : html`<${Copy} text=${asJson(inShort(job.request))} label="Copy the request as JSON" />`
+    }
+  </${Card}>`;
+}
+
+/**
+ * @param {any} job
+ * @returns {keyof typeof KIND_NAMES}
+ */
+function kindOf(job) {
+  return job.kind;
 }
 
 function Crumbs() {
@@ -69,8 +122,8 @@ function Lead({ job }) {
   return html`<span class="row">
     <${Status} status=${job.status} />
     <span>
-      ${KIND_NAMES[/** @type {keyof typeof KIND_NAMES} */ (job.kind)]} ·${" "}
-      <a href=${href(`/ui/models/${model}`)}>${model}</a> · created ${ago(job.created)}
+      ${KIND_NAMES[kindOf(job)]} ·${" "}
+      <a href=${href(`/ui/models/${encodeURIComponent(model)}`)}>${model}</a> · created ${ago(job.created)}
       ${job.finished && job.started && ` · ran ${duration(ranFor(job))}`}
     </span>
   </span>`;
@@ -80,6 +133,7 @@ function Lead({ job }) {
 function Cancel({ id }) {
   const [state, setState] = useState(/** @type {{asked?: boolean, goesOn?: boolean, error?: unknown}} */ ({}));
   const ask = async () => {
+    if (state.asked) return; // it is not disabled, since it would lose the focus
     setState({ asked: true });
     try {
       const goesOn = await cancel(id);
@@ -94,7 +148,7 @@ function Cancel({ id }) {
     <${Button}
       kind="danger"
       onClick=${ask}
-      disabled=${state.asked}
+      aria-disabled=${state.asked ? "true" : undefined}
     >${state.goesOn ? "It goes on for others" : state.asked ? "Cancelling …" : "Cancel"}</${Button}>
   `;
 }
@@ -105,7 +159,6 @@ const SAID = /** @type {Record<string, string>} */ ({
   failed: "failed",
   cancelled: "been cancelled",
 });
-const PHASES = /** @type {Record<string, string>} */ ({ loading: "loading the model", drawing: "drawing pictures" });
 
 /**
  * How far a job is, or why it has no result.
@@ -135,13 +188,7 @@ function Standing({ job, live }) {
   return html`<${Card} title="Progress">
     ${
       job.status === "queued"
-        ? html`<p>
-            ${
-              job.queue_position
-                ? `Waiting for a worker: ${placeOf(job.queue_position)} of its queue.`
-                : "Waiting for a worker."
-            }
-          </p>`
+        ? html`<${Queued} job=${job} />`
         : progress
           ? html`<${Progress}
               label=${capital(PHASES[progress.phase] ?? progress.phase ?? "Running")}
@@ -161,9 +208,11 @@ function Standing({ job, live }) {
   </${Card}>`;
 }
 
-/** @param {number} position */
-function placeOf(position) {
-  return position === 1 ? "it is the next" : `it is number ${position}`;
+/** @param {{job: any}} props */
+function Queued({ job }) {
+  useHealth(LOOK_SECONDS);
+  return html`<p>${capital(standing(job))}.</p>
+    ${hasNoWorker() && html`<p class="small"><${StartWorker} /></p>`}`;
 }
 
 /** @param {string} text */
@@ -185,10 +234,15 @@ function Result({ job, query }) {
 function Files({ job }) {
   const files = Object.entries(job.links.artifacts ?? {});
   const [all, setAll] = useState(false);
+  const list = useRef(/** @type {HTMLElement | null} */ (null));
+  const showAll = () => {
+    setAll(true);
+    focusItem(list, FEW_FILES);
+  };
   if (files.length === 0) return null;
   const shown = all ? files : files.slice(0, FEW_FILES);
   return html`<${Card} title="Files" lead=${`${files.length} ${files.length === 1 ? "file" : "files"} to download.`}>
-    <ul class="files">
+    <ul class="files" ref=${list}>
       ${shown.map(([name, path]) => html`<li><a
         href=${url(/** @type {string} */ (path))}
         download=${name}
@@ -196,7 +250,7 @@ function Files({ job }) {
     </ul>
     ${
       shown.length < files.length &&
-      html`<div><${Button} small onClick=${() => setAll(true)}>Show all ${files.length}</${Button}></div>`
+      html`<div><${Button} small onClick=${showAll}>Show all ${files.length}</${Button}></div>`
     }
   </${Card}>`;
 }

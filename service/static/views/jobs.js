@@ -1,11 +1,13 @@
 /** The jobs, newest first, live over one connection; and the workers that do them. */
 
-import { html, useEffect, useRef, useState } from "../lib/preact.js";
+import { html, useEffect, useState } from "../lib/preact.js";
 import { href, setQuery } from "../lib/router.js";
-import { cancel, follow, getJson, isFinished } from "../lib/api.js";
+import { cancel, getJson, isFinished } from "../lib/api.js";
 import { ago, count, duration, number } from "../lib/format.js";
-import { KIND_NAMES, ranFor } from "../lib/jobs.js";
+import { FORMS, KIND_NAMES, ranFor } from "../lib/jobs.js";
+import { health } from "../lib/health.js";
 import { useLoaded } from "../lib/load.js";
+import { StartWorker } from "../lib/waits.js";
 import {
   Badge,
   Button,
@@ -18,18 +20,21 @@ import {
   Select,
   Status,
 } from "../lib/parts.js";
+import { useJobs } from "./jobs/live.js";
 
-/** @typedef {import("../lib/api.js").Schemas["JobSummary"]} Summary */
+/** @typedef {import("./jobs/live.js").Summary} Summary */
 
-const PAGE = 25;
 const STATUSES = ["queued", "running", "succeeded", "failed", "cancelled"];
+/** In an address: every kind, also those that pages compute for themselves. */
+const ALL = "all";
 const SECOND = 1000;
 
 /** @param {{query: URLSearchParams}} props */
 export default function Jobs({ query }) {
   const chosen = { status: query.get("status") ?? "", kind: query.get("kind") ?? "", model: query.get("model") ?? "" };
   const cursor = query.get("cursor") ?? "";
-  const { list, error, live, busy } = useJobs(chosen, cursor);
+  const kinds = chosen.kind === ALL ? [] : chosen.kind ? [chosen.kind] : [...FORMS];
+  const { list, error, live } = useJobs({ status: chosen.status, kinds, model: chosen.model }, cursor);
   const { data: models } = useLoaded((signal) => getJson("/models", { signal }), []);
   const names = [...new Set([...(models?.models ?? []).map((/** @type {any} */ each) => each.name), chosen.model])];
   return html`
@@ -37,11 +42,11 @@ export default function Jobs({ query }) {
       <${Button} kind="primary" href=${href("/ui/new")}>New job</${Button}>
     </${PageHead}>
     <div class="stack">
-      <${Workers} changed=${busy} />
+      <${Workers} />
       <${Card}
         title=${cursor ? "Earlier jobs" : "Latest jobs"}
         aside=${!cursor &&
-        html`<${Badge} kind=${live ? "live" : "warn"}>${live ? "live" : "connecting"}</${Badge}>`}
+        html`<${Badge} kind=${live ? "live" : "warn"}>${live ? "live" : "not live"}</${Badge}>`}
       >
         <form
           class="filters"
@@ -53,8 +58,9 @@ export default function Jobs({ query }) {
           <${Filter}
             label="Kind"
             value=${chosen.kind}
-            values=${Object.keys(KIND_NAMES)}
-            titles=${KIND_NAMES}
+            any="samples, studies, compactions"
+            values=${[ALL, ...Object.keys(KIND_NAMES)]}
+            titles=${{ [ALL]: "all, with statistics and figures", ...KIND_NAMES }}
             name="kind"
           />
           <${Filter} label="Model" value=${chosen.model} values=${names.filter(Boolean)} name="model" />
@@ -64,13 +70,18 @@ export default function Jobs({ query }) {
         ${
           list &&
           (list.jobs.length === 0
-            ? html`<p class="empty">
+            ? html`<p class="empty" key="none">
                 No jobs ${chosen.status || chosen.kind || chosen.model ? "of this kind" : "yet"}.
               </p>`
-            : html`<ul class="jobs">
+            : html`<ul class="jobs" key="jobs">
                 ${list.jobs.map((/** @type {Summary} */ job) => html`<${Row} key=${job.id} job=${job} />`)}
               </ul>`)
         }
+        ${!chosen.kind &&
+        html`<p class="small muted" key="others">
+          Statistics and figures, which pages compute for themselves, are not among them:${" "}
+          <a href=${href("/ui/jobs", { ...chosen, kind: ALL })}>show all jobs</a>.
+        </p>`}
         ${
           list &&
           (cursor || list.next_cursor) &&
@@ -87,12 +98,15 @@ export default function Jobs({ query }) {
   `;
 }
 
-/** @param {{label: string, value: string, values: string[], titles?: Record<string, string>, name: string}} props */
-function Filter({ label, value, values, titles, name }) {
+/**
+ * @param {{label: string, value: string, any?: string, values: string[], titles?: Record<string, string>,
+ *   name: string}} props
+ */
+function Filter({ label, value, any = "any", values, titles, name }) {
   return html`<${Select}
     label=${label}
     value=${value}
-    options=${[{ value: "", title: "any" }, ...values.map((each) => ({ value: each, title: titles?.[each] ?? each }))]}
+    options=${[{ value: "", title: any }, ...values.map((each) => ({ value: each, title: titles?.[each] ?? each }))]}
     onChange=${(/** @type {string} */ given) => setQuery({ [name]: given, cursor: null })}
   />`;
 }
@@ -160,14 +174,13 @@ function useSeconds(going) {
   return now;
 }
 
-/** @param {{changed: number}} props */
-function Workers({ changed }) {
-  const { data, error } = useLoaded((signal) => getJson("/health/ready", { signal }), [changed]);
+function Workers() {
+  const { ready: data, error } = health.value;
   if (error && !data) return html`<${ProblemNotice} error=${error} />`;
   if (!data) return null;
   if (data.workers.length === 0) {
-    return html`<${Notice} kind="warn" title="No worker is alive">
-      <p>Jobs wait until one is: <code>celery --app workers.app worker</code>.</p>
+    return html`<${Notice} kind="warn" title="No worker is running">
+      <p>Jobs wait until one is. <${StartWorker} /></p>
     </${Notice}>`;
   }
   return html`<section class="workers" aria-label="Workers">
@@ -180,82 +193,4 @@ function Workers({ changed }) {
     ${data.workers.map((/** @type {any} */ worker) => 
       html`<span class="mono small">${worker.name} (${worker.device})</span>`)}
   </section>`;
-}
-
-/**
- * A page of jobs that match; the first page changes as jobs do.
- *
- * It is loaded at once, and again when the service begins to tell of changes, so that nothing is missed in between.
- * @param {{status: string, kind: string, model: string}} chosen
- * @param {string} cursor
- */
-function useJobs(chosen, cursor) {
-  const [state, setState] = useState(
-    /** @type {{list: any, error: unknown, live: boolean, busy: number}} */ ({
-      list: null,
-      error: null,
-      live: false,
-      busy: 0,
-    }),
-  );
-  const timer = useRef(0);
-  useEffect(() => {
-    const abort = new AbortController();
-    const matches = (/** @type {Summary} */ job) =>
-      (!chosen.status || job.status === chosen.status) &&
-      (!chosen.kind || job.kind === chosen.kind) &&
-      (!chosen.model || job.model === chosen.model);
-    let latest = 0;
-    const load = () => {
-      const mine = ++latest;
-      getJson(href("/jobs", { ...chosen, cursor, limit: PAGE }), { signal: abort.signal }).then(
-        (list) => mine === latest && setState((before) => ({ ...before, list, error: null })),
-        (error) => abort.signal.aborted || setState((before) => ({ ...before, error })),
-      );
-    };
-    const busier = () => {
-      if (timer.current) return; // workers are and places in queues are asked for at most once a second
-      timer.current = window.setTimeout(() => {
-        timer.current = 0;
-        setState((before) => {
-          // the places of those that wait have changed
-          if (before.list?.jobs.some((/** @type {Summary} */ { status }) => status === "queued")) load();
-          return { ...before, busy: before.busy + 1 };
-        });
-      }, SECOND);
-    };
-    /** @param {(jobs: Summary[]) => Summary[]} change */
-    const update = (change) =>
-      setState((before) =>
-        before.list ? { ...before, list: { ...before.list, jobs: change(before.list.jobs) } } : before,
-      );
-    setState((before) => ({ ...before, list: null }));
-    load();
-    const stop = follow(
-      "/events",
-      {
-        open: load,
-        job: (/** @type {Summary} */ job) => {
-          busier();
-          update((jobs) => {
-            const known = jobs.some(({ id }) => id === job.id);
-            if (!matches(job)) return jobs.filter(({ id }) => id !== job.id);
-            if (known) return jobs.map((each) => (each.id === job.id ? job : each));
-            return cursor ? jobs : [job, ...jobs];
-          });
-        },
-        progress: ({ id, progress }) =>
-          update((jobs) => jobs.map((each) => (each.id === id ? { ...each, progress } : each))),
-        deleted: ({ id }) => update((jobs) => jobs.filter((each) => each.id !== id)),
-      },
-      (live) => setState((before) => ({ ...before, live })),
-    );
-    return () => {
-      abort.abort();
-      clearTimeout(timer.current);
-      timer.current = 0;
-      stop();
-    };
-  }, [chosen.status, chosen.kind, chosen.model, cursor]);
-  return state;
 }

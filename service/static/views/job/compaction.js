@@ -4,7 +4,7 @@ import { html } from "../../lib/preact.js";
 import { href } from "../../lib/router.js";
 import { url } from "../../lib/api.js";
 import { bytes, count, duration, fixed, number, percent } from "../../lib/format.js";
-import { Button, Card, Stats, Table } from "../../lib/parts.js";
+import { Becomes, Button, Card, Scrolling, Stats, Table } from "../../lib/parts.js";
 
 /** @typedef {import("../../lib/api.js").Schemas["CompactResult"]} Compacted */
 
@@ -42,13 +42,13 @@ export function CompactResult({ job }) {
       lead=${`${compared.samples} samples from the same noise, the whole model's on top: ${sampler}, ${steps} steps,
         guidance scale ${number(scale)}.`}
     >
-      <div class="table-wrap bare" tabindex="0" role="region" aria-label="Samples of both models">
+      <${Scrolling} class="bare" label="Samples of both models">
         <img
           class="paper whole"
           src=${url(job.links.artifacts[result.samples])}
           alt=${`Samples of ${model.name} in the upper row, of ${compacted.name} in the lower`}
         />
-      </div>
+      </${Scrolling}>
       <${Stats}
         values=${[
           ["Drift", fixed(drift.latent, 4), "of the latents"],
@@ -101,7 +101,7 @@ function Shrunk({ title, before, after, text }) {
   return html`<div>
     <div class="row-between small">
       <span>${title}</span
-      ><span class="muted number">${text(before)} → ${text(after)}, ${saved({ before, after })} less</span>
+      ><span class="muted number"><${Becomes} from=${text(before)} to=${text(after)} />, ${saved({ before, after })} less</span>
     </div>
     <div class="bar" aria-hidden="true"><div style=${{ width: `${(100 * after) / before}%` }}></div></div>
   </div>`;

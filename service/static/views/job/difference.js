@@ -3,15 +3,19 @@
 import { html, useEffect, useRef, useState } from "../../lib/preact.js";
 import { percent } from "../../lib/format.js";
 import { source } from "../../lib/keyed.js";
+import { useSeen } from "../../lib/load.js";
 
 /**
- * |after - before| of each channel, and its mean over the picture.
- * @param {{before: string, after: string, gain: number}} props addresses; the factor by which it is multiplied
+ * |after - before| of each channel, and its mean over the picture; computed once it is about to be seen.
+ * @param {{caption: string, before: string, after: string, gain: number}} props addresses; the factor by which it is
+ *   multiplied
  */
-export function Difference({ before, after, gain }) {
+export function Difference({ caption, before, after, gain }) {
   const canvas = useRef(/** @type {HTMLCanvasElement | null} */ (null));
   const [pixels, setPixels] = useState(/** @type {ImageData | null} */ (null));
+  const seen = useSeen(canvas);
   useEffect(() => {
+    if (!seen) return undefined;
     let current = true;
     Promise.all([read(before), read(after)]).then(
       ([first, second]) => current && setPixels(difference(first, second)),
@@ -20,7 +24,7 @@ export function Difference({ before, after, gain }) {
     return () => {
       current = false;
     };
-  }, [before, after]);
+  }, [before, after, seen]);
   useEffect(() => {
     const context = canvas.current?.getContext("2d");
     if (!canvas.current || !context || !pixels) return;
@@ -41,9 +45,9 @@ export function Difference({ before, after, gain }) {
       width="128"
       height="128"
       role="img"
-      aria-label=${`The difference, ${says}`}
+      aria-label=${`${caption}, difference, ${says}`}
     ></canvas>
-    <span class="picture-mark number">${says}</span>`;
+    <span class="picture-mark number" aria-hidden="true">${says}</span>`;
 }
 
 /**

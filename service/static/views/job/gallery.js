@@ -1,19 +1,18 @@
-/** What prune-sample made: pictures and sounds under each prune beside the unpruned ones, and the numbers of each. */
+/** Pictures and sounds under each prune beside the unpruned ones. */
 
 import { html, useEffect, useId, useMemo, useRef, useState } from "../../lib/preact.js";
 import { setQuery } from "../../lib/router.js";
 import { url } from "../../lib/api.js";
-import { duration, fixed, number, percent } from "../../lib/format.js";
+import { percent, toldApart } from "../../lib/format.js";
+import { focusItem } from "../../lib/focus.js";
 import { preload } from "../../lib/keyed.js";
-import { Chart } from "../../lib/chart.js";
-import { Button, Card, Dialog, Segmented, Select, SliderField, Stats, Table } from "../../lib/parts.js";
-import { Difference } from "./difference.js";
+import { Button, Card, Dialog, Scrolling, Segmented, Select, SliderField } from "../../lib/parts.js";
+import { Pictures, Sounds } from "./pictures.js";
 
 /**
  * @typedef {import("../../lib/api.js").Schemas["Variant"]} Variant
  * @typedef {import("../../lib/api.js").Schemas["Image"]} Image
- * @typedef {{before: string | null, after: string}} Pair addresses of an unpruned sample and of the same pruned
- * @typedef {Pair & {caption: string, sounds: Pair | null}} Sample
+ * @typedef {import("./pictures.js").Sample} Sample
  */
 
 const FEW = 24;
@@ -25,95 +24,11 @@ const MODES = [
   { value: "all", title: "All" },
 ];
 
-/** @param {{job: any, query: URLSearchParams}} props */
-export function PruneSampleResult({ job, query }) {
-  const { variants, pictures, timing, engine } = job.result;
-  const baseline = /** @type {Variant | null} */ (variants.find((/** @type {Variant} */ each) => !each.prune) ?? null);
-  const prunes = /** @type {Variant[]} */ (variants.filter((/** @type {Variant} */ each) => each.prune));
-  const shown = prunes.length > 0 ? prunes : [/** @type {Variant} */ (baseline)];
-  const chosen = Math.max(
-    0,
-    shown.findIndex((each) => each.name === query.get("variant")),
-  );
-  const choose = (/** @type {number} */ index) => setQuery({ variant: shown[index]?.name });
-  return html`
-    <${Gallery}
-      job=${job}
-      baseline=${prunes.length > 0 ? baseline : null}
-      shown=${shown}
-      chosen=${chosen}
-      choose=${choose}
-      mode=${query.get("mode") ?? "pair"}
-      note=${pictures.note}
-    />
-    <${Card}
-      title="Numbers"
-      lead="Removed is the mean over steps and samples. Drift compares with the unpruned samples from the same noise."
-    >
-      ${prunes.length > 0 && html`<${Numbers}
-        prunes=${prunes}
-        chosen=${chosen}
-      /><${BySteps} variant=${prunes[chosen]} />`}
-      <${Stats}
-        small
-        values=${[
-          ["Sampling", duration(timing.sample), `${number(timing.samples_per_second)} samples a second`],
-          ["Loading", duration(timing.load)],
-          ["Pictures and files", duration(timing.decode)],
-          ["Waiting", duration(timing.queue)],
-          ["Device", engine.device, engine.dtype],
-        ]}
-      />
-    </${Card}>
-  `;
-}
-
-/** @param {{prunes: Variant[], chosen: number}} props */
-function Numbers({ prunes, chosen }) {
-  const some = prunes.find(({ removed }) => removed && removed.fraction > 0)?.removed;
-  const dim = some ? Math.round(some.mean / some.fraction) : null;
-  return html`<${Table}
-    caption="What each prune removes, and what it does"
-    hideCaption
-    selected=${chosen}
-    columns=${[
-      { title: "Prune" },
-      ...["Removed", `Components a step${dim ? `, of ${dim}` : ""}`, "nPR", "Cosine", "Drift", "PSNR, dB", "SSIM"].map(
-        (title) => ({ title, number: true }),
-      ),
-    ]}
-    rows=${prunes.map(({ name, removed, embedding, drift }) => [
-      html`<span class="nowrap">${name}</span>`,
-      percent(removed?.fraction),
-      removed ? `${removed.min} to ${removed.max}` : "–",
-      embedding ? `${fixed(embedding.npr_before, 4)} → ${fixed(embedding.npr_after, 4)}` : "–",
-      embedding ? `${fixed(embedding.cosine_before, 4)} → ${fixed(embedding.cosine_after, 4)}` : "–",
-      fixed(drift?.latent, 4),
-      drift ? (drift.psnr === null && drift.latent === 0 ? "∞" : fixed(drift.psnr, 2)) : "–",
-      fixed(drift?.ssim, 4),
-    ])}
-  />`;
-}
-
-/** @param {{variant: Variant}} props */
-function BySteps({ variant: { name, removed } }) {
-  if (!removed || removed.by_step.length < 2 || !(removed.fraction > 0)) return null;
-  const dim = removed.mean / removed.fraction;
-  return html`<${Chart}
-    label=${`Removed at each step by ${name}`}
-    x=${removed.by_step.map((_, step) => step + 1)}
-    series=${[{ title: name, values: removed.by_step.map((each) => (100 * each) / dim), colour: "removed" }]}
-    xAxis=${{ title: "sampling step" }}
-    yAxis=${{ title: "removed, %", range: [0, 100] }}
-    height=${220}
-  />`;
-}
-
 /**
  * @param {{job: any, baseline: Variant | null, shown: Variant[], chosen: number, choose: (index: number) => void,
  *   mode: string, note: string | null}} props
  */
-function Gallery({ job, baseline, shown, chosen, choose, mode, note }) {
+export function Gallery({ job, baseline, shown, chosen, choose, mode, note }) {
   const variant = /** @type {Variant} */ (shown[chosen]);
   const samples = useMemo(() => samplesOf(job, baseline, variant), [job, variant]);
   const [all, setAll] = useState(false);
@@ -124,12 +39,20 @@ function Gallery({ job, baseline, shown, chosen, choose, mode, note }) {
   const modes = baseline ? MODES : MODES.filter(({ value }) => value === "pair" || value === "all");
   const current = modes.some(({ value }) => value === mode) ? mode : "pair";
   const some = all ? samples : samples.slice(0, FEW);
+  const list = useRef(/** @type {HTMLElement | null} */ (null));
   useEffect(() => {
-    const names = [baseline, ...shown].flatMap(
-      (each) => each?.images.slice(0, FEW).map(({ artifact }) => artifact) ?? [],
-    );
-    for (const name of names.slice(0, 400)) preload(address(job, name)); // so that the slider does not flicker
-  }, [job.id]);
+    // the prunes beside this one, of what is seen, so that the slider does not flicker
+    const seen = [...(list.current?.children ?? [])].map((each) => isSeen(each));
+    for (const beside of [shown[chosen - 1], shown[chosen + 1]]) {
+      beside?.images.forEach(({ artifact }, place) => {
+        if (seen[place]) preload(address(job, artifact));
+      });
+    }
+  }, [job.id, chosen, current]);
+  const showAll = () => {
+    setAll(true);
+    focusItem(list, FEW);
+  };
 
   return html`<${Card} title="Gallery" lead=${note ?? undefined}>
     <div class="gallery-tools">
@@ -174,10 +97,10 @@ function Gallery({ job, baseline, shown, chosen, choose, mode, note }) {
             choose=${choose}
             count=${all ? Infinity : FEW}
           />`
-        : html`<ul class=${`gallery gallery-${current}`}>
+        : html`<ul class=${`gallery gallery-${current}`} ref=${list}>
             ${some.map(
               (sample, index) =>
-                html`<li key=${sample.caption}>
+                html`<li key=${index}>
                   <figure>
                     <${Pictures}
                       sample=${sample}
@@ -196,7 +119,7 @@ function Gallery({ job, baseline, shown, chosen, choose, mode, note }) {
     }
     ${
       some.length < samples.length &&
-      html`<div><${Button} small onClick=${() => setAll(true)}>Show all ${samples.length} samples</${Button}></div>`
+      html`<div><${Button} small onClick=${showAll}>Show all ${samples.length} samples</${Button}></div>`
     }
     ${
       enlarged !== null &&
@@ -246,52 +169,10 @@ function VariantSlider({ variants, chosen, choose }) {
   </div>`;
 }
 
-/**
- * @param {{sample: Sample, mode: string, unpruned: boolean, gain: number, variant: string, enlarge: () => void}} props
- */
-function Pictures({ sample, mode, unpruned, gain, variant, enlarge }) {
-  const { before, after, caption } = sample;
-  if (mode === "difference" && before) {
-    return html`<button type="button" class="picture" onClick=${enlarge} aria-label=${`Enlarge ${caption}`}>
-      <${Difference} before=${before} after=${after} gain=${gain} />
-    </button>`;
-  }
-  if (mode === "blink" && before) {
-    return html`<button type="button" class="picture" onClick=${enlarge} aria-label=${`Enlarge ${caption}`}>
-      <img src=${unpruned ? before : after} alt=${`${caption}, ${unpruned ? "unpruned" : variant}`} />
-      <span class="picture-mark">${unpruned ? "unpruned" : "pruned"}</span>
-    </button>`;
-  }
-  return html`<button type="button" class="picture picture-pair" onClick=${enlarge} aria-label=${`Enlarge ${caption}`}>
-    ${before && html`<span><img
-      src=${before}
-      alt=${`${caption}, unpruned`}
-    /><span class="picture-mark">unpruned</span></span>`}
-    <span
-      ><img
-        src=${after}
-        alt=${`${caption}, ${variant}`}
-      />${before && html`<span class="picture-mark">pruned</span>`}</span
-    >
-  </button>`;
-}
-
-/** @param {{sample: Sample}} props */
-function Sounds({ sample: { sounds, caption } }) {
-  if (!sounds) return null;
-  return html`<div class="sounds">
-    ${
-      sounds.before &&
-      html`<div>
-        <span class="small muted">unpruned</span
-        ><audio controls preload="none" src=${sounds.before} aria-label=${`${caption}, unpruned`}></audio>
-      </div>`
-    }
-    <div>
-      <span class="small muted">pruned</span
-      ><audio controls preload="none" src=${sounds.after} aria-label=${`${caption}, pruned`}></audio>
-    </div>
-  </div>`;
+/** @param {Element} element */
+function isSeen(element) {
+  const { top, bottom } = element.getBoundingClientRect();
+  return bottom > 0 && top < innerHeight;
 }
 
 /**
@@ -301,13 +182,8 @@ function Sounds({ sample: { sounds, caption } }) {
  */
 function AllVariants({ job, baseline, shown, chosen, choose, enlarge, count }) {
   const rows = baseline ? [baseline, ...shown] : shown;
-  const head = /** @type {Variant} */ (rows[0]).images.slice(0, count);
-  return html`<div
-    class="table-wrap gallery-all"
-    tabindex="0"
-    role="region"
-    aria-label="The samples under every prune"
-  >
+  const captions = captionsOf(/** @type {Variant} */ (rows[0]).images).slice(0, count);
+  return html`<${Scrolling} class="gallery-all" label="The samples under every prune">
     <table>
       <caption class="sr-only">
         The samples under every prune
@@ -315,7 +191,7 @@ function AllVariants({ job, baseline, shown, chosen, choose, enlarge, count }) {
       <thead>
         <tr>
           <td></td>
-          ${head.map((image) => html`<th scope="col">${captionOf(image)}</th>`)}
+          ${captions.map((caption) => html`<th scope="col">${caption}</th>`)}
         </tr>
       </thead>
       <tbody>
@@ -333,10 +209,14 @@ function AllVariants({ job, baseline, shown, chosen, choose, enlarge, count }) {
                     <button
                       type="button"
                       class="picture"
-                      aria-label=${`Enlarge ${captionOf(image)}, ${each.prune ? each.name : "unpruned"}`}
                       onClick=${() => (each.prune && choose(shown.indexOf(each)), enlarge(place))}
                     >
-                      <img src=${address(job, image.artifact)} alt="" loading="lazy" />
+                      <span class="sr-only">Enlarge</span>
+                      <img
+                        src=${address(job, image.artifact)}
+                        alt=${`${captions[place]}, ${each.prune ? each.name : "unpruned"}`}
+                        loading="lazy"
+                      />
                     </button>
                   </td>`,
               )}
@@ -344,7 +224,7 @@ function AllVariants({ job, baseline, shown, chosen, choose, enlarge, count }) {
         )}
       </tbody>
     </table>
-  </div>`;
+  </${Scrolling}>`;
 }
 
 /**
@@ -409,11 +289,12 @@ function useBlink(on, playing) {
  * @returns {Sample[]}
  */
 function samplesOf(job, baseline, variant) {
+  const captions = captionsOf(variant.images);
   return variant.images.map((image, place) => {
     const before = baseline?.images[place];
     const [sound, whole] = [variant.sounds?.[place], baseline?.sounds?.[place]];
     return {
-      caption: captionOf(image),
+      caption: captions[place] ?? "",
       before: before ? address(job, before.artifact) : null,
       after: address(job, image.artifact),
       sounds: sound
@@ -423,10 +304,28 @@ function samplesOf(job, baseline, variant) {
   });
 }
 
+/**
+ * What each picture is of.
+ * @param {Image[]} images
+ */
+function captionsOf(images) {
+  /** @type {Map<number, string>} */
+  const named = new Map();
+  for (const image of images) {
+    const { label, class_name: name, condition } = image;
+    named.set(numberOf(image), name ?? (label === null ? `condition ${condition}` : `class ${label}`));
+  }
+  const numbers = [...named.keys()];
+  const names = toldApart([...named.values()], numbers);
+  return images.map((image) => {
+    const name = names[numbers.indexOf(numberOf(image))] ?? "";
+    return image.sample > 0 ? `${name}, sample ${image.sample + 1}` : name;
+  });
+}
+
 /** @param {Image} image */
-function captionOf({ label, class_name: name, condition, sample }) {
-  const what = name ?? (label === null ? `condition ${condition}` : `class ${label}`);
-  return sample > 0 ? `${what}, sample ${sample + 1}` : what;
+function numberOf({ label, condition }) {
+  return label ?? condition ?? 0;
 }
 
 /**

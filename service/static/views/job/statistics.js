@@ -5,7 +5,7 @@ import { href } from "../../lib/router.js";
 import { url } from "../../lib/api.js";
 import { bytes, count, fixed, number, percent } from "../../lib/format.js";
 import { Chart } from "../../lib/chart.js";
-import { Card, Stats, Table } from "../../lib/parts.js";
+import { Becomes, Card, Stats, Table } from "../../lib/parts.js";
 
 /** @typedef {import("../../lib/api.js").Schemas} Schemas */
 
@@ -108,8 +108,8 @@ function Removal({ job }) {
         html`<span class="nowrap">${name}</span>`,
         percent(removed.fraction),
         `${removed.min} to ${removed.max}`,
-        `${fixed(embedding.npr_before, 4)} → ${fixed(embedding.npr_after, 4)}`,
-        `${fixed(embedding.cosine_before, 4)} → ${fixed(embedding.cosine_after, 4)}`,
+        html`<${Becomes} from=${fixed(embedding.npr_before, 4)} to=${fixed(embedding.npr_after, 4)} />`,
+        html`<${Becomes} from=${fixed(embedding.cosine_before, 4)} to=${fixed(embedding.cosine_after, 4)} />`,
       ])}
     />
   </${Card}>`;
