@@ -7,7 +7,7 @@ import { href } from "./router.js";
 
 /** @typedef {import("./contract").components["schemas"]} Schemas */
 /** @typedef {Schemas["AnyJob"]} Job */
-/** @typedef {Schemas["Progress"]} Progress */
+/** @typedef {NonNullable<Job["progress"]>} Progress */
 
 /** The kinds of jobs that can be posted, with their paths and names. */
 export const KINDS = /** @type {const} */ ({

@@ -25,6 +25,8 @@ import { useJobs } from "./jobs/live.js";
 /** @typedef {import("./jobs/live.js").Summary} Summary */
 
 const STATUSES = ["queued", "running", "succeeded", "failed", "cancelled"];
+/** The kinds that somebody asked for; pages compute the others for themselves. */
+const ASKED = [...FORMS, "register"];
 /** In an address: every kind, also those that pages compute for themselves. */
 const ALL = "all";
 const SECOND = 1000;
@@ -33,7 +35,7 @@ const SECOND = 1000;
 export default function Jobs({ query }) {
   const chosen = { status: query.get("status") ?? "", kind: query.get("kind") ?? "", model: query.get("model") ?? "" };
   const cursor = query.get("cursor") ?? "";
-  const kinds = chosen.kind === ALL ? [] : chosen.kind ? [chosen.kind] : [...FORMS];
+  const kinds = chosen.kind === ALL ? [] : chosen.kind ? [chosen.kind] : ASKED;
   const { list, error, live } = useJobs({ status: chosen.status, kinds, model: chosen.model }, cursor);
   const { data: models } = useLoaded((signal) => getJson("/models", { signal }), []);
   const names = [...new Set([...(models?.models ?? []).map((/** @type {any} */ each) => each.name), chosen.model])];
@@ -58,7 +60,7 @@ export default function Jobs({ query }) {
           <${Filter}
             label="Kind"
             value=${chosen.kind}
-            any="samples, studies, compactions"
+            any="samples, studies, models"
             values=${[ALL, ...Object.keys(KIND_NAMES)]}
             titles=${{ [ALL]: "all, with statistics and figures", ...KIND_NAMES }}
             name="kind"

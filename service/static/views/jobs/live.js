@@ -6,8 +6,8 @@ import { follow } from "../../lib/events.js";
 import { look } from "../../lib/health.js";
 import { href } from "../../lib/router.js";
 
-/** @typedef {import("../../lib/api.js").Schemas["JobSummary"]} Summary */
 /** @typedef {import("../../lib/api.js").Schemas["JobList"]} List */
+/** @typedef {List["jobs"][number]} Summary */
 /** @typedef {{status: string, kinds: string[], model: string}} Chosen what jobs are shown; empty for any */
 
 export const PAGE = 25;
