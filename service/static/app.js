@@ -4,7 +4,6 @@ import { computed, html, render, useEffect, useErrorBoundary, useRef, useState }
 import { href, listen, place, PREFIX } from "./lib/router.js";
 import { announced, Button, Loading, Notice, PageHead, ProblemNotice, Segmented } from "./lib/parts.js";
 import { theme } from "./lib/theme.js";
-import { getJson } from "./lib/api.js";
 import { keepFocus } from "./lib/focus.js";
 import { health, useHealth } from "./lib/health.js";
 import { forget, key } from "./lib/key.js";

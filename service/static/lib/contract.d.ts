@@ -768,7 +768,7 @@ export interface components {
              */
             queue_position: number | null;
             /** @description How far it is; null before the first report. */
-            progress: components["schemas"]["Progress-Output"] | null;
+            progress: components["schemas"]["Progress"] | null;
             /**
              * Created
              * Format: date-time
@@ -1177,7 +1177,7 @@ export interface components {
              */
             queue_position: number | null;
             /** @description How far it is; null before the first report. */
-            progress: components["schemas"]["Progress-Output"] | null;
+            progress: components["schemas"]["Progress"] | null;
             /**
              * Created
              * Format: date-time
@@ -1624,7 +1624,7 @@ export interface components {
              */
             queue_position: number | null;
             /** @description How far it is; null before the first report. */
-            progress: components["schemas"]["Progress-Output"] | null;
+            progress: components["schemas"]["Progress"] | null;
             /**
              * Created
              * Format: date-time
@@ -1816,7 +1816,7 @@ export interface components {
              */
             queue_position: number | null;
             /** @description How far it is; null before the first report. */
-            progress: components["schemas"]["Progress-Output"] | null;
+            progress: components["schemas"]["Progress"] | null;
             /**
              * Created
              * Format: date-time
@@ -2078,7 +2078,7 @@ export interface components {
              * Jobs
              * @description The jobs, newest first.
              */
-            jobs: components["schemas"]["JobSummary-Output"][];
+            jobs: components["schemas"]["JobSummary"][];
             /**
              * Next Cursor
              * @description The `cursor` of the next page; null on the last page.
@@ -2089,7 +2089,7 @@ export interface components {
          * JobSummary
          * @description A job in a list, without its request and result.
          */
-        "JobSummary-Input": {
+        JobSummary: {
             /**
              * Id
              * @description The id of the job: a ULID in lower case.
@@ -2132,75 +2132,7 @@ export interface components {
              */
             queue_position: number | null;
             /** @description How far it is; null before the first report. */
-            progress: components["schemas"]["Progress-Input"] | null;
-            /**
-             * Created
-             * Format: date-time
-             * @description When it was created.
-             */
-            created: string;
-            /**
-             * Started
-             * @description When its latest attempt began; null while it is queued.
-             */
-            started: string | null;
-            /**
-             * Finished
-             * @description When it finished; null until then.
-             */
-            finished: string | null;
-            /** @description Why the job failed; null otherwise. */
-            problem: components["schemas"]["Problem"] | null;
-            links: components["schemas"]["SummaryLinks"];
-        };
-        /**
-         * JobSummary
-         * @description A job in a list, without its request and result.
-         */
-        "JobSummary-Output": {
-            /**
-             * Id
-             * @description The id of the job: a ULID in lower case.
-             */
-            id: string;
-            /**
-             * Kind
-             * @description The kind of job.
-             * @enum {string}
-             */
-            kind: "compact" | "cosine" | "extract" | "figure" | "metrics" | "over-time" | "prune-sample" | "register" | "removal" | "study";
-            /**
-             * Title
-             * @description What the job is of, in plain words; for people, and may change.
-             * @example prune-sample of shapes-sit at 0.038
-             */
-            title: string;
-            /**
-             * Model
-             * @description The model that it works on.
-             */
-            model: string;
-            /**
-             * Thresholds
-             * @description The thresholds at which it prunes; null for a job that prunes at none.
-             * @example [
-             *       0.038
-             *     ]
-             */
-            thresholds: number[] | null;
-            /**
-             * Status
-             * @description Where the job stands.
-             * @enum {string}
-             */
-            status: "queued" | "running" | "succeeded" | "failed" | "cancelled";
-            /**
-             * Queue Position
-             * @description The place of a queued job in its queue: 1 is the next that a worker takes from it. Jobs that were handed back come before all others. Null unless the job is queued.
-             */
-            queue_position: number | null;
-            /** @description How far it is; null before the first report. */
-            progress: components["schemas"]["Progress-Output"] | null;
+            progress: components["schemas"]["Progress"] | null;
             /**
              * Created
              * Format: date-time
@@ -2349,7 +2281,7 @@ export interface components {
              */
             queue_position: number | null;
             /** @description How far it is; null before the first report. */
-            progress: components["schemas"]["Progress-Output"] | null;
+            progress: components["schemas"]["Progress"] | null;
             /**
              * Created
              * Format: date-time
@@ -2809,7 +2741,7 @@ export interface components {
              */
             queue_position: number | null;
             /** @description How far it is; null before the first report. */
-            progress: components["schemas"]["Progress-Output"] | null;
+            progress: components["schemas"]["Progress"] | null;
             /**
              * Created
              * Format: date-time
@@ -2980,38 +2912,7 @@ export interface components {
          * Progress
          * @description How far a running job is.
          */
-        "Progress-Input": {
-            /**
-             * Done
-             * @description How many units are done.
-             */
-            done: number;
-            /**
-             * Total
-             * @description How many units there are in all.
-             */
-            total: number;
-            /**
-             * Unit
-             * @description What is counted, such as steps.
-             */
-            unit: string;
-            /**
-             * Phase
-             * @description What the job does now: `loading`, `fetching`, `checking`, `compacting`, `extracting`, `measuring`, `sampling`, `decoding`, `scoring`, `drawing` or `storing`; later versions may have others. Null where that is not known.
-             */
-            phase?: string | null;
-            /**
-             * Eta Seconds
-             * @description About how many seconds the other units take, as the worker estimates it; null until it can, and once all are done.
-             */
-            eta_seconds?: number | null;
-        };
-        /**
-         * Progress
-         * @description How far a running job is.
-         */
-        "Progress-Output": {
+        Progress: {
             /**
              * Done
              * @description How many units are done.
@@ -3310,7 +3211,7 @@ export interface components {
              */
             queue_position: number | null;
             /** @description How far it is; null before the first report. */
-            progress: components["schemas"]["Progress-Output"] | null;
+            progress: components["schemas"]["Progress"] | null;
             /**
              * Created
              * Format: date-time
@@ -3616,7 +3517,7 @@ export interface components {
              */
             queue_position: number | null;
             /** @description How far it is; null before the first report. */
-            progress: components["schemas"]["Progress-Output"] | null;
+            progress: components["schemas"]["Progress"] | null;
             /**
              * Created
              * Format: date-time
@@ -3839,7 +3740,7 @@ export interface components {
              */
             queue_position: number | null;
             /** @description How far it is; null before the first report. */
-            progress: components["schemas"]["Progress-Output"] | null;
+            progress: components["schemas"]["Progress"] | null;
             /**
              * Created
              * Format: date-time
@@ -4529,7 +4430,7 @@ export interface components {
              */
             queue_position: number | null;
             /** @description How far it is; null before the first report. */
-            progress: components["schemas"]["Progress-Output"] | null;
+            progress: components["schemas"]["Progress"] | null;
             /**
              * Created
              * Format: date-time
@@ -5075,7 +4976,7 @@ export interface components {
              */
             event: "started" | "succeeded" | "failed" | "cancelled";
             /** @description The job as it was then; its result is at `links.self`. */
-            job: components["schemas"]["JobSummary-Input"];
+            job: components["schemas"]["JobSummary"];
             /**
              * Time
              * Format: date-time
