@@ -16,7 +16,7 @@ from jobs.results import CONDITION_DIGEST, DIGEST
 from jobs.storage.condition_info import ConditionInfo
 
 __all__ = [
-    "AssetRole", "ConditionList", "ConditionView", "Instrument", "JobList", "Live", "ModelList",
+    "AssetRole", "ConditionList", "ConditionView", "Instrument", "JobLimits", "JobList", "Live", "ModelList",
     "ModelSummary", "ModelView", "Ready", "StoredConditions", "Times", "WebhookBody", "WorkerInfo",
 ]  # fmt: skip
 
@@ -37,6 +37,16 @@ class Instrument(BaseModel):
     name: str = Field(description="Its name in the registry.")
     ready: bool = Field(description="Whether it can be used on this machine.")
     missing: str | None = Field(description="What is missing, and how to get it; null when ready.")
+
+
+class JobLimits(BaseModel):
+    """How much one job may ask for, by the settings of the service."""
+
+    samples: int = Field(description="Most samples of `POST /prune-sample`: labels x `samples_per_label`.")
+    variants: int = Field(description="Most prunes of `POST /prune-sample`.")
+    study_samples: int = Field(description="Most samples of each prune of a study.")
+    study_variants: int = Field(description="Most prunes of one study, including those of its grids.")
+    steps: int = Field(description="Most sampling steps.")
 
 
 class ModelSummary(BaseModel):
@@ -60,7 +70,12 @@ class ModelSummary(BaseModel):
     measured_with: dict[AssetRole, Instrument] = Field(
         description="Which extractor, classifier and reference studies of the model use by default, if there are any."
     )
-    links: dict[Literal["self", "metrics"], str] = Field(description="The paths of the model and of its statistics.")
+    conditions: dict[str, list[int]] = Field(
+        description="The arrays that it takes in place of labels, and the shape of each: see `POST /conditions`."
+    )
+    links: dict[Literal["self", "metrics", "training"], str] = Field(
+        description="The paths of the model, of its statistics, and of the record of its training, if there is one."
+    )
 
 
 class ModelView(ModelSummary):
@@ -79,9 +94,6 @@ class ModelView(ModelSummary):
     num_heads_assumed: bool = Field(
         description="Whether that is only the published number for the width, which nothing in the checkpoint shows."
     )
-    conditions: dict[str, list[int]] = Field(
-        description="The arrays that it takes in place of labels, and the shape of each: see `POST /conditions`."
-    )
     digest: str | None = Field(description=f"{DIGEST} Null while a file is missing (see `missing`) or cannot be read.")
     condition_digest: str | None = Field(description=f"{CONDITION_DIGEST} Null as `digest` is.")
     class_names: list[str] = Field(description="The names of the labels in order; empty if they have none.")
@@ -90,6 +102,7 @@ class ModelView(ModelSummary):
     samplers: list[str] = Field(description="The samplers that it can be sampled with.")
     times: Times
     defaults: ModelDefaults = Field(description="The defaults of its requests.")
+    limits: JobLimits
     licence: str = Field(description="The licence of its weights.")
     source: str = Field(description="Where it comes from.")
 

@@ -141,6 +141,7 @@ class StatisticsMethods:
         by: Literal["variance"] | None = None,
         label: int | str | Sequence[int | str] | None = None,
         conditions: str | None = None,
+        row: int | Sequence[int] | None = None,
         sampler: str | None = None,
         steps: int | None = None,
         timestep_shift: float | None = None,
@@ -149,11 +150,11 @@ class StatisticsMethods:
         """What prunes remove over a sampling run, step by step, without sampling.
 
         threshold, side, fill, keep, by: the prunes, as in `prune_sample`. when, count: their schedule.
-        label, conditions, sampler, steps, timestep_shift, guidance_scale: the run.
+        label, conditions, row, sampler, steps, timestep_shift, guidance_scale: the run.
         """
         query = {
             "threshold": threshold, "side": side, "fill": fill, "when": when, "count": count, "keep": keep, "by": by,
-            "label": label, "conditions": conditions, "sampler": sampler, "steps": steps,
+            "label": label, "conditions": conditions, "row": row, "sampler": sampler, "steps": steps,
             "timestep_shift": timestep_shift,
             "guidance_scale": guidance_scale,
         }  # fmt: skip

@@ -11,7 +11,7 @@ from pydantic import BaseModel, Field
 from jobs.problems import InvalidRequest
 from jobs.requests.base import History, ModelRequest
 from jobs.requests.checks import body_fault
-from jobs.requests.fields import CONDITIONS, ConditionsId, Counts, Thresholds, in_short
+from jobs.requests.fields import CONDITIONS, ConditionsId, Counts, Rows, Thresholds, in_short
 from jobs.requests.labels import Labels
 from jobs.requests.prune_sample import PruneSampleRequest
 from jobs.results import RemovalResult
@@ -57,7 +57,9 @@ class RemovalRequest(ModelRequest):
     schedule: Schedule = Field(default=EVERY, description="The sampling steps at which to prune.")
     labels: Labels | None = Field(default=None, description="The classes to measure; all by default.")
     conditions: ConditionsId | None = Field(default=None, description=CONDITIONS)
-    rows: list[int] | None = Field(default=None, description="The rows of the conditions: all of the file.")
+    rows: Rows | None = Field(
+        default=None, description="Which conditions of the file to measure, counted from 0; all by default."
+    )
     sampler: Sampler | None = Field(
         default=None, description="The sampler of the run; the model's default if not given."
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from contextlib import suppress
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import redis
 import structlog
@@ -19,7 +19,7 @@ from jobs.registry.evaluation import EvaluationAssets
 from jobs.registry.models import ModelEntry
 from jobs.requests.base import Reads, Request
 from jobs.requests.register import RegisterRequest
-from jobs.views import AssetRole, Instrument, ModelList, ModelSummary, ModelView, Times
+from jobs.views import AssetRole, Instrument, JobLimits, ModelList, ModelSummary, ModelView, Times
 from service import examples
 from service.checks import JsonRoute
 from service.deps import AppState, AppStateDep, ModelDep, PrefixDep
@@ -62,7 +62,7 @@ def list_models(state: AppStateDep, prefix: PrefixDep) -> ModelList:
 )
 def get_model(model: ModelDep, state: AppStateDep, prefix: PrefixDep) -> ModelView:
     """Describe a model: its shapes, samplers and defaults, and whether it is ready."""
-    facts = model.facts
+    facts, settings = model.facts, state.settings
     return ModelView(
         **_summary(model, state.evaluation, prefix).model_dump(),
         classes=model.classes,
@@ -70,7 +70,6 @@ def get_model(model: ModelDep, state: AppStateDep, prefix: PrefixDep) -> ModelVi
         key=model.key,
         num_heads=model.num_heads,
         num_heads_assumed=model.num_heads_assumed,
-        conditions={name: list(shape) for name, shape in facts.features.items()},
         digest=_digest("model", model, state),
         condition_digest=_digest("condition", model, state),
         class_names=model.names,
@@ -79,6 +78,13 @@ def get_model(model: ModelDep, state: AppStateDep, prefix: PrefixDep) -> ModelVi
         samplers=list(facts.samplers),
         times=Times(first=facts.noise_time, last=facts.data_time, whole=facts.whole_times),
         defaults=model.defaults,
+        limits=JobLimits(
+            samples=settings.max_samples,
+            variants=settings.max_variants,
+            study_samples=settings.max_study_samples,
+            study_variants=settings.max_study_variants,
+            steps=settings.max_steps,
+        ),
         licence=model.licence,
         source=model.source,
     )
@@ -177,6 +183,13 @@ def _no_number(name: str) -> None:
 
 def _summary(entry: ModelEntry, assets: EvaluationAssets, prefix: str) -> ModelSummary:
     missing = entry.missing
+    path = f"{prefix}/models/{entry.name}"
+    links: dict[Literal["self", "metrics", "training"], str] = {
+        "self": path,
+        "metrics": f"{prefix}/metrics/{entry.name}",
+    }
+    if entry.training is not None and entry.training.is_file():
+        links["training"] = f"{path}/training"
     return ModelSummary(
         name=entry.name,
         title=entry.title,
@@ -190,7 +203,8 @@ def _summary(entry: ModelEntry, assets: EvaluationAssets, prefix: str) -> ModelS
         added=entry.added,
         compacted=entry.compacted,
         measured_with=_measured_with(entry, assets),
-        links={"self": f"{prefix}/models/{entry.name}", "metrics": f"{prefix}/metrics/{entry.name}"},
+        conditions={name: list(shape) for name, shape in entry.facts.features.items()},
+        links=links,
     )
 
 

@@ -9,7 +9,7 @@ from fastapi.responses import JSONResponse, Response
 
 from jobs.problems import Fault, InvalidRequest
 from jobs.records import Job
-from jobs.requests.fields import Counts, Thresholds
+from jobs.requests.fields import Counts, Rows, Thresholds
 from jobs.requests.over_time import MOST_POINTS, OverTimeRequest
 from jobs.requests.removal import RemovalRequest, Sampler
 from jobs.results import OverTimeResult, RemovalResult
@@ -26,7 +26,7 @@ __all__ = ["router"]
 router = APIRouter(prefix="/metrics/{model}", tags=["metrics"])
 
 PARAMETERS = {"thresholds": "threshold"}
-OF_REMOVAL = {"labels": "label", "schedule.when": "when", "schedule.count": "count"}
+OF_REMOVAL = {"labels": "label", "rows": "row", "schedule.when": "when", "schedule.count": "count"}
 """The query parameters of fields that have another name."""
 FIELDS = RemovalRequest.model_fields
 
@@ -113,6 +113,7 @@ async def get_removal(
     ] = None,
     label: LabelQuery = None,
     conditions: ConditionsQuery = None,
+    row: Annotated[Rows | None, Query(description=FIELDS["rows"].description)] = None,
     sampler: Annotated[Sampler | None, Query(description=FIELDS["sampler"].description)] = None,
     steps: Annotated[int | None, Query(ge=2, description=FIELDS["steps"].description)] = None,
     timestep_shift: Annotated[
@@ -157,6 +158,7 @@ async def get_removal(
         schedule=schedule,
         labels=labels_of(label),
         conditions=conditions,
+        rows=row,
         sampler=sampler,
         steps=steps,
         timestep_shift=timestep_shift,

@@ -2070,6 +2070,37 @@ export interface components {
             missing: string | null;
         };
         /**
+         * JobLimits
+         * @description How much one job may ask for, by the settings of the service.
+         */
+        JobLimits: {
+            /**
+             * Samples
+             * @description Most samples of `POST /prune-sample`: labels x `samples_per_label`.
+             */
+            samples: number;
+            /**
+             * Variants
+             * @description Most prunes of `POST /prune-sample`.
+             */
+            variants: number;
+            /**
+             * Study Samples
+             * @description Most samples of each prune of a study.
+             */
+            study_samples: number;
+            /**
+             * Study Variants
+             * @description Most prunes of one study, including those of its grids.
+             */
+            study_variants: number;
+            /**
+             * Steps
+             * @description Most sampling steps.
+             */
+            steps: number;
+        };
+        /**
          * JobList
          * @description A page of the list of jobs.
          */
@@ -2521,8 +2552,15 @@ export interface components {
                 [key: string]: components["schemas"]["Instrument"];
             };
             /**
+             * Conditions
+             * @description The arrays that it takes in place of labels, and the shape of each: see `POST /conditions`.
+             */
+            conditions: {
+                [key: string]: number[];
+            };
+            /**
              * Links
-             * @description The paths of the model and of its statistics.
+             * @description The paths of the model, of its statistics, and of the record of its training, if there is one.
              */
             links: {
                 [key: string]: string;
@@ -2617,8 +2655,15 @@ export interface components {
                 [key: string]: components["schemas"]["Instrument"];
             };
             /**
+             * Conditions
+             * @description The arrays that it takes in place of labels, and the shape of each: see `POST /conditions`.
+             */
+            conditions: {
+                [key: string]: number[];
+            };
+            /**
              * Links
-             * @description The paths of the model and of its statistics.
+             * @description The paths of the model, of its statistics, and of the record of its training, if there is one.
              */
             links: {
                 [key: string]: string;
@@ -2648,13 +2693,6 @@ export interface components {
              * @description Whether that is only the published number for the width, which nothing in the checkpoint shows.
              */
             num_heads_assumed: boolean;
-            /**
-             * Conditions
-             * @description The arrays that it takes in place of labels, and the shape of each: see `POST /conditions`.
-             */
-            conditions: {
-                [key: string]: number[];
-            };
             /**
              * Digest
              * @description The sha256 of the whole checkpoint: of its file, or of the names and contents of the files of its folder. Null while a file is missing (see `missing`) or cannot be read.
@@ -2688,6 +2726,7 @@ export interface components {
             times: components["schemas"]["Times"];
             /** @description The defaults of its requests. */
             defaults: components["schemas"]["ModelDefaults"];
+            limits: components["schemas"]["JobLimits"];
             /**
              * Licence
              * @description The licence of its weights.
@@ -3850,7 +3889,7 @@ export interface components {
             conditions?: string | null;
             /**
              * Rows
-             * @description The rows of the conditions: all of the file.
+             * @description Which conditions of the file to measure, counted from 0; all by default.
              */
             rows?: number[] | null;
             /**
@@ -6444,6 +6483,8 @@ export interface operations {
                 label?: string[];
                 /** @description The id of uploaded conditions, as `POST /conditions` returned it; for models that take no labels. */
                 conditions?: string;
+                /** @description Which conditions of the file to measure, counted from 0; all by default. */
+                row?: number[];
                 /** @description The sampler of the run; the model's default if not given. */
                 sampler?: "ddim" | "ddpm" | "dpmpp" | "euler" | "heun" | "dopri5" | "sde";
                 /** @description The number of steps; the model's default if not given. */

@@ -63,6 +63,19 @@ def test_a_model_whose_files_are_missing_says_which_and_how_to_have_them(client:
     assert model["obtain"] == "ask the authors for person.pt"
 
 
+def test_a_model_says_what_one_job_of_it_may_ask_for(client: TestClient, settings: Settings) -> None:
+    limits = client.get("/models/shapes-sit").json()["limits"]
+    assert limits == {
+        "samples": settings.max_samples, "variants": settings.max_variants, "steps": settings.max_steps,
+        "study_samples": settings.max_study_samples, "study_variants": settings.max_study_variants,
+    }  # fmt: skip
+
+
+def test_a_model_that_takes_conditions_names_them_in_the_list(client: TestClient) -> None:
+    assert listed(client, "shapes-sit")["conditions"] == {}
+    assert listed(client, "person")["conditions"]
+
+
 def test_a_model_on_the_hub_is_ready_once_it_was_fetched(client: TestClient, tmp_path: Path) -> None:
     before = listed(client, "sound")
     assert (before["ready"], before["missing"]) == (False, ["hf://owner/sound/sound.pt"])
@@ -171,6 +184,7 @@ def test_the_record_of_a_training_is_sent_again_only_after_it_changed(settings: 
     path, record = "/models/absent-dit/training", settings.registry.parent / "absent-dit" / "training.json"
     with TestClient(create_app(settings)) as client:
         assert "lacks absent-dit/training.json" in client.get(path).json()["detail"]
+        assert "training" not in listed(client, "absent-dit")["links"]
         record.parent.mkdir(exist_ok=True)
         content = b'{"curve": [{"step": 1, "npr": 0.5}]}'
         record.write_bytes(content)
@@ -180,6 +194,7 @@ def test_the_record_of_a_training_is_sent_again_only_after_it_changed(settings: 
         assert answer.headers["ETag"] == f'"{hashlib.sha256(content).hexdigest()}"'
         known = {"If-None-Match": answer.headers["ETag"]}
         assert client.get(path, headers=known).status_code == 304
+        assert listed(client, "absent-dit")["links"]["training"] == path
         for damaged in (b"{", b"[]", b'{"curve": NaN}'):
             record.write_bytes(damaged)
             refused = client.get(path, headers=known)

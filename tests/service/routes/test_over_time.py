@@ -80,6 +80,7 @@ def test_all_classes_are_measured_by_default_and_guidance_does_not_matter(client
         ("threshold=0.1&when=first&count=51", "query.count", "more than the 50 steps"),
         ("threshold=0.1&sampler=dopri5&when=first", "query.when", "dopri5 chooses its own steps"),
         ("threshold=0.1&sampler=ddim", "query.sampler", "does not fit shapes-sit"),
+        ("threshold=0.1&row=3", "query.row", "shapes-sit takes labels; leave rows out"),
         ("threshold=0.1&label=100", "query.label.0", "outside 0 to 99"),
         ("threshold=0.1&steps=1001", "query.steps", "more than the 1000 allowed"),
     ],
