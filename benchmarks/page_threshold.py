@@ -82,7 +82,7 @@ def measure(browser: Browser, url: str) -> tuple[list[float], float, int, int]:
     """Milliseconds of each move; seconds, bytes of the page and its modules, and all bytes until it can be dragged."""
     warm = browser.new_page()  # the vectors are extracted, and the answer is kept
     warm.goto(url)
-    warm.get_by_text("of all components, at").wait_for(timeout=120_000)
+    warm.get_by_text("of all components, over ").wait_for(timeout=120_000)
     warm.close()
     context = browser.new_context()
     page = context.new_page()
@@ -96,7 +96,7 @@ def measure(browser: Browser, url: str) -> tuple[list[float], float, int, int]:
     page.get_by_role("slider", name="Threshold", exact=True).wait_for()
     ready = page.evaluate("performance.now()") / 1000
     loaded = dict(sizes)
-    page.get_by_text("of all components, at").wait_for(timeout=120_000)
+    page.get_by_text("of all components, over ").wait_for(timeout=120_000)
     moves = page.evaluate(MOVE, MOVES)
     context.close()
     shell = sum(size for name, size in loaded.items() if "/ui/" in name)

@@ -145,9 +145,10 @@ export function thresholdView(element, { onChange, onDone = () => {}, colours = 
       top: `${y - GRIP / 2}px`, left: `${LEFT + wide - GRIP / 2}px`,
       background: colours.surface, borderColor: colours.text,
     });
-    grip.setAttribute("aria-valuemin", String(Number(low.toPrecision(3))));
-    grip.setAttribute("aria-valuemax", String(Number(high.toPrecision(3))));
-    grip.setAttribute("aria-valuenow", String(state.threshold));
+    const [least, most] = [low, high].map((end) => Number(end.toPrecision(3)));
+    grip.setAttribute("aria-valuemin", String(least));
+    grip.setAttribute("aria-valuemax", String(most));
+    grip.setAttribute("aria-valuenow", String(Math.min(most, Math.max(least, state.threshold)))); // the text has the value
     grip.setAttribute("aria-valuetext", state.text);
   }
 

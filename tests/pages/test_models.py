@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 
+import pytest
 from playwright.sync_api import Page, expect
 
 from tests.end_to_end.stack import Stack
@@ -31,7 +32,13 @@ def test_a_card_has_the_numbers_of_the_interface(page: Page, stack: Stack) -> No
     sit = page.locator(card(page, "shapes-sit"))
     for number in (f"{statistics['npr']:.4f}", f"{statistics['cosine']['mean']:.4f}", str(statistics["dim"])):
         expect(sit.get_by_text(number, exact=True)).to_be_visible()
-    expect(sit.get_by_role("img", name=re.compile("^Sorted .* down over 128 components"))).to_be_visible()
+    answer = stack.http.get(
+        "/metrics/shapes-sit/vectors?label=0", headers={"Accept": "application/json", "Prefer": "wait=60"}
+    ).json()
+    sizes = sorted(map(abs, answer["c"][0][0]), reverse=True)
+    said = sit.get_by_role("img", name=re.compile("^Sorted .* down over 128 components")).get_attribute("aria-label")
+    shown = re.findall(r"([\d.]+) the greatest, ([\d.]+) in the middle, .+ the least", said or "")[0]
+    assert [float(text) for text in shown] == pytest.approx([sizes[0], sizes[64]], rel=0.01)
 
 
 def test_a_model_that_is_missing_says_how_to_get_it(page: Page, stack: Stack) -> None:

@@ -26,6 +26,8 @@ import { colour, colours } from "./theme.js";
 
 const DASHES = [undefined, [8, 4], [2, 3], [10, 3, 2, 3]];
 const STYLES = ["solid", "dashed", "dotted", "dashed"]; // of the same lines in the legend
+/** Distances of ticks on an axis of steps, of which there is no half. */
+const WHOLE = Array.from({ length: 10 }, (_, power) => [1, 2, 5].map((each) => each * 10 ** power)).flat();
 const TOKENS = ["series-1", "series-2", "series-3", "series-4"];
 
 /**
@@ -40,13 +42,14 @@ export function Chart({ label, x, series, xAxis, yAxis, height = 260, marks = []
   const now = useRef(/** @type {any} */ ({}));
   now.current = { marks, onPick };
   const theme = colours.value;
-  const shape = JSON.stringify([series.map((each) => [each.title, each.kind, each.colour]), xAxis, yAxis, height]);
+  const whole = !xAxis.log && x.every(Number.isInteger);
+  const shape = JSON.stringify([series.map((each) => [each.title, each.kind, each.colour]), xAxis, yAxis, height, whole]);
   const data = [x, ...series.map((each) => each.values)];
 
   useEffect(() => {
     const element = /** @type {HTMLElement} */ (box.current);
     chart.current = new UPlot(
-      /** @type {any} */ (options({ series, xAxis, yAxis, height, width: element.clientWidth || 300, now })),
+      /** @type {any} */ (options({ series, xAxis, yAxis, height, whole, width: element.clientWidth || 300, now })),
       /** @type {any} */ (data),
       element,
     );
@@ -77,7 +80,7 @@ export function Chart({ label, x, series, xAxis, yAxis, height = 260, marks = []
 }
 
 /** @param {any} given */
-function options({ series, xAxis, yAxis, height, width, now }) {
+function options({ series, xAxis, yAxis, height, whole, width, now }) {
   const axis = {
     stroke: colour("muted"),
     grid: { stroke: colour("grid"), width: 1 },
@@ -110,11 +113,11 @@ function options({ series, xAxis, yAxis, height, width, now }) {
       y: { ...(yAxis.log ? { distr: 3 } : {}), ...(yAxis.range ? { range: yAxis.range } : {}) },
     },
     axes: [
-      { ...axis, ...ticks(xAxis), space: 60 },
+      { ...axis, ...ticks(xAxis), space: 60, ...(whole && { incrs: WHOLE }) },
       { ...axis, ...ticks(yAxis), size: 58 },
     ],
     series: [
-      { label: xAxis.title, value: (/** @type {unknown} */ _, /** @type {number} */ at) => (xAxis.format ?? number)(at) },
+      { label: xAxis.title.split(",")[0], value: (/** @type {unknown} */ _, /** @type {number} */ at) => (xAxis.format ?? number)(at) },
       ...series.map((/** @type {Series} */ each, /** @type {number} */ index) => {
         const stroke = colour(each.colour ?? TOKENS[index % 4]);
         return {

@@ -31,3 +31,30 @@ export function compute(task, given) {
   worker.postMessage({ id, task, ...given });
   return new Promise((resolve, reject) => waiting.set(id, { resolve, reject }));
 }
+
+/**
+ * A task of which only the latest is wanted: while one is computed, the last of those asked for meanwhile waits, and
+ * the others are given up, with null as their result.
+ * @param {"cosine" | "overTime"} task
+ * @returns {(given: Record<string, unknown>) => Promise<any>}
+ */
+export function latestOf(task) {
+  /** @type {{given: Record<string, unknown>, resolve: (result: any) => void, reject: (error: unknown) => void} | null} */
+  let next = null;
+  let busy = false;
+  const run = async () => {
+    busy = true;
+    while (next) {
+      const { given, resolve, reject } = next;
+      next = null;
+      await compute(task, given).then(resolve, reject);
+    }
+    busy = false;
+  };
+  return (given) =>
+    new Promise((resolve, reject) => {
+      next?.resolve(null);
+      next = { given, resolve, reject };
+      if (!busy) run();
+    });
+}

@@ -4,24 +4,19 @@ import { html, useComputed, useMemo } from "./preact.js";
 import { count, fixed, number } from "./format.js";
 import { announce, Card, DataTable, Loading, Select, Stats, Table } from "./parts.js";
 import { Heatmap, Scale } from "./widgets.js";
-import { cosineRange, orderByLikeness, rowOf } from "../widget/statistics.js";
+import { extremes, ORDERS, placesBy } from "./pairs.js";
+import { cosineRange, rowOf } from "../widget/statistics.js";
 
 /** @typedef {import("./exploration.js").Exploration} Exploration */
 
-const ORDERS = [
-  { value: "class", title: "class" },
-  { value: "likeness", title: "likeness" },
-  { value: "name", title: "name" },
-];
 const MOST_COMPONENTS = 8;
-const MOST_ROWS = 50;
 
 /** @param {{exploration: Exploration}} props */
 export function CosineCard({ exploration }) {
-  const { cosines, order, names, pair } = exploration;
+  const { cosines, order, names, pair, stale, part, timestep } = exploration;
   const found = cosines.value;
   const range = useMemo(() => found && cosineRange(found.values, found.count), [found]);
-  const places = useMemo(() => found && placesBy(order.value, found, names), [found, order.value]);
+  const places = useMemo(() => found && placesBy(order.value, { values: found.values, names }), [found, order.value]);
   const pairs = (names.length * (names.length - 1)) / 2;
   const stats = range && `mean ${fixed(range.mean, 4)}, from ${fixed(range.min, 4)} to ${fixed(range.max, 4)}`;
   return html`<${Card}
@@ -29,7 +24,9 @@ export function CosineCard({ exploration }) {
     lead=${pairs === 0
       ? "One vector: there are no pairs."
       : range
-        ? `${count(pairs)} pairs: ${stats}. Click a pair, or use arrow keys.`
+        ? stale.value
+          ? `Computing ${part.value === "c" ? `t = ${number(timestep.value, 4)}` : "y"} …`
+          : `${count(pairs)} pairs: ${stats}. Click a pair, or use arrow keys.`
         : ""}
     aside=${html`<div class="inline-field"><${Select}
       label="Order by"
@@ -41,14 +38,14 @@ export function CosineCard({ exploration }) {
     ${pairs === 0
       ? null
       : found && range && places
-      ? html`<${Heatmap}
+      ? html`<div class=${`stack-small ${stale.value ? "stale" : ""}`} aria-busy=${stale.value}><${Heatmap}
             values=${found.values}
             count=${found.count}
             order=${places}
             low=${range.min}
             high=${1}
             pair=${pair.value}
-            label=${`Cosines of ${names.length} classes, ${stats}. Arrow keys choose a pair, with Shift in steps of ten.`}
+            label=${`Cosines of ${names.length} vectors, ${stats}. Arrow keys choose a pair, with Shift in steps of ten.`}
             say=${(/** @type {number} */ row, /** @type {number} */ column, /** @type {number} */ value) =>
               `${names[row]} · ${names[column]}: ${fixed(value, 4)}`}
             onPick=${(/** @type {number} */ row, /** @type {number} */ column) => {
@@ -56,37 +53,14 @@ export function CosineCard({ exploration }) {
               announce(`${names[row]} and ${names[column]}: cosine ${fixed(found.values[row * found.count + column], 4)}`);
             }}
           />
-          <${Scale} low=${range.min} high=${1} />
+          <${Scale} low=${range.min} high=${1} /></div>
           <${DataTable}
             caption="the pairs that are most and least alike"
             columns=${[{ title: "One class" }, { title: "Other class" }, { title: "Cosine", number: true }]}
-            rows=${() => extremes(found, names)}
+            rows=${() => extremes(found.values, names)}
           />`
       : html`<${Loading}>Computing cosines</${Loading}>`}
   </${Card}>`;
-}
-
-/**
- * @param {string} order
- * @param {{values: Float32Array, count: number}} found
- * @param {string[]} names
- */
-function placesBy(order, { values, count: size }, names) {
-  if (order === "likeness") return orderByLikeness(values, size);
-  const places = Array.from({ length: size }, (_, index) => index);
-  return order === "name" ? places.sort((a, b) => names[a].localeCompare(names[b], "en", { numeric: true })) : places;
-}
-
-/**
- * @param {{values: Float32Array, count: number}} found
- * @param {string[]} names
- */
-function extremes({ values, count: size }, names) {
-  const pairs = [];
-  for (let i = 0; i < size; i++) for (let j = i + 1; j < size; j++) pairs.push(i * size + j);
-  pairs.sort((a, b) => values[b] - values[a]);
-  const shown = pairs.length > 2 * MOST_ROWS ? [...pairs.slice(0, MOST_ROWS), ...pairs.slice(-MOST_ROWS)] : pairs;
-  return shown.map((at) => [names[Math.floor(at / size)], names[at % size], fixed(values[at], 4)]);
 }
 
 /**

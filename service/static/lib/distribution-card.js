@@ -13,11 +13,12 @@ import { magnitudeHistogram, variance } from "../widget/statistics.js";
 /** @typedef {import("./exploration.js").Exploration} Exploration */
 
 const SHARES = [0.9, 0.95, 0.99];
+const LEAST_POINTS = 4;
 
 /** @param {{exploration: Exploration}} props */
 export function SamplingCard({ exploration }) {
-  const { overTime, times, removedOverTime, removedOverRun, moment, part, rule, tau } = exploration;
-  const { fraction, extra } = times.value;
+  const { overTime, times, removedOverTime, removedOverRun, moment, part, rule, run, tau } = exploration;
+  const { fraction } = times.value;
   const what = rule.value === "keep" ? "Removed" : `Removed at τ = ${tau.value}`;
   const title = "Over sampling";
   const found = overTime.value;
@@ -26,8 +27,8 @@ export function SamplingCard({ exploration }) {
   }
   return html`<${Card}
     title=${title}
-    lead=${html`${what}: <strong>${percent(removedOverRun.value)}</strong> of all components, at ${fraction.length - (extra < 0 ? 0 : 1)} times over
-      the run. Click a time to look at it.`}
+    lead=${html`${what}: <strong>${percent(removedOverRun.value)}</strong> of all
+      components${run.value && `, over ${run.value.name}`}. Click a time to look at it.`}
   >
     <${Chart}
       label="Cosine, nPR and the removed share over sampling"
@@ -47,7 +48,7 @@ export function SamplingCard({ exploration }) {
 }
 
 const SAMPLING_AXIS = { title: "share of sampling done", format: (/** @type {number} */ share) => percent(share, 0) };
-const SHARE_AXIS = { title: "", range: /** @type {[number, number]} */ ([0, 1]), format: (/** @type {number} */ value) => fixed(value, 2) };
+const SHARE_AXIS = { title: "share of 1", range: /** @type {[number, number]} */ ([0, 1]), format: (/** @type {number} */ value) => fixed(value, 2) };
 
 /** @param {{exploration: Exploration}} props */
 export function DistributionCard({ exploration }) {
@@ -56,7 +57,14 @@ export function DistributionCard({ exploration }) {
     { id: "histogram", title: "Histogram", content: () => html`<${Histogram} exploration=${exploration} />` },
     { id: "sparsity", title: "Sparsity", content: () => html`<${Sparsity} exploration=${exploration} />` },
     { id: "variance", title: "Variance", content: () => html`<${Variance} exploration=${exploration} />` },
-    { id: "tsne", title: "t-SNE", content: () => html`<${Map} exploration=${exploration} />` },
+    {
+      id: "tsne",
+      title: "t-SNE",
+      content: () =>
+        exploration.names.length < LEAST_POINTS
+          ? html`<p class="muted">It is drawn of ${LEAST_POINTS} vectors or more.</p>`
+          : html`<${Neighbours} exploration=${exploration} />`,
+    },
   ];
   return html`<${Card} title="How components are spread">
     <${Tabs} label="Figures" tabs=${tabs} chosen=${chosen} onChoose=${setChosen} />
@@ -80,7 +88,7 @@ function Histogram({ exploration }) {
     return { edges: edges.slice(first, last + 1), counts: counts.slice(first, last + 1) };
   }, [vectors]);
   return html`<${Chart}
-    label=${`How many of the ${count(vectors.data.length)} components of all classes have which magnitude`}
+    label=${`How many of the ${count(vectors.data.length)} components of all vectors have which magnitude`}
     x=${edges}
     series=${[{ title: "Components", values: counts, kind: "bars", colour: "kept" }]}
     xAxis=${MAGNITUDE_AXIS}
@@ -103,7 +111,7 @@ function Sparsity({ exploration }) {
     return { x: x.slice(first, stop), shares: all.slice(first, stop) };
   }, [counts]);
   return html`<${Chart}
-    label="Share of the components of all classes that are below a threshold"
+    label="Share of the components of all vectors that are below a threshold"
     x=${x}
     series=${[{ title: "Below", values: shares }]}
     xAxis=${THRESHOLD_AXIS}
@@ -118,6 +126,7 @@ const BELOW_AXIS = { title: "share below τ", range: SHARE_AXIS.range, format: (
 /** @param {{exploration: Exploration}} props */
 function Variance({ exploration }) {
   const vectors = exploration.vectors.value;
+  const alone = vectors.count < 2;
   const { held, needed } = useMemo(() => {
     const spread = Array.from(variance(vectors)).sort((a, b) => b - a);
     const total = spread.reduce((sum, value) => sum + value, 0);
@@ -125,10 +134,11 @@ function Variance({ exploration }) {
     const held = spread.map((value) => (so += value) / (total || 1));
     return { held, needed: SHARES.map((share) => held.findIndex((value) => value >= share) + 1) };
   }, [vectors]);
+  if (alone) return html`<p class="muted">One vector does not vary.</p>`;
   return html`<div class="stack-small">
     <${Stats} small values=${SHARES.map((share, index) => [`${100 * share} % of the variance`, count(needed[index]), "components"])} />
     <${Chart}
-      label="Share of the variance over the classes that the most varying components hold"
+      label="Share of the variance over the vectors that the most varying components hold"
       x=${held.map((_, index) => index + 1)}
       series=${[{ title: "Held", values: held }]}
       xAxis=${COMPONENTS_AXIS}
@@ -144,7 +154,7 @@ const HELD_AXIS = { title: "share of variance", range: SHARE_AXIS.range, format:
  * t-SNE of the classes, by a job of the service; colours are cosines to the chosen class.
  * @param {{exploration: Exploration}} props
  */
-function Map({ exploration }) {
+function Neighbours({ exploration }) {
   const { model, loaded, part, timestep, row, cosines, names } = exploration;
   const at = part.value === "c" ? timestep.value : null;
   const address = url(
@@ -157,15 +167,15 @@ function Map({ exploration }) {
   const { data, error, loading, reload } = useLoaded((signal) => computedByJob(address, { signal }), [address]);
   if (error) return html`<${ProblemNotice} error=${error} retry=${reload} />`;
   if (!data || loading) return html`<${Loading}>Computing t-SNE</${Loading}>`;
-  const { x, y, names: shown } = data.data;
+  const { x, y } = data.data;
   const found = cosines.value;
   const likeness = found && x.map((/** @type {number} */ _, /** @type {number} */ index) => found.values[row.value * found.count + index]);
   return html`<div class="stack-small">
     <${Scatter}
-      label=${`t-SNE of ${x.length} classes, coloured by the cosine to ${names[row.value]}`}
+      label=${`t-SNE of ${x.length} vectors, coloured by the cosine to ${names[row.value]}`}
       x=${x}
       y=${y}
-      names=${shown}
+      names=${names}
       values=${likeness}
       chosen=${row.value}
       onPick=${(/** @type {number} */ index) => (row.value = index)}
@@ -173,7 +183,7 @@ function Map({ exploration }) {
     <${DataTable}
       caption="t-SNE of the classes"
       columns=${[{ title: "Class" }, { title: "x", number: true }, { title: "y", number: true }]}
-      rows=${() => shown.map((/** @type {string} */ name, /** @type {number} */ index) => [name, number(x[index]), number(y[index])])}
+      rows=${() => names.map((/** @type {string} */ name, /** @type {number} */ index) => [name, number(x[index]), number(y[index])])}
     />
   </div>`;
 }

@@ -6,13 +6,14 @@
 
 import { batch, computed, effect, signal } from "./preact.js";
 import { remember } from "./router.js";
-import { compute } from "./compute.js";
+import { compute, latestOf } from "./compute.js";
 import { conditionAt, MagnitudeCounts, npr, Pruner, rowOf } from "../widget/statistics.js";
 
 /** @typedef {import("../widget/statistics.js").Prune} Prune */
 /** @typedef {import("../widget/statistics.js").Vectors} Vectors */
 /** @typedef {import("./vectors.js").Loaded} Loaded */
 /** @typedef {import("./vectors.js").Times} Times */
+/** @typedef {import("./vectors.js").Run} Run */
 /** @typedef {{npr: number[], cosine: number[], norm: number[], counts: MagnitudeCounts[]}} OverTime */
 
 const RULES = ["tail", "head", "keep"];
@@ -28,7 +29,7 @@ export class Exploration {
     this.names = names;
     this.dim = y.dim;
     /** @type {import("./preact.js").Signal<Times>} */
-    this.times = signal({ timesteps: [loaded.timestep], fraction: [fractionOf(loaded)], t: [loaded.t], extra: -1 });
+    this.times = signal({ timesteps: [loaded.timestep], fraction: [fractionOf(loaded)], t: [loaded.t] });
     this.moment = signal(0);
     this.part = signal(query.get("part") === "y" ? "y" : "c");
     this.row = signal(clamp(Number(query.get("class") ?? 0), 0, y.count - 1));
@@ -87,13 +88,20 @@ export class Exploration {
       if (rule === "keep") return overTime.value.counts.map(() => 1 - keep / y.dim);
       return overTime.value.counts.map((counts) => (rule === "tail" ? counts.share(threshold) : 1 - counts.share(threshold)));
     });
+    /** @type {import("./preact.js").Signal<Run | null>} */
+    this.run = signal(null);
+    /** The share that is removed over the steps of the run, between the times that were read. */
     this.removedOverRun = computed(() => {
-      const shares = this.removedOverTime.value?.filter((_, index) => index !== this.times.value.extra);
-      return shares ? shares.reduce((sum, share) => sum + share, 0) / shares.length : null;
+      const { removedOverTime, times, run } = this;
+      if (!removedOverTime.value || !run.value) return null;
+      const shares = removedOverTime.value;
+      const at = run.value.timesteps.map((time) => between(times.value.timesteps, shares, time));
+      return at.reduce((sum, share) => sum + share, 0) / at.length;
     });
 
-    /** Cosines of all pairs, of `vectors`; a computation that takes longer than a frame shows the earlier ones. */
-    this.cosines = signal(/** @type {{values: Float32Array, count: number} | null} */ (null));
+    /** Cosines of all pairs of the vectors beside them, which are earlier ones while those of `vectors` are computed. */
+    this.cosines = signal(/** @type {{values: Float32Array, count: number, of: Vectors} | null} */ (null));
+    this.stale = computed(() => this.cosines.value !== null && this.cosines.value.of !== this.vectors.value);
     /** Why something could not be computed. */
     this.failed = signal(/** @type {unknown} */ (null));
     this.model = model;
@@ -101,18 +109,15 @@ export class Exploration {
 
   /** Compute what takes long, and write choices to the address; until the function that it returns is called. */
   start() {
-    let latest = 0;
+    const cosinesOf = latestOf("cosine");
     const stops = [
       effect(() => {
         const vectors = this.vectors.value;
-        const mine = ++latest;
-        compute("cosine", { vectors }).then(
+        cosinesOf({ vectors }).then(
           (values) => {
-            if (mine === latest) this.cosines.value = { values, count: vectors.count };
+            if (values) this.cosines.value = { values, count: vectors.count, of: vectors };
           },
-          (error) => {
-            if (mine === latest) this.failed.value = error;
-          },
+          (error) => (this.failed.value = error),
         );
       }),
       effect(() => {
@@ -158,6 +163,21 @@ export class Exploration {
     /** @type {number | undefined} */
     this.asked = value;
   }
+}
+
+/**
+ * A value at a time between two at which there are values, which are sorted either way.
+ * @param {number[]} timesteps
+ * @param {number[]} values
+ * @param {number} time
+ */
+function between(timesteps, values, time) {
+  const rising = timesteps[0] <= timesteps[timesteps.length - 1];
+  const next = timesteps.findIndex((each) => (rising ? each >= time : each <= time));
+  if (next < 0) return values[values.length - 1];
+  if (next === 0) return values[0];
+  const share = (time - timesteps[next - 1]) / (timesteps[next] - timesteps[next - 1]);
+  return values[next - 1] + share * (values[next] - values[next - 1]);
 }
 
 /** @param {Loaded} loaded */

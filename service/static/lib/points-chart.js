@@ -17,7 +17,7 @@ import { number } from "./format.js";
 
 const SHAPES = ["circle", "square", "triangle", "diamond"];
 const HEIGHT = 320;
-const EDGE = { left: 64, right: 16, top: 14, bottom: 46 };
+const EDGE = { left: 78, right: 16, top: 14, bottom: 46 };
 const SIZE = 6;
 
 /**
@@ -48,7 +48,7 @@ export function PointsChart({
     return () => resized.disconnect();
   }, []);
   const sorted = [...points].sort((a, b) => a.x - b.x || a.key - b.key);
-  const series = [...new Set(sorted.map((point) => point.series))].sort((a, b) => rank(a) - rank(b));
+  const series = [...new Set(points.map((point) => point.series))].sort((a, b) => rank(a) - rank(b));
   const [low, high, step] = span(
     points.flatMap(({ y, low, high }) => [y, low ?? y, high ?? y]),
     yBounds,
@@ -73,18 +73,18 @@ export function PointsChart({
     onChoose(next.key);
     /** @type {SVGElement | null | undefined} */ (box.current?.querySelector(`[data-key="${next.key}"]`))?.focus();
   };
-  const shapeOf = (/** @type {Point} */ point) => SHAPES[series.indexOf(point.series) % SHAPES.length];
-  const toneOf = (/** @type {Point} */ point) => `series-${(series.indexOf(point.series) % 4) + 1}`;
+  const shapeOf = (/** @type {string} */ name) => shapeAt(series.indexOf(name));
+  const toneOf = (/** @type {string} */ name) => `series-${(series.indexOf(name) % 4) + 1}`;
 
   return html`<div class="points" ref=${box}>
     <ul class="legend">
-      ${series.map((name, index) => {
-        const tone = `series-${(index % 4) + 1}`;
-        return html`<li class=${tone}>
-          <svg width="16" height="16" aria-hidden="true"><${Mark} shape=${SHAPES[index % 4]} x=${8} y=${8} /></svg
-          >${name}
-        </li>`;
-      })}
+      ${series.map(
+        (name) =>
+          html`<li class=${toneOf(name)}>
+            <svg width="16" height="16" aria-hidden="true"><${Mark} shape=${shapeOf(name)} x=${8} y=${8} /></svg
+            >${name}
+          </li>`,
+      )}
     </ul>
     <svg
       width=${width}
@@ -107,6 +107,9 @@ export function PointsChart({
         <text class="chart-title" x=${(EDGE.left + width - EDGE.right) / 2} y=${HEIGHT - 6} text-anchor="middle">
           ${xTitle}
         </text>
+        <text class="chart-title" transform=${`translate(14 ${(EDGE.top + HEIGHT - EDGE.bottom) / 2}) rotate(-90)`} text-anchor="middle">
+          ${yTitle}
+        </text>
       </g>
       ${
         level &&
@@ -114,11 +117,11 @@ export function PointsChart({
           <line x1=${EDGE.left} x2=${width - EDGE.right} y1=${yAt(level.at)} y2=${yAt(level.at)} />
         </g>`
       }
-      ${series.map((name, index) => {
+      ${series.map((name) => {
         const line = sorted.filter((point) => point.series === name);
-        if (line.length < 2 || name === "search") return null;
+        if (line.length < 2 || rank(name) > 0) return null;
         return html`<polyline
-          class=${`chart-line series-${(index % 4) + 1}`}
+          class=${`chart-line ${toneOf(name)}`}
           aria-hidden="true"
           points=${line.map(({ x, y }) => `${xAt(x)},${yAt(y)}`).join(" ")}
         />`;
@@ -128,7 +131,7 @@ export function PointsChart({
           html`<g
             key=${point.key}
             data-key=${point.key}
-            class=${namesOf([toneOf(point), point.hollow && "hollow", point === current && "chosen"])}
+            class=${namesOf([toneOf(point.series), point.hollow && "hollow", point === current && "chosen"])}
             role="img"
             aria-label=${point.text}
             tabindex=${point === stop ? 0 : -1}
@@ -144,7 +147,7 @@ export function PointsChart({
                 d=${whiskers(xAt(point.x), yAt(point.low), yAt(point.high))}
               />`
             }
-            <${Mark} shape=${shapeOf(point)} x=${xAt(point.x)} y=${yAt(point.y)} />
+            <${Mark} shape=${shapeOf(point.series)} x=${xAt(point.x)} y=${yAt(point.y)} />
           </g>`,
       )}
     </svg>
@@ -178,9 +181,20 @@ function namesOf(given) {
   return ["chart-point", ...given.filter(Boolean)].join(" ");
 }
 
-/** @param {string} series */
+/**
+ * The mark of a series: of many, no two have shape and colour in common.
+ * @param {number} index
+ */
+function shapeAt(index) {
+  return SHAPES[(index + Math.floor(index / SHAPES.length)) % SHAPES.length];
+}
+
+/**
+ * What is joined by a line comes first, then trials of a search, then what is not pruned.
+ * @param {string} series
+ */
 function rank(series) {
-  return series === "unpruned" ? 2 : series === "search" ? 1 : 0;
+  return series.endsWith("unpruned") ? 2 : series.endsWith("search") ? 1 : 0;
 }
 
 /**

@@ -2,7 +2,7 @@
 
 import { html } from "./preact.js";
 import { fixed, number, percent } from "./format.js";
-import { announce, Becomes, Card, Scrolling, Segmented, SliderField } from "./parts.js";
+import { announce, Becomes, Card, DataTable, Scrolling, Segmented, SliderField } from "./parts.js";
 import { Threshold } from "./widgets.js";
 
 /** @typedef {import("./exploration.js").Exploration} Exploration */
@@ -15,11 +15,13 @@ export function ThresholdCard({ exploration }) {
     lead=${`Sorted |${part.value}| of ${names[row.value]}. Drag the line, use the slider, or type a number.`}
   >
     <${Picture} exploration=${exploration} />
+    <${Magnitudes} exploration=${exploration} />
     <${Rule} exploration=${exploration} />
     <${Effects} exploration=${exploration} />
     <p class="small muted">
       nPR is (Σ|c|)² / Σc² divided by d = ${dim}: the share of components that carry a vector. A threshold acts on every
-      class at every time, and |c| changes over sampling, so the share over the run is another than at one time.
+      vector at every time, and |c| changes over sampling, so the share over the run, of the model’s own sampler and
+      steps, is another than at one time.
     </p>
   </${Card}>`;
 }
@@ -36,6 +38,18 @@ function Picture({ exploration }) {
     label=${`|${part.value}| of ${names[row.value]}`}
     onChange=${(/** @type {number} */ value) => exploration.move(value)}
     onDone=${() => announce(text)}
+  />`;
+}
+
+/** @param {{exploration: Exploration}} props */
+function Magnitudes({ exploration: { magnitudes, rowRemoved, names, row, part } }) {
+  return html`<${DataTable}
+    caption=${`sorted |${part.value}| of ${names[row.value]}`}
+    columns=${["Rank", "Component", `|${part.value}|`, "Pruned"].map((title, place) => ({ title, number: place < 3 }))}
+    rows=${() =>
+      Array.from(magnitudes.value, (size, k) => ({ size, k }))
+        .sort((a, b) => b.size - a.size)
+        .map(({ size, k }, rank) => [rank + 1, k, number(size, 4), rowRemoved.value[k] ? "removed" : "kept"])}
   />`;
 }
 
@@ -90,10 +104,11 @@ function Rule({ exploration }) {
 
 /** @param {{exploration: Exploration}} props */
 function Effects({ exploration }) {
-  const { names, row, rowShare, rowNpr, before, after, removedOverRun, part, timestep } = exploration;
+  const { names, row, rowShare, rowNpr, before, after, removedOverRun, part, run, timestep, loaded } = exploration;
   const here = part.value === "c" ? `at t = ${number(timestep.value, 4)}` : "of y";
   /** @param {number} from @param {number} to */
   const change = (from, to) => html`<${Becomes} from=${fixed(from, 3)} to=${fixed(to, 3)} />`;
+  const all = loaded.conditions === null ? "All classes" : "All conditions";
   return html`<${Scrolling} label="What the prune does">
     <table class="effects">
       <caption class="sr-only">What the prune does</caption>
@@ -108,14 +123,14 @@ function Effects({ exploration }) {
           <td class="number muted">–</td>
         </tr>
         <tr>
-          <th scope="row">All classes, ${here}</th>
+          <th scope="row">${all}, ${here}</th>
           <td class="number" data-number="removed-here">${percent(after.value.removed)}</td>
           <td class="number" data-number="npr-after">${change(before.value.npr, after.value.npr)}</td>
           <td class="number" data-number="cosine-after">${change(before.value.cosine, after.value.cosine)}</td>
         </tr>
         ${part.value === "c" &&
         html`<tr>
-          <th scope="row">All classes, over the run</th>
+          <th scope="row">${all}, over ${run.value?.name ?? "the run"}</th>
           <td class="number" data-number="removed-run"><strong>${percent(removedOverRun.value)}</strong></td>
           <td class="number muted" colspan="2">see “Over sampling”</td>
         </tr>`}

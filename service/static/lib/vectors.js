@@ -1,6 +1,7 @@
 /** The condition vectors of a model: y of every class and t of many times, read once; the rest is computed here. */
 
-import { getJson, tensors, url } from "./api.js";
+import { computed, getJson, tensors, url } from "./api.js";
+import { toldApart } from "./format.js";
 import { href } from "./router.js";
 
 /** @typedef {import("./contract").components["schemas"]["ModelView"]} ModelView */
@@ -12,7 +13,7 @@ import { href } from "./router.js";
  * @property {Vectors} y
  * @property {string | null} conditions the uploaded conditions that the rows are of; null where they are classes
  * @property {number[]} numbers of the rows: of classes, or of rows of the conditions
- * @property {string[]} names of the rows
+ * @property {string[]} names of the rows, no two of them alike
  * @property {number} timestep the time of `t`
  * @property {Float32Array} t
  */
@@ -22,8 +23,9 @@ import { href } from "./router.js";
  * @property {number[]} timesteps in the order of sampling
  * @property {number[]} fraction how much of sampling is done at each
  * @property {Float32Array[]} t
- * @property {number} extra the place of a time that is not one of the even steps; -1 if there is none
  */
+
+/** @typedef {{name: string, timesteps: number[]}} Run the times of the steps of a sampler, and what they are in words */
 
 const POINTS = 51;
 
@@ -46,7 +48,10 @@ export async function loadVectors(name, { timestep, conditions, ...options }) {
     y: { data: /** @type {Float32Array} */ (file.y.data), count, dim },
     conditions: file.labels ? null : (conditions ?? null),
     numbers,
-    names: numbers.map((label) => (file.labels ? (model.class_names[label] ?? `class ${label}`) : `condition ${label}`)),
+    names: toldApart(
+      numbers.map((label) => (file.labels ? (model.class_names[label] ?? `class ${label}`) : `condition ${label}`)),
+      numbers,
+    ),
     timestep: timestep ?? Number(Number(file.timesteps.data[0]).toPrecision(6)), // the file has it as float32
     t: /** @type {Float32Array} */ (file.t.data),
   };
@@ -60,20 +65,39 @@ export async function loadVectors(name, { timestep, conditions, ...options }) {
  * @returns {Promise<Times>}
  */
 export async function loadTimes(name, { model, timestep, y }, signal) {
-  const { first, last, whole } = model.times;
-  const even = Array.from({ length: POINTS }, (_, point) => {
-    const time = first + ((last - first) * point) / (POINTS - 1);
-    return whole ? Math.round(time) : Number(time.toFixed(6));
-  });
+  const { first, last } = model.times;
+  const even = evenTimes(model);
   const timesteps = [...new Set([...even, timestep])].sort((a, b) => (first < last ? a - b : b - a));
   const file = await tensors(address(name, { part: "t", timestep: timesteps }), signal && { signal });
   const data = /** @type {Float32Array} */ (file.t.data);
   return {
     timesteps,
     fraction: timesteps.map((time) => (time - first) / (last - first)),
-    extra: even.includes(timestep) ? -1 : timesteps.indexOf(timestep),
     t: timesteps.map((_, point) => data.subarray(point * y.dim, (point + 1) * y.dim)),
   };
+}
+
+/** @param {ModelView} model */
+function evenTimes({ times: { first, last, whole } }) {
+  return Array.from({ length: POINTS }, (_, point) => {
+    const time = first + ((last - first) * point) / (POINTS - 1);
+    return whole ? Math.round(time) : Number(time.toFixed(6));
+  });
+}
+
+/**
+ * The steps of a run by the model's defaults: its sampler may take more of them at one end. Raises Problem.
+ * @param {string} name
+ * @param {Loaded} loaded
+ * @param {AbortSignal} [signal]
+ * @returns {Promise<Run>}
+ */
+export async function loadRun(name, { conditions, numbers, model }, signal) {
+  if (model.compacted) return { name: `${POINTS} even times`, timesteps: evenTimes(model) }; // some cannot be pruned again
+  const one = conditions === null ? { label: numbers[0] } : { conditions, row: numbers[0] }; // the steps are those of all
+  const path = href(`/metrics/${encodeURIComponent(name)}/removal`, { threshold: 0, ...one });
+  const { sampler, timesteps } = await computed(url(path), signal && { signal });
+  return { name: `the ${timesteps.length} steps of ${sampler}`, timesteps };
 }
 
 /**

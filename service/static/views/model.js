@@ -1,17 +1,19 @@
 /** A model: how parallel its condition vectors are, and which of their components matter. */
 
 import { html, useEffect, useState } from "../lib/preact.js";
-import { href } from "../lib/router.js";
+import { href, navigate } from "../lib/router.js";
 import { formAddress } from "../lib/jobs.js";
 import { getJson } from "../lib/api.js";
 import { useLoaded } from "../lib/load.js";
-import { loadTimes, loadVectors } from "../lib/vectors.js";
+import { loadRun, loadTimes, loadVectors } from "../lib/vectors.js";
+import { ConditionsField, useConditions } from "../lib/conditions.js";
 import { Exploration } from "../lib/exploration.js";
 import { count, fixed, number } from "../lib/format.js";
-import { Button, Loading, Missing, Notice, PageHead, Progress, ProblemNotice, Segmented, Select, Stats, TimeField } from "../lib/parts.js";
+import { Button, Card, Loading, Missing, PageHead, Progress, ProblemNotice, Segmented, Select, Stats, TimeField } from "../lib/parts.js";
 import { ThresholdCard } from "../lib/threshold-card.js";
 import { CosineCard, PairCard } from "../lib/cosine-card.js";
 import { DistributionCard, SamplingCard } from "../lib/distribution-card.js";
+import { TrainingCard } from "./model/training.js";
 
 /** @param {{params: {name: string}, query: URLSearchParams}} props */
 export default function Model({ params: { name }, query }) {
@@ -32,7 +34,7 @@ export default function Model({ params: { name }, query }) {
       crumbs=${html`<a href=${href("/ui/")}>Models</a>`}
       lead=${data && `${data.model.title} · ${data.model.source}`}
     >
-      ${data && html`<${Button} href=${href("/ui/compare", { a: name })}>Compare</${Button}>`}
+      ${data && html`<${CompareLink} exploration=${data} />`}
       ${data && html`<${SampleLink} exploration=${data} />`}
     </${PageHead}>
     ${error
@@ -50,9 +52,11 @@ function Explored({ name, exploration }) {
   useEffect(() => exploration.start(), [exploration]);
   useEffect(() => {
     const abort = new AbortController();
-    loadTimes(name, exploration.loaded, abort.signal)
-      .then((times) => exploration.takeTimes(times))
-      .catch((error) => abort.signal.aborted || (exploration.failed.value = error));
+    const { loaded } = exploration;
+    Promise.all([
+      loadTimes(name, loaded, abort.signal).then((times) => exploration.takeTimes(times)),
+      loadRun(name, loaded, abort.signal).then((run) => (exploration.run.value = run)),
+    ]).catch((error) => abort.signal.aborted || (exploration.failed.value = error));
     return () => abort.abort();
   }, [exploration]);
   return html`<div class="stack">
@@ -68,7 +72,24 @@ function Explored({ name, exploration }) {
       <${SamplingCard} exploration=${exploration} />
       <${DistributionCard} exploration=${exploration} />
     </div>
+    ${exploration.model.links.training && html`<${TrainingCard} path=${exploration.model.links.training} />`}
   </div>`;
+}
+
+/**
+ * The way to the same vectors beside those of another model.
+ * @param {{exploration: Exploration}} props
+ */
+function CompareLink({ exploration }) {
+  const { model, loaded, part, timestep, row } = exploration;
+  const address = href("/ui/compare", {
+    a: model.name,
+    ca: loaded.conditions,
+    part: part.value === "c" ? null : part.value,
+    ta: part.value === "c" ? timestep.value : null,
+    class: row.value || null,
+  });
+  return html`<${Button} href=${address}>Compare</${Button}>`;
 }
 
 /**
@@ -99,7 +120,7 @@ function Facts({ exploration }) {
     <${Stats}
       values=${[
         ["Family", model.family, model.size],
-        ["Classes", count(loaded.y.count), model.classes === null ? "conditions" : null],
+        loaded.conditions === null ? ["Classes", count(loaded.y.count)] : ["Conditions", count(loaded.y.count), "rows of the file"],
         ["Width d", count(loaded.y.dim), "components"],
         ["Cosine", html`<span data-number="cosine">${fixed(cosine, 4)}</span>`, `mean of pairs, ${where}`],
         ["nPR", html`<span data-number="npr">${fixed(npr, 4)}</span>`, `${number(npr * loaded.y.dim)} components' worth`],
@@ -113,7 +134,8 @@ function Facts({ exploration }) {
 
 /** @param {{exploration: Exploration}} props */
 function Controls({ exploration }) {
-  const { part, times, moment, row, names } = exploration;
+  const { part, times, moment, row, names, loaded, model } = exploration;
+  const stored = useConditions(model);
   const { timesteps, fraction } = times.value;
   return html`<section class="card controls" aria-label="What is shown">
     <${Segmented}
@@ -126,11 +148,20 @@ function Controls({ exploration }) {
       onChange=${(/** @type {string} */ value) => (part.value = value)}
     />
     <${Select}
-      label="Class"
-      options=${names.map((name, index) => ({ value: String(index), title: `${index} · ${name}` }))}
+      label=${loaded.conditions === null ? "Class" : "Condition"}
+      options=${names.map((name, index) => ({
+        value: String(index),
+        title: loaded.conditions === null ? `${loaded.numbers[index]} · ${name}` : name,
+      }))}
       value=${String(row.value)}
       onChange=${(/** @type {string} */ value) => (row.value = Number(value))}
     />
+    ${loaded.conditions !== null &&
+    html`<${ConditionsField}
+      stored=${stored}
+      value=${loaded.conditions}
+      onChange=${(/** @type {string | null} */ id) => id && navigate(href(`/ui/models/${encodeURIComponent(model.name)}`, { conditions: id }))}
+    />`}
     ${part.value === "c" &&
     html`<${TimeField}
       timesteps=${timesteps}
@@ -146,14 +177,23 @@ function Controls({ exploration }) {
  * @param {{name: string, error: any, retry: () => void}} props
  */
 function NotLoaded({ name, error, retry }) {
-  const { data: model } = useLoaded((signal) => getJson(`/models/${encodeURIComponent(name)}`, { signal }), [name]);
+  const known = error.type !== "unknown-model";
+  const { data: model } = useLoaded(
+    (signal) => (known ? getJson(`/models/${encodeURIComponent(name)}`, { signal }) : Promise.resolve(null)),
+    [name],
+  );
+  const stored = useConditions(model);
+  if (model?.ready && model.classes === null) {
+    return html`<${Card} title="This model takes conditions in place of classes" lead=${error.message}>
+      <${ConditionsField}
+        stored=${stored}
+        value=${null}
+        onChange=${(/** @type {string | null} */ id) => id && navigate(href(`/ui/models/${encodeURIComponent(name)}`, { conditions: id }))}
+      />
+    </${Card}>`;
+  }
   return html`<div class="stack">
     <${ProblemNotice} error=${error} retry=${retry} />
     ${model && !model.ready && html`<${Missing} model=${model} />`}
-    ${model?.ready &&
-    model.classes === null &&
-    html`<${Notice} kind="info" title="This model takes conditions in place of classes">
-      <p>Upload them with <code>POST /conditions</code>, and add <code>?conditions=ID</code> to this address.</p>
-    </${Notice}>`}
   </div>`;
 }

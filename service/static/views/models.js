@@ -4,7 +4,7 @@ import { html, useEffect, useMemo, useRef, useState } from "../lib/preact.js";
 import { href, setQuery } from "../lib/router.js";
 import { computed, getJson, tensors, url } from "../lib/api.js";
 import { useLoaded } from "../lib/load.js";
-import { count, fixed } from "../lib/format.js";
+import { count, fixed, number } from "../lib/format.js";
 import { Badge, Button, Card, Loading, Missing, PageHead, ProblemNotice, Segmented, Stats } from "../lib/parts.js";
 import { colour, colours } from "../lib/theme.js";
 import { sharpContext } from "../widget/colours.js";
@@ -64,7 +64,7 @@ export default function Models({ query }) {
 /** @param {{model: ModelSummary}} props */
 function ModelCard({ model }) {
   return html`<${Card}
-    title=${html`<a href=${href(`/ui/models/${model.name}`)}>${model.name}</a>`}
+    title=${html`<a href=${href(`/ui/models/${encodeURIComponent(model.name)}`)}>${model.name}</a>`}
     aside=${html`<${Badge} kind=${model.ready ? "good" : "warn"}>${model.ready ? "ready" : "missing"}</${Badge}>`}
     lead=${model.title}
   >
@@ -88,6 +88,7 @@ function ModelCard({ model }) {
  * @param {{model: ModelSummary}} props
  */
 function Measured({ model }) {
+  const takes = Object.keys(model.conditions);
   const box = useRef(/** @type {HTMLElement | null} */ (null));
   const [seen, setSeen] = useState(false);
   useEffect(() => {
@@ -97,17 +98,21 @@ function Measured({ model }) {
   }, []);
   const { data, error } = useLoaded(
     async (signal) => {
-      if (!seen) return null;
+      if (!seen || takes.length > 0) return null;
       const [statistics, file] = await Promise.all([
         computed(model.links.metrics, { signal }),
-        tensors(url(href(`/metrics/${model.name}/vectors`, { label: 0 })), { signal }),
+        tensors(url(href(`/metrics/${encodeURIComponent(model.name)}/vectors`, { label: 0 })), { signal }),
       ]);
       return { statistics, vector: file.c.data };
     },
     [model.name, seen],
   );
   return html`<div ref=${box} class="stack-small measured">
-    ${error
+    ${takes.length > 0
+      ? html`<p class="small muted">
+          It takes ${takes.join(" and ")} in place of classes: its page measures uploaded conditions.
+        </p>`
+      : error
       ? html`<p class="small muted">${/** @type {Error} */ (error).message}</p>`
       : html`<${Sparkline} vector=${data?.vector} />
           <${Stats}
@@ -120,7 +125,7 @@ function Measured({ model }) {
             ]}
           />`}
     <div class="row">
-      <${Button} small href=${href(`/ui/models/${model.name}`)}>Explore<span class="sr-only"> ${model.name}</span></${Button}>
+      <${Button} small href=${href(`/ui/models/${encodeURIComponent(model.name)}`)}>Explore<span class="sr-only"> ${model.name}</span></${Button}>
       <${Button} small kind="quiet" href=${href("/ui/new", { model: model.name })}>
         New job<span class="sr-only"> of ${model.name}</span>
       </${Button}>
@@ -151,6 +156,9 @@ function Sparkline({ vector }) {
       context.fillRect(rank * step, HEIGHT - high, Math.max(0.7, step - (step > 2.5 ? 0.8 : 0)), high);
     });
   }, [sizes, theme]);
-  const label = sizes ? `Sorted |c| of class 0, from ${fixed(sizes[0], 2)} down over ${sizes.length} components` : "";
+  const label =
+    sizes &&
+    `Sorted |c| of class 0: ${number(sizes[0])} the greatest, ${number(sizes[sizes.length >> 1])} in the middle, ` +
+      `${number(sizes.at(-1))} the least, down over ${sizes.length} components`;
   return html`<canvas class="sparkline" ref=${canvas} role="img" aria-label=${label || "Sorted |c|, being read"}></canvas>`;
 }
