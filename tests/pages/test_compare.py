@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import re
+from typing import Any
 
 import pytest
 from playwright.sync_api import Page, expect
 
 from tests.end_to_end.stack import Stack
 from tests.pages.browser import PHONE, assert_accessible, assert_fits, both_themes, shot
+from tests.pages.jobs import MODEL, QUICK, finished
 
 
 def open_comparison(page: Page, query: str) -> None:
@@ -77,20 +79,131 @@ def test_another_model_is_chosen(page: Page) -> None:
     expect(page).to_have_url(re.compile(r"b=shapes-mdt"))
 
 
-def test_two_jobs_are_side_by_side_with_their_pictures(page: Page, stack: Stack) -> None:
-    jobs = [
-        stack.http.post(
-            "/prune-sample",
-            json={"model": "shapes-sit", "threshold": threshold, "labels": [0], "steps": 4},
-            headers={"Prefer": "wait=60"},
-        ).json()
-        for threshold in (0.02, 0.2)
-    ]
-    page.goto(f"/ui/compare?a={jobs[0]['id']}&b={jobs[1]['id']}")
-    expect(page.get_by_role("img", name=re.compile("Samples of"))).to_have_count(2)
-    for job in jobs:
-        variant = job["result"]["variants"][1]
+def test_the_pairs_of_both_heatmaps_and_of_their_difference_are_in_tables(page: Page, stack: Stack) -> None:
+    open_comparison(page, "a=shapes-sit&b=shapes-dit")
+    values = {}
+    for model in ("shapes-sit", "shapes-dit"):
+        cosines = stack.http.get(f"/metrics/{model}/cosine?order=class", headers={"Prefer": "wait=60"}).json()["values"]
+        values[model] = {round(row[column], 4) for at, row in enumerate(cosines) for column in range(at)}
+    for model in values:
+        page.get_by_text(re.compile(f"^Data: the pairs of {model}, .* most and least alike")).click()
+        table = page.get_by_role("region", name=re.compile(f"the pairs of {model}"))
+        expect(table).to_be_visible()
+        shown = [float(text) for text in table.locator("tbody td:last-child").all_inner_texts()]
+        assert (shown[0], shown[-1]) == pytest.approx((max(values[model]), min(values[model])), abs=0.00011)
+    page.get_by_text("Data: the pairs whose cosines differ most and least").click()
+    cells = page.get_by_role("region", name="the pairs whose cosines differ").locator("tbody tr").first.locator("td")
+    expect(cells).to_have_count(4)
+    _, first, second, difference = cells.all_inner_texts()
+    assert abs(float(first) - float(second)) == pytest.approx(float(difference), abs=0.00011)
+
+
+def test_the_part_the_time_and_the_class_of_a_model_go_to_its_comparison(page: Page) -> None:
+    page.goto(f"/ui/models/{MODEL}?t=0.333&class=17")
+    page.get_by_role("main").get_by_role("link", name="Compare").click()
+    expect(page.get_by_role("columnheader", name=f"{MODEL}, t = 0.333").first).to_be_visible()
+    expect(page.get_by_role("combobox", name="Class")).to_have_value("17")
+    page.goto(f"/ui/models/{MODEL}?part=y")
+    page.get_by_role("main").get_by_role("link", name="Compare").click()
+    expect(page.get_by_role("columnheader", name=f"{MODEL}, y").first).to_be_visible()
+    expect(page.get_by_role("spinbutton", name="Time t")).to_have_count(0)
+
+
+def test_the_name_of_a_field_is_not_broken_on_a_narrow_screen(page: Page) -> None:
+    page.set_viewport_size(PHONE)
+    open_comparison(page, "a=shapes-sit&b=shapes-dit")
+    box = page.locator(".inline-field label", has_text="Class").bounding_box()
+    assert box is not None
+    assert box["height"] < 30
+
+
+@pytest.fixture(scope="module")
+def jobs(stack: Stack) -> dict[str, dict[str, Any]]:
+    """Two jobs of the same noise, and one of another."""
+    return {
+        "weak": finished(stack, "/prune-sample", **QUICK, threshold=[0.02]),
+        "strong": finished(stack, "/prune-sample", **QUICK, threshold=[0.2]),
+        "other": finished(stack, "/prune-sample", **QUICK | {"labels": [3]}, threshold=[0.2], seed=4),
+    }
+
+
+def test_two_jobs_are_side_by_side_with_their_pictures(page: Page, jobs: dict[str, dict[str, Any]]) -> None:
+    page.goto(f"/ui/compare?a={jobs['weak']['id']}&b={jobs['strong']['id']}")
+    pictures = page.get_by_role("img", name=re.compile("Samples of"))
+    expect(pictures).to_have_count(2)
+    assert pictures.first.evaluate("(e) => getComputedStyle(e).imageRendering") == "pixelated"
+    for name in ("weak", "strong"):
+        variant = jobs[name]["result"]["variants"][1]
         row = page.get_by_role("row", name=re.compile(f"^{re.escape(variant['name'])} "))
         expect(row).to_contain_text(f"{100 * variant['removed']['fraction']:.1f} %")
     assert_accessible(page)
     shot(page, "compare-jobs")
+    page.set_viewport_size(PHONE)
+    assert_fits(page)
+
+
+def test_jobs_are_picked_from_those_there_are(page: Page, jobs: dict[str, dict[str, Any]]) -> None:
+    page.goto("/ui/compare")
+    page.get_by_role("radio", name="Jobs and studies").check(force=True)
+    page.get_by_role("combobox", name="First job").select_option(jobs["weak"]["id"])
+    page.get_by_role("combobox", name="Second job").select_option(jobs["strong"]["id"])
+    expect(page.get_by_role("heading", level=2, name="Difference of the pictures")).to_be_visible()
+    expect(page).to_have_url(re.compile(rf"a={jobs['weak']['id']}.*b={jobs['strong']['id']}"))
+    page.get_by_role("radio", name="Models").check(force=True)
+    expect(page.get_by_role("heading", level=2, name="Numbers")).to_be_visible()
+
+
+def test_a_job_leads_to_its_comparison_with_another(page: Page, jobs: dict[str, dict[str, Any]]) -> None:
+    page.goto(f"/ui/jobs/{jobs['weak']['id']}")
+    page.get_by_role("main").get_by_role("link", name="Compare").click()
+    expect(page.get_by_role("combobox", name="First job")).to_have_value(jobs["weak"]["id"])
+    expect(page.get_by_role("combobox", name="Second job")).to_have_value("")
+
+
+def test_the_pictures_of_two_jobs_are_subtracted(page: Page, jobs: dict[str, dict[str, Any]]) -> None:
+    page.goto(f"/ui/compare?a={jobs['weak']['id']}&b={jobs['strong']['id']}")
+    differences = page.get_by_role("img", name=re.compile(r"^The difference, mean [\d.]+ %"))
+    expect(differences).to_have_count(len(QUICK["labels"]))
+    assert "mean 0.00 %" not in (differences.first.get_attribute("aria-label") or "")
+    for side in ("first", "second"):
+        page.get_by_role("combobox", name=f"Prune of the {side}").select_option("baseline")
+    expect(page.get_by_role("img", name="The difference, mean 0.00 %")).to_have_count(len(QUICK["labels"]))
+    expect(page).to_have_url(re.compile("va=baseline&vb=baseline"))
+
+
+def test_pictures_of_other_noise_are_not_subtracted_and_it_is_said_why(
+    page: Page, jobs: dict[str, dict[str, Any]]
+) -> None:
+    page.goto(f"/ui/compare?a={jobs['weak']['id']}&b={jobs['other']['id']}")
+    expect(page.get_by_text("seed: 0 and 4")).to_be_visible()
+    expect(page.get_by_text("labels: 0, 11 and 3")).to_be_visible()
+    expect(page.get_by_role("img", name=re.compile("^The difference"))).to_have_count(0)
+
+
+@both_themes
+def test_two_studies_are_on_the_same_axes_with_all_their_scores(page: Page, stack: Stack, theme: str) -> None:
+    page.emulate_media(color_scheme=theme)
+    studies = [
+        finished(
+            stack, "/studies", **QUICK, measures=["drift", "ssim"], grid={"thresholds": [0.03, 0.2], "sides": [side]}
+        )
+        for side in ("tail", "head")
+    ]
+    page.goto(f"/ui/compare?a={studies[0]['id']}&b={studies[1]['id']}&measure=drift")
+    chart = page.get_by_role("group", name=re.compile("of both studies against"))
+    for place, study in zip(("first", "second"), studies, strict=True):
+        expect(chart.get_by_role("img", name=re.compile(f"^{place}, "))).to_have_count(len(study["result"]["variants"]))
+        table = page.get_by_role("region", name=f"Scores of the {place} study")
+        variant = study["result"]["variants"][1]
+        expect(table.get_by_role("row", name=re.compile(f"^{re.escape(variant['name'])} "))).to_contain_text(
+            f"{100 * variant['removed']['fraction']:.1f} %"
+        )
+    marks = {
+        mark.evaluate("(e) => e.tagName + e.getAttribute('d')?.slice(-3)")
+        for mark in page.locator(".legend .mark").all()
+    }
+    assert len(marks) == page.locator(".legend li").count()
+    expect(chart.get_by_text("removed, %")).to_be_attached()
+    expect(chart.locator(".chart-title")).to_have_count(2)
+    assert_accessible(page)
+    shot(page, f"compare-studies-{theme}")

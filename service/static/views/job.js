@@ -45,6 +45,7 @@ export default function JobView({ params, query }) {
   return html`
     <${PageHead} title=${job.title} crumbs=${html`<${Crumbs} />`} lead=${html`<${Lead} job=${job} />`}>
       ${!isFinished(job.status) && html`<${Cancel} id=${job.id} />`}
+      ${job.result?.variants && html`<${Button} href=${href("/ui/compare", { a: job.id })}>Compare</${Button}>`}
       <${RunAgain} job=${job} />
     </${PageHead}>
     <div class="stack">

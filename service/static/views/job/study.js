@@ -14,8 +14,8 @@ import { PointsChart } from "../../lib/points-chart.js";
  * @typedef {import("../../lib/api.js").Schemas["Score"]} Score
  */
 
-const SHARES = ["accuracy", "precision", "recall"];
-const BOUNDS = /** @type {Record<string, [number | null, number | null]>} */ ({
+export const SHARES = ["accuracy", "precision", "recall"];
+export const BOUNDS = /** @type {Record<string, [number | null, number | null]>} */ ({
   accuracy: [0, 1],
   precision: [0, 1],
   recall: [0, 1],
@@ -74,7 +74,7 @@ export function StudyResult({ job, query }) {
  * Class accuracy says whether samples still are what they should be; without it, the first measure.
  * @param {Measure[]} measures
  */
-function preferred(measures) {
+export function preferred(measures) {
   return measures.find(({ measure }) => measure === "accuracy") ?? measures[0];
 }
 
@@ -82,7 +82,7 @@ function preferred(measures) {
  * @param {Variant} variant
  * @param {string} measure
  */
-function value(variant, measure) {
+export function value(variant, measure) {
   return variant.scores[measure]?.value ?? (variant.prune === null ? (WITH_BASELINE[measure] ?? null) : null);
 }
 
@@ -90,7 +90,7 @@ function value(variant, measure) {
  * @param {string} measure
  * @param {number | null | undefined} at
  */
-function shown(measure, at) {
+export function shown(measure, at) {
   if (at === null || at === undefined) return "–";
   if (SHARES.includes(measure)) return percent(at);
   if (measure === "psnr") return `${fixed(at, 2)} dB`;
@@ -152,7 +152,7 @@ function Quality({ study, measure, chosen, choose }) {
  * @param {Variant} variant
  * @param {Set<string>} tried
  */
-function wayOf({ name, prune }, tried) {
+export function wayOf({ name, prune }, tried) {
   if (tried.has(name)) return "search";
   if (!prune) return "unpruned";
   const rule = prune.keep ? `by ${prune.by}` : prune.side;
