@@ -127,6 +127,117 @@ def test_a_job_is_run_again_with_a_change(page: Page, stack: Stack) -> None:
     expect(page.get_by_label("Seed of the noise")).to_have_value("5")
 
 
+def test_limits_are_said_before_the_service_refuses(page: Page, stack: Stack) -> None:
+    limits = stack.http.get(f"/models/{MODEL}").json()["limits"]
+    page.goto(f"/ui/new?model={MODEL}")
+    expect(page.get_by_text(f"2 to {limits['steps']:,}.")).to_be_visible()
+    steps = page.get_by_role("spinbutton", name="Steps", exact=True)
+    steps.fill(str(limits["steps"] + 1))
+    expect(steps).to_have_attribute("aria-invalid", "true")
+    each = page.get_by_role("spinbutton", name="Samples of each class")
+    each.fill(str(limits["samples"] // 8))
+    expect(page.get_by_text(f"8 classes: {limits['samples']} samples by each prune, of at most")).to_be_visible()
+    expect(each).not_to_have_attribute("aria-invalid", "true")
+    each.fill(str(limits["samples"] // 8 + 1))
+    expect(each).to_have_attribute("aria-invalid", "true")
+    expect(page.get_by_text(f"are more than the {limits['samples']} that a job can have")).to_be_visible()
+    page.goto(f"/ui/new?model={MODEL}&" + "&".join(f"threshold={n / 100}" for n in range(1, limits["variants"] + 1)))
+    expect(page.get_by_role("spinbutton", name=f"Threshold {limits['variants']}")).to_be_visible()
+    expect(page.get_by_role("button", name="Add a threshold")).to_have_count(0)
+
+
+def test_the_estimate_counts_the_evaluations_of_a_sampler(page: Page, stack: Stack) -> None:
+    finished(stack, "/prune-sample", **QUICK, threshold=0.07, sampler="euler")
+    seconds = []
+    for sampler in ("euler", "heun"):
+        request = json.dumps({"sampler": sampler, "steps": 250, "samples_per_label": 4})
+        page.goto(f"/ui/new?model={MODEL}&threshold=0.05&request={request}")
+        said = page.get_by_text(re.compile(r"64 samples of 250 steps: about"))
+        expect(said).to_be_visible()
+        minutes, rest = re.findall(r"(?:(\d+) min )?([\d.]+) s", said.inner_text().split("about")[1])[0]
+        seconds.append(60 * int(minutes or 0) + float(rest))
+    assert seconds[1] == pytest.approx(2 * seconds[0], rel=0.1)
+
+
+def test_a_study_and_a_compaction_have_an_estimate(page: Page, stack: Stack) -> None:
+    finished(stack, "/compact", model=MODEL, keep=32, steps=4)
+    page.goto(f"/ui/new?model={MODEL}&kind=compact")
+    expect(
+        page.get_by_text(re.compile(r"The times of 50 steps: about [\d.]+ s by the speed of the last"))
+    ).to_be_visible()
+    finished(stack, "/studies", **QUICK, measures=["drift"], grid={"thresholds": [0.1]})
+    page.goto(f"/ui/new?model={MODEL}&kind=study&threshold=0.05&request={json.dumps({'labels': [0, 11]})}")
+    said = page.locator(".estimate")
+    expect(said).to_contain_text("4 samples of 50 steps: about")
+    expect(said).to_contain_text("of this model, once a worker is free")
+    expect(said).to_contain_text("study")
+
+
+def test_a_study_is_run_again_with_changes_of_its_prunes(page: Page, stack: Stack) -> None:
+    grid = {"thresholds": [0.03, 0.3], "sides": ["tail", "head"], "schedules": [{"when": "first", "count": 2}]}
+    job = finished(stack, "/studies", **QUICK, measures=["drift", "ssim"], grid=grid, seed=3)
+    page.goto(f"/ui/jobs/{job['id']}")
+    page.get_by_role("link", name="Change and run again").click()
+    expect(page.get_by_role("spinbutton", name="Threshold 2")).to_have_value("0.3")
+    assert request_of(page)["grid"] == grid
+    for name in ("below (tail)", "above (head)", "drift", "ssim"):
+        expect(page.get_by_role("checkbox", name=name)).to_be_checked()
+    page.get_by_role("spinbutton", name="Threshold 2").fill("0.4")
+    page.get_by_role("spinbutton", name="How many steps").fill("4")
+    page.get_by_role("checkbox", name="ssim").uncheck()
+    page.get_by_role("button", name="Add the prune").click()
+    page.get_by_role("button", name="Try other steps too").click()
+    request = request_of(page)
+    assert request["grid"]["thresholds"] == [0.03, 0.4]
+    assert request["grid"]["schedules"] == [{"when": "first", "count": 4}, {"when": "first", "count": 3}]
+    assert (request["measures"], request["prunes"], request["seed"]) == (["drift"], [{"keep": 32}], 3)
+
+
+def test_the_address_of_a_study_opens_it_filled_in_and_its_single_prunes_can_be_left_out(page: Page) -> None:
+    request = {
+        "prunes": [{"threshold": 0.05, "side": "head"}, {"keep": 16, "fill": "zero"}],
+        "search": {"measure": "accuracy", "budget": 0.1, "trials": 3, "fill": "mean"},
+        "seed": 7,
+    }
+    page.goto(f"/ui/new?model={MODEL}&kind=study&request={json.dumps(request)}")
+    expect(page.get_by_role("spinbutton", name="Budget")).to_have_value("0.1")
+    expect(page.get_by_label("Seed of the noise")).to_have_value("7")
+    page.get_by_role("button", name="Leave out head 0.05").click()
+    expect(page.get_by_role("button", name="Leave out keep 16, zero")).to_be_visible()
+    assert request_of(page) == {"model": MODEL, **request, "prunes": request["prunes"][1:]}
+
+
+def test_what_kinds_of_jobs_share_is_kept_from_one_to_another(page: Page) -> None:
+    given = {"labels": [3], "seed": 5, "steps": 12, "guidance_scale": 2.5, "samples_per_label": 3, "fill": "mean"}
+    page.goto(f"/ui/new?model={MODEL}&threshold=0.05&threshold=0.1&request={json.dumps(given)}")
+    expect(page.get_by_label("Seed of the noise")).to_have_value("5")
+    before = request_of(page)
+    for kind, card in (("Study", "Prunes to try"), ("Compact", "What stays")):
+        page.get_by_role("radio", name=kind, exact=True).check(force=True)
+        expect(page.get_by_role("heading", level=2, name=card)).to_be_visible()
+    assert request_of(page) == {"model": MODEL, "threshold": 0.05, "labels": [3], "steps": 12, "fill": "mean"}
+    page.get_by_role("radio", name="Study", exact=True).check(force=True)
+    expect(page.get_by_label("Seed of the noise")).to_have_value("5")
+    study = request_of(page)
+    assert study["grid"] == {"thresholds": [0.05], "fills": ["mean"]}
+    assert {name: study[name] for name in given if name != "fill"} == {n: v for n, v in given.items() if n != "fill"}
+    page.get_by_role("radio", name="Prune and sample").check(force=True)
+    expect(page.get_by_role("checkbox", name="Sample unpruned too")).to_be_visible()
+    assert request_of(page) == before | {"threshold": [0.05]}
+
+
+def test_several_numbers_of_components_to_keep_are_kept(page: Page) -> None:
+    page.goto(f"/ui/new?model={MODEL}&request={json.dumps({'keep': [64, 32]})}")
+    page.get_by_role("spinbutton", name="Components to keep, 2").fill("30")
+    page.get_by_role("button", name="Keep another number").click()
+    assert request_of(page)["keep"] == [64, 30, 15]
+    page.get_by_role("button", name="Leave out 64 components").click()
+    assert request_of(page)["keep"] == [30, 15]
+    page.get_by_role("radio", name="Study", exact=True).check(force=True)
+    expect(page.get_by_role("button", name="Leave out keep 30")).to_be_visible()
+    assert request_of(page)["prunes"] == [{"keep": 30}, {"keep": 15}]
+
+
 @both_themes
 @pytest.mark.parametrize("kind", ["prune-sample", "study", "compact"])
 def test_each_form_is_accessible_in_both_themes(page: Page, theme: str, kind: str) -> None:

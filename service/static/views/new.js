@@ -8,7 +8,9 @@ import { FORMS, inShort, KINDS } from "../lib/jobs.js";
 import { useLoaded } from "../lib/load.js";
 import { RequestText } from "../lib/request-text.js";
 import { Button, Card, Loading, Notice, PageHead, ProblemNotice, Segmented, Select } from "../lib/parts.js";
+import { useConditions } from "../lib/conditions.js";
 import { useEstimate } from "./new/estimate.js";
+import { prunesIn, remembered, requestWith, withOneGrid } from "./new/requests.js";
 import { PruneFields } from "./new/prune.js";
 import { SubjectFields } from "./new/subjects.js";
 import { SamplingFields } from "./new/sampling.js";
@@ -22,19 +24,19 @@ import { CompactFields } from "./new/compact.js";
  * @property {(changes: Record<string, unknown>) => void} change a field of undefined has its default
  * @property {any} model
  * @property {(field: string) => string | null} fault what the service says of a field
+ * @property {import("../lib/conditions.js").Stored[] | null} stored the conditions that the model takes, if it takes them
+ * @property {number | null} subjects how many classes or conditions are sampled; null if they are not chosen yet
  */
 
 /** @typedef {typeof FORMS[number]} Posted */
 
 const TYPICAL_THRESHOLD = 0.05;
-/** The fields of a request that another kind takes too. */
-const SHARED = ["labels", "conditions", "rows", "sampler", "steps", "timestep_shift"];
-
 /** @param {{query: URLSearchParams}} props */
 export default function New({ query }) {
   const { data: models, error, reload } = useLoaded((signal) => getJson("/models", { signal }), []);
   const name = query.get("model") ?? models?.models.find((/** @type {any} */ each) => each.ready)?.name ?? null;
   const model = useLoaded((signal) => (name ? getJson(`/models/${encodeURIComponent(name)}`, { signal }) : Promise.resolve(null)), [name]);
+  const fields = useRef(/** @type {Record<string, unknown>} */ ({})); // what other kinds of jobs may take over
   const given = query.get("kind");
   const kind = /** @type {Posted} */ (FORMS.find((each) => each === given) ?? "prune-sample");
   const problem = error ?? model.error;
@@ -46,7 +48,14 @@ export default function New({ query }) {
     ${
       models &&
       ready &&
-      html`<${Filled} key=${`${kind} ${name}`} kind=${kind} model=${ready} models=${models.models} query=${query} />`
+      html`<${Filled}
+        key=${`${kind} ${name}`}
+        kind=${kind}
+        model=${ready}
+        models=${models.models}
+        query=${query}
+        fields=${fields}
+      />`
     }
   `;
 }
@@ -70,8 +79,9 @@ function requestOf(kind, model, query) {
     .map(Number)
     .filter((each) => Number.isFinite(each));
   // the model comes first, whatever the address has
-  const request = /** @type {any} */ (Object.assign({ model: null }, rest, { model: model.name }));
+  let request = /** @type {any} */ (Object.assign({ model: null }, rest, { model: model.name }));
   if (kind === "study") {
+    request = withOneGrid(request);
     if (thresholds.length > 0) request.grid = { thresholds };
     else if (!request.grid && !request.prunes && !request.search) request.grid = { thresholds: [0.02, 0.05, 0.1] };
   } else if (kind === "compact") {
@@ -82,8 +92,10 @@ function requestOf(kind, model, query) {
   return request;
 }
 
-/** @param {{kind: Posted, model: any, models: any[], query: URLSearchParams}} props */
-function Filled({ kind, model, models, query }) {
+/**
+ * @param {{kind: Posted, model: any, models: any[], query: URLSearchParams, fields: {current: Record<string, unknown>}}} props
+ */
+function Filled({ kind, model, models, query, fields: shared }) {
   const [request, setRequest] = useState(() => requestOf(kind, model, query));
   const [problem, setProblem] = useState(/** @type {unknown} */ (null));
   const [posting, setPosting] = useState(false);
@@ -104,10 +116,14 @@ function Filled({ kind, model, models, query }) {
       /** @type {HTMLElement | null | undefined} */ (form.current?.querySelector('[aria-invalid="true"]'))?.focus();
   }, [problem]);
 
+  const stored = useConditions(model);
+  const subjects = subjectsOf(kind, model, request, stored);
   const faults = problem instanceof Problem ? problem.errors : [];
   const fields = /** @type {Form} */ ({
     request,
     model,
+    stored,
+    subjects,
     change: (changes) => setRequest((/** @type {any} */ before) => ({ ...before, ...changes })),
     fault: (field) => {
       const found = faults.filter(
@@ -130,11 +146,9 @@ function Filled({ kind, model, models, query }) {
   };
   /** @param {string} other */
   const goTo = (other) => {
-    const kept = Object.fromEntries(
-      SHARED.filter((name) => body[name] !== undefined).map((name) => [name, body[name]]),
-    );
-    const threshold = body.threshold ?? body.grid?.thresholds;
-    const text = JSON.stringify(kept);
+    shared.current = remembered(shared.current, kind, body);
+    const { threshold, ...rest } = inShort(requestWith(other, shared.current, prunesIn(kind, body)));
+    const text = JSON.stringify(rest);
     setQuery({ kind: other === "prune-sample" ? null : other, threshold, request: text === "{}" ? null : text });
   };
 
@@ -180,7 +194,7 @@ function Filled({ kind, model, models, query }) {
     <div class="stack new-aside">
       <${Card} title="Request">
         <${RequestText} kind=${kind} body=${body} />
-        <${Estimated} kind=${kind} model=${model} request=${request} />
+        <${Estimated} kind=${kind} model=${model} request=${request} subjects=${subjects} />
         ${problem && html`<${ProblemNotice} error=${problem} />`}
         <${Button}
           kind="primary"
@@ -192,20 +206,40 @@ function Filled({ kind, model, models, query }) {
   </form>`;
 }
 
-/** @param {{kind: Posted, model: any, request: any}} props */
-function Estimated({ kind, model, request }) {
-  const estimate = useEstimate(kind, model, request);
-  if (!estimate) return null;
-  const { samples, steps, seconds, jobs } = estimate;
+/**
+ * How many classes or conditions a request is of; null if it takes conditions and they are not known.
+ * @param {Posted} kind
+ * @param {any} model
+ * @param {any} request
+ * @param {import("../lib/conditions.js").Stored[] | null} stored
+ */
+function subjectsOf(kind, model, request, stored) {
+  if (model.classes === null) {
+    return request.rows?.length ?? stored?.find(({ id }) => id === request.conditions)?.count ?? null;
+  }
+  return request.labels?.length ?? (kind === "prune-sample" ? model.defaults.labels?.length : model.classes) ?? null;
+}
+
+/** @param {{kind: Posted, model: any, request: any, subjects: number | null}} props */
+function Estimated({ kind, model, request, subjects }) {
+  const estimate = useEstimate(kind, model, request, subjects);
+  if (!estimate) {
+    return model.classes === null && subjects === null
+      ? html`<p class="small estimate muted">Choose conditions: how long it takes depends on how many there are.</p>`
+      : null;
+  }
+  const { samples, steps, seconds, jobs, of, scored } = estimate;
+  const several = `${jobs} ${of === "study" ? "studies" : `${of}s`}`;
   return html`<p class="small estimate">
-    <span>${count(samples)} samples of ${steps} steps:</span>${" "}
+    <span>${samples === null ? `The times of ${count(steps)} steps:` : `${count(samples)} samples of ${count(steps)} steps:`}</span>${" "}
     ${
       seconds === null
-        ? html`<span class="muted">no earlier job of this model says how long that takes.</span>`
+        ? html`<span class="muted">no earlier ${of} of this model says how long that takes.</span>`
         : html`<strong>about ${duration(Math.max(1, seconds))}</strong>${" "}
             <span class="muted"
-              >by the speed of the last ${jobs === 1 ? "job" : `${jobs} jobs`} of this model, once a worker is
-              free</span
+              >by the speed of the last ${jobs === 1 ? of : several} of this model${
+                scored ? "" : ", and their scores besides"
+              }, once a worker is free</span
             >`
     }
   </p>`;

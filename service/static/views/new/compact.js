@@ -1,6 +1,7 @@
 /** What a smaller model keeps, and the times that it covers. */
 
 import { html } from "../../lib/preact.js";
+import { count } from "../../lib/format.js";
 import { Card, Segmented, Select } from "../../lib/parts.js";
 import { Check, NumberField } from "./fields.js";
 import { Thresholds } from "./thresholds.js";
@@ -91,7 +92,9 @@ export function CompactFields({ request, change, model, fault }) {
           value=${request.steps}
           fallback=${model.defaults.steps}
           min=${2}
+          max=${model.limits.steps}
           step=${1}
+          hint=${`2 to ${count(model.limits.steps)}.`}
           fault=${fault("steps")}
           onChange=${(/** @type {any} */ steps) => change({ steps })}
         />

@@ -1,72 +1,130 @@
-/** How long a job takes, by how fast earlier jobs of the model were. */
+/** How much work a request is, and how long it takes by how fast earlier jobs of the model were. */
 
 import { getJson } from "../../lib/api.js";
+import { ranFor } from "../../lib/jobs.js";
 import { href } from "../../lib/router.js";
 import { useLoaded } from "../../lib/load.js";
 
 const LOOKED_AT = 3;
+/** How often a sampler evaluates the network in a step, other than once; null where it chooses that itself. */
+const EVALUATIONS = /** @type {Record<string, number | null>} */ ({ heun: 2, dopri5: null });
+
+/**
+ * @typedef {object} Estimate
+ * @property {number | null} samples over all prunes; null of a compaction, which makes none
+ * @property {number} steps
+ * @property {number | null} seconds null if no earlier job says it
+ * @property {number} jobs how many earlier jobs say it
+ * @property {string} of what these were
+ * @property {boolean} scored whether scoring is part of `seconds`, of a study
+ */
 
 /**
  * @param {string} kind
  * @param {any} model
  * @param {any} request
- * @returns {{samples: number, steps: number, seconds: number | null, jobs: number} | null} null if it cannot be told
+ * @param {number | null} subjects how many classes or conditions
+ * @returns {Estimate | null} null if it cannot be told
  */
-export function useEstimate(kind, model, request) {
-  const { data: rates } = useLoaded((signal) => ratesOf(model.name, signal), [model.name]);
-  if (kind === "compact" || !rates) return null;
-  const { samples, steps } = workOf(kind, model, request);
-  if (!(samples > 0 && steps > 0)) return null;
-  const guided = (request.guidance_scale ?? model.defaults.guidance_scale) > 1;
-  const alike = rates.filter((each) => each.guided === guided);
-  if (alike.length === 0) return { samples, steps, seconds: null, jobs: 0 };
-  const rate = alike.map((each) => each.rate).sort((a, b) => a - b)[Math.floor(alike.length / 2)] ?? NaN;
-  return { samples, steps, seconds: (samples * steps) / rate, jobs: alike.length };
-}
-
-/**
- * How many samples a request makes, over all prunes, and of how many steps.
- * @param {string} kind
- * @param {any} model
- * @param {any} request
- */
-export function workOf(kind, model, request) {
-  const every = kind === "study" ? model.classes : model.defaults.labels?.length;
-  const subjects = request.rows?.length ?? request.labels?.length ?? every ?? 1;
-  const each = request.samples_per_label ?? model.defaults.samples_per_label;
+export function useEstimate(kind, model, request, subjects) {
+  const { data: earlier } = useLoaded((signal) => earlierOf(kind, model, signal), [kind, model.name]);
+  if (!earlier) return null;
   const steps = request.steps ?? model.defaults.steps;
-  if (kind === "study") return { samples: subjects * each * (1 + prunesOf(request)), steps };
-  const prunes = [request.threshold ?? request.keep ?? []].flat().length;
-  return { samples: subjects * each * (prunes + (request.compare === false ? 0 : 1)), steps };
-}
-
-/** @param {any} request */
-function prunesOf({ prunes = [], grid, search }) {
-  const grids = [grid ?? []].flat();
-  const combinations = grids.map(
-    ({ thresholds = [], sides = ["tail"], schedules = [1], fills = ["zero"] }) =>
-      thresholds.length * sides.length * schedules.length * fills.length,
-  );
-  return (
-    (prunes ?? []).length + combinations.reduce((sum, each) => sum + each, 0) + (search ? (search.trials ?? 7) : 0)
-  );
+  if (kind === "compact") {
+    const spent = earlier.map(({ view }) => ranFor(view)).filter((seconds) => seconds !== null);
+    return { samples: null, steps, seconds: median(spent), jobs: spent.length, of: "compaction", scored: true };
+  }
+  const samples = subjects === null ? 0 : subjects * variantsOf(kind, request) * perSubject(model, request);
+  if (!(samples > 0 && steps > 0)) return null;
+  const asked = workOf(model, request);
+  const alike = earlier
+    .map((each) => ({ ...each, work: workOf(model, each.view.request) }))
+    .filter(({ work }) => work.guided === asked.guided && (asked.each === null ? work.sampler === asked.sampler : work.each !== null));
+  const studies = alike.filter(({ view }) => view.kind === "study");
+  const used = kind === "study" && studies.length > 0 ? studies : alike.filter(({ view }) => view.kind !== "study");
+  const rates = used.map(({ view, work }) => samplesASecond(view) * view.request.steps * (work.each ?? 1));
+  const rate = median(rates.filter((each) => each > 0));
+  const seconds = rate === null ? null : (samples * steps * (asked.each ?? 1)) / rate;
+  return {
+    samples, steps, seconds, jobs: rates.length,
+    of: used === studies && used.length > 0 ? "study" : "job",
+    scored: kind !== "study" || used === studies,
+  };
 }
 
 /**
- * Steps of one sample a second, in the latest jobs of a model.
- * @param {string} name
- * @param {AbortSignal} signal
+ * How many samples of each class or condition, by each prune.
+ * @param {any} model
+ * @param {any} request
  */
-async function ratesOf(name, signal) {
-  const query = { model: name, kind: "prune-sample", status: "succeeded", limit: LOOKED_AT };
-  const { jobs } = await getJson(href("/jobs", query), { signal });
-  const views = await Promise.all(
-    jobs.map((/** @type {any} */ job) => getJson(`/jobs/${job.id}`, { signal }).catch(() => null)), // it may be gone
+export function perSubject(model, request) {
+  return request.samples_per_label ?? model.defaults.samples_per_label;
+}
+
+/**
+ * How many prunes a request has, with the unpruned.
+ * @param {string} kind
+ * @param {any} request
+ */
+function variantsOf(kind, request) {
+  if (kind === "study") return 1 + prunesOf(request);
+  return [request.threshold ?? request.keep ?? []].flat().length + (request.compare === false ? 0 : 1);
+}
+
+/**
+ * How many prunes a study tries.
+ * @param {any} request
+ */
+export function prunesOf({ prunes, grid, search }) {
+  const { thresholds = [], sides = ["tail"], schedules = [1], fills = ["zero"] } = grid ?? {};
+  const combinations = thresholds.length * sides.length * schedules.length * fills.length;
+  return (prunes ?? []).length + combinations + (search ? (search.trials ?? 7) : 0);
+}
+
+/**
+ * What a step of a sample costs, besides the model: evaluations of the network, which guidance doubles.
+ * @param {any} model
+ * @param {any} request
+ */
+function workOf({ defaults }, request) {
+  const sampler = request.sampler ?? defaults.sampler;
+  const each = sampler in EVALUATIONS ? EVALUATIONS[sampler] : 1;
+  return { sampler, each, guided: (request.guidance_scale ?? defaults.guidance_scale) > 1 };
+}
+
+/**
+ * How many samples a job made in a second; a study with its scoring.
+ * @param {any} view
+ */
+function samplesASecond(view) {
+  if (view.kind !== "study") return view.result.timing.samples_per_second;
+  const samples = view.result.variants.reduce((/** @type {number} */ sum, /** @type {any} */ each) => sum + each.samples, 0);
+  return samples / (ranFor(view) || Infinity);
+}
+
+/** @param {number[]} values */
+function median(values) {
+  return [...values].sort((a, b) => a - b)[Math.floor(values.length / 2)] ?? null;
+}
+
+/**
+ * The latest jobs of a model that say how long one of this kind takes.
+ * @param {string} kind
+ * @param {any} model
+ * @param {AbortSignal} signal
+ * @returns {Promise<{view: any}[]>}
+ */
+async function earlierOf(kind, model, signal) {
+  const kinds = kind === "study" ? ["study", "prune-sample"] : [kind];
+  const pages = await Promise.all(
+    kinds.map((each) =>
+      getJson(href("/jobs", { model: model.name, kind: each, status: "succeeded", limit: LOOKED_AT }), { signal }),
+    ),
   );
-  return views
-    .filter((view) => view?.result)
-    .map(({ request, result }) => ({
-      rate: result.timing.samples_per_second * request.steps,
-      guided: request.guidance_scale > 1,
-    }));
+  const views = await Promise.all(
+    pages.flatMap(({ jobs }) =>
+      jobs.map((/** @type {any} */ job) => getJson(`/jobs/${job.id}`, { signal }).catch(() => null)), // it may be gone
+    ),
+  );
+  return views.filter((view) => view?.result).map((view) => ({ view }));
 }

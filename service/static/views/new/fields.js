@@ -1,6 +1,7 @@
 /** Fields of forms that leave a value to its default when they are empty. */
 
 import { html, useId, useState } from "../../lib/preact.js";
+import { number } from "../../lib/format.js";
 
 /**
  * A number, which may be left out.
@@ -11,6 +12,7 @@ import { html, useId, useState } from "../../lib/preact.js";
 export function NumberField({ label, value, fallback, min, max, step = "any", hint, fault, onChange }) {
   const id = useId();
   const [typed, setTyped] = useState(/** @type {string | null} */ (null));
+  fault ??= outside(value, min ?? -Infinity, max ?? Infinity);
   /** @param {any} event */
   const onInput = (event) => {
     setTyped(event.target.value);
@@ -33,6 +35,17 @@ export function NumberField({ label, value, fallback, min, max, step = "any", hi
     />
     <${Hint} id=${`${id}-hint`} hint=${hint} fault=${fault} />
   </div>`;
+}
+
+/**
+ * What is wrong with a number, before the service is asked: null if nothing is.
+ * @param {number | null | undefined} value
+ * @param {number} least
+ * @param {number} most
+ */
+export function outside(value, least, most) {
+  if (value === null || value === undefined || (value >= least && value <= most)) return null;
+  return `${number(value, 12)} is not within ${number(least, 12)} to ${number(most, 12)}.`;
 }
 
 /** @param {{id: string, hint?: unknown, fault?: string | null}} props */

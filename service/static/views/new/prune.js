@@ -1,7 +1,7 @@
 /** Which components go: the rule of prune-sample. */
 
 import { html } from "../../lib/preact.js";
-import { Card, Segmented } from "../../lib/parts.js";
+import { Button, Card, Segmented } from "../../lib/parts.js";
 import { NumberField, ScheduleFields } from "./fields.js";
 import { Thresholds, useRemoval } from "./thresholds.js";
 
@@ -49,6 +49,7 @@ export function PruneFields({ request, change, model, fault }) {
     />
     ${values && html`<${Thresholds}
       values=${values}
+      most=${model.limits.variants}
       removal=${removal}
       fault=${fault}
       field="threshold"
@@ -56,14 +57,12 @@ export function PruneFields({ request, change, model, fault }) {
     />`}
     ${
       keep !== undefined &&
-      html`<${NumberField}
-        label=${`Components to keep, of ${model.condition_dim}`}
-        value=${[keep].flat()[0]}
-        min=${1}
-        max=${model.condition_dim}
-        step=${1}
-        fault=${fault("keep")}
-        onChange=${(/** @type {number | undefined} */ given) => change({ keep: [given ?? 1] })}
+      html`<${Counts}
+        values=${[keep].flat()}
+        width=${model.condition_dim}
+        most=${model.limits.variants}
+        fault=${fault}
+        onChange=${(/** @type {number[]} */ given) => change({ keep: given })}
       />`
     }
     ${
@@ -89,4 +88,40 @@ export function PruneFields({ request, change, model, fault }) {
         />`
     }
   </${Card}>`;
+}
+
+/**
+ * How many components to keep: a number for each prune.
+ * @param {{values: number[], width: number, most: number, fault: (field: string) => string | null,
+ *   onChange: (values: number[]) => void}} props `width` of the condition; `most` prunes
+ */
+function Counts({ values, width, most, fault, onChange }) {
+  const whole = values.every((_, index) => !fault(`keep.${index}`)) ? fault("keep") : null;
+  const next = Math.max(1, Math.round(Math.min(...values) / 2));
+  return html`<div class="stack-small">
+    ${values.map(
+      (value, index) =>
+        html`<div class="threshold">
+          <${NumberField}
+            label=${values.length === 1 ? `Components to keep, of ${width}` : `Components to keep, ${index + 1}`}
+            value=${value}
+            min=${1}
+            max=${width}
+            step=${1}
+            fault=${fault(`keep.${index}`) ?? (index === 0 ? whole : null)}
+            onChange=${(/** @type {number | undefined} */ given) =>
+              onChange(values.map((each, place) => (place === index ? (given ?? 1) : each)))}
+          />
+          ${
+            values.length > 1 &&
+            html`<${Button}
+              small
+              aria-label=${`Leave out ${value} components`}
+              onClick=${() => onChange(values.filter((_, place) => place !== index))}
+            >Remove</${Button}>`
+          }
+        </div>`,
+    )}
+    ${values.length < most && html`<div><${Button} small onClick=${() => onChange([...values, next])}>Keep another number</${Button}></div>`}
+  </div>`;
 }

@@ -1,8 +1,9 @@
 /** How a model is sampled. */
 
 import { html } from "../../lib/preact.js";
+import { count } from "../../lib/format.js";
 import { Card, Select, SliderField } from "../../lib/parts.js";
-import { Check, NumberField } from "./fields.js";
+import { Check, NumberField, outside } from "./fields.js";
 
 const MANY_STEPS = 250;
 const STRONG = 10;
@@ -34,9 +35,10 @@ export function SamplingFields({ request, change, model, fault, compare }) {
       label="Steps"
       value=${request.steps ?? defaults.steps}
       min=${2}
-      max=${MANY_STEPS}
+      max=${Math.min(MANY_STEPS, model.limits.steps)}
       step=${1}
-      fault=${fault("steps")}
+      hint=${`2 to ${count(model.limits.steps)}.`}
+      fault=${fault("steps") ?? outside(request.steps, 2, model.limits.steps)}
       onChange=${(/** @type {number} */ given) => change({ steps: unless(given, defaults.steps) })}
     />
     <${SliderField}

@@ -1,29 +1,40 @@
 /** What is sampled: classes by name or number, or uploaded conditions. */
 
 import { html, useId, useState } from "../../lib/preact.js";
-import { getJson } from "../../lib/api.js";
-import { useLoaded } from "../../lib/load.js";
-import { announce, Button, Card, Select } from "../../lib/parts.js";
+import { ConditionsField } from "../../lib/conditions.js";
+import { count } from "../../lib/format.js";
+import { announce, Button, Card } from "../../lib/parts.js";
 import { Hint, NumberField } from "./fields.js";
+import { perSubject } from "./estimate.js";
 
 /** @param {import("../new.js").Form & {every?: boolean, single?: boolean}} props `every`: all classes by default */
-export function SubjectFields({ request, change, model, fault, every, single }) {
+export function SubjectFields({ request, change, model, fault, stored, subjects, every, single }) {
+  const what = model.classes === null ? "condition" : "class";
+  const most = every ? model.limits.study_samples : model.limits.samples;
+  const all = subjects === null ? null : subjects * perSubject(model, request);
+  const many = subjects === 1 ? what : model.classes === null ? "conditions" : "classes";
   return html`<${Card} title=${model.classes === null ? "Conditions" : "Classes"}>
     ${
       model.classes === null
-        ? html`<${Conditions} request=${request} change=${change} model=${model} fault=${fault} />`
-        : html`<${Classes} request=${request} change=${change} model=${model} fault=${fault} every=${every} />`
+        ? html`<${Conditions} ...${{ request, change, fault, stored }} />`
+        : html`<${Classes} ...${{ request, change, model, fault, every }} />`
     }
     ${
       !single &&
       html`<div class="pair">
         <${NumberField}
-          label=${model.classes === null ? "Samples of each condition" : "Samples of each class"}
+          label=${`Samples of each ${what}`}
           value=${request.samples_per_label}
           fallback=${model.defaults.samples_per_label}
           min=${1}
           step=${1}
-          fault=${fault("samples_per_label")}
+          fault=${
+            fault("samples_per_label") ??
+            (all !== null && all > most ? `${count(all)} samples are more than the ${count(most)} that a job can have.` : null)
+          }
+          hint=${
+            all === null ? `At most ${count(most)} samples by each prune.` : `${count(subjects)} ${many}: ${count(all)} ${all === 1 ? "sample" : "samples"} by each prune, of at most ${count(most)}.`
+          }
           onChange=${(/** @type {number | undefined} */ given) => change({ samples_per_label: given })}
         />
         <${NumberField}
@@ -41,7 +52,7 @@ export function SubjectFields({ request, change, model, fault, every, single }) 
   </${Card}>`;
 }
 
-/** @param {import("../new.js").Form & {every?: boolean | undefined}} props */
+/** @param {Pick<import("../new.js").Form, "request" | "change" | "model" | "fault"> & {every?: boolean | undefined}} props */
 function Classes({ request, change, model, fault, every }) {
   const id = useId();
   const [typed, setTyped] = useState("");
@@ -51,11 +62,11 @@ function Classes({ request, change, model, fault, every }) {
   const nameOf = (/** @type {number | string} */ label) =>
     typeof label === "number" ? (model.class_names[label] ?? `class ${label}`) : label;
   const add = () => {
-    const label = labelOf(typed, model);
-    if (label === null) {
-      setWrong(
-        typed.trim() ? `${model.name} has no class “${typed.trim()}”; there are 0 to ${model.classes - 1}` : null,
-      );
+    const text = typed.trim();
+    const [label, ...more] = labelsOf(text, model);
+    if (label === undefined || more.length > 0) {
+      if (label !== undefined) setWrong(`“${text}” is the name of the classes ${[label, ...more].join(", ")}; give a number`);
+      else setWrong(text ? `${model.name} has no class “${text}”; there are 0 to ${model.classes - 1}` : null);
       return;
     }
     setTyped("");
@@ -127,32 +138,26 @@ function Classes({ request, change, model, fault, every }) {
 }
 
 /**
- * The number of a class by what was typed.
- * @param {string} typed
+ * The numbers of the classes that were meant: several may have one name.
+ * @param {string} text
  * @param {any} model
+ * @returns {number[]}
  */
-function labelOf(typed, model) {
-  const text = typed.trim();
-  if (/^\d+$/.test(text) && Number(text) < model.classes) return Number(text);
-  const index = model.class_names.findIndex((/** @type {string} */ name) => name.toLowerCase() === text.toLowerCase());
-  return index >= 0 ? index : null;
+function labelsOf(text, model) {
+  if (/^\d+$/.test(text) && Number(text) < model.classes) return [Number(text)];
+  return model.class_names.flatMap((/** @type {string} */ name, /** @type {number} */ index) =>
+    name.toLowerCase() === text.toLowerCase() ? [index] : [],
+  );
 }
 
-/** @param {import("../new.js").Form} props */
-function Conditions({ request, change, fault }) {
-  const { data } = useLoaded((signal) => getJson("/conditions", { signal }), []);
+/** @param {Pick<import("../new.js").Form, "request" | "change" | "fault" | "stored">} props */
+function Conditions({ request, change, fault, stored }) {
   const id = useId();
-  const stored = data?.conditions ?? [];
   return html`
-    <${Select}
-      label="Uploaded conditions"
-      value=${request.conditions ?? ""}
-      options=${[
-        { value: "", title: stored.length > 0 ? "choose one" : "none are uploaded" },
-        ...stored.map((/** @type {any} */ each) => ({ value: each.id, title: `${each.id} (${each.count})` })),
-      ]}
-      onChange=${(/** @type {string} */ given) => change({ conditions: given || undefined, rows: undefined })}
-      hint="POST /conditions uploads a file of them."
+    <${ConditionsField}
+      stored=${stored}
+      value=${request.conditions}
+      onChange=${(/** @type {string | null} */ given) => change({ conditions: given ?? undefined, rows: undefined })}
     />
     ${fault("conditions") && html`<div class="field"><div class="fault">${fault("conditions")}</div></div>`}
     <div class="field">

@@ -69,9 +69,10 @@ function goes({ removed, embedding }) {
  * @returns {(Removal | null)[] | null}
  */
 export function useRemoval(model, thresholds, request) {
+  const { side, fill, schedule, sampler, steps, timestep_shift, guidance_scale, labels, conditions, rows } = request;
   const given = (thresholds ?? []).filter((each) => Number.isFinite(each) && each >= 0);
-  const usable = model.ready && !model.compacted && given.length > 0;
-  const { side, fill, schedule, sampler, steps, timestep_shift, guidance_scale, labels, conditions } = request;
+  const subjects = model.classes !== null || conditions !== undefined;
+  const usable = model.ready && !model.compacted && subjects && given.length > 0 && within(steps, model.limits.steps);
   const address = usable
     ? href(`/metrics/${encodeURIComponent(model.name)}/removal`, {
         threshold: [...new Set(given)],
@@ -85,6 +86,7 @@ export function useRemoval(model, thresholds, request) {
         guidance_scale,
         label: labels,
         conditions,
+        row: rows,
       })
     : null;
   const [known, setKnown] = useState(
@@ -109,4 +111,13 @@ export function useRemoval(model, thresholds, request) {
   }, [address]);
   if (known.address !== address) return null;
   return (thresholds ?? []).map((each) => known.by.get(each) ?? null);
+}
+
+/**
+ * Whether a number of steps is allowed.
+ * @param {number | undefined} steps
+ * @param {number} most
+ */
+function within(steps, most) {
+  return steps === undefined || (steps >= 2 && steps <= most);
 }
