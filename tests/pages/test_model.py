@@ -9,7 +9,7 @@ from urllib.parse import parse_qs, urlsplit
 
 import pytest
 import safetensors.numpy
-from playwright.sync_api import Browser, Locator, Page, Route, expect
+from playwright.sync_api import Browser, FloatRect, Locator, Page, Route, expect
 
 from tests.end_to_end.stack import Stack
 from tests.pages.browser import PHONE, assert_accessible, assert_fits, both_themes, heading, shot
@@ -164,21 +164,26 @@ def test_a_finger_on_the_picture_scrolls_the_page_and_on_the_grip_moves_the_thre
     page.locator(".canvas-box").first.evaluate("(box) => box.scrollIntoView({ block: 'center' })")
     session = context.new_cdp_session(page)
 
-    def drag(x: float, y: float, up: float) -> None:
-        session.send("Input.synthesizeScrollGesture", {"x": x, "y": y, "yDistance": -up, "gestureSourceType": "touch"})
+    def drag(box: FloatRect | None, down: float, up: float) -> None:
+        assert box is not None
+        x, y = box["x"] + box["width"] / 2, box["y"] + down
+        session.send("Input.dispatchTouchEvent", {"type": "touchStart", "touchPoints": [{"x": x, "y": y}]})
+        for step in range(1, 11):
+            moved = {"type": "touchMove", "touchPoints": [{"x": x, "y": y - up * step / 10}]}
+            session.send("Input.dispatchTouchEvent", moved)
+            page.wait_for_timeout(30)
+        session.send("Input.dispatchTouchEvent", {"type": "touchEnd", "touchPoints": []})
 
-    box = page.locator(".canvas-box").first.bounding_box()
-    assert box is not None
     before = page.evaluate("scrollY")
-    drag(box["x"] + 100, box["y"] + 200, 60)
-    assert page.evaluate("scrollY") > before + 20
+    drag(page.locator(".canvas-box").first.bounding_box(), 200, 100)
+    page.wait_for_function("(before) => scrollY > before + 20", arg=before)
     assert grip(page).get_attribute("aria-valuenow") == "0.02"
-    held = grip(page).bounding_box()
-    assert held is not None
+    page.wait_for_timeout(500)  # it has come to rest
     before = page.evaluate("scrollY")
-    drag(held["x"] + held["width"] / 2, held["y"] + held["height"] / 2, 60)
-    assert page.evaluate("scrollY") == before
+    drag(grip(page).bounding_box(), 13, 60)
+    expect(grip(page)).not_to_have_attribute("aria-valuenow", "0.02")
     assert float(grip(page).get_attribute("aria-valuenow") or 0) > 0.03
+    assert page.evaluate("scrollY") == before
     context.close()
 
 
