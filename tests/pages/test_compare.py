@@ -87,12 +87,12 @@ def test_the_pairs_of_both_heatmaps_and_of_their_difference_are_in_tables(page: 
         values[model] = {round(row[column], 4) for at, row in enumerate(cosines) for column in range(at)}
     for model in values:
         page.get_by_text(re.compile(f"^Data: the pairs of {model}, .* most and least alike")).click()
-        table = page.get_by_role("region", name=re.compile(f"the pairs of {model}"))
+        table = page.get_by_role("table", name=re.compile(f"the pairs of {model}"))
         expect(table).to_be_visible()
         shown = [float(text) for text in table.locator("tbody td:last-child").all_inner_texts()]
         assert (shown[0], shown[-1]) == pytest.approx((max(values[model]), min(values[model])), abs=0.00011)
     page.get_by_text("Data: the pairs whose cosines differ most and least").click()
-    cells = page.get_by_role("region", name="the pairs whose cosines differ").locator("tbody tr").first.locator("td")
+    cells = page.get_by_role("table", name="the pairs whose cosines differ").locator("tbody tr").first.locator("td")
     expect(cells).to_have_count(4)
     _, first, second, difference = cells.all_inner_texts()
     assert abs(float(first) - float(second)) == pytest.approx(float(difference), abs=0.00011)
@@ -193,7 +193,7 @@ def test_two_studies_are_on_the_same_axes_with_all_their_scores(page: Page, stac
     chart = page.get_by_role("group", name=re.compile("of both studies against"))
     for place, study in zip(("first", "second"), studies, strict=True):
         expect(chart.get_by_role("img", name=re.compile(f"^{place}, "))).to_have_count(len(study["result"]["variants"]))
-        table = page.get_by_role("region", name=f"Scores of the {place} study")
+        table = page.get_by_role("table", name=f"Scores of the {place} study")
         variant = study["result"]["variants"][1]
         expect(table.get_by_role("row", name=re.compile(f"^{re.escape(variant['name'])} "))).to_contain_text(
             f"{100 * variant['removed']['fraction']:.1f} %"

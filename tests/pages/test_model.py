@@ -198,7 +198,7 @@ def test_the_threshold_stays_within_what_the_grip_says_is_its_range(page: Page) 
 def test_the_sorted_magnitudes_are_in_a_table(page: Page, stack: Stack) -> None:
     open_model(page, "?tau=0.038&class=3")
     page.get_by_text(re.compile(r"^Data: sorted \|c\|")).click()
-    table = page.get_by_role("region", name=re.compile(r"^sorted \|c\|"))
+    table = page.get_by_role("table", name=re.compile(r"^sorted \|c\|"))
     expect(table).to_be_visible()
     rows = [row.locator("th, td").all_inner_texts() for row in table.locator("tbody tr").all()]
     answer = stack.http.get(
@@ -213,7 +213,7 @@ def test_the_sorted_magnitudes_are_in_a_table(page: Page, stack: Stack) -> None:
 
 def test_a_table_is_a_stop_of_the_tab_key_only_where_it_scrolls(page: Page) -> None:
     open_model(page)
-    effects = page.get_by_role("region", name="What the prune does")
+    effects = page.get_by_role("table", name="What the prune does")
     assert effects.get_attribute("tabindex") is None
     page.get_by_text(re.compile(r"^Data: sorted \|c\|")).click()
     expect(page.get_by_role("region", name=re.compile(r"^sorted \|c\|"))).to_have_attribute("tabindex", "0")
@@ -231,7 +231,7 @@ def test_the_training_of_a_model_is_charted_with_its_record_where_there_is_one(p
         expect(card.get_by_text(str(value), exact=True)).to_be_visible()
     for chart, key in (("Cosine and nPR over training", "cosine"), ("Loss over training", "loss")):
         card.get_by_text(f"Data: {chart}").click()
-        rows = card.get_by_role("region", name=chart).locator("tbody tr")
+        rows = card.get_by_role("table", name=chart).locator("tbody tr")
         expect(rows).to_have_count(len(record["curve"]))
         shown = float(rows.nth(3).locator("td").first.inner_text())
         assert shown == pytest.approx(record["curve"][3][key], rel=1e-2)

@@ -69,7 +69,7 @@ def test_classes_of_one_name_are_told_apart_and_hostile_names_are_text(page: Pag
     options = page.get_by_role("combobox", name="Class").locator("option").all_text_contents()
     assert options == ["0 · crane (0)", f"1 · {HOSTILE}", "2 · crane (2)", "3 · ring"]
     page.get_by_text(re.compile("^Data: the pairs")).click()
-    table = page.get_by_role("region", name=re.compile("^the pairs"))
+    table = page.get_by_role("table", name=re.compile("^the pairs"))
     expect(table).to_be_visible()
     pairs = {tuple(row.locator("th, td").all_inner_texts()[:2]) for row in table.locator("tbody tr").all()}
     assert len(pairs) == 6
