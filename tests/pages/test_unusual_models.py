@@ -76,7 +76,7 @@ def test_classes_of_one_name_are_told_apart_and_hostile_names_are_text(page: Pag
     assert page.locator("img").count() == 0
     page.get_by_role("tab", name="t-SNE").click()
     page.get_by_text("Data: t-SNE").click()
-    expect(page.get_by_role("region", name="t-SNE of the classes").get_by_text("crane (2)")).to_be_visible()
+    expect(page.get_by_role("table", name="t-SNE of the classes").get_by_text("crane (2)")).to_be_visible()
 
 
 def test_a_name_that_several_classes_have_is_no_choice_of_one(page: Page) -> None:

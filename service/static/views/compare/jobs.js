@@ -152,7 +152,7 @@ function Pictures({ a, b, query }) {
                   <div class="compared">
                     <span><img src=${before} alt=${`${caption}, first`} /></span>
                     <span><img src=${after} alt=${`${caption}, second`} /></span>
-                    <span><${Difference} before=${before} after=${after} gain=${gain} /></span>
+                    <span><${Difference} caption=${caption} before=${before} after=${after} gain=${gain} /></span>
                   </div>
                   <figcaption>${caption}</figcaption>
                 </figure>
