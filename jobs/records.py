@@ -36,6 +36,7 @@ __all__ = [
     "JobHead",
     "JobSummary",
     "JobView",
+    "JobWebhook",
     "Kind",
     "Links",
     "Made",
@@ -165,6 +166,13 @@ class WebhookView(BaseModel):
     next_attempt: datetime | None = Field(description="About when it is tried next; null unless it is pending.")
 
 
+class JobWebhook(WebhookView):
+    """How the call of a webhook for one event stands, and whose webhook it is."""
+
+    owner: str = Field(exclude=True)
+    """Whoever asked for the job with it; empty for nobody in particular."""
+
+
 class JobView(BaseModel):
     """A job: its request, its progress, and its result."""
 
@@ -189,7 +197,8 @@ class JobView(BaseModel):
     )
     problem: Problem | None = Field(description="Why the job failed; null otherwise.")
     webhooks: list[WebhookView] = Field(
-        default_factory=list, description="The webhooks of the job, those of all its requests."
+        default_factory=list,
+        description="The webhooks of the job, those of all its requests; a key without the scope `admin` sees its own.",
     )
     links: Links
 
@@ -286,7 +295,7 @@ class Job(JobHead):
     request: dict[str, Any]
     result: dict[str, Any] | None = None
     artifacts: dict[str, Artifact] = Field(default_factory=dict)
-    webhooks: list[WebhookView] = Field(default_factory=list)
+    webhooks: list[JobWebhook] = Field(default_factory=list)
 
     @classmethod
     def from_hash(cls, fields: Mapping[str, str | bytes], made: Made | None = None) -> Job:
@@ -331,12 +340,20 @@ class Job(JobHead):
         links = super()._links(prefix)
         return links | {"artifacts": {name: f"{links['self']}/artifacts/{name}" for name in self.artifacts}}
 
-    def public(self, prefix: str = "") -> dict[str, Any]:
-        """The job as clients see it: a JobView as JSON data. prefix: what its links begin with; empty by default."""
-        data = self.model_dump(
-            mode="json", include=JobHead.model_fields.keys() - {"problem", "model"} | {"request", "webhooks"}
-        )
-        return data | {"result": self._result, "problem": self._problem, "links": self._links(prefix)}
+    def public(self, prefix: str = "", viewer: str | None = None) -> dict[str, Any]:
+        """The job as clients see it: a JobView as JSON data.
+
+        prefix: what its links begin with; empty by default.
+        viewer: who sees it, and of its webhooks the own alone; None, the default, for one who sees all.
+        """
+        data = self.model_dump(mode="json", include=JobHead.model_fields.keys() - {"problem", "model"} | {"request"})
+        seen = [each.model_dump(mode="json") for each in self.webhooks if viewer is None or each.owner == viewer]
+        return data | {
+            "result": self._result,
+            "problem": self._problem,
+            "webhooks": seen,
+            "links": self._links(prefix),
+        }
 
 
 def _head(fields: Mapping[str, str | bytes]) -> dict[str, Any]:

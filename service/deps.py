@@ -27,7 +27,7 @@ from service.auth import Key, Keys
 from service.limits import Limits
 from service.response_cache import ResponseCache
 
-__all__ = ["AppState", "AppStateDep", "JobDep", "JobId", "KeyDep", "ModelDep", "PrefixDep", "model_of"]
+__all__ = ["AppState", "AppStateDep", "JobDep", "JobId", "KeyDep", "ModelDep", "PrefixDep", "ViewerDep", "model_of"]
 
 
 @dataclass(frozen=True)
@@ -74,6 +74,14 @@ async def _key(request: Request) -> Key | None:
 
 KeyDep = Annotated[Key | None, Depends(_key)]
 """The key that was sent, whose scope was checked; None while there are no keys."""
+
+
+async def _viewer(key: KeyDep) -> str | None:
+    return None if key is None or key.may("admin") else key.name
+
+
+ViewerDep = Annotated[str | None, Depends(_viewer)]
+"""Who sees of a job's webhooks the own alone, by the name of the key; None for one who sees all."""
 
 
 async def _prefix(request: Request) -> str:

@@ -27,7 +27,7 @@ from jobs.requests.fields import UNION_TAGS
 from jobs.requests.subscriber import Subscriber, Webhook
 from jobs.webhooks.hosts import endpoint_of
 from service.auth import is_loopback
-from service.deps import AppState, AppStateDep, KeyDep, PrefixDep, model_of
+from service.deps import AppState, AppStateDep, KeyDep, PrefixDep, ViewerDep, model_of
 from service.headers import IdempotencyKey, IfNoneMatch, PreferHeader, etag_matches, is_any, preferred_wait
 from service.problems import ProblemError, problem_response, retry_header
 
@@ -70,6 +70,8 @@ class Client:
     if_none_match: str | None = None
     owner: str = ""
     """Who asks, and whose a new job is; empty for nobody in particular."""
+    viewer: str | None = None
+    """Who sees of a job's webhooks the own alone; None for one who sees all."""
 
 
 async def _owner(request: HTTPRequest, key: KeyDep) -> str:
@@ -86,22 +88,24 @@ async def _client(
     state: AppStateDep,
     prefix: PrefixDep,
     owner: OwnerDep,
+    viewer: ViewerDep,
     prefer: PreferHeader = None,
     idempotency_key: IdempotencyKey = None,
 ) -> Client:
     wait = preferred_wait(prefer, state.settings.max_wait_seconds)
-    return Client(state, prefix, wait, idempotency_key or "", owner=owner)
+    return Client(state, prefix, wait, idempotency_key or "", owner=owner, viewer=viewer)
 
 
 async def _reader(
     state: AppStateDep,
     prefix: PrefixDep,
     owner: OwnerDep,
+    viewer: ViewerDep,
     prefer: PreferHeader = None,
     if_none_match: IfNoneMatch = None,
 ) -> Client:
     wait = preferred_wait(prefer, state.settings.max_wait_seconds)
-    return Client(state, prefix, wait, if_none_match=if_none_match, owner=owner)
+    return Client(state, prefix, wait, if_none_match=if_none_match, owner=owner, viewer=viewer)
 
 
 ClientDep = Annotated[Client, Depends(_client)]
@@ -312,4 +316,4 @@ def _job_response(job: Job, client: Client) -> JSONResponse:
     headers = {"Location": f"{client.prefix}/jobs/{job.id}", **wait_header(client.wait)}
     if not job.is_finished:
         headers["Retry-After"] = str(POLL_SECONDS)
-    return JSONResponse(job.public(client.prefix), 200 if job.is_finished else 202, headers)
+    return JSONResponse(job.public(client.prefix, client.viewer), 200 if job.is_finished else 202, headers)

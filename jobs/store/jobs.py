@@ -172,8 +172,8 @@ class JobStore:
         fingerprint: the digest of the resolved request, which must be the same for the same idempotency key.
         owner: who asks. A new job counts against the owner's share of the queues; of one that there is, this is one of
             those for whom it goes on until they `withdraw`. Empty, the default, for nobody in particular.
-        webhook: is called for what happens to the job, besides those of earlier equal requests; None, the default, for
-            none.
+        webhook: is the owner's, and called for what happens to the job, besides those of earlier equal requests; None,
+            the default, for none.
 
         Raises IdempotencyConflict; InvalidRequest if too many webhooks wait to hear of the job; TooManyJobs if the
         queues are full, or too many calls of webhooks are pending; and BrokerUnavailable if a new job could not be put
@@ -196,7 +196,7 @@ class JobStore:
             log.warning("what the job made is gone, or its record; it is done anew", job_id=job_id)
             job_id, created = self._submit_once([*idempotency, job_id, most, of_owner, *called, *record])
         if webhook is not None and not created:
-            self._subscribe(job_id, webhook)
+            self._subscribe(job_id, owner, webhook)
             job = None  # it has the webhook now
         job = job or self.get(job_id)
         outcome: Outcome = "created" if created else "cached" if job.is_finished else "joined"
@@ -222,16 +222,16 @@ class JobStore:
             return added is not None and added.key == job.key
         return self.artifacts.has_all(list(job.artifacts.values()))
 
-    def _subscribe(self, job_id: str, webhook: Webhook) -> None:
-        """Add a webhook to a job. Raises UnknownJob, InvalidRequest."""
-        args: list[Argument] = [job_id, webhook.url, " ".join(webhook.events), MOST_WEBHOOKS]
+    def _subscribe(self, job_id: str, owner: str, webhook: Webhook) -> None:
+        """Add a webhook of an owner to a job. Raises UnknownJob, InvalidRequest."""
+        args: list[Argument] = [job_id, owner, webhook.url, " ".join(webhook.events), MOST_WEBHOOKS]
         match text(self._scripts["subscribe"](args=args)):
             case "unknown":
                 raise UnknownJob(job_id)
             case "full":
                 message = (
                     f"{MOST_WEBHOOKS} webhooks wait to hear of job {job_id}, the most of one job: follow its events, "
-                    "or name a webhook that it has already"
+                    "or name a webhook of yours that it has already"
                 )
                 raise InvalidRequest([Fault(location="body.webhook", message=message)])
 
@@ -353,6 +353,8 @@ class JobStore:
 
     def withdraw(self, job_id: str, owner: str) -> tuple[Job, bool]:
         """Cancel a job for one of those who asked for it: the job, and whether it goes on, for the others.
+
+        Where it does, the owner's webhooks are no longer called for it.
 
         Raises JobOfOthers where the owner did not ask for it, or no longer does; and what `cancel` raises.
         """

@@ -7,7 +7,8 @@ Keys, all with the prefix `tailprune:`:
 
     job:<id>            hash     the record
     job:<id>:events     stream   its events, capped
-    job:<id>:webhooks   hash     its webhooks: the number of each URL, and the events that it wants
+    job:<id>:webhooks   hash     its webhooks, by owner (or nothing), a space and the URL: the number of each, and the
+                                 events that it wants
     webhook:<call>      hash     a call of a webhook; its id is <id>-<number>-<event>
     webhooks            zset     the calls that are pending, by when each is next due
     key:<key>           string   the job of this key

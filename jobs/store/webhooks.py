@@ -14,7 +14,7 @@ from typing import Literal
 
 import redis
 
-from jobs.records import JobHead, UnreadableRecord, WebhookView
+from jobs.records import JobHead, JobWebhook, UnreadableRecord
 from jobs.requests.subscriber import WEBHOOK_EVENTS
 from jobs.store.connection import text
 from jobs.store.scripts import PREFIX, load_scripts, record_key
@@ -107,15 +107,15 @@ class WebhookStore:
         return int(self._redis.zcard(PENDING))
 
 
-def webhooks_of(client: redis.Redis, job: JobHead) -> list[WebhookView]:
-    """The webhooks of a job, and how the calls of each stand. Raises redis.RedisError."""
+def webhooks_of(client: redis.Redis, job: JobHead) -> list[JobWebhook]:
+    """The webhooks of a job, whose each is, and how its calls stand. Raises redis.RedisError."""
     job_id = job.id
     found = {
-        text(url): text(wanted).split() for url, wanted in client.hgetall(f"{record_key(job_id)}:webhooks").items()
+        text(whose): text(wanted).split() for whose, wanted in client.hgetall(f"{record_key(job_id)}:webhooks").items()
     }
     calls = [
-        (url, event, f"{job_id}-{number}-{event}")
-        for url, (number, *events) in sorted(found.items(), key=lambda each: int(each[1][0]))
+        (whose, event, f"{job_id}-{number}-{event}")
+        for whose, (number, *events) in sorted(found.items(), key=lambda each: int(each[1][0]))
         for event in WEBHOOK_EVENTS
         if event in events
     ]
@@ -125,13 +125,15 @@ def webhooks_of(client: redis.Redis, job: JobHead) -> list[WebhookView]:
         pipeline.zscore(PENDING, call)
     answers = iter(pipeline.execute())
     views = []
-    for (url, event, _), record, due in zip(calls, answers, answers, strict=False):
+    for (whose, event, _), record, due in zip(calls, answers, answers, strict=False):
         state, attempts, status, fault = (None if value is None else text(value) for value in record)
         if state is None and job.is_finished:
             continue  # what did not happen
+        owner, _, url = whose.partition(" ")
         views.append(
-            WebhookView.model_validate(
+            JobWebhook.model_validate(
                 {
+                    "owner": owner,
                     "url": shown(url),
                     "event": event,
                     "state": state or "waiting",

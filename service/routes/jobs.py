@@ -14,7 +14,7 @@ from jobs.store.events import EVENT_ID_PATTERN, START
 from jobs.store.listeners import Follower
 from jobs.views import JobList
 from service.auth import check_scope
-from service.deps import AppStateDep, JobDep, JobId, KeyDep, PrefixDep
+from service.deps import AppStateDep, JobDep, JobId, KeyDep, PrefixDep, ViewerDep
 from service.examples import SCORES, SUMMARY
 from service.openapi import event_stream, problem_responses
 from service.problems import NothingMore
@@ -55,9 +55,9 @@ def list_jobs(
     response_model=AnyJob,
     responses=problem_responses("unknown-job", "result-gone", "record-unreadable", "invalid-request", "unavailable"),
 )
-def get_job(job: JobDep, prefix: PrefixDep) -> JSONResponse:
+def get_job(job: JobDep, prefix: PrefixDep, viewer: ViewerDep) -> JSONResponse:
     """Look at a job: its status and progress, and its result once there is one."""
-    return JSONResponse(job.public(prefix))
+    return JSONResponse(job.public(prefix, viewer))
 
 
 Purge = Annotated[
@@ -82,11 +82,14 @@ Purge = Annotated[
         ),
     },
 )
-def cancel_job(job_id: JobId, state: AppStateDep, prefix: PrefixDep, key: KeyDep, purge: Purge = False) -> Response:
+def cancel_job(
+    job_id: JobId, state: AppStateDep, prefix: PrefixDep, key: KeyDep, viewer: ViewerDep, purge: Purge = False
+) -> Response:
     """Cancel a job that has not finished yet; or, with `purge`, which needs the scope `admin`, delete one that has.
 
     A key cancels jobs that were asked for with it. One that was also asked for with others goes on for them until the
-    last has cancelled it. A key with the scope `admin` cancels any job, for all.
+    last has cancelled it, and the webhooks of a key that has are called no more. A key with the scope `admin` cancels
+    any job, for all.
     """
     if purge:
         if key is not None:
@@ -97,7 +100,7 @@ def cancel_job(job_id: JobId, state: AppStateDep, prefix: PrefixDep, key: KeyDep
         job, goes_on = state.store.cancel(job_id), False
     else:
         job, goes_on = state.store.withdraw(job_id, key.name)
-    return JSONResponse(job.public(prefix), 200 if job.is_finished or goes_on else 202)
+    return JSONResponse(job.public(prefix, viewer), 200 if job.is_finished or goes_on else 202)
 
 
 EVENTS = {"progress": SUMMARY["progress"], "result": SCORES, "status": {"status": "succeeded"}}

@@ -76,13 +76,16 @@ local function webhook(delivery) return P .. 'webhook:' .. delivery end
 
 local function is_pending(delivery) return redis.call('ZSCORE', P .. 'webhooks', delivery) end
 
--- The webhooks of a job, each with its URL, its number and the events that it wants.
+-- The webhooks of a job, each with whose it is, its URL, its number and the events that it wants.
 local function subscribers(id)
     local found, list = redis.pcall('HGETALL', job(id) .. ':webhooks'), {}
     if found.err then return list end
     for i = 1, #found, 2 do
+        local owner, url = string.match(found[i], '^(%S*) (.*)$')
         local number, events = string.match(found[i + 1], '^(%d+) (.*)$')
-        if number then list[#list + 1] = {url = found[i], number = number, events = events} end
+        if owner and number then
+            list[#list + 1] = {field = found[i], owner = owner, url = url, number = number, events = events}
+        end
     end
     return list
 end
@@ -103,7 +106,7 @@ end
 
 -- Forget a webhook of a job, and its calls; those that are pending are still made.
 local function forget(id, subscriber)
-    redis.call('HDEL', job(id) .. ':webhooks', subscriber.url)
+    redis.call('HDEL', job(id) .. ':webhooks', subscriber.field)
     for _, name in pairs(HEARD) do
         local delivery = delivery_of(id, subscriber, name)
         if not is_pending(delivery) then redis.call('DEL', webhook(delivery)) end
@@ -117,14 +120,15 @@ local function is_settled(id, subscriber)
     return true
 end
 
--- Add a webhook to a job, and have it called for the status that the job has. Returns false where the job has `most`
--- already. Those of a finished job that were called make room for new ones; one that asks again is called again.
-local function subscribe(id, url, events, most)
+-- Add a webhook of an owner ('' for nobody in particular) to a job, and have it called for the status that the job has.
+-- Returns false where the job has `most` already. Those of a finished job that were called make room for new ones; one
+-- that asks again is called again.
+local function subscribe(id, owner, url, events, most)
     local status = fields(id, 'status')[1]
     local heard, over = HEARD[status], FINISHED[status]
     local all, known = subscribers(id), nil
     for _, each in ipairs(all) do
-        if each.url == url then known = each end
+        if each.owner == owner and each.url == url then known = each end
     end
     if known and over then
         local delivery = delivery_of(id, known, heard)
@@ -145,7 +149,8 @@ local function subscribe(id, url, events, most)
             end
         end
         if places <= 0 then return false end
-        known = {url = url, number = redis.call('HINCRBY', job(id), 'webhooks', 1), events = events}
+        local number = redis.call('HINCRBY', job(id), 'webhooks', 1)
+        known = {field = owner .. ' ' .. url, owner = owner, url = url, number = number, events = events}
     end
     local names, seen = {}, {}
     for name in string.gmatch(known.events, '%S+') do
@@ -153,7 +158,7 @@ local function subscribe(id, url, events, most)
         seen[name] = true
     end
     known.events = table.concat(names, ' ')
-    redis.call('HSET', job(id) .. ':webhooks', url, known.number .. ' ' .. known.events)
+    redis.call('HSET', job(id) .. ':webhooks', known.field, known.number .. ' ' .. known.events)
     if heard then call(id, known, heard) end
     return true
 end
@@ -256,8 +261,9 @@ local function ask(id, name)
     redis.call('HSET', job(id), 'askers', cjson.encode(list))
 end
 
--- Take one of those who asked for a job off it. Returns how many others there are; nothing if it was none of them.
--- The job of an owner who leaves is then the first of the others'.
+-- Take one of those who asked for a job off it, and the own webhooks with it where the job goes on for others. Returns
+-- how many others there are; nothing if it was none of them. The job of an owner who leaves is then the first of the
+-- others'.
 local function leave(id, name)
     local others, found = {}, false
     for _, each in ipairs(askers(id)) do
@@ -266,6 +272,9 @@ local function leave(id, name)
     if not found then return nil end
     if #others > 0 then
         redis.call('HSET', job(id), 'askers', cjson.encode(others))
+        for _, each in ipairs(subscribers(id)) do
+            if each.owner == name then forget(id, each) end
+        end
         local f = fields(id, 'owner', 'status')
         if f[1] == name then
             redis.call('HSET', job(id), 'owner', others[1])

@@ -48,6 +48,6 @@ redis.call('ZADD', P .. 'jobs', 0, id)
 redis.call('ZADD', index('kind', record.kind), 0, id)
 redis.call('ZADD', index('model', record.model), 0, id)
 queue(id, record.queue)
-if ARGV[9] ~= '' then subscribe(id, ARGV[9], ARGV[10], 1) end
+if ARGV[9] ~= '' then subscribe(id, owner, ARGV[9], ARGV[10], 1) end
 remember(id)
 return {id, 'created'}

@@ -405,7 +405,8 @@ export interface paths {
          * @description Cancel a job that has not finished yet; or, with `purge`, which needs the scope `admin`, delete one that has.
          *
          *     A key cancels jobs that were asked for with it. One that was also asked for with others goes on for them until the
-         *     last has cancelled it. A key with the scope `admin` cancels any job, for all.
+         *     last has cancelled it, and the webhooks of a key that has are called no more. A key with the scope `admin` cancels
+         *     any job, for all.
          */
         delete: operations["cancel_job"];
         options?: never;
@@ -793,7 +794,7 @@ export interface components {
             problem: components["schemas"]["Problem"] | null;
             /**
              * Webhooks
-             * @description The webhooks of the job, those of all its requests.
+             * @description The webhooks of the job, those of all its requests; a key without the scope `admin` sees its own.
              */
             webhooks: components["schemas"]["WebhookView"][];
             links: components["schemas"]["Links"];
@@ -1202,7 +1203,7 @@ export interface components {
             problem: components["schemas"]["Problem"] | null;
             /**
              * Webhooks
-             * @description The webhooks of the job, those of all its requests.
+             * @description The webhooks of the job, those of all its requests; a key without the scope `admin` sees its own.
              */
             webhooks: components["schemas"]["WebhookView"][];
             links: components["schemas"]["Links"];
@@ -1649,7 +1650,7 @@ export interface components {
             problem: components["schemas"]["Problem"] | null;
             /**
              * Webhooks
-             * @description The webhooks of the job, those of all its requests.
+             * @description The webhooks of the job, those of all its requests; a key without the scope `admin` sees its own.
              */
             webhooks: components["schemas"]["WebhookView"][];
             links: components["schemas"]["Links"];
@@ -1841,7 +1842,7 @@ export interface components {
             problem: components["schemas"]["Problem"] | null;
             /**
              * Webhooks
-             * @description The webhooks of the job, those of all its requests.
+             * @description The webhooks of the job, those of all its requests; a key without the scope `admin` sees its own.
              */
             webhooks: components["schemas"]["WebhookView"][];
             links: components["schemas"]["Links"];
@@ -2337,7 +2338,7 @@ export interface components {
             problem: components["schemas"]["Problem"] | null;
             /**
              * Webhooks
-             * @description The webhooks of the job, those of all its requests.
+             * @description The webhooks of the job, those of all its requests; a key without the scope `admin` sees its own.
              */
             webhooks: components["schemas"]["WebhookView"][];
             links: components["schemas"]["Links"];
@@ -2805,7 +2806,7 @@ export interface components {
             problem: components["schemas"]["Problem"] | null;
             /**
              * Webhooks
-             * @description The webhooks of the job, those of all its requests.
+             * @description The webhooks of the job, those of all its requests; a key without the scope `admin` sees its own.
              */
             webhooks: components["schemas"]["WebhookView"][];
             links: components["schemas"]["Links"];
@@ -3275,7 +3276,7 @@ export interface components {
             problem: components["schemas"]["Problem"] | null;
             /**
              * Webhooks
-             * @description The webhooks of the job, those of all its requests.
+             * @description The webhooks of the job, those of all its requests; a key without the scope `admin` sees its own.
              */
             webhooks: components["schemas"]["WebhookView"][];
             links: components["schemas"]["Links"];
@@ -3581,7 +3582,7 @@ export interface components {
             problem: components["schemas"]["Problem"] | null;
             /**
              * Webhooks
-             * @description The webhooks of the job, those of all its requests.
+             * @description The webhooks of the job, those of all its requests; a key without the scope `admin` sees its own.
              */
             webhooks: components["schemas"]["WebhookView"][];
             links: components["schemas"]["Links"];
@@ -3804,7 +3805,7 @@ export interface components {
             problem: components["schemas"]["Problem"] | null;
             /**
              * Webhooks
-             * @description The webhooks of the job, those of all its requests.
+             * @description The webhooks of the job, those of all its requests; a key without the scope `admin` sees its own.
              */
             webhooks: components["schemas"]["WebhookView"][];
             links: components["schemas"]["Links"];
@@ -4494,7 +4495,7 @@ export interface components {
             problem: components["schemas"]["Problem"] | null;
             /**
              * Webhooks
-             * @description The webhooks of the job, those of all its requests.
+             * @description The webhooks of the job, those of all its requests; a key without the scope `admin` sees its own.
              */
             webhooks: components["schemas"]["WebhookView"][];
             links: components["schemas"]["Links"];

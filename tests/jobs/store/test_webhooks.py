@@ -6,7 +6,7 @@ import pytest
 import redis
 
 from jobs.problems import InvalidRequest, problem
-from jobs.records import Job, WebhookView
+from jobs.records import Job, JobWebhook
 from jobs.requests.prune_sample import PruneSampleRequest
 from jobs.requests.subscriber import Webhook, WebhookEvent
 from jobs.store import jobs as jobs_store
@@ -25,8 +25,11 @@ def calls(redis_client: redis.Redis) -> WebhookStore:
     return WebhookStore(redis_client)
 
 
-def submit(store: JobStore, url: str = URL, *, events: tuple[WebhookEvent, ...] = END, key: str = "key") -> Job:
-    return store.submit(PruneSampleRequest(model="shapes-sit", threshold=[0.1]), key, webhook=Webhook(url, events))[0]
+def submit(
+    store: JobStore, url: str = URL, *, events: tuple[WebhookEvent, ...] = END, key: str = "key", owner: str = ""
+) -> Job:
+    request = PruneSampleRequest(model="shapes-sit", threshold=[0.1])
+    return store.submit(request, key, owner=owner, webhook=Webhook(url, events))[0]
 
 
 def claimed(leases: LeaseStore, job: Job) -> Claim:
@@ -45,7 +48,7 @@ def begun(calls: WebhookStore) -> list[Call]:
     return [call for call in found if call is not None]
 
 
-def shown(store: JobStore, job: Job) -> list[WebhookView]:
+def shown(store: JobStore, job: Job) -> list[JobWebhook]:
     return store.get(job.id).webhooks
 
 
@@ -125,6 +128,69 @@ def test_the_same_webhook_twice_is_one_with_the_events_of_both(
     finish(leases, job)
     assert [view.event for view in shown(store, job)] == ["started", "succeeded"]
     assert calls.pending() == 2
+
+
+def test_the_same_url_of_two_owners_is_a_webhook_of_each(
+    store: JobStore, leases: LeaseStore, calls: WebhookStore
+) -> None:
+    job = submit(store, events=("started",), owner="ana")
+    submit(store, events=("succeeded",), owner="bob")
+    assert {(view.owner, view.event) for view in shown(store, job)} == {("ana", "started"), ("bob", "succeeded")}
+    finish(leases, job)
+    assert calls.pending() == 2
+
+
+def test_of_the_webhooks_of_a_job_each_owner_sees_the_own(store: JobStore) -> None:
+    submit(store, "https://ana.example.com/", owner="ana")
+    job = store.get(submit(store, "https://bob.example.com/", owner="bob").id)
+    assert {view["url"] for view in job.public(viewer="ana")["webhooks"]} == {"https://ana.example.com/"}
+    assert job.public(viewer="carol")["webhooks"] == []
+    assert len(job.public()["webhooks"]) == 2 * len(END)
+    assert "owner" not in job.public()["webhooks"][0]
+
+
+def test_who_leaves_a_job_that_goes_on_for_others_is_not_called_for_it(
+    store: JobStore, leases: LeaseStore, calls: WebhookStore
+) -> None:
+    job = submit(store, "https://ana.example.com/", owner="ana")
+    submit(store, "https://bob.example.com/", owner="bob")
+    left, goes_on = store.withdraw(job.id, "ana")
+    assert goes_on
+    assert {view.owner for view in left.webhooks} == {"bob"}
+    finish(leases, job)
+    assert [call.url for call in begun(calls)] == ["https://bob.example.com/"]
+
+
+def test_what_happened_before_an_owner_left_is_still_told(
+    store: JobStore, leases: LeaseStore, calls: WebhookStore, redis_client: redis.Redis
+) -> None:
+    job = submit(store, events=("started", "succeeded"), owner="ana")
+    submit(store, "https://bob.example.com/", owner="bob")
+    claim = claimed(leases, job)
+    store.withdraw(job.id, "ana")
+    (start,) = begun(calls)
+    assert (start.url, start.event) == (URL, "started")
+    calls.settle(start.id, start.attempts, "delivered", status=204)
+    assert redis_client.keys("tailprune:webhook:*") == []
+    assert leases.succeed(claim, {"seconds": {}}, {})
+    assert [call.url for call in begun(calls)] == ["https://bob.example.com/"]
+
+
+def test_who_left_and_asks_again_is_called_again(store: JobStore, leases: LeaseStore, calls: WebhookStore) -> None:
+    job = submit(store, owner="ana")
+    submit(store, "https://bob.example.com/", owner="bob")
+    store.withdraw(job.id, "ana")
+    submit(store, owner="ana")
+    finish(leases, job)
+    assert {call.url for call in begun(calls)} == {URL, "https://bob.example.com/"}
+
+
+def test_the_last_who_leaves_is_told_that_the_job_was_cancelled(store: JobStore, calls: WebhookStore) -> None:
+    job = submit(store, "https://ana.example.com/", owner="ana")
+    submit(store, "https://bob.example.com/", owner="bob")
+    store.withdraw(job.id, "ana")
+    store.withdraw(job.id, "bob")
+    assert [(call.url, call.event) for call in begun(calls)] == [("https://bob.example.com/", "cancelled")]
 
 
 def test_a_job_that_is_done_is_told_at_once(store: JobStore, leases: LeaseStore, calls: WebhookStore) -> None:

@@ -7,19 +7,28 @@ from typing import Any
 
 import pytest
 from fastapi.testclient import TestClient
+from httpx import Response
 
 from jobs.records import Job
 from jobs.settings import Settings
 from jobs.store.jobs import JobStore
 from service.app import create_app
+from tests.service.keys import bearer, make_keys
 
 REQUEST: dict[str, Any] = {"model": "shapes-sit", "threshold": 0.1}
 HOOK = {"webhook": "https://hooks.example.com/tailprune?token=hidden"}
 
 
 @pytest.fixture
+def keys(settings: Settings) -> dict[str, dict[str, str]]:
+    """Keys are in use: their headers by name."""
+    made = make_keys(settings, ana="submit", bob="submit", eve="read", boss="admin")
+    return {name: bearer(key) for name, key in made.items()}
+
+
+@pytest.fixture
 def client(settings: Settings, store: JobStore) -> Iterator[TestClient]:
-    """A client of a service that may call one host."""
+    """A client of a service that may call one host. Keys are in use where a test has them before."""
     with TestClient(create_app(settings.model_copy(update={"webhook_hosts": "hooks.example.com"}))) as client:
         yield client
 
@@ -81,3 +90,31 @@ def test_a_url_that_may_not_be_called_is_refused_before_anything_else(client: Te
 )
 def test_fields_that_make_no_webhook_are_refused(client: TestClient, fields: dict[str, Any], location: str) -> None:
     assert faults(client, REQUEST | fields).keys() == {location}
+
+
+def test_a_key_sees_its_own_webhooks_and_an_admin_all(keys: dict[str, dict[str, str]], client: TestClient) -> None:
+    def seen(answer: Response) -> set[str]:
+        assert answer.is_success, answer.text
+        return {each["url"].rpartition("/")[2] for each in answer.json()["webhooks"]}
+
+    urls = {name: f"https://hooks.example.com/{name}" for name in ("ana", "bob")}
+    for name, url in urls.items():
+        answer = client.post("/prune-sample", json=REQUEST | {"webhook": url}, headers=keys[name])
+        assert seen(answer) == {name}, "nor does the answer to a request that joins a job show more"
+    path = f"/jobs/{answer.json()['id']}"
+    asked = {name: seen(client.get(path, headers=header)) for name, header in keys.items()}
+    assert asked == {"ana": {"ana"}, "bob": {"bob"}, "eve": set(), "boss": {"ana", "bob"}}
+    assert seen(client.delete(path, headers=keys["ana"])) == set(), "it goes on without her, and her webhook is gone"
+    assert seen(client.get(path, headers=keys["boss"])) == {"bob"}
+
+
+def test_neither_lists_nor_events_show_webhooks(
+    keys: dict[str, dict[str, str]], client: TestClient, done: Callable[[str], Job]
+) -> None:
+    job_id = client.post("/prune-sample", json=REQUEST | HOOK, headers=keys["ana"]).json()["id"]
+    done(job_id)
+    for path in ("/jobs", f"/jobs/{job_id}/events"):
+        answer = client.get(path, headers=keys["boss"])
+        assert answer.is_success
+        assert "succeeded" in answer.text
+        assert "hooks.example.com" not in answer.text
