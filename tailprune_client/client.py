@@ -66,7 +66,7 @@ class Client(ClientMethods, Sync):
         self._driver.http.close()
 
     def _job(self, started: Started[R]) -> Job[R]:
-        return Job(self._driver, self._session, started.view, self._progress)
+        return Job(self._driver, self._session, started, self._progress)
 
 
 class AsyncClient(ClientMethods, Async):
@@ -100,7 +100,7 @@ class AsyncClient(ClientMethods, Async):
         await self._driver.http.aclose()
 
     def _job(self, started: Started[R]) -> AsyncJob[R]:
-        return AsyncJob(self._driver, self._session, started.view, self._progress)
+        return AsyncJob(self._driver, self._session, started, self._progress)
 
 
 def _options(session: Session) -> dict[str, Any]:

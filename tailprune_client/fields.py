@@ -1,4 +1,7 @@
-"""The fields of requests, as the methods of a client take them; `jobs.requests` describes each."""
+"""The fields of requests, as the methods of a client take them; `jobs.requests` describes each.
+
+What starts a job of a model takes the fields of `jobs.requests.subscriber.Subscriber` besides.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +12,7 @@ from jobs.registry.decoding import DecoderName
 from jobs.registry.measures import ExtractorName, Measure
 from jobs.requests.fields import Part
 from jobs.requests.study import Grid, Search
+from jobs.requests.subscriber import WebhookEvent
 from tailprune.spec.prune import Fill, PruneSpec, Schedule, Side
 
 __all__ = ["CompactFields", "ExtractFields", "FigureFields", "PruneSampleFields", "RegisterFields", "StudyFields"]
@@ -17,7 +21,12 @@ Labels = Sequence[int | str]
 Sampler = Literal["ddim", "ddpm", "dpmpp", "euler", "heun", "dopri5", "sde"]
 
 
-class _Sampled(TypedDict, total=False):
+class _Posted(TypedDict, total=False):
+    webhook: str | None
+    webhook_events: Sequence[WebhookEvent] | None
+
+
+class _Sampled(_Posted, total=False):
     labels: Labels | None
     conditions: str | None
     rows: Sequence[int] | None
@@ -59,7 +68,7 @@ class StudyFields(_Sampled, total=False):
     targets: str | None
 
 
-class CompactFields(TypedDict, total=False):
+class CompactFields(_Posted, total=False):
     """The fields of `jobs.requests.compact.CompactRequest`."""
 
     threshold: float | None
@@ -77,7 +86,7 @@ class CompactFields(TypedDict, total=False):
     guided: bool | None
 
 
-class ExtractFields(TypedDict, total=False):
+class ExtractFields(_Posted, total=False):
     """The fields of `jobs.requests.extract.ExtractRequest`."""
 
     labels: Labels | None

@@ -36,6 +36,8 @@ class Started(Generic[R]):
     """A job as the service describes it."""
 
     view: JobView
+    goes_on: bool = False
+    """Whether this is the answer to a request to cancel it, and it goes on for others who asked for it."""
 
 
 class starts(Written, Generic[P, R]):
@@ -83,12 +85,13 @@ def finished(
     return job
 
 
-def cancel(session: Session, job_id: str) -> Operation[JobView]:
-    """Cancel a job: the job, which is cancelled, or stops at its next step."""
+def cancel(session: Session, job_id: str) -> Operation[Started[BaseModel]]:
+    """Cancel a job: the job, which is cancelled, stops at its next step, or goes on for others who asked for it."""
     answer = yield from ask(session, Call("DELETE", path_of("jobs", job_id)), done={409: "job-finished"})
     if answer.is_error:  # the first request has arrived
-        return (yield from get_job(session, job_id))
-    return read_job(answer)
+        return Started((yield from get_job(session, job_id)))
+    view = read_job(answer)
+    return Started(view, goes_on=answer.status_code == 200 and view.status not in FINISHED)  # 202 for one that stops
 
 
 def purge(session: Session, job_id: str) -> Operation[None]:
@@ -100,10 +103,12 @@ def purge(session: Session, job_id: str) -> Operation[None]:
 class _JobMethods(Generic[R]):
     """The methods of a job."""
 
-    def __init__(self, session: Session, view: JobView, progress: ShowsProgress) -> None:
+    def __init__(self, session: Session, started: Started[R], progress: ShowsProgress) -> None:
         self._session, self._progress = session, progress
-        self.view = view
+        self.view = started.view
         """The job as it was when the client heard of it last, as one of the contract's models."""
+        self.goes_on = started.goes_on
+        """Whether it was cancelled here, and goes on for others who asked for it."""
 
     @property
     def id(self) -> str:
@@ -185,6 +190,7 @@ class _JobMethods(Generic[R]):
 
     def _job(self, started: Started[Any]) -> Any:
         self._now(started.view)
+        self.goes_on = self.goes_on or started.goes_on
         return self
 
     def _now(self, view: JobView) -> None:
@@ -210,8 +216,8 @@ class _JobMethods(Generic[R]):
 
     @starts
     def cancel(self) -> Operation[Started[R]]:
-        """Cancel it: if it is running, it stops at its next step. Raises JobFinished."""
-        return Started((yield from cancel(self._session, self.id)))
+        """Cancel it: if it is running, it stops at its next step, unless it `goes_on`. Raises JobFinished."""
+        return cast(Started[R], (yield from cancel(self._session, self.id)))
 
     @operation
     def delete(self) -> Operation[None]:
@@ -237,8 +243,8 @@ class _JobMethods(Generic[R]):
 class Job(_JobMethods[R], Sync):
     """A job of a service, as the client heard of it last; `refresh` and `wait` look again."""
 
-    def __init__(self, driver: Driver, session: Session, view: JobView, progress: ShowsProgress) -> None:
-        super().__init__(session, view, progress)
+    def __init__(self, driver: Driver, session: Session, started: Started[R], progress: ShowsProgress) -> None:
+        super().__init__(session, started, progress)
         self._driver = driver
 
     @property
@@ -259,8 +265,8 @@ class Job(_JobMethods[R], Sync):
 class AsyncJob(_JobMethods[R], Async):
     """A job of a service, as the client heard of it last; its methods are awaited."""
 
-    def __init__(self, driver: AsyncDriver, session: Session, view: JobView, progress: ShowsProgress) -> None:
-        super().__init__(session, view, progress)
+    def __init__(self, driver: AsyncDriver, session: Session, started: Started[R], progress: ShowsProgress) -> None:
+        super().__init__(session, started, progress)
         self._driver = driver
 
     @property

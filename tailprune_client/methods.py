@@ -80,8 +80,8 @@ class ClientMethods(StartingMethods, StatisticsMethods):
 
     @starts
     def cancel(self, job_id: str) -> Operation[Started[BaseModel]]:
-        """Cancel a job: one that is running stops at its next step. Raises JobFinished."""
-        return Started((yield from of_jobs.cancel(self._session, _id_of(job_id))))
+        """Cancel a job: one that is running stops at its next step, unless it `goes_on`. Raises JobFinished."""
+        return (yield from of_jobs.cancel(self._session, _id_of(job_id)))
 
     @operation
     def delete(self, job_id: str) -> Operation[None]:

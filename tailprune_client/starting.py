@@ -51,7 +51,9 @@ class StartingMethods:
         wait: the seconds that the answer may wait for the job; by default it does not.
         idempotency_key: a name of your own for this request: sent again, it is the same job. By default one is made,
             so that a request that is repeated on the way does not start a second job.
-        fields: those of `jobs.requests.prune_sample.PruneSampleRequest`, such as `threshold`, `labels` and `steps`.
+        fields: those of `jobs.requests.prune_sample.PruneSampleRequest`, such as `threshold`, `labels` and `steps`;
+            and `webhook` with `webhook_events`, of `jobs.requests.subscriber.Subscriber`, which each of these methods
+            takes.
         """
         return (yield from self._start("prune-sample", model, dict(fields), wait, idempotency_key))
 

@@ -42,7 +42,7 @@ class Subscriber(BaseModel):
     @model_validator(mode="after")
     def _events_of_a_webhook(self) -> Self:
         if self.webhook is None and self.webhook_events is not None:
-            raise ValueError("webhook_events has no meaning without webhook: name a URL, or leave it out")
+            raise ValueError("webhook_events has no meaning without webhook: name the URL to call")
         return self
 
     @property

@@ -34,6 +34,8 @@ from service.cli.options import (
     Steps,
     TimestepShift,
     Url,
+    WebhookEvents,
+    WebhookUrl,
     body_of,
 )  # fmt: skip
 from service.cli.running import print_json, run, started, waited_for
@@ -86,6 +88,8 @@ def prune_sample(
         bool | None,
         typer.Option("--compare/--no-compare", help="Also sample unpruned, and report the drift; the default."),
     ] = None,
+    webhook: WebhookUrl = None,
+    webhook_events: WebhookEvents = None,
     save: Save = None,
     no_wait: NoWait = False,
     as_json: AsJson = False,
@@ -163,6 +167,8 @@ def extract(
     conditions: Conditions = None,
     rows: Rows = None,
     parts: Annotated[list[str] | None, typer.Option("--part", help="c, y or t; repeatable. All by default.")] = None,
+    webhook: WebhookUrl = None,
+    webhook_events: WebhookEvents = None,
     out: Annotated[Path | None, typer.Option(help="Safetensors file in which to write the vectors.")] = None,
     no_wait: NoWait = False,
     as_json: AsJson = False,

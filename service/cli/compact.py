@@ -7,7 +7,20 @@ from typing import Annotated, Literal
 import typer
 
 from jobs.requests.compact import CompactRequest
-from service.cli.options import AsJson, Conditions, CoveredLabels, Fill, Model, NoWait, Save, Side, Url, body_of
+from service.cli.options import (
+    AsJson,
+    Conditions,
+    CoveredLabels,
+    Fill,
+    Model,
+    NoWait,
+    Save,
+    Side,
+    Url,
+    WebhookEvents,
+    WebhookUrl,
+    body_of,
+)  # fmt: skip
 from service.cli.running import run
 from tailprune_client.core import DEFAULT_URL
 
@@ -44,6 +57,8 @@ def compact(
     guided: Annotated[
         bool | None, typer.Option("--guided/--unguided", help="Whether to cover guided sampling too.")
     ] = None,
+    webhook: WebhookUrl = None,
+    webhook_events: WebhookEvents = None,
     save: Save = None,
     no_wait: NoWait = False,
     as_json: AsJson = False,

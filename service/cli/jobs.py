@@ -122,7 +122,8 @@ def cancel(
                 refused += 1
                 say(f"{job_id}: {error.detail}")
             else:
-                line(f"{job.id} {job.status if job.is_finished else 'stops at its next step'}")
+                goes_on = "goes on for others who asked for it" if job.goes_on else "stops at its next step"
+                line(f"{job.id} {job.status if job.is_finished else goes_on}")
     if refused:
         raise typer.Exit(1)
 

@@ -13,18 +13,19 @@ from typing import Annotated, Any, Literal
 import typer
 
 from jobs.requests.base import Request
+from jobs.requests.subscriber import Subscriber
 from tailprune_client.core import URL_VARIABLE
 
 __all__ = [
     "AsJson", "Conditions", "CoveredLabels", "Diffusion", "Fill", "GuidanceInterval", "GuidancePower", "GuidanceScale",
     "GuidedChannels", "LastStep", "Model", "NoWait", "Rows", "SampledLabels", "Sampler", "SamplesPerLabel", "Save",
-    "Side", "Steps", "TimestepShift", "Url", "body_of",
+    "Side", "Steps", "TimestepShift", "Url", "WebhookEvents", "WebhookUrl", "body_of",
 ]  # fmt: skip
 
 
 def body_of(context: typer.Context, request: type[Request]) -> dict[str, Any]:
-    """The fields of a request that the options of a command give; the others are left to the service."""
-    given = {name: context.params.get(name) for name in request.model_fields}
+    """The fields of a request, and of its webhook, that the options of a command give; others are the service's."""
+    given = {name: context.params.get(name) for name in (*request.model_fields, *Subscriber.model_fields)}
     return {name: _plain(value) for name, value in given.items() if value is not None and value != [] and value != ()}
 
 
@@ -117,6 +118,20 @@ Diffusion = Annotated[
 LastStep = Annotated[
     Literal["mean", "tweedie"] | None,
     typer.Option(help="How the sampler sde takes its last step: mean (the default) or tweedie."),
+]
+
+# Who is told
+
+WebhookUrl = Annotated[
+    str | None,
+    typer.Option("--webhook", metavar="URL", help="A URL that the service calls when the job ends: docs/webhooks.md."),
+]
+WebhookEvents = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--webhook-event",
+        help="Call --webhook for this: started, succeeded, failed, cancelled; repeatable. All but started by default.",
+    ),
 ]
 
 # What is written

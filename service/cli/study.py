@@ -29,6 +29,8 @@ from service.cli.options import (
     Steps,
     TimestepShift,
     Url,
+    WebhookEvents,
+    WebhookUrl,
     body_of,
 )  # fmt: skip
 from service.cli.running import run
@@ -102,6 +104,8 @@ def study(
         Literal["float32", "bfloat16"] | None,
         typer.Option(help="The precision in which the network computes; float32 by default."),
     ] = None,
+    webhook: WebhookUrl = None,
+    webhook_events: WebhookEvents = None,
     body: Annotated[
         Path | None,
         typer.Option(

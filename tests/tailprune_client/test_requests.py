@@ -184,6 +184,31 @@ def test_what_a_proxy_answers_for_a_service_that_is_away_is_waited_for(pauses: l
         client.models()
 
 
+@pytest.mark.parametrize(
+    ("status", "state", "goes_on"), [(200, "running", True), (202, "running", False), (200, "cancelled", False)]
+)
+def test_a_job_that_was_cancelled_says_whether_it_goes_on_for_others(status: int, state: str, goes_on: bool) -> None:
+    cancelled = httpx.Response(status, json=job(state))
+    with client_of(Recorded(cancelled)) as client:
+        assert client.cancel("0" * 26).goes_on == goes_on
+    with client_of(Recorded(httpx.Response(200, json=job("running")), cancelled)) as client:
+        found = client.job("0" * 26)
+        assert not found.goes_on
+        assert found.cancel().goes_on == found.goes_on == goes_on
+
+
+def test_a_webhook_is_sent_with_a_request() -> None:
+    service = Recorded(httpx.Response(202, json=job("queued")))
+    with client_of(service) as client:
+        client.extract("tiny", webhook="https://hooks.example.com/7", webhook_events=["started", "failed"])
+    (request,) = service.requests
+    assert json.loads(request.content) == {
+        "model": "tiny",
+        "webhook": "https://hooks.example.com/7",
+        "webhook_events": ["started", "failed"],
+    }
+
+
 def test_what_a_lost_request_has_already_done_is_no_problem(pauses: list[float]) -> None:
     lost = httpx.ReadError("cut")
     with client_of(Recorded(lost, refused("unknown-model"))) as client:

@@ -14,10 +14,12 @@ from typer.testing import CliRunner
 
 from jobs.problems import problem
 from jobs.records import Job
+from jobs.settings import Settings
 from jobs.store.leases import Claim, LeaseStore
 from service.cli import app
 from service.cli.client import Client
 from tests.service.conftest import REQUEST
+from tests.service.keys import bearer, make_keys
 from tests.service.results import PICTURE
 
 Done = Callable[[str], Job]
@@ -129,6 +131,26 @@ def test_several_jobs_are_cancelled_and_each_that_cannot_be_is_told(
     assert said.exit_code == 1
     assert said.stdout.splitlines() == [f"{queued} cancelled", f"{running} stops at its next step"]
     assert f"{finished}: job {finished} has already succeeded" in said.stderr
+
+
+def test_a_cancelled_job_that_goes_on_for_others_is_told_to(
+    client: TestClient,
+    post: Post,
+    claim: Callable[[str], Claim],
+    settings: Settings,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("service.auth.LOOK_SECONDS", 0.0)
+    headers = [bearer(key) for key in make_keys(settings, ana="submit", bob="submit").values()]
+    said = []
+    for header in headers:
+        client.headers.update(header)
+        job_id = post()
+    claim(job_id)
+    for header in headers:
+        client.headers.update(header)
+        said.append(jobs("cancel", job_id).stdout.strip())
+    assert said == [f"{job_id} goes on for others who asked for it", f"{job_id} stops at its next step"]
 
 
 @pytest.fixture

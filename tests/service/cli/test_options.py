@@ -12,9 +12,10 @@ from pydantic import BaseModel
 from jobs.problems import Fault, problem
 from jobs.records import KINDS
 from jobs.requests.study import Grid, Search
+from jobs.requests.subscriber import Subscriber
 from service.cli import app
 from service.cli.faults import explained, option_of, options_of
-from service.cli.options import label
+from service.cli.options import body_of, label
 
 OVER_HTTP_ALONE = {"cosine", "over-time", "removal"}
 """Kinds of jobs without a command."""
@@ -58,6 +59,19 @@ def test_every_field_of_a_request_has_an_option(kind: str) -> None:
     assert lacking <= WITHOUT.keys()
 
 
+@pytest.mark.parametrize("command", ["prune-sample", "study", "compact", "extract"])
+def test_every_command_that_starts_a_job_of_a_model_takes_a_webhook(command: str) -> None:
+    context = context_of(command)
+    given = {"webhook": "https://hooks.example.com/7", "webhook_events": ["started", "failed"]}
+    context.params.update(given)
+    assert body_of(context, KINDS[command]) == given
+    options = options_of(context)
+    assert {name: options[name] for name in Subscriber.model_fields} == {
+        "webhook": "--webhook",
+        "webhook_events": "--webhook-event",
+    }
+
+
 @pytest.mark.parametrize(
     ("command", "location", "message", "line"),
     [
@@ -92,6 +106,13 @@ def test_every_field_of_a_request_has_an_option(kind: str) -> None:
         ),
         ("compact", "body", "leave fill out, or use by 'variance'", "leave --fill out, or use --by 'variance'"),
         ("upload", "body", "the body is neither this nor that; send another", "the file is neither this nor that"),
+        (
+            "extract",
+            "body",
+            "webhook_events has no meaning without webhook: name the URL to call",
+            "--webhook-event has no meaning without --webhook: name the URL to call",
+        ),
+        ("compact", "body.webhook", "is not among the hosts", "--webhook: is not among the hosts"),
         ("study", "body.grid.schedules.1.count", "count 30 is more", "--schedule: count 30 is more"),
         ("study", "body.prunes.0.keep", "keep 99 is more", "--keep: keep 99 is more"),
         ("study", "body.search.fill", "it has one", "--fill: it has one"),
