@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import tomllib
 from typing import Any
 
@@ -9,6 +10,8 @@ import pytest
 import yaml
 
 from jobs.settings import Settings
+from jobs.webhooks.hosts import host_rules
+from jobs.webhooks.secret import check_secret
 from tests.docker.containers import ROOT, SERVICE, SERVICES
 
 helm = pytest.importorskip("helm_python", reason="Helm is not here: pip install -c constraints.txt '.[deploy]'")
@@ -30,11 +33,13 @@ MOST = LEAST | {
     "rate": 600,
     "corsOrigins": ["https://example.org"],
     "settings": {"TAILPRUNE_KEEP_DAYS": "results=30"},
+    "webhooks": {"hosts": ["hooks.example.com", "private:receiver.apps.svc:8443"]},
 }
 ELSEWHERE = LEAST | {
     "redis": {"enabled": False, "url": "rediss://redis.example.org:6380/2"},
     "data": {"enabled": False},
     "autoscaling": {"enabled": True},
+    "webhooks": {"hosts": ["*.example.com"], "existingSecret": "webhooks"},
 }
 BY_PROMETHEUS = LEAST | {"autoscaling": {"enabled": True, "prometheus": {"address": "http://prometheus:9090"}}}
 
@@ -60,6 +65,12 @@ def pods(values: dict[str, Any]) -> dict[str, dict[str, Any]]:
     """The pods of an installation by the names of what runs them."""
     workloads = of_kind("Deployment", values) | of_kind("StatefulSet", values)
     return {name: workload["spec"]["template"]["spec"] for name, workload in workloads.items()}
+
+
+def labels(values: dict[str, Any]) -> dict[str, dict[str, str]]:
+    """The labels of these pods."""
+    workloads = of_kind("Deployment", values) | of_kind("StatefulSet", values)
+    return {name: workload["spec"]["template"]["metadata"]["labels"] for name, workload in workloads.items()}
 
 
 @each_installation
@@ -125,12 +136,13 @@ def test_without_keys_it_is_open_only_when_told_so() -> None:
 
 
 def test_passwords_are_in_secrets_alone() -> None:
-    for manifest in rendered(LEAST):
+    for manifest in rendered(LEAST | {"webhooks": MOST["webhooks"]}):
         if manifest["kind"] == "Secret":
-            assert manifest["data"]["redis-password"]
+            assert manifest["data"].keys() in ({"redis-password"}, {"webhook-secret"})
         else:
             for text in yaml.safe_dump(manifest).splitlines():
                 assert "redis://" not in text or "redis://:$(REDIS_PASSWORD)@" in text
+                assert "whsec_" not in text
 
 
 @each_installation
@@ -171,11 +183,59 @@ def test_a_gpu_worker_has_its_device_and_runs_on_it() -> None:
     assert {"name": "TAILPRUNE_DEVICE", "value": "cuda"} in container["env"]
 
 
+def test_webhooks_are_called_only_where_there_are_hosts() -> None:
+    assert not any(each["metadata"]["name"] == "test-webhooks" for each in rendered(LEAST))
+    assert "TAILPRUNE_WEBHOOK_HOSTS" not in of_kind("ConfigMap", LEAST)["test"]["data"]
+    hosts = of_kind("ConfigMap", MOST)["test"]["data"]["TAILPRUNE_WEBHOOK_HOSTS"]
+    assert [str(rule.host) for rule in host_rules(hosts)] == ["hooks.example.com", "receiver.apps.svc"]
+    with pytest.raises(helm.HelmError, match=r"webhooks\.hosts names the hosts"):
+        rendered(LEAST | {"settings": {"TAILPRUNE_WEBHOOK_HOSTS": "hooks.example.com"}})
+
+
+def test_what_calls_webhooks_runs_as_in_the_compose_file() -> None:
+    (container,) = pods(MOST)["test-webhooks"]["containers"]
+    assert container["args"] == SERVICES["webhooks"]["command"]
+    (worker,) = pods(MOST)["test-worker"]["containers"]
+    assert container["image"] == worker["image"]
+    assert container["livenessProbe"] == worker["livenessProbe"]
+
+
+def test_calls_of_webhooks_are_signed_with_a_secret_that_is_made_or_named() -> None:
+    def named(values: dict[str, Any]) -> str:
+        (container,) = pods(values)["test-webhooks"]["containers"]
+        (variable,) = (each for each in container["env"] if each["name"] == "TAILPRUNE_WEBHOOK_SECRET")
+        assert variable["valueFrom"]["secretKeyRef"]["key"] == "webhook-secret"
+        return str(variable["valueFrom"]["secretKeyRef"]["name"])
+
+    made = of_kind("Secret", MOST)[named(MOST)]
+    secret = base64.b64decode(made["data"]["webhook-secret"]).decode()
+    assert check_secret(secret) == secret
+    assert made["metadata"]["annotations"] == {"helm.sh/resource-policy": "keep"}
+    assert named(ELSEWHERE) == "webhooks"
+    assert "test-webhooks" not in of_kind("Secret", ELSEWHERE)
+
+
+def test_what_calls_webhooks_is_let_out_but_not_to_addresses_of_a_link() -> None:
+    spec = of_kind("NetworkPolicy", MOST)["test-webhooks"]["spec"]
+    assert spec["podSelector"]["matchLabels"].items() <= labels(MOST)["test-webhooks"].items()
+    assert (spec["policyTypes"], spec.get("ingress")) == (["Ingress", "Egress"], None)
+    names, to_redis, out = spec["egress"]
+    assert {port["port"] for port in names["ports"]} == {53}
+    (peer,) = to_redis["to"]
+    assert peer["podSelector"]["matchLabels"].items() <= labels(MOST)["test-redis"].items()
+    assert "ports" not in out
+    blocks = {each["ipBlock"]["cidr"]: each["ipBlock"]["except"] for each in out["to"] if "ipBlock" in each}
+    assert blocks == {"0.0.0.0/0": ["169.254.0.0/16"], "::/0": ["fe80::/10"]}
+    only = [{"ipBlock": {"cidr": "198.51.100.0/24"}}]
+    narrow = of_kind("NetworkPolicy", ELSEWHERE | {"networkPolicy": {"webhooksTo": only}})["test-webhooks"]["spec"]
+    assert [rule["to"] for rule in narrow["egress"] if "to" in rule] == [only]
+
+
 def test_redis_is_reached_by_service_and_workers_alone() -> None:
     (rule,) = of_kind("NetworkPolicy", LEAST)["test-redis"]["spec"]["ingress"]
     (peer,) = rule["from"]
     (among,) = peer["podSelector"]["matchExpressions"]
-    assert among["values"] == ["service", "worker", "gpu-worker"]
+    assert among["values"] == ["service", "worker", "gpu-worker", "webhooks"]
     assert of_kind("NetworkPolicy", LEAST)["test-workers"]["spec"].get("ingress") is None
 
 
