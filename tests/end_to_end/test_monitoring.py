@@ -37,9 +37,7 @@ def test_every_series_and_label_of_board_and_alarms_is_one_of_a_stack(stack: Sta
     for each in stack.series():
         name, _, labels = each.partition("{")
         there.setdefault(name, set()).update(re.findall(r"(\w+)=", labels))
-    there[f"{WEBHOOK_CALLS.name}_total"] = set(
-        WEBHOOK_CALLS.labels
-    )  # begins with the first call: here is none
+    there[f"{WEBHOOK_CALLS.name}_total"] = set(WEBHOOK_CALLS.labels)  # begins with the first call: here is none
     text = (ROOT / "deploy" / file).read_text()
     asked = [match for query in expressions(yaml.safe_load(text)) for match in SERIES.findall(query)]
     assert len(asked) > 5
