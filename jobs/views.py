@@ -70,8 +70,9 @@ class ModelSummary(BaseModel):
     measured_with: dict[AssetRole, Instrument] = Field(
         description="Which extractor, classifier and reference studies of the model use by default, if there are any."
     )
-    conditions: dict[str, list[int]] = Field(
-        description="The arrays that it takes in place of labels, and the shape of each: see `POST /conditions`."
+    conditions: dict[str, list[int]] | None = Field(
+        description="The arrays that it takes in place of labels, and the shape of each: see `POST /conditions`. Null "
+        "where it is not known, as of an older service."
     )
     links: dict[Literal["self", "metrics", "training"], str] = Field(
         description="The paths of the model, of its statistics, and of the record of its training, if there is one."
@@ -102,7 +103,7 @@ class ModelView(ModelSummary):
     samplers: list[str] = Field(description="The samplers that it can be sampled with.")
     times: Times
     defaults: ModelDefaults = Field(description="The defaults of its requests.")
-    limits: JobLimits
+    limits: JobLimits | None = Field(description="What one job may ask for; null where it is not known.")
     licence: str = Field(description="The licence of its weights.")
     source: str = Field(description="Where it comes from.")
 

@@ -10,11 +10,11 @@ import { Select } from "./parts.js";
 
 /**
  * The uploaded conditions that a model takes, the latest first; null until they are loaded, or if it takes none.
- * @param {{family: string, conditions: Record<string, number[]>} | null} model
+ * @param {{family: string, conditions: Record<string, number[]> | null} | null} model
  * @returns {Stored[] | null}
  */
 export function useConditions(model) {
-  const family = model && Object.keys(model.conditions).length > 0 ? model.family : null;
+  const family = model && Object.keys(model.conditions ?? {}).length > 0 ? model.family : null;
   const { data } = useLoaded((signal) => (family ? getJson("/conditions", { signal }) : Promise.resolve(null)), [family]);
   return data?.conditions.filter((/** @type {Stored} */ each) => each.family === family) ?? null;
 }

@@ -2554,11 +2554,11 @@ export interface components {
             };
             /**
              * Conditions
-             * @description The arrays that it takes in place of labels, and the shape of each: see `POST /conditions`.
+             * @description The arrays that it takes in place of labels, and the shape of each: see `POST /conditions`. Null where it is not known, as of an older service.
              */
             conditions: {
                 [key: string]: number[];
-            };
+            } | null;
             /**
              * Links
              * @description The paths of the model, of its statistics, and of the record of its training, if there is one.
@@ -2657,11 +2657,11 @@ export interface components {
             };
             /**
              * Conditions
-             * @description The arrays that it takes in place of labels, and the shape of each: see `POST /conditions`.
+             * @description The arrays that it takes in place of labels, and the shape of each: see `POST /conditions`. Null where it is not known, as of an older service.
              */
             conditions: {
                 [key: string]: number[];
-            };
+            } | null;
             /**
              * Links
              * @description The paths of the model, of its statistics, and of the record of its training, if there is one.
@@ -2727,7 +2727,8 @@ export interface components {
             times: components["schemas"]["Times"];
             /** @description The defaults of its requests. */
             defaults: components["schemas"]["ModelDefaults"];
-            limits: components["schemas"]["JobLimits"];
+            /** @description What one job may ask for; null where it is not known. */
+            limits: components["schemas"]["JobLimits"] | null;
             /**
              * Licence
              * @description The licence of its weights.

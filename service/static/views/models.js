@@ -88,7 +88,7 @@ function ModelCard({ model }) {
  * @param {{model: ModelSummary}} props
  */
 function Measured({ model }) {
-  const takes = Object.keys(model.conditions);
+  const takes = Object.keys(model.conditions ?? {});
   const box = useRef(/** @type {HTMLElement | null} */ (null));
   const [seen, setSeen] = useState(false);
   useEffect(() => {

@@ -117,7 +117,7 @@ function nearest(timesteps, time) {
 function SideCard({ side, name, conditions, ready, query, part, low, order, pair, onPair, measured, onMeasured }) {
   const model = useLoaded((signal) => getJson(`/models/${encodeURIComponent(name)}`, { signal }), [name]);
   const stored = useConditions(model.data);
-  const takes = model.data && Object.keys(model.data.conditions).length > 0;
+  const takes = model.data && Object.keys(model.data.conditions ?? {}).length > 0;
   const address = href(`/ui/models/${encodeURIComponent(name)}`, { conditions: takes ? conditions : null });
   return html`<${Card} title=${side === "a" ? "First" : "Second"} aside=${html`<a href=${address}>explore ${name}</a>`}>
     <${Select}
