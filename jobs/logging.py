@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 import sys
 from contextlib import suppress
 from pathlib import Path
-from typing import TextIO
+from typing import Any, TextIO
 
 import structlog
-from structlog.types import Processor
+from structlog.types import EventDict, Processor
 
 from jobs.settings import Settings
 
@@ -18,6 +19,8 @@ __all__ = ["configure_logging"]
 
 STDOUT, STDERR = 1, 2
 """The descriptors of these files, to which libraries and the interpreter itself write too."""
+CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069]")
+"""Control characters, but for tabs and ends of lines, which the console quotes in values."""
 SHARED: list[Processor] = [
     structlog.contextvars.merge_contextvars,
     structlog.stdlib.add_logger_name,
@@ -43,7 +46,10 @@ def configure_logging(settings: Settings, *adopted: str) -> None:
         [structlog.processors.format_exc_info, structlog.processors.JSONRenderer()]
         if settings.log_format == "json"
         else [
-            structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty(), exception_formatter=structlog.dev.plain_traceback)
+            _without_controls,
+            structlog.dev.ConsoleRenderer(
+                colors=sys.stderr.isatty(), exception_formatter=structlog.dev.plain_traceback
+            ),
         ]
     )
     structlog.configure(
@@ -65,6 +71,14 @@ def configure_logging(settings: Settings, *adopted: str) -> None:
     for name in adopted:
         logging.getLogger(name).handlers = []
         logging.getLogger(name).propagate = True
+
+
+def _without_controls(_: Any, __: str, event: EventDict) -> EventDict:
+    """Escape what a terminal would obey: a line may quote what a client sent, such as a path."""
+    return {
+        name: CONTROLS.sub(lambda found: ascii(found[0])[1:-1], value) if isinstance(value, str) else value
+        for name, value in event.items()
+    }
 
 
 class _FileOutput(logging.StreamHandler[TextIO]):

@@ -42,6 +42,7 @@ __all__ = [
     "Keys",
     "address_of",
     "check_scope",
+    "is_local",
     "is_loopback",
     "scope_of",
 ]
@@ -53,6 +54,8 @@ NAME_PATTERN = r"[A-Za-z0-9][A-Za-z0-9._@-]{0,63}"
 KEY_PREFIX = "tailprune_"
 """What every key begins with, so that people and scanners of secrets know one when they see it."""
 KEY_BYTES = 32
+NOTE = b"# Keys of tailprune: `tailprune keys` writes this file.\n"
+"""What the file begins with."""
 LOOK_SECONDS = 1.0
 """How often it is looked whether the file has changed."""
 SLOWED_SECONDS = 1.0
@@ -69,8 +72,9 @@ PROBES = ("/health/live", "/health/ready")
 SUBMITS = ("/prune-sample", "/studies", "/compact", "/extract", "/conditions")
 JOB = re.compile(r"/jobs/[^/]+")
 SAFE = ("GET", "HEAD", "OPTIONS")
-FORWARDED = frozenset({b"forwarded", b"x-forwarded-for", b"x-forwarded-host", b"x-real-ip"})
-"""Headers by which a proxy says for whom it asks."""
+FORWARDED = frozenset({b"forwarded", b"via", b"x-real-ip"})
+FORWARDED_PREFIX = b"x-forwarded-"
+"""Headers by which a proxy says for whom it asks, or that it does."""
 MISSING_KEY = (
     "this service needs a key: send it as Authorization: Bearer KEY. Where the service runs, `tailprune keys add NAME "
     "--scope read|submit|admin` makes one"
@@ -174,6 +178,7 @@ class KeyFile:
         try:
             handle, temporary = tempfile.mkstemp(dir=self.path.parent, prefix=f".{self.path.name}.")  # 0600
             with os.fdopen(handle, "wb") as file:
+                file.write(NOTE)  # so that the file of no keys is not empty, as one is that is being written
                 tomli_w.dump({name: key.model_dump() for name, key in keys.items()}, file)
                 file.flush()
                 os.fsync(file.fileno())
@@ -185,7 +190,8 @@ class KeyFile:
 class Keys:
     """The keys of a file, read anew when it changes.
 
-    A file that vanishes or can no longer be read changes nothing, so that a mistake lets nobody in.
+    A file that vanishes, is emptied or can no longer be read changes nothing, so that a mistake lets nobody in. It is
+    tried again at every look, so that a removed key is refused as soon as the file can be read.
     """
 
     def __init__(self, file: KeyFile) -> None:
@@ -193,6 +199,8 @@ class Keys:
         self._seen = _state(file.path)
         self._take(file.read())
         self._looked = time.monotonic()
+        self._fault = ""
+        """Why the file was not taken at the last look; each reason is logged once."""
 
     def known(self) -> Mapping[str, Key]:
         """The keys by name."""
@@ -200,9 +208,13 @@ class Keys:
         if now - self._looked >= LOOK_SECONDS:
             self._looked = now
             if (state := _state(self._file.path)) != self._seen:
-                self._seen = state
                 self._reread(state)
         return self._keys
+
+    def admits(self, key: Key | None) -> bool:
+        """Whether who was answered with this key, or without one, still would be."""
+        keys = self.known()
+        return not keys if key is None else keys.get(key.name) == key
 
     def find(self, secret: str) -> Key | None:
         """The key that this is, if it is one. All are compared, each in a time that does not depend on it."""
@@ -218,14 +230,17 @@ class Keys:
         self._digests = [(key.sha256, key) for key in keys.values()]
 
     def _reread(self, state: tuple[int, ...] | None) -> None:
-        if state is None:
-            log.error("the file of keys is gone; the keys are as they were", file=str(self._file.path))
-            return
         try:
+            if state is None or state[1] == 0:
+                raise StartError(f"the file of keys {self._file.path} is gone or empty")
             self._take(self._file.read())
-            log.info("the file of keys has changed", keys=len(self._keys))
         except StartError as error:
-            log.error("the keys are as they were", reason=str(error))
+            if str(error) != self._fault:
+                log.error("the keys are as they were", reason=str(error))
+            self._fault = str(error)
+            return
+        self._seen, self._fault = state, ""
+        log.info("the file of keys has changed", keys=len(self._keys))
 
 
 class Access:
@@ -246,15 +261,18 @@ class Access:
         state = scope["app"].state.app
         path = scope["path"].removeprefix(scope["root_path"])
         needed = scope_of(scope["method"], path)
-        protected = needed is not None and bool(state.keys.known())
+        keys = state.keys.known()  # once: it may have others a moment later
+        protected = needed is not None and bool(keys)
         key = scope["key"] = None
         try:
             if protected:
                 assert needed is not None
                 key = scope["key"] = await self._key(scope)
                 check_scope(key, needed)
-            elif not (state.keys.known() or state.settings.open or path in PROBES or _is_local(scope)):
+            elif not (keys or state.settings.open or path in PROBES or is_local(scope)):
                 raise ProblemError("not-allowed", CLOSED)
+            elif keys:
+                key = scope["key"] = _sent_key(scope)  # of which a probe tells more
             if path in PROBES or not state.limits.active:
                 await self.app(scope, receive, _told(send, [], private=True) if protected else send)
                 return
@@ -266,22 +284,27 @@ class Access:
 
     async def _key(self, scope: Scope) -> Key:
         """The key of a request. Raises ProblemError where there is none, or a wrong one."""
-        state = scope["app"].state.app
-        given = [value for name, value in scope["headers"] if name == b"authorization"]
-        if not given:
+        if not any(name == b"authorization" for name, _ in scope["headers"]):
             raise ProblemError("key-needed", MISSING_KEY, {"WWW-Authenticate": 'Bearer realm="tailprune"'})
-        scheme, _, secret = given[0].decode("latin-1").partition(" ")
-        is_one = len(given) == 1 and scheme.lower() == "bearer"
-        key: Key | None = state.keys.find(secret.strip()) if is_one else None
-        if key is not None:
+        if (key := _sent_key(scope)) is not None:
             return key
-        await state.limits.note_wrong_key(address_of(scope))
+        await scope["app"].state.app.limits.note_wrong_key(address_of(scope))
         raise ProblemError(
             "key-needed",
             "this is no key of this service, or no longer: it is sent as Authorization: Bearer KEY. Where the service "
             "runs, `tailprune keys list` shows whose there are",
             {"WWW-Authenticate": 'Bearer realm="tailprune", error="invalid_token"'},
         )
+
+
+def _sent_key(scope: Scope) -> Key | None:
+    """The key that a request sends; None where there is none, a wrong one or several."""
+    given = [value for name, value in scope["headers"] if name == b"authorization"]
+    if len(given) != 1:
+        return None
+    scheme, _, secret = given[0].decode("latin-1").partition(" ")
+    keys: Keys = scope["app"].state.app.keys
+    return keys.find(secret.strip()) if scheme.lower() == "bearer" else None
 
 
 def check_scope(key: Key, needed: KeyScope) -> None:
@@ -317,10 +340,12 @@ def _private(said: bytes) -> bytes:
     return b", ".join([b"private", *rest])
 
 
-def _is_local(scope: Scope) -> bool:
+def is_local(scope: Scope) -> bool:
     """Whether a request was sent on this machine to an address of it alone, and is not passed on for somebody else."""
     ends = [end[0] for end in (scope.get("server"), scope.get("client")) if end is not None]
-    return all(map(is_loopback, ends)) and not any(name in FORWARDED for name, _ in scope["headers"])
+    return all(map(is_loopback, ends)) and not any(
+        name in FORWARDED or name.startswith(FORWARDED_PREFIX) for name, _ in scope["headers"]
+    )
 
 
 @lru_cache(maxsize=1024)

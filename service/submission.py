@@ -26,7 +26,7 @@ from jobs.requests.base import ModelRequest, Request
 from jobs.requests.fields import UNION_TAGS
 from jobs.requests.subscriber import Subscriber, Webhook
 from jobs.webhooks.hosts import endpoint_of
-from service.auth import is_loopback
+from service.auth import address_of, is_loopback
 from service.deps import AppState, AppStateDep, KeyDep, PrefixDep, ViewerDep, model_of
 from service.headers import IdempotencyKey, IfNoneMatch, PreferHeader, etag_matches, is_any, preferred_wait
 from service.problems import ProblemError, problem_response, retry_header
@@ -78,7 +78,7 @@ async def _owner(request: HTTPRequest, key: KeyDep) -> str:
     """The name of the key, or the address of a client without one; empty for a client without one of this machine."""
     if key is not None:
         return key.name
-    return "" if request.client is None or is_loopback(request.client.host) else request.client.host
+    return "" if request.client is None or is_loopback(request.client.host) else address_of(request.scope)
 
 
 OwnerDep = Annotated[str, Depends(_owner)]

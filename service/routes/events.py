@@ -13,7 +13,7 @@ from fastapi.sse import KEEPALIVE_COMMENT as KEEPALIVE
 from fastapi.sse import format_sse_event
 
 from jobs.store.listeners import Change, Observer
-from service.deps import AppStateDep, PrefixDep
+from service.deps import AppStateDep, KeyDep, PrefixDep
 from service.examples import JOB_ID, SUMMARY
 from service.openapi import event_stream, problem_responses
 
@@ -67,19 +67,26 @@ async def _observer(state: AppStateDep) -> AsyncIterator[Observer]:
     },
 )
 async def follow_all_jobs(
-    state: AppStateDep, prefix: PrefixDep, observer: Annotated[Observer, Depends(_observer)], seconds: Seconds = None
+    state: AppStateDep,
+    prefix: PrefixDep,
+    key: KeyDep,
+    observer: Annotated[Observer, Depends(_observer)],
+    seconds: Seconds = None,
 ) -> EventStream:
     """Follow what happens to all jobs over one connection, from now on.
 
     The first event is `open`: from then on nothing is missed, so load `GET /jobs` after it. Then `job` has a job as in
     that list, when it is made and when its status changes; `progress` has the `id` of a job and its `progress`; and
     `deleted` has the `id` of a job that is gone. Events have no ids, since none are sent again: after an interruption
-    begin anew, as an `EventSource` does. A client that reads too slowly is cut off.
+    begin anew, as an `EventSource` does. A client that reads too slowly is cut off, and so is one whose
+    key is removed.
     """
 
     async def lines() -> AsyncIterator[bytes]:
         yield _line("open", {})
         async for change in state.events.observe(observer, seconds):
+            if not state.keys.admits(key):
+                return
             yield KEEPALIVE if change is None else _change(change, prefix)
 
     return EventStream(lines())

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from anyio import to_thread
-from fastapi import APIRouter
+from fastapi import APIRouter, Request
 from fastapi.responses import Response
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
-from jobs.views import Live, Ready
-from service.deps import AppStateDep
+from jobs.views import Live, Ready, WorkerInfo
+from service.auth import is_local
+from service.deps import AppStateDep, KeyDep
 from service.openapi import problem_responses
 
 __all__ = ["router"]
@@ -33,17 +34,24 @@ async def get_live() -> Live:
     response_description="They can: the queue, and its workers.",
     responses=problem_responses("invalid-request", "unavailable"),
 )
-async def get_ready(state: AppStateDep) -> Ready:
+async def get_ready(state: AppStateDep, key: KeyDep, request: Request) -> Ready:
     """Check that the service can take requests, which is when Redis answers.
 
-    Workers are listed, but none is required: jobs are accepted and wait for one.
+    Workers are listed, but none is required: jobs are accepted and wait for one. Their hosts are named only to who has
+    a key, or needs none.
     """
+    may_know = state.keys.admits(key) and (key is not None or state.settings.open or is_local(request.scope))
 
     def look() -> Ready:
         queued, running = state.glance.under_way()
-        return Ready(queued=queued, running=running, workers=state.workers.alive())
+        workers = state.workers.alive()
+        return Ready(queued=queued, running=running, workers=workers if may_know else list(map(_without_host, workers)))
 
     return await to_thread.run_sync(look, limiter=state.probes)
+
+
+def _without_host(worker: WorkerInfo) -> WorkerInfo:
+    return worker.model_copy(update={"name": worker.name.partition("@")[0]})
 
 
 @router.get(

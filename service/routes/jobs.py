@@ -144,14 +144,17 @@ async def _followed(job: JobDep, state: AppStateDep, last_event_id: LastEventId 
         **problem_responses("unknown-job", "result-gone", "record-unreadable", "invalid-request", "unavailable"),
     },
 )
-async def follow_job(state: AppStateDep, followed: Annotated[_Followed, Depends(_followed)]) -> EventStream:
+async def follow_job(
+    state: AppStateDep, key: KeyDep, followed: Annotated[_Followed, Depends(_followed)]
+) -> EventStream:
     """Follow a job's `status` and `progress` events as they happen, until the job has finished.
 
     A study has `result` events besides: its scores so far, now and then. Of these only the latest is sent again, and
     progress that is followed by later progress already may be left out.
 
     After an interruption, resume by sending the `id` of the last event you received as `Last-Event-ID`. Once the job
-    has finished and that was its last event, the answer is 204, at which an `EventSource` stops reconnecting.
+    has finished and that was its last event, the answer is 204, at which an `EventSource` stops reconnecting. A stream
+    ends when the key is removed with which it was asked for.
     """
 
     async def lines() -> AsyncIterator[bytes]:
@@ -160,6 +163,8 @@ async def follow_job(state: AppStateDep, followed: Annotated[_Followed, Depends(
             yield f"id: {followed.seen}\n\n".encode()
         try:
             async for event in state.events.follow(*followed):
+                if not state.keys.admits(key):
+                    return
                 yield KEEPALIVE if event is None else event.line
         except redis.RedisError:
             return  # the stream ends early, as it does when the service stops, and the client reconnects for the rest

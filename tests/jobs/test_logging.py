@@ -33,6 +33,16 @@ def test_lines_of_both_kinds_of_logger_carry_the_job(capsys: pytest.CaptureFixtu
     assert (theirs["event"], theirs["job_id"], theirs["logger"]) == ("said too", "a-job", "theirs")
 
 
+def test_what_a_client_sent_cannot_command_the_terminal_that_shows_the_log(capsys: pytest.CaptureFixture[str]) -> None:
+    configure_logging(Settings(log_format="console"))
+    sent = "/\x1b]0;owned\x07\x9b2J\u202eforged\r"
+    structlog.get_logger("ours").info("request", path=sent)
+    logging.getLogger("theirs").warning("asked for %s", sent)
+    written = capsys.readouterr().err
+    assert written.count("forged") == 2
+    assert all(character.isprintable() or character == "\n" for character in written)
+
+
 def test_a_logger_that_is_adopted_logs_in_the_same_form(capsys: pytest.CaptureFixture[str]) -> None:
     logger = logging.getLogger("adopted")
     logger.handlers, logger.propagate = [logging.StreamHandler()], False

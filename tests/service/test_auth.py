@@ -4,20 +4,24 @@ from __future__ import annotations
 
 import logging
 import stat
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 from fastapi.testclient import TestClient
+from structlog.testing import capture_logs
 
 from jobs.records import Job
 from jobs.settings import Settings
 from jobs.startup import StartError
 from jobs.store.jobs import JobStore
+from jobs.views import WorkerInfo
 from service import auth, limits
 from service.app import create_app
 from service.auth import SCOPES, KeyFile, Keys, scope_of
+from service.routes.events import KEEPALIVE
 from tests.service.conftest import REQUEST
 from tests.service.keys import Operation, bearer, make_keys, operations
 
@@ -155,6 +159,106 @@ def test_a_file_of_keys_that_vanishes_or_is_damaged_lets_nobody_in(
         assert guarded.get("/jobs", headers=bearer(keys["reader"])).status_code == 200
 
 
+def test_a_removed_key_is_refused_as_soon_as_its_file_can_be_read_again(
+    guarded: TestClient, settings: Settings, keys: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(auth, "LOOK_SECONDS", 0.0)
+    file = KeyFile(settings.keys_file)
+    file.remove("submitter")
+    with monkeypatch.context() as patched:
+        patched.setattr(Path, "read_text", Mock(side_effect=PermissionError(13, "Permission denied")))
+        assert guarded.get("/jobs", headers=bearer(keys["submitter"])).status_code == 200, "as before"
+    assert guarded.get("/jobs", headers=bearer(keys["submitter"])).status_code == 401
+    assert guarded.get("/jobs", headers=bearer(keys["reader"])).status_code == 200
+
+
+def test_a_file_that_cannot_be_read_is_logged_once(
+    settings: Settings, keys: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(auth, "LOOK_SECONDS", 0.0)
+    known = Keys(KeyFile(settings.keys_file))
+    settings.keys_file.write_text("no [toml")
+    with capture_logs() as lines:
+        for _ in range(5):
+            assert known.find(keys["admin"]) is not None
+    assert [line["event"] for line in lines] == ["the keys are as they were"]
+
+
+def test_an_emptied_file_leaves_the_keys_and_the_removal_of_the_last_key_does_not(
+    guarded: TestClient, settings: Settings, keys: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(auth, "LOOK_SECONDS", 0.0)
+    whole = settings.keys_file.read_bytes()
+    settings.keys_file.write_bytes(b"")
+    assert guarded.get("/jobs").status_code == 401, "a program that writes the file anew empties it first"
+    assert guarded.get("/jobs", headers=bearer(keys["reader"])).status_code == 200
+    settings.keys_file.write_bytes(whole)
+    for name in keys:
+        KeyFile(settings.keys_file).remove(name)
+    assert guarded.get("/jobs").status_code == 200, "it is open to this machine again"
+
+
+def test_a_first_key_that_appears_during_a_request_lets_nobody_in_without(
+    settings: Settings, store: JobStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = KeyFile(settings.keys_file.with_name("others.toml"))
+    made.add("ana", "read")
+    with TestClient(create_app(settings), client=("192.0.2.9", 50_000)) as http:
+        looks = iter([{}, made.read(), made.read()])
+        monkeypatch.setattr(Keys, "known", lambda _: next(looks))
+        assert http.get("/jobs").status_code == 403
+
+
+def test_followers_are_cut_off_when_their_key_is_removed(
+    guarded: TestClient, settings: Settings, keys: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(auth, "LOOK_SECONDS", 0.0)
+    job_id = guarded.post("/prune-sample", json=REQUEST, headers=bearer(keys["submitter"])).json()["id"]
+    events = guarded.app.state.app.events  # type: ignore[attr-defined]
+
+    async def told(*_: object) -> AsyncIterator[None]:
+        yield None
+        KeyFile(settings.keys_file).remove("reader")
+        yield None
+        raise AssertionError("the stream goes on")
+
+    for path, method in (("/events", "observe"), (f"/jobs/{job_id}/events", "follow")):
+        monkeypatch.setattr(events, method, told)
+        answer = guarded.get(path, headers=bearer(keys["reader"]))
+        assert answer.status_code == 200
+        assert answer.text.count(KEEPALIVE.decode()) == 1
+        assert guarded.get(path, headers=bearer(keys["reader"])).status_code == 401
+        keys["reader"] = KeyFile(settings.keys_file).add("reader", "read")
+
+
+def test_a_key_that_is_made_ends_what_was_answered_without_one(tmp_path: Path) -> None:
+    file = KeyFile(tmp_path / "keys.toml")
+    file.add("ana", "read")
+    ana = file.read()["ana"]
+    known = Keys(file)
+    assert known.admits(ana)
+    assert not known.admits(None)
+    assert not known.admits(ana.model_copy(update={"scope": "admin"}))
+    assert Keys(KeyFile(tmp_path / "none.toml")).admits(None)
+
+
+def test_the_hosts_of_workers_are_named_to_those_alone_who_may_look(
+    guarded: TestClient, settings: Settings, keys: dict[str, str]
+) -> None:
+    guarded.app.state.app.workers.beat(WorkerInfo(name="worker-1-7@gpu.internal", device="cpu"))  # type: ignore[attr-defined]
+
+    def names(client: TestClient, headers: dict[str, str]) -> list[str]:
+        return [worker["name"] for worker in client.get("/health/ready", headers=headers).json()["workers"]]
+
+    assert names(guarded, {}) == names(guarded, bearer("tailprune_wrong")) == ["worker-1-7"]
+    assert names(guarded, bearer(keys["reader"])) == ["worker-1-7@gpu.internal"]
+    keyless = settings.model_copy(update={"keys": settings.keys_file.with_name("none.toml")})
+    with TestClient(create_app(keyless)) as client:
+        assert names(client, {}) == ["worker-1-7@gpu.internal"]
+    with TestClient(create_app(keyless), client=("192.0.2.9", 50_000)) as client:
+        assert names(client, {}) == ["worker-1-7"]
+
+
 @pytest.mark.parametrize(
     "text", ["no [toml", "ana = 1", "[ana]\nscope = 'all'", "[ana]\nscope = 'read'\nsha256 = 'x'\ncreated = 2026-01-01"]
 )
@@ -196,6 +300,8 @@ def test_keys_that_are_made_at_once_are_all_kept(tmp_path: Path) -> None:
         ("127.0.0.1", "127.0.0.1", {"X-Forwarded-For": "192.0.2.9"}, 403),
         ("127.0.0.1", "127.0.0.1", {"Forwarded": "for=192.0.2.9"}, 403),
         ("127.0.0.1", "127.0.0.1", {"X-Real-IP": "192.0.2.9"}, 403),
+        ("127.0.0.1", "127.0.0.1", {"X-Forwarded-Proto": "https"}, 403),
+        ("127.0.0.1", "127.0.0.1", {"Via": "1.1 proxy"}, 403),
     ],
 )
 def test_without_keys_this_machine_alone_is_answered(
@@ -297,3 +403,13 @@ def test_looking_for_a_key_compares_all_hashes(settings: Settings, keys: dict[st
         assert found is not None
         assert found.name == name
     assert known.find("tailprune_") is None
+
+
+def test_addresses_of_one_subscriber_have_one_share_of_the_queues(settings: Settings, store: JobStore) -> None:
+    shared = settings.model_copy(update={"open": True, "max_queued_jobs": 4, "max_queued_share": 0.5})
+    app = create_app(shared)
+    statuses = []
+    for seed, address in enumerate(("2001:db8::1", "2001:db8::2:1", "2001:db8::3:1", "2001:db8:0:1::1")):
+        with TestClient(app, client=(address, 50_000)) as http:
+            statuses.append(http.post("/prune-sample", json=REQUEST | {"seed": seed}).status_code)
+    assert statuses == [202, 202, 429, 202]

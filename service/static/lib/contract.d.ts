@@ -429,7 +429,8 @@ export interface paths {
          *     progress that is followed by later progress already may be left out.
          *
          *     After an interruption, resume by sending the `id` of the last event you received as `Last-Event-ID`. Once the job
-         *     has finished and that was its last event, the answer is 204, at which an `EventSource` stops reconnecting.
+         *     has finished and that was its last event, the answer is 204, at which an `EventSource` stops reconnecting. A stream
+         *     ends when the key is removed with which it was asked for.
          */
         get: operations["follow_job"];
         put?: never;
@@ -454,7 +455,8 @@ export interface paths {
          *     The first event is `open`: from then on nothing is missed, so load `GET /jobs` after it. Then `job` has a job as in
          *     that list, when it is made and when its status changes; `progress` has the `id` of a job and its `progress`; and
          *     `deleted` has the `id` of a job that is gone. Events have no ids, since none are sent again: after an interruption
-         *     begin anew, as an `EventSource` does. A client that reads too slowly is cut off.
+         *     begin anew, as an `EventSource` does. A client that reads too slowly is cut off, and so is one whose
+         *     key is removed.
          */
         get: operations["follow_all_jobs"];
         put?: never;
@@ -516,7 +518,8 @@ export interface paths {
          * Check that jobs can be taken
          * @description Check that the service can take requests, which is when Redis answers.
          *
-         *     Workers are listed, but none is required: jobs are accepted and wait for one.
+         *     Workers are listed, but none is required: jobs are accepted and wait for one. Their hosts are named only to who has
+         *     a key, or needs none.
          */
         get: operations["get_ready"];
         put?: never;
