@@ -70,7 +70,7 @@ OPEN = re.compile(
 PROBES = ("/health/live", "/health/ready")
 """What is answered to other machines too while there are no keys, and is not counted."""
 SUBMITS = ("/prune-sample", "/studies", "/compact", "/extract", "/conditions")
-JOB = re.compile(r"/jobs/[^/]+")
+OWN = re.compile(r"/(jobs|conditions)/[^/]+")
 SAFE = ("GET", "HEAD", "OPTIONS")
 FORWARDED = frozenset({b"forwarded", b"via", b"x-real-ip"})
 FORWARDED_PREFIX = b"x-forwarded-"
@@ -94,8 +94,8 @@ def scope_of(method: str, path: str) -> KeyScope | None:
     """
     if method in SAFE:
         return None if OPEN.fullmatch(path) else "read"
-    if (method == "POST" and path in SUBMITS) or (method == "DELETE" and JOB.fullmatch(path)):
-        return "submit"  # of one's own: the route looks whose the job is
+    if (method == "POST" and path in SUBMITS) or (method == "DELETE" and OWN.fullmatch(path)):
+        return "submit"  # of one's own: the route looks whose it is
     return "admin"
 
 

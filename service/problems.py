@@ -22,7 +22,7 @@ from jobs.registry.catalogue import ModelRegistered
 from jobs.registry.models import UnknownModel
 from jobs.requests.fields import UNION_TAGS
 from jobs.storage.artifacts import ArtifactsFull, ArtifactsUnavailable
-from jobs.storage.uploads import ConditionsInUse, UnknownConditions
+from jobs.storage.uploads import ConditionsInUse, ConditionsOfOthers, UnknownConditions
 from jobs.store.connection import is_unavailable
 from jobs.store.events import TooManyFollowers
 from jobs.store.jobs import (
@@ -100,6 +100,7 @@ def add_handlers(app: FastAPI) -> None:
         ModelExists: "model-exists",
         UnknownConditions: "unknown-conditions",
         ConditionsInUse: "conditions-in-use",
+        ConditionsOfOthers: "not-allowed",
         UnknownJob: "unknown-job",
         UnreadableJob: "record-unreadable",
         ResultGone: "result-gone",

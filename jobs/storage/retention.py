@@ -33,7 +33,7 @@ from jobs.storage.files import INCOMING
 from jobs.storage.naming import UNDER_WAY, job_ids, named_by, records, request_of
 from jobs.storage.shards import SHARD_PREFIX, ShardLease
 from jobs.storage.survey import DIGEST, FileList, Names, Prefixes, Times, prefixes_of
-from jobs.storage.uploads import MOST_START_BYTES, USED_KEY, described
+from jobs.storage.uploads import MOST_START_BYTES, USED_KEY, described, uploaders_key
 from jobs.store.connection import text
 from jobs.store.jobs import JobStore, JobUnfinished, UnknownJob
 from jobs.store.scripts import PREFIX
@@ -171,6 +171,7 @@ class Collector:
             if used is not None and used > limit:
                 return False
             self._redis.zrem(USED_KEY, artifact.digest)
+            self._redis.delete(uploaders_key(artifact.digest))
         return self._artifacts.discard(artifact, state)
 
     # What names files

@@ -41,9 +41,11 @@ __all__ = [
     "ConditionStore",
     "Conditions",
     "ConditionsInUse",
+    "ConditionsOfOthers",
     "UnknownConditions",
     "described",
     "parse",
+    "uploaders_key",
 ]
 
 CURSOR_PATTERN = r"^[0-9]{15}-[0-9a-f]{64}$"
@@ -262,6 +264,16 @@ class ConditionsInUse(Exception):
         )
 
 
+class ConditionsOfOthers(Exception):
+    """The conditions were not uploaded by the one who deletes them."""
+
+    def __init__(self, conditions: str) -> None:
+        super().__init__(
+            f"the conditions {conditions} were not uploaded with this key: only the keys that uploaded them, and those "
+            "with the scope 'admin', may delete them"
+        )
+
+
 @dataclass(frozen=True)
 class ConditionPage:
     """Stored conditions, the latest uploads first, and the cursor of the next page; None on the last page."""
@@ -274,17 +286,23 @@ class ConditionPage:
 class ConditionStore:
     """Stores conditions among the artifacts, where every process with the same artifacts finds them.
 
-    Redis has only cached copies of small ones, and when each was last used, so they are still there if its data is
-    lost. Methods raise ArtifactsUnavailable while the store of artifacts does not answer.
+    Redis has only cached copies of small ones, when each was last used, and who uploaded it, so they are still there
+    if its data is lost. Methods raise ArtifactsUnavailable while the store of artifacts does not answer.
     """
 
     def __init__(self, artifacts: ArtifactStore, client: redis.Redis) -> None:
         self._artifacts = artifacts
         self._redis = client
 
-    def put(self, conditions: Conditions) -> ConditionInfo:
-        """Store conditions; equal ones are the same file. One that is damaged is replaced."""
+    def put(self, conditions: Conditions, uploader: str = "") -> ConditionInfo:
+        """Store conditions; equal ones are the same file. One that is damaged is replaced.
+
+        uploader: who may withdraw them later; empty, the default, for nobody in particular.
+        """
         self._artifacts.put(conditions.content, MEDIA_TYPE, FOLDER)
+        if uploader:
+            with contextlib.suppress(redis.RedisError):
+                self._redis.sadd(uploaders_key(conditions.id), uploader)
         return self.get(conditions.id)
 
     def has(self, conditions: str) -> bool:
@@ -339,16 +357,31 @@ class ConditionStore:
         ]
         return ConditionPage(found, listed[limit - 1][0] if len(listed) > limit else None)
 
-    def remove(self, conditions: str) -> None:
-        """Delete conditions. Raises UnknownConditions, and ConditionsInUse where a job under way needs them."""
+    def remove(self, conditions: str, uploader: str = "") -> None:
+        """Delete conditions.
+
+        uploader: for whom alone, so that they stay if others uploaded them too; empty, the default, for all.
+        Raises UnknownConditions, ConditionsInUse where a job under way needs them, and ConditionsOfOthers where the
+        uploader did not upload them.
+        """
         info = self.get(conditions)
+        uploaders = uploaders_key(conditions)
+        if uploader and not self._redis.sismember(uploaders, uploader):
+            raise ConditionsOfOthers(conditions)
         job_id = conditions_in_use(self._redis).get(conditions)
         if job_id is not None:
             raise ConditionsInUse(conditions, job_id)
+        if uploader:
+            pipeline = self._redis.pipeline()
+            pipeline.srem(uploaders, uploader)
+            pipeline.scard(uploaders)
+            if pipeline.execute()[1]:
+                return
         artifact = _artifact(conditions, info.bytes)
         if not self._artifacts.discard(artifact):
             raise UnknownConditions(conditions)
         self._redis.zrem(USED_KEY, conditions)
+        self._redis.delete(uploaders)
 
     def _glance(self, stored: tuple[str, str, State]) -> ConditionInfo | None:
         """The description of a listed file. Only its header is read, which cannot be other than its size allows."""
@@ -364,6 +397,11 @@ class ConditionStore:
         if found is None:
             raise UnknownConditions(conditions)
         return found
+
+
+def uploaders_key(conditions: str) -> str:
+    """In Redis, the set of those who uploaded conditions, by their id."""
+    return f"{PREFIX}uploaders:{conditions}"
 
 
 def conditions_in_use(client: redis.Redis) -> dict[str, str]:

@@ -24,6 +24,7 @@ Keys, all with the prefix `tailprune:`:
     layout              string   which of these keys there are: 2, since there are jobs:<facet>:<x>
     telemetry           hash     counters (`jobs.store.telemetry`)
     artifacts-store     string   which store of artifacts belongs to this Redis (`jobs.startup`)
+    uploaders:<id>      set      the keys with which conditions were uploaded
     idempotency:<key>   hash     the job of an Idempotency-Key, after the owner that sent it; expires
     rate:<client>       string   how many permits of the minute are taken (`jobs.store.allowances`); expires
     slots:<client>      hash     the requests under way, by process of the service; expires

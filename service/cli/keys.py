@@ -39,7 +39,8 @@ def add(
     scope: Annotated[
         KeyScope,
         typer.Option(
-            help="What it may do: read looks; submit also makes jobs, and cancels its own; admin does everything."
+            help="What it may do: read looks; submit also makes jobs and uploads, and takes its own back; "
+            "admin does everything."
         ),
     ],
     data_dir: DataDir = None,

@@ -18,7 +18,8 @@ from jobs.storage.condition_info import ConditionInfo
 from jobs.storage.files import translated_errors
 from jobs.storage.uploads import CURSOR_PATTERN, parse
 from jobs.views import ConditionList, ConditionView, StoredConditions
-from service.deps import AppState, AppStateDep, PrefixDep
+from service.auth import Key
+from service.deps import AppState, AppStateDep, KeyDep, PrefixDep
 from service.openapi import header, problem_responses
 from service.problems import ProblemError
 
@@ -91,7 +92,7 @@ def _view(info: ConditionInfo, prefix: str) -> ConditionView:
         ),
     },
 )  # fmt: skip
-async def upload_conditions(request: Request, state: AppStateDep, prefix: PrefixDep) -> JSONResponse:
+async def upload_conditions(request: Request, state: AppStateDep, prefix: PrefixDep, key: KeyDep) -> JSONResponse:
     """Upload a file of conditions, and get the `id` by which other requests name them.
 
     The id is a digest of the numbers as float32: equal numbers have the same id, whatever file they come in.
@@ -103,7 +104,7 @@ async def upload_conditions(request: Request, state: AppStateDep, prefix: Prefix
         except ClientDisconnect:
             raise ProblemError("malformed-request", "the connection ended before the body did") from None
         async with state.intake:
-            return await run_in_threadpool(_keep, body, state, prefix)
+            return await run_in_threadpool(_keep, body, state, prefix, key)
 
 
 @contextmanager
@@ -115,11 +116,11 @@ def _spool(folder: Path) -> Iterator[IO[bytes]]:
             yield file
 
 
-def _keep(body: IO[bytes], state: AppState, prefix: str) -> JSONResponse:
+def _keep(body: IO[bytes], state: AppState, prefix: str, key: Key | None) -> JSONResponse:
     body.seek(0)
     conditions = parse(body.read(), state.settings)
     known = state.conditions.has(conditions.id)
-    view = _view(state.conditions.put(conditions), prefix)
+    view = _view(state.conditions.put(conditions, "" if key is None else key.name), prefix)
     return JSONResponse(view.model_dump(), 200 if known else 201, {"Location": view.links["self"]})
 
 
@@ -167,15 +168,16 @@ def get_conditions(
     summary="Delete conditions",
     status_code=204,
     responses={
-        204: {"description": "The conditions have been deleted."},
+        204: {"description": "The conditions have been deleted, or stay for other keys that uploaded them."},
         **problem_responses("unknown-conditions", "conditions-in-use", "invalid-request", "unavailable"),
     },
 )
 def delete_conditions(
-    id: Annotated[str, fastapi.Path(description="The id that the upload returned.")], state: AppStateDep
+    id: Annotated[str, fastapi.Path(description="The id that the upload returned.")], state: AppStateDep, key: KeyDep
 ) -> None:
     """Delete stored conditions. Refused while a job that is queued or running needs them.
 
-    Finished jobs keep their results. Uploading the same file again gives the same id.
+    A key deletes what was uploaded with it, which stays until the last key that uploaded it has deleted it. One with
+    the scope `admin` deletes any. Finished jobs keep their results. Uploading the same file again gives the same id.
     """
-    state.conditions.remove(id)
+    state.conditions.remove(id, "" if key is None or key.may("admin") else key.name)

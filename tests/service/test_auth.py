@@ -10,6 +10,7 @@ from pathlib import Path
 from unittest.mock import Mock
 
 import pytest
+import redis
 from fastapi.testclient import TestClient
 from structlog.testing import capture_logs
 
@@ -22,6 +23,7 @@ from service import auth, limits
 from service.app import create_app
 from service.auth import SCOPES, KeyFile, Keys, scope_of
 from service.routes.events import KEEPALIVE
+from tests.condition_files import VIDEO, arrays, npz
 from tests.service.conftest import REQUEST
 from tests.service.keys import Operation, bearer, make_keys, operations
 
@@ -59,11 +61,11 @@ def test_every_call_of_the_contract_says_which_scope_it_needs() -> None:
         "POST /extract",
         "POST /conditions",
         "DELETE /jobs/{id}",
+        "DELETE /conditions/{id}",
     }
     assert {call for call, scope in needs.items() if scope == "admin"} == {
         "POST /models",
         "DELETE /models/{model}",
-        "DELETE /conditions/{id}",
     }
 
 
@@ -366,6 +368,32 @@ def test_only_an_admin_deletes_finished_jobs(
     path = f"/jobs/{job_id}?purge=true"
     assert guarded.delete(path, headers=bearer(keys["submitter"])).status_code == 403
     assert guarded.delete(path, headers=bearer(keys["admin"])).status_code == 204
+
+
+def test_a_key_deletes_its_own_uploads_and_an_admin_any(
+    guarded: TestClient, keys: dict[str, str], redis_client: redis.Redis
+) -> None:
+    def upload(name: str, count: int) -> str:
+        content = npz(arrays(VIDEO, count))
+        answer = guarded.post("/conditions", content=content, headers=bearer(keys[name]))
+        return str(answer.headers["Location"])
+
+    mine, shared, theirs = upload("submitter", 1), upload("submitter", 2), upload("other", 3)
+    assert upload("other", 2) == shared
+    refused = guarded.delete(theirs, headers=bearer(keys["submitter"]))
+    assert (refused.status_code, refused.json()["type"]) == (403, "urn:tailprune:problem:not-allowed")
+    for path in (mine, shared):
+        assert guarded.delete(path, headers=bearer(keys["submitter"])).status_code == 204
+    left = [
+        each["links"]["self"]
+        for each in guarded.get("/conditions", headers=bearer(keys["reader"])).json()["conditions"]
+    ]
+    assert sorted(left) == sorted([shared, theirs]), "another key has uploaded it too"
+    assert guarded.delete(shared, headers=bearer(keys["submitter"])).status_code == 403, "its own is deleted already"
+    assert guarded.delete(shared, headers=bearer(keys["other"])).status_code == 204
+    assert guarded.delete(theirs, headers=bearer(keys["admin"])).status_code == 204
+    assert guarded.get("/conditions", headers=bearer(keys["reader"])).json()["conditions"] == []
+    assert not redis_client.keys("tailprune:uploaders:*")
 
 
 def test_what_needs_a_key_is_kept_by_no_shared_cache(

@@ -358,7 +358,8 @@ export interface paths {
          * Delete conditions
          * @description Delete stored conditions. Refused while a job that is queued or running needs them.
          *
-         *     Finished jobs keep their results. Uploading the same file again gives the same id.
+         *     A key deletes what was uploaded with it, which stays until the last key that uploaded it has deleted it. One with
+         *     the scope `admin` deletes any. Finished jobs keep their results. Uploading the same file again gives the same id.
          */
         delete: operations["delete_conditions"];
         options?: never;
@@ -7757,7 +7758,7 @@ export interface operations {
         };
         requestBody?: never;
         responses: {
-            /** @description The conditions have been deleted. */
+            /** @description The conditions have been deleted, or stay for other keys that uploaded them. */
             204: {
                 headers: {
                     [name: string]: unknown;

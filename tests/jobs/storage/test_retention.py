@@ -332,10 +332,12 @@ def test_an_upload_that_is_used_counts_as_young(
     for each in (used, unused):
         make_old(settings, Artifact(digest=each, media_type="", size=0, folder="uploads"), 40 * DAY)
         redis_client.zadd("tailprune:conditions-used", {each: time.time() - 40 * DAY})
+        redis_client.sadd(f"tailprune:uploaders:{each}", "ana")
     conditions.get(used)
     collector(grace=3600, keep_days="30").collect()
     assert conditions.has(used)
     assert not conditions.has(unused)
+    assert redis_client.keys("tailprune:uploaders:*") == [f"tailprune:uploaders:{used}".encode()]
 
 
 def test_without_limits_nothing_that_is_named_goes(
