@@ -271,8 +271,8 @@ class Access:
                 check_scope(key, needed)
             elif not (keys or state.settings.open or path in PROBES or is_local(scope)):
                 raise ProblemError("not-allowed", CLOSED)
-            elif keys:
-                key = scope["key"] = _sent_key(scope)  # of which a probe tells more
+            elif keys and path in PROBES:
+                key = scope["key"] = _sent_key(scope)  # who sends one is told more
             if path in PROBES or not state.limits.active:
                 await self.app(scope, receive, _told(send, [], private=True) if protected else send)
                 return

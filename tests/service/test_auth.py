@@ -360,6 +360,16 @@ def test_a_shared_job_goes_on_until_the_last_key_has_cancelled_it(guarded: TestC
     assert (last.status_code, last.json()["status"]) == (200, "cancelled")
 
 
+def test_who_sends_a_named_request_again_asks_for_its_job_again(guarded: TestClient, keys: dict[str, str]) -> None:
+    mine, theirs = bearer(keys["submitter"]) | {"Idempotency-Key": "mine"}, bearer(keys["other"])
+    job_id = guarded.post("/prune-sample", json=REQUEST, headers=mine).json()["id"]
+    assert guarded.post("/prune-sample", json=REQUEST, headers=theirs).json()["id"] == job_id
+    assert guarded.delete(f"/jobs/{job_id}", headers=mine).json()["status"] == "queued"
+    assert guarded.post("/prune-sample", json=REQUEST, headers=mine).json()["id"] == job_id
+    assert guarded.delete(f"/jobs/{job_id}", headers=theirs).json()["status"] == "queued", "it was asked for again"
+    assert guarded.delete(f"/jobs/{job_id}", headers=mine).json()["status"] == "cancelled"
+
+
 def test_only_an_admin_deletes_finished_jobs(
     guarded: TestClient, keys: dict[str, str], done: Callable[[str], Job]
 ) -> None:

@@ -20,6 +20,7 @@ if idempotency ~= '' then
     local known = redis.call('HMGET', note, 'fingerprint', 'id')
     if known[1] and known[1] ~= fingerprint then return {known[2], 'conflict'} end
     if known[2] and known[2] ~= stale and redis.call('EXISTS', job(known[2])) == 1 then
+        if owner ~= '' then ask(known[2], owner) end
         return {known[2], 'joined'}
     end
 end
