@@ -22,6 +22,8 @@ LOCAL_NAMES = ("localhost", "localhost.localdomain", "ip6-localhost")
 OF_BROWSERS = frozenset({b"origin", b"sec-fetch-site"})
 """Headers that say from which page a request comes."""
 SAFE = ("GET", "HEAD")
+STARTING = "/metrics/"
+"""What the paths begin with of which a GET may start a job."""
 NAMES_KEPT = 256
 """For how many names it is remembered whether they are known."""
 POLICY = (
@@ -97,7 +99,8 @@ class Sites:
                 server = scope.get("server")
                 self._check_host(hosts[0].decode("latin-1").lower(), None if server is None else server[0])
                 if any(name in OF_BROWSERS for name, _ in scope["headers"]):
-                    self._check_site(Headers(scope=scope), scope["method"])
+                    path = scope["path"].removeprefix(scope["root_path"])
+                    self._check_site(Headers(scope=scope), scope["method"], path)
             except ProblemError as error:
                 await problem_response(error.problem, error.headers)(scope, receive, send)
                 return
@@ -120,19 +123,21 @@ class Sites:
                 "TAILPRUNE_ALLOWED_HOSTS",
             )
 
-    def _check_site(self, headers: Headers, method: str) -> None:
+    def _check_site(self, headers: Headers, method: str, path: str) -> None:
         """Raise ProblemError for a request that a page of another site has sent.
 
         As Go's http.CrossOriginProtection does: `Sec-Fetch-Site` decides where the browser sends it, which no page can
         forge, and else `Origin`. Programs send neither. A page may lead to an address here, which is a navigation, but
-        not have it fetched: a GET may start a job.
+        not have it fetched: a GET may start a job. To where one may, only a person leads who follows a link, and no
+        script that opens windows, nor a browser that fetches ahead.
         """
         origin, site = headers.get("origin", "").lower(), headers.get("sec-fetch-site", "")
         if origin in self._origins or site in ("same-origin", "none"):
             return
         if site:
             leads = headers.get("sec-fetch-mode") == "navigate" and headers.get("sec-fetch-dest") == "document"
-            if method in SAFE and leads:
+            followed = headers.get("sec-fetch-user") == "?1" and "sec-purpose" not in headers
+            if method in SAFE and leads and (followed or not path.startswith(STARTING)):
                 return
         elif not origin or origin.partition("://")[2] == headers["host"].lower():
             return

@@ -116,10 +116,13 @@ def test_a_page_of_another_site_has_nothing_fetched_but_may_lead_here(served: Ca
     link = {"Sec-Fetch-Site": "cross-site", "Sec-Fetch-Mode": "navigate", "Sec-Fetch-Dest": "document"}
     with served() as client:
         path = "/metrics/shapes-sit/figures/removal"
-        for headers in (picture, frame, {"Origin": OTHER_SITE}):
+        followed = link | {"Sec-Fetch-User": "?1"}
+        for headers in (picture, frame, {"Origin": OTHER_SITE}, link, followed | {"Sec-Purpose": "prefetch"}):
             assert client.get(path, params={"threshold": 0.1}, headers=headers).status_code == 403
         assert client.get("/jobs").json()["jobs"] == [], "no job was started"
         assert client.get("/jobs", headers=link).status_code == 200
+        now = followed | {"Prefer": "wait=0"}
+        assert client.get(path, params={"threshold": 0.1}, headers=now).status_code == 202, "a person follows a link"
 
 
 @pytest.mark.parametrize(
