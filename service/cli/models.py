@@ -144,7 +144,10 @@ def add(
         str | None, typer.Option(help="The text that CLIP compares with an image, with {} for the name of its class.")
     ] = None,
     licence: Annotated[str | None, typer.Option(help="The licence of the weights.")] = None,
-    url: ServiceUrl = None,
+    url: Annotated[
+        str | None,
+        typer.Option(help="A service to add it to, without a restart; else the registry of this machine."),
+    ] = None,
 ) -> None:
     """Add a model to the registry, or to those of a running service, described by what its checkpoint contains."""
     given = body_of(context, RegisterRequest)

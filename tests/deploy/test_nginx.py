@@ -90,7 +90,7 @@ def published(processes: None, settings: Settings, store: JobStore, tmp_path: Pa
     folder.mkdir()
     plain, encrypted = free_port(), free_port()
     certificate = write_certificate(folder)
-    with running_service(settings, tmp_path, TAILPRUNE_ALLOWED_HOSTS=NAME) as service:
+    with running_service(settings, tmp_path, TAILPRUNE_ALLOWED_HOSTS=NAME, TAILPRUNE_OPEN="true") as service:
         text = CONFIGURATION.read_text()
         for ours, theirs in (
             ("127.0.0.1:8000", httpx.URL(service.url).netloc.decode()),

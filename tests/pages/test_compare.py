@@ -163,6 +163,7 @@ def test_a_job_leads_to_its_comparison_with_another(page: Page, jobs: dict[str, 
 def test_the_pictures_of_two_jobs_are_subtracted(page: Page, jobs: dict[str, dict[str, Any]]) -> None:
     page.goto(f"/ui/compare?a={jobs['weak']['id']}&b={jobs['strong']['id']}")
     differences = page.get_by_role("img", name=re.compile(r", difference, mean [\d.]+ %"))
+    page.get_by_role("heading", name="Difference of the pictures").scroll_into_view_if_needed()  # they are lazy
     expect(differences).to_have_count(len(QUICK["labels"]))
     assert "mean 0.00 %" not in (differences.first.get_attribute("aria-label") or "")
     for side in ("first", "second"):

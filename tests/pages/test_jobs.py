@@ -38,7 +38,7 @@ def compacted(stack: Stack) -> dict[str, Any]:
 def test_jobs_appear_in_the_list_and_change_without_loading_it_again(page: Page, stack: Stack) -> None:
     page.goto("/ui/jobs")
     expect(page.get_by_text("live", exact=True)).to_be_visible()
-    job = start(stack, "/prune-sample", **LONG, seed=11)
+    job = start(stack, "/prune-sample", **LONG, seed=11, samples_per_label=8)
     row = page.get_by_role("listitem").filter(has=page.locator(f'a[href$="{job}"]'))
     expect(row.get_by_text("running", exact=True)).to_be_visible(timeout=SECONDS)
     expect(row.get_by_role("progressbar")).to_be_visible()

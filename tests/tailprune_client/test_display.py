@@ -178,6 +178,7 @@ def test_a_bar_moves_with_the_job_and_is_closed(monkeypatch: pytest.MonkeyPatch)
 def test_without_tqdm_and_where_nobody_looks_nothing_is_shown(monkeypatch: pytest.MonkeyPatch) -> None:
     stream = io.StringIO()
     monkeypatch.setattr(sys, "stderr", stream)
+    monkeypatch.delitem(sys.modules, "ipykernel", raising=False)  # which another test may have imported
     with shown_by(None)(view("queued")) as show:
         show(Update(view("running", 3)))
     real = builtins.__import__

@@ -241,7 +241,7 @@ def test_the_phase_and_the_time_that_is_left_are_told_with_the_progress(
         told.append((progress.done, progress.phase, progress.eta_seconds))
         now[0] += 2.0
     assert told == [
-        (0, "loading", None), (0, "sampling", None), (1, "sampling", None), (2, "sampling", None),
+        (0, "loading", None), (0, "sampling", None), (1, "sampling", None), (2, "sampling", 16.0),
         (3, "sampling", 14.0),
     ]  # fmt: skip
 

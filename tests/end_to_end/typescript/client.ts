@@ -64,7 +64,7 @@ const calls: [name: string, call: () => Promise<void>][] = [
     assert.deepEqual([...new Uint8Array(data as ArrayBuffer)].slice(0, 4), PNG);
   }],
   ["jobs", async () => {
-    const { data } = await client.GET("/jobs", { params: { query: { kind: "prune-sample", limit: 1 } } });
+    const { data } = await client.GET("/jobs", { params: { query: { kind: ["prune-sample"], limit: 1 } } });
     assert.equal(data!.jobs[0]!.title, "prune-sample of tiny at 0.5, 1");
     assert.equal(data!.jobs[0]!.problem, null);
   }],
@@ -94,6 +94,7 @@ function about(job: AnyJob): string {
     case "cosine": return `cosine ${job.result?.mean}`;
     case "over-time": return `${job.result?.npr.length} times`;
     case "removal": return `${job.result?.prunes.length} prunes`;
+    case "register": return `${job.result?.parameters} parameters`;
   }
 }
 
