@@ -195,7 +195,7 @@ def test_a_client_that_reads_slowly_but_steadily_gets_all(talk: Callable[..., An
         size = len(await reader.readuntil(b"\r\n\r\n")) * 0
         while part := await reader.read(2**18):
             size += len(part)
-            await asyncio.sleep(SECONDS / 8)
+            await asyncio.sleep(SECONDS / 20)  # thirty-two times, so that all of it takes longer than a pause may
         return size
 
     assert talk(reads) == LARGE
