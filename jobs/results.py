@@ -112,6 +112,11 @@ class Removed(Result):
     max: int = Field(description="The greatest number.")
     fraction: float = Field(description="mean / d, from 0 to 1.")
     by_step: list[float] = Field(description="The mean number at each sampling step; 0 at steps without pruning.")
+    threshold: float | None = Field(
+        default=None,
+        description="The threshold of the prune: for `remove_fraction`, what that came to. Null where a number or a "
+        "share of the components is kept.",
+    )
 
 
 class Embedding(Result):

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from tailprune.arguments import as_tensor, of_kind
+from tailprune.magnitudes import Magnitudes
 from tailprune.pruning import Population, Prune
 from tailprune.spec import InputError
 from tailprune.spec.display import Shown
@@ -161,6 +162,13 @@ class ConditionTable(Shown):
         """The row of the null condition's vector, behind those of the inputs; a system may have none."""
         return self._inputs_count
 
+    def resolved(self, prune: Prune) -> Prune:
+        """The same prune with the threshold that removes its share of this run; itself if it does not remove one.
+
+        prune: the edit; its share is that of all components of the vectors of the inputs at the steps that it prunes
+        """
+        return prune.over(lambda: Magnitudes(lambda: self._seen_by(prune)))
+
     def conditions_at(self, step: int, stage: int, prune: Prune | None) -> Tensor:
         """The `c` that the system's `forward` takes at one evaluation, pruned -> (U + 1, d).
 
@@ -185,6 +193,12 @@ class ConditionTable(Shown):
         """Which components `prune` removes at one evaluation -> bool, (U + 1, d)."""
         evaluation = self._evaluation(step, stage)
         return prune.removed(self._vectors(evaluation), self._population_for(prune, evaluation))
+
+    def _seen_by(self, prune: Prune) -> Iterator[Tensor]:
+        """The vectors of the inputs, without the null condition's, at the steps that a prune is active, one by one."""
+        for step in range(self.steps):
+            for stage in range(self.stages if prune.active(step, self.steps) else 0):
+                yield prune.seen(self._vectors(self._evaluation(step, stage))[: self.null_row])
 
     def _evaluation(self, step: int, stage: int) -> int:
         return step * self.stages + stage

@@ -41,6 +41,8 @@ class Removal(Shown):
     """`mean` divided by d, in [0, 1]."""
     by_step: list[float]
     """The mean number of components removed per vector at each sampling step; 0 at a step that is not pruned."""
+    threshold: float | None
+    """The threshold of the prune: for one that removes a share, what that came to; None for one that keeps a number."""
     measured_at_step: int
     """The first pruned step, at which `before` and `after` are measured."""
     before: VectorStatistics
@@ -68,6 +70,7 @@ def measure_removal(
     condition.check_times(times)
     steps, stages = table.steps, table.stages
     prune.check_steps(steps)
+    prune = table.resolved(prune)
     active = [i for i in range(steps) if prune.active(i, steps)]
     removed = torch.stack(
         [table.removed_at(i, stage, prune)[: table.null_row].sum(-1) for i in active for stage in range(stages)]
@@ -81,6 +84,7 @@ def measure_removal(
         max=int(removed.max()),
         fraction=mean / condition.condition_dim,
         by_step=[by_step.get(i, 0.0) for i in range(steps)],
+        threshold=prune.threshold,
         measured_at_step=first,
         before=_statistics(table.vectors_at(first, 0, None)[: table.null_row]),
         after=_statistics(table.vectors_at(first, 0, prune)[: table.null_row]),

@@ -101,7 +101,7 @@ class CompactRequest(ModelRequest):
 
     @model_validator(mode="after")
     def _one_rule(self) -> Self:
-        check_rule(self.threshold, self.keep, self.side, self.by)
+        check_rule({"threshold": self.threshold, "keep": self.keep}, self.side, self.by, None)
         if self.by == "directions" and self.fill == "zero":
             raise ValueError(
                 "fill 'zero' does not go with directions, which are measured from the mean; leave fill out, or use "

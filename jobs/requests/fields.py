@@ -21,10 +21,12 @@ __all__ = [
     "ConditionsId",
     "FigureName",
     "OneOrMoreCounts",
+    "OneOrMoreShares",
     "OneOrMoreThresholds",
     "Part",
     "Rows",
     "Seed",
+    "Shares",
     "Thresholds",
     "Timesteps",
     "all_different",
@@ -93,11 +95,18 @@ Thresholds = Annotated[
 Counts = Annotated[
     list[Count], Field(min_length=1, max_length=64, json_schema_extra=UNIQUE), AfterValidator(all_different)
 ]
+Share = Annotated[float, Field(gt=0, lt=1, allow_inf_nan=False)]
+Shares = Annotated[
+    list[Share], Field(min_length=1, max_length=64, json_schema_extra=UNIQUE), AfterValidator(all_different)
+]
 OneOrMoreThresholds = Annotated[
     Annotated[Threshold, Tag("one")] | Annotated[Thresholds, Tag("several")], Discriminator(one_or_several)
 ]
 OneOrMoreCounts = Annotated[
     Annotated[Count, Tag("one")] | Annotated[Counts, Tag("several")], Discriminator(one_or_several)
+]
+OneOrMoreShares = Annotated[
+    Annotated[Share, Tag("one")] | Annotated[Shares, Tag("several")], Discriminator(one_or_several)
 ]
 Channels = Annotated[
     Annotated[Count, Tag("one")] | Annotated[Literal["all"], Tag("word")], Discriminator(number_or_word)

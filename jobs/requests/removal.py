@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import BaseModel, Field
@@ -11,12 +10,13 @@ from pydantic import BaseModel, Field
 from jobs.problems import InvalidRequest
 from jobs.requests.base import History, ModelRequest
 from jobs.requests.checks import body_fault
-from jobs.requests.fields import CONDITIONS, ConditionsId, Counts, Rows, Thresholds, in_short
+from jobs.requests.fields import CONDITIONS, ConditionsId, Rows
 from jobs.requests.labels import Labels
 from jobs.requests.prune_sample import PruneSampleRequest
+from jobs.requests.pruned import PruneFields
 from jobs.results import RemovalResult
 from tailprune.spec import InputError
-from tailprune.spec.prune import EVERY, Fill, PruneSpec, Schedule, Side, check_rule
+from tailprune.spec.prune import RULES
 
 if TYPE_CHECKING:
     from jobs.registry.evaluation import EvaluationAssets
@@ -29,32 +29,13 @@ __all__ = ["RemovalRequest", "Sampler"]
 Sampler = Literal["ddim", "ddpm", "dpmpp", "euler", "heun", "dopri5", "sde"]
 
 
-class RemovalRequest(ModelRequest):
+class RemovalRequest(PruneFields, ModelRequest):
     """Measure what prunes remove from the condition vectors of a model over a sampling run, without sampling."""
 
     kind: ClassVar[str] = "removal"
     result: ClassVar[type[BaseModel]] = RemovalResult
     history: ClassVar[History] = "statistics"
 
-    threshold: Thresholds | None = Field(
-        default=None, description="The magnitudes at which components of c are removed. Give either this or `keep`."
-    )
-    keep: Counts | None = Field(
-        default=None, description="How many components to keep. Give either this or `threshold`."
-    )
-    by: Literal["variance"] | None = Field(
-        default=None, description="With `keep`: how components are ranked, by their variance over the classes."
-    )
-    side: Side | None = Field(
-        default=None,
-        description="With `threshold`: remove the components below it (`tail`, the default) or above it (`head`).",
-    )
-    fill: Fill | None = Field(
-        default=None,
-        description="What takes the place of a removed component: `zero` (the default with `threshold`) or the `mean` "
-        "over the classes (the default with `keep`).",
-    )
-    schedule: Schedule = Field(default=EVERY, description="The sampling steps at which to prune.")
     labels: Labels | None = Field(default=None, description="The classes to measure; all by default.")
     conditions: ConditionsId | None = Field(default=None, description=CONDITIONS)
     rows: Rows | None = Field(
@@ -81,26 +62,13 @@ class RemovalRequest(ModelRequest):
     @property
     def job_title(self) -> str:
         """What the job of a resolved request is of: `removal of shapes-sit at 0.038, first 2 steps`."""
-        steps = "" if self.schedule == EVERY else f", {self.schedule.name}"
-        if self.keep is not None:
-            return f"{super().job_title} with {in_short(self.keep, 'numbers')} components kept{steps}"
-        side = "head " if self.side == "head" else ""
-        return f"{super().job_title} at {side}{in_short(self.threshold or [], 'thresholds')}{steps}"
-
-    @property
-    def pruned_at(self) -> list[float] | None:
-        return self.threshold
+        return f"{super().job_title}{self.pruned}"
 
     @property
     def sampled(self) -> PruneSampleRequest:
         """The request, resolved or not, for samples under the same prunes: one of each label or condition."""
         fields: dict[str, Any] = {name: getattr(self, name) for name in type(self).model_fields}
         return PruneSampleRequest.model_construct(**fields, samples_per_label=1)
-
-    @property
-    def prunes(self) -> Sequence[PruneSpec]:
-        """The prunes of a resolved request."""
-        return self.sampled.prunes
 
     def resolve(
         self,
@@ -110,9 +78,10 @@ class RemovalRequest(ModelRequest):
         evaluation: EvaluationAssets | None = None,
     ) -> RemovalRequest:
         try:
-            check_rule(self.threshold, self.keep, self.side, self.by)
+            _ = self.rule
         except InputError as error:
-            raise InvalidRequest([body_fault("keep" if self.keep else "threshold", str(error))]) from error
+            given = next((name for name in RULES if getattr(self, name) is not None), "threshold")
+            raise InvalidRequest([body_fault(given, str(error))]) from error
         asked = self.sampled
         if self.labels is None and entry.classes is not None:
             asked = asked.model_copy(update={"labels": list(range(entry.classes))})

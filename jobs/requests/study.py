@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Discriminator, Field, Tag
+from pydantic import AfterValidator, BaseModel, ConfigDict, Discriminator, Field, Tag, model_validator
 
 from jobs.problems import Fault, InvalidRequest
 from jobs.registry.measures import MEASURES, Measure
@@ -16,11 +16,11 @@ from jobs.requests.checks import (
     subject_faults,
     unprunable_fault,
 )
-from jobs.requests.fields import MOST_STUDY_VARIANTS, UNIQUE, Thresholds, all_different, one_or_several
+from jobs.requests.fields import MOST_STUDY_VARIANTS, UNIQUE, Shares, Thresholds, all_different, one_or_several
 from jobs.requests.measured import MeasuredRequest, missing_of_extractor, missing_of_measure
 from jobs.requests.sampled import sampling_faults, sampling_of
 from jobs.study_results import SearchMeasure, StudyResult
-from tailprune.spec.prune import EVERY, Fill, PruneSpec, Schedule, Side
+from tailprune.spec.prune import EVERY, Fill, Of, PruneSpec, Schedule, Side
 
 if TYPE_CHECKING:
     from jobs.registry.evaluation import EvaluationAssets
@@ -39,17 +39,32 @@ Sides = Annotated[
 Fills = Annotated[
     list[Fill], Field(min_length=1, max_length=2, json_schema_extra=UNIQUE), AfterValidator(all_different)
 ]
+Magnitudes = Annotated[
+    list[Of], Field(min_length=1, max_length=2, json_schema_extra=UNIQUE), AfterValidator(all_different)
+]
 
 
 class Grid(BaseModel):
-    """All combinations of these sides, fills, schedules and thresholds."""
+    """All combinations of these sides, magnitudes, fills, schedules and thresholds or shares."""
 
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
 
-    thresholds: Thresholds = Field(description="The magnitudes at which components of c are removed.")
+    thresholds: Thresholds | None = Field(
+        default=None,
+        description="The magnitudes at which components of c are removed. A grid needs these, `remove_fractions`, or "
+        "both.",
+    )
+    remove_fractions: Shares | None = Field(
+        default=None,
+        description="Shares of the components to remove: the thresholds are these quantiles over all vectors of the "
+        "study.",
+    )
     sides: Sides = Field(
         default=["tail"],
         description="Remove the components below the thresholds (`tail`) or above them (`head`).",
+    )
+    of: Magnitudes = Field(
+        default=["c"], description="Whose magnitudes count: those of `c`, or of what the blocks `read`, SiLU(c)."
     )
     schedules: list[Schedule] = Field(
         default=[EVERY], min_length=1, max_length=16, description="The sampling steps at which to prune."
@@ -59,20 +74,30 @@ class Grid(BaseModel):
         description="What takes the place of a removed component: `zero`, or the `mean` over the classes.",
     )
 
+    @model_validator(mode="after")
+    def _has_rules(self) -> Self:
+        if self.thresholds is None and self.remove_fractions is None:
+            raise ValueError("give thresholds, remove_fractions, or both")
+        return self
+
     @property
     def count(self) -> int:
         """How many prunes the grid has."""
-        return len(self.sides) * len(self.fills) * len(self.schedules) * len(self.thresholds)
+        rules = len(self.thresholds or []) + len(self.remove_fractions or [])
+        return len(self.sides) * len(self.of) * len(self.fills) * len(self.schedules) * rules
 
     @property
     def prunes(self) -> list[PruneSpec]:
-        """The resolved prunes of the grid; the thresholds vary fastest, then schedules, fills and sides."""
+        """The resolved prunes of the grid; thresholds and shares vary fastest, then schedules, fills, of and sides."""
+        rules: list[dict[str, Any]] = [{"threshold": value} for value in self.thresholds or []]
+        rules += [{"remove_fraction": value} for value in self.remove_fractions or []]
         return [
-            PruneSpec(threshold=threshold, side=side, fill=fill, schedule=schedule)
+            PruneSpec(**rule, side=side, of=of, fill=fill, schedule=schedule).resolved()
             for side in self.sides
+            for of in self.of
             for fill in self.fills
             for schedule in self.schedules
-            for threshold in self.thresholds
+            for rule in rules
         ]
 
 
@@ -96,6 +121,9 @@ class Search(BaseModel):
         "rise, compared with the baseline.",
     )
     schedule: Schedule = Field(default=EVERY, description="The sampling steps at which to prune; all by default.")
+    of: Of = Field(
+        default="c", description="Whose magnitudes count: those of `c`, or of what the blocks `read`, SiLU(c)."
+    )
     fill: Fill = Field(
         default="zero",
         description="What takes the place of a removed component: `zero`, or the `mean` over the classes.",
@@ -128,8 +156,8 @@ class StudyRequest(MeasuredRequest):
     )
     grid: OneOrMoreGrids | None = Field(
         default=None,
-        description="A grid, or a list of grids: every combination of sides, thresholds, schedules and fills is tried, "
-        "after `prunes`.",
+        description="A grid, or a list of grids: every combination of its sides, magnitudes, thresholds and shares, "
+        "schedules and fills is tried, after `prunes`.",
     )
     search: Search | None = Field(
         default=None, description="A search for the largest threshold within a budget, alone or besides other prunes."
@@ -265,12 +293,11 @@ def _prune_faults(
     for place, prune in enumerate(request.prunes or []):
         where = f"prunes.{place}"
         check(f"{where}.schedule", prune.schedule)
-        if prune.keep is not None:
-            if fault := keep_fault(prune.keep, entry):
-                wrong(f"{where}.keep", fault)
-            check_population(f"{where}.keep", "keep")
-        elif prune.fill == "mean":
-            check_population(f"{where}.fill", "fill")
+        if prune.keep is not None and (fault := keep_fault(prune.keep, entry)):
+            wrong(f"{where}.keep", fault)
+        if prune.resolved().needs_population:
+            field = "fill" if not prune.keeps else "keep" if prune.keep_fraction is None else "keep_fraction"
+            check_population(f"{where}.{field}", field)
     for where, grid in _grids(request):
         for place, schedule in enumerate(grid.schedules):
             check(f"{where}.schedules.{place}", schedule)

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated
 
 from fastapi import APIRouter, Query
 from fastapi.responses import JSONResponse, Response
 
 from jobs.problems import Fault, InvalidRequest
 from jobs.records import Job
-from jobs.requests.fields import Counts, Rows, Thresholds
+from jobs.requests.fields import Counts, Rows, Shares, Thresholds
 from jobs.requests.over_time import MOST_POINTS, OverTimeRequest
 from jobs.requests.removal import RemovalRequest, Sampler
 from jobs.results import OverTimeResult, RemovalResult
@@ -19,7 +19,7 @@ from service.routes.metrics import ConditionsQuery
 from service.routes.vectors import LabelQuery, labels_of
 from service.submission import ReaderDep, answer_by_job, from_query
 from tailprune.spec import InputError
-from tailprune.spec.prune import Fill, Schedule, Side, When
+from tailprune.spec.prune import By, Fill, Of, Schedule, Side, When
 
 __all__ = ["router"]
 
@@ -91,22 +91,14 @@ async def get_over_time(
 async def get_removal(
     model: ModelDep,
     client: ReaderDep,
-    threshold: Annotated[
-        Thresholds | None,
-        Query(description="A magnitude at which components of c are removed; repeatable. Give either this or `keep`."),
-    ] = None,
-    keep: Annotated[
-        Counts | None, Query(description="How many components to keep; repeatable. Give either this or `threshold`.")
-    ] = None,
-    by: Annotated[
-        Literal["variance"] | None,
-        Query(description="With `keep`: how components are ranked, by their variance over the classes (the default)."),
-    ] = None,
+    threshold: Annotated[Thresholds | None, Query(description=FIELDS["threshold"].description)] = None,
+    remove_fraction: Annotated[Shares | None, Query(description=FIELDS["remove_fraction"].description)] = None,
+    keep: Annotated[Counts | None, Query(description=FIELDS["keep"].description)] = None,
+    keep_fraction: Annotated[Shares | None, Query(description=FIELDS["keep_fraction"].description)] = None,
+    by: Annotated[By | None, Query(description=FIELDS["by"].description)] = None,
+    of: Annotated[Of | None, Query(description=FIELDS["of"].description)] = None,
     side: Annotated[Side | None, Query(description=FIELDS["side"].description)] = None,
-    fill: Annotated[
-        Fill | None,
-        Query(description=FIELDS["fill"].description),
-    ] = None,
+    fill: Annotated[Fill | None, Query(description=FIELDS["fill"].description)] = None,
     when: Annotated[When, Query(description="Prune at every step, or only at the first or last steps.")] = "every",
     count: Annotated[
         int | None, Query(ge=1, description="How many first or last steps; 1 by default for `first`.")
@@ -151,8 +143,11 @@ async def get_removal(
         OF_REMOVAL,
         model=model.name,
         threshold=threshold,
+        remove_fraction=remove_fraction,
         keep=keep,
+        keep_fraction=keep_fraction,
         by=by,
+        of=of,
         side=side,
         fill=fill,
         schedule=schedule,

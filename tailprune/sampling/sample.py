@@ -252,6 +252,7 @@ def _sample(
         if prune is not None:
             prune.check_steps(steps)
     table = ConditionTable(system, inputs, solver.times, options.population)
+    outputs = _resolved(outputs, table)
     # One scale for all stages of a step, as REPA does.
     scales = [guidance.scale_at(solver.times[i, 0], solver.progress[i, 0].item()) for i in range(steps)]
     trajectories = trajectories_by_step(outputs, steps, table, guided=any(scale != 1.0 for scale in scales))
@@ -294,6 +295,8 @@ def _sample_adaptively(
     """
     if any(prune is not None and prune.schedule != "every" for _, prune in outputs):
         raise InputError("dopri5 chooses its own steps: give prunes with the schedule 'every', or another sampler")
+    evenly = sampling_times(system, "dopri5", options.steps)
+    outputs = _resolved(outputs, ConditionTable(system, inputs, evenly, options.population))
 
     def solved(index: int, prune: Prune | None, report: Callable[[], None]) -> Tensor:
         one = {name: tensor[index : index + 1] for name, tensor in inputs.items()}
@@ -313,6 +316,12 @@ def _sample_adaptively(
             results.append(solved(index, prune, partial(report, done, len(outputs))))
             report(done + 1, len(outputs))
     return results
+
+
+def _resolved(outputs: Sequence[tuple[int, Prune | None]], table: ConditionTable) -> list[tuple[int, Prune | None]]:
+    """The outputs with the threshold of each prune that removes a share of the run's vectors, found once."""
+    prunes = {prune: prune and table.resolved(prune) for _, prune in outputs}
+    return [(sample, prunes[prune]) for sample, prune in outputs]
 
 
 def _sampler_name(system: System | type[System], sampler: str | None) -> str:

@@ -6,28 +6,56 @@ the science needs no pydantic; `jobs` validates them with pydantic, by their ann
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar, Literal
 
 from tailprune.spec import InputError
 
-__all__ = ["EVERY", "NO_RULE", "Fill", "PruneSpec", "Schedule", "Side", "When", "check_rule", "plain"]
+__all__ = [
+    "EVERY",
+    "RULES",
+    "By",
+    "Fill",
+    "Of",
+    "PruneSpec",
+    "Schedule",
+    "Side",
+    "When",
+    "check_rule",
+    "plain",
+]
 
 Side = Literal["tail", "head"]
+Of = Literal["c", "read"]
+By = Literal["magnitude", "variance", "deviation"]
 Fill = Literal["zero", "mean"]
 When = Literal["every", "first", "last"]
 
-NO_RULE = "give exactly one of threshold and keep"
+RULES = ("threshold", "remove_fraction", "keep", "keep_fraction")
 
 
-def check_rule(threshold: object, keep: object, side: Side | None, by: str | None) -> None:
-    """Raise InputError unless exactly one of threshold and keep is given, side with the first or by with the second."""
-    if (threshold is None) == (keep is None):
-        raise InputError(NO_RULE)
-    if keep is not None and side is not None:
-        raise InputError(f"side {side!r} goes with threshold, not with keep; leave it out")
-    if threshold is not None and by is not None:
-        raise InputError(f"by {by!r} goes with keep, not with threshold; leave it out")
+def check_rule(rules: Mapping[str, object], side: Side | None, by: str | None, of: Of | None) -> str:
+    """The rule of a prune: the name of the only one of `rules` that is given.
+
+    rules: what is given of threshold, remove_fraction, keep and keep_fraction, by name; None for what is not
+    side, by, of: what is given beside it
+
+    Raises InputError unless it is exactly one, or if something is given that does not go with it: side goes with the
+    first two, by with the last two, and of `c` not with the rankings by variance and deviation.
+    """
+    given = [name for name, value in rules.items() if value is not None]
+    if len(given) != 1:
+        *most, last = rules
+        raise InputError(f"give exactly one of {', '.join(most)} and {last}")
+    (rule,) = given
+    if rule.startswith("keep") and side is not None:
+        raise InputError(f"side {side!r} goes with threshold, not with {rule}; leave it out")
+    if not rule.startswith("keep") and by is not None:
+        raise InputError(f"by {by!r} goes with keep, not with {rule}; leave it out")
+    if rule.startswith("keep") and of == "c" and by != "magnitude":
+        raise InputError(f"{by or 'variance'} is that of what the blocks read, not of c: leave of out")
+    return rule
 
 
 def plain(number: float) -> str:
@@ -73,7 +101,7 @@ EVERY = Schedule()
 
 @dataclass(frozen=True)
 class PruneSpec:
-    """One prune: by `threshold` and `side`, or by `keep` and `by`."""
+    """One prune: by `threshold` or `remove_fraction`, or by `keep` or `keep_fraction`."""
 
     __pydantic_config__: ClassVar[Any] = {"extra": "forbid", "allow_inf_nan": False}
 
@@ -81,45 +109,86 @@ class PruneSpec:
         default=None,
         metadata={"strict": True, "ge": 0, "description": "The magnitude at which components of c are cut."},
     )
+    remove_fraction: float | None = field(
+        default=None,
+        metadata={
+            "strict": True,
+            "gt": 0,
+            "lt": 1,
+            "description": "In place of a threshold, the share of the components to remove: the threshold is that "
+            "quantile over the vectors of the whole run.",
+        },
+    )
     side: Side | None = field(
         default=None,
-        metadata={"description": "With `threshold`: cut what is below it (tail, the default) or above it (head)."},
+        metadata={"description": "With these two: cut what is below (tail, the default) or above it (head)."},
     )
     keep: int | None = field(
         default=None,
         metadata={"strict": True, "ge": 1, "description": "How many components are kept, in place of a threshold."},
     )
-    by: Literal["variance"] | None = field(
+    keep_fraction: float | None = field(
         default=None,
-        metadata={"description": "With `keep`: components are ranked by their variance over the classes."},
+        metadata={"strict": True, "gt": 0, "lt": 1, "description": "The same as a share of the components."},
+    )
+    by: By | None = field(
+        default=None,
+        metadata={
+            "description": "With these two, what components are ranked by: their `variance` over the classes (the "
+            "default), which keeps the same ones of all vectors; or, vector by vector, their `magnitude`, or their "
+            "`deviation` from the mean over the classes."
+        },
+    )
+    of: Of | None = field(
+        default=None,
+        metadata={
+            "description": "Whose magnitudes count: those of `c` (the default), or of what the blocks `read`, SiLU(c). "
+            "Variance and deviation are always those of what is read."
+        },
     )
     fill: Fill | None = field(
         default=None,
         metadata={
-            "description": "What takes the place of a removed component: zero (the default with `threshold`) or the "
-            "mean over the classes (the default with `keep`)."
+            "description": "What takes the place of a removed component: zero (the default with `threshold` and "
+            "`remove_fraction`) or the mean over the classes (the default with `keep` and `keep_fraction`)."
         },
     )
     schedule: Schedule = EVERY
 
     def __post_init__(self) -> None:
-        check_rule(self.threshold, self.keep, self.side, self.by)
+        check_rule({name: getattr(self, name) for name in RULES}, self.side, self.by, self.of)
+
+    @property
+    def keeps(self) -> bool:
+        """Whether it keeps a number, or a share, of the components of each vector."""
+        return self.keep is not None or self.keep_fraction is not None
 
     def resolved(self) -> PruneSpec:
         """The same prune with every default filled in."""
-        if self.keep is not None:
-            return replace(self, by="variance", fill=self.fill or "mean")
-        return replace(self, side=self.side or "tail", fill=self.fill or "zero")
+        if self.keeps:
+            by = self.by or "variance"
+            of: Of = (self.of or "c") if by == "magnitude" else "read"
+            return replace(self, by=by, of=of, fill=self.fill or "mean")
+        return replace(self, side=self.side or "tail", of=self.of or "c", fill=self.fill or "zero")
 
     @property
     def name(self) -> str:
         """The name of a resolved prune, unique to it: `tail 0.05, last 10 steps, mean`."""
-        rule = f"keep {self.keep}" if self.threshold is None else f"{self.side} {plain(self.threshold)}"
-        parts = [rule] if self.schedule == EVERY else [rule, self.schedule.name]
-        usual = "mean" if self.threshold is None else "zero"
+        if self.keeps:
+            rule = f"keep {self.keep}" if self.keep_fraction is None else f"keep {plain(self.keep_fraction)}"
+            ranked = "" if self.by == "variance" else f" by {self.by}"
+        elif self.threshold is None:
+            rule = f"remove {plain(self.remove_fraction or 0.0)}" + (" of the head" if self.side == "head" else "")
+            ranked = ""
+        else:
+            rule, ranked = f"{self.side} {plain(self.threshold)}", ""
+        if self.of == "read" and self.by in (None, "magnitude"):
+            ranked += " of SiLU(c)"
+        parts = [rule + ranked] if self.schedule == EVERY else [rule + ranked, self.schedule.name]
+        usual = "mean" if self.keeps else "zero"
         return ", ".join(parts if self.fill == usual else [*parts, str(self.fill)])
 
     @property
     def needs_population(self) -> bool:
         """Whether a resolved prune depends on the vectors of all classes: on their mean, or on their variance."""
-        return self.keep is not None or self.fill == "mean"
+        return self.by in ("variance", "deviation") or self.fill == "mean"

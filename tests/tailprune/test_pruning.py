@@ -8,7 +8,11 @@ from typing import Any
 import pytest
 import torch
 
+from tailprune.condition_table import ConditionTable
+from tailprune.prune_report import measure_removal
 from tailprune.pruning import Population, Prune
+from tailprune.sampling import sample, sampling_times
+from tailprune.systems import System
 
 C = torch.tensor([[0.001, -0.02, 0.5, -6.0], [0.3, 0.009, -0.01, 2.0]])
 
@@ -82,10 +86,91 @@ def test_schedules_are_active_on_their_steps(schedule: Any, count: int | None, s
         ({"side": "tail", "threshold": 0.1, "schedule": "first", "count": 0}, "count.* of at least 1, not 0"),
         ({"side": "tail", "threshold": None}, "threshold"),
         ({"side": None, "kept": 0}, "at least 1, not 0"),
-        ({"side": None, "kept": 2.5}, "whole number of at least 1"),
+        ({"side": None, "kept": 2.5}, "above 0 and below 1, not 2.5"),
         ({"side": "tail", "threshold": 0.1, "kept": 3}, "neither side nor threshold"),
     ],
 )
 def test_a_prune_that_means_nothing_is_refused(arguments: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         Prune(**arguments)
+
+
+def test_magnitudes_of_what_is_read_are_those_behind_the_activation() -> None:
+    edited = Prune("tail", 0.1, of="read")(C)
+    assert edited[0].tolist() == [0, 0, 0.5, 0]  # SiLU(-6) is -0.015: large, and silent
+    assert edited[1].tolist() == pytest.approx([0.3, 0, 0, 2.0])  # SiLU(0.3) is 0.17
+
+
+def test_keeping_by_magnitude_is_vector_by_vector() -> None:
+    assert (Prune.keep(1, by="magnitude", fill="zero")(C) != 0).tolist() == [
+        [False, False, False, True],
+        [False, False, False, True],
+    ]
+    assert (Prune.keep(1, by="magnitude", fill="zero", of="read")(C) != 0).tolist() == [
+        [False, False, True, False],
+        [False, False, False, True],
+    ]
+
+
+def test_keeping_by_deviation_keeps_where_a_vector_differs_from_the_mean() -> None:
+    vectors = torch.tensor([[9.0, 1.0, 0.0], [9.0, 0.0, 2.0], [9.0, 0.0, 0.0]])
+    edited = Prune.keep(1, by="deviation")(vectors, Population.of(vectors))
+    mean = vectors.mean(0)
+    assert torch.equal(edited[0], torch.stack([mean[0], vectors[0, 1], mean[2]]))
+    assert torch.equal(edited[1], torch.stack([mean[0], mean[1], vectors[1, 2]]))
+
+
+def test_a_share_that_is_kept_is_rounded_and_never_none() -> None:
+    vectors = torch.randn(4, 10, generator=torch.Generator().manual_seed(0))
+    for share, kept in ((0.34, 3), (0.36, 4), (0.01, 1)):
+        removed = Prune.keep_fraction(share, by="magnitude").removed(vectors)
+        assert removed.sum(1).tolist() == [10 - kept] * 4
+
+
+@pytest.mark.parametrize("side", ["tail", "head"])
+@pytest.mark.parametrize("of", ["c", "read"])
+@pytest.mark.parametrize("share", [0.1, 0.66, 0.9])
+def test_the_share_that_was_asked_for_is_what_a_run_loses(sit: System, side: Any, of: Any, share: float) -> None:
+    times = sampling_times(sit, "euler", 7)
+    inputs = {"labels": torch.tensor([0, 3, 1])}
+    for schedule in ({}, {"schedule": "last", "count": 3}):
+        removal = measure_removal(sit, inputs, Prune.remove_fraction(share, side, of=of, **schedule), times)
+        assert removal.fraction == pytest.approx(share, abs=0.5 / (3 * sit.condition_dim * 3))
+        assert removal.threshold is not None
+        given = Prune(side, removal.threshold, of=of, **schedule)
+        assert measure_removal(sit, inputs, given, times) == removal
+
+
+def test_samples_under_a_share_are_those_under_the_threshold_that_it_comes_to(sit: System) -> None:
+    inputs, options = {"labels": torch.tensor([0, 3])}, {"seeds": [1, 2], "steps": 5, "guidance": 2.0}
+    by_share = Prune.remove_fraction(0.5)
+    threshold = ConditionTable(sit, inputs, sampling_times(sit, "euler", 5)).resolved(by_share).threshold
+    one, other = sample(sit, inputs, prune=[by_share, Prune("tail", threshold)], **options)
+    assert torch.equal(one, other)
+    assert not torch.equal(one, sample(sit, inputs, **options))
+
+
+def test_dopri5_removes_a_share_of_evenly_spaced_times(sit: System) -> None:
+    inputs, options = {"labels": torch.tensor([3])}, {"seeds": [1], "sampler": "dopri5", "steps": 6}
+    times = sampling_times(sit, "dopri5", 6)
+    threshold = ConditionTable(sit, inputs, times).resolved(Prune.remove_fraction(0.5)).threshold
+    one, other = sample(sit, inputs, prune=[Prune.remove_fraction(0.5), Prune("tail", threshold)], **options)
+    assert torch.equal(one, other)
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: Prune.keep(3, by="size"), "ranked by 'magnitude', 'variance' or 'deviation', not by 'size'"),
+        (lambda: Prune.keep(3, by="deviation", of="c"), "deviation is that of what the blocks read"),
+        (lambda: Prune.keep_fraction(0.0), "above 0 and below 1, not 0"),
+        (lambda: Prune.keep_fraction(1), "above 0 and below 1, not 1"),
+        (lambda: Prune.remove_fraction(1.5), "above 0 and below 1, not 1.5"),
+        (lambda: Prune("tail", 0.1, removed_share=0.5), "a share that is removed has no threshold"),
+        (lambda: Prune("tail", 0.1, of="x"), "of must be 'c' or 'read', not 'x'"),
+        (lambda: Prune("tail", 0.1, by="variance"), "by 'variance' ranks components to keep"),
+    ],
+)
+def test_a_rule_that_means_nothing_is_refused(make: Any, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        make()

@@ -52,6 +52,8 @@ class PruneSampleHandler:
             run.phase = "loading"
             run.progress = 0, sum(sizes), unit
         shared = _Shared.load(plans[0], source, context, len(runs))
+        family = type(shared.system)
+        plans = [plan.over_run(shared.system, shared.inputs, family) for plan in plans]
         members = [_BatchMember(run, plan, shared, context) for run, plan in zip(runs, plans, strict=True)]
         active = list(members)
 

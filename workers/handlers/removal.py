@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import tailprune
 from jobs.requests.removal import RemovalRequest
 from jobs.results import ModelUsed, PruneRemoval, RemovalResult
-from tailprune import Prune
 from tailprune.systems import SYSTEMS
 from workers.handler import Context
 from workers.lease import Product, Run
@@ -31,13 +29,15 @@ class RemovalHandler:
         entry, family = source.entry, SYSTEMS[source.entry.family]
         condition = context.models.conditions.get(source)
         inputs = SampleInputs.load(request.conditions, context.conditions)
-        plan = Plan.of(request.sampled, context.settings.batch_size)
-        times = tailprune.sampling_times(family, request.sampler, plan.steps, request.timestep_shift)[:, 0]
+        plan = Plan.of(request.sampled, context.settings.batch_size).over_run(condition, inputs, family)
+        times = plan.times(family)[:, 0]
         run.phase = "measuring"
         prunes = []
-        for spec in request.prunes:
-            removed, embedding = removal_of(condition, plan, inputs, Prune.of(spec), family)
-            prunes.append(PruneRemoval(name=spec.name, prune=spec, removed=removed, embedding=embedding))
+        for variant in plan.variants:
+            if variant.spec is None or variant.prune is None:
+                continue
+            removed, embedding = removal_of(condition, plan, inputs, variant.prune, family)
+            prunes.append(PruneRemoval(name=variant.name, prune=variant.spec, removed=removed, embedding=embedding))
             run.step(len(prunes), len(request.prunes), UNIT)
         subjects = plan.request.subjects
         result = RemovalResult(

@@ -9,13 +9,12 @@ import torch
 
 import tailprune
 from jobs.results import Embedding, Engine, Removed
-from tailprune.condition_table import with_guidance_scale
 from tailprune.prune_report import Removal
-from tailprune.systems import Condition, Inputs, System
+from tailprune.systems import Condition, System
 from workers.sampling.inputs import SampleInputs
 from workers.sampling.plan import Plan
 
-__all__ = ["device_name", "engine_of", "inputs_of", "removal_of"]
+__all__ = ["device_name", "engine_of", "removal_of"]
 
 SUBJECTS_AT_ONCE = 128
 """How many labels or conditions are measured in one call, at all steps."""
@@ -29,19 +28,18 @@ def removal_of(
     condition: the model, or its condition alone.
     plan: how the request is sampled.
     inputs: its labels or conditions.
-    prune: the prune to measure.
+    prune: the prune to measure, of a plan `over_run`.
     family: the class of the model; by default that of a whole one.
     """
-    request = plan.request
-    subjects = request.subjects
+    subjects = plan.request.subjects
     kind = family or type(condition)
     assert issubclass(kind, System), "of a condition alone the family is given"
-    times = tailprune.sampling_times(kind, request.sampler, plan.steps, request.timestep_shift)
+    times = plan.times(kind)
     parts = [
         (
             len(group),
             tailprune.measure_removal(
-                condition, inputs_of(condition, plan, inputs, group), prune, times, inputs.population
+                condition, plan.inputs_for(condition, inputs, group), prune, times, inputs.population
             ),
         )
         for group in (subjects[at : at + SUBJECTS_AT_ONCE] for at in range(0, len(subjects), SUBJECTS_AT_ONCE))
@@ -56,6 +54,7 @@ def removal_of(
             sum(count * step for (count, _), step in zip(parts, steps, strict=True)) / len(subjects)
             for steps in zip(*(part.by_step for _, part in parts), strict=True)
         ],
+        threshold=whole.threshold,
     )
     embedding = Embedding(
         npr_before=whole.before.npr,
@@ -66,18 +65,12 @@ def removal_of(
     return removed, embedding
 
 
-def inputs_of(condition: Condition, plan: Plan, inputs: SampleInputs, subjects: list[int]) -> Inputs:
-    """The inputs of the condition for these labels or rows, with the request's guidance scale if it takes one."""
-    selected = inputs.select(subjects)
-    return with_guidance_scale(selected, plan.guidance.scale) if condition.takes_guidance else selected
-
-
 def _at_first_edit(
     condition: Condition, plan: Plan, inputs: SampleInputs, prune: tailprune.Prune, times: torch.Tensor, part: Removal
 ) -> Removal:
     """The removal of all vectors together, at the first edited step alone."""
     first = part.measured_at_step
-    all_inputs = inputs_of(condition, plan, inputs, plan.request.subjects)
+    all_inputs = plan.inputs_for(condition, inputs, plan.request.subjects)
     at_every_step = replace(prune, schedule="every", count=None)
     return tailprune.measure_removal(condition, all_inputs, at_every_step, times[first : first + 1], inputs.population)
 

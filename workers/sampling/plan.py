@@ -6,12 +6,17 @@ its subject and its number among the subject's samples, and depends neither on i
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+
+from torch import Tensor
 
 from jobs.requests.prune_sample import PruneSampleRequest
 from jobs.requests.sampled import SampledRequest
-from tailprune import Guidance, Prune
+from tailprune import Guidance, Prune, sampling_times
+from tailprune.condition_table import ConditionTable, with_guidance_scale
 from tailprune.spec.prune import PruneSpec
+from tailprune.systems import Condition, Inputs, System
+from workers.sampling.inputs import SampleInputs
 
 __all__ = ["BASELINE", "Plan", "PlannedVariant", "Sample"]
 
@@ -22,16 +27,13 @@ class PlannedVariant:
 
     name: str
     spec: PruneSpec | None = None
+    prune: Prune | None = None
+    """The edit of the condition vectors; None for the baseline."""
 
     @classmethod
     def of(cls, spec: PruneSpec | None) -> PlannedVariant:
         """The variant of a resolved prune, or the baseline."""
-        return BASELINE if spec is None else cls(spec.name, spec)
-
-    @property
-    def prune(self) -> Prune | None:
-        """The edit of the condition vectors; None for the baseline."""
-        return None if self.spec is None else Prune.of(self.spec)
+        return BASELINE if spec is None else cls(spec.name, spec, Prune.from_spec(spec))
 
     @property
     def slug(self) -> str:
@@ -73,6 +75,29 @@ class Plan:
         each = range(request.samples_per_label or 1)
         samples = [Sample(subject, number) for subject in request.subjects for number in each]
         return cls(request, variants, samples, chunk_size=max(1, rows_at_once // len(variants)))
+
+    def over_run(self, condition: Condition, inputs: SampleInputs, family: type[System]) -> Plan:
+        """The same plan with the thresholds of prunes that remove a share, which is of the whole request's vectors.
+
+        condition: the model, or its condition alone.
+        inputs: the labels or conditions of the request.
+        family: the class of the model.
+        """
+        if all(variant.prune is None or variant.prune.removed_share is None for variant in self.variants):
+            return self
+        selected = self.inputs_for(condition, inputs, self.request.subjects)
+        table = ConditionTable(condition, selected, self.times(family), inputs.population)
+        variants = [replace(each, prune=each.prune and table.resolved(each.prune)) for each in self.variants]
+        return replace(self, variants=variants)
+
+    def inputs_for(self, condition: Condition, inputs: SampleInputs, subjects: list[int]) -> Inputs:
+        """The inputs of the condition for labels or rows, with the request's guidance scale if it takes one."""
+        selected = inputs.select(subjects)
+        return with_guidance_scale(selected, self.guidance.scale) if condition.takes_guidance else selected
+
+    def times(self, family: type[System]) -> Tensor:
+        """The times at which each step evaluates a model of this class, with shape (steps, stages)."""
+        return sampling_times(family, self.request.sampler, self.steps, self.request.timestep_shift)
 
     @property
     def chunks(self) -> list[list[Sample]]:

@@ -8,7 +8,6 @@ from collections.abc import Sequence
 from jobs.registry.evaluation import EvaluationAssets, Measure
 from jobs.results import Embedding, Engine, ModelUsed, Removed
 from jobs.study_results import ReferenceUsed, Score, ScoresSoFar, SearchResult, Shards, StudyResult, StudyVariant
-from tailprune import Prune
 from tailprune.spec.prune import PruneSpec
 from workers.lease import Run
 from workers.model_pool import Source
@@ -129,5 +128,8 @@ class StudyResults:
     def _removal(self, prune: PruneSpec) -> tuple[Removed, Embedding]:
         if prune not in self._removals:
             maker = self._maker
-            self._removals[prune] = removal_of(maker.system, maker.plan([prune], []), maker.inputs, Prune.of(prune))
+            plan = maker.plan([prune], [])
+            edit = plan.variants[0].prune
+            assert edit is not None, "a prune has an edit"
+            self._removals[prune] = removal_of(maker.system, plan, maker.inputs, edit)
         return self._removals[prune]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from safetensors.torch import load, save
@@ -44,6 +44,8 @@ class ShardMaker:
     """The digest of each network and set of images that samples are measured with, as `Evaluators` takes them."""
     shards: ShardStore
     rows_at_once: int
+    variants: dict[PruneSpec | None, PlannedVariant] = field(default_factory=dict)
+    """The variants that plans had so far, with the thresholds of prunes that remove a share."""
 
     @classmethod
     def of(cls, request: StudyRequest, source: Source, context: Context) -> ShardMaker:
@@ -112,7 +114,12 @@ class ShardMaker:
 
     def plan(self, prunes: Sequence[PruneSpec | None], samples: list[Sample]) -> Plan:
         """The plan of these samples under these prunes."""
-        variants = list(map(PlannedVariant.of, prunes))
+        new = [prune for prune in prunes if prune not in self.variants]
+        if new:
+            plan = Plan(self.request, list(map(PlannedVariant.of, new)), [], chunk_size=1)
+            found = plan.over_run(self.system, self.inputs, type(self.system)).variants
+            self.variants.update(zip(new, found, strict=True))
+        variants = [self.variants[prune] for prune in prunes]
         return Plan(self.request, variants, samples, chunk_size=max(1, self.rows_at_once // max(1, len(variants))))
 
     def _latents(

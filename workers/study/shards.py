@@ -76,6 +76,7 @@ class Addresses:
                 "version": RESULT_VERSION,
             }
         )
+        self._subjects = request.subjects
         self._reference = instruments.get(f"reference {request.reference}")
         self._measured = digest(
             {
@@ -89,13 +90,14 @@ class Addresses:
         )
 
     def latents(self, block: SampleBlock, prune: PruneSpec | None) -> str:
-        """The key of the latents of a block under a prune."""
+        """The key of the latents of a block under a prune; the share that one removes is that of all subjects."""
         return digest(
             {
                 "sampled": self._sampled,
                 "prune": None if prune is None else asdict(prune),
                 "number": block.number,
                 "subjects": block.subjects,
+                "share of": self._subjects if prune is not None and prune.remove_fraction is not None else None,
             }
         )
 

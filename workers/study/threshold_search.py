@@ -1,15 +1,14 @@
 """The search for a threshold: bisection over the share of components that a tail prune removes.
 
-The threshold for a share is that quantile of |c| over the study's labels or conditions and the pruned steps. Bisection
-assumes that a larger share is worse: where that is not so, its result is still a threshold that was tried and is within
-the budget.
+The threshold for a share is that quantile of |c|, or of |SiLU(c)|, over the study's labels or conditions and the pruned
+steps. Bisection assumes that a larger share is worse: where that is not so, its result is still a threshold that was
+tried and is within the budget.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
 
 import torch
 
@@ -21,7 +20,6 @@ from tailprune.magnitudes import Magnitudes
 from tailprune.spec import InputError
 from tailprune.spec.prune import PruneSpec
 from tailprune.systems import System
-from workers.outputs.report import inputs_of
 from workers.sampling.inputs import SampleInputs
 from workers.sampling.plan import Plan
 
@@ -34,23 +32,22 @@ DIGITS = 3
 
 
 def magnitudes_of(system: System, plan: Plan, inputs: SampleInputs, search: Search) -> Magnitudes:
-    """|c| of all labels or conditions at the steps that the search prunes.
+    """|c|, or |SiLU(c)|, of all labels or conditions at the steps that the search prunes.
 
     system: the model.
     plan: how the study is sampled.
     inputs: its labels or conditions.
     search: with the schedule of its prunes.
     """
-    request = plan.request
-    times = tailprune.sampling_times(system, request.sampler, plan.steps, request.timestep_shift)
-    prune = tailprune.Prune("tail", 0.0, search.schedule.when, search.schedule.count)
+    times = plan.times(type(system))
+    prune = tailprune.Prune("tail", 0.0, search.schedule.when, search.schedule.count, of=search.of)
     active = torch.tensor([i for i in range(len(times)) if prune.active(i, len(times))])
     chosen = active[torch.linspace(0, len(active) - 1, min(MOST_TIMES, len(active))).round().long()]
     device = next(system.parameters()).device
-    all_inputs = inputs_of(system, plan, inputs, request.subjects)
+    all_inputs = plan.inputs_for(system, inputs, plan.request.subjects)
     embedded_inputs = system.embed_inputs({name: tensor.to(device) for name, tensor in all_inputs.items()})
     embedded_times = system.embed_time(times[chosen, 0].float().to(device))
-    return Magnitudes(partial(sums_in_pieces, embedded_times, embedded_inputs))
+    return Magnitudes(lambda: map(prune.seen, sums_in_pieces(embedded_times, embedded_inputs)))
 
 
 @dataclass
@@ -106,7 +103,7 @@ def search_threshold(
 
 
 def _try(search: Search, limit: float, threshold: float, try_out: Callable[[PruneSpec], StudyVariant]) -> Trial:
-    spec = PruneSpec(threshold=threshold, side="tail", fill=search.fill, schedule=search.schedule)
+    spec = PruneSpec(threshold=threshold, side="tail", of=search.of, fill=search.fill, schedule=search.schedule)
     variant = try_out(spec)
     value = variant.scores[search.measure].value
     if value is None or variant.removed is None:

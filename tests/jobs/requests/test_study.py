@@ -396,7 +396,7 @@ def test_a_grid_of_thresholds_alone_cuts_tails_to_zero_at_every_step() -> None:
 @pytest.mark.parametrize(
     ("said", "why"),
     [
-        ({}, "Field required"),
+        ({}, "give thresholds, remove_fractions, or both"),
         ({"thresholds": []}, "at least 1 item"),
         ({"thresholds": [0.1, 0.1]}, "0.1 is given more than once"),
         ({"thresholds": [0.1], "sides": ["tail", "tail"]}, "tail is given more than once|at most"),

@@ -41,8 +41,8 @@ def test_a_schedule_that_says_no_steps_is_refused(said: dict[str, Any], why: str
 @pytest.mark.parametrize(
     ("said", "why"),
     [
-        ({}, "exactly one of threshold and keep"),
-        ({"threshold": 0.1, "keep": 3}, "exactly one of threshold and keep"),
+        ({}, "exactly one of threshold, remove_fraction, keep and keep_fraction"),
+        ({"threshold": 0.1, "keep": 3}, "exactly one of threshold, remove_fraction, keep and keep_fraction"),
         ({"keep": 3, "side": "tail"}, "side 'tail' goes with threshold"),
         ({"threshold": 0.1, "by": "variance"}, "by 'variance' goes with keep"),
         ({"threshold": -0.1}, "greater than or equal to 0"),
@@ -51,6 +51,13 @@ def test_a_schedule_that_says_no_steps_is_refused(said: dict[str, Any], why: str
         ({"keep": 0}, "greater than or equal to 1"),
         ({"threshold": 0.1, "fill": "noise"}, "'zero' or 'mean'"),
         ({"threshold": 0.1, "surprise": 1}, "Unexpected keyword"),
+        ({"threshold": 0.1, "remove_fraction": 0.5}, "exactly one of"),
+        ({"keep_fraction": 0.5, "side": "head"}, "side 'head' goes with threshold, not with keep_fraction"),
+        ({"remove_fraction": 0.5, "by": "deviation"}, "by 'deviation' goes with keep, not with remove_fraction"),
+        ({"keep": 3, "by": "deviation", "of": "c"}, "deviation is that of what the blocks read"),
+        ({"keep": 3, "of": "c"}, "variance is that of what the blocks read"),
+        ({"remove_fraction": 1.0}, "less than 1"),
+        ({"keep_fraction": 0}, "greater than 0"),
     ],
 )
 def test_a_prune_that_says_no_rule_or_two_is_refused(said: dict[str, Any], why: str) -> None:
@@ -69,7 +76,15 @@ def test_what_is_kept_is_ranked_by_variance_and_the_rest_the_mean_by_default() -
     assert prune(keep=3, fill="zero").fill == "zero"
 
 
-@pytest.mark.parametrize("said", [{"threshold": 0.1, "side": "head", "fill": "mean"}, {"keep": 3}])
+@pytest.mark.parametrize(
+    "said",
+    [
+        {"threshold": 0.1, "side": "head", "fill": "mean"},
+        {"keep": 3},
+        {"keep_fraction": 0.3, "by": "deviation"},
+        {"remove_fraction": 0.66, "of": "read"},
+    ],
+)
 def test_a_resolved_prune_resolves_to_itself(said: dict[str, Any]) -> None:
     assert prune(**said).resolved() == prune(**said)
 
@@ -82,6 +97,11 @@ def test_a_resolved_prune_resolves_to_itself(said: dict[str, Any]) -> None:
         ({"threshold": 0.05, "fill": "mean", "schedule": LAST}, "tail 0.05, last 10 steps, mean"),
         ({"keep": 8}, "keep 8"),
         ({"keep": 8, "fill": "zero", "schedule": {"when": "first"}}, "keep 8, first step, zero"),
+        ({"threshold": 0.05, "of": "read"}, "tail 0.05 of SiLU(c)"),
+        ({"remove_fraction": 0.66}, "remove 0.66"),
+        ({"remove_fraction": 0.05, "side": "head", "fill": "mean"}, "remove 0.05 of the head, mean"),
+        ({"keep": 43, "by": "deviation"}, "keep 43 by deviation"),
+        ({"keep_fraction": 0.34, "by": "magnitude", "of": "read"}, "keep 0.34 by magnitude of SiLU(c)"),
     ],
 )
 def test_a_name_says_what_is_not_usual(said: dict[str, Any], name: str) -> None:
@@ -89,7 +109,11 @@ def test_a_name_says_what_is_not_usual(said: dict[str, Any], name: str) -> None:
 
 
 def test_different_prunes_have_different_names() -> None:
-    ways: list[dict[str, Any]] = [{"threshold": 1, "side": side} for side in ("tail", "head")] + [{"keep": 1}]
+    ways: list[dict[str, Any]] = [{"keep": 1}, {"keep_fraction": 0.1}]
+    ways += [{"keep": 1, "by": by} for by in ("magnitude", "deviation")]
+    ways += [{"keep": 1, "by": "magnitude", "of": "read"}]
+    for rule in ("threshold", "remove_fraction"):
+        ways += [{rule: 0.1, "side": side, "of": of} for side in ("tail", "head") for of in ("c", "read")]
     all_of_them = [
         prune(**way, fill=fill, schedule=schedule)
         for way in ways
