@@ -87,7 +87,9 @@ class Plan:
             return self
         selected = self.inputs_for(condition, inputs, self.request.subjects)
         table = ConditionTable(condition, selected, self.times(family), inputs.population)
-        variants = [replace(each, prune=each.prune and table.resolved(each.prune)) for each in self.variants]
+        variants = [
+            each if each.prune is None else replace(each, prune=table.resolved(each.prune)) for each in self.variants
+        ]
         return replace(self, variants=variants)
 
     def inputs_for(self, condition: Condition, inputs: SampleInputs, subjects: list[int]) -> Inputs:

@@ -28,6 +28,7 @@ OWN: list[dict[str, Any]] = [
     {"seed": 2, "labels": [1, 3], "threshold": [0.3, 1.0], "side": "head"},
     {"seed": 3, "labels": [2], "samples_per_label": 2, "schedule": {"when": "last", "count": 2}},
     {"seed": 4, "labels": [3], "threshold": None, "keep": 8, "compare": False},
+    {"seed": 5, "labels": [2], "threshold": None, "remove_fraction": 0.4},
 ]
 """What may differ between the jobs of a batch."""
 
@@ -116,9 +117,9 @@ def test_jobs_of_a_batch_make_what_each_would_alone(
 ) -> None:
     jobs = [submit(sampler=sampler, **own) for own in OWN]
     worker.run(jobs[0].id)
-    assert ends(store, jobs) == ["succeeded"] * 4
-    assert calls == [6]
-    assert [shared_by(store, job) for job in jobs] == [4] * 4
+    assert ends(store, jobs) == ["succeeded"] * 5
+    assert calls == [7]
+    assert [shared_by(store, job) for job in jobs] == [5] * 5
     shared = [made(store, job) for job in jobs]
     redis_client.flushall()
     for own, (result, latents) in zip(OWN, shared, strict=True):

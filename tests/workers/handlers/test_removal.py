@@ -41,6 +41,11 @@ def removal(done: Any, **body: Any) -> RemovalResult:
         {"keep": [3, 8], "schedule": {"when": "last", "count": 2}},
         {"threshold": [0.5], "sampler": "heun", "steps": 7, "schedule": {"when": "first", "count": 3}},
         {"threshold": [0.5], "sampler": "dopri5"},
+        {"threshold": [0.1, 0.2], "of": "read"},
+        {"remove_fraction": [0.3, 0.66], "schedule": {"when": "last", "count": 2}},
+        {"remove_fraction": [0.3], "side": "head", "of": "read", "sampler": "dopri5"},
+        {"keep_fraction": [0.34], "by": "deviation"},
+        {"keep": [5], "by": "magnitude", "of": "read", "fill": "zero"},
         {"threshold": [0.5], "model": TINY_DIT, "sampler": "ddim", "steps": 5},
     ],
 )
@@ -73,3 +78,25 @@ def test_the_fraction_of_sampling_done_grows_whichever_way_time_runs(done: Any) 
 def test_it_needs_no_tensors_but_the_conditions(done: Any) -> None:
     whole, alone = removal(done, threshold=[0.5]), removal(done, model=CONDITION_ONLY, threshold=[0.5])
     assert whole.prunes == alone.prunes
+
+
+def test_a_share_is_that_of_all_labels_however_they_are_cut_into_chunks(
+    settings: Settings, submit: Submit, store: JobStore
+) -> None:
+    one_by_one = Worker(settings.model_copy(update={"batch_size": 2}), "worker")
+    job = submit("prune-sample", threshold=None, remove_fraction=[0.3], labels=[0, 1, 2, 3])
+    one_by_one.run(job.id)
+    found = store.get(job.id)
+    assert found.status == "succeeded", found.problem
+    result = PruneSampleResult.model_validate(found.result)
+    assert result.timing.batch_jobs == 1
+    (pruned,) = [variant for variant in result.variants if variant.prune is not None]
+    assert pruned.removed is not None
+    assert pruned.removed.fraction == pytest.approx(0.3, abs=0.01)
+    again = submit("prune-sample", threshold=pruned.removed.threshold, labels=[0, 1, 2, 3])
+    Worker(settings, "worker").run(again.id)
+    same = PruneSampleResult.model_validate(store.get(again.id).result)
+    assert same.variants[1].removed == pruned.removed
+    assert pruned.drift is not None
+    assert same.variants[1].drift is not None
+    assert same.variants[1].drift.latent == pytest.approx(pruned.drift.latent, rel=1e-4)
