@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from tailprune.compaction import Compaction, compact
     from tailprune.condition_table import ConditionTable
     from tailprune.image_grid import show
+    from tailprune.modulation import modulation_error
     from tailprune.pipeline import Comparison, prune_and_compare
     from tailprune.prune_report import Removal, measure_removal
     from tailprune.pruning import Prune
@@ -50,6 +51,7 @@ __all__ = [
     "load",
     "load_condition",
     "measure_removal",
+    "modulation_error",
     "prune_and_compare",
     "sample",
     "sample_each",
@@ -78,6 +80,7 @@ _HOMES = {
     "load": "checkpoints.load",
     "load_condition": "checkpoints.load",
     "measure_removal": "prune_report",
+    "modulation_error": "modulation",
     "prune_and_compare": "pipeline",
     "sample": "sampling",
     "sample_each": "sampling",
