@@ -11,7 +11,7 @@ from jobs.figure_results import FigureNumbers
 from jobs.requests.cosine import Order
 from jobs.requests.fields import FigureName, Part
 from jobs.results import CosineMatrix, MetricsResult, OverTimeResult, RemovalResult
-from tailprune.spec.prune import Fill, Side, When
+from tailprune.spec.prune import By, Fill, Of, Side, When
 from tailprune_client import jobs as of_jobs
 from tailprune_client.answers import read, read_job
 from tailprune_client.contents import tensor_reader
@@ -138,7 +138,10 @@ class StatisticsMethods:
         when: When | None = None,
         count: int | None = None,
         keep: int | Sequence[int] | None = None,
-        by: Literal["variance"] | None = None,
+        by: By | None = None,
+        remove_fraction: float | Sequence[float] | None = None,
+        keep_fraction: float | Sequence[float] | None = None,
+        of: Of | None = None,
         label: int | str | Sequence[int | str] | None = None,
         conditions: str | None = None,
         row: int | Sequence[int] | None = None,
@@ -149,11 +152,13 @@ class StatisticsMethods:
     ) -> Operation[RemovalResult]:
         """What prunes remove over a sampling run, step by step, without sampling.
 
-        threshold, side, fill, keep, by: the prunes, as in `prune_sample`. when, count: their schedule.
+        threshold, remove_fraction, keep, keep_fraction, by, of, side, fill: the prunes, as in `prune_sample`.
+        when, count: their schedule.
         label, conditions, row, sampler, steps, timestep_shift, guidance_scale: the run.
         """
         query = {
             "threshold": threshold, "side": side, "fill": fill, "when": when, "count": count, "keep": keep, "by": by,
+            "remove_fraction": remove_fraction, "keep_fraction": keep_fraction, "of": of,
             "label": label, "conditions": conditions, "row": row, "sampler": sampler, "steps": steps,
             "timestep_shift": timestep_shift,
             "guidance_scale": guidance_scale,

@@ -41,6 +41,7 @@ from service.cli.options import (
 from service.cli.running import print_json, run, started, waited_for
 from service.cli.tables import sheets_of
 from service.cli.terminal import errors_shown, line, say, show
+from tailprune.spec.prune import By, Of
 from tailprune_client.core import DEFAULT_URL
 from tailprune_client.fields import FigureFields
 
@@ -53,9 +54,21 @@ def prune_sample(
     context: typer.Context,
     model: Model,
     threshold: Annotated[list[float] | None, typer.Option(help="Prune at this magnitude; repeatable.")] = None,
+    remove_fraction: Annotated[
+        list[float] | None, typer.Option(help="Remove this share of the components; repeatable.")
+    ] = None,
     keep: Annotated[list[int] | None, typer.Option(help="Keep this many components; repeatable.")] = None,
+    keep_fraction: Annotated[
+        list[float] | None, typer.Option(help="Keep this share of the components; repeatable.")
+    ] = None,
     by: Annotated[
-        Literal["variance"] | None, typer.Option(help="How --keep ranks components: by their variance, the default.")
+        By | None,
+        typer.Option(
+            help="How --keep ranks components: by their variance (the default), magnitude, or deviation from the mean."
+        ),
+    ] = None,
+    of: Annotated[
+        Of | None, typer.Option(help="Whose magnitudes count: those of c (the default), or of what is read, SiLU(c).")
     ] = None,
     side: Side = None,
     fill: Fill = None,

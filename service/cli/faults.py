@@ -15,7 +15,9 @@ ALIASES = {
     "prunes_keep": "--keep",
     "prunes_fill": "--fill",
     "prunes_schedule": "--schedule",
+    "prunes_of": "--of",
     "search_fill": "--fill",
+    "search_of": "--of",
     "search_schedule": "--schedule",
 }
 """The options of fields for which no parameter is named, since an option stands for several."""
@@ -91,7 +93,9 @@ def _named(message: str, options: Mapping[str, str], *, sure: bool) -> str:
         if not option.startswith("--"):
             continue
         word = rf"(?<![\w'-]){re.escape(name)}(?![\w'-])"
-        if not sure and "_" not in name:
+        if name == "of":
+            word = rf"{word}(?= ')|(?<=\bleave ){word}(?= out)"
+        elif not sure and "_" not in name:
             word = rf"(?<=\bleave ){word}(?= out)|(?:(?<=\bwith )|(?<=\bgive )){word}(?=$|[,;])"
         message = re.sub(word, option, message)
     return message

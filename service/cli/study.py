@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import re
 from collections.abc import Sequence
@@ -61,8 +62,23 @@ def study(
         list[str] | None,
         typer.Option("--fill", help="What replaces removed components: zero or mean; repeatable."),
     ] = None,
+    grid_remove_fractions: Annotated[
+        list[float] | None,
+        typer.Option("--remove-fraction", help="Remove this share of the components; repeatable."),
+    ] = None,
+    grid_of: Annotated[
+        list[str] | None,
+        typer.Option("--of", help="Whose magnitudes count: those of c, or of what is read, SiLU(c); repeatable."),
+    ] = None,
     prunes_keep: Annotated[
         list[int] | None, typer.Option("--keep", help="Keep this many components; repeatable.")
+    ] = None,
+    prunes_keep_fraction: Annotated[
+        list[float] | None, typer.Option("--keep-fraction", help="Keep this share of the components; repeatable.")
+    ] = None,
+    prunes_by: Annotated[
+        list[str] | None,
+        typer.Option("--by", help="How --keep ranks components: variance, magnitude or deviation; repeatable."),
     ] = None,
     search_measure: Annotated[
         Literal["drift", "accuracy", "fid"] | None,
@@ -120,13 +136,13 @@ def study(
     """Sample a model under many prunes, and score the samples against the unpruned ones."""
     when = [_schedule(text) for text in grid_schedules or []]
     tried = {
-        "grid": _grid(grid_thresholds, grid_sides, when, grid_fills),
-        "prunes": _kept(prunes_keep, when, grid_fills),
-        "search": _search(search_measure, search_budget, search_trials, when, grid_fills),
+        "grid": _grid(grid_thresholds, grid_remove_fractions, grid_sides, grid_of, when, grid_fills),
+        "prunes": _kept(prunes_keep, prunes_keep_fraction, prunes_by, grid_of, when, grid_fills),
+        "search": _search(search_measure, search_budget, search_trials, grid_of, when, grid_fills),
     }
     request = body_of(context, StudyRequest) | {name: value for name, value in tried.items() if value is not None}
     if body is not None:
-        if request or grid_sides or when or grid_fills:
+        if request or grid_sides or grid_of or prunes_by or when or grid_fills:
             raise typer.BadParameter("holds the whole request: leave the other options out", param_hint="--body")
         request = _read(body)
     elif model is None:
@@ -145,33 +161,59 @@ def _schedule(text: str) -> dict[str, Any]:
 
 def _grid(
     thresholds: list[float] | None,
+    fractions: list[float] | None,
     sides: Sequence[str] | None,
+    of: Sequence[str] | None,
     schedules: list[dict[str, Any]],
     fills: Sequence[str] | None,
 ) -> dict[str, Any] | None:
-    """The grid of all combinations of the options that go with --threshold; None without a threshold."""
-    if not thresholds:
+    """The grid of all combinations of the options that go with --threshold and --remove-fraction; None without."""
+    if not thresholds and not fractions:
         if sides:
-            raise typer.BadParameter("goes with --threshold", param_hint="--side")
+            raise typer.BadParameter("goes with --threshold and --remove-fraction", param_hint="--side")
         return None
-    axes = {"thresholds": thresholds, "sides": sides, "schedules": schedules, "fills": fills}
+    axes = {
+        "thresholds": thresholds,
+        "remove_fractions": fractions,
+        "sides": sides,
+        "of": of,
+        "schedules": schedules,
+        "fills": fills,
+    }
     return {name: values for name, values in axes.items() if values}
 
 
 def _kept(
-    counts: list[int] | None, schedules: list[dict[str, Any]], fills: Sequence[str] | None
+    counts: list[int] | None,
+    fractions: list[float] | None,
+    ranked_by: Sequence[str] | None,
+    of: Sequence[str] | None,
+    schedules: list[dict[str, Any]],
+    fills: Sequence[str] | None,
 ) -> list[dict[str, Any]] | None:
-    """The prunes of --keep, one for each count, schedule and fill."""
-    by_schedule = [{"schedule": schedule} for schedule in schedules] or [{}]
-    by_fill: list[dict[str, Any]] = [{"fill": fill} for fill in fills or []] or [{}]
-    ways = [when | what for when in by_schedule for what in by_fill]
-    return [{"keep": count, **way} for count in counts or [] for way in ways] or None
+    """The prunes of --keep and --keep-fraction, one for each number or share, ranking, schedule and fill."""
+    numbers: list[dict[str, Any]] = [{"keep": count} for count in counts or []]
+    numbers += [{"keep_fraction": fraction} for fraction in fractions or []]
+    if ranked_by and not numbers:
+        raise typer.BadParameter("goes with --keep and --keep-fraction", param_hint="--by")
+    rankings = [
+        {"by": by, "of": each} for by in ranked_by or [] for each in (of if of and by == "magnitude" else [None])
+    ]
+    axes = (
+        numbers,
+        rankings or [{}],
+        [{"schedule": schedule} for schedule in schedules] or [{}],
+        [{"fill": fill} for fill in fills or []] or [{}],
+    )
+    ways = (number | ranking | when | fill for number, ranking, when, fill in itertools.product(*axes))
+    return [{name: value for name, value in way.items() if value is not None} for way in ways] or None
 
 
 def _search(
     measure: str | None,
     budget: float | None,
     trials: int | None,
+    of: Sequence[str] | None,
     schedules: list[dict[str, Any]],
     fills: Sequence[str] | None,
 ) -> dict[str, Any] | None:
@@ -182,13 +224,14 @@ def _search(
         return None
     if budget is None:
         raise typer.BadParameter("needs --budget, how much worse the measure may get", param_hint="--search")
-    for name, values in (("--schedule", schedules), ("--fill", fills or [])):
+    for name, values in (("--schedule", schedules), ("--of", of or []), ("--fill", fills or [])):
         if len(values) > 1:
             raise typer.BadParameter("a search takes only one; use --body for other requests", param_hint=name)
     fields = {
         "measure": measure,
         "budget": budget,
         "trials": trials,
+        "of": of[0] if of else None,
         "schedule": schedules[0] if schedules else None,
         "fill": fills[0] if fills else None,
     }

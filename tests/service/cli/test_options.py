@@ -27,7 +27,7 @@ QUERIES = {"thresholds": "threshold"}
 WITHOUT = {
     "prunes.threshold": "--threshold makes a grid of one",
     "prunes.side": "goes with threshold",
-    "prunes.by": "has one value, the default",
+    "prunes.remove_fraction": "--remove-fraction makes a grid of one",
 }
 """Fields without an option of their own, and why."""
 

@@ -121,6 +121,23 @@ def test_components_are_kept_on_every_schedule(service: FakeService) -> None:
     assert asked(service, "scored", "--keep", 8, "--fill", "zero")["prunes"] == [{"keep": 8, "fill": "zero"}]
 
 
+def test_shares_rankings_and_what_is_read_have_options(service: FakeService) -> None:
+    body = asked(service, "scored", "--remove-fraction", 0.66, "--of", "c", "--of", "read", "--fill", "mean")
+    assert body["grid"] == {"remove_fractions": [0.66], "of": ["c", "read"], "fills": ["mean"]}
+    kept = ("--keep", 8, "--keep-fraction", 0.3, "--by", "deviation", "--by", "magnitude", "--of", "read")
+    body = asked(service, "scored", *kept)
+    read = {"by": "magnitude", "of": "read"}
+    assert body["prunes"] == [
+        {"keep": 8, "by": "deviation"},
+        {"keep": 8, **read},
+        {"keep_fraction": 0.3, "by": "deviation"},
+        {"keep_fraction": 0.3, **read},
+    ]
+    assert "grid" not in body
+    searched = asked(service, "scored", "--search", "drift", "--budget", 0.1, "--of", "read")["search"]
+    assert searched == {"measure": "drift", "budget": 0.1, "of": "read"}
+
+
 def test_a_search_has_its_budget_schedule_and_trials(service: FakeService) -> None:
     options = ["--search", "accuracy", "--budget", 0.02, "--trials", 5, "--schedule", "last:10", "--fill", "mean"]
     assert asked(service, "scored", *options) == {
@@ -277,6 +294,7 @@ def test_an_export_that_there_is_not_is_not_saved(service: FakeService, tmp_path
         (["scored", "--schedule", "last"], "'last' is none of"),
         (["scored", "--schedule", "every:2"], "'every:2' is none of"),
         (["scored", "--keep", "3", "--side", "head"], "goes with --threshold"),
+        (["scored", "--threshold", "1", "--by", "deviation"], "goes with --keep"),
         (["scored", "--budget", "1"], "goes with --search"),
         (["scored", "--threshold", "1", "--trials", "3"], "goes with --search"),
         (["scored", "--search", "drift"], "needs --budget"),
