@@ -1,15 +1,14 @@
 """Answers kept in memory by their question, so that a repeated one is answered without asking Redis.
 
-An answer is the result of a job, and a job's key names everything the result depends on: a kept answer is valid as
-long as its question still leads to the same key, whatever has become of the job. Each process of the service has a
-cache of its own.
+An answer is the result of a job, and a job's key names everything the result depends on: the request, and the files of
+the model. A kept answer is valid while those files are unchanged, whatever has become of the job. Each process of the
+service has a cache of its own.
 """
 
 from __future__ import annotations
 
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any
 
 from cachetools import LRUCache
 
@@ -25,17 +24,17 @@ OVERHEAD_BYTES = 2048
 
 @dataclass(frozen=True)
 class CachedResponse:
-    """The result of a job as it is sent, and what its key is computed from."""
+    """The result of a job as it is sent, and what of its model it depends on."""
 
     question: bytes
     """The request as it was sent, without its headers."""
     body: bytes
     job_id: str
     key: str
-    request: dict[str, Any]
-    """The resolved request."""
     entry: ModelEntry
     """A model of the registry's file, which does not change while the service runs."""
+    files: tuple[tuple[int, ...], ...]
+    """The state of its files when the key was computed (`jobs.registry.digests.file_states`)."""
 
 
 class ResponseCache(LRUCache[bytes, CachedResponse]):

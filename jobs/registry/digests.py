@@ -14,6 +14,7 @@ import itertools
 import json
 import os
 import re
+import stat
 import tempfile
 import threading
 from collections.abc import Callable, Iterator, Mapping
@@ -33,7 +34,7 @@ from tailprune.spec.hub import blob_digest
 from tailprune.spec.layouts import IMAGES, SAFETENSORS, TENSOR_FILES, WEIGHTS, files_under
 from tailprune.spec.safetensors import read_header
 
-__all__ = ["Identity", "content_digest", "identify", "identify_at_once", "weights_digest"]
+__all__ = ["Identity", "content_digest", "file_states", "identify", "weights_digest"]
 
 OF_A_FOLDER = (".json", *TENSOR_FILES)
 """The suffixes of the files in a folder from which a model or a decoder is loaded."""
@@ -44,10 +45,6 @@ LOCKED_BY = 2
 
 
 log = structlog.get_logger(__name__)
-
-
-class _Unread(Exception):
-    """A digest that is not in memory."""
 
 
 @dataclass(frozen=True)
@@ -62,22 +59,37 @@ class Identity:
     """The decoder, for jobs that make pictures or sound."""
 
 
-def identify_at_once(reads: Reads, entry: ModelEntry) -> Identity | None:
-    """The same as `identify` if the digests of all files are in memory, or else None. It reads no file."""
+def file_states(entry: ModelEntry) -> tuple[tuple[int, ...], ...] | None:
+    """The state of a model's files, in microseconds: equal states mean an equal `identify("condition", entry)`.
+
+    entry: the model.
+
+    No file is read. None where one is missing.
+    """
+    paths = [entry.local_checkpoint]
+    if isinstance(entry.class_names, Path):
+        paths.append(entry.class_names)
+    states: list[tuple[int, ...]] = []
     try:
-        return identify(reads, entry, None)
-    except (_Unread, OSError):
+        for path in paths:
+            if path is None:
+                return None
+            state = os.stat(path)
+            files = [path] if not stat.S_ISDIR(state.st_mode) else files_under(path)
+            states += [(each.st_ino, each.st_size, each.st_mtime_ns) for each in map(os.stat, files)]
+    except OSError:
         return None
+    return tuple(states)
 
 
 def identify(
-    reads: Reads, entry: ModelEntry, data_dir: Path | None, evaluation: Mapping[str, Path | str] = MappingProxyType({})
+    reads: Reads, entry: ModelEntry, data_dir: Path, evaluation: Mapping[str, Path | str] = MappingProxyType({})
 ) -> Identity:
     """The identity of a model for the jobs that depend on this part of it.
 
     reads: the part of the model.
     entry: the model.
-    data_dir: the folder in which digests are kept; None to use only those in memory.
+    data_dir: the folder in which digests are kept.
     evaluation: extractors and references by name, as `ModelRequest.evaluated_with` has them: paths, or texts that
         identify them.
 
@@ -107,12 +119,12 @@ def identify(
     return Identity(weights_digest(reads, entry, data_dir), entry.loaded_as | decoder, decoding)
 
 
-def weights_digest(reads: Reads, entry: ModelEntry, data_dir: Path | None) -> str:
+def weights_digest(reads: Reads, entry: ModelEntry, data_dir: Path) -> str:
     """The sha256 of a model's checkpoint, or of its condition tensors.
 
     reads: the part of the model.
     entry: the model.
-    data_dir: the folder in which digests are kept; None to use only those in memory.
+    data_dir: the folder in which digests are kept.
 
     That of a compacted model's artifact is known, and is taken for its condition tensors too.
 
@@ -128,11 +140,11 @@ def weights_digest(reads: Reads, entry: ModelEntry, data_dir: Path | None) -> st
     return _condition_digest(path, entry.facts.condition_tensors, data_dir)
 
 
-def content_digest(path: Path, data_dir: Path | None, suffixes: tuple[str, ...] = OF_A_FOLDER) -> str:
+def content_digest(path: Path, data_dir: Path, suffixes: tuple[str, ...] = OF_A_FOLDER) -> str:
     """The sha256 of a file, or of the names and contents of the files in a folder.
 
     path: the file or folder.
-    data_dir: the folder in which digests are kept; None to use only those in memory.
+    data_dir: the folder in which digests are kept.
     suffixes: the files of a folder that count.
 
     Raises FileNotFoundError for a missing file.
@@ -148,12 +160,12 @@ def _name(path: Path) -> str:
     return os.fsencode(path).decode(errors="backslashreplace")
 
 
-def _asset_digest(made_of: Path | str, data_dir: Path | None) -> str:
+def _asset_digest(made_of: Path | str, data_dir: Path) -> str:
     """The digest of an extractor's or a reference's files, or the text that identifies it."""
     return made_of if isinstance(made_of, str) else content_digest(made_of, data_dir, OF_A_FOLDER + IMAGES)
 
 
-def _condition_digest(path: Path, tensors: tuple[str, ...], data_dir: Path | None) -> str:
+def _condition_digest(path: Path, tensors: tuple[str, ...], data_dir: Path) -> str:
     """The digest of the tensors whose names begin with `tensors`; for files of other formats that of the whole file."""
     if path.is_dir() and (path / WEIGHTS).is_file():
         path = path / WEIGHTS
@@ -193,25 +205,21 @@ _digests: dict[str, str] = {}
 _locks = {beginning: threading.Lock() for beginning in map("".join, itertools.product(HEXADECIMAL, repeat=LOCKED_BY))}
 
 
-def _known(path: Path, what: str, data_dir: Path | None, read: Callable[[Path], str]) -> str:
+def _known(path: Path, what: str, data_dir: Path, read: Callable[[Path], str]) -> str:
     """The digest of a file as it is now: a kept one, or one that is computed and kept.
 
     path: the file.
     what: the part of the file that the digest is of.
-    data_dir: the folder in which digests are kept; None to use only those in memory.
+    data_dir: the folder in which digests are kept.
     read: computes the digest.
-
-    Raises _Unread without a folder, if the digest is not in memory.
     """
     try:
-        stat = path.stat()
+        found = path.stat()
     except FileNotFoundError as error:
         raise MissingFileError(f"{path} is missing") from error
-    state = f"{path}\0{stat.st_size}\0{stat.st_mtime_ns}\0{what}"
+    state = f"{path}\0{found.st_size}\0{found.st_mtime_ns}\0{what}"
     if state in _digests:
         return _digests[state]
-    if data_dir is None:
-        raise _Unread
     note = data_dir / "digests" / hashlib.sha256(os.fsencode(state)).hexdigest()
     with _alone(note):
         if state not in _digests:

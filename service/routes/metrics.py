@@ -10,9 +10,8 @@ from fastapi.responses import JSONResponse, Response
 from fastapi.routing import APIRoute
 from structlog.contextvars import bind_contextvars
 
-from jobs.keys import job_key
 from jobs.records import Job
-from jobs.registry.digests import identify_at_once
+from jobs.registry.digests import file_states
 from jobs.requests.fields import CONDITIONS, ConditionsId, Part, Thresholds
 from jobs.requests.metrics import MetricsRequest
 from jobs.results import MetricsResult
@@ -86,10 +85,12 @@ async def get_metrics(
     thresholds = {} if threshold is None else {"thresholds": threshold}
     asked = MetricsRequest(model=model.name, part=part, timestep=timestep, conditions=conditions, **thresholds)
 
+    files = file_states(model)  # before the key is computed: if one changes meanwhile, the answer is not used again
+
     async def render(job: Job, headers: dict[str, str]) -> Response:
         answer = JSONResponse(job.result, headers=headers)
-        if model.in_file:  # any other may change in Redis, which kept answers do not ask
-            kept = CachedResponse(_question(asking), bytes(answer.body), job.id, job.key, job.request, model)
+        if model.in_file and files is not None:  # any other may change in Redis, which kept answers do not ask
+            kept = CachedResponse(_question(asking), bytes(answer.body), job.id, job.key, model, files)
             client.state.answers.keep(kept)
         return answer
 
@@ -97,13 +98,13 @@ async def get_metrics(
 
 
 def _recall(request: Request) -> Response | None:
-    """The kept answer to a request, if its job would still have the same key; None otherwise."""
+    """The kept answer to a request, unless a file of the model changed, which takes microseconds to see."""
     state: AppState = request.app.state.app
     question = _question(request)
     answer = state.answers.get(question)
     if answer is None:
         return None
-    if _key_at_once(answer) != answer.key:
+    if file_states(answer.entry) != answer.files:
         state.answers.pop(question, None)
         return None
     wait = preferred_wait(request.headers.get("Prefer"), state.settings.max_wait_seconds)
@@ -119,14 +120,3 @@ def _question(request: Request) -> bytes:
     """The model and the query of a request, which identify its answer."""
     model: str = request.path_params["model"]
     return b"%s?%s" % (model.encode(), request.scope["query_string"])
-
-
-def _key_at_once(answer: CachedResponse) -> str | None:
-    """The key that the job of a kept answer would have now; None if a file would have to be read to compute it.
-
-    This only looks at the state of the model's files, which takes microseconds, so it may run on the event loop.
-    """
-    if not answer.entry.ready:
-        return None
-    identity = identify_at_once("condition", answer.entry)
-    return None if identity is None else job_key("metrics", answer.request, identity.weights, identity.reading)

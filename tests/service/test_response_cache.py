@@ -21,7 +21,7 @@ Answer = Callable[[bytes], CachedResponse]
 def answer(tmp_path: Path) -> Answer:
     """Makes the answer of a question."""
     entry = Registry.read(write_registry(tmp_path / "models")).get("shapes-sit")
-    return lambda question: CachedResponse(question, BODY, "id", "key", {}, entry)
+    return lambda question: CachedResponse(question, BODY, "id", "key", entry, ())
 
 
 def kept(answers: ResponseCache, questions: str) -> str:

@@ -7,6 +7,7 @@ import hashlib
 import io
 import json
 import os
+import shutil
 import threading
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -18,7 +19,7 @@ import pytest
 from safetensors.numpy import save_file
 
 from jobs.registry import digests
-from jobs.registry.digests import content_digest, identify, identify_at_once
+from jobs.registry.digests import content_digest, file_states, identify
 from jobs.registry.models import ModelEntry, Registry
 from jobs.requests.base import Reads
 from tailprune.spec import MissingFileError
@@ -512,25 +513,29 @@ def test_metrics_are_read_as_the_family_and_its_numbers_say(shown: ModelEntry, t
     }
 
 
-@pytest.mark.parametrize("reads", ["condition", "named condition", "model"])
-def test_what_is_known_is_found_without_reading_the_checkpoint(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, reads: Reads
-) -> None:
+def test_the_state_of_files_is_another_after_a_change_and_none_where_one_is_missing(tmp_path: Path) -> None:
     save_file(TENSORS, tmp_path / "a.safetensors")
-    entry = entry_of(tmp_path, "a.safetensors")
-    assert identify_at_once(reads, entry) is None
-    known = identify(reads, entry, tmp_path / "data")
-    monkeypatch.setattr(Path, "open", None)
-    assert identify_at_once(reads, entry) == known
-
-
-def test_a_checkpoint_that_changed_or_went_is_not_known_at_once(tmp_path: Path) -> None:
-    save_file(TENSORS, tmp_path / "a.safetensors")
-    entry = entry_of(tmp_path, "a.safetensors")
-    before = identify("condition", entry, tmp_path / "data")
+    (tmp_path / "names.txt").write_text("a\nb\nc\nd\n")
+    entry = entry_of(tmp_path, "a.safetensors", class_names="names.txt")
+    before = file_states(entry)
+    assert before is not None
+    assert file_states(entry) == before
     save_file({**TENSORS, LABELS: TENSORS[LABELS] + 1}, tmp_path / "a.safetensors")
     os.utime(tmp_path / "a.safetensors", ns=(1, 1))  # clocks of file systems are coarse
-    assert identify_at_once("condition", entry) is None
-    assert identify("condition", entry, tmp_path / "data") != before
-    (tmp_path / "a.safetensors").unlink()
-    assert identify_at_once("condition", entry) is None
+    assert file_states(entry) not in (None, before)
+    (tmp_path / "names.txt").unlink()
+    assert file_states(entry) is None
+
+
+def test_the_state_of_a_folder_is_that_of_all_its_files(tmp_path: Path) -> None:
+    (tmp_path / "a" / "part").mkdir(parents=True)
+    save_file(TENSORS, tmp_path / "a" / "part" / "one.safetensors")
+    entry = entry_of(tmp_path, "a")
+    before = file_states(entry)
+    (tmp_path / "a" / "part" / "two.json").write_text("{}")
+    after = file_states(entry)
+    assert before is not None
+    assert after is not None
+    assert len(after) == len(before) + 1
+    shutil.rmtree(tmp_path / "a")
+    assert file_states(entry) is None
