@@ -18,6 +18,7 @@ from rich.console import Console
 from demo import ROOT, running
 from evidence.document import shown_of, write
 from evidence.gathering import MODELS, gather
+from evidence.rules import draw_errors
 from service.cli.client import Client
 
 BUILD = ROOT / "build" / "evidence"
@@ -40,6 +41,7 @@ def main() -> None:
     for one in found:
         for name in shown_of(one.model):
             shutil.copy(BUILD / one.model / f"{name}.png", pictures / f"{one.model}-{name}.png")
+    draw_errors({one.model: one.rules for one in found}, pictures / "rules.png")
     machine = (
         f"{options.workers} workers on {platform.machine()}, {os.cpu_count()} cores, float32, torch {version('torch')}"
     )

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Sequence
 from evidence.claims import accuracy, claims, score, variant, verdict
 from evidence.gathering import BUDGET, LAST, MAIN, SAMPLES_OF_SEARCH, STEPS, ModelEvidence, mean_cosine
 from evidence.paper import TABLE_1, TABLE_2, TABLE_3, TABLE_6, TITLE
+from evidence.rules import RULE_SAMPLES, SHARES, correlation, least_at
 from jobs.registry.evaluation import Measure
 from jobs.study_results import Score, StudyVariant
 
@@ -50,6 +51,7 @@ def write(found: Sequence[ModelEvidence], machine: str) -> tuple[str, str]:
         _table_3([one for one in found if one.model != MAIN]),
         _table_6(found),
         _searches(found),
+        _rules(found),
         _training(found),
         _figures(found),
     ]
@@ -60,6 +62,16 @@ def write(found: Sequence[ModelEvidence], machine: str) -> tuple[str, str]:
             "study": one.study.model_dump(mode="json", exclude={"exports", "engine", "shards"}),
             "search": one.search.model_dump(mode="json"),
             "samples_per_class": one.samples_per_class,
+            "rules": [
+                {
+                    "rule": cell.rule,
+                    "share": cell.share,
+                    "error": cell.error,
+                    "drift": cell.drift.model_dump(mode="json", include={"value", "low", "high"}),
+                    "accuracy": cell.accuracy.model_dump(mode="json", include={"value", "low", "high"}),
+                }
+                for cell in one.rules
+            ],
         }
         for one in found
     }
@@ -256,6 +268,48 @@ def _searches(found: Sequence[ModelEvidence]) -> str:
             *_table(head, rows),
         ]
     )
+
+
+def _rules(found: Sequence[ModelEvidence]) -> str:
+    parts = [
+        "## Rules of pruning at equal shares",
+        "",
+        f"Every step, {STEPS} steps, {RULE_SAMPLES} samples a class. The first rule is the paper's;",
+        "[pruning.md](pruning.md) says what the others are. Removed: of all components over the run. Error: the",
+        "modulation error, without sampling. In brackets, 95 % intervals; bold: the least drift of its share.",
+        "",
+        "![Drift against modulation error](evidence/rules.png)",
+        "",
+    ]
+    for one in found:
+        baseline = accuracy(one.study.variants[0])
+        parts += [
+            f"### {one.model}: rules",
+            "",
+            f"Class accuracy without a prune {baseline:.1%}. Rank correlation of error and drift over the"
+            f" {len(one.rules)} prunes: {correlation(one.rules):.3f}.",
+            "",
+            *_table(
+                ("removed", "rule", "error", "drift ↓", "class accuracy ↑"),
+                [
+                    (
+                        f"{share:.0%}", cell.rule, f"{cell.error:.3f}", _drift(cell.drift, least_at(one.rules, share)),
+                        _cell("accuracy", cell.accuracy),
+                    )
+                    for share in SHARES
+                    for cell in one.rules
+                    if cell.share == share
+                ],
+            ),
+            "",
+        ]  # fmt: skip
+    return "\n".join(parts).rstrip()
+
+
+def _drift(of: Score, least: Score) -> str:
+    value = "" if of.value is None else f"{of.value:.3f}"
+    interval = "" if of.low is None or of.high is None else f" [{of.low:.3f}, {of.high:.3f}]"
+    return f"**{value}**{interval}" if of is least else value + interval
 
 
 def _training(found: Sequence[ModelEvidence]) -> str:

@@ -12,6 +12,7 @@ from rich.console import Console
 from safetensors.torch import load_file
 
 from demo import ROOT
+from evidence.rules import RULE_SAMPLES, RuleCell, cells_of, prunes
 from jobs.requests.fields import FigureName
 from jobs.results import MetricsResult
 from jobs.study_results import SearchResult, StudyResult
@@ -79,6 +80,8 @@ class ModelEvidence:
     """The duration of its study."""
     curve: list[dict[str, float]]
     """The record of its training."""
+    rules: list[RuleCell]
+    """The rules of pruning at equal shares."""
 
 
 def gather(client: Client, model: str, pictures: Path, console: Console) -> ModelEvidence:
@@ -108,7 +111,10 @@ def gather(client: Client, model: str, pictures: Path, console: Console) -> Mode
     console.print(f"[bold]{model}[/bold]: the search …")
     _, searched = _study(client, _search(model))
     assert searched.search is not None, "a search has its trace"
-    return ModelEvidence(model, c, y, head, result, searched.search, each, took, curve)
+    console.print(f"[bold]{model}[/bold]: the rules at equal shares …")
+    _, ruled = _study(client, _rules(model))
+    rules = cells_of(model, ruled.variants, STEPS)
+    return ModelEvidence(model, c, y, head, result, searched.search, each, took, curve, rules)
 
 
 def _head(client: Client, model: str, count: int, folder: Path) -> HeadSummary:
@@ -163,3 +169,11 @@ def _grid(model: str, each: int) -> dict[str, Any]:
         "measures": MEASURES,
         "seed": 0,
     }
+
+
+def _rules(model: str) -> dict[str, Any]:
+    """The study of all rules at equal shares."""
+    return {
+        "model": model, "prunes": prunes(), "samples_per_label": RULE_SAMPLES, "steps": STEPS,
+        "measures": ["accuracy", "drift"], "seed": 1,
+    }  # fmt: skip

@@ -28,6 +28,10 @@ class Recipe:
     warmup: int = 200
     final_share: float = 0.05
     """The last learning rate as a share of the first; it falls linearly."""
+    time_rate: float = 1.0
+    """The learning rate of the time embedder, as a share of that of the other weights."""
+    label_rate: float = 1.0
+    """That of the label embedder."""
     betas: tuple[float, float] = (0.9, 0.95)
     weight_decay: float = 0.0
     clip: float = 1.0
@@ -64,7 +68,7 @@ def train(
         model, multi_avg_fn=torch.optim.swa_utils.get_ema_multi_avg_fn(recipe.average), use_buffers=True
     )
     optimizer = torch.optim.AdamW(
-        model.parameters(), lr=recipe.learning_rate, betas=recipe.betas, weight_decay=recipe.weight_decay
+        _groups(model, recipe), lr=recipe.learning_rate, betas=recipe.betas, weight_decay=recipe.weight_decay
     )
     generator = torch.Generator().manual_seed(recipe.seed)
     curve: list[dict[str, float]] = []
@@ -81,7 +85,7 @@ def train(
     began, running = time.monotonic(), 0.0
     for step in range(first, recipe.steps):
         for group in optimizer.param_groups:
-            group["lr"] = recipe.rate(step)
+            group["lr"] = group["share"] * recipe.rate(step)
         loss = loss_of(model, generator)
         optimizer.zero_grad()
         loss.backward()
@@ -124,6 +128,15 @@ def ship(model: nn.Module, work: Path, folder: Path, metadata: dict[str, str] | 
     save_file({name: tensor.contiguous().cpu() for name, tensor in model.state_dict().items()}, file, metadata)
     file.chmod(0o644)  # safetensors writes a file only its owner can read, and a worker runs as another user
     (folder / "training.json").write_bytes((work / "training.json").read_bytes())
+
+
+def _groups(model: nn.Module, recipe: Recipe) -> list[dict[str, Any]]:
+    """The parameters by their learning rate, as a share of the recipe's."""
+    groups: dict[float, list[nn.Parameter]] = {}
+    for name, parameter in model.named_parameters():
+        share = recipe.time_rate if "t_embedder" in name else recipe.label_rate if "y_embedder" in name else 1.0
+        groups.setdefault(share, []).append(parameter)
+    return [{"params": parameters, "share": share} for share, parameters in groups.items()]
 
 
 def _write(folder: Path, recipe: Recipe, curve: list[dict[str, float]]) -> None:

@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import json
 from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
 import pytest
+from PIL import Image
 
 from demo import ROOT
 from evidence.claims import claims, variant, verdict
 from evidence.document import shown_of, write
 from evidence.gathering import FIGURES, MODELS, HeadSummary, ModelEvidence
+from evidence.rules import RULES, SHARES, RuleCell, cells_of, correlation, draw_errors, least_at, prunes
 from jobs.results import MetricsResult
-from jobs.study_results import SearchResult, StudyResult
+from jobs.study_results import Score, SearchResult, StudyResult, StudyVariant
+from tailprune.spec.prune import PruneSpec
 
 FRACTIONS = {"mild": 0.4, "strong": 0.66, "extreme": 0.8, "head-2": 0.02, "head-5": 0.05}
 WHEN: list[tuple[str, int | None]] = [("every", None), ("first", 1), ("last", 10)]
@@ -77,7 +81,14 @@ def found(
         }
     )  # fmt: skip
     c, y = metrics(model, "c", 0.02, 0.97), metrics(model, "y", 0.4, 0.5)
-    return ModelEvidence(model, c, y, HeadSummary(3, 1.0, 0.01, 0.1), study, search, 5, 60.0, CURVE)
+    cells = [
+        RuleCell(
+            rule, share, error=share / (place + 1), drift=Score(value=share / (place + 2)), accuracy=Score(value=0.9)
+        )
+        for place, rule in enumerate(RULES)
+        for share in SHARES
+    ]
+    return ModelEvidence(model, c, y, HeadSummary(3, 1.0, 0.01, 0.1), study, search, 5, 60.0, CURVE, cells)
 
 
 AS_THE_PAPER = {("strong", "every"): 0.90, ("extreme", "every"): 0.3, ("head-5", "every"): 0.02}
@@ -137,6 +148,7 @@ def test_the_document_has_every_table_with_the_papers_numbers_beside() -> None:
         "## Table 3",
         "## Table 6",
         "## The largest tail threshold that costs at most 2 points of class accuracy",
+        "## Rules of pruning at equal shares",
         "## Over training",
         "## Figures",
     ]
@@ -174,3 +186,28 @@ def test_a_score_of_too_few_samples_is_marked_in_the_document() -> None:
     assert "| baseline | 0 | 7.000 | " in write([one], "two workers")[0]
     one.study.variants[0].scores["fid"].reliable = False
     assert "| baseline | 0 | 7.000 † | " in write([one], "two workers")[0]
+
+
+def test_each_rule_removes_each_share_and_the_prunes_are_in_the_order_of_the_cells() -> None:
+    names = [PruneSpec(**prune).resolved().name for prune in prunes()]
+    assert len(set(names)) == len(RULES) * len(SHARES)
+    variants = [StudyVariant.model_validate(scored("baseline", 0.95, 7.0))]
+    variants += [StudyVariant.model_validate(scored(name, 0.9, 7.0, {"threshold": 1})) for name in names]
+    cells = cells_of("shapes-sit", variants, steps=3)
+    assert [(cell.rule, cell.share) for cell in cells] == [(rule, share) for rule in RULES for share in SHARES]
+    for rule in RULES:
+        errors = [cell.error for cell in cells if cell.rule == rule]
+        assert errors == sorted(errors)
+        assert 0 < errors[0] < errors[-1] < 2
+
+
+def test_the_least_drift_of_a_share_is_marked_and_the_correlation_told(tmp_path: Path) -> None:
+    one = found("shapes-sit", {})
+    assert least_at(one.rules, 0.4).value == pytest.approx(0.4 / (len(RULES) + 1))
+    assert correlation(one.rules) > 0.9
+    text, numbers = write([one], "here")
+    assert f"Rank correlation of error and drift over the {len(one.rules)} prunes: {correlation(one.rules):.3f}" in text
+    assert f"| 40% | deviation, mean | {0.4 / len(RULES):.3f} | **{0.4 / (len(RULES) + 1):.3f}** | 90.0% |" in text
+    assert len(json.loads(numbers)["shapes-sit"]["rules"]) == len(one.rules)
+    draw_errors({"shapes-sit": one.rules, "shapes-dit": one.rules}, tmp_path / "rules.png")
+    assert Image.open(tmp_path / "rules.png").width > 1000

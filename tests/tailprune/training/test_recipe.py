@@ -70,6 +70,20 @@ def test_the_learning_rate_rises_and_falls() -> None:
     assert recipe.rate(999) == pytest.approx(0.05, abs=0.001)
 
 
+def test_embedders_have_learning_rates_of_their_own(tmp_path: Path) -> None:
+    model = SHAPES_MODELS["shapes-sit"].build()
+    before = {name: parameter.detach().clone() for name, parameter in model.named_parameters()}
+    recipe = Recipe(steps=1, batch_size=1, learning_rate=0.1, time_rate=0.3, label_rate=0.0, warmup=1)
+
+    def loss_of(model: nn.Module, _: torch.Generator) -> Tensor:
+        return torch.stack([parameter.sum() for parameter in model.parameters()]).sum()
+
+    train(model, recipe, loss_of, lambda _: {}, tmp_path)
+    for name, parameter in model.named_parameters():  # the first step of Adam is as long as its rate
+        rate = 0.03 if "t_embedder" in name else 0.0 if "y_embedder" in name else 0.1
+        torch.testing.assert_close(before[name] - parameter.detach(), torch.full_like(parameter, rate))
+
+
 class Stop(Exception):
     pass
 

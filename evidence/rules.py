@@ -1,0 +1,125 @@
+"""The rules of pruning beside the paper's, at equal shares removed: samples of each, and their modulation errors."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from matplotlib.lines import Line2D
+from matplotlib.ticker import FuncFormatter
+from scipy.stats import spearmanr
+
+import tailprune
+from demo import ROOT
+from jobs.registry.models import Registry
+from jobs.study_results import Score, StudyVariant
+from tailprune.figures.style import PALETTE, new_figure, note, render, styled
+from tailprune.spec.prune import PruneSpec
+
+__all__ = [
+    "RULES",
+    "RULE_SAMPLES",
+    "SHARES",
+    "RuleCell",
+    "cells_of",
+    "correlation",
+    "draw_errors",
+    "least_at",
+    "prunes",
+]
+
+SHARES = (0.40, 0.66, 0.80, 0.90)
+"""The shares of all components that are removed."""
+RULES: dict[str, dict[str, Any]] = {
+    "abs(c), zero": {},
+    "abs(c), mean": {"fill": "mean"},
+    "abs(SiLU(c)), zero": {"of": "read"},
+    "variance, mean": {"by": "variance"},
+    "deviation, mean": {"by": "deviation"},
+}
+"""What a prune of each rule has besides its share; the first is the paper's."""
+RULE_SAMPLES = 3
+"""Samples a class."""
+
+
+@dataclass(frozen=True)
+class RuleCell:
+    """A rule at a share: what was measured."""
+
+    rule: str
+    share: float
+    error: float
+    """The modulation error, which needs no samples."""
+    drift: Score
+    accuracy: Score
+
+
+def prunes() -> list[dict[str, Any]]:
+    """The prunes of all rules at all shares, as requests have them."""
+    return [
+        {"keep_fraction": round(1 - share, 4), **rule} if "by" in rule else {"remove_fraction": share, **rule}
+        for rule in RULES.values()
+        for share in SHARES
+    ]
+
+
+def cells_of(model: str, variants: Sequence[StudyVariant], steps: int) -> list[RuleCell]:
+    """What a study of `prunes()` measured, with the modulation error of each.
+
+    model: the name of a shipped model
+    variants: of the study, the baseline first
+    steps: its sampling steps
+    """
+    entry = Registry.read(ROOT / "models" / "models.toml").get(model)
+    system = tailprune.load(ROOT / "models" / model)
+    edits = [tailprune.Prune.from_spec(PruneSpec(**each).resolved()) for each in prunes()]
+    errors = tailprune.modulation_error(system, edits, system.all_inputs(), sampler=entry.defaults.sampler, steps=steps)
+    places = [(rule, share) for rule in RULES for share in SHARES]
+    return [
+        RuleCell(rule, share, error, variant.scores["drift"], variant.scores["accuracy"])
+        for (rule, share), error, variant in zip(places, errors, variants[1:], strict=True)
+    ]
+
+
+def correlation(cells: Sequence[RuleCell]) -> float:
+    """Spearman's rank correlation of modulation error and drift."""
+    found: float = spearmanr([cell.error for cell in cells], [cell.drift.value for cell in cells]).statistic
+    return found
+
+
+def least_at(cells: Sequence[RuleCell], share: float) -> Score:
+    """The least drift of all rules at a share."""
+    return min((cell.drift for cell in cells if cell.share == share), key=lambda drift: drift.value or 0.0)
+
+
+def draw_errors(cells: dict[str, list[RuleCell]], path: Path) -> None:
+    """Draw drift against modulation error, a panel a model, into a PNG file.
+
+    cells: of each model, by its name
+    path: the file
+    """
+    with styled():
+        figure = new_figure(
+            "Drift against modulation error", "one prune a point: five rules, each at 40, 66, 80 and 90 % removed", 5.6
+        )
+        panels = figure.subplots(2, -(-len(cells) // 2), sharex=True, sharey=True, squeeze=False).flat
+        for axes, (model, found) in zip(panels, cells.items(), strict=False):
+            for rule, colour in zip(RULES, PALETTE, strict=False):
+                of = [cell for cell in found if cell.rule == rule]
+                axes.plot(
+                    [cell.error for cell in of], [cell.drift.value or np.nan for cell in of], "o-", color=colour, ms=3.5
+                )
+            axes.set_xscale("log")
+            axes.set_yscale("log")
+            for axis in (axes.xaxis, axes.yaxis):
+                axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+            axes.set_title(f"{model}, rank correlation {correlation(found):.2f}")
+        for axes in panels:
+            axes.set_visible(False)
+        note(figure, "Across: modulation error, without sampling. Up: drift of the samples, from the same noise.")
+        handles = [Line2D([], [], color=colour, marker="o", ms=3.5) for _, colour in zip(RULES, PALETTE, strict=False)]
+        figure.legend(handles, list(RULES), loc="outside upper right", ncols=3)
+        path.write_bytes(render(figure).png)
