@@ -18,7 +18,7 @@ from jobs.requests.fields import GREATEST_SEED
 from service.auth import PROBES, scope_of
 from service.examples import JOB, WEBHOOK
 from service.headers import etag_matches
-from service.openapi import add_problems
+from service.openapi import add_problems, problem_response
 from service.submission import cache_headers
 
 __all__ = ["DESCRIPTION", "TAGS", "add_contract", "document"]
@@ -100,6 +100,10 @@ def document(application: FastAPI) -> str:
     return _yaml(application.openapi())
 
 
+BY_THE_SERVER = {"408": "The request took too long", "431": "The headers are too large"}
+"""The titles of what the server itself answers to any request, by status; their type is `about:blank`."""
+
+
 def _refined(schema: dict[str, Any]) -> dict[str, Any]:
     """FastAPI's document, with whole numbers and words as generators read them, and parameters that are never null."""
     for part in _parts(schema):
@@ -123,6 +127,8 @@ def _refined(schema: dict[str, Any]) -> dict[str, Any]:
             if path not in PROBES:
                 add_problems(operation["responses"], "not-allowed", "too-many-requests")
             add_problems(operation["responses"], "foreign-site", "foreign-host")
+            for status, title in BY_THE_SERVER.items():
+                operation["responses"][status] = problem_response(title)
             for parameter in operation.get("parameters", []):
                 parameter["schema"] = _of_parameter(parameter["schema"])
             if "application/json" not in operation.get("requestBody", {}).get("content", {}):

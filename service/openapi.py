@@ -31,6 +31,7 @@ __all__ = [
     "job_answers",
     "job_under_way",
     "of_both_types",
+    "problem_response",
     "problem_responses",
     "statistics_problems",
 ]
@@ -105,23 +106,22 @@ def problem_responses(*slugs: Slug) -> dict[int | str, dict[str, Any]]:
     by_status: dict[int | str, dict[str, Any]] = {}
     for slug in slugs:
         status, title = TYPES[slug]
-        entry = by_status.setdefault(
-            status,
-            {
-                "description": title,
-                "content": {MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}, "examples": {}}},
-            },
-        )
+        entry = by_status.setdefault(status, problem_response(title))
         if entry["description"] != title:
             entry["description"] += f", or: {title}"
         example: dict[str, Any] = {
             "type": PREFIX + slug, "title": title, "status": status, "detail": DETAILS[slug],
             **({"errors": ERRORS} if slug == "invalid-request" else {}),
         }  # fmt: skip
-        entry["content"][MEDIA_TYPE]["examples"][slug] = {"value": example}
+        entry["content"][MEDIA_TYPE].setdefault("examples", {})[slug] = {"value": example}
         if slug in ("unavailable", "too-many-jobs", "too-many-requests"):
             entry["headers"] = {"Retry-After": header("Seconds to wait before trying again.", "integer")}
     return by_status
+
+
+def problem_response(title: str) -> dict[str, Any]:
+    """The response with a problem of this title."""
+    return {"description": title, "content": {MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}}}
 
 
 def add_problems(responses: dict[str, Any], *slugs: Slug) -> None:

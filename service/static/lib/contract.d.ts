@@ -1971,14 +1971,19 @@ export interface components {
         };
         /**
          * Grid
-         * @description All combinations of these sides, fills, schedules and thresholds.
+         * @description All combinations of these sides, magnitudes, fills, schedules and thresholds or shares.
          */
         Grid: {
             /**
              * Thresholds
-             * @description The magnitudes at which components of c are removed.
+             * @description The magnitudes at which components of c are removed. A grid needs these, `remove_fractions`, or both.
              */
-            thresholds: number[];
+            thresholds?: number[] | null;
+            /**
+             * Remove Fractions
+             * @description Shares of the components to remove: the thresholds are these quantiles over all vectors of the study.
+             */
+            remove_fractions?: number[] | null;
             /**
              * Sides
              * @description Remove the components below the thresholds (`tail`) or above them (`head`).
@@ -1987,6 +1992,14 @@ export interface components {
              *     ]
              */
             sides?: ("tail" | "head")[];
+            /**
+             * Of
+             * @description Whose magnitudes count: those of `c`, or of what the blocks `read`, SiLU(c).
+             * @default [
+             *       "c"
+             *     ]
+             */
+            of?: ("c" | "read")[];
             /**
              * Schedules
              * @description The sampling steps at which to prune.
@@ -3106,27 +3119,42 @@ export interface components {
             precision?: "float32" | "bfloat16" | "auto";
             /**
              * Threshold
-             * @description The magnitude at which components of c are removed; several make one variant each. Give either this or `keep`; a compacted model may also be sampled as it is, with neither.
+             * @description The magnitude at which components of c are removed; several make one variant each. Give one of this, `remove_fraction`, `keep` and `keep_fraction`.
              */
             threshold?: (number | number[]) | null;
             /**
+             * Remove Fraction
+             * @description In place of a threshold, the share of the components to remove; several make one variant each. The threshold is that quantile of the magnitudes over all labels or conditions and all pruned steps.
+             */
+            remove_fraction?: (number | number[]) | null;
+            /**
              * Keep
-             * @description How many components to keep; several make one variant each. Give either this or `threshold`.
+             * @description How many components to keep; several make one variant each.
              */
             keep?: (number | number[]) | null;
             /**
-             * By
-             * @description With `keep`: how components are ranked, by their variance over the classes (the default).
+             * Keep Fraction
+             * @description The share of the components to keep; several make one variant each.
              */
-            by?: "variance" | null;
+            keep_fraction?: (number | number[]) | null;
+            /**
+             * By
+             * @description With `keep` and `keep_fraction`, what components are ranked by: their `variance` over the classes (the default), which keeps the same components of all vectors; or, vector by vector, their `magnitude`, or their `deviation` from the mean over the classes.
+             */
+            by?: ("magnitude" | "variance" | "deviation") | null;
+            /**
+             * Of
+             * @description Whose magnitudes count: those of `c` (the default), or of what the blocks `read`, SiLU(c). Variance and deviation are always those of what is read.
+             */
+            of?: ("c" | "read") | null;
             /**
              * Side
-             * @description With `threshold`: remove the components below it (`tail`, the default) or above it (`head`).
+             * @description With `threshold` and `remove_fraction`: remove the components below the threshold (`tail`, the default) or above it (`head`).
              */
             side?: ("tail" | "head") | null;
             /**
              * Fill
-             * @description What takes the place of a removed component: `zero` (the default with `threshold`) or the `mean` over the classes (the default with `keep`).
+             * @description What takes the place of a removed component: `zero` (the default with `threshold` and `remove_fraction`) or the `mean` over the classes (the default with `keep` and `keep_fraction`).
              */
             fill?: ("zero" | "mean") | null;
             /**
@@ -3288,7 +3316,7 @@ export interface components {
         };
         /**
          * PruneSampleRequest
-         * @description Sample a model with its condition vectors pruned.
+         * @description Sample a model with its condition vectors pruned; a compacted model may also be sampled as it is.
          */
         PruneSampleRequest: {
             /**
@@ -3376,27 +3404,42 @@ export interface components {
             precision?: "float32" | "bfloat16" | "auto";
             /**
              * Threshold
-             * @description The magnitude at which components of c are removed; several make one variant each. Give either this or `keep`; a compacted model may also be sampled as it is, with neither.
+             * @description The magnitude at which components of c are removed; several make one variant each. Give one of this, `remove_fraction`, `keep` and `keep_fraction`.
              */
             threshold?: (number | number[]) | null;
             /**
+             * Remove Fraction
+             * @description In place of a threshold, the share of the components to remove; several make one variant each. The threshold is that quantile of the magnitudes over all labels or conditions and all pruned steps.
+             */
+            remove_fraction?: (number | number[]) | null;
+            /**
              * Keep
-             * @description How many components to keep; several make one variant each. Give either this or `threshold`.
+             * @description How many components to keep; several make one variant each.
              */
             keep?: (number | number[]) | null;
             /**
-             * By
-             * @description With `keep`: how components are ranked, by their variance over the classes (the default).
+             * Keep Fraction
+             * @description The share of the components to keep; several make one variant each.
              */
-            by?: "variance" | null;
+            keep_fraction?: (number | number[]) | null;
+            /**
+             * By
+             * @description With `keep` and `keep_fraction`, what components are ranked by: their `variance` over the classes (the default), which keeps the same components of all vectors; or, vector by vector, their `magnitude`, or their `deviation` from the mean over the classes.
+             */
+            by?: ("magnitude" | "variance" | "deviation") | null;
+            /**
+             * Of
+             * @description Whose magnitudes count: those of `c` (the default), or of what the blocks `read`, SiLU(c). Variance and deviation are always those of what is read.
+             */
+            of?: ("c" | "read") | null;
             /**
              * Side
-             * @description With `threshold`: remove the components below it (`tail`, the default) or above it (`head`).
+             * @description With `threshold` and `remove_fraction`: remove the components below the threshold (`tail`, the default) or above it (`head`).
              */
             side?: ("tail" | "head") | null;
             /**
              * Fill
-             * @description What takes the place of a removed component: `zero` (the default with `threshold`) or the `mean` over the classes (the default with `keep`).
+             * @description What takes the place of a removed component: `zero` (the default with `threshold` and `remove_fraction`) or the `mean` over the classes (the default with `keep` and `keep_fraction`).
              */
             fill?: ("zero" | "mean") | null;
             /**
@@ -3435,7 +3478,7 @@ export interface components {
         };
         /**
          * PruneSpec
-         * @description One prune: by `threshold` and `side`, or by `keep` and `by`.
+         * @description One prune: by `threshold` or `remove_fraction`, or by `keep` or `keep_fraction`.
          */
         PruneSpec: {
             /**
@@ -3444,8 +3487,13 @@ export interface components {
              */
             threshold?: number | null;
             /**
+             * Remove Fraction
+             * @description In place of a threshold, the share of the components to remove: the threshold is that quantile over the vectors of the whole run.
+             */
+            remove_fraction?: number | null;
+            /**
              * Side
-             * @description With `threshold`: cut what is below it (tail, the default) or above it (head).
+             * @description With these two: cut what is below (tail, the default) or above it (head).
              */
             side?: ("tail" | "head") | null;
             /**
@@ -3454,13 +3502,23 @@ export interface components {
              */
             keep?: number | null;
             /**
-             * By
-             * @description With `keep`: components are ranked by their variance over the classes.
+             * Keep Fraction
+             * @description The same as a share of the components.
              */
-            by?: "variance" | null;
+            keep_fraction?: number | null;
+            /**
+             * By
+             * @description With these two, what components are ranked by: their `variance` over the classes (the default), which keeps the same ones of all vectors; or, vector by vector, their `magnitude`, or their `deviation` from the mean over the classes.
+             */
+            by?: ("magnitude" | "variance" | "deviation") | null;
+            /**
+             * Of
+             * @description Whose magnitudes count: those of `c` (the default), or of what the blocks `read`, SiLU(c). Variance and deviation are always those of what is read.
+             */
+            of?: ("c" | "read") | null;
             /**
              * Fill
-             * @description What takes the place of a removed component: zero (the default with `threshold`) or the mean over the classes (the default with `keep`).
+             * @description What takes the place of a removed component: zero (the default with `threshold` and `remove_fraction`) or the mean over the classes (the default with `keep` and `keep_fraction`).
              */
             fill?: ("zero" | "mean") | null;
             /**
@@ -3853,31 +3911,46 @@ export interface components {
             model: string;
             /**
              * Threshold
-             * @description The magnitudes at which components of c are removed. Give either this or `keep`.
+             * @description The magnitude at which components of c are removed; several make one variant each. Give one of this, `remove_fraction`, `keep` and `keep_fraction`.
              */
-            threshold?: number[] | null;
+            threshold?: (number | number[]) | null;
+            /**
+             * Remove Fraction
+             * @description In place of a threshold, the share of the components to remove; several make one variant each. The threshold is that quantile of the magnitudes over all labels or conditions and all pruned steps.
+             */
+            remove_fraction?: (number | number[]) | null;
             /**
              * Keep
-             * @description How many components to keep. Give either this or `threshold`.
+             * @description How many components to keep; several make one variant each.
              */
-            keep?: number[] | null;
+            keep?: (number | number[]) | null;
+            /**
+             * Keep Fraction
+             * @description The share of the components to keep; several make one variant each.
+             */
+            keep_fraction?: (number | number[]) | null;
             /**
              * By
-             * @description With `keep`: how components are ranked, by their variance over the classes.
+             * @description With `keep` and `keep_fraction`, what components are ranked by: their `variance` over the classes (the default), which keeps the same components of all vectors; or, vector by vector, their `magnitude`, or their `deviation` from the mean over the classes.
              */
-            by?: "variance" | null;
+            by?: ("magnitude" | "variance" | "deviation") | null;
+            /**
+             * Of
+             * @description Whose magnitudes count: those of `c` (the default), or of what the blocks `read`, SiLU(c). Variance and deviation are always those of what is read.
+             */
+            of?: ("c" | "read") | null;
             /**
              * Side
-             * @description With `threshold`: remove the components below it (`tail`, the default) or above it (`head`).
+             * @description With `threshold` and `remove_fraction`: remove the components below the threshold (`tail`, the default) or above it (`head`).
              */
             side?: ("tail" | "head") | null;
             /**
              * Fill
-             * @description What takes the place of a removed component: `zero` (the default with `threshold`) or the `mean` over the classes (the default with `keep`).
+             * @description What takes the place of a removed component: `zero` (the default with `threshold` and `remove_fraction`) or the `mean` over the classes (the default with `keep` and `keep_fraction`).
              */
             fill?: ("zero" | "mean") | null;
             /**
-             * @description The sampling steps at which to prune.
+             * @description The sampling steps at which to prune; every step by default.
              * @default {
              *       "when": "every"
              *     }
@@ -3991,6 +4064,11 @@ export interface components {
              * @description The mean number at each sampling step; 0 at steps without pruning.
              */
             by_step: number[];
+            /**
+             * Threshold
+             * @description The threshold of the prune: for `remove_fraction`, what that came to. Null where a number or a share of the components is kept.
+             */
+            threshold?: number | null;
         };
         /**
          * Schedule
@@ -4076,6 +4154,13 @@ export interface components {
              *     }
              */
             schedule?: components["schemas"]["Schedule"];
+            /**
+             * Of
+             * @description Whose magnitudes count: those of `c`, or of what the blocks `read`, SiLU(c).
+             * @default c
+             * @enum {string}
+             */
+            of?: "c" | "read";
             /**
              * Fill
              * @description What takes the place of a removed component: `zero`, or the `mean` over the classes.
@@ -4427,7 +4512,7 @@ export interface components {
             prunes?: components["schemas"]["PruneSpec"][] | null;
             /**
              * Grid
-             * @description A grid, or a list of grids: every combination of sides, thresholds, schedules and fills is tried, after `prunes`.
+             * @description A grid, or a list of grids: every combination of its sides, magnitudes, thresholds and shares, schedules and fills is tried, after `prunes`.
              */
             grid?: (components["schemas"]["Grid"] | components["schemas"]["Grid"][]) | null;
             /** @description A search for the largest threshold within a budget, alone or besides other prunes. */
@@ -4620,7 +4705,7 @@ export interface components {
             prunes?: components["schemas"]["PruneSpec"][] | null;
             /**
              * Grid
-             * @description A grid, or a list of grids: every combination of sides, thresholds, schedules and fills is tried, after `prunes`.
+             * @description A grid, or a list of grids: every combination of its sides, magnitudes, thresholds and shares, schedules and fills is tried, after `prunes`.
              */
             grid?: (components["schemas"]["Grid"] | components["schemas"]["Grid"][]) | null;
             /** @description A search for the largest threshold within a budget, alone or besides other prunes. */
@@ -5188,6 +5273,15 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
+            /** @description The request took too long */
+            408: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
             /** @description Files of the model are missing */
             409: {
                 headers: {
@@ -5247,6 +5341,15 @@ export interface operations {
                 headers: {
                     /** @description Seconds to wait before trying again. */
                     "Retry-After"?: number;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The headers are too large */
+            431: {
+                headers: {
                     [name: string]: unknown;
                 };
                 content: {
@@ -5352,6 +5455,15 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
+            /** @description The request took too long */
+            408: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
             /** @description Files of the model are missing */
             409: {
                 headers: {
@@ -5411,6 +5523,15 @@ export interface operations {
                 headers: {
                     /** @description Seconds to wait before trying again. */
                     "Retry-After"?: number;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The headers are too large */
+            431: {
+                headers: {
                     [name: string]: unknown;
                 };
                 content: {
@@ -5516,6 +5637,15 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
+            /** @description The request took too long */
+            408: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
             /** @description Files of the model are missing */
             409: {
                 headers: {
@@ -5575,6 +5705,15 @@ export interface operations {
                 headers: {
                     /** @description Seconds to wait before trying again. */
                     "Retry-After"?: number;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The headers are too large */
+            431: {
+                headers: {
                     [name: string]: unknown;
                 };
                 content: {
@@ -5680,6 +5819,15 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
+            /** @description The request took too long */
+            408: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
             /** @description Files of the model are missing */
             409: {
                 headers: {
@@ -5739,6 +5887,15 @@ export interface operations {
                 headers: {
                     /** @description Seconds to wait before trying again. */
                     "Retry-After"?: number;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The headers are too large */
+            431: {
+                headers: {
                     [name: string]: unknown;
                 };
                 content: {
@@ -5852,6 +6009,15 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
+            /** @description The request took too long */
+            408: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
             /** @description Files of the model are missing, or: The job was cancelled */
             409: {
                 headers: {
@@ -5893,6 +6059,15 @@ export interface operations {
                 headers: {
                     /** @description Seconds to wait before trying again. */
                     "Retry-After"?: number;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The headers are too large */
+            431: {
+                headers: {
                     [name: string]: unknown;
                 };
                 content: {
@@ -6036,6 +6211,15 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
+            /** @description The request took too long */
+            408: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
             /** @description Files of the model are missing, or: The job was cancelled */
             409: {
                 headers: {
@@ -6077,6 +6261,15 @@ export interface operations {
                 headers: {
                     /** @description Seconds to wait before trying again. */
                     "Retry-After"?: number;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The headers are too large */
+            431: {
+                headers: {
                     [name: string]: unknown;
                 };
                 content: {
@@ -6220,6 +6413,15 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
+            /** @description The request took too long */
+            408: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
             /** @description Files of the model are missing, or: The job was cancelled */
             409: {
                 headers: {
@@ -6261,6 +6463,15 @@ export interface operations {
                 headers: {
                     /** @description Seconds to wait before trying again. */
                     "Retry-After"?: number;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The headers are too large */
+            431: {
+                headers: {
                     [name: string]: unknown;
                 };
                 content: {
@@ -6390,6 +6601,15 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
+            /** @description The request took too long */
+            408: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
             /** @description Files of the model are missing, or: The job was cancelled */
             409: {
                 headers: {
@@ -6437,6 +6657,15 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
+            /** @description The headers are too large */
+            431: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
             /** @description Something went wrong inside, or: The job's workers were lost */
             500: {
                 headers: {
@@ -6471,15 +6700,21 @@ export interface operations {
     get_removal: {
         parameters: {
             query?: {
-                /** @description A magnitude at which components of c are removed; repeatable. Give either this or `keep`. */
+                /** @description The magnitude at which components of c are removed; several make one variant each. Give one of this, `remove_fraction`, `keep` and `keep_fraction`. */
                 threshold?: number[];
-                /** @description How many components to keep; repeatable. Give either this or `threshold`. */
+                /** @description In place of a threshold, the share of the components to remove; several make one variant each. The threshold is that quantile of the magnitudes over all labels or conditions and all pruned steps. */
+                remove_fraction?: number[];
+                /** @description How many components to keep; several make one variant each. */
                 keep?: number[];
-                /** @description With `keep`: how components are ranked, by their variance over the classes (the default). */
-                by?: "variance";
-                /** @description With `threshold`: remove the components below it (`tail`, the default) or above it (`head`). */
+                /** @description The share of the components to keep; several make one variant each. */
+                keep_fraction?: number[];
+                /** @description With `keep` and `keep_fraction`, what components are ranked by: their `variance` over the classes (the default), which keeps the same components of all vectors; or, vector by vector, their `magnitude`, or their `deviation` from the mean over the classes. */
+                by?: "magnitude" | "variance" | "deviation";
+                /** @description Whose magnitudes count: those of `c` (the default), or of what the blocks `read`, SiLU(c). Variance and deviation are always those of what is read. */
+                of?: "c" | "read";
+                /** @description With `threshold` and `remove_fraction`: remove the components below the threshold (`tail`, the default) or above it (`head`). */
                 side?: "tail" | "head";
-                /** @description What takes the place of a removed component: `zero` (the default with `threshold`) or the `mean` over the classes (the default with `keep`). */
+                /** @description What takes the place of a removed component: `zero` (the default with `threshold` and `remove_fraction`) or the `mean` over the classes (the default with `keep` and `keep_fraction`). */
                 fill?: "zero" | "mean";
                 /** @description Prune at every step, or only at the first or last steps. */
                 when?: "every" | "first" | "last";
@@ -6582,6 +6817,15 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
+            /** @description The request took too long */
+            408: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
             /** @description Files of the model are missing, or: The job was cancelled */
             409: {
                 headers: {
@@ -6623,6 +6867,15 @@ export interface operations {
                 headers: {
                     /** @description Seconds to wait before trying again. */
                     "Retry-After"?: number;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The headers are too large */
+            431: {
+                headers: {
                     [name: string]: unknown;
                 };
                 content: {
@@ -6778,6 +7031,15 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
+            /** @description The request took too long */
+            408: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
             /** @description Files of the model are missing, or: The job was cancelled */
             409: {
                 headers: {
@@ -6819,6 +7081,15 @@ export interface operations {
                 headers: {
                     /** @description Seconds to wait before trying again. */
                     "Retry-After"?: number;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The headers are too large */
+            431: {
+                headers: {
                     [name: string]: unknown;
                 };
                 content: {
@@ -6892,6 +7163,15 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
+            /** @description The request took too long */
+            408: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
             /** @description The service has another name */
             421: {
                 headers: {
@@ -6915,6 +7195,15 @@ export interface operations {
                 headers: {
                     /** @description Seconds to wait before trying again. */
                     "Retry-After"?: number;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The headers are too large */
+            431: {
+                headers: {
                     [name: string]: unknown;
                 };
                 content: {
@@ -7000,6 +7289,15 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
+            /** @description The request took too long */
+            408: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
             /** @description A model has this name */
             409: {
                 headers: {
@@ -7059,6 +7357,15 @@ export interface operations {
                 headers: {
                     /** @description Seconds to wait before trying again. */
                     "Retry-After"?: number;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The headers are too large */
+            431: {
+                headers: {
                     [name: string]: unknown;
                 };
                 content: {
@@ -7126,6 +7433,15 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
+            /** @description The request took too long */
+            408: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
             /** @description The service has another name */
             421: {
                 headers: {
@@ -7149,6 +7465,15 @@ export interface operations {
                 headers: {
                     /** @description Seconds to wait before trying again. */
                     "Retry-After"?: number;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The headers are too large */
+            431: {
+                headers: {
                     [name: string]: unknown;
                 };
                 content: {
@@ -7214,6 +7539,15 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
+            /** @description The request took too long */
+            408: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
             /** @description The model belongs to the registry */
             409: {
                 headers: {
@@ -7246,6 +7580,15 @@ export interface operations {
                 headers: {
                     /** @description Seconds to wait before trying again. */
                     "Retry-After"?: number;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The headers are too large */
+            431: {
+                headers: {
                     [name: string]: unknown;
                 };
                 content: {
@@ -7342,6 +7685,15 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
+            /** @description The request took too long */
+            408: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
             /** @description Files of the model are missing */
             409: {
                 headers: {
@@ -7374,6 +7726,15 @@ export interface operations {
                 headers: {
                     /** @description Seconds to wait before trying again. */
                     "Retry-After"?: number;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The headers are too large */
+            431: {
+                headers: {
                     [name: string]: unknown;
                 };
                 content: {
@@ -7457,6 +7818,15 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
+            /** @description The request took too long */
+            408: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
             /** @description The service has another name */
             421: {
                 headers: {
@@ -7480,6 +7850,15 @@ export interface operations {
                 headers: {
                     /** @description Seconds to wait before trying again. */
                     "Retry-After"?: number;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The headers are too large */
+            431: {
+                headers: {
                     [name: string]: unknown;
                 };
                 content: {
@@ -7587,6 +7966,15 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
+            /** @description The request took too long */
+            408: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
             /** @description The request body is too large */
             413: {
                 headers: {
@@ -7628,6 +8016,15 @@ export interface operations {
                 headers: {
                     /** @description Seconds to wait before trying again. */
                     "Retry-After"?: number;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The headers are too large */
+            431: {
+                headers: {
                     [name: string]: unknown;
                 };
                 content: {
@@ -7704,6 +8101,15 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
+            /** @description The request took too long */
+            408: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
             /** @description The service has another name */
             421: {
                 headers: {
@@ -7727,6 +8133,15 @@ export interface operations {
                 headers: {
                     /** @description Seconds to wait before trying again. */
                     "Retry-After"?: number;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The headers are too large */
+            431: {
+                headers: {
                     [name: string]: unknown;
                 };
                 content: {
@@ -7792,6 +8207,15 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
+            /** @description The request took too long */
+            408: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
             /** @description A job needs the conditions */
             409: {
                 headers: {
@@ -7824,6 +8248,15 @@ export interface operations {
                 headers: {
                     /** @description Seconds to wait before trying again. */
                     "Retry-After"?: number;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The headers are too large */
+            431: {
+                headers: {
                     [name: string]: unknown;
                 };
                 content: {
@@ -7890,6 +8323,15 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
+            /** @description The request took too long */
+            408: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
             /** @description The service has another name */
             421: {
                 headers: {
@@ -7913,6 +8355,15 @@ export interface operations {
                 headers: {
                     /** @description Seconds to wait before trying again. */
                     "Retry-After"?: number;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The headers are too large */
+            431: {
+                headers: {
                     [name: string]: unknown;
                 };
                 content: {
@@ -7980,6 +8431,15 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
+            /** @description The request took too long */
+            408: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
             /** @description The job's result is no longer stored, or: The job's record cannot be read */
             410: {
                 headers: {
@@ -8012,6 +8472,15 @@ export interface operations {
                 headers: {
                     /** @description Seconds to wait before trying again. */
                     "Retry-After"?: number;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The headers are too large */
+            431: {
+                headers: {
                     [name: string]: unknown;
                 };
                 content: {
@@ -8098,6 +8567,15 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
+            /** @description The request took too long */
+            408: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
             /** @description The job has already finished, or: The job has not finished */
             409: {
                 headers: {
@@ -8139,6 +8617,15 @@ export interface operations {
                 headers: {
                     /** @description Seconds to wait before trying again. */
                     "Retry-After"?: number;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The headers are too large */
+            431: {
+                headers: {
                     [name: string]: unknown;
                 };
                 content: {
@@ -8226,6 +8713,15 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
+            /** @description The request took too long */
+            408: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
             /** @description The job's result is no longer stored, or: The job's record cannot be read */
             410: {
                 headers: {
@@ -8258,6 +8754,15 @@ export interface operations {
                 headers: {
                     /** @description Seconds to wait before trying again. */
                     "Retry-After"?: number;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The headers are too large */
+            431: {
+                headers: {
                     [name: string]: unknown;
                 };
                 content: {
@@ -8329,6 +8834,15 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
+            /** @description The request took too long */
+            408: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
             /** @description The service has another name */
             421: {
                 headers: {
@@ -8352,6 +8866,15 @@ export interface operations {
                 headers: {
                     /** @description Seconds to wait before trying again. */
                     "Retry-After"?: number;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The headers are too large */
+            431: {
+                headers: {
                     [name: string]: unknown;
                 };
                 content: {
@@ -8472,6 +8995,15 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
+            /** @description The request took too long */
+            408: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
             /** @description The artifact is no longer stored, or: The job's result is no longer stored, or: The job's record cannot be read */
             410: {
                 headers: {
@@ -8519,6 +9051,15 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
+            /** @description The headers are too large */
+            431: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
             /** @description The service cannot do this now */
             503: {
                 headers: {
@@ -8559,6 +9100,15 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
+            /** @description The request took too long */
+            408: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
             /** @description The service has another name */
             421: {
                 headers: {
@@ -8570,6 +9120,15 @@ export interface operations {
             };
             /** @description The request is not valid */
             422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The headers are too large */
+            431: {
                 headers: {
                     [name: string]: unknown;
                 };
@@ -8606,6 +9165,15 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
+            /** @description The request took too long */
+            408: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
             /** @description The service has another name */
             421: {
                 headers: {
@@ -8617,6 +9185,15 @@ export interface operations {
             };
             /** @description The request is not valid */
             422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The headers are too large */
+            431: {
                 headers: {
                     [name: string]: unknown;
                 };
@@ -8673,6 +9250,15 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
+            /** @description The request took too long */
+            408: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
             /** @description The service has another name */
             421: {
                 headers: {
@@ -8696,6 +9282,15 @@ export interface operations {
                 headers: {
                     /** @description Seconds to wait before trying again. */
                     "Retry-After"?: number;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The headers are too large */
+            431: {
+                headers: {
                     [name: string]: unknown;
                 };
                 content: {
@@ -8740,6 +9335,15 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
+            /** @description The request took too long */
+            408: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
             /** @description The service has another name */
             421: {
                 headers: {
@@ -8763,6 +9367,15 @@ export interface operations {
                 headers: {
                     /** @description Seconds to wait before trying again. */
                     "Retry-After"?: number;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The headers are too large */
+            431: {
+                headers: {
                     [name: string]: unknown;
                 };
                 content: {
