@@ -123,7 +123,7 @@ class Links(SummaryLinks):
 
 
 TITLE = "What the job is of, in plain words; for people, and may change."
-THRESHOLDS = "The thresholds at which it prunes; null for a job that prunes at none."
+THRESHOLDS = "The thresholds at which it prunes; null for a job that prunes at none, or at one for each step."
 POSITION = (
     "The place of a queued job in its queue: 1 is the next that a worker takes from it. Jobs that were handed back "
     "come before all others. Null unless the job is queued."

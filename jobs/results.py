@@ -115,7 +115,7 @@ class Removed(Result):
     threshold: float | None = Field(
         default=None,
         description="The threshold of the prune: for `remove_fraction`, what that came to. Null where a number or a "
-        "share of the components is kept.",
+        "share of the components is kept, and where `prune` has one for each step.",
     )
 
 

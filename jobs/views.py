@@ -99,6 +99,7 @@ class ModelView(ModelSummary):
     condition_digest: str | None = Field(description=f"{CONDITION_DIGEST} Null as `digest` is.")
     class_names: list[str] = Field(description="The names of the labels in order; empty if they have none.")
     condition_dim: int = Field(description="The width d of the condition vectors.")
+    depth: int | None = Field(description="How many blocks it has; null where the registry does not say.")
     latent_shape: list[int] = Field(description="The shape of a latent: channels, height, width.")
     samplers: list[str] = Field(description="The samplers that it can be sampled with.")
     times: Times

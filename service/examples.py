@@ -38,6 +38,19 @@ PRUNE_SAMPLE: dict[str, Example] = {
         "summary": "Keep the 24 components that vary most over the classes, and the mean of the others",
         "value": {"model": "shapes-dit", "keep": 24, "sampler": "ddim", "steps": 20, "guidance_scale": 3},
     },
+    "steps-and-blocks": {
+        "summary": "A share of the components, at three steps, seen by two blocks and the final layer",
+        "value": {
+            "model": "shapes-sit",
+            "remove_fraction": 0.5,
+            "schedule": {"when": "at", "steps": [0, 3, 7]},
+            "blocks": [0, 1, "final"],
+        },
+    },
+    "by-step": {
+        "summary": "A threshold for each of four steps, but none for the second",
+        "value": {"model": "shapes-sit", "threshold_by_step": [0.05, None, 0.02, 0.01], "steps": 4},
+    },
 }
 REGISTER: dict[str, Example] = {
     "hub": {
@@ -131,11 +144,16 @@ JOB: dict[str, Any] = {
     "request": {
         "model": "shapes-sit",
         "threshold": [0.01],
+        "threshold_by_step": None,
+        "remove_fraction": None,
         "keep": None,
+        "keep_fraction": None,
         "by": None,
+        "of": "c",
         "side": "tail",
         "fill": "zero",
-        "schedule": {"when": "every", "count": None},
+        "schedule": {"when": "every", "count": None, "steps": None},
+        "blocks": None,
         "labels": [0, 17],
         "conditions": None,
         "rows": None,

@@ -62,6 +62,7 @@ MESSAGES = {
     "dataclass_type": "Input should be an object",
     "model_type": "Input should be an object",
     "model_attributes_type": "Input should be an object",
+    "tuple_type": "Input should be a valid list",
 }
 """Messages in place of pydantic's, whose wording differs between dataclasses and models, by type of error."""
 

@@ -173,7 +173,7 @@ class ConditionTable(Shown):
         """The `c` that the system's `forward` takes at one evaluation, pruned -> (U + 1, d).
 
         step, stage: the evaluation, each from 0
-        prune: the edit; None for none
+        prune: the edit, by its schedule; None for none
 
         For a compacted system with columns of time, these stand beside the vectors, unedited -> (U + 1, d + rho).
         """
@@ -184,15 +184,20 @@ class ConditionTable(Shown):
         return torch.cat([vectors, columns.expand(len(vectors), -1)], dim=-1)
 
     def vectors_at(self, step: int, stage: int, prune: Prune | None) -> Tensor:
-        """The vectors of one evaluation, edited by `prune` unless that is None -> (U + 1, d)."""
+        """The vectors of one evaluation, edited where `prune`, unless that is None, is active -> (U + 1, d)."""
         evaluation = self._evaluation(step, stage)
         vectors = self._vectors(evaluation)
-        return vectors if prune is None else prune(vectors, self._population_for(prune, evaluation))
+        edit = prune and prune.at(step, self.steps)
+        return vectors if edit is None else edit(vectors, self._population_for(edit, evaluation))
 
     def removed_at(self, step: int, stage: int, prune: Prune) -> Tensor:
-        """Which components `prune` removes at one evaluation -> bool, (U + 1, d)."""
+        """Which components `prune` removes at one evaluation, none where it is not active -> bool, (U + 1, d)."""
         evaluation = self._evaluation(step, stage)
-        return prune.removed(self._vectors(evaluation), self._population_for(prune, evaluation))
+        vectors = self._vectors(evaluation)
+        edit = prune.at(step, self.steps)
+        if edit is None:
+            return torch.zeros_like(vectors, dtype=torch.bool)
+        return edit.removed(vectors, self._population_for(edit, evaluation))
 
     def _seen_by(self, prune: Prune) -> Iterator[Tensor]:
         """The vectors of the inputs, without the null condition's, at the steps that a prune is active, one by one."""

@@ -4,8 +4,9 @@
 
 c' is the pruned c, W the weights of each layer that makes shifts, scales and gates of s, and E the mean over the
 condition vectors of a run, at all of its steps, the null condition's left out. So the error is the root mean square of
-the change of all shifts, scales and gates, relative to their part that depends on c. The condition vectors and AdaLN's
-weights are all that is read. Between prunes of one model it orders them much as their drift does (`docs/pruning.md`).
+the change of all shifts, scales and gates, relative to their part that depends on c; where only some blocks see the
+prune, M above the line is that of their layers. The condition vectors and AdaLN's weights are all that is read. Between
+prunes of one model it orders them much as their drift does (`docs/pruning.md`).
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from torch import Tensor
 
 from tailprune.arguments import of_kind, sequence_of
 from tailprune.condition_table import ConditionTable, with_guidance_scale
-from tailprune.pruning import Prune
+from tailprune.pruning import Blocks, Prune
 from tailprune.sampling import Guidance, sampling_times
 from tailprune.systems.base import InputsLike, System
 from tailprune.systems.dit import PerBlockDiT
@@ -30,13 +31,15 @@ class ModulationMetric:
     """The squared size of the modulations that a vector makes, s'Ms, where the layers of a system read it.
 
     system: a system with weights
+    blocks: of these alone, as in `Prune`; of all by default
     """
 
-    def __init__(self, system: System) -> None:
-        layers = [layer.adaLN_modulation.linear.weight for layer in system.modulated]
+    def __init__(self, system: System, blocks: Blocks | None = None) -> None:
+        counted = zip(system.modulated, system.layers_of(blocks), strict=True)
+        layers = [layer.adaLN_modulation.linear.weight[: None if counts else 0] for layer, counts in counted]
         if isinstance(system, PerBlockDiT):  # each block reads a part of its own, and the final layer the first
-            *blocks, final = layers
-            self._parts = [_metric([weight, final] if not place else [weight]) for place, weight in enumerate(blocks)]
+            *each, final = layers
+            self._parts = [_metric([weight, final] if not place else [weight]) for place, weight in enumerate(each)]
         else:
             self._parts = [_metric(layers)]
 
@@ -103,8 +106,8 @@ def modulation_error(
     population: as in `tailprune.sample`
     metric: that of the system, where it is at hand from an earlier call
 
-    Raises InputError for inputs, a sampler or a population that the system does not take, no inputs, or a schedule that
-    counts more steps than there are.
+    Raises InputError for inputs, a sampler or a population that the system does not take, no inputs, or steps,
+    thresholds by step or blocks of a prune that do not fit the run or the system.
     """
     of_kind(System, "system", system, "a system, such as tailprune.load('models/shapes-sit')")
     one = isinstance(prune, Prune)
@@ -117,6 +120,9 @@ def modulation_error(
         each.check_steps(table.steps)
     prunes = [table.resolved(each) for each in prunes]
     metric = metric or ModulationMetric(system)
+    seen = {
+        blocks: ModulationMetric(system, blocks) if blocks else metric for blocks in {each.blocks for each in prunes}
+    }
     weights = table.rows.bincount(minlength=table.null_row).double().to(table.device)  # how many samples have each row
     whole, changed = 0.0, [0.0] * len(prunes)
     for step in range(table.steps):
@@ -126,6 +132,6 @@ def modulation_error(
             for place, each in enumerate(prunes):
                 if each.active(step, table.steps):
                     edited = system.read(table.conditions_at(step, stage, each))[: table.null_row]
-                    changed[place] += (weights @ metric.squares(edited - read)).item()
+                    changed[place] += (weights @ seen[each.blocks].squares(edited - read)).item()
     errors = [(part / whole) ** 0.5 if whole else 0.0 for part in changed]
     return errors[0] if one else errors

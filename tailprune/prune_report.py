@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -42,7 +43,8 @@ class Removal(Shown):
     by_step: list[float]
     """The mean number of components removed per vector at each sampling step; 0 at a step that is not pruned."""
     threshold: float | None
-    """The threshold of the prune: for one that removes a share, what that came to; None for one that keeps a number."""
+    """The threshold of the prune: for one that removes a share, what that came to; None for one that keeps a number, or
+    has a threshold for each step."""
     measured_at_step: int
     """The first pruned step, at which `before` and `after` are measured."""
     before: VectorStatistics
@@ -62,8 +64,10 @@ def measure_removal(
     population: inputs for the mean or variance that the prune may need, all classes by default; required for such a
         prune if the system has no classes
 
-    Raises InputError for inputs, times or a population that the system does not take, no inputs, or a schedule that
-    counts more steps than there are.
+    What is removed is that of c, whichever blocks see it.
+
+    Raises InputError for inputs, times or a population that the system does not take, no inputs, or steps or thresholds
+    by step that do not fit the run.
     """
     of_kind(Prune, "prune", prune, "a Prune, such as Prune('tail', 0.05)")
     table = ConditionTable(condition, inputs, times, population)
@@ -84,7 +88,7 @@ def measure_removal(
         max=int(removed.max()),
         fraction=mean / condition.condition_dim,
         by_step=[by_step.get(i, 0.0) for i in range(steps)],
-        threshold=prune.threshold,
+        threshold=None if isinstance(prune.threshold, Sequence) else prune.threshold,
         measured_at_step=first,
         before=_statistics(table.vectors_at(first, 0, None)[: table.null_row]),
         after=_statistics(table.vectors_at(first, 0, prune)[: table.null_row]),

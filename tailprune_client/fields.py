@@ -13,7 +13,7 @@ from jobs.registry.measures import ExtractorName, Measure
 from jobs.requests.fields import Part
 from jobs.requests.study import Grid, Search
 from jobs.requests.subscriber import WebhookEvent
-from tailprune.spec.prune import By, Fill, Of, PruneSpec, Schedule, Side
+from tailprune.spec.prune import Block, By, Fill, Of, PruneSpec, Schedule, Side
 
 __all__ = ["CompactFields", "ExtractFields", "FigureFields", "PruneSampleFields", "RegisterFields", "StudyFields"]
 
@@ -48,6 +48,7 @@ class PruneSampleFields(_Sampled, total=False):
     """The fields of `jobs.requests.prune_sample.PruneSampleRequest`."""
 
     threshold: float | Sequence[float] | None
+    threshold_by_step: Sequence[float | None] | None
     remove_fraction: float | Sequence[float] | None
     keep: int | Sequence[int] | None
     keep_fraction: float | Sequence[float] | None
@@ -56,6 +57,7 @@ class PruneSampleFields(_Sampled, total=False):
     side: Side | None
     fill: Fill | None
     schedule: Schedule | Mapping[str, Any]
+    blocks: Sequence[Block] | None
     compare: bool
 
 

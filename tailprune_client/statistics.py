@@ -11,7 +11,7 @@ from jobs.figure_results import FigureNumbers
 from jobs.requests.cosine import Order
 from jobs.requests.fields import FigureName, Part
 from jobs.results import CosineMatrix, MetricsResult, OverTimeResult, RemovalResult
-from tailprune.spec.prune import By, Fill, Of, Side, When
+from tailprune.spec.prune import Block, By, Fill, Of, Side, When
 from tailprune_client import jobs as of_jobs
 from tailprune_client.answers import read, read_job
 from tailprune_client.contents import tensor_reader
@@ -137,6 +137,9 @@ class StatisticsMethods:
         fill: Fill | None = None,
         when: When | None = None,
         count: int | None = None,
+        step: int | Sequence[int] | None = None,
+        threshold_by_step: Sequence[float | None] | None = None,
+        block: Block | Sequence[Block] | None = None,
         keep: int | Sequence[int] | None = None,
         by: By | None = None,
         remove_fraction: float | Sequence[float] | None = None,
@@ -152,12 +155,17 @@ class StatisticsMethods:
     ) -> Operation[RemovalResult]:
         """What prunes remove over a sampling run, step by step, without sampling.
 
-        threshold, remove_fraction, keep, keep_fraction, by, of, side, fill: the prunes, as in `prune_sample`.
-        when, count: their schedule.
+        threshold, threshold_by_step, remove_fraction, keep, keep_fraction, by, of, side, fill: the prunes, as in
+            `prune_sample`.
+        when, count, step: their schedule. block: the blocks that see them.
         label, conditions, row, sampler, steps, timestep_shift, guidance_scale: the run.
         """
+        by_step = (
+            None if threshold_by_step is None else ["none" if each is None else each for each in threshold_by_step]
+        )
         query = {
             "threshold": threshold, "side": side, "fill": fill, "when": when, "count": count, "keep": keep, "by": by,
+            "step": step, "threshold_by_step": by_step, "block": block,
             "remove_fraction": remove_fraction, "keep_fraction": keep_fraction, "of": of,
             "label": label, "conditions": conditions, "row": row, "sampler": sampler, "steps": steps,
             "timestep_shift": timestep_shift,

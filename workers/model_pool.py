@@ -230,7 +230,9 @@ class ModelPool:
             parameters=parameters, adaln_share=round(adaln / parameters, 4),
         )  # fmt: skip
         classes = getattr(system, "num_classes", None)
-        _check(source, system.condition_dim, classes, system.null_condition, system.latent_shape)
+        _check(
+            source, system.condition_dim, classes, system.null_condition, system.latent_shape, len(system.all_blocks)
+        )
         system.compute_in(source.dtype)
         if self.compiles:
             compile_network(system)
@@ -275,15 +277,18 @@ def _check(
     classes: int | None,
     null_condition: bool,
     latent_shape: tuple[int, int, int] | None = None,
+    depth: int | None = None,
 ) -> None:
     """Raise InputError where the registry's entry contradicts the checkpoint.
 
     source: with the entry.
-    condition_dim, classes, null_condition, latent_shape: of the checkpoint; the entry's shape is checked only against
-        one that is given.
+    condition_dim, classes, null_condition, latent_shape, depth: of the checkpoint; the entry's shape and depth are
+        checked only against ones that are given.
     """
     entry = source.entry
     found = {"condition_dim": condition_dim, "classes": classes, "latent_shape": latent_shape or entry.latent_shape}
+    if entry.depth is not None and depth is not None:
+        found["depth"] = depth
     if not entry.null_condition:  # true by default, so that classes as many as rows are enough to say so
         found["null_condition"] = null_condition
     registered = {name: getattr(entry, name) for name in found}

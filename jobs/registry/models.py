@@ -78,6 +78,8 @@ class ModelEntry(BaseModel):
     class_names: Path | tuple[ClassName, ...] | None = None
     """A text file with the name of one class a line, or the names."""
     condition_dim: int = Field(ge=1)
+    depth: int | None = Field(default=None, ge=1)
+    """How many blocks it has; None where the registry does not say."""
     latent_shape: tuple[Size, Size, Size]
     decoder: DecoderName = "latents"
     """`pixels` for models that sample pixels; `latents` to show the latents themselves."""

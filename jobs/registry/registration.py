@@ -100,6 +100,7 @@ def entry_table(found: Found, given: Mapping[str, Any], place: Callable[[str], s
         "null_condition": None if found["null_condition"] else False,
         "class_names": given.get("class_names"),
         "condition_dim": found["condition_dim"],
+        "depth": found["configuration"]["depth"],
         "latent_shape": found["latent_shape"],
         "decoder": given.get("decoder"),
         **{key: source and place(source) for key, source in named.items()},

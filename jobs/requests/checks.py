@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from jobs.problems import Fault
 from jobs.requests.fields import Part
 from jobs.requests.labels import label_faults
-from tailprune.spec.prune import Schedule
+from tailprune.spec.prune import FINAL, Schedule
 
 if TYPE_CHECKING:
     from jobs.registry.models import ModelEntry
@@ -20,9 +20,9 @@ if TYPE_CHECKING:
     from jobs.storage.condition_info import ConditionInfo
 
 __all__ = [
-    "SHIFTED", "body_fault", "conditions_fault", "guidance_fault", "interval_faults", "keep_fault", "population_fault",
-    "sampler_fault", "schedule_faults", "shift_fault", "single_fault", "steps_fault", "subject_faults", "time_of",
-    "times_faults", "unprunable_fault",
+    "SHIFTED", "block_faults", "body_fault", "by_step_fault", "conditions_fault", "guidance_fault",
+    "interval_faults", "keep_fault", "population_fault", "sampler_fault", "schedule_faults", "shift_fault",
+    "single_fault", "steps_fault", "subject_faults", "time_of", "times_faults", "unprunable_fault",
 ]  # fmt: skip
 
 SHIFTED = ("euler", "heun")
@@ -166,6 +166,15 @@ def keep_fault(count: int, entry: ModelEntry) -> str | None:
     return f"keep {count} is more than the {entry.condition_dim} components of {entry.name}"
 
 
+def block_faults(blocks: Sequence[int | str] | None, entry: ModelEntry) -> list[tuple[int, str]]:
+    """Which blocks a model does not have, as pairs of place and message; none where its depth is not known."""
+    if entry.depth is None:
+        return []
+    outside = f"is outside 0 to {entry.depth - 1}, the blocks of {entry.name}; its final layer is {FINAL!r}"
+    numbers = ((place, block) for place, block in enumerate(blocks or []) if isinstance(block, int))
+    return [(place, f"block {block} {outside}") for place, block in numbers if block >= entry.depth]
+
+
 def unprunable_fault(entry: ModelEntry) -> str | None:
     """Why a model cannot be pruned, or None if it can."""
     compacted = entry.compacted
@@ -175,6 +184,17 @@ def unprunable_fault(entry: ModelEntry) -> str | None:
         f"{entry.name} was compacted with the mean in place of removed components, which a prune cannot take into "
         f"account; prune {compacted.model}, from which it was made"
     )
+
+
+def by_step_fault(thresholds: Sequence[float | None] | None, sampler: str | None, steps: int | None) -> str | None:
+    """What is wrong with thresholds by step under a sampler and its steps, or None."""
+    if thresholds is None:
+        return None
+    if sampler == "dopri5":
+        return "dopri5 chooses its own steps, so there is no threshold for each; use threshold, or another sampler"
+    if len(thresholds) != steps:
+        return f"there are {len(thresholds)} thresholds for {steps} steps; give one for each step, or null"
+    return None
 
 
 def schedule_faults(schedule: Schedule, sampler: str | None, steps: int | None) -> list[tuple[str, str]]:
@@ -188,8 +208,8 @@ def schedule_faults(schedule: Schedule, sampler: str | None, steps: int | None) 
                 "sampler",
             )
         )
-    if schedule.count is not None and schedule.count > (steps or 0):
-        faults.append(("count", f"count {schedule.count} is more than the {steps} steps"))
+    if (fault := schedule.fault(steps or 0)) is not None:
+        faults.append(fault)
     return faults
 
 

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import AfterValidator, Discriminator, Field, JsonValue, Tag
 
-from tailprune.spec.prune import plain
+from tailprune.spec.prune import MOST_BLOCKS, MOST_STEPS, Block, StepThreshold, as_blocks, as_thresholds, plain
 
 __all__ = [
     "CONDITIONS",
@@ -16,6 +16,7 @@ __all__ = [
     "MOST_STUDY_VARIANTS",
     "UNION_TAGS",
     "UNIQUE",
+    "Blocks",
     "Channels",
     "ColourRange",
     "ConditionsId",
@@ -27,6 +28,8 @@ __all__ = [
     "Rows",
     "Seed",
     "Shares",
+    "Threshold",
+    "ThresholdByStep",
     "Thresholds",
     "Timesteps",
     "all_different",
@@ -57,6 +60,16 @@ def all_different(values: list[T]) -> list[T]:
     if repeated:
         raise ValueError(f"{repeated[0]} is given more than once; give each value once")
     return values
+
+
+def _with_threshold(thresholds: list[float | None]) -> list[float | None]:
+    """The thresholds by step. Raises ValueError if no step has one."""
+    return list(as_thresholds(thresholds))
+
+
+def _in_order(blocks: list[int | Literal["final"]]) -> list[int | Literal["final"]]:
+    """Blocks in the order in which they run."""
+    return list(as_blocks(blocks))
 
 
 def or_else(value: T | None, default: T) -> T:
@@ -107,6 +120,15 @@ OneOrMoreCounts = Annotated[
 ]
 OneOrMoreShares = Annotated[
     Annotated[Share, Tag("one")] | Annotated[Shares, Tag("several")], Discriminator(one_or_several)
+]
+ThresholdByStep = Annotated[
+    list[StepThreshold], Field(min_length=2, max_length=MOST_STEPS), AfterValidator(_with_threshold)
+]
+Blocks = Annotated[
+    list[Block],
+    Field(min_length=1, max_length=MOST_BLOCKS, json_schema_extra=UNIQUE),
+    AfterValidator(all_different),
+    AfterValidator(_in_order),
 ]
 Channels = Annotated[
     Annotated[Count, Tag("one")] | Annotated[Literal["all"], Tag("word")], Discriminator(number_or_word)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, ClassVar, Self
 from pydantic import BaseModel, Field, model_validator
 
 from jobs.problems import Fault, InvalidRequest
-from jobs.requests.checks import body_fault, schedule_faults, subject_faults, unprunable_fault
+from jobs.requests.checks import body_fault, by_step_fault, schedule_faults, subject_faults, unprunable_fault
 from jobs.requests.pruned import PruneFields
 from jobs.requests.sampled import SampledRequest, sampling_faults, sampling_of
 from jobs.results import PruneSampleResult
@@ -80,7 +80,7 @@ def _rule_faults(request: PruneSampleRequest, entry: ModelEntry) -> list[Fault]:
         return [Fault(location="body", message=f"give exactly one of {', '.join(RULES)}")]
     faults = [
         body_fault(name, f"{name} applies to a prune, and none is given; leave it out")
-        for name in ("side", "by", "of", "fill", "schedule")
+        for name in ("side", "by", "of", "fill", "schedule", "blocks")
         if getattr(request, name) not in (None, EVERY)
     ]
     if not request.compare:
@@ -95,6 +95,8 @@ def _schedule_faults(request: PruneSampleRequest, settings: Settings) -> list[Fa
         body_fault(f"schedule.{field}", fault)
         for field, fault in schedule_faults(request.schedule, request.sampler, request.steps)
     ]
+    if fault := by_step_fault(request.threshold_by_step, request.sampler, request.steps):
+        faults.append(body_fault("threshold_by_step", fault))
     if len(request.prunes) > settings.max_variants:
         message = f"{len(request.prunes)} prunes is more than the {settings.max_variants} of one job; use several jobs"
         faults.append(body_fault(request.rule, message))

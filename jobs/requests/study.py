@@ -9,7 +9,9 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Discriminator, Field
 from jobs.problems import Fault, InvalidRequest
 from jobs.registry.measures import MEASURES, Measure
 from jobs.requests.checks import (
+    block_faults,
     body_fault,
+    by_step_fault,
     keep_fault,
     schedule_faults,
     single_fault,
@@ -74,6 +76,12 @@ class Grid(BaseModel):
         description="What takes the place of a removed component: `zero`, or the `mean` over the classes.",
     )
 
+    @model_validator(mode="before")
+    @classmethod
+    def _of_single_prunes(cls, given: Any) -> Any:
+        _refuse_by_step_and_block(given, "a grid", "give such a prune in prunes")
+        return given
+
     @model_validator(mode="after")
     def _has_rules(self) -> Self:
         if self.thresholds is None and self.remove_fractions is None:
@@ -134,6 +142,19 @@ class Search(BaseModel):
         le=16,
         description="How many thresholds to try: n trials find the share of removed components to within 1 / 2^n.",
     )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _of_one_threshold(cls, given: Any) -> Any:
+        _refuse_by_step_and_block(given, "a search", "it is of one threshold for all steps and blocks")
+        return given
+
+
+def _refuse_by_step_and_block(given: Any, what: str, instead: str) -> None:
+    """Raise ValueError for fields that only single prunes have."""
+    for name in ("threshold_by_step", "blocks"):
+        if isinstance(given, dict) and given.get(name) is not None:
+            raise ValueError(f"{what} has no {name}: {instead}")
 
 
 class StudyRequest(MeasuredRequest):
@@ -293,6 +314,10 @@ def _prune_faults(
     for place, prune in enumerate(request.prunes or []):
         where = f"prunes.{place}"
         check(f"{where}.schedule", prune.schedule)
+        if fault := by_step_fault(prune.threshold_by_step, resolved.sampler, resolved.steps):
+            wrong(f"{where}.threshold_by_step", fault)
+        for number, fault in block_faults(prune.blocks, entry):
+            wrong(f"{where}.blocks.{number}", fault)
         if prune.keep is not None and (fault := keep_fault(prune.keep, entry)):
             wrong(f"{where}.keep", fault)
         if prune.resolved().needs_population:

@@ -14,6 +14,7 @@ from jobs.results import ExtractResult
 from service.cli.client import Client
 from service.cli.options import (
     AsJson,
+    Blocks,
     Conditions,
     CoveredLabels,
     Diffusion,
@@ -32,6 +33,7 @@ from service.cli.options import (
     Save,
     Side,
     Steps,
+    ThresholdByStep,
     TimestepShift,
     Url,
     WebhookEvents,
@@ -41,7 +43,7 @@ from service.cli.options import (
 from service.cli.running import print_json, run, started, waited_for
 from service.cli.tables import sheets_of
 from service.cli.terminal import errors_shown, line, say, show
-from tailprune.spec.prune import By, Of
+from tailprune.spec.prune import By, Of, When
 from tailprune_client.core import DEFAULT_URL
 from tailprune_client.fields import FigureFields
 
@@ -54,6 +56,7 @@ def prune_sample(
     context: typer.Context,
     model: Model,
     threshold: Annotated[list[float] | None, typer.Option(help="Prune at this magnitude; repeatable.")] = None,
+    threshold_by_step: ThresholdByStep = None,
     remove_fraction: Annotated[
         list[float] | None, typer.Option(help="Remove this share of the components; repeatable.")
     ] = None,
@@ -73,12 +76,17 @@ def prune_sample(
     side: Side = None,
     fill: Fill = None,
     schedule_when: Annotated[
-        Literal["every", "first", "last"] | None,
+        When | None,
         typer.Option("--when", help="The sampling steps at which to prune; every by default."),
     ] = None,
     schedule_count: Annotated[
         int | None, typer.Option("--count", help="How many steps, with --when first or last.")
     ] = None,
+    schedule_steps: Annotated[
+        list[int] | None,
+        typer.Option("--step", help="With --when at: a step at which to prune, counted from 0; repeatable."),
+    ] = None,
+    blocks: Blocks = None,
     labels: SampledLabels = None,
     conditions: Conditions = None,
     rows: Rows = None,
@@ -109,8 +117,8 @@ def prune_sample(
     url: Url = DEFAULT_URL,
 ) -> None:
     """Sample a model with pruned condition vectors; options default to the model's own settings."""
-    schedule = {"when": schedule_when, "count": schedule_count}
-    given = {name: value for name, value in schedule.items() if value is not None}
+    schedule = {"when": schedule_when, "count": schedule_count, "steps": schedule_steps}
+    given = {name: value for name, value in schedule.items() if value}
     run(context, "prune-sample", body_of(context, PruneSampleRequest) | ({"schedule": given} if given else {}))
 
 

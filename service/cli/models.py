@@ -269,6 +269,7 @@ def _description(entry: ModelEntry) -> dict[str, Any]:
         "conditions": {name: list(shape) for name, shape in facts.features.items()},
         "class_names": entry.names,
         "condition_dim": entry.condition_dim,
+        "depth": entry.depth,
         "latent_shape": list(entry.latent_shape),
         "samplers": list(facts.samplers),
         "times": {"first": facts.noise_time, "last": facts.data_time, "whole": facts.whole_times},

@@ -14,12 +14,14 @@ import typer
 
 from jobs.requests.base import Request
 from jobs.requests.subscriber import Subscriber
+from tailprune.spec.prune import FINAL
 from tailprune_client.core import URL_VARIABLE
 
 __all__ = [
-    "AsJson", "Conditions", "CoveredLabels", "Diffusion", "Fill", "GuidanceInterval", "GuidancePower", "GuidanceScale",
-    "GuidedChannels", "LastStep", "Model", "NoWait", "Rows", "SampledLabels", "Sampler", "SamplesPerLabel", "Save",
-    "Side", "Steps", "TimestepShift", "Url", "WebhookEvents", "WebhookUrl", "body_of",
+    "AsJson", "Blocks", "Conditions", "CoveredLabels", "Diffusion", "Fill", "GuidanceInterval", "GuidancePower",
+    "GuidanceScale", "GuidedChannels", "LastStep", "Model", "NoWait", "Rows", "SampledLabels", "Sampler",
+    "SamplesPerLabel", "Save", "Side", "Steps", "ThresholdByStep", "TimestepShift", "Url", "WebhookEvents",
+    "WebhookUrl", "body_of",
 ]  # fmt: skip
 
 
@@ -36,6 +38,19 @@ def _plain(value: Any) -> Any:
 def label(text: str) -> int | str:
     """A class label: a number, or the name of a class, which does not consist of digits alone."""
     return int(text) if text.removeprefix("-").isdecimal() else text
+
+
+def _block(text: str) -> int | str:
+    if text == FINAL or text.isdecimal():
+        return int(text) if text.isdecimal() else text
+    raise typer.BadParameter(f"{text!r} is neither the number of a block, counted from 0, nor {FINAL}")
+
+
+def _by_step(text: str) -> list[float | None]:
+    try:
+        return [None if part.strip() == "none" else float(part) for part in text.split(",")]
+    except ValueError:
+        raise typer.BadParameter(f"{text!r} is no list of numbers, with none for some: 0.1,none,0.02") from None
 
 
 def _channels(text: str) -> int | str:
@@ -84,7 +99,24 @@ SamplesPerLabel = Annotated[int | None, typer.Option("--samples", help="How many
 
 Side = Annotated[
     Literal["tail", "head"] | None,
-    typer.Option(help="Remove the components below --threshold (tail, the default) or above it (head)."),
+    typer.Option(help="Remove the components below the threshold (tail, the default) or above it (head)."),
+]
+ThresholdByStep = Annotated[
+    Any,
+    typer.Option(
+        parser=_by_step,
+        metavar="<number|none,…>",
+        help="A threshold for each step, the step at pure noise first; none where not to prune.",
+    ),
+]
+Blocks = Annotated[
+    list[Any] | None,
+    typer.Option(
+        "--block",
+        parser=_block,
+        metavar="<int|final>",
+        help="A block that sees the pruned vectors, from 0, or the final layer; repeatable. All by default.",
+    ),
 ]
 Fill = Annotated[
     Literal["zero", "mean"] | None,

@@ -39,7 +39,7 @@ from tailprune_client.core import DEFAULT_URL
 
 __all__ = ["study"]
 
-SCHEDULE = re.compile(r"(every(?!:)|first|last(?=:))(?::([1-9]\d{0,8}))?")
+SCHEDULE = re.compile(r"(every(?!:)|first|last(?=:))(?::([1-9]\d{0,8}))?|at:(\d{1,8}(?:,\d{1,8})*)")
 
 
 def study(
@@ -56,7 +56,10 @@ def study(
     ] = None,
     grid_schedules: Annotated[
         list[str] | None,
-        typer.Option("--schedule", help="The steps at which to prune: every, first, first:3, last:10; repeatable."),
+        typer.Option(
+            "--schedule",
+            help="The steps at which to prune: every, first:3, last:10 or at:0,3,7; repeatable.",
+        ),
     ] = None,
     grid_fills: Annotated[
         list[str] | None,
@@ -151,11 +154,15 @@ def study(
 
 
 def _schedule(text: str) -> dict[str, Any]:
-    """The schedule of a request for `every`, `first`, `first:3` or `last:10`."""
+    """The schedule of a request for `every`, `first`, `first:3`, `last:10` or `at:0,3,7`."""
     match = SCHEDULE.fullmatch(text)
     if match is None:
-        raise typer.BadParameter(f"{text!r} is none of every, first, first:3, last:10", param_hint="--schedule")
-    when, count = match.groups()
+        raise typer.BadParameter(
+            f"{text!r} is none of every, first, first:3, last:10, at:0,3,7", param_hint="--schedule"
+        )
+    when, count, steps = match.groups()
+    if steps is not None:
+        return {"when": "at", "steps": [int(step) for step in steps.split(",")]}
     return {"when": when} if count is None else {"when": when, "count": int(count)}
 
 

@@ -74,6 +74,7 @@ def get_model(model: ModelDep, state: AppStateDep, prefix: PrefixDep) -> ModelVi
         condition_digest=_digest("condition", model, state),
         class_names=model.names,
         condition_dim=model.condition_dim,
+        depth=model.depth,
         latent_shape=list(model.latent_shape),
         samplers=list(facts.samplers),
         times=Times(first=facts.noise_time, last=facts.data_time, whole=facts.whole_times),

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from fastapi import APIRouter, Query
 from fastapi.responses import JSONResponse, Response
+from pydantic import AfterValidator, Discriminator, Field, Tag
 
 from jobs.problems import Fault, InvalidRequest
 from jobs.records import Job
-from jobs.requests.fields import Counts, Rows, Shares, Thresholds
+from jobs.requests.fields import UNIQUE, Counts, Rows, Shares, Threshold, Thresholds, all_different
 from jobs.requests.over_time import MOST_POINTS, OverTimeRequest
 from jobs.requests.removal import RemovalRequest, Sampler
 from jobs.results import OverTimeResult, RemovalResult
@@ -19,16 +20,52 @@ from service.routes.metrics import ConditionsQuery
 from service.routes.vectors import LabelQuery, labels_of
 from service.submission import ReaderDep, answer_by_job, from_query
 from tailprune.spec import InputError
-from tailprune.spec.prune import By, Fill, Of, Schedule, Side, When
+from tailprune.spec.prune import MOST_BLOCKS, MOST_STEPS, STEPS, By, Fill, Of, Schedule, Side, When
 
 __all__ = ["router"]
 
 router = APIRouter(prefix="/metrics/{model}", tags=["metrics"])
 
 PARAMETERS = {"thresholds": "threshold"}
-OF_REMOVAL = {"labels": "label", "rows": "row", "schedule.when": "when", "schedule.count": "count"}
+OF_REMOVAL = {
+    "labels": "label",
+    "rows": "row",
+    "blocks": "block",
+    "schedule.when": "when",
+    "schedule.count": "count",
+    "schedule.steps": "step",
+}
 """The query parameters of fields that have another name."""
 FIELDS = RemovalRequest.model_fields
+
+
+def _number_or_word(value: object) -> str:
+    """Which form a value of a query is meant for: a number, `one`, or a `word`."""
+    return "word" if isinstance(value, str) and value.isalpha() else "one"
+
+
+def _or_none(threshold: float | str) -> float | None:
+    return None if isinstance(threshold, str) else threshold
+
+
+StepThresholds = Annotated[
+    list[
+        Annotated[
+            Annotated[Threshold, Tag("one")] | Annotated[Literal["none"], Tag("word")], Discriminator(_number_or_word)
+        ]
+    ],
+    Field(min_length=2, max_length=MOST_STEPS),
+]
+QueryBlocks = Annotated[
+    list[
+        Annotated[
+            Annotated[Annotated[int, Field(ge=0)], Tag("one")] | Annotated[Literal["final"], Tag("word")],
+            Discriminator(_number_or_word),
+        ]
+    ],
+    Field(min_length=1, max_length=MOST_BLOCKS, json_schema_extra=UNIQUE),
+    AfterValidator(all_different),
+]
 
 
 async def _as_json(job: Job, headers: dict[str, str]) -> Response:
@@ -92,6 +129,13 @@ async def get_removal(
     model: ModelDep,
     client: ReaderDep,
     threshold: Annotated[Thresholds | None, Query(description=FIELDS["threshold"].description)] = None,
+    threshold_by_step: Annotated[
+        StepThresholds | None,
+        Query(
+            description="In place of a threshold, one for each step of the run, the step at pure noise first; "
+            "`none` for a step that is not pruned. Repeat it for each step."
+        ),
+    ] = None,
     remove_fraction: Annotated[Shares | None, Query(description=FIELDS["remove_fraction"].description)] = None,
     keep: Annotated[Counts | None, Query(description=FIELDS["keep"].description)] = None,
     keep_fraction: Annotated[Shares | None, Query(description=FIELDS["keep_fraction"].description)] = None,
@@ -99,9 +143,19 @@ async def get_removal(
     of: Annotated[Of | None, Query(description=FIELDS["of"].description)] = None,
     side: Annotated[Side | None, Query(description=FIELDS["side"].description)] = None,
     fill: Annotated[Fill | None, Query(description=FIELDS["fill"].description)] = None,
-    when: Annotated[When, Query(description="Prune at every step, or only at the first or last steps.")] = "every",
+    when: Annotated[
+        When, Query(description="Prune at every step, only at the first or last steps, or at any steps.")
+    ] = "every",
     count: Annotated[
         int | None, Query(ge=1, description="How many first or last steps; 1 by default for `first`.")
+    ] = None,
+    step: Annotated[Rows | None, Query(description=f"{STEPS} Repeatable.")] = None,
+    block: Annotated[
+        QueryBlocks | None,
+        Query(
+            description="A block that sees the pruned c, by its number, counted from 0, or `final`, the final layer; "
+            "repeatable. What is removed from c is the same for all."
+        ),
     ] = None,
     label: LabelQuery = None,
     conditions: ConditionsQuery = None,
@@ -135,14 +189,16 @@ async def get_removal(
     response waits for the result; if that takes too long, it is 202 and the job.
     """
     try:
-        schedule = Schedule(when, count)
+        schedule = Schedule(when, count, None if step is None else tuple(step))
     except InputError as error:
-        raise InvalidRequest([Fault(location="query.count", message=str(error))]) from error
+        field = "count" if step is None and when != "at" else "step"
+        raise InvalidRequest([Fault(location=f"query.{field}", message=str(error))]) from error
     asked = from_query(
         RemovalRequest,
         OF_REMOVAL,
         model=model.name,
         threshold=threshold,
+        threshold_by_step=None if threshold_by_step is None else [_or_none(each) for each in threshold_by_step],
         remove_fraction=remove_fraction,
         keep=keep,
         keep_fraction=keep_fraction,
@@ -151,6 +207,7 @@ async def get_removal(
         side=side,
         fill=fill,
         schedule=schedule,
+        blocks=block,
         labels=labels_of(label),
         conditions=conditions,
         rows=row,

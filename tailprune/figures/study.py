@@ -10,14 +10,13 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from tailprune.figures.style import INK, PALETTE, QUIET, new_figure, note, plain, styled
 from tailprune.spec import InputError
-from tailprune.spec.prune import Schedule
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
     from matplotlib.lines import Line2D
 
-__all__ = ["Panel", "Point", "Way", "draw_study"]
+__all__ = ["Panel", "Point", "draw_study"]
 
 ARROWS = {"higher": "↑", "lower": "↓"}
 MARKERS = "osD^vPX"
@@ -33,26 +32,6 @@ LEGEND_LETTERS = 96
 MARK_LETTERS = 8
 """The width of a marker and the gap after it, in letters."""
 NOTE_LETTERS = 120
-
-
-@dataclass(frozen=True)
-class Way:
-    """A way to prune, apart from its threshold: what is removed, at which sampling steps, and its fill."""
-
-    side: Literal["tail", "head"] | None
-    """The side of a threshold; None if the components that vary most over the classes are kept."""
-    when: Literal["every", "first", "last"]
-    count: int | None
-    """The number of first or last steps; None for every step."""
-    fill: Literal["zero", "mean"]
-
-    @property
-    def name(self) -> str:
-        """The name of the way, such as `tail, last 10 steps`, with the fill if it is not the default."""
-        fills = {"zero": "filled with zeros", "mean": "filled with the mean"}
-        usual = "mean" if self.side is None else "zero"
-        parts = [self.side or "kept by variance", Schedule(self.when, self.count).name]
-        return ", ".join(parts if self.fill == usual else [*parts, fills[self.fill]])
 
 
 @dataclass(frozen=True)
@@ -82,7 +61,8 @@ class Panel:
     quantity: str
     """The name of its axis."""
     better: Literal["higher", "lower"]
-    lines: Mapping[Way, Sequence[Point]]
+    lines: Mapping[str, Sequence[Point]]
+    """The points of each way to prune, by its name, such as `tail, last 10 steps`."""
     baseline: Point | None = None
     """Of the unpruned samples, with which every line begins."""
     unit: str | None = None
@@ -108,7 +88,7 @@ def draw_study(panels: Sequence[Panel], title: str, subtitle: str, text: str) ->
     ways = list(dict.fromkeys(way for panel in drawn for way, points in panel.lines.items() if points))
     alone = len(drawn) % 2  # the first of an odd number, so that the last row is full
     rows = (len(drawn) + alone) // 2
-    across = _legend_columns([way.name for way in ways])
+    across = _legend_columns(ways)
     names_inches = LEGEND_LINE_INCHES * (1 + math.ceil((len(ways) + 2) / across))
     panel_inches = PANEL_INCHES if rows > 1 else ALONE_INCHES
     with styled():
@@ -130,14 +110,14 @@ def draw_study(panels: Sequence[Panel], title: str, subtitle: str, text: str) ->
         figure.align_ylabels()
         names = figure.add_subplot(places[rows, :])
         names.axis("off")
-        order = [*(way.name for way in ways), "baseline", FEW]
+        order = [*ways, "baseline", FEW]
         shown = [legend[name] for name in order if name in legend]
         names.legend(handles=shown, loc="center", ncols=across)
         note(figure, textwrap.fill(plain(text), NOTE_LETTERS))
     return figure
 
 
-def _draw_panel(axes: Axes, panel: Panel, ways: Sequence[Way]) -> dict[str, Line2D]:
+def _draw_panel(axes: Axes, panel: Panel, ways: Sequence[str]) -> dict[str, Line2D]:
     """Draw one measure; returns its lines by name."""
     drawn: dict[str, Line2D] = {}
     start = [] if panel.baseline is None else [panel.baseline]
@@ -150,7 +130,7 @@ def _draw_panel(axes: Axes, panel: Panel, ways: Sequence[Way]) -> dict[str, Line
         style = "-" if all(point.reliable for point in line) else ":"
         axes.plot([point.removed for point in line], [point.value for point in line], color=colour, linestyle=style)
         _draw_points(axes, points, colour, marker)
-        drawn[way.name] = _key(way.name, _marker(colour, marker))
+        drawn[way] = _key(way, _marker(colour, marker))
     if panel.baseline is not None:
         if panel.baseline.low is not None and panel.baseline.high is not None:
             axes.axhspan(panel.baseline.low, panel.baseline.high, color=QUIET, alpha=0.15, linewidth=0)

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from tailprune.arguments import of_kind
 from tailprune.condition_table import ConditionTable
+from tailprune.pruning import Prune
 from tailprune.sampling.guidance import Guidance
 from tailprune.sampling.trajectories import Trajectories
 from tailprune.systems.base import Modulations, System
@@ -76,17 +77,45 @@ class GuidedNetwork:
         evaluations: dict[tuple[int, int], Tensor] = {}
         count = 0
         for i in range(first, len(self._trajectories)):
-            distinct = self._trajectories[i].vectors
+            distinct = _with_unedited(self._trajectories[i].vectors)
             count += self._table.stages * sum(len(rows) for _, rows in distinct)
             if evaluations and count * self._vector_bytes > MODULATION_BYTES:
                 break
             for stage in range(self._table.stages):
                 vectors = [self._table.conditions_at(i, stage, edit)[rows] for edit, rows in distinct]
-                evaluations[i, stage] = torch.cat(vectors)  # (V, d)
+                evaluations[i, stage] = torch.cat(vectors)  # (V, d), and what blocks see that are left out of an edit
         modulations = self._system.modulations(torch.cat(list(evaluations.values())))
         sizes = [len(vectors) for vectors in evaluations.values()]
         each = zip(*(tensor.split(sizes) for tensor in modulations), strict=True)
-        return dict(zip(evaluations, each, strict=True))
+        return {
+            (i, stage): self._by_block(found, self._trajectories[i].vectors)
+            for (i, stage), found in zip(evaluations, each, strict=True)
+        }
+
+    def _by_block(self, modulations: Modulations, vectors: Sequence[tuple[Prune | None, Tensor]]) -> Modulations:
+        """The modulations of the V vectors, each of the edited vector only in the blocks that see the edit.
+
+        modulations: of the vectors, followed by those of `_with_unedited`
+        vectors: the V vectors, as in `Trajectories`
+        """
+        if all(edit is None or edit.blocks is None for edit, _ in vectors):
+            return modulations
+        own = torch.arange(sum(len(rows) for _, rows in vectors), device=self._table.device)
+        by_layer = [own.clone() for _ in modulations]
+        place, unedited = 0, len(own)
+        for edit, rows in vectors:
+            if edit is not None and edit.blocks is not None:
+                for layer, sees in zip(by_layer, self._system.layers_of(edit.blocks), strict=True):
+                    if not sees:
+                        layer[place : place + len(rows)] = own[: len(rows)] + unedited
+                unedited += len(rows)
+            place += len(rows)
+        return [tensor[layer] for tensor, layer in zip(modulations, by_layer, strict=True)]
+
+
+def _with_unedited(vectors: Sequence[tuple[Prune | None, Tensor]]) -> list[tuple[Prune | None, Tensor]]:
+    """The vectors of a step, and unedited those of each edit that only some blocks see."""
+    return [*vectors, *((None, rows) for edit, rows in vectors if edit is not None and edit.blocks is not None)]
 
 
 def _forward(system: System, x: Tensor, modulations: Modulations) -> Tensor:

@@ -136,7 +136,8 @@ def sample(
         solved on its own, so that its steps do not depend on the batch
 
     Raises InputError for a sampler or an option that the system or the sampler does not have, both or neither of seeds
-    and noise, shapes that do not fit, or a schedule other than `every` with dopri5.
+    and noise, shapes that do not fit, steps, thresholds by step or blocks of a prune that do not fit the run or the
+    system, or, with dopri5, any that is not the same at every step.
     """
     options = Options(
         sampler, steps, guidance, seeds, noise, step_noise, population, on_step, progress, diffusion, last_step, shift,
@@ -241,6 +242,9 @@ def _sample(
     inputs, guidance = _guided(system, inputs, options.guidance)
     name, steps = _sampler_name(system, options.sampler), options.steps
 
+    for blocks in {prune.blocks for _, prune in outputs if prune is not None}:
+        system.layers_of(blocks)  # raises
+
     # Times and noise
     x = _initial_latents(system, len(next(iter(inputs.values()))), options)  # (B, C, H, W)
     solver = _solver(system, name, options)  # solver.times: (steps, stages)
@@ -293,8 +297,10 @@ def _sample_adaptively(
     x: the initial latents, with shape (B, C, H, W)
     solver, guidance, options: the solver, the guidance with its channels, and the options of the call
     """
-    if any(prune is not None and prune.schedule != "every" for _, prune in outputs):
-        raise InputError("dopri5 chooses its own steps: give prunes with the schedule 'every', or another sampler")
+    if any(prune is not None and not prune.every_step for _, prune in outputs):
+        raise InputError(
+            "dopri5 chooses its own steps: give prunes with the schedule 'every' and one threshold, or another sampler"
+        )
     evenly = sampling_times(system, "dopri5", options.steps)
     outputs = _resolved(outputs, ConditionTable(system, inputs, evenly, options.population))
 

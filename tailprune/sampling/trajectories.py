@@ -1,14 +1,14 @@
 """Which trajectories a sampling run follows at each step.
 
 The outputs of a run are a list of (sample, prune), a sample by its index from 0 to B - 1. Outputs of one sample share a
-trajectory while their prunes agree: a prune of the last k steps forks off where its edit begins. All trajectories of a
-step go through the network as one batch.
+trajectory while their prunes agree, whatever steps these edit: a prune of the last k steps forks off where its edit
+begins. Once apart they stay apart. All trajectories of a step go through the network as one batch.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -47,7 +47,8 @@ def trajectories_by_step(
     table: the condition vectors of the samples
     guided: whether the null condition is evaluated too
     """
-    edits = [tuple(_edit_at(prune, i, steps) for _, prune in outputs) for i in range(steps)]
+    edit_at = {prune: [prune and prune.at(i, steps) for i in range(steps)] for _, prune in outputs}
+    edits = [tuple(edit_at[prune][i] for _, prune in outputs) for i in range(steps)]
     rows = table.rows.tolist()
     latest = [sample for sample, _ in outputs]  # the trajectory of each output; before the first step, its sample
     by_step: list[Trajectories] = []
@@ -101,10 +102,3 @@ def _trajectories(
         conditional=tensor([vectors[edit, row] for (_, edit), row in zip(forks, rows, strict=True)]),
         null=tensor([vectors[edit, table.null_row] for _, edit in forks] if guided else []),
     )
-
-
-def _edit_at(prune: Prune | None, step: int, steps: int) -> Prune | None:
-    """The edit at one step: the prune without its schedule, or None where it is not active."""
-    if prune is None or not prune.active(step, steps):
-        return None
-    return replace(prune, schedule="every", count=None)

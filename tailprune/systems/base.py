@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import torch
 import torch.nn.functional as F
@@ -21,6 +21,7 @@ from tailprune.arguments import as_times
 from tailprune.spec import InputError
 from tailprune.spec.display import Shown
 from tailprune.spec.families import FAMILIES, Family
+from tailprune.spec.prune import FINAL
 from tailprune.systems.config import TransformerConfig
 from tailprune.systems.infer import Shapes
 from tailprune.systems.layers import FinalLayer, Modulated, unpatchify
@@ -201,6 +202,24 @@ class System(Condition, Shown):
     def modulated(self) -> Sequence[Modulated]:
         """The layers that AdaLN shifts, scales and gates: the blocks and the final layer."""
         return [*self.all_blocks, self.final_layer]
+
+    def layers_of(self, blocks: Sequence[int | Literal["final"]] | None) -> list[bool]:
+        """Which layers of `modulated` are among these blocks.
+
+        blocks: numbers of `all_blocks`, counted from 0, and `final`, the final layer; None for all
+
+        Raises InputError for a block that the system does not have.
+        """
+        count = len(self.all_blocks)
+        if blocks is None:
+            return [True] * (count + 1)
+        for block in blocks:
+            if block != FINAL and block >= count:
+                raise InputError(
+                    f"block {block} is outside 0 to {count - 1}, the blocks of this system: give one of these, or "
+                    f"{FINAL!r} for the final layer"
+                )
+        return [block in blocks for block in [*range(count), FINAL]]
 
     def read(self, c: Tensor) -> Tensor:
         """What AdaLN reads of c: SiLU(c), with shape (B, d); fewer columns in a compacted system."""

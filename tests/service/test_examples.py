@@ -38,7 +38,7 @@ def test_the_service_takes_the_example(client: TestClient, path: str, body: dict
 def test_every_call_that_starts_a_job_by_json_has_several_examples() -> None:
     examples = [param.values[0] for param in BODIES]
     assert {path: examples.count(path) for path in examples} == {
-        "/prune-sample": 4,
+        "/prune-sample": 6,
         "/studies": 3,
         "/compact": 3,
         "/extract": 3,

@@ -84,7 +84,7 @@ def test_a_model_whose_checkpoint_is_not_there(client: TestClient) -> None:
         ({"seed": 2**63}, "body.seed", "less than or equal to 9223372036854775807"),
         ({"steps": 1001}, "body.steps", "1001 steps is more than the 1000"),
         ({"surprise": 1}, "body.surprise", "Extra inputs are not permitted"),
-        ({"keep": 3}, "body", "exactly one of threshold and keep"),
+        ({"keep": 3}, "body", "exactly one of threshold, threshold_by_step, remove_fraction, keep and"),
     ],
     ids=str,
 )

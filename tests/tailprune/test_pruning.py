@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
@@ -12,6 +13,7 @@ from tailprune.condition_table import ConditionTable
 from tailprune.prune_report import measure_removal
 from tailprune.pruning import Population, Prune
 from tailprune.sampling import sample, sampling_times
+from tailprune.spec.prune import PruneSpec, Schedule
 from tailprune.systems import System
 
 C = torch.tensor([[0.001, -0.02, 0.5, -6.0], [0.3, 0.009, -0.01, 2.0]])
@@ -73,6 +75,35 @@ def test_schedules_are_active_on_their_steps(schedule: Any, count: int | None, s
     assert [i for i in range(5) if prune.active(i, 5)] == steps
 
 
+def test_any_steps_may_be_pruned_in_whatever_order_they_are_given() -> None:
+    prune = Prune("tail", 0.1, "at", steps=[4, 0, 3])
+    assert [i for i in range(5) if prune.active(i, 5)] == [0, 3, 4]
+    assert prune == Prune("tail", 0.1, "at", steps=(0, 3, 4))
+    for made in (Prune.keep(2, schedule="at", steps=[1]), Prune.keep_fraction(0.5, schedule="at", steps=[1]),
+                 Prune.remove_fraction(0.5, schedule="at", steps=np.array([1]))):  # fmt: skip
+        assert [i for i in range(3) if made.active(i, 3)] == [1]
+
+
+def test_a_threshold_for_each_step_is_that_steps_edit() -> None:
+    prune = Prune("head", [0.5, None, 0.25], fill="mean", blocks=[1, "final"])
+    found = [prune.at(step, 3) for step in range(3)]
+    assert found == [
+        Prune("head", 0.5, fill="mean", blocks=[1, "final"]),
+        None,
+        Prune("head", 0.25, fill="mean", blocks=[1, "final"]),
+    ]
+    assert [prune.active(step, 3) for step in range(3)] == [True, False, True]
+    with pytest.raises(ValueError, match=r"prune\.at\(step, steps\)"):
+        prune(C, Population.of(C))
+
+
+def test_a_prune_is_that_of_its_spec() -> None:
+    spec = PruneSpec(threshold_by_step=(0.1, None), side="head", blocks=("final", 0)).resolved()
+    assert Prune.from_spec(spec) == Prune("head", [0.1, None], blocks=[0, "final"])
+    spec = PruneSpec(keep=3, schedule=Schedule("at", steps=(2, 0)), blocks=(1,)).resolved()
+    assert Prune.from_spec(spec) == Prune.keep(3, schedule="at", steps=[0, 2], blocks=[1])
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -88,6 +119,21 @@ def test_schedules_are_active_on_their_steps(schedule: Any, count: int | None, s
         ({"side": None, "kept": 0}, "at least 1, not 0"),
         ({"side": None, "kept": 2.5}, "above 0 and below 1, not 2.5"),
         ({"side": "tail", "threshold": 0.1, "kept": 3}, "neither side nor threshold"),
+        ({"side": "tail", "threshold": 0.1, "schedule": "at"}, "'at' and steps go together"),
+        ({"side": "tail", "threshold": 0.1, "steps": [1]}, "'at' and steps go together"),
+        ({"side": "tail", "threshold": 0.1, "schedule": "at", "steps": [1], "count": 2}, "'at' has no count"),
+        ({"side": "tail", "threshold": 0.1, "schedule": "at", "steps": []}, "steps are empty"),
+        ({"side": "tail", "threshold": 0.1, "schedule": "at", "steps": [1, 1]}, "step 1 is given more than once"),
+        ({"side": "tail", "threshold": 0.1, "schedule": "at", "steps": [-1]}, "at least 0, not -1"),
+        ({"side": "tail", "threshold": 0.1, "schedule": "at", "steps": 3}, "steps must be in a list, not 3"),
+        ({"side": "tail", "threshold": [0.1, None], "schedule": "first"}, "does not go with a threshold for each step"),
+        ({"side": "tail", "threshold": [None, None]}, "has no threshold"),
+        ({"side": "tail", "threshold": [0.1, -1]}, "at least 0, not -1"),
+        ({"side": "tail", "threshold": [0.1, "0.2"]}, "finite number"),
+        ({"side": "tail", "threshold": 0.1, "blocks": "final"}, "blocks must be in a list, not 'final'"),
+        ({"side": "tail", "threshold": 0.1, "blocks": [-1]}, "number of at least 0, not -1"),
+        ({"side": "tail", "threshold": 0.1, "blocks": ["last"]}, "or 'final', the final layer, not 'last'"),
+        ({"side": None, "kept": 3, "by": "variance", "of": "read", "threshold": [0.1]}, "neither side nor threshold"),
     ],
 )
 def test_a_prune_that_means_nothing_is_refused(arguments: dict[str, Any], message: str) -> None:

@@ -195,6 +195,13 @@ def test_as_many_classes_as_rows_of_the_table_leave_no_null_condition(models: Mo
         assert (whole.null_condition, loaded.null_condition) == (True, False)
 
 
+def test_an_entry_of_another_depth_is_refused(models: ModelPool) -> None:
+    source = models.source(NAME, "model")
+    wrong = replace(source, entry=source.entry.model_copy(update={"depth": 3}))
+    with pytest.raises(ValueError, match="the registry gives 'tiny' depth = 3, and its checkpoint has 1: correct its"):
+        models.systems.get(wrong)
+
+
 def test_an_entry_of_another_shape_of_latents_is_refused(models: ModelPool) -> None:
     source = models.source(NAME, "model")
     wrong = replace(source, entry=source.entry.model_copy(update={"latent_shape": (3, 16, 16)}))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import platform
-from dataclasses import replace
 
 import torch
 
@@ -71,8 +70,9 @@ def _at_first_edit(
     """The removal of all vectors together, at the first edited step alone."""
     first = part.measured_at_step
     all_inputs = plan.inputs_for(condition, inputs, plan.request.subjects)
-    at_every_step = replace(prune, schedule="every", count=None)
-    return tailprune.measure_removal(condition, all_inputs, at_every_step, times[first : first + 1], inputs.population)
+    edit = prune.at(first, len(times))
+    assert edit is not None, "this is a pruned step"
+    return tailprune.measure_removal(condition, all_inputs, edit, times[first : first + 1], inputs.population)
 
 
 def device_name(device: torch.device) -> str:

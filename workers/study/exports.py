@@ -14,7 +14,7 @@ from typing import Any
 from jobs.registry.evaluation import Measure
 from jobs.requests.sampled import SampledRequest
 from jobs.study_results import Exports, MeasureUsed, Score, SearchResult, StudyResult, StudyVariant
-from tailprune.figures.study import Panel, Point, Way, draw_study
+from tailprune.figures.study import Panel, Point, draw_study
 from tailprune.figures.style import Rendered, render
 from tailprune.spec.layouts import in_words
 from workers.outputs.variant import JobArtifacts
@@ -86,10 +86,17 @@ def _row(variant: StudyVariant, measures: Sequence[MeasureUsed]) -> dict[str, An
         "variant": variant.name,
         "side": prune and prune.side,
         "threshold": prune and prune.threshold,
+        "threshold_by_step": prune and _in_a_cell(prune.threshold_by_step),
+        "remove_fraction": prune and prune.remove_fraction,
         "keep": prune and prune.keep,
+        "keep_fraction": prune and prune.keep_fraction,
+        "by": prune and prune.by,
+        "of": prune and prune.of,
         "fill": prune and prune.fill,
         "schedule": prune and prune.schedule.when,
         "count": prune and prune.schedule.count,
+        "steps": prune and _in_a_cell(prune.schedule.steps),
+        "blocks": prune and _in_a_cell(prune.blocks),
         "samples": variant.samples,
         "removed_mean": removed and removed.mean,
         "removed_percent": removed and 100 * removed.fraction,
@@ -104,6 +111,11 @@ def _row(variant: StudyVariant, measures: Sequence[MeasureUsed]) -> dict[str, An
             f"{used.measure}_reliable": score and str(score.reliable).lower(),
         }
     return row
+
+
+def _in_a_cell(values: Sequence[object] | None) -> str | None:
+    """Several values in one cell of CSV, with spaces between them; `none` for a step that is not pruned."""
+    return None if values is None else " ".join("none" if value is None else str(value) for value in values)
 
 
 def markdown(result: StudyResult, request: SampledRequest | None = None) -> bytes:
@@ -168,7 +180,7 @@ def figure(result: StudyResult, request: SampledRequest | None = None) -> Render
 def _panel(used: MeasureUsed, variants: Sequence[StudyVariant]) -> Panel:
     """The panel of a measure, with the variants that have a finite value of it."""
     baseline: Point | None = None
-    lines: dict[Way, list[Point]] = {}
+    lines: dict[str, list[Point]] = {}
     for variant in variants:
         score, prune = variant.scores.get(used.measure), variant.prune
         if score is None or score.value is None or not math.isfinite(score.value):
@@ -181,8 +193,7 @@ def _panel(used: MeasureUsed, variants: Sequence[StudyVariant]) -> Panel:
         if prune is None:
             baseline = point
         else:
-            way = Way(prune.side, prune.schedule.when, prune.schedule.count, prune.fill or "zero")
-            lines.setdefault(way, []).append(point)
+            lines.setdefault(prune.way, []).append(point)
     if used.reference == "baseline" and used.measure in OF_EQUAL_IMAGES:
         baseline = Point(OF_EQUAL_IMAGES[used.measure])
     return Panel(

@@ -40,7 +40,7 @@ def magnitudes_of(system: System, plan: Plan, inputs: SampleInputs, search: Sear
     search: with the schedule of its prunes.
     """
     times = plan.times(type(system))
-    prune = tailprune.Prune("tail", 0.0, search.schedule.when, search.schedule.count, of=search.of)
+    prune = tailprune.Prune.from_spec(_spec(search, 0.0))
     active = torch.tensor([i for i in range(len(times)) if prune.active(i, len(times))])
     chosen = active[torch.linspace(0, len(active) - 1, min(MOST_TIMES, len(active))).round().long()]
     device = next(system.parameters()).device
@@ -102,9 +102,13 @@ def search_threshold(
     return result
 
 
+def _spec(search: Search, threshold: float) -> PruneSpec:
+    """The prune of a trial."""
+    return PruneSpec(threshold=threshold, side="tail", of=search.of, fill=search.fill, schedule=search.schedule)
+
+
 def _try(search: Search, limit: float, threshold: float, try_out: Callable[[PruneSpec], StudyVariant]) -> Trial:
-    spec = PruneSpec(threshold=threshold, side="tail", of=search.of, fill=search.fill, schedule=search.schedule)
-    variant = try_out(spec)
+    variant = try_out(_spec(search, threshold))
     value = variant.scores[search.measure].value
     if value is None or variant.removed is None:
         raise InputError(

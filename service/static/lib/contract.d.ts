@@ -755,7 +755,7 @@ export interface components {
             title: string;
             /**
              * Thresholds
-             * @description The thresholds at which it prunes; null for a job that prunes at none.
+             * @description The thresholds at which it prunes; null for a job that prunes at none, or at one for each step.
              * @example [
              *       0.038
              *     ]
@@ -1164,7 +1164,7 @@ export interface components {
             title: string;
             /**
              * Thresholds
-             * @description The thresholds at which it prunes; null for a job that prunes at none.
+             * @description The thresholds at which it prunes; null for a job that prunes at none, or at one for each step.
              * @example [
              *       0.038
              *     ]
@@ -1611,7 +1611,7 @@ export interface components {
             title: string;
             /**
              * Thresholds
-             * @description The thresholds at which it prunes; null for a job that prunes at none.
+             * @description The thresholds at which it prunes; null for a job that prunes at none, or at one for each step.
              * @example [
              *       0.038
              *     ]
@@ -1803,7 +1803,7 @@ export interface components {
             title: string;
             /**
              * Thresholds
-             * @description The thresholds at which it prunes; null for a job that prunes at none.
+             * @description The thresholds at which it prunes; null for a job that prunes at none, or at one for each step.
              * @example [
              *       0.038
              *     ]
@@ -2163,7 +2163,7 @@ export interface components {
             model: string;
             /**
              * Thresholds
-             * @description The thresholds at which it prunes; null for a job that prunes at none.
+             * @description The thresholds at which it prunes; null for a job that prunes at none, or at one for each step.
              * @example [
              *       0.038
              *     ]
@@ -2312,7 +2312,7 @@ export interface components {
             title: string;
             /**
              * Thresholds
-             * @description The thresholds at which it prunes; null for a job that prunes at none.
+             * @description The thresholds at which it prunes; null for a job that prunes at none, or at one for each step.
              * @example [
              *       0.038
              *     ]
@@ -2732,6 +2732,11 @@ export interface components {
              */
             condition_dim: number;
             /**
+             * Depth
+             * @description How many blocks it has; null where the registry does not say.
+             */
+            depth: number | null;
+            /**
              * Latent Shape
              * @description The shape of a latent: channels, height, width.
              */
@@ -2781,7 +2786,7 @@ export interface components {
             title: string;
             /**
              * Thresholds
-             * @description The thresholds at which it prunes; null for a job that prunes at none.
+             * @description The thresholds at which it prunes; null for a job that prunes at none, or at one for each step.
              * @example [
              *       0.038
              *     ]
@@ -3119,9 +3124,14 @@ export interface components {
             precision?: "float32" | "bfloat16" | "auto";
             /**
              * Threshold
-             * @description The magnitude at which components of c are removed; several make one variant each. Give one of this, `remove_fraction`, `keep` and `keep_fraction`.
+             * @description The magnitude at which components of c are removed; several make one variant each. Give one of this, `threshold_by_step`, `remove_fraction`, `keep` and `keep_fraction`.
              */
             threshold?: (number | number[]) | null;
+            /**
+             * Threshold By Step
+             * @description In place of a threshold, one for each step of the run, the step at pure noise first; null for a step that is not pruned. It goes with every step as `schedule`.
+             */
+            threshold_by_step?: (number | null)[] | null;
             /**
              * Remove Fraction
              * @description In place of a threshold, the share of the components to remove; several make one variant each. The threshold is that quantile of the magnitudes over all labels or conditions and all pruned steps.
@@ -3149,12 +3159,12 @@ export interface components {
             of?: ("c" | "read") | null;
             /**
              * Side
-             * @description With `threshold` and `remove_fraction`: remove the components below the threshold (`tail`, the default) or above it (`head`).
+             * @description With thresholds and `remove_fraction`: remove the components below the threshold (`tail`, the default) or above it (`head`).
              */
             side?: ("tail" | "head") | null;
             /**
              * Fill
-             * @description What takes the place of a removed component: `zero` (the default with `threshold` and `remove_fraction`) or the `mean` over the classes (the default with `keep` and `keep_fraction`).
+             * @description What takes the place of a removed component: `zero` (the default with thresholds and `remove_fraction`) or the `mean` over the classes (the default with `keep` and `keep_fraction`).
              */
             fill?: ("zero" | "mean") | null;
             /**
@@ -3164,6 +3174,11 @@ export interface components {
              *     }
              */
             schedule?: components["schemas"]["Schedule"];
+            /**
+             * Blocks
+             * @description The blocks that see the pruned c; the others see c as it is. Each by its number, counted from 0 in the order in which they run, or `final`, the final layer. All by default.
+             */
+            blocks?: (number | "final")[] | null;
             /**
              * Compare
              * @description Whether to sample unpruned too, from the same noise, and report the drift.
@@ -3198,14 +3213,20 @@ export interface components {
          *         "threshold": [
          *           0.01
          *         ],
+         *         "threshold_by_step": null,
+         *         "remove_fraction": null,
          *         "keep": null,
+         *         "keep_fraction": null,
          *         "by": null,
+         *         "of": "c",
          *         "side": "tail",
          *         "fill": "zero",
          *         "schedule": {
          *           "when": "every",
-         *           "count": null
+         *           "count": null,
+         *           "steps": null
          *         },
+         *         "blocks": null,
          *         "labels": [
          *           0,
          *           17
@@ -3266,7 +3287,7 @@ export interface components {
             title: string;
             /**
              * Thresholds
-             * @description The thresholds at which it prunes; null for a job that prunes at none.
+             * @description The thresholds at which it prunes; null for a job that prunes at none, or at one for each step.
              * @example [
              *       0.038
              *     ]
@@ -3404,9 +3425,14 @@ export interface components {
             precision?: "float32" | "bfloat16" | "auto";
             /**
              * Threshold
-             * @description The magnitude at which components of c are removed; several make one variant each. Give one of this, `remove_fraction`, `keep` and `keep_fraction`.
+             * @description The magnitude at which components of c are removed; several make one variant each. Give one of this, `threshold_by_step`, `remove_fraction`, `keep` and `keep_fraction`.
              */
             threshold?: (number | number[]) | null;
+            /**
+             * Threshold By Step
+             * @description In place of a threshold, one for each step of the run, the step at pure noise first; null for a step that is not pruned. It goes with every step as `schedule`.
+             */
+            threshold_by_step?: (number | null)[] | null;
             /**
              * Remove Fraction
              * @description In place of a threshold, the share of the components to remove; several make one variant each. The threshold is that quantile of the magnitudes over all labels or conditions and all pruned steps.
@@ -3434,12 +3460,12 @@ export interface components {
             of?: ("c" | "read") | null;
             /**
              * Side
-             * @description With `threshold` and `remove_fraction`: remove the components below the threshold (`tail`, the default) or above it (`head`).
+             * @description With thresholds and `remove_fraction`: remove the components below the threshold (`tail`, the default) or above it (`head`).
              */
             side?: ("tail" | "head") | null;
             /**
              * Fill
-             * @description What takes the place of a removed component: `zero` (the default with `threshold` and `remove_fraction`) or the `mean` over the classes (the default with `keep` and `keep_fraction`).
+             * @description What takes the place of a removed component: `zero` (the default with thresholds and `remove_fraction`) or the `mean` over the classes (the default with `keep` and `keep_fraction`).
              */
             fill?: ("zero" | "mean") | null;
             /**
@@ -3449,6 +3475,11 @@ export interface components {
              *     }
              */
             schedule?: components["schemas"]["Schedule"];
+            /**
+             * Blocks
+             * @description The blocks that see the pruned c; the others see c as it is. Each by its number, counted from 0 in the order in which they run, or `final`, the final layer. All by default.
+             */
+            blocks?: (number | "final")[] | null;
             /**
              * Compare
              * @description Whether to sample unpruned too, from the same noise, and report the drift.
@@ -3478,7 +3509,7 @@ export interface components {
         };
         /**
          * PruneSpec
-         * @description One prune: by `threshold` or `remove_fraction`, or by `keep` or `keep_fraction`.
+         * @description One prune: by `threshold`, `threshold_by_step` or `remove_fraction`, or by `keep` or `keep_fraction`.
          */
         PruneSpec: {
             /**
@@ -3487,13 +3518,18 @@ export interface components {
              */
             threshold?: number | null;
             /**
+             * Threshold By Step
+             * @description In place of a threshold, one for each step of the run, the step at pure noise first; null for a step that is not pruned. It goes with every step as `schedule`.
+             */
+            threshold_by_step?: (number | null)[] | null;
+            /**
              * Remove Fraction
              * @description In place of a threshold, the share of the components to remove: the threshold is that quantile over the vectors of the whole run.
              */
             remove_fraction?: number | null;
             /**
              * Side
-             * @description With these two: cut what is below (tail, the default) or above it (head).
+             * @description With these: cut what is below (tail, the default) or above it (head).
              */
             side?: ("tail" | "head") | null;
             /**
@@ -3518,7 +3554,7 @@ export interface components {
             of?: ("c" | "read") | null;
             /**
              * Fill
-             * @description What takes the place of a removed component: zero (the default with `threshold` and `remove_fraction`) or the mean over the classes (the default with `keep` and `keep_fraction`).
+             * @description What takes the place of a removed component: zero (the default with thresholds and `remove_fraction`) or the mean over the classes (the default with `keep` and `keep_fraction`).
              */
             fill?: ("zero" | "mean") | null;
             /**
@@ -3527,6 +3563,11 @@ export interface components {
              *     }
              */
             schedule?: components["schemas"]["Schedule"];
+            /**
+             * Blocks
+             * @description The blocks that see the pruned c; the others see c as it is. Each by its number, counted from 0 in the order in which they run, or `final`, the final layer. All by default.
+             */
+            blocks?: (number | "final")[] | null;
         };
         /**
          * Ready
@@ -3602,7 +3643,7 @@ export interface components {
             title: string;
             /**
              * Thresholds
-             * @description The thresholds at which it prunes; null for a job that prunes at none.
+             * @description The thresholds at which it prunes; null for a job that prunes at none, or at one for each step.
              * @example [
              *       0.038
              *     ]
@@ -3825,7 +3866,7 @@ export interface components {
             title: string;
             /**
              * Thresholds
-             * @description The thresholds at which it prunes; null for a job that prunes at none.
+             * @description The thresholds at which it prunes; null for a job that prunes at none, or at one for each step.
              * @example [
              *       0.038
              *     ]
@@ -3911,9 +3952,14 @@ export interface components {
             model: string;
             /**
              * Threshold
-             * @description The magnitude at which components of c are removed; several make one variant each. Give one of this, `remove_fraction`, `keep` and `keep_fraction`.
+             * @description The magnitude at which components of c are removed; several make one variant each. Give one of this, `threshold_by_step`, `remove_fraction`, `keep` and `keep_fraction`.
              */
             threshold?: (number | number[]) | null;
+            /**
+             * Threshold By Step
+             * @description In place of a threshold, one for each step of the run, the step at pure noise first; null for a step that is not pruned. It goes with every step as `schedule`.
+             */
+            threshold_by_step?: (number | null)[] | null;
             /**
              * Remove Fraction
              * @description In place of a threshold, the share of the components to remove; several make one variant each. The threshold is that quantile of the magnitudes over all labels or conditions and all pruned steps.
@@ -3941,12 +3987,12 @@ export interface components {
             of?: ("c" | "read") | null;
             /**
              * Side
-             * @description With `threshold` and `remove_fraction`: remove the components below the threshold (`tail`, the default) or above it (`head`).
+             * @description With thresholds and `remove_fraction`: remove the components below the threshold (`tail`, the default) or above it (`head`).
              */
             side?: ("tail" | "head") | null;
             /**
              * Fill
-             * @description What takes the place of a removed component: `zero` (the default with `threshold` and `remove_fraction`) or the `mean` over the classes (the default with `keep` and `keep_fraction`).
+             * @description What takes the place of a removed component: `zero` (the default with thresholds and `remove_fraction`) or the `mean` over the classes (the default with `keep` and `keep_fraction`).
              */
             fill?: ("zero" | "mean") | null;
             /**
@@ -3956,6 +4002,11 @@ export interface components {
              *     }
              */
             schedule?: components["schemas"]["Schedule"];
+            /**
+             * Blocks
+             * @description The blocks that see the pruned c; the others see c as it is. Each by its number, counted from 0 in the order in which they run, or `final`, the final layer. All by default.
+             */
+            blocks?: (number | "final")[] | null;
             /**
              * Labels
              * @description The classes to measure; all by default.
@@ -4066,7 +4117,7 @@ export interface components {
             by_step: number[];
             /**
              * Threshold
-             * @description The threshold of the prune: for `remove_fraction`, what that came to. Null where a number or a share of the components is kept.
+             * @description The threshold of the prune: for `remove_fraction`, what that came to. Null where a number or a share of the components is kept, and where `prune` has one for each step.
              */
             threshold?: number | null;
         };
@@ -4077,16 +4128,21 @@ export interface components {
         Schedule: {
             /**
              * When
-             * @description At every step, at the first steps only, or at the last steps only.
+             * @description At every step, at the first steps only, at the last steps only, or at any `steps`.
              * @default every
              * @enum {string}
              */
-            when?: "every" | "first" | "last";
+            when?: "every" | "first" | "last" | "at";
             /**
              * Count
-             * @description How many first or last steps: 1 by default for `first`; `last` needs it, `every` has none.
+             * @description How many first or last steps: 1 by default for `first`; `last` needs it, `every` and `at` have none.
              */
             count?: number | null;
+            /**
+             * Steps
+             * @description With `at`: the steps at which to prune, each by its number, counted from 0, the step at pure noise.
+             */
+            steps?: number[] | null;
         };
         /**
          * Score
@@ -4542,7 +4598,7 @@ export interface components {
             title: string;
             /**
              * Thresholds
-             * @description The thresholds at which it prunes; null for a job that prunes at none.
+             * @description The thresholds at which it prunes; null for a job that prunes at none, or at one for each step.
              * @example [
              *       0.038
              *     ]
@@ -6700,8 +6756,10 @@ export interface operations {
     get_removal: {
         parameters: {
             query?: {
-                /** @description The magnitude at which components of c are removed; several make one variant each. Give one of this, `remove_fraction`, `keep` and `keep_fraction`. */
+                /** @description The magnitude at which components of c are removed; several make one variant each. Give one of this, `threshold_by_step`, `remove_fraction`, `keep` and `keep_fraction`. */
                 threshold?: number[];
+                /** @description In place of a threshold, one for each step of the run, the step at pure noise first; `none` for a step that is not pruned. Repeat it for each step. */
+                threshold_by_step?: (number | "none")[];
                 /** @description In place of a threshold, the share of the components to remove; several make one variant each. The threshold is that quantile of the magnitudes over all labels or conditions and all pruned steps. */
                 remove_fraction?: number[];
                 /** @description How many components to keep; several make one variant each. */
@@ -6712,14 +6770,18 @@ export interface operations {
                 by?: "magnitude" | "variance" | "deviation";
                 /** @description Whose magnitudes count: those of `c` (the default), or of what the blocks `read`, SiLU(c). Variance and deviation are always those of what is read. */
                 of?: "c" | "read";
-                /** @description With `threshold` and `remove_fraction`: remove the components below the threshold (`tail`, the default) or above it (`head`). */
+                /** @description With thresholds and `remove_fraction`: remove the components below the threshold (`tail`, the default) or above it (`head`). */
                 side?: "tail" | "head";
-                /** @description What takes the place of a removed component: `zero` (the default with `threshold` and `remove_fraction`) or the `mean` over the classes (the default with `keep` and `keep_fraction`). */
+                /** @description What takes the place of a removed component: `zero` (the default with thresholds and `remove_fraction`) or the `mean` over the classes (the default with `keep` and `keep_fraction`). */
                 fill?: "zero" | "mean";
-                /** @description Prune at every step, or only at the first or last steps. */
-                when?: "every" | "first" | "last";
+                /** @description Prune at every step, only at the first or last steps, or at any steps. */
+                when?: "every" | "first" | "last" | "at";
                 /** @description How many first or last steps; 1 by default for `first`. */
                 count?: number;
+                /** @description With `at`: the steps at which to prune, each by its number, counted from 0, the step at pure noise. Repeatable. */
+                step?: number[];
+                /** @description A block that sees the pruned c, by its number, counted from 0, or `final`, the final layer; repeatable. What is removed from c is the same for all. */
+                block?: (number | "final")[];
                 /** @description A class, by its number, counted from 0, or by its name (`class_names` of the model); repeatable. All by default. */
                 label?: string[];
                 /** @description The id of uploaded conditions, as `POST /conditions` returned it; for models that take no labels. */

@@ -10,7 +10,7 @@ import { RequestText } from "../lib/request-text.js";
 import { Button, Card, Loading, Notice, PageHead, ProblemNotice, Segmented, Select } from "../lib/parts.js";
 import { useConditions } from "../lib/conditions.js";
 import { useEstimate } from "./new/estimate.js";
-import { prunesIn, remembered, requestWith, withOneGrid } from "./new/requests.js";
+import { prunesIn, remembered, requestWith, ruleOf, withOneGrid } from "./new/requests.js";
 import { PruneFields } from "./new/prune.js";
 import { SubjectFields } from "./new/subjects.js";
 import { SamplingFields } from "./new/sampling.js";
@@ -88,7 +88,7 @@ function requestOf(kind, model, query) {
     if (thresholds.length > 0) request.threshold = thresholds[0];
     else if (request.keep === undefined) request.threshold = TYPICAL_THRESHOLD;
   } else if (thresholds.length > 0) request.threshold = thresholds;
-  else if (request.keep === undefined && !model.compacted) request.threshold = [TYPICAL_THRESHOLD];
+  else if (!ruleOf(request) && !model.compacted) request.threshold = [TYPICAL_THRESHOLD];
   return request;
 }
 

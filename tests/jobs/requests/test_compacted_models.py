@@ -77,7 +77,9 @@ def test_a_compacted_model_is_sampled_as_it_is(with_mean: ModelEntry) -> None:
 def test_another_model_is_not_sampled_without_a_prune(whole: ModelEntry) -> None:
     with pytest.raises(InvalidRequest) as error:
         sampled(whole)
-    assert refusal(error) == ["body: give exactly one of threshold, remove_fraction, keep, keep_fraction"]
+    assert refusal(error) == [
+        "body: give exactly one of threshold, threshold_by_step, remove_fraction, keep, keep_fraction"
+    ]
 
 
 @pytest.mark.parametrize("said", [{"threshold": 0.1}, {"keep": 8}])

@@ -72,6 +72,21 @@ def test_a_model_without_a_null_condition_is_not_guided(sit: ModelEntry) -> None
         {"schedule": {"when": "last"}},
         {"schedule": {"when": "every", "count": 3}},
         {"schedule": {"when": "first", "count": 0}},
+        {"schedule": {"when": "at"}},
+        {"schedule": {"when": "at", "steps": []}},
+        {"schedule": {"when": "at", "steps": [2, 2]}},
+        {"schedule": {"when": "first", "steps": [2]}},
+        {"threshold_by_step": [0.1, 0.2]},
+        {"threshold": None, "threshold_by_step": [None, None]},
+        {"threshold": None, "threshold_by_step": [0.1]},
+        {"threshold": None, "threshold_by_step": [0.1, -0.2]},
+        {"threshold": None, "threshold_by_step": [0.1, True]},
+        {"threshold": None, "threshold_by_step": [0.1, 0.2], "schedule": {"when": "first"}},
+        {"blocks": []},
+        {"blocks": [0, 0]},
+        {"blocks": [-1]},
+        {"blocks": ["1"]},
+        {"blocks": "final"},
         {"labels": []},
         {"labels": [1, 1]},
         {"labels": [-1]},
@@ -112,14 +127,42 @@ def test_the_first_step_is_one_step_by_default(sit: ModelEntry) -> None:
     assert request(schedule={"when": "first"}).schedule.count == 1
 
 
+def test_a_threshold_for_each_step_is_one_prune(sit: ModelEntry) -> None:
+    by_step = [0.1, None, *([0.5] * 48)]
+    resolved = request(threshold=None, threshold_by_step=by_step, blocks=["final", 0]).resolve(sit, LIMITS)
+    assert (resolved.threshold_by_step, resolved.side, resolved.fill) == (by_step, "tail", "zero")
+    (prune,) = resolved.prunes
+    assert (prune.threshold_by_step, prune.blocks) == (tuple(by_step), (0, "final"))
+    assert resolved.job_title == "prune-sample of shapes-sit at 0.1 to 0.5 by step, blocks 0 final"
+    assert resolved.pruned_at is None
+
+
+def test_steps_and_blocks_in_another_order_are_the_same_job(sit: ModelEntry) -> None:
+    one, other = (
+        request(schedule={"when": "at", "steps": steps}, blocks=blocks).resolve(sit, LIMITS)
+        for steps, blocks in (([3, 0, 7], [1, "final", 0]), ([0, 3, 7], [0, 1, "final"]))
+    )
+    assert one == other
+    assert one.job_title == "prune-sample of shapes-sit at 0.1, steps 0 3 7, blocks 0-1 final"
+
+
 def test_sde_has_its_own_defaults(sit: ModelEntry) -> None:
     resolved = request(sampler="sde").resolve(sit, LIMITS)
     assert (resolved.diffusion, resolved.last_step) == ("sigma", "mean")
 
 
-def test_a_resolved_request_resolves_to_itself(sit: ModelEntry) -> None:
-    resolved = request(sampler="sde").resolve(sit, LIMITS)
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"sampler": "sde"},
+        {"threshold": None, "threshold_by_step": [0.1, None, 0.3], "steps": 3, "blocks": [1, 0]},
+        {"schedule": {"when": "at", "steps": [3, 1]}, "of": "read"},
+    ],
+)
+def test_a_resolved_request_resolves_to_itself(sit: ModelEntry, fields: dict[str, Any]) -> None:
+    resolved = request(**fields).resolve(sit, LIMITS)
     assert resolved.resolve(sit, LIMITS) == resolved
+    assert PruneSampleRequest.model_validate(resolved.model_dump(mode="json")) == resolved
 
 
 def test_spelling_out_a_default_is_the_same_job(sit: ModelEntry) -> None:
@@ -149,6 +192,22 @@ def test_other_weights_are_another_job(sit: ModelEntry) -> None:
         ({"samples_per_label": 5}, "body.samples_per_label: 2 labels x 5 samples is 10 samples; a job makes at most 8"),
         ({"steps": 101}, "body.steps: 101 steps is more than the 100 allowed"),
         ({"schedule": {"when": "last", "count": 51}}, "body.schedule.count: count 51 is more than the 50 steps"),
+        (
+            {"schedule": {"when": "at", "steps": [0, 50]}},
+            "body.schedule.steps: step 50 is outside 0 to 49, the 50 steps of the run",
+        ),
+        (
+            {"sampler": "dopri5", "schedule": {"when": "at", "steps": [0]}},
+            "body.schedule.when: dopri5 chooses its own steps, so 'at' steps cannot be pruned",
+        ),
+        (
+            {"threshold": None, "threshold_by_step": [0.1, 0.2]},
+            "body.threshold_by_step: there are 2 thresholds for 50 steps; give one for each step, or null",
+        ),
+        (
+            {"threshold": None, "threshold_by_step": [0.1] * 50, "sampler": "dopri5"},
+            "body.threshold_by_step: dopri5 chooses its own steps, so there is no threshold for each",
+        ),
         ({"threshold": [0.1, 0.2, 0.3]}, "body.threshold: 3 prunes is more than the 2 of one job"),
     ],
     ids=str,
@@ -158,6 +217,14 @@ def test_what_the_model_or_the_limits_do_not_allow_is_named(
 ) -> None:
     (said,) = refused(sit, **fields)
     assert said.startswith(fault)
+
+
+def test_a_block_that_a_model_does_not_have_is_named_where_its_depth_is_known(sit: ModelEntry) -> None:
+    known = sit.model_copy(update={"depth": 4})
+    assert refused(known, blocks=[3, 4, "final"]) == [
+        "body.blocks.1: block 4 is outside 0 to 3, the blocks of shapes-sit; its final layer is 'final'"
+    ]
+    assert request(blocks=[4]).resolve(sit, LIMITS).blocks == [4]
 
 
 def test_everything_wrong_is_named_at_once(sit: ModelEntry) -> None:

@@ -45,7 +45,7 @@ def fields_of(request: type[BaseModel]) -> Iterator[str]:
         if name in IN_ONE:
             yield from (f"{name}.{inner}" for inner in IN_ONE[name].model_fields)
         elif name == "schedule":
-            yield from ("schedule.when", "schedule.count")
+            yield from ("schedule.when", "schedule.count", "schedule.steps")
         elif name == "prunes":
             yield from (f"prunes.{inner}" for inner in ("threshold", "side", "keep", "by", "fill", "schedule"))
         else:
@@ -57,6 +57,19 @@ def test_every_field_of_a_request_has_an_option(kind: str) -> None:
     options = options_of(context_of(COMMANDS[kind]))
     lacking = {name for name in fields_of(KINDS[kind]) if option_of(f"body.{name}", options) is None}
     assert lacking <= WITHOUT.keys()
+
+
+def test_steps_thresholds_by_step_and_blocks_are_read_as_they_are_written() -> None:
+    command = typer.main.get_command(app).commands["prune-sample"]  # type: ignore[attr-defined]
+    given = ["tiny", "--threshold-by-step", "0.1, none,2", "--block", "1", "--block", "final"]
+    body = body_of(command.make_context("prune-sample", given), KINDS["prune-sample"])
+    assert body == {"model": "tiny", "threshold_by_step": [0.1, None, 2], "blocks": [1, "final"]}
+    for wrong, message in (
+        (["--block", "last"], "neither the number of a block"),
+        (["--threshold-by-step", "1,x"], "no list"),
+    ):
+        with pytest.raises(typer.BadParameter, match=message):
+            command.make_context("prune-sample", ["tiny", *wrong])
 
 
 @pytest.mark.parametrize("command", ["prune-sample", "study", "compact", "extract"])
@@ -79,10 +92,13 @@ def test_every_command_that_starts_a_job_of_a_model_takes_a_webhook(command: str
         (
             "prune-sample",
             "body",
-            "give exactly one of threshold and keep",
-            "give exactly one of --threshold and --keep",
+            "give exactly one of threshold, threshold_by_step, remove_fraction, keep and keep_fraction",
+            "give exactly one of --threshold, --threshold-by-step, --remove-fraction, --keep and --keep-fraction",
         ),
         ("prune-sample", "body.schedule", "count 3 has no meaning", "--count 3 has no meaning"),
+        ("prune-sample", "body.schedule.steps", "step 9 is outside 0 to 3", "--step: step 9 is outside 0 to 3"),
+        ("prune-sample", "body.blocks.1", "block 9 is outside", "--block: block 9 is outside"),
+        ("prune-sample", "body.threshold_by_step", "there are 2 thresholds", "--threshold-by-step: there are 2"),
         ("prune-sample", "body.rows", "it takes labels; leave rows out", "--row: it takes labels; leave --row out"),
         ("prune-sample", "body.samples_per_label", "4 labels x 9 samples", "--samples: 4 labels x 9 samples"),
         (

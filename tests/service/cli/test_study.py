@@ -89,6 +89,7 @@ def asked(service: FakeService, *arguments: object) -> dict[str, Any]:
 def test_thresholds_sides_schedules_and_fills_are_a_grid(service: FakeService) -> None:
     options = ["--threshold", 0.1, "--threshold", 0.2, "--side", "tail", "--side", "head", "--fill", "mean"]
     schedules = ["--schedule", "every", "--schedule", "first", "--schedule", "first:3", "--schedule", "last:10"]
+    schedules += ["--schedule", "at:0,3,7"]
     assert asked(service, "scored", *options, *schedules) == {
         "model": "scored",
         "grid": {
@@ -99,6 +100,7 @@ def test_thresholds_sides_schedules_and_fills_are_a_grid(service: FakeService) -
                 {"when": "first"},
                 {"when": "first", "count": 3},
                 {"when": "last", "count": 10},
+                {"when": "at", "steps": [0, 3, 7]},
             ],
             "fills": ["mean"],
         },
@@ -293,6 +295,8 @@ def test_an_export_that_there_is_not_is_not_saved(service: FakeService, tmp_path
         (["scored", "--schedule", "last:0"], "'last:0' is none of"),
         (["scored", "--schedule", "last"], "'last' is none of"),
         (["scored", "--schedule", "every:2"], "'every:2' is none of"),
+        (["scored", "--schedule", "at"], "'at' is none of"),
+        (["scored", "--schedule", "at:1,"], "'at:1,' is none of"),
         (["scored", "--keep", "3", "--side", "head"], "goes with --threshold"),
         (["scored", "--threshold", "1", "--by", "deviation"], "goes with --keep"),
         (["scored", "--budget", "1"], "goes with --search"),

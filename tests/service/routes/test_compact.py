@@ -117,7 +117,8 @@ def test_a_model_with_a_mean_refuses_prunes_and_names_the_one_to_prune(
 def test_another_model_is_not_sampled_without_a_prune(client: TestClient) -> None:
     answer = client.post("/prune-sample", json={"model": "shapes-sit"})
     assert answer.status_code == 422
-    assert answer.json()["errors"] == [{"location": "body", "message": "give exactly one of threshold and keep"}]
+    message = "give exactly one of threshold, threshold_by_step, remove_fraction, keep, keep_fraction"
+    assert answer.json()["errors"] == [{"location": "body", "message": message}]
 
 
 def test_what_it_samples_is_another_job_than_what_its_own_model_samples(

@@ -55,6 +55,15 @@ def test_a_prune_is_resolved_as_in_a_request_for_samples(client: TestClient) -> 
     assert answer["thresholds"] == [0.1, 0.2]
 
 
+def test_steps_thresholds_by_step_and_blocks_are_those_of_a_request_for_samples(client: TestClient) -> None:
+    query = "threshold_by_step=0.1&threshold_by_step=none&threshold_by_step=0.3&steps=3&block=1&block=final&block=0"
+    asked = client.get(f"{PATH}?{query}", headers=NOW).json()["request"]
+    assert asked["threshold_by_step"] == [0.1, None, 0.3]
+    assert asked["blocks"] == [0, 1, "final"]
+    asked = client.get(f"{PATH}?threshold=0.1&when=at&step=3&step=0", headers=NOW).json()["request"]
+    assert asked["schedule"] == {"when": "at", "count": None, "steps": [0, 3]}
+
+
 def test_more_prunes_are_measured_than_are_sampled_at_once(client: TestClient) -> None:
     query = "&".join(f"threshold={number / 100}" for number in range(64))
     assert client.get(f"{PATH}?{query}", headers=NOW).status_code == 202
@@ -70,8 +79,8 @@ def test_all_classes_are_measured_by_default_and_guidance_does_not_matter(client
 @pytest.mark.parametrize(
     ("query", "location", "message"),
     [
-        ("", "query.threshold", "give exactly one of threshold and keep"),
-        ("threshold=0.1&keep=3", "query.keep", "give exactly one of threshold and keep"),
+        ("", "query.threshold", "give exactly one of threshold, threshold_by_step, remove_fraction, keep"),
+        ("threshold=0.1&keep=3", "query.threshold", "give exactly one of threshold, threshold_by_step"),
         ("keep=3&side=tail", "query.keep", "side 'tail' goes with threshold"),
         ("keep=500", "query.keep.0", "more than the 128 components"),
         ("threshold=-1", "query.threshold.0", "greater than or equal to 0"),
@@ -79,6 +88,15 @@ def test_all_classes_are_measured_by_default_and_guidance_does_not_matter(client
         ("threshold=0.1&count=3", "query.count", "count 3 has no meaning with 'every'"),
         ("threshold=0.1&when=first&count=51", "query.count", "more than the 50 steps"),
         ("threshold=0.1&sampler=dopri5&when=first", "query.when", "dopri5 chooses its own steps"),
+        ("threshold=0.1&when=at", "query.step", "'at' needs steps"),
+        ("threshold=0.1&step=3", "query.step", "steps have no meaning with 'every'"),
+        ("threshold=0.1&when=at&step=50", "query.step", "step 50 is outside 0 to 49"),
+        ("threshold=0.1&when=at&step=-1", "query.step.0", "greater than or equal to 0"),
+        ("threshold_by_step=0.1&threshold_by_step=0.2", "query.threshold_by_step", "2 thresholds for 50 steps"),
+        ("threshold_by_step=0.1&threshold_by_step=null", "query.threshold_by_step.1", "'none'"),
+        ("threshold_by_step=none&threshold_by_step=none&steps=2", "query.threshold_by_step", "has no threshold"),
+        ("threshold=0.1&block=last", "query.block.0", "'final'"),
+        ("threshold=0.1&block=0&block=0", "query.block", "0 is given more than once"),
         ("threshold=0.1&sampler=ddim", "query.sampler", "does not fit shapes-sit"),
         ("threshold=0.1&row=3", "query.row", "shapes-sit takes labels; leave rows out"),
         ("threshold=0.1&label=100", "query.label.0", "outside 0 to 99"),

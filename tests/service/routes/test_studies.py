@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from jobs.store.jobs import JobStore
 from jobs.store.leases import Claim, LeaseStore
 from jobs.study_results import StudyResult
 from service.app import create_app
+from tailprune.spec.prune import EVERY
 from tests.registry import write_evaluated_registry
 from tests.service.results import STUDY
 
@@ -55,7 +57,7 @@ def test_a_search_alone_is_a_study(client: TestClient) -> None:
     job = JobView.model_validate_json(client.post("/studies", json={"model": "scored", "search": search}).content)
     assert job.request.model_dump(include={"prunes", "search"}) == {
         "prunes": None,
-        "search": {"schedule": {"when": "every", "count": None}, "fill": "zero", "trials": 7, **search},
+        "search": {"schedule": asdict(EVERY), "of": "c", "fill": "zero", "trials": 7, **search},
     }
 
 
@@ -130,7 +132,40 @@ def test_an_idempotency_key_is_of_one_study(client: TestClient) -> None:
             "body.grid.0.schedules.0",
             "'last' needs count, the number of last steps",
         ),
-        ({"prunes": [{"threshold": 1, "keep": 2}]}, "body.prunes.0", "exactly one of threshold and keep"),
+        (
+            {"prunes": [{"threshold": 1, "keep": 2}]},
+            "body.prunes.0",
+            "exactly one of threshold, threshold_by_step",
+        ),
+        ({"prunes": [{"threshold_by_step": [0.1, "x"]}]}, "body.prunes.0.threshold_by_step.1", "a valid number; given"),
+        ({"prunes": [{"threshold_by_step": 0.1}]}, "body.prunes.0.threshold_by_step", "Input should be a valid list"),
+        (
+            {"prunes": [{"threshold_by_step": [0.1, 0.2]}]},
+            "body.prunes.0.threshold_by_step",
+            "there are 2 thresholds for 50 steps; give one for each step, or null",
+        ),
+        (
+            {"prunes": [{"threshold": 1, "schedule": {"when": "at", "steps": [3, 50]}}]},
+            "body.prunes.0.schedule.steps",
+            "step 50 is outside 0 to 49, the 50 steps of the run",
+        ),
+        ({"prunes": [{"keep": 2, "blocks": [0, "x"]}]}, "body.prunes.0.blocks.1", "the number of a block, counted"),
+        ({"grid": GRID | {"blocks": [0]}}, "body.grid", "a grid has no blocks: give such a prune in prunes"),
+        (
+            {"grid": GRID | {"threshold_by_step": [0.1, 0.2]}},
+            "body.grid",
+            "a grid has no threshold_by_step: give such a prune in prunes",
+        ),
+        (
+            {"search": {"measure": "drift", "budget": 0.1, "blocks": [0]}},
+            "body.search",
+            "a search has no blocks: it is of one threshold for all steps and blocks",
+        ),
+        (
+            {"search": {"measure": "drift", "budget": 0.1, "schedule": {"when": "at", "steps": [60]}}},
+            "body.search.schedule.steps",
+            "step 60 is outside 0 to 49",
+        ),
         ({"prunes": [{"keep": 2, "surprise": 1}]}, "body.prunes.0.surprise", "Extra inputs are not permitted; given 1"),
         (
             {"prunes": [{"keep": 2, "schedule": {"when": "every", "surprise": 1}}]},

@@ -14,11 +14,11 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Rectangle
 
-from tailprune.figures.study import MARKERS, Panel, Point, Way, draw_study
+from tailprune.figures.study import MARKERS, Panel, Point, draw_study
 from tailprune.figures.style import PALETTE, caption_of, render
 
-TAIL = Way("tail", "every", None, "zero")
-HEAD = Way("head", "last", 10, "zero")
+TAIL = "tail, every step"
+HEAD = "head, last 10 steps"
 FID = Panel(
     "Fréchet distance (shapes-classifier)",
     "Fréchet distance",
@@ -54,7 +54,7 @@ COLOURS = {TAIL: PALETTE[0], HEAD: PALETTE[1]}
 """In a figure of both, in this order."""
 
 
-def curve(axes: Axes, way: Way) -> Line2D:
+def curve(axes: Axes, way: str) -> Line2D:
     """The line through the values of a way."""
     (found,) = [line for line in axes.lines if line.get_color() == COLOURS[way] and line.get_linestyle() != "None"
                 and len(line.get_xydata()) > 1]  # fmt: skip
@@ -67,23 +67,8 @@ def markers(axes: Axes, colour: str) -> list[Line2D]:
             and line.get_marker() in MARKERS + "*"]  # fmt: skip
 
 
-def panel(lines: Mapping[Way, Sequence[Point]], **said: Any) -> Panel:
+def panel(lines: Mapping[str, Sequence[Point]], **said: Any) -> Panel:
     return Panel("Drift", "Drift", "lower", lines, **said)
-
-
-@pytest.mark.parametrize(
-    ("way", "name"),
-    [
-        (TAIL, "tail, every step"),
-        (HEAD, "head, last 10 steps"),
-        (Way("tail", "first", 1, "zero"), "tail, first step"),
-        (Way("tail", "first", 3, "mean"), "tail, first 3 steps, filled with the mean"),
-        (Way(None, "every", None, "mean"), "kept by variance, every step"),
-        (Way(None, "last", 1, "zero"), "kept by variance, last step, filled with zeros"),
-    ],
-)
-def test_a_way_is_called_by_what_it_removes_when_and_an_unusual_fill(way: Way, name: str) -> None:
-    assert way.name == name
 
 
 def test_a_panel_is_titled_by_its_measure_with_an_arrow_and_its_axis_has_the_quantity_and_its_unit() -> None:
@@ -148,7 +133,7 @@ def test_an_interval_that_rounding_put_beside_its_value_is_drawn() -> None:
 
 
 def test_the_legend_is_there_once_and_holds_what_is_in_any_panel() -> None:
-    late = Way("tail", "last", 3, "zero")
+    late = "tail, last 3 steps"
     figure = drawn([ACCURACY, FID, panel({late: [Point(0.1, 40.0)]})])
     assert legend_of(figure) == ["tail, every step", "head, last 10 steps", "tail, last 3 steps", "baseline"]
 
@@ -161,7 +146,7 @@ def test_a_way_looks_the_same_in_all_panels_and_unlike_the_others() -> None:
 
 
 def test_there_are_looks_for_more_ways_than_colours() -> None:
-    ways = [Way("tail", "last", count, "zero") for count in range(1, 41)]
+    ways = [f"tail, last {count} steps" for count in range(1, 41)]
     figure = drawn([panel({way: [Point(0.1, 40.0)] for way in ways})])
     looks = [
         (line.get_color(), line.get_marker()) for line in panels_of(figure)[0].lines if line.get_marker() in MARKERS
@@ -173,7 +158,7 @@ def test_there_are_looks_for_more_ways_than_colours() -> None:
 def test_a_long_legend_takes_its_room_from_the_page_and_not_from_the_panels() -> None:
     heights = []
     for most in (1, 40):
-        ways = [Way("tail", "last", count, "mean") for count in range(1, most + 1)]
+        ways = [f"tail, last {count} steps, filled with the mean" for count in range(1, most + 1)]
         figure = drawn([panel({way: [Point(0.1, 40.0)] for way in ways})])
         figure.draw_without_rendering()
         heights.append(panels_of(figure)[0].get_window_extent().height)

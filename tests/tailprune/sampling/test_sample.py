@@ -111,6 +111,34 @@ def test_equal_edits_on_different_schedules_share_until_they_part(sit: System) -
     assert seen.rows == [1, 1, 2, 2]
 
 
+def test_prunes_of_any_steps_give_what_each_gives_alone_and_share_what_they_can(sit: System) -> None:
+    steps, generator = 6, np.random.default_rng(3)
+    chosen = [sorted(generator.choice(steps, size, replace=False).tolist()) for size in (1, 2, 3, 4, 5)]
+    prunes: list[Prune | None] = [None, *(Prune("tail", 0.3, "at", steps=some) for some in chosen)]
+    prunes += [Prune("head", 0.5, "at", steps=[1, 4]), Prune("tail", [None, 0.3, None, 0.1, 0.3, None])]
+    options: dict[str, Any] = {"steps": steps, "guidance": 2.0}
+    with watched(sit) as seen:
+        together = sample(sit, {"labels": LABELS[:2]}, prune=prunes, seeds=SEEDS[:2], **options)
+    for prune, latents in zip(prunes, together, strict=True):
+        assert close(latents, sample(sit, {"labels": LABELS[:2]}, prune=prune, seeds=SEEDS[:2], **options))
+    # As many trajectories as there are different edits up to each step, each of two samples and two branches.
+    edits = [[prune and prune.at(step, steps) for step in range(steps)] for prune in prunes]
+    assert seen.rows == [4 * len({tuple(each[: step + 1]) for each in edits}) for step in range(steps)]
+
+
+def test_each_step_has_its_threshold(sit: System) -> None:
+    thresholds = [0.1, None, 0.4]
+    prune, times = Prune("tail", thresholds), sampling_times(sit, "euler", 3)[:, 0]
+    inputs, x = {"labels": LABELS[:2]}, gaussian_noise(SEEDS[:2], 0, sit.latent_shape)
+    found = sample(sit, inputs, prune=prune, steps=3, noise=x)
+    for threshold, time, after in zip(thresholds, times, [*times[1:], 1.0], strict=True):
+        c = sit.condition(time.float(), inputs)
+        x = x + float(after - time) * sit(x, c if threshold is None else Prune("tail", threshold)(c))
+    assert close(found, x)
+    one, other = sample(sit, inputs, prune=[Prune("tail", [0.3] * 3), Prune("tail", 0.3)], steps=3, seeds=SEEDS[:2])
+    assert torch.equal(one, other)
+
+
 def test_a_prune_that_removes_nothing_changes_nothing(sit: System) -> None:
     plain, pruned = sample(sit, {"labels": LABELS}, prune=[None, Prune("tail", 0.0)], steps=3, seeds=SEEDS)
     assert torch.equal(plain, pruned)
@@ -235,6 +263,9 @@ def test_dopri5_can_be_stopped_within_a_sample(sit: System) -> None:
         ({"seeds": SEEDS, "steps": 1}, "steps must be a whole number of at least 2, not 1"),
         ({"seeds": SEEDS, "steps": 5, "prune": Prune("tail", 0.1, "last", 6)}, "more than the 5 steps"),
         ({"seeds": SEEDS, "sampler": "dopri5", "prune": Prune("tail", 0.1, "first")}, "schedule 'every'"),
+        ({"seeds": SEEDS, "sampler": "dopri5", "prune": Prune("tail", [0.1, 0.2])}, "and one threshold"),
+        ({"seeds": SEEDS, "steps": 5, "prune": Prune("tail", 0.1, "at", steps=[0, 5])}, "step 5, outside 0 to 4"),
+        ({"seeds": SEEDS, "steps": 5, "prune": Prune("tail", [0.1, 0.2])}, "2 thresholds by step for the 5 steps"),
         ({"seeds": SEEDS, "diffusion": "sigma"}, "has no option diffusion, which is for sde"),
         ({"seeds": SEEDS, "sampler": "sde", "diffusion": "cubic"}, "'sigma' or 'linear'"),
         ({"seeds": SEEDS, "sampler": "sde", "last_step": "none"}, "'mean' or 'tweedie'"),
@@ -269,6 +300,18 @@ def test_removal_counts_components_where_the_schedule_is_active(sit: System) -> 
 def test_the_removal_of_a_schedule_with_more_steps_than_there_are_is_refused(sit: System) -> None:
     with pytest.raises(ValueError, match="counts 4, more than the 3 steps"):
         measure_removal(sit, {"labels": torch.tensor([2])}, Prune("tail", 0.3, "last", 4), sampling_times(sit, steps=3))
+
+
+def test_removal_is_that_of_each_steps_threshold(sit: System) -> None:
+    inputs, times = {"labels": torch.arange(4)}, sampling_times(sit, steps=4)
+    removal = measure_removal(sit, inputs, Prune("tail", [None, 0.1, None, 0.4], blocks=[0]), times)
+    one, other = (measure_removal(sit, inputs, Prune("tail", threshold), times) for threshold in (0.1, 0.4))
+    assert removal.by_step == [0, one.by_step[1], 0, other.by_step[3]]
+    assert removal.mean == pytest.approx((one.by_step[1] + other.by_step[3]) / 2)
+    assert (removal.threshold, removal.measured_at_step) == (None, 1)
+    at = measure_removal(sit, inputs, Prune("tail", 0.1, "at", steps=[1, 3]), times)
+    assert at.by_step == [0, one.by_step[1], 0, one.by_step[3]]
+    assert at.after == removal.after
 
 
 def test_removal_of_a_single_label_has_no_cosine(sit: System) -> None:

@@ -46,6 +46,11 @@ def removal(done: Any, **body: Any) -> RemovalResult:
         {"remove_fraction": [0.3], "side": "head", "of": "read", "sampler": "dopri5"},
         {"keep_fraction": [0.34], "by": "deviation"},
         {"keep": [5], "by": "magnitude", "of": "read", "fill": "zero"},
+        {"threshold": [0.5], "schedule": {"when": "at", "steps": [3, 1]}},
+        {"threshold_by_step": [0.1, None, 0.5, 1.0]},
+        {"threshold_by_step": [None, 0.5, 1.0], "side": "head", "of": "read", "fill": "mean", "steps": 3},
+        {"keep": [5], "schedule": {"when": "at", "steps": [0, 2]}, "blocks": [0]},
+        {"remove_fraction": [0.5], "schedule": {"when": "at", "steps": [2]}, "blocks": ["final"]},
         {"threshold": [0.5], "model": TINY_DIT, "sampler": "ddim", "steps": 5},
     ],
 )

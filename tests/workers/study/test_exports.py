@@ -160,15 +160,40 @@ def test_the_table_reads_back_with_every_number_as_it_was() -> None:
                 assert row[column] == ("" if number is None else repr(number))
 
 
+def test_lists_of_a_prune_have_a_cell_each() -> None:
+    study = result("baseline", "tail 0.05")
+    spec = PruneSpec(threshold_by_step=(0.5, None), blocks=(0, "final"), of="read").resolved()
+    study.variants[1].prune = spec
+    study.variants.append(
+        study.variants[1].model_copy(
+            update={"prune": PruneSpec(keep=3, schedule=Schedule("at", steps=(0, 2))).resolved()}
+        )
+    )
+    _, one, other = csv.DictReader(io.StringIO(exports.table(study).decode(), newline=""))
+    assert (one["threshold_by_step"], one["blocks"], one["of"], one["threshold"]) == ("0.5 none", "0 final", "read", "")
+    assert (other["keep"], other["by"], other["schedule"], other["steps"]) == ("3", "variance", "at", "0 2")
+
+
 def test_what_a_variant_does_not_have_is_empty_in_the_table() -> None:
     first = next(csv.DictReader(io.StringIO(exports.table(result()).decode(), newline="")))
-    of_prunes = ("side", "threshold", "keep", "fill", "schedule", "count", "removed_mean", "removed_percent")
+    of_prunes = (
+        "side",
+        "threshold",
+        "threshold_by_step",
+        "remove_fraction",
+        "keep",
+        "keep_fraction",
+        "by",
+        "of",
+        "fill",
+    )
+    of_prunes += ("schedule", "count", "steps", "blocks", "removed_mean", "removed_percent")
     assert {first[column] for column in (*of_prunes, "psnr", "psnr_low", "fid_low")} == {""}
 
 
 def test_the_columns_of_the_table_are_five_a_measure_in_their_order() -> None:
     heading = exports.table(result()).decode().splitlines()[0].split(",")
-    assert heading[10:] == [
+    assert heading[heading.index("removed_percent") + 1 :] == [
         f"{name}{end}"
         for name in ("fid", "kid", "accuracy", "psnr")
         for end in ("", "_low", "_high", "_std", "_reliable")
@@ -271,9 +296,9 @@ def test_markdown_says_so_where_a_search_found_nothing() -> None:
 
 def test_the_figure_has_a_panel_a_measure_with_what_has_a_finite_value(panels: list[figures.Panel]) -> None:
     assert exports.figure(result()) is not None
-    tail = figures.Way("tail", "every", None, "zero")
-    head = figures.Way("head", "last", 10, "zero")
-    kept = figures.Way(None, "every", None, "mean")
+    tail = "tail, every step"
+    head = "head, last 10 steps"
+    kept = "kept by variance, every step"
     fid, kid, accuracy, psnr = panels
     assert dict(fid.lines) == {
         tail: [figures.Point(4 + THIRD, 31.25)],

@@ -4,6 +4,7 @@ import { getJson } from "../../lib/api.js";
 import { ranFor } from "../../lib/jobs.js";
 import { href } from "../../lib/router.js";
 import { useLoaded } from "../../lib/load.js";
+import { valuesOf } from "./requests.js";
 
 const LOOKED_AT = 3;
 /** How often a sampler evaluates the network in a step, other than once; null where it chooses that itself. */
@@ -68,7 +69,7 @@ export function perSubject(model, request) {
  */
 function variantsOf(kind, request) {
   if (kind === "study") return 1 + prunesOf(request);
-  return [request.threshold ?? request.keep ?? []].flat().length + (request.compare === false ? 0 : 1);
+  return valuesOf(request).length + (request.compare === false ? 0 : 1);
 }
 
 /**
@@ -76,8 +77,9 @@ function variantsOf(kind, request) {
  * @param {any} request
  */
 export function prunesOf({ prunes, grid, search }) {
-  const { thresholds = [], sides = ["tail"], schedules = [1], fills = ["zero"] } = grid ?? {};
-  const combinations = thresholds.length * sides.length * schedules.length * fills.length;
+  const { thresholds = [], remove_fractions = [], sides = ["tail"], of = ["c"], schedules = [1], fills = ["zero"] } = grid ?? {};
+  const rules = thresholds.length + remove_fractions.length;
+  const combinations = rules * sides.length * of.length * schedules.length * fills.length;
   return (prunes ?? []).length + combinations + (search ? (search.trials ?? 7) : 0);
 }
 

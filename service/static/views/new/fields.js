@@ -77,27 +77,113 @@ export function Check({ label, value, onChange, hint }) {
 }
 
 /**
+ * Whole numbers as text: `0-3, 7`, and words that may stand among them.
+ * @param {{label: string, value: (number | string)[] | undefined, words?: string[], placeholder?: string, hint?: unknown,
+ *   fault?: string | null, onChange: (value: (number | string)[] | undefined) => void}} props
+ */
+export function ListField({ label, value, words = [], placeholder, hint, fault, onChange }) {
+  const example = ["0-3", "7", ...words].join(", ");
+  return html`<${ParsedField}
+    label=${label}
+    text=${value ? inRuns(value) : ""}
+    parse=${(/** @type {string} */ text) => numbersIn(text, words)}
+    wrong=${`This is no list such as ${example}.`}
+    placeholder=${placeholder}
+    hint=${hint}
+    fault=${fault}
+    onChange=${onChange}
+  />`;
+}
+
+/**
+ * Text that stands for a value, which changes with it as far as the text can be read.
+ * @param {{label: string, text: string, parse: (text: string) => any, wrong: string, placeholder?: string, rows?: number,
+ *   hint?: unknown, fault?: string | null, onChange: (value: any) => void}} props
+ *   `parse` returns null for text that it cannot read; `rows` makes it a field of several lines
+ */
+export function ParsedField({ label, text, parse, wrong, placeholder, rows, hint, fault, onChange }) {
+  const id = useId();
+  const [typed, setTyped] = useState(/** @type {string | null} */ (null));
+  const said = typed !== null && parse(typed) === null ? wrong : fault;
+  const properties = {
+    id,
+    value: typed ?? text,
+    placeholder,
+    autocomplete: "off",
+    spellcheck: false,
+    "aria-invalid": said ? "true" : undefined,
+    "aria-describedby": hint || said ? `${id}-hint` : undefined,
+    onInput: (/** @type {any} */ event) => {
+      setTyped(event.target.value);
+      const found = parse(event.target.value);
+      if (found !== null) onChange(found);
+    },
+    onBlur: () => typed !== null && parse(typed) !== null && setTyped(null),
+  };
+  return html`<div class="field">
+    <label for=${id}>${label}</label>
+    ${rows ? html`<textarea rows=${rows} ...${properties}></textarea>` : html`<input type="text" ...${properties} />`}
+    <${Hint} id=${`${id}-hint`} hint=${hint} fault=${said} />
+  </div>`;
+}
+
+/**
+ * The numbers and words of a text; undefined for an empty one, null for what is no such list.
+ * @param {string} text
+ * @param {string[]} words
+ */
+export function numbersIn(text, words) {
+  const parts = text.split(/[\s,]+/).filter(Boolean);
+  const found = /** @type {(number | string)[]} */ ([]);
+  for (const part of parts) {
+    const range = /^(\d{1,4})(?:-(\d{1,4}))?$/.exec(part);
+    if (words.includes(part)) found.push(part);
+    else if (!range) return null;
+    else for (let at = Number(range[1]); at <= Number(range[2] ?? range[1]); at++) found.push(at);
+  }
+  return found.length > 0 ? [...new Set(found)] : undefined;
+}
+
+/**
+ * Numbers, in their order, and words as text: `0-3, 7, final`.
+ * @param {(number | string)[]} values
+ */
+export function inRuns(values) {
+  const numbers = /** @type {number[]} */ (values.filter((each) => typeof each === "number")).sort((a, b) => a - b);
+  const runs = /** @type {number[][]} */ ([]);
+  for (const number of numbers) {
+    const last = runs.at(-1);
+    if (last && last[1] === number - 1) last[1] = number;
+    else runs.push([number, number]);
+  }
+  const words = values.filter((each) => typeof each !== "number");
+  return [...runs.map(([from, to]) => (from === to ? `${from}` : `${from}-${to}`)), ...words].join(", ");
+}
+
+/**
  * At which steps to prune.
  * @param {{value: any, steps: number, fault: string | null, onChange: (value: any) => void}} props
  */
 export function ScheduleFields({ value, steps, fault, onChange }) {
   const id = useId();
-  const { when = "every", count = 1 } = value ?? {};
+  const { when = "every", count = 1, steps: at } = value ?? {};
+  /** @param {string} chosen */
+  const choose = (chosen) => {
+    if (chosen === "every") onChange(undefined);
+    else onChange(chosen === "at" ? { when: "at", steps: at ?? [0] } : { when: chosen, count });
+  };
   return html`<div class="pair">
     <div class="field">
       <label for=${id}>Steps at which to prune</label>
-      <select
-        id=${id}
-        onChange=${(/** @type {any} */ event) =>
-          onChange(event.target.value === "every" ? undefined : { when: event.target.value, count })}
-      >
+      <select id=${id} onChange=${(/** @type {any} */ event) => choose(event.target.value)}>
         <option value="every" selected=${when === "every"}>every step</option>
         <option value="first" selected=${when === "first"}>the first steps</option>
         <option value="last" selected=${when === "last"}>the last steps</option>
+        <option value="at" selected=${when === "at"}>any steps</option>
       </select>
     </div>
     ${
-      when !== "every" &&
+      (when === "first" || when === "last") &&
       html`<${NumberField}
         label="How many steps"
         value=${count}
@@ -106,6 +192,16 @@ export function ScheduleFields({ value, steps, fault, onChange }) {
         step=${1}
         fault=${fault}
         onChange=${(/** @type {number | undefined} */ given) => onChange({ when, count: given ?? 1 })}
+      />`
+    }
+    ${
+      when === "at" &&
+      html`<${ListField}
+        label="Which steps"
+        value=${at}
+        hint=${`0, at pure noise, to ${steps - 1}: 0-3, 7.`}
+        fault=${fault ?? outside(Math.max(...(at ?? [0])), 0, steps - 1)}
+        onChange=${(/** @type {number[] | undefined} */ given) => given && onChange({ when, steps: given })}
       />`
     }
   </div>`;

@@ -1,9 +1,17 @@
 /** Requests of one kind made of those of another, and a study's prunes as the form has them. */
 
+import { inShort } from "../../lib/jobs.js";
+import { inRuns } from "./fields.js";
+
 const SAMPLED = [
   "labels", "conditions", "rows", "samples_per_label", "seed", "sampler", "steps", "guidance_scale",
   "guidance_interval", "guidance_power", "guided_channels", "timestep_shift", "diffusion", "last_step", "precision",
 ];
+
+/** The fields that say what is removed: a prune has one of them. */
+export const RULES = ["threshold", "threshold_by_step", "remove_fraction", "keep", "keep_fraction"];
+/** What else a prune says. */
+const BESIDE = ["side", "by", "of", "fill", "schedule", "blocks"];
 
 /** The fields, besides its prunes, of a request of each kind. @type {Record<string, string[]>} */
 const FIELDS = {
@@ -13,9 +21,38 @@ const FIELDS = {
 };
 
 /**
- * What prunes of different kinds of requests have in common.
- * @typedef {{threshold?: number[], keep?: number[], side?: string, fill?: string, schedule?: any}} Common
+ * What prunes of different kinds of requests have in common: a rule, of which lists are several prunes, and the rest.
+ * @typedef {Record<string, any>} Common
  */
+
+/**
+ * The field that says what a prune removes; null for none.
+ * @param {any} prune
+ * @returns {string | null}
+ */
+export function ruleOf(prune) {
+  return RULES.find((name) => prune[name] !== undefined && prune[name] !== null) ?? null;
+}
+
+/**
+ * The values of a prune's rule, each of which makes a prune.
+ * @param {any} prune
+ * @returns {any[]}
+ */
+export function valuesOf(prune) {
+  const rule = ruleOf(prune);
+  if (!rule) return [];
+  return rule === "threshold_by_step" ? [prune[rule]] : [prune[rule]].flat();
+}
+
+/**
+ * The single prunes of fields whose rule may have several values.
+ * @param {Common} prunes
+ */
+export function eachOf(prunes) {
+  const rule = /** @type {string} */ (ruleOf(prunes));
+  return valuesOf(prunes).map((value) => inShort({ [rule]: value, ...picked(prunes, BESIDE) }));
+}
 
 /**
  * The fields of a request that others kinds may take; those of another kind, that it has not, stay as they were.
@@ -37,15 +74,25 @@ export function requestWith(kind, fields, prunes) {
   const given = Object.fromEntries(FIELDS[kind].map((name) => [name, fields[name]]));
   if (kind === "study" && given.precision === "auto") delete given.precision; // each worker would choose for itself
   if (kind === "compact" && given.sampler === "dopri5") delete given.sampler; // it chooses its times
-  const { threshold, keep, side, fill, schedule } = prunes;
-  if (kind === "prune-sample") return { ...given, threshold, keep, side, fill, schedule };
-  if (kind === "compact") return { ...given, threshold: threshold?.[0], keep: keep?.[0], side, fill };
+  if (kind === "prune-sample") return { ...given, ...prunes };
+  if (kind === "compact") return { ...given, ...compactable(prunes) };
+  if (!isOfGrid(prunes)) return { ...given, prunes: prunes && ruleOf(prunes) ? eachOf(prunes) : undefined };
   const several = (/** @type {any} */ value) => (value === undefined ? undefined : [value]);
-  return {
-    ...given,
-    grid: threshold && { thresholds: threshold, sides: several(side), fills: several(fill), schedules: several(schedule) },
-    prunes: keep?.map((count) => ({ keep: count, fill, schedule })),
+  const { threshold, remove_fraction, side, of, fill, schedule } = prunes;
+  const grid = {
+    thresholds: threshold, remove_fractions: remove_fraction,
+    sides: several(side), of: several(of), fills: several(fill), schedules: several(schedule),
   };
+  return { ...given, grid };
+}
+
+/**
+ * The one prune of a compaction, which removes by a threshold on c, or keeps the components that vary most.
+ * @param {Common} prunes
+ */
+function compactable({ threshold, keep, side, by, of, fill }) {
+  if (keep && (by ?? "variance") === "variance") return { keep: keep[0], fill };
+  return threshold && of !== "read" ? { threshold: threshold[0], side, fill } : {};
 }
 
 /**
@@ -55,23 +102,52 @@ export function requestWith(kind, fields, prunes) {
  * @returns {Common}
  */
 export function prunesIn(kind, body) {
-  if (kind !== "study") {
-    const { threshold, keep, side, fill, schedule, by } = body;
-    const kept = by === "directions" ? undefined : keep;
-    return { threshold: listOf(threshold), keep: listOf(kept), side, fill, schedule };
-  }
-  if (body.grid) {
-    const { thresholds, sides, fills, schedules } = body.grid;
-    return { threshold: thresholds, side: sides?.[0], fill: fills?.[0], schedule: schedules?.[0] };
-  }
-  const kept = (body.prunes ?? []).filter((/** @type {any} */ each) => each.keep !== undefined);
-  if (kept.length === 0) return {};
-  return { keep: kept.map((/** @type {any} */ each) => each.keep), fill: kept[0].fill, schedule: kept[0].schedule };
+  if (kind === "study") return body.grid ? ofAxes(body.grid) : alike(body.prunes ?? []);
+  const { by, keep, ...rest } = picked(body, [...RULES, ...BESIDE]);
+  const found = by === "directions" ? rest : { ...rest, by, keep };
+  const rule = ruleOf(found);
+  return rule && rule !== "threshold_by_step" ? { ...found, [rule]: valuesOf(found) } : found;
 }
 
-/** @param {number | number[] | undefined} value */
-function listOf(value) {
-  return value === undefined ? undefined : [value].flat();
+/**
+ * The first way to prune of a grid.
+ * @param {any} grid
+ */
+function ofAxes({ thresholds, remove_fractions, sides, of, fills, schedules }) {
+  const rule = thresholds ? { threshold: thresholds } : { remove_fraction: remove_fractions };
+  return { ...rule, side: sides?.[0], of: of?.[0], fill: fills?.[0], schedule: schedules?.[0] };
+}
+
+/**
+ * Of a list of prunes, those that differ from the first in the value of its rule alone.
+ * @param {any[]} prunes
+ */
+function alike(prunes) {
+  const rule = prunes.length > 0 ? ruleOf(prunes[0]) : null;
+  if (!rule) return {};
+  const rest = picked(prunes[0], BESIDE);
+  if (rule === "threshold_by_step") return { [rule]: prunes[0][rule], ...rest };
+  const same = prunes.filter((each) => ruleOf(each) === rule && JSON.stringify(picked(each, BESIDE)) === JSON.stringify(rest));
+  return { [rule]: same.map((each) => each[rule]), ...rest };
+}
+
+/**
+ * Whether a grid can have a prune.
+ * @param {any} prune
+ */
+function isOfGrid(prune) {
+  const rule = ruleOf(prune);
+  return (rule === "threshold" || rule === "remove_fraction") && !prune.blocks;
+}
+
+/**
+ * Some fields of an object.
+ * @param {any} object
+ * @param {string[]} names
+ * @returns {Record<string, any>}
+ */
+function picked(object, names) {
+  return Object.fromEntries(names.map((name) => [name, object[name]]));
 }
 
 /**
@@ -83,53 +159,88 @@ export function withOneGrid(request) {
   const several = Array.isArray(grid) ? grid : [];
   if (several.length === 0 && grid) return request;
   const all = [...(prunes ?? []), ...several.flatMap(ofGrid)];
-  if (all.length === 0) return rest;
-  const found = gridOf(all);
-  return found ? { ...rest, grid: found } : { ...rest, prunes: all };
+  const others = all.filter((each) => !isOfGrid(each));
+  const gridded = all.filter(isOfGrid);
+  const found = gridded.length > 1 || others.length === 0 ? gridOf(gridded) : null;
+  const left = found ? others : all;
+  return { ...rest, ...(found && { grid: found }), ...(left.length > 0 && { prunes: left }) };
 }
 
 /** @param {any} grid */
-function ofGrid({ thresholds, sides = ["tail"], fills = ["zero"], schedules = [undefined] }) {
+function ofGrid({ thresholds = [], remove_fractions = [], sides = ["tail"], of = ["c"], fills = ["zero"], schedules = [undefined] }) {
+  const rules = [
+    ...thresholds.map((/** @type {number} */ threshold) => ({ threshold })),
+    ...remove_fractions.map((/** @type {number} */ share) => ({ remove_fraction: share })),
+  ];
   return sides.flatMap((/** @type {string} */ side) =>
-    fills.flatMap((/** @type {string} */ fill) =>
-      schedules.flatMap((/** @type {any} */ schedule) =>
-        thresholds.map((/** @type {number} */ threshold) => ({ threshold, side, fill, schedule })),
+    of.flatMap((/** @type {string} */ each) =>
+      fills.flatMap((/** @type {string} */ fill) =>
+        schedules.flatMap((/** @type {any} */ schedule) =>
+          rules.map((/** @type {any} */ rule) => ({ ...rule, side, of: each, fill, schedule })),
+        ),
       ),
     ),
   );
 }
+
+/** The axes of a grid besides its thresholds and shares: the name of each, and what a prune has by default. */
+const AXES = /** @type {[string, string, any][]} */ ([
+  ["sides", "side", "tail"],
+  ["of", "of", "c"],
+  ["fills", "fill", "zero"],
+  ["schedules", "schedule", { when: "every" }],
+]);
 
 /**
  * The grid of which prunes are all combinations; null if they are of none.
  * @param {any[]} prunes
  */
 function gridOf(prunes) {
-  if (prunes.some(({ threshold }) => threshold === undefined)) return null;
-  const thresholds = distinct(prunes, ({ threshold }) => threshold);
-  const sides = distinct(prunes, ({ side }) => side ?? "tail");
-  const fills = distinct(prunes, ({ fill }) => fill ?? "zero");
-  const schedules = distinct(prunes, ({ schedule }) => JSON.stringify(schedule ?? EVERY)).map((text) => JSON.parse(text));
-  const all = distinct(prunes, (each) =>
-    JSON.stringify([each.threshold, each.side ?? "tail", each.fill ?? "zero", each.schedule ?? EVERY]),
-  );
-  if (all.length !== thresholds.length * sides.length * fills.length * schedules.length) return null;
-  const unless = (/** @type {any[]} */ values, /** @type {string} */ usual) =>
-    JSON.stringify(values) === usual ? undefined : values;
+  const thresholds = distinct(prunes.map(({ threshold }) => threshold ?? null)).filter((each) => each !== null);
+  const shares = distinct(prunes.map((each) => each.remove_fraction ?? null)).filter((each) => each !== null);
+  const axes = AXES.map(([name, field, usual]) => ({ name, usual, values: distinct(prunes.map((each) => each[field] ?? usual)) }));
+  const of = (/** @type {any} */ prune) => [prune.threshold ?? null, prune.remove_fraction ?? null, ...AXES.map(([, field, usual]) => prune[field] ?? usual)];
+  const combinations = axes.reduce((product, { values }) => product * values.length, thresholds.length + shares.length);
+  if (prunes.length === 0 || distinct(prunes.map(of)).length !== combinations) return null;
+  const unusual = axes.filter(({ values, usual }) => JSON.stringify(values) !== JSON.stringify([usual]));
   return {
-    thresholds,
-    sides: unless(sides, '["tail"]'),
-    fills: unless(fills, '["zero"]'),
-    schedules: unless(schedules, JSON.stringify([EVERY])),
+    ...(thresholds.length > 0 && { thresholds }),
+    ...(shares.length > 0 && { remove_fractions: shares }),
+    ...Object.fromEntries(unusual.map(({ name, values }) => [name, values])),
   };
 }
 
-const EVERY = { when: "every" };
+/**
+ * Values as they are in JSON, each once.
+ * @param {any[]} values
+ * @returns {any[]}
+ */
+function distinct(values) {
+  return [...new Set(values.map((each) => JSON.stringify(each)))].map((text) => JSON.parse(text));
+}
 
 /**
- * @template T
- * @param {any[]} values
- * @param {(value: any) => T} of
+ * A prune in words, as its variant is called.
+ * @param {any} prune
  */
-function distinct(values, of) {
-  return [...new Set(values.map(of))];
+export function nameOf(prune) {
+  const { threshold, threshold_by_step, remove_fraction, keep, keep_fraction, side = "tail", by = "variance", of, fill, schedule, blocks } = prune;
+  const keeps = keep !== undefined || keep_fraction !== undefined;
+  const given = (threshold_by_step ?? []).filter((/** @type {number | null} */ each) => each !== null);
+  const rule = keeps
+    ? `keep ${keep ?? keep_fraction}${by === "variance" ? "" : ` by ${by}`}`
+    : remove_fraction !== undefined
+      ? `remove ${remove_fraction}${side === "head" ? " of the head" : ""}`
+      : `${side} ${threshold ?? `${Math.min(...given)} to ${Math.max(...given)} by step`}`;
+  const read = of === "read" && (!keeps || by === "magnitude") ? " of SiLU(c)" : "";
+  const unusual = fill && fill !== (keeps ? "mean" : "zero") ? fill : null;
+  return [rule + read, inSteps(schedule), blocks && `blocks ${inRuns(blocks)}`, unusual].filter(Boolean).join(", ");
+}
+
+/** @param {any} schedule */
+function inSteps(schedule) {
+  if (!schedule || schedule.when === "every") return null;
+  if (schedule.steps) return `steps ${inRuns(schedule.steps)}`;
+  const count = schedule.count ?? 1;
+  return `${schedule.when} ${count === 1 ? "step" : `${count} steps`}`;
 }

@@ -2,96 +2,112 @@
 
 import { html, useState } from "../../lib/preact.js";
 import { Button, Card, Select } from "../../lib/parts.js";
+import { inShort } from "../../lib/jobs.js";
 import { Check, NumberField, ScheduleFields } from "./fields.js";
 import { prunesOf } from "./estimate.js";
-import { Thresholds, useRemoval } from "./thresholds.js";
+import { eachOf, nameOf, ruleOf, valuesOf } from "./requests.js";
+import { Numbers, RuleFields } from "./rule.js";
+import { MOST_THRESHOLDS, Thresholds, useRemoval } from "./thresholds.js";
 
 const EVERY = { when: "every" };
 /** @type {import("../../lib/api.js").Schemas["StudyRequest"]["measures"] & string[]} */
 const MEASURES = [
   "fid", "kid", "inception-score", "precision", "recall", "accuracy", "clip-score", "drift", "psnr", "ssim", "lpips",
 ];
+/** The axes of a grid that have few values, the usual one first. */
+const CHOICES = [
+  {
+    title: "Remove what is",
+    axis: "sides",
+    options: [
+      { value: "tail", title: "below (tail)" },
+      { value: "head", title: "above (head)" },
+    ],
+  },
+  {
+    title: "By the magnitudes",
+    axis: "of",
+    options: [
+      { value: "c", title: "of c" },
+      { value: "read", title: "of SiLU(c)" },
+    ],
+  },
+  {
+    title: "In their place",
+    axis: "fills",
+    options: [
+      { value: "zero", title: "zero" },
+      { value: "mean", title: "the mean" },
+    ],
+  },
+];
 const BUDGETS = /** @type {Record<string, number>} */ ({ drift: 0.1, accuracy: 0.02, fid: 1 });
 
 /** @param {import("../new.js").Form} props */
 export function StudyFields({ request, change, model, fault }) {
   const { grid, search, prunes } = request;
-  const { sides = ["tail"], fills = ["zero"], schedules = [EVERY] } = grid ?? {};
+  const { thresholds, remove_fractions, sides = ["tail"], of = ["c"], fills = ["zero"], schedules = [EVERY] } = grid ?? {};
   // a threshold that is tried in more than one way removes more than one share
-  const one = grid && sides.length === 1 && fills.length === 1 && schedules.length === 1;
-  const removal = useRemoval(model, one ? grid.thresholds : null, {
-    ...request,
-    side: sides[0],
-    fill: fills[0],
-    schedule: schedules[0],
-  });
+  const one = grid && [sides, of, fills, schedules].every((/** @type {any[]} */ axis) => axis.length === 1);
+  const way = one ? { side: sides[0], of: of[0], fill: fills[0], schedule: schedules[0] } : {};
+  const removal = useRemoval(model, { ...request, ...way, threshold: one ? thresholds : undefined });
+  const steps = request.steps ?? model.defaults.steps;
   const tried = prunesOf(request);
   const most = model.limits.study_variants;
-  const has = (/** @type {string} */ name, /** @type {string} */ value, /** @type {string} */ standard) =>
-    (grid?.[name] ?? [standard]).includes(value);
-  /** @param {string} name @param {string} value @param {boolean} on @param {string} standard */
-  const toggle = (name, value, on, standard) => {
-    const now = /** @type {string[]} */ (grid[name] ?? [standard]);
-    const next = on ? [...new Set([...now, value])] : now.filter((each) => each !== value);
-    if (next.length > 0)
-      change({ grid: { ...grid, [name]: next.length === 1 && next[0] === standard ? undefined : next } });
+  /** @param {string} name @param {any} value an axis of a grid that has nothing left is no grid */
+  const set = (name, value) => {
+    const next = inShort({ ...grid, [name]: value });
+    change({ grid: next.thresholds || next.remove_fractions ? next : undefined });
   };
   return html`<${Card} title="Prunes to try" lead=${`Each is scored against the same noise, unpruned. A study has at most ${most}.`}>
       ${tried > most && html`<div class="field"><div class="fault">${tried} prunes are more than the ${most} of one study.</div></div>`}
-      <${Prunes} prunes=${prunes ?? []} model=${model} fault=${fault} change=${change} />
-      <${Check}
-        label="Thresholds"
-        value=${Boolean(grid)}
-        onChange=${(/** @type {boolean} */ on) => change({ grid: on ? { thresholds: [0.02, 0.05, 0.1] } : undefined })}
-      />
+      <${Prunes} prunes=${prunes ?? []} model=${model} steps=${steps} fault=${fault} change=${change} />
+      <div class="pair">
+        <${Check}
+          label="Thresholds"
+          value=${Boolean(thresholds)}
+          onChange=${(/** @type {boolean} */ on) => set("thresholds", on ? [0.02, 0.05, 0.1] : undefined)}
+        />
+        <${Check}
+          label="Shares to remove"
+          value=${Boolean(remove_fractions)}
+          onChange=${(/** @type {boolean} */ on) => set("remove_fractions", on ? [0.25, 0.5, 0.75] : undefined)}
+        />
+      </div>
+      ${thresholds && html`<${Thresholds}
+        values=${thresholds}
+        removal=${removal}
+        fault=${fault}
+        field="grid.thresholds"
+        onChange=${(/** @type {number[]} */ given) => set("thresholds", given)}
+      />`}
+      ${remove_fractions && html`<${Numbers}
+        rule="remove_fraction"
+        field="grid.remove_fractions"
+        values=${remove_fractions}
+        width=${model.condition_dim}
+        removal=${null}
+        fault=${fault}
+        onChange=${(/** @type {number[]} */ given) => set("remove_fractions", given)}
+      />`}
       ${
         grid &&
-        html`<${Thresholds}
-            values=${grid.thresholds}
-            removal=${removal}
-            fault=${fault}
-            field="grid.thresholds"
-            onChange=${(/** @type {number[]} */ thresholds) => change({ grid: { ...grid, thresholds } })}
-          />
-          <div class="pair">
-            <fieldset>
-              <legend>Remove what is</legend>
-              <div class="row">
-                <${Check}
-                  label="below (tail)"
-                  value=${has("sides", "tail", "tail")}
-                  onChange=${(/** @type {boolean} */ on) => toggle("sides", "tail", on, "tail")}
-                />
-                <${Check}
-                  label="above (head)"
-                  value=${has("sides", "head", "tail")}
-                  onChange=${(/** @type {boolean} */ on) => toggle("sides", "head", on, "tail")}
-                />
-              </div>
-            </fieldset>
-            <fieldset>
-              <legend>In their place</legend>
-              <div class="row">
-                <${Check}
-                  label="zero"
-                  value=${has("fills", "zero", "zero")}
-                  onChange=${(/** @type {boolean} */ on) => toggle("fills", "zero", on, "zero")}
-                />
-                <${Check}
-                  label="the mean"
-                  value=${has("fills", "mean", "zero")}
-                  onChange=${(/** @type {boolean} */ on) => toggle("fills", "mean", on, "zero")}
-                />
-              </div>
-            </fieldset>
-          </div>`
+        html`<div class="pair">
+          ${CHOICES.map(
+            ({ title, axis, options }) => html`<${Axis}
+              title=${title}
+              options=${options}
+              chosen=${grid[axis] ?? [options[0].value]}
+              onChange=${(/** @type {string[] | undefined} */ given) => set(axis, given)}
+            />`,
+          )}
+        </div>`
       }
       ${grid && html`<${Schedules}
         values=${schedules}
-        steps=${request.steps ?? model.defaults.steps}
+        steps=${steps}
         fault=${fault}
-        onChange=${(/** @type {any[]} */ given) =>
-          change({ grid: { ...grid, schedules: given.length === 1 && given[0].when === "every" ? undefined : given } })}
+        onChange=${(/** @type {any[]} */ given) => set("schedules", given.length === 1 && given[0].when === "every" ? undefined : given)}
       />`}
       ${fault("grid") && !grid && html`<div class="field"><div class="fault">${fault("grid")}</div></div>`}
     </${Card}>
@@ -135,6 +151,12 @@ export function StudyFields({ request, change, model, fault }) {
             onChange=${(/** @type {any} */ trials) => change({ search: { ...search, trials } })}
           />
           <${Select}
+            label="Whose magnitudes count"
+            value=${search.of ?? "c"}
+            options=${CHOICES[1].options}
+            onChange=${(/** @type {string} */ of) => change({ search: { ...search, of: of === "c" ? undefined : of } })}
+          />
+          <${Select}
             label="In their place"
             value=${search.fill ?? "zero"}
             options=${[{ value: "zero", title: "zero" }, { value: "mean", title: "the mean" }]}
@@ -154,48 +176,91 @@ export function StudyFields({ request, change, model, fault }) {
 }
 
 /**
- * Prunes that are no grid: each can be left out, and one by a number of components be added.
- * @param {{prunes: any[], model: any, fault: (field: string) => string | null, change: (changes: any) => void}} props
+ * Which of the values of an axis a grid has: at least one, and by default the first.
+ * @param {{title: string, options: {value: string, title: string}[], chosen: string[],
+ *   onChange: (values: string[] | undefined) => void}} props
  */
-function Prunes({ prunes, model, fault, change }) {
-  const [keep, setKeep] = useState(/** @type {number | undefined} */ (Math.round(model.condition_dim / 4)));
+function Axis({ title, options, chosen, onChange }) {
+  /** @param {string} value @param {boolean} on */
+  const toggle = (value, on) => {
+    const next = on ? [...new Set([...chosen, value])] : chosen.filter((each) => each !== value);
+    if (next.length > 0) onChange(next.length === 1 && next[0] === options[0].value ? undefined : next);
+  };
+  return html`<fieldset>
+    <legend>${title}</legend>
+    <div class="row">
+      ${options.map(
+        ({ value, title: each }) => html`<${Check}
+          label=${each}
+          value=${chosen.includes(value)}
+          onChange=${(/** @type {boolean} */ on) => toggle(value, on)}
+        />`,
+      )}
+    </div>
+  </fieldset>`;
+}
+
+/**
+ * Prunes that are no grid: each can be changed and left out, and others be added, of any rule.
+ * @param {{prunes: any[], model: any, steps: number, fault: (field: string) => string | null,
+ *   change: (changes: any) => void}} props
+ */
+function Prunes({ prunes, model, steps, fault, change }) {
+  const usual = { keep: [Math.round(model.condition_dim / 4)] };
+  const [draft, setDraft] = useState(/** @type {any} */ (usual));
+  const [changed, setChanged] = useState(/** @type {number | null} */ (null));
+  const [open, setOpen] = useState(false);
   const set = (/** @type {any[]} */ given) => change({ prunes: given.length > 0 ? given : undefined });
+  /** @param {number} index */
+  const edit = (index) => {
+    const rule = /** @type {string} */ (ruleOf(prunes[index]));
+    setDraft({ ...prunes[index], ...(rule !== "threshold_by_step" && { [rule]: valuesOf(prunes[index]) }) });
+    setChanged(index);
+    setOpen(true);
+  };
+  const add = () => {
+    set(changed === null ? [...prunes, ...eachOf(draft)] : prunes.toSpliced(changed, 1, ...eachOf(draft)));
+    setChanged(null);
+    setDraft(usual);
+  };
   return html`
     ${
       prunes.length > 0 &&
       html`<ul class="chips" aria-label="Prunes">
         ${prunes.map(
           (prune, index) => html`<li class="chip">
-            <span>${nameOf(prune)}</span>
+            <button type="button" class="chip-name" aria-label=${`Change ${nameOf(prune)}`} onClick=${() => edit(index)}>
+              ${nameOf(prune)}
+            </button>
             <button
               type="button"
               aria-label=${`Leave out ${nameOf(prune)}`}
-              onClick=${() => set(prunes.filter((_, place) => place !== index))}
+              onClick=${() => {
+                set(prunes.filter((_, place) => place !== index));
+                setChanged(null);
+              }}
             >×</button>
           </li>`,
         )}
       </ul>`
     }
-    <div class="add add-end">
-      <${NumberField}
-        label=${`A prune that keeps so many of ${model.condition_dim} components`}
-        value=${keep}
-        min=${1}
-        max=${model.condition_dim}
-        step=${1}
-        onChange=${setKeep}
-      />
-      <${Button} onClick=${() => keep && set([...prunes, { keep }])}>Add the prune</${Button}>
-    </div>
+    <details open=${open} onToggle=${(/** @type {any} */ event) => setOpen(event.currentTarget.open)}>
+      <summary>${changed === null ? "Add a prune of any kind" : `Change ${nameOf(prunes[changed])}`}</summary>
+      <div class="stack-small draft">
+        <${RuleFields}
+          prune=${draft}
+          change=${(/** @type {any} */ changes) => setDraft((/** @type {any} */ before) => ({ ...before, ...changes }))}
+          model=${model}
+          steps=${steps}
+          most=${MOST_THRESHOLDS}
+          removal=${null}
+          fault=${() => null}
+        />
+        <div><${Button} onClick=${add}>${changed === null ? "Add the prune" : "Change the prune"}</${Button}></div>
+      </div>
+    </details>
     ${fault("prunes") && html`<div class="field"><div class="fault">${fault("prunes")}</div></div>`}
   `;
-}
-
-/** @param {any} prune */
-function nameOf({ threshold, keep, side = "tail", fill, schedule }) {
-  const rule = keep === undefined ? `${side} ${threshold}` : `keep ${keep}`;
-  const steps = !schedule || schedule.when === "every" ? "" : `, ${schedule.when} ${schedule.count ?? 1} steps`;
-  return `${rule}${fill ? `, ${fill}` : ""}${steps}`;
 }
 
 /**

@@ -1,11 +1,13 @@
-/** Thresholds, each by a slider and a number, and what each removes. */
+/** Thresholds, each by a slider and a number, and what prunes remove. */
 
 import { html, useEffect, useState } from "../../lib/preact.js";
 import { computed, Problem } from "../../lib/api.js";
 import { href } from "../../lib/router.js";
 import { fixed, number, percent } from "../../lib/format.js";
 import { Button, SliderField } from "../../lib/parts.js";
+import { ruleOf, valuesOf } from "./requests.js";
 
+export const MOST_THRESHOLDS = 64;
 const HIGHEST = 10;
 const PAUSE_MS = 350;
 
@@ -13,7 +15,7 @@ const PAUSE_MS = 350;
  * @param {{values: number[], most?: number, removal: (Removal | null)[] | null,
  *   fault: (field: string) => string | null, field: string, onChange: (values: number[]) => void}} props
  */
-export function Thresholds({ values, most = 64, removal, fault, field, onChange }) {
+export function Thresholds({ values, most = MOST_THRESHOLDS, removal, fault, field, onChange }) {
   const whole = values.every((_, index) => !fault(`${field}.${index}`)) ? fault(field) : null;
   /** @param {number} index @param {number} value */
   const set = (index, value) => onChange(values.map((each, place) => (place === index ? value : each)));
@@ -56,30 +58,37 @@ export function Thresholds({ values, most = 64, removal, fault, field, onChange 
  */
 
 /** @param {Removal} removal */
-function goes({ removed, embedding }) {
+export function goes({ removed, embedding }) {
   return html`removes <strong>${percent(removed.fraction)}</strong> over the run (${removed.min} to ${removed.max}${" "}
     components a step), nPR ${fixed(embedding.npr_before, 4)} → ${fixed(embedding.npr_after, 4)}`;
 }
 
 /**
- * What each threshold removes; null where it is not known, or not yet.
+ * What each prune of a request removes; null where it is not known, or not yet.
  * @param {any} model
- * @param {number[] | null} thresholds
- * @param {any} request with the settings that matter: sampler, steps, shift, guidance, labels, side, fill, schedule
+ * @param {any} request with its rule, all else that a prune says, and how it is sampled
  * @returns {(Removal | null)[] | null}
  */
-export function useRemoval(model, thresholds, request) {
-  const { side, fill, schedule, sampler, steps, timestep_shift, guidance_scale, labels, conditions, rows } = request;
-  const given = (thresholds ?? []).filter((each) => Number.isFinite(each) && each >= 0);
+export function useRemoval(model, request) {
+  const { side, by, of, fill, schedule, blocks, sampler, steps, timestep_shift, guidance_scale, labels, conditions, rows } = request;
+  const rule = ruleOf(request);
+  const values = valuesOf(request);
+  const run = steps ?? model.defaults.steps;
+  const given = values.filter((each) => rule && isValid(rule, each, model.condition_dim, run));
   const subjects = model.classes !== null || conditions !== undefined;
-  const usable = model.ready && !model.compacted && subjects && given.length > 0 && within(steps, model.limits.steps);
+  const fits = (schedule?.steps ?? []).every((/** @type {number} */ step) => step < run) && (schedule?.count ?? 1) <= run;
+  const usable = model.ready && !model.compacted && subjects && given.length > 0 && within(steps, model.limits.steps) && fits;
   const address = usable
     ? href(`/metrics/${encodeURIComponent(model.name)}/removal`, {
-        threshold: [...new Set(given)],
+        [/** @type {string} */ (rule)]: rule === "threshold_by_step" ? given[0].map(orNone) : [...new Set(given)],
         side,
+        by,
+        of,
         fill,
         when: schedule?.when,
         count: schedule?.count,
+        step: schedule?.steps,
+        block: blocks,
         sampler,
         steps,
         timestep_shift,
@@ -90,7 +99,7 @@ export function useRemoval(model, thresholds, request) {
       })
     : null;
   const [known, setKnown] = useState(
-    /** @type {{address: string | null, by: Map<number, Removal>}} */ ({ address: null, by: new Map() }),
+    /** @type {{address: string | null, prunes: Removal[]}} */ ({ address: null, prunes: [] }),
   );
   useEffect(() => {
     if (!address) return undefined;
@@ -98,10 +107,10 @@ export function useRemoval(model, thresholds, request) {
     const timer = setTimeout(async () => {
       try {
         const { prunes } = await computed(address, { signal: abort.signal });
-        setKnown({ address, by: new Map(prunes.map((/** @type {any} */ each) => [each.prune.threshold, each])) });
+        setKnown({ address, prunes });
       } catch (error) {
         if (!abort.signal.aborted && !(error instanceof Problem)) throw error;
-        if (!abort.signal.aborted) setKnown({ address, by: new Map() }); // the form works without it
+        if (!abort.signal.aborted) setKnown({ address, prunes: [] }); // the form works without it
       }
     }, PAUSE_MS);
     return () => {
@@ -109,8 +118,28 @@ export function useRemoval(model, thresholds, request) {
       abort.abort();
     };
   }, [address]);
-  if (known.address !== address) return null;
-  return (thresholds ?? []).map((each) => known.by.get(each) ?? null);
+  if (!address || known.address !== address) return null;
+  const order = [...new Set(given)]; // that of the answer
+  return values.map((each) => known.prunes[order.indexOf(each)] ?? null);
+}
+
+/** @param {number | null} threshold */
+function orNone(threshold) {
+  return threshold ?? "none";
+}
+
+/**
+ * Whether the service takes a value of a rule.
+ * @param {string} rule
+ * @param {any} value
+ * @param {number} width of the condition
+ * @param {number} steps of the run
+ */
+function isValid(rule, value, width, steps) {
+  if (rule === "threshold_by_step")
+    return value.length === steps && value.some((/** @type {number | null} */ each) => each !== null);
+  if (rule === "keep") return Number.isInteger(value) && value >= 1 && value <= width;
+  return Number.isFinite(value) && (rule === "threshold" ? value >= 0 : value > 0 && value < 1);
 }
 
 /**
