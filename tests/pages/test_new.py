@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 import re
+from typing import Any
 
 import pytest
 from playwright.sync_api import Page, expect
 
 from tests.end_to_end.stack import Stack
 from tests.pages.browser import PHONE, assert_accessible, assert_fits, both_themes, shot
-from tests.pages.jobs import MODEL, QUICK, cell, expect_status, finished, request_of, tab_to
+from tests.pages.jobs import MODEL, QUICK, cell, expect_status, finished, request_of, start, tab_to
 
 
 def test_a_job_is_posted_followed_and_looked_at_by_keyboard_alone(page: Page, stack: Stack) -> None:
@@ -184,6 +185,7 @@ def test_a_study_is_run_again_with_changes_of_its_prunes(page: Page, stack: Stac
     page.get_by_role("spinbutton", name="Threshold 2").fill("0.4")
     page.get_by_role("spinbutton", name="How many steps").fill("4")
     page.get_by_role("checkbox", name="ssim").uncheck()
+    page.get_by_text("Add a prune of any kind").click()
     page.get_by_role("button", name="Add the prune").click()
     page.get_by_role("button", name="Try other steps too").click()
     request = request_of(page)
@@ -237,6 +239,161 @@ def test_several_numbers_of_components_to_keep_are_kept(page: Page) -> None:
     assert request_of(page)["prunes"] == [{"keep": 30}, {"keep": 15}]
 
 
+def removed_share(stack: Stack, query: str) -> str:
+    """What a prune removes over the run, as the form says it."""
+    labels = "&".join(f"label={label}" for label in stack.http.get(f"/models/{MODEL}").json()["defaults"]["labels"])
+    asked = stack.http.get(f"/metrics/{MODEL}/removal?{query}&{labels}", headers={"Prefer": "wait=60"})
+    share = asked.raise_for_status().json()["prunes"][0]["removed"]["fraction"]
+    return f"removes {100 * share:.1f} % over the run"
+
+
+def test_a_share_at_any_steps_that_some_blocks_see_is_made_in_the_form(page: Page, stack: Stack) -> None:
+    page.goto(f"/ui/new?model={MODEL}&threshold=0.05")
+    page.get_by_role("radio", name="above a threshold").check(force=True)
+    page.get_by_label("Given by").select_option("the share that goes")
+    page.get_by_role("spinbutton", name="Share to remove, from 0 to 1").fill("0.3")
+    page.get_by_role("radio", name="of what blocks read, SiLU(c)").check(force=True)
+    page.get_by_role("radio", name="the mean over classes").check(force=True)
+    page.get_by_label("Steps at which to prune").select_option("any steps")
+    page.get_by_label("Which steps").fill("7, 0-3")
+    page.get_by_label("Blocks that see it").fill("0-1 final")
+    asked = {
+        "model": MODEL, "side": "head", "remove_fraction": [0.3], "of": "read", "fill": "mean",
+        "schedule": {"when": "at", "steps": [7, 0, 1, 2, 3]}, "blocks": [0, 1, "final"],
+    }  # fmt: skip
+    assert request_of(page) == asked
+    query = "remove_fraction=0.3&side=head&of=read&fill=mean&when=at" + "".join(f"&step={n}" for n in (0, 1, 2, 3, 7))
+    expect(page.get_by_text(removed_share(stack, query))).to_be_visible()
+    page.get_by_label("Which steps").fill("7, x")
+    expect(page.get_by_text("This is no list such as 0-3, 7.")).to_be_visible()
+    page.get_by_label("Which steps").fill("50")
+    expect(page.get_by_text("50 is not within 0 to 49.")).to_be_visible()
+    page.get_by_label("Which steps").fill("0-3")
+    page.get_by_role("spinbutton", name="Steps", exact=True).fill("6")
+    page.get_by_role("button", name="Start the job").click()
+    expect_status(page, "succeeded")
+    job = stack.job(page.url.split("/")[-1].split("?")[0])
+    assert (
+        job["result"]["variants"][1]["name"] == "remove 0.3 of the head of SiLU(c), steps 0-3, blocks 0-1 final, mean"
+    )
+
+
+def test_a_block_that_the_model_does_not_have_is_said_at_its_field(page: Page, faults: list[str]) -> None:
+    page.goto(f"/ui/new?model={MODEL}&threshold=0.05")
+    page.get_by_label("Blocks that see it").fill("3-4")
+    page.get_by_role("button", name="Start the job").click()
+    expect(page.get_by_label("Blocks that see it")).to_be_focused()
+    expect(page.locator(".fault").get_by_text("block 4 is outside 0 to 3")).to_be_visible()
+    faults[:] = [fault for fault in faults if "422" not in fault]
+
+
+def test_a_threshold_for_each_step_is_written_as_text(page: Page, stack: Stack) -> None:
+    page.goto(f"/ui/new?model={MODEL}&threshold=0.05&request={json.dumps({'steps': 4})}")
+    page.get_by_label("Given by").select_option("a threshold for each step")
+    field = page.get_by_label("Threshold of each step")
+    expect(field).to_have_value("0.05 x4")
+    field.fill("0.1 x2, none")
+    expect(page.get_by_text("3 of 4 steps have a threshold or none.")).to_be_visible()
+    field.fill("0.1 x2, none, 1e-2")
+    assert request_of(page) == {"model": MODEL, "threshold_by_step": [0.1, 0.1, None, 0.01], "steps": 4}
+    query = "steps=4&threshold_by_step=0.1&threshold_by_step=0.1&threshold_by_step=none&threshold_by_step=0.01"
+    expect(page.get_by_text(removed_share(stack, query))).to_be_visible()
+    field.fill("0.1 x2, some")
+    expect(page.get_by_text("This is no list such as 0.05 x25, none x25.")).to_be_visible()
+    expect(page.get_by_label("Steps at which to prune")).to_have_count(0)
+
+
+def test_components_are_kept_by_any_ranking_as_a_number_or_a_share(page: Page) -> None:
+    page.goto(f"/ui/new?model={MODEL}&threshold=0.05")
+    page.get_by_role("radio", name="all but some").check(force=True)
+    assert request_of(page) == {"model": MODEL, "keep": [64]}
+    page.get_by_label("Ranked by").select_option("deviation from the mean")
+    page.get_by_label("Given by").select_option("the share that stays")
+    page.get_by_role("spinbutton", name="Share to keep").fill("0.25")
+    assert request_of(page) == {"model": MODEL, "keep_fraction": [0.25], "by": "deviation"}
+    page.get_by_label("Ranked by").select_option("magnitude")
+    page.get_by_role("radio", name="of what blocks read, SiLU(c)").check(force=True)
+    assert request_of(page) == {"model": MODEL, "keep_fraction": [0.25], "by": "magnitude", "of": "read"}
+    page.get_by_role("radio", name="below a threshold").check(force=True)
+    assert request_of(page) == {"model": MODEL, "threshold": [0.05]}
+
+
+AGAIN = [
+    {"threshold": [0.03], "of": "read", "fill": "mean", "schedule": {"when": "at", "steps": [0, 3]}, "blocks": [0]},
+    {"threshold_by_step": [0.1, None, 0.2, 0.1, 0.1, None], "side": "head", "blocks": ["final"]},
+    {"remove_fraction": [0.2, 0.4], "side": "head"},
+    {"keep": [30], "by": "magnitude", "of": "read", "fill": "zero"},
+    {"keep_fraction": [0.3, 0.5], "by": "deviation", "schedule": {"when": "last", "count": 2}},
+]
+
+
+@pytest.mark.parametrize("prunes", AGAIN, ids=lambda prunes: next(iter(prunes)))
+def test_a_job_that_is_run_again_keeps_every_field_of_its_prunes(
+    page: Page, stack: Stack, prunes: dict[str, Any]
+) -> None:
+    job = stack.job(start(stack, "/prune-sample", **QUICK, **prunes))
+    page.goto(f"/ui/jobs/{job['id']}")
+    page.get_by_role("link", name="Change and run again").click()
+    expect(page.get_by_label("Blocks that see it")).to_be_visible()
+    page.get_by_label("Seed of the noise").fill("5")
+    resolved = {name: each for name, each in job["request"].items() if each is not None}
+    request = request_of(page)
+    assert {name: request[name] for name in prunes} == prunes
+    again = stack.http.post("/prune-sample", json=request).raise_for_status().json()["request"]
+    assert {name: each for name, each in again.items() if each is not None} == resolved | {"seed": 5}
+
+
+def test_a_study_that_is_run_again_keeps_every_prune(page: Page, stack: Stack) -> None:
+    grid = {
+        "thresholds": [0.03, 0.3], "remove_fractions": [0.5], "of": ["c", "read"], "fills": ["mean"],
+        "schedules": [{"when": "every"}, {"when": "at", "steps": [0, 4]}],
+    }  # fmt: skip
+    prunes = [{"keep": 32, "by": "deviation"}, {"threshold_by_step": [0.1] * 6, "blocks": [0, "final"]}]
+    search = {"measure": "drift", "budget": 0.1, "of": "read", "schedule": {"when": "at", "steps": [1]}}
+    body = {"grid": grid, "prunes": prunes, "search": search, "measures": ["drift"]}
+    job = stack.job(start(stack, "/studies", **QUICK, **body))
+    page.goto(f"/ui/jobs/{job['id']}")
+    page.get_by_role("link", name="Change and run again").click()
+    expect(page.get_by_role("spinbutton", name="Share to remove")).to_have_value("0.5")
+    expect(page.get_by_role("button", name="Change keep 32 by deviation")).to_be_visible()
+    request = request_of(page)
+    assert request["grid"] == grid
+    again = stack.http.post("/studies", json=request).raise_for_status().json()["request"]
+    assert {json.dumps(each, sort_keys=True) for each in again["prunes"]} == {
+        json.dumps(each, sort_keys=True) for each in job["request"]["prunes"]
+    }
+    assert again["search"] == job["request"]["search"]
+
+
+def test_a_single_prune_of_a_study_is_changed(page: Page) -> None:
+    request = {"prunes": [{"keep": 16}, {"threshold": 0.05, "blocks": [0, 1]}], "measures": ["drift"]}
+    page.goto(f"/ui/new?model={MODEL}&kind=study&request={json.dumps(request)}")
+    page.get_by_role("button", name="Change tail 0.05, blocks 0-1").click()
+    expect(page.get_by_label("Blocks that see it")).to_have_value("0-1")
+    page.get_by_label("Blocks that see it").fill("final")
+    page.get_by_label("Given by").select_option("the share that goes")
+    page.get_by_role("button", name="Change the prune").click()
+    assert request_of(page)["prunes"] == [{"keep": 16}, {"remove_fraction": 0.5, "blocks": ["final"]}]
+    expect(page.get_by_role("button", name="Leave out remove 0.5, blocks final")).to_be_visible()
+
+
+def test_every_rule_is_kept_from_one_kind_of_job_to_another(page: Page) -> None:
+    given = {"remove_fraction": [0.5], "of": "read", "side": "head", "schedule": {"when": "at", "steps": [2]}}
+    page.goto(f"/ui/new?model={MODEL}&request={json.dumps(given)}")
+    page.get_by_role("radio", name="Study", exact=True).check(force=True)
+    expect(page.get_by_role("checkbox", name="of SiLU(c)")).to_be_checked()
+    grid = {"remove_fractions": [0.5], "sides": ["head"], "of": ["read"], "schedules": [given["schedule"]]}
+    assert request_of(page) == {"model": MODEL, "grid": grid}
+    page.get_by_role("radio", name="Prune and sample").check(force=True)
+    expect(page.get_by_label("Which steps")).to_have_value("2")
+    assert request_of(page) == {"model": MODEL, **given}
+    page.get_by_label("Blocks that see it").fill("0")
+    page.get_by_role("radio", name="Study", exact=True).check(force=True)
+    one = {"remove_fraction": 0.5, "side": "head", "of": "read", "schedule": given["schedule"], "blocks": [0]}
+    expect(page.get_by_role("button", name="Leave out remove 0.5 of the head")).to_be_visible()
+    assert request_of(page)["prunes"] == [one]
+
+
 @both_themes
 @pytest.mark.parametrize("kind", ["prune-sample", "study", "compact"])
 def test_each_form_is_accessible_in_both_themes(page: Page, theme: str, kind: str) -> None:
@@ -248,9 +405,11 @@ def test_each_form_is_accessible_in_both_themes(page: Page, theme: str, kind: st
     shot(page, f"new-{kind}-{theme}")
 
 
-def test_the_form_fits_a_narrow_screen(page: Page) -> None:
+@pytest.mark.parametrize("prunes", AGAIN, ids=lambda prunes: next(iter(prunes)))
+def test_the_form_fits_a_narrow_screen_with_every_rule(page: Page, prunes: dict[str, Any]) -> None:
     page.set_viewport_size(PHONE)
-    page.goto(f"/ui/new?model={MODEL}&threshold=0.02&threshold=0.2")
+    page.goto(f"/ui/new?model={MODEL}&request={json.dumps(prunes | {'steps': 6})}")
     expect(page.get_by_role("button", name="Start the job")).to_be_visible()
     assert_fits(page)
-    shot(page, "new-phone")
+    assert_accessible(page)
+    shot(page, f"new-phone-{next(iter(prunes))}")

@@ -5,7 +5,7 @@ import { href, setQuery } from "../../lib/router.js";
 import { percent } from "../../lib/format.js";
 import { Card, Notice, Select, Table } from "../../lib/parts.js";
 import { PointsChart } from "../../lib/points-chart.js";
-import { BOUNDS, preferred, SHARES, shown, value, wayOf } from "../job/study.js";
+import { BOUNDS, lineOf, preferred, SHARES, shown, value } from "../job/study.js";
 
 /**
  * @typedef {import("../../lib/api.js").Schemas["StudyResult"]} Study
@@ -105,7 +105,7 @@ function pointsOf(study, measure, place, from) {
     if (at === null) return [];
     const score = variant.scores[measure];
     const removed = variant.removed?.fraction ?? 0;
-    const way = wayOf(variant, tried);
+    const way = lineOf(variant, tried);
     return [
       {
         key: from + index,

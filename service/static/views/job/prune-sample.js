@@ -85,9 +85,9 @@ function BySteps({ variant: { name, removed } }) {
   const dim = removed.mean / removed.fraction;
   return html`<${Chart}
     label=${`Removed at each step by ${name}`}
-    x=${removed.by_step.map((_, step) => step + 1)}
+    x=${removed.by_step.map((_, step) => step)}
     series=${[{ title: name, values: removed.by_step.map((each) => (100 * each) / dim), colour: "removed" }]}
-    xAxis=${{ title: "sampling step" }}
+    xAxis=${{ title: "sampling step, counted from 0" }}
     yAxis=${{ title: "removed, %", range: [0, 100] }}
     height=${220}
   />`;

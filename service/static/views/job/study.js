@@ -6,6 +6,7 @@ import { url } from "../../lib/api.js";
 import { count, fixed, number, percent } from "../../lib/format.js";
 import { Badge, Button, Card, Notice, Select, Stats, Table } from "../../lib/parts.js";
 import { PointsChart } from "../../lib/points-chart.js";
+import { wayOf } from "../../lib/prunes.js";
 
 /**
  * @typedef {import("../../lib/api.js").Schemas["StudyResult"]} Study
@@ -113,7 +114,7 @@ function Quality({ study, measure, chosen, choose }) {
     return [
       {
         key: index,
-        series: variant.prune ? wayOf(variant, tried) : "unpruned",
+        series: lineOf(variant, tried),
         x: 100 * removed,
         y: at,
         low: score?.low ?? null,
@@ -148,17 +149,13 @@ function Quality({ study, measure, chosen, choose }) {
 }
 
 /**
- * What a prune has in common with others that make one line with it.
+ * The line that a variant is a point of: those of its way to prune, or of a search.
  * @param {Variant} variant
  * @param {Set<string>} tried
  */
-export function wayOf({ name, prune }, tried) {
+export function lineOf({ name, prune }, tried) {
   if (tried.has(name)) return "search";
-  if (!prune) return "unpruned";
-  const rule = prune.keep ? `by ${prune.by}` : prune.side;
-  const steps =
-    !prune.schedule || prune.schedule.when === "every" ? "" : `, ${prune.schedule.when} ${prune.schedule.count} steps`;
-  return `${rule}${prune.fill === "mean" ? ", mean" : ""}${steps}`;
+  return prune ? wayOf(prune) : "unpruned";
 }
 
 /** @param {{study: Study, measures: Measure[], chosen: number | null}} props */

@@ -4,7 +4,7 @@ import { getJson } from "../../lib/api.js";
 import { ranFor } from "../../lib/jobs.js";
 import { href } from "../../lib/router.js";
 import { useLoaded } from "../../lib/load.js";
-import { valuesOf } from "./requests.js";
+import { valuesOf } from "../../lib/prunes.js";
 
 const LOOKED_AT = 3;
 /** How often a sampler evaluates the network in a step, other than once; null where it chooses that itself. */

@@ -2,6 +2,7 @@
 
 import { html, useId, useState } from "../../lib/preact.js";
 import { number } from "../../lib/format.js";
+import { inRuns } from "../../lib/prunes.js";
 
 /**
  * A number, which may be left out.
@@ -142,22 +143,6 @@ export function numbersIn(text, words) {
     else for (let at = Number(range[1]); at <= Number(range[2] ?? range[1]); at++) found.push(at);
   }
   return found.length > 0 ? [...new Set(found)] : undefined;
-}
-
-/**
- * Numbers, in their order, and words as text: `0-3, 7, final`.
- * @param {(number | string)[]} values
- */
-export function inRuns(values) {
-  const numbers = /** @type {number[]} */ (values.filter((each) => typeof each === "number")).sort((a, b) => a - b);
-  const runs = /** @type {number[][]} */ ([]);
-  for (const number of numbers) {
-    const last = runs.at(-1);
-    if (last && last[1] === number - 1) last[1] = number;
-    else runs.push([number, number]);
-  }
-  const words = values.filter((each) => typeof each !== "number");
-  return [...runs.map(([from, to]) => (from === to ? `${from}` : `${from}-${to}`)), ...words].join(", ");
 }
 
 /**

@@ -1,15 +1,13 @@
 /** Requests of one kind made of those of another, and a study's prunes as the form has them. */
 
 import { inShort } from "../../lib/jobs.js";
-import { inRuns } from "./fields.js";
+import { RULES, ruleOf, valuesOf } from "../../lib/prunes.js";
 
 const SAMPLED = [
   "labels", "conditions", "rows", "samples_per_label", "seed", "sampler", "steps", "guidance_scale",
   "guidance_interval", "guidance_power", "guided_channels", "timestep_shift", "diffusion", "last_step", "precision",
 ];
 
-/** The fields that say what is removed: a prune has one of them. */
-export const RULES = ["threshold", "threshold_by_step", "remove_fraction", "keep", "keep_fraction"];
 /** What else a prune says. */
 const BESIDE = ["side", "by", "of", "fill", "schedule", "blocks"];
 
@@ -24,26 +22,6 @@ const FIELDS = {
  * What prunes of different kinds of requests have in common: a rule, of which lists are several prunes, and the rest.
  * @typedef {Record<string, any>} Common
  */
-
-/**
- * The field that says what a prune removes; null for none.
- * @param {any} prune
- * @returns {string | null}
- */
-export function ruleOf(prune) {
-  return RULES.find((name) => prune[name] !== undefined && prune[name] !== null) ?? null;
-}
-
-/**
- * The values of a prune's rule, each of which makes a prune.
- * @param {any} prune
- * @returns {any[]}
- */
-export function valuesOf(prune) {
-  const rule = ruleOf(prune);
-  if (!rule) return [];
-  return rule === "threshold_by_step" ? [prune[rule]] : [prune[rule]].flat();
-}
 
 /**
  * The single prunes of fields whose rule may have several values.
@@ -217,30 +195,4 @@ function gridOf(prunes) {
  */
 function distinct(values) {
   return [...new Set(values.map((each) => JSON.stringify(each)))].map((text) => JSON.parse(text));
-}
-
-/**
- * A prune in words, as its variant is called.
- * @param {any} prune
- */
-export function nameOf(prune) {
-  const { threshold, threshold_by_step, remove_fraction, keep, keep_fraction, side = "tail", by = "variance", of, fill, schedule, blocks } = prune;
-  const keeps = keep !== undefined || keep_fraction !== undefined;
-  const given = (threshold_by_step ?? []).filter((/** @type {number | null} */ each) => each !== null);
-  const rule = keeps
-    ? `keep ${keep ?? keep_fraction}${by === "variance" ? "" : ` by ${by}`}`
-    : remove_fraction !== undefined
-      ? `remove ${remove_fraction}${side === "head" ? " of the head" : ""}`
-      : `${side} ${threshold ?? `${Math.min(...given)} to ${Math.max(...given)} by step`}`;
-  const read = of === "read" && (!keeps || by === "magnitude") ? " of SiLU(c)" : "";
-  const unusual = fill && fill !== (keeps ? "mean" : "zero") ? fill : null;
-  return [rule + read, inSteps(schedule), blocks && `blocks ${inRuns(blocks)}`, unusual].filter(Boolean).join(", ");
-}
-
-/** @param {any} schedule */
-function inSteps(schedule) {
-  if (!schedule || schedule.when === "every") return null;
-  if (schedule.steps) return `steps ${inRuns(schedule.steps)}`;
-  const count = schedule.count ?? 1;
-  return `${schedule.when} ${count === 1 ? "step" : `${count} steps`}`;
 }

@@ -2,8 +2,8 @@
 
 import { html } from "../../lib/preact.js";
 import { Button, Segmented, Select } from "../../lib/parts.js";
+import { RULES, ruleOf, valuesOf } from "../../lib/prunes.js";
 import { ListField, NumberField, ParsedField, ScheduleFields } from "./fields.js";
-import { RULES, ruleOf, valuesOf } from "./requests.js";
 import { MOST_THRESHOLDS, Thresholds, goes } from "./thresholds.js";
 
 /** @typedef {import("./thresholds.js").Removal} Removal */
@@ -81,7 +81,7 @@ export function RuleFields({ prune, change, model, steps, most, removal, fault, 
         ${
           keeps &&
           html`<${Select}
-            label="Those stay of the largest"
+            label="Ranked by"
             value=${by ?? "variance"}
             options=${RANKINGS}
             onChange=${(/** @type {string} */ given) => change({ by: given === "variance" ? undefined : given, of: undefined })}

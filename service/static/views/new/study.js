@@ -3,9 +3,10 @@
 import { html, useState } from "../../lib/preact.js";
 import { Button, Card, Select } from "../../lib/parts.js";
 import { inShort } from "../../lib/jobs.js";
+import { nameOf, ruleOf, valuesOf } from "../../lib/prunes.js";
 import { Check, NumberField, ScheduleFields } from "./fields.js";
 import { prunesOf } from "./estimate.js";
-import { eachOf, nameOf, ruleOf, valuesOf } from "./requests.js";
+import { eachOf } from "./requests.js";
 import { Numbers, RuleFields } from "./rule.js";
 import { MOST_THRESHOLDS, Thresholds, useRemoval } from "./thresholds.js";
 

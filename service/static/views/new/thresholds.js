@@ -5,7 +5,7 @@ import { computed, Problem } from "../../lib/api.js";
 import { href } from "../../lib/router.js";
 import { fixed, number, percent } from "../../lib/format.js";
 import { Button, SliderField } from "../../lib/parts.js";
-import { ruleOf, valuesOf } from "./requests.js";
+import { ruleOf, valuesOf } from "../../lib/prunes.js";
 
 export const MOST_THRESHOLDS = 64;
 const HIGHEST = 10;
@@ -59,8 +59,8 @@ export function Thresholds({ values, most = MOST_THRESHOLDS, removal, fault, fie
 
 /** @param {Removal} removal */
 export function goes({ removed, embedding }) {
-  return html`removes <strong>${percent(removed.fraction)}</strong> over the run (${removed.min} to ${removed.max}${" "}
-    components a step), nPR ${fixed(embedding.npr_before, 4)} → ${fixed(embedding.npr_after, 4)}`;
+  const count = removed.min === removed.max ? removed.min : `${removed.min} to ${removed.max}`;
+  return html`removes <strong>${percent(removed.fraction)}</strong> over the run (${count} components a step), nPR ${fixed(embedding.npr_before, 4)} → ${fixed(embedding.npr_after, 4)}`;
 }
 
 /**
