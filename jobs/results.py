@@ -7,9 +7,9 @@ from typing import Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from jobs.registry.compaction import Rule
 from jobs.requests.base import Reads
 from jobs.requests.fields import FigureName, Part
+from tailprune.spec.compaction import CompactFill, CompactRule
 from tailprune.spec.display import Shown
 from tailprune.spec.prune import PruneSpec
 
@@ -481,9 +481,10 @@ class CompactResult(Result):
 
     model: ModelUsed = Field(description="The model that was compacted.")
     compacted: ModelUsed = Field(description="The compacted model, by the name under which requests can use it.")
-    by: Rule = Field(description="The rule that chose the components or directions that stay.")
-    fill: Literal["zero", "mean"] = Field(
-        description="What takes the place of the removed components: zero, or their mean over the classes at each time."
+    by: CompactRule = Field(description="The rule that chose the components or directions that stay.")
+    fill: CompactFill = Field(
+        description="What takes the place of the removed components: zero, their mean over the classes at each time, "
+        "or (`refit`) their prediction from the components that are kept."
     )
     components: int = Field(description="The width d of the condition vectors.")
     kept: int = Field(description="How many components, or principal directions, AdaLN still reads.")
@@ -491,8 +492,8 @@ class CompactResult(Result):
     time_columns: int = Field(description="How many further columns give AdaLN the mean as a function of time.")
     width: int = Field(description="How many columns AdaLN reads in all, instead of d.")
     bias_error: float | None = Field(
-        description="The relative error of the mean's contribution to the blocks, over the covered times; null for the "
-        "fill zero and for directions."
+        description="The relative error of the mean's contribution to the blocks, over the covered times; null for any "
+        "other fill and for directions."
     )
     covered: Covered
     parameters: Change = Field(description="The parameters of the whole model.")

@@ -100,6 +100,10 @@ COMPACT: dict[str, Example] = {
         "summary": "AdaLN reads 24 principal directions",
         "value": {"model": "shapes-sit", "keep": 24, "by": "directions"},
     },
+    "refit": {
+        "summary": "AdaLN reads 24 components, from which the others are predicted",
+        "value": {"model": "shapes-sit", "keep": 24, "fill": "refit"},
+    },
     "components": {
         "summary": "AdaLN reads the 48 components that vary most over the classes, at the times of 20 steps",
         "value": {"model": "shapes-sit", "keep": 48, "by": "variance", "sampler": "euler", "steps": 20},

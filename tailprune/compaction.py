@@ -2,10 +2,12 @@
 
     zero fill:    W' = W[:, kept]                              a removed component counts as SiLU(0) = 0
     mean fill:    W' = [W[:, kept], W[:, rest] decode]         reads z(t) too: decode z(t) = SiLU(mean_rest(t))
+    refit:        W' = W[:, kept] + W[:, rest] B               SiLU(c_rest) is predicted as B SiLU(c_kept) + constant
     directions:   W' = W R^+ U,  basis = U^T R                 U: the first r eigenvectors of R Cov(SiLU(c)) R, R^2 = M
 
-with M the sum of W^T W over all layers, so that an error is weighted by how much it changes the modulations. Constants
-are added to the biases. The condition part, and so c, does not change.
+with M the sum of W^T W over all layers, so that an error is weighted by how much it changes the modulations. B is the
+least-squares solution over the covered vectors (`tailprune.column_subset`). Constants are added to the biases. The
+condition part, and so c, does not change.
 """
 
 from __future__ import annotations
@@ -13,7 +15,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from functools import cached_property
 
 import torch
 import torch.nn.functional as F
@@ -21,12 +23,14 @@ from torch import Tensor, nn
 
 from tailprune.arguments import as_whole, of_kind
 from tailprune.checkpoints.recognition import parameter_counts
+from tailprune.column_subset import best_predictors, coefficients
 from tailprune.condition_table import class_inputs, population_at, unique_rows
 from tailprune.progress import OnStep, reporting
 from tailprune.pruning import Population, Prune
 from tailprune.spec import InputError
+from tailprune.spec.compaction import FILLS, CompactBy, CompactFill, check_compaction
 from tailprune.spec.display import Shown
-from tailprune.spec.prune import Fill, Side
+from tailprune.spec.prune import Of, Side
 from tailprune.systems.base import Inputs, InputsLike, System
 from tailprune.systems.dit import LabelCondition, PerBlockDiT
 from tailprune.systems.narrow import narrow
@@ -50,7 +54,7 @@ class Compaction(Shown):
     time_columns: int
     """The number of columns that depend on time alone, rho; 0 if there are none."""
     bias_error: float | None
-    """The relative error of the folded biases of a mean fill at the covered times; None for another fill."""
+    """The relative error of the folded biases of a mean fill at the covered times; None for any other."""
     parameters: tuple[int, int]
     """The parameters of the whole system, before and after."""
     adaln_parameters: tuple[int, int]
@@ -65,10 +69,11 @@ def compact(
     inputs: InputsLike,
     guided: bool = True,
     threshold: float | None = None,
-    side: Side = "tail",
+    side: Side | None = None,
+    of: Of | None = None,
     keep: int | None = None,
-    by: Literal["variance", "directions"] = "variance",
-    fill: Fill = "zero",
+    by: CompactBy | None = None,
+    fill: CompactFill | None = None,
     population: InputsLike | None = None,
     on_time: OnStep | None = None,
     progress: bool = False,
@@ -79,11 +84,14 @@ def compact(
     times: the covered times, in the system's own unit, of any shape
     inputs: the covered inputs
     guided: whether the null condition's vectors are covered too, true by default; a system may have none
-    threshold, side: keep the components that `Prune(side, threshold)` keeps in any covered vector
+    threshold, side, of: keep the components that `Prune(side, threshold, of=of)` keeps in any covered vector; `tail`
+        and `c` by default
     keep: instead of a threshold, a number from 1 to d, applied as `by` says
     by: `variance` (default), the components among the `keep` whose SiLU(c) varies most over the population, at any of
-        the times; or `directions`, that many directions
-    fill: the value of removed components, `zero` (default) or the population's `mean`; directions need `mean`
+        the times; `prediction` (the default with the fill `refit`), exactly `keep` components, those from which the
+        others are predicted best; or `directions`, that many directions
+    fill: the value of removed components, `zero` (default), the population's `mean`, or `refit`, their prediction from
+        those that are kept; only `refit` with `prediction`, and only `mean` with directions
     population: inputs for mean and variance; by default all classes, or `inputs` for a system without classes
     on_time: called with (done, total) after the vectors of each time; may raise to stop
     progress: whether a progress bar is drawn, false by default
@@ -93,22 +101,35 @@ def compact(
     """
     of_kind(System, "system", system, "a system, such as tailprune.load('models/shapes-sit')")
     times, inputs = system.check_times(times), system.check_inputs(inputs)
-    rule = _rule(system, times, inputs, threshold, side, keep, by, fill)
+    _check(system, times, inputs)
+    rule = check_compaction(threshold, keep, side, by, of, fill)
+    fill = fill or FILLS[rule][0]
+    if keep is not None:
+        keep = as_whole("keep, the number of components or directions,", keep, least=1, most=system.condition_dim)
     smaller = _copy(system)
     with reporting(progress, on_time, "time") as report:
         covered = _Covered(system, times, inputs, guided, population, report)
-        if rule is None:
+        if rule == "directions":
             assert keep is not None, "directions are kept by number"
             _read_directions(smaller, covered, keep)
             return _compaction(system, smaller)
-        kept = covered.kept(rule)
-    if not len(kept):
-        raise InputError(
-            f"the threshold {threshold:g} on the {side} removes all {system.condition_dim} components: "
-            f"give a {'lower' if side == 'tail' else 'higher'} one"
-        )
-    error = _read_components(smaller, covered, kept, fill)
-    return _compaction(system, smaller, kept, error)
+        if rule == "prediction":
+            assert keep is not None, "predictors are kept by number"
+            kept = best_predictors(covered.moments[1], _metric(_linears(system)), keep)
+        elif keep is not None:
+            kept = covered.kept(Prune.keep(keep))
+        else:
+            kept = covered.kept(Prune(side or "tail", threshold, of=of or "c"))
+        if not len(kept):
+            raise InputError(
+                f"the threshold {threshold:g} on the {side or 'tail'} removes all {system.condition_dim} components: "
+                f"give a {'higher' if side == 'head' else 'lower'} one"
+            )
+        if fill == "refit":
+            _read_predictors(smaller, covered, kept)
+            return _compaction(system, smaller, kept)
+        error = _read_components(smaller, covered, kept, fill)
+        return _compaction(system, smaller, kept, error)
 
 
 class _Covered:
@@ -128,6 +149,7 @@ class _Covered:
         self._on_time = on_time
         self._inputs = {name: tensor.to(device) for name, tensor in inputs.items()}
         self._population = None if population is None else system.check_inputs(population)
+        self._passes = 0
         self.guided = guided and system.null_condition and not system.takes_guidance
         self.times = times.float().unique()
         parts = [system.embed_inputs(unique_rows(self._inputs)[0])]
@@ -136,10 +158,15 @@ class _Covered:
         self._parts = torch.cat(parts)  # (U, d), or (U + 1, d) if guided
 
     def vectors(self) -> Iterator[Tensor]:
-        """The covered vectors, one time after the other to bound memory, the null condition's last."""
+        """The covered vectors, one time after the other to bound memory, the null condition's last.
+
+        Only the first pass over them is reported.
+        """
+        self._passes += 1
+        report = self._on_time if self._passes == 1 else lambda done, total: None
         for done, time in enumerate(self._system.embed_time(self.times), 1):
             yield time + self._parts
-            self._on_time(done, len(self.times))
+            report(done, len(self.times))
 
     def population(self) -> Population:
         """The statistics of the population's vectors at each time, with shape (T, d)."""
@@ -162,6 +189,7 @@ class _Covered:
             stays |= ~rule.removed(vectors, population and population.at(index)).all(0)
         return stays.nonzero().squeeze(1)
 
+    @cached_property
     def moments(self) -> tuple[Tensor, Tensor]:
         """Mean and covariance of SiLU(c) over the covered vectors, float64, with shape (d,) and (d, d).
 
@@ -179,18 +207,15 @@ class _Covered:
         return mean, square - mean[:, None] * mean
 
 
-def _read_components(system: System, covered: _Covered, kept: Tensor, fill: Fill) -> float | None:
+def _read_components(system: System, covered: _Covered, kept: Tensor, fill: CompactFill) -> float | None:
     """Make the system read the components `kept`; returns the error of the folded biases, None for zero fill."""
-    reader = KeptComponents(len(kept), system.condition_dim)
-    reader.kept = kept
-    linears = _linears(system)
+    reader, linears = _reader(system, kept), _linears(system)
     if fill == "zero" or len(kept) == system.condition_dim:
         narrow(system, reader, None, len(kept))
         for linear, old in zip(_linears(system), linears, strict=True):
             _fill(linear, old.weight[:, kept], old.bias)
         return None if fill == "zero" else 0.0
-    removed = torch.ones(system.condition_dim, dtype=torch.bool, device=kept.device)
-    removed[kept] = False
+    removed = _rest(system, kept)
     fills = F.silu(covered.population().mean[:, removed]).double()  # (T, d - k)
     constant = fills.mean(0)
     root, inverse = _roots(_metric(linears)[removed][:, removed])
@@ -210,9 +235,22 @@ def _read_components(system: System, covered: _Covered, kept: Tensor, fill: Fill
     return (lost[rho] / whole).item() if rho < len(lost) and whole > 0 else 0.0
 
 
+def _read_predictors(system: System, covered: _Covered, kept: Tensor) -> None:
+    """Make the system read the components `kept`, and fold the prediction of the others into weights and biases."""
+    mean, covariance = covered.moments
+    rest = _rest(system, kept).nonzero().squeeze(1)
+    predicted = coefficients(covariance, kept, rest)
+    constant = mean[rest] - predicted @ mean[kept]
+    linears = _linears(system)
+    narrow(system, _reader(system, kept), None, len(kept))
+    for linear, old in zip(_linears(system), linears, strict=True):
+        full = old.weight.double()
+        _fill(linear, full[:, kept] + full[:, rest] @ predicted, old.bias + full[:, rest] @ constant)
+
+
 def _read_directions(system: System, covered: _Covered, count: int) -> None:
     """Make the system read the `count` directions with the least error of all its modulations."""
-    mean, covariance = covered.moments()
+    mean, covariance = covered.moments
     linears = _linears(system)
     root, inverse = _roots(_metric(linears))
     found = torch.linalg.eigh(root @ covariance @ root).eigenvectors[:, -count:].flip(1)  # (d, r), the largest first
@@ -224,6 +262,19 @@ def _read_directions(system: System, covered: _Covered, count: int) -> None:
         full = old.weight.double()
         weight = full @ inverse @ found
         _fill(linear, weight, old.bias + (full - weight @ basis) @ mean)
+
+
+def _reader(system: System, kept: Tensor) -> KeptComponents:
+    reader = KeptComponents(len(kept), system.condition_dim)
+    reader.kept = kept
+    return reader
+
+
+def _rest(system: System, kept: Tensor) -> Tensor:
+    """The components that are not kept, as a mask."""
+    rest = torch.ones(system.condition_dim, dtype=torch.bool, device=kept.device)
+    rest[kept] = False
+    return rest
 
 
 def _linears(system: System) -> list[nn.Linear]:
@@ -244,17 +295,8 @@ def _roots(metric: Tensor) -> tuple[Tensor, Tensor]:
     return (vectors * roots) @ vectors.T, (vectors * inverses) @ vectors.T
 
 
-def _rule(
-    system: System,
-    times: Tensor,
-    inputs: Inputs,
-    threshold: float | None,
-    side: Side,
-    keep: int | None,
-    by: str,
-    fill: Fill,
-) -> Prune | None:
-    """The prune whose kept components stay; None for directions. Parameters and errors as in `compact`."""
+def _check(system: System, times: Tensor, inputs: Inputs) -> None:
+    """Raises InputError for a system that cannot be compacted, no times and no inputs."""
     if isinstance(system, PerBlockDiT):
         raise InputError(
             "cannot compact a DiT whose blocks have their own conditions: no vector is read by all of its layers"
@@ -265,21 +307,6 @@ def _rule(
         raise InputError("times are empty: give at least one")
     if not len(next(iter(inputs.values()))):
         raise InputError("inputs are empty: give at least one")
-    if by not in ("variance", "directions"):
-        raise InputError(f"by must be 'variance' or 'directions', not {by!r}")
-    if (threshold is None) == (keep is None):
-        raise InputError("give either threshold or keep, the number of components or directions to keep")
-    if keep is None:
-        if by == "directions":
-            raise InputError("directions have no threshold: give keep, the number of directions")
-        return Prune(side, threshold, fill=fill)
-    keep = as_whole("keep, the number of components or directions,", keep, least=1, most=system.condition_dim)
-    rule = Prune.keep(keep, fill=fill)
-    if by == "variance":
-        return rule
-    if fill != "mean":
-        raise InputError("directions are taken around the mean: give fill='mean'")
-    return None
 
 
 def _copy(system: System) -> System:

@@ -13,6 +13,7 @@ from jobs.registry.measures import ExtractorName, Measure
 from jobs.requests.fields import Part
 from jobs.requests.study import Grid, Search
 from jobs.requests.subscriber import WebhookEvent
+from tailprune.spec.compaction import CompactBy, CompactFill
 from tailprune.spec.prune import Block, By, Fill, Of, PruneSpec, Schedule, Side
 
 __all__ = ["CompactFields", "ExtractFields", "FigureFields", "PruneSampleFields", "RegisterFields", "StudyFields"]
@@ -78,9 +79,10 @@ class CompactFields(_Posted, total=False):
 
     threshold: float | None
     keep: int | None
-    by: Literal["variance", "directions"] | None
+    by: CompactBy | None
+    of: Of | None
     side: Side | None
-    fill: Fill | None
+    fill: CompactFill | None
     sampler: Sampler | None
     steps: int | None
     timestep_shift: float | None

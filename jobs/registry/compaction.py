@@ -4,17 +4,15 @@ from __future__ import annotations
 
 import re
 from datetime import datetime
-from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-__all__ = ["KEY_LETTERS", "Compaction", "Rule", "compacted_name", "is_compacted_name"]
+from tailprune.spec.compaction import CompactFill, CompactRule
+
+__all__ = ["KEY_LETTERS", "Compaction", "compacted_name", "is_compacted_name"]
 
 KEY_LETTERS = 16
 """How many letters of its job's key are in the name of a compacted model."""
-
-Rule = Literal["threshold", "variance", "directions"]
-"""The rule by which a compaction chooses the components or directions that stay."""
 
 
 class Compaction(BaseModel):
@@ -24,9 +22,10 @@ class Compaction(BaseModel):
 
     model: str = Field(description="The model from which it was made.")
     model_digest: str = Field(description="The sha256 of that model's checkpoint.")
-    by: Rule = Field(description="The rule that chose the components or directions that stay.")
-    fill: Literal["zero", "mean"] = Field(
-        description="What takes the place of the removed components: zero, or their mean over the classes at each time."
+    by: CompactRule = Field(description="The rule that chose the components or directions that stay.")
+    fill: CompactFill = Field(
+        description="What takes the place of the removed components: zero, their mean over the classes at each time, "
+        "or (`refit`) their prediction from the components that are kept."
     )
     components: int = Field(description="The width d of the condition vectors, which compaction does not change.")
     kept: int = Field(description="How many components, or principal directions, AdaLN still reads.")

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
-from pydantic import BaseModel, Field, model_validator
+from pydantic import BaseModel, Field, field_validator, model_validator
 
 from jobs.problems import Fault, InvalidRequest
-from jobs.registry.compaction import KEY_LETTERS, Rule, compacted_name
+from jobs.registry.compaction import KEY_LETTERS, compacted_name
 from jobs.requests.base import ModelRequest, Queue, Reads
 from jobs.requests.checks import (
     SHIFTED,
@@ -23,7 +23,8 @@ from jobs.requests.checks import (
 from jobs.requests.fields import CONDITIONS, ConditionsId, Count, Rows, Threshold, Timesteps, in_short, or_else
 from jobs.requests.labels import Labels, class_numbers
 from jobs.results import CompactResult
-from tailprune.spec.prune import Fill, Side, check_rule
+from tailprune.spec.compaction import FILLS, CompactBy, CompactFill, CompactRule, check_by, check_compaction
+from tailprune.spec.prune import Of, Side
 
 if TYPE_CHECKING:
     from jobs.registry.evaluation import EvaluationAssets
@@ -48,6 +49,11 @@ class CompactRequest(ModelRequest):
         description="Remove the components that a prune at this magnitude removes at every covered time and for every "
         "covered label. Give either this or `keep`.",
     )
+    of: Of | None = Field(
+        default=None,
+        description="With `threshold`: whose magnitudes count, those of `c` (the default), or of what the blocks "
+        "`read`, SiLU(c).",
+    )
     side: Side | None = Field(
         default=None,
         description="With `threshold`: remove the components below it (`tail`, the default) or above it (`head`).",
@@ -55,15 +61,17 @@ class CompactRequest(ModelRequest):
     keep: Count | None = Field(
         default=None, description="How many components or directions to keep. Give either this or `threshold`."
     )
-    by: Literal["variance", "directions"] | None = Field(
+    by: CompactBy | None = Field(
         default=None,
-        description="With `keep`: keep the components that vary most over the classes (`variance`, the default), or "
-        "this many principal directions of what AdaLN reads (`directions`).",
+        description="With `keep`: keep the components that vary most over the classes (`variance`, the default), those "
+        "from which the others are predicted best (`prediction`, the default with the fill `refit`), or this many "
+        "principal directions of what AdaLN reads (`directions`).",
     )
-    fill: Fill | None = Field(
+    fill: CompactFill | None = Field(
         default=None,
-        description="What takes the place of removed components: `zero` (the default with `threshold`), or the `mean` "
-        "over the classes at each covered time (the default with `keep`).",
+        description="What takes the place of removed components: `zero` (the default with `threshold`), the `mean` "
+        "over the classes at each covered time (the default with `keep`), or their prediction from the components that "
+        "are kept, by least squares (`refit`, the only one with `prediction`).",
     )
     sampler: Literal["ddim", "ddpm", "dpmpp", "euler", "heun", "dopri5", "sde"] | None = Field(
         default=None,
@@ -99,14 +107,15 @@ class CompactRequest(ModelRequest):
         "For these it cannot be true.",
     )
 
+    @field_validator("by", mode="before")
+    @classmethod
+    def _by(cls, by: Any) -> Any:
+        check_by(by)
+        return by
+
     @model_validator(mode="after")
     def _one_rule(self) -> Self:
-        check_rule({"threshold": self.threshold, "keep": self.keep}, self.side, self.by, None)
-        if self.by == "directions" and self.fill == "zero":
-            raise ValueError(
-                "fill 'zero' does not go with directions, which are measured from the mean; leave fill out, or use "
-                "by 'variance'"
-            )
+        check_compaction(self.threshold, self.keep, self.side, self.by, self.of, self.fill)
         if self.timesteps is not None:
             for name in ("sampler", "steps", "timestep_shift"):
                 if getattr(self, name) is not None:
@@ -121,12 +130,13 @@ class CompactRequest(ModelRequest):
         if self.keep is not None:
             return f"{super().job_title} to {self.keep} {'directions' if self.by == 'directions' else 'components'}"
         side = "head " if self.side == "head" else ""
-        return f"{super().job_title} at {side}{in_short([self.threshold or 0], 'thresholds')}"
+        of = " of SiLU(c)" if self.of == "read" else ""
+        return f"{super().job_title} at {side}{in_short([self.threshold or 0], 'thresholds')}{of}"
 
     @property
-    def rule(self) -> Rule:
-        """The rule by which a resolved request chooses the components or directions that stay."""
-        return self.by or "threshold"
+    def rule(self) -> CompactRule:
+        """The rule that chooses the components or directions that stay."""
+        return check_compaction(self.threshold, self.keep, self.side, self.by, self.of, self.fill)
 
     @property
     def queue(self) -> Queue:
@@ -148,11 +158,13 @@ class CompactRequest(ModelRequest):
         Two fields may stay None: `labels` or `rows` where all are covered, and `guided` for a family some of whose
         models take their guidance scale as an input, which only the checkpoint shows.
         """
-        by_threshold = self.threshold is not None
+        rule = self.rule
+        by_threshold = rule == "threshold"
         given: dict[str, Any] = {
             "side": or_else(self.side, "tail") if by_threshold else None,
-            "by": None if by_threshold else or_else(self.by, "variance"),
-            "fill": or_else(self.fill, "zero" if by_threshold else "mean"),
+            "of": or_else(self.of, "c") if by_threshold else None,
+            "by": None if by_threshold else rule,
+            "fill": or_else(self.fill, "mean" if rule == "variance" else FILLS[rule][0]),
             "guided": or_else(self.guided, None if entry.facts.takes_guidance else entry.null_condition),
             "labels": _none_for_all(class_numbers(self.labels, entry), entry.classes),
             "rows": _none_for_all(self.rows, None if conditions is None else conditions.count),

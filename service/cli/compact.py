@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated
 
 import typer
 
@@ -11,7 +11,6 @@ from service.cli.options import (
     AsJson,
     Conditions,
     CoveredLabels,
-    Fill,
     Model,
     NoWait,
     Save,
@@ -22,6 +21,8 @@ from service.cli.options import (
     body_of,
 )  # fmt: skip
 from service.cli.running import run
+from tailprune.spec.compaction import CompactBy, CompactFill
+from tailprune.spec.prune import Of
 from tailprune_client.core import DEFAULT_URL
 
 __all__ = ["compact"]
@@ -32,15 +33,27 @@ def compact(
     model: Model,
     keep: Annotated[int | None, typer.Option(help="Keep this many components, or directions.")] = None,
     by: Annotated[
-        Literal["variance", "directions"] | None,
-        typer.Option(help="Keep components by variance (the default), or principal directions."),
+        CompactBy | None,
+        typer.Option(
+            help="Keep components by variance (the default), those that predict the others best, or principal "
+            "directions."
+        ),
     ] = None,
     threshold: Annotated[
         float | None,
         typer.Option(help="Remove the components that a prune at this magnitude removes in every covered vector."),
     ] = None,
     side: Side = None,
-    fill: Fill = None,
+    of: Annotated[
+        Of | None, typer.Option(help="With --threshold: magnitudes of c (the default), or of what the blocks read.")
+    ] = None,
+    fill: Annotated[
+        CompactFill | None,
+        typer.Option(
+            help="What replaces removed components: zero (default of --threshold), the mean (of --keep), or refit, "
+            "their prediction from the components kept."
+        ),
+    ] = None,
     sampler: Annotated[str | None, typer.Option(help="Cover the times of this sampler: ddim, euler, ...")] = None,
     steps: Annotated[int | None, typer.Option(help="... with this many steps.")] = None,
     timestep_shift: Annotated[float | None, typer.Option(help="... and this timestep shift.")] = None,

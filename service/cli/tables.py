@@ -110,6 +110,7 @@ def _metrics_sheets(result: MetricsResult) -> Iterator[Sheet]:
 def _compact_sheet(result: CompactResult) -> Sheet:
     """The sizes of the whole model and of the compacted one, and the drift of its samples."""
     compared, what = result.compared, "directions" if result.by == "directions" else "components"
+    what += ", the others predicted" if result.fill == "refit" else ""
     drift, psnr, ssim = _drift(compared.drift)
     sizes = {
         "parameters": result.parameters,

@@ -173,6 +173,32 @@ def test_a_study_and_a_compaction_have_an_estimate(page: Page, stack: Stack) -> 
     expect(said).to_contain_text(re.compile(r"by the speed of the last (study|\d+ studies) of this model, once"))
 
 
+def test_the_form_of_a_compaction_has_what_is_predicted_and_what_is_read(page: Page, stack: Stack) -> None:
+    page.goto(f"/ui/new?model={MODEL}&kind=compact&threshold=0.05")
+    page.get_by_role("radio", name="what the blocks read, SiLU(c)").check()
+    page.get_by_role("radio", name="predicted from what stays").check()
+    assert request_of(page) == {"model": MODEL, "threshold": 0.05, "of": "read", "fill": "refit"}
+    page.get_by_role("radio", name="all but the k most varied").check()
+    assert request_of(page) == {"model": MODEL, "keep": 32}
+    page.get_by_role("radio", name="predicted from what stays").check()
+    assert request_of(page) == {"model": MODEL, "keep": 32, "by": "variance", "fill": "refit"}
+    shot(page, "new-compact-refit")
+    page.get_by_role("radio", name="all but k that predict the rest").check()
+    assert request_of(page) == {"model": MODEL, "keep": 32, "by": "prediction"}
+    expect(page.get_by_role("radio", name="zero")).to_have_count(0)
+    page.get_by_role("spinbutton", name="Components to keep").fill("24")
+    page.get_by_role("spinbutton", name="Steps", exact=True).fill("4")
+    page.get_by_role("button", name="Start the job").click()
+    expect_status(page, "succeeded")
+    said = "AdaLN reads 24 columns in place of 128: it keeps 24 components, from which the others are predicted."
+    expect(page.get_by_text(said)).to_be_visible()
+    shot(page, "compaction-refit")
+    page.get_by_role("link", name="Change and run again").click()
+    expect(page.get_by_role("radio", name="all but k that predict the rest")).to_be_checked()
+    page.get_by_role("radio", name="Prune and sample").check()
+    assert "fill" not in request_of(page)
+
+
 def test_a_study_is_run_again_with_changes_of_its_prunes(page: Page, stack: Stack) -> None:
     grid = {"thresholds": [0.03, 0.3], "sides": ["tail", "head"], "schedules": [{"when": "first", "count": 2}]}
     job = finished(stack, "/studies", **QUICK, measures=["drift", "ssim"], grid=grid, seed=3)

@@ -40,7 +40,7 @@ def test_every_call_that_starts_a_job_by_json_has_several_examples() -> None:
     assert {path: examples.count(path) for path in examples} == {
         "/prune-sample": 6,
         "/studies": 3,
-        "/compact": 3,
+        "/compact": 4,
         "/extract": 3,
         "/models": 2,
     }

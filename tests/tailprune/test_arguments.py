@@ -259,14 +259,14 @@ def test_what_is_no_system_is_refused(system: Any) -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({}, "either threshold or keep"),
+        ({}, "exactly one of threshold and keep"),
         ({"keep": 0}, "whole number from 1 to 32, not 0"),
         ({"keep": 33}, "whole number from 1 to 32, not 33"),
         ({"keep": "5"}, "whole number from 1 to 32, not '5'"),
         ({"keep": 2.5}, "whole number from 1 to 32, not 2.5"),
         ({"threshold": math.nan}, "threshold must be a finite number"),
         ({"threshold": "a"}, "threshold must be a finite number"),
-        ({"keep": 5, "by": "size"}, "'variance' or 'directions'"),
+        ({"keep": 5, "by": "size"}, "'variance', 'prediction' or 'directions'"),
         ({"keep": 5, "population": 5}, "inputs must be named"),
         ({"keep": 5, "on_time": 5}, r"takes \(done, total\)"),
         ({"keep": 5, "times": torch.full((2,), 5.0)}, "time 5 is outside 0 to 1"),

@@ -89,6 +89,7 @@ def of_sit(tmp_path_factory: pytest.TempPathFactory) -> Subject:
 KINDS: dict[str, dict[str, Any]] = {
     "zero fill": {"keep": 12},
     "mean fill": {"keep": 12, "fill": "mean"},
+    "refit": {"keep": 12, "fill": "refit"},
     "directions": {"keep": 12, "by": "directions", "fill": "mean"},
 }
 
@@ -157,6 +158,77 @@ def test_mean_fill_is_the_full_system_with_the_rest_at_the_mean(subject: Subject
     assert 0 < made.time_columns < subject.times.numel()
 
 
+def weighted(subject: Subject, guided: bool = True) -> tuple[Tensor, Tensor]:
+    """The covered vectors, with shape (N, d), and the square roots of their weights, with shape (N, 1), float64."""
+    vectors = subject.vectors()
+    has_null = vectors.shape[1] > subject.count
+    if has_null and not guided:
+        vectors, has_null = vectors[:, :-1], False
+    weights = torch.full(vectors.shape[:2], 1 / vectors.shape[1], dtype=torch.float64)
+    if has_null:
+        weights[:, -1], weights[:, :-1] = 0.5, 0.5 / (vectors.shape[1] - 1)
+    return vectors.flatten(0, 1), (weights.flatten() / len(weights)).sqrt().unsqueeze(1)
+
+
+@pytest.mark.parametrize("rule", [{"keep": 12}, {"threshold": None}], ids=["prediction", "threshold"])
+def test_a_refit_is_the_full_system_with_the_rest_predicted_from_what_is_kept(
+    subject: Subject, rule: dict[str, Any]
+) -> None:
+    if "threshold" in rule:
+        rule = {"threshold": subject.threshold("tail")}
+    made = subject.compact(**rule, fill="refit")
+    gone = left_out(made)
+    assert (made.width, made.time_columns, made.bias_error) == (int((~gone).sum()), 0, None)
+    vectors, weights = weighted(subject)
+    read = F.silu(vectors).double()
+    known = torch.cat([read[:, ~gone], torch.ones(len(read), 1, dtype=torch.float64)], dim=1)
+    solution = torch.linalg.lstsq(weights * known, weights * read[:, gone], rcond=1e-9, driver="gelsd").solution
+    for index in (0, subject.times.numel() - 1):
+        c = subject.system.condition(subject.t(index), subject.inputs)
+        ours = made.system.condition(subject.t(index), subject.inputs)
+        assert torch.equal(ours, c)
+        filled = F.silu(c).double()
+        filled[:, gone] = torch.cat([filled[:, ~gone], torch.ones(len(c), 1)], dim=1) @ solution
+        theirs = [layer.adaLN_modulation(filled.float()) for layer in subject.system.modulated]
+        assert relative_error(told(made.system, ours), torch.cat([part.flatten(1) for part in theirs], dim=1)) < 1e-4
+        whole = subject.system.forward_modulated(subject.x, theirs)
+        assert relative_error(made.system(subject.x, ours), whole) < 1e-4
+        if subject.x[0].numel() > 10_000:
+            break
+
+
+def test_as_many_predictors_as_components_are_the_full_system(subject: Subject) -> None:
+    made = subject.compact(keep=subject.system.condition_dim, fill="refit")
+    c = subject.system.condition(subject.t(1), subject.inputs)
+    assert relative_error(told(made.system, c), told(subject.system, c)) < ROUNDING
+
+
+@pytest.mark.parametrize("guided", [True, False])
+def test_predictors_are_between_directions_and_other_components(of_sit: Subject, guided: bool) -> None:
+    vectors, weights = weighted(of_sit, guided)
+    theirs = told(of_sit.system, vectors).double()
+
+    def error(**way: Any) -> float:
+        made = of_sit.compact(guided=guided, **way)
+        return ((told(made.system, vectors).double() - theirs) * weights).norm().item()
+
+    for count in (1, 2, 4):
+        refit = error(keep=count, by="prediction")
+        assert error(keep=count, by="directions") <= refit * (1 + 1e-6)
+        kept = set(of_sit.compact(guided=guided, keep=count, fill="refit").kept or ())
+        assert len(kept) == count
+        by_variance = of_sit.compact(guided=guided, keep=count, by="variance", fill="refit")
+        if by_variance.width == count:
+            assert refit <= error(keep=count, by="variance", fill="refit") * (1 + 1e-6)
+
+
+def test_what_is_read_has_a_threshold_too(subject: Subject) -> None:
+    sizes = F.silu(subject.vectors()).abs().flatten(0, 1).amax(0)
+    threshold = sizes.quantile(0.5).item()
+    made = subject.compact(threshold=threshold, of="read")
+    assert torch.equal(left_out(made), sizes < threshold)
+
+
 def test_as_many_directions_as_components_are_the_full_system(subject: Subject) -> None:
     made = subject.compact(keep=subject.system.condition_dim, by="directions", fill="mean")
     c = subject.system.condition(subject.t(1), subject.inputs)
@@ -167,18 +239,14 @@ def test_as_many_directions_as_components_are_the_full_system(subject: Subject) 
 
 @pytest.mark.parametrize("guided", [True, False])
 def test_directions_are_the_best_there_are(of_sit: Subject, guided: bool) -> None:
-    vectors = of_sit.vectors() if guided else of_sit.vectors()[:, :-1]
-    weights = torch.full(vectors.shape[:2], 1 / vectors.shape[1])
-    if guided:
-        weights[:, -1], weights[:, :-1] = 0.5, 0.5 / (vectors.shape[1] - 1)
-    vectors, weights = vectors.flatten(0, 1), weights.double().flatten().unsqueeze(1) / len(weights)
+    vectors, weights = weighted(of_sit, guided)
     theirs = told(of_sit.system, vectors).double()
-    singular = torch.linalg.svdvals((theirs - (weights * theirs).sum(0)) * weights.sqrt())
+    singular = torch.linalg.svdvals((theirs - (weights.square() * theirs).sum(0)) * weights)
     before = torch.inf
     for count in (1, 2, 4, 8):
         made = of_sit.compact(keep=count, by="directions", fill="mean", guided=guided)
         assert made.width == count
-        error = ((told(made.system, vectors) - theirs) * weights.sqrt()).norm().item()
+        error = ((told(made.system, vectors) - theirs) * weights).norm().item()
         assert error == pytest.approx(singular[count:].norm().item(), rel=1e-3, abs=1e-6)  # Eckart and Young
         assert error < before
         before = error
@@ -310,7 +378,11 @@ def test_components_are_those_that_vary_most_at_any_covered_time(of_sit: Subject
     assert set(of_sit.compact(keep=4).kept or ()) == chosen
 
 
-@pytest.mark.parametrize("way", [{"threshold": 0.5}, {"threshold": 0.5, "fill": "mean"}, *KINDS.values()], ids=str)
+@pytest.mark.parametrize(
+    "way",
+    [{"threshold": 0.5}, {"threshold": 0.5, "fill": "mean"}, {"threshold": 0.5, "fill": "refit"}, *KINDS.values()],
+    ids=str,
+)
 def test_each_covered_time_is_told_of_once_and_may_be_the_last(of_sit: Subject, way: dict[str, Any]) -> None:
     told: list[tuple[int, int]] = []
     of_sit.compact(on_time=lambda *at: told.append(at), **way)
@@ -346,18 +418,25 @@ def test_the_null_condition_is_covered_only_where_it_is_guided(of_sit: Subject) 
 
 NOTHING = {"labels": torch.tensor([], dtype=torch.int64)}
 BAD: list[tuple[dict[str, Any], str]] = [
-    ({}, "either threshold or keep"),
-    ({"threshold": 0.1, "keep": 4}, "either threshold or keep"),
+    ({}, "exactly one of threshold and keep"),
+    ({"threshold": 0.1, "keep": 4}, "exactly one of threshold and keep"),
     ({"keep": 49}, "must be a whole number from 1 to 48, not 49"),
     ({"keep": 0}, "from 1 to 48, not 0"),
     ({"threshold": 1e6}, "on the tail removes all 48 components"),
     ({"threshold": 0.0, "side": "head"}, "on the head removes all 48 components"),
     ({"threshold": -1.0}, "at least 0, not -1.0"),
     ({"threshold": 0.1, "side": "left"}, "side must be 'tail' or 'head'"),
-    ({"keep": 4, "fill": "ones"}, "'zero' or 'mean', not 'ones'"),
-    ({"keep": 4, "by": "size"}, "'variance' or 'directions', not 'size'"),
-    ({"keep": 4, "by": "directions"}, "give fill='mean'"),
-    ({"threshold": 0.1, "by": "directions", "fill": "mean"}, "directions have no threshold: give keep"),
+    ({"keep": 4, "fill": "ones"}, "'zero', 'mean' or 'refit', not 'ones'"),
+    ({"keep": 4, "by": "size"}, "'variance', 'prediction' or 'directions', not 'size'"),
+    ({"keep": 4, "by": "magnitude"}, "by 'magnitude' keeps other components of every vector, so AdaLN would still"),
+    ({"keep": 4, "by": "deviation", "fill": "refit"}, "by 'deviation' keeps other components of every vector"),
+    ({"keep": 4, "by": "directions", "fill": "zero"}, "does not go with directions, which are measured from the mean"),
+    ({"keep": 4, "by": "directions", "fill": "refit"}, "does not go with directions"),
+    ({"keep": 4, "by": "prediction", "fill": "mean"}, "does not go with by 'prediction', which keeps the components"),
+    ({"keep": 4, "of": "c"}, "variance is that of what the blocks read, not of c"),
+    ({"keep": 4, "side": "tail"}, "side 'tail' goes with threshold, not with keep"),
+    ({"threshold": 0.1, "of": "y"}, "of must be 'c' or 'read', not 'y'"),
+    ({"threshold": 0.1, "by": "directions", "fill": "mean"}, "by 'directions' goes with keep, not with threshold"),
     ({"keep": 4, "times": torch.tensor([])}, "times are empty"),
     ({"keep": 4, "times": torch.tensor([torch.nan])}, "times must be finite numbers"),
     ({"keep": 4, "inputs": NOTHING}, "inputs are empty"),

@@ -53,7 +53,10 @@ def _removed(request: CompactRequest, result: CompactResult) -> Iterator[str]:
 def _rule(request: CompactRequest) -> str:
     if request.threshold is not None:
         size = "below" if request.side == "tail" else "above"
-        return f"those whose magnitude is {size} {plain(request.threshold)} in every covered vector"
+        magnitude = "magnitude of SiLU(c)" if request.of == "read" else "magnitude"
+        return f"those whose {magnitude} is {size} {plain(request.threshold)} in every covered vector"
+    if request.by == "prediction":
+        return f"those that are predicted from the other {request.keep} with the least change of the modulations"
     return (
         f"those that at no covered time are among the {request.keep} whose SiLU(c) varies most over the classes or "
         "conditions"
@@ -63,6 +66,11 @@ def _rule(request: CompactRequest) -> str:
 def _fill(result: CompactResult) -> str:
     if result.fill == "zero":
         return "They are set to zero."
+    if result.fill == "refit":
+        return (
+            "Their SiLU(c) is predicted from that of the components kept, by least squares over the covered vectors, "
+            "and the prediction is folded into AdaLN's weights and biases."
+        )
     if result.time_columns == 0:
         return "They are set to their mean over the classes or conditions, which is the same at every covered time."
     return (
@@ -106,11 +114,18 @@ def _exact(request: CompactRequest, result: CompactResult) -> Iterator[str]:
             "float rounding. The covered vectors only decided which components these are."
         )
         if request.threshold is not None:
-            size = f"{request.side} {plain(request.threshold)}"
+            size = f"{request.side} {plain(request.threshold)}{' of SiLU(c)' if request.of == 'read' else ''}"
             yield (
                 f"Pruned vector by vector ({size}), it gives for the covered vectors what the whole model gives under "
                 "the same prune. Unpruned, it keeps a component in all vectors if any of them keeps it."
             )
+        return
+    if result.fill == "refit":
+        yield (
+            "At every time and for every label it gives what the whole model gives with those components at their "
+            "prediction, to float rounding. The prediction is a fit to the covered vectors, with the drift below; "
+            "elsewhere the error may be larger."
+        )
         return
     yield (
         "At the covered times it gives what the whole model gives with those components at that mean; the mean's share "

@@ -671,6 +671,11 @@ export interface components {
              */
             threshold?: number | null;
             /**
+             * Of
+             * @description With `threshold`: whose magnitudes count, those of `c` (the default), or of what the blocks `read`, SiLU(c).
+             */
+            of?: ("c" | "read") | null;
+            /**
              * Side
              * @description With `threshold`: remove the components below it (`tail`, the default) or above it (`head`).
              */
@@ -682,14 +687,14 @@ export interface components {
             keep?: number | null;
             /**
              * By
-             * @description With `keep`: keep the components that vary most over the classes (`variance`, the default), or this many principal directions of what AdaLN reads (`directions`).
+             * @description With `keep`: keep the components that vary most over the classes (`variance`, the default), those from which the others are predicted best (`prediction`, the default with the fill `refit`), or this many principal directions of what AdaLN reads (`directions`).
              */
-            by?: ("variance" | "directions") | null;
+            by?: ("variance" | "prediction" | "directions") | null;
             /**
              * Fill
-             * @description What takes the place of removed components: `zero` (the default with `threshold`), or the `mean` over the classes at each covered time (the default with `keep`).
+             * @description What takes the place of removed components: `zero` (the default with `threshold`), the `mean` over the classes at each covered time (the default with `keep`), or their prediction from the components that are kept, by least squares (`refit`, the only one with `prediction`).
              */
-            fill?: ("zero" | "mean") | null;
+            fill?: ("zero" | "mean" | "refit") | null;
             /**
              * Sampler
              * @description Cover the times that this sampler evaluates; the model's default sampler if not given. Not `dopri5`, which chooses its times itself.
@@ -819,6 +824,11 @@ export interface components {
              */
             threshold?: number | null;
             /**
+             * Of
+             * @description With `threshold`: whose magnitudes count, those of `c` (the default), or of what the blocks `read`, SiLU(c).
+             */
+            of?: ("c" | "read") | null;
+            /**
              * Side
              * @description With `threshold`: remove the components below it (`tail`, the default) or above it (`head`).
              */
@@ -830,14 +840,14 @@ export interface components {
             keep?: number | null;
             /**
              * By
-             * @description With `keep`: keep the components that vary most over the classes (`variance`, the default), or this many principal directions of what AdaLN reads (`directions`).
+             * @description With `keep`: keep the components that vary most over the classes (`variance`, the default), those from which the others are predicted best (`prediction`, the default with the fill `refit`), or this many principal directions of what AdaLN reads (`directions`).
              */
-            by?: ("variance" | "directions") | null;
+            by?: ("variance" | "prediction" | "directions") | null;
             /**
              * Fill
-             * @description What takes the place of removed components: `zero` (the default with `threshold`), or the `mean` over the classes at each covered time (the default with `keep`).
+             * @description What takes the place of removed components: `zero` (the default with `threshold`), the `mean` over the classes at each covered time (the default with `keep`), or their prediction from the components that are kept, by least squares (`refit`, the only one with `prediction`).
              */
-            fill?: ("zero" | "mean") | null;
+            fill?: ("zero" | "mean" | "refit") | null;
             /**
              * Sampler
              * @description Cover the times that this sampler evaluates; the model's default sampler if not given. Not `dopri5`, which chooses its times itself.
@@ -893,13 +903,13 @@ export interface components {
              * @description The rule that chose the components or directions that stay.
              * @enum {string}
              */
-            by: "threshold" | "variance" | "directions";
+            by: "threshold" | "variance" | "prediction" | "directions";
             /**
              * Fill
-             * @description What takes the place of the removed components: zero, or their mean over the classes at each time.
+             * @description What takes the place of the removed components: zero, their mean over the classes at each time, or (`refit`) their prediction from the components that are kept.
              * @enum {string}
              */
-            fill: "zero" | "mean";
+            fill: "zero" | "mean" | "refit";
             /**
              * Components
              * @description The width d of the condition vectors.
@@ -927,7 +937,7 @@ export interface components {
             width: number;
             /**
              * Bias Error
-             * @description The relative error of the mean's contribution to the blocks, over the covered times; null for the fill zero and for directions.
+             * @description The relative error of the mean's contribution to the blocks, over the covered times; null for any other fill and for directions.
              */
             bias_error: number | null;
             covered: components["schemas"]["Covered"];
@@ -1007,13 +1017,13 @@ export interface components {
              * @description The rule that chose the components or directions that stay.
              * @enum {string}
              */
-            by: "threshold" | "variance" | "directions";
+            by: "threshold" | "variance" | "prediction" | "directions";
             /**
              * Fill
-             * @description What takes the place of the removed components: zero, or their mean over the classes at each time.
+             * @description What takes the place of the removed components: zero, their mean over the classes at each time, or (`refit`) their prediction from the components that are kept.
              * @enum {string}
              */
-            fill: "zero" | "mean";
+            fill: "zero" | "mean" | "refit";
             /**
              * Components
              * @description The width d of the condition vectors, which compaction does not change.

@@ -85,6 +85,7 @@ def test_a_number_alone_keeps_what_varies_and_covers_the_models_own_sampling_of_
     assert resolved(sit, keep=16).model_dump() == {
         "model": "shapes-sit",
         "threshold": None,
+        "of": None,
         "side": None,
         "keep": 16,
         "by": "variance",
@@ -102,7 +103,27 @@ def test_a_number_alone_keeps_what_varies_and_covers_the_models_own_sampling_of_
 
 def test_a_threshold_alone_cuts_the_tail_to_zero(sit: ModelEntry) -> None:
     request = resolved(sit, threshold=0.1)
-    assert (request.side, request.by, request.fill, request.rule) == ("tail", None, "zero", "threshold")
+    assert (request.side, request.of, request.by, request.fill) == ("tail", "c", None, "zero")
+    assert request.rule == "threshold"
+
+
+def test_what_is_read_has_a_threshold_of_its_own(sit: ModelEntry) -> None:
+    request = resolved(sit, threshold=0.1, of="read")
+    assert (request.of, request.job_title) == ("read", "compact of shapes-sit at 0.1 of SiLU(c)")
+
+
+@pytest.mark.parametrize("said", [{"fill": "refit"}, {"by": "prediction"}, {"by": "prediction", "fill": "refit"}])
+def test_a_refit_is_of_the_components_that_predict_the_others(sit: ModelEntry, said: dict[str, Any]) -> None:
+    request = resolved(sit, keep=16, **said)
+    assert (request.by, request.fill, request.rule) == ("prediction", "refit", "prediction")
+    assert request == resolved(sit, keep=16, fill="refit")
+
+
+def test_other_components_may_be_refitted_too(sit: ModelEntry) -> None:
+    request = resolved(sit, keep=16, by="variance", fill="refit")
+    assert (request.by, request.fill) == ("variance", "refit")
+    assert CompactRequest.model_validate(request.model_dump()) == request  # as the worker reads it
+    assert resolved(sit, threshold=0.1, fill="refit").rule == "threshold"
 
 
 def test_saying_a_default_makes_no_other_job(sit: ModelEntry) -> None:
@@ -150,6 +171,12 @@ def test_more_classes_or_conditions_than_a_request_may_list_are_all_covered(regi
         ({"keep": 3, "side": "tail"}, "side 'tail' goes with threshold"),
         ({"threshold": 0.1, "by": "directions"}, "by 'directions' goes with keep"),
         ({"keep": 3, "by": "directions", "fill": "zero"}, "fill 'zero' does not go with directions"),
+        ({"keep": 3, "by": "directions", "fill": "refit"}, "fill 'refit' does not go with directions"),
+        ({"keep": 3, "by": "prediction", "fill": "mean"}, "fill 'mean' does not go with by 'prediction'"),
+        ({"keep": 3, "by": "magnitude"}, "by 'magnitude' keeps other components of every vector, so AdaLN"),
+        ({"keep": 3, "by": "deviation"}, "by 'deviation' keeps other components of every vector, so AdaLN"),
+        ({"keep": 3, "of": "c"}, "variance is that of what the blocks read, not of c"),
+        ({"keep": 3, "fill": "median"}, "Input should be 'zero', 'mean' or 'refit'"),
         ({"keep": 3, "timesteps": [0.0], "steps": 10}, "leave steps out"),
         ({"keep": 3, "timesteps": [0.0], "sampler": "euler"}, "leave sampler out"),
         ({"keep": 3, "timesteps": [0.0], "timestep_shift": 0.3}, "leave timestep_shift out"),

@@ -32,6 +32,8 @@ WAYS: list[dict[str, Any]] = [
     {"threshold": 2.2, "fill": "mean"},
     {"keep": 8, "fill": "zero"},
     {"keep": 8},
+    {"keep": 8, "fill": "refit"},
+    {"threshold": 0.5, "of": "read", "fill": "refit"},
     {"keep": 6, "by": "directions"},
 ]
 
@@ -138,8 +140,9 @@ def test_the_checkpoint_is_the_system_that_the_science_makes(
         times=times,
         inputs={"labels": torch.arange(4)},
         threshold=way.get("threshold"),
+        of=way.get("of"),
         keep=way.get("keep"),
-        by=way.get("by", "variance"),
+        by=way.get("by"),
         fill=way.get("fill", "zero" if "threshold" in way else "mean"),
     )
     torch.testing.assert_close(dict(loaded.state_dict()), dict(expected.system.state_dict()), rtol=0, atol=0)
@@ -189,6 +192,17 @@ def test_what_counts_as_zero_gives_what_the_whole_model_gives_with_zeros(
     assert not torch.allclose(whole["baseline"], whole["tail 2.2"], rtol=1e-3, atol=1e-3)
 
 
+def test_a_refit_may_be_pruned_and_has_less_drift_than_the_mean_with_fewer_columns(
+    compacted: Any, sampled: Any
+) -> None:
+    refit, mean = compacted(keep=8, fill="refit"), compacted(keep=8, fill="mean")
+    assert (refit.result.width, refit.result.by, refit.result.fill) == (8, "prediction", "refit")
+    assert refit.result.width < mean.result.width
+    assert refit.result.compared.drift.latent < mean.result.compared.drift.latent
+    _, latents = sampled(model=refit.name, threshold=0.5, labels=[0, 1])
+    assert latents.keys() == {"baseline", "tail 0.5"}
+
+
 def test_the_picture_has_the_whole_model_above_the_compacted_one(compacted: Any, sampled: Any) -> None:
     made = compacted(keep=8, labels=[0, 1, 2, 3])
     picture = np.asarray(Image.open(io.BytesIO(made.artifact("samples.png"))))
@@ -219,6 +233,15 @@ def test_what_is_compared_is_sampled_as_what_is_covered(compacted: Any) -> None:
             ["above 0.2 in every covered vector", "Pruned vector by vector (head 0.2)"],
         ),
         ({"keep": 8}, ["among the 8 whose SiLU(c) varies most", "mean over the classes", "Between these times"]),
+        (
+            {"keep": 8, "fill": "refit"},
+            [
+                "predicted from the other 8 with the least change",
+                "folded into AdaLN's weights",
+                "is a fit to the covered",
+            ],
+        ),
+        ({"threshold": 0.5, "of": "read", "fill": "refit"}, ["whose magnitude of SiLU(c) is below 0.5 in every"]),
         ({"keep": 6, "by": "directions"}, ["6 principal directions", "exact for nothing"]),
         ({"keep": 6, "labels": [0, 1, 3]}, ["labels 0–1, 3;", "and the null condition"]),
         ({"keep": 6, "guided": False}, ["without the null condition"]),

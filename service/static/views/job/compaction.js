@@ -20,7 +20,7 @@ export function CompactResult({ job }) {
       title="The small model"
       lead=${`AdaLN reads ${result.width} columns in place of ${result.components}: it keeps ${result.kept} ${
         result.by === "directions" ? "principal directions" : "components"
-      }${result.time_columns ? ` and ${result.time_columns} more for the mean over time` : ""}.`}
+      }${result.fill === "refit" ? ", from which the others are predicted" : ""}${result.time_columns ? ` and ${result.time_columns} more for the mean over time` : ""}.`}
     >
       <p class="new-model"><code>${compacted.name}</code></p>
       <div class="row">

@@ -8,8 +8,8 @@ import { Thresholds } from "./thresholds.js";
 
 /** @param {import("../new.js").Form} props */
 export function CompactFields({ request, change, model, fault }) {
-  const { threshold, keep, by, side, fill, guided } = request;
-  const rule = keep !== undefined ? (by ?? "variance") : (side ?? "tail");
+  const { threshold, keep, by, side, of, fill, guided } = request;
+  const rule = keep !== undefined ? (by ?? (fill === "refit" ? "prediction" : "variance")) : (side ?? "tail");
   /** @param {string} chosen */
   const choose = (chosen) => {
     if (chosen === "tail" || chosen === "head")
@@ -24,6 +24,7 @@ export function CompactFields({ request, change, model, fault }) {
       change({
         threshold: undefined,
         side: undefined,
+        of: undefined,
         fill: undefined,
         keep: keep ?? Math.round(model.condition_dim / 4),
         by: chosen === "variance" ? undefined : chosen,
@@ -39,6 +40,7 @@ export function CompactFields({ request, change, model, fault }) {
           { value: "tail", title: "below a threshold" },
           { value: "head", title: "above a threshold" },
           { value: "variance", title: "all but the k most varied" },
+          { value: "prediction", title: "all but k that predict the rest" },
           { value: "directions", title: "all but k directions" },
         ]}
         value=${rule}
@@ -51,6 +53,15 @@ export function CompactFields({ request, change, model, fault }) {
         fault=${fault}
         field="threshold"
         onChange=${(/** @type {number[]} */ given) => change({ threshold: given[0] })}
+      />
+      <${Segmented}
+        label="Magnitudes of"
+        options=${[
+          { value: "c", title: "c" },
+          { value: "read", title: "what the blocks read, SiLU(c)" },
+        ]}
+        value=${of ?? "c"}
+        onChange=${(/** @type {string} */ given) => change({ of: given === "c" ? undefined : given })}
       />`}
       ${
         keep !== undefined &&
@@ -66,19 +77,25 @@ export function CompactFields({ request, change, model, fault }) {
       }
       ${
         rule !== "directions" &&
+        rule !== "prediction" &&
         html`<${Segmented}
           label="In their place"
           options=${[
             { value: "zero", title: "zero" },
             { value: "mean", title: "the mean over classes" },
+            { value: "refit", title: "predicted from what stays" },
           ]}
           value=${fill ?? standard}
-          onChange=${(/** @type {string} */ given) => change({ fill: given === standard ? undefined : given })}
+          onChange=${(/** @type {string} */ given) =>
+            change({
+              fill: given === standard ? undefined : given,
+              by: rule === "variance" && given === "refit" ? "variance" : undefined, // else it would be the prediction
+            })}
         />`
       }
       ${fault("fill") && html`<div class="field"><div class="fault">${fault("fill")}</div></div>`}
     </${Card}>
-    <${Card} title="Times" lead="It is exact at the times of this sampler.">
+    <${Card} title="Times" lead="It is made for the times of this sampler.">
       <div class="pair">
         <${Select}
           label="Sampler"

@@ -81,8 +81,13 @@ function compactable({ threshold, keep, side, by, of, fill }) {
  */
 export function prunesIn(kind, body) {
   if (kind === "study") return body.grid ? ofAxes(body.grid) : alike(body.prunes ?? []);
-  const { by, keep, ...rest } = picked(body, [...RULES, ...BESIDE]);
-  const found = by === "directions" ? rest : { ...rest, by, keep };
+  const { by, keep, fill, ...rest } = picked(body, [...RULES, ...BESIDE]);
+  const found = {
+    ...rest,
+    keep: by === "directions" ? undefined : keep,
+    by: by === "directions" || by === "prediction" ? undefined : by, // which compactions alone have, as they have refit
+    fill: fill === "refit" ? undefined : fill,
+  };
   const rule = ruleOf(found);
   return rule && rule !== "threshold_by_step" ? { ...found, [rule]: valuesOf(found) } : found;
 }
