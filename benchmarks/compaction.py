@@ -1,12 +1,11 @@
-"""What does a compacted model save, and what does it cost?
+"""What does a compacted model save?
 
-Zero fill costs nothing: it is compared with the full model under the same prune. Mean fill and directions are compared
-with the unpruned full model on the same noise: the drift of the samples, and the decrease of class accuracy.
+Zero fill is compared with the full model under the same prune, which it equals. What the other kinds cost is in
+`docs/compaction.md`, by `python -m evidence.compaction`.
 """
 
 from __future__ import annotations
 
-import math
 import tempfile
 import time
 from collections.abc import Callable
@@ -17,45 +16,22 @@ import torch
 from torch import Tensor
 
 from benchmarks.report import Aim, Section, at_least, at_most, ratio
-from tailprune import Compaction, Guidance, Prune, compact, load, sample, sampling_times, save_system
-from tailprune.shapes.classifier import ShapesClassifier, load_classifier
+from tailprune import Prune, compact, load, sample, sampling_times, save_system
 from tailprune.systems import DiT, System
 from tailprune.systems.dit import DiTConfig
-from tailprune.training.shapes_models import SHAPES_MODELS
 
 MODELS = Path(__file__).parents[1] / "models"
 ROUNDS, SAMPLES, STEPS = 5, 2, 4
-CURVE_STEPS = 20
-EACH = 3
-"""Samples a class."""
-AT_ONCE = 50
-MOST_LOST = 0.01
-GONE = 0.95
-"""The aim: the share of AdaLN's parameters removed at `MOST_LOST`."""
 AS_FAST = 0.97
 """The least ratio that counts as equally fast, given the noise of the machine."""
 ROUNDING = 1e-5
 THRESHOLD = 0.1
 LIVE = 96
 """Components of the random model's condition that are more than a thousandth."""
-RULES: dict[str, dict[str, Any]] = {
-    "variance, zero": {"by": "variance", "fill": "zero"},
-    "variance, mean": {"by": "variance", "fill": "mean"},
-    "directions": {"by": "directions", "fill": "mean"},
-}
-CURVES: dict[str, dict[str, tuple[int, ...]]] = {
-    "shapes-sit": {
-        "variance, zero": (64, 32),
-        "variance, mean": (64, 32, 16, 8),
-        "directions": (32, 20, 16, 12, 8, 6, 4),
-    },
-    "shapes-dit": {"directions": (32, 20, 16)},
-    "shapes-lightningdit": {"directions": (32, 20, 16)},
-}
 
 
 def run() -> Section:
-    """Two tables: zero fill, and accuracy lost against parameters left."""
+    """A table of zero fill: sizes and times."""
     aims: list[Aim] = []
     lines = [
         "## Compacted models, against the full ones\n",
@@ -68,8 +44,6 @@ def run() -> Section:
         _zero_fill("DiT-S/2 of random weights, dead tail", _dead_tail(), 0.001, aims),
         "",
     ]
-    for name, rules in CURVES.items():
-        lines += _curve(name, rules, aims)
     return Section("\n".join(lines) + "\n", aims)
 
 
@@ -95,61 +69,6 @@ def _zero_fill(name: str, full: System, threshold: float, aims: list[Aim]) -> st
         f"| {_change(made.parameters, 1e6, 'million')} | {_change(memory, 1e6, 'MB')} | {_change(files, 1e6, 'MB')} "
         f"| {ratio(*sampled)} | {ratio(*modulated)} | {difference:.1e} |"
     )
-
-
-def _curve(name: str, rules: dict[str, tuple[int, ...]], aims: list[Aim]) -> list[str]:
-    full, guided = load(MODELS / name), SHAPES_MODELS[name].guidance != 1
-    classifier = load_classifier(MODELS / "shapes-classifier" / "model.safetensors")
-    labels = full.all_inputs()["labels"].repeat_interleave(EACH)
-    baseline = _samples(name, full, labels)
-    right = _right(classifier, baseline, labels)
-    lines = [
-        f"{name}: {len(labels)} samples, {SHAPES_MODELS[name].sampler}, {CURVE_STEPS} steps; the full model has "
-        f"{right.mean().item():.1%} right. Lost is the difference to that, with its standard error. `keep` of "
-        "components is a number a step: their union is what is read, and with the mean columns of time beside them.\n",
-        "| keep | by, fill | width | AdaLN's parameters left | drift | right | lost |",
-        "|---|---|---|---|---|---|---|",
-    ]
-    within: list[tuple[float, str]] = []
-    for rule, widths in rules.items():
-        for keep in widths:
-            made = _made(full, guided, rule, keep)
-            found = _samples(name, made.system, labels)
-            lost = right - _right(classifier, found, labels)
-            left = made.adaln_parameters[1] / made.adaln_parameters[0]
-            lines.append(
-                f"| {keep} | {rule} | {made.width} of {full.condition_dim} | {left:.1%} "
-                f"| {_drift(found, baseline):.3f} | {(right - lost).mean().item():.1%} "
-                f"| {lost.mean().item():.1%} ± {lost.std().item() / math.sqrt(len(lost)):.1%} |"
-            )
-            if lost.mean().item() <= MOST_LOST:
-                within.append((left, f"{rule}, keep {keep}"))
-    left, which = min(within, default=(1.0, "none of them"))
-    verdict = f"Smallest at {MOST_LOST:.0%} lost or less: {which}, {1 - left:.1%} of AdaLN's parameters gone."
-    question = f"{name}: AdaLN's parameters gone at {MOST_LOST:.0%} accuracy lost or less"
-    aims.append(Aim(question, f"at least {GONE:.0%}", f"{1 - left:.1%}", 1 - left >= GONE))
-    return [*lines, "", verdict, ""]
-
-
-def _made(full: System, guided: bool, rule: str, keep: int) -> Compaction:
-    times = sampling_times(full, steps=CURVE_STEPS)
-    return compact(full, times=times, inputs=full.all_inputs(), guided=guided, keep=keep, **RULES[rule])
-
-
-def _samples(name: str, system: System, labels: Tensor) -> Tensor:
-    model = SHAPES_MODELS[name]
-    guidance = Guidance(scale=model.guidance, power=model.guidance_power)
-    parts: list[Tensor] = []
-    for rows in torch.arange(len(labels)).split(AT_ONCE):
-        seeds = [(0, row) for row in rows.tolist()]
-        options: dict[str, Any] = {"sampler": model.sampler, "steps": CURVE_STEPS, "guidance": guidance, "seeds": seeds}
-        parts.append(sample(system, {"labels": labels[rows]}, **options))
-    return torch.cat(parts)
-
-
-def _right(classifier: ShapesClassifier, samples: Tensor, labels: Tensor) -> Tensor:
-    """1 for each sample that the classifier assigns to its class, else 0."""
-    return (classifier.classify(samples.clamp(-1, 1)) == labels).double()
 
 
 def _dead_tail() -> System:

@@ -1,0 +1,44 @@
+"""Tables of documents that commands write anew."""
+
+from __future__ import annotations
+
+import pytest
+
+from demo import ROOT
+from evidence import compaction
+from evidence.compaction import KINDS, Row, table
+from evidence.measuring import Measured, cell, replaced
+from tailprune.quality.images import Interval
+
+MEASURED = Measured(Interval(0.0961, 0.0902, 0.1003, 0.95), Interval(0.993, 0.976, 0.998, 0.95))
+
+
+def test_a_cell_has_drift_and_accuracy_with_their_intervals() -> None:
+    assert cell(MEASURED) == "0.096 ± 0.005, 99 % (98–100)"
+
+
+def test_a_table_takes_its_place_again_and_again() -> None:
+    document = "Before.\n\n<!-- begin: python -m evidence.x -->\nold\n<!-- end: python -m evidence.x -->\n\nAfter.\n"
+    once = replaced(document, "evidence.x", "\\1 new\n")
+    assert once == document.replace("old", "\\1 new")
+    assert replaced(once, "evidence.x", "old") == document
+    with pytest.raises(ValueError, match="has no place between"):
+        replaced(document, "evidence.y", "new")
+
+
+def test_the_table_of_compactions_has_every_kind_at_every_width() -> None:
+    rows = [
+        Row(model, kind, most, most, 0.7 + 0.01 * place, MEASURED)
+        for place, model in enumerate(("shapes-sit", "shapes-dit"))
+        for most in (32, 20)
+        for kind in KINDS
+    ]
+    lines = table(rows, {"shapes-sit": "100 % (99–100)", "shapes-dit": "94 % (91–96)"}).splitlines()
+    assert lines[0] == "| model, whole | kind | width 32 | width 20 |"
+    assert lines[2].startswith("| shapes-sit, 100 % (99–100) | threshold of c, zero | 0.096 ± 0.005")
+    assert len(lines) == 2 + 2 * len(KINDS) + 1 + 2 + len(KINDS)
+    assert lines[-1] == "| directions | 70–71 % | 70–71 % |"
+
+
+def test_the_document_has_a_place_for_it() -> None:
+    replaced((ROOT / "docs" / "compaction.md").read_text(), compaction.__spec__.name, "")
