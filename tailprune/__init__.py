@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from tailprune.compaction import Compaction, compact
     from tailprune.condition_table import ConditionTable
     from tailprune.image_grid import show
+    from tailprune.learned_mask import LearnedMask, learn_mask
     from tailprune.modulation import modulation_error
     from tailprune.pipeline import Comparison, prune_and_compare
     from tailprune.prune_report import Removal, measure_removal
@@ -41,6 +42,7 @@ __all__ = [
     "DescriptionOverTime",
     "Found",
     "Guidance",
+    "LearnedMask",
     "Prune",
     "Removal",
     "System",
@@ -48,6 +50,7 @@ __all__ = [
     "describe",
     "describe_over_time",
     "inspect",
+    "learn_mask",
     "load",
     "load_condition",
     "measure_removal",
@@ -70,6 +73,7 @@ _HOMES = {
     "DescriptionOverTime": "statistics_over_time",
     "Found": "checkpoints.load",
     "Guidance": "sampling",
+    "LearnedMask": "learned_mask",
     "Prune": "pruning",
     "Removal": "prune_report",
     "System": "systems",
@@ -77,6 +81,7 @@ _HOMES = {
     "describe": "statistics",
     "describe_over_time": "statistics_over_time",
     "inspect": "checkpoints.load",
+    "learn_mask": "learned_mask",
     "load": "checkpoints.load",
     "load_condition": "checkpoints.load",
     "measure_removal": "prune_report",

@@ -43,6 +43,11 @@ class ModulationMetric:
         else:
             self._parts = [_metric(layers)]
 
+    @property
+    def weights(self) -> Tensor:
+        """The weight M_kk of each component that is read, with shape (width,)."""
+        return torch.cat([metric.diagonal() for metric in self._parts])
+
     def squares(self, read: Tensor) -> Tensor:
         """s'Ms of each vector. read: what AdaLN reads, with shape (N, width) -> (N,), float64."""
         parts = zip(read.chunk(len(self._parts), dim=-1), self._parts, strict=True)

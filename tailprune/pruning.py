@@ -1,7 +1,7 @@
 """Pruning: which components of a condition vector are removed, what takes their place, and on which steps.
 
     tail:  c_k -> fill where |v_k| < tau            head:  c_k -> fill where |v_k| > tau
-    keep:  c_k -> fill except for the k components of largest score
+    keep:  c_k -> fill except for the k components of largest score, or for some that are named
 
 `v` is `c`, or what the blocks read, `SiLU(c)`. Tail and head of `c` with zeros are the pruning of arXiv 2602.21596,
 section 4, chosen vector by vector; the rest are our own rules. The scores of `keep`, for a mean m of `c` over the
@@ -82,6 +82,7 @@ class Prune:
     steps: with `at`, the numbers of the pruned steps, counted from 0, the step at pure noise
     blocks: the blocks that see the edit, by number from 0 in the order in which they run, and `final`, the final layer;
         the others see c as it is. None, the default, for all
+    only: the indices of the components that are kept of every vector, as `Prune.components` sets them
 
     Raises InputError for a threshold that is negative or not finite, a number or share out of its range, an unknown
     side, schedule, fill, ranking or `of`, or a count, steps or blocks that are missing, wrong or do not apply.
@@ -98,9 +99,12 @@ class Prune:
     removed_share: float | None = None
     steps: Sequence[int] | None = None
     blocks: Blocks | None = None
+    only: tuple[int, ...] | None = None
 
     def __post_init__(self) -> None:
-        if self.kept is not None:
+        if self.only is not None:
+            self._check_only()
+        elif self.kept is not None:
             self._check_kept()
         else:
             if self.side not in ("tail", "head"):
@@ -165,6 +169,34 @@ class Prune:
             )
         if self.of == "c" and self.by != "magnitude":
             raise InputError(f"{self.by} is that of what the blocks read, not of c: give of='read', or none to keep")
+
+    def _check_only(self) -> None:
+        rules = (self.side, self.threshold, self.kept, self.by, self.removed_share)
+        if any(given is not None for given in rules):
+            raise InputError("a prune that names its components has no other rule: leave side, threshold, kept, by out")
+        if not self.only:
+            raise InputError("components to keep are empty: name at least one")
+        for index in self.only:
+            as_whole("each component to keep", index, least=0)
+        if len(set(self.only)) < len(self.only):
+            raise InputError("components to keep are named more than once: name each once")
+
+    @classmethod
+    def components(
+        cls, kept: Iterable[int], fill: Fill = "mean", schedule: When = "every", count: int | None = None
+    ) -> Prune:
+        """The prune that keeps some components, the same ones of every vector at every timestep.
+
+        kept: their indices, from 0 to d - 1, in any order
+        fill: what takes the place of a removed component, the `mean` over the classes (the default) or `zero`
+        schedule, count: as in `Prune`
+
+        Raises InputError for none, for an index twice, and for any other value.
+        """
+        if isinstance(kept, (str, bytes)) or not isinstance(kept, Iterable):
+            raise InputError(f"components to keep must be indices in a list, such as [0, 5, 17], not {kept!r}")
+        indices = [as_whole("each component to keep", index, least=0) for index in kept]
+        return cls(None, None, schedule, count, fill, only=tuple(sorted(indices)))
 
     @classmethod
     def keep(
@@ -333,9 +365,16 @@ class Prune:
         population: the statistics at the same times as `c`, with shape (..., d); the rankings by variance and
             deviation need it
 
-        Raises InputError if it is missing, if more than d components are to be kept, or for a threshold for each step:
+        Raises InputError if it is missing, if more than d components are to be kept or one beyond them, or for a threshold
+        for each step:
         `at` gives the edit at one.
         """
+        if self.only is not None:
+            if self.only[-1] >= c.shape[-1]:
+                raise InputError(f"cannot keep component {self.only[-1]} of vectors that have {c.shape[-1]}, from 0")
+            removed = torch.ones(c.shape[-1], dtype=torch.bool, device=c.device)
+            removed[list(self.only)] = False
+            return removed.expand_as(c)
         if self.kept is not None:
             scores = self._scores(c, population)
             removed = torch.ones_like(scores, dtype=torch.bool)

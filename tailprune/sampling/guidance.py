@@ -60,8 +60,11 @@ class Guidance:
         ramp = (1 - math.cos(math.pi * min(max(progress, 0.0), 1.0) ** self.power)) / 2
         return 1 + (self.scale - 1) * ramp
 
-    def combine(self, conditional: Tensor, null: Tensor, scale: float) -> Tensor:
-        """The guided output. conditional and null, with shape (..., C, H, W) -> the same shape."""
+    def combine(self, conditional: Tensor, null: Tensor, scale: float | Tensor) -> Tensor:
+        """The guided output. conditional and null, with shape (..., C, H, W) -> the same shape.
+
+        scale: for all, or one for each, with shape (..., 1, 1, 1)
+        """
         guided = null + scale * (conditional - null)
         if self.channels is None or self.channels >= conditional.shape[-3]:
             return guided

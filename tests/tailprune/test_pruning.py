@@ -13,6 +13,7 @@ from tailprune.condition_table import ConditionTable
 from tailprune.prune_report import measure_removal
 from tailprune.pruning import Population, Prune
 from tailprune.sampling import sample, sampling_times
+from tailprune.spec import InputError
 from tailprune.spec.prune import PruneSpec, Schedule
 from tailprune.systems import System
 
@@ -219,4 +220,37 @@ def test_dopri5_removes_a_share_of_evenly_spaced_times(sit: System) -> None:
 )
 def test_a_rule_that_means_nothing_is_refused(make: Any, message: str) -> None:
     with pytest.raises(ValueError, match=message):
+        make()
+
+
+def test_named_components_are_kept_of_every_vector() -> None:
+    c = torch.randn(3, 5, 8, generator=torch.Generator().manual_seed(0))
+    prune = Prune.components([6, 0, 3], fill="zero")
+    assert prune.only == (0, 3, 6)
+    assert not prune.needs_population
+    gone = torch.tensor([False, True, True, False, True, True, False, True])
+    assert torch.equal(prune.removed(c), gone.expand_as(c))
+    assert torch.equal(prune(c), c.masked_fill(gone, 0))
+    population = Population.of(c)
+    assert torch.equal(Prune.components([0, 3, 6])(c, population), torch.where(gone, population.mean.unsqueeze(-2), c))
+    assert Prune.components({3, 6, 0}, "zero") == prune
+    assert Prune.components([0], schedule="last", count=2).active(8, 10)
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: Prune.components([]), "empty: name at least one"),
+        (lambda: Prune.components([1, 1]), "named more than once"),
+        (lambda: Prune.components([-1]), "whole number of at least 0, not -1"),
+        (lambda: Prune.components([0.5]), "whole number of at least 0, not 0.5"),
+        (lambda: Prune.components("01"), "indices in a list, such as"),
+        (lambda: Prune.components(5), "indices in a list, such as"),
+        (lambda: Prune("tail", 0.1, only=(1,)), "has no other rule"),
+        (lambda: Prune.components([1], fill="ones"), "fill must be 'zero' or 'mean'"),
+        (lambda: Prune.components([8], "zero")(torch.zeros(2, 8)), "cannot keep component 8 of vectors that have 8"),
+    ],
+)
+def test_components_that_cannot_be_kept_are_refused(make: Any, message: str) -> None:
+    with pytest.raises(InputError, match=message):
         make()

@@ -1,0 +1,105 @@
+"""Learned masks beside the rules, on the shipped models at equal share: `python -m evidence.learned_masks`.
+
+Writes the table of `docs/pruning.md`, and the numbers behind it as `docs/evidence/learned-masks.json`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+
+from evidence.gathering import MODELS
+from evidence.measuring import EACH, STEPS, Measured, Whole, cell, measured_how, number_range, write_table
+from tailprune import LearnedMask, Prune, compact, learn_mask
+
+__all__ = ["KINDS", "Row", "main", "table"]
+
+SHARES = (0.4, 0.66, 0.8, 0.9)
+ITERATIONS = 300
+
+
+@dataclass(frozen=True)
+class Row:
+    """A prune of a model at a share, and its samples."""
+
+    model: str
+    kind: str
+    share: float
+    measured: Measured
+
+
+def _prune(make: Callable[[float], Prune]) -> Callable[[Whole, float], Measured]:
+    return lambda whole, share: whole.measure(prune=make(share))
+
+
+def _refit(whole: Whole, share: float) -> Measured:
+    keep = round((1 - share) * whole.system.condition_dim)
+    inputs = whole.system.all_inputs()
+    made = compact(whole.system, times=whole.times, inputs=inputs, guided=whole.guided, keep=keep, fill="refit")
+    return whole.measure(made.system)
+
+
+KINDS: dict[str, Callable[[Whole, float], Measured]] = {
+    "magnitude of c, zero": _prune(lambda share: Prune.remove_fraction(share)),
+    "magnitude of SiLU(c), zero": _prune(lambda share: Prune.remove_fraction(share, of="read")),
+    "deviation, mean": _prune(lambda share: Prune.keep_fraction(1 - share, by="deviation")),
+    "variance, mean": _prune(lambda share: Prune.keep_fraction(1 - share, by="variance")),
+    "learned, mean": lambda whole, share: whole.measure(prune=learned(whole, share).prune),
+    "prediction, refit": _refit,
+}
+"""The first three choose components vector by vector, `variance` time by time, the last two once for all."""
+
+
+def learned(whole: Whole, share: float, iterations: int = ITERATIONS) -> LearnedMask:
+    """The mask that is learned on a sample of each class, from other noise than is measured with."""
+    return learn_mask(
+        whole.system,
+        whole.system.all_inputs(),
+        share,
+        sampler=whole.sampler,
+        steps=whole.steps,
+        guidance=whole.guidance,
+        iterations=iterations,
+        seed=1,
+    )
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Compare learned masks with the rules on the shipped models, and write the table of docs/pruning.md."""
+    parser = argparse.ArgumentParser(prog="python -m evidence.learned_masks", description=main.__doc__)
+    parser.add_argument("models", nargs="*", default=list(MODELS), help="shipped models; all by default")
+    parser.add_argument("--each", type=int, default=EACH, help=f"samples of each class; {EACH} by default")
+    options = parser.parse_args(arguments)
+    begun = time.monotonic()
+    rows: list[Row] = []
+    baselines: dict[str, str] = {}
+    for model in options.models:
+        whole = Whole(model, options.each)
+        baselines[model] = number_range(whole.accuracy)
+        for share in SHARES:
+            for kind, measure in KINDS.items():
+                rows.append(Row(model, kind, share, measure(whole, share)))
+                print(f"{model}, {kind}, {share:.0%}: {cell(rows[-1].measured)}", flush=True)
+    each_row = [asdict(row) for row in rows]
+    numbers = {"samples_per_class": options.each, "steps": STEPS, "iterations": ITERATIONS, "whole": baselines}
+    text = f"{measured_how(options.each)}\n\n{table(rows, baselines)}"
+    write_table("pruning.md", "evidence.learned_masks", text, numbers | {"rows": each_row})
+    print(f"docs/pruning.md is written, after {(time.monotonic() - begun) / 60:.0f} minutes")
+
+
+def table(rows: Sequence[Row], baselines: dict[str, str]) -> str:
+    """The table of the document. rows: all prunes; baselines: the accuracy of each whole model, in words."""
+    shares = sorted({row.share for row in rows})
+    lines = [f"| model, whole | kept by, fill | {' | '.join(f'{100 * share:.0f} % removed' for share in shares)} |"]
+    lines.append("|---" * (2 + len(shares)) + "|")
+    for model, whole in baselines.items():
+        for place, kind in enumerate(KINDS):
+            cells = [cell(row.measured) for row in rows if (row.model, row.kind) == (model, kind)]
+            lines.append(f"| {f'{model}, {whole}' if not place else ''} | {kind} | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    main()
