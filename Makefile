@@ -60,8 +60,10 @@ train-shapes: $(INSTALLED) ## train the shipped models anew (about three hours o
 	for model in $(SHAPES); do $(BIN)/python -m tailprune.training.shapes_models $$model || exit; done
 	for model in $(SHAPES); do $(BIN)/python -m tailprune.training.card $$model || exit; done
 
-evidence: $(INSTALLED) ## the paper's tables and figures on the shipped models, into docs/evidence.md (most of an hour)
+evidence: $(INSTALLED) ## the paper's tables and figures on the shipped models, into docs/evidence.md, compaction.md and pruning.md (over an hour)
 	$(BIN)/python -m evidence
+	$(BIN)/python -m evidence.compaction
+	$(BIN)/python -m evidence.learned_masks
 
 bench: $(INSTALLED) ## measure against what a user would run instead, write benchmarks/RESULTS.md
 	$(BIN)/python -m benchmarks

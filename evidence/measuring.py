@@ -84,10 +84,10 @@ def cell(measured: Measured) -> str:
     return f"{measured.drift.mean:.3f} ± {half:.3f}, {number_range(measured.accuracy)}"
 
 
-def measured_how(each: int) -> str:
-    """What is in the cells of a table. each: samples of each class."""
+def measured_how(each: int, steps: int) -> str:
+    """What is in the cells of a table. each: samples of each class; steps: sampling steps."""
     return (
-        f"{100 * each} samples of each model, {each} a class, by its own sampler and guidance in {STEPS} steps, "
+        f"{100 * each} samples of each model, {each} a class, by its own sampler and guidance in {steps} steps, "
         "compared with the full model's from the same noise. Cells: drift with half of its 95 % interval (bootstrap), "
         "and class accuracy by `shapes-classifier` with its 95 % interval (Wilson)."
     )

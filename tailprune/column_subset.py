@@ -13,14 +13,13 @@ from torch import Tensor
 
 __all__ = ["best_predictors", "coefficients"]
 
-NOTHING = 1e-12
-"""The share of its variance below which a component counts as predicted by the others: float32 has no more digits."""
+CUTOFF = 1e-7
+"""The share of the variance below which a component counts as predicted by the others, and a direction of those that
+are kept as no help to predict: what is left would be multiplied by thousands, and its errors too."""
 LEAST_GAIN = 1e-6
 """The least decrease of the error, relative, for which a component is swapped."""
 SWEEPS = 5
 """How often each kept component may be swapped."""
-CUTOFF = 1e-10
-"""The least eigenvalue of the covariance of kept components that is inverted, relative to the largest."""
 
 
 def coefficients(covariance: Tensor, kept: Tensor, rest: Tensor) -> Tensor:
@@ -65,7 +64,7 @@ class _Choice:
         self.kept: list[int] = []
         self._covariance, self._metric = covariance, metric
         self._residual, self._weighted = covariance.clone(), metric @ covariance
-        self._least = NOTHING * covariance.diagonal()
+        self._least = CUTOFF * covariance.diagonal()
 
     def best(self) -> tuple[int, float]:
         """The component that lowers the error most, and by how much; 0 or less if none does."""

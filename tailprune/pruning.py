@@ -365,9 +365,8 @@ class Prune:
         population: the statistics at the same times as `c`, with shape (..., d); the rankings by variance and
             deviation need it
 
-        Raises InputError if it is missing, if more than d components are to be kept or one beyond them, or for a threshold
-        for each step:
-        `at` gives the edit at one.
+        Raises InputError if it is missing, if more than d components are to be kept or one beyond them, or for a
+        threshold for each step: `at` gives the edit at one.
         """
         if self.only is not None:
             if self.only[-1] >= c.shape[-1]:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from demo import ROOT
-from evidence import compaction
+from evidence import compaction, learned_masks
 from evidence.compaction import KINDS, Row, table
 from evidence.measuring import Measured, cell, replaced
 from tailprune.quality.images import Interval
@@ -40,5 +42,18 @@ def test_the_table_of_compactions_has_every_kind_at_every_width() -> None:
     assert lines[-1] == "| directions | 70–71 % | 70–71 % |"
 
 
-def test_the_document_has_a_place_for_it() -> None:
-    replaced((ROOT / "docs" / "compaction.md").read_text(), compaction.__spec__.name, "")
+@pytest.mark.parametrize(("document", "module"), [("compaction.md", compaction), ("pruning.md", learned_masks)])
+def test_each_document_has_a_place_for_its_table(document: str, module: Any) -> None:
+    replaced((ROOT / "docs" / document).read_text(), module.__spec__.name, "")
+
+
+def test_the_table_of_learned_masks_has_every_rule_at_every_share() -> None:
+    rows = [
+        learned_masks.Row("shapes-sit", kind, share, MEASURED)
+        for share in learned_masks.SHARES
+        for kind in learned_masks.KINDS
+    ]
+    lines = learned_masks.table(rows, {"shapes-sit": "100 % (99–100)"}).splitlines()
+    assert lines[0] == "| model, whole | kept by, fill | 40 % removed | 66 % removed | 80 % removed | 90 % removed |"
+    assert len(lines) == 2 + len(learned_masks.KINDS)
+    assert all(line.count("0.096 ± 0.005") == 4 for line in lines[2:])
