@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import argparse
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass
 
 import torch
@@ -44,9 +44,9 @@ def by_threshold(of: Of) -> Callable[[Whole, int], Compaction]:
     """Zero fill by the least threshold at which at most a width of components is kept in any vector."""
 
     def made(whole: Whole, most: int) -> Compaction:
-        sizes = _greatest(whole, of).sort(descending=True).values
-        threshold = (sizes[most - 1] + sizes[most]).item() / 2
-        return _compacted(whole, threshold=threshold, of=of)
+        sizes = _greatest(whole, of).sort(descending=True).values.tolist()
+        thresholds = ((sizes[keep - 1] + sizes[keep]) / 2 for keep in range(most, 0, -1))
+        return _widest(most, (_compacted(whole, threshold=each, of=of) for each in thresholds))
 
     return made
 
@@ -55,10 +55,15 @@ def by_variance(fill: CompactFill) -> Callable[[Whole, int], Compaction]:
     """The largest number kept by variance that does not exceed a width, with columns of time."""
 
     def made(whole: Whole, most: int) -> Compaction:
-        tried = (_compacted(whole, keep=keep, by="variance", fill=fill) for keep in range(most, 0, -1))
-        return next(each for each in tried if each.width <= most)
+        numbers = range(most, 0, -1)
+        return _widest(most, (_compacted(whole, keep=keep, by="variance", fill=fill) for keep in numbers))
 
     return made
+
+
+def _widest(most: int, tried: Iterable[Compaction]) -> Compaction:
+    """The first compaction that is no wider: a union over times and vectors may be, or sizes may be equal."""
+    return next(each for each in tried if each.width <= most)
 
 
 KINDS: dict[str, Callable[[Whole, int], Compaction]] = {
