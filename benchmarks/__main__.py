@@ -20,6 +20,8 @@ QUESTIONS = (
     "compaction",
     "cold_metrics",
     "cached_metrics",
+    "removal_error",
+    "search_samples",
     "page_threshold",
     "job_overhead",
     "many_small_jobs",

@@ -115,7 +115,9 @@ def run() -> Section:
     costs: dict[str, list[Cost]] = {name: [] for name in [*OTHERS, "ours"]}
     with tempfile.TemporaryDirectory(prefix="tailprune-benchmark-") as folder:
         path = Path(folder) / ENTRY["checkpoint"]
-        parameters = _write(path)
+        parameters = write_checkpoint(path)
+        entry = ENTRY | {"latent_shape": [XL["in_channels"], XL["input_size"], XL["input_size"]]}
+        path.with_name("models.toml").write_text(tomli_w.dumps({"models": {NAME: entry}}))
         for _ in range(ROUNDS):
             for name, load in OTHERS.items():
                 costs[name].append(_apart(load, path))
@@ -148,14 +150,12 @@ def run() -> Section:
 FIELDS = ("seconds", "bytes")
 
 
-def _write(path: Path) -> int:
-    """Write the file and a registry with it; return the number of parameters."""
+def write_checkpoint(path: Path) -> int:
+    """Write the file; return the number of parameters."""
     with torch.device("meta"):
         model = DiT(DiTConfig(**XL))
     torch.manual_seed(0)
     save_file({name: 0.02 * torch.randn(tensor.shape) for name, tensor in model.state_dict().items()}, path)
-    entry = ENTRY | {"latent_shape": [XL["in_channels"], XL["input_size"], XL["input_size"]]}
-    path.with_name("models.toml").write_text(tomli_w.dumps({"models": {NAME: entry}}))
     return sum(tensor.numel() for tensor in model.state_dict().values())
 
 

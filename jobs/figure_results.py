@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from pydantic import Field
 
-from jobs.requests.fields import FigureName
+from jobs.requests.fields import ErrorRule, FigureName, MeasuredDrift
 from jobs.results import Histogram, ModelUsed, Result
 
 __all__ = [
     "CosineNumbers",
+    "ErrorLine",
+    "ErrorNumbers",
     "FigureNumbers",
     "MarkedShare",
     "Numbers",
@@ -81,6 +83,21 @@ class RemovalNumbers(Result):
     )
 
 
+class ErrorLine(Result):
+    """The modulation errors of one rule of pruning."""
+
+    rule: ErrorRule = Field(description="What the components that go are the least in, and what takes their place.")
+    errors: list[float] = Field(description="The modulation error at each share.")
+
+
+class ErrorNumbers(Result):
+    """The modulation error against the share removed, and measured drifts."""
+
+    removed: list[float] = Field(description="The shares of components that are removed, from 0 to 1.")
+    lines: list[ErrorLine] = Field(description="The rules.")
+    measured: list[MeasuredDrift] = Field(description="The drifts of the study that was named; none without one.")
+
+
 class TrainingNumbers(Result):
     """The curves of the record of a training."""
 
@@ -99,6 +116,7 @@ Numbers = (
     | VarianceNumbers
     | SparsityNumbers
     | TsneNumbers
+    | ErrorNumbers
     | RemovalNumbers
     | TrainingNumbers
 )

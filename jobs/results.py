@@ -17,6 +17,7 @@ __all__ = [
     "CONDITION_DIGEST",
     "DIGEST",
     "DIGEST_OF",
+    "MODULATION_DIGEST",
     "BelowOverTime",
     "Change",
     "CompactResult",
@@ -38,6 +39,7 @@ __all__ = [
     "Image",
     "MetricsResult",
     "ModelUsed",
+    "Modulation",
     "OverTimeResult",
     "Pictures",
     "PruneRemoval",
@@ -64,10 +66,15 @@ CONDITION_DIGEST = (
     "The sha256 of the tensors alone that make condition vectors, with their names and shapes. It equals `digest` for "
     "checkpoints that are not safetensors files, and for compacted models."
 )
+MODULATION_DIGEST = (
+    "The sha256 of the condition's and AdaLN's tensors alone, with their names and shapes. It equals `digest` where "
+    "`condition_digest` does."
+)
 DIGEST_OF: Mapping[Reads, str] = {
     "model": "digest",
     "condition": "condition_digest",
     "named condition": "condition_digest",
+    "modulation": "modulation_digest",
     "training": "training_digest",
 }
 """The field of `ModelUsed` that has the digest of a part of a model."""
@@ -94,6 +101,7 @@ class ModelUsed(Result):
     name: str = Field(description="The name of the model.")
     digest: str | None = Field(default=None, description=DIGEST)
     condition_digest: str | None = Field(default=None, description=CONDITION_DIGEST)
+    modulation_digest: str | None = Field(default=None, description=MODULATION_DIGEST)
     training_digest: str | None = Field(
         default=None, description="The sha256 of the record of its training, of which the figure `training` is."
     )
@@ -355,13 +363,36 @@ class CosineMatrix(CosineOfPairs):
     values: list[list[float]] = Field(description="The cosines, row by row, from -1 to 1.")
 
 
+class Modulation(Result):
+    """How much a prune changes the modulations of a run: the shifts, scales and gates that AdaLN makes of `c`.
+
+    All numbers are relative to the root mean square of the modulations over the run, as far as they depend on `c`.
+    """
+
+    error: float = Field(
+        description="The modulation error: the root mean square of the change over the vectors and steps of the run."
+    )
+    by_step: list[float] = Field(
+        description="The same at each sampling step; 0 at steps without pruning. Their root mean square is `error`."
+    )
+    largest: float = Field(description="The change of the vector of the run that changes most.")
+    bound: float | None = Field(
+        description="No vector changes by more, whichever class and time it is of. Only prunes of the tail by a "
+        "threshold or a share, filled with zero, have one: of all others it is null."
+    )
+
+
 class PruneRemoval(Result):
-    """What one prune removes over a sampling run."""
+    """What one prune removes over a sampling run, and what that changes."""
 
     name: str = Field(description="The prune in words.")
     prune: PruneSpec = Field(description="The prune.")
     removed: Removed
     embedding: Embedding
+    modulation: Modulation | None = Field(
+        default=None,
+        description="What it changes in the modulations; null for a checkpoint of the condition alone, without AdaLN.",
+    )
 
 
 class RemovalResult(Result):

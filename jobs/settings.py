@@ -392,7 +392,8 @@ class Settings(BaseSettings):
         default=8 * GIB,
         gt=0,
         description="The systems that a worker keeps loaded stay below this many bytes; condition parts may take an "
-        "eighth of it besides, decoders a quarter, and the extractors and references of studies 2 GiB.",
+        "eighth of it besides, modulation metrics another, decoders a quarter, and the extractors and references "
+        "of studies 2 GiB.",
     )
     device: str = Field(default="auto", description="Device of a worker: `auto`, `cpu`, `cuda`, `cuda:1`, ...")
 

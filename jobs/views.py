@@ -12,7 +12,7 @@ from jobs.registry.compaction import Compaction
 from jobs.registry.decoding import Shown
 from jobs.registry.defaults import ModelDefaults
 from jobs.requests.subscriber import WebhookEvent
-from jobs.results import CONDITION_DIGEST, DIGEST
+from jobs.results import CONDITION_DIGEST, DIGEST, MODULATION_DIGEST
 from jobs.storage.condition_info import ConditionInfo
 
 __all__ = [
@@ -97,6 +97,7 @@ class ModelView(ModelSummary):
     )
     digest: str | None = Field(description=f"{DIGEST} Null while a file is missing (see `missing`) or cannot be read.")
     condition_digest: str | None = Field(description=f"{CONDITION_DIGEST} Null as `digest` is.")
+    modulation_digest: str | None = Field(default=None, description=f"{MODULATION_DIGEST} Null as `digest` is.")
     class_names: list[str] = Field(description="The names of the labels in order; empty if they have none.")
     condition_dim: int = Field(description="The width d of the condition vectors.")
     depth: int | None = Field(description="How many blocks it has; null where the registry does not say.")

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from tailprune.condition_table import ConditionTable
     from tailprune.image_grid import show
     from tailprune.learned_mask import LearnedMask, learn_mask
-    from tailprune.modulation import modulation_error
+    from tailprune.modulation import ModulationChange, ModulationMetric, measure_modulation, modulation_error
     from tailprune.pipeline import Comparison, prune_and_compare
     from tailprune.prune_report import Removal, measure_removal
     from tailprune.pruning import Prune
@@ -43,6 +43,8 @@ __all__ = [
     "Found",
     "Guidance",
     "LearnedMask",
+    "ModulationChange",
+    "ModulationMetric",
     "Prune",
     "Removal",
     "System",
@@ -53,6 +55,7 @@ __all__ = [
     "learn_mask",
     "load",
     "load_condition",
+    "measure_modulation",
     "measure_removal",
     "modulation_error",
     "prune_and_compare",
@@ -74,6 +77,8 @@ _HOMES = {
     "Found": "checkpoints.load",
     "Guidance": "sampling",
     "LearnedMask": "learned_mask",
+    "ModulationChange": "modulation",
+    "ModulationMetric": "modulation",
     "Prune": "pruning",
     "Removal": "prune_report",
     "System": "systems",
@@ -84,6 +89,7 @@ _HOMES = {
     "learn_mask": "learned_mask",
     "load": "checkpoints.load",
     "load_condition": "checkpoints.load",
+    "measure_modulation": "modulation",
     "measure_removal": "prune_report",
     "modulation_error": "modulation",
     "prune_and_compare": "pipeline",

@@ -135,4 +135,5 @@ class FigureFields(TypedDict, total=False):
     threshold: float | Sequence[float] | None
     side: Side | None
     range: Sequence[float] | None
+    study: str | None
     seed: int | None

@@ -75,7 +75,8 @@ class StatisticsMethods:
         figure: which one.
         format: of the picture.
         options: part, timestep, conditions: see `metrics`; classes: how many to draw; threshold: the magnitudes to
-            prune at, or to mark; side: `tail` or `head`; range: the cosines at the two ends of the colours; seed.
+            prune at, or to mark; side: `tail` or `head`; range: the cosines at the two ends of the colours; study: the
+            id of a study, whose drifts `error` marks; seed.
         """
         accept = MEDIA_TYPES[format]
         answer = yield from self._computed(path_of("metrics", model, "figures", figure), options, accept)

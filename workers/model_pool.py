@@ -25,6 +25,7 @@ from jobs.requests.sampled import Precision
 from jobs.settings import Settings
 from tailprune.checkpoints import parameter_counts
 from tailprune.decoders import Decoder, load_decoder
+from tailprune.modulation import ModulationMetric
 from tailprune.sampling import compile_network
 from tailprune.spec import InputError, MissingFileError
 from tailprune.systems import Condition, System
@@ -166,7 +167,7 @@ class WarmModules(Generic[Module]):
 
 
 class ModelPool:
-    """The systems and decoders of a worker, and separately the conditions alone, which statistics need."""
+    """The systems and decoders of a worker; separately, what statistics need: conditions and modulation metrics."""
 
     def __init__(self, registry: Registry | Catalogue, settings: Settings, device: torch.device) -> None:
         self.device = device
@@ -178,6 +179,9 @@ class ModelPool:
         self.conditions: WarmModules[Condition] = WarmModules(
             limit // 8, _key_of_weights, lambda _: 0, self._load_condition
         )
+        self.metrics: WarmModules[ModulationMetric] = WarmModules(
+            limit // 8, _key_of_weights, lambda _: 0, self._load_metric
+        )
         self.decoders: WarmModules[Decoder] = WarmModules(
             limit // 4, _key_of_decoder, _size_of_decoder, self._load_decoder
         )
@@ -185,7 +189,7 @@ class ModelPool:
     @contextmanager
     def in_use(self) -> Iterator[None]:
         """Keep what a job loads, or finds loaded, until the context ends: it holds it, and may load more beside it."""
-        with self.systems.in_use(), self.conditions.in_use(), self.decoders.in_use():
+        with self.systems.in_use(), self.conditions.in_use(), self.metrics.in_use(), self.decoders.in_use():
             yield
 
     def entry(self, name: str) -> ModelEntry:
@@ -244,6 +248,11 @@ class ModelPool:
         _check(source, condition.condition_dim, getattr(condition, "num_classes", None), condition.null_condition)
         self._check_weights(source)
         return condition
+
+    def _load_metric(self, source: Source) -> ModulationMetric:
+        metric = ModulationMetric.load(source.checkpoint, device=self.device, **source.arguments)
+        self._check_weights(source)
+        return metric
 
     def _load_decoder(self, source: Source) -> Decoder:
         decoding = source.decoding

@@ -31,7 +31,7 @@ from jobs.registry.models import ModelEntry
 from jobs.requests.base import Reads
 from tailprune.spec import MissingFileError
 from tailprune.spec.hub import blob_digest
-from tailprune.spec.layouts import IMAGES, SAFETENSORS, TENSOR_FILES, WEIGHTS, files_under
+from tailprune.spec.layouts import ADALN, IMAGES, SAFETENSORS, TENSOR_FILES, WEIGHTS, files_under
 from tailprune.spec.safetensors import read_header
 
 __all__ = ["Identity", "content_digest", "file_states", "identify", "weights_digest"]
@@ -101,7 +101,7 @@ def identify(
         if not entry.training.is_file():
             raise MissingFileError(f"{entry.training} is missing, the record of the training of {entry.name}")
         return Identity(content_digest(entry.training, data_dir), {})
-    if reads != "model":  # only the condition tensors, and no pictures of samples
+    if reads != "model":  # no more than condition tensors and AdaLN, and no pictures of samples
         loaded_as = entry.read_as
         if entry.facts.takes_guidance:  # condition vectors then depend on the scale
             loaded_as["guidance_scale"] = entry.defaults.guidance_scale
@@ -120,7 +120,7 @@ def identify(
 
 
 def weights_digest(reads: Reads, entry: ModelEntry, data_dir: Path) -> str:
-    """The sha256 of a model's checkpoint, or of its condition tensors.
+    """The sha256 of a model's checkpoint, or of its condition tensors, alone or with those of AdaLN.
 
     reads: the part of the model.
     entry: the model.
@@ -137,7 +137,8 @@ def weights_digest(reads: Reads, entry: ModelEntry, data_dir: Path) -> str:
         raise MissingFileError(f"{entry.checkpoint} is missing")
     if reads == "model":
         return content_digest(path, data_dir)
-    return _condition_digest(path, entry.facts.condition_tensors, data_dir)
+    anywhere = (ADALN,) if reads == "modulation" else ()
+    return _part_digest(path, entry.facts.condition_tensors, anywhere, data_dir)
 
 
 def content_digest(path: Path, data_dir: Path, suffixes: tuple[str, ...] = OF_A_FOLDER) -> str:
@@ -165,13 +166,16 @@ def _asset_digest(made_of: Path | str, data_dir: Path) -> str:
     return made_of if isinstance(made_of, str) else content_digest(made_of, data_dir, OF_A_FOLDER + IMAGES)
 
 
-def _condition_digest(path: Path, tensors: tuple[str, ...], data_dir: Path) -> str:
-    """The digest of the tensors whose names begin with `tensors`; for files of other formats that of the whole file."""
+def _part_digest(path: Path, begin: tuple[str, ...], have: tuple[str, ...], data_dir: Path) -> str:
+    """The digest of some tensors; for files of other formats that of the whole file.
+
+    begin, have: tensors whose names begin with one of the first, or have one of the second in them.
+    """
     if path.is_dir() and (path / WEIGHTS).is_file():
         path = path / WEIGHTS
     if path.is_dir() or path.suffix != SAFETENSORS:
         return content_digest(path, data_dir)
-    return _known(path, "\0".join(tensors), data_dir, lambda at: _of_tensors(at, tensors))
+    return _known(path, "\0".join((*begin, *have)), data_dir, lambda at: _of_tensors(at, begin, have))
 
 
 def _whole(path: Path) -> str:
@@ -179,7 +183,7 @@ def _whole(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _of_tensors(path: Path, names: tuple[str, ...]) -> str:
+def _of_tensors(path: Path, begin: tuple[str, ...], have: tuple[str, ...]) -> str:
     with path.open("rb") as file:
         try:
             tensors = read_header(file).tensors
@@ -189,10 +193,11 @@ def _of_tensors(path: Path, names: tuple[str, ...]) -> str:
             name: tensor
             for name, tensor in sorted(tensors.items())
             # the same prefixes that tailprune.checkpoints.files removes
-            if name.removeprefix("module.").removeprefix("_orig_mod.").startswith(names)
+            if name.removeprefix("module.").removeprefix("_orig_mod.").startswith(begin)
+            or any(part in name for part in have)
         }
         size = path.stat().st_size
-        if any(tensor.end > size for tensor in wanted.values()):  # cut short
+        if not wanted or any(tensor.end > size for tensor in wanted.values()):  # other names, or cut short
             return _whole(path)
         content = hashlib.sha256(json.dumps({name: [each.dtype, each.shape] for name, each in wanted.items()}).encode())
         for tensor in wanted.values():

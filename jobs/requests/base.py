@@ -18,9 +18,9 @@ if TYPE_CHECKING:
 
 __all__ = ["HISTORIES", "QUEUES", "History", "ModelRequest", "Queue", "Reads", "Request"]
 
-Reads = Literal["condition", "named condition", "model", "training"]
-"""The part of its model that a job's result depends on: the condition tensors, alone or with the names of the classes;
-the whole model with its decoder; or the record of its training."""
+Reads = Literal["condition", "named condition", "modulation", "model", "training"]
+"""The part of its model that a job's result depends on: the condition tensors, alone, with the names of the classes, or
+with the tensors of AdaLN; the whole model with its decoder; or the record of its training."""
 
 
 class Request(BaseModel):

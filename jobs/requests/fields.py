@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import AfterValidator, Discriminator, Field, JsonValue, Tag
+from pydantic import AfterValidator, BaseModel, ConfigDict, Discriminator, Field, JsonValue, Tag
 
 from tailprune.spec.prune import MOST_BLOCKS, MOST_STEPS, Block, StepThreshold, as_blocks, as_thresholds, plain
 
@@ -20,7 +20,9 @@ __all__ = [
     "Channels",
     "ColourRange",
     "ConditionsId",
+    "ErrorRule",
     "FigureName",
+    "MeasuredDrift",
     "OneOrMoreCounts",
     "OneOrMoreShares",
     "OneOrMoreThresholds",
@@ -98,7 +100,21 @@ Part = Literal["c", "y", "t"]
 ColourRange = Annotated[
     list[Annotated[float, Field(ge=-1, le=1, allow_inf_nan=False)]], Field(min_length=2, max_length=2)
 ]
-FigureName = Literal["cosine", "histogram", "vectors", "variance", "sparsity", "tsne", "removal", "training"]
+FigureName = Literal["cosine", "histogram", "vectors", "variance", "sparsity", "tsne", "error", "removal", "training"]
+ErrorRule = Literal["|c|, zero", "|SiLU(c)|, zero", "deviation, mean", "variance, mean"]
+"""The rules of the figure `error`: what the components that go are the least in, and what takes their place."""
+
+
+class MeasuredDrift(BaseModel):
+    """The drift of samples under a prune."""
+
+    model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
+
+    rule: ErrorRule = Field(description="The rule of the prune.")
+    removed: float = Field(ge=0, le=1, description="The share of components that it removes.")
+    drift: float = Field(ge=0, description="|pruned - baseline| / |baseline|, over the samples.")
+
+
 Seed = Annotated[int, Field(ge=0, le=GREATEST_SEED)]
 Threshold = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Count = Annotated[int, Field(ge=1)]

@@ -12,9 +12,11 @@ from jobs.requests.base import History, ModelRequest, Queue, Reads
 from jobs.requests.checks import conditions_fault, population_fault, time_of, unprunable_fault
 from jobs.requests.fields import (
     CONDITIONS,
+    MOST_STUDY_VARIANTS,
     ColourRange,
     ConditionsId,
     FigureName,
+    MeasuredDrift,
     Part,
     Seed,
     Thresholds,
@@ -40,12 +42,13 @@ OPTIONS: Mapping[FigureName, tuple[str, ...]] = {
     "variance": OF_VECTORS,
     "sparsity": (*OF_VECTORS, "thresholds"),
     "tsne": (*OF_VECTORS, "seed"),
+    "error": ("conditions", "measured"),
     "removal": ("conditions", "classes", "thresholds", "side", "seed"),
     "training": (),
 }
 """The options of each figure."""
 
-PAIRED: frozenset[FigureName] = frozenset({"cosine", "variance"})
+PAIRED: frozenset[FigureName] = frozenset({"cosine", "variance", "error"})
 """The figures that need at least two vectors."""
 LEAST_CLASSES: Mapping[FigureName, int] = {"cosine": 2, "vectors": 1, "removal": 1}
 MOST_CLASSES: Mapping[FigureName, int] = {"cosine": 4096, "vectors": 12, "removal": 16}
@@ -91,6 +94,12 @@ class FigureRequest(ModelRequest):
         description="For `cosine`: the cosines at the two ends of the colours, the lower first; the same for figures "
         "to compare. By default from the least cosine drawn to 1.",
     )
+    measured: list[MeasuredDrift] | None = Field(
+        default=None,
+        min_length=1,
+        max_length=MOST_STUDY_VARIANTS,
+        description="For `error`: measured drifts to mark, in the query the id of the study that has them, `study`.",
+    )
     seed: Seed | None = Field(
         default=None,
         description="The seed that selects classes, initialises t-SNE, and makes the noise of samples; 0 by default.",
@@ -116,7 +125,11 @@ class FigureRequest(ModelRequest):
 
     @property
     def reads(self) -> Reads:
-        by_figure: Mapping[FigureName, Reads] = {"removal": "model", "training": "training"}
+        by_figure: Mapping[FigureName, Reads] = {
+            "removal": "model",
+            "training": "training",
+            "error": "modulation",
+        }
         return by_figure.get(self.figure, "named condition")
 
     def resolve(
@@ -218,12 +231,14 @@ def _used_seed(request: FigureRequest) -> _Resolved:
 
 
 def _removal(request: FigureRequest, entry: ModelEntry, settings: Settings) -> _Resolved:
-    """How the figure `removal` prunes."""
-    if request.figure != "removal":
+    """How the figures `removal` and `error` prune."""
+    if request.figure not in ("removal", "error"):
         return _Resolved({}, [])
     faults: list[Fault] = []
     if fault := unprunable_fault(entry):
         faults.append(_path_fault("figure", fault))
+    if request.figure == "error":
+        return _Resolved({}, faults)
     variants = len(request.thresholds or range(DEFAULT_VARIANTS))
     if variants > settings.max_variants:
         message = f"{variants} thresholds is more than the {settings.max_variants} of one job; give fewer"
@@ -270,7 +285,7 @@ def _classes_fault(request: FigureRequest, classes: int | None, count: int | Non
 
 def _query(name: str) -> str:
     """The name of a field's query parameter."""
-    return "threshold" if name == "thresholds" else name
+    return {"thresholds": "threshold", "measured": "study"}.get(name, name)
 
 
 def _path_fault(name: str, message: str) -> Fault:

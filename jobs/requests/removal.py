@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 from pydantic import BaseModel, Field
 
 from jobs.problems import InvalidRequest
-from jobs.requests.base import History, ModelRequest
+from jobs.requests.base import History, ModelRequest, Reads
 from jobs.requests.checks import body_fault
 from jobs.requests.fields import CONDITIONS, ConditionsId, Rows
 from jobs.requests.labels import Labels
@@ -63,6 +63,10 @@ class RemovalRequest(PruneFields, ModelRequest):
     def job_title(self) -> str:
         """What the job of a resolved request is of: `removal of shapes-sit at 0.038, first 2 steps`."""
         return f"{super().job_title}{self.pruned}"
+
+    @property
+    def reads(self) -> Reads:
+        return "modulation"
 
     @property
     def sampled(self) -> PruneSampleRequest:

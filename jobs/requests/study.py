@@ -116,7 +116,7 @@ OneOrMoreGrids = Annotated[
 
 
 class Search(BaseModel):
-    """A search for the largest tail threshold within a budget, by bisection over the share of removed components."""
+    """A search for the largest tail threshold within a budget, among shares of removed components."""
 
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
 
@@ -140,7 +140,8 @@ class Search(BaseModel):
         default=7,
         ge=1,
         le=16,
-        description="How many thresholds to try: n trials find the share of removed components to within 1 / 2^n.",
+        description="The resolution: n finds the share of removed components to within 1 / 2^n. Bisection would try n "
+        "thresholds; beginning where the modulation error predicts the budget, most searches try fewer, and few more.",
     )
 
     @model_validator(mode="before")

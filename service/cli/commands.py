@@ -163,15 +163,16 @@ def figure(
         tuple[float, float] | None,
         typer.Option(help="Of cosine: the cosines at the two ends of the colours; the same for figures to compare."),
     ] = None,
+    study: Annotated[str | None, typer.Option(help="Of error: the id of a study, whose drifts are marked.")] = None,
     url: Url = DEFAULT_URL,
 ) -> None:
-    """Draw a figure of a model: its condition vectors, what pruning does to its samples, or its training."""
+    """Draw a figure of a model: its condition vectors, what pruning changes, or its training."""
     form = FORMATS.get(out.suffix.lower())
     if form is None:
         raise typer.BadParameter(f"{out} ends in neither of {', '.join(FORMATS)}", param_hint="--out")
     options: FigureFields = {
         "part": part, "timestep": timestep, "conditions": conditions, "classes": classes, "threshold": threshold,
-        "side": side, "seed": seed, "range": range,
+        "side": side, "seed": seed, "range": range, "study": study,
     }  # fmt: skip
     with errors_shown(context), Client(url) as client:
         say(f"written: {client.figure(model, figure, format=form, **options).save(out)}")

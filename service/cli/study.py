@@ -90,7 +90,9 @@ def study(
     search_budget: Annotated[
         float | None, typer.Option("--budget", help="How much worse the measure of --search may become.")
     ] = None,
-    search_trials: Annotated[int | None, typer.Option("--trials", help="How many thresholds --search tries.")] = None,
+    search_trials: Annotated[
+        int | None, typer.Option("--trials", help="n finds the share removed to 1 / 2^n, by about n trials at most.")
+    ] = None,
     labels: CoveredLabels = None,
     conditions: Conditions = None,
     rows: Rows = None,

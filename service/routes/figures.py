@@ -8,19 +8,21 @@ from fastapi import APIRouter, Path, Query
 from fastapi.responses import Response
 from starlette.concurrency import run_in_threadpool
 
-from jobs.records import Job
-from jobs.requests.fields import ColourRange, FigureName, Part, Seed, Thresholds
+from jobs.problems import Fault, InvalidRequest
+from jobs.records import ID_PATTERN, Job
+from jobs.requests.fields import ColourRange, ErrorRule, FigureName, MeasuredDrift, Part, Seed, Thresholds
 from jobs.requests.figure import FigureRequest
 from jobs.results import FigureResult
+from jobs.study_results import StudyResult
 from service.deps import AppState, ModelDep
 from service.headers import AcceptHeader, preferred_type
 from service.openapi import FIGURE_DONE, NOT_MODIFIED, job_under_way, problem_responses
 from service.problems import ProblemError
 from service.routes.metrics import ConditionsQuery, Timestep
 from service.submission import ReaderDep, answer_by_job
-from tailprune.spec.prune import Side
+from tailprune.spec.prune import EVERY, PruneSpec, Side
 
-__all__ = ["router"]
+__all__ = ["router", "rule_of"]
 
 router = APIRouter(tags=["metrics"])
 
@@ -64,6 +66,14 @@ RangeQuery = Annotated[
         "`range=0.9&range=1`; the same for figures to compare. By default from the least cosine drawn to 1.",
     ),
 ]
+StudyQuery = Annotated[
+    str | None,
+    Query(
+        pattern=ID_PATTERN,
+        description="For `error`: the id of a study of the model, whose drifts are marked where it pruned by one of "
+        "the rules of the figure, at every step.",
+    ),
+]
 SeedQuery = Annotated[
     Seed | None,
     Query(description="The seed that selects classes, initialises t-SNE, and makes the noise; 0 by default."),
@@ -79,7 +89,7 @@ SeedQuery = Annotated[
         202: job_under_way(FigureRequest.kind),
         304: NOT_MODIFIED,
         **problem_responses(
-            "unknown-model", "unknown-conditions", "not-acceptable", "model-not-ready", "job-cancelled",
+            "unknown-model", "unknown-conditions", "unknown-job", "not-acceptable", "model-not-ready", "job-cancelled",
             "invalid-request", "artifact-gone", "result-gone", "record-unreadable", "failed", "internal", "worker-lost",
             "time-limit", "too-many-jobs", "unavailable", "storage-full",
         ),
@@ -96,6 +106,7 @@ async def draw_figure(
     threshold: ThresholdList = None,
     side: SideQuery = None,
     colours: RangeQuery = None,
+    study: StudyQuery = None,
     seed: SeedQuery = None,
     accept: AcceptHeader = None,
 ) -> Response:
@@ -103,13 +114,14 @@ async def draw_figure(
 
     With `Accept: application/json` the answer is the numbers behind the figure.
 
-    `removal` shows samples under pruning, `training` the record of a model's training; all others read only the tensors
-    of the condition. An option that a figure does not have is refused. The response waits for the figure; if that takes
-    too long, it is 202 and the job.
+    `removal` shows samples under pruning, `training` the record of a model's training; `error` reads the tensors of
+    the condition and of AdaLN, all others those of the condition alone. An option that a figure does not have is
+    refused. The response waits for the figure; if that takes too long, it is 202 and the job.
     """
     media_type = preferred_type(accept, list(FORMATS))
     if media_type is None:
         raise ProblemError("not-acceptable", f"figures are available as {' or '.join(FORMATS)}; accept one of them")
+    measured = None if study is None else await run_in_threadpool(_drifts, study, model.name, client.state)
     asked = FigureRequest(
         model=model.name,
         figure=figure,
@@ -120,6 +132,7 @@ async def draw_figure(
         thresholds=threshold,
         side=side,
         range=colours,
+        measured=measured,
         seed=seed,
     )
 
@@ -128,6 +141,44 @@ async def draw_figure(
         return Response(content, media_type=media_type, headers=headers)
 
     return await answer_by_job(asked, model, client, render, tag=f"-{FORMATS[media_type]}", headers={"Vary": "Accept"})
+
+
+def _drifts(study: str, model: str, state: AppState) -> list[MeasuredDrift]:
+    """The drifts of a study, of the prunes that the figure `error` has rules of.
+
+    Raises UnknownJob, InvalidRequest for another job, one without drifts of these, or a study that is not finished.
+    """
+    job = state.store.get(study)
+    result = StudyResult.model_validate(job.result) if job.kind == "study" and job.status == "succeeded" else None
+    if result is None or job.model != model:
+        message = f"{study} is no finished study of {model}; give the id of one, which GET /jobs?kind=study lists"
+        raise InvalidRequest([Fault(location="query.study", message=message)])
+    points = [
+        MeasuredDrift(rule=rule, removed=variant.removed.fraction, drift=variant.scores["drift"].value)
+        for variant in result.variants
+        if variant.prune is not None
+        and variant.removed is not None
+        and (rule := rule_of(variant.prune)) is not None
+        and "drift" in variant.scores
+        and variant.scores["drift"].value is not None
+    ]
+    if not points:
+        message = f"study {study} has no drift of a prune by one of the figure's rules at every step"
+        raise InvalidRequest([Fault(location="query.study", message=message)])
+    return points
+
+
+def rule_of(prune: PruneSpec) -> ErrorRule | None:
+    """The rule of the figure `error` that a resolved prune follows; None if there is none."""
+    if prune.schedule != EVERY:
+        return None
+    if prune.keeps:
+        if prune.fill != "mean" or prune.by == "magnitude":
+            return None
+        return "deviation, mean" if prune.by == "deviation" else "variance, mean"
+    if prune.side != "tail" or prune.fill != "zero":
+        return None
+    return "|SiLU(c)|, zero" if prune.of == "read" else "|c|, zero"
 
 
 def _read(job: Job, media_type: str, state: AppState) -> bytes:

@@ -72,6 +72,7 @@ def get_model(model: ModelDep, state: AppStateDep, prefix: PrefixDep) -> ModelVi
         num_heads_assumed=model.num_heads_assumed,
         digest=_digest("model", model, state),
         condition_digest=_digest("condition", model, state),
+        modulation_digest=_digest("modulation", model, state),
         class_names=model.names,
         condition_dim=model.condition_dim,
         depth=model.depth,

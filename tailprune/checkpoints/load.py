@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from tailprune.arguments import as_device
 from tailprune.checkpoints.files import CheckpointError
@@ -33,10 +34,20 @@ from tailprune.checkpoints.recognition import (
     similar,
 )
 from tailprune.spec import InputError
+from tailprune.spec.layouts import ADALN
 from tailprune.systems import SYSTEMS, Condition, System
 from tailprune.systems.infer import LABEL_TABLE, MissingArgument, shows_heads
 
-__all__ = ["Checkpoint", "CheckpointError", "Found", "inspect", "load", "load_condition"]
+__all__ = [
+    "Checkpoint",
+    "CheckpointError",
+    "Found",
+    "NoModulations",
+    "adaln_weights",
+    "inspect",
+    "load",
+    "load_condition",
+]
 
 FOLDERS = 3
 """How many folders above a file may name its family."""
@@ -186,6 +197,42 @@ def load_condition(
         raise CheckpointError(f"{checkpoint.path}: does not fit {family}: {_first(wrong)}")
     condition.load_state_dict(checkpoint.tensors(expected, device), assign=True)
     return condition.requires_grad_(False).eval()
+
+
+class NoModulations(CheckpointError):
+    """A file of the condition alone, without the layers that make modulations of it."""
+
+
+def adaln_weights(
+    source: str | os.PathLike[str],
+    *,
+    family: str | None = None,
+    key: str | None = None,
+    classes: int | None = None,
+    num_heads: int | None = None,
+    decode_layer: int | None = None,
+    device: str | torch.device = "cpu",
+    **more: Any,
+) -> tuple[System, Iterator[Tensor]]:
+    """A system without values but for its reader's, and the weight of AdaLN of each layer, read when it is asked for.
+
+    The weights are in the order of `System.modulated`. Parameters and errors as in `load`; raises NoModulations for a
+    file of the condition alone.
+    """
+    device = as_device(device)
+    arguments = {"classes": classes, "num_heads": num_heads, "decode_layer": decode_layer, **more}
+    checkpoint, family, given = _identify(source, family, key, arguments)
+    if not any(ADALN in name for name in checkpoint.shapes):
+        raise NoModulations(f"{checkpoint.path}: has no weights of AdaLN, which make modulations of the condition")
+    candidate = _candidate(checkpoint, family, given)
+    system = candidate.build()
+    if system.reader is not None:
+        of_reader = {name: candidate.names[f"reader.{name}"] for name in system.reader.state_dict()}
+        values = checkpoint.tensors(of_reader.values(), device)
+        system.reader.load_state_dict({name: values[theirs] for name, theirs in of_reader.items()}, assign=True)
+    of_module = {module: name for name, module in system.named_modules()}
+    names = [candidate.names[f"{of_module[layer.adaLN_modulation.linear]}.weight"] for layer in system.modulated]
+    return system, (checkpoint.tensors([name], device)[name] for name in names)
 
 
 def inspect(

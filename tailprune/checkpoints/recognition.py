@@ -16,6 +16,7 @@ from typing import Any
 import torch
 
 from tailprune.spec import InputError
+from tailprune.spec.layouts import ADALN
 from tailprune.systems import SYSTEMS, System
 from tailprune.systems.config import TransformerConfig
 from tailprune.systems.infer import MissingArgument, Shapes
@@ -34,7 +35,7 @@ __all__ = [
     "similar",
 ]
 
-ADALN = ("adaLN_modulation.", "reader.", "time_columns.")
+OF_ADALN = (ADALN, "reader.", "time_columns.")
 """Parts of the names of tensors that compute shifts, scales and gates from c."""
 MOST_GROUPS = 12
 MOST_OF_A_NAME = 40
@@ -174,7 +175,7 @@ def parameter_counts(shapes: Shapes) -> tuple[int, int]:
     """The number of parameters of a file, and how many of them are AdaLN's; buffers do not count."""
     buffers = {KEPT}.union(*(system.buffer_names for system in SYSTEMS.values()))
     counts = {name: math.prod(shape) for name, shape in shapes.items() if not any(buffer in name for buffer in buffers)}
-    return sum(counts.values()), sum(count for name, count in counts.items() if any(part in name for part in ADALN))
+    return sum(counts.values()), sum(count for name, count in counts.items() if any(part in name for part in OF_ADALN))
 
 
 def similar(name: str, names: Iterable[str]) -> str:

@@ -1,4 +1,4 @@
-"""The names of the files and folders of checkpoints and decoders, and which of them a folder lacks."""
+"""The names of files, folders and tensors of checkpoints and decoders, and which files a folder lacks."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 __all__ = [
+    "ADALN",
     "CONFIG",
     "DIFFUSERS_WEIGHTS",
     "IMAGES",
@@ -30,6 +31,8 @@ __all__ = [
     "weight_files",
 ]
 
+ADALN = "adaLN_modulation."
+"""A part of the names of the tensors of AdaLN, in every family, and of no other tensors."""
 SAFETENSORS = ".safetensors"
 PICKLES = (".pt", ".pth", ".bin", ".ckpt")
 TENSOR_FILES = (SAFETENSORS, *PICKLES)

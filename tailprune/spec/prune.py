@@ -138,6 +138,26 @@ def as_steps(steps: Iterable[int]) -> tuple[int, ...]:
     return found
 
 
+def layers_of(blocks: Iterable[Block] | None, count: int) -> list[bool]:
+    """Which layers are among these blocks, the final layer last.
+
+    blocks: numbers, counted from 0, and `final`, the final layer; None for all
+    count: how many blocks there are
+
+    Raises InputError for a block that there is not.
+    """
+    if blocks is None:
+        return [True] * (count + 1)
+    named = set(blocks)
+    for block in named:
+        if block != FINAL and block >= count:
+            raise InputError(
+                f"block {block} is outside 0 to {count - 1}, the blocks of this system: give one of these, or "
+                f"{FINAL!r} for the final layer"
+            )
+    return [block in named for block in [*range(count), FINAL]]
+
+
 def as_blocks(blocks: Iterable[int | Literal["final"]]) -> tuple[int | Literal["final"], ...]:
     """Blocks in their order, the final layer last. Raises InputError for none, or one that is given twice."""
     found = tuple(sorted(blocks, key=lambda block: (block == FINAL, block)))

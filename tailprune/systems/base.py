@@ -21,7 +21,7 @@ from tailprune.arguments import as_times
 from tailprune.spec import InputError
 from tailprune.spec.display import Shown
 from tailprune.spec.families import FAMILIES, Family
-from tailprune.spec.prune import FINAL
+from tailprune.spec.prune import layers_of
 from tailprune.systems.config import TransformerConfig
 from tailprune.systems.infer import Shapes
 from tailprune.systems.layers import FinalLayer, Modulated, unpatchify
@@ -210,16 +210,7 @@ class System(Condition, Shown):
 
         Raises InputError for a block that the system does not have.
         """
-        count = len(self.all_blocks)
-        if blocks is None:
-            return [True] * (count + 1)
-        for block in blocks:
-            if block != FINAL and block >= count:
-                raise InputError(
-                    f"block {block} is outside 0 to {count - 1}, the blocks of this system: give one of these, or "
-                    f"{FINAL!r} for the final layer"
-                )
-        return [block in blocks for block in [*range(count), FINAL]]
+        return layers_of(blocks, len(self.all_blocks))
 
     def read(self, c: Tensor) -> Tensor:
         """What AdaLN reads of c: SiLU(c), with shape (B, d); fewer columns in a compacted system."""

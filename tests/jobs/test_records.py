@@ -140,7 +140,7 @@ def test_the_digest_in_a_result_of_an_earlier_version_is_named_after_what_it_is_
 
 
 def test_the_digests_in_a_result_of_this_version_are_left_as_they_are(tmp_path: Path) -> None:
-    used = EARLIER | {"condition_digest": None, "training_digest": None}
+    used = EARLIER | {"condition_digest": None, "modulation_digest": None, "training_digest": None}
     job = record(
         "prune-sample", resolved(tmp_path, "prune-sample", threshold=0.1), results.PRUNE_SAMPLE | {"model": used}
     )

@@ -57,7 +57,13 @@ PRUNE_SAMPLE: dict[str, Any] = {
 }
 
 METRICS: dict[str, Any] = {
-    "model": {"name": "shapes-sit", "digest": None, "condition_digest": "d", "training_digest": None},
+    "model": {
+        "name": "shapes-sit",
+        "digest": None,
+        "condition_digest": "d",
+        "modulation_digest": None,
+        "training_digest": None,
+    },
     "part": "c",
     "timestep": 0.0,
     "count": 100,

@@ -20,6 +20,7 @@ from tailprune.figures.tsne import draw_tsne, tsne_positions
 from tailprune.figures.vectors import draw_vectors
 from tailprune.spec import InputError, MissingFileError
 from workers.handler import Context
+from workers.handlers.error_figure import error_figure
 from workers.handlers.figure_numbers import (
     cosine_numbers,
     histogram_numbers,
@@ -55,6 +56,10 @@ class FigureHandler:
         numbers: Numbers | None
         if request.figure == "removal":
             figure, numbers, samples = removal_figure(run, request, source, context)
+        elif request.figure == "error":
+            run.step(0, 1, UNIT)
+            figure, numbers = error_figure(run, request, source, context)
+            run.step(1, 1, UNIT)
         else:
             run.phase = "drawing"
             run.step(0, 1, UNIT)

@@ -1,14 +1,17 @@
-"""The job `removal`: what prunes remove over a sampling run, from a model's condition tensors alone."""
+"""The job `removal`: what prunes remove over a sampling run, and what that changes in the modulations.
+
+Of the model, the condition's tensors are read, and AdaLN's weights once for all jobs.
+"""
 
 from __future__ import annotations
 
 from jobs.requests.removal import RemovalRequest
-from jobs.results import ModelUsed, PruneRemoval, RemovalResult
+from jobs.results import ModelUsed, Modulation, PruneRemoval, RemovalResult
 from tailprune.systems import SYSTEMS
 from workers.handler import Context
 from workers.lease import Product, Run
 from workers.model_pool import Source
-from workers.outputs.report import removal_of
+from workers.outputs.report import modulation_of, removal_of
 from workers.sampling.inputs import SampleInputs, fractions_of
 from workers.sampling.plan import Plan
 
@@ -31,13 +34,22 @@ class RemovalHandler:
         inputs = SampleInputs.load(request.conditions, context.conditions)
         plan = Plan.of(request.sampled, context.settings.batch_size).over_run(condition, inputs, family)
         times = plan.times(family)[:, 0]
+        changes = modulation_of(condition, plan, inputs, source, context.models, run, family)
         run.phase = "measuring"
-        prunes = []
+        prunes: list[PruneRemoval] = []
         for variant in plan.variants:
             if variant.spec is None or variant.prune is None:
                 continue
             removed, embedding = removal_of(condition, plan, inputs, variant.prune, family)
-            prunes.append(PruneRemoval(name=variant.name, prune=variant.spec, removed=removed, embedding=embedding))
+            prunes.append(
+                PruneRemoval(
+                    name=variant.name,
+                    prune=variant.spec,
+                    removed=removed,
+                    embedding=embedding,
+                    modulation=None if changes is None else Modulation.model_validate(changes[len(prunes)]),
+                )
+            )
             run.step(len(prunes), len(request.prunes), UNIT)
         subjects = plan.request.subjects
         result = RemovalResult(

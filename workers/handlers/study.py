@@ -24,7 +24,12 @@ from workers.study.scoring import Scorer
 from workers.study.shard_maker import ShardMaker
 from workers.study.shards import blocks_of
 from workers.study.tasks import SamplingTask, scoring_tasks
-from workers.study.threshold_search import magnitudes_of, search_threshold
+from workers.study.threshold_search import (
+    Candidates,
+    magnitudes_of,
+    predicted_errors,
+    search_threshold,
+)
 
 __all__ = ["handler"]
 
@@ -81,13 +86,14 @@ class _Study:
     def _search(self, search: Search, prunes: Sequence[PruneSpec]) -> list[PruneSpec]:
         """Search for the threshold; return the prunes that were tried and are not among `prunes`."""
         results = self._results
-        magnitudes = magnitudes_of(self._maker.system, self._maker.plan([None], []), self._maker.inputs, search)
+        sampled = self._maker.system, self._maker.plan([None], []), self._maker.inputs
+        candidates = Candidates(search, magnitudes_of(*sampled, search), predicted_errors(*sampled))
         trials: list[PruneSpec] = []
 
         def try_out(spec: PruneSpec) -> StudyVariant:
             if spec not in prunes:
                 results.found += len(self._blocks) - self._missing([spec])
-                self._sample([*prunes, *trials, spec], search.trials - len(trials) - 1, trial=spec)
+                self._sample([*prunes, *trials, spec], max(0, search.trials - len(trials) - 1), trial=spec)
                 trials.append(spec)
             return results.complete_variant(spec, [search.measure])
 
@@ -95,7 +101,7 @@ class _Study:
             results.search = search_so_far
 
         baseline = results.complete_variant(None, [search.measure])
-        results.search = search_threshold(search, magnitudes, baseline, try_out, on_trial)
+        results.search = search_threshold(search, candidates, baseline, try_out, on_trial)
         return trials
 
     def _sample(self, prunes: Sequence[PruneSpec], planned: int, trial: PruneSpec | None = None) -> None:

@@ -8,12 +8,16 @@ import torch
 
 import tailprune
 from jobs.results import Embedding, Engine, Removed
+from tailprune.checkpoints.load import NoModulations
+from tailprune.modulation import ModulationChange, measure_modulation
 from tailprune.prune_report import Removal
 from tailprune.systems import Condition, System
+from workers.lease import Interruptible
+from workers.model_pool import ModelPool, Source
 from workers.sampling.inputs import SampleInputs
 from workers.sampling.plan import Plan
 
-__all__ = ["device_name", "engine_of", "removal_of"]
+__all__ = ["device_name", "engine_of", "modulation_of", "removal_of"]
 
 SUBJECTS_AT_ONCE = 128
 """How many labels or conditions are measured in one call, at all steps."""
@@ -62,6 +66,38 @@ def removal_of(
         cosine_after=whole.after.cosine,
     )
     return removed, embedding
+
+
+def modulation_of(
+    condition: Condition,
+    plan: Plan,
+    inputs: SampleInputs,
+    source: Source,
+    models: ModelPool,
+    run: Interruptible,
+    family: type[System],
+) -> list[ModulationChange] | None:
+    """Measure what the prunes of a plan `over_run` change in the modulations; None for a file of the condition alone.
+
+    condition: of the model.
+    plan, inputs: how the request is sampled, and its labels or conditions.
+    source, models: the model, and where its metric is.
+    run: the job; stops it.
+    family: the class of the model.
+    """
+    try:
+        metric = models.metrics.get(source)
+    except NoModulations:
+        return None
+    return measure_modulation(
+        condition,
+        plan.inputs_for(condition, inputs, plan.request.subjects),
+        [variant.prune for variant in plan.variants if variant.prune is not None],
+        plan.times(family),
+        inputs.population,
+        metric=metric,
+        on_step=lambda *_: run.check(),
+    )
 
 
 def _at_first_edit(

@@ -1,12 +1,16 @@
-"""The search for a threshold: bisection over the share of components that a tail prune removes.
+"""The search for a threshold: the largest of a grid of candidates under which samples are within a budget.
 
-The threshold for a share is that quantile of |c|, or of |SiLU(c)|, over the study's labels or conditions and the pruned
-steps. Bisection assumes that a larger share is worse: where that is not so, its result is still a threshold that was
-tried and is within the budget.
+The candidates for n trials are the quantiles of |c|, or of |SiLU(c)|, at the shares 1/2^n, 2/2^n, ..., over the study's
+labels or conditions and the pruned steps. Between two that are known, one within the budget and one beyond it, the next
+to be sampled is where the measured change is predicted to reach the budget: it is taken as a power of the modulation
+error, which needs no sample (`tailprune.modulation`), through what was measured so far. Where the predictions are of no
+use, the candidates are bisected. A larger share is assumed to be worse: where that is not so, the result is still a
+threshold that was tried and is within the budget.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -14,19 +18,29 @@ import torch
 
 import tailprune
 from jobs.requests.study import Search
-from jobs.study_results import SearchResult, StudyVariant, Trial
+from jobs.study_results import SearchMeasure, SearchResult, StudyVariant, Trial
 from tailprune.condition_table import sums_in_pieces
+from tailprune.figures.labelled_vectors import spread
 from tailprune.magnitudes import Magnitudes
+from tailprune.modulation import ModulationMetric, measure_modulation
 from tailprune.spec import InputError
 from tailprune.spec.prune import PruneSpec
 from tailprune.systems import System
 from workers.sampling.inputs import SampleInputs
 from workers.sampling.plan import Plan
 
-__all__ = ["magnitudes_of", "search_threshold"]
+__all__ = ["Candidates", "magnitudes_of", "predicted_errors", "search_threshold"]
 
 MOST_TIMES = 16
 """At how many of the pruned steps, evenly spaced, magnitudes are taken."""
+MOST_SUBJECTS = 64
+"""Of how many labels or conditions, evenly spaced, the modulation errors are."""
+POWER: dict[SearchMeasure, float] = {"drift": 1.0, "accuracy": 2.0, "fid": 2.0}
+"""With which power of the modulation error a measure is taken to become worse, until two trials show it."""
+SCALE: dict[SearchMeasure, float] = {"drift": 1.0, "accuracy": 1.0, "fid": 100.0}
+"""How much worse it would be at an error of 1, until a trial shows it."""
+PATIENCE = 3
+"""After how many trials that have not halved the bracket it is bisected."""
 DIGITS = 3
 """Significant digits of a threshold: rounded ones recur in other searches, which then find their shards."""
 
@@ -50,56 +64,45 @@ def magnitudes_of(system: System, plan: Plan, inputs: SampleInputs, search: Sear
     return Magnitudes(lambda: map(prune.seen, sums_in_pieces(embedded_times, embedded_inputs)))
 
 
-@dataclass
-class _State:
-    """The shares between which the search goes on, and the largest threshold within the budget so far."""
+class Candidates:
+    """The thresholds that a search may try, by place from 1 to `count` - 1, and their modulation errors.
 
-    low: float = 0.0
-    high: float = 1.0
-    best: Trial | None = None
-
-
-def search_threshold(
-    search: Search,
-    magnitudes: Magnitudes,
-    baseline: StudyVariant,
-    try_out: Callable[[PruneSpec], StudyVariant],
-    on_trial: Callable[[SearchResult], None],
-) -> SearchResult:
-    """Search for the largest threshold within the budget.
-
-    search: measure, budget and number of trials.
+    search: with the number of trials, n: there are 2^n shares.
     magnitudes: from `magnitudes_of`.
-    baseline: the scores without a prune.
-    try_out: makes and scores the samples under a prune.
-    on_trial: called after each trial with the result so far.
-    Raises InputError where the measure has no value.
+    error_of: the modulation error of a prune, which only orders the candidates.
     """
-    baseline_value = baseline.scores[search.measure].value if search.measure in baseline.scores else None
-    limit = _limit(search, baseline_value)
-    state = _State()
-    trials: list[Trial] = []
-    of_baseline = baseline.scores.get(search.measure)
-    reliable = of_baseline is None or of_baseline.reliable  # all trials have as many samples
-    result = _result(search, baseline_value, limit, trials, state, reliable)
-    within: dict[float, bool] = {}
-    while len(trials) < search.trials and (state.high - state.low) * len(magnitudes) >= 1:
-        share = (state.low + state.high) / 2
-        place = min(len(magnitudes) - 1, int(share * len(magnitudes)))
-        threshold = float(f"{magnitudes.at(place):.{DIGITS}g}")
-        if threshold not in within:
-            trial = _try(search, limit, threshold, try_out)
-            trials.append(trial)
-            within[threshold] = trial.within
-            if trial.within and (state.best is None or threshold > state.best.threshold):
-                state.best = trial
-            result = _result(search, baseline_value, limit, trials, state, reliable)
-            on_trial(result)
-        if within[threshold]:
-            state.low = share
-        else:
-            state.high = share
-    return result
+
+    def __init__(self, search: Search, magnitudes: Magnitudes, error_of: Callable[[PruneSpec], float]) -> None:
+        self.count = 2**search.trials
+        self._search, self._magnitudes, self._error_of = search, magnitudes, error_of
+        self._thresholds: dict[int, float] = {}
+        self._errors: dict[float, float] = {}
+
+    def spec(self, place: int) -> PruneSpec:
+        """The prune of a candidate."""
+        if place not in self._thresholds:
+            at = min(len(self._magnitudes) - 1, place * len(self._magnitudes) // self.count)
+            self._thresholds[place] = float(f"{self._magnitudes.at(at):.{DIGITS}g}")
+        return _spec(self._search, self._thresholds[place])
+
+    def error(self, place: int) -> float:
+        """The modulation error of a candidate."""
+        spec = self.spec(place)
+        assert spec.threshold is not None
+        if spec.threshold not in self._errors:
+            self._errors[spec.threshold] = self._error_of(spec)
+        return self._errors[spec.threshold]
+
+    def last_below(self, error: float, low: int, high: int) -> int:
+        """The last place from `low` to `high` - 1 whose error is at most this, or `low`."""
+        while high - low > 1:
+            place = (low + high) // 2
+            low, high = (place, high) if self.error(place) <= error else (low, place)
+        return low
+
+    def distinct(self, low: int, high: int) -> bool:
+        """Whether there is a magnitude between two places, and so another threshold."""
+        return high - low > 1 and (high - low) * len(self._magnitudes) >= self.count
 
 
 def _spec(search: Search, threshold: float) -> PruneSpec:
@@ -107,15 +110,112 @@ def _spec(search: Search, threshold: float) -> PruneSpec:
     return PruneSpec(threshold=threshold, side="tail", of=search.of, fill=search.fill, schedule=search.schedule)
 
 
-def _try(search: Search, limit: float, threshold: float, try_out: Callable[[PruneSpec], StudyVariant]) -> Trial:
-    variant = try_out(_spec(search, threshold))
+def predicted_errors(system: System, plan: Plan, inputs: SampleInputs) -> Callable[[PruneSpec], float]:
+    """The modulation error of a prune over the run of a study, of some of its labels or conditions.
+
+    system, plan, inputs: as in `magnitudes_of`.
+    """
+    metric = ModulationMetric(system)
+    subjects = plan.request.subjects
+    some = [subjects[place] for place in spread(len(subjects), min(len(subjects), MOST_SUBJECTS))]
+    selected, times = plan.inputs_for(system, inputs, some), plan.times(type(system))
+
+    def error_of(spec: PruneSpec) -> float:
+        prune = tailprune.Prune.from_spec(spec)
+        return measure_modulation(system, selected, [prune], times, inputs.population, metric=metric)[0].error
+
+    return error_of
+
+
+@dataclass
+class _Bracket:
+    """The last place that is known to be within the budget, and the first that is known not to be."""
+
+    low: int
+    high: int
+    worse: dict[int, float]
+    """By how much the measure is worse than the baseline's, at each place that was tried."""
+    widths: list[int]
+    """`high` - `low` before each trial."""
+
+
+def search_threshold(
+    search: Search,
+    candidates: Candidates,
+    baseline: StudyVariant,
+    try_out: Callable[[PruneSpec], StudyVariant],
+    on_trial: Callable[[SearchResult], None],
+) -> SearchResult:
+    """Search for the largest candidate within the budget.
+
+    search: measure, budget and number of trials.
+    candidates: the thresholds to choose from.
+    baseline: the scores without a prune.
+    try_out: makes and scores the samples under a prune.
+    on_trial: called after each trial with the result so far.
+    Raises InputError where the measure has no value.
+    """
+    baseline_value = baseline.scores[search.measure].value if search.measure in baseline.scores else None
+    limit = _limit(search, baseline_value)
+    of_baseline = baseline.scores.get(search.measure)
+    reliable = of_baseline is None or of_baseline.reliable  # all trials have as many samples
+    bracket = _Bracket(0, candidates.count, {}, [])
+    trials: dict[float, Trial] = {}
+    result = _result(search, baseline_value, limit, [], reliable)
+    while candidates.distinct(bracket.low, bracket.high):
+        place = _next_place(search, candidates, bracket)
+        bracket.widths.append(bracket.high - bracket.low)
+        spec = candidates.spec(place)
+        assert spec.threshold is not None
+        if spec.threshold not in trials:
+            trials[spec.threshold] = _try(search, limit, spec, try_out)
+            result = _result(search, baseline_value, limit, list(trials.values()), reliable)
+            on_trial(result)
+        trial = trials[spec.threshold]
+        worse = trial.value - (baseline_value or 0.0)
+        bracket.worse[place] = -worse if search.measure == "accuracy" else worse
+        if trial.within:
+            bracket.low = place
+        else:
+            bracket.high = place
+    return result
+
+
+def _next_place(search: Search, candidates: Candidates, bracket: _Bracket) -> int:
+    """The candidate to try next, between the ends of the bracket."""
+    low, high = bracket.low, bracket.high
+    if len(bracket.widths) >= PATIENCE and 2 * (high - low) > bracket.widths[-PATIENCE]:
+        return (low + high) // 2  # so that it ends after at most PATIENCE + 1 trials a halving
+    place = candidates.last_below(_predicted_error(search, candidates, bracket), low, high)
+    return max(place, low + 1)
+
+
+def _predicted_error(search: Search, candidates: Candidates, bracket: _Bracket) -> float:
+    """The modulation error at which the measure is predicted to be worse by the budget."""
+    power = POWER[search.measure]
+    known = [(candidates.error(place), worse) for place, worse in bracket.worse.items()]
+    usable = [(error, worse) for error, worse in known if error > 0 and worse > 0]
+    usable.sort(key=lambda pair: abs(math.log(pair[1] / search.budget)))
+    if usable:
+        error, worse = usable[0]
+        for other, other_worse in usable[1:2]:
+            if (other - error) * (other_worse - worse) > 0:
+                power = math.log(other_worse / worse) / math.log(other / error)
+        return error * (search.budget / worse) ** (1 / power)
+    if known:  # no worse than the baseline
+        return 2 * max(error for error, _ in known)
+    return (search.budget / SCALE[search.measure]) ** (1 / power)
+
+
+def _try(search: Search, limit: float, spec: PruneSpec, try_out: Callable[[PruneSpec], StudyVariant]) -> Trial:
+    variant = try_out(spec)
     value = variant.scores[search.measure].value
-    if value is None or variant.removed is None:
+    if value is None or variant.removed is None or spec.threshold is None:
         raise InputError(
             f"measure {search.measure!r} has no value under {variant.name!r}, so there is nothing to search"
         )
     return Trial(
-        threshold=threshold,
+        threshold=spec.threshold,
         fraction=variant.removed.fraction,
         value=value,
         within=value >= limit if search.measure == "accuracy" else value <= limit,
@@ -132,9 +232,9 @@ def _limit(search: Search, baseline_value: float | None) -> float:
 
 
 def _result(
-    search: Search, baseline_value: float | None, limit: float, trials: list[Trial], state: _State, reliable: bool
+    search: Search, baseline_value: float | None, limit: float, trials: list[Trial], reliable: bool
 ) -> SearchResult:
-    best = state.best
+    best = max((trial for trial in trials if trial.within), key=lambda trial: trial.threshold, default=None)
     return SearchResult(
         measure=search.measure,
         budget=search.budget,
@@ -143,5 +243,5 @@ def _result(
         threshold=None if best is None else best.threshold,
         fraction=None if best is None else best.fraction,
         reliable=reliable,
-        trials=list(trials),
+        trials=trials,
     )

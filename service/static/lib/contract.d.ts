@@ -223,9 +223,9 @@ export interface paths {
          *
          *     With `Accept: application/json` the answer is the numbers behind the figure.
          *
-         *     `removal` shows samples under pruning, `training` the record of a model's training; all others read only the tensors
-         *     of the condition. An option that a figure does not have is refused. The response waits for the figure; if that takes
-         *     too long, it is 202 and the job.
+         *     `removal` shows samples under pruning, `training` the record of a model's training; `error` reads the tensors of
+         *     the condition and of AdaLN, all others those of the condition alone. An option that a figure does not have is
+         *     refused. The response waits for the figure; if that takes too long, it is 202 and the job.
          */
         get: operations["draw_figure"];
         put?: never;
@@ -1514,6 +1514,44 @@ export interface components {
             };
         };
         /**
+         * ErrorLine
+         * @description The modulation errors of one rule of pruning.
+         */
+        ErrorLine: {
+            /**
+             * Rule
+             * @description What the components that go are the least in, and what takes their place.
+             * @enum {string}
+             */
+            rule: "|c|, zero" | "|SiLU(c)|, zero" | "deviation, mean" | "variance, mean";
+            /**
+             * Errors
+             * @description The modulation error at each share.
+             */
+            errors: number[];
+        };
+        /**
+         * ErrorNumbers
+         * @description The modulation error against the share removed, and measured drifts.
+         */
+        ErrorNumbers: {
+            /**
+             * Removed
+             * @description The shares of components that are removed, from 0 to 1.
+             */
+            removed: number[];
+            /**
+             * Lines
+             * @description The rules.
+             */
+            lines: components["schemas"]["ErrorLine"][];
+            /**
+             * Measured
+             * @description The drifts of the study that was named; none without one.
+             */
+            measured: components["schemas"]["MeasuredDrift"][];
+        };
+        /**
          * Exports
          * @description The names of the artifacts of a finished study.
          */
@@ -1871,7 +1909,7 @@ export interface components {
              * @description The figure, which decides what `data` has.
              * @enum {string}
              */
-            figure: "cosine" | "histogram" | "vectors" | "variance" | "sparsity" | "tsne" | "removal" | "training";
+            figure: "cosine" | "histogram" | "vectors" | "variance" | "sparsity" | "tsne" | "error" | "removal" | "training";
             /**
              * Caption
              * @description What the figure shows, in a sentence or two.
@@ -1882,7 +1920,7 @@ export interface components {
              * Data
              * @description The numbers.
              */
-            data: components["schemas"]["CosineNumbers"] | components["schemas"]["Histogram"] | components["schemas"]["VectorsNumbers"] | components["schemas"]["VarianceNumbers"] | components["schemas"]["SparsityNumbers"] | components["schemas"]["TsneNumbers"] | components["schemas"]["RemovalNumbers"] | components["schemas"]["TrainingNumbers"];
+            data: components["schemas"]["CosineNumbers"] | components["schemas"]["Histogram"] | components["schemas"]["VectorsNumbers"] | components["schemas"]["VarianceNumbers"] | components["schemas"]["SparsityNumbers"] | components["schemas"]["TsneNumbers"] | components["schemas"]["ErrorNumbers"] | components["schemas"]["RemovalNumbers"] | components["schemas"]["TrainingNumbers"];
         };
         /**
          * FigureRequest
@@ -1899,7 +1937,7 @@ export interface components {
              * @description Which figure to draw.
              * @enum {string}
              */
-            figure: "cosine" | "histogram" | "vectors" | "variance" | "sparsity" | "tsne" | "removal" | "training";
+            figure: "cosine" | "histogram" | "vectors" | "variance" | "sparsity" | "tsne" | "error" | "removal" | "training";
             /**
              * Part
              * @description What to draw: the condition c = y + t (the default), its input part y, or its time part t.
@@ -1936,6 +1974,11 @@ export interface components {
              */
             range?: number[] | null;
             /**
+             * Measured
+             * @description For `error`: measured drifts to mark, in the query the id of the study that has them, `study`.
+             */
+            measured?: components["schemas"]["MeasuredDrift"][] | null;
+            /**
              * Seed
              * @description The seed that selects classes, initialises t-SNE, and makes the noise of samples; 0 by default.
              */
@@ -1952,7 +1995,7 @@ export interface components {
              * @description Which figure it is.
              * @enum {string}
              */
-            figure: "cosine" | "histogram" | "vectors" | "variance" | "sparsity" | "tsne" | "removal" | "training";
+            figure: "cosine" | "histogram" | "vectors" | "variance" | "sparsity" | "tsne" | "error" | "removal" | "training";
             /**
              * Caption
              * @description What the figure shows, in a sentence or two.
@@ -2299,6 +2342,28 @@ export interface components {
             reference: string | null;
         };
         /**
+         * MeasuredDrift
+         * @description The drift of samples under a prune.
+         */
+        MeasuredDrift: {
+            /**
+             * Rule
+             * @description The rule of the prune.
+             * @enum {string}
+             */
+            rule: "|c|, zero" | "|SiLU(c)|, zero" | "deviation, mean" | "variance, mean";
+            /**
+             * Removed
+             * @description The share of components that it removes.
+             */
+            removed: number;
+            /**
+             * Drift
+             * @description |pruned - baseline| / |baseline|, over the samples.
+             */
+            drift: number;
+        };
+        /**
          * MetricsJob
          * @description A job of the kind `metrics`.
          */
@@ -2617,6 +2682,11 @@ export interface components {
              */
             condition_digest?: string | null;
             /**
+             * Modulation Digest
+             * @description The sha256 of the condition's and AdaLN's tensors alone, with their names and shapes. It equals `digest` where `condition_digest` does.
+             */
+            modulation_digest?: string | null;
+            /**
              * Training Digest
              * @description The sha256 of the record of its training, of which the figure `training` is.
              */
@@ -2732,6 +2802,11 @@ export interface components {
              */
             condition_digest: string | null;
             /**
+             * Modulation Digest
+             * @description The sha256 of the condition's and AdaLN's tensors alone, with their names and shapes. It equals `digest` where `condition_digest` does. Null as `digest` is.
+             */
+            modulation_digest?: string | null;
+            /**
              * Class Names
              * @description The names of the labels in order; empty if they have none.
              */
@@ -2771,6 +2846,34 @@ export interface components {
              * @description Where it comes from.
              */
             source: string;
+        };
+        /**
+         * Modulation
+         * @description How much a prune changes the modulations of a run: the shifts, scales and gates that AdaLN makes of `c`.
+         *
+         *     All numbers are relative to the root mean square of the modulations over the run, as far as they depend on `c`.
+         */
+        Modulation: {
+            /**
+             * Error
+             * @description The modulation error: the root mean square of the change over the vectors and steps of the run.
+             */
+            error: number;
+            /**
+             * By Step
+             * @description The same at each sampling step; 0 at steps without pruning. Their root mean square is `error`.
+             */
+            by_step: number[];
+            /**
+             * Largest
+             * @description The change of the vector of the run that changes most.
+             */
+            largest: number;
+            /**
+             * Bound
+             * @description No vector changes by more, whichever class and time it is of. Only prunes of the tail by a threshold or a share, filled with zero, have one: of all others it is null.
+             */
+            bound: number | null;
         };
         /**
          * OverTimeJob
@@ -3014,7 +3117,7 @@ export interface components {
         };
         /**
          * PruneRemoval
-         * @description What one prune removes over a sampling run.
+         * @description What one prune removes over a sampling run, and what that changes.
          */
         PruneRemoval: {
             /**
@@ -3026,6 +3129,8 @@ export interface components {
             prune: components["schemas"]["PruneSpec"];
             removed: components["schemas"]["Removed"];
             embedding: components["schemas"]["Embedding"];
+            /** @description What it changes in the modulations; null for a checkpoint of the condition alone, without AdaLN. */
+            modulation?: components["schemas"]["Modulation"] | null;
         };
         /**
          * PruneSampleBody
@@ -4199,7 +4304,7 @@ export interface components {
         };
         /**
          * Search
-         * @description A search for the largest tail threshold within a budget, by bisection over the share of removed components.
+         * @description A search for the largest tail threshold within a budget, among shares of removed components.
          */
         Search: {
             /**
@@ -4236,7 +4341,7 @@ export interface components {
             fill?: "zero" | "mean";
             /**
              * Trials
-             * @description How many thresholds to try: n trials find the share of removed components to within 1 / 2^n.
+             * @description The resolution: n finds the share of removed components to within 1 / 2^n. Bisection would try n thresholds; beginning where the modulation error predicts the budget, most searches try fewer, and few more.
              * @default 7
              */
             trials?: number;
@@ -7002,6 +7107,8 @@ export interface operations {
                 side?: "tail" | "head";
                 /** @description For `cosine`: the cosines at the two ends of the colours, the lower first, as in `range=0.9&range=1`; the same for figures to compare. By default from the least cosine drawn to 1. */
                 range?: number[];
+                /** @description For `error`: the id of a study of the model, whose drifts are marked where it pruned by one of the rules of the figure, at every step. */
+                study?: string;
                 /** @description The seed that selects classes, initialises t-SNE, and makes the noise; 0 by default. */
                 seed?: number;
             };
@@ -7013,7 +7120,7 @@ export interface operations {
             };
             path: {
                 /** @description Which figure to draw. */
-                figure: "cosine" | "histogram" | "vectors" | "variance" | "sparsity" | "tsne" | "removal" | "training";
+                figure: "cosine" | "histogram" | "vectors" | "variance" | "sparsity" | "tsne" | "error" | "removal" | "training";
                 /** @description The name of a model. */
                 model: string;
             };
@@ -7085,7 +7192,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description No such model, or: No such conditions */
+            /** @description No such model, or: No such conditions, or: No such job */
             404: {
                 headers: {
                     [name: string]: unknown;

@@ -31,8 +31,9 @@ TENSORS = {
     "t_embedder.mlp.0.weight": np.arange(6, dtype=np.float32).reshape(2, 3),
     "y_embedder.embedding_table.weight": np.arange(8, dtype=np.float32).reshape(4, 2),
     "blocks.0.attn.qkv.weight": np.ones((3, 3), np.float32),
+    "blocks.0.adaLN_modulation.1.weight": np.ones((6, 2), np.float32),
 }
-TIME, LABELS, BLOCK = TENSORS
+TIME, LABELS, BLOCK, ADALN = TENSORS
 STORED = "ab" * 32
 
 
@@ -361,6 +362,19 @@ def test_the_digest_for_metrics_changes_when_a_condition_tensor_of_a_wrapper_doe
         save_file(wrapped, tmp_path / f"{name}.safetensors")
     one, other = (weights("condition", tmp_path, f"{name}.safetensors") for name in ("one", "other"))
     assert one != other
+
+
+@pytest.mark.parametrize(("name", "changes"), [(TIME, True), (ADALN, True), (BLOCK, False)])
+def test_the_digest_for_modulations_is_of_the_condition_and_adaln(tmp_path: Path, name: str, changes: bool) -> None:
+    one, other = weights_with("modulation", tmp_path, {name: TENSORS[name] + 1})
+    assert (one != other) is changes
+    assert one != weights("condition", tmp_path, "one.safetensors")
+
+
+@pytest.mark.parametrize("reads", ["condition", "modulation"])
+def test_a_file_with_no_tensor_of_these_names_has_the_digest_of_the_whole(reads: Reads, tmp_path: Path) -> None:
+    save_file({"ema.of_other_names": TENSORS[TIME]}, tmp_path / "a.safetensors")
+    assert weights(reads, tmp_path, "a.safetensors") == sha256((tmp_path / "a.safetensors").read_bytes())
 
 
 def test_no_more_is_read_for_metrics_than_the_header_and_the_condition_tensors(

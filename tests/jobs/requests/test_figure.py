@@ -18,7 +18,8 @@ from tests.jobs.requests.test_extract import VIDEO_MODEL, VIDEOS
 from tests.registry import extend, write_registry
 
 SAID: dict[str, Any] = {
-    "part": "y", "timestep": 0.5, "classes": 2, "thresholds": [0.1], "side": "head", "range": [0.9, 1.0], "seed": 1
+    "part": "y", "timestep": 0.5, "classes": 2, "thresholds": [0.1], "side": "head", "range": [0.9, 1.0], "seed": 1,
+    "measured": [{"rule": "|c|, zero", "removed": 0.5, "drift": 0.1}],
 }  # fmt: skip
 OF_VECTORS = [name for name, options in OPTIONS.items() if "part" in options]
 
@@ -70,6 +71,7 @@ def test_every_figure_has_its_options_written_down() -> None:
         ("variance", {"part": "c", "timestep": 0.0}),
         ("sparsity", {"part": "c", "timestep": 0.0}),
         ("tsne", {"part": "c", "timestep": 0.0, "seed": 0}),
+        ("error", {}),
         ("removal", {"side": "tail", "seed": 0}),
         ("training", {}),
     ],
@@ -89,9 +91,9 @@ def test_a_default_that_is_given_is_the_same_job(sit: ModelEntry) -> None:
 @pytest.mark.parametrize("option", SAID)
 def test_an_option_that_a_figure_does_not_have_is_refused_by_name(sit: ModelEntry, figure: str, option: str) -> None:
     wanted = {option: SAID[option]} | ({"classes": 2} if option == "seed" and figure == "cosine" else {})
-    name = "threshold" if option == "thresholds" else option
+    name = {"thresholds": "threshold", "measured": "study"}.get(option, option)
     if option in OPTIONS[figure]:  # type: ignore[index]
-        assert getattr(resolved(sit, figure, **wanted), option) == SAID[option]
+        assert resolved(sit, figure, **wanted).model_dump()[option] == SAID[option]
     else:
         (fault,) = refused(sit, figure, **wanted)
         assert fault.startswith(f"query.{name}: {name} is not an option of the figure '{figure}'; it has ")

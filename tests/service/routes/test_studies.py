@@ -16,7 +16,8 @@ from jobs.store.jobs import JobStore
 from jobs.store.leases import Claim, LeaseStore
 from jobs.study_results import StudyResult
 from service.app import create_app
-from tailprune.spec.prune import EVERY
+from service.routes.figures import rule_of
+from tailprune.spec.prune import EVERY, PruneSpec, Schedule
 from tests.registry import write_evaluated_registry
 from tests.service.results import STUDY
 
@@ -277,3 +278,45 @@ def test_a_reference_that_the_service_may_not_read_is_told_with_its_file(
     answer = client.post("/studies", json=REQUEST)
     assert (answer.status_code, answer.json()["type"]) == (409, "urn:tailprune:problem:model-not-ready")
     assert "cannot be read (images/0.png: Permission denied): replace or remove it" in answer.json()["detail"]
+
+
+ERROR = "/metrics/scored/figures/error"
+
+
+def test_the_drifts_of_a_study_are_marked_in_the_figure_of_errors(
+    client: TestClient, done: Callable[[str], Job]
+) -> None:
+    study = client.post("/studies", json=REQUEST).json()["id"]
+    refused = client.get(f"{ERROR}?study={study}", headers={"Prefer": "wait=0"})
+    assert refused.status_code == 422
+    assert "is no finished study of scored" in refused.json()["errors"][0]["message"]
+    done(study)
+    request = client.get(f"{ERROR}?study={study}", headers={"Prefer": "wait=0"}).json()["request"]
+    assert request["measured"] == [{"rule": "|c|, zero", "removed": 0.5, "drift": 0.125}]
+
+
+def test_what_is_no_study_of_the_model_has_no_drifts_to_mark(client: TestClient, done: Callable[[str], Job]) -> None:
+    study = client.post("/studies", json=REQUEST).json()["id"]
+    done(study)
+    other = client.get(f"/metrics/shapes-sit/figures/error?study={study}")
+    assert (other.status_code, other.json()["errors"][0]["location"]) == (422, "query.study")
+    assert client.get(f"{ERROR}?study={'0' * 26}").status_code == 404
+    assert "not an option" in client.get(f"/metrics/scored/figures/cosine?study={study}").json()["errors"][0]["message"]
+
+
+@pytest.mark.parametrize(
+    ("spec", "rule"),
+    [
+        ({"threshold": 0.1}, "|c|, zero"),
+        ({"remove_fraction": 0.1, "of": "read"}, "|SiLU(c)|, zero"),
+        ({"keep": 3}, "variance, mean"),
+        ({"keep_fraction": 0.3, "by": "deviation"}, "deviation, mean"),
+        ({"keep": 3, "by": "magnitude"}, None),
+        ({"keep": 3, "fill": "zero"}, None),
+        ({"threshold": 0.1, "side": "head"}, None),
+        ({"threshold": 0.1, "fill": "mean"}, None),
+        ({"threshold": 0.1, "schedule": Schedule("first")}, None),
+    ],
+)
+def test_prunes_of_a_study_follow_a_rule_of_the_figure_or_none(spec: dict[str, Any], rule: str | None) -> None:
+    assert rule_of(PruneSpec(**spec).resolved()) == rule

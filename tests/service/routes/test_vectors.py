@@ -50,7 +50,13 @@ def test_vectors_as_json_have_the_numbers_of_the_file(extracted: TestClient) -> 
     view = extracted.get(PATH, headers=JSON).json()
     assert (np.array(view.pop("c"), np.float32) == load(VECTORS)["c"]).all()
     assert view == {
-        "model": {"name": "shapes-sit", "digest": "d", "condition_digest": None, "training_digest": None},
+        "model": {
+            "name": "shapes-sit",
+            "digest": "d",
+            "condition_digest": None,
+            "modulation_digest": None,
+            "training_digest": None,
+        },
         "dim": 3,
         "timesteps": [0.0],
         "labels": [0, 1],

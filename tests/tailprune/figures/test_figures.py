@@ -17,6 +17,7 @@ from torch import Tensor
 
 from tailprune.figures.components import draw_histogram, draw_sparsity, draw_variance
 from tailprune.figures.cosine import draw_cosine
+from tailprune.figures.error import RULES, SHARES, DriftPoint, draw_error
 from tailprune.figures.head import head_of
 from tailprune.figures.labelled_vectors import LabelledVectors, picked, shared_words, spread
 from tailprune.figures.removal import ImageRow, choose_thresholds, draw_removal
@@ -49,6 +50,7 @@ def images(count: int = 3) -> np.ndarray:
     return np.random.default_rng(0).integers(0, 256, (count, 8, 8, 3), np.uint8)
 
 
+ERRORS = {rule: [0.1 * (place + 1) * share for share in SHARES] for place, rule in enumerate(RULES)}
 DRAW: dict[str, Callable[[], Figure]] = {
     "cosine": lambda: draw_cosine(labelled()),
     "cosine of some": lambda: draw_cosine(labelled(), [0, 2, 5]),
@@ -60,6 +62,7 @@ DRAW: dict[str, Callable[[], Figure]] = {
     "removal": lambda: draw_removal(
         [ImageRow("baseline", "", images())], ["a", "b", "c"], "Samples", "a-model", "Note."
     ),
+    "error": lambda: draw_error(ERRORS, "Errors", "a-model", "Note.", [DriftPoint("|c|, zero", 0.5, 0.02)]),
     "training": lambda: draw_training(CURVE, "a-model", 0.25),
 }
 each_figure = pytest.mark.parametrize("name", DRAW)
@@ -92,7 +95,7 @@ def test_a_figure_says_which_model_it_is_of_and_names_its_axes(name: str) -> Non
         assert any(axes.get_ylabel() for axes in drawn)
 
 
-@pytest.mark.parametrize("name", [name for name in DRAW if name not in ("removal", "training")])
+@pytest.mark.parametrize("name", [name for name in DRAW if name not in ("removal", "error", "training")])
 def test_a_figure_of_vectors_says_their_part_and_time(name: str) -> None:
     assert "a-model, c at t = 0.25" in caption_of(DRAW[name]())
 
@@ -359,3 +362,16 @@ def test_columns_that_do_not_fit_a_page_are_left_out_and_said_to_be() -> None:
     shown = len(figure.axes[0].get_xticks())
     assert 1 <= shown < 5
     assert f"the first {shown} of 5 samples" in caption_of(figure)
+
+
+def test_a_measured_drift_has_the_colour_of_its_rule_and_a_hollow_marker() -> None:
+    (axes,) = DRAW["error"]().axes
+    named = {line.get_label(): line for line in axes.lines}
+    (point,) = [line for line in axes.lines if list(line.get_xdata()) == [50.0]]
+    assert point.get_color() == named["|c|, zero"].get_color()
+    assert point.get_markerfacecolor() == "white"
+    assert {*RULES, "measured drift"} <= set(named)
+
+
+def test_errors_that_are_all_zero_are_drawn_too() -> None:
+    render(draw_error(dict.fromkeys(RULES, [0.0] * len(SHARES)), "Errors", "a-model", "Note."))

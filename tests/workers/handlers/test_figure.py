@@ -14,11 +14,12 @@ from PIL import Image
 from sklearn.manifold import TSNE
 
 import tailprune
-from jobs.figure_results import CosineNumbers, FigureNumbers
+from jobs.figure_results import CosineNumbers, ErrorNumbers, FigureNumbers
 from jobs.records import Job
 from jobs.results import FigureResult, PruneSampleResult, RemovalResult
 from jobs.settings import Settings
 from jobs.store.jobs import JobStore
+from tailprune.figures.error import RULES
 from tailprune.figures.tsne import embed
 from tailprune.statistics import cosine_matrix
 from tests.tiny_model import CLASSES, CONDITION_ONLY, CURVE, NAME, TINY_DIT
@@ -298,3 +299,36 @@ def test_vectors_that_are_damaged_fail_the_job(
     failed = store.get(job.id)
     assert failed.problem is not None
     assert "NaN or infinity" in failed.problem.detail
+
+
+def test_the_errors_drawn_are_those_of_the_library_at_the_models_own_run(numbers: Any, settings: Settings) -> None:
+    found = numbers("error")
+    assert isinstance(found, ErrorNumbers)
+    system = tailprune.load(settings.registry.parent / f"{NAME}.safetensors", family="sit", num_heads=2)
+    prunes = [rule(found.removed[9]) for rule in RULES.values()]
+    expected = tailprune.modulation_error(system, prunes, system.all_inputs(), sampler="euler", steps=4)
+    assert [line.rule for line in found.lines] == list(RULES)
+    assert [line.errors[9] for line in found.lines] == pytest.approx(expected, rel=1e-5)
+    for line in found.lines[:2]:
+        assert line.errors == sorted(line.errors)
+    assert found.measured == []
+
+
+def test_the_figure_of_errors_marks_measured_drifts_and_samples_nothing(drawn: Any, numbers: Any) -> None:
+    measured = [{"rule": "variance, mean", "removed": 0.5, "drift": 0.125}]
+    result, png, _ = drawn("error", measured=measured)
+    assert result.samples == 0
+    assert result.model.modulation_digest is not None
+    assert "drift of samples in a study" in result.caption
+    assert png != drawn("error")[1]
+    assert [point.model_dump() for point in numbers("error", measured=measured).measured] == measured
+
+
+def test_a_checkpoint_of_the_condition_alone_has_no_errors_to_draw(
+    worker: Worker, submit: Submit, store: JobStore
+) -> None:
+    job = submit("figure", figure="error", model=CONDITION_ONLY)
+    worker.run(job.id)
+    done = store.get(job.id)
+    assert done.problem is not None
+    assert "has no weights of AdaLN" in done.problem.detail

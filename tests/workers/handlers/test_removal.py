@@ -9,7 +9,8 @@ import pytest
 from jobs.results import PruneSampleResult, RemovalResult
 from jobs.settings import Settings
 from jobs.store.jobs import JobStore
-from tests.tiny_model import CONDITION_ONLY, TINY_DIT
+from tailprune import ModulationMetric, Prune, load, modulation_error
+from tests.tiny_model import CONDITION_ONLY, NAME, TINY_DIT
 from tests.workers.conftest import Submit
 from workers.worker import Worker
 
@@ -80,9 +81,60 @@ def test_the_fraction_of_sampling_done_grows_whichever_way_time_runs(done: Any) 
     assert found.fraction[0] < 0.01
 
 
-def test_it_needs_no_tensors_but_the_conditions(done: Any) -> None:
+def test_what_goes_needs_no_tensors_but_the_conditions(done: Any) -> None:
     whole, alone = removal(done, threshold=[0.5]), removal(done, model=CONDITION_ONLY, threshold=[0.5])
-    assert whole.prunes == alone.prunes
+    assert [each.model_copy(update={"modulation": None}) for each in whole.prunes] == alone.prunes
+
+
+@pytest.mark.parametrize(
+    ("model", "body", "prune"),
+    [
+        (NAME, {"threshold": [0.5, 1.0]}, Prune("tail", 1.0)),
+        (NAME, {"keep": [3, 8], "schedule": {"when": "last", "count": 2}}, Prune.keep(8, schedule="last", count=2)),
+        (NAME, {"remove_fraction": [0.2, 0.3], "of": "read", "sampler": "heun"}, Prune.remove_fraction(0.3, of="read")),
+        (TINY_DIT, {"keep_fraction": [0.5, 0.34], "by": "deviation"}, Prune.keep_fraction(0.34, by="deviation")),
+    ],
+)
+def test_it_has_the_change_of_the_modulations(
+    done: Any, settings: Settings, model: str, body: dict[str, Any], prune: Prune
+) -> None:
+    labels = [0, 2, 3]
+    found = removal(done, **body, labels=labels, model=model).prunes[1].modulation
+    assert found is not None
+    path = settings.registry.parent / ("tiny.safetensors" if model == NAME else "tiny-dit.pt")
+    system = load(path, family="sit" if model == NAME else "dit", num_heads=2)
+    sampler = body.get("sampler", "euler" if model == NAME else "ddim")
+    expected = modulation_error(system, prune, {"labels": labels}, sampler=sampler, steps=4)
+    assert found.error == pytest.approx(expected, rel=1e-5)
+    assert [step > 0 for step in found.by_step] == [prune.active(step, 4) for step in range(4)]
+    assert found.error <= found.largest * (1 + 1e-5)
+    assert (found.bound is None) == ("keep" in next(iter(body)))
+
+
+def test_adaln_is_read_once_for_all_jobs_of_a_model(
+    settings: Settings, submit: Submit, store: JobStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loaded: list[object] = []
+    load_metric = ModulationMetric.load
+
+    def counted(source: Any, **arguments: Any) -> ModulationMetric:
+        loaded.append(source)
+        return load_metric(source, **arguments)
+
+    monkeypatch.setattr(ModulationMetric, "load", counted)
+    worker = Worker(settings, "worker")
+    for threshold in ([0.5], [0.6]):
+        job = submit("removal", threshold=threshold)
+        worker.run(job.id)
+        assert store.get(job.id).status == "succeeded"
+    assert len(loaded) == 1
+    assert worker.context.models.metrics.bytes > 0
+
+
+def test_no_block_is_loaded(settings: Settings, submit: Submit, store: JobStore) -> None:
+    worker = Worker(settings, "worker")
+    worker.run(submit("removal", threshold=[0.5]).id)
+    assert len(worker.context.models.systems) == 0
 
 
 def test_a_share_is_that_of_all_labels_however_they_are_cut_into_chunks(

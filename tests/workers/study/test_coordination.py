@@ -375,18 +375,18 @@ def test_a_search_ends_at_the_largest_threshold_within_its_budget(studied: Any, 
     budget = 0.1
     result = studied(grid=None, search={"measure": "drift", "budget": budget, "trials": 6}, measures=["drift"])
     found = result.search
-    assert len(found.trials) == 6
+    assert 2 <= len(found.trials) <= 6
     assert found.limit == budget
     within = {trial.threshold for trial in found.trials if trial.within}
     without = {trial.threshold for trial in found.trials if not trial.within}
     assert found.threshold == max(within) < min(without)
     assert all((trial.value <= budget) == trial.within for trial in found.trials)
-    first = found.trials[0]
-    assert first.fraction == pytest.approx(0.5, abs=0.05)
     assert [variant.name for variant in result.variants[1:]] == [trial.variant for trial in found.trials]
     before = len(sampled)
-    wider = studied(grid=None, search={"measure": "drift", "budget": 2 * budget, "trials": 1}, measures=["drift"])
-    assert wider.search.trials[0].threshold == first.threshold
+    again = studied(
+        grid=None, search={"measure": "drift", "budget": 1.000001 * budget, "trials": 6}, measures=["drift"]
+    )
+    assert again.search.trials == found.trials
     assert len(sampled) == before  # the shards of the other search
 
 
@@ -396,22 +396,21 @@ def test_the_thresholds_of_a_search_do_not_depend_on_how_many_vectors_are_comput
     body = {"grid": None, "measures": ["drift"], "seed": 3}
     whole = studied(**body, search={"measure": "drift", "budget": 0.1, "trials": 3})
     monkeypatch.setattr("tailprune.condition_table.PIECE_BYTES", 1)  # one vector at a time
-    pieces = studied(**body, search={"measure": "drift", "budget": 0.1, "trials": 4})
-    thresholds = [trial.threshold for trial in whole.search.trials]
-    assert [trial.threshold for trial in pieces.search.trials][: len(thresholds)] == thresholds
+    pieces = studied(**body, search={"measure": "drift", "budget": 0.1000001, "trials": 3})
+    assert [each.threshold for each in pieces.search.trials] == [each.threshold for each in whole.search.trials]
 
 
 def test_a_search_by_accuracy_stays_near_the_baseline(studied: Any) -> None:
     result = studied(grid=None, search={"measure": "accuracy", "budget": 1.0, "trials": 2}, measures=["accuracy"])
     baseline = result.variants[0].scores["accuracy"].value
     assert (result.search.baseline, result.search.limit) == (baseline, baseline - 1.0)
-    assert [trial.within for trial in result.search.trials] == [True, True]
+    assert {trial.within for trial in result.search.trials} == {True}
 
 
 def test_a_search_that_finds_nothing_says_so(studied: Any) -> None:
     result = studied(grid=None, search={"measure": "drift", "budget": 1e-12, "trials": 2}, measures=["drift"])
     assert result.search.threshold is None
-    assert [trial.within for trial in result.search.trials] == [False, False]
+    assert {trial.within for trial in result.search.trials} == {False}
 
 
 def test_the_exports_are_artifacts(studied: Any, store: JobStore) -> None:
@@ -526,25 +525,3 @@ def test_the_neighbours_of_a_reference_are_sought_once_for_all_studies_and_worke
     assert sought.count(max(sought)) == 1
     for before, variant in zip(first.variants, result.variants, strict=True):
         assert variant.scores["precision"] == before.scores["precision"]
-
-
-def test_a_search_takes_over_the_verdict_on_a_threshold_it_tried() -> None:
-    from jobs.requests.study import Search
-    from jobs.study_results import StudyVariant
-    from tailprune.magnitudes import Magnitudes
-    from tailprune.spec.prune import PruneSpec
-    from workers.study.threshold_search import search_threshold
-
-    magnitudes = Magnitudes(lambda: [torch.linspace(0.01, 0.4, 300), torch.full((700,), 0.5)])
-
-    def try_out(spec: PruneSpec) -> StudyVariant:
-        removed = {"mean": 1.0, "min": 0, "max": 2, "fraction": 0.1, "by_step": []}
-        score = {"drift": {"value": spec.threshold}}
-        said = {"name": spec.name, "prune": None, "removed": removed, "samples": 1, "scores": score}
-        return StudyVariant.model_validate(said)
-
-    baseline = StudyVariant(name="baseline", prune=None, samples=1, scores={})
-    search = Search(measure="drift", budget=0.3, trials=8)
-    found = search_threshold(search, magnitudes, baseline, try_out, lambda _: None)
-    assert [trial.threshold for trial in found.trials].count(0.5) == 1
-    assert found.threshold == pytest.approx(0.3, abs=0.01)

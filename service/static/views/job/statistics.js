@@ -95,23 +95,44 @@ function OverTime({ job }) {
 
 /** @param {{job: any}} props */
 function Removal({ job }) {
-  const { sampler, steps, prunes } = /** @type {Schemas["RemovalResult"]} */ (job.result);
+  const { sampler, steps, fraction, prunes } = /** @type {Schemas["RemovalResult"]} */ (job.result);
   return html`<${Card} title="What is removed" lead=${`Over ${steps} steps of ${sampler}, without sampling.`}>
     <${Table}
       caption="What each prune removes"
       hideCaption
       columns=${[
         { title: "Prune" },
-        ...["Removed", "Components a step", "nPR", "Cosine"].map((title) => ({ title, number: true })),
+        ...["Removed", "Components a step", "nPR", "Cosine", "Modulation error", "Largest"].map((title) => ({
+          title,
+          number: true,
+        })),
       ]}
-      rows=${prunes.map(({ name, removed, embedding }) => [
+      rows=${prunes.map(({ name, removed, embedding, modulation }) => [
         html`<span class="nowrap">${name}</span>`,
         percent(removed.fraction),
         `${removed.min} to ${removed.max}`,
         html`<${Becomes} from=${fixed(embedding.npr_before, 4)} to=${fixed(embedding.npr_after, 4)} />`,
         html`<${Becomes} from=${fixed(embedding.cosine_before, 4)} to=${fixed(embedding.cosine_after, 4)} />`,
+        modulation ? percent(modulation.error) : "–",
+        modulation ? percent(modulation.largest) : "–",
       ])}
     />
+    ${
+      prunes.some(({ modulation }) => modulation) &&
+      html`<${Chart}
+          label="The modulation error at each step of sampling"
+          x=${fraction.map((each) => 100 * each)}
+          series=${prunes.slice(0, 6).flatMap(({ name, modulation }) =>
+            modulation ? [{ title: name, values: modulation.by_step }] : [],
+          )}
+          xAxis=${{ title: "sampling done, %" }}
+          yAxis=${{ title: "modulation error" }}
+        />
+        <p class="small muted">
+          The modulation error is how much the prune changes all shifts, scales and gates, of the whole run’s: their root
+          mean square over the vectors. The largest is that of the vector that changes most.
+        </p>`
+    }
   </${Card}>`;
 }
 

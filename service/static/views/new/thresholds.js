@@ -58,9 +58,10 @@ export function Thresholds({ values, most = MOST_THRESHOLDS, removal, fault, fie
  */
 
 /** @param {Removal} removal */
-export function goes({ removed, embedding }) {
+export function goes({ removed, embedding, modulation }) {
   const count = removed.min === removed.max ? removed.min : `${removed.min} to ${removed.max}`;
-  return html`removes <strong>${percent(removed.fraction)}</strong> over the run (${count} components a step), nPR ${fixed(embedding.npr_before, 4)} → ${fixed(embedding.npr_after, 4)}`;
+  const changes = modulation && html`, changes the modulations by <strong>${percent(modulation.error)}</strong>`;
+  return html`removes <strong>${percent(removed.fraction)}</strong> over the run (${count} components a step), nPR ${fixed(embedding.npr_before, 4)} → ${fixed(embedding.npr_after, 4)}${changes}`;
 }
 
 /**
