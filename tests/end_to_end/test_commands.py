@@ -157,6 +157,15 @@ def test_compact_prints_json_when_asked_and_covers_what_is_given(stack: Stack) -
     }
 
 
+def test_compact_keeps_components_that_predict_the_others(stack: Stack) -> None:
+    said = runner.invoke(app, ["compact", "tiny", "--keep", "6", "--fill", "refit", "--url", stack.url])
+    assert said.exit_code == 0, said.output
+    assert "AdaLN reads 6 of 32 components, the others predicted" in " ".join(said.output.split())
+    options = ["--threshold", "0.5", "--of", "read", "--fill", "refit", "--json", "--url", stack.url]
+    job = json.loads(runner.invoke(app, ["compact", "tiny", *options]).stdout)
+    assert (job["request"]["of"], job["result"]["by"], job["result"]["fill"]) == ("read", "threshold", "refit")
+
+
 def test_models_remove_deletes_a_compacted_model_which_can_be_made_again(stack: Stack) -> None:
     make = ["compact", "tiny", "--keep", "5", "--by", "directions", "--url", stack.url]
     name = runner.invoke(app, make).stdout.splitlines()[-1]
