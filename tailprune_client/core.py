@@ -22,6 +22,7 @@ import httpx
 from pydantic import BaseModel
 from pydantic_core import to_jsonable_python
 
+from tailprune.spec.prune import PruneSpec, Schedule
 from tailprune_client.answers import failure, without_password
 from tailprune_client.effects import Call, Open, Opened, Operation, Pause, Send
 from tailprune_client.errors import DEFAULT_URL, BadAddress, ProblemError, ServiceAway, TailpruneError
@@ -132,6 +133,8 @@ def _plain(value: Any) -> Any:
         return list(value)
     if isinstance(value, BaseModel):
         return value.model_dump(mode="json", exclude_none=True)
+    if isinstance(value, PruneSpec | Schedule):  # without None, which an older service may not know as a field
+        return {name: each for name, each in vars(value).items() if each is not None}
     return to_jsonable_python(value, exclude_none=True)
 
 

@@ -17,7 +17,7 @@ import pytest
 
 from jobs.requests.extract import ExtractRequest
 from jobs.results import PruneSampleResult
-from tailprune.spec.prune import Schedule
+from tailprune.spec.prune import PruneSpec, Schedule
 from tailprune_client import (
     AsyncClient,
     BadAddress,
@@ -67,6 +67,33 @@ def test_a_request_has_the_fields_that_are_given_and_the_others_are_left_to_the_
         {"model": "tiny", "threshold": 0.5, "labels": [4, 5]},
     ]
     assert [request.url.path for request in service.requests] == ["/prune-sample", "/compact"]
+
+
+def test_a_prune_is_sent_as_its_fields_that_are_given() -> None:
+    service = Recorded(httpx.Response(202, json=job("queued")))
+    prunes = [
+        PruneSpec(keep=3, blocks=(0, "final")),
+        PruneSpec(threshold_by_step=(0.1, None)),
+        PruneSpec(threshold=0.1, schedule=Schedule("at", steps=(0, 3))),
+    ]
+    with client_of(service) as client:
+        client.study("tiny", prunes=prunes)
+    every = {"when": "every"}
+    assert json.loads(service.requests[0].content)["prunes"] == [
+        {"keep": 3, "schedule": every, "blocks": [0, "final"]},
+        {"threshold_by_step": [0.1, None], "schedule": every},
+        {"threshold": 0.1, "schedule": {"when": "at", "steps": [0, 3]}},
+    ]
+
+
+def test_steps_thresholds_by_step_and_blocks_are_repeated_in_a_query() -> None:
+    service = Recorded(httpx.Response(200, json=REMOVAL))
+    with client_of(service) as client:
+        client.removal("tiny", threshold_by_step=[0.1, None], block=[0, "final"])
+        client.removal("tiny", threshold=0.1, when="at", step=[0, 3])
+    one, other = (request.url.params.multi_items() for request in service.requests)
+    assert one == [("threshold_by_step", "0.1"), ("threshold_by_step", "none"), ("block", "0"), ("block", "final")]
+    assert sorted(other) == [("step", "0"), ("step", "3"), ("threshold", "0.1"), ("when", "at")]
 
 
 def test_a_request_of_another_job_is_sent_again() -> None:

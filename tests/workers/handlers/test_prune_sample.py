@@ -247,6 +247,18 @@ def test_a_job_that_diverges_fails_alone(
     assert "lower guidance_scale" in reason.detail
 
 
+def test_a_block_that_the_model_does_not_have_fails_its_job_alone(
+    worker: Worker, submit: Submit, store: JobStore
+) -> None:
+    jobs = [submit("prune-sample", threshold=[0.5], blocks=blocks, labels=[0]) for blocks in ([0], [1], ["final"])]
+    for job in jobs:
+        worker.run(job.id)
+    assert ends(store, jobs) == ["succeeded", "failed", "succeeded"]
+    reason = store.get(jobs[1].id).problem
+    assert reason is not None
+    assert "block 1 is outside 0 to 0, the blocks of this system" in reason.detail
+
+
 def test_what_goes_wrong_with_one_jobs_own_result_fails_it_alone(
     worker: Worker, submit: Submit, store: JobStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
