@@ -171,7 +171,7 @@ def as_thresholds(thresholds: Iterable[float | None]) -> tuple[float | None, ...
     """Thresholds by step. Raises InputError if no step has one."""
     found = tuple(None if threshold is None else float(threshold) for threshold in thresholds)
     if all(threshold is None for threshold in found):
-        raise InputError("threshold_by_step has no threshold: give one number for each step, null where not to prune")
+        raise InputError("no step has a threshold: give a number for each step, and null for those that are not pruned")
     return found
 
 

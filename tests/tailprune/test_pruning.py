@@ -128,7 +128,7 @@ def test_a_prune_is_that_of_its_spec() -> None:
         ({"side": "tail", "threshold": 0.1, "schedule": "at", "steps": [-1]}, "at least 0, not -1"),
         ({"side": "tail", "threshold": 0.1, "schedule": "at", "steps": 3}, "steps must be in a list, not 3"),
         ({"side": "tail", "threshold": [0.1, None], "schedule": "first"}, "does not go with a threshold for each step"),
-        ({"side": "tail", "threshold": [None, None]}, "has no threshold"),
+        ({"side": "tail", "threshold": [None, None]}, "no step has a threshold"),
         ({"side": "tail", "threshold": [0.1, -1]}, "at least 0, not -1"),
         ({"side": "tail", "threshold": [0.1, "0.2"]}, "finite number"),
         ({"side": "tail", "threshold": 0.1, "blocks": "final"}, "blocks must be in a list, not 'final'"),

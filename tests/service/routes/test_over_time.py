@@ -94,7 +94,7 @@ def test_all_classes_are_measured_by_default_and_guidance_does_not_matter(client
         ("threshold=0.1&when=at&step=-1", "query.step.0", "greater than or equal to 0"),
         ("threshold_by_step=0.1&threshold_by_step=0.2", "query.threshold_by_step", "2 thresholds for 50 steps"),
         ("threshold_by_step=0.1&threshold_by_step=null", "query.threshold_by_step.1", "'none'"),
-        ("threshold_by_step=none&threshold_by_step=none&steps=2", "query.threshold_by_step", "has no threshold"),
+        ("threshold_by_step=none&threshold_by_step=none&steps=2", "query.threshold_by_step", "no step has a threshold"),
         ("threshold=0.1&block=last", "query.block.0", "'final'"),
         ("threshold=0.1&block=0&block=0", "query.block", "0 is given more than once"),
         ("threshold=0.1&sampler=ddim", "query.sampler", "does not fit shapes-sit"),
