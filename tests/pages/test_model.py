@@ -115,6 +115,27 @@ def test_what_a_prune_removes_over_the_run_is_over_the_steps_of_the_sampler(
     expect(page.get_by_text(f"over the {asked['steps']} steps of {asked['sampler']}.")).to_be_visible()
 
 
+def test_the_modulation_error_follows_the_threshold_and_is_that_of_the_interface(page: Page, stack: Stack) -> None:
+    labels = stack.http.get("/models/shapes-sit").json()["defaults"]["labels"]
+
+    def expected(threshold: float) -> str:
+        query = {"threshold": threshold, "label": labels}
+        answer = stack.http.get("/metrics/shapes-sit/removal", params=query, headers={"Prefer": "wait=60"})
+        error = answer.raise_for_status().json()["prunes"][0]["modulation"]["error"]
+        return f"{100 * error:.1f} %"
+
+    open_model(page, "?tau=0.1")
+    card = page.locator("section", has=page.get_by_role("heading", name="What a prune changes in the modulations"))
+    expect(card.get_by_text(expected(0.1), exact=True)).to_be_visible()
+    page.get_by_role("spinbutton", name="Threshold τ").fill("0.3")
+    expect(card.get_by_text(expected(0.3), exact=True)).to_be_visible()
+    card.get_by_role("button", name="Compare rules by the share removed").click()
+    expect(card.locator(".chart")).to_be_visible()
+    table = card.get_by_role("table")
+    expect(table.get_by_role("columnheader", name="deviation, mean")).to_have_count(1)
+    shot(page, "modulation")
+
+
 def test_what_is_removed_at_one_time_is_another_share_than_over_the_run(page: Page) -> None:
     open_model(page, "?tau=0.038")
     assert number(page, "removed-here") < number(page, "removed-run") - 5

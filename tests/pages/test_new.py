@@ -97,9 +97,11 @@ def test_the_form_says_what_a_threshold_removes_over_the_run(page: Page, stack: 
     labels = stack.http.get(f"/models/{MODEL}").json()["defaults"]["labels"]
     query = {"threshold": 0.05, "label": labels}
     asked = stack.http.get(f"/metrics/{MODEL}/removal", params=query, headers={"Prefer": "wait=60"})
-    share = asked.raise_for_status().json()["prunes"][0]["removed"]["fraction"]
+    (prune,) = asked.raise_for_status().json()["prunes"]
     page.goto(f"/ui/new?model={MODEL}&threshold=0.05")
-    expect(page.get_by_text(f"removes {100 * share:.1f} % over the run")).to_be_visible()
+    expect(page.get_by_text(f"removes {100 * prune['removed']['fraction']:.1f} % over the run")).to_be_visible()
+    error = prune["modulation"]["error"]
+    expect(page.get_by_text(f"changes the modulations by {100 * error:.1f} %")).to_be_visible()
 
 
 def test_the_form_of_a_study_says_what_is_removed_where_thresholds_are_tried_in_one_way(

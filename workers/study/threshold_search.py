@@ -3,9 +3,9 @@
 The candidates for n trials are the quantiles of |c|, or of |SiLU(c)|, at the shares 1/2^n, 2/2^n, ..., over the study's
 labels or conditions and the pruned steps. Between two that are known, one within the budget and one beyond it, the next
 to be sampled is where the measured change is predicted to reach the budget: it is taken as a power of the modulation
-error, which needs no sample (`tailprune.modulation`), through what was measured so far. Where the predictions are of no
-use, the candidates are bisected. A larger share is assumed to be worse: where that is not so, the result is still a
-threshold that was tried and is within the budget.
+error, which needs no sample (`tailprune.modulation`), through what was measured so far. Where the predictions stay
+behind, the next is ever further away, up to the middle of those between. A larger share is assumed to be worse: where
+that is not so, the result is still a threshold that was tried and is within the budget.
 """
 
 from __future__ import annotations
@@ -29,18 +29,16 @@ from tailprune.systems import System
 from workers.sampling.inputs import SampleInputs
 from workers.sampling.plan import Plan
 
-__all__ = ["Candidates", "magnitudes_of", "predicted_errors", "search_threshold"]
+__all__ = ["SCALE", "Candidates", "magnitudes_of", "predicted_errors", "search_threshold"]
 
 MOST_TIMES = 16
 """At how many of the pruned steps, evenly spaced, magnitudes are taken."""
 MOST_SUBJECTS = 64
 """Of how many labels or conditions, evenly spaced, the modulation errors are."""
-POWER: dict[SearchMeasure, float] = {"drift": 1.0, "accuracy": 2.0, "fid": 2.0}
+POWER: dict[SearchMeasure, float] = {"drift": 1.0, "accuracy": 2.0, "fid": 3.0}
 """With which power of the modulation error a measure is taken to become worse, until two trials show it."""
-SCALE: dict[SearchMeasure, float] = {"drift": 1.0, "accuracy": 1.0, "fid": 100.0}
-"""How much worse it would be at an error of 1, until a trial shows it."""
-PATIENCE = 3
-"""After how many trials that have not halved the bracket it is bisected."""
+SCALE: dict[SearchMeasure, float] = {"drift": 1.5, "accuracy": 4.0, "fid": 10000.0}
+"""How much worse it would be at an error of 1, until a trial shows it: about as much as with the shipped models."""
 DIGITS = 3
 """Significant digits of a threshold: rounded ones recur in other searches, which then find their shards."""
 
@@ -135,8 +133,22 @@ class _Bracket:
     high: int
     worse: dict[int, float]
     """By how much the measure is worse than the baseline's, at each place that was tried."""
-    widths: list[int]
-    """`high` - `low` before each trial."""
+    push: int = 1
+    """By how many places the next trial is away from the last at least: more where predictions stayed behind."""
+    last_within: bool = False
+    """Whether the last was within."""
+
+    def take(self, place: int, within: bool, worse: float) -> None:
+        """Take what a trial found at a place."""
+        end = self.low if within else self.high
+        pushed = within == self.last_within and abs(place - end) <= self.push
+        self.push = 2 * self.push if pushed else 1
+        self.last_within = within
+        self.worse[place] = worse
+        if within:
+            self.low = place
+        else:
+            self.high = place
 
 
 def search_threshold(
@@ -159,12 +171,11 @@ def search_threshold(
     limit = _limit(search, baseline_value)
     of_baseline = baseline.scores.get(search.measure)
     reliable = of_baseline is None or of_baseline.reliable  # all trials have as many samples
-    bracket = _Bracket(0, candidates.count, {}, [])
+    bracket = _Bracket(0, candidates.count, {})
     trials: dict[float, Trial] = {}
     result = _result(search, baseline_value, limit, [], reliable)
     while candidates.distinct(bracket.low, bracket.high):
         place = _next_place(search, candidates, bracket)
-        bracket.widths.append(bracket.high - bracket.low)
         spec = candidates.spec(place)
         assert spec.threshold is not None
         if spec.threshold not in trials:
@@ -173,21 +184,16 @@ def search_threshold(
             on_trial(result)
         trial = trials[spec.threshold]
         worse = trial.value - (baseline_value or 0.0)
-        bracket.worse[place] = -worse if search.measure == "accuracy" else worse
-        if trial.within:
-            bracket.low = place
-        else:
-            bracket.high = place
+        bracket.take(place, trial.within, -worse if search.measure == "accuracy" else worse)
     return result
 
 
 def _next_place(search: Search, candidates: Candidates, bracket: _Bracket) -> int:
     """The candidate to try next, between the ends of the bracket."""
     low, high = bracket.low, bracket.high
-    if len(bracket.widths) >= PATIENCE and 2 * (high - low) > bracket.widths[-PATIENCE]:
-        return (low + high) // 2  # so that it ends after at most PATIENCE + 1 trials a halving
     place = candidates.last_below(_predicted_error(search, candidates, bracket), low, high)
-    return max(place, low + 1)
+    away = min(bracket.push, (high - low) // 2)
+    return max(place, low + away) if bracket.last_within else min(max(place, low + 1), high - away)
 
 
 def _predicted_error(search: Search, candidates: Candidates, bracket: _Bracket) -> float:

@@ -13,6 +13,7 @@ import { Button, Card, Loading, Missing, PageHead, Progress, ProblemNotice, Segm
 import { ThresholdCard } from "../lib/threshold-card.js";
 import { CosineCard, PairCard } from "../lib/cosine-card.js";
 import { DistributionCard, SamplingCard } from "../lib/distribution-card.js";
+import { ModulationCard } from "./model/modulation.js";
 import { TrainingCard } from "./model/training.js";
 
 /** @param {{params: {name: string}, query: URLSearchParams}} props */
@@ -72,8 +73,17 @@ function Explored({ name, exploration }) {
       <${SamplingCard} exploration=${exploration} />
       <${DistributionCard} exploration=${exploration} />
     </div>
+    ${prunable(exploration.model) && html`<${ModulationCard} exploration=${exploration} />`}
     ${exploration.model.links.training && html`<${TrainingCard} path=${exploration.model.links.training} />`}
   </div>`;
+}
+
+/**
+ * Whether what prunes of a model change is measured: a compacted one has other modulations.
+ * @param {any} model
+ */
+function prunable(model) {
+  return model.ready && !model.compacted;
 }
 
 /**

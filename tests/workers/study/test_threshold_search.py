@@ -14,7 +14,7 @@ from jobs.requests.study import Search
 from jobs.study_results import SearchResult, StudyVariant
 from tailprune.magnitudes import Magnitudes
 from tailprune.spec.prune import PruneSpec
-from workers.study.threshold_search import Candidates, search_threshold
+from workers.study.threshold_search import SCALE, Candidates, search_threshold
 
 MAGNITUDES = torch.linspace(0.0005, 1.0, 5000) ** 3
 BASELINE = {"drift": None, "accuracy": 0.9, "fid": 3.0}
@@ -86,7 +86,7 @@ def test_where_the_error_predicts_the_drift_half_as_many_are_sampled_as_by_bisec
 
 def test_it_begins_where_the_error_predicts_the_budget() -> None:
     search = Search(measure="drift", budget=0.2, trials=7)
-    found = searched(search, lambda threshold: threshold, lambda threshold: threshold)
+    found = searched(search, lambda threshold: SCALE["drift"] * threshold, lambda threshold: threshold)
     assert found.threshold is not None
     assert found.trials[0].threshold == found.threshold
     assert len(found.trials) == 2
