@@ -144,6 +144,7 @@ REMOVAL: dict[str, Any] = {
             },
             "removed": {"mean": 64.0, "min": 60, "max": 68, "fraction": 0.5, "by_step": [64.0, 64.0], "threshold": 0.1},
             "embedding": {"npr_before": 0.06, "npr_after": 0.05, "cosine_before": 0.99, "cosine_after": 0.99},
+            "modulation": {"error": 0.05, "by_step": [0.04, 0.06], "largest": 0.1, "bound": 0.5},
         }
     ],
 }
