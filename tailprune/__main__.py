@@ -1,6 +1,7 @@
 """Describe and download checkpoints from the shell.
 
 `python -m tailprune inspect SOURCE` describes a checkpoint, as text or as JSON; one on the hub is downloaded first.
+`python -m tailprune anatomy SOURCE` says what AdaLN takes in a large transformer of diffusers, and what it needs.
 `python -m tailprune fetch hf://owner/repo/file` downloads a file into the cache and prints its local path.
 """
 
@@ -9,6 +10,7 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import json
+import shutil
 import sys
 
 import tailprune
@@ -34,11 +36,17 @@ def main() -> int:
     )
     inspect.add_argument("--check", action="store_true", help="read all weights too, and refuse damaged ones")
     inspect.add_argument("--json", action="store_true", help="print JSON")
+    anatomy = commands.add_parser("anatomy", help="what AdaLN takes and needs in a large transformer of diffusers")
+    anatomy.add_argument(
+        "source",
+        help="a folder in diffusers' layout, a safetensors file, or hf://owner/repo, whose headers are read",
+    )
+    anatomy.add_argument("--json", action="store_true", help="print JSON")
     fetching = commands.add_parser("fetch", help="download a file or folder of the hub into the cache")
     fetching.add_argument("source", help="hf://owner/repo/file, or hf://owner/repo for a folder in diffusers' layout")
     options = parser.parse_args()
     try:
-        print(fetch(options.source) if options.command == "fetch" else _description(options))
+        print(COMMANDS[options.command](options))
     except (ValueError, OSError) as error:
         print(error, file=sys.stderr)
         return FAILED
@@ -58,6 +66,22 @@ def _description(options: argparse.Namespace) -> str:
     if not options.json:
         return str(found)
     return json.dumps(dataclasses.asdict(found) | {"path": str(found.path), "adaln_share": found.adaln_share})
+
+
+def _fetched(options: argparse.Namespace) -> str:
+    return str(fetch(options.source))
+
+
+def _anatomy(options: argparse.Namespace) -> str:
+    from tailprune.transformers import anatomy, as_text
+
+    found = anatomy(options.source)
+    if not options.json:
+        return as_text(found, shutil.get_terminal_size().columns)
+    return json.dumps(dataclasses.asdict(found) | {"adaln_share": found.adaln_share})
+
+
+COMMANDS = {"inspect": _description, "anatomy": _anatomy, "fetch": _fetched}
 
 
 if __name__ == "__main__":

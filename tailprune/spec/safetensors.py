@@ -12,6 +12,7 @@ differently. Artifacts, and the ids that clients keep, are digests of these byte
 from __future__ import annotations
 
 import json
+import math
 import os
 import tempfile
 from collections.abc import Iterable, Mapping
@@ -21,13 +22,22 @@ from typing import Any, BinaryIO
 
 from tailprune.spec import InputError
 
-__all__ = ["Header", "StoredTensor", "encode_header", "read_header", "write_file"]
+__all__ = ["Header", "StoredTensor", "check_layout", "encode_header", "read_header", "write_file"]
 
 ALIGNMENT = 8
 LENGTH_BYTES = 8
 MOST_HEADER_BYTES = 100 * 2**20
 """The largest header that the format allows."""
 METADATA = "__metadata__"
+BITS = {
+    **dict.fromkeys(("F4",), 4),
+    **dict.fromkeys(("F6_E2M3", "F6_E3M2"), 6),
+    **dict.fromkeys(("BOOL", "U8", "I8", "F8_E4M3", "F8_E5M2", "F8_E8M0", "F8_E4M3FNUZ", "F8_E5M2FNUZ"), 8),
+    **dict.fromkeys(("U16", "I16", "F16", "BF16"), 16),
+    **dict.fromkeys(("U32", "I32", "F32"), 32),
+    **dict.fromkeys(("U64", "I64", "F64", "C64"), 64),
+}
+"""The bits of an element, by the format's names of types."""
 
 
 @dataclass(frozen=True)
@@ -109,6 +119,30 @@ def read_header(file: BinaryIO) -> Header:
         raise InputError("the metadata is not a JSON object of strings")
     size = LENGTH_BYTES + length
     return Header({name: _stored(name, entry, size) for name, entry in header.items()}, metadata, size)
+
+
+def check_layout(header: Header, size: int | None = None) -> None:
+    """Check that the tensors have the bytes that their types and shapes say, and follow each other without gaps.
+
+    size: the bytes of the whole file, if they are known
+
+    Raises InputError for the first tensor of which this is not so, and for a file of another size.
+    """
+    end = header.size
+    for name, tensor in sorted(header.tensors.items(), key=lambda item: (item[1].begin, item[1].end)):
+        if tensor.dtype not in BITS:
+            raise InputError(f"{name} has the type {tensor.dtype!r}, and a type is one of {', '.join(BITS)}")
+        bits = BITS[tensor.dtype] * math.prod(tensor.shape)
+        if bits != 8 * (tensor.end - tensor.begin):
+            raise InputError(
+                f"{name} takes {tensor.end - tensor.begin:,} bytes, but {tensor.dtype} of shape "
+                f"{list(tensor.shape)} takes {bits / 8:,.0f}"
+            )
+        if tensor.begin != end:
+            raise InputError(f"{name} begins at byte {tensor.begin:,}, but the tensor before it ends at {end:,}")
+        end = tensor.end
+    if size is not None and size != end:
+        raise InputError(f"the file has {size:,} bytes, but its header describes {end:,}")
 
 
 def _is_metadata(metadata: Any) -> bool:

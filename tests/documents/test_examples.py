@@ -45,6 +45,8 @@ RUN_ELSEWHERE = {
     "export TAILPRUNE_WEBHOOK_HOSTS": "tests/end_to_end/test_webhooks.py",
     "celery --app workers.webhooks": "tests/end_to_end/test_webhooks.py",
     "from transformers": "fetches weights from the Hugging Face hub",
+    "python -m tailprune anatomy": "asks the Hugging Face hub; tests/tailprune/transformers",
+    "from tailprune.transformers": "asks the Hugging Face hub; tests/tailprune/transformers",
 }
 """Beginnings of blocks that are not run here, and why."""
 

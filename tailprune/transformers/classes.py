@@ -1,0 +1,346 @@
+"""The classes of large transformers: what makes the condition vector c of each, and which linear layers read SiLU(c).
+
+A record a class, by diffusers' names, and a second one where published files have the names of the original code. `*`
+in a name stands for the number of a block. Read from the source of diffusers 0.42.1 (models/transformers, and
+loaders/single_file_utils.py for the original names); times are those that diffusers' pipelines pass.
+
+c is a sum of parts. A part is one of
+
+    a number     sinusoids of it, then linear, SiLU, linear: the time, the scale of the guidance
+    a vector     linear, SiLU, linear: a pooled text, sizes
+    a row        of an embedding table: a class
+    another      module, which is not looked into
+
+To add a class, add a record here and a tiny model of it to tests/tailprune/transformers/tiny_models.py.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+__all__ = ["CLASSES", "Linears", "Number", "Part", "TransformerClass"]
+
+SIX = ("shift", "scale", "gate") * 2
+THREE = ("shift", "scale", "gate")
+GATES = ("scale", "gate") * 2
+PAIRS = ("shift", "shift", "scale", "scale", "gate", "gate")
+"""Of image and text in turn."""
+
+
+@dataclass(frozen=True)
+class Number:
+    """How a number x becomes sinusoids: cos a and sin a of a = scale f (factor x), f = 10000^(-i / (half - shift))."""
+
+    most: float
+    """The pipeline passes values from 0 to this."""
+    factor: float = 1
+    """What the network multiplies the number with."""
+    scale: float = 1
+    """What it multiplies the angles with."""
+    shift: int = 0
+    fixed: float | None = None
+    """The pipeline's default, where it is not the time that runs."""
+
+
+@dataclass(frozen=True)
+class Part:
+    """One summand of c."""
+
+    what: str
+    layers: tuple[str, ...]
+    """Two linear layers, an embedding table, or the name of another module."""
+    number: Number | None = None
+    optional: bool = False
+    """Whether some models of the class have it and others do not."""
+    scheduled: bool = False
+    """Whether the schedule of the steps determines it, as it does the time."""
+    averaged: bool = False
+    """Whether the mean of it and the time is what is added, not their sum."""
+
+    @property
+    def is_time(self) -> bool:
+        """Whether it is the time of the step."""
+        return self.number is not None and self.number.fixed is None
+
+
+@dataclass(frozen=True)
+class Linears:
+    """Linear layers that read SiLU(c), and the pieces of their output in order."""
+
+    name: str
+    pieces: tuple[str, ...]
+    others: tuple[tuple[str, ...], ...] = ()
+    """The pieces of those among them that have more or fewer, each as wide as c."""
+    last: bool = False
+    """Whether only the last block has it."""
+
+
+@dataclass(frozen=True)
+class TransformerClass:
+    """One class under one way of naming its tensors."""
+
+    name: str
+    """diffusers' name of the class."""
+    models: str
+    """Models that people know it by."""
+    parts: tuple[Part, ...]
+    linears: tuple[Linears, ...]
+    anchor: str
+    """A tensor that tells it from the classes whose other names are among its own."""
+    naming: str = "diffusers"
+    buffers: tuple[str, ...] = ()
+    """Tensors in the files that are not parameters."""
+    depths: tuple[tuple[str, str], ...] = ()
+    """Fields of the configuration that count blocks, and a name in those blocks."""
+
+    @property
+    def time(self) -> Part:
+        """The part that runs while sampling."""
+        return next(part for part in self.parts if part.is_time)
+
+
+def _mlp(module: str) -> tuple[str, str]:
+    return f"{module}.linear_1", f"{module}.linear_2"
+
+
+def _layers(module: str) -> tuple[str, str]:
+    return f"{module}.in_layer", f"{module}.out_layer"
+
+
+def _time(module: str, most: float, factor: float = 1, scale: float = 1, shift: int = 0) -> Part:
+    return Part("time", _mlp(module), Number(most, factor, scale, shift))
+
+
+def _guidance(module: str, most: float, factor: float, fixed: float) -> Part:
+    return Part("guidance", _mlp(module), Number(most, factor, fixed=fixed), optional=True)
+
+
+def _next_time(module: str, *, averaged: bool) -> Part:
+    number = Number(1000, fixed=0)
+    return Part("time of the next step", _mlp(module), number, optional=True, scheduled=True, averaged=averaged)
+
+
+_DUAL = Linears("transformer_blocks.*.norm1.linear", SIX), Linears("transformer_blocks.*.norm1_context.linear", SIX)
+_SINGLE = Linears("single_transformer_blocks.*.norm.linear", THREE)
+_OUT = Linears("norm_out.linear", ("scale", "shift"))
+_DEPTHS = ("num_layers", "transformer_blocks.*.norm1.linear"), ("num_single_layers", _SINGLE.name)
+
+CLASSES = (
+    TransformerClass(
+        "SD3Transformer2DModel",
+        "Stable Diffusion 3 and 3.5",
+        (
+            _time("time_text_embed.timestep_embedder", 1000),
+            Part("pooled text", _mlp("time_text_embed.text_embedder")),
+        ),
+        (
+            Linears("transformer_blocks.*.norm1.linear", SIX, ((*SIX, *THREE),)),  # SD3.5-medium: a second attention
+            Linears("transformer_blocks.*.norm1_context.linear", SIX, (("scale", "shift"),)),  # the last block
+            _OUT,
+        ),
+        anchor="pos_embed.proj.weight",
+        buffers=("pos_embed.pos_embed",),
+        depths=_DEPTHS[:1],
+    ),
+    TransformerClass(
+        "FluxTransformer2DModel",
+        "FLUX.1",
+        (
+            _time("time_text_embed.timestep_embedder", 1, 1000),
+            _guidance("time_text_embed.guidance_embedder", 10, 1000, fixed=3.5),
+            Part("pooled text", _mlp("time_text_embed.text_embedder")),
+        ),
+        (*_DUAL, _SINGLE, _OUT),
+        anchor="x_embedder.weight",
+        depths=_DEPTHS,
+    ),
+    TransformerClass(
+        "FluxTransformer2DModel",
+        "FLUX.1",
+        (
+            Part("time", _layers("time_in"), Number(1, 1000)),
+            Part("guidance", _layers("guidance_in"), Number(10, 1000, fixed=3.5), optional=True),
+            Part("pooled text", _layers("vector_in")),
+        ),
+        (
+            Linears("double_blocks.*.img_mod.lin", SIX),
+            Linears("double_blocks.*.txt_mod.lin", SIX),
+            Linears("single_blocks.*.modulation.lin", THREE),
+            Linears("final_layer.adaLN_modulation.1", ("shift", "scale")),
+        ),
+        anchor="img_in.weight",
+        naming="BFL and ComfyUI",
+    ),
+    TransformerClass(
+        "QwenImageTransformer2DModel",
+        "Qwen-Image",
+        (
+            _time("time_text_embed.timestep_embedder", 1, scale=1000),
+            Part("layered or not", ("time_text_embed.addition_t_embedding",), optional=True),
+        ),
+        (
+            Linears("transformer_blocks.*.img_mod.1", SIX),
+            Linears("transformer_blocks.*.txt_mod.1", SIX),
+            _OUT,
+        ),
+        anchor="txt_norm.weight",
+        depths=(("num_layers", "transformer_blocks.*.img_mod.1"),),
+    ),
+    TransformerClass(
+        "HunyuanImageTransformer2DModel",
+        "HunyuanImage 2.1",
+        (
+            _time("time_guidance_embed.timestep_embedder", 1000),
+            _next_time("time_guidance_embed.timestep_embedder_r", averaged=True),
+            _guidance("time_guidance_embed.guidance_embedder", 10_000, 1, fixed=3250),
+        ),
+        (*_DUAL, _SINGLE, _OUT),
+        anchor="x_embedder.proj.weight",
+        depths=_DEPTHS,
+    ),
+    TransformerClass(
+        "HunyuanVideoTransformer3DModel",
+        "HunyuanVideo",
+        (
+            _time("time_text_embed.timestep_embedder", 1000),
+            _guidance("time_text_embed.guidance_embedder", 10_000, 1, fixed=6000),
+            Part("pooled text", _mlp("time_text_embed.text_embedder")),
+        ),
+        (*_DUAL, _SINGLE, _OUT),
+        anchor="context_embedder.proj_in.weight",
+        depths=_DEPTHS,
+    ),
+    TransformerClass(
+        "HunyuanVideo15Transformer3DModel",
+        "HunyuanVideo 1.5",
+        (_time("time_embed.timestep_embedder", 1000), _next_time("time_embed.timestep_embedder_r", averaged=False)),
+        (*_DUAL, _OUT),
+        anchor="cond_type_embed.weight",
+        depths=_DEPTHS[:1],
+    ),
+    TransformerClass(
+        "MiniMaxH3Transformer3DModel",
+        "MiniMax-H3",
+        (_time("time_embedder", 1),),
+        (Linears("transformer_blocks.*.adaln_proj.linear", SIX * 3), Linears("norm_out.linear", ("shift", "scale"))),
+        anchor="audio_proj_in.weight",
+        depths=(("num_layers", "transformer_blocks.*.adaln_proj.linear"),),
+    ),
+    TransformerClass(
+        "MiniMaxH3Transformer3DModel",
+        "MiniMax-H3",
+        (Part("time", ("time_embedder.proj_in", "time_embedder.proj_out"), Number(1)),),
+        (
+            Linears("blocks.*.adaln_proj.linear", SIX * 3),
+            Linears("final_layer.adaln_proj.linear", ("shift", "scale")),
+        ),
+        anchor="audio_patch_proj.weight",
+        naming="MiniMax and ComfyUI",
+        buffers=("rope.inv_freq",),
+    ),
+    TransformerClass(
+        "AuraFlowTransformer2DModel",
+        "AuraFlow",
+        (_time("time_step_proj", 1, scale=1000),),
+        (
+            Linears("joint_transformer_blocks.*.norm1.linear", SIX),
+            Linears("joint_transformer_blocks.*.norm1_context.linear", SIX),
+            Linears("single_transformer_blocks.*.norm1.linear", SIX),
+            _OUT,
+        ),
+        anchor="register_tokens",
+        depths=(
+            ("num_mmdit_layers", "joint_transformer_blocks.*.norm1.linear"),
+            ("num_single_dit_layers", "single_transformer_blocks.*.norm1.linear"),
+        ),
+    ),
+    TransformerClass(
+        "MochiTransformer3DModel",
+        "Mochi 1",
+        (
+            _time("time_embed.timestep_embedder", 1000),
+            Part("pooled text tokens", ("time_embed.pooler",)),
+        ),
+        (
+            Linears("transformer_blocks.*.norm1.linear", GATES),
+            Linears("transformer_blocks.*.norm1_context.linear", GATES),
+            Linears("transformer_blocks.*.norm1_context.linear_1", ("scale",), last=True),
+            _OUT,
+        ),
+        anchor="pos_frequencies",
+        depths=_DEPTHS[:1],
+    ),
+    TransformerClass(
+        "HiDreamImageTransformer2DModel",
+        "HiDream-I1",
+        (
+            _time("t_embedder.timestep_embedder", 1000),
+            Part("pooled text", _mlp("p_embedder.pooled_embedder")),
+        ),
+        (
+            Linears("double_stream_blocks.*.block.adaLN_modulation.1", SIX * 2),
+            Linears("single_stream_blocks.*.block.adaLN_modulation.1", SIX),
+            Linears("final_layer.adaLN_modulation.1", ("shift", "scale")),
+        ),
+        anchor="caption_projection.0.linear.weight",
+        depths=(
+            ("num_layers", "double_stream_blocks.*.block.adaLN_modulation.1"),
+            ("num_single_layers", "single_stream_blocks.*.block.adaLN_modulation.1"),
+        ),
+    ),
+    TransformerClass(
+        "OvisImageTransformer2DModel",
+        "Ovis-Image",
+        (_time("timestep_embedder", 1, 1000),),
+        (*_DUAL, _SINGLE, _OUT),
+        anchor="context_embedder_norm.weight",
+        depths=_DEPTHS,
+    ),
+    TransformerClass(
+        "LongCatImageTransformer2DModel",
+        "LongCat-Image",
+        (_time("time_embed.timestep_embedder", 1, 1000),),
+        (*_DUAL, _SINGLE, _OUT),
+        anchor="x_embedder.weight",
+        depths=_DEPTHS,
+    ),
+    TransformerClass(
+        "CogVideoXTransformer3DModel",
+        "CogVideoX",
+        (
+            _time("time_embedding", 999),
+            Part("offset of frames", _mlp("ofs_embedding"), Number(1000, fixed=2), optional=True),
+        ),
+        (
+            Linears("transformer_blocks.*.norm1.linear", SIX),
+            Linears("transformer_blocks.*.norm2.linear", SIX),
+            Linears("norm_out.linear", ("shift", "scale")),
+        ),
+        anchor="patch_embed.text_proj.weight",
+        buffers=("patch_embed.pos_embedding",),
+        depths=(("num_layers", "transformer_blocks.*.norm2.linear"),),
+    ),
+    TransformerClass(
+        "CogView4Transformer2DModel",
+        "CogView4",
+        (
+            _time("time_condition_embed.timestep_embedder", 1000),
+            Part("sizes", _mlp("time_condition_embed.condition_embedder")),
+        ),
+        # SiLU is taken once for all of them, in the transformer's forward
+        (Linears("transformer_blocks.*.norm1.linear", PAIRS * 2), _OUT),
+        anchor="patch_embed.text_proj.weight",
+        depths=_DEPTHS[:1],
+    ),
+    TransformerClass(
+        "DiTTransformer2DModel",
+        "DiT",
+        (  # a copy in each block; the final layer reads that of the first
+            _time("transformer_blocks.*.norm1.emb.timestep_embedder", 999, shift=1),
+            Part("class", ("transformer_blocks.*.norm1.emb.class_embedder.embedding_table",)),
+        ),
+        (Linears("transformer_blocks.*.norm1.linear", SIX), Linears("proj_out_1", ("shift", "scale"))),
+        anchor="proj_out_2.weight",
+        depths=_DEPTHS[:1],
+    ),
+)
