@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from tailprune.statistics import Description, describe
     from tailprune.statistics_over_time import DescriptionOverTime, describe_over_time
     from tailprune.systems import System
+    from tailprune.transformers import load_transformer
 
 __version__ = "0.1.0"
 
@@ -56,6 +57,7 @@ __all__ = [
     "load",
     "load_condition",
     "measure_modulation",
+    "load_transformer",
     "measure_removal",
     "modulation_error",
     "prune_and_compare",
@@ -90,6 +92,7 @@ _HOMES = {
     "load": "checkpoints.load",
     "load_condition": "checkpoints.load",
     "measure_modulation": "modulation",
+    "load_transformer": "transformers",
     "measure_removal": "prune_report",
     "modulation_error": "modulation",
     "prune_and_compare": "pipeline",

@@ -2,6 +2,7 @@
 
 `python -m tailprune inspect SOURCE` describes a checkpoint, as text or as JSON; one on the hub is downloaded first.
 `python -m tailprune anatomy SOURCE` says what AdaLN takes in a large transformer of diffusers, and what it needs.
+`python -m tailprune compact SOURCE OUT` writes such a transformer with a smaller AdaLN.
 `python -m tailprune fetch hf://owner/repo/file` downloads a file into the cache and prints its local path.
 """
 
@@ -12,6 +13,7 @@ import dataclasses
 import json
 import shutil
 import sys
+from pathlib import Path
 
 import tailprune
 from tailprune.checkpoints import fetch
@@ -42,6 +44,17 @@ def main() -> int:
         help="a folder in diffusers' layout, a safetensors file, or hf://owner/repo, whose headers are read",
     )
     anatomy.add_argument("--json", action="store_true", help="print JSON")
+    compact = commands.add_parser("compact", help="write such a transformer with a smaller AdaLN")
+    compact.add_argument("source", help="a folder in diffusers' layout")
+    compact.add_argument("out", help="the folder that is made")
+    covers = compact.add_mutually_exclusive_group(required=True)
+    covers.add_argument("--steps", type=int, nargs="+", help="exact for the plain schedules of so many steps")
+    covers.add_argument("--times", type=float, nargs="+", help="exact for these times, as the pipeline passes them")
+    covers.add_argument("--rank", type=int, help="so many directions, for any time")
+    covers.add_argument("--error", type=float, help="as few directions as have at most this error, such as 0.01")
+    compact.add_argument("--guidance", type=float, nargs="+", help="the scales of a model that takes one")
+    compact.add_argument("--pooled", choices=["zero"], help="take every pooled text for zeros")
+    compact.add_argument("--json", action="store_true", help="print JSON")
     fetching = commands.add_parser("fetch", help="download a file or folder of the hub into the cache")
     fetching.add_argument("source", help="hf://owner/repo/file, or hf://owner/repo for a folder in diffusers' layout")
     options = parser.parse_args()
@@ -81,7 +94,28 @@ def _anatomy(options: argparse.Namespace) -> str:
     return json.dumps(dataclasses.asdict(found) | {"adaln_share": found.adaln_share})
 
 
-COMMANDS = {"inspect": _description, "anatomy": _anatomy, "fetch": _fetched}
+def _compacted(options: argparse.Namespace) -> str:
+    import torch
+
+    from tailprune.transformers import compact
+
+    written = compact(
+        options.source,
+        options.out,
+        steps=options.steps,
+        times=None if options.times is None else torch.tensor(options.times),
+        rank=options.rank,
+        error=options.error,
+        guidance=options.guidance,
+        pooled=options.pooled,
+        progress=sys.stderr.isatty(),
+    )
+    if options.json:
+        return json.dumps(dataclasses.asdict(written))
+    return (Path(options.out) / "README.md").read_text().rstrip()
+
+
+COMMANDS = {"inspect": _description, "anatomy": _anatomy, "compact": _compacted, "fetch": _fetched}
 
 
 if __name__ == "__main__":

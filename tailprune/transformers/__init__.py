@@ -1,14 +1,21 @@
-"""Large transformers of diffusers: what their AdaLN takes, and what it needs.
+"""Large transformers of diffusers: what their AdaLN takes and needs, and the same models with a smaller one.
 
 classes     what makes c in each class, and which linear layers read it
+recognise   which class the tensors are of
 source      folders, files and the hub: headers when opened, rows of tensors on demand
-ranks       how many directions the time's curve needs
+ranks       c at some times, and how many directions the time's curve needs
 describe    all of it for one model: `anatomy`
 text        an anatomy in a terminal
+schedule    the vectors that a compaction covers
+directions  what AdaLN reads in place of SiLU(c)
+rewriting   a compacted model, written shard by shard: `compact`
+loading     a compacted model as diffusers' class: `load_transformer`
 """
 
 from tailprune.transformers.describe import Anatomy, Group, Replacement, anatomy
+from tailprune.transformers.loading import load_transformer
 from tailprune.transformers.ranks import Ranks
+from tailprune.transformers.rewriting import Written, compact
 from tailprune.transformers.text import as_text
 
-__all__ = ["Anatomy", "Group", "Ranks", "Replacement", "anatomy", "as_text"]
+__all__ = ["Anatomy", "Group", "Ranks", "Replacement", "Written", "anatomy", "as_text", "compact", "load_transformer"]

@@ -11,7 +11,7 @@ from tailprune.checkpoints.recognition import groups
 from tailprune.transformers.classes import CLASSES, Linears, Part, TransformerClass
 from tailprune.transformers.source import Source
 
-__all__ = ["Layers", "Model", "made_by", "recognise"]
+__all__ = ["Layers", "Model", "made_by", "pattern_of", "recognise"]
 
 
 @dataclass(frozen=True)
@@ -65,7 +65,8 @@ def recognise(source: Source) -> Model:
     return Model(source, cls, parts, layers, width)
 
 
-def _pattern(name: str, then: str = "") -> re.Pattern[str]:
+def pattern_of(name: str, then: str = "") -> re.Pattern[str]:
+    """What matches a name with a number for `*`, and something after it."""
     return re.compile(re.escape(name).replace(r"\*", r"(\d+)") + then)
 
 
@@ -113,7 +114,7 @@ def _missing(source: Source, cls: TransformerClass) -> str | None:
         if not part.optional and not _has(source, part):
             return f"{part.layers[0]}.weight"
     for linears in cls.linears:
-        pattern = _pattern(linears.name, r"[.]weight")
+        pattern = pattern_of(linears.name, r"[.]weight")
         if not any(pattern.fullmatch(name) for name in source.tensors):
             return f"{linears.name}.weight"
     return None
@@ -121,7 +122,7 @@ def _missing(source: Source, cls: TransformerClass) -> str | None:
 
 def _found(source: Source, linears: Linears) -> Iterable[Layers]:
     """The layers of each shape among those with one name."""
-    pattern = _pattern(linears.name)
+    pattern = pattern_of(linears.name)
     by_shape: dict[tuple[int, ...], list[tuple[int, str]]] = {}
     for name in source.tensors:
         if name.endswith(".weight") and (match := pattern.fullmatch(name.removesuffix(".weight"))):
@@ -167,5 +168,5 @@ def _check(source: Source, cls: TransformerClass, found: Sequence[Layers], width
 
 def made_by(parts: Sequence[Part], names: Iterable[str]) -> list[str]:
     """The tensors among these that make c."""
-    patterns = [_pattern(layer, "[.]") for part in parts for layer in part.layers]
+    patterns = [pattern_of(layer, "[.]") for part in parts for layer in part.layers]
     return [name for name in names if any(pattern.match(name) for pattern in patterns)]

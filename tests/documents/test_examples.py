@@ -46,6 +46,8 @@ RUN_ELSEWHERE = {
     "celery --app workers.webhooks": "tests/end_to_end/test_webhooks.py",
     "from transformers": "fetches weights from the Hugging Face hub",
     "python -m tailprune anatomy": "asks the Hugging Face hub; tests/tailprune/transformers",
+    "python -m tailprune compact": "needs published weights; tests/tailprune/transformers/test_compact.py",
+    "import torch\nfrom diffusers import QwenImagePipeline": "needs published weights",
     "from tailprune.transformers": "asks the Hugging Face hub; tests/tailprune/transformers",
 }
 """Beginnings of blocks that are not run here, and why."""

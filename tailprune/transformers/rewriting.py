@@ -1,0 +1,504 @@
+"""Compaction of a large transformer: its AdaLN reads r directions in place of SiLU(c), and everything else stays.
+
+The weights are read and written once, shard by shard, and of a layer some thousand rows at a time. The error is that of
+what is written, after it was rounded to the type of the file. A shard that is finished is not written again when a
+compaction that was interrupted is started anew; the folder has its name only when all of it is there.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+from tailprune.arguments import as_number, as_tensor, as_whole
+from tailprune.checkpoints.files import CheckpointError
+from tailprune.checkpoints.save import TYPES
+from tailprune.progress import OnStep, reporting
+from tailprune.spec import InputError
+from tailprune.spec.display import Shown
+from tailprune.spec.layouts import CONFIG, DIFFUSERS_WEIGHTS
+from tailprune.spec.safetensors import encode_header
+from tailprune.transformers.classes import Part
+from tailprune.transformers.directions import Directions, all_directions, best_directions
+from tailprune.transformers.ranks import TIMES, Unmeasured
+from tailprune.transformers.recognise import Model, recognise
+from tailprune.transformers.schedule import Covered, cover, plain_times
+from tailprune.transformers.source import INDEX, TORCH, Source, open_source
+
+__all__ = ["BASIS", "COMPACTION", "Written", "compact"]
+
+BASIS = "adaln_basis"
+"""The module of the directions in a compacted model: its weight B, and its mean m."""
+COMPACTION = "compaction.json"
+"""What a compacted folder says of itself."""
+PARTIAL = ".partial"
+PIECE = 16 * 2**20
+"""The bytes that are copied at once."""
+ROWS = 4096
+"""The rows of a layer that are computed at once."""
+CHECKED = 64
+"""Of more covered vectors so many are checked, evenly."""
+BETWEEN = 32
+"""Vectors between the covered ones that are checked."""
+SPARE = 64 * 2**20
+"""Room on the disk besides the tensors."""
+
+
+@dataclass(frozen=True, repr=False)
+class Written(Shown):
+    """A compacted transformer, and what it was measured to be."""
+
+    path: str
+    name: str
+    """diffusers' name of its class."""
+    rank: int
+    covers: str
+    """What it covers, as a text."""
+    error: float
+    """The root mean square error of the modulations over what is covered, relative to their part that depends on c."""
+    worst_error: float
+    """The same at the worst of them."""
+    error_between: float | None
+    """The worst at times halfway between covered ones; None if it was not measured."""
+    parameters: tuple[int, int]
+    """Of the whole model, before and after."""
+    adaln_parameters: tuple[int, int]
+    """Of AdaLN, before and after, the directions in."""
+    bytes: tuple[int, int]
+    """Of the files of weights, before and after."""
+    dtype: str
+    """The type of AdaLN's weights."""
+    sources: dict[str, str]
+    """The sha256 of each file that was read."""
+    files: dict[str, str]
+    """The sha256 of each file that was written."""
+
+
+@torch.no_grad()
+def compact(
+    source: str | os.PathLike[str],
+    out: str | os.PathLike[str],
+    *,
+    steps: int | Sequence[int] | None = None,
+    times: Tensor | None = None,
+    rank: int | None = None,
+    error: float | None = None,
+    guidance: Sequence[float] | None = None,
+    pooled: Literal["zero"] | None = None,
+    progress: bool = False,
+    on_bytes: OnStep | None = None,
+) -> Written:
+    """Write a transformer whose AdaLN reads few directions; `load_transformer` loads it.
+
+    source: a folder in diffusers' layout, or a safetensors file with diffusers' names and `config.json` beside it
+    out: a folder that does not exist yet
+    steps: exact for the plain schedules of so many steps, one number or several
+    times: exact for these times, which the pipeline passes to the transformer, float32, in the order of the steps
+    rank: instead, for any time, so many directions, those with the least error
+    error: instead, for any time, as few directions as have at most this error
+    guidance: the scales of the guidance that are covered, by default the pipeline's; for models that take one
+    pooled: `zero` makes the model take every pooled text for zeros; needed for a model that takes one
+    progress: whether a progress bar is drawn
+    on_bytes: called with (done, total), the bytes of the source; may raise to stop, and the next call goes on
+
+    Raises InputError for not exactly one of steps, times, rank and error, a model that takes a pooled text without
+    `pooled`, a folder that exists, too little room, or an error that is exceeded; CheckpointError for files that are
+    not what they say, or change meanwhile.
+    """
+    model = recognise(open_source(source))
+    plan = _plan(model, steps, times, rank, error, guidance, pooled)
+    folder = Path(out)
+    if folder.exists():
+        raise InputError(f"{folder} exists: give the name of a new folder")
+    try:
+        covered, directions, between = _chosen(model, plan)
+    except Unmeasured as why:
+        raise CheckpointError(f"{model.source.path}: {why}") from why
+    writer = _Writer(model, directions, covered.read, between, pooled)
+    if writer.size >= sum(model.source.bytes([name]) for name in model.source.tensors):
+        raise InputError(
+            f"{model.source.path}: with {len(directions.encode)} directions of {model.width} it would be no smaller: "
+            "cover fewer times, or allow an error"
+        )
+    work = folder.with_name(f".{folder.name}{PARTIAL}")
+    _begin(work, plan | {"source": _stamps(model.source)}, writer.size)
+    with reporting(progress, on_bytes, "B") as report:
+        writer.write(work, report)
+    if _stamps(model.source) != _planned(work):
+        raise CheckpointError(f"{model.source.path}: its files changed while they were read: start again")
+    written = writer.result(folder, covers=_covers(plan))
+    if error is not None and written.error > error:
+        shutil.rmtree(work)
+        raise InputError(
+            f"the error is {written.error:.3g} after rounding to {written.dtype}, more than {error:g}: allow more"
+        )
+    _finish(model, work, written)
+    os.rename(work, folder)
+    return written
+
+
+def _plan(
+    model: Model,
+    steps: int | Sequence[int] | None,
+    times: Tensor | None,
+    rank: int | None,
+    error: float | None,
+    guidance: Sequence[float] | None,
+    pooled: str | None,
+) -> dict[str, Any]:
+    """What is to be done, checked, as JSON can hold it."""
+    path = model.source.path
+    if sum(each is not None for each in (steps, times, rank, error)) != 1:
+        raise InputError("give one of steps, times, rank and error")
+    if not model.source.has_values:
+        raise InputError(f"{path}: only its headers are at hand: fetch the weights first")
+    if model.cls.naming != "diffusers" or not model.source.config:
+        raise InputError(f"{path}: needs the names of diffusers and a {CONFIG}: give a folder in diffusers' layout")
+    if "quantization_config" in model.source.config:
+        raise InputError(f"{path}: is quantised: give the weights before they were, and quantise the result")
+    if pooled not in (None, "zero"):
+        raise InputError(f"pooled must be 'zero', not {pooled!r}")
+    texts = [part.what for part in model.parts if _is_vector(part)]
+    others = [part.what for part in model.parts if _is_vector(part) and part.what != "pooled text"]
+    others += [part.what for part in model.parts if len(part.layers) == 1 and not _is_table(model, part)]
+    if others:
+        raise InputError(f"{path}: its condition depends on {' and '.join(others)}, which cannot be covered")
+    if texts and pooled is None:
+        raise InputError(f"{path}: its condition depends on a pooled text: with pooled='zero' it takes each for zeros")
+    if pooled is not None and not texts:
+        raise InputError(f"{path}: takes no pooled text: leave pooled out")
+    if (rank is not None or error is not None) and any(part.scheduled for part in model.parts):
+        raise InputError(f"{path}: its condition depends on the next step's time too: give steps or times")
+    plan: dict[str, Any] = {"guidance": guidance and [float(scale) for scale in guidance], "pooled": pooled}
+    if steps is not None:
+        numbers = [steps] if isinstance(steps, int) else list(steps)
+        plan["steps"] = [as_whole("steps", number, least=1, most=10_000) for number in numbers]
+        if not numbers:
+            raise InputError("steps are empty: give at least one number")
+        plan["times"] = [plain_times(model, number).tolist() for number in plan["steps"]]
+    elif times is not None:
+        given = as_tensor("times", times).float().reshape(-1)
+        if not given.numel() or not torch.isfinite(given).all():
+            raise InputError("times are empty or not finite")
+        plan["times"] = [given.tolist()]
+    elif rank is not None:
+        plan["rank"] = as_whole("rank", rank, least=1, most=model.width)
+    else:
+        plan["error"] = as_number("error", error, above=0)
+    return plan
+
+
+def _is_vector(part: Part) -> bool:
+    return part.number is None and len(part.layers) == 2
+
+
+def _is_table(model: Model, part: Part) -> bool:
+    return f"{part.layers[0].replace('*', '0')}.weight" in model.source.tensors
+
+
+def _chosen(model: Model, plan: Mapping[str, Any]) -> tuple[Covered, Directions, Tensor | None]:
+    """What is covered, the directions, and SiLU(c) at times between the covered ones."""
+    number = model.cls.time.number
+    assert number is not None, "the time is a number"
+    if "times" in plan:
+        parts = [cover(model, _with_zero(model, torch.tensor(each)), plan["guidance"]) for each in plan["times"]]
+        covered = Covered(torch.cat([each.read for each in parts]), torch.cat([each.times for each in parts]))
+        directions = all_directions(covered)
+    else:
+        covered = cover(model, torch.linspace(0, number.most, TIMES), plan["guidance"])
+        directions = best_directions(model, covered, plan.get("rank"), plan.get("error"))
+    at = covered.times.unique()
+    halfway = (at[1:] + at[:-1]) / 2
+    if not len(halfway) or any(part.scheduled for part in model.parts):
+        return covered, directions, None
+    chosen = halfway[torch.linspace(0, len(halfway) - 1, min(BETWEEN, len(halfway))).long()]
+    return covered, directions, cover(model, chosen, plan["guidance"]).read[: len(chosen)]
+
+
+def _with_zero(model: Model, times: Tensor) -> Tensor:
+    """The times, and 0 where the model reads that as well."""
+    config = model.source.config
+    reads_zero = config.get("zero_cond_t") is True or config.get("image_condition_type") == "token_replace"
+    return torch.cat([times, times.new_zeros(1)]) if reads_zero else times
+
+
+def _covers(plan: Mapping[str, Any]) -> str:
+    if "steps" in plan:
+        text = f"the plain schedules of {' and '.join(map(str, plan['steps']))} steps"
+    elif "times" in plan:
+        text = f"{len(plan['times'][0])} given times"
+    else:
+        text = "all times"
+    if plan["guidance"]:
+        text += f", guidance {' and '.join(f'{scale:g}' for scale in plan['guidance'])}"
+    return text + (", no pooled text" if plan["pooled"] else "")
+
+
+class _Writer:
+    """Writes the shards of a compacted model, and measures what it writes."""
+
+    def __init__(
+        self, model: Model, directions: Directions, covered: Tensor, between: Tensor | None, pooled: str | None
+    ) -> None:
+        self.model, self.source = model, model.source
+        chosen = torch.linspace(0, len(covered) - 1, min(CHECKED, len(covered))).long()
+        checked = covered[chosen] if between is None else torch.cat([covered[chosen], between])
+        self._covered = len(chosen)
+        self._basis = {f"{BASIS}.weight": directions.encode.float(), f"{BASIS}.mean": directions.mean.float()}
+        self._encoded = (checked - self._basis[f"{BASIS}.mean"].double()) @ self._basis[f"{BASIS}.weight"].double().T
+        self._checked, self._directions = checked, directions
+        self._layers = set(model.names)
+        self._dtype = self._adaln_type()
+        self._ignored = {
+            f"{part.layers[0]}.weight"
+            for part in model.parts
+            if pooled and part.number is None and len(part.layers) == 2
+        }
+        self._squares = torch.zeros(2, len(checked), dtype=torch.float64)
+        self._digests: dict[str, str] = {}
+        self._sources: dict[str, str] = {}
+        self.shards = {path: self._outputs(path) for path in dict.fromkeys(self.source.files.values())}
+        self.size = sum(size for outputs in self.shards.values() for _, _, size in outputs.values())
+
+    def _adaln_type(self) -> torch.dtype:
+        types = {TORCH[self.source.tensors[f"{name}.weight"].dtype] for name in self._layers}
+        kept = types & {torch.float32, torch.float16, torch.bfloat16}
+        return kept.pop() if len(types) == 1 and kept else torch.bfloat16
+
+    def _outputs(self, path: Path) -> dict[str, tuple[str, tuple[int, ...], int]]:
+        """Type, shape and bytes of what is written for one file, in the order of the source; biases after weights."""
+        rank = len(self._basis[f"{BASIS}.weight"])
+        found: dict[str, tuple[str, tuple[int, ...], int]] = {}
+        if path == next(iter(self.source.files.values())):
+            for name, tensor in self._basis.items():
+                found[name] = ("F32", tuple(tensor.shape), tensor.nbytes)
+        for name in self._stored(path):
+            layer, _, kind = name.rpartition(".")
+            stored = self.source.tensors[name]
+            if layer not in self._layers:
+                found[name] = (stored.dtype, stored.shape, stored.end - stored.begin)
+            elif kind == "weight":
+                rows = stored.shape[0]
+                of_type = TYPES[self._dtype], self._dtype.itemsize
+                found[name] = (of_type[0], (rows, rank), rows * rank * of_type[1])
+                found[f"{layer}.bias"] = (of_type[0], (rows,), rows * of_type[1])
+        return found
+
+    def written_name(self, path: Path) -> str:
+        """The name of what is written for a file: its own, or for the only one that which diffusers looks for."""
+        return path.name if len(self.shards) > 1 else DIFFUSERS_WEIGHTS[0]
+
+    def _stored(self, path: Path) -> list[str]:
+        names = [name for name, file in self.source.files.items() if file == path]
+        return sorted(names, key=lambda name: self.source.tensors[name].begin)
+
+    def write(self, folder: Path, report: OnStep) -> None:
+        """Write every shard that is not there yet."""
+        total = sum(path.stat().st_size for path in self.shards)
+        before = 0
+        for path, outputs in self.shards.items():
+            target = folder / self.written_name(path)
+            note = folder / f"{target.name}.done.json"
+            if note.is_file():
+                done = json.loads(note.read_text())
+            else:
+                done = self._write_shard(path, target, outputs, lambda size, base=before: report(base + size, total))
+                _write_text(note, json.dumps(done))
+            self._squares += torch.tensor(done["squares"], dtype=torch.float64)
+            self._digests[target.name], self._sources[path.name] = done["sha256"], done["source"]
+            before += path.stat().st_size
+            report(before, total)
+
+    def _write_shard(
+        self, path: Path, target: Path, outputs: Mapping[str, tuple[str, tuple[int, ...], int]], report: Any
+    ) -> dict[str, Any]:
+        squares = torch.zeros_like(self._squares)
+        read, made = hashlib.sha256(), hashlib.sha256()
+        unfinished = target.with_name(f"{target.name}.unfinished")
+        with path.open("rb") as source, unfinished.open("wb") as sink:
+
+            def put(values: bytes | memoryview) -> None:
+                made.update(values)
+                sink.write(values)
+
+            def take(size: int) -> bytes:
+                values = source.read(size)
+                if len(values) < size:
+                    raise CheckpointError(f"{path}: ends early: it has changed since it was opened")
+                read.update(values)
+                report(source.tell())
+                return values
+
+            def skip_to(end: int) -> None:
+                while source.tell() < end:
+                    take(min(PIECE, end - source.tell()))
+
+            put(encode_header(outputs, {"format": "pt"}))
+            for name in self._basis:
+                if name in outputs:
+                    put(_bytes(self._basis[name]))
+            stored = self._stored(path)
+            for name in stored:
+                layer, _, kind = name.rpartition(".")
+                place = self.source.tensors[name]
+                size = place.end - place.begin
+                skip_to(place.begin)
+                if layer in self._layers and kind == "weight":
+                    bias = [] if f"{layer}.bias" not in self.source.tensors else [self.source.read(f"{layer}.bias")]
+                    for values in self._layer(name, take, bias[0] if bias else None, squares):
+                        put(values)
+                    continue
+                while size > 0:
+                    piece = take(min(PIECE, size))
+                    size -= len(piece)
+                    if name in self._ignored:
+                        piece = bytes(len(piece))
+                    if layer not in self._layers:
+                        put(piece)
+            skip_to(path.stat().st_size)
+            sink.flush()
+            os.fsync(sink.fileno())
+        os.replace(unfinished, target)
+        return {"sha256": made.hexdigest(), "source": read.hexdigest(), "squares": squares.tolist()}
+
+    def _layer(self, name: str, take: Any, bias: Tensor | None, squares: Tensor) -> Iterator[memoryview]:
+        """The bytes of one layer's new weight and bias, and its errors, added to `squares`."""
+        stored = self.source.tensors[name]
+        rows, width = stored.shape
+        dtype = TORCH[stored.dtype]
+        precise = torch.float64 if dtype == torch.float32 else torch.float32
+        decode, mean = self._directions.decode.to(precise), self._directions.mean.to(precise)
+        checked, encoded = self._checked.to(precise), self._encoded.to(precise)
+        biases = []
+        for start in range(0, rows, ROWS):
+            count = min(ROWS, rows - start)
+            values = take(count * width * dtype.itemsize)
+            weight = torch.frombuffer(bytearray(values), dtype=dtype).reshape(count, width).to(precise)
+            smaller = (weight @ decode).to(self._dtype)
+            own = weight.new_zeros(count) if bias is None else bias[start : start + count].to(precise)
+            folded = (own + weight @ mean).to(self._dtype)
+            exact = checked @ weight.T
+            wrong = encoded @ smaller.to(precise).T + (folded.to(precise) - own) - exact
+            squares[0] += wrong.double().square().sum(1)
+            squares[1] += exact.double().square().sum(1)
+            yield _bytes(smaller)
+            biases.append(folded)
+        yield _bytes(torch.cat(biases))
+
+    def result(self, folder: Path, covers: str) -> Written:
+        """What was written."""
+        wrong, whole = self._squares
+        relative = (wrong / whole).sqrt()
+        adaln = [tensor for name in self.model.names for tensor in self.model.tensors(name)]
+        before = self.source.parameters(name for name in self.source.tensors if name not in self.model.cls.buffers)
+        old = self.source.parameters(adaln)
+        rank, width = self._basis[f"{BASIS}.weight"].shape
+        new = self.model.rows * (rank + 1) + rank * width + width
+        return Written(
+            path=str(folder),
+            name=self.model.cls.name,
+            rank=rank,
+            covers=covers,
+            error=float((wrong[: self._covered].sum() / whole[: self._covered].sum()).sqrt()),
+            worst_error=float(relative[: self._covered].max()),
+            error_between=float(relative[self._covered :].max()) if len(relative) > self._covered else None,
+            parameters=(before, before - old + new),
+            adaln_parameters=(old, new),
+            bytes=(self.source.bytes(self.source.tensors), self.size),
+            dtype=TYPES[self._dtype],
+            sources=self._sources,
+            files=self._digests,
+        )
+
+
+def _begin(work: Path, plan: Mapping[str, Any], size: int) -> None:
+    """Make the folder of an unfinished compaction, or go on in one of the same plan."""
+    note = work / "plan.json"
+    if note.is_file():
+        if json.loads(note.read_text()) != json.loads(json.dumps(plan)):
+            raise InputError(
+                f"{work} has an unfinished compaction of another kind, or of files that have changed: delete it"
+            )
+    else:
+        work.mkdir(parents=True, exist_ok=True)
+        _write_text(note, json.dumps(plan))
+    there = sum(file.stat().st_size for file in work.iterdir())
+    free = shutil.disk_usage(work).free
+    if free < size - there + SPARE:
+        raise InputError(
+            f"{work.parent} has {free / 1e9:.2f} GB of room, and {(size - there + SPARE) / 1e9:.2f} GB are needed"
+        )
+
+
+def _planned(work: Path) -> Any:
+    """The files that the plan of an unfinished compaction was made for."""
+    return json.loads((work / "plan.json").read_text())["source"]
+
+
+def _stamps(source: Source) -> list[list[Any]]:
+    """Name, size and time of every file of a source."""
+    stats = [(path, path.stat()) for path in dict.fromkeys(source.files.values())]
+    return [[str(path.absolute()), stat.st_size, stat.st_mtime_ns] for path, stat in stats]
+
+
+def _finish(model: Model, work: Path, written: Written) -> None:
+    """Write configuration, index and card, and delete the notes of the work."""
+    paths = list(dict.fromkeys(model.source.files.values()))
+    (work / CONFIG).write_text(json.dumps(dict(model.source.config) | {"adaln_rank": written.rank}, indent=2) + "\n")
+    if len(paths) > 1:
+        weights: dict[str, str] = {}
+        for path in paths:
+            with (work / path.name).open("rb") as file:
+                length = int.from_bytes(file.read(8), "little")
+                weights |= {name: path.name for name in json.loads(file.read(length)) if name != "__metadata__"}
+        index = {"metadata": {"total_size": written.bytes[1]}, "weight_map": dict(sorted(weights.items()))}
+        (work / f"{DIFFUSERS_WEIGHTS[0]}{INDEX}").write_text(json.dumps(index, indent=2) + "\n")
+    (work / COMPACTION).write_text(json.dumps(asdict(written), indent=2) + "\n")
+    (work / "README.md").write_text(_card(written))
+    for note in [*work.glob("*.done.json"), work / "plan.json"]:
+        note.unlink()
+
+
+def _card(written: Written) -> str:
+    saved = written.bytes[0] - written.bytes[1]
+    between = (
+        ""
+        if written.error_between is None
+        else f"Halfway between covered times it is up to {written.error_between:.2g}.\n"
+    )
+    return f"""# {written.name}, compacted
+
+AdaLN reads {written.rank} directions of SiLU(c). Covered: {written.covers}.
+
+The error of all shifts, scales and gates, relative to their part that depends on c, in the type that they are stored
+in ({written.dtype}): {written.error:.2g} over what is covered, {written.worst_error:.2g} at worst.
+{between}
+| | before | after |
+|---|---|---|
+| parameters | {written.parameters[0]:,} | {written.parameters[1]:,} |
+| of AdaLN | {written.adaln_parameters[0]:,} | {written.adaln_parameters[1]:,} |
+| bytes | {written.bytes[0]:,} | {written.bytes[1]:,} |
+
+{saved / 1e9:.2f} GB less. `{COMPACTION}` has the same in numbers, with the sha256 of each file read and written.
+
+Load it in Python with tailprune and diffusers: `tailprune.load_transformer(FOLDER)`.
+"""
+
+
+def _write_text(path: Path, text: str) -> None:
+    unfinished = path.with_name(f"{path.name}.unfinished")
+    unfinished.write_text(text)
+    os.replace(unfinished, path)
+
+
+def _bytes(tensor: Tensor) -> memoryview:
+    return tensor.contiguous().reshape(-1).view(torch.uint8).numpy().data
