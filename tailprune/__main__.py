@@ -48,10 +48,14 @@ def main() -> int:
     compact.add_argument("source", help="a folder in diffusers' layout")
     compact.add_argument("out", help="the folder that is made")
     covers = compact.add_mutually_exclusive_group(required=True)
-    covers.add_argument("--steps", type=int, nargs="+", help="exact for the plain schedules of so many steps")
+    covers.add_argument("--steps", type=int, nargs="+", help="exact for the schedules of so many steps")
     covers.add_argument("--times", type=float, nargs="+", help="exact for these times, as the pipeline passes them")
     covers.add_argument("--rank", type=int, help="so many directions, for any time")
     covers.add_argument("--error", type=float, help="as few directions as have at most this error, such as 0.01")
+    compact.add_argument("--scheduler", help="the folder of the scheduler that makes the steps; plain ones without it")
+    compact.add_argument(
+        "--resolution", type=_resolution, nargs="+", default=[], help="WxH, where the scheduler shifts its times by it"
+    )
     compact.add_argument("--guidance", type=float, nargs="+", help="the scales of a model that takes one")
     compact.add_argument("--pooled", choices=["zero"], help="take every pooled text for zeros")
     compact.add_argument("--json", action="store_true", help="print JSON")
@@ -94,6 +98,12 @@ def _anatomy(options: argparse.Namespace) -> str:
     return json.dumps(dataclasses.asdict(found) | {"adaln_share": found.adaln_share})
 
 
+def _resolution(text: str) -> tuple[int, int]:
+    """A width and a height from a text such as 1024x768; argparse prints the reason of a ValueError as its own."""
+    width, height = text.lower().split("x")
+    return int(width), int(height)
+
+
 def _compacted(options: argparse.Namespace) -> str:
     import torch
 
@@ -103,6 +113,8 @@ def _compacted(options: argparse.Namespace) -> str:
         options.source,
         options.out,
         steps=options.steps,
+        scheduler=options.scheduler,
+        resolutions=options.resolution,
         times=None if options.times is None else torch.tensor(options.times),
         rank=options.rank,
         error=options.error,

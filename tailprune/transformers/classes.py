@@ -92,6 +92,10 @@ class TransformerClass:
     """Tensors in the files that are not parameters."""
     depths: tuple[tuple[str, str], ...] = ()
     """Fields of the configuration that count blocks, and a name in those blocks."""
+    gives_sigmas: bool = True
+    """Whether the pipeline gives its scheduler sigmas from 1 to 1 / steps, and not the number of steps alone."""
+    token_pixels: int | None = None
+    """The pixels along one side of a token, where the pipeline shifts the schedule by the number of tokens."""
 
     @property
     def time(self) -> Part:
@@ -141,6 +145,8 @@ CLASSES = (
         anchor="pos_embed.proj.weight",
         buffers=("pos_embed.pos_embed",),
         depths=_DEPTHS[:1],
+        gives_sigmas=False,
+        token_pixels=16,
     ),
     TransformerClass(
         "FluxTransformer2DModel",
@@ -153,6 +159,7 @@ CLASSES = (
         (*_DUAL, _SINGLE, _OUT),
         anchor="x_embedder.weight",
         depths=_DEPTHS,
+        token_pixels=16,
     ),
     TransformerClass(
         "FluxTransformer2DModel",
@@ -185,6 +192,7 @@ CLASSES = (
         ),
         anchor="txt_norm.weight",
         depths=(("num_layers", "transformer_blocks.*.img_mod.1"),),
+        token_pixels=16,
     ),
     TransformerClass(
         "HunyuanImageTransformer2DModel",
@@ -253,6 +261,7 @@ CLASSES = (
             ("num_mmdit_layers", "joint_transformer_blocks.*.norm1.linear"),
             ("num_single_dit_layers", "single_transformer_blocks.*.norm1.linear"),
         ),
+        gives_sigmas=False,
     ),
     TransformerClass(
         "MochiTransformer3DModel",
@@ -287,6 +296,7 @@ CLASSES = (
             ("num_layers", "double_stream_blocks.*.block.adaLN_modulation.1"),
             ("num_single_layers", "single_stream_blocks.*.block.adaLN_modulation.1"),
         ),
+        gives_sigmas=False,
     ),
     TransformerClass(
         "OvisImageTransformer2DModel",
@@ -295,6 +305,7 @@ CLASSES = (
         (*_DUAL, _SINGLE, _OUT),
         anchor="context_embedder_norm.weight",
         depths=_DEPTHS,
+        token_pixels=16,
     ),
     TransformerClass(
         "LongCatImageTransformer2DModel",
@@ -303,6 +314,7 @@ CLASSES = (
         (*_DUAL, _SINGLE, _OUT),
         anchor="x_embedder.weight",
         depths=_DEPTHS,
+        token_pixels=16,
     ),
     TransformerClass(
         "CogVideoXTransformer3DModel",
@@ -319,6 +331,7 @@ CLASSES = (
         anchor="patch_embed.text_proj.weight",
         buffers=("patch_embed.pos_embedding",),
         depths=(("num_layers", "transformer_blocks.*.norm2.linear"),),
+        gives_sigmas=False,
     ),
     TransformerClass(
         "CogView4Transformer2DModel",

@@ -31,7 +31,7 @@ from tailprune.transformers.classes import Part
 from tailprune.transformers.directions import Directions, all_directions, best_directions
 from tailprune.transformers.ranks import TIMES, Unmeasured
 from tailprune.transformers.recognise import Model, recognise
-from tailprune.transformers.schedule import Covered, cover, plain_times
+from tailprune.transformers.schedule import Covered, cover, plain_times, scheduled_times
 from tailprune.transformers.source import INDEX, TORCH, Source, open_source
 
 __all__ = ["BASIS", "COMPACTION", "Written", "compact"]
@@ -89,6 +89,8 @@ def compact(
     out: str | os.PathLike[str],
     *,
     steps: int | Sequence[int] | None = None,
+    scheduler: str | os.PathLike[str] | None = None,
+    resolutions: Sequence[tuple[int, int]] = (),
     times: Tensor | None = None,
     rank: int | None = None,
     error: float | None = None,
@@ -101,7 +103,9 @@ def compact(
 
     source: a folder in diffusers' layout, or a safetensors file with diffusers' names and `config.json` beside it
     out: a folder that does not exist yet
-    steps: exact for the plain schedules of so many steps, one number or several
+    steps: exact for the schedules of so many steps, one number or several
+    scheduler: the folder of the scheduler that makes them; by default they are plain, sigmas from 1 to 1 / steps
+    resolutions: widths and heights in pixels, where the scheduler shifts its times by them
     times: exact for these times, which the pipeline passes to the transformer, float32, in the order of the steps
     rank: instead, for any time, so many directions, those with the least error
     error: instead, for any time, as few directions as have at most this error
@@ -115,7 +119,7 @@ def compact(
     not what they say, or change meanwhile.
     """
     model = recognise(open_source(source))
-    plan = _plan(model, steps, times, rank, error, guidance, pooled)
+    plan = _plan(model, steps, scheduler, resolutions, times, rank, error, guidance, pooled)
     folder = Path(out)
     if folder.exists():
         raise InputError(f"{folder} exists: give the name of a new folder")
@@ -149,6 +153,8 @@ def compact(
 def _plan(
     model: Model,
     steps: int | Sequence[int] | None,
+    scheduler: str | os.PathLike[str] | None,
+    resolutions: Sequence[tuple[int, int]],
     times: Tensor | None,
     rank: int | None,
     error: float | None,
@@ -159,6 +165,10 @@ def _plan(
     path = model.source.path
     if sum(each is not None for each in (steps, times, rank, error)) != 1:
         raise InputError("give one of steps, times, rank and error")
+    if steps is None and (scheduler is not None or resolutions):
+        raise InputError("a scheduler and resolutions belong to steps: give steps")
+    if resolutions and scheduler is None:
+        raise InputError("resolutions belong to a scheduler: give scheduler")
     if not model.source.has_values:
         raise InputError(f"{path}: only its headers are at hand: fetch the weights first")
     if model.cls.naming != "diffusers" or not model.source.config:
@@ -184,7 +194,17 @@ def _plan(
         plan["steps"] = [as_whole("steps", number, least=1, most=10_000) for number in numbers]
         if not numbers:
             raise InputError("steps are empty: give at least one number")
-        plan["times"] = [plain_times(model, number).tolist() for number in plan["steps"]]
+        schedules = [
+            schedule
+            for number in plan["steps"]
+            for schedule in (
+                [plain_times(model, number)]
+                if scheduler is None
+                else scheduled_times(model, number, scheduler, resolutions)
+            )
+        ]
+        plan["times"] = [schedule.tolist() for schedule in schedules]
+        plan["scheduled"] = " and ".join(f"{width}x{height}" for width, height in resolutions) if scheduler else None
     elif times is not None:
         given = as_tensor("times", times).float().reshape(-1)
         if not given.numel() or not torch.isfinite(given).all():
@@ -233,7 +253,10 @@ def _with_zero(model: Model, times: Tensor) -> Tensor:
 
 def _covers(plan: Mapping[str, Any]) -> str:
     if "steps" in plan:
-        text = f"the plain schedules of {' and '.join(map(str, plan['steps']))} steps"
+        whose = "plain schedules" if plan["scheduled"] is None else "scheduler's times"
+        text = f"the {whose} of {' and '.join(map(str, plan['steps']))} steps"
+        if plan["scheduled"]:
+            text += f" at {plan['scheduled']}"
     elif "times" in plan:
         text = f"{len(plan['times'][0])} given times"
     else:

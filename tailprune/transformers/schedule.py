@@ -7,21 +7,27 @@ twice: as the float32 number, and as that pipeline passes it.
 
 from __future__ import annotations
 
+import json
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
+from pathlib import Path
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from tailprune.spec import InputError
+from tailprune.extras import require
+from tailprune.spec import InputError, MissingFileError
 from tailprune.transformers.classes import Part
 from tailprune.transformers.ranks import condition
 from tailprune.transformers.recognise import Model
 
-__all__ = ["Covered", "cover", "plain_times"]
+__all__ = ["Covered", "cover", "plain_times", "scheduled_times"]
 
+SCHEDULER = "scheduler_config.json"
 DISCRETE = 999
 """The last of the times of models that were trained at whole ones."""
 MOST_ROWS = 8
@@ -46,11 +52,65 @@ def plain_times(model: Model, steps: int) -> Tensor:
     number = model.cls.time.number
     assert number is not None, "the time is a number"
     if number.most == DISCRETE:
-        raise InputError(f"{model.cls.models} has no plain schedule of sigmas: give the times of its scheduler")
+        raise InputError(f"{model.cls.models} has no plain schedule of sigmas: give its scheduler")
     sigmas = torch.linspace(1, 1 / steps, steps, dtype=torch.float64).float()
     return (
         sigmas * 1000 / (1000 / number.most)
     )  # the scheduler makes them 0 to 1,000, and the pipeline scales them back
+
+
+def scheduled_times(
+    model: Model, steps: int, scheduler: str | os.PathLike[str], resolutions: Sequence[tuple[int, int]] = ()
+) -> list[Tensor]:
+    """The times of a scheduler of diffusers, as the model's pipeline passes them: a schedule for each resolution.
+
+    scheduler: a folder with `scheduler_config.json`, or with `scheduler/`
+    resolutions: widths and heights in pixels, for a scheduler that shifts the times by them; none for any other
+
+    Raises FileNotFoundError for a missing configuration, InputError for resolutions that are missing or not needed, and
+    for a scheduler that diffusers does not have.
+    """
+    require("decoders", "diffusers")
+    import diffusers
+    import numpy as np
+
+    folder = next((at for at in (Path(scheduler), Path(scheduler) / "scheduler") if (at / SCHEDULER).is_file()), None)
+    if folder is None:
+        raise MissingFileError(f"{scheduler} has no {SCHEDULER}: give the folder of the model's scheduler")
+    name = json.loads((folder / SCHEDULER).read_text()).get("_class_name")
+    cls = getattr(diffusers, name, None) if isinstance(name, str) and name.endswith("Scheduler") else None
+    if cls is None:
+        raise InputError(f"{folder}: diffusers has no scheduler {name!r}")
+    shifts = bool(cls.from_pretrained(folder).config.get("use_dynamic_shifting"))
+    pixels = model.cls.token_pixels
+    if shifts and pixels is None:
+        raise InputError(f"{folder}: shifts times in a way that is not known for {model.cls.models}: give the times")
+    if shifts and not resolutions:
+        raise InputError(f"{folder}: shifts the times by the resolution: give one or more, such as 1024x1024")
+    if not shifts and resolutions:
+        raise InputError(f"{folder}: has the same times for every resolution: leave resolutions out")
+    number = model.cls.time.number
+    assert number is not None, "the time is a number"
+    found = []
+    for size in resolutions or [None]:
+        made = cls.from_pretrained(folder)
+        how: dict[str, Any] = {"num_inference_steps": steps}
+        if model.cls.gives_sigmas and not made.config.get("use_flow_sigmas"):
+            how = {"sigmas": np.linspace(1.0, 1 / steps, steps)}
+        if size is not None and pixels is not None:
+            how["mu"] = _shift((size[0] // pixels) * (size[1] // pixels), made.config)
+        made.set_timesteps(**how)
+        times = made.timesteps.float()
+        found.append(times / (1000 / number.most) if number.most <= 1 else times)
+    return found
+
+
+def _shift(tokens: int, config: Mapping[str, Any]) -> float:
+    """mu, as the pipelines' `calculate_shift` has it: linear in the number of tokens."""
+    least, most = config.get("base_image_seq_len", 256), config.get("max_image_seq_len", 4096)
+    low, high = config.get("base_shift", 0.5), config.get("max_shift", 1.15)
+    slope = (high - low) / (most - least)
+    return tokens * slope + (low - slope * least)
 
 
 def cover(model: Model, times: Tensor, guidance: Sequence[float] | None = None) -> Covered:

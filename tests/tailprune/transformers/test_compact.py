@@ -9,6 +9,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
@@ -19,7 +20,7 @@ from tailprune.checkpoints import CheckpointError
 from tailprune.spec import InputError
 from tailprune.transformers import anatomy, compact, rewriting
 from tailprune.transformers.recognise import recognise
-from tailprune.transformers.schedule import plain_times
+from tailprune.transformers.schedule import plain_times, scheduled_times
 from tailprune.transformers.source import open_source
 from tests.tailprune.transformers.tiny_models import TINY
 
@@ -137,6 +138,68 @@ def test_several_schedules_are_covered(tmp_path: Path) -> None:
         times = plain_times(model, steps)
         inputs = TINY["qwen"].inputs()
         assert difference(outputs(small, "qwen", inputs, times), outputs(whole, "qwen", inputs, times)) < 1e-5
+
+
+def flow_scheduler(folder: Path, **config: Any) -> Path:
+    from diffusers import FlowMatchEulerDiscreteScheduler
+
+    FlowMatchEulerDiscreteScheduler(**config).save_pretrained(folder)
+    return folder
+
+
+def test_the_times_of_a_shifting_scheduler_are_those_of_the_pipeline(tmp_path: Path) -> None:
+    from diffusers import FlowMatchEulerDiscreteScheduler
+    from diffusers.pipelines.flux.pipeline_flux import calculate_shift, retrieve_timesteps
+
+    whole = TINY["flux"].save(tmp_path / "whole")
+    flow_scheduler(tmp_path / "scheduler", use_dynamic_shifting=True, base_shift=0.5, max_shift=1.15)
+    sizes = [(1024, 1024), (640, 1536)]
+    written = compact(
+        tmp_path / "whole", tmp_path / "small", steps=4, scheduler=tmp_path, resolutions=sizes, pooled="zero"
+    )
+    assert written.covers == "the scheduler's times of 4 steps at 1024x1024 and 640x1536, no pooled text"
+    small, inputs = load_transformer(tmp_path / "small"), TINY["flux"].inputs() | NO_TEXT["flux"]
+    for width, height in sizes:
+        scheduler = FlowMatchEulerDiscreteScheduler.from_pretrained(tmp_path / "scheduler")
+        mu = calculate_shift(width // 16 * (height // 16), 256, 4096, 0.5, 1.15)
+        passed = retrieve_timesteps(scheduler, 4, "cpu", sigmas=np.linspace(1.0, 1 / 4, 4), mu=mu)[0] / 1000
+        assert difference(outputs(small, "flux", inputs, passed), outputs(whole, "flux", inputs, passed)) < 1e-5
+
+
+def test_the_times_of_a_scheduler_that_takes_the_number_of_steps_are_covered(tmp_path: Path) -> None:
+    from diffusers import CogVideoXDDIMScheduler
+
+    whole = TINY["sd3"].save(tmp_path / "sd3")
+    scheduler = flow_scheduler(tmp_path / "shift", shift=3.0)
+    compact(tmp_path / "sd3", tmp_path / "small", steps=STEPS, scheduler=scheduler, pooled="zero")
+    times = scheduled_times(recognise(open_source(tmp_path / "sd3")), STEPS, scheduler)[0]
+    assert times[1] > 900, "shifted towards noise"
+    inputs = TINY["sd3"].inputs() | NO_TEXT["sd3"]
+    small = load_transformer(tmp_path / "small")
+    assert difference(outputs(small, "sd3", inputs, times), outputs(whole, "sd3", inputs, times)) < 1e-5
+    TINY["cogvideox"].save(tmp_path / "cogvideox")
+    CogVideoXDDIMScheduler().save_pretrained(tmp_path / "discrete")
+    discrete = scheduled_times(recognise(open_source(tmp_path / "cogvideox")), 4, tmp_path / "discrete")[0]
+    assert discrete.tolist() == [float(round(time)) for time in discrete.tolist()]
+    assert len(compact(tmp_path / "cogvideox", tmp_path / "c", steps=4, scheduler=tmp_path / "discrete").files) == 1
+
+
+def test_a_scheduler_that_is_not_one_and_resolutions_that_do_not_fit_are_refused(tmp_path: Path) -> None:
+    TINY["qwen"].save(tmp_path / "whole")
+    shifting = flow_scheduler(tmp_path / "shifting", use_dynamic_shifting=True)
+    plain = flow_scheduler(tmp_path / "plain")
+    (tmp_path / "wrong").mkdir()
+    (tmp_path / "wrong" / "scheduler_config.json").write_text('{"_class_name": "FluxPipeline"}')
+    for how, said in [
+        ({"steps": 4, "scheduler": tmp_path / "nothing"}, "has no scheduler_config"),
+        ({"steps": 4, "scheduler": tmp_path / "wrong"}, "diffusers has no scheduler 'FluxPipeline'"),
+        ({"steps": 4, "scheduler": shifting}, "shifts the times by the resolution"),
+        ({"steps": 4, "scheduler": plain, "resolutions": [(64, 64)]}, "has the same times for every resolution"),
+        ({"steps": 4, "resolutions": [(64, 64)]}, "resolutions belong to a scheduler"),
+        ({"rank": 4, "scheduler": plain}, "belong to steps"),
+    ]:
+        with pytest.raises(InputError, match=said):
+            compact(tmp_path / "whole", tmp_path / "small", **how)
 
 
 def test_a_model_that_also_reads_time_zero_is_the_same(tmp_path: Path) -> None:
