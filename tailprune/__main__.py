@@ -3,6 +3,7 @@
 `python -m tailprune inspect SOURCE` describes a checkpoint, as text or as JSON; one on the hub is downloaded first.
 `python -m tailprune anatomy SOURCE` says what AdaLN takes in a large transformer of diffusers, and what it needs.
 `python -m tailprune compact SOURCE OUT` writes such a transformer with a smaller AdaLN.
+`python -m tailprune verify OUT --against SOURCE` checks such a smaller transformer against the whole one.
 `python -m tailprune fetch hf://owner/repo/file` downloads a file into the cache and prints its local path.
 """
 
@@ -59,6 +60,10 @@ def main() -> int:
     compact.add_argument("--guidance", type=float, nargs="+", help="the scales of a model that takes one")
     compact.add_argument("--pooled", choices=["zero"], help="take every pooled text for zeros")
     compact.add_argument("--json", action="store_true", help="print JSON")
+    verify = commands.add_parser("verify", help="check such a smaller transformer against the whole one")
+    verify.add_argument("folder", help="what compact wrote")
+    verify.add_argument("--against", required=True, help="the whole transformer that it was made of")
+    verify.add_argument("--json", action="store_true", help="print JSON")
     fetching = commands.add_parser("fetch", help="download a file or folder of the hub into the cache")
     fetching.add_argument("source", help="hf://owner/repo/file, or hf://owner/repo for a folder in diffusers' layout")
     options = parser.parse_args()
@@ -127,7 +132,20 @@ def _compacted(options: argparse.Namespace) -> str:
     return (Path(options.out) / "README.md").read_text().rstrip()
 
 
-COMMANDS = {"inspect": _description, "anatomy": _anatomy, "compact": _compacted, "fetch": _fetched}
+def _verified(options: argparse.Namespace) -> str:
+    from tailprune.transformers import verify
+
+    found = verify(options.folder, options.against, progress=sys.stderr.isatty())
+    if options.json:
+        return json.dumps(dataclasses.asdict(found))
+    between = "" if found.error_between is None else f", {found.error_between:.2g} halfway between covered times"
+    return (
+        f"{found.tensors:,} tensors are those of the whole model, and {found.layers} layers of AdaLN have an error of "
+        f"{found.error:.2g} over what is covered, {found.worst_error:.2g} at worst{between}"
+    )
+
+
+COMMANDS = {"inspect": _description, "anatomy": _anatomy, "compact": _compacted, "verify": _verified, "fetch": _fetched}
 
 
 if __name__ == "__main__":

@@ -9,6 +9,7 @@ text        an anatomy in a terminal
 schedule    the vectors that a compaction covers
 directions  what AdaLN reads in place of SiLU(c)
 rewriting   a compacted model, written shard by shard: `compact`
+verifying   whether a compacted model is what it says: `verify`
 loading     a compacted model as diffusers' class: `load_transformer`
 """
 
@@ -17,5 +18,18 @@ from tailprune.transformers.loading import load_transformer
 from tailprune.transformers.ranks import Ranks
 from tailprune.transformers.rewriting import Written, compact
 from tailprune.transformers.text import as_text
+from tailprune.transformers.verifying import Verified, verify
 
-__all__ = ["Anatomy", "Group", "Ranks", "Replacement", "Written", "anatomy", "as_text", "compact", "load_transformer"]
+__all__ = [
+    "Anatomy",
+    "Group",
+    "Ranks",
+    "Replacement",
+    "Verified",
+    "Written",
+    "anatomy",
+    "as_text",
+    "compact",
+    "load_transformer",
+    "verify",
+]

@@ -120,7 +120,7 @@ def anatomy(source: str | os.PathLike[str]) -> Anatomy:
     cls, names = model.cls, model.names
     tensors = [tensor for name in names for tensor in model.tensors(name)]
     counted = [name for name in opened.tensors if name not in cls.buffers]
-    sizes = _Sizes(model.width, model.rows, opened.parameters(tensors), opened.bytes(tensors))
+    sizes = _Sizes(model.width, model.rows, opened.parameters(tensors), opened.size_of(tensors))
     ranks, unmeasured = _ranks(model)
     replacements = _replacements(sizes, ranks)
     assert cls.time.number is not None, "the time is a number"
@@ -131,7 +131,7 @@ def anatomy(source: str | os.PathLike[str]) -> Anatomy:
         models=cls.models,
         naming=cls.naming,
         parameters=parameters,
-        bytes=opened.bytes(counted),
+        bytes=opened.size_of(counted),
         adaln_parameters=sizes.parameters,
         adaln_bytes=sizes.bytes,
         adaln_types=tuple(

@@ -19,7 +19,6 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from tailprune.arguments import as_number, as_tensor, as_whole
 from tailprune.checkpoints.files import CheckpointError
 from tailprune.checkpoints.save import TYPES
 from tailprune.progress import OnStep, reporting
@@ -27,14 +26,14 @@ from tailprune.spec import InputError
 from tailprune.spec.display import Shown
 from tailprune.spec.layouts import CONFIG, DIFFUSERS_WEIGHTS
 from tailprune.spec.safetensors import encode_header
-from tailprune.transformers.classes import Part
 from tailprune.transformers.directions import Directions, all_directions, best_directions
-from tailprune.transformers.ranks import TIMES, Unmeasured
+from tailprune.transformers.errors import checked_vectors, errors_of, squared_errors
+from tailprune.transformers.plans import covered_by, ignored, plan_of, words_of
+from tailprune.transformers.ranks import Unmeasured
 from tailprune.transformers.recognise import Model, recognise
-from tailprune.transformers.schedule import Covered, cover, plain_times, scheduled_times
 from tailprune.transformers.source import INDEX, TORCH, Source, open_source
 
-__all__ = ["BASIS", "COMPACTION", "Written", "compact"]
+__all__ = ["BASIS", "COMPACTION", "ROWS", "Written", "compact"]
 
 BASIS = "adaln_basis"
 """The module of the directions in a compacted model: its weight B, and its mean m."""
@@ -45,10 +44,6 @@ PIECE = 16 * 2**20
 """The bytes that are copied at once."""
 ROWS = 4096
 """The rows of a layer that are computed at once."""
-CHECKED = 64
-"""Of more covered vectors so many are checked, evenly."""
-BETWEEN = 32
-"""Vectors between the covered ones that are checked."""
 SPARE = 64 * 2**20
 """Room on the disk besides the tensors."""
 
@@ -119,16 +114,21 @@ def compact(
     not what they say, or change meanwhile.
     """
     model = recognise(open_source(source))
-    plan = _plan(model, steps, scheduler, resolutions, times, rank, error, guidance, pooled)
+    plan = plan_of(model, steps, scheduler, resolutions, times, rank, error, guidance, pooled)
     folder = Path(out)
     if folder.exists():
         raise InputError(f"{folder} exists: give the name of a new folder")
     try:
-        covered, directions, between = _chosen(model, plan)
+        covered, between = covered_by(model, plan)
+        directions = (
+            all_directions(covered)
+            if "times" in plan
+            else best_directions(model, covered, plan.get("rank"), plan.get("error"))
+        )
     except Unmeasured as why:
         raise CheckpointError(f"{model.source.path}: {why}") from why
     writer = _Writer(model, directions, covered.read, between, pooled)
-    if writer.size >= sum(model.source.bytes([name]) for name in model.source.tensors):
+    if writer.size >= sum(model.source.size_of([name]) for name in model.source.tensors):
         raise InputError(
             f"{model.source.path}: with {len(directions.encode)} directions of {model.width} it would be no smaller: "
             "cover fewer times, or allow an error"
@@ -137,9 +137,9 @@ def compact(
     _begin(work, plan | {"source": _stamps(model.source)}, writer.size)
     with reporting(progress, on_bytes, "B") as report:
         writer.write(work, report)
-    if _stamps(model.source) != _planned(work):
+    if _stamps(model.source) != _planned(work)["source"]:
         raise CheckpointError(f"{model.source.path}: its files changed while they were read: start again")
-    written = writer.result(folder, covers=_covers(plan))
+    written = writer.result(folder, covers=words_of(plan))
     if error is not None and written.error > error:
         shutil.rmtree(work)
         raise InputError(
@@ -150,122 +150,6 @@ def compact(
     return written
 
 
-def _plan(
-    model: Model,
-    steps: int | Sequence[int] | None,
-    scheduler: str | os.PathLike[str] | None,
-    resolutions: Sequence[tuple[int, int]],
-    times: Tensor | None,
-    rank: int | None,
-    error: float | None,
-    guidance: Sequence[float] | None,
-    pooled: str | None,
-) -> dict[str, Any]:
-    """What is to be done, checked, as JSON can hold it."""
-    path = model.source.path
-    if sum(each is not None for each in (steps, times, rank, error)) != 1:
-        raise InputError("give one of steps, times, rank and error")
-    if steps is None and (scheduler is not None or resolutions):
-        raise InputError("a scheduler and resolutions belong to steps: give steps")
-    if resolutions and scheduler is None:
-        raise InputError("resolutions belong to a scheduler: give scheduler")
-    if not model.source.has_values:
-        raise InputError(f"{path}: only its headers are at hand: fetch the weights first")
-    if model.cls.naming != "diffusers" or not model.source.config:
-        raise InputError(f"{path}: needs the names of diffusers and a {CONFIG}: give a folder in diffusers' layout")
-    if "quantization_config" in model.source.config:
-        raise InputError(f"{path}: is quantised: give the weights before they were, and quantise the result")
-    if pooled not in (None, "zero"):
-        raise InputError(f"pooled must be 'zero', not {pooled!r}")
-    texts = [part.what for part in model.parts if _is_vector(part)]
-    others = [part.what for part in model.parts if _is_vector(part) and part.what != "pooled text"]
-    others += [part.what for part in model.parts if len(part.layers) == 1 and not _is_table(model, part)]
-    if others:
-        raise InputError(f"{path}: its condition depends on {' and '.join(others)}, which cannot be covered")
-    if texts and pooled is None:
-        raise InputError(f"{path}: its condition depends on a pooled text: with pooled='zero' it takes each for zeros")
-    if pooled is not None and not texts:
-        raise InputError(f"{path}: takes no pooled text: leave pooled out")
-    if (rank is not None or error is not None) and any(part.scheduled for part in model.parts):
-        raise InputError(f"{path}: its condition depends on the next step's time too: give steps or times")
-    plan: dict[str, Any] = {"guidance": guidance and [float(scale) for scale in guidance], "pooled": pooled}
-    if steps is not None:
-        numbers = [steps] if isinstance(steps, int) else list(steps)
-        plan["steps"] = [as_whole("steps", number, least=1, most=10_000) for number in numbers]
-        if not numbers:
-            raise InputError("steps are empty: give at least one number")
-        schedules = [
-            schedule
-            for number in plan["steps"]
-            for schedule in (
-                [plain_times(model, number)]
-                if scheduler is None
-                else scheduled_times(model, number, scheduler, resolutions)
-            )
-        ]
-        plan["times"] = [schedule.tolist() for schedule in schedules]
-        plan["scheduled"] = " and ".join(f"{width}x{height}" for width, height in resolutions) if scheduler else None
-    elif times is not None:
-        given = as_tensor("times", times).float().reshape(-1)
-        if not given.numel() or not torch.isfinite(given).all():
-            raise InputError("times are empty or not finite")
-        plan["times"] = [given.tolist()]
-    elif rank is not None:
-        plan["rank"] = as_whole("rank", rank, least=1, most=model.width)
-    else:
-        plan["error"] = as_number("error", error, above=0)
-    return plan
-
-
-def _is_vector(part: Part) -> bool:
-    return part.number is None and len(part.layers) == 2
-
-
-def _is_table(model: Model, part: Part) -> bool:
-    return f"{part.layers[0].replace('*', '0')}.weight" in model.source.tensors
-
-
-def _chosen(model: Model, plan: Mapping[str, Any]) -> tuple[Covered, Directions, Tensor | None]:
-    """What is covered, the directions, and SiLU(c) at times between the covered ones."""
-    number = model.cls.time.number
-    assert number is not None, "the time is a number"
-    if "times" in plan:
-        parts = [cover(model, _with_zero(model, torch.tensor(each)), plan["guidance"]) for each in plan["times"]]
-        covered = Covered(torch.cat([each.read for each in parts]), torch.cat([each.times for each in parts]))
-        directions = all_directions(covered)
-    else:
-        covered = cover(model, torch.linspace(0, number.most, TIMES), plan["guidance"])
-        directions = best_directions(model, covered, plan.get("rank"), plan.get("error"))
-    at = covered.times.unique()
-    halfway = (at[1:] + at[:-1]) / 2
-    if not len(halfway) or any(part.scheduled for part in model.parts):
-        return covered, directions, None
-    chosen = halfway[torch.linspace(0, len(halfway) - 1, min(BETWEEN, len(halfway))).long()]
-    return covered, directions, cover(model, chosen, plan["guidance"]).read[: len(chosen)]
-
-
-def _with_zero(model: Model, times: Tensor) -> Tensor:
-    """The times, and 0 where the model reads that as well."""
-    config = model.source.config
-    reads_zero = config.get("zero_cond_t") is True or config.get("image_condition_type") == "token_replace"
-    return torch.cat([times, times.new_zeros(1)]) if reads_zero else times
-
-
-def _covers(plan: Mapping[str, Any]) -> str:
-    if "steps" in plan:
-        whose = "plain schedules" if plan["scheduled"] is None else "scheduler's times"
-        text = f"the {whose} of {' and '.join(map(str, plan['steps']))} steps"
-        if plan["scheduled"]:
-            text += f" at {plan['scheduled']}"
-    elif "times" in plan:
-        text = f"{len(plan['times'][0])} given times"
-    else:
-        text = "all times"
-    if plan["guidance"]:
-        text += f", guidance {' and '.join(f'{scale:g}' for scale in plan['guidance'])}"
-    return text + (", no pooled text" if plan["pooled"] else "")
-
-
 class _Writer:
     """Writes the shards of a compacted model, and measures what it writes."""
 
@@ -273,19 +157,13 @@ class _Writer:
         self, model: Model, directions: Directions, covered: Tensor, between: Tensor | None, pooled: str | None
     ) -> None:
         self.model, self.source = model, model.source
-        chosen = torch.linspace(0, len(covered) - 1, min(CHECKED, len(covered))).long()
-        checked = covered[chosen] if between is None else torch.cat([covered[chosen], between])
-        self._covered = len(chosen)
+        checked, self._covered = checked_vectors(covered, between)
         self._basis = {f"{BASIS}.weight": directions.encode.float(), f"{BASIS}.mean": directions.mean.float()}
         self._encoded = (checked - self._basis[f"{BASIS}.mean"].double()) @ self._basis[f"{BASIS}.weight"].double().T
         self._checked, self._directions = checked, directions
         self._layers = set(model.names)
         self._dtype = self._adaln_type()
-        self._ignored = {
-            f"{part.layers[0]}.weight"
-            for part in model.parts
-            if pooled and part.number is None and len(part.layers) == 2
-        }
+        self._ignored = ignored(model, pooled)
         self._squares = torch.zeros(2, len(checked), dtype=torch.float64)
         self._digests: dict[str, str] = {}
         self._sources: dict[str, str] = {}
@@ -409,18 +287,15 @@ class _Writer:
             smaller = (weight @ decode).to(self._dtype)
             own = weight.new_zeros(count) if bias is None else bias[start : start + count].to(precise)
             folded = (own + weight @ mean).to(self._dtype)
-            exact = checked @ weight.T
-            wrong = encoded @ smaller.to(precise).T + (folded.to(precise) - own) - exact
-            squares[0] += wrong.double().square().sum(1)
-            squares[1] += exact.double().square().sum(1)
+            added = folded.to(precise) - own
+            squares += torch.stack(squared_errors(weight, smaller.to(precise), added, checked, encoded))
             yield _bytes(smaller)
             biases.append(folded)
         yield _bytes(torch.cat(biases))
 
     def result(self, folder: Path, covers: str) -> Written:
         """What was written."""
-        wrong, whole = self._squares
-        relative = (wrong / whole).sqrt()
+        errors = errors_of(self._squares, self._covered)
         adaln = [tensor for name in self.model.names for tensor in self.model.tensors(name)]
         before = self.source.parameters(name for name in self.source.tensors if name not in self.model.cls.buffers)
         old = self.source.parameters(adaln)
@@ -431,12 +306,12 @@ class _Writer:
             name=self.model.cls.name,
             rank=rank,
             covers=covers,
-            error=float((wrong[: self._covered].sum() / whole[: self._covered].sum()).sqrt()),
-            worst_error=float(relative[: self._covered].max()),
-            error_between=float(relative[self._covered :].max()) if len(relative) > self._covered else None,
+            error=errors.mean,
+            worst_error=errors.worst,
+            error_between=errors.between,
             parameters=(before, before - old + new),
             adaln_parameters=(old, new),
-            bytes=(self.source.bytes(self.source.tensors), self.size),
+            bytes=(self.source.size_of(self.source.tensors), self.size),
             dtype=TYPES[self._dtype],
             sources=self._sources,
             files=self._digests,
@@ -462,9 +337,9 @@ def _begin(work: Path, plan: Mapping[str, Any], size: int) -> None:
         )
 
 
-def _planned(work: Path) -> Any:
-    """The files that the plan of an unfinished compaction was made for."""
-    return json.loads((work / "plan.json").read_text())["source"]
+def _planned(work: Path) -> dict[str, Any]:
+    """What an unfinished compaction is of."""
+    return dict(json.loads((work / "plan.json").read_text()))
 
 
 def _stamps(source: Source) -> list[list[Any]]:
@@ -485,7 +360,8 @@ def _finish(model: Model, work: Path, written: Written) -> None:
                 weights |= {name: path.name for name in json.loads(file.read(length)) if name != "__metadata__"}
         index = {"metadata": {"total_size": written.bytes[1]}, "weight_map": dict(sorted(weights.items()))}
         (work / f"{DIFFUSERS_WEIGHTS[0]}{INDEX}").write_text(json.dumps(index, indent=2) + "\n")
-    (work / COMPACTION).write_text(json.dumps(asdict(written), indent=2) + "\n")
+    plan = {key: value for key, value in _planned(work).items() if key != "source"}
+    (work / COMPACTION).write_text(json.dumps(asdict(written) | {"plan": plan}, indent=2) + "\n")
     (work / "README.md").write_text(_card(written))
     for note in [*work.glob("*.done.json"), work / "plan.json"]:
         note.unlink()
@@ -513,7 +389,8 @@ in ({written.dtype}): {written.error:.2g} over what is covered, {written.worst_e
 
 {saved / 1e9:.2f} GB less. `{COMPACTION}` has the same in numbers, with the sha256 of each file read and written.
 
-Load it in Python with tailprune and diffusers: `tailprune.load_transformer(FOLDER)`.
+Load it in Python with tailprune and diffusers: `tailprune.load_transformer(FOLDER)`. Check it against the whole model:
+`python -m tailprune verify FOLDER --against SOURCE`.
 """
 
 

@@ -92,7 +92,8 @@ def scheduled_times(
     number = model.cls.time.number
     assert number is not None, "the time is a number"
     found = []
-    for size in resolutions or [None]:
+    sizes: Sequence[tuple[int, int] | None] = list(resolutions) or [None]
+    for size in sizes:
         made = cls.from_pretrained(folder)
         how: dict[str, Any] = {"num_inference_steps": steps}
         if model.cls.gives_sigmas and not made.config.get("use_flow_sigmas"):

@@ -71,9 +71,16 @@ class Source:
             count += (stored.end - stored.begin) * 8 // BITS[stored.dtype]
         return count
 
-    def bytes(self, names: Iterable[str]) -> int:
+    def size_of(self, names: Iterable[str]) -> int:
         """How many bytes these tensors take together."""
         return sum(self.tensors[name].end - self.tensors[name].begin for name in names)
+
+    def raw(self, name: str, start: int, size: int) -> bytes:
+        """At most `size` bytes of a tensor, from one of them on."""
+        stored = self.tensors[name]
+        with self.files[name].open("rb") as file:
+            file.seek(stored.begin + start)
+            return file.read(min(size, stored.end - stored.begin - start))
 
     def read(self, name: str, rows: slice = slice(None)) -> Tensor:
         """The values of a tensor, or of some of its rows; only their bytes are read.

@@ -1,0 +1,57 @@
+"""The error of a compacted model's modulations, relative to their part that depends on c.
+
+It is the modulation error of `tailprune.modulation`, at the covered vectors and at some between them, and is summed
+over the rows of all layers one after another.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+__all__ = ["Errors", "checked_vectors", "errors_of", "squared_errors"]
+
+CHECKED = 64
+"""Of more covered vectors so many are checked, evenly."""
+
+
+def checked_vectors(covered: Tensor, between: Tensor | None) -> tuple[Tensor, int]:
+    """The vectors at which errors are measured, and how many of them, the first, are covered."""
+    chosen = covered[torch.linspace(0, len(covered) - 1, min(CHECKED, len(covered))).long()]
+    return (chosen if between is None else torch.cat([chosen, between])), len(chosen)
+
+
+def squared_errors(
+    weight: Tensor, smaller: Tensor, added: Tensor, checked: Tensor, encoded: Tensor
+) -> tuple[Tensor, Tensor]:
+    """The squared change of some rows' modulations at the checked vectors, and their squared size, float64.
+
+    weight, smaller: the rows of the whole model's weight and of the compacted one's
+    added: what the compaction added to their biases
+    checked, encoded: the vectors, and their directions
+    """
+    exact = checked @ weight.T
+    wrong = encoded @ smaller.T + added - exact
+    return wrong.double().square().sum(1), exact.double().square().sum(1)
+
+
+@dataclass(frozen=True)
+class Errors:
+    """The error of modulations, relative to their part that depends on c."""
+
+    mean: float
+    """The root mean square over what is covered."""
+    worst: float
+    """At the worst of it."""
+    between: float | None
+    """At the worst of the times between; None if it was not measured."""
+
+
+def errors_of(squares: Tensor, covered: int) -> Errors:
+    """The errors from the squares at all checked vectors, with shape (2, C), of which the first are covered."""
+    relative = (squares[0] / squares[1]).sqrt()
+    wrong, whole = squares[:, :covered].sum(1)
+    between = float(relative[covered:].max()) if len(relative) > covered else None
+    return Errors(float((wrong / whole).sqrt()), float(relative[:covered].max()), between)

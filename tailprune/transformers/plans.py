@@ -1,0 +1,143 @@
+"""What a compaction is asked for, checked against the model, and what it covers."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from tailprune.arguments import as_number, as_tensor, as_whole
+from tailprune.spec import InputError
+from tailprune.spec.layouts import CONFIG
+from tailprune.transformers.classes import Part
+from tailprune.transformers.ranks import TIMES
+from tailprune.transformers.recognise import Model
+from tailprune.transformers.schedule import Covered, cover, plain_times, scheduled_times
+
+__all__ = ["covered_by", "ignored", "plan_of", "words_of"]
+
+BETWEEN = 32
+"""Vectors between the covered ones at which errors are measured."""
+
+
+def plan_of(
+    model: Model,
+    steps: int | Sequence[int] | None,
+    scheduler: str | os.PathLike[str] | None,
+    resolutions: Sequence[tuple[int, int]],
+    times: Tensor | None,
+    rank: int | None,
+    error: float | None,
+    guidance: Sequence[float] | None,
+    pooled: str | None,
+) -> dict[str, Any]:
+    """What is to be done, as JSON can hold it. Parameters and errors as in `compact`."""
+    path = model.source.path
+    if sum(each is not None for each in (steps, times, rank, error)) != 1:
+        raise InputError("give one of steps, times, rank and error")
+    if steps is None and (scheduler is not None or resolutions):
+        raise InputError("a scheduler and resolutions belong to steps: give steps")
+    if resolutions and scheduler is None:
+        raise InputError("resolutions belong to a scheduler: give scheduler")
+    if not model.source.has_values:
+        raise InputError(f"{path}: only its headers are at hand: fetch the weights first")
+    if model.cls.naming != "diffusers" or not model.source.config:
+        raise InputError(f"{path}: needs the names of diffusers and a {CONFIG}: give a folder in diffusers' layout")
+    if "quantization_config" in model.source.config:
+        raise InputError(f"{path}: is quantised: give the weights before they were, and quantise the result")
+    if pooled not in (None, "zero"):
+        raise InputError(f"pooled must be 'zero', not {pooled!r}")
+    texts = [part.what for part in model.parts if _is_vector(part)]
+    others = [part.what for part in model.parts if _is_vector(part) and part.what != "pooled text"]
+    others += [part.what for part in model.parts if len(part.layers) == 1 and not _is_table(model, part)]
+    if others:
+        raise InputError(f"{path}: its condition depends on {' and '.join(others)}, which cannot be covered")
+    if texts and pooled is None:
+        raise InputError(f"{path}: its condition depends on a pooled text: with pooled='zero' it takes each for zeros")
+    if pooled is not None and not texts:
+        raise InputError(f"{path}: takes no pooled text: leave pooled out")
+    if (rank is not None or error is not None) and any(part.scheduled for part in model.parts):
+        raise InputError(f"{path}: its condition depends on the next step's time too: give steps or times")
+    plan: dict[str, Any] = {"guidance": guidance and [float(scale) for scale in guidance], "pooled": pooled}
+    if steps is not None:
+        numbers = [steps] if isinstance(steps, int) else list(steps)
+        plan["steps"] = [as_whole("steps", number, least=1, most=10_000) for number in numbers]
+        if not numbers:
+            raise InputError("steps are empty: give at least one number")
+        schedules = [
+            schedule
+            for number in plan["steps"]
+            for schedule in (
+                [plain_times(model, number)]
+                if scheduler is None
+                else scheduled_times(model, number, scheduler, resolutions)
+            )
+        ]
+        plan["times"] = [schedule.tolist() for schedule in schedules]
+        plan["scheduled"] = " and ".join(f"{width}x{height}" for width, height in resolutions) if scheduler else None
+    elif times is not None:
+        given = as_tensor("times", times).float().reshape(-1)
+        if not given.numel() or not torch.isfinite(given).all():
+            raise InputError("times are empty or not finite")
+        plan["times"] = [given.tolist()]
+    elif rank is not None:
+        plan["rank"] = as_whole("rank", rank, least=1, most=model.width)
+    else:
+        plan["error"] = as_number("error", error, above=0)
+    return plan
+
+
+def _is_vector(part: Part) -> bool:
+    return part.number is None and len(part.layers) == 2
+
+
+def ignored(model: Model, pooled: str | None) -> set[str]:
+    """The tensors that are written as zeros, so that a pooled text counts as zeros."""
+    return {f"{part.layers[0]}.weight" for part in model.parts if pooled is not None and _is_vector(part)}
+
+
+def _is_table(model: Model, part: Part) -> bool:
+    return f"{part.layers[0].replace('*', '0')}.weight" in model.source.tensors
+
+
+def covered_by(model: Model, plan: Mapping[str, Any]) -> tuple[Covered, Tensor | None]:
+    """What a plan covers, and SiLU(c) at times halfway between, if it is known there."""
+    number = model.cls.time.number
+    assert number is not None, "the time is a number"
+    schedules = [torch.tensor(each) for each in plan.get("times", [])]
+    if schedules:
+        parts = [cover(model, _with_zero(model, each), plan["guidance"]) for each in schedules]
+        covered = Covered(torch.cat([each.read for each in parts]), torch.cat([each.times for each in parts]))
+    else:
+        covered = cover(model, torch.linspace(0, number.most, TIMES), plan["guidance"])
+    at = covered.times.unique()
+    halfway = (at[1:] + at[:-1]) / 2
+    if not len(halfway) or any(part.scheduled for part in model.parts):
+        return covered, None
+    chosen = halfway[torch.linspace(0, len(halfway) - 1, min(BETWEEN, len(halfway))).long()]
+    return covered, cover(model, chosen, plan["guidance"]).read[: len(chosen)]
+
+
+def _with_zero(model: Model, times: Tensor) -> Tensor:
+    """The times, and 0 where the model reads that as well."""
+    config = model.source.config
+    reads_zero = config.get("zero_cond_t") is True or config.get("image_condition_type") == "token_replace"
+    return torch.cat([times, times.new_zeros(1)]) if reads_zero else times
+
+
+def words_of(plan: Mapping[str, Any]) -> str:
+    if "steps" in plan:
+        whose = "plain schedules" if plan["scheduled"] is None else "scheduler's times"
+        text = f"the {whose} of {' and '.join(map(str, plan['steps']))} steps"
+        if plan["scheduled"]:
+            text += f" at {plan['scheduled']}"
+    elif "times" in plan:
+        text = f"{len(plan['times'][0])} given times"
+    else:
+        text = "all times"
+    if plan["guidance"]:
+        text += f", guidance {' and '.join(f'{scale:g}' for scale in plan['guidance'])}"
+    return text + (", no pooled text" if plan["pooled"] else "")

@@ -1,0 +1,147 @@
+"""Whether a compacted transformer is what it says, against the whole one.
+
+Its own account is believed for one thing alone, what it covers. That all other weights are those of the whole model is
+seen by comparing them, and its errors are measured anew.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from tailprune.checkpoints.files import CheckpointError
+from tailprune.progress import OnStep, reporting
+from tailprune.spec import MissingFileError
+from tailprune.spec.display import Shown
+from tailprune.transformers.errors import checked_vectors, errors_of, squared_errors
+from tailprune.transformers.plans import covered_by, ignored
+from tailprune.transformers.ranks import Unmeasured
+from tailprune.transformers.recognise import Model, recognise
+from tailprune.transformers.rewriting import BASIS, COMPACTION, ROWS
+from tailprune.transformers.source import Source, open_source
+
+__all__ = ["Verified", "verify"]
+
+PIECE = 16 * 2**20
+SLACK = 1.01
+"""How much larger than stated an error may be that is summed in another order."""
+ROUNDING = 1e-7
+
+
+@dataclass(frozen=True, repr=False)
+class Verified(Shown):
+    """What was found of a compacted transformer."""
+
+    tensors: int
+    """How many tensors are byte for byte those of the whole model."""
+    layers: int
+    """How many layers of AdaLN were measured."""
+    error: float
+    worst_error: float
+    error_between: float | None
+    """The errors as measured now; see `Written`."""
+
+
+@torch.no_grad()
+def verify(
+    out: str | os.PathLike[str],
+    against: str | os.PathLike[str],
+    *,
+    progress: bool = False,
+    on_bytes: OnStep | None = None,
+) -> Verified:
+    """Check a compacted transformer against the whole one that it was made of.
+
+    out: the folder that `compact` wrote
+    against: the whole transformer
+    progress, on_bytes: as in `compact`; the bytes are those of the whole model's tensors
+
+    Raises CheckpointError for a file that is not the one that was written, a tensor that differs, is missing or too
+    many, and for an error that is larger than stated; FileNotFoundError for what is missing.
+    """
+    folder = Path(out)
+    if not (folder / COMPACTION).is_file():
+        raise MissingFileError(f"{folder} has no {COMPACTION}: it is not what tailprune.transformers.compact wrote")
+    said = json.loads((folder / COMPACTION).read_text())
+    try:
+        small, model = open_source(folder), recognise(open_source(against))
+        _check_digests(folder, said["files"])
+        plan = said["plan"]
+        zeros = ignored(model, plan["pooled"])
+        same = _check_names(small, model)
+        with reporting(progress, on_bytes, "B") as report:
+            total, done = model.source.size_of(model.source.tensors), 0
+            for name in same:
+                _check_equal(small, model.source, name, zero=name in zeros)
+                done += model.source.size_of([name])
+                report(done, total)
+            found = _measured(small, model, plan, lambda size: report(min(total, done + size), total))
+    except (KeyError, TypeError) as error:
+        raise CheckpointError(f"{folder / COMPACTION}: does not say what was done ({error})") from error
+    except Unmeasured as why:
+        raise CheckpointError(f"{model.source.path}: {why}") from why
+    for name in ("error", "worst_error", "error_between"):
+        now, stated = getattr(found, name), said[name]
+        if now is not None and (stated is None or now > SLACK * stated + ROUNDING):
+            raise CheckpointError(f"{folder}: {name} is {now:.3g}, and {COMPACTION} says {stated}")
+    return Verified(len(same), found.layers, found.error, found.worst_error, found.error_between)
+
+
+def _check_digests(folder: Path, files: Mapping[str, str]) -> None:
+    for name, digest in files.items():
+        with (folder / Path(name).name).open("rb") as file:
+            if hashlib.file_digest(file, "sha256").hexdigest() != digest:
+                raise CheckpointError(f"{folder / name}: is not the file that was written: its sha256 differs")
+
+
+def _check_names(small: Source, model: Model) -> list[str]:
+    """The tensors that have to be the same. Raises CheckpointError for names that are missing or too many."""
+    layers = {f"{name}.{kind}" for name in model.names for kind in ("weight", "bias")}
+    same = [name for name in model.source.tensors if name not in layers]
+    expected = {*same, *layers, f"{BASIS}.weight", f"{BASIS}.mean"}
+    for name in expected ^ small.tensors.keys():
+        raise CheckpointError(f"{small.path}: {'lacks' if name in expected else 'has a tensor too many,'} {name}")
+    return same
+
+
+def _check_equal(small: Source, whole: Source, name: str, *, zero: bool) -> None:
+    ours, theirs = small.tensors[name], whole.tensors[name]
+    if (ours.dtype, ours.shape) != (theirs.dtype, theirs.shape):
+        raise CheckpointError(f"{small.path}: {name} has another type or shape than the whole model's")
+    for start in range(0, ours.end - ours.begin, PIECE):
+        piece = small.raw(name, start, PIECE)
+        if piece != (bytes(len(piece)) if zero else whole.raw(name, start, PIECE)):
+            raise CheckpointError(f"{small.path}: {name} differs from the whole model's")
+
+
+def _measured(small: Source, model: Model, plan: Mapping[str, Any], report: Any) -> Verified:
+    covered, between = covered_by(model, plan)
+    checked, count = checked_vectors(covered.read, between)
+    encoded = (checked - small.read(f"{BASIS}.mean").double()) @ small.read(f"{BASIS}.weight").double().T
+    squares = torch.zeros(2, len(checked), dtype=torch.float64)
+    done = 0
+    for name in model.names:
+        rows = model.source.shape(f"{name}.weight")[0]
+        biased = f"{name}.bias" in model.source.tensors
+        for start in range(0, rows, ROWS):
+            place = slice(start, start + ROWS)
+            weight = model.source.read(f"{name}.weight", place)
+            precise = torch.float64 if weight.dtype == torch.float32 else torch.float32
+            added = small.read(f"{name}.bias", place).to(precise)
+            if biased:
+                added = added - model.source.read(f"{name}.bias", place).to(precise)
+            smaller = small.read(f"{name}.weight", place).to(precise)
+            squares += torch.stack(
+                squared_errors(weight.to(precise), smaller, added, checked.to(precise), encoded.to(precise))
+            )
+        done += model.source.size_of(model.tensors(name))
+        report(done)
+    errors = errors_of(squares, count)
+    return Verified(0, len(model.names), errors.mean, errors.worst, errors.between)
