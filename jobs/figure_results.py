@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from pydantic import Field
 
+from jobs.attribution_results import Attributed
 from jobs.requests.fields import ErrorRule, FigureName, MeasuredDrift
 from jobs.results import Histogram, ModelUsed, Result
 
 __all__ = [
+    "AttributionNumbers",
     "CosineNumbers",
     "ErrorLine",
     "ErrorNumbers",
@@ -68,6 +70,16 @@ class TsneNumbers(Result):
     y: list[float] = Field(description="The position of each from bottom to top.")
 
 
+class AttributionNumbers(Result):
+    """The shares of variance that the figure draws."""
+
+    parts: list[str] = Field(description="The attributes, then what none of them has by itself.")
+    plain: list[float] = Field(description="The share of each in the variance of the class vectors.")
+    weighted: list[float] = Field(description="The share of each in the variance of the modulations.")
+    components: list[Attributed] = Field(description="The drawn components, the largest first.")
+    directions: list[Attributed] = Field(description="The drawn directions, the largest first.")
+
+
 class RemovalNumbers(Result):
     """What each threshold removed, and how far that moved the samples."""
 
@@ -117,6 +129,7 @@ Numbers = (
     | SparsityNumbers
     | TsneNumbers
     | ErrorNumbers
+    | AttributionNumbers
     | RemovalNumbers
     | TrainingNumbers
 )

@@ -58,6 +58,7 @@ from service.problems import add_handlers
 from service.response_cache import ResponseCache
 from service.routes import (
     artifacts,
+    attribution,
     conditions,
     events,
     figures,
@@ -195,7 +196,10 @@ def create_app(settings: Settings) -> FastAPI:
     app.add_middleware(RequestTelemetry)
     app.add_middleware(StartupReason)  # the last is the first to see a request
     add_handlers(app)
-    modules = (submit, metrics, vectors, over_time, figures, models, conditions, jobs, events, artifacts, health, pages)
+    modules = (
+        submit, metrics, vectors, over_time, attribution, figures, models, conditions, jobs, events, artifacts, health,
+        pages,
+    )  # fmt: skip
     routers = [*(module.router for module in modules), *([pages.ui_router] if settings.ui else [])]
     for router in routers:
         app.include_router(router)

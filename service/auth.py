@@ -69,7 +69,7 @@ OPEN = re.compile(
 """What is answered without a key: the probes, and files that are the same at every installation of this version."""
 PROBES = ("/health/live", "/health/ready")
 """What is answered to other machines too while there are no keys, and is not counted."""
-SUBMITS = ("/prune-sample", "/studies", "/compact", "/extract", "/conditions")
+SUBMITS = ("/prune-sample", "/edit", "/studies", "/compact", "/extract", "/conditions")
 OWN = re.compile(r"/(jobs|conditions)/[^/]+")
 SAFE = ("GET", "HEAD", "OPTIONS")
 FORWARDED = frozenset({b"forwarded", b"via", b"x-real-ip"})

@@ -43,6 +43,7 @@ TAGS: list[dict[str, Any]] = [
     {"name": name, "description": description}
     for name, description in {
         "prune and sample": "Samples under pruned condition vectors, beside the unpruned ones.",
+        "edit": "Samples with the condition of one class moved towards another.",
         "studies": "Many prunes, scored by measures of quality; and the search for a threshold.",
         "compact": "Physically smaller models, which other requests can then use.",
         "metrics": "Statistics, figures and the tensors of condition vectors, from a model's condition tensors alone.",

@@ -4,7 +4,19 @@ from __future__ import annotations
 
 from typing import Any, TypedDict
 
-__all__ = ["COMPACT", "EXTRACT", "JOB", "JOB_ID", "PRUNE_SAMPLE", "REGISTER", "SCORES", "STUDY", "SUMMARY", "WEBHOOK"]
+__all__ = [
+    "COMPACT",
+    "EDIT",
+    "EXTRACT",
+    "JOB",
+    "JOB_ID",
+    "PRUNE_SAMPLE",
+    "REGISTER",
+    "SCORES",
+    "STUDY",
+    "SUMMARY",
+    "WEBHOOK",
+]
 
 
 class Example(TypedDict):
@@ -50,6 +62,37 @@ PRUNE_SAMPLE: dict[str, Example] = {
     "by-step": {
         "summary": "A threshold for each of four steps, but none for the second",
         "value": {"model": "shapes-sit", "threshold_by_step": [0.05, None, 0.02, 0.01], "steps": 4},
+    },
+}
+EDIT: dict[str, Example] = {
+    "one-class": {
+        "summary": "A red circle on its way to a blue star, by five strengths",
+        "value": {"model": "shapes-sit", "source": ["red circle"], "target": ["blue star"]},
+    },
+    "colour": {
+        "summary": "From red to blue as far as shapes other than circles tell, added to a red circle",
+        "value": {
+            "model": "shapes-sit",
+            "source": ["red square", "red star", "red moon"],
+            "target": ["blue square", "blue star", "blue moon"],
+            "labels": ["red circle"],
+            "samples_per_label": 4,
+            "strength": [0, 0.5, 1, 1.5],
+            "directions": 8,
+        },
+    },
+    "late-steps": {
+        "summary": "By 16 components, in the last half of the steps alone",
+        "value": {
+            "model": "shapes-dit",
+            "source": [3],
+            "target": [47],
+            "strength": 1,
+            "components": 16,
+            "schedule": {"when": "last", "count": 10},
+            "steps": 20,
+            "sampler": "ddim",
+        },
     },
 }
 REGISTER: dict[str, Example] = {

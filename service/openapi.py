@@ -144,6 +144,7 @@ _LINKS = {
 }
 _FILES = {
     "prune-sample": "grid",
+    "edit": "grid",
     "extract": "artifact",
     "study": "exports/document",
     "compact": "checkpoint",

@@ -15,10 +15,13 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from tailprune.attribution import Attribution, attribute_variance
     from tailprune.checkpoints.load import Checkpoint, CheckpointError, Found, inspect, load, load_condition
     from tailprune.checkpoints.save import save_system
     from tailprune.compaction import Compaction, compact
     from tailprune.condition_table import ConditionTable
+    from tailprune.directions import shift_between
+    from tailprune.edit import Edit, Shift
     from tailprune.image_grid import show
     from tailprune.learned_mask import LearnedMask, learn_mask
     from tailprune.modulation import ModulationChange, ModulationMetric, measure_modulation, modulation_error
@@ -26,6 +29,8 @@ if TYPE_CHECKING:
     from tailprune.prune_report import Removal, measure_removal
     from tailprune.pruning import Prune
     from tailprune.sampling import Guidance, sample, sample_each, sampling_times
+    from tailprune.spec.edit import ModulationGuidance
+    from tailprune.spec.prune import Schedule
     from tailprune.statistics import Description, describe
     from tailprune.statistics_over_time import DescriptionOverTime, describe_over_time
     from tailprune.systems import System
@@ -34,6 +39,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 __all__ = [
+    "Attribution",
     "Checkpoint",
     "CheckpointError",
     "Compaction",
@@ -41,14 +47,19 @@ __all__ = [
     "ConditionTable",
     "Description",
     "DescriptionOverTime",
+    "Edit",
     "Found",
     "Guidance",
     "LearnedMask",
     "ModulationChange",
+    "ModulationGuidance",
     "ModulationMetric",
     "Prune",
     "Removal",
+    "Schedule",
+    "Shift",
     "System",
+    "attribute_variance",
     "compact",
     "describe",
     "describe_over_time",
@@ -65,10 +76,12 @@ __all__ = [
     "sample_each",
     "sampling_times",
     "save_system",
+    "shift_between",
     "show",
 ]
 
 _HOMES = {
+    "Attribution": "attribution",
     "Checkpoint": "checkpoints.load",
     "CheckpointError": "checkpoints.load",
     "Compaction": "compaction",
@@ -76,14 +89,19 @@ _HOMES = {
     "ConditionTable": "condition_table",
     "Description": "statistics",
     "DescriptionOverTime": "statistics_over_time",
+    "Edit": "edit",
     "Found": "checkpoints.load",
     "Guidance": "sampling",
     "LearnedMask": "learned_mask",
     "ModulationChange": "modulation",
     "ModulationMetric": "modulation",
+    "ModulationGuidance": "spec.edit",
     "Prune": "pruning",
     "Removal": "prune_report",
+    "Schedule": "spec.prune",
+    "Shift": "edit",
     "System": "systems",
+    "attribute_variance": "attribution",
     "compact": "compaction",
     "describe": "statistics",
     "describe_over_time": "statistics_over_time",
@@ -100,6 +118,7 @@ _HOMES = {
     "sample_each": "sampling",
     "sampling_times": "sampling",
     "save_system": "checkpoints.save",
+    "shift_between": "directions",
     "show": "image_grid",
 }
 

@@ -116,8 +116,8 @@ def of_kind(kind: type, name: str, value: object, example: str) -> None:
         raise InputError(f"{name} must be {example}, not {shortened(value)}")
 
 
-def sequence_of(kind: type, name: str, values: object, example: str) -> list[Any]:
-    """A list of values of one kind, or None; `example` shows what would be right."""
+def sequence_of(kind: Any, name: str, values: object, example: str) -> list[Any]:
+    """A list of values of one kind (a class, or a union of several), or None; `example` shows what would be right."""
     if isinstance(values, (str, bytes)) or not isinstance(values, Sequence):
         raise InputError(f"{name} must be a list, such as [{example}], not {shortened(values)}")
     for value in values:

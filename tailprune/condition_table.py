@@ -16,10 +16,12 @@ import torch
 from torch import Tensor
 
 from tailprune.arguments import as_tensor, of_kind
+from tailprune.edit import AnyEdit, Edit
 from tailprune.magnitudes import Magnitudes
 from tailprune.pruning import Population, Prune
 from tailprune.spec import InputError
 from tailprune.spec.display import Shown
+from tailprune.spec.edit import ModulationGuidance
 from tailprune.systems.base import Condition, Inputs, InputsLike
 
 __all__ = [
@@ -93,15 +95,23 @@ class ConditionTable(Shown):
     times: the times at which each step evaluates the network, with shape (steps, stages), from `sampling_times`
     population: inputs for the mean or variance that a prune may need, all classes by default; required for such a
         prune if the system has no classes
+    modulation: modulation guidance: the vector of each input, and of the population, is c + weight (c+ - c-); the null
+        condition's is not moved
 
-    Raises InputError for inputs that the condition does not take, such as a label out of range.
+    Raises InputError for inputs that the condition does not take, such as a label out of range, and for modulation
+    guidance with classes or a null condition that it does not have.
     """
 
     rows: Tensor
     """The row of each sample's vector, with shape (B,), on the CPU."""
 
     def __init__(
-        self, condition: Condition, inputs: InputsLike, times: Tensor, population: InputsLike | None = None
+        self,
+        condition: Condition,
+        inputs: InputsLike,
+        times: Tensor,
+        population: InputsLike | None = None,
+        modulation: ModulationGuidance | None = None,
     ) -> None:
         of_kind(Condition, "condition", condition, "a system of tailprune.load")
         inputs = condition.check_inputs(inputs)
@@ -112,6 +122,7 @@ class ConditionTable(Shown):
             raise InputError(f"times must have shape (steps, stages), as of sampling_times, not {tuple(times.shape)}")
         device = next(condition.parameters()).device
         self._condition = condition
+        self._modulation = modulation
         self._times = times.to(device)
         self._population_inputs = None if population is None else _moved(condition.check_inputs(population), device)
         self._population_parts: Tensor | None = None  # (N, d)
@@ -119,7 +130,7 @@ class ConditionTable(Shown):
         self._scales = inputs.get("scale")
         distinct, self.rows = unique_rows(inputs)
         distinct = _moved(distinct, device)
-        parts = condition.embed_inputs(distinct)
+        parts = self._embedded(distinct)
         self._inputs_count = len(parts)
         if condition.null_condition:
             parts = torch.cat([parts, condition.embed_inputs(condition.null_inputs(1))])
@@ -169,11 +180,11 @@ class ConditionTable(Shown):
         """
         return prune.over(lambda: Magnitudes(lambda: self._seen_by(prune)))
 
-    def conditions_at(self, step: int, stage: int, prune: Prune | None) -> Tensor:
-        """The `c` that the system's `forward` takes at one evaluation, pruned -> (U + 1, d).
+    def conditions_at(self, step: int, stage: int, prune: AnyEdit | None) -> Tensor:
+        """The `c` that the system's `forward` takes at one evaluation, edited -> (U + 1, d).
 
         step, stage: the evaluation, each from 0
-        prune: the edit, by its schedule; None for none
+        prune: the prune, or an edit, which leaves the null condition's vector as it is; each by its schedule
 
         For a compacted system with columns of time, these stand beside the vectors, unedited -> (U + 1, d + rho).
         """
@@ -183,11 +194,14 @@ class ConditionTable(Shown):
         columns = self._time_columns[self._evaluation(step, stage)]
         return torch.cat([vectors, columns.expand(len(vectors), -1)], dim=-1)
 
-    def vectors_at(self, step: int, stage: int, prune: Prune | None) -> Tensor:
+    def vectors_at(self, step: int, stage: int, prune: AnyEdit | None) -> Tensor:
         """The vectors of one evaluation, edited where `prune`, unless that is None, is active -> (U + 1, d)."""
         evaluation = self._evaluation(step, stage)
         vectors = self._vectors(evaluation)
         edit = prune and prune.at(step, self.steps)
+        if isinstance(edit, Edit):
+            edit.check_width(vectors.shape[1])
+            return torch.cat([edit(vectors[: self.null_row]), vectors[self.null_row :]])
         return vectors if edit is None else edit(vectors, self._population_for(edit, evaluation))
 
     def removed_at(self, step: int, stage: int, prune: Prune) -> Tensor:
@@ -221,12 +235,36 @@ class ConditionTable(Shown):
         first, parts = self._time_parts
         return parts[evaluation - first]
 
+    def _embedded(self, inputs: Inputs) -> Tensor:
+        """The input parts of N inputs, moved by the modulation guidance, if any -> (N, d)."""
+        own = self._condition.embed_inputs(inputs)
+        modulation = self._modulation
+        if modulation is None or modulation.weight == 0:
+            return own
+        plus = own if modulation.plus is None else self._class_part(modulation.plus, inputs)
+        return own + modulation.weight * (plus - self._class_part(modulation.minus, inputs))
+
+    def _class_part(self, label: int | None, inputs: Inputs) -> Tensor:
+        """The input part of a class, or of the null condition for None, at the guidance scale of each of N inputs."""
+        count = len(next(iter(inputs.values())))
+        if label is None and not self._condition.null_condition:
+            raise InputError(
+                "this system has no null condition to lead away from, since it was trained without dropping labels: "
+                "give minus, a class"
+            )
+        others = self._condition.null_inputs(count) if label is None else {"labels": torch.full((count,), label)}
+        if label is not None:
+            others = self._condition.check_inputs(others)
+        return self._condition.embed_inputs(
+            {**others, "scale": inputs["scale"]} if "scale" in inputs else others  # c+ and c- differ in the class alone
+        )
+
     def _population_for(self, prune: Prune, evaluation: int) -> Population | None:
         if not prune.needs_population:
             return None
         if self._population_parts is None:
             population = self._population_inputs or class_inputs(self._condition, self._scales)
-            self._population_parts = self._condition.embed_inputs(population)
+            self._population_parts = self._embedded(population)
         if self._population is None or self._population[0] != evaluation:
             vectors = self._time_part(evaluation) + self._population_parts
             self._population = evaluation, Population.of(vectors)

@@ -39,6 +39,7 @@ from tailprune.progress import OnStep
 from tailprune.pruning import Blocks, Prune
 from tailprune.sampling import Guidance, sampling_times
 from tailprune.spec.display import Shown
+from tailprune.spec.edit import ModulationGuidance
 from tailprune.spec.prune import layers_of
 from tailprune.systems.base import Condition, InputsLike, System
 from tailprune.systems.dit import PerBlockDiT
@@ -97,9 +98,14 @@ class ModulationMetric:
         return other
 
     @property
-    def weights(self) -> Tensor:
-        """The weight M_kk of each component that is read, with shape (width,)."""
-        return self._of_parts.diagonal(dim1=-2, dim2=-1).flatten()
+    def norms(self) -> Tensor:
+        """|W_i|, the size of the modulations that each component makes, with shape (width,), float64."""
+        return self._of_parts.double().diagonal(dim1=-2, dim2=-1).flatten().clamp(min=0).sqrt()
+
+    def weighted(self, read: Tensor) -> Tensor:
+        """M s of each vector. read: with shape (N, width) -> the same shape, float64."""
+        parts = zip(read.double().chunk(self.parts, dim=-1), self._of_parts, strict=True)
+        return torch.cat([part @ metric.double() for part, metric in parts], dim=-1)
 
     def squares(self, read: Tensor) -> Tensor:
         """s'Ms of each vector. read: what AdaLN reads, with shape (..., width) -> (...), float64."""
@@ -147,6 +153,7 @@ def measure_modulation(
     prunes: Sequence[Prune],
     times: Tensor,
     population: InputsLike | None = None,
+    modulation: ModulationGuidance | None = None,
     *,
     metric: ModulationMetric,
     on_step: OnStep | None = None,
@@ -157,7 +164,7 @@ def measure_modulation(
     inputs: what the samples are conditioned on
     prunes: the edits of the condition vectors, with their schedules
     times: the times at which each step evaluates the network, with shape (steps, stages), from `sampling_times`
-    population: as in `measure_removal`
+    population, modulation: as in `measure_removal`
     metric: that of the system
     on_step: called with (done, total) evaluations as it goes on; may raise to stop
 
@@ -165,7 +172,7 @@ def measure_modulation(
     step or blocks of a prune that do not fit the run or the system.
     """
     prunes = sequence_of(Prune, "prunes", prunes, "Prune('tail', 0.05)")
-    table = ConditionTable(condition, inputs, times, population)
+    table = ConditionTable(condition, inputs, times, population, modulation)
     for each in prunes:
         each.check_steps(table.steps)
     prunes = [table.resolved(each) for each in prunes]
@@ -266,7 +273,8 @@ def modulation_error(
     prune: the edit of the condition vectors, with its schedule; or several
     inputs: what the samples are conditioned on
     sampler, steps, shift: the steps of the run, as in `tailprune.sample`
-    guidance: the guidance scale, which only a system that takes it as an input depends on; 1 by default
+    guidance: the guidance scale, which only a system that takes it as an input depends on, 1 by default; or a
+        `Guidance`, whose modulation guidance moves the vectors
     population: as in `tailprune.sample`
     metric: that of the system, where it is at hand from an earlier call
 
@@ -279,6 +287,8 @@ def modulation_error(
     inputs = system.check_inputs(inputs)
     if system.takes_guidance:
         inputs = with_guidance_scale(inputs, guidance.scale if isinstance(guidance, Guidance) else guidance)
+    modulation = guidance.modulation if isinstance(guidance, Guidance) else None
     times = sampling_times(system, sampler, steps, shift)
-    changes = measure_modulation(system, inputs, prunes, times, population, metric=metric or ModulationMetric(system))
+    metric = metric or ModulationMetric(system)
+    changes = measure_modulation(system, inputs, prunes, times, population, modulation, metric=metric)
     return changes[0].error if one else [change.error for change in changes]

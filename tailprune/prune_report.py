@@ -12,6 +12,7 @@ from tailprune.arguments import of_kind
 from tailprune.condition_table import ConditionTable
 from tailprune.pruning import Prune
 from tailprune.spec.display import Shown
+from tailprune.spec.edit import ModulationGuidance
 from tailprune.statistics import participation_ratio, summarise_cosine
 from tailprune.systems.base import Condition, InputsLike
 
@@ -53,7 +54,12 @@ class Removal(Shown):
 
 @torch.inference_mode()
 def measure_removal(
-    condition: Condition, inputs: InputsLike, prune: Prune, times: Tensor, population: InputsLike | None = None
+    condition: Condition,
+    inputs: InputsLike,
+    prune: Prune,
+    times: Tensor,
+    population: InputsLike | None = None,
+    modulation: ModulationGuidance | None = None,
 ) -> Removal:
     """Measure what `prune` removes from the condition vectors of `inputs` over a sampling run.
 
@@ -63,6 +69,7 @@ def measure_removal(
     times: the times at which each step evaluates the network, with shape (steps, stages), from `sampling_times`
     population: inputs for the mean or variance that the prune may need, all classes by default; required for such a
         prune if the system has no classes
+    modulation: modulation guidance, which moves the vectors before they are pruned; none by default
 
     What is removed is that of c, whichever blocks see it.
 
@@ -70,7 +77,7 @@ def measure_removal(
     by step that do not fit the run.
     """
     of_kind(Prune, "prune", prune, "a Prune, such as Prune('tail', 0.05)")
-    table = ConditionTable(condition, inputs, times, population)
+    table = ConditionTable(condition, inputs, times, population, modulation)
     condition.check_times(times)
     steps, stages = table.steps, table.stages
     prune.check_steps(steps)

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from html import escape
 from typing import Any
 
+from jobs.edit_results import EditResult
 from jobs.records import FINISHED, JobView
 from jobs.results import CompactResult, FigureResult, PruneSampleResult
 from jobs.study_results import Score, StudyResult
@@ -60,7 +61,9 @@ def _status(job: JobView) -> str:
 def _picture_of(result: Any) -> str:
     """The name of the artifact that shows a result best; empty if none does."""
     match result:
-        case PruneSampleResult(grid=name) | FigureResult(png=name) | CompactResult(samples=name):
+        case (
+            PruneSampleResult(grid=name) | EditResult(grid=name) | FigureResult(png=name) | CompactResult(samples=name)
+        ):
             return str(name)
         case StudyResult(exports=exports) if exports is not None:
             return exports.png or ""
@@ -71,6 +74,12 @@ def _table_of(result: Any) -> str:
     if isinstance(result, PruneSampleResult):
         headings = ["variant", "removed", "nPR", "cosine", "drift", "PSNR", "SSIM"]
         return table(headings, [_variant_row(variant) for variant in result.variants])
+    if isinstance(result, EditResult):
+        headings = ["variant", "drift", "of the source", "of the target"]
+        return table(
+            headings,
+            [[each.name, each.drift and each.drift.latent, each.source, each.target] for each in result.variants],
+        )
     if isinstance(result, StudyResult):
         names = [used.measure for used in result.measures]
         rows = [[each.name, _share(each.removed), *_values(each.scores, names)] for each in result.variants]

@@ -16,7 +16,10 @@ from jobs.requests.subscriber import WebhookEvent
 from tailprune.spec.compaction import CompactBy, CompactFill
 from tailprune.spec.prune import Block, By, Fill, Of, PruneSpec, Schedule, Side
 
-__all__ = ["CompactFields", "ExtractFields", "FigureFields", "PruneSampleFields", "RegisterFields", "StudyFields"]
+__all__ = [
+    "CompactFields", "EditFields", "ExtractFields", "FigureFields", "PruneSampleFields", "RegisterFields",
+    "StudyFields",
+]  # fmt: skip
 
 Labels = Sequence[int | str]
 Sampler = Literal["ddim", "ddpm", "dpmpp", "euler", "heun", "dopri5", "sde"]
@@ -39,6 +42,7 @@ class _Sampled(_Posted, total=False):
     guidance_interval: Sequence[float] | None
     guidance_power: float | None
     guided_channels: int | Literal["all"] | None
+    modulation: Mapping[str, Any] | None
     timestep_shift: float | None
     diffusion: Literal["sigma", "linear"] | None
     last_step: Literal["mean", "tweedie"] | None
@@ -60,6 +64,15 @@ class PruneSampleFields(_Sampled, total=False):
     schedule: Schedule | Mapping[str, Any]
     blocks: Sequence[Block] | None
     compare: bool
+
+
+class EditFields(_Sampled, total=False):
+    """The fields of `jobs.requests.edit.EditRequest`, besides `source` and `target`."""
+
+    strength: float | Sequence[float] | None
+    components: int | None
+    directions: int | None
+    schedule: Schedule | Mapping[str, Any]
 
 
 class StudyFields(_Sampled, total=False):
@@ -134,6 +147,7 @@ class FigureFields(TypedDict, total=False):
     classes: int | None
     threshold: float | Sequence[float] | None
     side: Side | None
+    attribute: str | Sequence[str] | None
     range: Sequence[float] | None
     study: str | None
     seed: int | None

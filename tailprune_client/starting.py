@@ -3,18 +3,26 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Unpack
 
 from pydantic import BaseModel
 
+from jobs.edit_results import EditResult
 from jobs.requests.base import Request
 from jobs.results import CompactResult, ExtractResult, PruneSampleResult, RegisterResult
 from jobs.study_results import StudyResult
 from tailprune_client.answers import read_job
 from tailprune_client.core import Session, ask, json_of, prefer
 from tailprune_client.effects import Call, Operation
-from tailprune_client.fields import CompactFields, ExtractFields, PruneSampleFields, RegisterFields, StudyFields
+from tailprune_client.fields import (
+    CompactFields,
+    EditFields,
+    ExtractFields,
+    PruneSampleFields,
+    RegisterFields,
+    StudyFields,
+)
 from tailprune_client.jobs import Started, starts
 
 __all__ = ["StartingMethods"]
@@ -23,6 +31,7 @@ WAIT_MARGIN_SECONDS = 30.0
 """How much longer an answer may take than the wait that was asked for."""
 PATHS = {
     "prune-sample": "/prune-sample",
+    "edit": "/edit",
     "study": "/studies",
     "compact": "/compact",
     "extract": "/extract",
@@ -56,6 +65,26 @@ class StartingMethods:
             takes.
         """
         return (yield from self._start("prune-sample", model, dict(fields), wait, idempotency_key))
+
+    @starts
+    def edit(
+        self,
+        model: str,
+        source: Sequence[int | str],
+        target: Sequence[int | str],
+        *,
+        wait: float | None = None,
+        idempotency_key: str | None = None,
+        **fields: Unpack[EditFields],
+    ) -> Operation[Started[EditResult]]:
+        """Sample a model with its condition moved from some classes towards others, a row for each strength.
+
+        source, target: the classes, by number or name; rows of the conditions, for a model that takes them.
+        model, wait, idempotency_key: see `prune_sample`.
+        fields: those of `jobs.requests.edit.EditRequest`, such as `strength`, `components` and `labels`.
+        """
+        ends = {"source": list(source), "target": list(target)}
+        return (yield from self._start("edit", model, {**ends, **fields}, wait, idempotency_key))
 
     @starts
     def study(

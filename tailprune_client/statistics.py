@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal, Unpack
 
 import httpx
 
+from jobs.attribution_results import AttributionResult
 from jobs.figure_results import FigureNumbers
 from jobs.requests.cosine import Order
 from jobs.requests.fields import FigureName, Part
@@ -75,8 +76,8 @@ class StatisticsMethods:
         figure: which one.
         format: of the picture.
         options: part, timestep, conditions: see `metrics`; classes: how many to draw; threshold: the magnitudes to
-            prune at, or to mark; side: `tail` or `head`; range: the cosines at the two ends of the colours; study: the
-            id of a study, whose drifts `error` marks; seed.
+            prune at, or to mark; side: `tail` or `head`; attribute: see `attribution`; range: the cosines at the two
+            ends of the colours; study: the id of a study, whose drifts `error` marks; seed.
         """
         accept = MEDIA_TYPES[format]
         answer = yield from self._computed(path_of("metrics", model, "figures", figure), options, accept)
@@ -173,6 +174,16 @@ class StatisticsMethods:
             "guidance_scale": guidance_scale,
         }  # fmt: skip
         return read(RemovalResult, (yield from self._computed(path_of("metrics", model, "removal"), query)))
+
+    @operation
+    def attribution(self, model: str, *, attribute: str | Sequence[str] | None = None) -> Operation[AttributionResult]:
+        """Which components and directions of a model's condition carry which attribute of its classes.
+
+        attribute: what to call each word of the class names, such as `colour` and `shape`; or an attribute with the
+            value of every class, `colour=red,red,blue`.
+        """
+        query = {"attribute": attribute}
+        return read(AttributionResult, (yield from self._computed(path_of("metrics", model, "attribution"), query)))
 
     @operation
     def cosine(

@@ -100,7 +100,9 @@ Part = Literal["c", "y", "t"]
 ColourRange = Annotated[
     list[Annotated[float, Field(ge=-1, le=1, allow_inf_nan=False)]], Field(min_length=2, max_length=2)
 ]
-FigureName = Literal["cosine", "histogram", "vectors", "variance", "sparsity", "tsne", "error", "removal", "training"]
+FigureName = Literal[
+    "cosine", "histogram", "vectors", "variance", "sparsity", "tsne", "attribution", "error", "removal", "training"
+]
 ErrorRule = Literal["|c|, zero", "|SiLU(c)|, zero", "deviation, mean", "variance, mean"]
 """The rules of the figure `error`: what the components that go are the least in, and what takes their place."""
 

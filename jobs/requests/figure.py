@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 from pydantic import BaseModel, Field
 
 from jobs.problems import Fault, InvalidRequest
+from jobs.requests.attribution import ATTRIBUTES, Attributes, attributes_fault
 from jobs.requests.base import History, ModelRequest, Queue, Reads
 from jobs.requests.checks import conditions_fault, population_fault, time_of, unprunable_fault
 from jobs.requests.fields import (
@@ -43,6 +44,7 @@ OPTIONS: Mapping[FigureName, tuple[str, ...]] = {
     "sparsity": (*OF_VECTORS, "thresholds"),
     "tsne": (*OF_VECTORS, "seed"),
     "error": ("conditions", "measured"),
+    "attribution": ("attributes",),
     "removal": ("conditions", "classes", "thresholds", "side", "seed"),
     "training": (),
 }
@@ -89,6 +91,7 @@ class FigureRequest(ModelRequest):
         default=None,
         description="For `removal`: prune the components below the thresholds (`tail`, the default) or above (`head`).",
     )
+    attributes: Attributes | None = Field(default=None, description=f"For `attribution`: {ATTRIBUTES}")
     range: ColourRange | None = Field(
         default=None,
         description="For `cosine`: the cosines at the two ends of the colours, the lower first; the same for figures "
@@ -126,6 +129,7 @@ class FigureRequest(ModelRequest):
     @property
     def reads(self) -> Reads:
         by_figure: Mapping[FigureName, Reads] = {
+            "attribution": "model",
             "removal": "model",
             "training": "training",
             "error": "modulation",
@@ -145,6 +149,7 @@ class FigureRequest(ModelRequest):
             _vectors(self, entry, conditions, count),
             _drawn_classes(self, entry, count),
             _used_seed(self),
+            _attributed(self, entry),
             _removal(self, entry, settings),
         ]
         faults = _stray_options(self) + _range_faults(self) + [fault for part in resolved for fault in part.faults]
@@ -230,6 +235,15 @@ def _used_seed(request: FigureRequest) -> _Resolved:
     return _Resolved({"seed": None}, [] if request.seed is None else [fault])
 
 
+def _attributed(request: FigureRequest, entry: ModelEntry) -> _Resolved:
+    """What the figure `attribution` is of."""
+    if request.figure != "attribution":
+        return _Resolved({}, [])
+    fault = attributes_fault(request.attributes, entry)
+    where = _path_fault("figure", fault or "") if request.attributes is None else _fault("attribute", fault or "")
+    return _Resolved({}, [] if fault is None else [where])
+
+
 def _removal(request: FigureRequest, entry: ModelEntry, settings: Settings) -> _Resolved:
     """How the figures `removal` and `error` prune."""
     if request.figure not in ("removal", "error"):
@@ -285,7 +299,7 @@ def _classes_fault(request: FigureRequest, classes: int | None, count: int | Non
 
 def _query(name: str) -> str:
     """The name of a field's query parameter."""
-    return {"thresholds": "threshold", "measured": "study"}.get(name, name)
+    return {"thresholds": "threshold", "measured": "study", "attributes": "attribute"}.get(name, name)
 
 
 def _path_fault(name: str, message: str) -> Fault:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import BaseModel, ConfigDict, Field
 
 from jobs.problems import Fault
 from jobs.requests.base import ModelRequest, Queue, Reads
@@ -18,16 +18,27 @@ from jobs.requests.checks import (
     steps_fault,
 )
 from jobs.requests.fields import CONDITIONS, Channels, ConditionsId, Rows, Seed, or_else
-from jobs.requests.labels import Labels, class_numbers, subjects_of
+from jobs.requests.labels import Label, Labels, class_numbers, label_faults, subjects_of
+from tailprune.spec.edit import MOST_STRENGTH
 
 if TYPE_CHECKING:
     from jobs.registry.models import ModelEntry
     from jobs.settings import Settings
     from jobs.storage.condition_info import ConditionInfo
 
-__all__ = ["Precision", "SampledRequest", "sampling_faults", "sampling_of"]
+__all__ = ["ModulationFields", "Precision", "SampledRequest", "sampling_faults", "sampling_of"]
 
 Precision = Literal["float32", "bfloat16", "auto"]
+
+
+class ModulationFields(BaseModel):
+    """Modulation guidance (arXiv 2602.09268): c of every sample becomes c + weight (c+ - c-)."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
+
+    weight: float = Field(ge=-MOST_STRENGTH, le=MOST_STRENGTH, description="How far c is moved; 0 is not at all.")
+    plus: Label | None = Field(default=None, description="The class of c+; by default each sample's own condition.")
+    minus: Label | None = Field(default=None, description="The class of c-; by default the null condition.")
 
 
 class SampledRequest(ModelRequest):
@@ -75,6 +86,11 @@ class SampledRequest(ModelRequest):
         default=None,
         description="How many latent channels to guide, counted from the first, or `all`; the model's default if not "
         "given.",
+    )
+    modulation: ModulationFields | None = Field(
+        default=None,
+        description="Modulation guidance, which moves c itself and costs no call of the network; beside the guidance "
+        "scale or in place of it. The null condition's vector is not moved. None by default.",
     )
     timestep_shift: float | None = Field(
         default=None,
@@ -126,6 +142,7 @@ def sampling_of(request: SampledRequest, entry: ModelEntry, conditions: Conditio
         "guidance_interval": or_else(request.guidance_interval, defaults.guidance_interval),
         "guidance_power": or_else(request.guidance_power, defaults.guidance_power),
         "guided_channels": or_else(request.guided_channels, defaults.guided_channels),
+        "modulation": _resolved_modulation(request.modulation, entry),
         "timestep_shift": or_else(request.timestep_shift, defaults.timestep_shift)
         if shifts
         else request.timestep_shift,
@@ -156,6 +173,7 @@ def sampling_faults(request: SampledRequest, entry: ModelEntry, settings: Settin
     if fault := guidance_fault(request.guidance_scale, entry):
         faults.append(("guidance_scale", fault))
     faults += interval_faults(request.guidance_interval, entry)
+    faults += _modulation_faults(request.modulation, entry)
     if request.sampler != "sde":
         for name in ("diffusion", "last_step"):
             if (value := getattr(request, name)) is not None:
@@ -175,3 +193,39 @@ def sampling_faults(request: SampledRequest, entry: ModelEntry, settings: Settin
     if fault := steps_fault(request.steps, settings):
         faults.append(("steps", fault))
     return [body_fault(location, message) for location, message in faults]
+
+
+def _resolved_modulation(modulation: ModulationFields | None, entry: ModelEntry) -> ModulationFields | None:
+    """Modulation guidance with the numbers of its classes; a name that not exactly one class has stays."""
+    if modulation is None:
+        return None
+    ends = {
+        name: (class_numbers([label], entry) or [label])[0]
+        for name in ("plus", "minus")
+        if (label := getattr(modulation, name)) is not None
+    }
+    return modulation.model_copy(update=ends)
+
+
+def _modulation_faults(modulation: ModulationFields | None, entry: ModelEntry) -> list[tuple[str, str]]:
+    """What is wrong with moving the conditions of a model so, as pairs of location and message."""
+    if modulation is None:
+        return []
+    faults: list[tuple[str, str]] = []
+    for name in ("plus", "minus"):
+        label = getattr(modulation, name)
+        if label is not None and entry.facts.features:
+            faults.append((f"modulation.{name}", f"{entry.name} has no classes; leave {name} out"))
+        elif label is not None:
+            faults += [(f"modulation.{name}", fault) for _, fault in label_faults([label], entry)]
+    if modulation.plus is not None and modulation.plus == modulation.minus:
+        faults.append(("modulation.minus", "plus and minus are the same class, which moves nothing; give two"))
+    if modulation.minus is None and not entry.null_condition:
+        faults.append(
+            (
+                "modulation.minus",
+                f"{entry.name} has no null condition to lead away from, since it was trained without dropping labels; "
+                "give a class",
+            )
+        )
+    return faults

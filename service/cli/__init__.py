@@ -1,6 +1,6 @@
 """The command `tailprune`.
 
-commands      prune-sample, metrics, figure, extract and upload
+commands      prune-sample, edit, metrics, attribution, figure, extract and upload
 study         study
 compact       compact
 jobs          jobs: list, show, watch, cancel and save
@@ -56,9 +56,11 @@ def tailprune(
 
 app.command(short_help="Run Redis, workers and the service.")(serve.serve)
 app.command(short_help="Sample a model, pruned and unpruned.")(commands.prune_sample)
+app.command(short_help="Move a class towards another.")(commands.edit)
 app.command(short_help="Score a model under many prunes.")(study.study)
 app.command(short_help="Make a smaller model.")(compact.compact)
 app.command(short_help="Show statistics of condition vectors.")(commands.metrics)
+app.command(short_help="Show what carries which attribute.")(commands.attribution)
 app.command(short_help="Draw a figure of a model.")(commands.figure)
 app.command(short_help="Extract a model's condition vectors.")(commands.extract)
 app.command(short_help="Upload conditions.")(commands.upload)

@@ -1,12 +1,16 @@
-"""`tailprune prune-sample`, `metrics`, `figure`, `extract` and `upload`: call a running service and show the result."""
+"""`tailprune prune-sample`, `edit`, `metrics`, `attribution`, `figure`, `extract` and `upload`.
+
+Each calls a running service and shows the result.
+"""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import typer
 
+from jobs.requests.edit import EditRequest
 from jobs.requests.extract import ExtractRequest
 from jobs.requests.fields import FigureName, Part
 from jobs.requests.prune_sample import PruneSampleRequest
@@ -25,6 +29,9 @@ from service.cli.options import (
     GuidedChannels,
     LastStep,
     Model,
+    ModulationMinus,
+    ModulationPlus,
+    ModulationWeight,
     NoWait,
     Rows,
     SampledLabels,
@@ -39,6 +46,7 @@ from service.cli.options import (
     WebhookEvents,
     WebhookUrl,
     body_of,
+    label,
 )  # fmt: skip
 from service.cli.running import print_json, run, started, waited_for
 from service.cli.tables import sheets_of
@@ -47,7 +55,7 @@ from tailprune.spec.prune import By, Of, When
 from tailprune_client.core import DEFAULT_URL
 from tailprune_client.fields import FigureFields
 
-__all__ = ["extract", "figure", "metrics", "prune_sample", "upload"]
+__all__ = ["attribution", "edit", "extract", "figure", "metrics", "prune_sample", "upload"]
 
 FORMATS: dict[str, Literal["png", "svg"]] = {".png": "png", ".svg": "svg"}
 
@@ -98,6 +106,9 @@ def prune_sample(
     guidance_interval: GuidanceInterval = None,
     guidance_power: GuidancePower = None,
     guided_channels: GuidedChannels = None,
+    modulation_weight: ModulationWeight = None,
+    modulation_plus: ModulationPlus = None,
+    modulation_minus: ModulationMinus = None,
     timestep_shift: TimestepShift = None,
     diffusion: Diffusion = None,
     last_step: LastStep = None,
@@ -117,9 +128,98 @@ def prune_sample(
     url: Url = DEFAULT_URL,
 ) -> None:
     """Sample a model with pruned condition vectors; options default to the model's own settings."""
-    schedule = {"when": schedule_when, "count": schedule_count, "steps": schedule_steps}
-    given = {name: value for name, value in schedule.items() if value}
-    run(context, "prune-sample", body_of(context, PruneSampleRequest) | ({"schedule": given} if given else {}))
+    run(context, "prune-sample", body_of(context, PruneSampleRequest))
+
+
+def edit(
+    context: typer.Context,
+    model: Model,
+    source: Annotated[
+        list[Any],
+        typer.Option(
+            parser=label, metavar="<int|name>", help="A class to lead away from, by number or name; repeatable."
+        ),
+    ],
+    target: Annotated[
+        list[Any],
+        typer.Option(parser=label, metavar="<int|name>", help="A class to lead towards; repeatable."),
+    ],
+    strength: Annotated[
+        list[float] | None,
+        typer.Option(help="How far, 1 the whole way; repeatable. 0, 0.25, 0.5, 0.75 and 1 by default."),
+    ] = None,
+    components: Annotated[
+        int | None, typer.Option(help="Move this many components, those that matter most; all by default.")
+    ] = None,
+    directions: Annotated[
+        int | None, typer.Option(help="Move along this many principal directions of the classes instead.")
+    ] = None,
+    schedule_when: Annotated[
+        Literal["every", "first", "last", "at"] | None,
+        typer.Option("--when", help="The sampling steps at which to edit; every by default."),
+    ] = None,
+    schedule_count: Annotated[
+        int | None, typer.Option("--count", help="How many steps, with --when first or last.")
+    ] = None,
+    schedule_steps: Annotated[
+        list[int] | None,
+        typer.Option("--step", help="With --when at: a step at which to edit, counted from 0; repeatable."),
+    ] = None,
+    labels: SampledLabels = None,
+    conditions: Conditions = None,
+    rows: Rows = None,
+    samples_per_label: SamplesPerLabel = None,
+    seed: Annotated[int | None, typer.Option(help="Seed of the noise; 0 by default.")] = None,
+    sampler: Sampler = None,
+    steps: Steps = None,
+    guidance_scale: GuidanceScale = None,
+    guidance_interval: GuidanceInterval = None,
+    guidance_power: GuidancePower = None,
+    guided_channels: GuidedChannels = None,
+    modulation_weight: ModulationWeight = None,
+    modulation_plus: ModulationPlus = None,
+    modulation_minus: ModulationMinus = None,
+    timestep_shift: TimestepShift = None,
+    diffusion: Diffusion = None,
+    last_step: LastStep = None,
+    precision: Annotated[
+        Literal["float32", "bfloat16", "auto"] | None,
+        typer.Option(help="The precision in which the network computes; float32 by default."),
+    ] = None,
+    webhook: WebhookUrl = None,
+    webhook_events: WebhookEvents = None,
+    save: Save = None,
+    no_wait: NoWait = False,
+    as_json: AsJson = False,
+    url: Url = DEFAULT_URL,
+) -> None:
+    """Sample a model with its condition moved from some classes towards others, a row for each strength.
+
+    The classes that are sampled are those of --source, unless --label gives others.
+    """
+    run(context, "edit", body_of(context, EditRequest))
+
+
+def attribution(
+    context: typer.Context,
+    model: Model,
+    attribute: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="What to call a word of the class names, or an attribute with the value of every class, "
+            "colour=red,red,blue; repeatable."
+        ),
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")] = False,
+    url: Url = DEFAULT_URL,
+) -> None:
+    """Show which components and directions of a model's condition carry which attribute of its classes."""
+    with errors_shown(context), Client(url) as client:
+        result = client.attribution(model, attribute=attribute)
+        if as_json:
+            print_json(result.model_dump(mode="json"))
+        else:
+            show(*sheets_of(result))
 
 
 def metrics(
@@ -159,6 +259,10 @@ def figure(
     ] = None,
     side: Annotated[Literal["tail", "head"] | None, typer.Option(help="Of removal: which components to prune.")] = None,
     seed: Annotated[int | None, typer.Option(help="Seed of the choice of classes, of samples and of t-SNE.")] = None,
+    attribute: Annotated[
+        list[str] | None,
+        typer.Option(help="Of attribution: as in `tailprune attribution`; repeatable."),
+    ] = None,
     range: Annotated[
         tuple[float, float] | None,
         typer.Option(help="Of cosine: the cosines at the two ends of the colours; the same for figures to compare."),
@@ -172,7 +276,7 @@ def figure(
         raise typer.BadParameter(f"{out} ends in neither of {', '.join(FORMATS)}", param_hint="--out")
     options: FigureFields = {
         "part": part, "timestep": timestep, "conditions": conditions, "classes": classes, "threshold": threshold,
-        "side": side, "seed": seed, "range": range, "study": study,
+        "side": side, "seed": seed, "range": range, "study": study, "attribute": attribute,
     }  # fmt: skip
     with errors_shown(context), Client(url) as client:
         say(f"written: {client.figure(model, figure, format=form, **options).save(out)}")

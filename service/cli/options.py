@@ -19,15 +19,23 @@ from tailprune_client.core import URL_VARIABLE
 
 __all__ = [
     "AsJson", "Blocks", "Conditions", "CoveredLabels", "Diffusion", "Fill", "GuidanceInterval", "GuidancePower",
-    "GuidanceScale", "GuidedChannels", "LastStep", "Model", "NoWait", "Rows", "SampledLabels", "Sampler",
-    "SamplesPerLabel", "Save", "Side", "Steps", "ThresholdByStep", "TimestepShift", "Url", "WebhookEvents",
-    "WebhookUrl", "body_of",
+    "GuidanceScale", "GuidedChannels", "LastStep", "Model", "ModulationMinus", "ModulationPlus", "ModulationWeight",
+    "NoWait", "Rows", "SampledLabels", "Sampler", "SamplesPerLabel", "Save", "Side", "Steps", "ThresholdByStep",
+    "TimestepShift", "Url", "WebhookEvents", "WebhookUrl", "body_of", "label",
 ]  # fmt: skip
+
+
+OBJECTS = {"schedule": ("when", "count", "steps"), "modulation": ("weight", "plus", "minus")}
+"""The fields that are objects, with their own fields, each of which is an option."""
 
 
 def body_of(context: typer.Context, request: type[Request]) -> dict[str, Any]:
     """The fields of a request, and of its webhook, that the options of a command give; others are the service's."""
     given = {name: context.params.get(name) for name in (*request.model_fields, *Subscriber.model_fields)}
+    for name, fields in OBJECTS.items():
+        own = {field: context.params.get(f"{name}_{field}") for field in fields}
+        if name in request.model_fields and given[name] is None:
+            given[name] = {field: value for field, value in own.items() if value is not None} or None
     return {name: _plain(value) for name, value in given.items() if value is not None and value != [] and value != ()}
 
 
@@ -139,6 +147,17 @@ GuidancePower = Annotated[
 ]
 GuidedChannels = Annotated[
     Any, typer.Option(parser=_channels, metavar="<int|all>", help="How many latent channels to guide, or all.")
+]
+ModulationWeight = Annotated[
+    float | None,
+    typer.Option("--modulation", help="Modulation guidance: move c by this times c+ - c-; 0 (none) by default."),
+]
+ModulationPlus = Annotated[
+    Any,
+    typer.Option(parser=label, metavar="<int|name>", help="The class of c+; by default each sample's own condition."),
+]
+ModulationMinus = Annotated[
+    Any, typer.Option(parser=label, metavar="<int|name>", help="The class of c-; by default the null condition.")
 ]
 TimestepShift = Annotated[
     float | None, typer.Option(help="The timestep shift of the samplers euler and heun; 1 is none.")

@@ -6,6 +6,8 @@ from collections.abc import Iterator, Sequence
 
 from pydantic import BaseModel
 
+from jobs.attribution_results import AttributionResult
+from jobs.edit_results import EditResult
 from jobs.registry.evaluation import Measure
 from jobs.results import (
     CompactResult,
@@ -25,6 +27,8 @@ __all__ = ["files_of", "sheets_of"]
 
 ARROWS = {"higher": "↑", "lower": "↓"}
 DIGITS = 4
+MOST_ATTRIBUTED = 12
+"""How many components, and directions, are shown of an attribution."""
 FEW = "†"
 """Marks scores of too few samples."""
 
@@ -34,6 +38,10 @@ def sheets_of(result: BaseModel) -> Iterator[Sheet]:
     match result:
         case PruneSampleResult():
             yield _prune_sample_sheet(result)
+        case EditResult():
+            yield _edit_sheet(result)
+        case AttributionResult():
+            yield from _attribution_sheets(result)
         case MetricsResult():
             yield from _metrics_sheets(result)
         case CompactResult():
@@ -52,6 +60,8 @@ def files_of(result: BaseModel) -> list[str]:
     """The names of the artifacts that show the result of a job, which --save writes."""
     match result:
         case PruneSampleResult():
+            return [result.grid, *(sound.artifact for variant in result.variants for sound in variant.sounds)]
+        case EditResult():
             return [result.grid, *(sound.artifact for variant in result.variants for sound in variant.sounds)]
         case CompactResult():
             return [result.checkpoint, result.card, result.samples]
@@ -81,6 +91,47 @@ def _prune_sample_sheet(result: PruneSampleResult) -> Sheet:
         title=f"{result.model.name}: {len(result.variants[0].images)} samples of each variant",
         caption=f"{timing.sample:.2f} s on {engine.device}, {timing.samples_per_second:.1f} samples a second",
     )
+
+
+def _edit_sheet(result: EditResult) -> Sheet:
+    """A row for each strength: how far the samples are from the unedited ones, and what the classifier sees in them."""
+    timing, engine = result.timing, result.engine
+    seen = "no classifier" if result.classifier is None else f"probabilities by {result.classifier}"
+    rows = [
+        [
+            variant.name,
+            *_drift(variant.drift),
+            *(ABSENT if share is None else f"{share:.2f}" for share in (variant.source, variant.target)),
+        ]
+        for variant in result.variants
+    ]
+    return Sheet(
+        ["edit", "drift", "PSNR dB", "SSIM", "source", "target"],
+        rows,
+        title=f"{result.model.name}: {len(result.variants[0].images)} samples of each strength",
+        caption=f"{seen}; {result.moved:.0%} of the difference is moved\n"
+        f"{timing.sample:.2f} s on {engine.device}, {timing.samples_per_second:.1f} samples a second",
+    )
+
+
+def _attribution_sheets(result: AttributionResult) -> Iterator[Sheet]:
+    """The shares of the variance, and the components and directions that have most of it."""
+    yield Sheet(
+        ["variance of", "plain", "weighted"],
+        [[share.part, f"{share.plain:.1%}", f"{share.weighted:.1%}"] for share in result.shares],
+        title=f"{result.model.name}: y of {result.count} classes",
+        caption="weighted: of the shifts, scales and gates in all blocks",
+    )
+    parts = [share.part for share in result.shares]
+    for what, found in (("component", result.components), ("direction", result.directions)):
+        yield Sheet(
+            [what, "share", *parts],
+            [
+                [f"{each.index}", f"{each.share:.1%}", *(f"{part:.0%}" for part in each.parts)]
+                for each in found[:MOST_ATTRIBUTED]
+            ],
+            title=f"the {min(MOST_ATTRIBUTED, len(found))} largest {what}s of {len(found)}",
+        )
 
 
 def _metrics_sheets(result: MetricsResult) -> Iterator[Sheet]:

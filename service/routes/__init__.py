@@ -1,8 +1,9 @@
 """The routes, one file for each resource.
 
-submit        the POST routes that start a job: /prune-sample, /studies, /compact, /extract
+submit        the POST routes that start a job: /prune-sample, /studies, /edit, /compact, /extract
 metrics       GET /metrics/{model}
 vectors       GET /metrics/{model}/vectors and /cosine
+attribution   GET /metrics/{model}/attribution
 over_time     GET /metrics/{model}/over-time and /removal
 figures       GET /metrics/{model}/figures/{figure}
 models        /models

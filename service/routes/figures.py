@@ -10,6 +10,7 @@ from starlette.concurrency import run_in_threadpool
 
 from jobs.problems import Fault, InvalidRequest
 from jobs.records import ID_PATTERN, Job
+from jobs.requests.attribution import ATTRIBUTES, Attributes
 from jobs.requests.fields import ColourRange, ErrorRule, FigureName, MeasuredDrift, Part, Seed, Thresholds
 from jobs.requests.figure import FigureRequest
 from jobs.results import FigureResult
@@ -58,6 +59,7 @@ SideQuery = Annotated[
         description="For `removal`: prune the components below the thresholds (`tail`, the default) or above (`head`)."
     ),
 ]
+AttributeQuery = Annotated[Attributes | None, Query(description=f"For `attribution`, and repeatable: {ATTRIBUTES}")]
 RangeQuery = Annotated[
     ColourRange | None,
     Query(
@@ -105,6 +107,7 @@ async def draw_figure(
     classes: Classes = None,
     threshold: ThresholdList = None,
     side: SideQuery = None,
+    attribute: AttributeQuery = None,
     colours: RangeQuery = None,
     study: StudyQuery = None,
     seed: SeedQuery = None,
@@ -114,9 +117,9 @@ async def draw_figure(
 
     With `Accept: application/json` the answer is the numbers behind the figure.
 
-    `removal` shows samples under pruning, `training` the record of a model's training; `error` reads the tensors of
-    the condition and of AdaLN, all others those of the condition alone. An option that a figure does not have is
-    refused. The response waits for the figure; if that takes too long, it is 202 and the job.
+    `removal` shows samples under pruning, `training` the record of a model's training; `error` and `attribution` read
+    the tensors of AdaLN besides those of the condition, all others those of the condition alone. An option that a
+    figure does not have is refused. The response waits for the figure; if that takes too long, it is 202 and the job.
     """
     media_type = preferred_type(accept, list(FORMATS))
     if media_type is None:
@@ -131,6 +134,7 @@ async def draw_figure(
         classes=classes,
         thresholds=threshold,
         side=side,
+        attributes=attribute,
         range=colours,
         measured=measured,
         seed=seed,

@@ -10,6 +10,7 @@ from fastapi.responses import JSONResponse
 from jobs.records import JOBS
 from jobs.requests.base import ModelRequest
 from jobs.requests.compact import CompactRequest
+from jobs.requests.edit import EditRequest
 from jobs.requests.extract import ExtractRequest
 from jobs.requests.prune_sample import PruneSampleRequest
 from jobs.requests.study import StudyRequest
@@ -25,6 +26,10 @@ router = APIRouter(route_class=JsonRoute)
 
 class PruneSampleBody(Posted, PruneSampleRequest):
     """The request of a job `prune-sample`, and a webhook."""
+
+
+class EditBody(Posted, EditRequest):
+    """The request of a job `edit`, and a webhook."""
 
 
 class StudyBody(Posted, StudyRequest):
@@ -51,6 +56,16 @@ async def prune_sample(
     """Sample a model with its condition vectors pruned, and unpruned from the same noise.
 
     The response is a job. Equal requests, also at the same time, are one job, which is done once.
+    """
+    return await post_job(body, client)
+
+
+@router.post("/edit", summary="Move a class towards another", tags=["edit"], **_job_of(EditRequest))
+async def edit(body: Annotated[EditBody, Body(openapi_examples=examples.EDIT)], client: ClientDep) -> JSONResponse:
+    """Sample a model with its condition moved from some classes towards others, a row for each strength.
+
+    All strengths start from the same noise. Where the model has a classifier, each image has its verdict. The response
+    is a job. Equal requests, also at the same time, are one job, which is done once.
     """
     return await post_job(body, client)
 

@@ -2,6 +2,9 @@
 
 out = null + s (conditional - null),    s = 1 + (scale - 1) r(u)
 r = 1, or (1 - cos(pi u^power)) / 2 (power-cosine, MDT, arXiv 2303.14389),  u from 0 at noise to 1 at data
+
+Modulation guidance (arXiv 2602.09268) moves the condition instead: c + w (c+ - c-). It costs no call of the network,
+can be used with or without the other, and leaves the null condition's vector as it is (see `ConditionTable`).
 """
 
 from __future__ import annotations
@@ -12,8 +15,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from tailprune.arguments import as_number, as_numbers, as_whole
+from tailprune.arguments import as_number, as_numbers, as_whole, of_kind
 from tailprune.spec import InputError
+from tailprune.spec.edit import MOST_STRENGTH, ModulationGuidance
 
 __all__ = ["Guidance"]
 
@@ -27,6 +31,7 @@ class Guidance:
         the default, guides all
     power: the power of the power-cosine ramp, above 0; None, the default, for a constant scale
     interval: (low, high), guided for low <= t <= high, in the system's own time; None, the default, guides always
+    modulation: modulation guidance, at every step and in all channels; None, the default, for none
 
     Raises InputError for a number outside its range.
     """
@@ -35,6 +40,7 @@ class Guidance:
     channels: int | None = None
     power: float | None = None
     interval: tuple[float, float] | None = None
+    modulation: ModulationGuidance | None = None
 
     def __post_init__(self) -> None:
         as_number("the guidance scale", self.scale, least=0)
@@ -45,6 +51,13 @@ class Guidance:
         ends = [0.0, 1.0] if self.interval is None else as_numbers("the guidance interval", self.interval)
         if len(ends) != 2 or ends[0] > ends[1]:
             raise InputError(f"the guidance interval must be (low, high), low first, not {self.interval!r}")
+        if self.modulation is not None:
+            of_kind(ModulationGuidance, "modulation", self.modulation, "a ModulationGuidance, such as of weight 0.5")
+            if abs(as_number("the weight of modulation guidance", self.modulation.weight)) > MOST_STRENGTH:
+                raise InputError(
+                    f"the weight of modulation guidance must be from -{MOST_STRENGTH:g} to {MOST_STRENGTH:g}, not "
+                    f"{self.modulation.weight:g}"
+                )
 
     def scale_at(self, t: Tensor, progress: float) -> float:
         """The scale at time `t`, a single number, with `progress` from 0 (noise) to 1 (data).

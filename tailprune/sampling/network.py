@@ -12,7 +12,7 @@ from torch import Tensor
 
 from tailprune.arguments import of_kind
 from tailprune.condition_table import ConditionTable
-from tailprune.pruning import Prune
+from tailprune.edit import AnyEdit
 from tailprune.sampling.guidance import Guidance
 from tailprune.sampling.trajectories import Trajectories
 from tailprune.systems.base import Modulations, System
@@ -92,7 +92,7 @@ class GuidedNetwork:
             for (i, stage), found in zip(evaluations, each, strict=True)
         }
 
-    def _by_block(self, modulations: Modulations, vectors: Sequence[tuple[Prune | None, Tensor]]) -> Modulations:
+    def _by_block(self, modulations: Modulations, vectors: Sequence[tuple[AnyEdit | None, Tensor]]) -> Modulations:
         """The modulations of the V vectors, each of the edited vector only in the blocks that see the edit.
 
         modulations: of the vectors, followed by those of `_with_unedited`
@@ -113,7 +113,7 @@ class GuidedNetwork:
         return [tensor[layer] for tensor, layer in zip(modulations, by_layer, strict=True)]
 
 
-def _with_unedited(vectors: Sequence[tuple[Prune | None, Tensor]]) -> list[tuple[Prune | None, Tensor]]:
+def _with_unedited(vectors: Sequence[tuple[AnyEdit | None, Tensor]]) -> list[tuple[AnyEdit | None, Tensor]]:
     """The vectors of a step, and unedited those of each edit that only some blocks see."""
     return [*vectors, *((None, rows) for edit, rows in vectors if edit is not None and edit.blocks is not None)]
 

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from tailprune.arguments import as_tensor, closest, of_kind, sequence_of
 from tailprune.condition_table import ConditionTable, with_guidance_scale
+from tailprune.edit import AnyEdit
 from tailprune.progress import OnStep, reporting
 from tailprune.pruning import Prune
 from tailprune.sampling.guidance import Guidance
@@ -84,17 +85,17 @@ class Options:
 
 @overload
 def sample(
-    system: System, inputs: InputsLike, *, prune: Prune | None = None, **options: Unpack[Keywords]
+    system: System, inputs: InputsLike, *, prune: AnyEdit | None = None, **options: Unpack[Keywords]
 ) -> Tensor: ...
 @overload
 def sample(
-    system: System, inputs: InputsLike, *, prune: Sequence[Prune | None], **options: Unpack[Keywords]
+    system: System, inputs: InputsLike, *, prune: Sequence[AnyEdit | None], **options: Unpack[Keywords]
 ) -> list[Tensor]: ...
 def sample(
     system: System,
     inputs: InputsLike,
     *,
-    prune: Prune | Sequence[Prune | None] | None = None,
+    prune: AnyEdit | Sequence[AnyEdit | None] | None = None,
     sampler: str | None = None,
     steps: int = 50,
     guidance: Guidance | float = 1.0,
@@ -114,8 +115,8 @@ def sample(
 
     system: a system with weights
     inputs: what the B samples are conditioned on, as the system's `condition` takes it
-    prune: an edit of every condition vector, the null condition's included; None, the default, for no edit. The prunes
-        of a sequence start from the same noise
+    prune: an edit of every condition vector, the null condition's included, or an `Edit`, which leaves that as it is;
+        None, the default, for neither. Those of a sequence start from the same noise
     sampler: `ddim`, `ddpm`, `dpmpp` (systems that predict noise), `euler`, `heun`, `sde`, `dopri5` (velocity); the
         system's default sampler by default
     steps: the number of steps, 2 or more, 50 by default; dopri5 chooses its own
@@ -143,8 +144,8 @@ def sample(
         sampler, steps, guidance, seeds, noise, step_noise, population, on_step, progress, diffusion, last_step, shift,
         atol, rtol,
     )  # fmt: skip
-    one = prune is None or isinstance(prune, Prune)
-    prunes: list[Prune | None] = sequence_of(Prune, "prune", [prune] if one else prune, PRUNE)
+    one = prune is None or isinstance(prune, AnyEdit)
+    prunes: list[AnyEdit | None] = sequence_of(AnyEdit, "prune", [prune] if one else prune, PRUNE)
     if not prunes:
         raise InputError("the list of prunes is empty: give one prune or more; None stands for the unpruned baseline")
     checked = _checked(system, inputs)
@@ -159,7 +160,7 @@ def sample_each(
     system: System,
     inputs: InputsLike,
     *,
-    prunes: Sequence[Sequence[Prune | None]],
+    prunes: Sequence[Sequence[AnyEdit | None]],
     sampler: str | None = None,
     steps: int = 50,
     guidance: Guidance | float = 1.0,
@@ -192,7 +193,7 @@ def sample_each(
     checked = _checked(system, inputs)
     if len(lists) != (count := len(next(iter(checked.values())))):
         raise InputError(f"give one list of prunes per sample: there are {count} samples and {len(lists)} lists")
-    outputs = [(n, prune) for n, each in enumerate(lists) for prune in sequence_of(Prune, "prunes", each, PRUNE)]
+    outputs = [(n, prune) for n, each in enumerate(lists) for prune in sequence_of(AnyEdit, "prunes", each, PRUNE)]
     latents = iter(_sample(system, checked, outputs, options))
     return [[next(latents) for _ in each] for each in lists]
 
@@ -234,7 +235,7 @@ def _gaussian(name: str, noise: Tensor) -> Tensor:
 
 @torch.no_grad()
 def _sample(
-    system: System, inputs: Inputs, outputs: Sequence[tuple[int, Prune | None]], options: Options
+    system: System, inputs: Inputs, outputs: Sequence[tuple[int, AnyEdit | None]], options: Options
 ) -> list[Tensor]:
     """The latents of each output, a (sample, prune), with shape (C, H, W)."""
     if not outputs:
@@ -255,7 +256,7 @@ def _sample(
     for _, prune in outputs:
         if prune is not None:
             prune.check_steps(steps)
-    table = ConditionTable(system, inputs, solver.times, options.population)
+    table = ConditionTable(system, inputs, solver.times, options.population, guidance.modulation)
     outputs = _resolved(outputs, table)
     # One scale for all stages of a step, as REPA does.
     scales = [guidance.scale_at(solver.times[i, 0], solver.progress[i, 0].item()) for i in range(steps)]
@@ -286,7 +287,7 @@ def _sample_adaptively(
     system: System,
     inputs: Inputs,
     x: Tensor,
-    outputs: Sequence[tuple[int, Prune | None]],
+    outputs: Sequence[tuple[int, AnyEdit | None]],
     solver: Dopri5,
     guidance: Guidance,
     options: Options,
@@ -302,14 +303,14 @@ def _sample_adaptively(
             "dopri5 chooses its own steps: give prunes with the schedule 'every' and one threshold, or another sampler"
         )
     evenly = sampling_times(system, "dopri5", options.steps)
-    outputs = _resolved(outputs, ConditionTable(system, inputs, evenly, options.population))
+    outputs = _resolved(outputs, ConditionTable(system, inputs, evenly, options.population, guidance.modulation))
 
-    def solved(index: int, prune: Prune | None, report: Callable[[], None]) -> Tensor:
+    def solved(index: int, prune: AnyEdit | None, report: Callable[[], None]) -> Tensor:
         one = {name: tensor[index : index + 1] for name, tensor in inputs.items()}
 
         def velocity(t: Tensor, x: Tensor) -> Tensor:
             report()
-            table = ConditionTable(system, one, t.view(1, 1), options.population)
+            table = ConditionTable(system, one, t.view(1, 1), options.population, guidance.modulation)
             scale = guidance.scale_at(t, solver.progress(t.item()))
             trajectories = trajectories_by_step([(0, prune)], 1, table, guided=scale != 1.0)
             return GuidedNetwork(system, table, trajectories, guidance, [scale])(x, 0, 0)
@@ -324,9 +325,9 @@ def _sample_adaptively(
     return results
 
 
-def _resolved(outputs: Sequence[tuple[int, Prune | None]], table: ConditionTable) -> list[tuple[int, Prune | None]]:
+def _resolved(outputs: Sequence[tuple[int, AnyEdit | None]], table: ConditionTable) -> list[tuple[int, AnyEdit | None]]:
     """The outputs with the threshold of each prune that removes a share of the run's vectors, found once."""
-    prunes = {prune: prune and table.resolved(prune) for _, prune in outputs}
+    prunes = {prune: table.resolved(prune) if isinstance(prune, Prune) else prune for _, prune in outputs}
     return [(sample, prunes[prune]) for sample, prune in outputs]
 
 
@@ -346,7 +347,7 @@ def _guided(system: System, inputs: Inputs, guidance: Guidance | float) -> tuple
     if not isinstance(guidance, Guidance):
         guidance = Guidance(guidance, channels=system.facts.guided_channels)
     if system.takes_guidance:
-        return with_guidance_scale(inputs, guidance.scale), Guidance()
+        return with_guidance_scale(inputs, guidance.scale), Guidance(modulation=guidance.modulation)
     if guidance.scale != 1 and not system.null_condition:
         raise InputError(
             f"guidance must be 1, not {guidance.scale:g}: this system has no null condition to guide away from, since "

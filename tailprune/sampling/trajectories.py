@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from tailprune.condition_table import ConditionTable
-from tailprune.pruning import Prune
+from tailprune.edit import AnyEdit
 
 __all__ = ["Trajectories", "trajectories_by_step"]
 
@@ -29,7 +29,7 @@ class Trajectories:
     """The index of each trajectory's sample, with shape (R,)."""
     outputs: list[list[int]]
     """The indices of the outputs that each trajectory leads to."""
-    vectors: list[tuple[Prune | None, Tensor]]
+    vectors: list[tuple[AnyEdit | None, Tensor]]
     """The V distinct condition vectors of the step: for each edit, rows of the condition table."""
     conditional: Tensor
     """The index of each trajectory's vector among those V, with shape (R,)."""
@@ -38,7 +38,7 @@ class Trajectories:
 
 
 def trajectories_by_step(
-    outputs: Sequence[tuple[int, Prune | None]], steps: int, table: ConditionTable, guided: bool
+    outputs: Sequence[tuple[int, AnyEdit | None]], steps: int, table: ConditionTable, guided: bool
 ) -> list[Trajectories]:
     """The trajectories of each step; the same object while no edit changes.
 
@@ -56,7 +56,7 @@ def trajectories_by_step(
         if i and edits[i] == edits[i - 1]:
             by_step.append(by_step[-1])
             continue
-        forks: dict[tuple[int, Prune | None], list[int]] = {}
+        forks: dict[tuple[int, AnyEdit | None], list[int]] = {}
         for output in range(len(outputs)):
             forks.setdefault((latest[output], edits[i][output]), []).append(output)
         for trajectory, indices in enumerate(forks.values()):
@@ -68,7 +68,7 @@ def trajectories_by_step(
 
 
 def _trajectories(
-    forks: dict[tuple[int, Prune | None], list[int]],
+    forks: dict[tuple[int, AnyEdit | None], list[int]],
     samples: list[int],
     rows: list[int],
     table: ConditionTable,
@@ -82,7 +82,7 @@ def _trajectories(
     table: the condition vectors of the samples
     guided: whether the null condition is evaluated too
     """
-    rows_of_edit: dict[Prune | None, dict[int, None]] = {}  # each row once, in order
+    rows_of_edit: dict[AnyEdit | None, dict[int, None]] = {}  # each row once, in order
     for (_, edit), row in zip(forks, rows, strict=True):
         rows_of_edit.setdefault(edit, {})[row] = None
     if guided:

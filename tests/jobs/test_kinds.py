@@ -10,12 +10,13 @@ from jobs.records import KINDS
 from jobs.requests.base import Request
 from jobs.requests.fields import FigureName
 
-FIGURES_OF_VECTORS = sorted(set(get_args(FigureName)) - {"removal", "training"})
+FIGURES_OF_VECTORS = sorted(set(get_args(FigureName)) - {"attribution", "removal", "training"})
 FIELDS: dict[str, Any] = {
     "prune-sample": {"threshold": 0.1},
     "removal": {"threshold": [0.1]},
     "figure": {"figure": "cosine"},
     "compact": {"keep": 1},
+    "edit": {"source": [0], "target": [1]},
     "register": {"source": "a.pt"},
 }
 
@@ -27,8 +28,8 @@ def asked(kind: str, **fields: Any) -> Request:
 
 def test_every_kind_has_a_request_and_a_result() -> None:
     assert list(KINDS) == [
-        "compact", "cosine", "extract", "figure", "metrics", "over-time", "prune-sample", "register", "removal",
-        "study",
+        "attribution", "compact", "cosine", "edit", "extract", "figure", "metrics", "over-time", "prune-sample",
+        "register", "removal", "study",
     ]  # fmt: skip
     assert len({kind.result for kind in KINDS.values()}) == len(KINDS)
 
@@ -45,7 +46,13 @@ def test_figures_of_vectors_are_quick_and_show_names(figure: str) -> None:
 
 
 def test_what_samples_waits_with_the_long_jobs_and_reads_the_whole_model() -> None:
-    for request in (asked("prune-sample"), asked("study"), asked("compact"), asked("figure", figure="removal")):
+    for request in (
+        asked("prune-sample"),
+        asked("edit"),
+        asked("study"),
+        asked("compact"),
+        asked("figure", figure="removal"),
+    ):
         assert (request.queue, request.reads) == ("sampling", "model")
 
 

@@ -54,6 +54,7 @@ def resolved(folder: Path, kind: str, **body: Any) -> dict[str, Any]:
 
 STUDY: dict[str, Any] = {"measures": ["drift"], "labels": [0]}
 GRID: dict[str, Any] = {"thresholds": [0.1, 0.2], "schedules": [{"when": "every"}, {"when": "last", "count": 2}]}
+HALVES = "half=" + ",".join(["low"] * 50 + ["high"] * 50)
 TITLES: list[tuple[str, dict[str, Any], str]] = [
     ("prune-sample", {"threshold": 0.05}, "prune-sample of shapes-sit at 0.05"),
     ("prune-sample", {"threshold": [0.05, 0.1]}, "prune-sample of shapes-sit at 0.05, 0.1"),
@@ -90,6 +91,13 @@ TITLES: list[tuple[str, dict[str, Any], str]] = [
         {"keep": [24], "schedule": {"when": "last", "count": 2}},
         "removal of shapes-sit with 24 components kept, last 2 steps",
     ),
+    ("edit", {"source": [3], "target": [7]}, "edit of shapes-sit from 3 to 7 at 5 strengths from 0 to 1"),
+    (
+        "edit",
+        {"source": [3], "target": [7], "strength": 1, "directions": 8, "schedule": {"when": "first", "count": 2}},
+        "edit of shapes-sit from 3 to 7 at strength 1, with 8 directions, first 2 steps",
+    ),
+    ("attribution", {"attributes": [HALVES]}, "attribution of shapes-sit"),
     ("figure", {"figure": "cosine"}, "cosine figure of shapes-sit: c at time 0"),
     ("figure", {"figure": "removal", "side": "head", "thresholds": [0.8]}, "removal figure of shapes-sit at head 0.8"),
     ("figure", {"figure": "training"}, "training figure of shapes-sit"),

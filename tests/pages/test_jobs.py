@@ -168,6 +168,7 @@ def test_sounds_are_played_unpruned_and_pruned(page: Page, sampled: dict[str, An
         ("cosine", "/cosine", "Cosines of all pairs"),
         ("over-time", "/over-time?threshold=0.05", "Over the run"),
         ("removal", "/removal?threshold=0.05", "What is removed"),
+        ("attribution", "/attribution?attribute=colour&attribute=shape", "What carries what"),
         ("figure", "/figures/sparsity", "Figure: sparsity"),
     ],
 )

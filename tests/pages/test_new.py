@@ -423,7 +423,7 @@ def test_every_rule_is_kept_from_one_kind_of_job_to_another(page: Page) -> None:
 
 
 @both_themes
-@pytest.mark.parametrize("kind", ["prune-sample", "study", "compact"])
+@pytest.mark.parametrize("kind", ["prune-sample", "edit", "study", "compact"])
 def test_each_form_is_accessible_in_both_themes(page: Page, theme: str, kind: str) -> None:
     page.emulate_media(color_scheme=theme)
     page.goto(f"/ui/new?model={MODEL}&kind={kind}&threshold=0.05")

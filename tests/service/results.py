@@ -10,6 +10,8 @@ from typing import Any
 import numpy as np
 from safetensors.numpy import save
 
+from jobs.attribution_results import AttributionResult
+from jobs.edit_results import EditResult
 from jobs.registry.added import Added, AddedStore
 from jobs.registry.compacted import Compacted, CompactedStore
 from jobs.registry.compaction import compacted_name
@@ -54,6 +56,53 @@ PRUNE_SAMPLE: dict[str, Any] = {
     "grid": "grid.png",
     "timing": {"queue": 0.1, "load": 0.1, "sample": 1.0, "decode": 0.1, "samples_per_second": 2.0, "batch_jobs": 1},
     "engine": {"device": "cpu", "dtype": "float32", "versions": {"torch": "2"}},
+}
+
+EDITED: dict[str, Any] = PRUNE_SAMPLE | {
+    "classifier": "shapes-classifier",
+    "moved": 0.5,
+    "variants": [
+        {
+            "name": f"strength {strength}",
+            "edit": {"source": [0], "target": [1], "strength": strength, "components": None, "directions": None},
+            "drift": {"latent": 0.1, "psnr": 20.0, "ssim": None} if strength else None,
+            "source": 1.0 - strength,
+            "target": strength,
+            "images": [
+                {
+                    "label": 0,
+                    "class_name": "class 0",
+                    "sample": 0,
+                    "artifact": "grid.png",
+                    "verdict": {
+                        "label": round(strength),
+                        "class_name": f"class {round(strength)}",
+                        "probability": 0.9,
+                        "source": 1.0 - strength,
+                        "target": strength,
+                    },
+                }
+            ],
+            "latents": "latents.safetensors",
+        }
+        for strength in (0.0, 0.75)
+    ],
+}
+ATTRIBUTION: dict[str, Any] = {
+    "model": {"name": "shapes-sit", "digest": "d"},
+    "count": 4,
+    "dim": 2,
+    "attributes": [{"name": "colour", "values": ["red", "blue"]}, {"name": "shape", "values": ["ring", "star"]}],
+    "shares": [
+        {"part": "colour", "plain": 0.5, "weighted": 0.6},
+        {"part": "shape", "plain": 0.4, "weighted": 0.35},
+        {"part": "interaction", "plain": 0.1, "weighted": 0.05},
+    ],
+    "components": [
+        {"index": 1, "share": 0.7, "parts": [0.9, 0.1, 0.0]},
+        {"index": 0, "share": 0.3, "parts": [0.2, 0.7, 0.1]},
+    ],
+    "directions": [{"index": 0, "share": 1.0, "parts": [0.6, 0.4, 0.0]}],
 }
 
 METRICS: dict[str, Any] = {
@@ -294,6 +343,9 @@ def finish(store: JobStore, leases: LeaseStore, claim: Claim) -> None:
     if claim.job.kind == "metrics":
         leases.succeed(claim, MetricsResult.model_validate(METRICS).model_dump(), {})
         return
+    if claim.job.kind == "attribution":
+        leases.succeed(claim, AttributionResult.model_validate(ATTRIBUTION).model_dump(), {})
+        return
     if claim.job.kind == "over-time":
         leases.succeed(claim, OverTimeResult.model_validate(OVER_TIME).model_dump(), {})
         return
@@ -337,6 +389,9 @@ def finish(store: JobStore, leases: LeaseStore, claim: Claim) -> None:
         "grid.png": store.artifacts.put(PICTURE, "image/png"),
         "latents.safetensors": store.artifacts.put(b"latents", "application/octet-stream"),
     }
+    if claim.job.kind == "edit":
+        leases.succeed(claim, EditResult.model_validate(EDITED).model_dump(), artifacts)
+        return
     leases.succeed(claim, PruneSampleResult.model_validate(PRUNE_SAMPLE).model_dump(), artifacts)
 
 

@@ -56,6 +56,7 @@ def test_every_call_of_the_contract_says_which_scope_it_needs() -> None:
     }
     assert {call for call, scope in needs.items() if scope == "submit"} == {
         "POST /prune-sample",
+        "POST /edit",
         "POST /studies",
         "POST /compact",
         "POST /extract",

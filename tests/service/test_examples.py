@@ -39,6 +39,7 @@ def test_every_call_that_starts_a_job_by_json_has_several_examples() -> None:
     examples = [param.values[0] for param in BODIES]
     assert {path: examples.count(path) for path in examples} == {
         "/prune-sample": 6,
+        "/edit": 3,
         "/studies": 3,
         "/compact": 4,
         "/extract": 3,

@@ -26,7 +26,8 @@ def random_system(cls: type[System], **changes: Any) -> System:
     torch.manual_seed(0)
     system = cls(cls.config_class(**(CONFIGURATION | changes)))
     for tensor in system.state_dict().values():
-        torch.nn.init.normal_(tensor, std=0.15)
+        if tensor.is_floating_point():
+            torch.nn.init.normal_(tensor, std=0.15)
     return system.requires_grad_(False).eval()
 
 

@@ -20,6 +20,7 @@ from tests.test_house import ROOT
 
 METHODS: dict[str, tuple[str, ...]] = {
     "prune_sample": ("prune_sample",),
+    "edit": ("edit",),
     "study": ("study",),
     "compact": ("compact",),
     "extract": ("extract",),
@@ -28,6 +29,7 @@ METHODS: dict[str, tuple[str, ...]] = {
     "get_vectors": ("vectors",),
     "get_over_time": ("over_time",),
     "get_removal": ("removal",),
+    "get_attribution": ("attribution",),
     "get_cosine": ("cosine", "cosines"),
     "list_models": ("models",),
     "get_model": ("model",),
@@ -101,6 +103,7 @@ def test_every_type_of_problem_has_its_class() -> None:
     ("kind", "taken"),
     [
         ("prune-sample", fields.PruneSampleFields),
+        ("edit", fields.EditFields),
         ("study", fields.StudyFields),
         ("compact", fields.CompactFields),
         ("extract", fields.ExtractFields),
@@ -111,14 +114,17 @@ def test_the_methods_take_the_fields_of_the_requests(kind: str, taken: Any) -> N
     hints = get_type_hints(taken)
     posted = {} if kind == "register" else Subscriber.model_fields
     described = KINDS[kind].model_fields | posted
-    assert hints.keys() == described.keys() - {"model", "name", "source"}
+    assert hints.keys() == described.keys() - {"model", "name", "source", "target"}
     for name, hint in hints.items():
         if words := literals(hint):
             assert words >= literals(described[name].annotation), name
 
 
 def test_the_methods_take_the_options_of_figures() -> None:
-    options = FigureRequest.model_fields.keys() - {"model", "figure", "thresholds"} | {"threshold"}
+    options = FigureRequest.model_fields.keys() - {"model", "figure", "thresholds", "attributes"} | {
+        "threshold",
+        "attribute",
+    }
     assert get_type_hints(fields.FigureFields).keys() == options
 
 

@@ -3,9 +3,11 @@
 metrics             statistics of condition vectors
 extract             condition vectors as tensors
 figure              figures of condition vectors, of the training and of samples
+attribution         which components and directions carry which attribute
 removal_figure      the figure `removal`, for which samples are made
 register            a model that is added without a restart
 prune_sample        samples under prunes, beside the baseline
+edit                samples of a class moved towards another
 compact             a compacted model
 compact_comparison  its samples beside those of the whole model
 compact_card        its card

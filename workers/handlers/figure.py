@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from jobs.figure_results import FigureNumbers, Numbers
+from jobs.figure_results import AttributionNumbers, FigureNumbers, Numbers
 from jobs.keys import canonical_json
 from jobs.requests.figure import FigureRequest
 from jobs.results import FigureResult, ModelUsed
+from tailprune.figures.attribution import MOST_DRAWN, draw_attribution
 from tailprune.figures.components import draw_histogram, draw_sparsity, draw_variance
 from tailprune.figures.cosine import draw_cosine
 from tailprune.figures.labelled_vectors import LabelledVectors, picked, spread
@@ -20,6 +21,7 @@ from tailprune.figures.tsne import draw_tsne, tsne_positions
 from tailprune.figures.vectors import draw_vectors
 from tailprune.spec import InputError, MissingFileError
 from workers.handler import Context
+from workers.handlers.attribution import attributed, attribution_of
 from workers.handlers.error_figure import error_figure
 from workers.handlers.figure_numbers import (
     cosine_numbers,
@@ -65,6 +67,8 @@ class FigureHandler:
             run.step(0, 1, UNIT)
             if request.figure == "training":
                 figure, numbers = _training_figure(source)
+            elif request.figure == "attribution":
+                figure, numbers = _attribution_figure(request, source, context)
             else:
                 condition = context.models.conditions.get(source)
                 vectors = Vectors.load(source, condition, request.conditions, context.conditions)
@@ -114,6 +118,20 @@ def _vectors_figure(request: FigureRequest, vectors: LabelledVectors) -> tuple[F
             positions = tsne_positions(vectors, seed)
             return draw_tsne(vectors, seed, positions), tsne_numbers(vectors, positions)
     raise InputError(f"{request.figure!r} is not a figure of condition vectors")
+
+
+def _attribution_figure(request: FigureRequest, source: Source, context: Context) -> tuple[Figure, Numbers | None]:
+    """Which attribute the variance of the classes is of, and the shares that are drawn."""
+    _, found, classes = attribution_of(request.attributes, source, context)
+    components, directions = (each[:MOST_DRAWN] for each in attributed(found))
+    numbers = AttributionNumbers(
+        parts=list(found.parts),
+        plain=found.plain.tolist(),
+        weighted=found.weighted.tolist(),
+        components=components,
+        directions=directions,
+    )
+    return draw_attribution(found, source.entry.name, classes), numbers
 
 
 def _training_figure(source: Source) -> tuple[Figure, Numbers | None]:

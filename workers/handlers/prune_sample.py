@@ -8,14 +8,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 from torch import Tensor
 
+from jobs.requests.base import Request
+from jobs.requests.edit import EditRequest
 from jobs.requests.prune_sample import PruneSampleRequest
-from jobs.results import Engine, ModelUsed, Pictures, PruneSampleResult, Timing
+from jobs.results import Engine, ModelUsed, Pictures, PruneSampleResult, Result, Timing
 from jobs.store.telemetry import SAMPLING
-from tailprune.decoders import Decoder
+from tailprune import Prune
+from tailprune.decoders import Decoded, Decoder
 from tailprune.systems import System
 from workers.handler import Context, Timer
 from workers.lease import OnDone, Product, Run, Stopped
@@ -27,7 +30,7 @@ from workers.sampling.chunks import check_finite, split_into_chunks, work_of
 from workers.sampling.inputs import SampleInputs
 from workers.sampling.plan import BASELINE, Plan, Sample
 
-__all__ = ["handler"]
+__all__ = ["BatchMember", "PruneSampleHandler", "Shared", "handler"]
 
 GRID = "grid.png"
 
@@ -35,12 +38,16 @@ GRID = "grid.png"
 class PruneSampleHandler:
     """Samples models under prunes."""
 
-    request = PruneSampleRequest
+    request: type[Request] = PruneSampleRequest
+
+    def member(self, run: Run, plan: Plan, shared: Shared, context: Context) -> BatchMember:
+        """What does one job of a batch. plan: of its request."""
+        return BatchMember(run, plan, shared, context)
 
     def handle_batch(
         self,
         runs: Sequence[Run],
-        requests: Sequence[PruneSampleRequest],
+        requests: Sequence[PruneSampleRequest | EditRequest],
         source: Source,
         context: Context,
         on_done: OnDone,
@@ -51,13 +58,13 @@ class PruneSampleHandler:
         for run in runs:
             run.phase = "loading"
             run.progress = 0, sum(sizes), unit
-        shared = _Shared.load(plans[0], source, context, len(runs))
+        shared = Shared.load(plans[0], source, context, len(runs))
         family = type(shared.system)
         plans = [plan.over_run(shared.system, shared.inputs, family) for plan in plans]
-        members = [_BatchMember(run, plan, shared, context) for run, plan in zip(runs, plans, strict=True)]
+        members = [self.member(run, plan, shared, context) for run, plan in zip(runs, plans, strict=True)]
         active = list(members)
 
-        def end(member: _BatchMember, outcome: Product[PruneSampleResult] | Exception) -> None:
+        def end(member: BatchMember, outcome: Product[Any] | Exception) -> None:
             active.remove(member)
             on_done(member.run, outcome)
 
@@ -91,7 +98,7 @@ class PruneSampleHandler:
 
 
 @dataclass(frozen=True)
-class _Shared:
+class Shared:
     """What the jobs of a batch share: the model and the inputs."""
 
     source: Source
@@ -104,7 +111,7 @@ class _Shared:
     """How many they are."""
 
     @classmethod
-    def load(cls, plan: Plan, source: Source, context: Context, jobs: int) -> _Shared:
+    def load(cls, plan: Plan, source: Source, context: Context, jobs: int) -> Shared:
         """Load the model and the inputs of a batch. plan: of any of its jobs; jobs: how many it has."""
         timer = Timer()
         with timer.measure("load"):
@@ -114,10 +121,10 @@ class _Shared:
         return cls(source, system, decode, inputs, timer, jobs)
 
 
-class _BatchMember:
+class BatchMember:
     """One running job of a batch."""
 
-    def __init__(self, run: Run, plan: Plan, shared: _Shared, context: Context) -> None:
+    def __init__(self, run: Run, plan: Plan, shared: Shared, context: Context) -> None:
         self.run = run
         self._plan = plan
         self._shared = shared
@@ -130,9 +137,7 @@ class _BatchMember:
         self._timer = Timer()
         self._samples_done = 0
 
-    def add(
-        self, samples: Sequence[Sample], latents: list[Tensor], engine: Engine
-    ) -> Product[PruneSampleResult] | Exception | None:
+    def add(self, samples: Sequence[Sample], latents: list[Tensor], engine: Engine) -> Product[Any] | Exception | None:
         """Add a chunk of samples; return the product after the last chunk, the error where it fails, else None."""
         try:
             self._add(samples, latents)
@@ -147,51 +152,68 @@ class _BatchMember:
         """
         check_finite(latents)
         self.run.phase = "decoding"
+        unedited: tuple[Tensor, Decoded] | None = None
         with self._timer.measure("decode"):
-            baseline = None
-            for writer, variant in zip(self._writers, latents, strict=True):
+            # What is neither pruned nor edited comes first, since the others are compared with it.
+            for place in sorted(range(len(latents)), key=lambda place: self._writers[place].planned.prune is not None):
+                writer, variant = self._writers[place], latents[place]
                 decoded = self._shared.decode(variant)
                 self._shows = decoded.shows
                 writer.add(samples, variant, decoded)
-                if writer.planned.spec is None:
-                    baseline = decoded
-                elif baseline is not None:
-                    writer.drift.add(variant, latents[0], decoded, baseline)
+                self._look(writer, decoded)
+                if writer.planned.prune is None:
+                    unedited = variant, decoded
+                elif unedited is not None:
+                    writer.drift.add(variant, unedited[0], decoded, unedited[1])
                 self.run.check()
         self._samples_done += len(samples)
 
-    def _product(self, engine: Engine) -> Product[PruneSampleResult]:
+    def _look(self, writer: VariantWriter, decoded: Decoded) -> None:
+        """Measure what was decoded of a variant, in a job that does more than to store it."""
+
+    def _variants(self) -> list[Any]:
+        """The variants of the result, once all samples are added."""
+        shared, plan = self._shared, self._plan
+        variants = [writer.variant() for writer in self._writers]
+        for variant, writer in zip(variants, self._writers, strict=True):
+            if isinstance(prune := writer.planned.prune, Prune):
+                variant.removed, variant.embedding = removal_of(shared.system, plan, shared.inputs, prune)
+                variant.drift = writer.drift.drift() if plan.variants[0] is BASELINE else None
+        return variants
+
+    def _result(self, **fields: Any) -> Result:
+        """The result of its kind of job. fields: those that all kinds have."""
+        return PruneSampleResult(**fields)
+
+    def _product(self, engine: Engine) -> Product[Any]:
         """The result and the files of the job, once all samples are added."""
         shared, plan = self._shared, self._plan
         self.run.phase = "measuring"
-        variants = [writer.variant() for writer in self._writers]
-        for variant, writer in zip(variants, self._writers, strict=True):
-            if (prune := writer.planned.prune) is not None:
-                variant.removed, variant.embedding = removal_of(shared.system, plan, shared.inputs, prune)
-                variant.drift = writer.drift.drift() if plan.variants[0] is BASELINE else None
+        variants = self._variants()
         self.run.phase = "drawing"
         with self._timer.measure("decode"):
             self._files.put(GRID, variants_grid(self._writers, self._labels), "image/png")
 
         seconds = shared.timer.seconds | self._timer.seconds
         decoding = shared.source.decoding
-        result = PruneSampleResult(
+        timing = Timing(
+            queue=self.run.job.queue_seconds,
+            load=seconds["load"],
+            sample=seconds["sample"],
+            decode=seconds["decode"],
+            samples_per_second=len(plan.samples) * len(plan.variants) / seconds["sample"],
+            batch_jobs=shared.jobs,
+        )
+        result = self._result(
             model=ModelUsed.of(plan.request.model, plan.request.reads, shared.source.identity.weights),
             pictures=Pictures(show=self._shows, decoder=decoding.in_use, note=decoding.note),
             variants=variants,
             grid=GRID,
-            timing=Timing(
-                queue=self.run.job.queue_seconds,
-                load=seconds["load"],
-                sample=seconds["sample"],
-                decode=seconds["decode"],
-                samples_per_second=len(plan.samples) * len(plan.variants) / seconds["sample"],
-                batch_jobs=shared.jobs,
-            ),
+            timing=timing,
             engine=engine,
         )
         self._context.count_samples(plan.request.model, sum(len(variant.images) for variant in variants))
-        self._context.telemetry.observe(SAMPLING, plan.request.model, value=result.timing.sample)
+        self._context.telemetry.observe(SAMPLING, plan.request.model, value=timing.sample)
         return Product(result, self._files.artifacts)
 
 

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from jobs.requests.removal import RemovalRequest
 from jobs.results import ModelUsed, Modulation, PruneRemoval, RemovalResult
+from tailprune import Prune
+from tailprune.spec.prune import PruneSpec
 from tailprune.systems import SYSTEMS
 from workers.handler import Context
 from workers.lease import Product, Run
@@ -38,8 +40,8 @@ class RemovalHandler:
         run.phase = "measuring"
         prunes: list[PruneRemoval] = []
         for variant in plan.variants:
-            if variant.spec is None or variant.prune is None:
-                continue
+            if not isinstance(variant.spec, PruneSpec) or not isinstance(variant.prune, Prune):
+                continue  # the baseline
             removed, embedding = removal_of(condition, plan, inputs, variant.prune, family)
             prunes.append(
                 PruneRemoval(

@@ -42,7 +42,12 @@ def removal_of(
         (
             len(group),
             tailprune.measure_removal(
-                condition, plan.inputs_for(condition, inputs, group), prune, times, inputs.population
+                condition,
+                plan.inputs_for(condition, inputs, group),
+                prune,
+                times,
+                inputs.population,
+                plan.guidance.modulation,
             ),
         )
         for group in (subjects[at : at + SUBJECTS_AT_ONCE] for at in range(0, len(subjects), SUBJECTS_AT_ONCE))
@@ -92,9 +97,10 @@ def modulation_of(
     return measure_modulation(
         condition,
         plan.inputs_for(condition, inputs, plan.request.subjects),
-        [variant.prune for variant in plan.variants if variant.prune is not None],
+        [variant.prune for variant in plan.variants if isinstance(variant.prune, tailprune.Prune)],
         plan.times(family),
         inputs.population,
+        plan.guidance.modulation,
         metric=metric,
         on_step=lambda *_: run.check(),
     )
@@ -106,9 +112,10 @@ def _at_first_edit(
     """The removal of all vectors together, at the first edited step alone."""
     first = part.measured_at_step
     all_inputs = plan.inputs_for(condition, inputs, plan.request.subjects)
-    edit = prune.at(first, len(times))
+    edit, one_step = prune.at(first, len(times)), times[first : first + 1]
     assert edit is not None, "this is a pruned step"
-    return tailprune.measure_removal(condition, all_inputs, edit, times[first : first + 1], inputs.population)
+    modulation = plan.guidance.modulation
+    return tailprune.measure_removal(condition, all_inputs, edit, one_step, inputs.population, modulation)
 
 
 def device_name(device: torch.device) -> str:

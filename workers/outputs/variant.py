@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -15,6 +16,7 @@ from jobs.results import Image, Sound, Variant
 from jobs.storage.artifacts import Artifact, ArtifactStore
 from tailprune.decoders import Decoded
 from tailprune.image_grid import Images, grid
+from tailprune.spec.edit import EditSpec
 from workers.outputs.drift import DriftMeasure
 from workers.outputs.media import enlarge, png, wav
 from workers.sampling.plan import PlannedVariant, Sample
@@ -115,7 +117,13 @@ class VariantWriter:
         self._sounds.append(Sound(condition=sample.subject, sample=sample.number, seconds=seconds, artifact=name))
 
     def variant(self) -> Variant:
-        """Store the latents; return the variant with the names of its files."""
+        """Store the latents; return the variant of a prune, or of the baseline, with the names of its files."""
+        spec = self.planned.spec
+        assert not isinstance(spec, EditSpec), "an edit has a variant of its own"
+        return Variant(name=self.planned.name, prune=spec, **self.stored())
+
+    def stored(self) -> dict[str, Any]:
+        """Store the latents; return the fields of a variant that have its files."""
         name = f"{self.planned.slug}.safetensors"
         tensors = {
             "latents": torch.cat(self._latents),
@@ -123,9 +131,7 @@ class VariantWriter:
             "samples": torch.tensor([sample.number for sample in self._samples]),
         }
         self._files.put(name, save(tensors), "application/octet-stream")
-        return Variant(
-            name=self.planned.name, prune=self.planned.spec, images=self._images, sounds=self._sounds, latents=name
-        )
+        return {"images": self._images, "sounds": self._sounds, "latents": name}
 
     def _stem(self, sample: Sample) -> str:
         return f"{self.planned.slug}-{sample.subject}-{sample.number}"

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from jobs.registry.evaluation import EvaluationAssets, Measure
 from jobs.results import Embedding, Engine, ModelUsed, Removed
 from jobs.study_results import ReferenceUsed, Score, ScoresSoFar, SearchResult, Shards, StudyResult, StudyVariant
+from tailprune import Prune
 from tailprune.spec.prune import PruneSpec
 from workers.lease import Run
 from workers.model_pool import Source
@@ -130,6 +131,6 @@ class StudyResults:
             maker = self._maker
             plan = maker.plan([prune], [])
             edit = plan.variants[0].prune
-            assert edit is not None, "a prune has an edit"
+            assert isinstance(edit, Prune), "a study has prunes"
             self._removals[prune] = removal_of(maker.system, plan, maker.inputs, edit)
         return self._removals[prune]

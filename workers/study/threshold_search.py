@@ -120,7 +120,8 @@ def predicted_errors(system: System, plan: Plan, inputs: SampleInputs) -> Callab
 
     def error_of(spec: PruneSpec) -> float:
         prune = tailprune.Prune.from_spec(spec)
-        return measure_modulation(system, selected, [prune], times, inputs.population, metric=metric)[0].error
+        guided = plan.guidance.modulation
+        return measure_modulation(system, selected, [prune], times, inputs.population, guided, metric=metric)[0].error
 
     return error_of
 

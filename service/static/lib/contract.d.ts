@@ -26,6 +26,29 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/edit": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Move a class towards another
+         * @description Sample a model with its condition moved from some classes towards others, a row for each strength.
+         *
+         *     All strengths start from the same noise. Where the model has a classifier, each image has its verdict. The response
+         *     is a job. Equal requests, also at the same time, are one job, which is done once.
+         */
+        post: operations["edit"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/studies": {
         parameters: {
             query?: never;
@@ -210,6 +233,29 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/metrics/{model}/attribution": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Get which attribute the variance is of
+         * @description Get how the variance of the class part y divides among attributes of the classes, and by which components.
+         *
+         *     It is that of the vectors, plain, and that of the shifts, scales and gates that they make in all blocks, weighted.
+         *     The response waits for the result; if that takes too long, it is 202 and the job.
+         */
+        get: operations["get_attribution"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/metrics/{model}/figures/{figure}": {
         parameters: {
             query?: never;
@@ -223,9 +269,9 @@ export interface paths {
          *
          *     With `Accept: application/json` the answer is the numbers behind the figure.
          *
-         *     `removal` shows samples under pruning, `training` the record of a model's training; `error` reads the tensors of
-         *     the condition and of AdaLN, all others those of the condition alone. An option that a figure does not have is
-         *     refused. The response waits for the figure; if that takes too long, it is 202 and the job.
+         *     `removal` shows samples under pruning, `training` the record of a model's training; `error` and `attribution` read
+         *     the tensors of AdaLN besides those of the condition, all others those of the condition alone. An option that a
+         *     figure does not have is refused. The response waits for the figure; if that takes too long, it is 202 and the job.
          */
         get: operations["draw_figure"];
         put?: never;
@@ -600,7 +646,221 @@ export interface components {
          * AnyJob
          * @description A job of any kind; `kind` decides the types of its request and result.
          */
-        AnyJob: components["schemas"]["CompactJob"] | components["schemas"]["CosineJob"] | components["schemas"]["ExtractJob"] | components["schemas"]["FigureJob"] | components["schemas"]["MetricsJob"] | components["schemas"]["OverTimeJob"] | components["schemas"]["PruneSampleJob"] | components["schemas"]["RegisterJob"] | components["schemas"]["RemovalJob"] | components["schemas"]["StudyJob"];
+        AnyJob: components["schemas"]["AttributionJob"] | components["schemas"]["CompactJob"] | components["schemas"]["CosineJob"] | components["schemas"]["EditJob"] | components["schemas"]["ExtractJob"] | components["schemas"]["FigureJob"] | components["schemas"]["MetricsJob"] | components["schemas"]["OverTimeJob"] | components["schemas"]["PruneSampleJob"] | components["schemas"]["RegisterJob"] | components["schemas"]["RemovalJob"] | components["schemas"]["StudyJob"];
+        /**
+         * Attribute
+         * @description An attribute of the classes.
+         */
+        Attribute: {
+            /**
+             * Name
+             * @description Its name.
+             */
+            name: string;
+            /**
+             * Values
+             * @description Its values, each once, in the order of the classes.
+             */
+            values: string[];
+        };
+        /**
+         * Attributed
+         * @description A component, or a principal direction, and what its variance is of.
+         */
+        Attributed: {
+            /**
+             * Index
+             * @description The component, or the direction, counted from 0.
+             */
+            index: number;
+            /**
+             * Share
+             * @description For a component, var_i |W_i|^2 as a share of the sum of all; for a direction, its share of the variance of the modulations. From 0 to 1.
+             */
+            share: number;
+            /**
+             * Parts
+             * @description The shares of its own variance, in the order of `shares`, which add to 1.
+             */
+            parts: number[];
+        };
+        /**
+         * AttributedPart
+         * @description How much of the variance an attribute has by itself; or the rest.
+         */
+        AttributedPart: {
+            /**
+             * Part
+             * @description The name of the attribute; `interaction` for what none has by itself, `within` beside a single attribute.
+             */
+            part: string;
+            /**
+             * Plain
+             * @description Its share of the variance of the class vectors, from 0 to 1.
+             */
+            plain: number;
+            /**
+             * Weighted
+             * @description Its share of the variance of the modulations that they make.
+             */
+            weighted: number;
+        };
+        /**
+         * AttributionJob
+         * @description A job of the kind `attribution`.
+         */
+        AttributionJob: {
+            /**
+             * Id
+             * @description The id of the job: a ULID in lower case.
+             */
+            id: string;
+            /**
+             * @description The kind of job. (enum property replaced by openapi-typescript)
+             * @enum {string}
+             */
+            kind: "attribution";
+            /**
+             * Title
+             * @description What the job is of, in plain words; for people, and may change.
+             * @default
+             * @example prune-sample of shapes-sit at 0.038
+             */
+            title: string;
+            /**
+             * Thresholds
+             * @description The thresholds at which it prunes; null for a job that prunes at none, or at one for each step.
+             * @example [
+             *       0.038
+             *     ]
+             */
+            thresholds: number[] | null;
+            /**
+             * Status
+             * @description Where the job stands.
+             * @enum {string}
+             */
+            status: "queued" | "running" | "succeeded" | "failed" | "cancelled";
+            /**
+             * Queue Position
+             * @description The place of a queued job in its queue: 1 is the next that a worker takes from it. Jobs that were handed back come before all others. Null unless the job is queued.
+             */
+            queue_position: number | null;
+            /** @description How far it is; null before the first report. */
+            progress: components["schemas"]["Progress"] | null;
+            /**
+             * Created
+             * Format: date-time
+             * @description When it was created.
+             */
+            created: string;
+            /**
+             * Started
+             * @description When its latest attempt began; null while it is queued.
+             */
+            started: string | null;
+            /**
+             * Finished
+             * @description When it finished; null until then.
+             */
+            finished: string | null;
+            /** @description The request, with every default filled in. A field that does not apply to it is null, such as `by` in a prune by threshold. */
+            request: components["schemas"]["AttributionRequest"];
+            /** @description The result; null until there is one. A running study shows its scores so far. */
+            result: components["schemas"]["AttributionResult"] | null;
+            /** @description Why the job failed; null otherwise. */
+            problem: components["schemas"]["Problem"] | null;
+            /**
+             * Webhooks
+             * @description The webhooks of the job, those of all its requests; a key without the scope `admin` sees its own.
+             */
+            webhooks: components["schemas"]["WebhookView"][];
+            links: components["schemas"]["Links"];
+        };
+        /**
+         * AttributionNumbers
+         * @description The shares of variance that the figure draws.
+         */
+        AttributionNumbers: {
+            /**
+             * Parts
+             * @description The attributes, then what none of them has by itself.
+             */
+            parts: string[];
+            /**
+             * Plain
+             * @description The share of each in the variance of the class vectors.
+             */
+            plain: number[];
+            /**
+             * Weighted
+             * @description The share of each in the variance of the modulations.
+             */
+            weighted: number[];
+            /**
+             * Components
+             * @description The drawn components, the largest first.
+             */
+            components: components["schemas"]["Attributed"][];
+            /**
+             * Directions
+             * @description The drawn directions, the largest first.
+             */
+            directions: components["schemas"]["Attributed"][];
+        };
+        /**
+         * AttributionRequest
+         * @description Divide the variance of a model's class vectors among attributes of the classes.
+         */
+        AttributionRequest: {
+            /**
+             * Model
+             * @description The name of a model; `GET /models` lists them.
+             */
+            model: string;
+            /**
+             * Attributes
+             * @description What to call each word of the class names, such as `colour` and `shape` for classes as `red circle`, by default `word 1` and so on; or, for other classes, an attribute with the value of every class in order: `colour=red,red,blue`. Every value of one attribute has to occur with every value of another, as often as by chance.
+             */
+            attributes?: string[] | null;
+        };
+        /**
+         * AttributionResult
+         * @description The variance of the class part y over the classes, divided among attributes.
+         */
+        AttributionResult: {
+            model: components["schemas"]["ModelUsed"];
+            /**
+             * Count
+             * @description How many classes there are.
+             */
+            count: number;
+            /**
+             * Dim
+             * @description The width d of the vectors.
+             */
+            dim: number;
+            /**
+             * Attributes
+             * @description The attributes.
+             */
+            attributes: components["schemas"]["Attribute"][];
+            /**
+             * Shares
+             * @description How much each attribute has, then the rest.
+             */
+            shares: components["schemas"]["AttributedPart"][];
+            /**
+             * Components
+             * @description The components, those first whose variance changes the modulations most; at most 4,096.
+             */
+            components: components["schemas"]["Attributed"][];
+            /**
+             * Directions
+             * @description The principal directions of the classes, as the modulations see them, the first the largest.
+             */
+            directions: components["schemas"]["Attributed"][];
+        };
         /**
          * BelowOverTime
          * @description The share of components that a prune of the tail at a threshold removes at each time.
@@ -1460,6 +1720,482 @@ export interface components {
             ssim: number | null;
         };
         /**
+         * EditBody
+         * @description The request of a job `edit`, and a webhook.
+         */
+        EditBody: {
+            /**
+             * Webhook
+             * @description A URL that is called (POST) when something happens to the job, on one of the hosts that the service permits; `docs/webhooks.md` describes the call and its signature.
+             * @example https://hooks.example.com/tailprune?job=7
+             */
+            webhook?: string | null;
+            /**
+             * Webhook Events
+             * @description With `webhook`: the events for which it is called; `succeeded`, `failed` and `cancelled` by default. One that the job has already reached is told at once.
+             * @example [
+             *       "started",
+             *       "succeeded",
+             *       "failed",
+             *       "cancelled"
+             *     ]
+             */
+            webhook_events?: ("started" | "succeeded" | "failed" | "cancelled")[] | null;
+            /**
+             * Model
+             * @description The name of a model; `GET /models` lists them.
+             */
+            model: string;
+            /**
+             * Labels
+             * @description The classes to sample, each by its number, counted from 0, or by its name (`class_names` of the model); by default those of the model's `defaults`, and in a study all classes.
+             */
+            labels?: (number | string)[] | null;
+            /**
+             * Conditions
+             * @description The id of uploaded conditions, as `POST /conditions` returned it; for models that take no labels.
+             */
+            conditions?: string | null;
+            /**
+             * Rows
+             * @description Which conditions of the file to sample, counted from 0; all by default.
+             */
+            rows?: number[] | null;
+            /**
+             * Samples Per Label
+             * @description How many samples of each label or condition; the model's default if not given.
+             */
+            samples_per_label?: number | null;
+            /**
+             * Seed
+             * @description The seed of the noise: equal seeds give equal noise.
+             * @default 0
+             */
+            seed?: number;
+            /**
+             * Sampler
+             * @description The sampler; the model's default if not given. `GET /models/{model}` lists those of a model.
+             */
+            sampler?: ("ddim" | "ddpm" | "dpmpp" | "euler" | "heun" | "dopri5" | "sde") | null;
+            /**
+             * Steps
+             * @description The number of sampling steps; the model's default if not given.
+             */
+            steps?: number | null;
+            /**
+             * Guidance Scale
+             * @description The scale of classifier-free guidance; 1 is unguided. The model's default if not given.
+             */
+            guidance_scale?: number | null;
+            /**
+             * Guidance Interval
+             * @description Guide only between these two times, the lower one first, in the model's own time; the model's default if not given.
+             */
+            guidance_interval?: number[] | null;
+            /**
+             * Guidance Power
+             * @description The exponent of the power-cosine schedule of the guidance scale; the model's default if not given. Null in a resolved request is a constant scale.
+             */
+            guidance_power?: number | null;
+            /**
+             * Guided Channels
+             * @description How many latent channels to guide, counted from the first, or `all`; the model's default if not given.
+             */
+            guided_channels?: (number | "all") | null;
+            /** @description Modulation guidance, which moves c itself and costs no call of the network; beside the guidance scale or in place of it. The null condition's vector is not moved. None by default. */
+            modulation?: components["schemas"]["ModulationFields"] | null;
+            /**
+             * Timestep Shift
+             * @description The timestep shift s of the samplers `euler` and `heun`: grid point u becomes s u / (1 + (s - 1) u), so that 1 is no shift. The model's default if not given.
+             */
+            timestep_shift?: number | null;
+            /**
+             * Diffusion
+             * @description The form of the diffusion coefficient of the sampler `sde`; `sigma` by default.
+             */
+            diffusion?: ("sigma" | "linear") | null;
+            /**
+             * Last Step
+             * @description How the sampler `sde` takes its last step; `mean` by default.
+             */
+            last_step?: ("mean" | "tweedie") | null;
+            /**
+             * Precision
+             * @description The precision in which the network computes: `float32`, the reference; `bfloat16`, faster on hardware that has it, with its drift in the result; or `auto`, bfloat16 on a GPU that has it and float32 elsewhere.
+             * @default float32
+             * @enum {string}
+             */
+            precision?: "float32" | "bfloat16" | "auto";
+            /**
+             * Source
+             * @description The classes to lead away from, by number or name: the shift is the mean vector of `target` less that of these. For a model that takes conditions, rows of the uploaded file.
+             */
+            source: (number | string)[];
+            /**
+             * Target
+             * @description The classes, or rows, to lead towards.
+             */
+            target: (number | string)[];
+            /**
+             * Strength
+             * @description How far: c + strength * shift. 0 samples unedited, 1 adds the whole shift, more or negative ones lead beyond or away. A number, or a list for one row each; 0, 0.25, 0.5, 0.75 and 1 by default.
+             */
+            strength?: (number | number[]) | null;
+            /**
+             * Components
+             * @description How many components are moved: those in which the shift changes the shifts, scales and gates of the blocks most. All by default.
+             */
+            components?: number | null;
+            /**
+             * Directions
+             * @description In place of components, along how many principal directions of the classes the shift leads: those in which it leads furthest. All by default.
+             */
+            directions?: number | null;
+            /**
+             * @description The sampling steps at which to edit; every step by default.
+             * @default {
+             *       "when": "every"
+             *     }
+             */
+            schedule?: components["schemas"]["Schedule"];
+        };
+        /**
+         * EditJob
+         * @description A job of the kind `edit`.
+         */
+        EditJob: {
+            /**
+             * Id
+             * @description The id of the job: a ULID in lower case.
+             */
+            id: string;
+            /**
+             * @description The kind of job. (enum property replaced by openapi-typescript)
+             * @enum {string}
+             */
+            kind: "edit";
+            /**
+             * Title
+             * @description What the job is of, in plain words; for people, and may change.
+             * @default
+             * @example prune-sample of shapes-sit at 0.038
+             */
+            title: string;
+            /**
+             * Thresholds
+             * @description The thresholds at which it prunes; null for a job that prunes at none, or at one for each step.
+             * @example [
+             *       0.038
+             *     ]
+             */
+            thresholds: number[] | null;
+            /**
+             * Status
+             * @description Where the job stands.
+             * @enum {string}
+             */
+            status: "queued" | "running" | "succeeded" | "failed" | "cancelled";
+            /**
+             * Queue Position
+             * @description The place of a queued job in its queue: 1 is the next that a worker takes from it. Jobs that were handed back come before all others. Null unless the job is queued.
+             */
+            queue_position: number | null;
+            /** @description How far it is; null before the first report. */
+            progress: components["schemas"]["Progress"] | null;
+            /**
+             * Created
+             * Format: date-time
+             * @description When it was created.
+             */
+            created: string;
+            /**
+             * Started
+             * @description When its latest attempt began; null while it is queued.
+             */
+            started: string | null;
+            /**
+             * Finished
+             * @description When it finished; null until then.
+             */
+            finished: string | null;
+            /** @description The request, with every default filled in. A field that does not apply to it is null, such as `by` in a prune by threshold. */
+            request: components["schemas"]["EditRequest"];
+            /** @description The result; null until there is one. A running study shows its scores so far. */
+            result: components["schemas"]["EditResult"] | null;
+            /** @description Why the job failed; null otherwise. */
+            problem: components["schemas"]["Problem"] | null;
+            /**
+             * Webhooks
+             * @description The webhooks of the job, those of all its requests; a key without the scope `admin` sees its own.
+             */
+            webhooks: components["schemas"]["WebhookView"][];
+            links: components["schemas"]["Links"];
+        };
+        /**
+         * EditRequest
+         * @description Sample a model with its condition moved from some classes towards others, a row for each strength.
+         */
+        EditRequest: {
+            /**
+             * Model
+             * @description The name of a model; `GET /models` lists them.
+             */
+            model: string;
+            /**
+             * Labels
+             * @description The classes to sample, each by its number, counted from 0, or by its name (`class_names` of the model); by default those of the model's `defaults`, and in a study all classes.
+             */
+            labels?: (number | string)[] | null;
+            /**
+             * Conditions
+             * @description The id of uploaded conditions, as `POST /conditions` returned it; for models that take no labels.
+             */
+            conditions?: string | null;
+            /**
+             * Rows
+             * @description Which conditions of the file to sample, counted from 0; all by default.
+             */
+            rows?: number[] | null;
+            /**
+             * Samples Per Label
+             * @description How many samples of each label or condition; the model's default if not given.
+             */
+            samples_per_label?: number | null;
+            /**
+             * Seed
+             * @description The seed of the noise: equal seeds give equal noise.
+             * @default 0
+             */
+            seed?: number;
+            /**
+             * Sampler
+             * @description The sampler; the model's default if not given. `GET /models/{model}` lists those of a model.
+             */
+            sampler?: ("ddim" | "ddpm" | "dpmpp" | "euler" | "heun" | "dopri5" | "sde") | null;
+            /**
+             * Steps
+             * @description The number of sampling steps; the model's default if not given.
+             */
+            steps?: number | null;
+            /**
+             * Guidance Scale
+             * @description The scale of classifier-free guidance; 1 is unguided. The model's default if not given.
+             */
+            guidance_scale?: number | null;
+            /**
+             * Guidance Interval
+             * @description Guide only between these two times, the lower one first, in the model's own time; the model's default if not given.
+             */
+            guidance_interval?: number[] | null;
+            /**
+             * Guidance Power
+             * @description The exponent of the power-cosine schedule of the guidance scale; the model's default if not given. Null in a resolved request is a constant scale.
+             */
+            guidance_power?: number | null;
+            /**
+             * Guided Channels
+             * @description How many latent channels to guide, counted from the first, or `all`; the model's default if not given.
+             */
+            guided_channels?: (number | "all") | null;
+            /** @description Modulation guidance, which moves c itself and costs no call of the network; beside the guidance scale or in place of it. The null condition's vector is not moved. None by default. */
+            modulation?: components["schemas"]["ModulationFields"] | null;
+            /**
+             * Timestep Shift
+             * @description The timestep shift s of the samplers `euler` and `heun`: grid point u becomes s u / (1 + (s - 1) u), so that 1 is no shift. The model's default if not given.
+             */
+            timestep_shift?: number | null;
+            /**
+             * Diffusion
+             * @description The form of the diffusion coefficient of the sampler `sde`; `sigma` by default.
+             */
+            diffusion?: ("sigma" | "linear") | null;
+            /**
+             * Last Step
+             * @description How the sampler `sde` takes its last step; `mean` by default.
+             */
+            last_step?: ("mean" | "tweedie") | null;
+            /**
+             * Precision
+             * @description The precision in which the network computes: `float32`, the reference; `bfloat16`, faster on hardware that has it, with its drift in the result; or `auto`, bfloat16 on a GPU that has it and float32 elsewhere.
+             * @default float32
+             * @enum {string}
+             */
+            precision?: "float32" | "bfloat16" | "auto";
+            /**
+             * Source
+             * @description The classes to lead away from, by number or name: the shift is the mean vector of `target` less that of these. For a model that takes conditions, rows of the uploaded file.
+             */
+            source: (number | string)[];
+            /**
+             * Target
+             * @description The classes, or rows, to lead towards.
+             */
+            target: (number | string)[];
+            /**
+             * Strength
+             * @description How far: c + strength * shift. 0 samples unedited, 1 adds the whole shift, more or negative ones lead beyond or away. A number, or a list for one row each; 0, 0.25, 0.5, 0.75 and 1 by default.
+             */
+            strength?: (number | number[]) | null;
+            /**
+             * Components
+             * @description How many components are moved: those in which the shift changes the shifts, scales and gates of the blocks most. All by default.
+             */
+            components?: number | null;
+            /**
+             * Directions
+             * @description In place of components, along how many principal directions of the classes the shift leads: those in which it leads furthest. All by default.
+             */
+            directions?: number | null;
+            /**
+             * @description The sampling steps at which to edit; every step by default.
+             * @default {
+             *       "when": "every"
+             *     }
+             */
+            schedule?: components["schemas"]["Schedule"];
+        };
+        /**
+         * EditResult
+         * @description The samples of every strength, from the same noise.
+         */
+        EditResult: {
+            model: components["schemas"]["ModelUsed"];
+            pictures: components["schemas"]["Pictures"];
+            /**
+             * Classifier
+             * @description The network whose verdicts the images have; null for a model that has none.
+             */
+            classifier: string | null;
+            /**
+             * Moved
+             * @description |shift| / |difference|: how much of the difference of the two means is moved, by its norm; 1 where all components are.
+             */
+            moved: number;
+            /**
+             * Variants
+             * @description One for each strength, in the order of the request.
+             */
+            variants: components["schemas"]["EditVariant"][];
+            /**
+             * Grid
+             * @description The name of the artifact that shows the variants in one picture, a row for each strength.
+             */
+            grid: string;
+            timing: components["schemas"]["Timing"];
+            engine: components["schemas"]["Engine"];
+        };
+        /**
+         * EditSpec
+         * @description One edit: c plus `strength` times the difference of the mean of `target` and that of `source`.
+         */
+        EditSpec: {
+            /**
+             * Source
+             * @description The labels, or the rows of the conditions, whose mean the edit leads away from.
+             */
+            source: number[];
+            /**
+             * Target
+             * @description Those whose mean it leads towards.
+             */
+            target: number[];
+            /**
+             * Strength
+             * @description How far: 0 leaves c as it is, 1 adds the whole difference, a negative one leads away.
+             * @default 1
+             */
+            strength?: number;
+            /**
+             * Components
+             * @description How many components are moved, those in which the difference changes the modulations most; null for all.
+             */
+            components?: number | null;
+            /**
+             * Directions
+             * @description In place of components, along how many principal directions of the classes, those in which the difference changes the modulations most.
+             */
+            directions?: number | null;
+            /**
+             * @default {
+             *       "when": "every"
+             *     }
+             */
+            schedule?: components["schemas"]["Schedule"];
+        };
+        /**
+         * EditVariant
+         * @description The samples of one strength.
+         */
+        EditVariant: {
+            /**
+             * Name
+             * @description The edit in words.
+             */
+            name: string;
+            /** @description The edit. */
+            edit: components["schemas"]["EditSpec"];
+            /** @description How far the samples are from those of strength 0; null for these, and if they are not made. */
+            drift?: components["schemas"]["Drift"] | null;
+            /**
+             * Source
+             * @description The mean of the verdicts' `source` over the images; null without a classifier.
+             */
+            source?: number | null;
+            /**
+             * Target
+             * @description The same of `target`.
+             */
+            target?: number | null;
+            /**
+             * Images
+             * @description A picture of each sample.
+             */
+            images: components["schemas"]["EditedImage"][];
+            /**
+             * Sounds
+             * @description Each sample as sound, of models that make sound.
+             */
+            sounds?: components["schemas"]["Sound"][];
+            /**
+             * Latents
+             * @description The name of the artifact with the final latents (safetensors).
+             */
+            latents: string;
+        };
+        /**
+         * EditedImage
+         * @description One sample as a picture.
+         */
+        EditedImage: {
+            /**
+             * Label
+             * @description The class label; null for a model that takes conditions.
+             */
+            label: number | null;
+            /**
+             * Class Name
+             * @description The name of the class; null if it has none.
+             */
+            class_name: string | null;
+            /**
+             * Condition
+             * @description The row of the condition; null for a model that takes labels.
+             */
+            condition?: number | null;
+            /**
+             * Sample
+             * @description The number of the sample among those of its label or condition, from 0.
+             */
+            sample: number;
+            /**
+             * Artifact
+             * @description The name of the artifact (PNG).
+             */
+            artifact: string;
+            /** @description What the classifier sees in it; null for a model without a classifier. */
+            verdict?: components["schemas"]["Verdict"] | null;
+        };
+        /**
          * Embedding
          * @description Statistics of the condition vectors before and after the prune.
          */
@@ -1909,7 +2645,7 @@ export interface components {
              * @description The figure, which decides what `data` has.
              * @enum {string}
              */
-            figure: "cosine" | "histogram" | "vectors" | "variance" | "sparsity" | "tsne" | "error" | "removal" | "training";
+            figure: "cosine" | "histogram" | "vectors" | "variance" | "sparsity" | "tsne" | "attribution" | "error" | "removal" | "training";
             /**
              * Caption
              * @description What the figure shows, in a sentence or two.
@@ -1920,7 +2656,7 @@ export interface components {
              * Data
              * @description The numbers.
              */
-            data: components["schemas"]["CosineNumbers"] | components["schemas"]["Histogram"] | components["schemas"]["VectorsNumbers"] | components["schemas"]["VarianceNumbers"] | components["schemas"]["SparsityNumbers"] | components["schemas"]["TsneNumbers"] | components["schemas"]["ErrorNumbers"] | components["schemas"]["RemovalNumbers"] | components["schemas"]["TrainingNumbers"];
+            data: components["schemas"]["CosineNumbers"] | components["schemas"]["Histogram"] | components["schemas"]["VectorsNumbers"] | components["schemas"]["VarianceNumbers"] | components["schemas"]["SparsityNumbers"] | components["schemas"]["TsneNumbers"] | components["schemas"]["ErrorNumbers"] | components["schemas"]["AttributionNumbers"] | components["schemas"]["RemovalNumbers"] | components["schemas"]["TrainingNumbers"];
         };
         /**
          * FigureRequest
@@ -1937,7 +2673,7 @@ export interface components {
              * @description Which figure to draw.
              * @enum {string}
              */
-            figure: "cosine" | "histogram" | "vectors" | "variance" | "sparsity" | "tsne" | "error" | "removal" | "training";
+            figure: "cosine" | "histogram" | "vectors" | "variance" | "sparsity" | "tsne" | "attribution" | "error" | "removal" | "training";
             /**
              * Part
              * @description What to draw: the condition c = y + t (the default), its input part y, or its time part t.
@@ -1969,6 +2705,11 @@ export interface components {
              */
             side?: ("tail" | "head") | null;
             /**
+             * Attributes
+             * @description For `attribution`: What to call each word of the class names, such as `colour` and `shape` for classes as `red circle`, by default `word 1` and so on; or, for other classes, an attribute with the value of every class in order: `colour=red,red,blue`. Every value of one attribute has to occur with every value of another, as often as by chance.
+             */
+            attributes?: string[] | null;
+            /**
              * Range
              * @description For `cosine`: the cosines at the two ends of the colours, the lower first; the same for figures to compare. By default from the least cosine drawn to 1.
              */
@@ -1995,7 +2736,7 @@ export interface components {
              * @description Which figure it is.
              * @enum {string}
              */
-            figure: "cosine" | "histogram" | "vectors" | "variance" | "sparsity" | "tsne" | "error" | "removal" | "training";
+            figure: "cosine" | "histogram" | "vectors" | "variance" | "sparsity" | "tsne" | "attribution" | "error" | "removal" | "training";
             /**
              * Caption
              * @description What the figure shows, in a sentence or two.
@@ -2202,7 +2943,7 @@ export interface components {
              * @description The kind of job.
              * @enum {string}
              */
-            kind: "compact" | "cosine" | "extract" | "figure" | "metrics" | "over-time" | "prune-sample" | "register" | "removal" | "study";
+            kind: "attribution" | "compact" | "cosine" | "edit" | "extract" | "figure" | "metrics" | "over-time" | "prune-sample" | "register" | "removal" | "study";
             /**
              * Title
              * @description What the job is of, in plain words; for people, and may change.
@@ -2876,6 +3617,27 @@ export interface components {
             bound: number | null;
         };
         /**
+         * ModulationFields
+         * @description Modulation guidance (arXiv 2602.09268): c of every sample becomes c + weight (c+ - c-).
+         */
+        ModulationFields: {
+            /**
+             * Weight
+             * @description How far c is moved; 0 is not at all.
+             */
+            weight: number;
+            /**
+             * Plus
+             * @description The class of c+; by default each sample's own condition.
+             */
+            plus?: (number | string) | null;
+            /**
+             * Minus
+             * @description The class of c-; by default the null condition.
+             */
+            minus?: (number | string) | null;
+        };
+        /**
          * OverTimeJob
          * @description A job of the kind `over-time`.
          */
@@ -3215,6 +3977,8 @@ export interface components {
              * @description How many latent channels to guide, counted from the first, or `all`; the model's default if not given.
              */
             guided_channels?: (number | "all") | null;
+            /** @description Modulation guidance, which moves c itself and costs no call of the network; beside the guidance scale or in place of it. The null condition's vector is not moved. None by default. */
+            modulation?: components["schemas"]["ModulationFields"] | null;
             /**
              * Timestep Shift
              * @description The timestep shift s of the samplers `euler` and `heun`: grid point u becomes s u / (1 + (s - 1) u), so that 1 is no shift. The model's default if not given.
@@ -3516,6 +4280,8 @@ export interface components {
              * @description How many latent channels to guide, counted from the first, or `all`; the model's default if not given.
              */
             guided_channels?: (number | "all") | null;
+            /** @description Modulation guidance, which moves c itself and costs no call of the network; beside the guidance scale or in place of it. The null condition's vector is not moved. None by default. */
+            modulation?: components["schemas"]["ModulationFields"] | null;
             /**
              * Timestep Shift
              * @description The timestep shift s of the samplers `euler` and `heun`: grid point u becomes s u / (1 + (s - 1) u), so that 1 is no shift. The model's default if not given.
@@ -4634,6 +5400,8 @@ export interface components {
              * @description How many latent channels to guide, counted from the first, or `all`; the model's default if not given.
              */
             guided_channels?: (number | "all") | null;
+            /** @description Modulation guidance, which moves c itself and costs no call of the network; beside the guidance scale or in place of it. The null condition's vector is not moved. None by default. */
+            modulation?: components["schemas"]["ModulationFields"] | null;
             /**
              * Timestep Shift
              * @description The timestep shift s of the samplers `euler` and `heun`: grid point u becomes s u / (1 + (s - 1) u), so that 1 is no shift. The model's default if not given.
@@ -4827,6 +5595,8 @@ export interface components {
              * @description How many latent channels to guide, counted from the first, or `all`; the model's default if not given.
              */
             guided_channels?: (number | "all") | null;
+            /** @description Modulation guidance, which moves c itself and costs no call of the network; beside the guidance scale or in place of it. The null condition's vector is not moved. None by default. */
+            modulation?: components["schemas"]["ModulationFields"] | null;
             /**
              * Timestep Shift
              * @description The timestep shift s of the samplers `euler` and `heun`: grid point u becomes s u / (1 + (s - 1) u), so that 1 is no shift. The model's default if not given.
@@ -5241,6 +6011,37 @@ export interface components {
             t?: number[][] | null;
         };
         /**
+         * Verdict
+         * @description What the model's classifier sees in one image.
+         */
+        Verdict: {
+            /**
+             * Label
+             * @description The class of the greatest probability.
+             */
+            label: number;
+            /**
+             * Class Name
+             * @description Its name; null if it has none.
+             */
+            class_name: string | null;
+            /**
+             * Probability
+             * @description Its probability, from 0 to 1.
+             */
+            probability: number;
+            /**
+             * Source
+             * @description The probability of the classes that the edit leads away from, together.
+             */
+            source: number;
+            /**
+             * Target
+             * @description The probability of those that it leads towards.
+             */
+            target: number;
+        };
+        /**
          * WebhookBody
          * @description What a webhook is sent.
          * @example {
@@ -5406,6 +6207,188 @@ export interface operations {
                 };
                 content: {
                     "application/json": components["schemas"]["PruneSampleJob"];
+                };
+            };
+            /** @description The request could not be read */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description A key is needed */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description This is not allowed, or: Pages of other sites are refused */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description No such model, or: No such conditions */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The request took too long */
+            408: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Files of the model are missing */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The job's result is no longer stored, or: The job's record cannot be read */
+            410: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The request body is too large */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The type of the request body is not supported */
+            415: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The service has another name */
+            421: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The request is not valid, or: The idempotency key belongs to another request */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Too many jobs are waiting, or: Too many requests */
+            429: {
+                headers: {
+                    /** @description Seconds to wait before trying again. */
+                    "Retry-After"?: number;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The headers are too large */
+            431: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The service cannot do this now */
+            503: {
+                headers: {
+                    /** @description Seconds to wait before trying again. */
+                    "Retry-After"?: number;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    edit: {
+        parameters: {
+            query?: never;
+            header?: {
+                /** @description `wait=SECONDS` (RFC 7240): wait up to that many seconds for the job to finish before answering. */
+                Prefer?: string;
+                /** @description A name of your own for this request: sending it again returns the same job, whatever its status. */
+                "Idempotency-Key"?: string;
+            };
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["EditBody"];
+            };
+        };
+        responses: {
+            /** @description The job has finished: its result was cached, or it finished within the requested wait. */
+            200: {
+                headers: {
+                    /** @description The job's path. */
+                    Location?: string;
+                    /** @description The wait that was granted, if the request asked for one. */
+                    "Preference-Applied"?: string;
+                    /** @description The id of the request in the logs. */
+                    "X-Request-ID"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["EditJob"];
+                };
+            };
+            /** @description The job is queued or running: poll `Location`, or follow its events. */
+            202: {
+                headers: {
+                    /** @description The job's path. */
+                    Location?: string;
+                    /** @description The wait that was granted, if the request asked for one. */
+                    "Preference-Applied"?: string;
+                    /** @description Seconds to wait before polling the job. */
+                    "Retry-After"?: number;
+                    /** @description The id of the request in the logs. */
+                    "X-Request-ID"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["EditJob"];
                 };
             };
             /** @description The request could not be read */
@@ -7090,6 +8073,190 @@ export interface operations {
             };
         };
     };
+    get_attribution: {
+        parameters: {
+            query?: {
+                /** @description Repeatable: What to call each word of the class names, such as `colour` and `shape` for classes as `red circle`, by default `word 1` and so on; or, for other classes, an attribute with the value of every class in order: `colour=red,red,blue`. Every value of one attribute has to occur with every value of another, as often as by chance. */
+                attribute?: string[];
+            };
+            header?: {
+                /** @description `wait=SECONDS` (RFC 7240): wait up to that many seconds for the job to finish before answering. */
+                Prefer?: string;
+                /** @description Answer 304 if the entity tag is one of these. */
+                "If-None-Match"?: string;
+            };
+            path: {
+                /** @description The name of a model. */
+                model: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description The statistics. */
+            200: {
+                headers: {
+                    /** @description Changes with the request, the weights and the version of the code. */
+                    ETag?: string;
+                    /** @description `no-cache`: revalidate with `If-None-Match`. */
+                    "Cache-Control"?: string;
+                    /** @description The wait that was granted, if the request asked for one. */
+                    "Preference-Applied"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["AttributionResult"];
+                };
+            };
+            /** @description The job is queued or running: poll `Location`, or follow its events. */
+            202: {
+                headers: {
+                    /** @description The job's path. */
+                    Location?: string;
+                    /** @description The wait that was granted, if the request asked for one. */
+                    "Preference-Applied"?: string;
+                    /** @description Seconds to wait before polling the job. */
+                    "Retry-After"?: number;
+                    /** @description The id of the request in the logs. */
+                    "X-Request-ID"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["AttributionJob"];
+                };
+            };
+            /** @description The client's copy is up to date. */
+            304: {
+                headers: {
+                    /** @description The entity tag. */
+                    ETag?: string;
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            /** @description A key is needed */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description This is not allowed, or: Pages of other sites are refused */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description No such model, or: No such conditions */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The request took too long */
+            408: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Files of the model are missing, or: The job was cancelled */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The job's result is no longer stored, or: The job's record cannot be read */
+            410: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The service has another name */
+            421: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The request is not valid, or: The job could not be done, or: The job ran for too long */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Too many jobs are waiting, or: Too many requests */
+            429: {
+                headers: {
+                    /** @description Seconds to wait before trying again. */
+                    "Retry-After"?: number;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The headers are too large */
+            431: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Something went wrong inside, or: The job's workers were lost */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The service cannot do this now */
+            503: {
+                headers: {
+                    /** @description Seconds to wait before trying again. */
+                    "Retry-After"?: number;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description There is no space to store this */
+            507: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
     draw_figure: {
         parameters: {
             query?: {
@@ -7105,6 +8272,8 @@ export interface operations {
                 threshold?: number[];
                 /** @description For `removal`: prune the components below the thresholds (`tail`, the default) or above (`head`). */
                 side?: "tail" | "head";
+                /** @description For `attribution`, and repeatable: What to call each word of the class names, such as `colour` and `shape` for classes as `red circle`, by default `word 1` and so on; or, for other classes, an attribute with the value of every class in order: `colour=red,red,blue`. Every value of one attribute has to occur with every value of another, as often as by chance. */
+                attribute?: string[];
                 /** @description For `cosine`: the cosines at the two ends of the colours, the lower first, as in `range=0.9&range=1`; the same for figures to compare. By default from the least cosine drawn to 1. */
                 range?: number[];
                 /** @description For `error`: the id of a study of the model, whose drifts are marked where it pruned by one of the rules of the figure, at every step. */
@@ -7120,7 +8289,7 @@ export interface operations {
             };
             path: {
                 /** @description Which figure to draw. */
-                figure: "cosine" | "histogram" | "vectors" | "variance" | "sparsity" | "tsne" | "error" | "removal" | "training";
+                figure: "cosine" | "histogram" | "vectors" | "variance" | "sparsity" | "tsne" | "attribution" | "error" | "removal" | "training";
                 /** @description The name of a model. */
                 model: string;
             };
@@ -8461,7 +9630,7 @@ export interface operations {
                 /** @description Only jobs with this status. */
                 status?: "queued" | "running" | "succeeded" | "failed" | "cancelled";
                 /** @description Only jobs of this kind, or of one of several. */
-                kind?: ("compact" | "cosine" | "extract" | "figure" | "metrics" | "over-time" | "prune-sample" | "register" | "removal" | "study")[];
+                kind?: ("attribution" | "compact" | "cosine" | "edit" | "extract" | "figure" | "metrics" | "over-time" | "prune-sample" | "register" | "removal" | "study")[];
                 /** @description Only jobs of this model. */
                 model?: string;
                 /** @description The most jobs on a page. */

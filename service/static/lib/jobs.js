@@ -12,6 +12,7 @@ import { href } from "./router.js";
 /** The kinds of jobs that can be posted, with their paths and names. */
 export const KINDS = /** @type {const} */ ({
   "prune-sample": { path: "/prune-sample", title: "Prune and sample", method: "prune_sample" },
+  edit: { path: "/edit", title: "Edit", method: "edit" },
   study: { path: "/studies", title: "Study", method: "study" },
   compact: { path: "/compact", title: "Compact", method: "compact" },
   extract: { path: "/extract", title: "Extract vectors", method: "extract" },
@@ -19,11 +20,12 @@ export const KINDS = /** @type {const} */ ({
 /** @typedef {keyof typeof KINDS} Kind */
 
 /** The kinds that have a form. */
-export const FORMS = /** @type {const} */ (["prune-sample", "study", "compact"]);
+export const FORMS = /** @type {const} */ (["prune-sample", "edit", "study", "compact"]);
 
 /** @type {Record<Job["kind"], string>} */
 export const KIND_NAMES = {
   "prune-sample": "prune and sample",
+  edit: "edit",
   study: "study",
   compact: "compact",
   extract: "extract",
@@ -32,6 +34,7 @@ export const KIND_NAMES = {
   cosine: "cosines",
   "over-time": "over time",
   removal: "removal",
+  attribution: "attribution",
   figure: "figure",
 };
 

@@ -22,6 +22,7 @@ import {
   Status,
 } from "../lib/parts.js";
 import { PruneSampleResult } from "./job/prune-sample.js";
+import { EditResult } from "./job/edit.js";
 import { StudyResult } from "./job/study.js";
 import { CompactResult } from "./job/compaction.js";
 import { STATISTICS } from "./job/statistics.js";
@@ -45,7 +46,7 @@ export default function JobView({ params, query }) {
   return html`
     <${PageHead} title=${job.title} crumbs=${html`<${Crumbs} />`} lead=${html`<${Lead} job=${job} />`}>
       ${!isFinished(job.status) && html`<${Cancel} id=${job.id} />`}
-      ${job.result?.variants && html`<${Button} href=${href("/ui/compare", { a: job.id })}>Compare</${Button}>`}
+      ${job.result?.variants && job.kind !== "edit" && html`<${Button} href=${href("/ui/compare", { a: job.id })}>Compare</${Button}>`}
       <${RunAgain} job=${job} />
     </${PageHead}>
     <div class="stack">
@@ -225,6 +226,7 @@ function capital(text) {
 function Result({ job, query }) {
   if (!job.result) return null;
   if (job.kind === "prune-sample") return html`<${PruneSampleResult} job=${job} query=${query} />`;
+  if (job.kind === "edit") return html`<${EditResult} job=${job} />`;
   if (job.kind === "study") return html`<${StudyResult} job=${job} query=${query} />`;
   if (job.kind === "compact") return html`<${CompactResult} job=${job} />`;
   const Statistics = STATISTICS[job.kind];

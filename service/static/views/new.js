@@ -17,6 +17,7 @@ import { SubjectFields } from "./new/subjects.js";
 import { SamplingFields } from "./new/sampling.js";
 import { StudyFields } from "./new/study.js";
 import { CompactFields } from "./new/compact.js";
+import { EditFields } from "./new/edit.js";
 
 /**
  * What the fields of a form share.
@@ -88,6 +89,10 @@ function requestOf(kind, model, query) {
   } else if (kind === "compact") {
     if (thresholds.length > 0) request.threshold = thresholds[0];
     else if (request.keep === undefined) request.threshold = TYPICAL_THRESHOLD;
+  } else if (kind === "edit") {
+    const [from, to] = model.defaults.labels ?? [0, 1];
+    if (request.source === undefined) request.source = [from];
+    if (request.target === undefined) request.target = [to ?? (from === 0 ? 1 : 0)];
   } else if (thresholds.length > 0) request.threshold = thresholds;
   else if (!ruleOf(request) && !model.compacted) request.threshold = [TYPICAL_THRESHOLD];
   return request;
@@ -158,6 +163,10 @@ function Filled({ kind, model, models, query, fields: shared }) {
       html`<${PruneFields} ...${fields} />
         <${SubjectFields} ...${fields} />
         <${SamplingFields} ...${fields} compare />`,
+    edit: () =>
+      html`<${EditFields} ...${fields} />
+        <${SubjectFields} ...${fields} standard=${request.source} />
+        <${SamplingFields} ...${fields} />`,
     study: () =>
       html`<${StudyFields} ...${fields} />
         <${SubjectFields} ...${fields} every />
@@ -216,8 +225,10 @@ function Filled({ kind, model, models, query, fields: shared }) {
  */
 function subjectsOf(kind, model, request, stored) {
   if (model.classes === null) {
-    return request.rows?.length ?? stored?.find(({ id }) => id === request.conditions)?.count ?? null;
+    const given = request.rows ?? (kind === "edit" ? request.source : undefined);
+    return given?.length ?? stored?.find(({ id }) => id === request.conditions)?.count ?? null;
   }
+  if (kind === "edit") return (request.labels ?? request.source)?.length ?? null;
   return request.labels?.length ?? (kind === "prune-sample" ? model.defaults.labels?.length : model.classes) ?? null;
 }
 

@@ -17,9 +17,12 @@ from jobs.storage.condition_info import ConditionInfo
 from tests.jobs.requests.test_extract import VIDEO_MODEL, VIDEOS
 from tests.registry import extend, write_registry
 
+HALVES = ["half=" + ",".join(["low"] * 50 + ["high"] * 50)]
+"""An attribute of 100 classes, whose names have no words that would be attributes."""
 SAID: dict[str, Any] = {
     "part": "y", "timestep": 0.5, "classes": 2, "thresholds": [0.1], "side": "head", "range": [0.9, 1.0], "seed": 1,
     "measured": [{"rule": "|c|, zero", "removed": 0.5, "drift": 0.1}],
+    "attributes": HALVES,
 }  # fmt: skip
 OF_VECTORS = [name for name, options in OPTIONS.items() if "part" in options]
 
@@ -91,7 +94,9 @@ def test_a_default_that_is_given_is_the_same_job(sit: ModelEntry) -> None:
 @pytest.mark.parametrize("option", SAID)
 def test_an_option_that_a_figure_does_not_have_is_refused_by_name(sit: ModelEntry, figure: str, option: str) -> None:
     wanted = {option: SAID[option]} | ({"classes": 2} if option == "seed" and figure == "cosine" else {})
-    name = {"thresholds": "threshold", "measured": "study"}.get(option, option)
+    if figure == "attribution":
+        wanted["attributes"] = HALVES
+    name = {"thresholds": "threshold", "measured": "study", "attributes": "attribute"}.get(option, option)
     if option in OPTIONS[figure]:  # type: ignore[index]
         assert resolved(sit, figure, **wanted).model_dump()[option] == SAID[option]
     else:
@@ -159,3 +164,13 @@ def test_a_range_of_colours_is_from_the_lower_cosine_to_the_higher(sit: ModelEnt
     assert refused(sit, "cosine", range=[1.0, 0.9]) == [
         "query.range: the range 1 to 0.9 is empty; give the lower cosine first"
     ]
+
+
+def test_attributes_are_those_of_the_classes(sit: ModelEntry, video: ModelEntry) -> None:
+    assert resolved(sit, "attribution", attributes=HALVES).reads == "model"
+    assert refused(sit, "attribution") == [
+        "path.figure: the attribute 'word 1' has one value for all classes: give attributes that differ"
+    ]
+    (fault,) = refused(sit, "attribution", attributes=["half=low"])
+    assert fault.startswith("query.attribute: the attribute 'half' has 1 values, and there are 100 classes")
+    assert "has no classes" in refused(video, "attribution")[0]

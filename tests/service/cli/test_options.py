@@ -11,6 +11,7 @@ from pydantic import BaseModel
 
 from jobs.problems import Fault, problem
 from jobs.records import KINDS
+from jobs.requests.sampled import ModulationFields
 from jobs.requests.study import Grid, Search
 from jobs.requests.subscriber import Subscriber
 from service.cli import app
@@ -20,9 +21,9 @@ from service.cli.options import body_of, label
 OVER_HTTP_ALONE = {"cosine", "over-time", "removal"}
 """Kinds of jobs without a command."""
 COMMANDS = {kind: "models add" if kind == "register" else kind for kind in KINDS if kind not in OVER_HTTP_ALONE}
-IN_ONE = {"grid": Grid, "search": Search}
+IN_ONE = {"grid": Grid, "search": Search, "modulation": ModulationFields}
 """Fields that are objects, for which a command has an option for each of their fields."""
-QUERIES = {"thresholds": "threshold"}
+QUERIES = {"thresholds": "threshold", "attributes": "attribute"}
 """Fields of GET requests, by the query parameters that set them."""
 WITHOUT = {
     "prunes.threshold": "--threshold makes a grid of one",
@@ -72,7 +73,7 @@ def test_steps_thresholds_by_step_and_blocks_are_read_as_they_are_written() -> N
             command.make_context("prune-sample", ["tiny", *wrong])
 
 
-@pytest.mark.parametrize("command", ["prune-sample", "study", "compact", "extract"])
+@pytest.mark.parametrize("command", ["prune-sample", "edit", "study", "compact", "extract"])
 def test_every_command_that_starts_a_job_of_a_model_takes_a_webhook(command: str) -> None:
     context = context_of(command)
     given = {"webhook": "https://hooks.example.com/7", "webhook_events": ["started", "failed"]}

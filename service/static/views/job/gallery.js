@@ -308,7 +308,7 @@ function samplesOf(job, baseline, variant) {
  * What each picture is of.
  * @param {Image[]} images
  */
-function captionsOf(images) {
+export function captionsOf(images) {
   /** @type {Map<number, string>} */
   const named = new Map();
   for (const image of images) {
@@ -332,6 +332,6 @@ function numberOf({ label, condition }) {
  * @param {any} job
  * @param {string} artifact
  */
-function address(job, artifact) {
+export function address(job, artifact) {
   return url(job.links.artifacts[artifact]);
 }

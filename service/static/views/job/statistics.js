@@ -16,6 +16,7 @@ export const STATISTICS = {
   cosine: Cosine,
   "over-time": OverTime,
   removal: Removal,
+  attribution: Attribution,
   figure: Figure,
 };
 
@@ -45,6 +46,31 @@ function Metrics({ job }) {
         ["nPR", number(npr), `PR ${number(pr)}`],
         ["Norm", number(norm)],
       ]}
+    />
+  </${Card}>`;
+}
+
+/** @param {{job: any}} props */
+function Attribution({ job }) {
+  const result = /** @type {Schemas["AttributionResult"]} */ (job.result);
+  const { shares, count: classes, dim, components, directions } = result;
+  const largest = [
+    ...components.slice(0, 8).map((each) => ({ ...each, name: `component ${each.index}` })),
+    ...directions.slice(0, 8).map((each) => ({ ...each, name: `direction ${each.index}` })),
+  ];
+  return html`<${Card}
+    title="What carries what"
+    lead=${`The variance of y over ${classes} classes, of ${dim} components: weighted by what the blocks make of it, and plain.`}
+  >
+    <${Stats} values=${shares.map(({ part, plain, weighted }) => [part, percent(weighted), `plain ${percent(plain)}`])} />
+    <${Table}
+      caption="The largest components and principal directions, and what their variance is of"
+      hideCaption
+      columns=${[
+        { title: "Largest" },
+        ...["Share", ...shares.map(({ part }) => part)].map((title) => ({ title, number: true })),
+      ]}
+      rows=${largest.map(({ name, share, parts }) => [name, percent(share), ...parts.map((part) => percent(part, 0))])}
     />
   </${Card}>`;
 }

@@ -5,6 +5,7 @@ import { ranFor } from "../../lib/jobs.js";
 import { href } from "../../lib/router.js";
 import { useLoaded } from "../../lib/load.js";
 import { valuesOf } from "../../lib/prunes.js";
+import { STRENGTHS } from "./edit.js";
 
 const LOOKED_AT = 3;
 /** How often a sampler evaluates the network in a step, other than once; null where it chooses that itself. */
@@ -63,12 +64,13 @@ export function perSubject(model, request) {
 }
 
 /**
- * How many prunes a request has, with the unpruned.
+ * How many prunes a request has, with the unpruned; how many strengths an edit has.
  * @param {string} kind
  * @param {any} request
  */
 function variantsOf(kind, request) {
   if (kind === "study") return 1 + prunesOf(request);
+  if (kind === "edit") return [request.strength ?? STRENGTHS].flat().length;
   return valuesOf(request).length + (request.compare === false ? 0 : 1);
 }
 
@@ -117,7 +119,7 @@ function median(values) {
  * @returns {Promise<{view: any}[]>}
  */
 async function earlierOf(kind, model, signal) {
-  const kinds = kind === "study" ? ["study", "prune-sample"] : [kind];
+  const kinds = kind === "study" || kind === "edit" ? [kind, "prune-sample"] : [kind];
   const pages = await Promise.all(
     kinds.map((each) =>
       getJson(href("/jobs", { model: model.name, kind: each, status: "succeeded", limit: LOOKED_AT }), { signal }),

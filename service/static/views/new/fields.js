@@ -146,10 +146,10 @@ export function numbersIn(text, words) {
 }
 
 /**
- * At which steps to prune.
- * @param {{value: any, steps: number, fault: string | null, onChange: (value: any) => void}} props
+ * At which steps to prune, or to edit.
+ * @param {{label?: string, value: any, steps: number, fault: string | null, onChange: (value: any) => void}} props
  */
-export function ScheduleFields({ value, steps, fault, onChange }) {
+export function ScheduleFields({ label = "Steps at which to prune", value, steps, fault, onChange }) {
   const id = useId();
   const { when = "every", count = 1, steps: at } = value ?? {};
   /** @param {string} chosen */
@@ -159,7 +159,7 @@ export function ScheduleFields({ value, steps, fault, onChange }) {
   };
   return html`<div class="pair">
     <div class="field">
-      <label for=${id}>Steps at which to prune</label>
+      <label for=${id}>${label}</label>
       <select id=${id} onChange=${(/** @type {any} */ event) => choose(event.target.value)}>
         <option value="every" selected=${when === "every"}>every step</option>
         <option value="first" selected=${when === "first"}>the first steps</option>

@@ -5,7 +5,7 @@ import { RULES, ruleOf, valuesOf } from "../../lib/prunes.js";
 
 const SAMPLED = [
   "labels", "conditions", "rows", "samples_per_label", "seed", "sampler", "steps", "guidance_scale",
-  "guidance_interval", "guidance_power", "guided_channels", "timestep_shift", "diffusion", "last_step", "precision",
+  "guidance_interval", "guidance_power", "guided_channels", "modulation", "timestep_shift", "diffusion", "last_step", "precision",
 ];
 
 /** What else a prune says. */
@@ -14,6 +14,7 @@ const BESIDE = ["side", "by", "of", "fill", "schedule", "blocks"];
 /** The fields, besides its prunes, of a request of each kind. @type {Record<string, string[]>} */
 const FIELDS = {
   "prune-sample": SAMPLED,
+  edit: SAMPLED,
   study: SAMPLED,
   compact: ["labels", "conditions", "rows", "sampler", "steps", "timestep_shift"],
 };
@@ -53,6 +54,7 @@ export function requestWith(kind, fields, prunes) {
   if (kind === "study" && given.precision === "auto") delete given.precision; // each worker would choose for itself
   if (kind === "compact" && given.sampler === "dopri5") delete given.sampler; // it chooses its times
   if (kind === "prune-sample") return { ...given, ...prunes };
+  if (kind === "edit") return { ...given, schedule: prunes.schedule };
   if (kind === "compact") return { ...given, ...compactable(prunes) };
   if (!isOfGrid(prunes)) return { ...given, prunes: prunes && ruleOf(prunes) ? eachOf(prunes) : undefined };
   const several = (/** @type {any} */ value) => (value === undefined ? undefined : [value]);

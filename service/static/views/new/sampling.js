@@ -68,6 +68,17 @@ export function SamplingFields({ request, change, model, fault, compare }) {
             onChange=${(/** @type {any} */ given) => change({ guidance_power: given })}
             hint="Of the power-cosine schedule; empty for a constant scale."
           />
+          <${NumberField}
+            label="Modulation guidance"
+            value=${request.modulation?.weight}
+            fallback=${0}
+            min=${-16}
+            max=${16}
+            fault=${fault("modulation")}
+            onChange=${(/** @type {number | undefined} */ given) =>
+              change({ modulation: given === undefined ? undefined : { ...request.modulation, weight: given } })}
+            hint="How far each condition is moved away from the null condition; 0 is not at all."
+          />
           ${
             ["euler", "heun"].includes(sampler) &&
             html`<${NumberField}

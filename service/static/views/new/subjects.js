@@ -7,9 +7,13 @@ import { announce, Button, Card } from "../../lib/parts.js";
 import { Hint, NumberField } from "./fields.js";
 import { perSubject } from "./estimate.js";
 
-/** @param {import("../new.js").Form & {every?: boolean, single?: boolean}} props `every`: all classes by default */
-export function SubjectFields({ request, change, model, fault, stored, subjects, every, single }) {
+/**
+ * @param {import("../new.js").Form & {every?: boolean, single?: boolean, standard?: number[]}} props `every`: all classes
+ *   by default; `standard`: these by default
+ */
+export function SubjectFields({ request, change, model, fault, stored, subjects, every, single, standard }) {
   const what = model.classes === null ? "condition" : "class";
+  const variant = standard ? "strength" : "prune";
   const most = every ? model.limits.study_samples : model.limits.samples;
   const all = subjects === null ? null : subjects * perSubject(model, request);
   const many = subjects === 1 ? what : model.classes === null ? "conditions" : "classes";
@@ -17,7 +21,19 @@ export function SubjectFields({ request, change, model, fault, stored, subjects,
     ${
       model.classes === null
         ? html`<${Conditions} ...${{ request, change, fault, stored }} />`
-        : html`<${Classes} ...${{ request, change, model, fault, every }} />`
+        : html`<${ClassesField}
+            ...${{ request, change, model, fault }}
+            field="labels"
+            title="Add a class, by name or number"
+            standard=${standard ?? (every ? null : model.defaults.labels)}
+            hint=${
+              standard
+                ? "Those that the edit leads away from, until you add one."
+                : every || !model.defaults.labels
+                  ? `All ${model.classes} classes, until you add one.`
+                  : "The model’s own choice, until you add a class."
+            }
+          />`
     }
     ${
       !single &&
@@ -33,7 +49,7 @@ export function SubjectFields({ request, change, model, fault, stored, subjects,
             (all !== null && all > most ? `${count(all)} samples are more than the ${count(most)} that a job can have.` : null)
           }
           hint=${
-            all === null ? `At most ${count(most)} samples by each prune.` : `${count(subjects)} ${many}: ${count(all)} ${all === 1 ? "sample" : "samples"} by each prune, of at most ${count(most)}.`
+            all === null ? `At most ${count(most)} samples by each ${variant}.` : `${count(subjects)} ${many}: ${count(all)} ${all === 1 ? "sample" : "samples"} by each ${variant}, of at most ${count(most)}.`
           }
           onChange=${(/** @type {number | undefined} */ given) => change({ samples_per_label: given })}
         />
@@ -52,13 +68,18 @@ export function SubjectFields({ request, change, model, fault, stored, subjects,
   </${Card}>`;
 }
 
-/** @param {Pick<import("../new.js").Form, "request" | "change" | "model" | "fault"> & {every?: boolean | undefined}} props */
-function Classes({ request, change, model, fault, every }) {
+/**
+ * Classes by name or number.
+ * @param {Pick<import("../new.js").Form, "request" | "change" | "model" | "fault"> & {field: string, title: string,
+ *   standard?: (number | string)[] | null, hint?: string}} props `standard`: those of a field that is left out; a field
+ *   without them has at least one
+ */
+export function ClassesField({ request, change, model, fault, field, title, standard, hint }) {
   const id = useId();
   const [typed, setTyped] = useState("");
   const [wrong, setWrong] = useState(/** @type {string | null} */ (null));
-  const standard = every ? null : model.defaults.labels;
-  const chosen = /** @type {(number | string)[] | null} */ (request.labels ?? standard);
+  const own = /** @type {(number | string)[] | undefined} */ (request[field]);
+  const chosen = own ?? standard ?? null;
   const nameOf = (/** @type {number | string} */ label) =>
     typeof label === "number" ? (model.class_names[label] ?? `class ${label}`) : label;
   const add = () => {
@@ -71,13 +92,13 @@ function Classes({ request, change, model, fault, every }) {
     }
     setTyped("");
     setWrong(null);
-    if (!request.labels?.includes(label)) change({ labels: [...(request.labels ?? []), label] });
+    if (!own?.includes(label)) change({ [field]: [...(own ?? []), label] });
     announce(`${nameOf(label)} added`);
   };
-  const problem = wrong ?? fault("labels");
+  const problem = wrong ?? fault(field);
   return html`
     <div class="field">
-      <label for=${id}>Add a class, by name or number</label>
+      <label for=${id}>${title}</label>
       <div class="add">
         <input
           id=${id}
@@ -100,37 +121,36 @@ function Classes({ request, change, model, fault, every }) {
       <${Hint}
         id=${`${id}-hint`}
         fault=${problem}
-        hint=${request.labels
-          ? undefined
-          : chosen
-            ? "The model’s own choice, until you add a class."
-            : `All ${model.classes} classes, until you add one.`}
+        hint=${own ? undefined : hint}
       />
     </div>
     ${
       chosen &&
-      html`<ul class="chips" aria-label="Chosen classes">
+      html`<ul class="chips" aria-label=${standard === undefined ? `Chosen: ${title}` : "Chosen classes"}>
         ${chosen.map(
           (label) =>
             html`<li class="chip">
               <span>${nameOf(label)}</span
               >${typeof label === "number" && html`<span class="muted number small">${label}</span>`}
-              <button
-                type="button"
-                aria-label=${`Remove ${nameOf(label)}`}
-                onClick=${() => {
-                  const left = chosen.filter((each) => each !== label);
-                  change({ labels: left.length > 0 ? left : undefined });
-                }}
-              >
-                ×
-              </button>
+              ${
+                (standard !== undefined || chosen.length > 1) &&
+                html`<button
+                  type="button"
+                  aria-label=${`Remove ${nameOf(label)}`}
+                  onClick=${() => {
+                    const left = chosen.filter((each) => each !== label);
+                    change({ [field]: left.length > 0 ? left : undefined });
+                  }}
+                >
+                  ×
+                </button>`
+              }
             </li>`,
         )}
-        ${request.labels && html`<li><${Button}
+        ${own && standard !== undefined && html`<li><${Button}
           small
           kind="quiet"
-          onClick=${() => change({ labels: undefined })}
+          onClick=${() => change({ [field]: undefined })}
         >Back to the default</${Button}></li>`}
       </ul>`
     }
@@ -152,7 +172,6 @@ function labelsOf(text, model) {
 
 /** @param {Pick<import("../new.js").Form, "request" | "change" | "fault" | "stored">} props */
 function Conditions({ request, change, fault, stored }) {
-  const id = useId();
   return html`
     <${ConditionsField}
       stored=${stored}
@@ -160,22 +179,32 @@ function Conditions({ request, change, fault, stored }) {
       onChange=${(/** @type {string | null} */ given) => change({ conditions: given ?? undefined, rows: undefined })}
     />
     ${fault("conditions") && html`<div class="field"><div class="fault">${fault("conditions")}</div></div>`}
-    <div class="field">
-      <label for=${id}>Rows of the file</label>
-      <input
-        id=${id}
-        type="text"
-        inputmode="numeric"
-        placeholder="all"
-        value=${(request.rows ?? []).join(", ")}
-        aria-invalid=${fault("rows") ? "true" : undefined}
-        aria-describedby=${`${id}-hint`}
-        onChange=${(/** @type {any} */ event) => {
-          const rows = (event.target.value.match(/\d+/g) ?? []).map(Number);
-          change({ rows: rows.length > 0 ? rows : undefined });
-        }}
-      />
-      <${Hint} id=${`${id}-hint`} fault=${fault("rows")} hint="Numbers from 0, such as 0, 3, 7." />
-    </div>
+    <${RowsField} ...${{ request, change, fault }} field="rows" title="Rows of the file" placeholder="all" />
   `;
+}
+
+/**
+ * Rows of the conditions, by number.
+ * @param {Pick<import("../new.js").Form, "request" | "change" | "fault"> & {field: string, title: string,
+ *   placeholder?: string}} props `placeholder`: what a field that is left out has
+ */
+export function RowsField({ request, change, fault, field, title, placeholder }) {
+  const id = useId();
+  return html`<div class="field">
+    <label for=${id}>${title}</label>
+    <input
+      id=${id}
+      type="text"
+      inputmode="numeric"
+      placeholder=${placeholder ?? ""}
+      value=${(request[field] ?? []).join(", ")}
+      aria-invalid=${fault(field) ? "true" : undefined}
+      aria-describedby=${`${id}-hint`}
+      onChange=${(/** @type {any} */ event) => {
+        const rows = (event.target.value.match(/\d+/g) ?? []).map(Number);
+        if (rows.length > 0 || placeholder) change({ [field]: rows.length > 0 ? rows : undefined });
+      }}
+    />
+    <${Hint} id=${`${id}-hint`} fault=${fault(field)} hint="Numbers from 0, such as 0, 3, 7." />
+  </div>`;
 }
