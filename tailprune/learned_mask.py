@@ -229,7 +229,7 @@ class _Points:
         changes = self._input_parts.new_zeros(self._input_parts.shape[1])
         for time, fill in zip(self._time_parts, fills, strict=True):
             changes += (F.silu(time + inputs) - fill).square().mean(0)
-        scores = (changes * ModulationMetric(self._system).norms.square()).clamp(min=1e-30).log()
+        scores = (changes * ModulationMetric(self._system).norms.square().float()).clamp(min=1e-30).log()
         return SPREAD * (scores - scores.mean()) / scores.std().clamp(min=1e-6)
 
     def loss(self, points: Tensor, gates: Tensor) -> Tensor:
