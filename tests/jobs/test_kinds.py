@@ -10,7 +10,7 @@ from jobs.records import KINDS
 from jobs.requests.base import Request
 from jobs.requests.fields import FigureName
 
-FIGURES_OF_VECTORS = sorted(set(get_args(FigureName)) - {"attribution", "removal", "training"})
+FIGURES_OF_VECTORS = sorted(set(get_args(FigureName)) - {"attribution", "error", "removal", "training"})
 FIELDS: dict[str, Any] = {
     "prune-sample": {"threshold": 0.1},
     "removal": {"threshold": [0.1]},
@@ -34,7 +34,7 @@ def test_every_kind_has_a_request_and_a_result() -> None:
     assert len({kind.result for kind in KINDS.values()}) == len(KINDS)
 
 
-@pytest.mark.parametrize("kind", ["metrics", "extract", "over-time", "removal"])
+@pytest.mark.parametrize("kind", ["metrics", "extract", "over-time"])
 def test_what_needs_the_condition_alone_is_quick(kind: str) -> None:
     assert (asked(kind).queue, asked(kind).reads) == ("metrics", "condition")
 
@@ -43,6 +43,12 @@ def test_what_needs_the_condition_alone_is_quick(kind: str) -> None:
 def test_figures_of_vectors_are_quick_and_show_names(figure: str) -> None:
     request = asked("figure", figure=figure)
     assert (request.queue, request.reads) == ("metrics", "named condition")
+
+
+@pytest.mark.parametrize(("kind", "fields"), [("removal", {}), ("figure", {"figure": "error"})])
+def test_what_is_of_modulations_is_quick_and_reads_adaln_besides(kind: str, fields: dict[str, Any]) -> None:
+    request = asked(kind, **fields)
+    assert (request.queue, request.reads) == ("metrics", "modulation")
 
 
 def test_what_samples_waits_with_the_long_jobs_and_reads_the_whole_model() -> None:

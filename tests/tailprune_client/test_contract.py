@@ -121,10 +121,8 @@ def test_the_methods_take_the_fields_of_the_requests(kind: str, taken: Any) -> N
 
 
 def test_the_methods_take_the_options_of_figures() -> None:
-    options = FigureRequest.model_fields.keys() - {"model", "figure", "thresholds", "attributes"} | {
-        "threshold",
-        "attribute",
-    }
+    renamed = {"thresholds": "threshold", "measured": "study", "attributes": "attribute"}
+    options = {renamed.get(name, name) for name in FigureRequest.model_fields} - {"model", "figure"}
     assert get_type_hints(fields.FigureFields).keys() == options
 
 
