@@ -35,7 +35,7 @@ def body_of(context: typer.Context, request: type[Request]) -> dict[str, Any]:
     for name, fields in OBJECTS.items():
         own = {field: context.params.get(f"{name}_{field}") for field in fields}
         if name in request.model_fields and given[name] is None:
-            given[name] = {field: value for field, value in own.items() if value is not None} or None
+            given[name] = {field: value for field, value in own.items() if value not in (None, ())} or None
     return {name: _plain(value) for name, value in given.items() if value is not None and value != [] and value != ()}
 
 

@@ -14,6 +14,7 @@ from jobs.registry.evaluation import EvaluationAssets
 from jobs.registry.models import ModelEntry, Registry
 from jobs.requests.base import Request
 from jobs.requests.compact import CompactRequest
+from jobs.requests.edit import EditRequest
 from jobs.requests.extract import ExtractRequest
 from jobs.requests.prune_sample import PruneSampleRequest
 from jobs.requests.removal import RemovalRequest
@@ -24,6 +25,7 @@ from tests.registry import write_registry
 NAMES = ["red circle", "crane", "Tench, Tinca tinca", "crane", "7", "STRASSE", *(f"class {n}" for n in range(6, 100))]
 MAKERS: dict[type[Request], dict[str, Any]] = {
     PruneSampleRequest: {"threshold": 0.1},
+    EditRequest: {"source": [0], "target": [1]},
     StudyRequest: {"prunes": [{"threshold": 0.1}], "measures": ["drift"]},
     CompactRequest: {"keep": 8},
     ExtractRequest: {},

@@ -29,6 +29,7 @@ WITHOUT = {
     "prunes.threshold": "--threshold makes a grid of one",
     "prunes.side": "goes with threshold",
     "prunes.remove_fraction": "--remove-fraction makes a grid of one",
+    "measured": "taken from the study that --study names",
 }
 """Fields without an option of their own, and why."""
 
