@@ -15,7 +15,7 @@ from tailprune.spec.layouts import CONFIG
 from tailprune.transformers.classes import Part
 from tailprune.transformers.ranks import TIMES
 from tailprune.transformers.recognise import Model
-from tailprune.transformers.schedule import Covered, cover, plain_times, scheduled_times
+from tailprune.transformers.schedule import Covered, cover, plain_times, scaled, scheduled_times
 
 __all__ = ["covered_by", "ignored", "plan_of", "words_of"]
 
@@ -61,7 +61,7 @@ def plan_of(
         raise InputError(f"{path}: takes no pooled text: leave pooled out")
     if (rank is not None or error is not None) and any(part.scheduled for part in model.parts):
         raise InputError(f"{path}: its condition depends on the next step's time too: give steps or times")
-    plan: dict[str, Any] = {"guidance": guidance and [float(scale) for scale in guidance], "pooled": pooled}
+    plan: dict[str, Any] = {"guidance": scales_of(model, guidance), "pooled": pooled}
     if steps is not None:
         numbers = [steps] if isinstance(steps, int) else list(steps)
         plan["steps"] = [as_whole("steps", number, least=1, most=10_000) for number in numbers]
@@ -88,6 +88,21 @@ def plan_of(
     else:
         plan["error"] = as_number("error", error, above=0)
     return plan
+
+
+def scales_of(model: Model, guidance: Sequence[float] | None) -> list[float] | None:
+    """The scales of the guidance that are covered, the pipeline's default if none are given; None if it takes none."""
+    part = next((part for part in model.parts if part.what == "guidance"), None)
+    if part is None or part.number is None:
+        if guidance is not None:
+            raise InputError(f"{model.source.path}: takes no guidance: leave it out")
+        return None
+    if guidance is None:
+        assert part.number.fixed is not None, "the guidance has a default"
+        return [part.number.fixed / scaled(part.number)]
+    if not guidance:
+        raise InputError("guidance is empty: give at least one scale")
+    return [as_number("guidance", scale) for scale in guidance]
 
 
 def _is_vector(part: Part) -> bool:

@@ -26,6 +26,7 @@ from tailprune.spec import InputError
 from tailprune.spec.display import Shown
 from tailprune.spec.layouts import CONFIG, DIFFUSERS_WEIGHTS
 from tailprune.spec.safetensors import encode_header
+from tailprune.transformers.describe import in_words
 from tailprune.transformers.directions import Directions, all_directions, best_directions
 from tailprune.transformers.errors import checked_vectors, errors_of, squared_errors
 from tailprune.transformers.plans import covered_by, ignored, plan_of, words_of
@@ -387,7 +388,7 @@ in ({written.dtype}): {written.error:.2g} over what is covered, {written.worst_e
 | of AdaLN | {written.adaln_parameters[0]:,} | {written.adaln_parameters[1]:,} |
 | bytes | {written.bytes[0]:,} | {written.bytes[1]:,} |
 
-{saved / 1e9:.2f} GB less. `{COMPACTION}` has the same in numbers, with the sha256 of each file read and written.
+{in_words(saved)} less. `{COMPACTION}` has the same in numbers, with the sha256 of each file read and written.
 
 Load it in Python with tailprune and diffusers: `tailprune.load_transformer(FOLDER)`. Check it against the whole model:
 `python -m tailprune verify FOLDER --against SOURCE`.

@@ -21,11 +21,11 @@ from torch import Tensor
 
 from tailprune.extras import require
 from tailprune.spec import InputError, MissingFileError
-from tailprune.transformers.classes import Part
+from tailprune.transformers.classes import Number, Part
 from tailprune.transformers.ranks import condition
 from tailprune.transformers.recognise import Model
 
-__all__ = ["Covered", "cover", "plain_times", "scheduled_times"]
+__all__ = ["Covered", "cover", "plain_times", "scaled", "scheduled_times"]
 
 SCHEDULER = "scheduler_config.json"
 DISCRETE = 999
@@ -118,16 +118,12 @@ def cover(model: Model, times: Tensor, guidance: Sequence[float] | None = None) 
     """The vectors of a model at these times.
 
     times: in the pipeline's unit, float32, in the order of the steps
-    guidance: the scales of a model that takes one; the pipeline's default if None
+    guidance: the scales of a model that takes one
 
-    Raises InputError for a guidance that the model does not take, and for a model that takes a class.
+    Raises InputError for a model that takes a class.
     """
     guided = next((part for part in model.parts if part.what == "guidance"), None)
-    if guidance is not None and guided is None:
-        raise InputError(f"{model.source.path}: takes no guidance: leave it out")
-    scales: Sequence[float | None] = [None] if guidance is None else list(guidance)
-    if not scales:
-        raise InputError("guidance is empty: give at least one scale")
+    scales: Sequence[float | None] = guidance or [None]
     vectors, labels = [], []
     tables = [part for part in model.parts if part.number is None and _rows(model, part)]
     for dtype in _dtypes(model):
@@ -135,12 +131,15 @@ def cover(model: Model, times: Tensor, guidance: Sequence[float] | None = None) 
         for scale, rows in product(scales, _choices(model, tables)):
             numbers = {part.what: torch.cat([at[1:], at.new_zeros(1)]) for part in model.parts if part.scheduled}
             if scale is not None and guided is not None and guided.number is not None:
-                numbers["guidance"] = torch.tensor([scale * (1000 if guided.number.factor == 1 else 1)], dtype=dtype)
-            elif guided is not None and guided.number is not None:
-                numbers["guidance"] = torch.tensor([guided.number.fixed], dtype=dtype)
+                numbers["guidance"] = torch.tensor([scale * scaled(guided.number)], dtype=dtype)
             vectors.append(F.silu(condition(model, at, numbers, rows)))
             labels.append(times)
     return Covered(torch.cat(vectors), torch.cat(labels))
+
+
+def scaled(number: Number) -> float:
+    """What the pipeline multiplies a scale of the guidance with before it passes it."""
+    return 1000.0 if number.factor == 1 else 1.0
 
 
 def _dtypes(model: Model) -> list[torch.dtype]:

@@ -157,7 +157,7 @@ def test_the_times_of_a_shifting_scheduler_are_those_of_the_pipeline(tmp_path: P
     written = compact(
         tmp_path / "whole", tmp_path / "small", steps=4, scheduler=tmp_path, resolutions=sizes, pooled="zero"
     )
-    assert written.covers == "the scheduler's times of 4 steps at 1024x1024 and 640x1536, no pooled text"
+    assert written.covers == "the scheduler's times of 4 steps at 1024x1024 and 640x1536, guidance 3.5, no pooled text"
     small, inputs = load_transformer(tmp_path / "small"), TINY["flux"].inputs() | NO_TEXT["flux"]
     for width, height in sizes:
         scheduler = FlowMatchEulerDiscreteScheduler.from_pretrained(tmp_path / "scheduler")
