@@ -189,15 +189,17 @@ def _of_tensors(path: Path, begin: tuple[str, ...], have: tuple[str, ...]) -> st
             tensors = read_header(file).tensors
         except ValueError:  # not a safetensors file after all; the worker reports it
             return _whole(path)
+        # The same prefixes that tailprune.checkpoints.files removes.
+        found = {name for name in tensors if name.removeprefix("module.").removeprefix("_orig_mod.").startswith(begin)}
+        if not found:  # other prefixes
+            return _whole(path)
         wanted = {
             name: tensor
             for name, tensor in sorted(tensors.items())
-            # the same prefixes that tailprune.checkpoints.files removes
-            if name.removeprefix("module.").removeprefix("_orig_mod.").startswith(begin)
-            or any(part in name for part in have)
+            if name in found or any(part in name for part in have)
         }
         size = path.stat().st_size
-        if not wanted or any(tensor.end > size for tensor in wanted.values()):  # other names, or cut short
+        if any(tensor.end > size for tensor in wanted.values()):  # cut short
             return _whole(path)
         content = hashlib.sha256(json.dumps({name: [each.dtype, each.shape] for name, each in wanted.items()}).encode())
         for tensor in wanted.values():
