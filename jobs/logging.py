@@ -34,7 +34,8 @@ PROCESSORS: list[Processor] = [
 ]
 """One list, which a logger keeps from its first use on: it also holds for loggers from before another configuration."""
 
-VALUES = structlog.processors.KeyValueRenderer()
+PLAIN = re.compile(r"[^\s='\"\\]+")
+"""Text that needs no quotes as the value of a line."""
 
 
 def configure_logging(settings: Settings, *adopted: str) -> None:
@@ -79,12 +80,16 @@ def _without_controls(_: Any, __: str, event: EventDict) -> EventDict:
     return {name: CONTROLS.sub(_escaped, value) if isinstance(value, str) else value for name, value in event.items()}
 
 
-def _line(logger: Any, name: str, event: EventDict) -> str:
+def _line(_: Any, __: str, event: EventDict) -> str:
     """A line of a log that is no terminal's: time, level and event, the other values, and a traceback below."""
     traceback = event.pop("exception", "")
     text = f"{event.pop('timestamp')} [{event.pop('level')}] {event.pop('event')}"
-    values = VALUES(logger, name, event)  # as Python writes them, which escapes controls
+    values = " ".join(f"{key}={_shown(value)}" for key, value in event.items())
     return CONTROLS.sub(_escaped, f"{text} {values}\n{traceback}".rstrip("\n"))
+
+
+def _shown(value: object) -> str:
+    return value if isinstance(value, str) and PLAIN.fullmatch(value) else repr(value)
 
 
 def _escaped(found: re.Match[str]) -> str:

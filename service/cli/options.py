@@ -113,7 +113,7 @@ ThresholdByStep = Annotated[
     Any,
     typer.Option(
         parser=_by_step,
-        metavar="<number|none,…>",
+        metavar="<number|none,...>",
         help="A threshold for each step, the step at pure noise first; none where not to prune.",
     ),
 ]

@@ -131,7 +131,7 @@ def test_a_search_over_http(fleet: Stack) -> None:
     assert job["status"] == "succeeded", job["problem"]
     found = job["result"]["search"]
     assert found["threshold"] in {trial["threshold"] for trial in found["trials"] if trial["within"]}
-    assert len(found["trials"]) == 4
+    assert 1 <= len(found["trials"]) <= 6
 
 
 def test_a_study_of_latents_has_its_drift(fleet: Stack) -> None:

@@ -94,6 +94,8 @@ function about(job: AnyJob): string {
     case "cosine": return `cosine ${job.result?.mean}`;
     case "over-time": return `${job.result?.npr.length} times`;
     case "removal": return `${job.result?.prunes.length} prunes`;
+    case "edit": return `${job.result?.variants.length} strengths`;
+    case "attribution": return `${job.result?.attributes.length} attributes`;
     case "register": return `${job.result?.parameters} parameters`;
   }
 }

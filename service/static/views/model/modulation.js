@@ -20,7 +20,8 @@ export function ModulationCard({ exploration }) {
   const [asked, setAsked] = useState(false);
   const byThreshold = rule.value !== "keep";
   const conditions = loaded.conditions ?? undefined;
-  const removal = useRemoval(model, byThreshold ? [tau.value] : null, {
+  const removal = useRemoval(model, {
+    threshold: byThreshold ? [tau.value] : undefined,
     side: rule.value === "head" ? "head" : undefined,
     fill: fill.value === "mean" ? "mean" : undefined,
     labels: conditions === undefined ? model.defaults.labels : undefined,
