@@ -11,7 +11,7 @@ import pytest
 import safetensors.numpy
 from playwright.sync_api import Browser, FloatRect, Locator, Page, Route, expect
 
-from tests.end_to_end.stack import Stack
+from tests.end_to_end.stack import Stack, eventually
 from tests.pages.browser import PHONE, assert_accessible, assert_fits, both_themes, heading, shot
 from tests.pages.jobs import finished, request_of, tab_to
 
@@ -302,14 +302,15 @@ def test_steps_of_a_run_have_no_ticks_between_them(page: Page, stack: Stack) -> 
     )
     page.goto(f"/ui/jobs/{job['id']}")
     expect(page.get_by_role("img", name=re.compile("^Removed at each step"))).to_be_visible()
-    page.wait_for_function("drawn.includes('sampling step')")
+    eventually(lambda: "sampling step, counted from 0" in page.evaluate("drawn"), "the axis is drawn")
     drawn = page.evaluate("drawn")
-    assert {"1", "2", "3", "4"} <= set(drawn)
-    assert not {"1.5", "2.5"} & set(drawn)
+    assert {"0", "1", "2", "3"} <= set(drawn)
+    assert not {"0.5", "1.5"} & set(drawn)
 
 
 def test_the_address_restores_the_view(page: Page) -> None:
     open_model(page, "?t=0.5&class=17&tau=0.05&rule=head&fill=mean&order=name&pair=3,17")
+    expect(page.get_by_text("Modulation error", exact=True)).to_be_visible()
     found = page.locator("main").inner_text()
     assert page.get_by_role("combobox", name="Class").input_value() == "17"
     for radio in ("above τ", "mean of classes"):
@@ -319,6 +320,7 @@ def test_the_address_restores_the_view(page: Page) -> None:
     expect(page.locator("[data-number='pair-cosine']")).to_be_visible()
     page.wait_for_timeout(300)  # the address is written
     open_model(page, page.url.partition("/shapes-sit")[2])
+    expect(page.get_by_text("Modulation error", exact=True)).to_be_visible()
     assert page.locator("main").inner_text() == found
 
 

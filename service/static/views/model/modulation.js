@@ -7,7 +7,7 @@ import { useLoaded } from "../../lib/load.js";
 import { number, percent } from "../../lib/format.js";
 import { Button, Card, Loading, ProblemNotice, Stats } from "../../lib/parts.js";
 import { Chart } from "../../lib/chart.js";
-import { useRemoval } from "../new/thresholds.js";
+import { useRemoval } from "../../lib/removal.js";
 
 const SHARE_AXIS = { title: "components removed, %" };
 const ERROR_AXIS = { title: "modulation error", log: true, format: number };

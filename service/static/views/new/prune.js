@@ -3,7 +3,7 @@
 import { html } from "../../lib/preact.js";
 import { Card } from "../../lib/parts.js";
 import { RuleFields } from "./rule.js";
-import { useRemoval } from "./thresholds.js";
+import { useRemoval } from "../../lib/removal.js";
 
 /** @param {import("../new.js").Form} props */
 export function PruneFields({ request, change, model, fault }) {

@@ -4,9 +4,10 @@ import { html } from "../../lib/preact.js";
 import { Button, Segmented, Select } from "../../lib/parts.js";
 import { RULES, ruleOf, valuesOf } from "../../lib/prunes.js";
 import { ListField, NumberField, ParsedField, ScheduleFields } from "./fields.js";
-import { MOST_THRESHOLDS, Thresholds, goes } from "./thresholds.js";
+import { goes } from "../../lib/removal.js";
+import { MOST_THRESHOLDS, Thresholds } from "./thresholds.js";
 
-/** @typedef {import("./thresholds.js").Removal} Removal */
+/** @typedef {import("../../lib/removal.js").Removal} Removal */
 
 const TYPICAL = { threshold: [0.05], remove_fraction: [0.5], keep_fraction: [0.5] };
 

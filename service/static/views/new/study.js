@@ -8,7 +8,8 @@ import { Check, NumberField, ScheduleFields } from "./fields.js";
 import { prunesOf } from "./estimate.js";
 import { eachOf } from "./requests.js";
 import { Numbers, RuleFields } from "./rule.js";
-import { MOST_THRESHOLDS, Thresholds, useRemoval } from "./thresholds.js";
+import { useRemoval } from "../../lib/removal.js";
+import { MOST_THRESHOLDS, Thresholds } from "./thresholds.js";
 
 const EVERY = { when: "every" };
 /** @type {import("../../lib/api.js").Schemas["StudyRequest"]["measures"] & string[]} */
