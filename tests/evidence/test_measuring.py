@@ -44,7 +44,8 @@ def test_the_table_of_compactions_has_every_kind_at_every_width() -> None:
 
 @pytest.mark.parametrize(("document", "module"), [("compaction.md", compaction), ("pruning.md", learned_masks)])
 def test_each_document_has_a_place_for_its_table(document: str, module: Any) -> None:
-    replaced((ROOT / "docs" / document).read_text(), module.__spec__.name, "")
+    text = replaced((ROOT / "docs" / document).read_text(), module.__spec__.name, "| the table |")
+    assert f"<!-- begin: python -m {module.__spec__.name} -->\n| the table |\n<!-- end" in text
 
 
 def test_the_table_of_learned_masks_has_every_rule_at_every_share() -> None:

@@ -38,7 +38,7 @@ MOST_SUBJECTS = 64
 POWER: dict[SearchMeasure, float] = {"drift": 1.0, "accuracy": 2.0, "fid": 3.0}
 """With which power of the modulation error a measure is taken to become worse, until two trials show it."""
 SCALE: dict[SearchMeasure, float] = {"drift": 1.5, "accuracy": 4.0, "fid": 10000.0}
-"""How much worse it would be at an error of 1, until a trial shows it: about as much as with the shipped models."""
+"""How much worse it would be at an error of 1, until a trial shows it: about as much as with shapes-sit."""
 DIGITS = 3
 """Significant digits of a threshold: rounded ones recur in other searches, which then find their shards."""
 
