@@ -77,6 +77,6 @@ def draw_error(
             ylabel="modulation error, drift" if drifts else "modulation error",
             xlim=(0, 100),
         )
-        axes.legend(loc="lower right", title="least in, in its place")
+        axes.legend(loc="lower right", title="ranked by, filled with")
         note(figure, textwrap.fill(plain(text), NOTE_LETTERS))
     return figure

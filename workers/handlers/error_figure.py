@@ -73,9 +73,9 @@ def error_figure(run: Run, request: FigureRequest, source: Source, context: Cont
     shown = f"{len(next(iter(chosen.values())))} of {count} {kind}" if count > MOST_SUBJECTS else f"{count} {kind}"
     text = (
         "The root mean square of the change of all shifts, scales and gates, relative to their part that depends on c, "
-        f"at {len(spaced)} of the {len(times)} steps of {defaults.sampler}, pruned at each. A rule removes what is the "
-        "least in what it names first, and puts in its place what it names second. Nothing was sampled"
-        + ("; hollow: the drift of samples in a study." if drifts else ".")
+        f"at {len(spaced)} of the {len(times)} steps of {defaults.sampler}, pruned at each. A rule removes the "
+        "components with the least of what it names first, and fills them with what it names second. Nothing was "
+        "sampled" + ("; hollow: the drift of samples in a study." if drifts else ".")
     )
     figure = draw_error(
         errors,

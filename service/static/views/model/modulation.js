@@ -72,6 +72,6 @@ function ByShare({ name, conditions }) {
       yAxis=${ERROR_AXIS}
     />
     <p class="small muted">
-      A rule removes what is the least in what it names first, and puts in its place what it names second.
+      A rule removes the components with the least of what it names first, and fills them with what it names second.
     </p>`;
 }
