@@ -17,7 +17,7 @@ from jobs.registry.models import Registry
 from jobs.requests.prune_sample import PruneSampleRequest
 from jobs.requests.study import Search
 from jobs.settings import Settings
-from jobs.study_results import SearchMeasure, StudyVariant
+from jobs.study_results import ScoredSearchMeasure, StudyVariant
 from service.cli.client import Client
 from tailprune.spec.prune import PruneSpec
 from workers.sampling.inputs import SampleInputs
@@ -26,7 +26,7 @@ from workers.study.threshold_search import Candidates, magnitudes_of, predicted_
 
 MODELS = ("shapes-dit", "shapes-sit", "shapes-repa", "shapes-lightningdit", "shapes-mg", "shapes-mdt")
 TRIALS, STEPS, LABELS = 6, 20, range(0, 100, 2)
-BUDGETS: Mapping[SearchMeasure, tuple[float, ...]] = {
+BUDGETS: Mapping[ScoredSearchMeasure, tuple[float, ...]] = {
     "fid": (0.25, 0.5, 1.0, 2.0, 4.0, 8.0),
     "accuracy": (0.02, 0.04, 0.08, 0.12, 0.2, 0.3),
     "drift": (0.02, 0.05, 0.1, 0.15, 0.2, 0.3),
@@ -101,7 +101,7 @@ def _sampled(client: Client, model: str) -> _Known:
     return _Known(candidates, dict(zip(thresholds, variants, strict=True)), baseline)
 
 
-def _searched(known: _Known, measure: SearchMeasure, budget: float) -> tuple[float | None, int]:
+def _searched(known: _Known, measure: ScoredSearchMeasure, budget: float) -> tuple[float | None, int]:
     """The threshold that a search finds, and how many it samples."""
     search = Search(measure=measure, budget=budget, trials=TRIALS)
 
@@ -112,7 +112,7 @@ def _searched(known: _Known, measure: SearchMeasure, budget: float) -> tuple[flo
     return found.threshold, len(found.trials)
 
 
-def _bisected(known: _Known, measure: SearchMeasure, budget: float) -> tuple[float | None, int]:
+def _bisected(known: _Known, measure: ScoredSearchMeasure, budget: float) -> tuple[float | None, int]:
     """The same by bisection of the candidates."""
     baseline = known.baseline.scores[measure].value if measure in known.baseline.scores else 0.0
     assert baseline is not None

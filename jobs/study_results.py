@@ -16,6 +16,7 @@ __all__ = [
     "ReferenceUsed",
     "SamplesDone",
     "Score",
+    "ScoredSearchMeasure",
     "ScoresSoFar",
     "SearchMeasure",
     "SearchResult",
@@ -26,8 +27,10 @@ __all__ = [
     "VariantScores",
 ]
 
-SearchMeasure = Literal["drift", "accuracy", "fid"]
-"""The measures that a search can keep within a budget."""
+ScoredSearchMeasure = Literal["drift", "accuracy", "fid"]
+"""The measures of samples that a search can keep within a budget."""
+SearchMeasure = Literal["drift", "accuracy", "fid", "modulation-error"]
+"""All that a search can keep within a budget: the modulation error needs no samples."""
 
 
 class MeasureUsed(Result):
@@ -106,7 +109,7 @@ class Trial(Result):
     fraction: float = Field(description="The share of components that it removes, from 0 to 1.")
     value: float = Field(description="The value of the measure that the search uses.")
     within: bool = Field(description="Whether that value is within the budget.")
-    variant: str = Field(description="The name of the variant.")
+    variant: str = Field(description="The name of the prune, which is that of its variant where it was sampled.")
 
 
 class SearchResult(Result):
@@ -115,7 +118,9 @@ class SearchResult(Result):
     measure: SearchMeasure = Field(description="The measure that the search keeps within the budget.")
     budget: float = Field(description="The budget, as requested.")
     limit: float = Field(description="The worst value within the budget: the baseline's value and the budget combined.")
-    baseline: float | None = Field(description="The value of the unpruned samples; null for the drift.")
+    baseline: float | None = Field(
+        description="The value of the unpruned samples; null for drift and modulation error."
+    )
     threshold: float | None = Field(description="The largest threshold within the budget; null if none was.")
     fraction: float | None = Field(description="The share of components that it removes, from 0 to 1.")
     reliable: bool = Field(
@@ -155,7 +160,10 @@ class StudyResult(Result):
     references: dict[str, ReferenceUsed] = Field(
         default={}, description="The references and targets that measures compare with, by name."
     )
-    variants: list[StudyVariant] = Field(description="The baseline first; the trials of a search last.")
+    variants: list[StudyVariant] = Field(
+        description="The baseline first; the trials of a search last. The baseline alone, with 0 samples, where the "
+        "study is a search by modulation error."
+    )
     search: SearchResult | None = Field(default=None, description="Null for a study without a search.")
     exports: Exports | None = Field(default=None, description="Null until the study is complete.")
     shards: Shards

@@ -21,7 +21,7 @@ from jobs.requests.checks import (
 from jobs.requests.fields import MOST_STUDY_VARIANTS, UNIQUE, Shares, Thresholds, all_different, one_or_several
 from jobs.requests.measured import MeasuredRequest, missing_of_extractor, missing_of_measure
 from jobs.requests.sampled import sampling_faults, sampling_of
-from jobs.study_results import SearchMeasure, StudyResult
+from jobs.study_results import ScoredSearchMeasure, SearchMeasure, StudyResult
 from tailprune.spec.prune import EVERY, Fill, Of, PruneSpec, Schedule, Side
 
 if TYPE_CHECKING:
@@ -121,12 +121,13 @@ class Search(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
 
     measure: SearchMeasure = Field(
-        description="The measure to keep within the budget: `drift`, class `accuracy`, or Fréchet distance (`fid`)."
+        description="What to keep within the budget: `drift`, class `accuracy` or Fréchet distance (`fid`) of samples, "
+        "or the `modulation-error`, for which nothing is sampled."
     )
     budget: float = Field(
         gt=0,
-        description="The largest drift; or how much the class accuracy (0 to 1) may fall, or the Fréchet distance "
-        "rise, compared with the baseline.",
+        description="The largest drift or modulation error; or how much the class accuracy (0 to 1) may fall, or the "
+        "Fréchet distance rise, compared with the baseline.",
     )
     schedule: Schedule = Field(default=EVERY, description="The sampling steps at which to prune; all by default.")
     of: Of = Field(
@@ -143,6 +144,11 @@ class Search(BaseModel):
         description="The resolution: n finds the share of removed components to within 1 / 2^n. Bisection would try n "
         "thresholds; beginning where the modulation error predicts the budget, most searches try fewer, and few more.",
     )
+
+    @property
+    def scored_by(self) -> ScoredSearchMeasure | None:
+        """The measure of samples that it uses; None for the modulation error."""
+        return None if self.measure == "modulation-error" else self.measure
 
     @model_validator(mode="before")
     @classmethod
@@ -194,6 +200,11 @@ class StudyRequest(MeasuredRequest):
         return f"{super().job_title}: {' and '.join(tried) or 'the model as it is'}"
 
     @property
+    def samples_nothing(self) -> bool:
+        """Whether a resolved request is of a search by modulation error alone."""
+        return self.search is not None and self.search.scored_by is None and not self.prunes
+
+    @property
     def pruned_at(self) -> list[float] | None:
         """The thresholds of its prunes; not those that a search tries."""
         tried = (prune.threshold for prune in self.prunes or [])
@@ -222,7 +233,7 @@ class StudyRequest(MeasuredRequest):
         faults = [
             *_trial_faults(self, entry),
             *subject_faults(self.labels, self.rows, entry, conditions),
-            *([] if too_many is None else [too_many]),
+            *(_unscored_faults(self, resolved) if too_many is None else [too_many]),
             *_prune_faults(self, resolved, entry, conditions),
             *sampling_faults(resolved, entry, settings, settings.max_study_samples),
             *_measure_faults(self, resolved, entry, evaluation),
@@ -241,7 +252,12 @@ def _resolved_prunes(request: StudyRequest, *, with_grids: bool) -> list[PruneSp
 
 
 def _with_measures(request: StudyRequest, entry: ModelEntry, evaluation: EvaluationAssets) -> StudyRequest:
-    """The request with its measures filled in; extractor, reference and targets are None if no measure uses them."""
+    """The request with its measures filled in, None where nothing is sampled.
+
+    Extractor, reference and targets are None if no measure uses them.
+    """
+    if request.samples_nothing:
+        return request.model_copy(update=dict.fromkeys(("measures", "extractor", "reference", "targets")))
     asked = request.measures
     if asked is None:
         asked = [name for name in MEASURES if missing_of_measure(name, request, entry, evaluation) is None]
@@ -265,6 +281,19 @@ def _trial_faults(request: StudyRequest, entry: ModelEntry) -> list[Fault]:
     return [] if fault is None else [Fault(location=f"body.{name}", message=fault) for name in tried]
 
 
+def _unscored_faults(request: StudyRequest, resolved: StudyRequest) -> list[Fault]:
+    """What is asked of the samples of a study that makes none.
+
+    request: as it was sent.
+    resolved: the same request with every default filled in.
+    """
+    if not resolved.samples_nothing:
+        return []
+    message = "a search by modulation-error alone samples nothing, so there is nothing to score; leave it out"
+    asked = ("measures", "extractor", "reference", "targets")
+    return [body_fault(name, message) for name in asked if getattr(request, name) is not None]
+
+
 def _grids(request: StudyRequest) -> list[tuple[str, Grid]]:
     """The grids of a request, each with its location in the body."""
     if isinstance(request.grid, list):
@@ -286,7 +315,7 @@ def _too_many(request: StudyRequest, settings: Settings) -> Fault | None:
 
 def _with_search(measures: list[Measure], search: Search | None) -> list[Measure]:
     """These measures and that of the search, in the order of MEASURES."""
-    return [name for name in MEASURES if name in measures or (search is not None and name == search.measure)]
+    return [name for name in MEASURES if name in measures or (search is not None and name == search.scored_by)]
 
 
 def _prune_faults(

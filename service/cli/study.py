@@ -12,6 +12,7 @@ from typing import Annotated, Any, Literal
 import typer
 
 from jobs.requests.study import StudyRequest
+from jobs.study_results import SearchMeasure
 from service.cli.options import (
     AsJson,
     Conditions,
@@ -87,8 +88,12 @@ def study(
         typer.Option("--by", help="How --keep ranks components: variance, magnitude or deviation; repeatable."),
     ] = None,
     search_measure: Annotated[
-        Literal["drift", "accuracy", "fid"] | None,
-        typer.Option("--search", help="Search for the largest tail threshold within --budget, by this measure."),
+        SearchMeasure | None,
+        typer.Option(
+            "--search",
+            help="Search for the largest tail threshold within --budget, by this measure; by modulation-error nothing "
+            "is sampled.",
+        ),
     ] = None,
     search_budget: Annotated[
         float | None, typer.Option("--budget", help="How much worse the measure of --search may become.")

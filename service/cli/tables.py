@@ -200,6 +200,9 @@ def _product(shape: Sequence[int]) -> str:
 
 def _study_sheets(result: StudyResult) -> Iterator[Sheet]:
     """The scores, a row for each variant, in tables of as many measures as fit; then the trials of a search."""
+    if not result.measures and result.search is not None:  # nothing was sampled
+        yield _search_sheet(result.search)
+        return
     count = len(result.measures)
     for size in range(count, 0, -1):
         groups = [result.measures[start : start + size] for start in range(0, count, size)]

@@ -393,6 +393,18 @@ def test_a_study_that_is_run_again_keeps_every_prune(page: Page, stack: Stack) -
     assert again["search"] == job["request"]["search"]
 
 
+def test_a_search_by_modulation_error_samples_nothing(page: Page, stack: Stack) -> None:
+    page.goto(f"/ui/new?model={MODEL}&kind=study&request={json.dumps({'grid': {'thresholds': [0.1]}})}")
+    page.get_by_role("checkbox", name="Thresholds").uncheck()
+    page.get_by_role("checkbox", name="Search for a threshold").check()
+    page.get_by_label("Measure", exact=True).select_option("modulation error (samples nothing)")
+    assert request_of(page)["search"] == {"measure": "modulation-error", "budget": 0.1}
+    job = stack.job(start(stack, "/studies", **request_of(page)))
+    page.goto(f"/ui/jobs/{job['id']}")
+    expect(page.get_by_text("Nothing was sampled")).to_be_visible()
+    expect(page.get_by_role("table", name="The trials, in their order").get_by_role("row")).to_have_count(8)
+
+
 def test_a_single_prune_of_a_study_is_changed(page: Page) -> None:
     request = {"prunes": [{"keep": 16}, {"threshold": 0.05, "blocks": [0, 1]}], "measures": ["drift"]}
     page.goto(f"/ui/new?model={MODEL}&kind=study&request={json.dumps(request)}")

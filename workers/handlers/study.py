@@ -28,6 +28,7 @@ from workers.study.threshold_search import (
     Candidates,
     magnitudes_of,
     predicted_errors,
+    search_error,
     search_threshold,
 )
 
@@ -52,11 +53,11 @@ class _Study:
     def __init__(self, run: Run, request: StudyRequest, source: Source, context: Context) -> None:
         self._run, self._request, self._context = run, request, context
         self._size = context.settings.shard_samples
-        self._blocks = blocks_of(request, self._size)
+        self._blocks = [] if request.samples_nothing else blocks_of(request, self._size)
         self._samples_a_variant = sum(len(block.subjects) for block in self._blocks)
-        planned = 0 if request.search is None else request.search.trials
+        self._planned = 0 if request.search is None or request.search.scored_by is None else request.search.trials
         run.phase = "loading"
-        run.step(0, self._samples_a_variant * (1 + len(request.prunes or []) + planned), UNIT)
+        run.step(0, self._samples_a_variant * (1 + len(request.prunes or []) + self._planned), UNIT)
         self._maker = ShardMaker.of(request, source, context)
         drift = dtype_drift(request, source, self._maker.inputs, context, run.check)
         self._scorer = Scorer(self._maker, context.evaluators, run, self._count_samples)
@@ -71,7 +72,7 @@ class _Study:
         """Do the study. `run` is called at every step of sampling, and may raise to stop it."""
         search, prunes = self._request.search, list(self._request.prunes or [])
         self._results.found = len(self._blocks) * (1 + len(prunes)) - self._missing([None, *prunes])
-        self._sample(prunes, 0 if search is None else search.trials)
+        self._sample(prunes, self._planned)
         if search is not None:
             prunes += self._search(search, prunes)
         self._score([None, *prunes])
@@ -84,23 +85,29 @@ class _Study:
         return Product(result.model_copy(update={"exports": exports}), files.artifacts)
 
     def _search(self, search: Search, prunes: Sequence[PruneSpec]) -> list[PruneSpec]:
-        """Search for the threshold; return the prunes that were tried and are not among `prunes`."""
-        results = self._results
+        """Search for the threshold; return the prunes that were sampled and are not among `prunes`."""
+        results, measure = self._results, search.scored_by
         sampled = self._maker.system, self._maker.plan([None], []), self._maker.inputs
-        candidates = Candidates(search, magnitudes_of(*sampled, search), predicted_errors(*sampled))
+        magnitudes = magnitudes_of(*sampled, search)
         trials: list[PruneSpec] = []
+
+        def on_trial(search_so_far: SearchResult) -> None:
+            results.search = search_so_far
+
+        if measure is None:
+            candidates = Candidates(search, magnitudes, predicted_errors(*sampled, most=None, on_step=self._may_stop))
+            results.search = search_error(search, candidates, results.fraction_of, on_trial)
+            return trials
+        candidates = Candidates(search, magnitudes, predicted_errors(*sampled))
 
         def try_out(spec: PruneSpec) -> StudyVariant:
             if spec not in prunes:
                 results.found += len(self._blocks) - self._missing([spec])
                 self._sample([*prunes, *trials, spec], max(0, search.trials - len(trials) - 1), trial=spec)
                 trials.append(spec)
-            return results.complete_variant(spec, [search.measure])
+            return results.complete_variant(spec, [measure])
 
-        def on_trial(search_so_far: SearchResult) -> None:
-            results.search = search_so_far
-
-        baseline = results.complete_variant(None, [search.measure])
+        baseline = results.complete_variant(None, [measure])
         results.search = search_threshold(search, candidates, baseline, try_out, on_trial)
         return trials
 
@@ -133,6 +140,9 @@ class _Study:
         self._run.phase = "scoring"
         tasks = scoring_tasks(self._scorer, self._blocks, prunes, self._request.measures or [], self._size)
         complete_tasks(tasks, self._context.shards, self._run, lambda _: None, self._count_samples)
+
+    def _may_stop(self, _done: int, _total: int) -> None:
+        self._run.check()
 
     def _missing(self, prunes: Sequence[PruneSpec | None]) -> int:
         """How many shards under these prunes are missing."""

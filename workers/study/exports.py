@@ -8,7 +8,7 @@ from __future__ import annotations
 import csv
 import io
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from jobs.registry.evaluation import Measure
@@ -129,7 +129,7 @@ def markdown(result: StudyResult, request: SampledRequest | None = None) -> byte
         f"# Study of {result.model.name}",
         "",
         f"- Model: {result.model.name}, sha256 `{result.model.digest}`",
-        f"- Samples: {result.variants[0].samples:,} a variant, from the same noise",
+        f"- Samples: {_sampled(result)}",
         *([] if request is None else [f"- Sampling: {', '.join([*_sampler(request), *_settings(request)])}"]),
         "",
         *_table(["variant", "removed (%)", *headings], rows),
@@ -144,8 +144,7 @@ def markdown(result: StudyResult, request: SampledRequest | None = None) -> byte
     if notes := _few(result):
         lines += ["", f"{FEW} Of too few samples to compare with anything. {notes}"]
     if result.search is not None:
-        (used,) = [used for used in result.measures if used.measure == result.search.measure]
-        lines += ["", *_searched(result.search, used)]
+        lines += ["", *_searched(result.search, {used.measure: used for used in result.measures})]
     return ("\n".join(lines) + "\n").encode()
 
 
@@ -223,13 +222,24 @@ def _quantity(used: MeasureUsed) -> str:
     return used.title.partition(" (")[0]
 
 
-def _searched(search: SearchResult, used: MeasureUsed) -> list[str]:
+def _sampled(result: StudyResult) -> str:
+    count = result.variants[0].samples
+    return f"{count:,} a variant, from the same noise" if count else "none"
+
+
+def _searched(search: SearchResult, measures: Mapping[Measure, MeasureUsed]) -> list[str]:
     """The section of a search: the budget, the threshold found, and a row for each trial."""
-    bound = "at most" if used.better == "lower" else "at least"
+    used = None if search.measure == "modulation-error" else measures[search.measure]
+    title, better = ("Modulation error", "lower") if used is None else (_heading(used), used.better)
+    bound = "at most" if better == "lower" else "at least"
     mark = "" if search.reliable else f" {FEW}"
-    budget = f"Within the budget: {_heading(used)}, {bound} {_number(search.limit, used)}{mark}"
+
+    def shown(value: float) -> str:
+        return f"{value:.3g}" if used is None else _number(value, used)
+
+    budget = f"Within the budget: {title}, {bound} {shown(search.limit)}{mark}"
     if search.baseline is not None:
-        budget += f" (the baseline's {_number(search.baseline, used)}, and a budget of {_number(search.budget, used)})"
+        budget += f" (the baseline's {shown(search.baseline)}, and a budget of {shown(search.budget)})"
     if search.threshold is None or search.fraction is None:
         found = "No threshold that was tried is within."
     else:
@@ -239,13 +249,13 @@ def _searched(search: SearchResult, used: MeasureUsed) -> list[str]:
             str(number),
             repr(trial.threshold),
             f"{100 * trial.fraction:.2f}",
-            f"{_number(trial.value, used)}{mark}",
+            f"{shown(trial.value)}{mark}",
             "yes" if trial.within else "no",
             trial.variant,
         ]
         for number, trial in enumerate(search.trials, start=1)
     ]
-    headings = ["trial", "threshold", "removed (%)", f"{_heading(used)} {ARROWS[used.better]}", "within", "variant"]
+    headings = ["trial", "threshold", "removed (%)", f"{title} {ARROWS[better]}", "within", "variant"]
     return ["## Search", "", f"{budget}. {found}", "", *_table(headings, rows)]
 
 

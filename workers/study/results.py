@@ -82,6 +82,10 @@ class StudyResults:
         """A variant with its final scores by these measures. `prune` is None for the baseline."""
         return self._variant(prune, self._blocks, measures, complete=True)
 
+    def fraction_of(self, prune: PruneSpec) -> float:
+        """The share of the components of pruned vectors that a prune removes."""
+        return self._removal(prune)[0].fraction
+
     def _result(
         self,
         prunes: Sequence[PruneSpec | None],

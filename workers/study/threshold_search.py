@@ -6,6 +6,9 @@ to be sampled is where the measured change is predicted to reach the budget: it 
 error, which needs no sample (`tailprune.modulation`), through what was measured so far. Where the predictions stay
 behind, the next is ever further away, up to the middle of those between. A larger share is assumed to be worse: where
 that is not so, the result is still a threshold that was tried and is within the budget.
+
+A search by the modulation error itself samples nothing: it halves the candidates by the error over all the study's
+labels or conditions.
 """
 
 from __future__ import annotations
@@ -18,26 +21,27 @@ import torch
 
 import tailprune
 from jobs.requests.study import Search
-from jobs.study_results import SearchMeasure, SearchResult, StudyVariant, Trial
+from jobs.study_results import ScoredSearchMeasure, SearchResult, StudyVariant, Trial
 from tailprune.condition_table import sums_in_pieces
 from tailprune.figures.labelled_vectors import spread
 from tailprune.magnitudes import Magnitudes
 from tailprune.modulation import ModulationMetric, measure_modulation
+from tailprune.progress import OnStep
 from tailprune.spec import InputError
 from tailprune.spec.prune import PruneSpec
 from tailprune.systems import System
 from workers.sampling.inputs import SampleInputs
 from workers.sampling.plan import Plan
 
-__all__ = ["SCALE", "Candidates", "magnitudes_of", "predicted_errors", "search_threshold"]
+__all__ = ["SCALE", "Candidates", "magnitudes_of", "predicted_errors", "search_error", "search_threshold"]
 
 MOST_TIMES = 16
 """At how many of the pruned steps, evenly spaced, magnitudes are taken."""
 MOST_SUBJECTS = 64
-"""Of how many labels or conditions, evenly spaced, the modulation errors are."""
-POWER: dict[SearchMeasure, float] = {"drift": 1.0, "accuracy": 2.0, "fid": 3.0}
+"""Of how many labels or conditions, evenly spaced, the modulation errors are that only order the candidates."""
+POWER: dict[ScoredSearchMeasure, float] = {"drift": 1.0, "accuracy": 2.0, "fid": 3.0}
 """With which power of the modulation error a measure is taken to become worse, until two trials show it."""
-SCALE: dict[SearchMeasure, float] = {"drift": 1.5, "accuracy": 4.0, "fid": 10000.0}
+SCALE: dict[ScoredSearchMeasure, float] = {"drift": 1.5, "accuracy": 4.0, "fid": 10000.0}
 """How much worse it would be at an error of 1, until a trial shows it: about as much as with shapes-sit."""
 DIGITS = 3
 """Significant digits of a threshold: rounded ones recur in other searches, which then find their shards."""
@@ -67,7 +71,7 @@ class Candidates:
 
     search: with the number of trials, n: there are 2^n shares.
     magnitudes: from `magnitudes_of`.
-    error_of: the modulation error of a prune, which only orders the candidates.
+    error_of: the modulation error of a prune.
     """
 
     def __init__(self, search: Search, magnitudes: Magnitudes, error_of: Callable[[PruneSpec], float]) -> None:
@@ -108,20 +112,31 @@ def _spec(search: Search, threshold: float) -> PruneSpec:
     return PruneSpec(threshold=threshold, side="tail", of=search.of, fill=search.fill, schedule=search.schedule)
 
 
-def predicted_errors(system: System, plan: Plan, inputs: SampleInputs) -> Callable[[PruneSpec], float]:
-    """The modulation error of a prune over the run of a study, of some of its labels or conditions.
+def predicted_errors(
+    system: System,
+    plan: Plan,
+    inputs: SampleInputs,
+    most: int | None = MOST_SUBJECTS,
+    on_step: OnStep | None = None,
+) -> Callable[[PruneSpec], float]:
+    """The modulation error of a prune over the run of a study.
 
     system, plan, inputs: as in `magnitudes_of`.
+    most: of how many of its labels or conditions, evenly spaced, at most; None for all.
+    on_step: as in `measure_modulation`, for each prune.
     """
     metric = ModulationMetric(system)
     subjects = plan.request.subjects
-    some = [subjects[place] for place in spread(len(subjects), min(len(subjects), MOST_SUBJECTS))]
+    some = [subjects[place] for place in spread(len(subjects), min(len(subjects), most or len(subjects)))]
     selected, times = plan.inputs_for(system, inputs, some), plan.times(type(system))
 
     def error_of(spec: PruneSpec) -> float:
         prune = tailprune.Prune.from_spec(spec)
         guided = plan.guidance.modulation
-        return measure_modulation(system, selected, [prune], times, inputs.population, guided, metric=metric)[0].error
+        changes = measure_modulation(
+            system, selected, [prune], times, inputs.population, guided, metric=metric, on_step=on_step
+        )
+        return changes[0].error
 
     return error_of
 
@@ -159,18 +174,19 @@ def search_threshold(
     try_out: Callable[[PruneSpec], StudyVariant],
     on_trial: Callable[[SearchResult], None],
 ) -> SearchResult:
-    """Search for the largest candidate within the budget.
+    """Search for the largest candidate whose samples are within the budget.
 
-    search: measure, budget and number of trials.
+    search: by a measure of samples; its budget and number of trials.
     candidates: the thresholds to choose from.
     baseline: the scores without a prune.
     try_out: makes and scores the samples under a prune.
     on_trial: called after each trial with the result so far.
     Raises InputError where the measure has no value.
     """
-    baseline_value = baseline.scores[search.measure].value if search.measure in baseline.scores else None
+    assert search.scored_by is not None
+    of_baseline = baseline.scores.get(search.scored_by)
+    baseline_value = of_baseline.value if of_baseline is not None else None
     limit = _limit(search, baseline_value)
-    of_baseline = baseline.scores.get(search.measure)
     reliable = of_baseline is None or of_baseline.reliable  # all trials have as many samples
     bracket = _Bracket(0, candidates.count, {})
     trials: dict[float, Trial] = {}
@@ -189,6 +205,40 @@ def search_threshold(
     return result
 
 
+def search_error(
+    search: Search,
+    candidates: Candidates,
+    fraction_of: Callable[[PruneSpec], float],
+    on_trial: Callable[[SearchResult], None],
+) -> SearchResult:
+    """Search for the largest candidate whose modulation error is within the budget.
+
+    search: by the modulation error; its budget and number of trials.
+    candidates: the thresholds to choose from, with their errors over the whole run.
+    fraction_of: the share of components that a prune removes.
+    on_trial: called after each trial with the result so far.
+    """
+    low, high = 0, candidates.count
+    trials: dict[float, Trial] = {}
+    result = _result(search, None, search.budget, [], reliable=True)
+    while candidates.distinct(low, high):
+        place = (low + high) // 2
+        spec, error = candidates.spec(place), candidates.error(place)
+        assert spec.threshold is not None
+        if spec.threshold not in trials:
+            trials[spec.threshold] = Trial(
+                threshold=spec.threshold,
+                fraction=fraction_of(spec),
+                value=error,
+                within=error <= search.budget,
+                variant=spec.name,
+            )
+            result = _result(search, None, search.budget, list(trials.values()), reliable=True)
+            on_trial(result)
+        low, high = (place, high) if trials[spec.threshold].within else (low, place)
+    return result
+
+
 def _next_place(search: Search, candidates: Candidates, bracket: _Bracket) -> int:
     """The candidate to try next, between the ends of the bracket."""
     low, high = bracket.low, bracket.high
@@ -199,7 +249,8 @@ def _next_place(search: Search, candidates: Candidates, bracket: _Bracket) -> in
 
 def _predicted_error(search: Search, candidates: Candidates, bracket: _Bracket) -> float:
     """The modulation error at which the measure is predicted to be worse by the budget."""
-    power = POWER[search.measure]
+    assert search.scored_by is not None
+    power = POWER[search.scored_by]
     known = [(candidates.error(place), worse) for place, worse in bracket.worse.items()]
     usable = [(error, worse) for error, worse in known if error > 0 and worse > 0]
     usable.sort(key=lambda pair: abs(math.log(pair[1] / search.budget)))
@@ -211,12 +262,13 @@ def _predicted_error(search: Search, candidates: Candidates, bracket: _Bracket) 
         return error * (search.budget / worse) ** (1 / power)
     if known:  # no worse than the baseline
         return 2 * max(error for error, _ in known)
-    return (search.budget / SCALE[search.measure]) ** (1 / power)
+    return (search.budget / SCALE[search.scored_by]) ** (1 / power)
 
 
 def _try(search: Search, limit: float, spec: PruneSpec, try_out: Callable[[PruneSpec], StudyVariant]) -> Trial:
+    assert search.scored_by is not None
     variant = try_out(spec)
-    value = variant.scores[search.measure].value
+    value = variant.scores[search.scored_by].value
     if value is None or variant.removed is None or spec.threshold is None:
         raise InputError(
             f"measure {search.measure!r} has no value under {variant.name!r}, so there is nothing to search"

@@ -5075,13 +5075,13 @@ export interface components {
         Search: {
             /**
              * Measure
-             * @description The measure to keep within the budget: `drift`, class `accuracy`, or Fréchet distance (`fid`).
+             * @description What to keep within the budget: `drift`, class `accuracy` or Fréchet distance (`fid`) of samples, or the `modulation-error`, for which nothing is sampled.
              * @enum {string}
              */
-            measure: "drift" | "accuracy" | "fid";
+            measure: "drift" | "accuracy" | "fid" | "modulation-error";
             /**
              * Budget
-             * @description The largest drift; or how much the class accuracy (0 to 1) may fall, or the Fréchet distance rise, compared with the baseline.
+             * @description The largest drift or modulation error; or how much the class accuracy (0 to 1) may fall, or the Fréchet distance rise, compared with the baseline.
              */
             budget: number;
             /**
@@ -5122,7 +5122,7 @@ export interface components {
              * @description The measure that the search keeps within the budget.
              * @enum {string}
              */
-            measure: "drift" | "accuracy" | "fid";
+            measure: "drift" | "accuracy" | "fid" | "modulation-error";
             /**
              * Budget
              * @description The budget, as requested.
@@ -5135,7 +5135,7 @@ export interface components {
             limit: number;
             /**
              * Baseline
-             * @description The value of the unpruned samples; null for the drift.
+             * @description The value of the unpruned samples; null for drift and modulation error.
              */
             baseline: number | null;
             /**
@@ -5678,7 +5678,7 @@ export interface components {
             };
             /**
              * Variants
-             * @description The baseline first; the trials of a search last.
+             * @description The baseline first; the trials of a search last. The baseline alone, with 0 samples, where the study is a search by modulation error.
              */
             variants: components["schemas"]["StudyVariant"][];
             /** @description Null for a study without a search. */
@@ -5846,7 +5846,7 @@ export interface components {
             within: boolean;
             /**
              * Variant
-             * @description The name of the variant.
+             * @description The name of the prune, which is that of its variant where it was sampled.
              */
             variant: string;
         };

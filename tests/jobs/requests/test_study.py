@@ -121,6 +121,19 @@ def test_a_model_that_shows_no_images_is_measured_by_its_drift(path: Path) -> No
     assert (found.measures, found.extractor, found.reference) == (["drift"], None, None)
 
 
+def test_a_search_by_modulation_error_samples_nothing_of_its_own(path: Path) -> None:
+    search = {"measure": "modulation-error", "budget": 0.1}
+    alone = resolved(path, search=search)
+    assert alone.samples_nothing
+    assert (alone.measures, alone.extractor, alone.reference) == (None, None, None)
+    beside = resolved(path, search=search, grid=GRID, measures=["drift"])
+    assert not beside.samples_nothing
+    assert beside.measures == ["drift"]
+    for asked in ({"measures": ["drift"]}, {"extractor": "shapes-classifier"}, {"reference": "shapes"}):
+        with pytest.raises(InvalidRequest, match=f"body.{next(iter(asked))}: a search by modulation-error alone"):
+            resolved(path, search=search, **asked)
+
+
 def test_measures_come_in_one_order_with_what_is_searched_by(path: Path) -> None:
     search = {"measure": "fid", "budget": 1.0}
     found = resolved(path, search=search, measures=["drift", "accuracy"])

@@ -245,6 +245,13 @@ def test_a_search_is_shown_with_what_it_tried(service: FakeService) -> None:
     assert [cell.strip() for cell in said.splitlines()[-3].split("│")[1:-1]] == ["0.1", "50%", "0.125", "yes"]
 
 
+def test_a_search_by_modulation_error_is_shown_without_scores(service: FakeService) -> None:
+    service.result = STUDY | {"measures": [], "search": STUDY["search"] | {"measure": "modulation-error"}}
+    said = study("scored", "--search", "modulation-error", "--budget", 0.2).stdout
+    assert "search by modulation-error, budget 0.2: threshold 0.1 removes 50%" in said
+    assert "samples of each variant" not in said
+
+
 def test_scores_and_searches_of_too_few_samples_are_marked(service: FakeService) -> None:
     few = copy.deepcopy(STUDY)
     note = "100 samples are fewer than the 469 that 96 features need"

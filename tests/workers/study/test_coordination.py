@@ -14,6 +14,7 @@ import torch
 
 import tailprune
 from jobs.records import Job
+from jobs.results import RemovalResult
 from jobs.settings import Settings
 from jobs.store.jobs import JobStore
 from jobs.store.leases import LeaseStore
@@ -405,6 +406,36 @@ def test_a_search_by_accuracy_stays_near_the_baseline(studied: Any) -> None:
     baseline = result.variants[0].scores["accuracy"].value
     assert (result.search.baseline, result.search.limit) == (baseline, baseline - 1.0)
     assert {trial.within for trial in result.search.trials} == {True}
+
+
+def test_a_search_by_modulation_error_samples_nothing(
+    studied: Any, sampled: Made, worker: Worker, submit: Submit, store: JobStore
+) -> None:
+    way: dict[str, Any] = {"of": "read", "fill": "mean"}
+    result = studied(
+        grid=None, search={"measure": "modulation-error", "budget": 0.1, "trials": 6, **way}, measures=None
+    )
+    assert sampled == []
+    assert (result.complete, result.shards.total, result.measures) == (True, 0, [])
+    assert [(each.name, each.samples, each.scores) for each in result.variants] == [("baseline", 0, {})]
+    trials = sorted(result.search.trials, key=lambda trial: trial.threshold)
+    assert len(trials) == 6
+    assert {trial.within for trial in trials} == {True, False}
+    assert result.search.threshold == max(trial.threshold for trial in trials if trial.value <= 0.1)
+    job = submit("removal", threshold=[trial.threshold for trial in trials], labels=list(range(4)), **way)
+    worker.run(job.id)
+    removal = RemovalResult.model_validate(store.get(job.id).result)
+    for prune, trial in zip(removal.prunes, trials, strict=True):
+        assert prune.modulation is not None
+        assert (trial.variant, trial.fraction) == (prune.name, pytest.approx(prune.removed.fraction))
+        assert trial.value == pytest.approx(prune.modulation.error, rel=1e-5)
+
+
+def test_beside_a_search_by_modulation_error_other_prunes_are_sampled(studied: Any) -> None:
+    result = studied(search={"measure": "modulation-error", "budget": 0.1, "trials": 3}, measures=["drift"])
+    assert len(result.variants) == 5
+    assert {variant.samples for variant in result.variants} == {8}
+    assert len(result.search.trials) == 3
 
 
 def test_a_search_that_finds_nothing_says_so(studied: Any) -> None:

@@ -294,6 +294,19 @@ def test_markdown_says_so_where_a_search_found_nothing() -> None:
     assert "at most 3.670. The largest" in marked(result(search=without))
 
 
+def test_markdown_of_a_study_that_sampled_nothing_has_the_errors_of_its_search() -> None:
+    trial = Trial(threshold=0.05, fraction=0.5, value=0.123456, within=False, variant="tail 0.05")
+    search = searched(measure="modulation-error", budget=0.1, limit=0.1, baseline=None, trials=[trial])
+    baseline = StudyVariant(name="baseline", prune=None, samples=0, scores={})
+    study = result(search=search).model_copy(update={"measures": [], "variants": [baseline]})
+    text = marked(study)
+    assert "- Samples: none" in text
+    assert "Within the budget: Modulation error, at most 0.1." in text
+    assert list(tables(text)[-1][0].values()) == ["1", "0.05", "50.00", "0.123", "no", "tail 0.05"]
+    assert exports.figure(study) is None
+    assert exports.table(study).startswith(b"variant,")
+
+
 def test_the_figure_has_a_panel_a_measure_with_what_has_a_finite_value(panels: list[figures.Panel]) -> None:
     assert exports.figure(result()) is not None
     tail = "tail, every step"

@@ -29,6 +29,14 @@ export const BOUNDS = /** @type {Record<string, [number | null, number | null]>}
 const WITH_BASELINE = /** @type {Record<string, number>} */ ({ drift: 0, ssim: 1, lpips: 0 });
 /** The value of the unpruned samples by the measures that compare with them. */
 
+const TITLES = /** @type {Record<string, string>} */ ({
+  fid: "Fréchet distance",
+  drift: "Drift",
+  accuracy: "Accuracy",
+  "modulation-error": "Modulation error",
+});
+/** Of what a search can keep within a budget. */
+
 /** @param {{job: any, query: URLSearchParams}} props */
 export function StudyResult({ job, query }) {
   const study = /** @type {Study} */ (job.result);
@@ -64,10 +72,19 @@ export function StudyResult({ job, query }) {
       <${Quality} study=${study} measure=${measure} chosen=${chosen} choose=${setChosen} />
     </${Card}>`
     }
-    <${Card} title="Scores" lead=${`${count(least)} samples of each, from the same noise. Intervals are of 95 %.`}>
-      <${Scores} study=${study} measures=${measured} chosen=${chosen} />
-      ${study.exports && html`<${Exports} job=${job} exports=${study.exports} />`}
-    </${Card}>
+    ${
+      study.measures.length > 0 || !study.complete
+        ? html`<${Card}
+            title="Scores"
+            lead=${`${count(least)} samples of each, from the same noise. Intervals are of 95 %.`}
+          >
+            <${Scores} study=${study} measures=${measured} chosen=${chosen} />
+            ${study.exports && html`<${Exports} job=${job} exports=${study.exports} />`}
+          </${Card}>`
+        : html`<${Card} title="Files" lead="Nothing was sampled: the modulation error is of the condition vectors alone.">
+            ${study.exports && html`<${Exports} job=${job} exports=${study.exports} />`}
+          </${Card}>`
+    }
   `;
 }
 
@@ -201,7 +218,7 @@ function Search({ search, complete }) {
   const allowed = measure === "accuracy" ? percent(budget) : number(budget);
   return html`<${Card}
     title="Search"
-    lead=${`The largest threshold whose ${measure} is within ${shown(measure, limit)} (a budget of ${allowed}).`}
+    lead=${`The largest threshold whose ${TITLES[measure].toLowerCase().replace("fré", "Fré")} is within ${shown(measure, limit)} (a budget of ${allowed}).`}
     aside=${!complete &&
     html`<${Badge} kind="live">${trials.length} ${trials.length === 1 ? "trial" : "trials"}</${Badge}>`}
   >
@@ -227,7 +244,7 @@ function Search({ search, complete }) {
           { title: "Trial", number: true },
           { title: "Threshold", number: true },
           { title: "Removes", number: true },
-          { title: measure === "fid" ? "Fréchet distance" : measure === "drift" ? "Drift" : "Accuracy", number: true },
+          { title: TITLES[measure], number: true },
           { title: "Within the budget" },
         ]}
         rows=${trials.map((trial, index) => [

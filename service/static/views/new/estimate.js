@@ -69,20 +69,28 @@ export function perSubject(model, request) {
  * @param {any} request
  */
 function variantsOf(kind, request) {
-  if (kind === "study") return 1 + prunesOf(request);
+  if (kind === "study") return samplesNothing(request) ? 0 : 1 + prunesOf(request);
   if (kind === "edit") return [request.strength ?? STRENGTHS].flat().length;
   return valuesOf(request).length + (request.compare === false ? 0 : 1);
 }
 
 /**
- * How many prunes a study tries.
+ * Whether a study is a search by modulation error alone.
+ * @param {any} request
+ */
+function samplesNothing(request) {
+  return request.search?.measure === "modulation-error" && prunesOf(request) === 0;
+}
+
+/**
+ * How many prunes a study samples.
  * @param {any} request
  */
 export function prunesOf({ prunes, grid, search }) {
   const { thresholds = [], remove_fractions = [], sides = ["tail"], of = ["c"], schedules = [1], fills = ["zero"] } = grid ?? {};
   const rules = thresholds.length + remove_fractions.length;
   const combinations = rules * sides.length * of.length * schedules.length * fills.length;
-  return (prunes ?? []).length + combinations + (search ? (search.trials ?? 7) : 0);
+  return (prunes ?? []).length + combinations + (search && search.measure !== "modulation-error" ? (search.trials ?? 7) : 0);
 }
 
 /**

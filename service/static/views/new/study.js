@@ -43,7 +43,11 @@ const CHOICES = [
     ],
   },
 ];
-const BUDGETS = /** @type {Record<string, number>} */ ({ drift: 0.1, accuracy: 0.02, fid: 1 });
+const BUDGETS = /** @type {Record<string, number>} */ ({ drift: 0.1, accuracy: 0.02, fid: 1, "modulation-error": 0.1 });
+const HINTS = /** @type {Record<string, string>} */ ({
+  drift: "The largest drift.",
+  "modulation-error": "The largest modulation error.",
+});
 
 /** @param {import("../new.js").Form} props */
 export function StudyFields({ request, change, model, fault }) {
@@ -113,7 +117,7 @@ export function StudyFields({ request, change, model, fault }) {
       />`}
       ${fault("grid") && !grid && html`<div class="field"><div class="fault">${fault("grid")}</div></div>`}
     </${Card}>
-    <${Card} title="Search" lead="The largest threshold whose samples stay within a budget.">
+    <${Card} title="Search" lead="The largest threshold that stays within a budget.">
       <${Check}
         label="Search for a threshold"
         value=${Boolean(search)}
@@ -130,6 +134,7 @@ export function StudyFields({ request, change, model, fault }) {
               { value: "drift", title: "drift" },
               { value: "accuracy", title: "class accuracy" },
               { value: "fid", title: "Fréchet distance" },
+              { value: "modulation-error", title: "modulation error (samples nothing)" },
             ]}
             onChange=${(/** @type {string} */ measure) =>
               change({ search: { ...search, measure, budget: BUDGETS[measure] } })}
@@ -140,7 +145,7 @@ export function StudyFields({ request, change, model, fault }) {
             min=${0}
             fault=${fault("search.budget")}
             onChange=${(/** @type {any} */ budget) => change({ search: { ...search, budget } })}
-            hint=${search.measure === "drift" ? "The largest drift." : "How much worse than unpruned."}
+            hint=${HINTS[search.measure] ?? "How much worse than unpruned."}
           />
           <${NumberField}
             label="Trials"
