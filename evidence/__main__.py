@@ -17,8 +17,9 @@ from rich.console import Console
 
 from demo import ROOT, running
 from evidence.document import shown_of, write
-from evidence.gathering import MODELS, gather
-from evidence.rules import draw_errors
+from evidence.gathering import MODELS, STEPS, gather
+from evidence.measuring import replaced
+from evidence.rules import compared, draw_errors
 from service.cli.client import Client
 
 BUILD = ROOT / "build" / "evidence"
@@ -28,7 +29,7 @@ console = Console(highlight=False)
 
 
 def main() -> None:
-    """Write `docs/evidence.md`, with its numbers and its figures, from studies of the shipped models."""
+    """Write `docs/evidence.md` and a table of `docs/pruning.md`, with figures, from studies of the models."""
     parser = argparse.ArgumentParser(prog="python -m evidence", description=main.__doc__)
     parser.add_argument("models", nargs="*", default=list(MODELS), help="the shipped models to study; all by default")
     parser.add_argument("--workers", type=int, default=os.cpu_count() or 1, help="workers, one per core by default")
@@ -45,6 +46,9 @@ def main() -> None:
     machine = (
         f"{options.workers} workers on {platform.machine()}, {os.cpu_count()} cores, float32, torch {version('torch')}"
     )
+    pruning = DOCS / "pruning.md"
+    rules = compared({one.model: one.rules for one in found}, STEPS)
+    pruning.write_text(replaced(pruning.read_text(), "evidence", rules))
     text, numbers = write(found, machine)
     (DOCS / "evidence.md").write_text(text)
     (pictures / "numbers.json").write_text(numbers)

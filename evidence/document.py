@@ -263,7 +263,7 @@ def _searches(found: Sequence[ModelEvidence]) -> str:
         [
             f"## The largest tail threshold that costs at most {100 * BUDGET:g} points of class accuracy",
             "",
-            f"At every step, by bisection over the share of components removed; {SAMPLES_OF_SEARCH} samples a class.",
+            f"At every step, from where the modulation error predicts it; {SAMPLES_OF_SEARCH} samples a class.",
             "",
             *_table(head, rows),
         ]

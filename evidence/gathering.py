@@ -25,7 +25,7 @@ __all__ = ["FIGURES", "MODELS", "HeadSummary", "ModelEvidence", "gather", "mean_
 MODELS = ("shapes-dit", "shapes-sit", "shapes-mdt", "shapes-lightningdit", "shapes-repa", "shapes-mg")
 MAIN = "shapes-repa"
 """The model of table 2, whose study has more samples."""
-SAMPLES = {MAIN: 50}
+SAMPLES = {MAIN: 20}
 SAMPLES_OF_OTHERS = 5
 SAMPLES_OF_SEARCH = 3
 TRIALS = 5

@@ -22,7 +22,7 @@ from tailprune.quality.images import Interval, bootstrap_relative_norm, wilson
 from tailprune.shapes.classifier import load_classifier
 from tailprune.training.shapes_models import SHAPES_MODELS
 
-__all__ = ["EACH", "STEPS", "Measured", "Whole", "cell", "measured_how", "number_range", "write_table"]
+__all__ = ["EACH", "STEPS", "Measured", "Whole", "cell", "measured_how", "number_range", "replaced", "write_table"]
 
 EACH, STEPS = 3, 12
 """Samples of each class, and sampling steps."""

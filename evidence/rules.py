@@ -14,6 +14,7 @@ from scipy.stats import spearmanr
 
 import tailprune
 from demo import ROOT
+from evidence.measuring import measured_how
 from jobs.registry.models import Registry
 from jobs.study_results import Score, StudyVariant
 from tailprune.figures.style import PALETTE, new_figure, note, render, styled
@@ -25,6 +26,7 @@ __all__ = [
     "SHARES",
     "RuleCell",
     "cells_of",
+    "compared",
     "correlation",
     "draw_errors",
     "least_at",
@@ -40,7 +42,9 @@ RULES: dict[str, dict[str, Any]] = {
     "variance, mean": {"by": "variance"},
     "deviation, mean": {"by": "deviation"},
 }
-"""What a prune of each rule has besides its share; the first is the paper's."""
+"""What a prune of each rule has besides its share."""
+PAPER = "abs(c), zero"
+"""The rule of the paper."""
 RULE_SAMPLES = 3
 """Samples a class."""
 
@@ -93,6 +97,60 @@ def correlation(cells: Sequence[RuleCell]) -> float:
 def least_at(cells: Sequence[RuleCell], share: float) -> Score:
     """The least drift of all rules at a share."""
     return min((cell.drift for cell in cells if cell.share == share), key=lambda drift: drift.value or 0.0)
+
+
+def compared(cells: dict[str, list[RuleCell]], steps: int) -> str:
+    """Drift and accuracy of every rule at every share, as Markdown: what is least at each share, and a table.
+
+    cells: of each model, by its name
+    steps: the sampling steps of their samples
+    """
+    lines = [
+        f"{measured_how(RULE_SAMPLES, steps)} Bold: the least drift of its model and share.",
+        "",
+        *(_leader(cells, share) for share in SHARES),
+        "",
+        "![Drift against modulation error](evidence/rules.png)",
+        "",
+        f"| model | rule, fill | {' | '.join(f'{share:.0%} removed'.replace('%', ' %') for share in SHARES)} |",
+        "|---" * (2 + len(SHARES)) + "|",
+    ]
+    for model, found in cells.items():
+        for rule in RULES:
+            of = [_drift_and_accuracy(cell, least_at(found, cell.share)) for cell in found if cell.rule == rule]
+            lines.append(f"| {model if rule == PAPER else ''} | {rule} | {' | '.join(of)} |")
+    return "\n".join(lines)
+
+
+def _leader(cells: dict[str, list[RuleCell]], share: float) -> str:
+    """Which rule has the least drift at a share in how many models, and by how much it is ahead of the paper's."""
+    least: dict[str, list[float]] = {}
+    for found in cells.values():
+        of = {cell.rule: cell.drift.value or 0.0 for cell in found if cell.share == share}
+        best = min(of, key=lambda rule: of[rule])
+        least.setdefault(best, []).append(of[PAPER] / of[best])
+    said = [
+        f"`{rule}` in {len(ratios)} of {len(cells)} models"
+        + ("" if rule == PAPER else f" (the paper's rule drifts {_span(ratios)} times as far)")
+        for rule, ratios in sorted(least.items(), key=lambda pair: -len(pair[1]))
+    ]
+    return f"- {100 * share:.0f} % removed: the least drift is that of {', of '.join(said)}."
+
+
+def _span(ratios: Sequence[float]) -> str:
+    low, high = f"{min(ratios):.1f}", f"{max(ratios):.1f}"
+    return low if low == high else f"{low} to {high}"
+
+
+def _drift_and_accuracy(cell: RuleCell, least: Score) -> str:
+    drift, right = cell.drift, cell.accuracy
+    shown = "–" if drift.value is None else f"{drift.value:.3f}"
+    shown = f"**{shown}**" if drift is least else shown
+    if drift.low is not None and drift.high is not None:
+        shown += f" ± {(drift.high - drift.low) / 2:.3f}"
+    if right.value is None or right.low is None or right.high is None:
+        return shown
+    return f"{shown}, {100 * right.value:.0f} % ({100 * right.low:.0f}–{100 * right.high:.0f})"
 
 
 def draw_errors(cells: dict[str, list[RuleCell]], path: Path) -> None:

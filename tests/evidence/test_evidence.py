@@ -14,7 +14,7 @@ from demo import ROOT
 from evidence.claims import claims, variant, verdict
 from evidence.document import shown_of, write
 from evidence.gathering import FIGURES, MODELS, HeadSummary, ModelEvidence
-from evidence.rules import RULES, SHARES, RuleCell, cells_of, correlation, draw_errors, least_at, prunes
+from evidence.rules import RULES, SHARES, RuleCell, cells_of, compared, correlation, draw_errors, least_at, prunes
 from jobs.results import MetricsResult
 from jobs.study_results import Score, SearchResult, StudyResult, StudyVariant
 from tailprune.spec.prune import PruneSpec
@@ -199,6 +199,18 @@ def test_each_rule_removes_each_share_and_the_prunes_are_in_the_order_of_the_cel
         errors = [cell.error for cell in cells if cell.rule == rule]
         assert errors == sorted(errors)
         assert 0 < errors[0] < errors[-1] < 2
+
+
+def test_rules_are_compared_share_by_share() -> None:
+    text = compared({"shapes-sit": found("shapes-sit", {}).rules, "shapes-dit": found("shapes-dit", {}).rules}, 25)
+    ahead = (len(RULES) + 1) / 2
+    for share in SHARES:
+        assert f"- {100 * share:.0f} % removed: the least drift is that of `deviation, mean` in 2 of 2 models" in text
+    assert text.count(f"(the paper's rule drifts {ahead:.1f} times as far)") == len(SHARES)
+    rows = [line for line in text.splitlines() if line.startswith("| ")]
+    assert len(rows) == 1 + 2 * len(RULES)
+    assert rows[1].startswith("| shapes-sit | abs(c), zero | 0.200 | ")
+    assert rows[len(RULES)].startswith(f"|  | deviation, mean | **{0.4 / (len(RULES) + 1):.3f}**")
 
 
 def test_the_least_drift_of_a_share_is_marked_and_the_correlation_told(tmp_path: Path) -> None:
