@@ -4,6 +4,7 @@
 `python -m tailprune anatomy SOURCE` says what AdaLN takes in a large transformer of diffusers, and what it needs.
 `python -m tailprune compact SOURCE OUT` writes such a transformer with a smaller AdaLN.
 `python -m tailprune verify OUT --against SOURCE` checks such a smaller transformer against the whole one.
+`python -m tailprune project-lora LORA --onto OUT --out FILE` writes a LoRA of the whole one for the smaller one.
 `python -m tailprune fetch hf://owner/repo/file` downloads a file into the cache and prints its local path.
 """
 
@@ -64,6 +65,13 @@ def main() -> int:
     verify.add_argument("folder", help="what compact wrote")
     verify.add_argument("--against", required=True, help="the whole transformer that it was made of")
     verify.add_argument("--json", action="store_true", help="print JSON")
+    project = commands.add_parser("project-lora", help="write a LoRA of the whole transformer for the smaller one")
+    project.add_argument("lora", help="a safetensors file")
+    project.add_argument("--onto", required=True, help="what compact wrote")
+    project.add_argument("--out", required=True, help="the file that is made, or with --merge the folder")
+    project.add_argument("--merge", action="store_true", help="write the smaller transformer with the LoRA added")
+    project.add_argument("--strength", type=float, help="what the LoRA is multiplied with when merged; 1 by default")
+    project.add_argument("--json", action="store_true", help="print JSON")
     fetching = commands.add_parser("fetch", help="download a file or folder of the hub into the cache")
     fetching.add_argument("source", help="hf://owner/repo/file, or hf://owner/repo for a folder in diffusers' layout")
     options = parser.parse_args()
@@ -145,7 +153,33 @@ def _verified(options: argparse.Namespace) -> str:
     )
 
 
-COMMANDS = {"inspect": _description, "anatomy": _anatomy, "compact": _compacted, "verify": _verified, "fetch": _fetched}
+def _projected(options: argparse.Namespace) -> str:
+    from tailprune.transformers import project_lora
+
+    made = project_lora(
+        options.lora,
+        options.onto,
+        options.out,
+        merge=options.merge,
+        strength=options.strength,
+        progress=sys.stderr.isatty(),
+    )
+    if options.json:
+        return json.dumps(dataclasses.asdict(made))
+    merged = f", merged with strength {made.strength:g}" if made.merged else ""
+    return (
+        f"{made.path}: {made.adaln_layers} layers of AdaLN projected, {made.other_layers} others as they were{merged}"
+    )
+
+
+COMMANDS = {
+    "inspect": _description,
+    "anatomy": _anatomy,
+    "compact": _compacted,
+    "verify": _verified,
+    "project-lora": _projected,
+    "fetch": _fetched,
+}
 
 
 if __name__ == "__main__":

@@ -11,10 +11,14 @@ directions  what AdaLN reads in place of SiLU(c)
 rewriting   a compacted model, written shard by shard: `compact`
 verifying   whether a compacted model is what it says: `verify`
 loading     a compacted model as diffusers' class: `load_transformer`
+adapters    what a file of a LoRA changes, of which layers; original_names has the layers' other names
+projecting  changes of a whole model's layers as those of a compacted one's
+lora        a LoRA for a compacted model: `project_lora`; merging writes the model with it
 """
 
 from tailprune.transformers.describe import Anatomy, Group, Replacement, anatomy
 from tailprune.transformers.loading import load_transformer
+from tailprune.transformers.lora import ProjectedLora, project_lora
 from tailprune.transformers.ranks import Ranks
 from tailprune.transformers.rewriting import Written, compact
 from tailprune.transformers.text import as_text
@@ -23,6 +27,7 @@ from tailprune.transformers.verifying import Verified, verify
 __all__ = [
     "Anatomy",
     "Group",
+    "ProjectedLora",
     "Ranks",
     "Replacement",
     "Verified",
@@ -31,5 +36,6 @@ __all__ = [
     "as_text",
     "compact",
     "load_transformer",
+    "project_lora",
     "verify",
 ]

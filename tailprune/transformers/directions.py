@@ -12,18 +12,26 @@ as in `tailprune.compaction`.
 
 from __future__ import annotations
 
+import hashlib
+from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 from torch import Tensor
 
+from tailprune.checkpoints.files import CheckpointError
+from tailprune.checkpoints.save import write_tensors
 from tailprune.spec import InputError
 from tailprune.transformers.ranks import errors_by_rank, gram, sampled_rows
 from tailprune.transformers.recognise import Model
 from tailprune.transformers.schedule import Covered
+from tailprune.transformers.source import open_file
 
-__all__ = ["Directions", "all_directions", "best_directions"]
+__all__ = ["DIRECTIONS", "Directions", "all_directions", "best_directions", "read_decode", "write_decode"]
 
+DIRECTIONS = "directions.safetensors"
+"""The file of a compacted folder with D, as the tensor `decode`, for what is projected onto the directions later."""
 EXACT = 1e-8
 """Directions in which the covered vectors vary by less than this, of the most, are left out of an exact table."""
 MARGIN = 0.9
@@ -70,3 +78,32 @@ def best_directions(model: Model, covered: Covered, rank: int | None, error: flo
     read_by = ((vectors.T @ around).float() @ weights.T) * shares**2  # P' A, with each row as often as it stands for
     encode = (read_by @ weights).double() / squares[:, None]
     return Directions(mean, encode, around.T @ vectors)
+
+
+def write_decode(folder: Path, directions: Directions) -> str:
+    """Write D in float32 into a compacted folder, and return the sha256 of its file."""
+    write_tensors(folder / DIRECTIONS, {"decode": directions.decode.float()}, {"format": "pt"})
+    return hashlib.sha256((folder / DIRECTIONS).read_bytes()).hexdigest()
+
+
+def read_decode(folder: Path, rank: int, width: int, digests: Mapping[str, str]) -> Tensor:
+    """D of a compacted folder, with shape (width, rank), float32.
+
+    digests: the sha256 that the folder states for its files
+
+    Raises InputError for a folder of before D was written, CheckpointError for another file than was written.
+    """
+    path, digest = folder / DIRECTIONS, digests.get(DIRECTIONS)
+    if digest is None or not path.is_file():
+        raise InputError(
+            f"{folder}: has no {DIRECTIONS}, which says how SiLU(c) is made of its directions: compact the whole model "
+            "again"
+        )
+    if hashlib.sha256(path.read_bytes()).hexdigest() != digest:
+        raise CheckpointError(f"{path}: is not the file that was written: its sha256 differs")
+    source, _ = open_file(path)
+    if source.shape("decode") != (width, rank):
+        raise CheckpointError(
+            f"{path}: decode has the shape {list(source.shape('decode'))}, and AdaLN reads {rank} directions of {width}"
+        )
+    return source.read("decode")

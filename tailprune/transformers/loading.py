@@ -24,7 +24,10 @@ from tailprune.transformers.recognise import pattern_of
 from tailprune.transformers.rewriting import BASIS, COMPACTION
 from tailprune.transformers.source import open_source
 
-__all__ = ["Basis", "ReadsDirections", "load_transformer"]
+__all__ = ["NARROW", "Basis", "ReadsDirections", "load_transformer"]
+
+NARROW = "narrow"
+"""The module of a layer of AdaLN that is given directions; in the files its tensors are the layer's own."""
 
 
 class Basis(nn.Module):
@@ -39,15 +42,19 @@ class Basis(nn.Module):
         return F.linear(read.float() - self.mean.float(), self.weight.float())
 
 
-class ReadsDirections(nn.Linear):
-    """A linear layer of the directions of what it is given; `weight` has r columns."""
+class ReadsDirections(nn.Module):
+    """A linear layer of the directions of what it is given; `narrow` has the weight, with r columns, and the bias.
+
+    It is a module of its own for LoRAs: PEFT gives a LoRA what the layer in whose place it puts it is given.
+    """
 
     def __init__(self, rank: int, rows: int, basis: Basis) -> None:
-        super().__init__(rank, rows)
+        super().__init__()
         self._basis = (basis,)  # in a tuple it is no module of this one: the model has it once
+        self.narrow = nn.Linear(rank, rows)
 
     def forward(self, input: Tensor) -> Tensor:
-        return super().forward(self._basis[0](input).to(self.weight.dtype))
+        return self.narrow(self._basis[0](input).to(self.narrow.weight.dtype))
 
 
 def load_transformer(
@@ -79,7 +86,10 @@ def load_transformer(
         model = getattr(diffusers, cls.name).from_config(config)
         model.add_module(BASIS, Basis(*source.shape(f"{BASIS}.weight")))
         _exchange(model, cls)
-    values = {name: _typed(source.read(name), None if name.startswith(BASIS) else dtype) for name in source.tensors}
+    values = {
+        _name(model, name): _typed(source.read(name), None if name.startswith(BASIS) else dtype)
+        for name in source.tensors
+    }
     expected = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
     for name in expected.keys() | values.keys():
         found = tuple(values[name].shape) if name in values else None
@@ -87,6 +97,19 @@ def load_transformer(
             raise CheckpointError(f"{folder}: {name} has the shape {found}, and {cls.name} one of {expected.get(name)}")
     model.load_state_dict(values, assign=True)
     return model.to(device).requires_grad_(False).eval()
+
+
+def _name(model: nn.Module, stored: str) -> str:
+    """The name in a model of a tensor of the files."""
+    layer, _, kind = stored.rpartition(".")
+    return f"{layer}.{NARROW}.{kind}" if isinstance(_module(model, layer), ReadsDirections) else stored
+
+
+def _module(model: nn.Module, name: str) -> nn.Module | None:
+    try:
+        return model.get_submodule(name)
+    except AttributeError:  # a tensor too many, which is said later
+        return None
 
 
 def _typed(tensor: Tensor, dtype: torch.dtype | None) -> Tensor:

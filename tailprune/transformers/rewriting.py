@@ -27,7 +27,7 @@ from tailprune.spec.display import Shown
 from tailprune.spec.layouts import CONFIG, DIFFUSERS_WEIGHTS
 from tailprune.spec.safetensors import encode_header
 from tailprune.transformers.describe import in_words
-from tailprune.transformers.directions import Directions, all_directions, best_directions
+from tailprune.transformers.directions import DIRECTIONS, Directions, all_directions, best_directions, write_decode
 from tailprune.transformers.errors import checked_vectors, errors_of, squared_errors
 from tailprune.transformers.plans import covered_by, ignored, plan_of, words_of
 from tailprune.transformers.ranks import Unmeasured
@@ -219,6 +219,7 @@ class _Writer:
             self._digests[target.name], self._sources[path.name] = done["sha256"], done["source"]
             before += path.stat().st_size
             report(before, total)
+        self._digests[DIRECTIONS] = write_decode(folder, self._directions)
 
     def _write_shard(
         self, path: Path, target: Path, outputs: Mapping[str, tuple[str, tuple[int, ...], int]], report: Any

@@ -25,9 +25,9 @@ from tailprune.checkpoints.signature import NotTensors, format_of
 from tailprune.spec import MissingFileError
 from tailprune.spec.hub import cached, is_hub
 from tailprune.spec.layouts import CONFIG, DIFFUSERS_WEIGHTS, TRANSFORMER, WEIGHTS, weight_files
-from tailprune.spec.safetensors import BITS, StoredTensor, check_layout, read_header
+from tailprune.spec.safetensors import BITS, Header, StoredTensor, check_layout, read_header
 
-__all__ = ["Source", "open_source"]
+__all__ = ["Source", "open_file", "open_source"]
 
 PREFIXES = ("model.diffusion_model.", "diffusion_model.", "transformer.")
 """What the names of a transformer's tensors begin with in files that hold other models too."""
@@ -125,6 +125,17 @@ def open_source(source: str | os.PathLike[str]) -> Source:
     return Source(path=str(source), config=found.config, tensors=tensors)
 
 
+def open_file(path: Path) -> tuple[Source, dict[str, str]]:
+    """Open one safetensors file, whatever its tensors are, with its metadata.
+
+    Raises FileNotFoundError if it is missing, CheckpointError if it is not what its header says.
+    """
+    if not path.is_file():
+        raise MissingFileError(f"there is no file {path}")
+    header = _header(path)
+    return Source(str(path), {}, header.tensors, files=dict.fromkeys(header.tensors, path)), header.metadata or {}
+
+
 def _local(path: Path) -> Source:
     if path.is_dir():
         folder = find_diffusers(path) or path
@@ -148,7 +159,7 @@ def _local(path: Path) -> Source:
     for file in files:
         if not file.is_file():
             raise MissingFileError(f"{folder}: lacks {file.name}, which its index names: download it")
-        for name, stored in _header(file).items():
+        for name, stored in _header(file).tensors.items():
             if name in where:
                 raise CheckpointError(f"{folder}: {name} is in {where[name].name} and in {file.name}")
             tensors[name], where[name] = stored, file
@@ -167,7 +178,7 @@ def _chosen(tensors: Mapping[str, StoredTensor]) -> tuple[dict[str, StoredTensor
     return {name.removeprefix(prefix): each for name, each in tensors.items() if name.startswith(prefix)}, prefix
 
 
-def _header(path: Path) -> dict[str, StoredTensor]:
+def _header(path: Path) -> Header:
     try:
         if format_of(path) != "safetensors":
             raise CheckpointError(
@@ -182,7 +193,7 @@ def _header(path: Path) -> dict[str, StoredTensor]:
         raise
     except ValueError as error:  # InputError, or a header that is not JSON
         raise CheckpointError(f"{path}: {error}; download it again") from error
-    return header.tensors
+    return header
 
 
 def _config(path: Path) -> dict[str, Any]:

@@ -15,11 +15,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from tailprune.checkpoints.files import CheckpointError
 from tailprune.progress import OnStep, reporting
 from tailprune.spec import MissingFileError
 from tailprune.spec.display import Shown
+from tailprune.transformers.directions import DIRECTIONS, read_decode
 from tailprune.transformers.errors import checked_vectors, errors_of, squared_errors
 from tailprune.transformers.plans import covered_by, ignored
 from tailprune.transformers.ranks import Unmeasured
@@ -33,6 +35,10 @@ PIECE = 16 * 2**20
 SLACK = 1.01
 """How much larger than stated an error may be that is summed in another order."""
 ROUNDING = 1e-7
+FIRST = slice(0, 64)
+"""Rows of each layer that show with which directions all were made."""
+ROUNDED = 2**-7
+"""What the rounding of a weight to half precision may change of it, relatively."""
 
 
 @dataclass(frozen=True, repr=False)
@@ -70,6 +76,8 @@ def verify(
     if not (folder / COMPACTION).is_file():
         raise MissingFileError(f"{folder} has no {COMPACTION}: it is not what tailprune.transformers.compact wrote")
     said = json.loads((folder / COMPACTION).read_text())
+    if said.get("adapters"):
+        raise CheckpointError(f"{folder}: has an adapter merged, so its weights are not the whole model's")
     try:
         small, model = open_source(folder), recognise(open_source(against))
         _check_digests(folder, said["files"])
@@ -91,6 +99,9 @@ def verify(
         now, stated = getattr(found, name), said[name]
         if now is not None and (stated is None or now > SLACK * stated + ROUNDING):
             raise CheckpointError(f"{folder}: {name} is {now:.3g}, and {COMPACTION} says {stated}")
+    if DIRECTIONS in said["files"]:
+        rank, width = small.shape(f"{BASIS}.weight")
+        _check_directions(small, model, read_decode(folder, rank, width, said["files"]))
     return Verified(len(same), found.layers, found.error, found.worst_error, found.error_between)
 
 
@@ -119,6 +130,14 @@ def _check_equal(small: Source, whole: Source, name: str, *, zero: bool) -> None
         piece = small.raw(name, start, PIECE)
         if piece != (bytes(len(piece)) if zero else whole.raw(name, start, PIECE)):
             raise CheckpointError(f"{small.path}: {name} differs from the whole model's")
+
+
+def _check_directions(small: Source, model: Model, decode: Tensor) -> None:
+    """Raise CheckpointError if the layers were not made with these directions, of which LoRAs are projected later."""
+    for name in model.names:
+        exact = model.source.read(f"{name}.weight", FIRST).float() @ decode
+        if (small.read(f"{name}.weight", FIRST).float() - exact).norm() > ROUNDED * exact.norm():
+            raise CheckpointError(f"{small.path}: {name}.weight is not the whole model's times {DIRECTIONS}")
 
 
 def _measured(small: Source, model: Model, plan: Mapping[str, Any], report: Any) -> Verified:

@@ -47,7 +47,9 @@ RUN_ELSEWHERE = {
     "from transformers": "fetches weights from the Hugging Face hub",
     "python -m tailprune anatomy": "asks the Hugging Face hub; tests/tailprune/transformers",
     "python -m tailprune compact": "needs published weights; tests/tailprune/transformers/test_compact.py",
+    "python -m tailprune project-lora": "needs published weights; tests/tailprune/transformers/test_lora.py",
     "import torch\nfrom diffusers import QwenImagePipeline": "needs published weights",
+    "import tailprune\nfrom diffusers import QwenImagePipeline": "needs published weights",
     "from tailprune.transformers": "asks the Hugging Face hub; tests/tailprune/transformers",
 }
 """Beginnings of blocks that are not run here, and why."""
