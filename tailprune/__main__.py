@@ -59,7 +59,10 @@ def main() -> int:
         "--resolution", type=_resolution, nargs="+", default=[], help="WxH, where the scheduler shifts its times by it"
     )
     compact.add_argument("--guidance", type=float, nargs="+", help="the scales of a model that takes one")
-    compact.add_argument("--pooled", choices=["zero"], help="take every pooled text for zeros")
+    compact.add_argument(
+        "--pooled", choices=["zero", "mean"], help="take every pooled text for zeros, or for the mean of --population"
+    )
+    compact.add_argument("--population", help="a safetensors file with pooled texts to cover")
     compact.add_argument("--json", action="store_true", help="print JSON")
     verify = commands.add_parser("verify", help="check such a smaller transformer against the whole one")
     verify.add_argument("folder", help="what compact wrote")
@@ -133,6 +136,7 @@ def _compacted(options: argparse.Namespace) -> str:
         error=options.error,
         guidance=options.guidance,
         pooled=options.pooled,
+        population=options.population,
         progress=sys.stderr.isatty(),
     )
     if options.json:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -13,12 +14,19 @@ from tailprune.arguments import as_number, as_tensor, as_whole
 from tailprune.spec import InputError
 from tailprune.spec.layouts import CONFIG
 from tailprune.transformers.classes import Part
-from tailprune.transformers.ranks import TIMES
+from tailprune.transformers.population import Population, some_texts, texts_covered
+from tailprune.transformers.ranks import TIMES, sampled_rows
 from tailprune.transformers.recognise import Model
 from tailprune.transformers.schedule import Covered, cover, plain_times, scaled, scheduled_times
 
-__all__ = ["covered_by", "ignored", "plan_of", "words_of"]
+__all__ = ["covered_by", "plan_of", "text_error", "words_of"]
 
+MOST_COVERED = 4096
+"""Times and texts together."""
+LEAST_TIMES = 16
+"""Of many texts, each is covered at so many times, where all times are asked for."""
+FEW = 16
+"""Texts, and times, at which it is measured what it changes that all texts count as one."""
 BETWEEN = 32
 """Vectors between the covered ones at which errors are measured."""
 
@@ -33,6 +41,7 @@ def plan_of(
     error: float | None,
     guidance: Sequence[float] | None,
     pooled: str | None,
+    population: Population | None,
 ) -> dict[str, Any]:
     """What is to be done, as JSON can hold it. Parameters and errors as in `compact`."""
     path = model.source.path
@@ -48,20 +57,27 @@ def plan_of(
         raise InputError(f"{path}: needs the names of diffusers and a {CONFIG}: give a folder in diffusers' layout")
     if "quantization_config" in model.source.config:
         raise InputError(f"{path}: is quantised: give the weights before they were, and quantise the result")
-    if pooled not in (None, "zero"):
-        raise InputError(f"pooled must be 'zero', not {pooled!r}")
+    if pooled not in (None, "zero", "mean"):
+        raise InputError(f"pooled must be 'zero' or 'mean', not {pooled!r}")
+    if pooled == "mean" and population is None:
+        raise InputError("the mean of pooled texts needs texts: give a population")
     texts = [part.what for part in model.parts if _is_vector(part)]
     others = [part.what for part in model.parts if _is_vector(part) and part.what != "pooled text"]
     others += [part.what for part in model.parts if len(part.layers) == 1 and not _is_table(model, part)]
     if others:
         raise InputError(f"{path}: its condition depends on {' and '.join(others)}, which cannot be covered")
-    if texts and pooled is None:
-        raise InputError(f"{path}: its condition depends on a pooled text: with pooled='zero' it takes each for zeros")
+    if texts and pooled is None and population is None:
+        raise InputError(
+            f"{path}: its condition depends on a pooled text: with pooled='zero' it takes each for zeros; or give a "
+            "population of texts, to cover them or with pooled='mean' to take each for their mean"
+        )
     if pooled is not None and not texts:
         raise InputError(f"{path}: takes no pooled text: leave pooled out")
     if (rank is not None or error is not None) and any(part.scheduled for part in model.parts):
         raise InputError(f"{path}: its condition depends on the next step's time too: give steps or times")
-    plan: dict[str, Any] = {"guidance": scales_of(model, guidance), "pooled": pooled}
+    plan: dict[str, Any] = {"guidance": scales_of(model, guidance), "pooled": pooled, "population": None}
+    if population is not None:
+        plan["population"] = {"texts": len(population.vectors), "sha256": population.digest}
     if steps is not None:
         numbers = [steps] if isinstance(steps, int) else list(steps)
         plan["steps"] = [as_whole("steps", number, least=1, most=10_000) for number in numbers]
@@ -109,31 +125,58 @@ def _is_vector(part: Part) -> bool:
     return part.number is None and len(part.layers) == 2
 
 
-def ignored(model: Model, pooled: str | None) -> set[str]:
-    """The tensors that are written as zeros, so that a pooled text counts as zeros."""
-    return {f"{part.layers[0]}.weight" for part in model.parts if pooled is not None and _is_vector(part)}
-
-
 def _is_table(model: Model, part: Part) -> bool:
     return f"{part.layers[0].replace('*', '0')}.weight" in model.source.tensors
 
 
-def covered_by(model: Model, plan: Mapping[str, Any]) -> tuple[Covered, Tensor | None]:
-    """What a plan covers, and SiLU(c) at times halfway between, if it is known there."""
+def covered_by(model: Model, plan: Mapping[str, Any], population: Population | None) -> tuple[Covered, Tensor | None]:
+    """What a plan covers, and SiLU(c) at times halfway between, if it is known there.
+
+    Raises InputError for more than can be held.
+    """
     number = model.cls.time.number
     assert number is not None, "the time is a number"
+    texts = texts_covered(model, plan["pooled"], population)
+    count = 1 if texts is None else len(texts)
     schedules = [torch.tensor(each) for each in plan.get("times", [])]
     if schedules:
-        parts = [cover(model, _with_zero(model, each), plan["guidance"]) for each in schedules]
+        if count * sum(map(len, schedules)) > MOST_COVERED:
+            raise InputError(
+                f"{sum(map(len, schedules)):,} times and {count:,} texts are more than {MOST_COVERED:,} vectors: give "
+                "fewer texts"
+            )
+        parts = [cover(model, _with_zero(model, each), plan["guidance"], texts) for each in schedules]
         covered = Covered(torch.cat([each.read for each in parts]), torch.cat([each.times for each in parts]))
     else:
-        covered = cover(model, torch.linspace(0, number.most, TIMES), plan["guidance"])
+        times = torch.linspace(0, number.most, min(TIMES, max(LEAST_TIMES, MOST_COVERED // count)))
+        covered = cover(model, times, plan["guidance"], texts)
     at = covered.times.unique()
     halfway = (at[1:] + at[:-1]) / 2
     if not len(halfway) or any(part.scheduled for part in model.parts):
         return covered, None
     chosen = halfway[torch.linspace(0, len(halfway) - 1, min(BETWEEN, len(halfway))).long()]
-    return covered, cover(model, chosen, plan["guidance"]).read[: len(chosen)]
+    some = None if texts is None else texts[torch.linspace(0, count - 1, min(FEW, count)).long()]
+    found = cover(model, chosen, plan["guidance"], some).read
+    return covered, found if len(found) <= BETWEEN else found[torch.linspace(0, len(found) - 1, BETWEEN).long()]
+
+
+def text_error(model: Model, plan: Mapping[str, Any], population: Population | None, times: Tensor) -> float | None:
+    """What it changes in the modulations that all texts count as one; None where they do not, or none are known.
+
+    It is relative to the part of the modulations that depends on c, over some texts of the population and some of these
+    times, of rows that are drawn.
+    """
+    if population is None or plan["pooled"] is None:
+        return None
+    some = times.unique()
+    some = some[torch.linspace(0, len(some) - 1, min(FEW, len(some))).long()]
+    own = cover(model, some, plan["guidance"], some_texts(model, population, FEW)).read
+    one = cover(model, some, plan["guidance"], texts_covered(model, plan["pooled"], population)).read
+    weights, shares = sampled_rows(model)
+    of_own, of_one = ((read.float() @ weights.T) * shares for read in (own, one))
+    by_text = of_own.reshape(-1, len(of_own) // len(of_one), len(some), len(weights))
+    wrong = by_text - of_one.reshape(-1, 1, len(some), len(weights))
+    return math.sqrt(wrong.double().square().sum().item() / of_own.double().square().sum().item())
 
 
 def _with_zero(model: Model, times: Tensor) -> Tensor:
@@ -155,4 +198,9 @@ def words_of(plan: Mapping[str, Any]) -> str:
         text = "all times"
     if plan["guidance"]:
         text += f", guidance {' and '.join(f'{scale:g}' for scale in plan['guidance'])}"
-    return text + (", no pooled text" if plan["pooled"] else "")
+    if plan["pooled"] == "zero":
+        return f"{text}, no pooled text"
+    if plan["population"] is None:
+        return text
+    count = f"{plan['population']['texts']:,} pooled texts"
+    return f"{text}, every pooled text as the mean of {count}" if plan["pooled"] == "mean" else f"{text}, {count}"

@@ -22,7 +22,7 @@ from tailprune.transformers.classes import Number, Part
 from tailprune.transformers.recognise import Model
 from tailprune.transformers.source import Source
 
-__all__ = ["Ranks", "Unmeasured", "condition", "errors_by_rank", "gram", "measure", "sampled_rows"]
+__all__ = ["Ranks", "Unmeasured", "condition", "errors_by_rank", "gram", "linear", "measure", "sampled_rows"]
 
 ERRORS = (0.1, 0.01, 0.001, 0.0001)
 TIMES = 1001
@@ -89,7 +89,13 @@ def errors_by_rank(squares: Tensor, whole: Tensor) -> Tensor:
     return (torch.cat([squares.new_zeros(1), squares.clamp(min=0).cumsum(0)]).flip(0) / whole).sqrt()
 
 
-def condition(model: Model, times: Tensor, numbers: Mapping[str, Tensor] = {}, rows: Mapping[str, int] = {}) -> Tensor:
+def condition(
+    model: Model,
+    times: Tensor,
+    numbers: Mapping[str, Tensor] = {},
+    rows: Mapping[str, int] = {},
+    known: Mapping[str, Tensor] = {},
+) -> Tensor:
     """c at these times, with shape (T, d), float64.
 
     model: a model whose values can be read
@@ -97,6 +103,7 @@ def condition(model: Model, times: Tensor, numbers: Mapping[str, Tensor] = {}, r
     numbers: other numbers that are parts of c, such as the guidance, by what they are, with shape (T,) or (1,); those
         that are not given are the pipelines' defaults
     rows: the rows of tables, by what they are; the last by default, which stands for no class
+    known: parts of c that are computed already, by what they are, with shape (1, d)
 
     A pooled text, sizes and the like count as zeros, and other modules add nothing.
 
@@ -109,15 +116,17 @@ def condition(model: Model, times: Tensor, numbers: Mapping[str, Tensor] = {}, r
         names = [layer.replace("*", "0") for layer in part.layers]
         _check_copies(source, part)
         match names:
+            case _ if part.what in known:
+                total = total + known[part.what]
             case [first, second]:
-                first_weight, first_bias = _linear(source, first)
+                first_weight, first_bias = linear(source, first)
                 if part.number is None:
                     inner = torch.zeros(1, first_weight.shape[1], dtype=torch.float64)
                 else:
                     fixed = torch.tensor([part.number.fixed or 0.0], dtype=times.dtype)
                     at = times if part.is_time else numbers.get(part.what, fixed)
                     inner = sinusoids(at, first_weight.shape[1], part.number).double()
-                weight, bias = _linear(source, second)
+                weight, bias = linear(source, second)
                 share = 0.5 if part.averaged or (part.is_time and averaged) else 1.0
                 total = total + share * (F.silu(inner @ first_weight.T + first_bias) @ weight.T + bias)
             case [table] if f"{table}.weight" in source.tensors:
@@ -133,7 +142,8 @@ def sinusoids(values: Tensor, channels: int, number: Number) -> Tensor:
     return F.pad(torch.cat([angles.cos(), angles.sin()], dim=1), (0, channels % 2))
 
 
-def _linear(source: Source, name: str) -> tuple[Tensor, Tensor]:
+def linear(source: Source, name: str) -> tuple[Tensor, Tensor]:
+    """Weight and bias of a linear layer, float64; zeros where it has no bias. Raises Unmeasured for a quantised one."""
     _check_plain(source, name)
     weight = source.read(f"{name}.weight").double()
     bias = f"{name}.bias"

@@ -29,7 +29,8 @@ from tailprune.spec.safetensors import encode_header
 from tailprune.transformers.describe import in_words
 from tailprune.transformers.directions import DIRECTIONS, Directions, all_directions, best_directions, write_decode
 from tailprune.transformers.errors import checked_vectors, errors_of, squared_errors
-from tailprune.transformers.plans import covered_by, ignored, plan_of, words_of
+from tailprune.transformers.plans import covered_by, plan_of, text_error, words_of
+from tailprune.transformers.population import Population, read_population, texts_replaced
 from tailprune.transformers.ranks import Unmeasured
 from tailprune.transformers.recognise import Model, recognise
 from tailprune.transformers.source import INDEX, TORCH, Source, open_source
@@ -65,6 +66,9 @@ class Written(Shown):
     """The same at the worst of them."""
     error_between: float | None
     """The worst at times halfway between covered ones; None if it was not measured."""
+    text_error: float | None
+    """What it changes that all pooled texts count as one, over the population; None where they do not, or there is no
+    population. It is in none of the other errors."""
     parameters: tuple[int, int]
     """Of the whole model, before and after."""
     adaln_parameters: tuple[int, int]
@@ -91,7 +95,8 @@ def compact(
     rank: int | None = None,
     error: float | None = None,
     guidance: Sequence[float] | None = None,
-    pooled: Literal["zero"] | None = None,
+    pooled: Literal["zero", "mean"] | None = None,
+    population: str | os.PathLike[str] | None = None,
     progress: bool = False,
     on_bytes: OnStep | None = None,
 ) -> Written:
@@ -106,7 +111,10 @@ def compact(
     rank: instead, for any time, so many directions, those with the least error
     error: instead, for any time, as few directions as have at most this error
     guidance: the scales of the guidance that are covered, by default the pipeline's; for models that take one
-    pooled: `zero` makes the model take every pooled text for zeros; needed for a model that takes one
+    pooled: `zero` makes the model take every pooled text for zeros, `mean` for the mean of the population; a model that
+        takes one needs this or a population
+    population: a safetensors file with pooled texts, with shape (K, width), which are covered at all times unless all
+        count as one
     progress: whether a progress bar is drawn
     on_bytes: called with (done, total), the bytes of the source; may raise to stop, and the next call goes on
 
@@ -115,12 +123,13 @@ def compact(
     not what they say, or change meanwhile.
     """
     model = recognise(open_source(source))
-    plan = plan_of(model, steps, scheduler, resolutions, times, rank, error, guidance, pooled)
+    texts = None if population is None else read_population(population, model)
+    plan = plan_of(model, steps, scheduler, resolutions, times, rank, error, guidance, pooled, texts)
     folder = Path(out)
     if folder.exists():
         raise InputError(f"{folder} exists: give the name of a new folder")
     try:
-        covered, between = covered_by(model, plan)
+        covered, between = covered_by(model, plan, texts)
         directions = (
             all_directions(covered)
             if "times" in plan
@@ -128,7 +137,7 @@ def compact(
         )
     except Unmeasured as why:
         raise CheckpointError(f"{model.source.path}: {why}") from why
-    writer = _Writer(model, directions, covered.read, between, pooled)
+    writer = _Writer(model, directions, covered.read, between, texts_replaced(model, pooled, texts))
     if writer.size >= sum(model.source.size_of([name]) for name in model.source.tensors):
         raise InputError(
             f"{model.source.path}: with {len(directions.encode)} directions of {model.width} it would be no smaller: "
@@ -140,13 +149,13 @@ def compact(
         writer.write(work, report)
     if _stamps(model.source) != _planned(work)["source"]:
         raise CheckpointError(f"{model.source.path}: its files changed while they were read: start again")
-    written = writer.result(folder, covers=words_of(plan))
+    written = writer.result(folder, words_of(plan), text_error(model, plan, texts, covered.times))
     if error is not None and written.error > error:
         shutil.rmtree(work)
         raise InputError(
             f"the error is {written.error:.3g} after rounding to {written.dtype}, more than {error:g}: allow more"
         )
-    _finish(model, work, written)
+    _finish(model, work, written, texts)
     os.rename(work, folder)
     return written
 
@@ -155,7 +164,12 @@ class _Writer:
     """Writes the shards of a compacted model, and measures what it writes."""
 
     def __init__(
-        self, model: Model, directions: Directions, covered: Tensor, between: Tensor | None, pooled: str | None
+        self,
+        model: Model,
+        directions: Directions,
+        covered: Tensor,
+        between: Tensor | None,
+        replaced: Mapping[str, bytes | None],
     ) -> None:
         self.model, self.source = model, model.source
         checked, self._covered = checked_vectors(covered, between)
@@ -164,7 +178,7 @@ class _Writer:
         self._checked, self._directions = checked, directions
         self._layers = set(model.names)
         self._dtype = self._adaln_type()
-        self._ignored = ignored(model, pooled)
+        self._replaced = replaced
         self._squares = torch.zeros(2, len(checked), dtype=torch.float64)
         self._digests: dict[str, str] = {}
         self._sources: dict[str, str] = {}
@@ -260,13 +274,16 @@ class _Writer:
                     for values in self._layer(name, take, bias[0] if bias else None, squares):
                         put(values)
                     continue
+                other = self._replaced.get(name)
                 while size > 0:
                     piece = take(min(PIECE, size))
                     size -= len(piece)
-                    if name in self._ignored:
-                        piece = bytes(len(piece))
+                    if name in self._replaced:
+                        piece = bytes(len(piece)) if other is None else b""
                     if layer not in self._layers:
                         put(piece)
+                if other is not None:
+                    put(other)
             skip_to(path.stat().st_size)
             sink.flush()
             os.fsync(sink.fileno())
@@ -295,7 +312,7 @@ class _Writer:
             biases.append(folded)
         yield _bytes(torch.cat(biases))
 
-    def result(self, folder: Path, covers: str) -> Written:
+    def result(self, folder: Path, covers: str, of_texts: float | None) -> Written:
         """What was written."""
         errors = errors_of(self._squares, self._covered)
         adaln = [tensor for name in self.model.names for tensor in self.model.tensors(name)]
@@ -311,6 +328,7 @@ class _Writer:
             error=errors.mean,
             worst_error=errors.worst,
             error_between=errors.between,
+            text_error=of_texts,
             parameters=(before, before - old + new),
             adaln_parameters=(old, new),
             bytes=(self.source.size_of(self.source.tensors), self.size),
@@ -350,8 +368,10 @@ def _stamps(source: Source) -> list[list[Any]]:
     return [[str(path.absolute()), stat.st_size, stat.st_mtime_ns] for path, stat in stats]
 
 
-def _finish(model: Model, work: Path, written: Written) -> None:
-    """Write configuration, index and card, and delete the notes of the work."""
+def _finish(model: Model, work: Path, written: Written, texts: Population | None) -> None:
+    """Write configuration, index, population and card, and delete the notes of the work."""
+    if texts is not None:
+        texts.save(work)
     paths = list(dict.fromkeys(model.source.files.values()))
     (work / CONFIG).write_text(json.dumps(dict(model.source.config) | {"adaln_rank": written.rank}, indent=2) + "\n")
     if len(paths) > 1:
@@ -376,6 +396,8 @@ def _card(written: Written) -> str:
         if written.error_between is None
         else f"Halfway between covered times it is up to {written.error_between:.2g}.\n"
     )
+    if written.text_error is not None:
+        between += f"That all pooled texts count as one changes them by another {written.text_error:.2g}.\n"
     return f"""# {written.name}, compacted
 
 AdaLN reads {written.rank} directions of SiLU(c). Covered: {written.covers}.

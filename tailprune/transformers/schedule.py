@@ -22,6 +22,7 @@ from torch import Tensor
 from tailprune.extras import require
 from tailprune.spec import InputError, MissingFileError
 from tailprune.transformers.classes import Number, Part
+from tailprune.transformers.population import text_part
 from tailprune.transformers.ranks import condition
 from tailprune.transformers.recognise import Model
 
@@ -114,16 +115,19 @@ def _shift(tokens: int, config: Mapping[str, Any]) -> float:
     return tokens * slope + (low - slope * least)
 
 
-def cover(model: Model, times: Tensor, guidance: Sequence[float] | None = None) -> Covered:
+def cover(model: Model, times: Tensor, guidance: Sequence[float] | None = None, texts: Tensor | None = None) -> Covered:
     """The vectors of a model at these times.
 
     times: in the pipeline's unit, float32, in the order of the steps
     guidance: the scales of a model that takes one
+    texts: the parts of c that pooled texts make, with shape (K, d); by default that of zeros
 
-    Raises InputError for a model that takes a class.
+    All times of one text are followed by those of the next. Raises InputError for a model that takes a class.
     """
     guided = next((part for part in model.parts if part.what == "guidance"), None)
     scales: Sequence[float | None] = guidance or [None]
+    text = text_part(model)
+    known = {} if texts is None or text is None else {text.what: texts.new_zeros(1, texts.shape[1])}
     vectors, labels = [], []
     tables = [part for part in model.parts if part.number is None and _rows(model, part)]
     for dtype in _dtypes(model):
@@ -132,8 +136,9 @@ def cover(model: Model, times: Tensor, guidance: Sequence[float] | None = None) 
             numbers = {part.what: torch.cat([at[1:], at.new_zeros(1)]) for part in model.parts if part.scheduled}
             if scale is not None and guided is not None and guided.number is not None:
                 numbers["guidance"] = torch.tensor([scale * scaled(guided.number)], dtype=dtype)
-            vectors.append(F.silu(condition(model, at, numbers, rows)))
-            labels.append(times)
+            c = condition(model, at, numbers, rows, known)
+            vectors.append(F.silu(c if texts is None else (c + texts[:, None]).flatten(0, 1)))
+            labels.append(times.repeat(1 if texts is None else len(texts)))
     return Covered(torch.cat(vectors), torch.cat(labels))
 
 

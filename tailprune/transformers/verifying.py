@@ -23,7 +23,8 @@ from tailprune.spec import MissingFileError
 from tailprune.spec.display import Shown
 from tailprune.transformers.directions import DIRECTIONS, read_decode
 from tailprune.transformers.errors import checked_vectors, errors_of, squared_errors
-from tailprune.transformers.plans import covered_by, ignored
+from tailprune.transformers.plans import covered_by
+from tailprune.transformers.population import POPULATION, Population, read_population, texts_replaced
 from tailprune.transformers.ranks import Unmeasured
 from tailprune.transformers.recognise import Model, recognise
 from tailprune.transformers.rewriting import BASIS, COMPACTION, ROWS
@@ -82,15 +83,16 @@ def verify(
         small, model = open_source(folder), recognise(open_source(against))
         _check_digests(folder, said["files"])
         plan = said["plan"]
-        zeros = ignored(model, plan["pooled"])
+        texts = _population(folder, model, plan["population"])
+        replaced = texts_replaced(model, plan["pooled"], texts)
         same = _check_names(small, model)
         with reporting(progress, on_bytes, "B") as report:
             total, done = model.source.size_of(model.source.tensors), 0
             for name in same:
-                _check_equal(small, model.source, name, zero=name in zeros)
+                _check_equal(small, model.source, name, replaced)
                 done += model.source.size_of([name])
                 report(done, total)
-            found = _measured(small, model, plan, lambda size: report(min(total, done + size), total))
+            found = _measured(small, model, plan, texts, lambda size: report(min(total, done + size), total))
     except (KeyError, TypeError) as error:
         raise CheckpointError(f"{folder / COMPACTION}: does not say what was done ({error})") from error
     except Unmeasured as why:
@@ -122,13 +124,24 @@ def _check_names(small: Source, model: Model) -> list[str]:
     return same
 
 
-def _check_equal(small: Source, whole: Source, name: str, *, zero: bool) -> None:
+def _population(folder: Path, model: Model, said: Mapping[str, Any] | None) -> Population | None:
+    if said is None:
+        return None
+    population = read_population(folder / POPULATION, model)
+    if population.digest != said["sha256"]:
+        raise CheckpointError(f"{folder / POPULATION}: is not the population that was covered: its sha256 differs")
+    return population
+
+
+def _check_equal(small: Source, whole: Source, name: str, replaced: Mapping[str, bytes | None]) -> None:
+    """Raise CheckpointError for a tensor that is not the whole model's, or what it is replaced with: None for zeros."""
     ours, theirs = small.tensors[name], whole.tensors[name]
     if (ours.dtype, ours.shape) != (theirs.dtype, theirs.shape):
         raise CheckpointError(f"{small.path}: {name} has another type or shape than the whole model's")
     for start in range(0, ours.end - ours.begin, PIECE):
         piece = small.raw(name, start, PIECE)
-        if piece != (bytes(len(piece)) if zero else whole.raw(name, start, PIECE)):
+        other = replaced.get(name, whole.raw(name, start, PIECE)) or bytes(len(piece))
+        if piece != other:
             raise CheckpointError(f"{small.path}: {name} differs from the whole model's")
 
 
@@ -140,8 +153,8 @@ def _check_directions(small: Source, model: Model, decode: Tensor) -> None:
             raise CheckpointError(f"{small.path}: {name}.weight is not the whole model's times {DIRECTIONS}")
 
 
-def _measured(small: Source, model: Model, plan: Mapping[str, Any], report: Any) -> Verified:
-    covered, between = covered_by(model, plan)
+def _measured(small: Source, model: Model, plan: Mapping[str, Any], texts: Population | None, report: Any) -> Verified:
+    covered, between = covered_by(model, plan, texts)
     checked, count = checked_vectors(covered.read, between)
     encoded = (checked - small.read(f"{BASIS}.mean").double()) @ small.read(f"{BASIS}.weight").double().T
     squares = torch.zeros(2, len(checked), dtype=torch.float64)
