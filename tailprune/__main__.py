@@ -5,6 +5,7 @@
 `python -m tailprune compact SOURCE OUT` writes such a transformer with a smaller AdaLN.
 `python -m tailprune verify OUT --against SOURCE` checks such a smaller transformer against the whole one.
 `python -m tailprune project-lora LORA --onto OUT --out FILE` writes a LoRA of the whole one for the smaller one.
+`python -m tailprune convert OUT OTHER --layout comfyui` writes a smaller MiniMax-H3 as another program reads it.
 `python -m tailprune fetch hf://owner/repo/file` downloads a file into the cache and prints its local path.
 """
 
@@ -75,6 +76,11 @@ def main() -> int:
     project.add_argument("--merge", action="store_true", help="write the smaller transformer with the LoRA added")
     project.add_argument("--strength", type=float, help="what the LoRA is multiplied with when merged; 1 by default")
     project.add_argument("--json", action="store_true", help="print JSON")
+    convert = commands.add_parser("convert", help="write a smaller MiniMax-H3 in the layout of another program")
+    convert.add_argument("folder", help="what compact wrote, or a smaller MiniMax-H3 in any of the layouts")
+    convert.add_argument("out", help="what is made: a file for comfyui and musubi, a folder for the others")
+    convert.add_argument("--layout", required=True, choices=["comfyui", "sglang", "fastvideo", "musubi", "diffusers"])
+    convert.add_argument("--json", action="store_true", help="print JSON")
     fetching = commands.add_parser("fetch", help="download a file or folder of the hub into the cache")
     fetching.add_argument("source", help="hf://owner/repo/file, or hf://owner/repo for a folder in diffusers' layout")
     options = parser.parse_args()
@@ -176,12 +182,31 @@ def _projected(options: argparse.Namespace) -> str:
     )
 
 
+def _converted(options: argparse.Namespace) -> str:
+    from tailprune.transformers import convert
+
+    found = convert(options.folder, options.out, layout=options.layout, progress=sys.stderr.isatty())
+    if options.json:
+        return json.dumps(dataclasses.asdict(found))
+    table = f", a table of {found.times:,} times" if found.times else ""
+    between = (
+        ""
+        if found.error_between is None
+        else f", and between the times of the table by up to {found.error_between:.2g} more"
+    )
+    return (
+        f"{found.path}, {found.bytes:,} bytes, in {found.layout}'s layout: {found.columns} columns{table}. Shifts, "
+        f"scales and gates are off by {found.error:.2g} of how they vary over the times, by rounding{between}."
+    )
+
+
 COMMANDS = {
     "inspect": _description,
     "anatomy": _anatomy,
     "compact": _compacted,
     "verify": _verified,
     "project-lora": _projected,
+    "convert": _converted,
     "fetch": _fetched,
 }
 

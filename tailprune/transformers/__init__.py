@@ -9,13 +9,19 @@ text        an anatomy in a terminal
 schedule    the vectors that a compaction covers
 directions  what AdaLN reads in place of SiLU(c)
 rewriting   a compacted model, written shard by shard: `compact`
+writing     configuration, index and room of a folder of weights
 verifying   whether a compacted model is what it says: `verify`
+modeling    the layers that are exchanged in diffusers' class; goes with the weights for `trust_remote_code`
 loading     a compacted model as diffusers' class: `load_transformer`
 adapters    what a file of a LoRA changes, of which layers; original_names has the layers' other names
 projecting  changes of a whole model's layers as those of a compacted one's
 lora        a LoRA for a compacted model: `project_lora`; merging writes the model with it
+layouts     how other programs name and order the tensors of a compacted MiniMax-H3
+compacted   one in any of these layouts, read under diffusers' names
+converting  and written in another: `convert`
 """
 
+from tailprune.transformers.converting import Converted, convert
 from tailprune.transformers.describe import Anatomy, Group, Replacement, anatomy
 from tailprune.transformers.loading import load_transformer
 from tailprune.transformers.lora import ProjectedLora, project_lora
@@ -26,6 +32,7 @@ from tailprune.transformers.verifying import Verified, verify
 
 __all__ = [
     "Anatomy",
+    "Converted",
     "Group",
     "ProjectedLora",
     "Ranks",
@@ -35,6 +42,7 @@ __all__ = [
     "anatomy",
     "as_text",
     "compact",
+    "convert",
     "load_transformer",
     "project_lora",
     "verify",

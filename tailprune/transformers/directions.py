@@ -2,12 +2,12 @@
 
     x = B (s - m),    W s + b  ->  (W D) x + (b + W m),    s = SiLU(c), m its mean over the covered vectors
 
-    schedule    B = V', D = V, of the singular value decomposition of the covered s - m = P S V'
-    rank r      the modulations A = (s - m) W' of the covered vectors, of rows that are drawn, have the eigenvectors P
-                and the values S^2 in A A'; B = S^-2 P' A W and D = (s - m)' P of the r largest
+    schedule    B = V', D = V, of the singular value decomposition of the covered s - m = U S V'
+    rank r      the modulations (s - m) W' = U C' of rows of W that are drawn, C = W V S, have P of the r largest
+                eigenvectors of C'C as their first left singular vectors in the space of U; B = P'S^-1 V', D = V S P
 
-The algebra is in the space of the covered vectors: no matrix of d x d is made. With all rows drawn rank r is optimal,
-as in `tailprune.compaction`.
+So x = U P, orthonormal over what is covered, and BD = 1 to rounding however small a direction is. With all rows drawn
+rank r is optimal, as in `tailprune.compaction`. No matrix of d x d is made.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from torch import Tensor
 from tailprune.checkpoints.files import CheckpointError
 from tailprune.checkpoints.save import write_tensors
 from tailprune.spec import InputError
-from tailprune.transformers.ranks import errors_by_rank, gram, sampled_rows
+from tailprune.transformers.ranks import check_size, errors_by_rank, sampled_rows
 from tailprune.transformers.recognise import Model
 from tailprune.transformers.schedule import Covered
 from tailprune.transformers.source import open_file
@@ -34,6 +34,8 @@ DIRECTIONS = "directions.safetensors"
 """The file of a compacted folder with D, as the tensor `decode`, for what is projected onto the directions later."""
 EXACT = 1e-8
 """Directions in which the covered vectors vary by less than this, of the most, are left out of an exact table."""
+NOISE = 1e-12
+"""And by less than this, are none: float64's own rounding."""
 MARGIN = 0.9
 """Of a wanted error, what the estimate from drawn rows may take."""
 
@@ -64,20 +66,25 @@ def best_directions(model: Model, covered: Covered, rank: int | None, error: flo
     Raises InputError for more than there are.
     """
     mean = covered.read.mean(0)
-    around = covered.read - mean
+    check_size(covered.read.square().sum())
+    _, sizes, axes = torch.linalg.svd(covered.read - mean, full_matrices=False)
+    known = sizes > NOISE * sizes[0]
+    sizes, axes = sizes[known], axes[known]
     weights, shares = sampled_rows(model)
-    products, whole = gram((covered.read.float() @ weights.T) * shares)
+    modulations = sizes[:, None] * (axes @ weights.T.double()) * shares
+    products = modulations @ modulations.T
+    whole = len(covered.read) * ((weights.double() @ mean) * shares).square().sum() + products.trace()
+    check_size(whole)
     squares, vectors = torch.linalg.eigh(products)
-    most = int((squares > 1e-14 * squares[-1]).sum())
     if rank is None:
         assert error is not None, "one of rank and error is given"
-        rank = min(max(1, int((errors_by_rank(squares, whole) > MARGIN * error).sum())), most)
-    if rank > most:
-        raise InputError(f"the covered vectors have {most} directions that matter, which is less than rank {rank}")
-    squares, vectors = squares[-rank:].flip(0), vectors[:, -rank:].flip(1)
-    read_by = ((vectors.T @ around).float() @ weights.T) * shares**2  # P' A, with each row as often as it stands for
-    encode = (read_by @ weights).double() / squares[:, None]
-    return Directions(mean, encode, around.T @ vectors)
+        rank = min(max(1, int((errors_by_rank(squares, whole) > MARGIN * error).sum())), len(squares))
+    if rank > len(squares):
+        raise InputError(
+            f"the covered vectors have {len(squares)} directions that matter, which is less than rank {rank}"
+        )
+    chosen = vectors[:, -rank:].flip(1)
+    return Directions(mean, (chosen / sizes[:, None]).T @ axes, axes.T @ (chosen * sizes[:, None]))
 
 
 def write_decode(folder: Path, directions: Directions) -> str:

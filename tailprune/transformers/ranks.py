@@ -22,7 +22,17 @@ from tailprune.transformers.classes import Number, Part
 from tailprune.transformers.recognise import Model
 from tailprune.transformers.source import Source
 
-__all__ = ["Ranks", "Unmeasured", "condition", "errors_by_rank", "gram", "linear", "measure", "sampled_rows"]
+__all__ = [
+    "Ranks",
+    "Unmeasured",
+    "check_size",
+    "condition",
+    "errors_by_rank",
+    "gram",
+    "linear",
+    "measure",
+    "sampled_rows",
+]
 
 ERRORS = (0.1, 0.01, 0.001, 0.0001)
 TIMES = 1001
@@ -76,12 +86,17 @@ def gram(modulations: Tensor) -> tuple[Tensor, Tensor]:
     Raises Unmeasured for modulations that are zero or not finite.
     """
     whole = modulations.square().sum(dtype=torch.float64)
+    check_size(whole)
+    around = (modulations - modulations.mean(0)).double()
+    return around @ around.T, whole
+
+
+def check_size(whole: Tensor) -> None:
+    """Raise Unmeasured for modulations whose squared size is zero or not finite."""
     if not torch.isfinite(whole):
         raise Unmeasured("its weights hold NaN or infinity")
     if whole == 0:
         raise Unmeasured("the weights that read the condition are zero")
-    around = (modulations - modulations.mean(0)).double()
-    return around @ around.T, whole
 
 
 def errors_by_rank(squares: Tensor, whole: Tensor) -> Tensor:

@@ -24,21 +24,21 @@ from tailprune.checkpoints.save import TYPES
 from tailprune.progress import OnStep, reporting
 from tailprune.spec import InputError
 from tailprune.spec.display import Shown
-from tailprune.spec.layouts import CONFIG, DIFFUSERS_WEIGHTS
+from tailprune.spec.layouts import DIFFUSERS_WEIGHTS
 from tailprune.spec.safetensors import encode_header
 from tailprune.transformers.describe import in_words
 from tailprune.transformers.directions import DIRECTIONS, Directions, all_directions, best_directions, write_decode
 from tailprune.transformers.errors import checked_vectors, errors_of, squared_errors
+from tailprune.transformers.modeling import BASIS
 from tailprune.transformers.plans import covered_by, plan_of, text_error, words_of
 from tailprune.transformers.population import Population, read_population, texts_replaced
 from tailprune.transformers.ranks import Unmeasured
 from tailprune.transformers.recognise import Model, recognise
-from tailprune.transformers.source import INDEX, TORCH, Source, open_source
+from tailprune.transformers.source import TORCH, open_source
+from tailprune.transformers.writing import MODELING, as_bytes, check_room, stamps, write_config, write_index
 
-__all__ = ["BASIS", "COMPACTION", "ROWS", "Written", "compact"]
+__all__ = ["COMPACTION", "ROWS", "Written", "compact"]
 
-BASIS = "adaln_basis"
-"""The module of the directions in a compacted model: its weight B, and its mean m."""
 COMPACTION = "compaction.json"
 """What a compacted folder says of itself."""
 PARTIAL = ".partial"
@@ -46,8 +46,6 @@ PIECE = 16 * 2**20
 """The bytes that are copied at once."""
 ROWS = 4096
 """The rows of a layer that are computed at once."""
-SPARE = 64 * 2**20
-"""Room on the disk besides the tensors."""
 
 
 @dataclass(frozen=True, repr=False)
@@ -144,10 +142,10 @@ def compact(
             "cover fewer times, or allow an error"
         )
     work = folder.with_name(f".{folder.name}{PARTIAL}")
-    _begin(work, plan | {"source": _stamps(model.source)}, writer.size)
+    _begin(work, plan | {"source": stamps(model.source)}, writer.size)
     with reporting(progress, on_bytes, "B") as report:
         writer.write(work, report)
-    if _stamps(model.source) != _planned(work)["source"]:
+    if stamps(model.source) != _planned(work)["source"]:
         raise CheckpointError(f"{model.source.path}: its files changed while they were read: start again")
     written = writer.result(folder, words_of(plan), text_error(model, plan, texts, covered.times))
     if error is not None and written.error > error:
@@ -262,7 +260,7 @@ class _Writer:
             put(encode_header(outputs, {"format": "pt"}))
             for name in self._basis:
                 if name in outputs:
-                    put(_bytes(self._basis[name]))
+                    put(as_bytes(self._basis[name]))
             stored = self._stored(path)
             for name in stored:
                 layer, _, kind = name.rpartition(".")
@@ -308,9 +306,9 @@ class _Writer:
             folded = (own + weight @ mean).to(self._dtype)
             added = folded.to(precise) - own
             squares += torch.stack(squared_errors(weight, smaller.to(precise), added, checked, encoded))
-            yield _bytes(smaller)
+            yield as_bytes(smaller)
             biases.append(folded)
-        yield _bytes(torch.cat(biases))
+        yield as_bytes(torch.cat(biases))
 
     def result(self, folder: Path, covers: str, of_texts: float | None) -> Written:
         """What was written."""
@@ -349,12 +347,7 @@ def _begin(work: Path, plan: Mapping[str, Any], size: int) -> None:
     else:
         work.mkdir(parents=True, exist_ok=True)
         _write_text(note, json.dumps(plan))
-    there = sum(file.stat().st_size for file in work.iterdir())
-    free = shutil.disk_usage(work).free
-    if free < size - there + SPARE:
-        raise InputError(
-            f"{work.parent} has {free / 1e9:.2f} GB of room, and {(size - there + SPARE) / 1e9:.2f} GB are needed"
-        )
+    check_room(work, size - sum(file.stat().st_size for file in work.iterdir()))
 
 
 def _planned(work: Path) -> dict[str, Any]:
@@ -362,26 +355,14 @@ def _planned(work: Path) -> dict[str, Any]:
     return dict(json.loads((work / "plan.json").read_text()))
 
 
-def _stamps(source: Source) -> list[list[Any]]:
-    """Name, size and time of every file of a source."""
-    stats = [(path, path.stat()) for path in dict.fromkeys(source.files.values())]
-    return [[str(path.absolute()), stat.st_size, stat.st_mtime_ns] for path, stat in stats]
-
-
 def _finish(model: Model, work: Path, written: Written, texts: Population | None) -> None:
     """Write configuration, index, population and card, and delete the notes of the work."""
     if texts is not None:
         texts.save(work)
     paths = list(dict.fromkeys(model.source.files.values()))
-    (work / CONFIG).write_text(json.dumps(dict(model.source.config) | {"adaln_rank": written.rank}, indent=2) + "\n")
+    write_config(work, model.source.config, model.cls, written.rank)
     if len(paths) > 1:
-        weights: dict[str, str] = {}
-        for path in paths:
-            with (work / path.name).open("rb") as file:
-                length = int.from_bytes(file.read(8), "little")
-                weights |= {name: path.name for name in json.loads(file.read(length)) if name != "__metadata__"}
-        index = {"metadata": {"total_size": written.bytes[1]}, "weight_map": dict(sorted(weights.items()))}
-        (work / f"{DIFFUSERS_WEIGHTS[0]}{INDEX}").write_text(json.dumps(index, indent=2) + "\n")
+        write_index(work, [path.name for path in paths], written.bytes[1])
     plan = {key: value for key, value in _planned(work).items() if key != "source"}
     (work / COMPACTION).write_text(json.dumps(asdict(written) | {"plan": plan}, indent=2) + "\n")
     (work / "README.md").write_text(_card(written))
@@ -413,7 +394,8 @@ in ({written.dtype}): {written.error:.2g} over what is covered, {written.worst_e
 
 {in_words(saved)} less. `{COMPACTION}` has the same in numbers, with the sha256 of each file read and written.
 
-Load it in Python with tailprune and diffusers: `tailprune.load_transformer(FOLDER)`. Check it against the whole model:
+Load it in Python with tailprune and diffusers, `tailprune.load_transformer(FOLDER)`, or with diffusers alone,
+`AutoModel.from_pretrained(FOLDER, trust_remote_code=True)`, which runs `{MODELING}`. Check it against the whole model:
 `python -m tailprune verify FOLDER --against SOURCE`.
 """
 
@@ -422,7 +404,3 @@ def _write_text(path: Path, text: str) -> None:
     unfinished = path.with_name(f"{path.name}.unfinished")
     unfinished.write_text(text)
     os.replace(unfinished, path)
-
-
-def _bytes(tensor: Tensor) -> memoryview:
-    return tensor.contiguous().reshape(-1).view(torch.uint8).numpy().data

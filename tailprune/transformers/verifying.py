@@ -23,11 +23,12 @@ from tailprune.spec import MissingFileError
 from tailprune.spec.display import Shown
 from tailprune.transformers.directions import DIRECTIONS, read_decode
 from tailprune.transformers.errors import checked_vectors, errors_of, squared_errors
+from tailprune.transformers.modeling import BASIS
 from tailprune.transformers.plans import covered_by
 from tailprune.transformers.population import POPULATION, Population, read_population, texts_replaced
 from tailprune.transformers.ranks import Unmeasured
 from tailprune.transformers.recognise import Model, recognise
-from tailprune.transformers.rewriting import BASIS, COMPACTION, ROWS
+from tailprune.transformers.rewriting import COMPACTION, ROWS
 from tailprune.transformers.source import Source, open_source
 
 __all__ = ["Verified", "verify"]

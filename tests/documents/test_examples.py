@@ -50,6 +50,7 @@ RUN_ELSEWHERE = {
     "python -m tailprune project-lora": "needs published weights; tests/tailprune/transformers/test_lora.py",
     "import torch\nfrom diffusers import QwenImagePipeline": "needs published weights",
     "import tailprune\nfrom diffusers import QwenImagePipeline": "needs published weights",
+    "from diffusers import AutoModel": "needs published weights; tests/tailprune/transformers/test_remote_code.py",
     "from tailprune.transformers": "asks the Hugging Face hub; tests/tailprune/transformers",
 }
 """Beginnings of blocks that are not run here, and why."""

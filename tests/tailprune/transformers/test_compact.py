@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import itertools
 import json
 import shutil
 from pathlib import Path
@@ -88,6 +89,14 @@ def test_a_rank_has_the_error_that_is_stated(name: str, tmp_path: Path) -> None:
     assert written.rank == found.ranks.needed[0.1]
     assert 0 < written.error <= 0.101
     assert written.covers == "all times"
+
+
+def test_more_directions_are_never_worse_however_small_they_are(tmp_path: Path) -> None:
+    TINY["minimax-h3"].save(tmp_path / "whole")
+    errors = [compact(tmp_path / "whole", tmp_path / f"{rank}", rank=rank).error for rank in (2, 4, 6, 8, 12)]
+    for fewer, more in itertools.pairwise(errors):
+        assert more < max(fewer, 1e-7)
+    assert errors[-1] < 1e-7
 
 
 def test_an_error_needs_the_rank_that_anatomy_says(tmp_path: Path) -> None:
@@ -228,6 +237,7 @@ def test_shards_stay_shards_and_all_else_stays_as_it_was(tmp_path: Path) -> None
         "compaction.json",
         "config.json",
         "diffusion_pytorch_model.safetensors.index.json",
+        "modeling_tailprune.py",
     ]
     assert not list(tmp_path.glob(".*")), "nothing unfinished is left"
 
