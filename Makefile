@@ -55,7 +55,7 @@ parity: $(INSTALLED) ## agreement with the official implementations; REFERENCE_C
 serve: $(INSTALLED) ## Redis, a worker and the service on http://127.0.0.1:8000
 	$(BIN)/tailprune serve
 
-train-shapes: $(INSTALLED) ## train the shipped models anew (about three hours on one core)
+train-shapes: $(INSTALLED) ## train the shipped models anew (about five hours on one core)
 	$(BIN)/python -m tailprune.training.shapes_classifier
 	for model in $(SHAPES); do $(BIN)/python -m tailprune.training.shapes_models $$model || exit; done
 	for model in $(SHAPES); do $(BIN)/python -m tailprune.training.card $$model || exit; done

@@ -17,7 +17,7 @@ from rich.console import Console
 
 from demo import ROOT, running
 from evidence.document import shown_of, write
-from evidence.gathering import MODELS, STEPS, gather
+from evidence.gathering import MODELS, gather
 from evidence.measuring import replaced
 from evidence.rules import compared, draw_errors
 from service.cli.client import Client
@@ -47,7 +47,7 @@ def main() -> None:
         f"{options.workers} workers on {platform.machine()}, {os.cpu_count()} cores, float32, torch {version('torch')}"
     )
     pruning = DOCS / "pruning.md"
-    rules = compared({one.model: one.rules for one in found}, STEPS)
+    rules = compared({one.model: one.rules for one in found})
     pruning.write_text(replaced(pruning.read_text(), "evidence", rules))
     text, numbers = write(found, machine)
     (DOCS / "evidence.md").write_text(text)

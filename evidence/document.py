@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from evidence.claims import accuracy, claims, score, variant, verdict
 from evidence.gathering import BUDGET, LAST, MAIN, SAMPLES_OF_SEARCH, STEPS, ModelEvidence, mean_cosine
 from evidence.paper import TABLE_1, TABLE_2, TABLE_3, TABLE_6, TITLE
-from evidence.rules import RULE_SAMPLES, SHARES, correlation, least_at
+from evidence.rules import RULE_SAMPLES, RULE_STEPS, SHARES, correlation, least_at
 from jobs.registry.evaluation import Measure
 from jobs.study_results import Score, StudyVariant
 
@@ -274,7 +274,7 @@ def _rules(found: Sequence[ModelEvidence]) -> str:
     parts = [
         "## Rules of pruning at equal shares",
         "",
-        f"Every step, {STEPS} steps, {RULE_SAMPLES} samples a class. The first rule is the paper's;",
+        f"Every step, {RULE_STEPS} steps, {RULE_SAMPLES} samples a class. The first rule is the paper's;",
         "[pruning.md](pruning.md) says what the others are. Removed: of all components over the run. Error: the",
         "modulation error, without sampling. In brackets, 95 % intervals; bold: the least drift of its share.",
         "",

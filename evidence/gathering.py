@@ -12,7 +12,7 @@ from rich.console import Console
 from safetensors.torch import load_file
 
 from demo import ROOT
-from evidence.rules import RULE_SAMPLES, RuleCell, cells_of, prunes
+from evidence.rules import RULE_SAMPLES, RULE_STEPS, RuleCell, cells_of, prunes
 from jobs.requests.fields import FigureName
 from jobs.results import MetricsResult
 from jobs.study_results import SearchResult, StudyResult
@@ -25,7 +25,7 @@ __all__ = ["FIGURES", "MODELS", "HeadSummary", "ModelEvidence", "gather", "mean_
 MODELS = ("shapes-dit", "shapes-sit", "shapes-mdt", "shapes-lightningdit", "shapes-repa", "shapes-mg")
 MAIN = "shapes-repa"
 """The model of table 2, whose study has more samples."""
-SAMPLES = {MAIN: 20}
+SAMPLES = {MAIN: 10}
 SAMPLES_OF_OTHERS = 5
 SAMPLES_OF_SEARCH = 3
 TRIALS = 5
@@ -113,7 +113,7 @@ def gather(client: Client, model: str, pictures: Path, console: Console) -> Mode
     assert searched.search is not None, "a search has its trace"
     console.print(f"[bold]{model}[/bold]: the rules at equal shares …")
     _, ruled = _study(client, _rules(model))
-    rules = cells_of(model, ruled.variants, STEPS)
+    rules = cells_of(model, ruled.variants, RULE_STEPS)
     return ModelEvidence(model, c, y, head, result, searched.search, each, took, curve, rules)
 
 
@@ -174,6 +174,6 @@ def _grid(model: str, each: int) -> dict[str, Any]:
 def _rules(model: str) -> dict[str, Any]:
     """The study of all rules at equal shares."""
     return {
-        "model": model, "prunes": prunes(), "samples_per_label": RULE_SAMPLES, "steps": STEPS,
+        "model": model, "prunes": prunes(), "samples_per_label": RULE_SAMPLES, "steps": RULE_STEPS,
         "measures": ["accuracy", "drift"], "seed": 1,
     }  # fmt: skip

@@ -23,6 +23,7 @@ from tailprune.spec.prune import PruneSpec
 __all__ = [
     "RULES",
     "RULE_SAMPLES",
+    "RULE_STEPS",
     "SHARES",
     "RuleCell",
     "cells_of",
@@ -45,8 +46,8 @@ RULES: dict[str, dict[str, Any]] = {
 """What a prune of each rule has besides its share."""
 PAPER = "abs(c), zero"
 """The rule of the paper."""
-RULE_SAMPLES = 3
-"""Samples a class."""
+RULE_SAMPLES, RULE_STEPS = 3, 12
+"""Samples a class, and sampling steps."""
 
 
 @dataclass(frozen=True)
@@ -99,14 +100,13 @@ def least_at(cells: Sequence[RuleCell], share: float) -> Score:
     return min((cell.drift for cell in cells if cell.share == share), key=lambda drift: drift.value or 0.0)
 
 
-def compared(cells: dict[str, list[RuleCell]], steps: int) -> str:
+def compared(cells: dict[str, list[RuleCell]]) -> str:
     """Drift and accuracy of every rule at every share, as Markdown: what is least at each share, and a table.
 
     cells: of each model, by its name
-    steps: the sampling steps of their samples
     """
     lines = [
-        f"{measured_how(RULE_SAMPLES, steps)} Bold: the least drift of its model and share.",
+        f"{measured_how(RULE_SAMPLES, RULE_STEPS)} Bold: the least drift of its model and share.",
         "",
         *(_leader(cells, share) for share in SHARES),
         "",

@@ -238,9 +238,10 @@ Trained on {model.trained_on}; a tenth of the labels dropped (`tailprune/trainin
 `python -m tailprune.training.shapes_models {name}`: {recipe["steps"]:,} steps of {recipe["batch_size"]} pictures,
 AdamW at {recipe["learning_rate"]:g} (betas {recipe["betas"][0]}, {recipe["betas"][1]}, weight decay
 {recipe["weight_decay"]:g}), {recipe["warmup"]} steps of warm-up, then linear decay to {recipe["final_share"]:.0%},
-gradients clipped at {recipe["clip"]:g}, weights averaged with decay {recipe["average"]}. float32 on one core of a
-server CPU ({platform.machine()}), {last["seconds"] / 60:.0f} minutes, other work beside it. How the weights
-start matters for `c`: see `tailprune/training/initialise.py`.
+gradients clipped at {recipe["clip"]:g}, weights averaged with decay {recipe["average"]}.
+{_rates(recipe)}float32 on one core of a server CPU ({platform.machine()}),
+{last["seconds"] / 60:.0f} minutes, other work beside it. How the weights start matters
+for `c`: see `tailprune/training/initialise.py`.
 
 ![Loss, cosine and nPR over training](training.png)
 
@@ -282,6 +283,13 @@ Licence: Apache-2.0, as the rest of the project.
 
 def _guidance(found: Mapping[str, Any]) -> str:
     return f"guidance {found['guidance']}" if "guided" in found else "unguided"
+
+
+def _rates(recipe: Mapping[str, Any]) -> str:
+    """The learning rates of the embedders, where they have their own; records of earlier trainings have none."""
+    shares = {what: recipe.get(f"{what}_rate", 1.0) for what in ("time", "label")}
+    own = [f"that of the {what} embedder is {share:g} of it" for what, share in shares.items() if share != 1]
+    return f"The learning rate is the same for all weights, but {' and '.join(own)}. " if own else ""
 
 
 def _of_training(system: System) -> str:

@@ -68,7 +68,11 @@ def train(
         model, multi_avg_fn=torch.optim.swa_utils.get_ema_multi_avg_fn(recipe.average), use_buffers=True
     )
     optimizer = torch.optim.AdamW(
-        _groups(model, recipe), lr=recipe.learning_rate, betas=recipe.betas, weight_decay=recipe.weight_decay
+        _groups(model, recipe),
+        lr=recipe.learning_rate,
+        betas=recipe.betas,
+        weight_decay=recipe.weight_decay,
+        fused=True,
     )
     generator = torch.Generator().manual_seed(recipe.seed)
     curve: list[dict[str, float]] = []

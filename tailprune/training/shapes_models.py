@@ -81,7 +81,7 @@ SHAPES_MODELS: dict[str, ShapesModel] = {
     "shapes-dit": ShapesModel(
         DiT,
         DiTConfig(**SHARED),
-        Recipe(steps=20_000, batch_size=64, learning_rate=2e-3),
+        Recipe(steps=30_000, batch_size=32, learning_rate=3e-3, time_rate=0.3, label_rate=0.3),
         NoisePrediction,
         "noise prediction with learned variance",
         sampler="ddim",
@@ -99,7 +99,7 @@ SHAPES_MODELS: dict[str, ShapesModel] = {
     "shapes-mdt": ShapesModel(
         MDT,
         MDTConfig(**SHARED, decode_layer=2),
-        Recipe(steps=9_000, batch_size=64, learning_rate=2.5e-3),
+        Recipe(steps=14_000, batch_size=32, learning_rate=3e-3, time_rate=0.3, label_rate=0.3),
         _masked,
         "noise prediction with learned variance, of the whole image and of one with three tenths of its tokens hidden, "
         "half of the timesteps drawn where flow matching would draw them",

@@ -202,7 +202,7 @@ def test_each_rule_removes_each_share_and_the_prunes_are_in_the_order_of_the_cel
 
 
 def test_rules_are_compared_share_by_share() -> None:
-    text = compared({"shapes-sit": found("shapes-sit", {}).rules, "shapes-dit": found("shapes-dit", {}).rules}, 25)
+    text = compared({"shapes-sit": found("shapes-sit", {}).rules, "shapes-dit": found("shapes-dit", {}).rules})
     ahead = (len(RULES) + 1) / 2
     for share in SHARES:
         assert f"- {100 * share:.0f} % removed: the least drift is that of `deviation, mean` in 2 of 2 models" in text
