@@ -181,7 +181,10 @@ def _draw_curves(curve: Sequence[Mapping[str, float]], path: Path) -> None:
         axis.set(xlabel="training steps", ylabel=quantity)
         axis.set_title(title, fontsize="medium")
         axis.grid(alpha=0.3)
-        axis.set_ylim(0, 1 if quantity == "cosine" else None)
+        if quantity == "loss":
+            axis.set_yscale("log")
+        else:
+            axis.set_ylim(0, 1 if quantity == "cosine" else None)
         if len(keys) > 1:
             axis.legend(loc="center right")
     figure.savefig(path, dpi=110)
