@@ -17,7 +17,7 @@ from demo import ROOT
 from evidence.measuring import measured_how
 from jobs.registry.models import Registry
 from jobs.study_results import Score, StudyVariant
-from tailprune.figures.style import PALETTE, new_figure, note, render, styled
+from tailprune.figures.style import PALETTE, new_figure, render, styled
 from tailprune.spec.prune import PruneSpec
 
 __all__ = [
@@ -161,7 +161,9 @@ def draw_errors(cells: dict[str, list[RuleCell]], path: Path) -> None:
     """
     with styled():
         figure = new_figure(
-            "Drift against modulation error", "one prune a point: five rules, each at 40, 66, 80 and 90 % removed", 5.6
+            "Drift of samples (up) against modulation error (across)",
+            "five rules, each at 40, 66, 80 and 90 % removed; in the titles: the rank correlation",
+            5.6,
         )
         panels = figure.subplots(2, -(-len(cells) // 2), sharex=True, sharey=True, squeeze=False).flat
         for axes, (model, found) in zip(panels, cells.items(), strict=False):
@@ -174,10 +176,9 @@ def draw_errors(cells: dict[str, list[RuleCell]], path: Path) -> None:
             axes.set_yscale("log")
             for axis in (axes.xaxis, axes.yaxis):
                 axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-            axes.set_title(f"{model}, rank correlation {correlation(found):.2f}")
+            axes.set_title(f"{model}: {correlation(found):.2f}")
         for axes in panels:
             axes.set_visible(False)
-        note(figure, "Across: modulation error, without sampling. Up: drift of the samples, from the same noise.")
         handles = [Line2D([], [], color=colour, marker="o", ms=3.5) for _, colour in zip(RULES, PALETTE, strict=False)]
-        figure.legend(handles, list(RULES), loc="outside upper right", ncols=3)
+        figure.legend(handles, list(RULES), loc="outside lower center", ncols=5)
         path.write_bytes(render(figure).png)
