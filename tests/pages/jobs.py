@@ -14,6 +14,8 @@ MODEL = "shapes-sit"
 QUICK = {"model": MODEL, "labels": [0, 11], "steps": 6}
 LONG = {"model": MODEL, "labels": [0], "steps": 1000, "threshold": 0.05}
 """Some ten seconds or more; cancel it once it has been looked at."""
+LONGER = LONG | {"labels": list(range(16))}
+"""Several times as long, for what is to be seen running and cancelled on a slow machine."""
 SECONDS = 90_000
 """How long a job may take, in milliseconds, on a machine that does other things too."""
 

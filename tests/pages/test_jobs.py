@@ -11,7 +11,7 @@ from playwright.sync_api import Page, Route, expect
 
 from tests.end_to_end.stack import Stack
 from tests.pages.browser import PHONE, assert_accessible, assert_fits, both_themes, expected, shot
-from tests.pages.jobs import LONG, MODEL, QUICK, SECONDS, cell, expect_status, finished, start
+from tests.pages.jobs import LONG, LONGER, MODEL, QUICK, SECONDS, cell, expect_status, finished, start
 
 STUDY: dict[str, Any] = {**QUICK, "grid": {"thresholds": [0.03, 0.2]}, "measures": ["accuracy", "drift", "ssim"]}
 SEARCH = {"measure": "drift", "budget": 0.3, "trials": 2}
@@ -38,11 +38,11 @@ def compacted(stack: Stack) -> dict[str, Any]:
 def test_jobs_appear_in_the_list_and_change_without_loading_it_again(page: Page, stack: Stack) -> None:
     page.goto("/ui/jobs")
     expect(page.get_by_text("live", exact=True)).to_be_visible()
-    job = start(stack, "/prune-sample", **LONG, seed=11, samples_per_label=8)
+    job = start(stack, "/prune-sample", **LONGER, seed=11)
     row = page.get_by_role("listitem").filter(has=page.locator(f'a[href$="{job}"]'))
     expect(row.get_by_text("running", exact=True)).to_be_visible(timeout=SECONDS)
     expect(row.get_by_role("progressbar")).to_be_visible()
-    behind = start(stack, "/prune-sample", **LONG, seed=12, guidance_scale=3)
+    behind = start(stack, "/prune-sample", **LONGER, seed=12, guidance_scale=3)
     waiting = page.get_by_role("listitem").filter(has=page.locator(f'a[href$="{behind}"]'))
     expect(waiting.get_by_text("the next of its queue")).to_be_visible()
     waiting.get_by_role("button", name=re.compile("Cancel")).click()
@@ -75,7 +75,7 @@ def test_the_list_names_the_workers(page: Page, stack: Stack) -> None:
 
 
 def test_a_job_is_cancelled_from_its_page(page: Page, stack: Stack) -> None:
-    page.goto(f"/ui/jobs/{start(stack, '/prune-sample', **LONG, seed=13)}")
+    page.goto(f"/ui/jobs/{start(stack, '/prune-sample', **LONGER, seed=13)}")
     expect(page.get_by_role("progressbar")).to_be_visible(timeout=SECONDS)
     page.get_by_role("button", name="Cancel").click()
     expect_status(page, "cancelled")

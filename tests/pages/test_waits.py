@@ -11,7 +11,7 @@ from playwright.sync_api import Locator, Page, expect
 from tests.end_to_end.stack import Stack, running
 from tests.pages.browser import PHONE, assert_accessible, assert_fits, both_themes, expected, program, shot
 from tests.pages.conftest import REGISTRY
-from tests.pages.jobs import LONG, MODEL, QUICK, SECONDS, seen, start, unseen
+from tests.pages.jobs import LONGER, MODEL, QUICK, SECONDS, seen, start, unseen
 
 WAITS = "What this page waits for"
 GONE = {"type": "urn:tailprune:problem:unknown-job", "title": "No such job", "status": 404, "detail": "No such job."}
@@ -141,7 +141,7 @@ def test_a_job_that_is_deleted_under_its_page_is_not_a_lost_connection(
 
 
 def test_what_waits_goes_on_by_itself_once_there_is_a_worker(page: Page, stack: Stack) -> None:
-    first = start(stack, "/prune-sample", **LONG, seed=9)
+    first = start(stack, "/prune-sample", **LONGER, seed=9)
     page.goto(f"/ui/models/{MODEL}")
     expect(no_worker(page)).to_be_visible()
     worker = stack.start_worker()
