@@ -14,7 +14,7 @@ from tailprune.arguments import as_number, as_tensor, as_whole
 from tailprune.spec import InputError
 from tailprune.spec.layouts import CONFIG
 from tailprune.transformers.classes import Part
-from tailprune.transformers.population import Population, some_texts, texts_covered
+from tailprune.transformers.population import PooledTexts, some_texts, texts_covered
 from tailprune.transformers.ranks import TIMES, sampled_rows
 from tailprune.transformers.recognise import Model
 from tailprune.transformers.schedule import Covered, cover, plain_times, scaled, scheduled_times
@@ -41,7 +41,7 @@ def plan_of(
     error: float | None,
     guidance: Sequence[float] | None,
     pooled: str | None,
-    population: Population | None,
+    population: PooledTexts | None,
 ) -> dict[str, Any]:
     """What is to be done, as JSON can hold it. Parameters and errors as in `compact`."""
     path = model.source.path
@@ -129,7 +129,7 @@ def _is_table(model: Model, part: Part) -> bool:
     return f"{part.layers[0].replace('*', '0')}.weight" in model.source.tensors
 
 
-def covered_by(model: Model, plan: Mapping[str, Any], population: Population | None) -> tuple[Covered, Tensor | None]:
+def covered_by(model: Model, plan: Mapping[str, Any], population: PooledTexts | None) -> tuple[Covered, Tensor | None]:
     """What a plan covers, and SiLU(c) at times halfway between, if it is known there.
 
     Raises InputError for more than can be held.
@@ -160,7 +160,7 @@ def covered_by(model: Model, plan: Mapping[str, Any], population: Population | N
     return covered, found if len(found) <= BETWEEN else found[torch.linspace(0, len(found) - 1, BETWEEN).long()]
 
 
-def text_error(model: Model, plan: Mapping[str, Any], population: Population | None, times: Tensor) -> float | None:
+def text_error(model: Model, plan: Mapping[str, Any], population: PooledTexts | None, times: Tensor) -> float | None:
     """What it changes in the modulations that all texts count as one; None where they do not, or none are known.
 
     It is relative to the part of the modulations that depends on c, over some texts of the population and some of these

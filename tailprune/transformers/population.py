@@ -25,7 +25,7 @@ from tailprune.transformers.source import TORCH
 
 __all__ = [
     "POPULATION",
-    "Population",
+    "PooledTexts",
     "read_population",
     "some_texts",
     "text_part",
@@ -39,7 +39,7 @@ MOST_TEXTS = 4096
 
 
 @dataclass(frozen=True)
-class Population:
+class PooledTexts:
     """Pooled texts."""
 
     vectors: Tensor
@@ -60,7 +60,7 @@ def text_part(model: Model) -> Part | None:
     return next((part for part in model.parts if part.number is None and len(part.layers) == 2), None)
 
 
-def read_population(path: str | os.PathLike[str], model: Model) -> Population:
+def read_population(path: str | os.PathLike[str], model: Model) -> PooledTexts:
     """Read the pooled texts of a safetensors file: its only tensor, or the one that is called `pooled`.
 
     path: the file; its tensor has the shape (K, width of a pooled text)
@@ -90,10 +90,10 @@ def read_population(path: str | os.PathLike[str], model: Model) -> Population:
         )
     if not vectors.is_floating_point() or not torch.isfinite(vectors).all():
         raise InputError(f"{file}: its vectors are not finite numbers")
-    return Population(vectors.float())
+    return PooledTexts(vectors.float())
 
 
-def _parts_of(model: Model, population: Population) -> Tensor:
+def _parts_of(model: Model, population: PooledTexts) -> Tensor:
     """The parts of c that the texts make, with shape (K, d), float64."""
     part = text_part(model)
     assert part is not None, "a population is read for a model that takes it"
@@ -101,7 +101,7 @@ def _parts_of(model: Model, population: Population) -> Tensor:
     return F.silu(population.vectors.double() @ first.T + first_bias) @ second.T + bias
 
 
-def texts_covered(model: Model, pooled: str | None, population: Population | None) -> Tensor | None:
+def texts_covered(model: Model, pooled: str | None, population: PooledTexts | None) -> Tensor | None:
     """The parts of c that the texts make which a compacted model tells apart, with shape (K, d); None for zeros.
 
     pooled: with `mean` it is one, the mean of the population's, as it is stored
@@ -120,7 +120,7 @@ def texts_covered(model: Model, pooled: str | None, population: Population | Non
     return parts.mean(0, keepdim=True).to(_stored(model, part)).double()
 
 
-def texts_replaced(model: Model, pooled: str | None, population: Population | None) -> dict[str, bytes | None]:
+def texts_replaced(model: Model, pooled: str | None, population: PooledTexts | None) -> dict[str, bytes | None]:
     """The tensors that make a text's part, where they are written otherwise: their bytes, or None for zeros.
 
     With `zero` a text counts as zeros, and with `mean` as the mean of the population's parts.
@@ -136,7 +136,7 @@ def texts_replaced(model: Model, pooled: str | None, population: Population | No
     return {f"{part.layers[1]}.weight": None, f"{part.layers[1]}.bias": values}
 
 
-def some_texts(model: Model, population: Population, most: int) -> Tensor:
+def some_texts(model: Model, population: PooledTexts, most: int) -> Tensor:
     """The parts of c that at most so many texts make, evenly taken, with shape (K, d)."""
     parts = _parts_of(model, population)
     return parts[torch.linspace(0, len(parts) - 1, min(most, len(parts))).long()]

@@ -31,7 +31,7 @@ from tailprune.transformers.directions import DIRECTIONS, Directions, all_direct
 from tailprune.transformers.errors import checked_vectors, errors_of, squared_errors
 from tailprune.transformers.modeling import BASIS
 from tailprune.transformers.plans import covered_by, plan_of, text_error, words_of
-from tailprune.transformers.population import Population, read_population, texts_replaced
+from tailprune.transformers.population import PooledTexts, read_population, texts_replaced
 from tailprune.transformers.ranks import Unmeasured
 from tailprune.transformers.recognise import Model, recognise
 from tailprune.transformers.source import TORCH, open_source
@@ -355,7 +355,7 @@ def _planned(work: Path) -> dict[str, Any]:
     return dict(json.loads((work / "plan.json").read_text()))
 
 
-def _finish(model: Model, work: Path, written: Written, texts: Population | None) -> None:
+def _finish(model: Model, work: Path, written: Written, texts: PooledTexts | None) -> None:
     """Write configuration, index, population and card, and delete the notes of the work."""
     if texts is not None:
         texts.save(work)

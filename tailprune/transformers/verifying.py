@@ -25,7 +25,7 @@ from tailprune.transformers.directions import DIRECTIONS, read_decode
 from tailprune.transformers.errors import checked_vectors, errors_of, squared_errors
 from tailprune.transformers.modeling import BASIS
 from tailprune.transformers.plans import covered_by
-from tailprune.transformers.population import POPULATION, Population, read_population, texts_replaced
+from tailprune.transformers.population import POPULATION, PooledTexts, read_population, texts_replaced
 from tailprune.transformers.ranks import Unmeasured
 from tailprune.transformers.recognise import Model, recognise
 from tailprune.transformers.rewriting import COMPACTION, ROWS
@@ -125,7 +125,7 @@ def _check_names(small: Source, model: Model) -> list[str]:
     return same
 
 
-def _population(folder: Path, model: Model, said: Mapping[str, Any] | None) -> Population | None:
+def _population(folder: Path, model: Model, said: Mapping[str, Any] | None) -> PooledTexts | None:
     if said is None:
         return None
     population = read_population(folder / POPULATION, model)
@@ -154,7 +154,7 @@ def _check_directions(small: Source, model: Model, decode: Tensor) -> None:
             raise CheckpointError(f"{small.path}: {name}.weight is not the whole model's times {DIRECTIONS}")
 
 
-def _measured(small: Source, model: Model, plan: Mapping[str, Any], texts: Population | None, report: Any) -> Verified:
+def _measured(small: Source, model: Model, plan: Mapping[str, Any], texts: PooledTexts | None, report: Any) -> Verified:
     covered, between = covered_by(model, plan, texts)
     checked, count = checked_vectors(covered.read, between)
     encoded = (checked - small.read(f"{BASIS}.mean").double()) @ small.read(f"{BASIS}.weight").double().T

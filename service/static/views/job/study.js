@@ -81,7 +81,7 @@ export function StudyResult({ job, query }) {
             <${Scores} study=${study} measures=${measured} chosen=${chosen} />
             ${study.exports && html`<${Exports} job=${job} exports=${study.exports} />`}
           </${Card}>`
-        : html`<${Card} title="Files" lead="Nothing was sampled: the modulation error is of the condition vectors alone.">
+        : html`<${Card} title="Scores" lead="Nothing was sampled: the modulation error is of the condition vectors alone.">
             ${study.exports && html`<${Exports} job=${job} exports=${study.exports} />`}
           </${Card}>`
     }
