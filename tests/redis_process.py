@@ -72,8 +72,15 @@ class RedisProcess:
 
     def stop(self) -> None:
         """Stop, as at a shutdown of the machine."""
+        self._end(signal.SIGTERM)
+
+    def kill(self) -> None:
+        """End without a word, as at a loss of power."""
+        self._end(signal.SIGKILL)
+
+    def _end(self, by: signal.Signals) -> None:
         if self._process is not None:
-            self._process.terminate()
+            self._process.send_signal(by)
             self.resume()
             self._process.wait(10)
             self._process = None
