@@ -10,7 +10,6 @@ from typing import ClassVar
 
 import torch
 from torch import Tensor
-from torchdiffeq import odeint
 
 from tailprune.spec import InputError
 from tailprune.systems.base import System
@@ -46,6 +45,8 @@ class Dopri5:
 
         Raises InputError if it takes more than 2,000 steps, or if the step size vanishes.
         """
+        from torchdiffeq import odeint  # it imports scipy, which takes a worker's start a second
+
         span = torch.tensor([self._begin, self._end], dtype=torch.float32, device=x.device)
         limit = {"max_num_steps": MOST_STEPS}
         try:
