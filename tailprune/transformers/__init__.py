@@ -9,6 +9,7 @@ text        an anatomy in a terminal
 schedule    the vectors that a compaction covers
 directions  what AdaLN reads in place of SiLU(c)
 rewriting   a compacted model, written shard by shard: `compact`
+account     what a compacted folder says of itself
 writing     configuration, index and room of a folder of weights
 verifying   whether a compacted model is what it says: `verify`
 modeling    the layers that are exchanged in diffusers' class; goes with the weights for `trust_remote_code`
@@ -21,12 +22,13 @@ compacted   one in any of these layouts, read under diffusers' names
 converting  and written in another: `convert`
 """
 
+from tailprune.transformers.account import Written
 from tailprune.transformers.converting import Converted, convert
 from tailprune.transformers.describe import Anatomy, Group, Replacement, anatomy
 from tailprune.transformers.loading import load_transformer
 from tailprune.transformers.lora import ProjectedLora, project_lora
 from tailprune.transformers.ranks import Ranks
-from tailprune.transformers.rewriting import Written, compact
+from tailprune.transformers.rewriting import compact
 from tailprune.transformers.text import as_text
 from tailprune.transformers.verifying import Verified, verify
 

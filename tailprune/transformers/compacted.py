@@ -15,6 +15,7 @@ from torch import Tensor
 
 from tailprune.checkpoints.files import CheckpointError
 from tailprune.spec import InputError
+from tailprune.transformers.account import COMPACTION
 from tailprune.transformers.classes import CLASSES
 from tailprune.transformers.layouts import (
     CONFIGURATION,
@@ -31,7 +32,6 @@ from tailprune.transformers.layouts import (
 from tailprune.transformers.modeling import KEYS, TABLE
 from tailprune.transformers.ranks import Unmeasured, condition
 from tailprune.transformers.recognise import Model
-from tailprune.transformers.rewriting import COMPACTION
 from tailprune.transformers.source import Source
 
 __all__ = ["COVERED", "MINIMAX_H3", "Compacted", "read_compacted"]

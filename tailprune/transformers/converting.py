@@ -29,6 +29,7 @@ from tailprune.spec import InputError
 from tailprune.spec.display import Shown
 from tailprune.spec.layouts import CONFIG, DIFFUSERS_WEIGHTS
 from tailprune.spec.safetensors import encode_header, write_file
+from tailprune.transformers.account import COMPACTION
 from tailprune.transformers.compacted import COVERED, MINIMAX_H3, Compacted, read_compacted
 from tailprune.transformers.layouts import (
     DEFAULTS,
@@ -42,7 +43,6 @@ from tailprune.transformers.layouts import (
     stored_as,
 )
 from tailprune.transformers.modeling import RANK, TABLE, TABLE_SIZE
-from tailprune.transformers.rewriting import COMPACTION
 from tailprune.transformers.source import TORCH, open_source
 from tailprune.transformers.writing import as_bytes, check_room, stamps, write_config, write_index
 

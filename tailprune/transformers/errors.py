@@ -11,10 +11,15 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-__all__ = ["Errors", "checked_vectors", "errors_of", "squared_errors"]
+__all__ = ["Errors", "checked_vectors", "errors_of", "precise_type", "squared_errors"]
 
 CHECKED = 64
 """Of more covered vectors so many are checked, evenly."""
+
+
+def precise_type(stored: torch.dtype) -> torch.dtype:
+    """The type in which weights are computed with: float32 for those in half precision, float64 for all others."""
+    return torch.float32 if stored in (torch.float16, torch.bfloat16) else torch.float64
 
 
 def checked_vectors(covered: Tensor, between: Tensor | None) -> tuple[Tensor, int]:

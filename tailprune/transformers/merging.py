@@ -15,9 +15,10 @@ from torch import Tensor
 from tailprune.checkpoints.files import CheckpointError
 from tailprune.progress import OnStep
 from tailprune.spec import InputError
+from tailprune.transformers.account import COMPACTION
 from tailprune.transformers.adapters import Adapter, Change
 from tailprune.transformers.projecting import Compacted, finite, projected, weight_of
-from tailprune.transformers.rewriting import COMPACTION, PIECE, ROWS
+from tailprune.transformers.rewriting import PIECE, ROWS
 from tailprune.transformers.source import TORCH, Source
 
 __all__ = ["write_merged"]

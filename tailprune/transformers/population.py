@@ -120,8 +120,8 @@ def texts_covered(model: Model, pooled: str | None, population: PooledTexts | No
     return parts.mean(0, keepdim=True).to(_stored(model, part)).double()
 
 
-def texts_replaced(model: Model, pooled: str | None, population: PooledTexts | None) -> dict[str, bytes | None]:
-    """The tensors that make a text's part, where they are written otherwise: their bytes, or None for zeros.
+def texts_replaced(model: Model, pooled: str | None, population: PooledTexts | None) -> dict[str, Tensor | None]:
+    """The tensors that make a text's part, where they are written otherwise, or None for zeros.
 
     With `zero` a text counts as zeros, and with `mean` as the mean of the population's parts.
     """
@@ -132,8 +132,7 @@ def texts_replaced(model: Model, pooled: str | None, population: PooledTexts | N
         return {f"{part.layers[0]}.weight": None}
     mean = texts_covered(model, pooled, population)
     assert mean is not None, "a mean is of a population"
-    values = mean[0].to(_stored(model, part)).view(torch.uint8).numpy().tobytes()
-    return {f"{part.layers[1]}.weight": None, f"{part.layers[1]}.bias": values}
+    return {f"{part.layers[1]}.weight": None, f"{part.layers[1]}.bias": mean[0].to(_stored(model, part))}
 
 
 def some_texts(model: Model, population: PooledTexts, most: int) -> Tensor:
@@ -143,5 +142,6 @@ def some_texts(model: Model, population: PooledTexts, most: int) -> Tensor:
 
 
 def _stored(model: Model, part: Part) -> torch.dtype:
-    """The type in which the mean of texts is stored."""
-    return TORCH[model.source.tensors[f"{part.layers[1]}.bias"].dtype]
+    """The type in which the mean of texts is stored: that of the bias, or bfloat16 for one of eight bits."""
+    dtype = TORCH[model.source.tensors[f"{part.layers[1]}.bias"].dtype]
+    return torch.bfloat16 if dtype.itemsize == 1 else dtype

@@ -20,11 +20,12 @@ from torch import Tensor
 
 from tailprune.checkpoints.files import CheckpointError
 from tailprune.spec import InputError, MissingFileError
+from tailprune.transformers.account import COMPACTION
 from tailprune.transformers.adapters import Change, Shapes
 from tailprune.transformers.classes import CLASSES
 from tailprune.transformers.directions import read_decode
 from tailprune.transformers.recognise import pattern_of
-from tailprune.transformers.rewriting import BASIS, COMPACTION, ROWS
+from tailprune.transformers.rewriting import BASIS, ROWS
 from tailprune.transformers.source import Source, open_source
 
 __all__ = ["Compacted", "finite", "open_compacted", "projected", "weight_of", "whole_layers"]

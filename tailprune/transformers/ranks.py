@@ -25,6 +25,7 @@ from tailprune.transformers.source import Source
 __all__ = [
     "Ranks",
     "Unmeasured",
+    "check_plain",
     "check_size",
     "condition",
     "errors_by_rank",
@@ -40,6 +41,8 @@ SAMPLED = 8192
 """The rows of all layers that are read at most, many times the ranks that are looked for."""
 SCALES = ("weight_scale", "scale_weight", "weight_scale_inv", "weight_scale_2")
 """Tensors beside a weight that is stored multiplied with them."""
+SCALED = (*SCALES, "scale_input", "input_scale", "scaled_fp8")
+"""What the names of tensors end with, of files that have such scales."""
 
 
 class Unmeasured(ValueError):
@@ -165,12 +168,31 @@ def linear(source: Source, name: str) -> tuple[Tensor, Tensor]:
     return weight, source.read(bias).double() if bias in source.tensors else weight.new_zeros(len(weight))
 
 
+def check_plain(model: Model) -> None:
+    """Raise Unmeasured for layers of AdaLN that are quantised, and for scales beside any weight of a model.
+
+    A weight of eight bits without scales is a number as any other.
+    """
+    source = model.source
+    reasons = (_quantised(source, name) for name in model.names)
+    scale = next((name for name in source.tensors if name.rpartition(".")[2] in SCALED), None)
+    reason = next((each for each in reasons if each), f"weights are stored with scales ({scale})" if scale else None)
+    if reason is not None:
+        raise Unmeasured(f"{reason}: give the weights before they were quantised, and quantise the result")
+
+
 def _check_plain(source: Source, name: str) -> None:
+    if (reason := _quantised(source, name)) is not None:
+        raise Unmeasured(reason)
+
+
+def _quantised(source: Source, name: str) -> str | None:
+    """Why the weight of a layer is not what is stored; None if it is."""
     stored = source.tensors[f"{name}.weight"]
-    if not stored.dtype.startswith(("F", "BF")) or stored.dtype.startswith(("F4", "F6")):
-        raise Unmeasured(f"{name}.weight is quantised ({stored.dtype})")
-    if scale := next((scale for scale in SCALES if f"{name}.{scale}" in source.tensors), None):
-        raise Unmeasured(f"{name}.weight is stored with a {scale}")
+    if not stored.dtype.startswith(("F", "BF")) or stored.dtype.startswith(("F4", "F6", "F8_E8M0")):
+        return f"{name}.weight is quantised ({stored.dtype})"
+    scale = next((scale for scale in SCALES if f"{name}.{scale}" in source.tensors), None)
+    return None if scale is None else f"{name}.weight is stored with a {scale}"
 
 
 def _check_copies(source: Source, part: Part) -> None:

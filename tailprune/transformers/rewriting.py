@@ -12,7 +12,7 @@ import json
 import os
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Literal
 
@@ -23,62 +23,26 @@ from tailprune.checkpoints.files import CheckpointError
 from tailprune.checkpoints.save import TYPES
 from tailprune.progress import OnStep, reporting
 from tailprune.spec import InputError
-from tailprune.spec.display import Shown
 from tailprune.spec.layouts import DIFFUSERS_WEIGHTS
 from tailprune.spec.safetensors import encode_header
-from tailprune.transformers.describe import in_words
+from tailprune.transformers.account import COMPACTION, Written, card_of
 from tailprune.transformers.directions import DIRECTIONS, Directions, all_directions, best_directions, write_decode
-from tailprune.transformers.errors import checked_vectors, errors_of, squared_errors
+from tailprune.transformers.errors import checked_vectors, errors_of, precise_type, squared_errors
 from tailprune.transformers.modeling import BASIS
 from tailprune.transformers.plans import covered_by, plan_of, text_error, words_of
 from tailprune.transformers.population import PooledTexts, read_population, texts_replaced
-from tailprune.transformers.ranks import Unmeasured
+from tailprune.transformers.ranks import Unmeasured, check_plain
 from tailprune.transformers.recognise import Model, recognise
 from tailprune.transformers.source import TORCH, open_source
-from tailprune.transformers.writing import MODELING, as_bytes, check_room, stamps, write_config, write_index
+from tailprune.transformers.writing import as_bytes, check_room, stamps, write_config, write_index
 
-__all__ = ["COMPACTION", "ROWS", "Written", "compact"]
+__all__ = ["COMPACTION", "ROWS", "compact"]
 
-COMPACTION = "compaction.json"
-"""What a compacted folder says of itself."""
 PARTIAL = ".partial"
 PIECE = 16 * 2**20
 """The bytes that are copied at once."""
 ROWS = 4096
 """The rows of a layer that are computed at once."""
-
-
-@dataclass(frozen=True, repr=False)
-class Written(Shown):
-    """A compacted transformer, and what it was measured to be."""
-
-    path: str
-    name: str
-    """diffusers' name of its class."""
-    rank: int
-    covers: str
-    """What it covers, as a text."""
-    error: float
-    """The root mean square error of the modulations over what is covered, relative to their part that depends on c."""
-    worst_error: float
-    """The same at the worst of them."""
-    error_between: float | None
-    """The worst at times halfway between covered ones; None if it was not measured."""
-    text_error: float | None
-    """What it changes that all pooled texts count as one, over the population; None where they do not, or there is no
-    population. It is in none of the other errors."""
-    parameters: tuple[int, int]
-    """Of the whole model, before and after."""
-    adaln_parameters: tuple[int, int]
-    """Of AdaLN, before and after, the directions in."""
-    bytes: tuple[int, int]
-    """Of the files of weights, before and after."""
-    dtype: str
-    """The type of AdaLN's weights."""
-    sources: dict[str, str]
-    """The sha256 of each file that was read."""
-    files: dict[str, str]
-    """The sha256 of each file that was written."""
 
 
 @torch.no_grad()
@@ -127,6 +91,7 @@ def compact(
     if folder.exists():
         raise InputError(f"{folder} exists: give the name of a new folder")
     try:
+        check_plain(model)
         covered, between = covered_by(model, plan, texts)
         directions = (
             all_directions(covered)
@@ -167,7 +132,7 @@ class _Writer:
         directions: Directions,
         covered: Tensor,
         between: Tensor | None,
-        replaced: Mapping[str, bytes | None],
+        replaced: Mapping[str, Tensor | None],
     ) -> None:
         self.model, self.source = model, model.source
         checked, self._covered = checked_vectors(covered, between)
@@ -198,7 +163,9 @@ class _Writer:
         for name in self._stored(path):
             layer, _, kind = name.rpartition(".")
             stored = self.source.tensors[name]
-            if layer not in self._layers:
+            if (other := self._replaced.get(name)) is not None:
+                found[name] = (TYPES[other.dtype], stored.shape, other.nbytes)
+            elif layer not in self._layers:
                 found[name] = (stored.dtype, stored.shape, stored.end - stored.begin)
             elif kind == "weight":
                 rows = stored.shape[0]
@@ -281,7 +248,7 @@ class _Writer:
                     if layer not in self._layers:
                         put(piece)
                 if other is not None:
-                    put(other)
+                    put(as_bytes(other))
             skip_to(path.stat().st_size)
             sink.flush()
             os.fsync(sink.fileno())
@@ -293,7 +260,7 @@ class _Writer:
         stored = self.source.tensors[name]
         rows, width = stored.shape
         dtype = TORCH[stored.dtype]
-        precise = torch.float64 if dtype == torch.float32 else torch.float32
+        precise = precise_type(dtype)
         decode, mean = self._directions.decode.to(precise), self._directions.mean.to(precise)
         checked, encoded = self._checked.to(precise), self._encoded.to(precise)
         biases = []
@@ -331,6 +298,7 @@ class _Writer:
             adaln_parameters=(old, new),
             bytes=(self.source.size_of(self.source.tensors), self.size),
             dtype=TYPES[self._dtype],
+            read_dtypes=tuple(sorted({self.source.tensors[f"{name}.weight"].dtype for name in self._layers})),
             sources=self._sources,
             files=self._digests,
         )
@@ -365,39 +333,9 @@ def _finish(model: Model, work: Path, written: Written, texts: PooledTexts | Non
         write_index(work, [path.name for path in paths], written.bytes[1])
     plan = {key: value for key, value in _planned(work).items() if key != "source"}
     (work / COMPACTION).write_text(json.dumps(asdict(written) | {"plan": plan}, indent=2) + "\n")
-    (work / "README.md").write_text(_card(written))
+    (work / "README.md").write_text(card_of(written))
     for note in [*work.glob("*.done.json"), work / "plan.json"]:
         note.unlink()
-
-
-def _card(written: Written) -> str:
-    saved = written.bytes[0] - written.bytes[1]
-    between = (
-        ""
-        if written.error_between is None
-        else f"Halfway between covered times it is up to {written.error_between:.2g}.\n"
-    )
-    if written.text_error is not None:
-        between += f"That all pooled texts count as one changes them by another {written.text_error:.2g}.\n"
-    return f"""# {written.name}, compacted
-
-AdaLN reads {written.rank} directions of SiLU(c). Covered: {written.covers}.
-
-The error of all shifts, scales and gates, relative to their part that depends on c, in the type that they are stored
-in ({written.dtype}): {written.error:.2g} over what is covered, {written.worst_error:.2g} at worst.
-{between}
-| | before | after |
-|---|---|---|
-| parameters | {written.parameters[0]:,} | {written.parameters[1]:,} |
-| of AdaLN | {written.adaln_parameters[0]:,} | {written.adaln_parameters[1]:,} |
-| bytes | {written.bytes[0]:,} | {written.bytes[1]:,} |
-
-{in_words(saved)} less. `{COMPACTION}` has the same in numbers, with the sha256 of each file read and written.
-
-Load it in Python with tailprune and diffusers, `tailprune.load_transformer(FOLDER)`, or with diffusers alone,
-`AutoModel.from_pretrained(FOLDER, trust_remote_code=True)`, which runs `{MODELING}`. Check it against the whole model:
-`python -m tailprune verify FOLDER --against SOURCE`.
-"""
 
 
 def _write_text(path: Path, text: str) -> None:

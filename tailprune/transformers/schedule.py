@@ -150,7 +150,8 @@ def scaled(number: Number) -> float:
 def _dtypes(model: Model) -> list[torch.dtype]:
     stored = {model.source.tensors[f"{name}.weight"].dtype for name in model.names}
     half = {"BF16": torch.bfloat16, "F16": torch.float16}
-    return [torch.float32, *(half.get(name, torch.bfloat16) for name in sorted(stored - {"F32", "F64"}))]
+    types = [torch.float32, *(half.get(name, torch.bfloat16) for name in sorted(stored - {"F32", "F64"}))]
+    return list(dict.fromkeys(types))
 
 
 def _as_passed(times: Tensor, dtype: torch.dtype, model: Model) -> Tensor:

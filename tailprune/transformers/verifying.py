@@ -18,18 +18,21 @@ import torch
 from torch import Tensor
 
 from tailprune.checkpoints.files import CheckpointError
+from tailprune.checkpoints.save import TYPES
 from tailprune.progress import OnStep, reporting
 from tailprune.spec import MissingFileError
 from tailprune.spec.display import Shown
+from tailprune.transformers.account import COMPACTION
 from tailprune.transformers.directions import DIRECTIONS, read_decode
-from tailprune.transformers.errors import checked_vectors, errors_of, squared_errors
+from tailprune.transformers.errors import checked_vectors, errors_of, precise_type, squared_errors
 from tailprune.transformers.modeling import BASIS
 from tailprune.transformers.plans import covered_by
 from tailprune.transformers.population import POPULATION, PooledTexts, read_population, texts_replaced
-from tailprune.transformers.ranks import Unmeasured
+from tailprune.transformers.ranks import Unmeasured, check_plain
 from tailprune.transformers.recognise import Model, recognise
-from tailprune.transformers.rewriting import COMPACTION, ROWS
+from tailprune.transformers.rewriting import ROWS
 from tailprune.transformers.source import Source, open_source
+from tailprune.transformers.writing import as_bytes
 
 __all__ = ["Verified", "verify"]
 
@@ -82,6 +85,7 @@ def verify(
         raise CheckpointError(f"{folder}: has an adapter merged, so its weights are not the whole model's")
     try:
         small, model = open_source(folder), recognise(open_source(against))
+        check_plain(model)
         _check_digests(folder, said["files"])
         plan = said["plan"]
         texts = _population(folder, model, plan["population"])
@@ -134,15 +138,20 @@ def _population(folder: Path, model: Model, said: Mapping[str, Any] | None) -> P
     return population
 
 
-def _check_equal(small: Source, whole: Source, name: str, replaced: Mapping[str, bytes | None]) -> None:
+def _check_equal(small: Source, whole: Source, name: str, replaced: Mapping[str, Tensor | None]) -> None:
     """Raise CheckpointError for a tensor that is not the whole model's, or what it is replaced with: None for zeros."""
     ours, theirs = small.tensors[name], whole.tensors[name]
-    if (ours.dtype, ours.shape) != (theirs.dtype, theirs.shape):
+    other = replaced.get(name)
+    dtype = theirs.dtype if other is None else TYPES[other.dtype]
+    if (ours.dtype, ours.shape) != (dtype, theirs.shape):
         raise CheckpointError(f"{small.path}: {name} has another type or shape than the whole model's")
     for start in range(0, ours.end - ours.begin, PIECE):
         piece = small.raw(name, start, PIECE)
-        other = replaced.get(name, whole.raw(name, start, PIECE)) or bytes(len(piece))
-        if piece != other:
+        if other is not None:
+            expected = bytes(as_bytes(other)[start : start + PIECE])
+        else:
+            expected = bytes(len(piece)) if name in replaced else whole.raw(name, start, PIECE)
+        if piece != expected:
             raise CheckpointError(f"{small.path}: {name} differs from the whole model's")
 
 
@@ -166,7 +175,7 @@ def _measured(small: Source, model: Model, plan: Mapping[str, Any], texts: Poole
         for start in range(0, rows, ROWS):
             place = slice(start, start + ROWS)
             weight = model.source.read(f"{name}.weight", place)
-            precise = torch.float64 if weight.dtype == torch.float32 else torch.float32
+            precise = precise_type(weight.dtype)
             added = small.read(f"{name}.bias", place).to(precise)
             if biased:
                 added = added - model.source.read(f"{name}.bias", place).to(precise)
