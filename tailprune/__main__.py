@@ -57,13 +57,18 @@ def main() -> int:
     covers.add_argument("--error", type=float, help="as few directions as have at most this error, such as 0.01")
     compact.add_argument("--scheduler", help="the folder of the scheduler that makes the steps; plain ones without it")
     compact.add_argument(
-        "--resolution", type=_resolution, nargs="+", default=[], help="WxH, where the scheduler shifts its times by it"
+        "--resolution",
+        type=_resolution,
+        nargs="+",
+        default=[],
+        help="WxH, where the scheduler shifts its times by it, or the model takes sizes",
     )
     compact.add_argument("--guidance", type=float, nargs="+", help="the scales of a model that takes one")
     compact.add_argument(
         "--pooled", choices=["zero", "mean"], help="take every pooled text for zeros, or for the mean of --population"
     )
     compact.add_argument("--population", help="a safetensors file with pooled texts to cover")
+    compact.add_argument("--classes", type=int, nargs="+", help="the classes to cover, of a model that takes one")
     compact.add_argument("--json", action="store_true", help="print JSON")
     verify = commands.add_parser("verify", help="check such a smaller transformer against the whole one")
     verify.add_argument("folder", help="what compact wrote")
@@ -143,6 +148,7 @@ def _compacted(options: argparse.Namespace) -> str:
         guidance=options.guidance,
         pooled=options.pooled,
         population=options.population,
+        classes=options.classes,
         progress=sys.stderr.isatty(),
     )
     if options.json:

@@ -6,6 +6,7 @@ source      folders, files and the hub: headers when opened, rows of tensors on 
 ranks       c at some times, and how many directions the time's curve needs
 describe    all of it for one model: `anatomy`
 text        an anatomy in a terminal
+population  pooled texts that a compaction covers; sizes_and_classes has the other inputs of c
 schedule    the vectors that a compaction covers
 directions  what AdaLN reads in place of SiLU(c)
 rewriting   a compacted model, written shard by shard: `compact`

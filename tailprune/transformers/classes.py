@@ -9,7 +9,10 @@ c is a sum of parts. A part is one of
     a number     sinusoids of it, then linear, SiLU, linear: the time, the scale of the guidance
     a vector     linear, SiLU, linear: a pooled text, sizes
     a row        of an embedding table: a class
-    another      module, which is not looked into
+    pooled       tokens, by attention: the sum of v, weighted, then linear
+
+A compaction covers vectors and rows by what they are called: a pooled text, sizes, a class. All rows of other tables are
+covered.
 
 To add a class, add a record here and a tiny model of it to tests/tailprune/transformers/tiny_models.py.
 """
@@ -17,6 +20,7 @@ To add a class, add a record here and a tiny model of it to tests/tailprune/tran
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 __all__ = ["CLASSES", "Linears", "Number", "Part", "TransformerClass"]
 
@@ -48,7 +52,8 @@ class Part:
 
     what: str
     layers: tuple[str, ...]
-    """Two linear layers, an embedding table, or the name of another module."""
+    """Two linear layers, an embedding table, or of attention that pools tokens the layers of k with v, of its output,
+    and of q."""
     number: Number | None = None
     optional: bool = False
     """Whether some models of the class have it and others do not."""
@@ -92,8 +97,9 @@ class TransformerClass:
     """Tensors in the files that are not parameters."""
     depths: tuple[tuple[str, str], ...] = ()
     """Fields of the configuration that count blocks, and a name in those blocks."""
-    gives_sigmas: bool = True
-    """Whether the pipeline gives its scheduler sigmas from 1 to 1 / steps, and not the number of steps alone."""
+    gives: Literal["sigmas", "quadratic sigmas", "times", "steps"] = "sigmas"
+    """What the pipeline gives its scheduler: sigmas from 1 to 1 / steps, evenly or as `schedule.quadratic_sigmas` has
+    them; the times themselves, whole and evenly from the largest to 1; or the number of steps alone."""
     token_pixels: int | None = None
     """The pixels along one side of a token, where the pipeline shifts the schedule by the number of tokens."""
 
@@ -145,7 +151,7 @@ CLASSES = (
         anchor="pos_embed.proj.weight",
         buffers=("pos_embed.pos_embed",),
         depths=_DEPTHS[:1],
-        gives_sigmas=False,
+        gives="steps",
         token_pixels=16,
     ),
     TransformerClass(
@@ -261,14 +267,14 @@ CLASSES = (
             ("num_mmdit_layers", "joint_transformer_blocks.*.norm1.linear"),
             ("num_single_dit_layers", "single_transformer_blocks.*.norm1.linear"),
         ),
-        gives_sigmas=False,
+        gives="steps",
     ),
     TransformerClass(
         "MochiTransformer3DModel",
         "Mochi 1",
         (
             _time("time_embed.timestep_embedder", 1000),
-            Part("pooled text tokens", ("time_embed.pooler",)),
+            Part("pooled text", ("time_embed.pooler.to_kv", "time_embed.pooler.to_out", "time_embed.pooler.to_q")),
         ),
         (
             Linears("transformer_blocks.*.norm1.linear", GATES),
@@ -278,6 +284,7 @@ CLASSES = (
         ),
         anchor="pos_frequencies",
         depths=_DEPTHS[:1],
+        gives="quadratic sigmas",
     ),
     TransformerClass(
         "HiDreamImageTransformer2DModel",
@@ -296,7 +303,7 @@ CLASSES = (
             ("num_layers", "double_stream_blocks.*.block.adaLN_modulation.1"),
             ("num_single_layers", "single_stream_blocks.*.block.adaLN_modulation.1"),
         ),
-        gives_sigmas=False,
+        gives="steps",
     ),
     TransformerClass(
         "OvisImageTransformer2DModel",
@@ -331,7 +338,7 @@ CLASSES = (
         anchor="patch_embed.text_proj.weight",
         buffers=("patch_embed.pos_embedding",),
         depths=(("num_layers", "transformer_blocks.*.norm2.linear"),),
-        gives_sigmas=False,
+        gives="steps",
     ),
     TransformerClass(
         "CogView4Transformer2DModel",
@@ -344,6 +351,7 @@ CLASSES = (
         (Linears("transformer_blocks.*.norm1.linear", PAIRS * 2), _OUT),
         anchor="patch_embed.text_proj.weight",
         depths=_DEPTHS[:1],
+        gives="times",
     ),
     TransformerClass(
         "DiTTransformer2DModel",
@@ -355,5 +363,6 @@ CLASSES = (
         (Linears("transformer_blocks.*.norm1.linear", SIX), Linears("proj_out_1", ("shift", "scale"))),
         anchor="proj_out_2.weight",
         depths=_DEPTHS[:1],
+        gives="steps",
     ),
 )

@@ -13,18 +13,18 @@ from torch import Tensor
 from tailprune.arguments import as_number, as_tensor, as_whole
 from tailprune.spec import InputError
 from tailprune.spec.layouts import CONFIG
-from tailprune.transformers.classes import Part
-from tailprune.transformers.population import PooledTexts, some_texts, texts_covered
+from tailprune.transformers.population import PooledTexts, some_texts, texts_covered, vector_part
 from tailprune.transformers.ranks import TIMES, sampled_rows
 from tailprune.transformers.recognise import Model
 from tailprune.transformers.schedule import Covered, cover, plain_times, scaled, scheduled_times
+from tailprune.transformers.sizes_and_classes import classes_of, parts_of_classes, parts_of_sizes, sizes_of
 
 __all__ = ["covered_by", "plan_of", "text_error", "words_of"]
 
 MOST_COVERED = 4096
-"""Times and texts together."""
+"""Times and texts, sizes or classes together."""
 LEAST_TIMES = 16
-"""Of many texts, each is covered at so many times, where all times are asked for."""
+"""Of many texts or classes, each is covered at so many times, where all times are asked for."""
 FEW = 16
 """Texts, and times, at which it is measured what it changes that all texts count as one."""
 BETWEEN = 32
@@ -42,14 +42,16 @@ def plan_of(
     guidance: Sequence[float] | None,
     pooled: str | None,
     population: PooledTexts | None,
+    classes: Sequence[int] | None,
 ) -> dict[str, Any]:
     """What is to be done, as JSON can hold it. Parameters and errors as in `compact`."""
     path = model.source.path
     if sum(each is not None for each in (steps, times, rank, error)) != 1:
         raise InputError("give one of steps, times, rank and error")
-    if steps is None and (scheduler is not None or resolutions):
+    sizes = sizes_of(model, resolutions)
+    if steps is None and (scheduler is not None or (resolutions and sizes is None)):
         raise InputError("a scheduler and resolutions belong to steps: give steps")
-    if resolutions and scheduler is None:
+    if resolutions and scheduler is None and sizes is None:
         raise InputError("resolutions belong to a scheduler: give scheduler")
     if not model.source.has_values:
         raise InputError(f"{path}: only its headers are at hand: fetch the weights first")
@@ -61,11 +63,8 @@ def plan_of(
         raise InputError(f"pooled must be 'zero' or 'mean', not {pooled!r}")
     if pooled == "mean" and population is None:
         raise InputError("the mean of pooled texts needs texts: give a population")
-    texts = [part.what for part in model.parts if _is_vector(part)]
-    others = [part.what for part in model.parts if _is_vector(part) and part.what != "pooled text"]
-    others += [part.what for part in model.parts if len(part.layers) == 1 and not _is_table(model, part)]
-    if others:
-        raise InputError(f"{path}: its condition depends on {' and '.join(others)}, which cannot be covered")
+    part = vector_part(model)
+    texts = part is not None and part.what == "pooled text"
     if texts and pooled is None and population is None:
         raise InputError(
             f"{path}: its condition depends on a pooled text: with pooled='zero' it takes each for zeros; or give a "
@@ -76,6 +75,10 @@ def plan_of(
     if (rank is not None or error is not None) and any(part.scheduled for part in model.parts):
         raise InputError(f"{path}: its condition depends on the next step's time too: give steps or times")
     plan: dict[str, Any] = {"guidance": scales_of(model, guidance), "pooled": pooled, "population": None}
+    if sizes is not None:
+        plan["sizes"] = sizes
+    if (rows := classes_of(model, classes)) is not None:
+        plan["classes"] = rows
     if population is not None:
         plan["population"] = {"texts": len(population.vectors), "sha256": population.digest}
     if steps is not None:
@@ -121,12 +124,14 @@ def scales_of(model: Model, guidance: Sequence[float] | None) -> list[float] | N
     return [as_number("guidance", scale) for scale in guidance]
 
 
-def _is_vector(part: Part) -> bool:
-    return part.number is None and len(part.layers) == 2
-
-
-def _is_table(model: Model, part: Part) -> bool:
-    return f"{part.layers[0].replace('*', '0')}.weight" in model.source.tensors
+def _vectors(model: Model, plan: Mapping[str, Any], population: PooledTexts | None) -> Tensor | None:
+    """The parts of c that the covered texts, sizes or classes make, with shape (K, d); None for a text of zeros."""
+    part = vector_part(model)
+    if part is not None and part.what == "sizes":
+        return parts_of_sizes(model, plan["sizes"])
+    if part is not None and part.what == "class":
+        return parts_of_classes(model, plan["classes"])
+    return texts_covered(model, plan["pooled"], population)
 
 
 def covered_by(model: Model, plan: Mapping[str, Any], population: PooledTexts | None) -> tuple[Covered, Tensor | None]:
@@ -136,26 +141,26 @@ def covered_by(model: Model, plan: Mapping[str, Any], population: PooledTexts | 
     """
     number = model.cls.time.number
     assert number is not None, "the time is a number"
-    texts = texts_covered(model, plan["pooled"], population)
-    count = 1 if texts is None else len(texts)
+    vectors = _vectors(model, plan, population)
+    count = 1 if vectors is None else len(vectors)
     schedules = [torch.tensor(each) for each in plan.get("times", [])]
     if schedules:
         if count * sum(map(len, schedules)) > MOST_COVERED:
             raise InputError(
-                f"{sum(map(len, schedules)):,} times and {count:,} texts are more than {MOST_COVERED:,} vectors: give "
-                "fewer texts"
+                f"{sum(map(len, schedules)):,} times and {count:,} texts, sizes or classes are more than "
+                f"{MOST_COVERED:,} vectors: give fewer"
             )
-        parts = [cover(model, _with_zero(model, each), plan["guidance"], texts) for each in schedules]
+        parts = [cover(model, _with_zero(model, each), plan["guidance"], vectors) for each in schedules]
         covered = Covered(torch.cat([each.read for each in parts]), torch.cat([each.times for each in parts]))
     else:
         times = torch.linspace(0, number.most, min(TIMES, max(LEAST_TIMES, MOST_COVERED // count)))
-        covered = cover(model, times, plan["guidance"], texts)
+        covered = cover(model, times, plan["guidance"], vectors)
     at = covered.times.unique()
     halfway = (at[1:] + at[:-1]) / 2
     if not len(halfway) or any(part.scheduled for part in model.parts):
         return covered, None
     chosen = halfway[torch.linspace(0, len(halfway) - 1, min(BETWEEN, len(halfway))).long()]
-    some = None if texts is None else texts[torch.linspace(0, count - 1, min(FEW, count)).long()]
+    some = None if vectors is None else vectors[torch.linspace(0, count - 1, min(FEW, count)).long()]
     found = cover(model, chosen, plan["guidance"], some).read
     return covered, found if len(found) <= BETWEEN else found[torch.linspace(0, len(found) - 1, BETWEEN).long()]
 
@@ -179,6 +184,12 @@ def text_error(model: Model, plan: Mapping[str, Any], population: PooledTexts | 
     return math.sqrt(wrong.double().square().sum().item() / of_own.double().square().sum().item())
 
 
+def _classes(rows: Sequence[int]) -> str:
+    if len(rows) > FEW:
+        return f"{len(rows):,} classes"
+    return f"class{'es' if len(rows) > 1 else ''} {', '.join(map(str, rows))}"
+
+
 def _with_zero(model: Model, times: Tensor) -> Tensor:
     """The times, and 0 where the model reads that as well."""
     config = model.source.config
@@ -198,6 +209,11 @@ def words_of(plan: Mapping[str, Any]) -> str:
         text = "all times"
     if plan["guidance"]:
         text += f", guidance {' and '.join(f'{scale:g}' for scale in plan['guidance'])}"
+    if "sizes" in plan:
+        return f"{text}, pictures of {' and '.join(f'{wide}x{high}' for wide, high in plan['sizes'])}, not cropped"
+    if "classes" in plan:
+        *rows, _ = plan["classes"]
+        return f"{text}, {_classes(rows)} and none"
     if plan["pooled"] == "zero":
         return f"{text}, no pooled text"
     if plan["population"] is None:

@@ -1,7 +1,8 @@
 """The pooled texts that a compaction covers, or whose mean takes the place of all.
 
 A text encoder's pooled output is a vector p, and its part of c is linear, SiLU, linear of it. So a population of texts
-is their vectors, as the pipeline passes them: with CLIP's `pooler_output` of some hundred prompts, say, stacked.
+is their vectors, as the pipeline passes them: with CLIP's `pooler_output` of some hundred prompts, say, stacked. Where
+the transformer itself pools the tokens (Mochi), the vectors are what its attention makes of them, the part of c itself.
 """
 
 from __future__ import annotations
@@ -28,9 +29,9 @@ __all__ = [
     "PooledTexts",
     "read_population",
     "some_texts",
-    "text_part",
     "texts_covered",
     "texts_replaced",
+    "vector_part",
 ]
 
 POPULATION = "population.safetensors"
@@ -55,22 +56,33 @@ class PooledTexts:
         save_file({"pooled": self.vectors.contiguous()}, folder / POPULATION)
 
 
-def text_part(model: Model) -> Part | None:
-    """The part of c that a pooled text makes; None for a model that takes none."""
-    return next((part for part in model.parts if part.number is None and len(part.layers) == 2), None)
+def vector_part(model: Model) -> Part | None:
+    """The part of c that a pooled text, sizes or a class make; None for a model that takes none of them."""
+    return next((part for part in model.parts if part.what in ("pooled text", "sizes", "class")), None)
+
+
+def _text_part(model: Model) -> Part | None:
+    part = vector_part(model)
+    return part if part is not None and part.what == "pooled text" else None
+
+
+def _pools(part: Part) -> bool:
+    """Whether the transformer pools tokens itself."""
+    return len(part.layers) == 3
 
 
 def read_population(path: str | os.PathLike[str], model: Model) -> PooledTexts:
     """Read the pooled texts of a safetensors file: its only tensor, or the one that is called `pooled`.
 
-    path: the file; its tensor has the shape (K, width of a pooled text)
+    path: the file; its tensor has the shape (K, width of a pooled text), or (K, width of c) where the model pools
+        tokens
     model: the model that takes them
 
     Raises FileNotFoundError for a missing file, InputError for a model that takes no pooled text, and for a tensor of
     another shape, or with NaN or infinity in it.
     """
-    part = text_part(model)
-    if part is None or part.what != "pooled text":
+    part = _text_part(model)
+    if part is None:
         raise InputError(f"{model.source.path}: takes no pooled text: leave the population out")
     file = Path(path)
     if not file.is_file():
@@ -82,7 +94,7 @@ def read_population(path: str | os.PathLike[str], model: Model) -> PooledTexts:
     if "pooled" not in tensors and len(tensors) != 1:
         raise InputError(f"{file}: has {len(tensors)} tensors, and none is called 'pooled'")
     vectors = tensors.get("pooled", next(iter(tensors.values())))
-    width = model.source.shape(f"{part.layers[0]}.weight")[1]
+    width = model.width if _pools(part) else model.source.shape(f"{part.layers[0]}.weight")[1]
     if vectors.ndim != 2 or vectors.shape[1] != width or not 1 <= len(vectors) <= MOST_TEXTS:
         raise InputError(
             f"{file}: pooled texts of {model.source.path} have the shape (1 to {MOST_TEXTS:,}, {width}), not "
@@ -95,8 +107,10 @@ def read_population(path: str | os.PathLike[str], model: Model) -> PooledTexts:
 
 def _parts_of(model: Model, population: PooledTexts) -> Tensor:
     """The parts of c that the texts make, with shape (K, d), float64."""
-    part = text_part(model)
+    part = _text_part(model)
     assert part is not None, "a population is read for a model that takes it"
+    if _pools(part):
+        return population.vectors.double()
     (first, first_bias), (second, bias) = (linear(model.source, layer) for layer in part.layers)
     return F.silu(population.vectors.double() @ first.T + first_bias) @ second.T + bias
 
@@ -113,7 +127,7 @@ def texts_covered(model: Model, pooled: str | None, population: PooledTexts | No
     parts = _parts_of(model, population)
     if pooled is None:
         return parts
-    part = text_part(model)
+    part = _text_part(model)
     assert part is not None, "a population is read for a model that takes it"
     if f"{part.layers[1]}.bias" not in model.source.tensors:
         raise InputError(f"{model.source.path}: {part.layers[1]} has no bias, which would hold the mean")
@@ -123,9 +137,9 @@ def texts_covered(model: Model, pooled: str | None, population: PooledTexts | No
 def texts_replaced(model: Model, pooled: str | None, population: PooledTexts | None) -> dict[str, Tensor | None]:
     """The tensors that make a text's part, where they are written otherwise, or None for zeros.
 
-    With `zero` a text counts as zeros, and with `mean` as the mean of the population's parts.
+    With `zero` a text, or each of its tokens, counts as zeros, and with `mean` as the mean of the population's parts.
     """
-    part = text_part(model)
+    part = _text_part(model)
     if pooled is None or part is None:
         return {}
     if pooled == "zero":

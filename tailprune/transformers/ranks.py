@@ -33,6 +33,7 @@ __all__ = [
     "linear",
     "measure",
     "sampled_rows",
+    "sinusoids",
 ]
 
 ERRORS = (0.1, 0.01, 0.001, 0.0001)
@@ -123,7 +124,7 @@ def condition(
     rows: the rows of tables, by what they are; the last by default, which stands for no class
     known: parts of c that are computed already, by what they are, with shape (1, d)
 
-    A pooled text, sizes and the like count as zeros, and other modules add nothing.
+    A pooled text, its tokens, sizes and the like count as zeros.
 
     Raises Unmeasured for a model whose blocks differ in how they embed the time, or with quantised weights.
     """
@@ -147,7 +148,10 @@ def condition(
                 weight, bias = linear(source, second)
                 share = 0.5 if part.averaged or (part.is_time and averaged) else 1.0
                 total = total + share * (F.silu(inner @ first_weight.T + first_bias) @ weight.T + bias)
-            case [table] if f"{table}.weight" in source.tensors:
+            case [values, output, _]:  # of zeros k and v are biases, so that the weighted sum of v is its bias
+                weight, bias = linear(source, output)
+                total = total + weight @ linear(source, values)[1][weight.shape[1] :] + bias
+            case [table]:
                 total = total + source.read(f"{table}.weight").double()[rows.get(part.what, -1)]
     return total
 

@@ -71,10 +71,7 @@ def pattern_of(name: str, then: str = "") -> re.Pattern[str]:
 
 
 def _has(source: Source, part: Part) -> bool:
-    first = part.layers[0].replace("*", "0")
-    return f"{first}.weight" in source.tensors or (
-        len(part.layers) == 1 and any(name.startswith(f"{first}.") for name in source.tensors)
-    )
+    return f"{part.layers[0].replace('*', '0')}.weight" in source.tensors
 
 
 def _class_of(source: Source) -> TransformerClass:

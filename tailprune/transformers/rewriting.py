@@ -59,6 +59,7 @@ def compact(
     guidance: Sequence[float] | None = None,
     pooled: Literal["zero", "mean"] | None = None,
     population: str | os.PathLike[str] | None = None,
+    classes: Sequence[int] | None = None,
     progress: bool = False,
     on_bytes: OnStep | None = None,
 ) -> Written:
@@ -68,7 +69,7 @@ def compact(
     out: a folder that does not exist yet
     steps: exact for the schedules of so many steps, one number or several
     scheduler: the folder of the scheduler that makes them; by default they are plain, sigmas from 1 to 1 / steps
-    resolutions: widths and heights in pixels, where the scheduler shifts its times by them
+    resolutions: widths and heights in pixels, where the scheduler shifts its times by them, or the model takes sizes
     times: exact for these times, which the pipeline passes to the transformer, float32, in the order of the steps
     rank: instead, for any time, so many directions, those with the least error
     error: instead, for any time, as few directions as have at most this error
@@ -77,6 +78,7 @@ def compact(
         takes one needs this or a population
     population: a safetensors file with pooled texts, with shape (K, width), which are covered at all times unless all
         count as one
+    classes: the classes that are covered, and none besides; for models that take one
     progress: whether a progress bar is drawn
     on_bytes: called with (done, total), the bytes of the source; may raise to stop, and the next call goes on
 
@@ -86,7 +88,7 @@ def compact(
     """
     model = recognise(open_source(source))
     texts = None if population is None else read_population(population, model)
-    plan = plan_of(model, steps, scheduler, resolutions, times, rank, error, guidance, pooled, texts)
+    plan = plan_of(model, steps, scheduler, resolutions, times, rank, error, guidance, pooled, texts, classes)
     folder = Path(out)
     if folder.exists():
         raise InputError(f"{folder} exists: give the name of a new folder")

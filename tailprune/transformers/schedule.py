@@ -15,24 +15,29 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 import torch.nn.functional as F
+from numpy.typing import NDArray
 from torch import Tensor
 
+from tailprune.arguments import as_whole
 from tailprune.extras import require
 from tailprune.spec import InputError, MissingFileError
 from tailprune.transformers.classes import Number, Part
-from tailprune.transformers.population import text_part
+from tailprune.transformers.population import vector_part
 from tailprune.transformers.ranks import condition
 from tailprune.transformers.recognise import Model
 
-__all__ = ["Covered", "cover", "plain_times", "scaled", "scheduled_times"]
+__all__ = ["Covered", "cover", "plain_times", "quadratic_sigmas", "scaled", "scheduled_times"]
 
 SCHEDULER = "scheduler_config.json"
 DISCRETE = 999
 """The last of the times of models that were trained at whole ones."""
 MOST_ROWS = 8
-"""Of tables with no more rows all are covered; longer ones are of classes."""
+"""Of tables with no more rows all are covered, but of the classes, which are chosen."""
+THRESHOLD = 0.025
+"""How far the linear half of Mochi's schedule goes."""
 
 
 @dataclass(frozen=True)
@@ -48,11 +53,15 @@ class Covered:
 def plain_times(model: Model, steps: int) -> Tensor:
     """The times of the pipelines' plain schedule: sigmas from 1 to 1 / steps, evenly spaced, float32.
 
-    Raises InputError for a model that is sampled at whole times, whose schedules are others.
+    Those of a pipeline that gives its scheduler whole times are these.
+
+    Raises InputError for a model whose schedules are others.
     """
     number = model.cls.time.number
     assert number is not None, "the time is a number"
-    if number.most == DISCRETE:
+    if model.cls.gives == "times":
+        return torch.from_numpy(np.linspace(number.most, 1.0, steps).astype(np.int64)).float()
+    if number.most == DISCRETE or model.cls.gives == "quadratic sigmas":
         raise InputError(f"{model.cls.models} has no plain schedule of sigmas: give its scheduler")
     sigmas = torch.linspace(1, 1 / steps, steps, dtype=torch.float64).float()
     return (
@@ -73,7 +82,9 @@ def scheduled_times(
     """
     require("decoders", "diffusers")
     import diffusers
-    import numpy as np
+
+    if model.cls.gives == "times":
+        raise InputError(f"the pipeline of {model.cls.models} gives its scheduler the times: leave the scheduler out")
 
     folder = next((at for at in (Path(scheduler), Path(scheduler) / "scheduler") if (at / SCHEDULER).is_file()), None)
     if folder is None:
@@ -97,7 +108,9 @@ def scheduled_times(
     for size in sizes:
         made = cls.from_pretrained(folder)
         how: dict[str, Any] = {"num_inference_steps": steps}
-        if model.cls.gives_sigmas and not made.config.get("use_flow_sigmas"):
+        if model.cls.gives == "quadratic sigmas":
+            how = {"sigmas": quadratic_sigmas(steps)}
+        elif model.cls.gives == "sigmas" and not made.config.get("use_flow_sigmas"):
             how = {"sigmas": np.linspace(1.0, 1 / steps, steps)}
         if size is not None and pixels is not None:
             how["mu"] = _shift((size[0] // pixels) * (size[1] // pixels), made.config)
@@ -105,6 +118,20 @@ def scheduled_times(
         times = made.timesteps.float()
         found.append(times / (1000 / number.most) if number.most <= 1 else times)
     return found
+
+
+def quadratic_sigmas(steps: int) -> NDArray[np.float64]:
+    """Mochi's sigmas: 1 - e i / n up to step n, half of them, and from there a parabola with the same slope, down to 0.
+
+    steps: N, at least 2; step N itself, whose sigma is 0, is left out
+
+    Raises InputError for fewer steps. Source: `linear_quadratic_schedule` of genmoai/mochi.
+    """
+    half = as_whole("steps", steps, least=2) // 2
+    place = np.arange(steps)
+    curve = (1 - THRESHOLD * steps / half) / (steps - half) ** 2
+    sigmas: NDArray[np.float64] = 1 - THRESHOLD * place / half - curve * np.maximum(place - half, 0) ** 2
+    return sigmas
 
 
 def _shift(tokens: int, config: Mapping[str, Any]) -> float:
@@ -115,21 +142,23 @@ def _shift(tokens: int, config: Mapping[str, Any]) -> float:
     return tokens * slope + (low - slope * least)
 
 
-def cover(model: Model, times: Tensor, guidance: Sequence[float] | None = None, texts: Tensor | None = None) -> Covered:
+def cover(
+    model: Model, times: Tensor, guidance: Sequence[float] | None = None, vectors: Tensor | None = None
+) -> Covered:
     """The vectors of a model at these times.
 
     times: in the pipeline's unit, float32, in the order of the steps
     guidance: the scales of a model that takes one
-    texts: the parts of c that pooled texts make, with shape (K, d); by default that of zeros
+    vectors: the parts of c that pooled texts, sizes or classes make, with shape (K, d); by default that of zeros
 
-    All times of one text are followed by those of the next. Raises InputError for a model that takes a class.
+    All times of one vector are followed by those of the next.
     """
     guided = next((part for part in model.parts if part.what == "guidance"), None)
     scales: Sequence[float | None] = guidance or [None]
-    text = text_part(model)
-    known = {} if texts is None or text is None else {text.what: texts.new_zeros(1, texts.shape[1])}
-    vectors, labels = [], []
-    tables = [part for part in model.parts if part.number is None and _rows(model, part)]
+    given = vector_part(model)
+    known = {} if vectors is None or given is None else {given.what: vectors.new_zeros(1, vectors.shape[1])}
+    read, labels = [], []
+    tables = [part for part in model.parts if len(part.layers) == 1 and part != given]
     for dtype in _dtypes(model):
         at = _as_passed(times, dtype, model)
         for scale, rows in product(scales, _choices(model, tables)):
@@ -137,9 +166,9 @@ def cover(model: Model, times: Tensor, guidance: Sequence[float] | None = None, 
             if scale is not None and guided is not None and guided.number is not None:
                 numbers["guidance"] = torch.tensor([scale * scaled(guided.number)], dtype=dtype)
             c = condition(model, at, numbers, rows, known)
-            vectors.append(F.silu(c if texts is None else (c + texts[:, None]).flatten(0, 1)))
-            labels.append(times.repeat(1 if texts is None else len(texts)))
-    return Covered(torch.cat(vectors), torch.cat(labels))
+            read.append(F.silu(c if vectors is None else (c + vectors[:, None]).flatten(0, 1)))
+            labels.append(times.repeat(1 if vectors is None else len(vectors)))
+    return Covered(torch.cat(read), torch.cat(labels))
 
 
 def scaled(number: Number) -> float:
@@ -165,14 +194,10 @@ def _as_passed(times: Tensor, dtype: torch.dtype, model: Model) -> Tensor:
 
 
 def _rows(model: Model, part: Part) -> int:
-    name = f"{part.layers[0].replace('*', '0')}.weight"
-    if len(part.layers) > 1 or name not in model.source.tensors:
-        return 0
-    rows = model.source.shape(name)[0]
+    rows = model.source.shape(f"{part.layers[0].replace('*', '0')}.weight")[0]
     if rows > MOST_ROWS:
         raise InputError(
-            f"{model.source.path}: its condition has a {part.what} of {rows:,}: load it with tailprune.load, and see "
-            "tailprune.compact"
+            f"{model.source.path}: its table of {part.what} has {rows:,} rows, and up to {MOST_ROWS} are covered"
         )
     return rows
 

@@ -21,7 +21,7 @@ from tailprune.checkpoints import CheckpointError
 from tailprune.spec import InputError
 from tailprune.transformers import anatomy, compact, rewriting
 from tailprune.transformers.recognise import recognise
-from tailprune.transformers.schedule import plain_times, scheduled_times
+from tailprune.transformers.schedule import plain_times, quadratic_sigmas, scheduled_times
 from tailprune.transformers.source import open_source
 from tests.tailprune.transformers.tiny_models import TINY
 
@@ -33,9 +33,11 @@ NO_TEXT: dict[str, dict[str, Any]] = {
     "hunyuan-video": {"pooled_projections": torch.zeros(1, 8)},
     "hidream": {"pooled_embeds": torch.zeros(1, 24)},
 }
-DISCRETE = {"cogvideox": torch.tensor([999.0, 799.0, 599.0, 399.0, 199.0])}
-UNCOVERED = ("mochi", "cogview4", "dit")
-COVERED = [name for name in TINY if name not in UNCOVERED]
+WHOLE = torch.tensor([999.0, 799.0, 599.0, 399.0, 199.0])
+NOT_PLAIN = {"cogvideox": WHOLE, "dit": WHOLE, "mochi": 1000 * (1 - torch.from_numpy(quadratic_sigmas(STEPS)).float())}
+APART = ("mochi", "cogview4", "dit")
+"""They take tokens, sizes or a class, and have tests of their own."""
+COVERED = [name for name in TINY if name not in APART]
 
 
 def pooled(name: str) -> dict[str, Any]:
@@ -43,7 +45,7 @@ def pooled(name: str) -> dict[str, Any]:
 
 
 def times_of(name: str, folder: Path) -> Tensor:
-    return DISCRETE[name] if name in DISCRETE else plain_times(recognise(open_source(folder)), STEPS)
+    return NOT_PLAIN[name] if name in NOT_PLAIN else plain_times(recognise(open_source(folder)), STEPS)
 
 
 def outputs(model: Any, name: str, inputs: dict[str, Any], times: Tensor) -> list[Tensor]:
@@ -68,7 +70,7 @@ def difference(ours: list[Tensor], theirs: list[Tensor]) -> float:
 def test_a_model_is_the_same_at_the_steps_that_it_covers(name: str, tmp_path: Path) -> None:
     whole = TINY[name].save(tmp_path / "whole")
     times = times_of(name, tmp_path / "whole")
-    how: dict[str, Any] = {"times": times} if name in DISCRETE else {"steps": STEPS}
+    how: dict[str, Any] = {"times": times} if name in NOT_PLAIN else {"steps": STEPS}
     written = compact(tmp_path / "whole", tmp_path / "small", **how, **pooled(name))
     small = load_transformer(tmp_path / "small")
     assert type(small) is type(whole)
@@ -329,9 +331,17 @@ def test_too_little_room_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         ("flux", {"steps": 4}, "depends on a pooled text"),
         ("hunyuan-image", {"rank": 4}, "depends on the next step's time too"),
         ("cogvideox", {"steps": 4}, "has no plain schedule of sigmas"),
-        ("mochi", {"steps": 4}, "depends on pooled text tokens"),
-        ("cogview4", {"steps": 4, "pooled": "zero"}, "depends on sizes"),
-        ("dit", {"times": torch.tensor([5.0])}, "has a class of 11"),
+        ("qwen", {"steps": 4, "classes": [1]}, "takes no class"),
+        ("mochi", {"rank": 4}, "depends on a pooled text"),
+        ("mochi", {"steps": 4, "pooled": "zero"}, "has no plain schedule of sigmas: give its scheduler"),
+        ("cogview4", {"steps": 4}, "depends on the size of the picture: give one or more resolutions"),
+        ("cogview4", {"steps": 4, "resolutions": [(64, 72)]}, "multiples of 16 pixels, not 72"),
+        ("cogview4", {"steps": 4, "resolutions": [(64, 8192)]}, "a side must be a whole number from 16 to 4096"),
+        ("cogview4", {"steps": 4, "resolutions": [(64, 64)], "scheduler": "s"}, "leave the scheduler out"),
+        ("cogview4", {"steps": 4, "resolutions": [(64, 64)], "pooled": "zero"}, "takes no pooled text"),
+        ("dit", {"times": torch.tensor([5.0])}, "depends on a class: give classes, of 0 to 9"),
+        ("dit", {"times": torch.tensor([5.0]), "classes": [10]}, "a class must be a whole number from 0 to 9"),
+        ("dit", {"steps": 4, "classes": [1]}, "has no plain schedule of sigmas"),
         ("minimax-h3", {"error": 1e-9}, "the error is"),
     ],
 )

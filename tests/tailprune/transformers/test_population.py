@@ -153,7 +153,9 @@ def test_another_population_than_was_covered_is_found(tmp_path: Path) -> None:
         ("flux", {"a": torch.zeros(2, 24), "b": torch.zeros(2, 24)}, None, "has 2 tensors, and none is called"),
         ("flux", None, "mean", "needs texts: give a population"),
         ("flux", {"pooled": torch.zeros(2, 24)}, "median", "pooled must be 'zero' or 'mean'"),
-        ("mochi", {"pooled": torch.zeros(2, 24)}, None, "takes no pooled text"),
+        ("mochi", {"pooled": torch.zeros(2, 24)}, None, r"\(1 to 4,096, 32\), not \(2, 24\)"),
+        ("cogview4", {"pooled": torch.zeros(2, 24)}, None, "takes no pooled text"),
+        ("dit", {"pooled": torch.zeros(2, 24)}, None, "takes no pooled text"),
     ],
 )
 def test_a_population_that_does_not_fit_is_refused(
