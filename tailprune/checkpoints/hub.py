@@ -25,7 +25,7 @@ from tailprune.spec.layouts import (
     WEIGHTS,
     WEIGHTS_IN_A_FOLDER,
 )
-from tailprune.spec.safetensors import Header, StoredTensor, check_layout
+from tailprune.spec.safetensors import Header, StoredTensor, check_layout, stored_tensor
 
 __all__ = ["Headers", "HubError", "cache_folder", "fetch", "is_offline", "read_headers"]
 
@@ -114,11 +114,16 @@ def read_headers(source: str) -> Headers:
         for path in files:
             found = api.parse_safetensors_file_metadata(wanted.repo, path, revision=wanted.revision).tensors
             header = {
-                name: StoredTensor(each.dtype, tuple(each.shape), *each.data_offsets) for name, each in found.items()
+                name: stored_tensor(
+                    name,
+                    {"dtype": each.dtype, "shape": list(each.shape), "data_offsets": list(each.data_offsets)},
+                    0,
+                )
+                for name, each in found.items()
             }
             check_layout(Header(header, None, 0))
             tensors |= header
-    except (LookupError, TypeError, SafetensorsParsingError) as error:
+    except (LookupError, TypeError, AttributeError, SafetensorsParsingError) as error:
         raise InputError(f"{wanted}: a header or index is damaged ({error})") from error
     except OfflineModeIsEnabled as error:
         raise _not_cached(wanted) from error

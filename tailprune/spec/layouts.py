@@ -183,7 +183,7 @@ def _parts(index: Path) -> list[str]:
     """The files of an index, or the index itself if it does not name files, which loading it will report."""
     try:
         parts = set(json.loads(index.read_text())["weight_map"].values())
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return [index.name]
     if not parts or not all(isinstance(part, str) and Path(part).name for part in parts):
         return [index.name]

@@ -15,6 +15,7 @@ import json
 import math
 import os
 import tempfile
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,12 +23,15 @@ from typing import Any, BinaryIO
 
 from tailprune.spec import InputError
 
-__all__ = ["Header", "StoredTensor", "check_layout", "encode_header", "read_header", "write_file"]
+__all__ = ["Header", "StoredTensor", "check_layout", "encode_header", "read_header", "stored_tensor", "write_file"]
 
 ALIGNMENT = 8
 LENGTH_BYTES = 8
 MOST_HEADER_BYTES = 100 * 2**20
 """The largest header that the format allows."""
+MOST_DIMENSIONS = 64
+"""The dimensions that a tensor of PyTorch has at most."""
+MOST_BYTES = 2**63
 METADATA = "__metadata__"
 BITS = {
     **dict.fromkeys(("F4",), 4),
@@ -109,7 +113,7 @@ def read_header(file: BinaryIO) -> Header:
     if len(text) < length:
         raise InputError(f"the file ends after {len(text)} of the {length} bytes of its header")
     try:
-        header = json.loads(text)
+        header = json.loads(text, object_pairs_hook=_once)
     except RecursionError:
         raise InputError("the header is nested too deeply") from None
     if not isinstance(header, dict):
@@ -118,7 +122,22 @@ def read_header(file: BinaryIO) -> Header:
     if metadata is not None and not _is_metadata(metadata):
         raise InputError("the metadata is not a JSON object of strings")
     size = LENGTH_BYTES + length
-    return Header({name: _stored(name, entry, size) for name, entry in header.items()}, metadata, size)
+    return Header({name: stored_tensor(name, entry, size) for name, entry in header.items()}, metadata, size)
+
+
+def stored_tensor(name: str, entry: Any, size: int) -> StoredTensor:
+    """The tensor that an entry of a header describes. Raises InputError if it describes none.
+
+    size: what its offsets are from, the bytes before the tensors
+    """
+    match entry:
+        case {"dtype": str(dtype), "shape": [*shape], "data_offsets": [begin, end]} if (
+            all(type(number) is int and 0 <= number < MOST_BYTES for number in (*shape, begin, end))
+            and begin <= end
+            and len(shape) <= MOST_DIMENSIONS
+        ):
+            return StoredTensor(dtype, tuple(shape), size + begin, size + end)
+    raise InputError(f"the entry of {name!r} does not describe a tensor")
 
 
 def check_layout(header: Header, size: int | None = None) -> None:
@@ -136,7 +155,7 @@ def check_layout(header: Header, size: int | None = None) -> None:
         if bits != 8 * (tensor.end - tensor.begin):
             raise InputError(
                 f"{name} takes {tensor.end - tensor.begin:,} bytes, but {tensor.dtype} of shape "
-                f"{list(tensor.shape)} takes {bits / 8:,.0f}"
+                f"{list(tensor.shape)} takes {-(-bits // 8):,}"
             )
         if tensor.begin != end:
             raise InputError(f"{name} begins at byte {tensor.begin:,}, but the tensor before it ends at {end:,}")
@@ -149,11 +168,10 @@ def _is_metadata(metadata: Any) -> bool:
     return isinstance(metadata, dict) and all(isinstance(value, str) for value in metadata.values())
 
 
-def _stored(name: str, entry: Any, size: int) -> StoredTensor:
-    """The tensor of an entry, whose offsets are from the end of the header."""
-    match entry:
-        case {"dtype": str(dtype), "shape": [*shape], "data_offsets": [begin, end]} if (
-            all(type(number) is int and number >= 0 for number in (*shape, begin, end)) and begin <= end
-        ):
-            return StoredTensor(dtype, tuple(shape), size + begin, size + end)
-    raise InputError(f"the entry of {name!r} does not describe a tensor")
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """An object of JSON, which readers would differ about if it had a name twice."""
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        name, _ = Counter(name for name, _ in pairs).most_common(1)[0]
+        raise InputError(f"the header has {name!r} more than once")
+    return found

@@ -163,6 +163,7 @@ class Adapter:
     """A file whose every tensor was found to change a layer."""
 
     path: Path
+    source: Source
     changes: tuple[Change, ...]
 
 
@@ -192,7 +193,7 @@ def open_adapter(path: Path, model: Shapes) -> Adapter:
                     f"{path}: {changes[change.layer].said} and {module} both change {change.layer}: leave one out"
                 )
             changes[change.layer] = change
-    return Adapter(path, tuple(changes.values()))
+    return Adapter(path, source, tuple(changes.values()))
 
 
 def _split(path: Path, name: str) -> tuple[str, str]:

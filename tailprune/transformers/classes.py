@@ -11,8 +11,8 @@ c is a sum of parts. A part is one of
     a row        of an embedding table: a class
     pooled       tokens, by attention: the sum of v, weighted, then linear
 
-A compaction covers vectors and rows by what they are called: a pooled text, sizes, a class. All rows of other tables are
-covered.
+A compaction covers vectors and rows by what they are called: a pooled text, sizes, a class. All rows of other tables
+are covered.
 
 To add a class, add a record here and a tiny model of it to tests/tailprune/transformers/tiny_models.py.
 """
@@ -95,6 +95,8 @@ class TransformerClass:
     naming: str = "diffusers"
     buffers: tuple[str, ...] = ()
     """Tensors in the files that are not parameters."""
+    width: tuple[str, ...] = ("num_attention_heads", "attention_head_dim")
+    """Fields of the configuration whose product is the width of c."""
     depths: tuple[tuple[str, str], ...] = ()
     """Fields of the configuration that count blocks, and a name in those blocks."""
     gives: Literal["sigmas", "quadratic sigmas", "times", "steps"] = "sigmas"
@@ -238,6 +240,7 @@ CLASSES = (
         (_time("time_embedder", 1),),
         (Linears("transformer_blocks.*.adaln_proj.linear", SIX * 3), Linears("norm_out.linear", ("shift", "scale"))),
         anchor="audio_proj_in.weight",
+        width=("time_embed_dim",),
         depths=(("num_layers", "transformer_blocks.*.adaln_proj.linear"),),
     ),
     TransformerClass(
@@ -249,6 +252,7 @@ CLASSES = (
             Linears("final_layer.adaln_proj.linear", ("shift", "scale")),
         ),
         anchor="audio_patch_proj.weight",
+        width=("time_embed_dim",),
         naming="MiniMax and ComfyUI",
         buffers=("rope.inv_freq",),
     ),
@@ -336,6 +340,7 @@ CLASSES = (
             Linears("norm_out.linear", ("shift", "scale")),
         ),
         anchor="patch_embed.text_proj.weight",
+        width=("time_embed_dim",),
         buffers=("patch_embed.pos_embedding",),
         depths=(("num_layers", "transformer_blocks.*.norm2.linear"),),
         gives="steps",
@@ -350,6 +355,7 @@ CLASSES = (
         # SiLU is taken once for all of them, in the transformer's forward
         (Linears("transformer_blocks.*.norm1.linear", PAIRS * 2), _OUT),
         anchor="patch_embed.text_proj.weight",
+        width=("time_embed_dim",),
         depths=_DEPTHS[:1],
         gives="times",
     ),

@@ -114,7 +114,7 @@ def read_compacted(source: Source) -> Compacted:
     config = _config_of_file(source) if layout.file else _config_of_folder(source, layout)
     columns = _width(source, "final_layer.adaln_proj.linear.weight" if layout.file else "norm_out.linear.weight")
     table = layout.table or (TABLE if TABLE in source.tensors else None)
-    times = source.shape(table)[0] if table is not None else 0
+    times = 0 if table is None else _rows(source, table)
     if table is not None and not 2 <= times <= MOST:
         raise CheckpointError(f"{source.path}: {table} has {times:,} times, and such a table has 2 to {MOST:,}")
     shapes = shapes_of(config, columns)
@@ -162,8 +162,8 @@ def _config_of_folder(source: Source, layout: Layout) -> dict[str, Any]:
 
 def _config_of_file(source: Source) -> dict[str, Any]:
     """diffusers' configuration of a file with MiniMax's names, from the shapes of its tensors."""
-    rows, hidden = source.shape("blocks.0.attn.qkv_proj.weight")[0], _width(source, "blocks.0.attn.qkv_proj.weight")
-    head = source.shape("blocks.0.attn.q_norm.weight")[0]
+    rows, hidden = _rows(source, "blocks.0.attn.qkv_proj.weight"), _width(source, "blocks.0.attn.qkv_proj.weight")
+    head = _rows(source, "blocks.0.attn.q_norm.weight")
     if not head or rows % (3 * head):
         raise CheckpointError(f"{source.path}: qkv_proj has {rows:,} rows, which are not 3 times heads of {head}")
     config = {
@@ -173,11 +173,11 @@ def _config_of_file(source: Source) -> dict[str, Any]:
         "hidden_size": hidden,
         "num_layers": _blocks(source, "blocks"),
         "num_refiner_layers": _blocks(source, "token_refiner.blocks"),
-        "ffn_dim": source.shape("blocks.0.mlp.fc1.weight")[0] // 2,
+        "ffn_dim": _rows(source, "blocks.0.mlp.fc1.weight") // 2,
         "in_channels": _width(source, "video_patch_proj.weight") // 4,
         "audio_in_channels": _width(source, "audio_patch_proj.weight"),
         "text_dim": _width(source, "condition_proj.weight"),
-        "rope_freq_dim": source.shape("rope.inv_freq")[0],
+        "rope_freq_dim": _rows(source, "rope.inv_freq"),
         # the embedder that the table replaced, as published
         "freq_dim": 256,
         "time_embed_hidden_dim": 5376,
@@ -196,6 +196,12 @@ def _check_depth(source: Source, config: dict[str, Any]) -> None:
 def _blocks(source: Source, name: str) -> int:
     pattern = re.compile(rf"{re.escape(name)}\.(\d{{1,5}})\.")
     return max((int(match[1]) + 1 for each in source.tensors if (match := pattern.match(each))), default=0)
+
+
+def _rows(source: Source, name: str) -> int:
+    if not (shape := source.shape(name)):
+        raise CheckpointError(f"{source.path}: {name} is a single number")
+    return shape[0]
 
 
 def _width(source: Source, name: str) -> int:

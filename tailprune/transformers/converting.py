@@ -9,15 +9,11 @@ and rounded to the type that the layout has:
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
-import shutil
-import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -28,7 +24,6 @@ from tailprune.progress import OnStep, reporting
 from tailprune.spec import InputError
 from tailprune.spec.display import Shown
 from tailprune.spec.layouts import CONFIG, DIFFUSERS_WEIGHTS
-from tailprune.spec.safetensors import encode_header, write_file
 from tailprune.transformers.account import COMPACTION
 from tailprune.transformers.compacted import COVERED, MINIMAX_H3, Compacted, read_compacted
 from tailprune.transformers.layouts import (
@@ -44,7 +39,16 @@ from tailprune.transformers.layouts import (
 )
 from tailprune.transformers.modeling import RANK, TABLE, TABLE_SIZE
 from tailprune.transformers.source import TORCH, open_source
-from tailprune.transformers.writing import as_bytes, check_room, stamps, write_config, write_index
+from tailprune.transformers.writing import (
+    Tensors,
+    Unfinished,
+    as_bytes,
+    bytes_of,
+    check_new,
+    unfinished,
+    write_config,
+    write_index,
+)
 
 __all__ = ["Converted", "convert"]
 
@@ -97,40 +101,34 @@ def convert(
     out: what is made: a file that ends in .safetensors for comfyui and musubi, a folder for the others
     layout: comfyui, sglang, fastvideo, musubi or diffusers
     progress: whether a progress bar is drawn
-    on_bytes: called with (done, total), the bytes that are written; may raise to stop, and nothing is left then
+    on_bytes: called with (done, total), the bytes that are written; may raise to stop, and the next call goes on with
+        the files that are finished
 
-    Raises InputError for what the layout cannot hold, a target that exists and too little room; CheckpointError for
-    files that are not what they say, or change meanwhile.
+    Raises InputError for what the layout cannot hold, a target that exists or is in the source, and too little room,
+    also meanwhile; CheckpointError for files that are not what they say, or change meanwhile.
     """
     if layout not in LAYOUTS:
         raise InputError(f"layout must be one of {', '.join(LAYOUTS)}, not {layout!r}")
     target, path = LAYOUTS[layout], Path(out)
-    if path.exists():
-        raise InputError(f"{path} exists: give another name")
     if target.file != (path.suffix == ".safetensors"):
         wanted = "one file: give a name that ends" if target.file else "a folder: give a name that does not end"
         raise InputError(f"{path}: {layout} is {wanted} in .safetensors")
-    model = read_compacted(open_source(source))
+    opened = open_source(source)
+    check_new(path, source, opened)
+    model = read_compacted(opened)
     _check_fits(model, target)
-    before = stamps(model.source)
     writer = _Writer(model, target)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    work = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
-    try:
-        check_room(work, writer.size)
+    plan = {"layout": layout, "source": model.source.stamps, "config": model.config, COVERED: model.covered_times()}
+    with unfinished(path, plan, writer.size) as work:
         with reporting(progress, on_bytes, "B") as report:
             files = writer.write(work, report)
-        if stamps(model.source) != before:
-            raise CheckpointError(f"{model.source.path}: its files changed while they were read: start again")
+        model.source.check_unchanged()
         converted = writer.result(path, files)
         if target.file:
-            os.rename(work / DIFFUSERS_WEIGHTS[0], path)
+            work.finish(DIFFUSERS_WEIGHTS[0])
         else:
-            _finish(model, target, work, converted)
-            work.chmod(0o755)  # mkdtemp makes a folder for its owner alone
-            os.rename(work, path)
-    finally:
-        shutil.rmtree(work, ignore_errors=True)
+            _finish(model, target, work.folder, converted)
+            work.finish()
     return converted
 
 
@@ -185,9 +183,8 @@ class _Writer:
             _check_finite(tensor, model, name)
         self._squares = torch.zeros(2, dtype=torch.float64)
         self._gram = torch.zeros(model.columns, model.columns, dtype=torch.float64)
-        self._biases: dict[str, Tensor] = {}
         self.shards = self._shards()
-        self.size = sum(size for shard in self.shards for _, _, size in shard.values())
+        self.size = sum(map(bytes_of, self.shards))
 
     @staticmethod
     def _like(target: Layout) -> str:
@@ -220,7 +217,7 @@ class _Writer:
         self._written = model.activated(times) @ stored.double().T
         return {"adaln_basis.weight": stored, **kept}
 
-    def _shards(self) -> list[dict[str, tuple[str, tuple[int, ...], int]]]:
+    def _shards(self) -> Sequence[Tensors]:
         """Type, shape and bytes of every tensor, by file."""
         shapes = shapes_of(self.model.config, self.model.columns)
         every = {name: (TYPES[each.dtype], tuple(each.shape), each.nbytes) for name, each in self.extra.items()}
@@ -250,28 +247,34 @@ class _Writer:
             )
         return found.pop()
 
-    def write(self, folder: Path, report: OnStep) -> dict[str, str]:
-        """Write every file, and return its sha256 by its name."""
-        done, digests = 0, {}
+    def write(self, work: Unfinished, report: OnStep) -> dict[str, str]:
+        """Write every file that is not there yet, and return the sha256 of all by their names."""
+        digests, before = {}, 0
+        squares, gram = torch.zeros_like(self._squares), torch.zeros_like(self._gram)
         for number, shard in enumerate(self.shards, start=1):
             name = DIFFUSERS_WEIGHTS[0]
             if len(self.shards) > 1:
                 stem, _, suffix = name.partition(".")
                 name = f"{stem}-{number:05}-of-{len(self.shards):05}.{suffix}"
-            header = encode_header(shard, {"format": "pt"})
-            digest = hashlib.sha256(header)
 
-            def values(shard: Mapping[str, Any] = shard, digest: Any = digest) -> Iterator[bytes | memoryview]:
-                nonlocal done
+            def values(shard: Tensors = shard, done: int = before) -> Iterator[bytes | memoryview]:
+                self._squares.zero_()
+                self._gram.zero_()
                 for each in shard:
                     for piece in self._values(each):
-                        digest.update(piece)
                         done += len(piece)
                         report(done, self.size)
                         yield piece
 
-            write_file(folder / name, header, values())
-            digests[name] = digest.hexdigest()
+            done = work.write(
+                name, shard, values, lambda: {"squares": self._squares.tolist(), "gram": self._gram.tolist()}
+            )
+            squares += torch.tensor(done["squares"], dtype=torch.float64)
+            gram += torch.tensor(done["gram"], dtype=torch.float64)
+            digests[name] = done["sha256"]
+            before += bytes_of(shard)
+            report(before, self.size)
+        self._squares, self._gram = squares, gram
         return digests
 
     def _values(self, name: str) -> Iterator[bytes | memoryview]:
@@ -285,7 +288,7 @@ class _Writer:
         elif name.endswith("weight"):
             yield as_bytes(self._layer(pieces[0].name.removesuffix(".weight")))
         else:
-            yield as_bytes(self._biases.pop(pieces[0].name))
+            yield as_bytes(self._bias(pieces[0].name.removesuffix(".bias")))
 
     def _copied(self, piece: Piece) -> Iterator[bytes]:
         """The bytes of some rows of a tensor by diffusers' name, wherever they are stored."""
@@ -299,28 +302,28 @@ class _Writer:
                 start, end = (stored.first + begin - place) * row, (stored.first + begin - place + count) * row
                 while start < end:
                     values = source.raw(stored.name, start, min(PIECE, end - start))
-                    if not values:
-                        raise CheckpointError(f"{source.files[stored.name]}: ends early: it has changed meanwhile")
                     start += len(values)
                     yield values
             place += stored.rows
 
     def _layer(self, name: str) -> Tensor:
-        """A layer's weight as it is written; its bias is kept until it follows, and its error is added."""
+        """A layer's weight as it is written; the error of it and of its bias is added."""
         weight, bias = self.model.tensor(f"{name}.weight"), self.model.tensor(f"{name}.bias")
         smaller = (weight @ self._turn).to(self._dtype)
-        added = (bias - weight @ self._shift).to(self._type_of(self._bias_name(name)))
         _check_finite(smaller, self.model, f"{name}.weight")
-        _check_finite(added, self.model, f"{name}.bias")
+        added = self._bias(name)
         wrong = self._written @ smaller.double().T + added.double() - self._checked @ weight.T - bias
         varying = (self._checked - self._checked.mean(0)) @ weight.T
         self._squares += torch.stack([wrong.square().sum(), varying.square().sum()])
         self._gram += weight.T @ weight
-        self._biases[f"{name}.bias"] = added
         return smaller
 
-    def _bias_name(self, name: str) -> str:
-        return "folded_bias" if self.target.folded else f"{name}.bias"
+    def _bias(self, name: str) -> Tensor:
+        """A layer's bias as it is written."""
+        exact = self.model.tensor(f"{name}.bias") - self.model.tensor(f"{name}.weight") @ self._shift
+        added = exact.to(self._type_of("folded_bias" if self.target.folded else f"{name}.bias"))
+        _check_finite(added, self.model, f"{name}.bias")
+        return added
 
     def result(self, path: Path, files: Mapping[str, str]) -> Converted:
         """What was written. Raises CheckpointError for layers that do not depend on the time."""

@@ -122,6 +122,7 @@ def anatomy(source: str | os.PathLike[str]) -> Anatomy:
     counted = [name for name in opened.tensors if name not in cls.buffers]
     sizes = _Sizes(model.width, model.rows, opened.parameters(tensors), opened.size_of(tensors))
     ranks, unmeasured = _ranks(model)
+    opened.check_unchanged()
     replacements = _replacements(sizes, ranks)
     assert cls.time.number is not None, "the time is a number"
     parameters = opened.parameters(counted)

@@ -24,6 +24,7 @@ from tailprune.transformers.merging import write_merged
 from tailprune.transformers.modeling import NARROW
 from tailprune.transformers.projecting import Compacted, open_compacted, projected, whole_layers
 from tailprune.transformers.source import TORCH
+from tailprune.transformers.writing import check_new, needing_room
 
 __all__ = ["ProjectedLora", "project_lora"]
 
@@ -77,11 +78,10 @@ def project_lora(
         raise InputError("strength belongs to merge: a loader takes its own, such as pipeline.set_adapters")
     factor = 1.0 if strength is None else as_number("strength", strength)
     target = Path(out)
-    if target.exists():
-        raise InputError(f"{target} exists: give a new name")
     if not target.absolute().parent.is_dir():
         raise InputError(f"there is no folder {target.parent} to write {target.name} to: make it first")
     model = open_compacted(Path(onto))
+    check_new(target, onto, model.source)
     adapter = open_adapter(Path(lora), whole_layers(model))
     if merge:
         with reporting(progress, on_bytes, "B") as report:
@@ -110,7 +110,15 @@ def _write_file(model: Compacted, adapter: Adapter, target: Path) -> None:
     config = {"r": rank, "lora_alpha": rank, "rank_pattern": others, "alpha_pattern": others, "lora_bias": biases}
     config["target_modules"] = list(ranks)
     stated = json.dumps({f"transformer.{key}": value for key, value in config.items()}, sort_keys=True)
-    write_tensors(target, tensors, {DIFFUSERS: stated, "format": "pt"})
+    work = target.with_name(f".{target.name}.partial")
+    try:
+        with needing_room(target.absolute().parent, sum(each.nbytes for each in tensors.values())):
+            write_tensors(work, tensors, {DIFFUSERS: stated, "format": "pt"})
+        for read in (model.source, adapter.source):
+            read.check_unchanged()
+        os.rename(work, target)
+    finally:
+        work.unlink(missing_ok=True)
 
 
 def _factors(model: Compacted, change: Change) -> tuple[Tensor, Tensor, Tensor]:

@@ -20,6 +20,7 @@ from tailprune.transformers.adapters import Adapter, Change
 from tailprune.transformers.projecting import Compacted, finite, projected, weight_of
 from tailprune.transformers.rewriting import PIECE, ROWS
 from tailprune.transformers.source import TORCH, Source
+from tailprune.transformers.writing import needing_room
 
 __all__ = ["write_merged"]
 
@@ -41,18 +42,23 @@ def write_merged(model: Compacted, adapter: Adapter, strength: float, target: Pa
             f"{work} exists: it is of a merge that was stopped, or that runs now: delete it if it does not"
         )
     work.mkdir()
+    shards = list(dict.fromkeys(source.files.values()))
+    total, before, digests = sum(path.stat().st_size for path in shards), 0, dict(model.said["files"])
     try:
-        shards = list(dict.fromkeys(source.files.values()))
-        names = {path.name for path in shards}
-        for path in sorted(model.folder.iterdir()):
-            if path.is_file() and path.name not in names:
-                shutil.copyfile(path, work / path.name)
-        total, before, digests = sum(path.stat().st_size for path in shards), 0, dict(model.said["files"])
-        for path in shards:
-            digests[path.name] = _merge_shard(model, changes, strength, path, work / path.name)
-            before += path.stat().st_size
-            report(before, total)
-        _describe(model, adapter, strength, digests, work)
+        with needing_room(target.absolute().parent, total):
+            names = {path.name for path in shards}
+            for path in sorted(model.folder.iterdir()):
+                if path.is_file() and path.name not in names:
+                    shutil.copyfile(path, work / path.name)
+            for path in shards:
+                digests[path.name] = _merge_shard(model, changes, strength, path, work / path.name)
+                before += path.stat().st_size
+                report(before, total)
+            for read in (source, adapter.source):
+                read.check_unchanged()
+            _describe(model, adapter, strength, digests, work)
+        if os.path.lexists(target):
+            raise FileExistsError(f"{target} was made by another meanwhile: give another name")
         os.rename(work, target)
     except BaseException:
         shutil.rmtree(work)

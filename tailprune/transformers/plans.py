@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from tailprune.arguments import as_number, as_tensor, as_whole
+from tailprune.checkpoints.files import CheckpointError
 from tailprune.spec import InputError
 from tailprune.spec.layouts import CONFIG
 from tailprune.transformers.population import PooledTexts, some_texts, texts_covered, vector_part
@@ -19,8 +20,10 @@ from tailprune.transformers.recognise import Model
 from tailprune.transformers.schedule import Covered, cover, plain_times, scaled, scheduled_times
 from tailprune.transformers.sizes_and_classes import classes_of, parts_of_classes, parts_of_sizes, sizes_of
 
-__all__ = ["covered_by", "plan_of", "text_error", "words_of"]
+__all__ = ["checked_plan", "covered_by", "plan_of", "text_error", "words_of"]
 
+LARGEST = 1e9
+"""More than any time or scale that a folder may state."""
 MOST_COVERED = 4096
 """Times and texts, sizes or classes together."""
 LEAST_TIMES = 16
@@ -107,6 +110,37 @@ def plan_of(
     else:
         plan["error"] = as_number("error", error, above=0)
     return plan
+
+
+def checked_plan(model: Model, said: Any) -> dict[str, Any]:
+    """A plan that a folder states.
+
+    Raises CheckpointError for one that `plan_of` does not make of this model, KeyError for one that lacks something.
+    """
+
+    def numbers(values: Any) -> bool:
+        return isinstance(values, list) and all(type(each) in (int, float) and abs(each) < LARGEST for each in values)
+
+    guidance, pooled, population = said["guidance"], said["pooled"], said["population"]
+    times, sizes, classes = said.get("times", []), said.get("sizes", []), said.get("classes", [])
+    part = vector_part(model)
+    fits = (
+        isinstance(times, list)
+        and all(numbers(schedule) and schedule for schedule in times)
+        and (bool(times) == ("rank" not in said and "error" not in said))
+        and (guidance is None or (numbers(guidance) and bool(guidance)))
+        and pooled in (None, "zero", "mean")
+        and (pooled is None or (part is not None and part.what == "pooled text"))
+        and (pooled != "mean" or population is not None)
+        and (population is None or isinstance(population["sha256"], str))
+        and isinstance(sizes, list)
+        and all(numbers(sides) and len(sides) == 2 for sides in sizes)
+        and (numbers(classes) or not classes)
+        and sum(map(len, times)) <= MOST_COVERED
+    )
+    if not fits:
+        raise CheckpointError(f"what was done to {model.source.path} is not stated as compact states it")
+    return dict(said)
 
 
 def scales_of(model: Model, guidance: Sequence[float] | None) -> list[float] | None:

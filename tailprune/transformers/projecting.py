@@ -10,7 +10,6 @@ At what is covered exactly nothing is lost.
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,7 +25,7 @@ from tailprune.transformers.classes import CLASSES
 from tailprune.transformers.directions import read_decode
 from tailprune.transformers.recognise import pattern_of
 from tailprune.transformers.rewriting import BASIS, ROWS
-from tailprune.transformers.source import Source, open_source
+from tailprune.transformers.source import Source, open_source, read_json
 
 __all__ = ["Compacted", "finite", "open_compacted", "projected", "weight_of", "whole_layers"]
 
@@ -60,22 +59,24 @@ def open_compacted(folder: Path) -> Compacted:
     cls = next((each for each in CLASSES if each.name == name and each.naming == "diffusers"), None)
     if cls is None or f"{BASIS}.weight" not in source.tensors:
         raise CheckpointError(f"{folder}: is not a compacted transformer of a class that is known")
-    rank, width = source.shape(f"{BASIS}.weight")
+    basis, mean = (source.shape(f"{BASIS}.{kind}") for kind in ("weight", "mean"))
+    if len(basis) != 2 or mean != basis[1:]:
+        raise CheckpointError(f"{folder}: {BASIS} has the shapes {list(basis)} and {list(mean)}, which do not fit")
+    rank, width = basis
+    said = read_json(folder / COMPACTION)
     try:
-        said = json.loads((folder / COMPACTION).read_text())
         files, merged = dict(said["files"]), said.get("adapters", [])
         if not isinstance(merged, list):
             raise TypeError("its adapters are no list")
-    except (ValueError, KeyError, TypeError, RecursionError) as error:
+    except (ValueError, KeyError, TypeError) as error:
         raise CheckpointError(f"{folder / COMPACTION}: does not say what was done ({error})") from error
     patterns = [pattern_of(linears.name, "[.]weight") for linears in cls.linears]
     adaln = {name.removesuffix(".weight") for name in source.tensors if any(each.fullmatch(name) for each in patterns)}
     for layer in adaln:
         if source.shape(f"{layer}.weight")[1:] != (rank,):
             raise CheckpointError(f"{folder}: {layer}.weight reads no {rank} directions")
-    decode = read_decode(folder, rank, width, files)
-    mean = source.read(f"{BASIS}.mean").double()
-    return Compacted(folder, source, said, cls.name, frozenset(adaln), decode.double(), mean)
+    decode, center = read_decode(folder, rank, width, files).double(), source.read(f"{BASIS}.mean").double()
+    return Compacted(folder, source, said, cls.name, frozenset(adaln), decode, center)
 
 
 def whole_layers(model: Compacted) -> Shapes:

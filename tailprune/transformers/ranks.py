@@ -27,6 +27,7 @@ __all__ = [
     "Unmeasured",
     "check_plain",
     "check_size",
+    "check_varies",
     "condition",
     "errors_by_rank",
     "gram",
@@ -38,6 +39,7 @@ __all__ = [
 
 ERRORS = (0.1, 0.01, 0.001, 0.0001)
 TIMES = 1001
+ROUNDING = 1e-13
 SAMPLED = 8192
 """The rows of all layers that are read at most, many times the ranks that are looked for."""
 SCALES = ("weight_scale", "scale_weight", "weight_scale_inv", "weight_scale_2")
@@ -73,8 +75,7 @@ def measure(model: Model) -> Ranks:
     number = model.cls.time.number
     assert number is not None, "the time is a number"
     read = F.silu(condition(model, torch.linspace(0, number.most, TIMES)))
-    if torch.equal(read[0], read[-1]):
-        raise Unmeasured("the condition does not depend on the time, as if the weights that make it were zero")
+    check_varies(read)
     weights, shares = sampled_rows(model)
     products, whole = gram((read.float() @ weights.T) * shares)
     errors = errors_by_rank(torch.linalg.eigvalsh(products), whole)
@@ -93,6 +94,12 @@ def gram(modulations: Tensor) -> tuple[Tensor, Tensor]:
     check_size(whole)
     around = (modulations - modulations.mean(0)).double()
     return around @ around.T, whole
+
+
+def check_varies(read: Tensor) -> None:
+    """Raise Unmeasured if SiLU(c) is the same at all times, with shape (T, d), but for rounding."""
+    if (read - read[0]).abs().max() <= ROUNDING * read.abs().max():
+        raise Unmeasured("the condition does not depend on the time, as if the weights that make it were zero")
 
 
 def check_size(whole: Tensor) -> None:
@@ -126,7 +133,8 @@ def condition(
 
     A pooled text, its tokens, sizes and the like count as zeros.
 
-    Raises Unmeasured for a model whose blocks differ in how they embed the time, or with quantised weights.
+    Raises Unmeasured for a model whose blocks differ in how they embed the time, or with weights that are quantised or
+    not finite.
     """
     source = model.source
     total = torch.zeros(1, dtype=torch.float64)
@@ -153,6 +161,8 @@ def condition(
                 total = total + weight @ linear(source, values)[1][weight.shape[1] :] + bias
             case [table]:
                 total = total + source.read(f"{table}.weight").double()[rows.get(part.what, -1)]
+    if not torch.isfinite(total).all():
+        raise Unmeasured("the weights that make the condition hold NaN or infinity")
     return total
 
 
@@ -191,10 +201,11 @@ def _check_plain(source: Source, name: str) -> None:
 
 
 def _quantised(source: Source, name: str) -> str | None:
-    """Why the weight of a layer is not what is stored; None if it is."""
-    stored = source.tensors[f"{name}.weight"]
-    if not stored.dtype.startswith(("F", "BF")) or stored.dtype.startswith(("F4", "F6", "F8_E8M0")):
-        return f"{name}.weight is quantised ({stored.dtype})"
+    """Why the numbers of a linear layer are not what is stored; None if they are."""
+    for tensor in (f"{name}.weight", f"{name}.bias"):
+        dtype = source.tensors[tensor].dtype if tensor in source.tensors else "F32"
+        if not dtype.startswith(("F", "BF")) or dtype.startswith(("F4", "F6", "F8_E8M0")):
+            return f"{tensor} is quantised ({dtype})"
     scale = next((scale for scale in SCALES if f"{name}.{scale}" in source.tensors), None)
     return None if scale is None else f"{name}.weight is stored with a {scale}"
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -59,15 +60,17 @@ def recognise(source: Source) -> Model:
     """
     cls = _class_of(source)
     layers = tuple(each for linears in cls.linears for each in _found(source, linears))
-    width = source.shape(f"{cls.time.layers[1].replace('*', '0')}.weight")[0]
-    _check(source, cls, layers, width)
     parts = tuple(part for part in cls.parts if not part.optional or _has(source, part))
+    width = _linear(source, cls.time.layers[1].replace("*", "0"))[0]
+    _check(source, cls, layers, width)
+    for part in parts:
+        _check_part(source, part, width)
     return Model(source, cls, parts, layers, width)
 
 
 def pattern_of(name: str, then: str = "") -> re.Pattern[str]:
     """What matches a name with a number for `*`, and something after it."""
-    return re.compile(re.escape(name).replace(r"\*", r"(\d+)") + then)
+    return re.compile(re.escape(name).replace(r"\*", r"(0|[1-9][0-9]{0,5})") + then)
 
 
 def _has(source: Source, part: Part) -> bool:
@@ -78,9 +81,9 @@ def _class_of(source: Source) -> TransformerClass:
     """The class by the configuration, or else by the names of the tensors."""
     stated = source.config.get("_class_name")
     known = list(dict.fromkeys(cls.name for cls in CLASSES))
-    if isinstance(stated, str) and stated not in known:
+    if stated is not None and stated not in known:
         raise CheckpointError(
-            f"{source.path}: its class is {stated[:80]!r}; the classes that are known are {', '.join(known)}"
+            f"{source.path}: its class is {str(stated)[:80]!r}; the classes that are known are {', '.join(known)}"
         )
     candidates = [cls for cls in CLASSES if stated is None or cls.name == stated]
     for cls in candidates:
@@ -153,6 +156,15 @@ def _check(source: Source, cls: TransformerClass, found: Sequence[Layers], width
                     f"{source.path}: {name} reads {inputs:,} columns, but c has {width:,} components: if AdaLN was "
                     "replaced already, give the whole model"
                 )
+            _linear(source, name)
+        if len({f"{name}.bias" in source.tensors for name in layers.names}) > 1:
+            raise CheckpointError(f"{source.path}: some of {layers.name} have a bias, and others have none")
+    sizes = [size for key in cls.width if type(size := source.config.get(key)) is int]
+    if len(sizes) == len(cls.width) and math.prod(sizes) != width:
+        raise CheckpointError(
+            f"{source.path}: {' times '.join(cls.width)} is {math.prod(sizes):,} in its configuration, but c has "
+            f"{width:,} components: the configuration is of another model"
+        )
     for key, name in cls.depths:
         stated = source.config.get(key)
         blocks = sum(len(layers.names) for layers in found if layers.name == name)
@@ -161,6 +173,46 @@ def _check(source: Source, cls: TransformerClass, found: Sequence[Layers], width
                 f"{source.path}: {key} is {stated} in its configuration, but the files have {blocks} of {name}: "
                 "they were cut short, or the configuration is of another model"
             )
+
+
+def _linear(source: Source, name: str) -> tuple[int, int]:
+    """Rows and columns of a linear layer. Raises CheckpointError for a weight or bias that is none of one."""
+    shape = source.shape(f"{name}.weight")
+    if len(shape) != 2 or 0 in shape:
+        raise CheckpointError(f"{source.path}: {name}.weight has shape {list(shape)}, which is no linear layer's")
+    bias = f"{name}.bias"
+    if bias in source.tensors and source.shape(bias) != shape[:1]:
+        raise CheckpointError(
+            f"{source.path}: {bias} has shape {list(source.shape(bias))}, and its weight {shape[0]:,} rows"
+        )
+    return shape[0], shape[1]
+
+
+def _check_part(source: Source, part: Part, width: int) -> None:
+    """Raise CheckpointError for layers that do not make a part of c."""
+    block = 0
+    while True:
+        names = [layer.replace("*", str(block)) for layer in part.layers]
+        if block and ("*" not in part.layers[0] or f"{names[0]}.weight" not in source.tensors):
+            return
+        if len(names) == 2:
+            (inner, _), (made, columns) = (_linear(source, name) for name in names)
+            if len({f"{name}.bias" in source.tensors for name in names}) > 1:
+                raise CheckpointError(
+                    f"{source.path}: one of {names[0]} and {names[1]} has a bias, and the other has none"
+                )
+            if (made, columns) != (width, inner):
+                raise CheckpointError(
+                    f"{source.path}: {names[1]}.weight has shape [{made}, {columns}], but it reads the {inner:,} of "
+                    f"{names[0]}, and c has {width:,} components"
+                )
+        elif f"{names[0]}.weight" in source.tensors and len(source.shape(f"{names[0]}.weight")) == 2:
+            _, made = _linear(source, names[0])
+            if made != width:
+                raise CheckpointError(
+                    f"{source.path}: {names[0]}.weight has {made:,} columns, but c has {width:,} components"
+                )
+        block += 1
 
 
 def made_by(parts: Sequence[Part], names: Iterable[str]) -> list[str]:

@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import os
-import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Literal
@@ -24,21 +24,28 @@ from tailprune.checkpoints.save import TYPES
 from tailprune.progress import OnStep, reporting
 from tailprune.spec import InputError
 from tailprune.spec.layouts import DIFFUSERS_WEIGHTS
-from tailprune.spec.safetensors import encode_header
 from tailprune.transformers.account import COMPACTION, Written, card_of
 from tailprune.transformers.directions import DIRECTIONS, Directions, all_directions, best_directions, write_decode
 from tailprune.transformers.errors import checked_vectors, errors_of, precise_type, squared_errors
 from tailprune.transformers.modeling import BASIS
 from tailprune.transformers.plans import covered_by, plan_of, text_error, words_of
 from tailprune.transformers.population import PooledTexts, read_population, texts_replaced
-from tailprune.transformers.ranks import Unmeasured, check_plain
+from tailprune.transformers.ranks import Unmeasured, check_plain, check_varies
 from tailprune.transformers.recognise import Model, recognise
 from tailprune.transformers.source import TORCH, open_source
-from tailprune.transformers.writing import as_bytes, check_room, stamps, write_config, write_index
+from tailprune.transformers.writing import (
+    Tensors,
+    Unfinished,
+    as_bytes,
+    bytes_of,
+    check_new,
+    unfinished,
+    write_config,
+    write_index,
+)
 
 __all__ = ["COMPACTION", "ROWS", "compact"]
 
-PARTIAL = ".partial"
 PIECE = 16 * 2**20
 """The bytes that are copied at once."""
 ROWS = 4096
@@ -66,7 +73,7 @@ def compact(
     """Write a transformer whose AdaLN reads few directions; `load_transformer` loads it.
 
     source: a folder in diffusers' layout, or a safetensors file with diffusers' names and `config.json` beside it
-    out: a folder that does not exist yet
+    out: a folder that does not exist yet, outside of the source
     steps: exact for the schedules of so many steps, one number or several
     scheduler: the folder of the scheduler that makes them; by default they are plain, sigmas from 1 to 1 / steps
     resolutions: widths and heights in pixels, where the scheduler shifts its times by them, or the model takes sizes
@@ -83,18 +90,19 @@ def compact(
     on_bytes: called with (done, total), the bytes of the source; may raise to stop, and the next call goes on
 
     Raises InputError for not exactly one of steps, times, rank and error, a model that takes a pooled text without
-    `pooled`, a folder that exists, too little room, or an error that is exceeded; CheckpointError for files that are
-    not what they say, or change meanwhile.
+    `pooled`, a folder that exists, too little room, also meanwhile, or an error that is exceeded; CheckpointError for
+    files that are not what they say, or change meanwhile, and weights that are quantised or not finite.
     """
     model = recognise(open_source(source))
     texts = None if population is None else read_population(population, model)
     plan = plan_of(model, steps, scheduler, resolutions, times, rank, error, guidance, pooled, texts, classes)
     folder = Path(out)
-    if folder.exists():
-        raise InputError(f"{folder} exists: give the name of a new folder")
+    check_new(folder, source, model.source)
     try:
         check_plain(model)
         covered, between = covered_by(model, plan, texts)
+        if len(covered.times.unique()) > 1:
+            check_varies(covered.read)
         directions = (
             all_directions(covered)
             if "times" in plan
@@ -108,20 +116,21 @@ def compact(
             f"{model.source.path}: with {len(directions.encode)} directions of {model.width} it would be no smaller: "
             "cover fewer times, or allow an error"
         )
-    work = folder.with_name(f".{folder.name}{PARTIAL}")
-    _begin(work, plan | {"source": stamps(model.source)}, writer.size)
-    with reporting(progress, on_bytes, "B") as report:
-        writer.write(work, report)
-    if stamps(model.source) != _planned(work)["source"]:
-        raise CheckpointError(f"{model.source.path}: its files changed while they were read: start again")
-    written = writer.result(folder, words_of(plan), text_error(model, plan, texts, covered.times))
-    if error is not None and written.error > error:
-        shutil.rmtree(work)
-        raise InputError(
-            f"the error is {written.error:.3g} after rounding to {written.dtype}, more than {error:g}: allow more"
-        )
-    _finish(model, work, written, texts)
-    os.rename(work, folder)
+    of_texts = text_error(model, plan, texts, covered.times)
+    of = {"plan": plan, "source": model.source.stamps, "config": model.source.config}
+    with unfinished(folder, of, writer.size) as work:
+        with reporting(progress, on_bytes, "B") as report:
+            writer.write(work, report)
+        model.source.check_unchanged()
+        written = writer.result(folder, words_of(plan), of_texts)
+        if not math.isfinite(written.worst_error):
+            raise CheckpointError(f"{model.source.path}: the modulations are zero, so that no error can be stated")
+        if error is not None and written.error > error:
+            raise InputError(
+                f"the error is {written.error:.3g} after rounding to {written.dtype}, more than {error:g}: allow more"
+            )
+        _finish(model, plan, work.folder, written, texts)
+        work.finish()
     return written
 
 
@@ -148,14 +157,14 @@ class _Writer:
         self._digests: dict[str, str] = {}
         self._sources: dict[str, str] = {}
         self.shards = {path: self._outputs(path) for path in dict.fromkeys(self.source.files.values())}
-        self.size = sum(size for outputs in self.shards.values() for _, _, size in outputs.values())
+        self.size = sum(map(bytes_of, self.shards.values()))
 
     def _adaln_type(self) -> torch.dtype:
         types = {TORCH[self.source.tensors[f"{name}.weight"].dtype] for name in self._layers}
         kept = types & {torch.float32, torch.float16, torch.bfloat16}
         return kept.pop() if len(types) == 1 and kept else torch.bfloat16
 
-    def _outputs(self, path: Path) -> dict[str, tuple[str, tuple[int, ...], int]]:
+    def _outputs(self, path: Path) -> Tensors:
         """Type, shape and bytes of what is written for one file, in the order of the source; biases after weights."""
         rank = len(self._basis[f"{BASIS}.weight"])
         found: dict[str, tuple[str, tuple[int, ...], int]] = {}
@@ -184,35 +193,39 @@ class _Writer:
         names = [name for name, file in self.source.files.items() if file == path]
         return sorted(names, key=lambda name: self.source.tensors[name].begin)
 
-    def write(self, folder: Path, report: OnStep) -> None:
+    def write(self, work: Unfinished, report: OnStep) -> None:
         """Write every shard that is not there yet."""
         total = sum(path.stat().st_size for path in self.shards)
         before = 0
         for path, outputs in self.shards.items():
-            target = folder / self.written_name(path)
-            note = folder / f"{target.name}.done.json"
-            if note.is_file():
-                done = json.loads(note.read_text())
-            else:
-                done = self._write_shard(path, target, outputs, lambda size, base=before: report(base + size, total))
-                _write_text(note, json.dumps(done))
+            name = self.written_name(path)
+
+            def further(size: int, base: int = before) -> None:
+                report(base + size, total)
+
+            done = self._write_shard(work, path, name, outputs, further)
             self._squares += torch.tensor(done["squares"], dtype=torch.float64)
-            self._digests[target.name], self._sources[path.name] = done["sha256"], done["source"]
+            self._digests[name], self._sources[path.name] = done["sha256"], done["source"]
             before += path.stat().st_size
             report(before, total)
-        self._digests[DIRECTIONS] = write_decode(folder, self._directions)
+        self._digests[DIRECTIONS] = write_decode(work.folder, self._directions)
 
     def _write_shard(
-        self, path: Path, target: Path, outputs: Mapping[str, tuple[str, tuple[int, ...], int]], report: Any
+        self, work: Unfinished, path: Path, name: str, outputs: Tensors, report: Callable[[int], None]
     ) -> dict[str, Any]:
-        squares = torch.zeros_like(self._squares)
-        read, made = hashlib.sha256(), hashlib.sha256()
-        unfinished = target.with_name(f"{target.name}.unfinished")
-        with path.open("rb") as source, unfinished.open("wb") as sink:
+        squares, read = torch.zeros_like(self._squares), hashlib.sha256()
+        return work.write(
+            name,
+            outputs,
+            lambda: self._values(path, outputs, squares, read, report),
+            lambda: {"source": read.hexdigest(), "squares": squares.tolist()},
+        )
 
-            def put(values: bytes | memoryview) -> None:
-                made.update(values)
-                sink.write(values)
+    def _values(
+        self, path: Path, outputs: Tensors, squares: Tensor, read: Any, report: Callable[[int], None]
+    ) -> Iterator[bytes | memoryview]:
+        """The bytes that are written for one file, which is read once; its digest and its errors are added up."""
+        with path.open("rb") as source:
 
             def take(size: int) -> bytes:
                 values = source.read(size)
@@ -226,20 +239,17 @@ class _Writer:
                 while source.tell() < end:
                     take(min(PIECE, end - source.tell()))
 
-            put(encode_header(outputs, {"format": "pt"}))
             for name in self._basis:
                 if name in outputs:
-                    put(as_bytes(self._basis[name]))
-            stored = self._stored(path)
-            for name in stored:
+                    yield as_bytes(self._basis[name])
+            for name in self._stored(path):
                 layer, _, kind = name.rpartition(".")
                 place = self.source.tensors[name]
                 size = place.end - place.begin
                 skip_to(place.begin)
                 if layer in self._layers and kind == "weight":
                     bias = [] if f"{layer}.bias" not in self.source.tensors else [self.source.read(f"{layer}.bias")]
-                    for values in self._layer(name, take, bias[0] if bias else None, squares):
-                        put(values)
+                    yield from self._layer(name, take, bias[0] if bias else None, squares)
                     continue
                 other = self._replaced.get(name)
                 while size > 0:
@@ -248,14 +258,10 @@ class _Writer:
                     if name in self._replaced:
                         piece = bytes(len(piece)) if other is None else b""
                     if layer not in self._layers:
-                        put(piece)
+                        yield piece
                 if other is not None:
-                    put(as_bytes(other))
+                    yield as_bytes(other)
             skip_to(path.stat().st_size)
-            sink.flush()
-            os.fsync(sink.fileno())
-        os.replace(unfinished, target)
-        return {"sha256": made.hexdigest(), "source": read.hexdigest(), "squares": squares.tolist()}
 
     def _layer(self, name: str, take: Any, bias: Tensor | None, squares: Tensor) -> Iterator[memoryview]:
         """The bytes of one layer's new weight and bias, and its errors, added to `squares`."""
@@ -273,6 +279,11 @@ class _Writer:
             smaller = (weight @ decode).to(self._dtype)
             own = weight.new_zeros(count) if bias is None else bias[start : start + count].to(precise)
             folded = (own + weight @ mean).to(self._dtype)
+            if not torch.isfinite(smaller).all() or not torch.isfinite(folded).all():
+                raise CheckpointError(
+                    f"{self.source.path}: {name} or its bias holds NaN or infinity, or is too large for "
+                    f"{TYPES[self._dtype]} once it is folded"
+                )
             added = folded.to(precise) - own
             squares += torch.stack(squared_errors(weight, smaller.to(precise), added, checked, encoded))
             yield as_bytes(smaller)
@@ -306,41 +317,13 @@ class _Writer:
         )
 
 
-def _begin(work: Path, plan: Mapping[str, Any], size: int) -> None:
-    """Make the folder of an unfinished compaction, or go on in one of the same plan."""
-    note = work / "plan.json"
-    if note.is_file():
-        if json.loads(note.read_text()) != json.loads(json.dumps(plan)):
-            raise InputError(
-                f"{work} has an unfinished compaction of another kind, or of files that have changed: delete it"
-            )
-    else:
-        work.mkdir(parents=True, exist_ok=True)
-        _write_text(note, json.dumps(plan))
-    check_room(work, size - sum(file.stat().st_size for file in work.iterdir()))
-
-
-def _planned(work: Path) -> dict[str, Any]:
-    """What an unfinished compaction is of."""
-    return dict(json.loads((work / "plan.json").read_text()))
-
-
-def _finish(model: Model, work: Path, written: Written, texts: PooledTexts | None) -> None:
-    """Write configuration, index, population and card, and delete the notes of the work."""
+def _finish(model: Model, plan: Mapping[str, Any], work: Path, written: Written, texts: PooledTexts | None) -> None:
+    """Write configuration, index, population and card."""
     if texts is not None:
         texts.save(work)
     paths = list(dict.fromkeys(model.source.files.values()))
     write_config(work, model.source.config, model.cls, written.rank)
     if len(paths) > 1:
         write_index(work, [path.name for path in paths], written.bytes[1])
-    plan = {key: value for key, value in _planned(work).items() if key != "source"}
     (work / COMPACTION).write_text(json.dumps(asdict(written) | {"plan": plan}, indent=2) + "\n")
     (work / "README.md").write_text(card_of(written))
-    for note in [*work.glob("*.done.json"), work / "plan.json"]:
-        note.unlink()
-
-
-def _write_text(path: Path, text: str) -> None:
-    unfinished = path.with_name(f"{path.name}.unfinished")
-    unfinished.write_text(text)
-    os.replace(unfinished, path)

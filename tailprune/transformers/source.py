@@ -27,7 +27,7 @@ from tailprune.spec.hub import cached, is_hub
 from tailprune.spec.layouts import CONFIG, DIFFUSERS_WEIGHTS, TRANSFORMER, WEIGHTS, weight_files
 from tailprune.spec.safetensors import BITS, Header, StoredTensor, check_layout, read_header
 
-__all__ = ["Source", "open_file", "open_source"]
+__all__ = ["Source", "open_file", "open_source", "read_json"]
 
 PREFIXES = ("model.diffusion_model.", "diffusion_model.", "transformer.")
 """What the names of a transformer's tensors begin with in files that hold other models too."""
@@ -51,6 +51,8 @@ class Source:
     """What the names begin with in the file."""
     files: dict[str, Path] = field(default_factory=dict)
     """The file of each tensor; empty where only headers are at hand."""
+    stamps: list[list[Any]] = field(default_factory=list)
+    """Path, size and time of change of every file, from before it was opened."""
 
     @property
     def has_values(self) -> bool:
@@ -76,11 +78,15 @@ class Source:
         return sum(self.tensors[name].end - self.tensors[name].begin for name in names)
 
     def raw(self, name: str, start: int, size: int) -> bytes:
-        """At most `size` bytes of a tensor, from one of them on."""
+        """At most `size` bytes of a tensor, from one of them on; fewer at its end alone."""
         stored = self.tensors[name]
+        size = min(size, stored.end - stored.begin - start)
         with self.files[name].open("rb") as file:
             file.seek(stored.begin + start)
-            return file.read(min(size, stored.end - stored.begin - start))
+            values = file.read(size)
+        if len(values) < size:
+            raise CheckpointError(f"{self.files[name]}: ends before {name}: it has changed since it was opened")
+        return values
 
     def read(self, name: str, rows: slice = slice(None)) -> Tensor:
         """The values of a tensor, or of some of its rows; only their bytes are read.
@@ -102,6 +108,15 @@ class Source:
             return torch.empty(stored.shape, dtype=TORCH[stored.dtype])
         shape = (stop - start, *stored.shape[1:]) if stored.shape else ()
         return torch.frombuffer(values, dtype=TORCH[stored.dtype]).reshape(shape)
+
+    def check_unchanged(self) -> None:
+        """Raise CheckpointError if a file is not the one that was opened any more, by its size and time."""
+        try:
+            unchanged = [_stamp(Path(path)) for path, _, _ in self.stamps] == self.stamps
+        except FileNotFoundError:
+            unchanged = False
+        if not unchanged:
+            raise CheckpointError(f"{self.path}: its files changed while they were read: start again")
 
 
 def open_source(source: str | os.PathLike[str]) -> Source:
@@ -132,8 +147,10 @@ def open_file(path: Path) -> tuple[Source, dict[str, str]]:
     """
     if not path.is_file():
         raise MissingFileError(f"there is no file {path}")
+    stamps = [_stamp(path)]
     header = _header(path)
-    return Source(str(path), {}, header.tensors, files=dict.fromkeys(header.tensors, path)), header.metadata or {}
+    files = dict.fromkeys(header.tensors, path)
+    return Source(str(path), {}, header.tensors, files=files, stamps=stamps), header.metadata or {}
 
 
 def _local(path: Path) -> Source:
@@ -156,9 +173,11 @@ def _local(path: Path) -> Source:
         raise MissingFileError(f"no transformer at {path}: give a folder in diffusers' layout or a safetensors file")
     tensors: dict[str, StoredTensor] = {}
     where: dict[str, Path] = {}
+    stamps = []
     for file in files:
         if not file.is_file():
             raise MissingFileError(f"{folder}: lacks {file.name}, which its index names: download it")
+        stamps.append(_stamp(file))
         for name, stored in _header(file).tensors.items():
             if name in where:
                 raise CheckpointError(f"{folder}: {name} is in {where[name].name} and in {file.name}")
@@ -169,7 +188,12 @@ def _local(path: Path) -> Source:
                 f"{folder}: its index says that {name} is in {shard}, which does not have it: download the folder again"
             )
     chosen, prefix = _chosen(tensors)
-    return Source(str(folder), config, chosen, prefix, {name: where[prefix + name] for name in chosen})
+    return Source(str(folder), config, chosen, prefix, {name: where[prefix + name] for name in chosen}, stamps)
+
+
+def _stamp(path: Path) -> list[Any]:
+    stat = path.stat()
+    return [str(path.absolute()), stat.st_size, stat.st_mtime_ns]
 
 
 def _chosen(tensors: Mapping[str, StoredTensor]) -> tuple[dict[str, StoredTensor], str]:
@@ -197,10 +221,11 @@ def _header(path: Path) -> Header:
 
 
 def _config(path: Path) -> dict[str, Any]:
-    return _json(path, MOST_CONFIGURATION_BYTES) if path.is_file() else {}
+    return read_json(path) if path.is_file() else {}
 
 
-def _json(path: Path, most: int) -> dict[str, Any]:
+def read_json(path: Path, most: int = MOST_CONFIGURATION_BYTES) -> dict[str, Any]:
+    """The JSON object in a file. Raises CheckpointError for anything else, and for more than so many bytes."""
     if path.stat().st_size > most:
         raise CheckpointError(f"{path}: has {path.stat().st_size:,} bytes, and such a file has at most {most:,}")
     try:
@@ -218,5 +243,5 @@ def _indexed(folder: Path) -> dict[str, str]:
         if (folder / name).is_file():
             return {}
         if (index := folder / f"{name}{INDEX}").is_file():
-            return dict(_json(index, MOST_INDEX_BYTES)["weight_map"])  # `weight_files` has looked at it
+            return dict(read_json(index, MOST_INDEX_BYTES)["weight_map"])  # `weight_files` has looked at it
     return {}

@@ -7,7 +7,7 @@ seen by comparing them, and its errors are measured anew.
 from __future__ import annotations
 
 import hashlib
-import json
+import math
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -26,12 +26,12 @@ from tailprune.transformers.account import COMPACTION
 from tailprune.transformers.directions import DIRECTIONS, read_decode
 from tailprune.transformers.errors import checked_vectors, errors_of, precise_type, squared_errors
 from tailprune.transformers.modeling import BASIS
-from tailprune.transformers.plans import covered_by
+from tailprune.transformers.plans import checked_plan, covered_by
 from tailprune.transformers.population import POPULATION, PooledTexts, read_population, texts_replaced
 from tailprune.transformers.ranks import Unmeasured, check_plain
 from tailprune.transformers.recognise import Model, recognise
 from tailprune.transformers.rewriting import ROWS
-from tailprune.transformers.source import Source, open_source
+from tailprune.transformers.source import Source, open_source, read_json
 from tailprune.transformers.writing import as_bytes
 
 __all__ = ["Verified", "verify"]
@@ -80,14 +80,14 @@ def verify(
     folder = Path(out)
     if not (folder / COMPACTION).is_file():
         raise MissingFileError(f"{folder} has no {COMPACTION}: it is not what tailprune.transformers.compact wrote")
-    said = json.loads((folder / COMPACTION).read_text())
+    said = read_json(folder / COMPACTION)
     if said.get("adapters"):
         raise CheckpointError(f"{folder}: has an adapter merged, so its weights are not the whole model's")
     try:
         small, model = open_source(folder), recognise(open_source(against))
         check_plain(model)
         _check_digests(folder, said["files"])
-        plan = said["plan"]
+        plan = checked_plan(model, said["plan"])
         texts = _population(folder, model, plan["population"])
         replaced = texts_replaced(model, plan["pooled"], texts)
         same = _check_names(small, model)
@@ -98,17 +98,20 @@ def verify(
                 done += model.source.size_of([name])
                 report(done, total)
             found = _measured(small, model, plan, texts, lambda size: report(min(total, done + size), total))
-    except (KeyError, TypeError) as error:
+    except (KeyError, TypeError, AttributeError) as error:
         raise CheckpointError(f"{folder / COMPACTION}: does not say what was done ({error})") from error
     except Unmeasured as why:
         raise CheckpointError(f"{model.source.path}: {why}") from why
     for name in ("error", "worst_error", "error_between"):
-        now, stated = getattr(found, name), said[name]
-        if now is not None and (stated is None or now > SLACK * stated + ROUNDING):
+        now, stated = getattr(found, name), said.get(name)
+        limit = SLACK * stated + ROUNDING if type(stated) is float and math.isfinite(stated) else -1.0
+        if now is not None and not now <= limit:  # NaN is not
             raise CheckpointError(f"{folder}: {name} is {now:.3g}, and {COMPACTION} says {stated}")
     if DIRECTIONS in said["files"]:
         rank, width = small.shape(f"{BASIS}.weight")
         _check_directions(small, model, read_decode(folder, rank, width, said["files"]))
+    for source in (small, model.source):
+        source.check_unchanged()
     return Verified(len(same), found.layers, found.error, found.worst_error, found.error_between)
 
 
@@ -124,8 +127,16 @@ def _check_names(small: Source, model: Model) -> list[str]:
     layers = {f"{name}.{kind}" for name in model.names for kind in ("weight", "bias")}
     same = [name for name in model.source.tensors if name not in layers]
     expected = {*same, *layers, f"{BASIS}.weight", f"{BASIS}.mean"}
-    for name in expected ^ small.tensors.keys():
+    for name in sorted(expected ^ small.tensors.keys()):
         raise CheckpointError(f"{small.path}: {'lacks' if name in expected else 'has a tensor too many,'} {name}")
+    basis, rank = small.shape(f"{BASIS}.weight"), small.shape(f"{BASIS}.weight")[:1]
+    shapes = {f"{BASIS}.weight": (*rank, model.width), f"{BASIS}.mean": (model.width,)}
+    for name in model.names:
+        rows = model.source.shape(f"{name}.weight")[:1]
+        shapes |= {f"{name}.weight": (*rows, *rank), f"{name}.bias": rows}
+    for name, shape in shapes.items():
+        if small.shape(name) != shape or len(basis) != 2:
+            raise CheckpointError(f"{small.path}: {name} has the shape {list(small.shape(name))}, not {list(shape)}")
     return same
 
 

@@ -42,7 +42,9 @@ def program() -> str:
     """The path of Chromium; skips, or fails where one is required, if there is none."""
     found = next(filter(None, map(shutil.which, PROGRAMS)), None)
     if found is None:
-        (pytest.fail if os.environ.get(REQUIRED) else pytest.skip)("no Chromium: apt-get install chromium-headless-shell")
+        (pytest.fail if os.environ.get(REQUIRED) else pytest.skip)(
+            "no Chromium: apt-get install chromium-headless-shell"
+        )
     return str(found)
 
 

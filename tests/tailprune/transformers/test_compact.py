@@ -283,14 +283,14 @@ def test_a_compaction_that_was_stopped_goes_on_with_the_shards_that_are_there(
     with pytest.raises(KeyboardInterrupt):
         compact(tmp_path / "whole", tmp_path / "small", steps=STEPS, on_bytes=stop)
     assert not (tmp_path / "small").exists()
-    with pytest.raises(InputError, match="unfinished compaction of another kind"):
+    with pytest.raises(InputError, match="unfinished run of another kind"):
         compact(tmp_path / "whole", tmp_path / "small", steps=STEPS + 1)
     written_anew = []
-    write = rewriting._Writer._write_shard
+    values = rewriting._Writer._values
     monkeypatch.setattr(
         rewriting._Writer,
-        "_write_shard",
-        lambda self, path, *rest: written_anew.append(path.name) or write(self, path, *rest),
+        "_values",
+        lambda self, path, *rest: written_anew.append(path.name) or values(self, path, *rest),
     )
     resumed = compact(tmp_path / "whole", tmp_path / "small", steps=STEPS)
     assert 0 < len(written_anew) < len(resumed.files)
@@ -364,7 +364,7 @@ def test_the_command_prints_the_card_and_json(
     assert "the plain schedules of 3 and 4 steps, guidance 2, no pooled text" in capsys.readouterr().out
     monkeypatch.setattr("sys.argv", [*arguments, "--rank", "8"])
     assert main() == 1
-    assert "exists: give the name of a new folder" in capsys.readouterr().err
+    assert "exists: give another name" in capsys.readouterr().err
     shutil.rmtree(tmp_path / "small")
     monkeypatch.setattr("sys.argv", [*arguments, "--times", "1", "0.5", "--json"])
     assert main() == 0
@@ -373,7 +373,7 @@ def test_the_command_prints_the_card_and_json(
 
 def test_a_folder_that_exists_is_refused(tmp_path: Path) -> None:
     TINY["qwen"].save(tmp_path / "whole")
-    with pytest.raises(InputError, match="exists: give the name of a new folder"):
+    with pytest.raises(InputError, match="exists: give another name"):
         compact(tmp_path / "whole", tmp_path / "whole", steps=STEPS)
 
 

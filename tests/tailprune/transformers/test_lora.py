@@ -404,7 +404,7 @@ def test_files_that_are_not_what_they_say_are_refused(tmp_path: Path) -> None:
     save_file(pair(OTHER), lora)
     with pytest.raises(FileNotFoundError, match=r"has no compaction\.json"):
         project_lora(lora, tmp_path / "whole", tmp_path / "out")
-    with pytest.raises(InputError, match="exists: give a new name"):
+    with pytest.raises(InputError, match="exists: give another name"):
         project_lora(lora, small, lora)
     with pytest.raises(InputError, match="there is no folder"):
         project_lora(lora, small, tmp_path / "none" / "out")
@@ -499,7 +499,7 @@ def test_the_command_says_what_it_projected(
     assert main() == 0
     assert "1 layers of AdaLN projected, 1 others as they were" in capsys.readouterr().out
     assert main() == 1
-    assert "exists: give a new name" in capsys.readouterr().err
+    assert "exists: give another name" in capsys.readouterr().err
     monkeypatch.setattr("sys.argv", [*arguments, "--out", str(tmp_path / "m"), "--merge", "--strength", "2", "--json"])
     assert main() == 0
     assert json.loads(capsys.readouterr().out)["strength"] == 2
