@@ -18,6 +18,7 @@ QUESTIONS = (
     "sampling",
     "variants",
     "compaction",
+    "weighted_directions",
     "cold_metrics",
     "cached_metrics",
     "removal_error",
