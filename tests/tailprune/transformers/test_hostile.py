@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import errno
 import hashlib
 import itertools
@@ -19,7 +20,7 @@ from torch import Tensor
 
 from tailprune.checkpoints import CheckpointError
 from tailprune.spec import InputError, MissingFileError
-from tailprune.transformers import anatomy, compact, convert, lora, project_lora, rewriting, verify, writing
+from tailprune.transformers import anatomy, compact, convert, converting, lora, project_lora, rewriting, verify, writing
 from tests.tailprune.transformers.test_source import rewrite_header
 from tests.tailprune.transformers.tiny_models import TINY
 
@@ -270,10 +271,10 @@ def full_after(files: int) -> Callable[..., None]:
 
     def limited(path: Path, header: bytes, values: Iterable[bytes | memoryview]) -> None:
         def some() -> Iterator[bytes | memoryview]:
-            for place, each in enumerate(values):
-                if number >= files and place > 1:
-                    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            for each in values:
                 yield each
+                if number >= files:
+                    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
         number = next(numbers)
         write(path, header, some())
@@ -443,3 +444,24 @@ def test_single_numbers_where_a_layout_has_rows_are_refused(name: str, made: Pat
     edit_tensors(tmp_path / "h3.safetensors", lambda found: found.update({name: torch.tensor(1.0)}))
     with pytest.raises(CheckpointError, match=f"{name} is a single number"):
         convert(tmp_path / "h3.safetensors", tmp_path / "back", layout="diffusers")
+
+
+@pytest.mark.parametrize(("layout", "other"), [("fastvideo", "sglang"), ("sglang", "fastvideo")])
+def test_a_conversion_that_was_stopped_goes_on_with_the_files_that_are_there(
+    layout: str, other: str, made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(converting, "SHARD", 60_000)
+    at_once = convert(made / "small", tmp_path / "at-once", layout=layout)
+    with monkeypatch.context() as patched:
+        patched.setattr(writing, "write_file", full_after(2))
+        with pytest.raises(InputError, match="has no room left"):
+            convert(made / "small", tmp_path / "h3", layout=layout)
+    assert not (tmp_path / "h3").exists()
+    with pytest.raises(InputError, match="unfinished run of another kind"):
+        convert(made / "small", tmp_path / "h3", layout=other)
+    written, write = [], writing.write_file
+    monkeypatch.setattr(writing, "write_file", lambda path, *rest: [written.append(path.name), write(path, *rest)])
+    resumed = convert(made / "small", tmp_path / "h3", layout=layout)
+    assert written == sorted(resumed.files)[2:]
+    assert dataclasses.replace(resumed, path=at_once.path) == at_once
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["at-once", "h3"]
