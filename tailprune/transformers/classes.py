@@ -11,7 +11,7 @@ c is a sum of parts. A part is one of
     a row        of an embedding table: a class
     pooled       tokens, by attention: the sum of v, weighted, then linear
 
-A compaction covers vectors and rows by what they are called: a pooled text, sizes, a class. All rows of other tables
+A compaction covers vectors and rows by what they are called: a pooled text, sizes, a class. Of other tables all rows
 are covered.
 
 To add a class, add a record here and a tiny model of it to tests/tailprune/transformers/tiny_models.py.

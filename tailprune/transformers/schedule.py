@@ -53,7 +53,7 @@ class Covered:
 def plain_times(model: Model, steps: int) -> Tensor:
     """The times of the pipelines' plain schedule: sigmas from 1 to 1 / steps, evenly spaced, float32.
 
-    Those of a pipeline that gives its scheduler whole times are these.
+    Of a pipeline that gives its scheduler whole times it is those, from the largest to 1.
 
     Raises InputError for a model whose schedules are others.
     """

@@ -22,7 +22,7 @@ from tailprune.spec import InputError
 from tailprune.transformers import compact, merging, project_lora, verify
 from tailprune.transformers.classes import CLASSES
 from tailprune.transformers.original_names import HALVES_SWAPPED, ORIGINAL_NAMES
-from tests.tailprune.transformers.test_compact import DISCRETE, NO_TEXT, STEPS, difference, outputs, pooled, times_of
+from tests.tailprune.transformers.test_compact import NO_TEXT, NOT_PLAIN, STEPS, difference, outputs, pooled, times_of
 from tests.tailprune.transformers.tiny_models import TINY
 
 NAMES = ["qwen", "flux", "sd3", "minimax-h3", "hunyuan-video", "auraflow", "hidream", "cogvideox"]
@@ -39,7 +39,7 @@ def made(name: str, folder: Path) -> tuple[nn.Module, Tensor]:
     """The whole model, with its compacted one in `small`, and the times that it covers."""
     whole = TINY[name].save(folder / "whole")
     times = times_of(name, folder / "whole")
-    how: dict[str, Any] = {"times": times} if name in DISCRETE else {"steps": STEPS}
+    how: dict[str, Any] = {"times": times} if name in NOT_PLAIN else {"steps": STEPS}
     compact(folder / "whole", folder / "small", **how, **pooled(name))
     return whole, times
 
