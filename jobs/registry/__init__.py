@@ -1,6 +1,7 @@
 """The models that requests can name, and what else `models.toml` registers.
 
 models        the registered models
+transformers  the large transformers, which are no systems
 compaction    how a compacted model was made, and its name
 compacted     the models that `POST /compact` made
 added         the models that `POST /models` added

@@ -16,7 +16,8 @@ from jobs.registry.added import Added, AddedStore, ModelExists
 from jobs.registry.compacted import Compacted, CompactedStore
 from jobs.registry.document import faults_of
 from jobs.registry.folders import ModelFolders
-from jobs.registry.models import ModelEntry, Registry, UnknownModel
+from jobs.registry.models import ModelEntry, Registry, UnknownModel, UnknownTransformer
+from jobs.registry.transformers import TransformerEntry
 from jobs.settings import Settings
 from jobs.storage.artifacts import ArtifactStore, ArtifactsUnavailable
 from tailprune.spec.layouts import WEIGHTS
@@ -85,7 +86,7 @@ class Catalogue:
     def get(self, name: str) -> ModelEntry:
         """The model of this name. Raises UnknownModel."""
         if name in self.registry:
-            return self.registry.get(name)
+            return self.registry.get(name)  # or what is said of a large transformer
         added = self._added.get(name)
         if added is not None:
             return self._entry_of(name, added)
@@ -100,6 +101,14 @@ class Catalogue:
         except FileNotFoundError:
             return self._entry(name, compacted, whole, stored=False)
         return self._entry(name, compacted, whole, stored=True)
+
+    def transformer(self, name: str) -> TransformerEntry:
+        """The large transformer of this name. Raises UnknownTransformer, which says so where a system has the name."""
+        found = self.registry.transformers.get(name)
+        if found is not None:
+            return found
+        is_system = name in self.registry or self._added.get(name) is not None or self._compacted.has(name)
+        raise UnknownTransformer(name, list(self.registry.transformers), is_system=is_system)
 
     def check_free(self, name: str, key: str) -> None:
         """Raise ModelExists where a model has this name that another job than the one of this key added."""
@@ -173,7 +182,7 @@ class Catalogue:
 
         added: the added model of the original model's name, if there is one.
         """
-        if compacted.model in self.registry:
+        if compacted.model in self.registry and compacted.model not in self.registry.transformers:
             whole = self.registry.get(compacted.model)
         elif added is not None:
             whole = self._entry_of(compacted.model, added)

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "NAME_PATTERN",
+    "NOT_STATED",
     "PROMPT_PATTERN",
     "ClassName",
     "RegistryDocument",
@@ -27,6 +28,8 @@ __all__ = [
 ]
 
 NAME_PATTERN = r"^[a-z0-9][a-z0-9.-]*$"
+NOT_STATED = "not stated"
+"""What an entry says of a licence or a source that its table does not state."""
 PROMPT_PATTERN = r"^[^{}]*\{\}[^{}]*$"
 """A text with one pair of braces."""
 ClassName = Annotated[str, Field(min_length=1, max_length=200, pattern=r"^[^\r\n]+$")]

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from datetime import datetime
 from itertools import chain
 from pathlib import Path
+from types import MappingProxyType
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -15,6 +16,7 @@ from jobs.registry.decoding import LATENT_CHANNELS, NEEDS_SOURCE, DecoderName, D
 from jobs.registry.defaults import ModelDefaults, labels_shown
 from jobs.registry.document import (
     NAME_PATTERN,
+    NOT_STATED,
     PROMPT_PATTERN,
     ClassName,
     RegistryDocument,
@@ -25,18 +27,20 @@ from jobs.registry.document import (
 )
 from jobs.registry.folders import ModelFolders
 from jobs.registry.measures import ExtractorName
+from jobs.registry.transformers import TransformerEntry
 from tailprune.spec import hub
 from tailprune.spec.families import FAMILIES, Family
 from tailprune.spec.layouts import missing_from_checkpoint
 
-__all__ = ["ExtractorName", "ModelEntry", "Registry", "UnknownModel"]
+__all__ = ["ExtractorName", "IsTransformer", "ModelEntry", "Registry", "UnknownModel", "UnknownTransformer"]
 
 
 PIXELS_A_SIDE: Mapping[DecoderName, int] = {"pixels": 1, "sd-vae": 8, "va-vae": 16}
 """The decoders that make images, and by what factor the side of an image is larger than that of its latent."""
-NOT_STATED = "not stated"
 TABLES = {"models", "extractors", "references"}
 """The tables of a registry's file."""
+KINDS = ("system", "transformer")
+"""What a model of the registry's file is: a system unless its entry says otherwise."""
 
 
 class UnknownModel(LookupError):
@@ -44,6 +48,29 @@ class UnknownModel(LookupError):
 
     def __init__(self, name: str, known: list[str]) -> None:
         super().__init__(f"no model is named {name!r}; known models: {', '.join(known) or 'none'}")
+
+
+class IsTransformer(UnknownModel):
+    """The model of this name is a large transformer, and no system."""
+
+    def __init__(self, name: str) -> None:
+        LookupError.__init__(
+            self,
+            f"{name!r} is a large transformer, of which only the anatomy is given: GET /models/{name}/anatomy; GET "
+            "/models lists the systems, which take all other calls, under models",
+        )
+
+
+class UnknownTransformer(UnknownModel):
+    """No large transformer of this name is registered; a system may be."""
+
+    def __init__(self, name: str, known: list[str], *, is_system: bool) -> None:
+        what = (
+            f"{name!r} is a system, which GET /models/{name} describes, and no large transformer"
+            if is_system
+            else f"no large transformer is named {name!r}"
+        )
+        LookupError.__init__(self, f"{what}; known large transformers: {', '.join(known) or 'none'}")
 
 
 def _known_family(name: str) -> str:
@@ -284,10 +311,19 @@ class ModelEntry(BaseModel):
 
 
 class Registry:
-    """The registered models, and the file that registers them."""
+    """The registered models, systems and large transformers, and the file that registers them.
 
-    def __init__(self, entries: Mapping[str, ModelEntry], document: RegistryDocument) -> None:
+    Only systems are iterated over.
+    """
+
+    def __init__(
+        self,
+        entries: Mapping[str, ModelEntry],
+        document: RegistryDocument,
+        transformers: Mapping[str, TransformerEntry] = MappingProxyType({}),
+    ) -> None:
         self.document = document
+        self.transformers = transformers
         self._entries = dict(entries)
 
     @classmethod
@@ -306,26 +342,37 @@ class Registry:
         tables = document.tables.get("models", {})
         if not isinstance(tables, Mapping):
             raise RegistryError(f"{path}: models is {tables!r}, not a table of models")
-        entries = {}
+        entries: dict[str, ModelEntry] = {}
+        transformers: dict[str, TransformerEntry] = {}
         for name, table in tables.items():
             try:
                 fields = _with_paths(table, folder)
-                entries[name] = ModelEntry(name=name, folder=folder, hub_cache=hub_cache, **fields)
+                match fields.pop("kind", KINDS[0]):
+                    case "system":
+                        entries[name] = ModelEntry(name=name, folder=folder, hub_cache=hub_cache, **fields)
+                    case "transformer":
+                        titled = {"title": name, **fields}
+                        transformers[name] = TransformerEntry(name=name, folder=folder, hub_cache=hub_cache, **titled)
+                    case kind:
+                        raise TypeError(f"kind {kind!r} is not one of {', '.join(KINDS)}")
             except ValidationError as error:
                 raise RegistryError(f"{path}, model {name!r}: {faults_of(error)}") from None
             except TypeError as error:
                 raise RegistryError(f"{path}, model {name!r}: {error}") from None
-        return cls(entries, document)
+        return cls(entries, document, transformers)
 
     def get(self, name: str) -> ModelEntry:
-        """The model of this name. Raises UnknownModel naming the known ones."""
+        """The system of this name. Raises UnknownModel naming the known ones, IsTransformer for a large transformer."""
+        if name in self.transformers:
+            raise IsTransformer(name)
         try:
             return self._entries[name]
         except KeyError:
             raise UnknownModel(name, list(self._entries)) from None
 
     def __contains__(self, name: str) -> bool:
-        return name in self._entries
+        """Whether a system or a large transformer has this name."""
+        return name in self._entries or name in self.transformers
 
     def __iter__(self) -> Iterator[ModelEntry]:
         return iter(self._entries.values())

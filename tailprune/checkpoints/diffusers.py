@@ -21,11 +21,11 @@ from torch import Tensor
 
 from tailprune.checkpoints.files import CheckpointError, TensorFile, open_tensors
 from tailprune.checkpoints.options import Options
-from tailprune.spec.layouts import CONFIG, DIFFUSERS_WEIGHTS, TRANSFORMER, weight_files
+from tailprune.spec.layouts import CONFIG, DIFFUSERS_WEIGHTS, weight_files
 from tailprune.systems.infer import Shapes
 from tailprune.systems.layers import sincos_positions
 
-__all__ = ["DiffusersDiT", "find_diffusers"]
+__all__ = ["DiffusersDiT"]
 
 CLASS = "DiTTransformer2DModel"
 SUPPORTED = {
@@ -57,11 +57,6 @@ OUTSIDE = {
 POSITIONS = "pos_embed"
 ANCHOR = "proj_out_2.weight"
 """A tensor that every such file has."""
-
-
-def find_diffusers(folder: Path) -> Path | None:
-    """The folder of the transformer: `folder` itself, or `transformer` in it; None if neither has a configuration."""
-    return next((at for at in (folder / TRANSFORMER, folder) if (at / CONFIG).is_file()), None)
 
 
 class DiffusersDiT:

@@ -18,13 +18,20 @@ import torch
 from torch import Tensor
 
 from tailprune.checkpoints.damage import no_plain_numbers, not_finite, zeroed
-from tailprune.checkpoints.diffusers import DiffusersDiT, find_diffusers
+from tailprune.checkpoints.diffusers import DiffusersDiT
 from tailprune.checkpoints.files import CheckpointError, TensorFile, open_tensors
 from tailprune.checkpoints.hub import fetch
 from tailprune.checkpoints.options import options_in
 from tailprune.spec import MissingFileError
 from tailprune.spec.hub import check_download, is_hub
-from tailprune.spec.layouts import CONFIG, DIFFUSERS_WEIGHTS, TENSOR_FILES, WEIGHTS_IN_A_FOLDER, weight_files
+from tailprune.spec.layouts import (
+    CONFIG,
+    DIFFUSERS_WEIGHTS,
+    TENSOR_FILES,
+    WEIGHTS_IN_A_FOLDER,
+    find_diffusers,
+    weight_files,
+)
 from tailprune.spec.registry import registry_path
 
 __all__ = ["Checkpoint", "check_digest", "locate"]

@@ -14,6 +14,7 @@ __all__ = [
     "CONFIG",
     "DIFFUSERS_WEIGHTS",
     "IMAGES",
+    "LARGE_WEIGHTS",
     "PICKLES",
     "SAFETENSORS",
     "TENSOR_FILES",
@@ -24,10 +25,12 @@ __all__ = [
     "WEIGHTS",
     "WEIGHTS_IN_A_FOLDER",
     "files_under",
+    "find_diffusers",
     "image_files",
     "in_words",
     "missing_from_checkpoint",
     "missing_from_decoder",
+    "missing_from_transformer",
     "weight_files",
 ]
 
@@ -51,6 +54,8 @@ WEIGHTS_IN_A_FOLDER = (WEIGHTS, "pytorch_model.bin")
 CONFIG = "config.json"
 """The configuration that diffusers and transformers write beside weights."""
 DIFFUSERS_WEIGHTS = ("diffusion_pytorch_model.safetensors", "diffusion_pytorch_model.bin")
+LARGE_WEIGHTS = (DIFFUSERS_WEIGHTS[0], WEIGHTS)
+"""The files of a large transformer's weights, of which single rows are read: no pickles."""
 VOCODER_WEIGHTS = WEIGHTS_IN_A_FOLDER
 INDEX = re.compile(r"\.index(\.[^.]+)?\.json")
 """The ending of the index of weights in several files, after one of the names above."""
@@ -85,6 +90,11 @@ def weight_files(folder: Path, names: Sequence[str]) -> list[Path]:
     return []
 
 
+def find_diffusers(folder: Path) -> Path | None:
+    """The folder of the transformer: `folder` itself, or `transformer` in it; None if neither has a configuration."""
+    return next((at for at in (folder / TRANSFORMER, folder) if (at / CONFIG).is_file()), None)
+
+
 def missing_from_checkpoint(path: Path) -> list[str]:
     """The files that the folder of a checkpoint lacks, by their names in it; an empty list for a file."""
     if path.is_file():
@@ -96,6 +106,15 @@ def missing_from_checkpoint(path: Path) -> list[str]:
     if not within and not (path / CONFIG).is_file():
         return [WEIGHTS]
     return _lacks(path, within, DIFFUSERS_WEIGHTS)
+
+
+def missing_from_transformer(path: Path) -> list[str]:
+    """The files that the folder of a large transformer lacks; an empty list for a file."""
+    if path.is_file():
+        return []
+    folder = find_diffusers(path) or path
+    files = weight_files(folder, LARGE_WEIGHTS) or [folder / LARGE_WEIGHTS[0]]
+    return [str(file.relative_to(path)) for file in files if not file.is_file()]
 
 
 def missing_from_decoder(name: str, path: Path) -> list[str]:

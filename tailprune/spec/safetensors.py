@@ -23,7 +23,16 @@ from typing import Any, BinaryIO
 
 from tailprune.spec import InputError
 
-__all__ = ["Header", "StoredTensor", "check_layout", "encode_header", "read_header", "stored_tensor", "write_file"]
+__all__ = [
+    "Header",
+    "StoredTensor",
+    "check_layout",
+    "encode_header",
+    "header_text",
+    "read_header",
+    "stored_tensor",
+    "write_file",
+]
 
 ALIGNMENT = 8
 LENGTH_BYTES = 8
@@ -104,14 +113,20 @@ def write_file(path: Path, header: bytes, values: Iterable[bytes | memoryview]) 
         raise
 
 
-def read_header(file: BinaryIO) -> Header:
-    """The header at the start of a file. Raises InputError if there is none."""
+def header_text(file: BinaryIO) -> bytes:
+    """The JSON of the header at the start of a file, as it is there. Raises InputError for a length that none has."""
     length = int.from_bytes(file.read(LENGTH_BYTES), "little")
     if length > MOST_HEADER_BYTES:
         raise InputError(f"a header of {length} bytes is longer than the limit of {MOST_HEADER_BYTES}")
     text = file.read(length)
     if len(text) < length:
         raise InputError(f"the file ends after {len(text)} of the {length} bytes of its header")
+    return text
+
+
+def read_header(file: BinaryIO) -> Header:
+    """The header at the start of a file. Raises InputError if there is none."""
+    text = header_text(file)
     try:
         header = json.loads(text, object_pairs_hook=_once)
     except RecursionError:
@@ -121,7 +136,7 @@ def read_header(file: BinaryIO) -> Header:
     metadata = header.pop(METADATA, None)
     if metadata is not None and not _is_metadata(metadata):
         raise InputError("the metadata is not a JSON object of strings")
-    size = LENGTH_BYTES + length
+    size = LENGTH_BYTES + len(text)
     return Header({name: stored_tensor(name, entry, size) for name, entry in header.items()}, metadata, size)
 
 

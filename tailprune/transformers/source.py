@@ -17,21 +17,19 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from tailprune.checkpoints.diffusers import find_diffusers
 from tailprune.checkpoints.files import CheckpointError
 from tailprune.checkpoints.hub import cache_folder, read_headers
 from tailprune.checkpoints.save import TYPES
 from tailprune.checkpoints.signature import NotTensors, format_of
 from tailprune.spec import MissingFileError
 from tailprune.spec.hub import cached, is_hub
-from tailprune.spec.layouts import CONFIG, DIFFUSERS_WEIGHTS, TRANSFORMER, WEIGHTS, weight_files
+from tailprune.spec.layouts import CONFIG, LARGE_WEIGHTS, TRANSFORMER, find_diffusers, weight_files
 from tailprune.spec.safetensors import BITS, Header, StoredTensor, check_layout, read_header
 
 __all__ = ["Source", "open_file", "open_source", "read_json"]
 
 PREFIXES = ("model.diffusion_model.", "diffusion_model.", "transformer.")
 """What the names of a transformer's tensors begin with in files that hold other models too."""
-NAMES = (DIFFUSERS_WEIGHTS[0], WEIGHTS)
 TORCH = {name: dtype for dtype, name in TYPES.items()}
 INDEX = ".index.json"
 MOST_CONFIGURATION_BYTES = 2**20
@@ -157,10 +155,11 @@ def _local(path: Path) -> Source:
     if path.is_dir():
         folder = find_diffusers(path) or path
         config = _config(folder / CONFIG)
-        files = weight_files(folder, NAMES)
+        files = weight_files(folder, LARGE_WEIGHTS)
         if not files:
             raise MissingFileError(
-                f"no transformer at {path}: neither it nor {TRANSFORMER}/ in it has {' or '.join(NAMES)}, or an index"
+                f"no transformer at {path}: neither it nor {TRANSFORMER}/ in it has {' or '.join(LARGE_WEIGHTS)}, or an "
+                "index"
             )
         if files[0].name.endswith(INDEX):
             raise CheckpointError(f"{files[0]}: names no files of weights; download it again")
@@ -239,7 +238,7 @@ def read_json(path: Path, most: int = MOST_CONFIGURATION_BYTES) -> dict[str, Any
 
 def _indexed(folder: Path) -> dict[str, str]:
     """The file of each tensor by the index in a folder; empty if there is none or a single file comes before it."""
-    for name in NAMES:
+    for name in LARGE_WEIGHTS:
         if (folder / name).is_file():
             return {}
         if (index := folder / f"{name}{INDEX}").is_file():
