@@ -17,7 +17,8 @@ from jobs.storage.condition_info import ConditionInfo
 
 __all__ = [
     "AssetRole", "ConditionList", "ConditionView", "Instrument", "JobLimits", "JobList", "Live", "ModelList",
-    "ModelSummary", "ModelView", "Ready", "StoredConditions", "Times", "WebhookBody", "WorkerInfo",
+    "ModelSummary", "ModelView", "Ready", "StoredConditions", "Times",
+    "TransformerSummary", "WebhookBody", "WorkerInfo",
 ]  # fmt: skip
 
 AssetRole = Literal["extractor", "classifier", "reference"]
@@ -110,11 +111,28 @@ class ModelView(ModelSummary):
     source: str = Field(description="Where it comes from.")
 
 
+class TransformerSummary(BaseModel):
+    """A large transformer, in short."""
+
+    name: str = Field(description="The name by which requests name it.")
+    title: str = Field(description="The name for people.")
+    ready: bool = Field(description="Whether all its files are present.")
+    missing: list[str] = Field(description="The files that are absent.")
+    obtain: str | None = Field(description="How to get its files, and where to put them.")
+    licence: str = Field(description="The licence of its weights.")
+    source: str = Field(description="Where it comes from.")
+    links: dict[Literal["anatomy"], str] = Field(description="The path of its anatomy.")
+
+
 class ModelList(BaseModel):
     """All models that are served."""
 
     models: list[ModelSummary] = Field(
         description="The models of the registry's file, then the added and then the compacted ones, both oldest first."
+    )
+    transformers: list[TransformerSummary] = Field(
+        default_factory=list,
+        description="The large transformers of the registry's file, which `GET /models/{model}/anatomy` alone takes.",
     )
 
 

@@ -57,6 +57,7 @@ from service.middleware import (
 from service.problems import add_handlers
 from service.response_cache import ResponseCache
 from service.routes import (
+    anatomy,
     artifacts,
     attribution,
     conditions,
@@ -197,8 +198,8 @@ def create_app(settings: Settings) -> FastAPI:
     app.add_middleware(StartupReason)  # the last is the first to see a request
     add_handlers(app)
     modules = (
-        submit, metrics, vectors, over_time, attribution, figures, models, conditions, jobs, events, artifacts, health,
-        pages,
+        submit, metrics, vectors, over_time, attribution, figures, models, anatomy, conditions, jobs, events, artifacts,
+        health, pages,
     )  # fmt: skip
     routers = [*(module.router for module in modules), *([pages.ui_router] if settings.ui else [])]
     for router in routers:

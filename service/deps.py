@@ -17,6 +17,7 @@ from jobs.records import ID_PATTERN, Job
 from jobs.registry.catalogue import Catalogue
 from jobs.registry.evaluation import EvaluationAssets
 from jobs.registry.models import ModelEntry
+from jobs.registry.transformers import TransformerEntry
 from jobs.settings import Settings
 from jobs.storage.uploads import ConditionStore
 from jobs.store.events import Events
@@ -27,7 +28,18 @@ from service.auth import Key, Keys
 from service.limits import Limits
 from service.response_cache import ResponseCache
 
-__all__ = ["AppState", "AppStateDep", "JobDep", "JobId", "KeyDep", "ModelDep", "PrefixDep", "ViewerDep", "model_of"]
+__all__ = [
+    "AppState",
+    "AppStateDep",
+    "JobDep",
+    "JobId",
+    "KeyDep",
+    "ModelDep",
+    "PrefixDep",
+    "TransformerDep",
+    "ViewerDep",
+    "model_of",
+]
 
 
 @dataclass(frozen=True)
@@ -122,3 +134,15 @@ async def _model(
 
 
 ModelDep = Annotated[ModelEntry, Depends(_model)]
+
+
+async def _transformer(
+    model: Annotated[str, Path(description="The name of a large transformer.", examples=["flux-dev"])],
+    state: AppStateDep,
+) -> TransformerEntry:
+    if model in state.models.registry.transformers:
+        return state.models.transformer(model)
+    return await run_in_threadpool(state.models.transformer, model)  # whether it is a system, Redis knows
+
+
+TransformerDep = Annotated[TransformerEntry, Depends(_transformer)]

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Annotated, Any, TypeVar
@@ -22,7 +23,8 @@ from jobs.problems import Fault, InvalidRequest
 from jobs.records import Job
 from jobs.registry.digests import Identity, identify
 from jobs.registry.models import ModelEntry
-from jobs.requests.base import ModelRequest, Request
+from jobs.registry.transformers import TransformerEntry
+from jobs.requests.base import ModelRequest, Request, TransformerRequest
 from jobs.requests.fields import UNION_TAGS
 from jobs.requests.subscriber import Subscriber, Webhook
 from jobs.webhooks.hosts import endpoint_of
@@ -41,7 +43,9 @@ __all__ = [
     "check_training",
     "from_query",
     "post_job",
+    "show_result",
     "start_job",
+    "transformer_key",
     "wait_header",
 ]
 
@@ -176,7 +180,7 @@ async def answer_by_job(
     headers: dict[str, str] | None = None,
     parameters: Mapping[str, str] = MappingProxyType({}),
 ) -> Response:
-    """The response to a GET that shows the result of a job, or 202 and the job if it does not finish in time.
+    """The response to a GET that shows the result of a job of a model, or 202 and the job if that takes too long.
 
     asked: the request as it was sent.
     entry: the model.
@@ -187,15 +191,31 @@ async def answer_by_job(
     parameters: the query parameters of the fields of the request that have another name, for messages of what is wrong
         with them; none by default.
     """
-    state = client.state
 
-    def resolve() -> tuple[ModelRequest, str]:
+    def resolve() -> tuple[Request, str]:
         try:
-            request, identity = _resolved(asked, entry, state)
+            request, identity = _resolved(asked, entry, client.state)
         except InvalidRequest as error:
             raise InvalidRequest([_in_query(fault, parameters) for fault in error.faults]) from error
         return request, job_key(request.kind, request.model_dump(), identity.weights, identity.reading)
 
+    return await show_result(resolve, client, render, tag=tag, headers=headers)
+
+
+async def show_result(
+    resolve: Callable[[], tuple[Request, str]],
+    client: Client,
+    render: Callable[[Job, dict[str, str]], Awaitable[Response]],
+    *,
+    tag: str = "",
+    headers: dict[str, str] | None = None,
+) -> Response:
+    """The response to a GET that shows the result of a job, or 202 and the job if it does not finish in time.
+
+    resolve: in a thread, the resolved request, and the key of its job.
+    client, render, tag, headers: as in `answer_by_job`.
+    """
+    state = client.state
     request, key = await run_in_threadpool(resolve)
     headers = {**cache_headers(key, tag), **(headers or {})}
     unchanged = Response(status_code=304, headers=headers)
@@ -261,12 +281,32 @@ def _resolved(asked: ModelRequest, entry: ModelEntry, state: AppState) -> tuple[
     request = asked.resolve(entry, state.settings, conditions, state.evaluation)
     if request.reads == "training":
         check_training(entry)
-    elif missing := entry.missing:
+    else:
+        _check_complete(entry, state)
+    evaluated_with = request.evaluated_with(entry, state.evaluation)
+    with _readable(entry):
+        return request, identify(request.reads, entry, state.settings.data_dir, evaluated_with)
+
+
+def transformer_key(request: TransformerRequest, entry: TransformerEntry, state: AppState) -> str:
+    """The key of a job of a large transformer. Raises ProblemError if files are missing or cannot be read."""
+    _check_complete(entry, state)
+    with _readable(entry):
+        return job_key(request.kind, request.model_dump(), entry.files_digest, {})
+
+
+def _check_complete(entry: ModelEntry | TransformerEntry, state: AppState) -> None:
+    """Raise ProblemError if files of a model are missing."""
+    if missing := entry.missing:
         how = entry.obtain or f"put the files beside {state.settings.registry}"
         raise ProblemError("model-not-ready", f"model {entry.name!r} lacks {', '.join(missing)}: {how}")
-    evaluated_with = request.evaluated_with(entry, state.evaluation)
+
+
+@contextmanager
+def _readable(entry: ModelEntry | TransformerEntry) -> Iterator[None]:
+    """Raise ProblemError where a file that is read within the context cannot be."""
     try:
-        return request, identify(request.reads, entry, state.settings.data_dir, evaluated_with)
+        yield
     except OSError as error:
         log.warning("file cannot be read", model=entry.name, reason=str(error))
         reason = str(error) if error.filename is None else f"{error.filename}: {error.strerror}"

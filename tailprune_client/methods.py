@@ -11,7 +11,17 @@ import httpx
 from pydantic import BaseModel, create_model
 
 from jobs.records import JobSummary, Status
-from jobs.views import ConditionList, ConditionView, Live, ModelList, ModelSummary, ModelView, Ready, StoredConditions
+from jobs.views import (
+    ConditionList,
+    ConditionView,
+    Live,
+    ModelList,
+    ModelSummary,
+    ModelView,
+    Ready,
+    StoredConditions,
+    TransformerSummary,
+)
 from tailprune_client import jobs as of_jobs
 from tailprune_client.answers import read
 from tailprune_client.contents import Content, bytes_of
@@ -108,6 +118,11 @@ class ClientMethods(StartingMethods, StatisticsMethods):
     def model(self, name: str) -> Operation[ModelView]:
         """A model, with its shapes, samplers and defaults. Raises UnknownModel."""
         return read(ModelView, (yield from ask(self._session, Call("GET", path_of("models", name)))))
+
+    @operation
+    def transformers(self) -> Operation[list[TransformerSummary]]:
+        """The large transformers of the registry, which `anatomy` describes."""
+        return read(ModelList, (yield from ask(self._session, Call("GET", "/models")))).transformers
 
     @operation
     def training(self, name: str) -> Operation[Any]:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal, Unpack
 
 import httpx
 
+from jobs.anatomy_results import AnatomyResult
 from jobs.attribution_results import AttributionResult
 from jobs.figure_results import FigureNumbers
 from jobs.requests.cosine import Order
@@ -184,6 +185,14 @@ class StatisticsMethods:
         """
         query = {"attribute": attribute}
         return read(AttributionResult, (yield from self._computed(path_of("metrics", model, "attribution"), query)))
+
+    @operation
+    def anatomy(self, model: str) -> Operation[AnatomyResult]:
+        """What the AdaLN of a large transformer takes, what c depends on, and what could stand in its place.
+
+        model: the name of a large transformer; `transformers` lists them.
+        """
+        return read(AnatomyResult, (yield from self._computed(path_of("models", model, "anatomy"), {})))
 
     @operation
     def cosine(

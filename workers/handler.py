@@ -19,6 +19,7 @@ from jobs.keys import job_key
 from jobs.records import Job
 from jobs.registry.catalogue import Catalogue
 from jobs.registry.compacted import CompactedStore
+from jobs.registry.transformers import TransformerEntry
 from jobs.requests.base import ModelRequest, Request
 from jobs.settings import Settings
 from jobs.storage.artifacts import Artifact, ArtifactStore, Folder
@@ -26,12 +27,12 @@ from jobs.storage.files import INCOMING, translated_errors
 from jobs.storage.shards import ShardStore
 from jobs.storage.uploads import ConditionStore
 from jobs.store.telemetry import SAMPLES, Telemetry
-from tailprune.spec import InputError
+from tailprune.spec import InputError, MissingFileError
 from workers.evaluators import Evaluators
 from workers.lease import OnDone, Product, Run
 from workers.model_pool import ModelPool, Source
 
-__all__ = ["BatchHandler", "Context", "Handler", "Timer", "request_of", "source_of"]
+__all__ = ["BatchHandler", "Context", "Handler", "Timer", "request_of", "source_of", "transformer_of"]
 
 
 @dataclass(frozen=True)
@@ -104,7 +105,7 @@ class Handler(Protocol):
 
         run: the job; `run.step` or `run.check` is called at every step, and raises Stopped where the job has to stop.
         request: the resolved request, of the class above.
-        source: the model, a Source; None for a request of none that is there, no `ModelRequest`.
+        source: the model, a Source; None for a request that is no `ModelRequest`.
         context: the models, stores and settings of the worker.
         Raises InputError for an error in the request, Stopped.
         """
@@ -142,6 +143,23 @@ def request_of(job: Job, kind: type[Request]) -> Request:
             "the job was made by another version of the service than this worker's: post the request again, or bring "
             "both to the same version"
         ) from error
+
+
+def transformer_of(job: Job, context: Context) -> tuple[TransformerEntry, str]:
+    """The large transformer of a job, and the digest of its files.
+
+    Raises InputError where files are missing, or are not the service's, by the key of the job; UnknownModel.
+    """
+    entry = context.catalogue.transformer(job.model)
+    if missing := entry.missing:
+        raise MissingFileError(f"this worker's {entry.name!r} lacks {', '.join(missing)}")
+    digest = entry.files_digest
+    if job_key(job.kind, job.request, digest, {}) != job.key:
+        raise InputError(
+            f"this worker's {job.model!r} is not the model of the request: its files or the code differ from the "
+            "service's; ask again, and where the files are copies, copy their times of modification too"
+        )
+    return entry, digest
 
 
 def source_of(job: Job, request: ModelRequest, context: Context) -> Source:

@@ -19,5 +19,6 @@ so the job's key is computed from it.
     figure          figures of condition vectors, of samples under pruning, and of training
     extract         condition vectors as tensors
     compact         a smaller model
+    anatomy         what a large transformer's AdaLN takes
     register        a model that is added without a restart
 """

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from jobs.settings import Settings
     from jobs.storage.condition_info import ConditionInfo
 
-__all__ = ["HISTORIES", "QUEUES", "History", "ModelRequest", "Queue", "Reads", "Request"]
+__all__ = ["HISTORIES", "QUEUES", "History", "ModelRequest", "Queue", "Reads", "Request", "TransformerRequest"]
 
 Reads = Literal["condition", "named condition", "modulation", "model", "training"]
 """The part of its model that a job's result depends on: the condition tensors, alone, with the names of the classes, or
@@ -58,6 +58,24 @@ class Request(BaseModel):
     def reads(self) -> Reads:
         """The part of its model that the result depends on."""
         return "condition"
+
+
+class TransformerRequest(Request):
+    """The base of the requests that name a large transformer of the registry, and depend on nothing else."""
+
+    model: str = Field(
+        min_length=1,
+        max_length=100,
+        description="The name of a large transformer; `GET /models` lists them under `transformers`.",
+    )
+
+    @property
+    def about(self) -> str:
+        return self.model
+
+    @property
+    def reads(self) -> Reads:
+        return "model"
 
 
 class ModelRequest(Request):

@@ -7,6 +7,7 @@ attribution   GET /metrics/{model}/attribution
 over_time     GET /metrics/{model}/over-time and /removal
 figures       GET /metrics/{model}/figures/{figure}
 models        /models
+anatomy       GET /models/{model}/anatomy
 conditions    /conditions
 jobs          /jobs: list, look, cancel, follow events
 events        /events: follow all jobs

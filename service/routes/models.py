@@ -17,9 +17,10 @@ from jobs.records import JOBS
 from jobs.registry.digests import weights_digest
 from jobs.registry.evaluation import EvaluationAssets
 from jobs.registry.models import ModelEntry
+from jobs.registry.transformers import TransformerEntry
 from jobs.requests.base import Reads, Request
 from jobs.requests.register import RegisterRequest
-from jobs.views import AssetRole, Instrument, JobLimits, ModelList, ModelSummary, ModelView, Times
+from jobs.views import AssetRole, Instrument, JobLimits, ModelList, ModelSummary, ModelView, Times, TransformerSummary
 from service import examples
 from service.checks import JsonRoute
 from service.deps import AppState, AppStateDep, ModelDep, PrefixDep
@@ -46,12 +47,15 @@ TRAINING: dict[str, Any] = {"steps": 200, "curve": [{"step": 100, "loss": 0.9, "
 def list_models(state: AppStateDep, prefix: PrefixDep) -> ModelList:
     """List the models of the registry's file, after them the added and then the compacted ones, both oldest first.
 
-    While Redis does not answer, only those of the file are listed.
+    While Redis does not answer, only those of the file are listed. Large transformers have a list of their own.
     """
     entries = list(state.models.registry)
     with suppress(redis.RedisError):
         entries = list(state.models)
-    return ModelList(models=[_summary(entry, state.evaluation, prefix) for entry in entries])
+    return ModelList(
+        models=[_summary(entry, state.evaluation, prefix) for entry in entries],
+        transformers=[_transformer(entry, prefix) for entry in state.models.registry.transformers.values()],
+    )
 
 
 @router.get(
@@ -207,6 +211,20 @@ def _summary(entry: ModelEntry, assets: EvaluationAssets, prefix: str) -> ModelS
         measured_with=_measured_with(entry, assets),
         conditions={name: list(shape) for name, shape in entry.facts.features.items()},
         links=links,
+    )
+
+
+def _transformer(entry: TransformerEntry, prefix: str) -> TransformerSummary:
+    missing = entry.missing
+    return TransformerSummary(
+        name=entry.name,
+        title=entry.title,
+        ready=not missing,
+        missing=missing,
+        obtain=entry.obtain,
+        licence=entry.licence,
+        source=entry.source,
+        links={"anatomy": f"{prefix}/models/{entry.name}/anatomy"},
     )
 
 

@@ -158,8 +158,8 @@ def _local(path: Path) -> Source:
         files = weight_files(folder, LARGE_WEIGHTS)
         if not files:
             raise MissingFileError(
-                f"no transformer at {path}: neither it nor {TRANSFORMER}/ in it has {' or '.join(LARGE_WEIGHTS)}, or an "
-                "index"
+                f"no transformer at {path}: neither it nor {TRANSFORMER}/ in it has {' or '.join(LARGE_WEIGHTS)}, or "
+                "an index"
             )
         if files[0].name.endswith(INDEX):
             raise CheckpointError(f"{files[0]}: names no files of weights; download it again")

@@ -28,8 +28,8 @@ def asked(kind: str, **fields: Any) -> Request:
 
 def test_every_kind_has_a_request_and_a_result() -> None:
     assert list(KINDS) == [
-        "attribution", "compact", "cosine", "edit", "extract", "figure", "metrics", "over-time", "prune-sample",
-        "register", "removal", "study",
+        "anatomy", "attribution", "compact", "cosine", "edit", "extract", "figure", "metrics", "over-time",
+        "prune-sample", "register", "removal", "study",
     ]  # fmt: skip
     assert len({kind.result for kind in KINDS.values()}) == len(KINDS)
 

@@ -14,7 +14,7 @@ from jobs.records import ID_PATTERN, JOBS, KINDS, Job, new_id
 from jobs.registry.evaluation import EvaluationAssets
 from jobs.registry.folders import ModelFolders
 from jobs.registry.models import Registry
-from jobs.requests.base import ModelRequest
+from jobs.requests.base import ModelRequest, TransformerRequest
 from jobs.requests.register import RegisterRequest
 from jobs.settings import Settings
 from tests.registry import write_registry
@@ -48,6 +48,8 @@ def resolved(folder: Path, kind: str, **body: Any) -> dict[str, Any]:
     request = KINDS[kind].model_validate({**({} if kind == "register" else {"model": "shapes-sit"}), **body})
     if isinstance(request, RegisterRequest):
         return request.resolve(ModelFolders((), folder), assets).model_dump()
+    if isinstance(request, TransformerRequest):
+        return request.model_dump()
     assert isinstance(request, ModelRequest)
     return request.resolve(registry.get("shapes-sit"), Settings(), None, assets).model_dump()
 
@@ -98,6 +100,7 @@ TITLES: list[tuple[str, dict[str, Any], str]] = [
         "edit of shapes-sit from 3 to 7 at strength 1, with 8 directions, first 2 steps",
     ),
     ("attribution", {"attributes": [HALVES]}, "attribution of shapes-sit"),
+    ("anatomy", {}, "anatomy of shapes-sit"),
     ("figure", {"figure": "cosine"}, "cosine figure of shapes-sit: c at time 0"),
     ("figure", {"figure": "removal", "side": "head", "thresholds": [0.8]}, "removal figure of shapes-sit at head 0.8"),
     ("figure", {"figure": "training"}, "training figure of shapes-sit"),

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from safetensors.numpy import save
 
+from jobs.anatomy_results import AnatomyResult
 from jobs.attribution_results import AttributionResult
 from jobs.edit_results import EditResult
 from jobs.registry.added import Added, AddedStore
@@ -88,6 +89,44 @@ EDITED: dict[str, Any] = PRUNE_SAMPLE | {
         for strength in (0.0, 0.75)
     ],
 }
+ANATOMY: dict[str, Any] = {
+    "model": {"name": "flux", "files_digest": "d"},
+    "name": "FluxTransformer2DModel",
+    "models": "FLUX.1",
+    "naming": "diffusers",
+    "parameters": 1000,
+    "bytes": 2000,
+    "adaln_parameters": 260,
+    "adaln_bytes": 520,
+    "adaln_share": 0.26,
+    "adaln_types": ["BF16"],
+    "embedder_parameters": 20,
+    "condition_dim": 4,
+    "depends_on": ["time", "pooled text"],
+    "time_range": [0.0, 1.0],
+    "time_factor": 1000.0,
+    "linears": [
+        {
+            "name": "norm_out.linear", "count": 1, "inputs": 4, "outputs": 52, "pieces": ["scale", "shift"],
+            "parameters": 260,
+        },
+    ],
+    "ranks": {
+        "needed": [{"error": 0.1, "rank": 1}, {"error": 0.01, "rank": 2}], "times": 1001, "rows": 52, "of_rows": 52,
+    },
+    "unmeasured": None,
+    "replacements": [
+        {
+            "what": "rank", "number": 1, "error": 0.1, "columns": 1, "parameters": 108, "bytes": 216,
+            "saved_bytes": 304,
+        },
+        {
+            "what": "steps", "number": 50, "error": 0.0, "columns": 49, "parameters": 2796, "bytes": 5592,
+            "saved_bytes": -5072,
+        },
+    ],
+    "recommendation": "rank 2, which at any time has an error of 1.0% and saves 0.00 MB",
+}  # fmt: skip
 ATTRIBUTION: dict[str, Any] = {
     "model": {"name": "shapes-sit", "digest": "d"},
     "count": 4,
@@ -342,6 +381,9 @@ def finish(store: JobStore, leases: LeaseStore, claim: Claim) -> None:
     """End a job with the made-up result of its kind."""
     if claim.job.kind == "metrics":
         leases.succeed(claim, MetricsResult.model_validate(METRICS).model_dump(), {})
+        return
+    if claim.job.kind == "anatomy":
+        leases.succeed(claim, AnatomyResult.model_validate(ANATOMY).model_dump(), {})
         return
     if claim.job.kind == "attribution":
         leases.succeed(claim, AttributionResult.model_validate(ATTRIBUTION).model_dump(), {})

@@ -19,6 +19,7 @@ from tailprune_client.display import MOST_PICTURE_BYTES
 from tailprune_client.following import Update
 from tailprune_client.progress import shown_by
 from tests.service.results import (
+    ANATOMY,
     ATTRIBUTION,
     COMPACT,
     EDITED,
@@ -47,6 +48,7 @@ ADDED = {name: REGISTERED[name] for name in DESCRIBED} | {
 RESULTS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "prune-sample": ({"threshold": 0.5}, PRUNE_SAMPLE | {"variants": [*PRUNE_SAMPLE["variants"], PRUNED]}),
     "edit": ({"source": [0], "target": [1]}, EDITED),
+    "anatomy": ({}, ANATOMY),
     "attribution": ({}, ATTRIBUTION),
     "study": ({}, STUDY),
     "compact": ({"keep": 3}, COMPACT),

@@ -33,7 +33,7 @@ from tailprune_client import (
     UnknownJob,
 )
 from tailprune_client.core import pause_of
-from tests.service.results import MATRIX, OVER_TIME, REMOVAL
+from tests.service.results import ANATOMY, MATRIX, OVER_TIME, REMOVAL
 from tests.tailprune_client.stand_in import JOB, URL, Answer, client_of, job, refused
 
 LISTED: dict[str, Any] = {
@@ -424,6 +424,10 @@ NUMBERS: dict[str, tuple[Callable[[Client], Any], dict[str, Any]]] = {
     "/metrics/tiny/removal?threshold=0.1&when=last&count=2": (
         lambda client: client.removal("tiny", threshold=0.1, when="last", count=2),
         REMOVAL,
+    ),
+    "/models/flux/anatomy": (
+        lambda client: client.anatomy("flux"),
+        ANATOMY,
     ),
     "/metrics/tiny/cosine?order=likeness": (
         lambda client: client.cosine("tiny", order="likeness"),

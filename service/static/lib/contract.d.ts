@@ -293,7 +293,7 @@ export interface paths {
          * List models
          * @description List the models of the registry's file, after them the added and then the compacted ones, both oldest first.
          *
-         *     While Redis does not answer, only those of the file are listed.
+         *     While Redis does not answer, only those of the file are listed. Large transformers have a list of their own.
          */
         get: operations["list_models"];
         put?: never;
@@ -352,6 +352,29 @@ export interface paths {
          *     `curve` has a point for each time that it was measured: `step`, and the cosine and nPR of c over all classes.
          */
         get: operations["get_training"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/models/{model}/anatomy": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Get the anatomy of a large transformer
+         * @description Get what a large transformer's AdaLN takes, what its condition depends on, and what could stand in its place.
+         *
+         *     `GET /models` lists the large transformers under `transformers`. The headers of the files and some thousand rows of
+         *     their weights are read. The response waits for the result; if that takes too long, it is 202 and the job.
+         */
+        get: operations["get_anatomy"];
         put?: never;
         post?: never;
         delete?: never;
@@ -643,10 +666,200 @@ export interface webhooks {
 export interface components {
     schemas: {
         /**
+         * AnatomyJob
+         * @description A job of the kind `anatomy`.
+         */
+        AnatomyJob: {
+            /**
+             * Id
+             * @description The id of the job: a ULID in lower case.
+             */
+            id: string;
+            /**
+             * @description The kind of job. (enum property replaced by openapi-typescript)
+             * @enum {string}
+             */
+            kind: "anatomy";
+            /**
+             * Title
+             * @description What the job is of, in plain words; for people, and may change.
+             * @default
+             * @example prune-sample of shapes-sit at 0.038
+             */
+            title: string;
+            /**
+             * Thresholds
+             * @description The thresholds at which it prunes; null for a job that prunes at none, or at one for each step.
+             * @example [
+             *       0.038
+             *     ]
+             */
+            thresholds: number[] | null;
+            /**
+             * Status
+             * @description Where the job stands.
+             * @enum {string}
+             */
+            status: "queued" | "running" | "succeeded" | "failed" | "cancelled";
+            /**
+             * Queue Position
+             * @description The place of a queued job in its queue: 1 is the next that a worker takes from it. Jobs that were handed back come before all others. Null unless the job is queued.
+             */
+            queue_position: number | null;
+            /** @description How far it is; null before the first report. */
+            progress: components["schemas"]["Progress"] | null;
+            /**
+             * Created
+             * Format: date-time
+             * @description When it was created.
+             */
+            created: string;
+            /**
+             * Started
+             * @description When its latest attempt began; null while it is queued.
+             */
+            started: string | null;
+            /**
+             * Finished
+             * @description When it finished; null until then.
+             */
+            finished: string | null;
+            /** @description The request, with every default filled in. A field that does not apply to it is null, such as `by` in a prune by threshold. */
+            request: components["schemas"]["AnatomyRequest"];
+            /** @description The result; null until there is one. A running study shows its scores so far. */
+            result: components["schemas"]["AnatomyResult"] | null;
+            /** @description Why the job failed; null otherwise. */
+            problem: components["schemas"]["Problem"] | null;
+            /**
+             * Webhooks
+             * @description The webhooks of the job, those of all its requests; a key without the scope `admin` sees its own.
+             */
+            webhooks: components["schemas"]["WebhookView"][];
+            links: components["schemas"]["Links"];
+        };
+        /**
+         * AnatomyRequest
+         * @description Describe what the AdaLN of a large transformer takes, and what could stand in its place.
+         */
+        AnatomyRequest: {
+            /**
+             * Model
+             * @description The name of a large transformer; `GET /models` lists them under `transformers`.
+             */
+            model: string;
+        };
+        /**
+         * AnatomyResult
+         * @description The anatomy of a large transformer.
+         */
+        AnatomyResult: {
+            model: components["schemas"]["TransformerUsed"];
+            /**
+             * Name
+             * @description The name of its class in diffusers.
+             * @example FluxTransformer2DModel
+             */
+            name: string;
+            /**
+             * Models
+             * @description Models of this class.
+             */
+            models: string;
+            /**
+             * Naming
+             * @description Whose names the tensors have, such as `diffusers`.
+             */
+            naming: string;
+            /**
+             * Parameters
+             * @description How many parameters it has.
+             */
+            parameters: number;
+            /**
+             * Bytes
+             * @description The bytes of all of them.
+             */
+            bytes: number;
+            /**
+             * Adaln Parameters
+             * @description The parameters of all linear layers that read SiLU(c).
+             */
+            adaln_parameters: number;
+            /**
+             * Adaln Bytes
+             * @description Their bytes.
+             */
+            adaln_bytes: number;
+            /**
+             * Adaln Share
+             * @description adaln_parameters / parameters, from 0 to 1.
+             */
+            adaln_share: number;
+            /**
+             * Adaln Types
+             * @description The types of AdaLN's weights, the most frequent first, as safetensors names them.
+             * @example [
+             *       "BF16"
+             *     ]
+             */
+            adaln_types: string[];
+            /**
+             * Embedder Parameters
+             * @description The parameters of what makes c.
+             */
+            embedder_parameters: number;
+            /**
+             * Condition Dim
+             * @description The width of c.
+             */
+            condition_dim: number;
+            /**
+             * Depends On
+             * @description What c is the sum of, the time first.
+             * @example [
+             *       "time",
+             *       "guidance"
+             *     ]
+             */
+            depends_on: string[];
+            /**
+             * Time Range
+             * @description The first and the last of the times that diffusers' pipeline passes.
+             */
+            time_range: number[];
+            /**
+             * Time Factor
+             * @description What a time is multiplied with before its sinusoids are taken.
+             */
+            time_factor: number;
+            /**
+             * Linears
+             * @description The linear layers that read SiLU(c).
+             */
+            linears: components["schemas"]["LinearGroup"][];
+            /** @description The ranks that errors need; null if they were not measured. */
+            ranks: components["schemas"]["Ranks"] | null;
+            /**
+             * Unmeasured
+             * @description Why there are no ranks; null if there are.
+             */
+            unmeasured: string | null;
+            /**
+             * Replacements
+             * @description Each rank of `ranks`, or rank 64 if there are none; then the exact table of 50 steps.
+             */
+            replacements: components["schemas"]["Replacement"][];
+            /**
+             * Recommendation
+             * @description What to put in place of AdaLN, in words.
+             */
+            recommendation: string;
+        };
+        /**
          * AnyJob
          * @description A job of any kind; `kind` decides the types of its request and result.
          */
-        AnyJob: components["schemas"]["AttributionJob"] | components["schemas"]["CompactJob"] | components["schemas"]["CosineJob"] | components["schemas"]["EditJob"] | components["schemas"]["ExtractJob"] | components["schemas"]["FigureJob"] | components["schemas"]["MetricsJob"] | components["schemas"]["OverTimeJob"] | components["schemas"]["PruneSampleJob"] | components["schemas"]["RegisterJob"] | components["schemas"]["RemovalJob"] | components["schemas"]["StudyJob"];
+        AnyJob: components["schemas"]["AnatomyJob"] | components["schemas"]["AttributionJob"] | components["schemas"]["CompactJob"] | components["schemas"]["CosineJob"] | components["schemas"]["EditJob"] | components["schemas"]["ExtractJob"] | components["schemas"]["FigureJob"] | components["schemas"]["MetricsJob"] | components["schemas"]["OverTimeJob"] | components["schemas"]["PruneSampleJob"] | components["schemas"]["RegisterJob"] | components["schemas"]["RemovalJob"] | components["schemas"]["StudyJob"];
         /**
          * Attribute
          * @description An attribute of the classes.
@@ -2943,7 +3156,7 @@ export interface components {
              * @description The kind of job.
              * @enum {string}
              */
-            kind: "attribution" | "compact" | "cosine" | "edit" | "extract" | "figure" | "metrics" | "over-time" | "prune-sample" | "register" | "removal" | "study";
+            kind: "anatomy" | "attribution" | "compact" | "cosine" | "edit" | "extract" | "figure" | "metrics" | "over-time" | "prune-sample" | "register" | "removal" | "study";
             /**
              * Title
              * @description What the job is of, in plain words; for people, and may change.
@@ -2995,6 +3208,42 @@ export interface components {
             /** @description Why the job failed; null otherwise. */
             problem: components["schemas"]["Problem"] | null;
             links: components["schemas"]["SummaryLinks"];
+        };
+        /**
+         * LinearGroup
+         * @description Linear layers that read SiLU(c), with one name but for the number of the block, and one shape.
+         */
+        LinearGroup: {
+            /**
+             * Name
+             * @description Their name, with `*` for the number of the block.
+             */
+            name: string;
+            /**
+             * Count
+             * @description How many there are.
+             */
+            count: number;
+            /**
+             * Inputs
+             * @description The width of c.
+             */
+            inputs: number;
+            /**
+             * Outputs
+             * @description How many rows each has.
+             */
+            outputs: number;
+            /**
+             * Pieces
+             * @description What the output is cut into: shifts, scales and gates, in order.
+             */
+            pieces: string[];
+            /**
+             * Parameters
+             * @description The parameters of all of them together, with biases.
+             */
+            parameters: number;
         };
         /**
          * Links
@@ -3324,6 +3573,11 @@ export interface components {
              * @description The models of the registry's file, then the added and then the compacted ones, both oldest first.
              */
             models: components["schemas"]["ModelSummary"][];
+            /**
+             * Transformers
+             * @description The large transformers of the registry's file, which `GET /models/{model}/anatomy` alone takes.
+             */
+            transformers?: components["schemas"]["TransformerSummary"][];
         };
         /**
          * ModelSummary
@@ -4451,6 +4705,48 @@ export interface components {
             blocks?: (number | "final")[] | null;
         };
         /**
+         * Rank
+         * @description How many directions an error needs.
+         */
+        Rank: {
+            /**
+             * Error
+             * @description The root mean square of the change of all shifts, scales and gates, relative to their part that depends on c.
+             */
+            error: number;
+            /**
+             * Rank
+             * @description The smallest number of directions of SiLU(c) with at most this error.
+             */
+            rank: number;
+        };
+        /**
+         * Ranks
+         * @description How many directions the time's curve of SiLU(c) needs, the guidance and the pooled text held as they are.
+         */
+        Ranks: {
+            /**
+             * Needed
+             * @description The rank for each error, the largest error first.
+             */
+            needed: components["schemas"]["Rank"][];
+            /**
+             * Times
+             * @description At how many times, spread evenly over what a pipeline may pass, it was measured.
+             */
+            times: number;
+            /**
+             * Rows
+             * @description How many rows of the layers were read; the ranks are estimates if not all were.
+             */
+            rows: number;
+            /**
+             * Of Rows
+             * @description How many rows the layers have.
+             */
+            of_rows: number;
+        };
+        /**
          * Ready
          * @description The service can take requests: its queue, and the workers that serve it.
          */
@@ -5001,6 +5297,48 @@ export interface components {
              * @description The threshold of the prune: for `remove_fraction`, what that came to. Null where a number or a share of the components is kept, and where `prune` has one for each step.
              */
             threshold?: number | null;
+        };
+        /**
+         * Replacement
+         * @description What AdaLN would take if it read fewer columns.
+         */
+        Replacement: {
+            /**
+             * What
+             * @description `rank` for directions that serve any time, `steps` for the exact table of a schedule.
+             * @enum {string}
+             */
+            what: "rank" | "steps";
+            /**
+             * Number
+             * @description The rank, or the number of steps.
+             */
+            number: number;
+            /**
+             * Error
+             * @description The error as in `ranks`; null if it was not measured.
+             */
+            error: number | null;
+            /**
+             * Columns
+             * @description How many columns each layer reads.
+             */
+            columns: number;
+            /**
+             * Parameters
+             * @description The parameters of all of it.
+             */
+            parameters: number;
+            /**
+             * Bytes
+             * @description Its bytes, in the types of AdaLN as it is.
+             */
+            bytes: number;
+            /**
+             * Saved Bytes
+             * @description By how many bytes that is less than AdaLN; negative if it is more.
+             */
+            saved_bytes: number;
         };
         /**
          * Schedule
@@ -5818,6 +6156,70 @@ export interface components {
             curves: {
                 [key: string]: number[];
             };
+        };
+        /**
+         * TransformerSummary
+         * @description A large transformer, in short.
+         */
+        TransformerSummary: {
+            /**
+             * Name
+             * @description The name by which requests name it.
+             */
+            name: string;
+            /**
+             * Title
+             * @description The name for people.
+             */
+            title: string;
+            /**
+             * Ready
+             * @description Whether all its files are present.
+             */
+            ready: boolean;
+            /**
+             * Missing
+             * @description The files that are absent.
+             */
+            missing: string[];
+            /**
+             * Obtain
+             * @description How to get its files, and where to put them.
+             */
+            obtain: string | null;
+            /**
+             * Licence
+             * @description The licence of its weights.
+             */
+            licence: string;
+            /**
+             * Source
+             * @description Where it comes from.
+             */
+            source: string;
+            /**
+             * Links
+             * @description The path of its anatomy.
+             */
+            links: {
+                [key: string]: string;
+            };
+        };
+        /**
+         * TransformerUsed
+         * @description The large transformer that a result is of, and the state of its files.
+         */
+        TransformerUsed: {
+            /**
+             * Name
+             * @description The name of the model.
+             */
+            name: string;
+            /**
+             * Files Digest
+             * @description The sha256 of the names, sizes, times of modification and headers of its files. Their values are not in it: it changes also where a file is written anew as it was.
+             */
+            files_digest: string;
         };
         /**
          * Trial
@@ -9102,6 +9504,187 @@ export interface operations {
             };
         };
     };
+    get_anatomy: {
+        parameters: {
+            query?: never;
+            header?: {
+                /** @description `wait=SECONDS` (RFC 7240): wait up to that many seconds for the job to finish before answering. */
+                Prefer?: string;
+                /** @description Answer 304 if the entity tag is one of these. */
+                "If-None-Match"?: string;
+            };
+            path: {
+                /** @description The name of a large transformer. */
+                model: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description The anatomy. */
+            200: {
+                headers: {
+                    /** @description Changes with the request, the weights and the version of the code. */
+                    ETag?: string;
+                    /** @description `no-cache`: revalidate with `If-None-Match`. */
+                    "Cache-Control"?: string;
+                    /** @description The wait that was granted, if the request asked for one. */
+                    "Preference-Applied"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["AnatomyResult"];
+                };
+            };
+            /** @description The job is queued or running: poll `Location`, or follow its events. */
+            202: {
+                headers: {
+                    /** @description The job's path. */
+                    Location?: string;
+                    /** @description The wait that was granted, if the request asked for one. */
+                    "Preference-Applied"?: string;
+                    /** @description Seconds to wait before polling the job. */
+                    "Retry-After"?: number;
+                    /** @description The id of the request in the logs. */
+                    "X-Request-ID"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["AnatomyJob"];
+                };
+            };
+            /** @description The client's copy is up to date. */
+            304: {
+                headers: {
+                    /** @description The entity tag. */
+                    ETag?: string;
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            /** @description A key is needed */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description This is not allowed, or: Pages of other sites are refused */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description No such model, or: No such conditions */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The request took too long */
+            408: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Files of the model are missing, or: The job was cancelled */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The job's result is no longer stored, or: The job's record cannot be read */
+            410: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The service has another name */
+            421: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The request is not valid, or: The job could not be done, or: The job ran for too long */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Too many jobs are waiting, or: Too many requests */
+            429: {
+                headers: {
+                    /** @description Seconds to wait before trying again. */
+                    "Retry-After"?: number;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The headers are too large */
+            431: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Something went wrong inside, or: The job's workers were lost */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The service cannot do this now */
+            503: {
+                headers: {
+                    /** @description Seconds to wait before trying again. */
+                    "Retry-After"?: number;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description There is no space to store this */
+            507: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
     list_conditions: {
         parameters: {
             query?: {
@@ -9630,7 +10213,7 @@ export interface operations {
                 /** @description Only jobs with this status. */
                 status?: "queued" | "running" | "succeeded" | "failed" | "cancelled";
                 /** @description Only jobs of this kind, or of one of several. */
-                kind?: ("attribution" | "compact" | "cosine" | "edit" | "extract" | "figure" | "metrics" | "over-time" | "prune-sample" | "register" | "removal" | "study")[];
+                kind?: ("anatomy" | "attribution" | "compact" | "cosine" | "edit" | "extract" | "figure" | "metrics" | "over-time" | "prune-sample" | "register" | "removal" | "study")[];
                 /** @description Only jobs of this model. */
                 model?: string;
                 /** @description The most jobs on a page. */

@@ -35,6 +35,7 @@ export const KIND_NAMES = {
   "over-time": "over time",
   removal: "removal",
   attribution: "attribution",
+  anatomy: "anatomy",
   figure: "figure",
 };
 

@@ -17,6 +17,7 @@ export const STATISTICS = {
   "over-time": OverTime,
   removal: Removal,
   attribution: Attribution,
+  anatomy: Anatomy,
   figure: Figure,
 };
 
@@ -47,6 +48,35 @@ function Metrics({ job }) {
         ["Norm", number(norm)],
       ]}
     />
+  </${Card}>`;
+}
+
+/** @param {{job: any}} props */
+function Anatomy({ job }) {
+  const result = /** @type {Schemas["AnatomyResult"]} */ (job.result);
+  const { models, name, replacements, unmeasured, recommendation } = result;
+  return html`<${Card} title="What AdaLN takes" aside=${`${models}: ${name}`}>
+    <${Stats}
+      values=${[
+        ["AdaLN", percent(result.adaln_share), `${count(result.adaln_parameters)} of ${count(result.parameters)} parameters`],
+        ["AdaLN's size", bytes(result.adaln_bytes), `of ${bytes(result.bytes)}`],
+        ["c", count(result.condition_dim), `components, of ${result.depends_on.join(" + ")}`],
+      ]}
+    />
+    <${Table}
+      caption="What could stand in place of AdaLN"
+      hideCaption
+      columns=${[{ title: "In place of AdaLN" }, ...["Error", "Columns", "Size", "Saves"].map((title) => ({ title, number: true }))]}
+      rows=${replacements.map((each) => [
+        each.what === "rank" ? `rank ${count(each.number)}` : `table of ${count(each.number)} steps`,
+        each.error === null ? "not measured" : percent(each.error, 2),
+        count(each.columns),
+        bytes(each.bytes),
+        each.saved_bytes < 0 ? "nothing" : bytes(each.saved_bytes),
+      ])}
+    />
+    ${unmeasured && html`<p>Errors were not measured: ${unmeasured}.</p>`}
+    <p>Recommended: ${recommendation}.</p>
   </${Card}>`;
 }
 

@@ -1,0 +1,137 @@
+"""The anatomy of large transformers, against what the library says of the same files."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from jobs.anatomy_results import AnatomyResult
+from jobs.keys import job_key
+from jobs.records import Job
+from jobs.registry.models import Registry
+from jobs.requests.anatomy import AnatomyRequest
+from jobs.settings import Settings
+from jobs.store.jobs import JobStore
+from tailprune.transformers import anatomy
+from tests.registry import extend
+from tests.tailprune.transformers.tiny_models import TINY
+from workers.worker import Worker
+
+NAME = "flux"
+
+
+@pytest.fixture
+def settings(settings: Settings) -> Settings:
+    """Settings with a registry that names a large transformer, whose files are not there yet."""
+    extend(settings.registry, {"models": {NAME: {"kind": "transformer", "checkpoint": NAME}}})
+    return settings
+
+
+@pytest.fixture
+def folder(settings: Settings) -> Path:
+    return settings.registry.parent / NAME
+
+
+@pytest.fixture
+def submitted(settings: Settings, store: JobStore) -> Callable[[], Job]:
+    """Submits a request as the service would."""
+
+    def submitted() -> Job:
+        entry, request = Registry.read(settings.registry).transformers[NAME], AnatomyRequest(model=NAME)
+        key = job_key(request.kind, request.model_dump(), entry.files_digest, {})
+        return store.submit(request, key)[0]
+
+    return submitted
+
+
+@pytest.fixture
+def done(settings: Settings, store: JobStore) -> Callable[[Job], Job]:
+    worker = Worker(settings, "worker")
+
+    def done(job: Job) -> Job:
+        worker.run(job.id)
+        return store.get(job.id)
+
+    return done
+
+
+def detail(job: Job) -> str:
+    assert job.problem is not None
+    assert job.problem.type == "urn:tailprune:problem:failed"
+    return job.problem.detail
+
+
+Does = Callable[[Job], Job]
+Submits = Callable[[], Job]
+
+
+@pytest.mark.parametrize("name", ["flux", "mochi"])
+def test_the_result_is_what_the_library_says(name: str, folder: Path, submitted: Submits, done: Does) -> None:
+    TINY[name].save(folder / "transformer")
+    job = done(submitted())
+    result = AnatomyResult.model_validate(job.result)
+    found: dict[str, Any] = json.loads(json.dumps(dataclasses.asdict(anatomy(folder))))
+    if found["ranks"] is not None:
+        needed = found["ranks"]["needed"].items()
+        found["ranks"]["needed"] = [{"error": float(error), "rank": rank} for error, rank in needed]
+        assert len(needed) == 4
+    del found["path"]
+    told = result.model_dump()
+    assert {field: told[field] for field in found} == found
+    assert result.adaln_share == result.adaln_parameters / result.parameters
+    assert told.keys() - found.keys() == {"model", "adaln_share"}
+
+
+def test_no_path_of_this_machine_is_in_the_result(folder: Path, submitted: Submits, done: Does, tmp_path: Path) -> None:
+    TINY["flux"].save(folder)
+    job = done(submitted())
+    assert job.result is not None
+    assert job.result["model"]["name"] == NAME
+    assert str(tmp_path) not in json.dumps(job.public())
+
+
+def test_files_that_are_no_transformer_fail_the_job_and_are_named_as_in_the_registry(
+    folder: Path, submitted: Submits, done: Does, tmp_path: Path
+) -> None:
+    TINY["flux"].save(folder)
+    weights = folder / "diffusion_pytorch_model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-10])
+    text = detail(done(submitted()))
+    assert text.startswith("flux/diffusion_pytorch_model.safetensors: the file has")
+    assert str(tmp_path) not in text
+
+
+def test_files_that_changed_since_the_request_are_not_described_under_its_key(
+    folder: Path, submitted: Submits, done: Does
+) -> None:
+    TINY["flux"].save(folder)
+    job = submitted()
+    TINY["flux-schnell"].save(folder)
+    assert "this worker's 'flux' is not the model of the request" in detail(done(job))
+
+
+def test_files_that_are_written_to_while_they_are_read_are_not_described(
+    folder: Path, submitted: Submits, done: Does, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    TINY["flux"].save(folder)
+    job = submitted()
+
+    def meanwhile(path: Path) -> Any:
+        found = anatomy(path)
+        (folder / "config.json").write_text("{}")
+        return found
+
+    monkeypatch.setattr("workers.handlers.anatomy.anatomy", meanwhile)
+    assert "written to while they were read" in detail(done(job))
+
+
+def test_a_worker_that_lacks_the_files_says_which(folder: Path, submitted: Submits, done: Does) -> None:
+    TINY["flux"].save(folder)
+    job = submitted()
+    (folder / "diffusion_pytorch_model.safetensors").unlink()
+    assert "this worker's 'flux' lacks flux/diffusion_pytorch_model.safetensors" in detail(done(job))

@@ -1,0 +1,73 @@
+"""The job `anatomy`: what a large transformer's AdaLN takes, from its headers and some rows of its weights."""
+
+from __future__ import annotations
+
+import dataclasses
+
+from jobs.anatomy_results import AnatomyResult, LinearGroup, Rank, Ranks, Replacement, TransformerUsed
+from jobs.registry.transformers import TransformerEntry
+from jobs.requests.anatomy import AnatomyRequest
+from tailprune.spec import InputError
+from tailprune.transformers import Anatomy, anatomy
+from workers.handler import Context, transformer_of
+from workers.lease import Product, Run
+
+__all__ = ["handler"]
+
+UNIT = "models"
+
+
+class AnatomyHandler:
+    """Describes large transformers. Nothing of them stays in memory."""
+
+    request = AnatomyRequest
+
+    def handle(self, run: Run, request: AnatomyRequest, source: None, context: Context) -> Product[AnatomyResult]:
+        """Describe the large transformer of a request.
+
+        Raises InputError for files that are missing, that cannot be used, or that were written to meanwhile.
+        """
+        entry, digest = transformer_of(run.job, context)
+        run.phase = "measuring"
+        run.step(0, 1, UNIT)
+        found = _described(entry)
+        if entry.files_digest != digest:
+            raise InputError(f"the files of {entry.name!r} were written to while they were read: ask again")
+        run.step(1, 1, UNIT)
+        return Product(_result(TransformerUsed(name=entry.name, files_digest=digest), found))
+
+
+def _described(entry: TransformerEntry) -> Anatomy:
+    """The anatomy, from files of this machine alone; errors name them as the registry does."""
+    path = entry.local_checkpoint
+    assert path is not None, "its digest was computed"
+    try:
+        return anatomy(path)
+    except InputError as error:
+        raise InputError(entry.place_of(str(error))) from error
+
+
+def _result(model: TransformerUsed, found: Anatomy) -> AnatomyResult:
+    fields = {field.name: getattr(found, field.name) for field in dataclasses.fields(found) if field.name != "path"}
+    ranks = found.ranks and Ranks(
+        needed=[Rank(error=error, rank=rank) for error, rank in found.ranks.needed.items()],
+        times=found.ranks.times,
+        rows=found.ranks.rows,
+        of_rows=found.ranks.of_rows,
+    )
+    return AnatomyResult(
+        **fields
+        | {
+            "model": model,
+            "adaln_share": found.adaln_share,
+            "adaln_types": list(found.adaln_types),
+            "depends_on": list(found.depends_on),
+            "time_range": list(found.time_range),
+            "linears": [LinearGroup(**vars(each) | {"pieces": list(each.pieces)}) for each in found.linears],
+            "ranks": ranks,
+            "replacements": [Replacement(**vars(each)) for each in found.replacements],
+        }
+    )
+
+
+handler = AnatomyHandler()
