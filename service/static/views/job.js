@@ -125,7 +125,10 @@ function Lead({ job }) {
     <${Status} status=${job.status} />
     <span>
       ${KIND_NAMES[kindOf(job)]} ·${" "}
-      <a href=${href(`/ui/models/${encodeURIComponent(model)}`)}>${model}</a> · created ${ago(job.created)}
+      ${
+        // a large transformer has no page
+        job.kind === "anatomy" ? model : html`<a href=${href(`/ui/models/${encodeURIComponent(model)}`)}>${model}</a>`
+      } · created ${ago(job.created)}
       ${job.finished && job.started && ` · ran ${duration(ranFor(job))}`}
     </span>
   </span>`;
