@@ -415,6 +415,14 @@ def test_cosines_of_any_number_of_vectors_arrive_as_arrays() -> None:
     assert service.requests[0].headers["Accept"] == "application/octet-stream"
 
 
+def test_large_transformers_are_listed_apart_and_an_older_service_has_none() -> None:
+    listed = {"name": "flux", "title": "FLUX", "ready": True, "missing": [], "obtain": None, "licence": "own"}
+    listed |= {"source": "not stated", "links": {"anatomy": "/models/flux/anatomy"}}
+    for answer, names in (({"models": [], "transformers": [listed]}, ["flux"]), ({"models": []}, [])):
+        with client_of(Recorded(httpx.Response(200, json=answer))) as client:
+            assert [each.name for each in client.transformers()] == names
+
+
 TSNE = {"names": ["a"], "labels": [0], "x": [0.5], "y": [0.5]}
 NUMBERS: dict[str, tuple[Callable[[Client], Any], dict[str, Any]]] = {
     "/metrics/tiny/over-time?points=5&threshold=0.1": (
