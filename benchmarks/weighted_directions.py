@@ -99,7 +99,7 @@ def _save(folder: Path, cls: str, config: dict[str, Any], draw: int | None) -> N
 
 def _errors(model: Model, pooled: str | None, ranks: Sequence[int]) -> list[tuple[float, float]]:
     """The error of our directions and of the curve's, at each rank."""
-    plan = plan_of(model, None, None, (), None, max(ranks), None, None, pooled, None)
+    plan = plan_of(model, None, None, (), None, max(ranks), None, None, pooled, None, None)
     covered, _ = covered_by(model, plan, None)
     around = covered.read - covered.read.mean(0)
     weights = torch.cat([model.source.read(f"{name}.weight").double() for name in model.names])

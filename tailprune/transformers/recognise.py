@@ -206,6 +206,13 @@ def _check_part(source: Source, part: Part, width: int) -> None:
                     f"{source.path}: {names[1]}.weight has shape [{made}, {columns}], but it reads the {inner:,} of "
                     f"{names[0]}, and c has {width:,} components"
                 )
+        elif len(names) == 3:
+            (values, inner), (made, columns), queries = (_linear(source, name) for name in names)
+            if (values, columns, made) != (2 * inner, inner, width) or queries != (inner, inner):
+                raise CheckpointError(
+                    f"{source.path}: {names[0]}, {names[1]} and {names[2]} do not fit each other, or do not make the "
+                    f"{width:,} components of c"
+                )
         elif f"{names[0]}.weight" in source.tensors and len(source.shape(f"{names[0]}.weight")) == 2:
             _, made = _linear(source, names[0])
             if made != width:

@@ -72,7 +72,7 @@ def test_idle_workers_live_and_take_the_next_job(
 @pytest.mark.parametrize("fault", FAULTS)
 def test_a_job_stays_with_its_worker(pair: Stack, fault: Callable[[Stack], AbstractContextManager[None]]) -> None:
     seed = 100 + FAULTS.index(fault)
-    job_id = pair.post(seed=seed, steps=1000, labels=[0, 1, 2, 3], samples_per_label=8).json()["id"]
+    job_id = pair.post(seed=seed, steps=1000, labels=[0, 1, 2, 3], samples_per_label=4).json()["id"]
     pair.await_progress(job_id)
     worker = at_work(pair, job_id)
     with fault(pair):
@@ -85,7 +85,7 @@ def test_a_job_stays_with_its_worker(pair: Stack, fault: Callable[[Stack], Abstr
 
 
 def test_a_lost_job_goes_before_all_that_wait(pair: Stack) -> None:
-    long = {"steps": 1000, "labels": [0, 1, 2, 3], "samples_per_label": 4}
+    long = {"steps": 1000, "labels": [0, 1, 2, 3], "samples_per_label": 3}
     lost = pair.post(seed=200, **long).json()["id"]
     pair.await_progress(lost)
     other = pair.post(seed=201, **long).json()["id"]
