@@ -215,6 +215,16 @@ def test_tensors_that_do_not_fit_each_other_are_refused(
     assert [path.name for path in whole.parent.iterdir()] == ["whole"]
 
 
+@pytest.mark.parametrize("layer", ["to_kv", "to_out", "to_q"])
+def test_layers_that_pool_tokens_and_do_not_fit_each_other_are_refused(layer: str, tmp_path: Path) -> None:
+    whole = tmp_path / "whole"
+    TINY["mochi"].save(whole)
+    name = f"time_embed.pooler.{layer}.weight"
+    edit_tensors(whole / WEIGHTS, lambda found: found.update({name: found[name][:, 1:].clone()}))
+    with pytest.raises(CheckpointError, match=r"time_embed\.pooler\.to_kv, .* do not fit each other"):
+        anatomy(whole)
+
+
 def test_adaln_of_zeros_has_no_error_and_is_refused(whole: Path) -> None:
     edit_tensors(whole / WEIGHTS, lambda found: [found[name].zero_() for name in found if ".linear.weight" in name])
     with pytest.raises(CheckpointError, match="modulations are zero"):
