@@ -421,7 +421,9 @@ def test_the_main_path_needs_the_keyboard_alone(page: Page) -> None:
     assert heading(page) == "shapes-sit"
     expect(page.get_by_role("application")).to_be_visible()
     tab_to(page, "Threshold$")
+    before = grip(page).get_attribute("aria-valuenow") or ""
     page.keyboard.press("PageUp")
+    expect(grip(page)).not_to_have_attribute("aria-valuenow", before)
     for _ in range(60):
         page.keyboard.press("Shift+Tab")
         if page.evaluate("document.activeElement.textContent.trim().startsWith('Sample')"):

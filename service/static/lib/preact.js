@@ -4,7 +4,7 @@ import { h, options, render } from "../vendor/preact.js";
 import htm from "../vendor/htm.js";
 
 export { h, options, render };
-export { useCallback, useEffect, useErrorBoundary, useId, useMemo, useRef, useState } from "../vendor/hooks.js";
+export { useCallback, useEffect, useErrorBoundary, useId, useLayoutEffect, useMemo, useRef, useState } from "../vendor/hooks.js";
 export { batch, computed, effect, signal, useComputed } from "../vendor/signals.js";
 
 /** @typedef {import("../vendor/preact.js").ComponentChildren} Children */

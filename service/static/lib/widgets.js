@@ -1,6 +1,6 @@
 /** The views of tailprune/widget in templates: the threshold, the heatmap and its scale. */
 
-import { html, useEffect, useRef } from "./preact.js";
+import { html, useEffect, useLayoutEffect, useRef } from "./preact.js";
 import { thresholdView } from "../widget/threshold.js";
 import { heatmapView } from "../widget/heatmap.js";
 import { RAMP } from "../widget/colours.js";
@@ -23,11 +23,12 @@ function useView(make, callbacks, state) {
   const view = useRef(/** @type {ReturnType<typeof make> | null} */ (null));
   const now = useRef(callbacks);
   now.current = callbacks;
-  useEffect(() => {
+  useLayoutEffect(() => {
     view.current = make(/** @type {HTMLElement} */ (box.current), now);
     return () => view.current?.destroy();
   }, []);
-  useEffect(() => view.current?.update(state), Object.values(state));
+  // At once: told after the next frame, a view would fall back behind keys that were pressed meanwhile.
+  useLayoutEffect(() => view.current?.update(state), Object.values(state));
   return box;
 }
 
