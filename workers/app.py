@@ -3,21 +3,25 @@
 from __future__ import annotations
 
 import os
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import structlog
 from celery.signals import setup_logging, worker_init, worker_ready, worker_shutdown, worker_shutting_down
 
 from jobs.logging import configure_logging
 from jobs.queue import SHARD_TASK, TASK, make_celery
+from jobs.registry.models import Registry
 from jobs.settings import get_settings
 from jobs.startup import await_servers, check_folder, ending_on_reasons
+from jobs.storage.artifacts import ArtifactStore
 from jobs.storage.retention import Collector
 from jobs.store.connection import connect
 from jobs.store.heartbeats import PeriodicThread
 from jobs.tracing import HEADER, configure_tracing, span
 from workers.lease import Heartbeat
-from workers.worker import Worker
+
+if TYPE_CHECKING:
+    from workers.worker import Worker
 
 __all__ = ["app"]
 
@@ -64,9 +68,12 @@ def _create_worker(sender: Any, **_: Any) -> None:
         with ending_on_reasons():
             configure_tracing(settings.traces, "tailprune-worker")
             check_folder(settings.data_dir, "TAILPRUNE_DATA_DIR")
+            Registry.read(settings.registry, settings.hub_cache)
+            await_servers(settings, ArtifactStore(settings, connect(settings)), log.warning)
+            from workers.worker import Worker  # with torch: seconds, for which nothing that is wrong above has to wait
+
             # The process id tells workers of one machine apart that have the same name, as of two stacks.
             worker = Worker(settings, f"{node}-{os.getpid()}@{host}")
-            await_servers(settings, worker.context.artifacts, log.warning)
             worker.context.catalogue.warn_of_hidden()
     except Exception as error:  # Celery would log it and go on without a worker
         raise SystemExit(f"the worker cannot start: {error}") from error

@@ -45,6 +45,8 @@ def start(tmp_path: Path) -> Iterator[Start]:
 
     yield start
     for child in children:
+        child.process.terminate()
+    for child in children:
         child.stop()
 
 

@@ -93,6 +93,9 @@ def test_a_trace_goes_from_a_request_to_the_shards_of_both_workers(collector: Co
             return names >= {"POST /studies", "queue", "job study", "shard", "help"}
 
         eventually(is_whole, "every kind of span has come")
+        for child in (stack.service, *stack.workers):
+            assert child is not None
+            child.stop()  # and sends what it has
     print(collector.tree())
     spans = {span.span_id: span for _, span in collector.spans if span.trace_id.hex() == TRACE}
 
