@@ -204,7 +204,7 @@ def _quantised(source: Source, name: str) -> str | None:
     """Why the numbers of a linear layer are not what is stored; None if they are."""
     for tensor in (f"{name}.weight", f"{name}.bias"):
         dtype = source.tensors[tensor].dtype if tensor in source.tensors else "F32"
-        if not dtype.startswith(("F", "BF")) or dtype.startswith(("F4", "F6", "F8_E8M0")):
+        if not dtype.startswith(("F", "BF")) or dtype.startswith(("F4", "F6_", "F8_E8M0")):
             return f"{tensor} is quantised ({dtype})"
     scale = next((scale for scale in SCALES if f"{name}.{scale}" in source.tensors), None)
     return None if scale is None else f"{name}.weight is stored with a {scale}"

@@ -7,6 +7,7 @@ compaction that was interrupted is started anew; the folder has its name only wh
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 import math
@@ -160,9 +161,11 @@ class _Writer:
         self.size = sum(map(bytes_of, self.shards.values()))
 
     def _adaln_type(self) -> torch.dtype:
-        types = {TORCH[self.source.tensors[f"{name}.weight"].dtype] for name in self._layers}
-        kept = types & {torch.float32, torch.float16, torch.bfloat16}
-        return kept.pop() if len(types) == 1 and kept else torch.bfloat16
+        """The widest type of AdaLN's weights; float32 in place of float64, and bfloat16 in place of eight bits."""
+        stored = {TORCH[self.source.tensors[f"{name}.weight"].dtype] for name in self._layers}
+        written = {torch.bfloat16 if dtype.itemsize == 1 else dtype for dtype in stored}
+        widest = functools.reduce(torch.promote_types, written)
+        return torch.float32 if widest == torch.float64 else widest
 
     def _outputs(self, path: Path) -> Tensors:
         """Type, shape and bytes of what is written for one file, in the order of the source; biases after weights."""

@@ -13,19 +13,22 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from tailprune import load_transformer
 from tailprune.__main__ import main
 from tailprune.checkpoints import CheckpointError
 from tailprune.spec import InputError
+from tailprune.spec.layouts import DIFFUSERS_WEIGHTS
 from tailprune.transformers import anatomy, compact, rewriting
 from tailprune.transformers.recognise import recognise
 from tailprune.transformers.schedule import plain_times, quadratic_sigmas, scheduled_times
-from tailprune.transformers.source import open_source
+from tailprune.transformers.source import TORCH, open_source
 from tests.tailprune.transformers.tiny_models import TINY
 
 STEPS = 5
+WEIGHTS = DIFFUSERS_WEIGHTS[0]
 NO_TEXT: dict[str, dict[str, Any]] = {
     "sd3": {"pooled_projections": torch.zeros(1, 24)},
     "flux": {"pooled_projections": torch.zeros(1, 24)},
@@ -392,3 +395,30 @@ def test_a_folder_that_is_not_compacted_is_not_loaded(tmp_path: Path) -> None:
     TINY["qwen"].save(tmp_path / "whole")
     with pytest.raises(FileNotFoundError, match=r"has no compaction\.json"):
         load_transformer(tmp_path / "whole")
+
+
+@pytest.mark.parametrize(
+    ("first", "others", "written"),
+    [
+        (torch.float64, torch.float64, "F32"),
+        (torch.float32, torch.bfloat16, "F32"),
+        (torch.float16, torch.bfloat16, "F32"),  # neither holds the other
+        (torch.float8_e4m3fn, torch.bfloat16, "BF16"),
+    ],
+)
+def test_adaln_is_written_in_the_widest_of_its_types(
+    first: torch.dtype, others: torch.dtype, written: str, tmp_path: Path
+) -> None:
+    TINY["qwen"].save(tmp_path / "whole")
+    path = tmp_path / "whole" / WEIGHTS
+    layers = recognise(open_source(tmp_path / "whole")).names
+    stored = load_file(path)
+    for name, values in stored.items():
+        if (layer := name.rpartition(".")[0]) in layers:
+            stored[name] = values.to(first if layer == layers[0] else others)
+    save_file(stored, path)
+    made = compact(tmp_path / "whole", tmp_path / "small", steps=STEPS)
+    assert made.dtype == written
+    assert made.worst_error < {"F32": 1e-5, "BF16": 1e-2}[written]
+    small = load_file(tmp_path / "small" / WEIGHTS)
+    assert {small[f"{layer}.weight"].dtype for layer in layers} == {TORCH[written]}
