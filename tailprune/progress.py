@@ -32,7 +32,7 @@ def reporting(progress: bool, on_step: OnStep | None, unit: str) -> Iterator[OnS
             if bar is None:
                 from tqdm.auto import tqdm  # it looks for a notebook when it is imported
 
-                bar = tqdm(total=total, unit=unit)
+                bar = tqdm(total=total, unit=unit, unit_scale=unit == "B")
             bar.update(done - bar.n)
         if on_step is not None:
             on_step(done, total)
