@@ -12,9 +12,11 @@ import psutil
 import torch
 
 from benchmarks.report import Section, aims_table
+from tailprune.systems.choices import processor
 
 QUESTIONS = (
     "statistics_over_time",
+    "kernels",
     "sampling",
     "variants",
     "compaction",
@@ -31,7 +33,6 @@ QUESTIONS = (
     "load",
     "gpu_sampling",
 )
-ABOUT_PROCESSOR = Path("/proc/cpuinfo")
 
 
 def main() -> None:
@@ -59,16 +60,11 @@ def _machine() -> str:
     """The machine, its load before the benchmarks start, and the versions."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     return (
-        f"{_processor()}, {cores} cores, {psutil.virtual_memory().total / 2**30:.0f} GiB, {platform.system()}, load "
+        f"{processor()} ({platform.machine()}), {cores} cores, "
+        f"{psutil.virtual_memory().total / 2**30:.0f} GiB, {platform.system()}, load "
         f"{os.getloadavg()[0]:.1f} at the start, {torch.get_num_threads()} threads, torch {torch.__version__}, "
         f"Python {platform.python_version()}"
     )
-
-
-def _processor() -> str:
-    named = ABOUT_PROCESSOR.read_text().partition("model name")[2] if ABOUT_PROCESSOR.is_file() else ""
-    name = named.partition("\n")[0].strip(" \t:") or platform.processor()
-    return f"{name} ({platform.machine()})" if name else platform.machine()
 
 
 if __name__ == "__main__":

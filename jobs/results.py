@@ -225,6 +225,18 @@ class Engine(Result):
         description="How far this precision moves one unpruned sample of the model, sampled with the same settings: "
         "the norm of the difference from the float32 latents, divided by the norm of those. Null in float32.",
     )
+    bfloat16_speed: float | None = Field(
+        default=None,
+        description="For bfloat16 on a CPU, its speed as a multiple of float32's, as measured on the worker's machine "
+        "for the products, attention and GELU of this model; below 1 it is slower. Null in float32, on a GPU, and "
+        "where nothing was measured.",
+    )
+    kernels: dict[str, str] = Field(
+        default_factory=dict,
+        description="On a CPU, the form of each layer of the network, as it was measured fastest on the worker's "
+        "machine, by the layer's kind, sizes and precision; empty where nothing was measured, and layers are torch's "
+        "own.",
+    )
     versions: dict[str, str] = Field(description="The versions of the software, by package.")
 
 

@@ -29,6 +29,7 @@ from tailprune.modulation import ModulationMetric
 from tailprune.sampling import compile_network
 from tailprune.spec import InputError, MissingFileError
 from tailprune.systems import Condition, System
+from tailprune.systems.speed import bfloat16_speed, faster_in_bfloat16, forms_in_use
 
 __all__ = ["ModelPool", "Source", "WarmModules", "choose_device", "tensor_bytes"]
 
@@ -174,6 +175,7 @@ class ModelPool:
         self._registry = registry
         self._data_dir = settings.data_dir
         self.compiles = settings.compile
+        self._faster_in_bfloat16: dict[Hashable, bool] = {}
         limit = settings.model_memory_bytes
         self.systems: WarmModules[System] = WarmModules(limit, _key_of_weights, _size_of_weights, self._load_system)
         self.conditions: WarmModules[Condition] = WarmModules(
@@ -210,14 +212,23 @@ class ModelPool:
 
     def system(self, source: Source, precision: Precision) -> System:
         """A model's system in the precision of a request."""
-        return self.systems.get(replace(source, dtype=self.dtype_of(precision)))
+        return self.systems.get(replace(source, dtype=self.dtype_of(source, precision)))
 
-    def dtype_of(self, precision: Precision) -> torch.dtype:
-        """The type of a precision on this device."""
-        if precision != "auto":
-            return torch.bfloat16 if precision == "bfloat16" else torch.float32
-        fast = self.device.type == "cuda" and torch.cuda.get_device_capability(self.device) >= AMPERE
-        return torch.bfloat16 if fast else torch.float32
+    def dtype_of(self, source: Source, precision: Precision) -> torch.dtype:
+        """The type of a precision of a model on this device."""
+        if precision == "auto":
+            return torch.bfloat16 if self._is_faster_in_bfloat16(source) else torch.float32
+        return torch.bfloat16 if precision == "bfloat16" else torch.float32
+
+    def _is_faster_in_bfloat16(self, source: Source) -> bool:
+        """Whether a GPU has bfloat16; whether it was measured faster for this model on a CPU."""
+        if self.device.type != "cpu":
+            return self.device.type == "cuda" and torch.cuda.get_device_capability(self.device) >= AMPERE
+        key = _key_of_weights(source)
+        if key not in self._faster_in_bfloat16:
+            wide = self.systems.get(replace(source, dtype=torch.float32))
+            self._faster_in_bfloat16[key] = faster_in_bfloat16(bfloat16_speed(wide))
+        return self._faster_in_bfloat16[key]
 
     def as_registered(self, name: str, text: str) -> str:
         """A text for clients, with the registry's names in place of this machine's paths."""
@@ -241,6 +252,7 @@ class ModelPool:
         if self.compiles:
             compile_network(system)
         self._check_weights(source)
+        forms_in_use(system)  # measures the layers that no process of this machine has measured yet
         return system
 
     def _load_condition(self, source: Source) -> Condition:

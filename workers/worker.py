@@ -31,6 +31,7 @@ from jobs.store.jobs import JobStore
 from jobs.store.leases import Claim, LeaseStore
 from jobs.views import WorkerInfo
 from tailprune.spec import InputError
+from tailprune.systems.choices import keep_in
 from workers.evaluators import Evaluators
 from workers.handler import BatchHandler, Context, request_of, source_of
 from workers.handlers import HANDLERS
@@ -54,6 +55,7 @@ class Worker:
     def __init__(self, settings: Settings, name: str) -> None:
         if settings.threads is not None:
             torch.set_num_threads(settings.threads)
+        keep_in(settings.data_dir / "kernels")
         client = connect(settings)
         queue = JobQueue(make_celery(settings))
         device = choose_device(settings.device, settings.worker_index)

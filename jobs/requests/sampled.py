@@ -109,8 +109,8 @@ class SampledRequest(ModelRequest):
     precision: Precision = Field(
         default="float32",
         description="The precision in which the network computes: `float32`, the reference; `bfloat16`, faster on "
-        "hardware that has it, with its drift in the result; or `auto`, bfloat16 on a GPU that has it and float32 "
-        "elsewhere.",
+        "hardware that has it, with its drift in the result; or `auto`, bfloat16 on a GPU that has it and on a CPU "
+        "where it was measured faster for this model, and float32 elsewhere.",
     )
 
     @property

@@ -12,6 +12,7 @@ from jobs.registry.evaluation import Measure
 from jobs.results import (
     CompactResult,
     Drift,
+    Engine,
     ExtractResult,
     FigureResult,
     MetricsResult,
@@ -89,8 +90,14 @@ def _prune_sample_sheet(result: PruneSampleResult) -> Sheet:
         ["variant", "removed", "nPR", "cosine", "drift", "PSNR dB", "SSIM"],
         rows,
         title=f"{result.model.name}: {len(result.variants[0].images)} samples of each variant",
-        caption=f"{timing.sample:.2f} s on {engine.device}, {timing.samples_per_second:.1f} samples a second",
+        caption=f"{timing.sample:.2f} s on {_device(engine)}, {timing.samples_per_second:.1f} samples a second",
     )
+
+
+def _device(engine: Engine) -> str:
+    """The device, and in bfloat16 on a CPU how fast that is there."""
+    speed = engine.bfloat16_speed
+    return engine.device if speed is None else f"{engine.device} in bfloat16 ({speed:.2f} times float32's speed)"
 
 
 def _edit_sheet(result: EditResult) -> Sheet:
@@ -110,7 +117,7 @@ def _edit_sheet(result: EditResult) -> Sheet:
         rows,
         title=f"{result.model.name}: {len(result.variants[0].images)} samples of each strength",
         caption=f"{seen}; {result.moved:.0%} of the difference is moved\n"
-        f"{timing.sample:.2f} s on {engine.device}, {timing.samples_per_second:.1f} samples a second",
+        f"{timing.sample:.2f} s on {_device(engine)}, {timing.samples_per_second:.1f} samples a second",
     )
 
 

@@ -29,6 +29,7 @@ from tailprune.sampling.solvers.dopri5 import Dopri5
 from tailprune.sampling.trajectories import trajectories_by_step
 from tailprune.spec import InputError
 from tailprune.systems.base import Inputs, InputsLike, System
+from tailprune.systems.kernels import packing
 
 __all__ = ["sample", "sample_each", "sampling_times"]
 
@@ -234,6 +235,7 @@ def _gaussian(name: str, noise: Tensor) -> Tensor:
 
 
 @torch.no_grad()
+@packing()
 def _sample(
     system: System, inputs: Inputs, outputs: Sequence[tuple[int, AnyEdit | None]], options: Options
 ) -> list[Tensor]:

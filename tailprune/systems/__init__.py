@@ -13,7 +13,9 @@ config          the size of a transformer
 infer           configurations read from the names and shapes of a file's tensors
 readers         what AdaLN reads of c in a compacted system
 narrow          replaces the AdaLN of a full system by that of a compacted one
-kernels         products, attention and GELU in the form that is fastest on a CPU
+kernels         products, attention and GELU, each in the form that is fastest on this CPU
+choices         which form that is: measured once, and kept in a file
+speed           the forms of a system's layers, and whether it is faster in bfloat16
 """
 
 from tailprune.systems.base import Condition, Inputs, InputsLike, System

@@ -10,6 +10,7 @@ import torch
 from safetensors.torch import save_file
 
 from tailprune.systems import DiT, SiT, System
+from tests.choices import torchs_own  # noqa: F401, a fixture of all these tests
 
 CONFIGURATION: dict[str, Any] = {
     "input_size": 8,

@@ -23,6 +23,7 @@ from jobs.requests.base import Queue
 from jobs.settings import Settings
 from jobs.store.jobs import JobStore
 from jobs.store.leases import Claim, LeaseStore
+from tests.choices import torchs_own  # noqa: F401, a fixture of all these tests
 from tests.tiny_model import NAME, write_tiny_model
 from workers.handler import Context
 from workers.lease import Preempted, Run

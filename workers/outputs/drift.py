@@ -102,7 +102,7 @@ def dtype_drift(
     check: called at every step; may raise to stop.
     """
     models, shards = context.models, context.shards
-    if models.dtype_of(request.precision) == torch.float32:
+    if models.dtype_of(source, request.precision) == torch.float32:
         return None
     key = digest(
         {

@@ -12,6 +12,7 @@ from tailprune.checkpoints.load import NoModulations
 from tailprune.modulation import ModulationChange, measure_modulation
 from tailprune.prune_report import Removal
 from tailprune.systems import Condition, System
+from tailprune.systems.speed import bfloat16_speed, forms_in_use
 from workers.lease import Interruptible
 from workers.model_pool import ModelPool, Source
 from workers.sampling.inputs import SampleInputs
@@ -124,11 +125,14 @@ def device_name(device: torch.device) -> str:
 
 
 def engine_of(device: torch.device, system: System, dtype_drift: float | None) -> Engine:
-    """The engine of a result: device, precision, the drift of that precision, and versions."""
+    """The engine of a result: device, precision, its drift and its speed, the forms of layers, and versions."""
+    narrow = system.precision == torch.bfloat16
     return Engine(
         device=device_name(device),
         dtype=str(system.precision).removeprefix("torch."),
         dtype_drift=dtype_drift,
+        bfloat16_speed=bfloat16_speed(system) if narrow else None,
+        kernels=forms_in_use(system),
         versions={
             "tailprune": tailprune.__version__,
             "torch": torch.__version__,

@@ -106,9 +106,14 @@ def split_into_chunks(
         def on_step(done: int, _: int, before: int = done_before) -> None:
             step(before + done, total, unit)
 
-        key = digest({"job": job_key, "chunk": place, "size": plans[0].chunk_size}) if len(chunks) > 1 else None
+        key = _key(job_key, place, plans[0].chunk_size, system) if len(chunks) > 1 else None
         yield Chunk(system, plans, samples, inputs, on_step, size, shards, key)
         done_before += size
+
+
+def _key(job_key: str, place: int, size: int, system: System) -> str:
+    """The key of a chunk, with the precision, which workers may choose differently for `auto`."""
+    return digest({"job": job_key, "chunk": place, "size": size, "precision": str(system.precision)})
 
 
 def work_of(plans: Sequence[Plan]) -> tuple[list[int], str]:

@@ -2034,7 +2034,7 @@ export interface components {
             last_step?: ("mean" | "tweedie") | null;
             /**
              * Precision
-             * @description The precision in which the network computes: `float32`, the reference; `bfloat16`, faster on hardware that has it, with its drift in the result; or `auto`, bfloat16 on a GPU that has it and float32 elsewhere.
+             * @description The precision in which the network computes: `float32`, the reference; `bfloat16`, faster on hardware that has it, with its drift in the result; or `auto`, bfloat16 on a GPU that has it and on a CPU where it was measured faster for this model, and float32 elsewhere.
              * @default float32
              * @enum {string}
              */
@@ -2229,7 +2229,7 @@ export interface components {
             last_step?: ("mean" | "tweedie") | null;
             /**
              * Precision
-             * @description The precision in which the network computes: `float32`, the reference; `bfloat16`, faster on hardware that has it, with its drift in the result; or `auto`, bfloat16 on a GPU that has it and float32 elsewhere.
+             * @description The precision in which the network computes: `float32`, the reference; `bfloat16`, faster on hardware that has it, with its drift in the result; or `auto`, bfloat16 on a GPU that has it and on a CPU where it was measured faster for this model, and float32 elsewhere.
              * @default float32
              * @enum {string}
              */
@@ -2454,6 +2454,18 @@ export interface components {
              * @description How far this precision moves one unpruned sample of the model, sampled with the same settings: the norm of the difference from the float32 latents, divided by the norm of those. Null in float32.
              */
             dtype_drift?: number | null;
+            /**
+             * Bfloat16 Speed
+             * @description For bfloat16 on a CPU, its speed as a multiple of float32's, as measured on the worker's machine for the products, attention and GELU of this model; below 1 it is slower. Null in float32, on a GPU, and where nothing was measured.
+             */
+            bfloat16_speed?: number | null;
+            /**
+             * Kernels
+             * @description On a CPU, the form of each layer of the network, as it was measured fastest on the worker's machine, by the layer's kind, sizes and precision; empty where nothing was measured, and layers are torch's own.
+             */
+            kernels?: {
+                [key: string]: string;
+            };
             /**
              * Versions
              * @description The versions of the software, by package.
@@ -4250,7 +4262,7 @@ export interface components {
             last_step?: ("mean" | "tweedie") | null;
             /**
              * Precision
-             * @description The precision in which the network computes: `float32`, the reference; `bfloat16`, faster on hardware that has it, with its drift in the result; or `auto`, bfloat16 on a GPU that has it and float32 elsewhere.
+             * @description The precision in which the network computes: `float32`, the reference; `bfloat16`, faster on hardware that has it, with its drift in the result; or `auto`, bfloat16 on a GPU that has it and on a CPU where it was measured faster for this model, and float32 elsewhere.
              * @default float32
              * @enum {string}
              */
@@ -4553,7 +4565,7 @@ export interface components {
             last_step?: ("mean" | "tweedie") | null;
             /**
              * Precision
-             * @description The precision in which the network computes: `float32`, the reference; `bfloat16`, faster on hardware that has it, with its drift in the result; or `auto`, bfloat16 on a GPU that has it and float32 elsewhere.
+             * @description The precision in which the network computes: `float32`, the reference; `bfloat16`, faster on hardware that has it, with its drift in the result; or `auto`, bfloat16 on a GPU that has it and on a CPU where it was measured faster for this model, and float32 elsewhere.
              * @default float32
              * @enum {string}
              */

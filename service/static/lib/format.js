@@ -52,6 +52,14 @@ export function bytes(bytes) {
 }
 
 /**
+ * The precision of a result, and in bfloat16 on a CPU how fast that is there.
+ * @param {import("./api.js").Schemas["Engine"]} engine
+ */
+export function precision({ dtype, bfloat16_speed: speed }) {
+  return speed === null || speed === undefined ? dtype : `${dtype}, ${number(speed, 2)} times float32's speed`;
+}
+
+/**
  * A length of time: 0.4 s, 12 s, 3 min 20 s, 2 h 5 min.
  * @param {number | null | undefined} seconds
  */

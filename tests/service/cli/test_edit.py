@@ -52,3 +52,11 @@ def test_attribution_is_a_table_of_shares_and_the_largest(place: int) -> None:
     assert sheets[0].rows[0] == ["colour", "50.0%", "60.0%"]
     assert sheets[place].headings[2:] == ["colour", "shape", "interaction"]
     assert sheets[1].rows[0] == ["1", "70.0%", "90%", "10%", "0%"]
+
+
+def test_a_table_says_how_fast_bfloat16_is_on_a_cpu() -> None:
+    engine = EDITED["engine"] | {"dtype": "bfloat16", "bfloat16_speed": 0.744}
+    (sheet,) = sheets_of(EditResult.model_validate(EDITED | {"engine": engine}))
+    assert "on cpu in bfloat16 (0.74 times float32's speed)" in (sheet.caption or "")
+    (sheet,) = sheets_of(EditResult.model_validate(EDITED))
+    assert "on cpu, " in (sheet.caption or "")

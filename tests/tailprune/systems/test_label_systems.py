@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
 from itertools import product
 from pathlib import Path
 
@@ -16,8 +15,6 @@ import tailprune
 from tailprune import Guidance, Prune
 from tailprune.prune_report import measure_removal
 from tailprune.systems import MG, SYSTEMS, System
-from tailprune.systems.kernels import CONVOLVED_TOKENS, attend, tanh_gelu
-from tailprune.systems.layers import Linear
 from tailprune.systems.lightningdit import Rotary
 from tests.tailprune.parity import read
 from tests.tailprune.systems import naive
@@ -290,54 +287,3 @@ def test_mdt_of_any_depth_and_number_of_decoder_blocks(depth: int, decode_layer:
     system = tailprune.load(path)
     assert math.prod(system.latent_shape) == CHANNELS * (2 * SIDE) ** 2
     agrees(system, c, t, {"labels": LABELS}, output)
-
-
-@pytest.mark.parametrize(("dtype", "error"), [(torch.float32, 1e-6), (torch.bfloat16, 0.02)])
-def test_tanh_gelu_is_torchs_own_with_gradients_and_without(dtype: torch.dtype, error: float) -> None:
-    x = torch.cat([torch.linspace(-9, 9, 1001), torch.tensor([-1e4, -40.0, 0.0, 40.0, 1e4])]).to(dtype)
-    truth = torch.nn.functional.gelu(x.double(), approximate="tanh")
-    with torch.no_grad():
-        assert (tanh_gelu(x).double() - truth).abs().max() < error
-    assert torch.equal(tanh_gelu(x), torch.nn.functional.gelu(x, approximate="tanh"))
-
-
-@pytest.mark.parametrize(("dtype", "error"), [(torch.float32, 1e-5), (torch.bfloat16, 0.02)])
-@pytest.mark.parametrize("biased", [False, True])
-def test_attention_is_the_fused_kernels(dtype: torch.dtype, error: float, biased: bool) -> None:
-    torch.manual_seed(0)
-    q, k, v = torch.randn(3, 2, 4, 9, 8)
-    bias = torch.randn(4, 9, 9) if biased else None
-    truth = torch.nn.functional.scaled_dot_product_attention(q, k, v, attn_mask=bias)
-    some = None if bias is None else bias.to(dtype)
-    assert relative_error(attend(q.to(dtype), k.to(dtype), v.to(dtype), some), truth) < error
-
-
-@pytest.fixture
-def threads() -> Iterator[Callable[[int], None]]:
-    """Sets how many threads torch has, until the test is over."""
-    before = torch.get_num_threads()
-    yield torch.set_num_threads
-    torch.set_num_threads(before)
-
-
-@pytest.mark.parametrize("tokens", [CONVOLVED_TOKENS, 3])
-@pytest.mark.parametrize("count", [1, 2])
-def test_a_linear_layer_is_torchs_own_whatever_it_goes_through(
-    threads: Callable[[int], None], tokens: int, count: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    threads(count)
-    convolved = []
-    convolve = torch.nn.functional.conv2d
-    monkeypatch.setattr(torch.nn.functional, "conv2d", lambda *args: (convolved.append(1), convolve(*args))[1])
-    torch.manual_seed(0)
-    layer = Linear(24, 40)
-    x = torch.randn(4, tokens, 24)
-    with torch.no_grad():
-        truth = torch.nn.functional.linear(x.double(), layer.weight.double(), layer.bias.double())
-        for given in (x, x.transpose(1, 2).contiguous().transpose(1, 2), x[:1]):  # as it lies in memory, not, and alone
-            assert relative_error(layer(given), truth[: len(given)]) < 1e-6
-    assert len(convolved) == (3 if tokens == CONVOLVED_TOKENS and count > 1 else 0), "whatever the batch"
-    before = len(convolved)
-    layer(x).sum().backward()
-    assert layer.weight.grad is not None
-    assert len(convolved) == before, "where something is learned, it goes the common way"

@@ -472,7 +472,7 @@ def test_a_compaction_is_cancelled_while_its_times_are_looked_at(
     assert not list(settings.data_dir.rglob("artifacts/*/??/*"))
 
 
-def test_nothing_is_left_in_the_data_folder_but_the_artifacts(compacted: Any, settings: Settings) -> None:
+def test_nothing_is_left_in_the_data_folder_but_artifacts_and_caches(compacted: Any, settings: Settings) -> None:
     compacted(keep=8)
-    assert {path.name for path in settings.data_dir.iterdir()} <= {"artifacts", "digests", "incoming"}
+    assert {path.name for path in settings.data_dir.iterdir()} <= {"artifacts", "digests", "incoming", "kernels"}
     assert list((settings.data_dir / "incoming").iterdir()) == []

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -14,6 +16,7 @@ from jobs.records import Job
 from jobs.results import PruneSampleResult
 from jobs.settings import Settings
 from jobs.store.jobs import JobStore
+from tailprune.systems import choices
 from tests.workers.conftest import Submit
 from workers.model_pool import ModelPool
 from workers.outputs import drift as drifts
@@ -63,9 +66,61 @@ def test_a_drift_is_measured_once_for_all_labels_and_seeds(
     assert (len(made), other.dtype_drift == first.dtype_drift) == (4, False)
 
 
+@pytest.fixture
+def bfloat16_takes(monkeypatch: pytest.MonkeyPatch) -> Callable[[float], None]:
+    """Sets how long each layer takes in bfloat16, where it takes 1 ms in float32."""
+
+    def takes(milliseconds: float) -> None:
+        monkeypatch.setattr(
+            choices,
+            "measure",
+            lambda forms, dtype: dict.fromkeys(forms.calls, milliseconds if dtype == torch.bfloat16 else 1.0),
+        )
+
+    return takes
+
+
 @pytest.mark.skipif(torch.cuda.is_available(), reason="a GPU may have bfloat16")
-def test_auto_is_float32_on_a_cpu(worker: Worker, submit: Submit, store: JobStore) -> None:
-    assert done(worker, store, submit(precision="auto")).engine.dtype == "float32"
+@pytest.mark.parametrize(
+    ("milliseconds", "dtype", "speed"), [(0.5, "bfloat16", 2.0), (0.99, "float32", None), (2.0, "float32", None)]
+)
+def test_auto_on_a_cpu_is_what_was_measured_clearly_faster(
+    worker: Worker,
+    submit: Submit,
+    store: JobStore,
+    bfloat16_takes: Callable[[float], None],
+    milliseconds: float,
+    dtype: str,
+    speed: float | None,
+) -> None:
+    bfloat16_takes(milliseconds)
+    engine = done(worker, store, submit(precision="auto")).engine
+    assert (engine.dtype, engine.bfloat16_speed) == (dtype, speed)
+    assert (engine.dtype_drift is None) == (dtype == "float32")
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="nothing is measured on a GPU")
+def test_a_result_tells_that_bfloat16_is_slower_and_which_forms_its_layers_had(
+    worker: Worker,
+    submit: Submit,
+    store: JobStore,
+    settings: Settings,
+    bfloat16_takes: Callable[[float], None],
+) -> None:
+    bfloat16_takes(4.0)
+    engine = done(worker, store, submit(precision="bfloat16")).engine
+    assert (engine.dtype, engine.bfloat16_speed) == ("bfloat16", 0.25)
+    assert {name.split()[0]: form for name, form in engine.kernels.items()} == {
+        "linear": "linear", "attention": "fused", "GELU": "tanh"
+    }  # fmt: skip
+    assert all(name.endswith(", bfloat16") for name in engine.kernels)
+    (file,) = (settings.data_dir / "kernels").glob("*.json")
+    assert engine.kernels.keys() < json.loads(file.read_text())["choices"].keys()
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="a GPU may have bfloat16")
+def test_auto_is_float32_where_nothing_can_be_kept(models: ModelPool) -> None:
+    assert models.dtype_of(models.source("tiny", "model"), "auto") == torch.float32
 
 
 @pytest.mark.parametrize(("capability", "dtype"), [((7, 5), torch.float32), ((9, 0), torch.bfloat16)])
@@ -74,9 +129,10 @@ def test_auto_is_bfloat16_on_a_gpu_that_has_it(
 ) -> None:
     monkeypatch.setattr(models, "device", torch.device("cuda", 0))
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: capability)
-    assert models.dtype_of("auto") == dtype
-    assert models.dtype_of("float32") == torch.float32
-    assert models.dtype_of("bfloat16") == torch.bfloat16
+    source = models.source("tiny", "model")
+    assert models.dtype_of(source, "auto") == dtype
+    assert models.dtype_of(source, "float32") == torch.float32
+    assert models.dtype_of(source, "bfloat16") == torch.bfloat16
 
 
 def test_one_model_is_warm_in_both_precisions(models: ModelPool) -> None:

@@ -1,7 +1,7 @@
 /** What edit made: a row of samples for each strength, and what the classifier sees in them. */
 
 import { html } from "../../lib/preact.js";
-import { duration, fixed, number, percent } from "../../lib/format.js";
+import { duration, fixed, number, percent, precision } from "../../lib/format.js";
 import { Chart } from "../../lib/chart.js";
 import { Card, Scrolling, Stats, Table } from "../../lib/parts.js";
 import { address, captionsOf } from "./gallery.js";
@@ -37,7 +37,7 @@ export function EditResult({ job }) {
           ["Moved", percent(moved), "of the difference, by its norm"],
           ["Sampling", duration(timing.sample), `${number(timing.samples_per_second)} samples a second`],
           ["Pictures and files", duration(timing.decode)],
-          ["Device", engine.device, engine.dtype],
+          ["Device", engine.device, precision(engine)],
         ]}
       />
     </${Card}>

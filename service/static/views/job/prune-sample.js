@@ -2,7 +2,7 @@
 
 import { html } from "../../lib/preact.js";
 import { setQuery } from "../../lib/router.js";
-import { duration, fixed, number, percent } from "../../lib/format.js";
+import { duration, fixed, number, percent, precision } from "../../lib/format.js";
 import { Chart } from "../../lib/chart.js";
 import { Becomes, Card, Stats, Table } from "../../lib/parts.js";
 import { Gallery } from "./gallery.js";
@@ -45,7 +45,7 @@ export function PruneSampleResult({ job, query }) {
           ["Loading", duration(timing.load)],
           ["Pictures and files", duration(timing.decode)],
           ["Waiting", duration(timing.queue)],
-          ["Device", engine.device, engine.dtype],
+          ["Device", engine.device, precision(engine)],
         ]}
       />
     </${Card}>
