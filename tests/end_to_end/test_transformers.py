@@ -1,0 +1,85 @@
+"""Large transformers of the registry over HTTP: described by a worker, from files that only it reads whole."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+
+from tailprune.transformers import anatomy
+from tailprune_client import Client, UnknownModel
+from tests.end_to_end.stack import Stack
+from tests.registry import extend
+from tests.tailprune.transformers.tiny_models import TINY
+from tests.tiny_model import NAME
+
+WAIT = {"Prefer": "wait=60"}
+ANATOMY = "/models/tiny-flux/anatomy"
+
+
+@pytest.fixture(scope="module")
+def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+    """A service with one worker, and a registry that names a small FLUX besides."""
+    stack = Stack(tmp_path_factory.mktemp("transformers"))
+    extend(stack.registry, {"models": {"tiny-flux": {"kind": "transformer", "checkpoint": "flux", "title": "FLUX"}}})
+    TINY["flux"].save(flux(stack) / "transformer")
+    try:
+        stack.start()
+        yield stack
+    finally:
+        stack.stop()
+
+
+@pytest.fixture
+def client(stack: Stack) -> Iterator[Client]:
+    with Client(stack.url, progress=False) as client:
+        yield client
+
+
+def flux(stack: Stack) -> Path:
+    return stack.registry.parent / "flux"
+
+
+def test_the_anatomy_is_a_job_and_then_an_answer_that_is_not_sent_again(stack: Stack) -> None:
+    first = stack.http.get(ANATOMY, headers={"Prefer": "wait=0"})
+    assert first.status_code == httpx.codes.ACCEPTED
+    job = stack.finished(first.json()["id"])
+    assert (job["kind"], job["status"], job["request"]) == ("anatomy", "succeeded", {"model": "tiny-flux"})
+    answer = stack.http.get(ANATOMY)
+    assert (answer.status_code, answer.json()) == (httpx.codes.OK, job["result"])
+    again = stack.http.get(ANATOMY, headers={"If-None-Match": answer.headers["ETag"]})
+    assert (again.status_code, again.content) == (httpx.codes.NOT_MODIFIED, b"")
+    assert str(stack.folder) not in first.text + answer.text
+
+
+def test_the_client_reads_what_the_library_says_of_the_same_files(stack: Stack, client: Client) -> None:
+    told, found = client.anatomy("tiny-flux"), anatomy(flux(stack))
+    assert (told.name, told.parameters, told.adaln_parameters) == (found.name, found.parameters, found.adaln_parameters)
+    assert found.ranks is not None
+    assert told.ranks is not None
+    assert {each.error: each.rank for each in told.ranks.needed} == found.ranks.needed
+    assert told.recommendation == found.recommendation
+
+
+def test_files_that_are_written_to_are_described_anew(stack: Stack) -> None:
+    before = stack.http.get(ANATOMY, headers=WAIT)
+    config = flux(stack) / "transformer" / "config.json"
+    config.write_text(json.dumps(json.loads(config.read_text()) | {"noted": True}))
+    after = stack.http.get(ANATOMY, headers=WAIT | {"If-None-Match": before.headers["ETag"]})
+    assert after.status_code == httpx.codes.OK
+    assert after.json()["model"]["files_digest"] != before.json()["model"]["files_digest"]
+
+
+def test_large_transformers_are_listed_apart_and_systems_have_no_anatomy(client: Client) -> None:
+    (listed,) = client.transformers()
+    assert (listed.name, listed.title, listed.ready, listed.links) == ("tiny-flux", "FLUX", True, {"anatomy": ANATOMY})
+    assert "tiny-flux" not in [model.name for model in client.models()]
+    with pytest.raises(UnknownModel, match=f"'{NAME}' is a system"):
+        client.anatomy(NAME)
+    with pytest.raises(UnknownModel, match="known large transformers: tiny-flux"):
+        client.anatomy("nothing")
+    with pytest.raises(UnknownModel, match="'tiny-flux' is a large transformer"):
+        client.model("tiny-flux")
