@@ -132,7 +132,8 @@ class ModelList(BaseModel):
     )
     transformers: list[TransformerSummary] = Field(
         default_factory=list,
-        description="The large transformers of the registry's file, which `GET /models/{model}/anatomy` alone takes.",
+        description="The large transformers of the registry's file, which `GET /models/{model}/anatomy` and "
+        "`POST /compact` alone take.",
     )
 
 

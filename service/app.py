@@ -60,6 +60,7 @@ from service.routes import (
     anatomy,
     artifacts,
     attribution,
+    compact,
     conditions,
     events,
     figures,
@@ -198,8 +199,8 @@ def create_app(settings: Settings) -> FastAPI:
     app.add_middleware(StartupReason)  # the last is the first to see a request
     add_handlers(app)
     modules = (
-        submit, metrics, vectors, over_time, attribution, figures, models, anatomy, conditions, jobs, events, artifacts,
-        health, pages,
+        submit, compact, metrics, vectors, over_time, attribution, figures, models, anatomy, conditions, jobs, events,
+        artifacts, health, pages,
     )  # fmt: skip
     routers = [*(module.router for module in modules), *([pages.ui_router] if settings.ui else [])]
     for router in routers:

@@ -7,7 +7,7 @@ import json
 from collections import Counter
 from collections.abc import Callable, Coroutine, Iterator
 from itertools import islice
-from typing import Any, get_args, get_origin
+from typing import Any, ClassVar, get_args, get_origin
 
 import anyio
 from fastapi import Request
@@ -18,7 +18,7 @@ from fastapi.routing import APIRoute
 from jobs.problems import Fault, InvalidRequest
 from service.problems import MOST_SHOWN, ProblemError
 
-__all__ = ["JsonRoute", "check_request"]
+__all__ = ["JsonRequest", "JsonRoute", "check_request"]
 
 MOST_FAULTS = 20
 """The most parameters that a response complains about: a query may have thousands."""
@@ -56,23 +56,7 @@ async def check_request(request: Request) -> None:
         _check_json(", ".join(request.headers.getlist("Content-Type")))
 
 
-class JsonRoute(APIRoute):
-    """A route whose body is JSON: it is parsed once, and refused before it is validated where it is too large.
-
-    Validation describes all errors of a body, and a body of 1 MiB has room for several hundred thousand.
-    """
-
-    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
-        """The function that handles a request."""
-        answer = super().get_route_handler()
-
-        async def handler(request: Request) -> Response:
-            return await answer(_JsonRequest(request.scope, request.receive))
-
-        return handler
-
-
-class _JsonRequest(Request):
+class JsonRequest(Request):
     """A request whose body is read by `_parsed`."""
 
     async def json(self) -> Any:
@@ -81,6 +65,25 @@ class _JsonRequest(Request):
         if len(body) <= PARSED_AT_ONCE_BYTES:
             return _parsed(body)
         return await anyio.to_thread.run_sync(_parsed, body, limiter=self.app.state.app.parsing)
+
+
+class JsonRoute(APIRoute):
+    """A route whose body is JSON: it is parsed once, and refused before it is validated where it is too large.
+
+    Validation describes all errors of a body, and a body of 1 MiB has room for several hundred thousand.
+    """
+
+    request_class: ClassVar[type[JsonRequest]] = JsonRequest
+    """How its requests are read."""
+
+    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+        """The function that handles a request."""
+        answer = super().get_route_handler()
+
+        async def handler(request: Request) -> Response:
+            return await answer(self.request_class(request.scope, request.receive))
+
+        return handler
 
 
 def _parsed(body: bytes) -> Any:

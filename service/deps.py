@@ -39,6 +39,7 @@ __all__ = [
     "TransformerDep",
     "ViewerDep",
     "model_of",
+    "transformer_named",
 ]
 
 
@@ -136,13 +137,18 @@ async def _model(
 ModelDep = Annotated[ModelEntry, Depends(_model)]
 
 
+async def transformer_named(name: str, state: AppState) -> TransformerEntry:
+    """A large transformer by name. Raises UnknownTransformer."""
+    if name in state.models.registry.transformers:
+        return state.models.transformer(name)
+    return await run_in_threadpool(state.models.transformer, name)  # whether it is a system, Redis knows
+
+
 async def _transformer(
     model: Annotated[str, Path(description="The name of a large transformer.", examples=["flux-dev"])],
     state: AppStateDep,
 ) -> TransformerEntry:
-    if model in state.models.registry.transformers:
-        return state.models.transformer(model)
-    return await run_in_threadpool(state.models.transformer, model)  # whether it is a system, Redis knows
+    return await transformer_named(model, state)
 
 
 TransformerDep = Annotated[TransformerEntry, Depends(_transformer)]

@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Any, Union
 
-from pydantic import BaseModel
+from pydantic import BaseModel, Field
 from uvicorn.importer import import_from_string
 
 from jobs.figure_results import FigureNumbers
@@ -29,6 +29,7 @@ __all__ = [
     "files",
     "header",
     "job_answers",
+    "job_model",
     "job_under_way",
     "of_both_types",
     "problem_response",
@@ -147,7 +148,7 @@ _FILES = {
     "edit": "grid",
     "extract": "artifact",
     "study": "exports/document",
-    "compact": "checkpoint",
+    "compact": "card",
 }
 """Where a result of each kind names one of its files."""
 _LOCATION = header("The job's path.")
@@ -155,11 +156,18 @@ _APPLIED = header("The wait that was granted, if the request asked for one.")
 _REQUEST_ID = header("The id of the request in the logs.")
 
 
-def job_under_way(kind: str) -> dict[str, Any]:
-    """The response of a call whose job, of this kind, has not finished."""
+def job_model(*kinds: str) -> Any:
+    """The type of a job of one of these kinds."""
+    if len(kinds) == 1:
+        return JOBS[kinds[0]]
+    return Annotated[Union[tuple(JOBS[kind] for kind in kinds)], Field(discriminator="kind")]  # noqa: UP007
+
+
+def job_under_way(*kinds: str) -> dict[str, Any]:
+    """The response of a call whose job, of one of these kinds, has not finished."""
     return {
         "description": "The job is queued or running: poll `Location`, or follow its events.",
-        "model": JOBS[kind],
+        "model": job_model(*kinds),
         "headers": {
             "Location": _LOCATION,
             "Preference-Applied": _APPLIED,
@@ -173,11 +181,15 @@ def job_under_way(kind: str) -> dict[str, Any]:
 OF_A_MODEL: tuple[Slug, ...] = ("unknown-model", "unknown-conditions", "model-not-ready")
 
 
-def job_answers(kind: str, *slugs: Slug) -> dict[int | str, dict[str, Any]]:
-    """The responses of a POST that starts a job of this kind, which may be answered with these problems of its own."""
+def job_answers(kinds: str | Sequence[str], *slugs: Slug) -> dict[int | str, dict[str, Any]]:
+    """The responses of a POST that starts a job, which may be answered with these problems of its own.
+
+    kinds: that of the job, or those of which it is one; the first names a file for the link to it.
+    """
     links = _LINKS
-    if kind in _FILES:
-        file = {"id": "$response.body#/id", "name": f"$response.body#/result/{_FILES[kind]}"}
+    kinds = [kinds] if isinstance(kinds, str) else kinds
+    if kinds[0] in _FILES:
+        file = {"id": "$response.body#/id", "name": f"$response.body#/result/{_FILES[kinds[0]]}"}
         links = _LINKS | {"get_artifact": {"operationId": "get_artifact", "parameters": file}}
     done = {
         "description": "The job has finished: its result was cached, or it finished within the requested wait.",
@@ -186,7 +198,7 @@ def job_answers(kind: str, *slugs: Slug) -> dict[int | str, dict[str, Any]]:
     }
     return {
         200: done,
-        202: job_under_way(kind),
+        202: job_under_way(*kinds),
         **problem_responses(
             "malformed-request", *slugs, "body-too-large", "unsupported-media-type", "invalid-request",
             "idempotency-key-reused", "too-many-jobs", "result-gone", "record-unreadable", "unavailable",

@@ -156,6 +156,8 @@ async def _on_http(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     if isinstance(error.__cause__, InvalidRequest):  # FastAPI's for whatever is raised while it reads a body
         return problem_response(_invalid(error.__cause__.faults))
+    if isinstance(error.__cause__, RequestValidationError):
+        return await _on_validation(request, error.__cause__)
     detail, headers = str(error.detail), error.headers
     match error.status_code:
         case 404:

@@ -26,10 +26,10 @@ from jobs.registry.models import ModelEntry
 from jobs.registry.transformers import TransformerEntry
 from jobs.requests.base import ModelRequest, Request, TransformerRequest
 from jobs.requests.fields import UNION_TAGS
-from jobs.requests.subscriber import Subscriber, Webhook
+from jobs.requests.subscriber import Subscriber
 from jobs.webhooks.hosts import endpoint_of
 from service.auth import address_of, is_loopback
-from service.deps import AppState, AppStateDep, KeyDep, PrefixDep, ViewerDep, model_of
+from service.deps import AppState, AppStateDep, KeyDep, PrefixDep, ViewerDep, model_of, transformer_named
 from service.headers import IdempotencyKey, IfNoneMatch, PreferHeader, etag_matches, is_any, preferred_wait
 from service.problems import ProblemError, problem_response, retry_header
 
@@ -37,15 +37,17 @@ __all__ = [
     "Client",
     "ClientDep",
     "Posted",
+    "PostedOfTransformer",
     "ReaderDep",
     "answer_by_job",
     "cache_headers",
     "check_training",
     "from_query",
+    "of_transformer",
     "post_job",
+    "post_transformer_job",
     "show_result",
     "start_job",
-    "transformer_key",
     "wait_header",
 ]
 
@@ -57,6 +59,7 @@ class Posted(ModelRequest, Subscriber):
 
 
 Asked = TypeVar("Asked", bound=ModelRequest)
+OfTransformer = TypeVar("OfTransformer", bound=TransformerRequest)
 
 log = structlog.get_logger(__name__)
 
@@ -118,11 +121,24 @@ ReaderDep = Annotated[Client, Depends(_reader)]
 """For a GET that may wait for a job."""
 
 
+class PostedOfTransformer(TransformerRequest, Subscriber):
+    """The body of a POST that starts a job of a large transformer."""
+
+
+async def post_transformer_job(body: PostedOfTransformer, client: Client) -> JSONResponse:
+    """The response to a POST that starts a job of a large transformer. body: the request as it was sent."""
+    state = client.state
+    entry = await transformer_named(body.model, state)
+
+    def resolve() -> tuple[Request, str, Share | None]:
+        return *of_transformer(body, entry, state), None
+
+    return await start_job(resolve, client, body)
+
+
 async def post_job(body: Posted, client: Client) -> JSONResponse:
     """The response to a POST that starts a job of a model. body: the request as it was sent."""
     state = client.state
-    if body.webhook is not None:
-        _check_webhook(body.webhook, state)
     entry = await model_of(body.model, state)
 
     def resolve() -> tuple[Request, str, Share | None]:
@@ -130,19 +146,22 @@ async def post_job(body: Posted, client: Client) -> JSONResponse:
         key = job_key(request.kind, request.model_dump(), identity.weights, identity.reading)
         return request, key, share_of(request, identity, state.settings.batch_size)
 
-    return await start_job(resolve, client, body.subscription)
+    return await start_job(resolve, client, body)
 
 
 async def start_job(
-    resolve: Callable[[], tuple[Request, str, Share | None]], client: Client, webhook: Webhook | None = None
+    resolve: Callable[[], tuple[Request, str, Share | None]], client: Client, subscriber: Subscriber | None = None
 ) -> JSONResponse:
     """The response to a POST that starts a job.
 
     resolve: in a thread, the resolved request, the key of its job, and its share in a batch, if it may be in one.
     client: the application's state and the client's preferences.
-    webhook: who is told what becomes of the job.
+    subscriber: who is told what becomes of the job; None, the default, for nobody.
     """
     state = client.state
+    webhook = None if subscriber is None else subscriber.subscription
+    if webhook is not None:
+        _check_webhook(webhook.url, state)
 
     def submit() -> Job:
         request, key, share = resolve()
@@ -288,11 +307,15 @@ def _resolved(asked: ModelRequest, entry: ModelEntry, state: AppState) -> tuple[
         return request, identify(request.reads, entry, state.settings.data_dir, evaluated_with)
 
 
-def transformer_key(request: TransformerRequest, entry: TransformerEntry, state: AppState) -> str:
-    """The key of a job of a large transformer. Raises ProblemError if files are missing or cannot be read."""
+def of_transformer(asked: OfTransformer, entry: TransformerEntry, state: AppState) -> tuple[OfTransformer, str]:
+    """A request of a large transformer with every default filled in, and the key of its job.
+
+    Run it in a thread: it reads files. Raises InvalidRequest; ProblemError if files are missing or cannot be read.
+    """
     _check_complete(entry, state)
     with _readable(entry):
-        return job_key(request.kind, request.model_dump(), entry.files_digest, {})
+        request = asked.resolve(entry)
+        return request, job_key(request.kind, request.model_dump(), entry.files_digest, request.reading(entry))
 
 
 def _check_complete(entry: ModelEntry | TransformerEntry, state: AppState) -> None:

@@ -88,7 +88,7 @@ class StudyFields(_Sampled, total=False):
 
 
 class CompactFields(_Posted, total=False):
-    """The fields of `jobs.requests.compact.CompactRequest`."""
+    """The fields of `jobs.requests.compact.CompactRequest`, and of `compact_transformer.CompactTransformerRequest`."""
 
     threshold: float | None
     keep: int | None
@@ -97,13 +97,21 @@ class CompactFields(_Posted, total=False):
     side: Side | None
     fill: CompactFill | None
     sampler: Sampler | None
-    steps: int | None
+    steps: int | Sequence[int] | None
     timestep_shift: float | None
     timesteps: Sequence[float] | None
     labels: Labels | None
     conditions: str | None
     rows: Sequence[int] | None
     guided: bool | None
+    scheduler: Literal["own", "plain"] | None
+    resolutions: Sequence[Sequence[int]] | None
+    times: Sequence[float] | None
+    rank: int | None
+    error: float | None
+    guidance: float | Sequence[float] | None
+    pooled: Literal["zero"] | None
+    classes: Sequence[int] | None
 
 
 class ExtractFields(_Posted, total=False):

@@ -8,6 +8,7 @@ from typing import Any, Unpack
 
 from pydantic import BaseModel
 
+from jobs.compact_transformer_results import CompactTransformerResult
 from jobs.edit_results import EditResult
 from jobs.requests.base import Request
 from jobs.results import CompactResult, ExtractResult, PruneSampleResult, RegisterResult
@@ -34,6 +35,7 @@ PATHS = {
     "edit": "/edit",
     "study": "/studies",
     "compact": "/compact",
+    "compact-transformer": "/compact",
     "extract": "/extract",
     "register": "/models",
 }
@@ -110,11 +112,14 @@ class StartingMethods:
         wait: float | None = None,
         idempotency_key: str | None = None,
         **fields: Unpack[CompactFields],
-    ) -> Operation[Started[CompactResult]]:
+    ) -> Operation[Started[CompactResult | CompactTransformerResult]]:
         """Make a smaller model, whose AdaLN reads fewer columns of the condition.
 
-        model, wait, idempotency_key: see `prune_sample`.
-        fields: those of `jobs.requests.compact.CompactRequest`, such as `keep` and `by`.
+        model: its name; of a large transformer the job is of the kind `compact-transformer`, and its artifacts are the
+            files of a folder that `tailprune.load_transformer` loads.
+        wait, idempotency_key: see `prune_sample`.
+        fields: those of `jobs.requests.compact.CompactRequest`, such as `keep` and `by`; for a large transformer those
+            of `jobs.requests.compact_transformer.CompactTransformerRequest`, such as `steps` or `rank`.
         """
         return (yield from self._start("compact", model, dict(fields), wait, idempotency_key))
 

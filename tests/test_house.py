@@ -6,6 +6,8 @@ import pkgutil
 from collections.abc import Callable, Iterator
 from importlib import import_module
 from pathlib import Path
+from types import UnionType
+from typing import Annotated, Union, get_args, get_origin
 
 import grimp
 import pytest
@@ -85,11 +87,15 @@ def _routes_of(request: type[Request], graph: grimp.ImportGraph) -> Iterator[API
         for route in import_module(found.name).router.routes:
             models = [route.response_model, *(answer.get("model") for answer in route.responses.values())]
             takes = route.body_field.field_info.annotation if route.body_field else None
-            answers_with_a_job = any(isinstance(model, type) and issubclass(model, JobView) for model in models)
-            if answers_with_a_job and (_is_a(takes, request) or (takes is None and makes_it)):
+            answers_with_a_job = any(issubclass(kind, JobView) for model in models for kind in _kinds_of(model))
+            takes_it = any(issubclass(kind, request) for kind in _kinds_of(takes))
+            if answers_with_a_job and (takes_it or (takes is None and makes_it)):
                 yield route
 
 
-def _is_a(body: object, request: type[Request]) -> bool:
-    """Whether a body has the fields of a request, besides others."""
-    return isinstance(body, type) and issubclass(body, request)
+def _kinds_of(annotation: object) -> list[type]:
+    """The class that a type is, or the classes of a union."""
+    if get_origin(annotation) is Annotated:
+        return _kinds_of(get_args(annotation)[0])
+    choices = get_args(annotation) if get_origin(annotation) in (Union, UnionType) else [annotation]
+    return [kind for kind in choices if isinstance(kind, type)]

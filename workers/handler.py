@@ -20,7 +20,7 @@ from jobs.records import Job
 from jobs.registry.catalogue import Catalogue
 from jobs.registry.compacted import CompactedStore
 from jobs.registry.transformers import TransformerEntry
-from jobs.requests.base import ModelRequest, Request
+from jobs.requests.base import ModelRequest, Request, TransformerRequest
 from jobs.settings import Settings
 from jobs.storage.artifacts import Artifact, ArtifactStore, Folder
 from jobs.storage.files import INCOMING, translated_errors
@@ -145,8 +145,8 @@ def request_of(job: Job, kind: type[Request]) -> Request:
         ) from error
 
 
-def transformer_of(job: Job, context: Context) -> tuple[TransformerEntry, str]:
-    """The large transformer of a job, and the digest of its files.
+def transformer_of(job: Job, request: TransformerRequest, context: Context) -> tuple[TransformerEntry, str]:
+    """The large transformer of a job, and the digest of its files. request: that of the job.
 
     Raises InputError where files are missing, or are not the service's, by the key of the job; UnknownModel.
     """
@@ -154,7 +154,7 @@ def transformer_of(job: Job, context: Context) -> tuple[TransformerEntry, str]:
     if missing := entry.missing:
         raise MissingFileError(f"this worker's {entry.name!r} lacks {', '.join(missing)}")
     digest = entry.files_digest
-    if job_key(job.kind, job.request, digest, {}) != job.key:
+    if job_key(job.kind, job.request, digest, request.reading(entry)) != job.key:
         raise InputError(
             f"this worker's {job.model!r} is not the model of the request: its files or the code differ from the "
             "service's; ask again, and where the files are copies, copy their times of modification too"

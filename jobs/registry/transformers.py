@@ -6,20 +6,49 @@ They are no systems: nothing here samples them, and only their AdaLN is describe
 from __future__ import annotations
 
 import hashlib
+import json
 import os
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from jobs.keys import digest
 from jobs.registry.document import NAME_PATTERN, NOT_STATED, Source, Sources
 from tailprune.spec import InputError, MissingFileError
-from tailprune.spec.layouts import CONFIG, LARGE_WEIGHTS, find_diffusers, missing_from_transformer, weight_files
-from tailprune.spec.safetensors import header_text
+from tailprune.spec.layouts import (
+    CONFIG,
+    LARGE_WEIGHTS,
+    SCHEDULER,
+    SCHEDULER_CONFIG,
+    TRANSFORMER,
+    find_diffusers,
+    missing_from_transformer,
+    weight_files,
+)
+from tailprune.spec.safetensors import StoredTensor, header_text, read_header
+from tailprune.spec.transformers import CLASSES, Part, TransformerClass
 
-__all__ = ["TransformerEntry"]
+__all__ = ["TransformerEntry", "TransformerFacts"]
 
 INDICES = "*.index.json"
+MOST_CONFIGURATION_BYTES = 2**20
+
+
+@dataclass(frozen=True)
+class TransformerFacts:
+    """What is known of a large transformer from its configuration and its headers."""
+
+    cls: TransformerClass
+    parts: tuple[Part, ...]
+    """What c is the sum of in this model."""
+    classes: int | None
+    """How many classes it takes; None for one that takes none."""
+
+    def part(self, what: str) -> Part | None:
+        """The part of c of this name, such as `guidance`; None where c has none."""
+        return next((part for part in self.parts if part.what == what), None)
 
 
 class TransformerEntry(BaseModel):
@@ -61,17 +90,62 @@ class TransformerEntry(BaseModel):
 
         Raises OSError for a file that is missing or cannot be read.
         """
+        config, weights, others = self._files
+        states = [_state(file) for file in ([config] if config.is_file() else []) + others]
+        return digest([*states, *([*_state(file), _header_digest(file)] for file in weights)])
+
+    @property
+    def facts(self) -> TransformerFacts:
+        """What its configuration and its headers say of it.
+
+        Raises InputError for a model that cannot be compacted: of a class that is not known, with other names than
+        diffusers', or quantised. OSError as in `files_digest`.
+        """
+        config, weights, _ = self._files
+        said = _configuration(config)
+        stated = said.get("_class_name")
+        if stated not in (known := list(dict.fromkeys(cls.name for cls in CLASSES))):
+            raise InputError(f"{config}: its class is {str(stated)[:80]!r}; known are {', '.join(known)}")
+        if "quantization_config" in said:
+            raise InputError(f"{config}: the weights are quantised: name those from before they were")
+        cls = next(cls for cls in CLASSES if cls.name == stated and cls.naming == "diffusers")
+        tensors: dict[str, StoredTensor] = {}
+        for path in weights:
+            with path.open("rb") as file:
+                try:
+                    tensors |= read_header(file).tensors
+                except InputError as error:
+                    raise InputError(f"{path}: {error}") from error
+        if not any(name.endswith(cls.anchor) for name in tensors):
+            raise InputError(f"{config}: a {cls.name} has {cls.anchor}, and the weights have not: name diffusers' own")
+        parts = tuple(part for part in cls.parts if not part.optional or _weight(part, tensors) is not None)
+        table = next((_weight(part, tensors) for part in parts if part.what == "class"), None)
+        return TransformerFacts(cls, parts, None if table is None else table.shape[0] - 1)
+
+    @property
+    def scheduler(self) -> Path | None:
+        """The folder of the scheduler beside it, in a diffusers repository; None where there is none."""
+        path = self.local_checkpoint
+        if path is None or not path.is_dir():
+            return None
+        folder = (path.parent if path.name == TRANSFORMER else path) / SCHEDULER
+        return folder if (folder / SCHEDULER_CONFIG).is_file() else None
+
+    @property
+    def scheduler_config(self) -> dict[str, Any]:
+        """What the configuration of its scheduler says; nothing where it has none. Raises InputError, OSError."""
+        return {} if self.scheduler is None else _configuration(self.scheduler / SCHEDULER_CONFIG)
+
+    @property
+    def _files(self) -> tuple[Path, list[Path], list[Path]]:
+        """The configuration, which may be missing, the weights, and their indices. Raises MissingFileError."""
         path = self.local_checkpoint
         if path is None:
             raise MissingFileError(f"{self._sources.named(self.checkpoint)} is missing")
-        if path.is_dir():
-            folder = find_diffusers(path) or path
-            weights, others = weight_files(folder, LARGE_WEIGHTS), sorted(folder.glob(INDICES))
-        else:
-            folder, weights, others = path.parent, [path], []
-        config = folder / CONFIG
-        states = [_state(file) for file in ([config] if config.is_file() else []) + others]
-        return digest([*states, *([*_state(file), _header_digest(file)] for file in weights)])
+        if not path.is_dir():
+            return path.parent / CONFIG, [path], []
+        folder = find_diffusers(path) or path
+        return folder / CONFIG, weight_files(folder, LARGE_WEIGHTS), sorted(folder.glob(INDICES))
 
     def place_of(self, text: str) -> str:
         """A text for clients, in which paths of this machine are replaced by those in the registry."""
@@ -83,6 +157,25 @@ class TransformerEntry(BaseModel):
     @property
     def _sources(self) -> Sources:
         return Sources(self.folder, self.hub_cache)
+
+
+def _configuration(path: Path) -> dict[str, Any]:
+    """What a file of JSON says. Raises InputError for one that is missing, or is no object of JSON."""
+    if not path.is_file():
+        raise InputError(f"{path} is missing, by which diffusers knows the class of the weights")
+    try:
+        said = json.loads(path.read_bytes()) if path.stat().st_size <= MOST_CONFIGURATION_BYTES else None
+    except (ValueError, RecursionError):
+        said = None
+    if not isinstance(said, dict):
+        raise InputError(f"{path} is no JSON object of at most {MOST_CONFIGURATION_BYTES} bytes")
+    return said
+
+
+def _weight(part: Part, tensors: dict[str, StoredTensor]) -> StoredTensor | None:
+    """The weight of the first layer that makes a part of c; what names begin with in a file does not matter."""
+    ending = f"{part.layers[0].replace('*', '0')}.weight"
+    return next((tensor for name, tensor in tensors.items() if name.endswith(ending)), None)
 
 
 def _state(file: Path) -> list[str | int]:

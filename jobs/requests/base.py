@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -13,6 +13,7 @@ from jobs.queue_names import HISTORIES, QUEUES, History, Queue
 if TYPE_CHECKING:
     from jobs.registry.evaluation import EvaluationAssets
     from jobs.registry.models import ModelEntry
+    from jobs.registry.transformers import TransformerEntry
     from jobs.settings import Settings
     from jobs.storage.condition_info import ConditionInfo
 
@@ -61,7 +62,7 @@ class Request(BaseModel):
 
 
 class TransformerRequest(Request):
-    """The base of the requests that name a large transformer of the registry, and depend on nothing else."""
+    """The base of the requests that name a large transformer of the registry."""
 
     model: str = Field(
         min_length=1,
@@ -76,6 +77,22 @@ class TransformerRequest(Request):
     @property
     def reads(self) -> Reads:
         return "model"
+
+    def resolve(self, entry: TransformerEntry) -> Self:
+        """The request with every default filled in: all that its job depends on besides the files.
+
+        entry: the large transformer that the request names, none of whose files is missing.
+
+        Raises InvalidRequest with everything that the model does not allow, OSError for files that cannot be read.
+        """
+        return self
+
+    def reading(self, entry: TransformerEntry) -> dict[str, Any]:
+        """What the job of a resolved request depends on besides the request and the model's files, as JSON data.
+
+        Raises OSError for files that cannot be read.
+        """
+        return {}
 
 
 class ModelRequest(Request):

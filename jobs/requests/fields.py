@@ -35,6 +35,7 @@ __all__ = [
     "Thresholds",
     "Timesteps",
     "all_different",
+    "as_list",
     "in_short",
     "number_or_word",
     "one_or_several",
@@ -77,6 +78,11 @@ def _in_order(blocks: list[int | Literal["final"]]) -> list[int | Literal["final
 def or_else(value: T | None, default: T) -> T:
     """The value, or the default if it is None."""
     return default if value is None else value
+
+
+def as_list(value: T | list[T]) -> list[T]:
+    """The values of a field that takes one or several."""
+    return value if isinstance(value, list) else [value]
 
 
 def in_short(values: Sequence[float], what: str) -> str:

@@ -1,6 +1,7 @@
 """The routes, one file for each resource.
 
-submit        the POST routes that start a job: /prune-sample, /studies, /edit, /compact, /extract
+submit        the POST routes that start a job: /prune-sample, /studies, /edit, /extract
+compact       POST /compact, for a system or a large transformer
 metrics       GET /metrics/{model}
 vectors       GET /metrics/{model}/vectors and /cosine
 attribution   GET /metrics/{model}/attribution

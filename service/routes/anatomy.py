@@ -10,7 +10,7 @@ from jobs.records import Job
 from jobs.requests.anatomy import AnatomyRequest
 from service.deps import TransformerDep
 from service.openapi import METRICS_DONE, NOT_MODIFIED, job_under_way, statistics_problems
-from service.submission import ReaderDep, show_result, transformer_key
+from service.submission import ReaderDep, of_transformer, show_result
 
 __all__ = ["router"]
 
@@ -40,7 +40,6 @@ async def get_anatomy(model: TransformerDep, client: ReaderDep) -> Response:
     """
 
     def resolve() -> tuple[AnatomyRequest, str]:
-        asked = AnatomyRequest(model=model.name)
-        return asked, transformer_key(asked, model, client.state)
+        return of_transformer(AnatomyRequest(model=model.name), model, client.state)
 
     return await show_result(resolve, client, _as_json)

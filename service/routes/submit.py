@@ -9,7 +9,6 @@ from fastapi.responses import JSONResponse
 
 from jobs.records import JOBS
 from jobs.requests.base import ModelRequest
-from jobs.requests.compact import CompactRequest
 from jobs.requests.edit import EditRequest
 from jobs.requests.extract import ExtractRequest
 from jobs.requests.prune_sample import PruneSampleRequest
@@ -34,10 +33,6 @@ class EditBody(Posted, EditRequest):
 
 class StudyBody(Posted, StudyRequest):
     """The request of a job `study`, and a webhook."""
-
-
-class CompactBody(Posted, CompactRequest):
-    """The request of a job `compact`, and a webhook."""
 
 
 class ExtractBody(Posted, ExtractRequest):
@@ -76,18 +71,6 @@ async def study(body: Annotated[StudyBody, Body(openapi_examples=examples.STUDY)
 
     The response is a job. While it runs, its result has the scores of the samples made so far. Equal requests are one
     job, as long as the registered extractors and references do not change.
-    """
-    return await post_job(body, client)
-
-
-@router.post("/compact", summary="Make a smaller model", tags=["compact"], **_job_of(CompactRequest))
-async def compact(
-    body: Annotated[CompactBody, Body(openapi_examples=examples.COMPACT)], client: ClientDep
-) -> JSONResponse:
-    """Make a smaller model from a model, whose AdaLN reads fewer columns of the condition.
-
-    The response is a job. Its result has the name of the new model, which other requests can then use like any other;
-    its checkpoint, a card and samples of both models are artifacts. Equal requests make the same model.
     """
     return await post_job(body, client)
 

@@ -7,6 +7,7 @@
     layouts       the names of the files that checkpoints and decoders consist of
     registry      where the registry of models is
     safetensors   reader and writer of the format's header
+    transformers  the classes of large transformers: what makes c of each, and what reads it
 
 An error in what the caller gave is an `InputError`, raised where the fact is known; any other exception is a bug.
 """

@@ -17,6 +17,8 @@ __all__ = [
     "LARGE_WEIGHTS",
     "PICKLES",
     "SAFETENSORS",
+    "SCHEDULER",
+    "SCHEDULER_CONFIG",
     "TENSOR_FILES",
     "TRANSFORMER",
     "VAE",
@@ -64,6 +66,8 @@ LATER = ("fp16", "bf16", "non_ema")
 """Variants of the same weights that are used only if there is none before."""
 TRANSFORMER, VAE, VOCODER = "transformer", "vae", "vocoder"
 """The folders of a diffusers repository, each with a configuration and weights."""
+SCHEDULER, SCHEDULER_CONFIG = "scheduler", "scheduler_config.json"
+"""The folder of the scheduler in such a repository, and the only file that it needs."""
 
 
 def weight_files(folder: Path, names: Sequence[str]) -> list[Path]:

@@ -1,6 +1,7 @@
 """Large transformers of diffusers: what their AdaLN takes and needs, and the same models with a smaller one.
 
-classes     what makes c in each class, and which linear layers read it
+`tailprune.spec.transformers` has the classes: what makes c in each, and which linear layers read it.
+
 recognise   which class the tensors are of
 source      folders, files and the hub: headers when opened, rows of tensors on demand
 ranks       c at some times, and how many directions the time's curve needs

@@ -26,7 +26,7 @@ import torch
 from torch import Tensor
 
 from tailprune.spec import InputError
-from tailprune.transformers.classes import CLASSES
+from tailprune.spec.transformers import CLASSES
 from tailprune.transformers.original_names import HALVES_SWAPPED, layers_by_original_name
 from tailprune.transformers.recognise import made_by
 from tailprune.transformers.source import Source, open_file

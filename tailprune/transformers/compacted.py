@@ -15,8 +15,8 @@ from torch import Tensor
 
 from tailprune.checkpoints.files import CheckpointError
 from tailprune.spec import InputError
+from tailprune.spec.transformers import CLASSES
 from tailprune.transformers.account import COMPACTION
-from tailprune.transformers.classes import CLASSES
 from tailprune.transformers.layouts import (
     CONFIGURATION,
     DEFAULTS,

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from tailprune.spec.display import Shown
-from tailprune.transformers.classes import Part
+from tailprune.spec.transformers import Part
 from tailprune.transformers.ranks import Ranks, Unmeasured, measure
 from tailprune.transformers.recognise import Layers, Model, made_by, recognise
 from tailprune.transformers.source import open_source

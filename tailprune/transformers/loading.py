@@ -14,8 +14,8 @@ from tailprune.arguments import as_device
 from tailprune.checkpoints.files import CheckpointError
 from tailprune.extras import require
 from tailprune.spec import MissingFileError
+from tailprune.spec.transformers import CLASSES
 from tailprune.transformers.account import COMPACTION
-from tailprune.transformers.classes import CLASSES
 from tailprune.transformers.modeling import BASIS, KEYS, TABLE, connect, exchange
 from tailprune.transformers.source import open_source
 

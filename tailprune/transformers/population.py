@@ -19,7 +19,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from tailprune.spec import InputError, MissingFileError
-from tailprune.transformers.classes import Part
+from tailprune.spec.transformers import Part
 from tailprune.transformers.ranks import linear
 from tailprune.transformers.recognise import Model
 from tailprune.transformers.source import TORCH

@@ -19,9 +19,9 @@ from torch import Tensor
 
 from tailprune.checkpoints.files import CheckpointError
 from tailprune.spec import InputError, MissingFileError
+from tailprune.spec.transformers import CLASSES
 from tailprune.transformers.account import COMPACTION
 from tailprune.transformers.adapters import Change, Shapes
-from tailprune.transformers.classes import CLASSES
 from tailprune.transformers.directions import read_decode
 from tailprune.transformers.recognise import pattern_of
 from tailprune.transformers.rewriting import BASIS, ROWS

@@ -18,7 +18,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from tailprune.transformers.classes import Number, Part
+from tailprune.spec.transformers import Number, Part
 from tailprune.transformers.recognise import Model
 from tailprune.transformers.source import Source
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from tailprune.checkpoints.files import CheckpointError
 from tailprune.checkpoints.recognition import groups
-from tailprune.transformers.classes import CLASSES, Linears, Part, TransformerClass
+from tailprune.spec.transformers import CLASSES, Linears, Part, TransformerClass
 from tailprune.transformers.source import Source
 
 __all__ = ["Layers", "Model", "made_by", "pattern_of", "recognise"]

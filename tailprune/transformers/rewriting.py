@@ -328,5 +328,6 @@ def _finish(model: Model, plan: Mapping[str, Any], work: Path, written: Written,
     write_config(work, model.source.config, model.cls, written.rank)
     if len(paths) > 1:
         write_index(work, [path.name for path in paths], written.bytes[1])
-    (work / COMPACTION).write_text(json.dumps(asdict(written) | {"plan": plan}, indent=2) + "\n")
+    said = {name: value for name, value in asdict(written).items() if name != "path"}  # a folder is moved and published
+    (work / COMPACTION).write_text(json.dumps(said | {"plan": plan}, indent=2) + "\n")
     (work / "README.md").write_text(card_of(written))

@@ -24,16 +24,14 @@ from torch import Tensor
 from tailprune.arguments import as_whole
 from tailprune.extras import require
 from tailprune.spec import InputError, MissingFileError
-from tailprune.transformers.classes import Number, Part
+from tailprune.spec.layouts import SCHEDULER, SCHEDULER_CONFIG
+from tailprune.spec.transformers import Number, Part
 from tailprune.transformers.population import vector_part
 from tailprune.transformers.ranks import condition
 from tailprune.transformers.recognise import Model
 
 __all__ = ["Covered", "cover", "plain_times", "quadratic_sigmas", "scaled", "scheduled_times"]
 
-SCHEDULER = "scheduler_config.json"
-DISCRETE = 999
-"""The last of the times of models that were trained at whole ones."""
 MOST_ROWS = 8
 """Of tables with no more rows all are covered, but of the classes, which are chosen."""
 THRESHOLD = 0.025
@@ -61,7 +59,7 @@ def plain_times(model: Model, steps: int) -> Tensor:
     assert number is not None, "the time is a number"
     if model.cls.gives == "times":
         return torch.from_numpy(np.linspace(number.most, 1.0, steps).astype(np.int64)).float()
-    if number.most == DISCRETE or model.cls.gives == "quadratic sigmas":
+    if not model.cls.has_plain_schedule:
         raise InputError(f"{model.cls.models} has no plain schedule of sigmas: give its scheduler")
     sigmas = torch.linspace(1, 1 / steps, steps, dtype=torch.float64).float()
     return (
@@ -86,10 +84,12 @@ def scheduled_times(
     if model.cls.gives == "times":
         raise InputError(f"the pipeline of {model.cls.models} gives its scheduler the times: leave the scheduler out")
 
-    folder = next((at for at in (Path(scheduler), Path(scheduler) / "scheduler") if (at / SCHEDULER).is_file()), None)
+    folder = next(
+        (at for at in (Path(scheduler), Path(scheduler) / SCHEDULER) if (at / SCHEDULER_CONFIG).is_file()), None
+    )
     if folder is None:
-        raise MissingFileError(f"{scheduler} has no {SCHEDULER}: give the folder of the model's scheduler")
-    name = json.loads((folder / SCHEDULER).read_text()).get("_class_name")
+        raise MissingFileError(f"{scheduler} has no {SCHEDULER_CONFIG}: give the folder of the model's scheduler")
+    name = json.loads((folder / SCHEDULER_CONFIG).read_text()).get("_class_name")
     cls = getattr(diffusers, name, None) if isinstance(name, str) and name.endswith("Scheduler") else None
     if cls is None:
         raise InputError(f"{folder}: diffusers has no scheduler {name!r}")

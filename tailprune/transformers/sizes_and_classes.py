@@ -11,7 +11,7 @@ from torch import Tensor
 from tailprune.arguments import as_whole
 from tailprune.checkpoints.files import CheckpointError
 from tailprune.spec import InputError
-from tailprune.transformers.classes import Number
+from tailprune.spec.transformers import Number
 from tailprune.transformers.population import vector_part
 from tailprune.transformers.ranks import linear, sinusoids
 from tailprune.transformers.recognise import Model

@@ -23,8 +23,8 @@ from torch import Tensor
 from tailprune.spec import InputError
 from tailprune.spec.layouts import CONFIG, DIFFUSERS_WEIGHTS
 from tailprune.spec.safetensors import encode_header, read_header, write_file
+from tailprune.spec.transformers import TransformerClass
 from tailprune.transformers import modeling
-from tailprune.transformers.classes import TransformerClass
 from tailprune.transformers.modeling import AUTO_MAP, LAYERS, RANK, TABLE_SIZE, CompactedTransformer
 from tailprune.transformers.source import INDEX, Source
 

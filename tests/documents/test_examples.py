@@ -47,6 +47,12 @@ RUN_ELSEWHERE = {
     "from transformers": "fetches weights from the Hugging Face hub",
     "python -m tailprune anatomy": "asks the Hugging Face hub; tests/tailprune/transformers",
     "curl -s http://127.0.0.1:8000/models/flux-dev": "needs published weights; tests/service/routes/test_anatomy.py",
+    'curl -s http://127.0.0.1:8000/compact -H \'Content-Type: application/json\' -d \'{\n  "model": "flux-dev"': (
+        "needs published weights; tests/end_to_end/test_transformers.py"
+    ),
+    "from pathlib import Path\nimport tailprune\nfrom tailprune_client": (
+        "needs published weights; tests/end_to_end/test_transformers.py"
+    ),
     "python -m tailprune compact": "needs published weights; tests/tailprune/transformers/test_compact.py",
     "python -m tailprune project-lora": "needs published weights; tests/tailprune/transformers/test_lora.py",
     "import torch\nfrom diffusers import QwenImagePipeline": "needs published weights",

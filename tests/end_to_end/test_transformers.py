@@ -1,4 +1,4 @@
-"""Large transformers of the registry over HTTP: described by a worker, from files that only it reads whole."""
+"""Large transformers of the registry over HTTP: described and compacted by a worker."""
 
 from __future__ import annotations
 
@@ -8,9 +8,11 @@ from pathlib import Path
 
 import httpx
 import pytest
+import torch
 
-from tailprune.transformers import anatomy
-from tailprune_client import Client, UnknownModel
+from jobs.compact_transformer_results import CompactTransformerResult
+from tailprune.transformers import anatomy, compact, load_transformer, verify
+from tailprune_client import Client, InvalidRequest, JobFailed, UnknownModel
 from tests.end_to_end.stack import Stack
 from tests.registry import extend
 from tests.tailprune.transformers.tiny_models import TINY
@@ -25,7 +27,7 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     """A service with one worker, and a registry that names a small FLUX besides."""
     stack = Stack(tmp_path_factory.mktemp("transformers"))
     extend(stack.registry, {"models": {"tiny-flux": {"kind": "transformer", "checkpoint": "flux", "title": "FLUX"}}})
-    TINY["flux"].save(flux(stack) / "transformer")
+    TINY["flux"].save(flux(stack) / "transformer", max_shard_size="60KB")
     try:
         stack.start()
         yield stack
@@ -67,7 +69,7 @@ def test_the_client_reads_what_the_library_says_of_the_same_files(stack: Stack, 
 def test_files_that_are_written_to_are_described_anew(stack: Stack) -> None:
     before = stack.http.get(ANATOMY, headers=WAIT)
     config = flux(stack) / "transformer" / "config.json"
-    config.write_text(json.dumps(json.loads(config.read_text()) | {"noted": True}))
+    config.write_bytes(config.read_bytes())
     after = stack.http.get(ANATOMY, headers=WAIT | {"If-None-Match": before.headers["ETag"]})
     assert after.status_code == httpx.codes.OK
     assert after.json()["model"]["files_digest"] != before.json()["model"]["files_digest"]
@@ -83,3 +85,46 @@ def test_large_transformers_are_listed_apart_and_systems_have_no_anatomy(client:
         client.anatomy("nothing")
     with pytest.raises(UnknownModel, match="'tiny-flux' is a large transformer"):
         client.model("tiny-flux")
+
+
+def test_a_compacted_transformer_is_downloaded_and_is_what_the_library_makes(
+    stack: Stack, client: Client, tmp_path: Path
+) -> None:
+    job = client.compact("tiny-flux", steps=4, guidance=3.5, pooled="zero").wait()
+    assert isinstance(job.result, CompactTransformerResult)
+    small = tmp_path / "small"
+    small.mkdir()
+    for name, artifact in job.artifacts.items():
+        artifact.save(small / name)
+    written = compact(flux(stack), tmp_path / "own", steps=4, pooled="zero")
+    assert (job.result.rank, job.result.error, job.result.covers) == (written.rank, written.error, written.covers)
+    assert {each.name: each.read_bytes() for each in small.iterdir()} == {
+        each.name: each.read_bytes() for each in (tmp_path / "own").iterdir()
+    }
+    checked = verify(small, flux(stack))
+    assert checked.error == pytest.approx(job.result.error, rel=1e-6, abs=1e-12)
+
+    whole, inputs = TINY["flux"].build(), TINY["flux"].inputs()
+    inputs |= {"timestep": torch.ones(1), "pooled_projections": torch.zeros(1, 24)}
+    with torch.no_grad():
+        smaller, larger = (model(**inputs, return_dict=False)[0] for model in (load_transformer(small), whole))
+    torch.testing.assert_close(smaller, larger, rtol=1e-5, atol=1e-5)  # an exact table, in float32
+
+    again = client.compact("tiny-flux", steps=[4], guidance=[3.5], pooled="zero", scheduler="plain")
+    assert again.id == job.id
+    assert str(stack.folder) not in json.dumps(stack.job(job.id)) + (small / "compaction.json").read_text()
+
+
+def test_what_a_transformer_does_not_take_is_refused_before_there_is_a_job(client: Client) -> None:
+    with pytest.raises(InvalidRequest) as error:
+        client.compact("tiny-flux", rank=4, pooled="zero", classes=[1])
+    (fault,) = error.value.errors
+    assert (fault.location, fault.message) == ("body.classes", "tiny-flux takes no class; leave classes out")
+    with pytest.raises(InvalidRequest, match="for systems, and this is a large transformer"):
+        client.compact("tiny-flux", rank=4, pooled="zero", by="directions")
+
+
+def test_what_only_the_weights_show_fails_the_job(client: Client) -> None:
+    job = client.compact("tiny-flux", steps=60, pooled="zero")
+    with pytest.raises(JobFailed, match="it would be no smaller: cover fewer times"):
+        job.wait()

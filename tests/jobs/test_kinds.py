@@ -16,6 +16,7 @@ FIELDS: dict[str, Any] = {
     "removal": {"threshold": [0.1]},
     "figure": {"figure": "cosine"},
     "compact": {"keep": 1},
+    "compact-transformer": {"rank": 1},
     "edit": {"source": [0], "target": [1]},
     "register": {"source": "a.pt"},
 }
@@ -28,8 +29,8 @@ def asked(kind: str, **fields: Any) -> Request:
 
 def test_every_kind_has_a_request_and_a_result() -> None:
     assert list(KINDS) == [
-        "anatomy", "attribution", "compact", "cosine", "edit", "extract", "figure", "metrics", "over-time",
-        "prune-sample", "register", "removal", "study",
+        "anatomy", "attribution", "compact", "compact-transformer", "cosine", "edit", "extract", "figure", "metrics",
+        "over-time", "prune-sample", "register", "removal", "study",
     ]  # fmt: skip
     assert len({kind.result for kind in KINDS.values()}) == len(KINDS)
 
@@ -57,6 +58,7 @@ def test_what_samples_waits_with_the_long_jobs_and_reads_the_whole_model() -> No
         asked("edit"),
         asked("study"),
         asked("compact"),
+        asked("compact-transformer"),
         asked("figure", figure="removal"),
     ):
         assert (request.queue, request.reads) == ("sampling", "model")

@@ -12,7 +12,7 @@ from playwright.sync_api import Page, Route, expect
 from tests.end_to_end.stack import Stack
 from tests.pages.browser import PHONE, assert_accessible, assert_fits, both_themes, expected, shot
 from tests.pages.jobs import LONG, LONGER, MODEL, QUICK, SECONDS, cell, expect_status, finished, start
-from tests.service.results import ANATOMY
+from tests.service.results import ANATOMY, COMPACT_TRANSFORMER
 
 STUDY: dict[str, Any] = {**QUICK, "grid": {"thresholds": [0.03, 0.2]}, "measures": ["accuracy", "drift", "ssim"]}
 SEARCH = {"measure": "drift", "budget": 0.3, "trials": 2}
@@ -192,6 +192,26 @@ def test_the_anatomy_of_a_large_transformer_has_a_page(page: Page, sampled: dict
     expect(page.get_by_role("row", name="table of 50 steps 0.00 % 49 5.59 kB nothing")).to_be_visible()
     expect(page.get_by_role("link", name="flux", exact=True)).to_have_count(0)
     assert_accessible(page)
+
+
+def test_a_compacted_large_transformer_has_its_sizes_and_errors(page: Page, sampled: dict[str, Any]) -> None:
+    files = {name: f"/jobs/{sampled['id']}/artifacts/{name}" for name in COMPACT_TRANSFORMER["files"]}
+    changed = {"kind": "compact-transformer", "title": "compact-transformer of flux for 28 steps"}
+    made = {"request": {"model": "flux", "steps": [28], "pooled": "zero"}, "result": COMPACT_TRANSFORMER}
+    links = {"links": {**sampled["links"], "artifacts": files}}
+    described = json.dumps({**sampled, **changed, **made, **links, "thresholds": None})
+    path = re.compile(rf"(?<!ui)/jobs/{sampled['id']}$")
+    page.route(path, lambda route: route.fulfill(status=200, content_type="application/json", body=described))
+    page.goto(f"/ui/jobs/{sampled['id']}")
+    expect(page.get_by_role("heading", level=2, name="The small model")).to_be_visible()
+    expect(page.get_by_text("92.3 % less")).to_be_visible()
+    shot(page, "compacted-transformer")
+    expect(page.get_by_text("AdaLN reads 55 directions of SiLU(c). Covered: the plain schedules")).to_be_visible()
+    expect(page.get_by_text("halfway between covered times")).to_be_visible()
+    expect(page.get_by_role("link", name="diffusion_pytorch_model.safetensors")).to_be_visible()
+    expect(page.get_by_role("link", name="flux", exact=True)).to_have_count(0)
+    assert_accessible(page)
+    assert_fits(page)
 
 
 def test_a_job_of_a_kind_without_a_form_is_not_offered_to_be_changed(page: Page, stack: Stack) -> None:

@@ -12,6 +12,7 @@ edit                samples of a class moved towards another
 compact             a compacted model
 compact_comparison  its samples beside those of the whole model
 compact_card        its card
+compact_transformer a large transformer with a smaller AdaLN
 study               samples under many prunes, scored
 """
 

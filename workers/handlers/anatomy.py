@@ -27,7 +27,7 @@ class AnatomyHandler:
 
         Raises InputError for files that are missing, that cannot be used, or that were written to meanwhile.
         """
-        entry, digest = transformer_of(run.job, context)
+        entry, digest = transformer_of(run.job, request, context)
         run.phase = "measuring"
         run.step(0, 1, UNIT)
         found = _described(entry)

@@ -72,29 +72,6 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
-    "/compact": {
-        parameters: {
-            query?: never;
-            header?: never;
-            path?: never;
-            cookie?: never;
-        };
-        get?: never;
-        put?: never;
-        /**
-         * Make a smaller model
-         * @description Make a smaller model from a model, whose AdaLN reads fewer columns of the condition.
-         *
-         *     The response is a job. Its result has the name of the new model, which other requests can then use like any other;
-         *     its checkpoint, a card and samples of both models are artifacts. Equal requests make the same model.
-         */
-        post: operations["compact"];
-        delete?: never;
-        options?: never;
-        head?: never;
-        patch?: never;
-        trace?: never;
-    };
     "/extract": {
         parameters: {
             query?: never;
@@ -111,6 +88,31 @@ export interface paths {
          *     The response is a job, whose artifact is a safetensors file. Only the tensors of the condition are read.
          */
         post: operations["extract"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/compact": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Make a smaller model
+         * @description Make a smaller model from a model, whose AdaLN reads fewer columns of the condition.
+         *
+         *     The response is a job. Of a system it is of the kind `compact`: its result has the name of the new model, which
+         *     other requests can then use like any other; its checkpoint, a card and samples of both models are artifacts. Of a
+         *     large transformer, which `GET /models` lists under `transformers`, it is of the kind `compact-transformer`: its
+         *     artifacts are the files of a folder in diffusers' layout. Equal requests make the same model.
+         */
+        post: operations["compact"];
         delete?: never;
         options?: never;
         head?: never;
@@ -859,7 +861,7 @@ export interface components {
          * AnyJob
          * @description A job of any kind; `kind` decides the types of its request and result.
          */
-        AnyJob: components["schemas"]["AnatomyJob"] | components["schemas"]["AttributionJob"] | components["schemas"]["CompactJob"] | components["schemas"]["CosineJob"] | components["schemas"]["EditJob"] | components["schemas"]["ExtractJob"] | components["schemas"]["FigureJob"] | components["schemas"]["MetricsJob"] | components["schemas"]["OverTimeJob"] | components["schemas"]["PruneSampleJob"] | components["schemas"]["RegisterJob"] | components["schemas"]["RemovalJob"] | components["schemas"]["StudyJob"];
+        AnyJob: components["schemas"]["AnatomyJob"] | components["schemas"]["AttributionJob"] | components["schemas"]["CompactJob"] | components["schemas"]["CompactTransformerJob"] | components["schemas"]["CosineJob"] | components["schemas"]["EditJob"] | components["schemas"]["ExtractJob"] | components["schemas"]["FigureJob"] | components["schemas"]["MetricsJob"] | components["schemas"]["OverTimeJob"] | components["schemas"]["PruneSampleJob"] | components["schemas"]["RegisterJob"] | components["schemas"]["RemovalJob"] | components["schemas"]["StudyJob"];
         /**
          * Attribute
          * @description An attribute of the classes.
@@ -1469,6 +1471,330 @@ export interface components {
              * @description Sampling both models and comparing the samples.
              */
             compare: number;
+        };
+        /**
+         * CompactTransformerBody
+         * @description The request of a job `compact-transformer`, and a webhook.
+         */
+        CompactTransformerBody: {
+            /**
+             * Webhook
+             * @description A URL that is called (POST) when something happens to the job, on one of the hosts that the service permits; `docs/webhooks.md` describes the call and its signature.
+             * @example https://hooks.example.com/tailprune?job=7
+             */
+            webhook?: string | null;
+            /**
+             * Webhook Events
+             * @description With `webhook`: the events for which it is called; `succeeded`, `failed` and `cancelled` by default. One that the job has already reached is told at once.
+             * @example [
+             *       "started",
+             *       "succeeded",
+             *       "failed",
+             *       "cancelled"
+             *     ]
+             */
+            webhook_events?: ("started" | "succeeded" | "failed" | "cancelled")[] | null;
+            /**
+             * Model
+             * @description The name of a large transformer; `GET /models` lists them under `transformers`.
+             */
+            model: string;
+            /**
+             * Steps
+             * @description Cover exactly the times of this many steps, or of each of several numbers. Give one of `steps`, `times`, `rank` and `error`.
+             */
+            steps?: (number | number[]) | null;
+            /**
+             * Scheduler
+             * @description With `steps`: whose times they are, those of the model's `own` scheduler, which lies in `scheduler/` beside the transformer, or the `plain` ones, sigmas from 1 to 1/N. By default `own` where there is one and the pipeline does not make the times itself.
+             */
+            scheduler?: ("own" | "plain") | null;
+            /**
+             * Resolutions
+             * @description Widths and heights in pixels that are covered: of a model that takes the size of the picture, and with a scheduler that shifts its times by the resolution.
+             * @example [
+             *       [
+             *         1024,
+             *         1024
+             *       ],
+             *       [
+             *         1664,
+             *         928
+             *       ]
+             *     ]
+             */
+            resolutions?: number[][] | null;
+            /**
+             * Times
+             * @description Cover exactly these times, as the pipeline passes them to the transformer, in the order of steps.
+             */
+            times?: number[] | null;
+            /**
+             * Rank
+             * @description Cover all times by so many directions, those with the least error.
+             */
+            rank?: number | null;
+            /**
+             * Error
+             * @description Cover all times by as few directions as have at most this error.
+             */
+            error?: number | null;
+            /**
+             * Guidance
+             * @description The guidance scales that are covered, of a model that takes one; the pipeline's default if not given.
+             */
+            guidance?: (number | number[]) | null;
+            /**
+             * Pooled
+             * @description Of a model that takes a pooled text, and required for it: `zero` makes it take each for zeros, so that it follows the prompt by its tokens alone.
+             */
+            pooled?: "zero" | null;
+            /**
+             * Classes
+             * @description The classes that are covered, of a model that takes one, and required for it; the one that stands for none is covered besides.
+             */
+            classes?: number[] | null;
+        };
+        /**
+         * CompactTransformerJob
+         * @description A job of the kind `compact-transformer`.
+         */
+        CompactTransformerJob: {
+            /**
+             * Id
+             * @description The id of the job: a ULID in lower case.
+             */
+            id: string;
+            /**
+             * @description The kind of job. (enum property replaced by openapi-typescript)
+             * @enum {string}
+             */
+            kind: "compact-transformer";
+            /**
+             * Title
+             * @description What the job is of, in plain words; for people, and may change.
+             * @default
+             * @example prune-sample of shapes-sit at 0.038
+             */
+            title: string;
+            /**
+             * Thresholds
+             * @description The thresholds at which it prunes; null for a job that prunes at none, or at one for each step.
+             * @example [
+             *       0.038
+             *     ]
+             */
+            thresholds: number[] | null;
+            /**
+             * Status
+             * @description Where the job stands.
+             * @enum {string}
+             */
+            status: "queued" | "running" | "succeeded" | "failed" | "cancelled";
+            /**
+             * Queue Position
+             * @description The place of a queued job in its queue: 1 is the next that a worker takes from it. Jobs that were handed back come before all others. Null unless the job is queued.
+             */
+            queue_position: number | null;
+            /** @description How far it is; null before the first report. */
+            progress: components["schemas"]["Progress"] | null;
+            /**
+             * Created
+             * Format: date-time
+             * @description When it was created.
+             */
+            created: string;
+            /**
+             * Started
+             * @description When its latest attempt began; null while it is queued.
+             */
+            started: string | null;
+            /**
+             * Finished
+             * @description When it finished; null until then.
+             */
+            finished: string | null;
+            /** @description The request, with every default filled in. A field that does not apply to it is null, such as `by` in a prune by threshold. */
+            request: components["schemas"]["CompactTransformerRequest"];
+            /** @description The result; null until there is one. A running study shows its scores so far. */
+            result: components["schemas"]["CompactTransformerResult"] | null;
+            /** @description Why the job failed; null otherwise. */
+            problem: components["schemas"]["Problem"] | null;
+            /**
+             * Webhooks
+             * @description The webhooks of the job, those of all its requests; a key without the scope `admin` sees its own.
+             */
+            webhooks: components["schemas"]["WebhookView"][];
+            links: components["schemas"]["Links"];
+        };
+        /**
+         * CompactTransformerRequest
+         * @description Make a smaller large transformer, whose AdaLN reads few directions in place of SiLU(c).
+         */
+        CompactTransformerRequest: {
+            /**
+             * Model
+             * @description The name of a large transformer; `GET /models` lists them under `transformers`.
+             */
+            model: string;
+            /**
+             * Steps
+             * @description Cover exactly the times of this many steps, or of each of several numbers. Give one of `steps`, `times`, `rank` and `error`.
+             */
+            steps?: (number | number[]) | null;
+            /**
+             * Scheduler
+             * @description With `steps`: whose times they are, those of the model's `own` scheduler, which lies in `scheduler/` beside the transformer, or the `plain` ones, sigmas from 1 to 1/N. By default `own` where there is one and the pipeline does not make the times itself.
+             */
+            scheduler?: ("own" | "plain") | null;
+            /**
+             * Resolutions
+             * @description Widths and heights in pixels that are covered: of a model that takes the size of the picture, and with a scheduler that shifts its times by the resolution.
+             * @example [
+             *       [
+             *         1024,
+             *         1024
+             *       ],
+             *       [
+             *         1664,
+             *         928
+             *       ]
+             *     ]
+             */
+            resolutions?: number[][] | null;
+            /**
+             * Times
+             * @description Cover exactly these times, as the pipeline passes them to the transformer, in the order of steps.
+             */
+            times?: number[] | null;
+            /**
+             * Rank
+             * @description Cover all times by so many directions, those with the least error.
+             */
+            rank?: number | null;
+            /**
+             * Error
+             * @description Cover all times by as few directions as have at most this error.
+             */
+            error?: number | null;
+            /**
+             * Guidance
+             * @description The guidance scales that are covered, of a model that takes one; the pipeline's default if not given.
+             */
+            guidance?: (number | number[]) | null;
+            /**
+             * Pooled
+             * @description Of a model that takes a pooled text, and required for it: `zero` makes it take each for zeros, so that it follows the prompt by its tokens alone.
+             */
+            pooled?: "zero" | null;
+            /**
+             * Classes
+             * @description The classes that are covered, of a model that takes one, and required for it; the one that stands for none is covered besides.
+             */
+            classes?: number[] | null;
+        };
+        /**
+         * CompactTransformerResult
+         * @description A compacted large transformer. Its files are artifacts, which together are a folder in diffusers' layout.
+         */
+        CompactTransformerResult: {
+            /** @description The model that was compacted. */
+            model: components["schemas"]["TransformerUsed"];
+            /**
+             * Name
+             * @description The name of its class in diffusers.
+             * @example FluxTransformer2DModel
+             */
+            name: string;
+            /**
+             * Rank
+             * @description How many directions AdaLN reads in place of SiLU(c).
+             */
+            rank: number;
+            /**
+             * Covers
+             * @description The times and inputs that it was made for; for people, and may change.
+             * @example the plain schedules of 28 steps, guidance 3.5, no pooled text
+             */
+            covers: string;
+            /**
+             * Error
+             * @description The root mean square error of all shifts, scales and gates over what is covered, relative to their part that depends on c, in the type in which they are stored.
+             */
+            error: number;
+            /**
+             * Worst Error
+             * @description The same at the worst of what is covered.
+             */
+            worst_error: number;
+            /**
+             * Error Between
+             * @description The worst at times halfway between covered ones; null if it was not measured.
+             */
+            error_between: number | null;
+            /** @description The parameters of the whole model. */
+            parameters: components["schemas"]["Change"];
+            /** @description The parameters of AdaLN, after it with the directions. */
+            adaln_parameters: components["schemas"]["Change"];
+            /** @description The bytes of all tensors of its files of weights. */
+            bytes: components["schemas"]["Change"];
+            /**
+             * Dtype
+             * @description The type of AdaLN's weights, as safetensors names it.
+             * @example BF16
+             */
+            dtype: string;
+            /**
+             * Read Dtypes
+             * @description The types that they have in the model that was compacted.
+             */
+            read_dtypes: string[];
+            /**
+             * Sources
+             * @description The sha256 of each file of weights that was read, by its name.
+             */
+            sources: {
+                [key: string]: string;
+            };
+            /**
+             * Files
+             * @description The sha256 of each file of the folder, by its name; all are artifacts.
+             */
+            files: {
+                [key: string]: string;
+            };
+            /**
+             * Card
+             * @description The name of the artifact that describes it (Markdown).
+             */
+            card: string;
+            /**
+             * Account
+             * @description The name of the artifact with the numbers, by which it is verified (JSON).
+             */
+            account: string;
+            timing: components["schemas"]["CompactTransformerTiming"];
+        };
+        /**
+         * CompactTransformerTiming
+         * @description The time that each part of the job took, in seconds.
+         */
+        CompactTransformerTiming: {
+            /**
+             * Queue
+             * @description From the creation of the job to its start.
+             */
+            queue: number;
+            /**
+             * Compact
+             * @description Reading the model and writing the smaller one, in the last attempt if it was interrupted.
+             */
+            compact: number;
+            /**
+             * Store
+             * @description Storing its files.
+             */
+            store: number;
         };
         /**
          * Compaction
@@ -3168,7 +3494,7 @@ export interface components {
              * @description The kind of job.
              * @enum {string}
              */
-            kind: "anatomy" | "attribution" | "compact" | "cosine" | "edit" | "extract" | "figure" | "metrics" | "over-time" | "prune-sample" | "register" | "removal" | "study";
+            kind: "anatomy" | "attribution" | "compact" | "compact-transformer" | "cosine" | "edit" | "extract" | "figure" | "metrics" | "over-time" | "prune-sample" | "register" | "removal" | "study";
             /**
              * Title
              * @description What the job is of, in plain words; for people, and may change.
@@ -3587,7 +3913,7 @@ export interface components {
             models: components["schemas"]["ModelSummary"][];
             /**
              * Transformers
-             * @description The large transformers of the registry's file, which `GET /models/{model}/anatomy` alone takes.
+             * @description The large transformers of the registry's file, which `GET /models/{model}/anatomy` and `POST /compact` alone take.
              */
             transformers?: components["schemas"]["TransformerSummary"][];
         };
@@ -7119,7 +7445,7 @@ export interface operations {
             };
         };
     };
-    compact: {
+    extract: {
         parameters: {
             query?: never;
             header?: {
@@ -7133,7 +7459,7 @@ export interface operations {
         };
         requestBody: {
             content: {
-                "application/json": components["schemas"]["CompactBody"];
+                "application/json": components["schemas"]["ExtractBody"];
             };
         };
         responses: {
@@ -7149,7 +7475,7 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["CompactJob"];
+                    "application/json": components["schemas"]["ExtractJob"];
                 };
             };
             /** @description The job is queued or running: poll `Location`, or follow its events. */
@@ -7166,7 +7492,7 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["CompactJob"];
+                    "application/json": components["schemas"]["ExtractJob"];
                 };
             };
             /** @description The request could not be read */
@@ -7301,7 +7627,7 @@ export interface operations {
             };
         };
     };
-    extract: {
+    compact: {
         parameters: {
             query?: never;
             header?: {
@@ -7315,7 +7641,7 @@ export interface operations {
         };
         requestBody: {
             content: {
-                "application/json": components["schemas"]["ExtractBody"];
+                "application/json": components["schemas"]["CompactBody"] | components["schemas"]["CompactTransformerBody"];
             };
         };
         responses: {
@@ -7331,7 +7657,7 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["ExtractJob"];
+                    "application/json": components["schemas"]["CompactJob"] | components["schemas"]["CompactTransformerJob"];
                 };
             };
             /** @description The job is queued or running: poll `Location`, or follow its events. */
@@ -7348,7 +7674,7 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["ExtractJob"];
+                    "application/json": components["schemas"]["CompactJob"] | components["schemas"]["CompactTransformerJob"];
                 };
             };
             /** @description The request could not be read */
@@ -10225,7 +10551,7 @@ export interface operations {
                 /** @description Only jobs with this status. */
                 status?: "queued" | "running" | "succeeded" | "failed" | "cancelled";
                 /** @description Only jobs of this kind, or of one of several. */
-                kind?: ("anatomy" | "attribution" | "compact" | "cosine" | "edit" | "extract" | "figure" | "metrics" | "over-time" | "prune-sample" | "register" | "removal" | "study")[];
+                kind?: ("anatomy" | "attribution" | "compact" | "compact-transformer" | "cosine" | "edit" | "extract" | "figure" | "metrics" | "over-time" | "prune-sample" | "register" | "removal" | "study")[];
                 /** @description Only jobs of this model. */
                 model?: string;
                 /** @description The most jobs on a page. */

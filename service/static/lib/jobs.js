@@ -15,6 +15,7 @@ export const KINDS = /** @type {const} */ ({
   edit: { path: "/edit", title: "Edit", method: "edit" },
   study: { path: "/studies", title: "Study", method: "study" },
   compact: { path: "/compact", title: "Compact", method: "compact" },
+  "compact-transformer": { path: "/compact", title: "Compact a large transformer", method: "compact" },
   extract: { path: "/extract", title: "Extract vectors", method: "extract" },
 });
 /** @typedef {keyof typeof KINDS} Kind */
@@ -28,6 +29,7 @@ export const KIND_NAMES = {
   edit: "edit",
   study: "study",
   compact: "compact",
+  "compact-transformer": "compact a large transformer",
   extract: "extract",
   register: "add a model",
   metrics: "metrics",

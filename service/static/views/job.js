@@ -24,7 +24,7 @@ import {
 import { PruneSampleResult } from "./job/prune-sample.js";
 import { EditResult } from "./job/edit.js";
 import { StudyResult } from "./job/study.js";
-import { CompactResult } from "./job/compaction.js";
+import { CompactResult, CompactTransformerResult } from "./job/compaction.js";
 import { STATISTICS } from "./job/statistics.js";
 
 /** @param {{params: {id: string}, query: URLSearchParams}} props */
@@ -126,8 +126,7 @@ function Lead({ job }) {
     <span>
       ${KIND_NAMES[kindOf(job)]} ·${" "}
       ${
-        // a large transformer has no page
-        job.kind === "anatomy" ? model : html`<a href=${href(`/ui/models/${encodeURIComponent(model)}`)}>${model}</a>`
+        OF_TRANSFORMERS.includes(job.kind) ? model : html`<a href=${href(`/ui/models/${encodeURIComponent(model)}`)}>${model}</a>`
       } · created ${ago(job.created)}
       ${job.finished && job.started && ` · ran ${duration(ranFor(job))}`}
     </span>
@@ -232,6 +231,7 @@ function Result({ job, query }) {
   if (job.kind === "edit") return html`<${EditResult} job=${job} />`;
   if (job.kind === "study") return html`<${StudyResult} job=${job} query=${query} />`;
   if (job.kind === "compact") return html`<${CompactResult} job=${job} />`;
+  if (job.kind === "compact-transformer") return html`<${CompactTransformerResult} job=${job} />`;
   const Statistics = STATISTICS[job.kind];
   return Statistics ? html`<${Statistics} job=${job} />` : null;
 }
@@ -262,3 +262,5 @@ function Files({ job }) {
 }
 
 const FEW_FILES = 12;
+/** The kinds of jobs of large transformers, which have no page. */
+const OF_TRANSFORMERS = ["anatomy", "compact-transformer"];

@@ -89,6 +89,7 @@ function about(job: AnyJob): string {
     case "study": return `${job.result?.measures.length} measures`;
     case "extract": return `${job.result?.bytes} bytes`;
     case "compact": return `${job.result?.kept} kept`;
+    case "compact-transformer": return `${job.result?.rank} directions`;
     case "metrics": return `nPR ${job.result?.npr}`;
     case "figure": return `${job.result?.caption}`;
     case "cosine": return `cosine ${job.result?.mean}`;

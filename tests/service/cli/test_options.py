@@ -18,7 +18,7 @@ from service.cli import app
 from service.cli.faults import explained, option_of, options_of
 from service.cli.options import body_of, label
 
-OVER_HTTP_ALONE = {"anatomy", "cosine", "over-time", "removal"}
+OVER_HTTP_ALONE = {"anatomy", "compact-transformer", "cosine", "over-time", "removal"}
 """Kinds of jobs without a command."""
 COMMANDS = {kind: "models add" if kind == "register" else kind for kind in KINDS if kind not in OVER_HTTP_ALONE}
 IN_ONE = {"grid": Grid, "search": Search, "modulation": ModulationFields}

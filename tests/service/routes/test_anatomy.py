@@ -102,7 +102,6 @@ def test_a_file_that_cannot_be_read_is_named_as_in_the_registry(
         ("GET", "/metrics/flux/over-time", None),
         ("GET", "/metrics/flux/figures/cosine", None),
         ("POST", "/prune-sample", {"model": "flux", "threshold": 0.1}),
-        ("POST", "/compact", {"model": "flux", "keep": 3}),
         ("POST", "/extract", {"model": "flux"}),
     ],
 )

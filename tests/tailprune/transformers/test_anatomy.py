@@ -15,8 +15,8 @@ from torch import Tensor
 
 from documentation.transformers import row, write_headers
 from tailprune.__main__ import main
+from tailprune.spec.transformers import CLASSES
 from tailprune.transformers import Anatomy, anatomy, as_text
-from tailprune.transformers.classes import CLASSES
 from tests.tailprune.transformers.tiny_models import TINY, inputs_of_linears, share_embedders
 
 

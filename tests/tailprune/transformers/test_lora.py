@@ -19,8 +19,8 @@ from tailprune import load_transformer
 from tailprune.__main__ import main
 from tailprune.checkpoints import CheckpointError
 from tailprune.spec import InputError
+from tailprune.spec.transformers import CLASSES
 from tailprune.transformers import compact, merging, project_lora, verify
-from tailprune.transformers.classes import CLASSES
 from tailprune.transformers.original_names import HALVES_SWAPPED, ORIGINAL_NAMES
 from tests.tailprune.transformers.test_compact import NO_TEXT, NOT_PLAIN, STEPS, difference, outputs, pooled, times_of
 from tests.tailprune.transformers.tiny_models import TINY

@@ -16,8 +16,8 @@ from tailprune import load_transformer
 from tailprune.__main__ import main
 from tailprune.checkpoints import CheckpointError
 from tailprune.spec import InputError
+from tailprune.spec.transformers import CLASSES
 from tailprune.transformers import compact, verify
-from tailprune.transformers.classes import CLASSES
 from tailprune.transformers.recognise import recognise
 from tailprune.transformers.schedule import plain_times, quadratic_sigmas, scheduled_times
 from tailprune.transformers.source import open_source

@@ -1,4 +1,4 @@
-/** What compact made: the whole model beside the small one. */
+/** What compactions made: the whole model beside the small one, and a large transformer with its errors. */
 
 import { html } from "../../lib/preact.js";
 import { href } from "../../lib/router.js";
@@ -86,6 +86,34 @@ export function CompactResult({ job }) {
       </p>
     </${Card}>
   `;
+}
+
+/** @param {{job: any}} props */
+export function CompactTransformerResult({ job }) {
+  const result = /** @type {import("../../lib/api.js").Schemas["CompactTransformerResult"]} */ (job.result);
+  const { error_between: between } = result;
+  return html`<${Card}
+    title="The small model"
+    lead=${`AdaLN reads ${count(result.rank)} directions of SiLU(c). Covered: ${result.covers}.`}
+    aside=${result.name}
+  >
+    <div class="bars">
+      <${Shrunk} title="AdaLN parameters" ...${result.adaln_parameters} text=${count} />
+      <${Shrunk} title="Parameters" ...${result.parameters} text=${count} />
+      <${Shrunk} title="Weights" ...${result.bytes} text=${bytes} />
+    </div>
+    <${Stats}
+      values=${[
+        ["Error", number(result.error), "of shifts, scales and gates"],
+        ["At worst", number(result.worst_error), "of what is covered"],
+        ["In between", between === null ? "not measured" : number(between), "halfway between covered times"],
+      ]}
+    />
+    <p class="small muted">
+      ${`AdaLN is stored in ${result.dtype}. The files below are a folder that tailprune.load_transformer and diffusers `}
+      ${`load. Compacting took ${duration(result.timing.compact)}, storing ${duration(result.timing.store)}.`}
+    </p>
+  </${Card}>`;
 }
 
 /** @param {{before: number, after: number}} change */

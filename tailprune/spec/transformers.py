@@ -27,6 +27,8 @@ __all__ = ["CLASSES", "Linears", "Number", "Part", "TransformerClass"]
 SIX = ("shift", "scale", "gate") * 2
 THREE = ("shift", "scale", "gate")
 GATES = ("scale", "gate") * 2
+DISCRETE = 999
+"""The largest time of a model that was trained on whole ones, of which only its scheduler knows which it takes."""
 PAIRS = ("shift", "shift", "scale", "scale", "gate", "gate")
 """Of image and text in turn."""
 
@@ -109,6 +111,13 @@ class TransformerClass:
     def time(self) -> Part:
         """The part that runs while sampling."""
         return next(part for part in self.parts if part.is_time)
+
+    @property
+    def has_plain_schedule(self) -> bool:
+        """Whether the times of a number of steps are known without its scheduler."""
+        number = self.time.number
+        assert number is not None, "the time is a number"
+        return self.gives == "times" or (number.most != DISCRETE and self.gives != "quadratic sigmas")
 
 
 def _mlp(module: str) -> tuple[str, str]:

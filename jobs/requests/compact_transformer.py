@@ -1,0 +1,203 @@
+"""The request of the job `compact-transformer`: which times and inputs a smaller large transformer covers."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self
+
+from pydantic import AfterValidator, BaseModel, Discriminator, Field, Tag, model_validator
+
+from jobs.compact_transformer_results import CompactTransformerResult
+from jobs.problems import Fault, InvalidRequest
+from jobs.requests.base import Queue, TransformerRequest
+from jobs.requests.checks import body_fault
+from jobs.requests.fields import UNIQUE, Timesteps, all_different, as_list, in_short, one_or_several, or_else
+from tailprune.spec import InputError
+from tailprune.spec.layouts import SCHEDULER_CONFIG
+
+if TYPE_CHECKING:
+    from jobs.registry.transformers import TransformerEntry, TransformerFacts
+
+__all__ = ["CompactTransformerRequest"]
+
+MOST_STEPS = 4096
+"""The most steps, as there are no more vectors that a compaction covers."""
+COVERS = ("steps", "times", "rank", "error")
+
+Steps = Annotated[int, Field(ge=1, le=MOST_STEPS)]
+Scale = Annotated[float, Field(ge=0, le=1000)]
+Resolution = Annotated[list[Annotated[int, Field(ge=16, le=16384)]], Field(min_length=2, max_length=2)]
+Classes = Annotated[
+    list[Annotated[int, Field(ge=0)]],
+    Field(min_length=1, max_length=4096, json_schema_extra=UNIQUE),
+    AfterValidator(all_different),
+]
+OneOrMoreSteps = Annotated[
+    Annotated[Steps, Tag("one")]
+    | Annotated[
+        Annotated[
+            list[Steps], Field(min_length=1, max_length=64, json_schema_extra=UNIQUE), AfterValidator(all_different)
+        ],
+        Tag("several"),
+    ],
+    Discriminator(one_or_several),
+]
+OneOrMoreScales = Annotated[
+    Annotated[Scale, Tag("one")]
+    | Annotated[
+        Annotated[
+            list[Scale], Field(min_length=1, max_length=64, json_schema_extra=UNIQUE), AfterValidator(all_different)
+        ],
+        Tag("several"),
+    ],
+    Discriminator(one_or_several),
+]
+
+
+class CompactTransformerRequest(TransformerRequest):
+    """Make a smaller large transformer, whose AdaLN reads few directions in place of SiLU(c)."""
+
+    kind: ClassVar[str] = "compact-transformer"
+    result: ClassVar[type[BaseModel]] = CompactTransformerResult
+
+    steps: OneOrMoreSteps | None = Field(
+        default=None,
+        description="Cover exactly the times of this many steps, or of each of several numbers. Give one of `steps`, "
+        "`times`, `rank` and `error`.",
+    )
+    scheduler: Literal["own", "plain"] | None = Field(
+        default=None,
+        description="With `steps`: whose times they are, those of the model's `own` scheduler, which lies in "
+        "`scheduler/` beside the transformer, or the `plain` ones, sigmas from 1 to 1/N. By default `own` where there "
+        "is one and the pipeline does not make the times itself.",
+    )
+    resolutions: Annotated[list[Resolution], Field(min_length=1, max_length=64)] | None = Field(
+        default=None,
+        description="Widths and heights in pixels that are covered: of a model that takes the size of the picture, and "
+        "with a scheduler that shifts its times by the resolution.",
+        examples=[[[1024, 1024], [1664, 928]]],
+    )
+    times: Timesteps | None = Field(
+        default=None,
+        description="Cover exactly these times, as the pipeline passes them to the transformer, in the order of steps.",
+    )
+    rank: Annotated[int, Field(ge=1)] | None = Field(
+        default=None, description="Cover all times by so many directions, those with the least error."
+    )
+    error: Annotated[float, Field(gt=0)] | None = Field(
+        default=None, description="Cover all times by as few directions as have at most this error."
+    )
+    guidance: OneOrMoreScales | None = Field(
+        default=None,
+        description="The guidance scales that are covered, of a model that takes one; the pipeline's default if not "
+        "given.",
+    )
+    pooled: Literal["zero"] | None = Field(
+        default=None,
+        description="Of a model that takes a pooled text, and required for it: `zero` makes it take each for zeros, so "
+        "that it follows the prompt by its tokens alone.",
+    )
+    classes: Classes | None = Field(
+        default=None,
+        description="The classes that are covered, of a model that takes one, and required for it; the one that "
+        "stands for none is covered besides.",
+    )
+
+    @model_validator(mode="after")
+    def _one_way(self) -> Self:
+        given = [name for name in COVERS if getattr(self, name) is not None]
+        if len(given) != 1:
+            raise ValueError(f"give one of steps, times, rank and error, not {' and '.join(given) or 'none'}")
+        if self.scheduler is not None and self.steps is None:
+            raise ValueError(f"a scheduler makes the times of steps; leave scheduler out, or {given[0]}")
+        return self
+
+    @property
+    def job_title(self) -> str:
+        """What the job of a resolved request is of: `compact-transformer of flux-dev for 28 steps`."""
+        if self.steps is not None:
+            numbers: list[int] = as_list(self.steps)
+            covers = f"for {in_short(numbers, 'numbers')} steps"
+        elif self.times is not None:
+            covers = f"for {len(self.times)} times"
+        else:
+            covers = f"within {self.error:g}" if self.rank is None else f"to {self.rank} directions"
+        return f"{super().job_title} {covers}"
+
+    @property
+    def queue(self) -> Queue:
+        return "sampling"
+
+    def reading(self, entry: TransformerEntry) -> dict[str, Any]:
+        """The digest of the model's scheduler, where that makes the times."""
+        if self.scheduler != "own" or entry.scheduler is None:
+            return {}
+        return {"scheduler": hashlib.sha256((entry.scheduler / SCHEDULER_CONFIG).read_bytes()).hexdigest()}
+
+    def resolve(self, entry: TransformerEntry) -> Self:
+        """See `TransformerRequest.resolve`. `guidance` may stay None, for the pipeline's default."""
+        try:
+            facts, config = entry.facts, entry.scheduler_config
+        except InputError as error:
+            raise InvalidRequest([body_fault("model", entry.place_of(str(error)))]) from error
+        makes = "own" if entry.scheduler is not None and facts.cls.gives != "times" else "plain"
+        resolved = self.model_copy(
+            update={
+                "steps": None if self.steps is None else as_list(self.steps),
+                "scheduler": None if self.steps is None else or_else(self.scheduler, makes),
+                "guidance": None if self.guidance is None else as_list(self.guidance),
+                "classes": None if self.classes is None else sorted(self.classes),
+            }
+        )
+        faults = [*_input_faults(resolved, entry.name, facts), *_time_faults(resolved, entry, facts, config)]
+        if faults:
+            raise InvalidRequest(faults)
+        return resolved
+
+
+def _input_faults(request: CompactTransformerRequest, name: str, facts: TransformerFacts) -> Iterator[Fault]:
+    """What is wrong with the other inputs of c than the time."""
+    if request.guidance is not None and facts.part("guidance") is None:
+        yield body_fault("guidance", f"{name} takes no guidance scale; leave guidance out")
+    takes_text = facts.part("pooled text") is not None
+    if takes_text and request.pooled is None:
+        yield body_fault(
+            "pooled",
+            f"{name} takes a pooled text: give 'zero', by which it follows the prompt by its tokens alone; to cover "
+            "texts, use python -m tailprune compact with --population",
+        )
+    if request.pooled is not None and not takes_text:
+        yield body_fault("pooled", f"{name} takes no pooled text; leave pooled out")
+    if facts.classes is None:
+        if request.classes is not None:
+            yield body_fault("classes", f"{name} takes no class; leave classes out")
+    elif request.classes is None:
+        yield body_fault("classes", f"{name} takes a class: give classes, of 0 to {facts.classes - 1}")
+    elif wrong := [each for each in request.classes if each >= facts.classes]:
+        yield body_fault("classes", f"class {wrong[0]} is outside 0 to {facts.classes - 1}, the classes of {name}")
+
+
+def _time_faults(
+    request: CompactTransformerRequest, entry: TransformerEntry, facts: TransformerFacts, config: dict[str, Any]
+) -> Iterator[Fault]:
+    """What is wrong with the times, and with resolutions. config: that of the model's scheduler."""
+    name, cls, takes_sizes = entry.name, facts.cls, facts.part("sizes") is not None
+    if request.times is None and request.steps is None and any(part.scheduled for part in facts.parts):
+        field = "rank" if request.rank is not None else "error"
+        yield body_fault(field, f"{name} takes the time of the next step too; give steps or times instead")
+    own = request.scheduler == "own"
+    if own and entry.scheduler is None:
+        yield body_fault("scheduler", f"no {SCHEDULER_CONFIG} lies in scheduler/ beside {name}; give times, or 'plain'")
+    elif own and cls.gives == "times":
+        yield body_fault("scheduler", f"the pipeline of {cls.models} makes the times itself; use 'plain'")
+    if request.scheduler == "plain" and not cls.has_plain_schedule:
+        yield body_fault("scheduler", f"{cls.models} has no plain schedule; give times, or register its scheduler too")
+    shifts = own and bool(config.get("use_dynamic_shifting"))
+    if shifts and cls.token_pixels is None:
+        yield body_fault("scheduler", f"shifts times in a way that is not known for {cls.models}; give times")
+    elif (takes_sizes or shifts) and request.resolutions is None:
+        what = "takes the size of the picture" if takes_sizes else "has a scheduler that shifts times by the resolution"
+        yield body_fault("resolutions", f"{name} {what}: give one or more, such as [[1024, 1024]]")
+    elif request.resolutions is not None and not takes_sizes and not shifts:
+        yield body_fault("resolutions", f"what is covered of {name} is the same at every resolution; leave them out")

@@ -1,0 +1,157 @@
+"""The request of `compact-transformer`: what is filled in, what is the same job, and what is refused."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pydantic import ValidationError
+
+from jobs.problems import InvalidRequest
+from jobs.registry.transformers import TransformerEntry
+from jobs.requests.compact_transformer import CompactTransformerRequest
+from tailprune.spec.safetensors import encode_header, write_file
+from tailprune.spec.transformers import CLASSES
+
+FLUX, QWEN, COGVIEW, DIT, MOCHI = (
+    f"{name}Model"
+    for name in (
+        "FluxTransformer2D", "QwenImageTransformer2D", "CogView4Transformer2D", "DiTTransformer2D",
+        "MochiTransformer3D",
+    )
+)  # fmt: skip
+HUNYUAN = "HunyuanVideo15Transformer3DModel"
+
+
+def model(folder: Path, name: str, *, without: str = "", scheduler: Any = None, **config: Any) -> TransformerEntry:
+    """A registered model of a class, of which the files have all that is read of them and no more."""
+    cls = next(each for each in CLASSES if each.name == name)
+    layers = [part.layers[0].replace("*", "0") for part in cls.parts if part.what != without]
+    tensors = dict.fromkeys([cls.anchor, *(f"{layer}.weight" for layer in layers)], ("F32", (11, 1), 44))
+    (folder / "flux" / "transformer").mkdir(parents=True)
+    (folder / "flux" / "transformer" / "config.json").write_text(json.dumps({"_class_name": name} | config))
+    weights = folder / "flux" / "transformer" / "diffusion_pytorch_model.safetensors"
+    write_file(weights, encode_header(tensors), [bytes(44)] * len(tensors))
+    if scheduler is not None:
+        (folder / "flux" / "scheduler").mkdir()
+        (folder / "flux" / "scheduler" / "scheduler_config.json").write_text(json.dumps(scheduler))
+    return TransformerEntry(name="flux", title="FLUX", checkpoint="flux", folder=folder)
+
+
+def request(**fields: Any) -> CompactTransformerRequest:
+    return CompactTransformerRequest(model="flux", **fields)
+
+
+def faults(entry: TransformerEntry, **fields: Any) -> dict[str, str]:
+    with pytest.raises(InvalidRequest) as error:
+        request(**fields).resolve(entry)
+    return {fault.location.removeprefix("body."): fault.message for fault in error.value.faults}
+
+
+def test_one_number_and_a_list_of_one_are_the_same_request(tmp_path: Path) -> None:
+    entry = model(tmp_path, FLUX)
+    one = request(steps=4, guidance=3.5, pooled="zero").resolve(entry)
+    several = request(steps=[4], guidance=[3.5], pooled="zero", scheduler="plain").resolve(entry)
+    assert one == several
+    assert one.model_dump() == {
+        "model": "flux", "steps": [4], "scheduler": "plain", "resolutions": None, "times": None, "rank": None,
+        "error": None, "guidance": [3.5], "pooled": "zero", "classes": None,
+    }  # fmt: skip
+
+
+def test_the_models_own_scheduler_makes_the_times_and_is_a_part_of_the_key(tmp_path: Path) -> None:
+    entry = model(tmp_path, FLUX, scheduler={})
+    resolved = request(steps=4, pooled="zero").resolve(entry)
+    assert resolved.scheduler == "own"
+    before = resolved.reading(entry)
+    (tmp_path / "flux" / "scheduler" / "scheduler_config.json").write_text('{"shift": 3.0}')
+    assert before != resolved.reading(entry) != {}
+    assert request(steps=4, pooled="zero", scheduler="plain").resolve(entry).reading(entry) == {}
+    assert request(rank=4, pooled="zero").resolve(entry).scheduler is None
+
+
+def test_the_scheduler_of_a_transformer_that_is_named_itself_lies_beside_it(tmp_path: Path) -> None:
+    model(tmp_path, FLUX, scheduler={})
+    entry = TransformerEntry(name="flux", title="FLUX", checkpoint="flux/transformer", folder=tmp_path)
+    assert entry.scheduler == tmp_path / "flux" / "scheduler"
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({}, "give one of steps, times, rank and error, not none"),
+        ({"steps": 4, "rank": 3}, "give one of steps, times, rank and error, not steps and rank"),
+        ({"rank": 3, "scheduler": "own"}, "leave scheduler out, or rank"),
+        ({"steps": 0}, "greater than or equal to 1"),
+        ({"error": 0.0}, "greater than 0"),
+        ({"steps": 4, "pooled": "mean"}, "'zero'"),
+        ({"steps": 4, "resolutions": [[1024]]}, "at least 2 items"),
+        ({"rank": 3, "classes": [1, 1]}, "1 is given more than once"),
+    ],
+)
+def test_what_no_model_takes_is_refused(fields: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValidationError, match=message):
+        request(**fields)
+
+
+@pytest.mark.parametrize(
+    ("name", "fields", "field", "message"),
+    [
+        (FLUX, {"steps": 4}, "pooled", "flux takes a pooled text: give 'zero'"),
+        (QWEN, {"steps": 4, "pooled": "zero"}, "pooled", "takes no pooled text; leave pooled out"),
+        (QWEN, {"steps": 4, "guidance": 3.5}, "guidance", "takes no guidance scale"),
+        (QWEN, {"steps": 4, "resolutions": [[64, 64]]}, "resolutions", "is the same at every resolution"),
+        (QWEN, {"steps": 4, "scheduler": "own"}, "scheduler", "no scheduler_config.json lies in scheduler/"),
+        (QWEN, {"rank": 4, "classes": [1]}, "classes", "takes no class"),
+        (COGVIEW, {"rank": 4}, "resolutions", "takes the size of the picture"),
+        (DIT, {"rank": 4}, "classes", "give classes, of 0 to 9"),
+        (DIT, {"rank": 4, "classes": [3, 10]}, "classes", "class 10 is outside 0 to 9"),
+        (DIT, {"steps": 4, "classes": [3]}, "scheduler", "DiT has no plain schedule"),
+        (MOCHI, {"steps": 4, "pooled": "zero"}, "scheduler", "Mochi 1 has no plain schedule"),
+        (HUNYUAN, {"rank": 4}, "rank", "takes the time of the next step too"),
+        (HUNYUAN, {"error": 0.1}, "error", "takes the time of the next step too"),
+    ],
+)
+def test_what_this_model_does_not_take_is_refused(
+    tmp_path: Path, name: str, fields: dict[str, Any], field: str, message: str
+) -> None:
+    found = faults(model(tmp_path, name), **fields)
+    assert list(found) == [field]
+    assert message in found[field]
+
+
+def test_a_flux_without_guidance_is_told_from_one_with_it_by_its_tensors(tmp_path: Path) -> None:
+    assert list(faults(model(tmp_path, FLUX, without="guidance"), steps=4, pooled="zero", guidance=3.5)) == ["guidance"]
+
+
+def test_resolutions_go_with_a_scheduler_that_shifts_by_them(tmp_path: Path) -> None:
+    shifting = model(tmp_path, QWEN, scheduler={"use_dynamic_shifting": True})
+    assert "shifts times by the resolution" in faults(shifting, steps=4)["resolutions"]
+    assert request(steps=4, resolutions=[[64, 32]]).resolve(shifting).scheduler == "own"
+    (tmp_path / "flux" / "scheduler" / "scheduler_config.json").write_text("{}")
+    assert "same at every resolution" in faults(shifting, steps=4, resolutions=[[64, 32]])["resolutions"]
+
+
+def test_a_pipeline_that_makes_its_times_uses_no_scheduler(tmp_path: Path) -> None:
+    entry = model(tmp_path, COGVIEW, scheduler={})
+    assert request(steps=4, resolutions=[[64, 64]]).resolve(entry).scheduler == "plain"
+    assert "makes the times itself" in faults(entry, steps=4, resolutions=[[64, 64]], scheduler="own")["scheduler"]
+
+
+def test_a_model_that_cannot_be_compacted_is_refused_by_its_name_in_the_registry(tmp_path: Path) -> None:
+    entry = model(tmp_path, FLUX)
+    config = tmp_path / "flux" / "transformer" / "config.json"
+    for text, reason in [
+        ('{"_class_name": "UNet2DConditionModel"}', "its class is 'UNet2DConditionModel'; known are SD3"),
+        ('{"_class_name": "FluxTransformer2DModel", "quantization_config": {}}', "the weights are quantised"),
+        ('{"_class_name": "SD3Transformer2DModel"}', "a SD3Transformer2DModel has pos_embed.proj.weight"),
+        ("[]", "is no JSON object"),
+    ]:
+        config.write_text(text)
+        message = faults(entry, steps=4)["model"]
+        assert message.startswith("flux/transformer/config.json")
+        assert reason in message
+    config.unlink()
+    assert "config.json is missing" in faults(entry, steps=4)["model"]

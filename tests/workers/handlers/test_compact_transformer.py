@@ -1,0 +1,248 @@
+"""Compacted large transformers, against what the library makes of the same files."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from jobs.compact_transformer_results import CompactTransformerResult
+from jobs.keys import job_key
+from jobs.records import Job
+from jobs.registry.models import Registry
+from jobs.requests.compact_transformer import CompactTransformerRequest
+from jobs.settings import Settings
+from jobs.store.jobs import JobStore
+from tailprune.transformers import compact, verify
+from tests.registry import extend
+from tests.tailprune.transformers.tiny_models import TINY, share_embedders
+from workers.handlers import compact_transformer
+from workers.lease import Cancelled, Preempted, Run
+from workers.worker import Worker
+
+NAME = "flux"
+FIELDS: dict[str, Any] = {"steps": 4, "pooled": "zero"}
+
+
+@pytest.fixture
+def settings(settings: Settings) -> Settings:
+    """Settings with a registry that names a large transformer, whose files are not there yet."""
+    extend(settings.registry, {"models": {NAME: {"kind": "transformer", "checkpoint": NAME}}})
+    return settings
+
+
+@pytest.fixture
+def folder(settings: Settings) -> Path:
+    return settings.registry.parent / NAME
+
+
+@pytest.fixture
+def submitted(settings: Settings, store: JobStore) -> Callable[..., Job]:
+    """Submits a request as the service would."""
+
+    def submitted(**fields: Any) -> Job:
+        entry = Registry.read(settings.registry).transformers[NAME]
+        request = CompactTransformerRequest(model=NAME, **fields).resolve(entry)
+        key = job_key(request.kind, request.model_dump(), entry.files_digest, request.reading(entry))
+        return store.submit(request, key)[0]
+
+    return submitted
+
+
+@pytest.fixture
+def done(settings: Settings, store: JobStore) -> Callable[[Job], Job]:
+    worker = Worker(settings, "worker")
+
+    def done(job: Job) -> Job:
+        worker.run(job.id)
+        return store.get(job.id)
+
+    return done
+
+
+Does = Callable[[Job], Job]
+Submits = Callable[..., Job]
+
+
+def downloaded(job: Job, store: JobStore, folder: Path) -> Path:
+    """The folder that a client has of the files of a job."""
+    folder.mkdir()
+    for name, artifact in job.artifacts.items():
+        (folder / name).write_bytes(store.artifacts.read(artifact))
+    return folder
+
+
+def detail(job: Job) -> str:
+    assert job.problem is not None
+    return job.problem.detail
+
+
+def work(settings: Settings) -> list[Path]:
+    return [each for each in (settings.data_dir / "incoming").glob("*") if each.name.startswith("compact-")]
+
+
+@pytest.mark.parametrize(
+    ("name", "fields"),
+    [("flux", {"steps": 4, "guidance": [1.0, 3.5], "pooled": "zero"}), ("dit", {"rank": 5, "classes": [3, 1]})],
+)
+def test_the_files_are_those_that_the_library_writes(
+    name: str,
+    fields: dict[str, Any],
+    folder: Path,
+    submitted: Submits,
+    done: Does,
+    store: JobStore,
+    settings: Settings,
+    tmp_path: Path,
+) -> None:
+    whole: Any = TINY[name].build()
+    share_embedders(whole)
+    whole.save_pretrained(folder / "transformer", max_shard_size="60KB")
+    job = done(submitted(**fields))
+    assert job.status == "succeeded", job.problem
+    result = CompactTransformerResult.model_validate(job.result)
+    written = compact(folder, tmp_path / "own", **fields)
+    assert (result.rank, result.error, result.worst_error) == (written.rank, written.error, written.worst_error)
+    assert (result.error_between, result.covers) == (written.error_between, written.covers)
+    for change, before_and_after in [
+        (result.parameters, written.parameters),
+        (result.adaln_parameters, written.adaln_parameters),
+        (result.bytes, written.bytes),
+    ]:
+        assert (change.before, change.after) == before_and_after
+    assert len(result.sources) > 1
+    assert result.sources == written.sources
+    small = downloaded(job, store, tmp_path / "small")
+    assert {each.name: each.read_bytes() for each in small.iterdir()} == {
+        each.name: each.read_bytes() for each in (tmp_path / "own").iterdir()
+    }
+    assert result.files == {name: artifact.digest for name, artifact in job.artifacts.items()}
+    assert {result.card, result.account} < set(job.artifacts)
+    verify(small, folder)
+    assert str(tmp_path / "data") not in json.dumps(job.public()) + (small / "compaction.json").read_text()
+    assert work(settings) == []
+
+
+def test_the_times_are_those_of_the_models_own_scheduler(
+    folder: Path, submitted: Submits, done: Does, store: JobStore
+) -> None:
+    TINY["qwen"].save(folder / "transformer")
+    (folder / "scheduler").mkdir()
+    said = {"_class_name": "FlowMatchEulerDiscreteScheduler", "use_dynamic_shifting": True}
+    config = folder / "scheduler" / "scheduler_config.json"
+    config.write_text(json.dumps(said))
+    job = submitted(steps=3, resolutions=[[64, 32]])
+    result = CompactTransformerResult.model_validate(done(job).result)
+    assert result.covers == "the scheduler's times of 3 steps at 64x32"
+    again = submitted(steps=3, resolutions=[[64, 32]])
+    assert again.id == job.id
+    config.write_text(json.dumps(said | {"base_shift": 0.6}))
+    other = submitted(steps=3, resolutions=[[64, 32]])
+    assert other.id != job.id
+    config.write_text(json.dumps(said))
+    assert "is not the model of the request" in detail(done(other))
+
+
+def test_what_would_be_no_smaller_fails_the_job_and_leaves_nothing(
+    folder: Path, submitted: Submits, done: Does, settings: Settings
+) -> None:
+    TINY["flux"].save(folder)
+    text = detail(done(submitted(steps=60, pooled="zero")))
+    assert text.startswith("flux: with ")
+    assert "it would be no smaller" in text
+    assert work(settings) == []
+
+
+def test_files_that_are_written_to_meanwhile_are_not_stored(
+    folder: Path, submitted: Submits, done: Does, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    TINY["flux"].save(folder)
+    job = submitted(**FIELDS)
+
+    def meanwhile(*arguments: Any, **fields: Any) -> Any:
+        found = compact(*arguments, **fields)
+        (folder / "config.json").write_text("{}")
+        return found
+
+    monkeypatch.setattr(compact_transformer, "compact", meanwhile)
+    assert "written to while they were read" in detail(done(job))
+
+
+class Interrupted:
+    """Stops a job in its second file, once."""
+
+    def __init__(self, reason: Exception, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.reason: Exception | None = reason
+        self.first: list[int] = []
+        """The bytes that each attempt had when it first reported."""
+        monkeypatch.setattr(compact_transformer, "compact", self.compact)
+
+    def compact(self, *arguments: Any, on_bytes: Any, **fields: Any) -> Any:
+        seen: list[int] = []
+
+        def report(done: int, total: int) -> None:
+            seen.append(done)
+            if len(seen) == 1:
+                self.first.append(done)
+            on_bytes(done, total)
+            if self.reason is not None and done > total / 2:
+                raise self.reason
+
+        return compact(*arguments, on_bytes=report, **fields)
+
+
+def test_an_attempt_goes_on_with_the_files_of_one_that_was_interrupted(
+    folder: Path, submitted: Submits, done: Does, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    TINY["flux"].save(folder, max_shard_size="60KB")
+    stopped = Interrupted(Preempted(), monkeypatch)
+    job = done(submitted(**FIELDS))
+    assert job.status == "queued"
+    (left,) = work(settings)
+    finished = sorted(each.name for each in (left / ".model.partial").glob("*.done.json"))
+    assert finished
+    stopped.reason = None
+    job = done(job)
+    assert job.status == "succeeded", job.problem
+    before, after = stopped.first
+    assert after > before
+    assert work(settings) == []
+
+
+def test_a_cancelled_job_leaves_nothing(
+    folder: Path, submitted: Submits, done: Does, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    TINY["flux"].save(folder, max_shard_size="60KB")
+    Interrupted(Cancelled(), monkeypatch)
+    done(submitted(**FIELDS))
+    assert work(settings) == []
+
+
+def test_a_worker_without_diffusers_says_that_the_scheduler_needs_it(
+    folder: Path, submitted: Submits, done: Does, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    TINY["qwen"].save(folder / "transformer")
+    (folder / "scheduler").mkdir()
+    (folder / "scheduler" / "scheduler_config.json").write_text("{}")
+    monkeypatch.setattr("tailprune.extras.find_spec", lambda name: None)
+    text = detail(done(submitted(steps=3)))
+    assert "this worker cannot make the times of a scheduler: this needs diffusers" in text
+
+
+def test_progress_is_of_bytes_and_then_of_files(
+    folder: Path, submitted: Submits, done: Does, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    TINY["flux"].save(folder)
+    seen: list[tuple[str | None, str]] = []
+    step = Run.step
+
+    def noted(run: Run, done: int, total: int, unit: str) -> None:
+        seen.append((run.phase, unit))
+        step(run, done, total, unit)
+
+    monkeypatch.setattr(Run, "step", noted)
+    done(submitted(**FIELDS))
+    assert list(dict.fromkeys(seen)) == [("compacting", "bytes"), ("storing", "files")]
