@@ -23,6 +23,7 @@ from jobs.registry.decoding import DecoderName
 from jobs.registry.document import RegistryError
 from jobs.registry.measures import ExtractorName
 from jobs.registry.models import ModelEntry, Registry, UnknownModel
+from jobs.registry.transformers import TransformerEntry
 from jobs.requests.register import RegisterRequest
 from jobs.settings import SettingsError, get_settings
 from service.cli.client import Client
@@ -58,14 +59,20 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, with the field
 
 @app.command("list")
 def list_models(as_json: AsJson = False, url: ServiceUrl = None) -> None:
-    """List the registered models, or those that a service serves: which are ready, and what the others lack."""
+    """List the registered models, or those that a service serves: which are ready, and what the others lack.
+
+    Large transformers, which have no family, come last.
+    """
     if url is None:
-        found = [_summary(entry) for entry in _registry()]
+        registry = _registry()
+        found = [_summary(entry) for entry in registry]
+        transformers = [_transformer(entry) for entry in registry.transformers.values()]
     else:
         with errors_shown(), Client(url) as client:
-            found = client.data("models")["models"]
+            listed = client.data("models")
+            found, transformers = listed["models"], listed.get("transformers", [])
     if as_json:
-        print_json(found)
+        print_json([*found, *transformers])
         return
     rows = []
     for model in found:
@@ -73,9 +80,10 @@ def list_models(as_json: AsJson = False, url: ServiceUrl = None) -> None:
         decoder = model["decoder"]
         pictures = decoder["name"] if decoder["ready"] else f"{decoder['name']}: absent"
         rows.append([model["name"], model["family"], parameters, "yes" if model["ready"] else "no", pictures])
+    rows += [[each["name"], "large transformer", "", "yes" if each["ready"] else "no", ""] for each in transformers]
     headings = ["model", "family", "parameters", "ready", "pictures"]
     show(Sheet(headings, rows, borders=False, expendable=["pictures", "parameters"]))
-    for model in found:
+    for model in [*found, *transformers]:
         if model["missing"]:
             line(_lacks(model))
 
@@ -257,6 +265,20 @@ def _summary(entry: ModelEntry) -> dict[str, Any]:
     }
 
 
+def _transformer(entry: TransformerEntry) -> dict[str, Any]:
+    """A registered large transformer, in the fields of `GET /models` that the registry alone tells."""
+    missing = entry.missing
+    return {
+        "name": entry.name,
+        "title": entry.title,
+        "ready": not missing,
+        "missing": missing,
+        "obtain": entry.obtain,
+        "licence": entry.licence,
+        "source": entry.source,
+    }
+
+
 def _description(entry: ModelEntry) -> dict[str, Any]:
     """A registered model, in the fields of `GET /models/{model}` that the registry alone tells."""
     facts = entry.facts
@@ -282,7 +304,10 @@ def _description(entry: ModelEntry) -> dict[str, Any]:
 def _lacks(model: dict[str, Any]) -> str:
     """What a model lacks, and how to get it."""
     missing = model["missing"]
-    how = model["obtain"] or (f"tailprune models fetch {model['name']}" if is_hub(missing[0]) else "put it there")
+    fetch = (
+        f"tailprune models fetch {model['name']}" if "family" in model else f"python -m tailprune fetch {missing[0]}"
+    )
+    how = model["obtain"] or (fetch if is_hub(missing[0]) else "put it there")
     return f"{model['name']} lacks {', '.join(missing)}: {how}"
 
 

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import re
+from typing import Any
 
 import pytest
 from playwright.sync_api import Page, expect
 
 from tests.end_to_end.stack import Stack
 from tests.pages.browser import PHONE, assert_accessible, assert_fits, both_themes, shot
+from tests.service.results import ANATOMY
 
 
 def card(page: Page, model: str) -> str:
@@ -82,3 +85,26 @@ def test_the_models_fit_a_narrow_screen(page: Page) -> None:
     expect(page.locator(card(page, "shapes-sit")).get_by_text("0.0630")).to_be_visible()
     assert_fits(page)
     shot(page, "models-phone")
+
+
+def test_a_large_transformer_has_a_card_with_its_anatomy(page: Page, stack: Stack) -> None:
+    link = "/models/flux/anatomy"
+    flux = {"name": "flux", "title": "FLUX.1", "licence": "own", "source": "made", "links": {"anatomy": link}}
+    ready = {**flux, "ready": True, "missing": [], "obtain": None}
+    absent = {**ready, "name": "absent", "ready": False, "missing": ["hf://owner/absent"], "obtain": "fetch it"}
+    listed = json.dumps(stack.http.get("/models").json() | {"transformers": [ready, absent]})
+    of_json: dict[str, Any] = {"status": 200, "content_type": "application/json"}
+    page.route(re.compile(r"(?<!ui)/models$"), lambda route: route.fulfill(**of_json, body=listed))
+    page.route(re.compile(rf"{link}$"), lambda route: route.fulfill(**of_json, body=json.dumps(ANATOMY)))
+    page.goto("/ui/?find=large+transformer")
+    expect(page.get_by_role("heading", level=2)).to_have_text(["flux", "absent"])
+    expect(page.get_by_role("link", name="Its anatomy as JSON")).to_have_attribute("href", link)
+    expect(page.get_by_role("row")).to_have_count(0)
+    page.get_by_role("button", name="Anatomy of flux").click()
+    expect(page.get_by_role("row", name="rank 1 10.00 % 1 216 B 304 B")).to_be_visible()
+    page.get_by_text("What is missing").click()
+    expect(page.get_by_text("fetch it")).to_be_visible()
+    assert_accessible(page)
+    shot(page, "models-transformers")
+    page.set_viewport_size(PHONE)
+    assert_fits(page)

@@ -8,8 +8,10 @@ import { count, fixed, number } from "../lib/format.js";
 import { Badge, Button, Card, Loading, Missing, PageHead, ProblemNotice, Segmented, Stats } from "../lib/parts.js";
 import { colour, colours } from "../lib/theme.js";
 import { sharpContext } from "../widget/colours.js";
+import { AnatomyTable } from "./job/statistics.js";
 
 /** @typedef {import("../lib/contract").components["schemas"]["ModelSummary"]} ModelSummary */
+/** @typedef {import("../lib/contract").components["schemas"]["TransformerSummary"]} TransformerSummary */
 
 /** @param {{query: URLSearchParams}} props */
 export default function Models({ query }) {
@@ -18,12 +20,15 @@ export default function Models({ query }) {
   const text = (query.get("find") ?? "").toLowerCase();
   /** @type {ModelSummary[]} */
   const models = data?.models ?? [];
-  const found = models.filter(
-    (model) =>
-      (shown === "all" || model.ready === (shown === "ready")) &&
-      [model.name, model.title, model.family].some((each) => each.toLowerCase().includes(text)),
-  );
-  const ready = models.filter((model) => model.ready).length;
+  /** @type {TransformerSummary[]} */
+  const transformers = data?.transformers ?? [];
+  const isFound = (/** @type {ModelSummary | TransformerSummary} */ model, /** @type {string} */ family) =>
+    (shown === "all" || model.ready === (shown === "ready")) &&
+    [model.name, model.title, family].some((each) => each.toLowerCase().includes(text));
+  const found = models.filter((model) => isFound(model, model.family));
+  const foundTransformers = transformers.filter((model) => isFound(model, TRANSFORMER));
+  const total = models.length + transformers.length;
+  const ready = [...models, ...transformers].filter((model) => model.ready).length;
   return html`
     <${PageHead}
       title="Models"
@@ -47,16 +52,19 @@ export default function Models({ query }) {
         <${Segmented}
           label="Show"
           options=${[
-            { value: "all", title: `all ${models.length}` },
+            { value: "all", title: `all ${total}` },
             { value: "ready", title: `ready ${ready}` },
-            { value: "missing", title: `missing ${models.length - ready}` },
+            { value: "missing", title: `missing ${total - ready}` },
           ]}
           value=${shown}
           onChange=${(/** @type {string} */ value) => setQuery({ show: value === "all" ? null : value })}
         />
       </div>
-      <div class="grid">${found.map((model) => html`<${ModelCard} key=${model.name} model=${model} />`)}</div>
-      ${found.length === 0 && html`<p class="empty" role="status">No model is called that.</p>`}
+      <div class="grid">
+        ${found.map((model) => html`<${ModelCard} key=${model.name} model=${model} />`)}
+        ${foundTransformers.map((model) => html`<${TransformerCard} key=${model.name} model=${model} />`)}
+      </div>
+      ${found.length + foundTransformers.length === 0 && html`<p class="empty" role="status">No model is called that.</p>`}
     </div>`}
   `;
 }
@@ -80,6 +88,38 @@ function ModelCard({ model }) {
           <summary>What is missing, and how to get it</summary>
           <${Missing} model=${model} />
         </details>`}
+  </${Card}>`;
+}
+
+const TRANSFORMER = "large transformer";
+
+/**
+ * A large transformer, whose anatomy is computed when it is asked for: it reads some thousand rows of its weights.
+ * @param {{model: TransformerSummary}} props
+ */
+function TransformerCard({ model }) {
+  const [asked, setAsked] = useState(false);
+  const { data, error } = useLoaded(
+    async (signal) => (asked ? computed(model.links.anatomy, { signal }) : null),
+    [model.name, asked],
+  );
+  return html`<${Card}
+    title=${model.name}
+    aside=${html`<${Badge} kind=${model.ready ? "good" : "warn"}>${model.ready ? "ready" : "missing"}</${Badge}>`}
+    lead=${model.title}
+  >
+    <div class="row small"><${Badge} plain>${TRANSFORMER}</${Badge}></div>
+    ${!model.ready && html`<details>
+      <summary>What is missing, and how to get it</summary>
+      <${Missing} model=${model} />
+    </details>`}
+    ${error && html`<${ProblemNotice} error=${error} />`}
+    ${data && html`<${AnatomyTable} result=${data} />`}
+    ${asked && !data && !error && html`<${Loading}>Measuring AdaLN</${Loading}>`}
+    ${model.ready && !asked && html`<div class="row">
+      <${Button} small onClick=${() => setAsked(true)}>Anatomy<span class="sr-only"> of ${model.name}</span></${Button}>
+    </div>`}
+    ${model.ready && html`<p class="small"><a href=${url(model.links.anatomy)}>Its anatomy as JSON</a></p>`}
   </${Card}>`;
 }
 

@@ -348,6 +348,20 @@ def test_without_torch_the_error_names_what_to_install(
     assert "install tailprune[worker]" in said.stderr
 
 
+def test_large_transformers_are_listed_last_with_what_they_lack(registry: Path) -> None:
+    entry = {"kind": "transformer", "checkpoint": "hf://owner/flux"}
+    extend(registry, {"models": {"flux": entry, "told": entry | {"obtain": "ask"}}})
+    said = tailprune("list")
+    assert said.exit_code == 0, said.stderr
+    lines = [" ".join(line.split()) for line in said.stdout.splitlines()]
+    assert lines[3:5] == ["flux large transformer no", "told large transformer no"]
+    assert "flux lacks hf://owner/flux: python -m tailprune fetch hf://owner/flux" in lines
+    assert "told lacks hf://owner/flux: ask" in lines
+    *systems, flux, _ = json.loads(tailprune("list", "--json").stdout)
+    assert [model["name"] for model in systems] == ["shapes-sit", "absent-dit"]
+    assert (flux["name"], flux["ready"], flux["missing"]) == ("flux", False, ["hf://owner/flux"])
+
+
 @pytest.mark.parametrize("arguments", [["list"], ["add", "new", "a.pt"], ["fetch", "new"]])
 def test_a_registry_that_is_not_there_is_reported(registry: Path, arguments: list[str]) -> None:
     registry.unlink()

@@ -54,9 +54,15 @@ function Metrics({ job }) {
 /** @param {{job: any}} props */
 function Anatomy({ job }) {
   const result = /** @type {Schemas["AnatomyResult"]} */ (job.result);
-  const { models, name, replacements, unmeasured, recommendation } = result;
-  return html`<${Card} title="What AdaLN takes" aside=${`${models}: ${name}`}>
-    <${Stats}
+  return html`<${Card} title="What AdaLN takes" aside=${`${result.models}: ${result.name}`}>
+    <${AnatomyTable} result=${result} />
+  </${Card}>`;
+}
+
+/** @param {{result: Schemas["AnatomyResult"]}} props */
+export function AnatomyTable({ result }) {
+  const { replacements, unmeasured, recommendation } = result;
+  return html`<${Stats}
       values=${[
         ["AdaLN", percent(result.adaln_share), `${count(result.adaln_parameters)} of ${count(result.parameters)} parameters`],
         ["AdaLN's size", bytes(result.adaln_bytes), `of ${bytes(result.bytes)}`],
@@ -76,8 +82,7 @@ function Anatomy({ job }) {
       ])}
     />
     ${unmeasured && html`<p>Errors were not measured: ${unmeasured}.</p>`}
-    <p>Recommended: ${recommendation}.</p>
-  </${Card}>`;
+    <p>Recommended: ${recommendation}.</p>`;
 }
 
 /** @param {{job: any}} props */
