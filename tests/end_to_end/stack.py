@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -21,6 +22,8 @@ from tests.tiny_model import NAME, write_tiny_model
 
 START_SECONDS = 60.0
 STOP_SECONDS = 20.0
+KERNELS = tempfile.TemporaryDirectory(prefix="kernels-")
+"""Which kernels are fastest here, for all stacks of one run: measured twice, close ones may be chosen otherwise."""
 
 
 def eventually(condition: Callable[[], Any], what: str, seconds: float = 30.0) -> float:
@@ -72,6 +75,8 @@ class Stack:
         self.folder = folder
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "redis").mkdir()
+        (folder / "data").mkdir(mode=0o700, exist_ok=True)
+        (folder / "data" / "kernels").symlink_to(KERNELS.name)
         self.redis = RedisProcess(folder / "redis")
         self.registry = write_tiny_model(folder / "models")
         self.url = f"http://127.0.0.1:{free_port()}"

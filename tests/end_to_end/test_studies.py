@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import io
 import itertools
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -62,10 +61,7 @@ def test_one_worker_and_three_give_the_same_numbers(fleet: Stack, tmp_path_facto
     together = fleet.finished(post(fleet, **body)["id"])
     assert together["status"] == "succeeded", together["problem"]
     assert len({worker.log for worker in makers(fleet, together["id"])}) == 3
-    folder = tmp_path_factory.mktemp("alone")
-    if (chosen := fleet.folder / "data" / "kernels").is_dir():  # close ones may be chosen otherwise another time
-        shutil.copytree(chosen, folder / "data" / "kernels")
-    with running(folder, workers=1, **SHARDS) as alone:
+    with running(tmp_path_factory.mktemp("alone"), workers=1, **SHARDS) as alone:
         single = alone.finished(post(alone, **body)["id"])
     assert numbers(single) == numbers(together)
 
