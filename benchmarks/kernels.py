@@ -19,7 +19,7 @@ from benchmarks.sampling import S2
 from demo import ROOT
 from tailprune import load
 from tailprune.systems import DiT, System
-from tailprune.systems.choices import Choice, Layer, choice_from, keep_in, measure, processor
+from tailprune.systems.choices import Choice, Layer, choice_from, measure, processor
 from tailprune.systems.dit import DiTConfig
 from tailprune.systems.kernels import FORMS, forms_of
 from tailprune.systems.speed import layers_of
@@ -35,7 +35,6 @@ def run() -> Section:
     """A table of layers, a row for each shape and precision, and one of models."""
     choices: dict[Layer, Choice] = {}
     load_before = os.getloadavg()[0]
-    keep_in(None)
     models = {name: layers_of(system) for name, system in _systems()}
     for layers in models.values():
         for layer in sorted(layers, key=lambda layer: (layer.kind, layer.sizes)):

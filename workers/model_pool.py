@@ -29,7 +29,7 @@ from tailprune.modulation import ModulationMetric
 from tailprune.sampling import compile_network
 from tailprune.spec import InputError, MissingFileError
 from tailprune.systems import Condition, System
-from tailprune.systems.speed import bfloat16_speed, faster_in_bfloat16, forms_in_use
+from tailprune.systems.speed import faster_in_bfloat16, forms_in_use
 
 __all__ = ["ModelPool", "Source", "WarmModules", "choose_device", "tensor_bytes"]
 
@@ -227,7 +227,7 @@ class ModelPool:
         key = _key_of_weights(source)
         if key not in self._faster_in_bfloat16:
             wide = self.systems.get(replace(source, dtype=torch.float32))
-            self._faster_in_bfloat16[key] = faster_in_bfloat16(bfloat16_speed(wide))
+            self._faster_in_bfloat16[key] = faster_in_bfloat16(wide)
         return self._faster_in_bfloat16[key]
 
     def as_registered(self, name: str, text: str) -> str:

@@ -15,7 +15,6 @@ import math
 import os
 import platform
 import re
-import tempfile
 import threading
 import time
 from collections import Counter
@@ -35,13 +34,15 @@ except ImportError:  # Windows: of two processes that measure at once, the first
 
 __all__ = [
     "MARGIN", "Choice", "Forms", "Layer", "choice_from", "choice_of", "choices_file", "default_folder", "keep_in",
-    "measure", "processor", "recorded",
+    "measure", "processor", "recorded", "recording",
 ]  # fmt: skip
 
 MARGIN = 0.05
 """The share of a time by which another form than torch's own has to be faster."""
 LEAST_ROUNDS, MOST_ROUNDS, SECONDS = 3, 50, 0.3
 """Every form is timed so often in turn; beyond the least, until this much time has passed."""
+HOPELESS = 3.0
+"""A form that has taken so many times as long as the fastest is not timed again."""
 AGREEMENT = {torch.float32: 1e-5, torch.bfloat16: 2e-2}
 """The greatest distance of a form's output from that of torch's own, relative to its norm; others are left out."""
 ABOUT_PROCESSOR = Path("/proc/cpuinfo")
@@ -124,12 +125,18 @@ def choice_of(layer: Layer, names: Collection[str], forms_of: Callable[[Layer], 
     """
     if (record := _record.get()) is not None:
         record[layer] += 1
+        return None
     return _kept.choice(layer, names, forms_of)
+
+
+def recording() -> bool:
+    """Whether layers are counted, and not computed."""
+    return _record.get() is not None
 
 
 @contextlib.contextmanager
 def recorded() -> Iterator[Counter[Layer]]:
-    """Count the layers that `choice_of` is called for within the context."""
+    """Count the layers that `choice_of` is called for within the context, where all are torch's own."""
     counts: Counter[Layer] = Counter()
     token = _record.set(counts)
     try:
@@ -157,23 +164,27 @@ def measure(forms: Forms, dtype: torch.dtype) -> dict[str, float]:
     least = dict.fromkeys(usable, math.inf)
     begun = clock()
     for done in range(1, MOST_ROUNDS + 1):
+        hopeless = HOPELESS * min(least.values())
         for name, call in usable.items():
-            before = clock()
-            call(forms.samples)
-            least[name] = min(least[name], (clock() - before) * 1e3)
+            if least[name] <= hopeless:
+                before = clock()
+                call(forms.samples)
+                least[name] = min(least[name], (clock() - before) * 1e3)
         if done >= LEAST_ROUNDS and clock() - begun > SECONDS:
             break
     return least
 
 
 def choice_from(milliseconds: Mapping[str, float], samples: int) -> Choice:
-    """The first of the forms, in their order, that no other one beats by `MARGIN`.
+    """Torch's own form, unless another one beats it by `MARGIN`: the first that does and is nearly the fastest.
 
     milliseconds: the time of each form, as `measure` returns it
     samples: the number of samples that they were timed with
     """
-    enough = min(milliseconds.values()) / (1 - MARGIN)
-    return Choice(next(form for form, taken in milliseconds.items() if taken <= enough), milliseconds, samples)
+    own, *_ = milliseconds
+    enough = min(min(milliseconds.values()) / (1 - MARGIN), milliseconds[own] * (1 - MARGIN))
+    faster = (form for form, taken in milliseconds.items() if taken <= enough)
+    return Choice(next(faster, own), milliseconds, samples)
 
 
 def processor() -> str:
@@ -184,7 +195,7 @@ def processor() -> str:
 def _is_usable(call: Callable[[int], Tensor], samples: int, expected: Tensor, tolerance: float) -> bool:
     try:
         found = call(samples)
-        alike = all(torch.equal(call(fewer), found[:fewer]) for fewer in {1, samples - 1})
+        alike = all(torch.equal(call(fewer), found[:fewer]) for fewer in {1, samples // 2, samples - 1})
     except (RuntimeError, NotImplementedError, AttributeError, TypeError):  # not for this CPU, or version of torch
         return False
     return alike and bool((found.float() - expected).norm() <= tolerance * expected.norm())
@@ -311,13 +322,12 @@ def _content(file: Path) -> dict[str, Any]:
 
 def _write(file: Path, content: dict[str, Any]) -> None:
     """Write the file so that other processes see it complete or not at all."""
-    handle, temporary = tempfile.mkstemp(dir=file.parent, prefix=".")
+    temporary = file.with_name(f".{file.name}-{os.getpid()}-{threading.get_ident()}")
     try:
-        with os.fdopen(handle, "w") as stream:
-            json.dump(content, stream, indent=1)
+        temporary.write_text(json.dumps(content, indent=1))
         os.replace(temporary, file)
     except BaseException:
-        os.unlink(temporary)
+        temporary.unlink(missing_ok=True)
         raise
 
 

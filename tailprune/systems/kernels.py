@@ -25,7 +25,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from tailprune.systems.choices import Choice, Forms, Layer, choice_of
+from tailprune.systems.choices import Choice, Forms, Layer, choice_of, recording
 
 __all__ = ["FORMS", "attend", "choice_for", "forms_of", "linear", "packing", "tanh_gelu"]
 
@@ -111,6 +111,8 @@ def _form(layer: Layer) -> str:
 
 
 def _chooses(x: Tensor) -> bool:
+    if recording():
+        return True
     if x.device.type != "cpu" or x.dtype not in (torch.float32, torch.bfloat16):
         return False
     return not torch.is_grad_enabled() and not torch.compiler.is_compiling()

@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Hashable, Mapping
 
 import torch
+from torch.func import functional_call
 
 from tailprune.systems.base import System
 from tailprune.systems.choices import MARGIN, Layer, recorded
@@ -41,27 +42,34 @@ def bfloat16_speed(system: System) -> float | None:
     return totals[torch.float32] / totals[torch.bfloat16] if totals[torch.bfloat16] else None
 
 
-def faster_in_bfloat16(speed: float | None) -> bool:
-    """Whether a `bfloat16_speed` is clearly above 1."""
+def faster_in_bfloat16(system: System) -> bool:
+    """Whether the system's `bfloat16_speed` is clearly above 1; a CPU without bfloat16 is not measured for that."""
+    speed = bfloat16_speed(system) if _has_bfloat16() else None
     return speed is not None and speed * (1 - MARGIN) > 1
+
+
+def _has_bfloat16() -> bool:
+    """Whether this CPU has instructions for bfloat16, as far as torch tells."""
+    try:
+        return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
+    except (AttributeError, RuntimeError):  # it is not public
+        return True
 
 
 @torch.no_grad()
 def layers_of(system: System) -> Mapping[Layer, int]:
-    """How often each layer is in the network, which is run once for that; none on a GPU, or where it is compiled.
+    """How often each layer is in the network, counted without computing; none on a GPU, or where it is compiled.
 
     system: the system; systems of one configuration have the same layers
     """
-    parameter = next(system.parameters())
-    if parameter.device.type != "cpu" or system.compiled is not None:
+    if next(system.parameters()).device.type != "cpu" or system.compiled is not None:
         return {}
     key = type(system), system.config, system.precision
     if key not in _layers:
-        parts = [(layer.adaLN_modulation.count, layer.adaLN_modulation.linear) for layer in system.modulated]
-        modulations = [
-            torch.zeros(1, count, linear.out_features // count, dtype=system.precision) for count, linear in parts
-        ]
+        tensors = {**dict(system.named_parameters()), **dict(system.named_buffers())}
+        shapes = {name: tensor.to("meta") for name, tensor in tensors.items()}
+        x, c = (torch.empty(1, *shape, device="meta") for shape in (system.latent_shape, (system.condition_dim,)))
         with recorded() as layers:
-            system.forward_modulated(torch.zeros(1, *system.latent_shape), modulations)
+            functional_call(system, shapes, (x, c))
         _layers[key] = layers
     return _layers[key]

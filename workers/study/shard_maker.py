@@ -51,13 +51,14 @@ class ShardMaker:
     def of(cls, request: StudyRequest, source: Source, context: Context) -> ShardMaker:
         """Load what a resolved request needs: the model, its inputs and its measures."""
         evaluation = source.identity.reading.get("instruments", {})
+        system = context.models.system(source, request.precision)
         return cls(
             request=request,
-            system=context.models.system(source, request.precision),
+            system=system,
             decode=context.models.decoders.get(source),
             inputs=SampleInputs.load(request.conditions, context.conditions),
             measures=SampleMeasures.of(request, source.entry, context.evaluators, evaluation),
-            addresses=Addresses(request, source.identity),
+            addresses=Addresses(request, source.identity, str(system.precision).removeprefix("torch.")),
             evaluation=evaluation,
             shards=context.shards,
             rows_at_once=context.settings.batch_size,

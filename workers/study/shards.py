@@ -57,11 +57,14 @@ def _measured_of_samples(request: StudyRequest) -> list[str]:
 
 
 class Addresses:
-    """The keys of a study's shards and scores. `prune` is None for the baseline."""
+    """The keys of a study's shards and scores. `prune` is None for the baseline.
 
-    def __init__(self, request: StudyRequest, identity: Identity) -> None:
+    precision: `float32` or `bfloat16`, in which samples are made; for `auto`, workers may choose differently
+    """
+
+    def __init__(self, request: StudyRequest, identity: Identity, precision: str) -> None:
         reading = identity.reading
-        fields = request.model_dump()
+        fields = request.model_dump() | {"precision": precision}
         instruments = reading.get("instruments", {})
         measured_with = {
             name: content

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -81,6 +82,7 @@ def form(forms_of: Callable[[Layer], Forms]) -> str | None:
         ({"own": 10.0, "other": 9.6}, "own"),
         ({"own": 10.0, "other": 8.2, "third": 8.0}, "other"),
         ({"own": 10.0, "other": 8.8, "third": 8.0}, "third"),
+        ({"own": 10.0, "other": 9.6, "third": 9.2}, "third"),
         ({"own": 10.0, "other": 11.0}, "own"),
     ],
 )
@@ -232,6 +234,7 @@ def test_of_processes_that_start_together_one_measures(folder: Path, forms: Any)
 
     def counted(layer: Layer) -> Forms:
         measured.append(layer)
+        time.sleep(0.2)  # the other one would measure meanwhile
         return forms(own=10.0, other=5.0)(layer)
 
     def start(kept: choices._Kept, found: list[Choice | None]) -> None:

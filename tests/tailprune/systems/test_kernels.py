@@ -12,8 +12,9 @@ import torch.nn.functional as F
 
 import tailprune
 from tailprune.checkpoints.save import save_system
-from tailprune.systems import DiT, System, choices, kernels
-from tailprune.systems.choices import Choice, Layer
+from tailprune.systems import MDT, DiT, System, choices, kernels
+from tailprune.systems import speed as speeds
+from tailprune.systems.choices import Choice, Layer, choices_file, measure
 from tailprune.systems.kernels import FORMS, attend, linear, packing, tanh_gelu
 from tailprune.systems.layers import Linear
 from tailprune.systems.speed import bfloat16_speed, faster_in_bfloat16, forms_in_use
@@ -26,6 +27,8 @@ ERRORS = [(torch.float32, 1e-5), (torch.bfloat16, 0.02)]
 LABELS = torch.tensor([1, 2, 3])
 
 Choose = Callable[..., list[Layer]]
+MEASURED = measure
+"""As it is before a fixture replaces it."""
 
 
 @pytest.fixture
@@ -178,6 +181,34 @@ def test_a_restarted_process_makes_the_same_samples_byte_for_byte(
     assert file.read_bytes() == kept
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("form", ["convolution", "packed", "products", "sigmoid"])
+@pytest.mark.parametrize("cls", [DiT, MDT])
+def test_a_sample_has_the_same_bytes_alone_and_among_others_in_each_form_that_may_be_chosen(
+    cls: type[System], form: str, dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    usable: dict[Layer, bool] = {}
+
+    def chosen(layer: Layer, names: Any, forms_of: Any) -> Choice:
+        if layer not in usable:
+            usable[layer] = form in names and form in MEASURED(forms_of(layer), layer.dtype)
+        taken = form if usable[layer] else next(iter(names))
+        return Choice(taken, {taken: 1.0}, samples=1)
+
+    monkeypatch.setattr(kernels, "choice_of", chosen)
+    system = random_system(cls, **({"depth": 4, "decode_layer": 2} if cls is MDT else {}))
+    system.compute_in(dtype)
+    options: dict[str, Any] = {"steps": 3, "guidance": 2.0}
+    together = tailprune.sample(system, {"labels": LABELS.repeat(4)}, seeds=range(12), **options)
+    alone = [
+        tailprune.sample(system, {"labels": LABELS[seed % 3 : seed % 3 + 1]}, seeds=[seed], **options)
+        for seed in range(3)
+    ]
+    if not any(usable.values()):
+        pytest.skip(f"this CPU cannot have {form} in {dtype}")
+    assert torch.equal(together[:3], torch.cat(alone))
+
+
 # What a whole system has
 
 
@@ -212,20 +243,37 @@ def test_the_forms_of_a_systems_layers_are_named(family: str, taking: Callable[[
 
 @pytest.mark.parametrize(("milliseconds", "speed", "faster"), [(0.5, 2.0, True), (0.97, 1.03, False), (4, 0.25, False)])
 def test_bfloat16_is_faster_where_it_was_measured_clearly_faster(
-    taking: Callable[[float], None], milliseconds: float, speed: float, faster: bool
+    taking: Callable[[float], None],
+    monkeypatch: pytest.MonkeyPatch,
+    milliseconds: float,
+    speed: float,
+    faster: bool,
 ) -> None:
     taking(milliseconds)
+    monkeypatch.setattr(speeds, "_has_bfloat16", lambda: True)
     system: System = random_system(DiT)
     for precision in (torch.float32, torch.bfloat16):
         system.compute_in(precision)
         assert bfloat16_speed(system) == pytest.approx(speed, rel=1e-2)
-    assert faster_in_bfloat16(bfloat16_speed(system)) is faster
+    assert faster_in_bfloat16(system) is faster
+
+
+def test_a_cpu_without_bfloat16_is_not_measured_in_it(
+    taking: Callable[[float], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    taking(0.5)
+    monkeypatch.setattr(speeds, "_has_bfloat16", lambda: False)
+    system = random_system(DiT)
+    assert not faster_in_bfloat16(system)
+    file = choices_file()
+    assert file is not None
+    assert not file.exists()
 
 
 def test_nothing_is_said_of_a_compiled_network_or_where_nothing_is_kept(taking: Callable[[float], None]) -> None:
     system = random_system(DiT)
     assert (forms_in_use(system), bfloat16_speed(system)) == ({}, None)
-    assert not faster_in_bfloat16(None)
+    assert not faster_in_bfloat16(system)
     taking(0.5)
     system.compiled = system.forward_modulated
     assert (forms_in_use(system), bfloat16_speed(system)) == ({}, None)

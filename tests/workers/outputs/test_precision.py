@@ -17,6 +17,7 @@ from jobs.results import PruneSampleResult
 from jobs.settings import Settings
 from jobs.store.jobs import JobStore
 from tailprune.systems import choices
+from tailprune.systems import speed as speeds
 from tests.workers.conftest import Submit
 from workers.model_pool import ModelPool
 from workers.outputs import drift as drifts
@@ -71,6 +72,7 @@ def bfloat16_takes(monkeypatch: pytest.MonkeyPatch) -> Callable[[float], None]:
     """Sets how long each layer takes in bfloat16, where it takes 1 ms in float32."""
 
     def takes(milliseconds: float) -> None:
+        monkeypatch.setattr(speeds, "_has_bfloat16", lambda: True)
         monkeypatch.setattr(
             choices,
             "measure",

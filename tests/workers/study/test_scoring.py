@@ -196,11 +196,13 @@ def test_a_score_is_of_all_that_it_depends_on() -> None:
     }  # fmt: skip
     reading = {"instruments": made_of, "class_names": ["a", "b"], "decoder": "pixels", "num_heads": 2}
 
-    def keys(weights: str = "weights", blocks: int = 2, pruned: bool = True, **other: Any) -> list[str]:
+    def keys(
+        weights: str = "weights", blocks: int = 2, pruned: bool = True, precision: str = "float32", **other: Any
+    ) -> list[str]:
         of = body | other.pop("body", {})
         request = StudyRequest.model_validate(of)
         read = {**reading, **other, "instruments": made_of | other.get("instruments", {})}
-        addresses = Addresses(request, Identity(weights, read))
+        addresses = Addresses(request, Identity(weights, read), precision)
         (prune,) = request.prunes or []
         return addresses.scores(blocks_of(request, 2)[:blocks], prune if pruned else None, measures)
 
@@ -209,7 +211,8 @@ def test_a_score_is_of_all_that_it_depends_on() -> None:
     assert len(set(first)) == 3
     ways: list[dict[str, Any]] = [
         {"weights": "others"}, {"num_heads": 4}, {"decoder": "sd-vae"}, {"class_names": ["a", "c"]},
-        {"blocks": 1}, {"pruned": False}, {"body": {"seed": 1}}, {"body": {"steps": 5}}, {"body": {"labels": [0, 2]}},
+        {"blocks": 1}, {"pruned": False}, {"precision": "bfloat16"},
+        {"body": {"seed": 1}}, {"body": {"steps": 5}}, {"body": {"labels": [0, 2]}},
         *({"instruments": {name: "another"}} for name in made_of if name != "reference shapes"),
     ]  # fmt: skip
     for way in ways:
