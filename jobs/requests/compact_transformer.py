@@ -69,8 +69,8 @@ class CompactTransformerRequest(TransformerRequest):
     scheduler: Literal["own", "plain"] | None = Field(
         default=None,
         description="With `steps`: whose times they are, those of the model's `own` scheduler, which lies in "
-        "`scheduler/` beside the transformer, or the `plain` ones, sigmas from 1 to 1/N. By default `own` where there "
-        "is one and the pipeline does not make the times itself.",
+        "`scheduler/` beside the transformer, or the `plain` ones, sigmas from 1 to 1/N. By default `own`; `plain` "
+        "where the pipeline makes the times itself. Required where no scheduler lies beside the transformer.",
     )
     resolutions: Annotated[list[Resolution], Field(min_length=1, max_length=64)] | None = Field(
         default=None,
@@ -141,7 +141,7 @@ class CompactTransformerRequest(TransformerRequest):
             facts, config = entry.facts, entry.scheduler_config
         except InputError as error:
             raise InvalidRequest([body_fault("model", entry.place_of(str(error)))]) from error
-        makes = "own" if entry.scheduler is not None and facts.cls.gives != "times" else "plain"
+        makes = "plain" if facts.cls.gives == "times" else "own"
         resolved = self.model_copy(
             update={
                 "steps": None if self.steps is None else as_list(self.steps),
@@ -188,7 +188,10 @@ def _time_faults(
         yield body_fault(field, f"{name} takes the time of the next step too; give steps or times instead")
     own = request.scheduler == "own"
     if own and entry.scheduler is None:
-        yield body_fault("scheduler", f"no {SCHEDULER_CONFIG} lies in scheduler/ beside {name}; give times, or 'plain'")
+        instead = "give 'plain', sigmas from 1 to 1/N" if cls.has_plain_schedule else "give times"
+        text = f"no scheduler/{SCHEDULER_CONFIG} lies beside {name}, which its pipeline has its times from"
+        yield body_fault("scheduler", f"{text}; put it there, or {instead}")
+        return
     elif own and cls.gives == "times":
         yield body_fault("scheduler", f"the pipeline of {cls.models} makes the times itself; use 'plain'")
     if request.scheduler == "plain" and not cls.has_plain_schedule:

@@ -18,6 +18,7 @@ from tailprune.spec.hub import HubFile, check_download, parse
 from tailprune.spec.layouts import (
     CONFIG,
     DIFFUSERS_WEIGHTS,
+    SCHEDULER,
     TENSOR_FILES,
     TRANSFORMER,
     VAE,
@@ -32,7 +33,7 @@ __all__ = ["Headers", "HubError", "cache_folder", "fetch", "is_offline", "read_h
 OF_A_REPOSITORY = (
     *(CONFIG, f"{Path(DIFFUSERS_WEIGHTS[0]).stem}*"),
     *(Path(name).stem + form for name in WEIGHTS_IN_A_FOLDER for form in (".*", "-*-of-*")),
-    *(f"{folder}/*" for folder in (TRANSFORMER, VAE, VOCODER)),
+    *(f"{folder}/*" for folder in (TRANSFORMER, SCHEDULER, VAE, VOCODER)),
 )
 """The files downloaded for the address of a whole repository: a system, or a decoder in diffusers' layout."""
 SAFETENSORS_NAMES = (DIFFUSERS_WEIGHTS[0], WEIGHTS)

@@ -90,7 +90,7 @@ def test_large_transformers_are_listed_apart_and_systems_have_no_anatomy(client:
 def test_a_compacted_transformer_is_downloaded_and_is_what_the_library_makes(
     stack: Stack, client: Client, tmp_path: Path
 ) -> None:
-    job = client.compact("tiny-flux", steps=4, guidance=3.5, pooled="zero").wait()
+    job = client.compact("tiny-flux", steps=4, scheduler="plain", guidance=3.5, pooled="zero").wait()
     assert isinstance(job.result, CompactTransformerResult)
     small = tmp_path / "small"
     small.mkdir()
@@ -125,6 +125,6 @@ def test_what_a_transformer_does_not_take_is_refused_before_there_is_a_job(clien
 
 
 def test_what_only_the_weights_show_fails_the_job(client: Client) -> None:
-    job = client.compact("tiny-flux", steps=60, pooled="zero")
+    job = client.compact("tiny-flux", steps=60, scheduler="plain", pooled="zero")
     with pytest.raises(JobFailed, match="it would be no smaller: cover fewer times"):
         job.wait()

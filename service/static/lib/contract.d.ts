@@ -1506,7 +1506,7 @@ export interface components {
             steps?: (number | number[]) | null;
             /**
              * Scheduler
-             * @description With `steps`: whose times they are, those of the model's `own` scheduler, which lies in `scheduler/` beside the transformer, or the `plain` ones, sigmas from 1 to 1/N. By default `own` where there is one and the pipeline does not make the times itself.
+             * @description With `steps`: whose times they are, those of the model's `own` scheduler, which lies in `scheduler/` beside the transformer, or the `plain` ones, sigmas from 1 to 1/N. By default `own`; `plain` where the pipeline makes the times itself. Required where no scheduler lies beside the transformer.
              */
             scheduler?: ("own" | "plain") | null;
             /**
@@ -1644,7 +1644,7 @@ export interface components {
             steps?: (number | number[]) | null;
             /**
              * Scheduler
-             * @description With `steps`: whose times they are, those of the model's `own` scheduler, which lies in `scheduler/` beside the transformer, or the `plain` ones, sigmas from 1 to 1/N. By default `own` where there is one and the pipeline does not make the times itself.
+             * @description With `steps`: whose times they are, those of the model's `own` scheduler, which lies in `scheduler/` beside the transformer, or the `plain` ones, sigmas from 1 to 1/N. By default `own`; `plain` where the pipeline makes the times itself. Required where no scheduler lies beside the transformer.
              */
             scheduler?: ("own" | "plain") | null;
             /**

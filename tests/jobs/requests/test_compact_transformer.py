@@ -51,12 +51,12 @@ def faults(entry: TransformerEntry, **fields: Any) -> dict[str, str]:
 
 
 def test_one_number_and_a_list_of_one_are_the_same_request(tmp_path: Path) -> None:
-    entry = model(tmp_path, FLUX)
+    entry = model(tmp_path, FLUX, scheduler={})
     one = request(steps=4, guidance=3.5, pooled="zero").resolve(entry)
-    several = request(steps=[4], guidance=[3.5], pooled="zero", scheduler="plain").resolve(entry)
+    several = request(steps=[4], guidance=[3.5], pooled="zero", scheduler="own").resolve(entry)
     assert one == several
     assert one.model_dump() == {
-        "model": "flux", "steps": [4], "scheduler": "plain", "resolutions": None, "times": None, "rank": None,
+        "model": "flux", "steps": [4], "scheduler": "own", "resolutions": None, "times": None, "rank": None,
         "error": None, "guidance": [3.5], "pooled": "zero", "classes": None,
     }  # fmt: skip
 
@@ -99,17 +99,19 @@ def test_what_no_model_takes_is_refused(fields: dict[str, Any], message: str) ->
 @pytest.mark.parametrize(
     ("name", "fields", "field", "message"),
     [
-        (FLUX, {"steps": 4}, "pooled", "flux takes a pooled text: give 'zero'"),
-        (QWEN, {"steps": 4, "pooled": "zero"}, "pooled", "takes no pooled text; leave pooled out"),
-        (QWEN, {"steps": 4, "guidance": 3.5}, "guidance", "takes no guidance scale"),
-        (QWEN, {"steps": 4, "resolutions": [[64, 64]]}, "resolutions", "is the same at every resolution"),
-        (QWEN, {"steps": 4, "scheduler": "own"}, "scheduler", "no scheduler_config.json lies in scheduler/"),
+        (FLUX, {"steps": 4, "scheduler": "plain"}, "pooled", "flux takes a pooled text: give 'zero'"),
+        (QWEN, {"rank": 4, "pooled": "zero"}, "pooled", "takes no pooled text; leave pooled out"),
+        (QWEN, {"rank": 4, "guidance": 3.5}, "guidance", "takes no guidance scale"),
+        (QWEN, {"rank": 4, "resolutions": [[64, 64]]}, "resolutions", "is the same at every resolution"),
+        (QWEN, {"steps": 4, "scheduler": "own"}, "scheduler", "no scheduler/scheduler_config.json lies beside flux"),
+        (QWEN, {"steps": 4}, "scheduler", "put it there, or give 'plain', sigmas from 1 to 1/N"),
         (QWEN, {"rank": 4, "classes": [1]}, "classes", "takes no class"),
         (COGVIEW, {"rank": 4}, "resolutions", "takes the size of the picture"),
         (DIT, {"rank": 4}, "classes", "give classes, of 0 to 9"),
         (DIT, {"rank": 4, "classes": [3, 10]}, "classes", "class 10 is outside 0 to 9"),
-        (DIT, {"steps": 4, "classes": [3]}, "scheduler", "DiT has no plain schedule"),
-        (MOCHI, {"steps": 4, "pooled": "zero"}, "scheduler", "Mochi 1 has no plain schedule"),
+        (DIT, {"steps": 4, "classes": [3]}, "scheduler", "put it there, or give times"),
+        (DIT, {"steps": 4, "classes": [3], "scheduler": "plain"}, "scheduler", "DiT has no plain schedule"),
+        (MOCHI, {"steps": 4, "pooled": "zero", "scheduler": "plain"}, "scheduler", "Mochi 1 has no plain schedule"),
         (HUNYUAN, {"rank": 4}, "rank", "takes the time of the next step too"),
         (HUNYUAN, {"error": 0.1}, "error", "takes the time of the next step too"),
     ],
@@ -123,7 +125,7 @@ def test_what_this_model_does_not_take_is_refused(
 
 
 def test_a_flux_without_guidance_is_told_from_one_with_it_by_its_tensors(tmp_path: Path) -> None:
-    assert list(faults(model(tmp_path, FLUX, without="guidance"), steps=4, pooled="zero", guidance=3.5)) == ["guidance"]
+    assert list(faults(model(tmp_path, FLUX, without="guidance"), rank=4, pooled="zero", guidance=3.5)) == ["guidance"]
 
 
 def test_resolutions_go_with_a_scheduler_that_shifts_by_them(tmp_path: Path) -> None:

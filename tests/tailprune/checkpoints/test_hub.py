@@ -27,6 +27,7 @@ REPOSITORY = {
     "last.safetensors": b"weights",
     "model.safetensors": b"a system",
     "model_index.json": b"{}",
+    "scheduler/scheduler_config.json": b'{"of": "a scheduler"}',
     "text_encoder/model.safetensors": b"words",
     "transformer/config.json": b'{"of": "a system"}',
     "transformer/diffusion_pytorch_model.safetensors": b"a transformer",

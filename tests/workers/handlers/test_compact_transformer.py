@@ -24,7 +24,7 @@ from workers.lease import Cancelled, Preempted, Run
 from workers.worker import Worker
 
 NAME = "flux"
-FIELDS: dict[str, Any] = {"steps": 4, "pooled": "zero"}
+FIELDS: dict[str, Any] = {"steps": 4, "scheduler": "plain", "pooled": "zero"}
 
 
 @pytest.fixture
@@ -101,7 +101,7 @@ def test_the_files_are_those_that_the_library_writes(
     whole: Any = TINY[name].build()
     share_embedders(whole)
     whole.save_pretrained(folder / "transformer", max_shard_size="60KB")
-    job = done(submitted(**fields))
+    job = done(submitted(**fields, scheduler="plain" if "steps" in fields else None))
     assert job.status == "succeeded", job.problem
     result = CompactTransformerResult.model_validate(job.result)
     written = compact(folder, tmp_path / "own", **fields)
@@ -150,7 +150,7 @@ def test_what_would_be_no_smaller_fails_the_job_and_leaves_nothing(
     folder: Path, submitted: Submits, done: Does, settings: Settings
 ) -> None:
     TINY["flux"].save(folder)
-    text = detail(done(submitted(steps=60, pooled="zero")))
+    text = detail(done(submitted(**FIELDS | {"steps": 60})))
     assert text.startswith("flux: with ")
     assert "it would be no smaller" in text
     assert work(settings) == []
