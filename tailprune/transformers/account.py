@@ -8,10 +8,11 @@ from tailprune.spec.display import Shown
 from tailprune.transformers.describe import in_words
 from tailprune.transformers.writing import MODELING
 
-__all__ = ["COMPACTION", "Written", "card_of"]
+__all__ = ["CARD", "COMPACTION", "Written", "card_of"]
 
 COMPACTION = "compaction.json"
 """The file with the numbers."""
+CARD = "README.md"
 
 
 @dataclass(frozen=True, repr=False)

@@ -25,7 +25,7 @@ from tailprune.checkpoints.save import TYPES
 from tailprune.progress import OnStep, reporting
 from tailprune.spec import InputError
 from tailprune.spec.layouts import DIFFUSERS_WEIGHTS
-from tailprune.transformers.account import COMPACTION, Written, card_of
+from tailprune.transformers.account import CARD, COMPACTION, Written, card_of
 from tailprune.transformers.directions import DIRECTIONS, Directions, all_directions, best_directions, write_decode
 from tailprune.transformers.errors import checked_vectors, errors_of, precise_type, squared_errors
 from tailprune.transformers.modeling import BASIS
@@ -330,4 +330,4 @@ def _finish(model: Model, plan: Mapping[str, Any], work: Path, written: Written,
         write_index(work, [path.name for path in paths], written.bytes[1])
     said = {name: value for name, value in asdict(written).items() if name != "path"}  # a folder is moved and published
     (work / COMPACTION).write_text(json.dumps(said | {"plan": plan}, indent=2) + "\n")
-    (work / "README.md").write_text(card_of(written))
+    (work / CARD).write_text(card_of(written))

@@ -29,7 +29,9 @@ from tailprune.transformers.modeling import AUTO_MAP, LAYERS, RANK, TABLE_SIZE, 
 from tailprune.transformers.source import INDEX, Source
 
 __all__ = [
+    "INDEX_OF_SHARDS",
     "MODELING",
+    "NoRoom",
     "Tensors",
     "Unfinished",
     "as_bytes",
@@ -43,6 +45,7 @@ __all__ = [
 
 MODELING = "modeling_tailprune.py"
 """The code that goes with a compacted folder, for `trust_remote_code`."""
+INDEX_OF_SHARDS = f"{DIFFUSERS_WEIGHTS[0]}{INDEX}"
 SPARE = 64 * 2**20
 """Room on the disk besides the tensors."""
 FULL = (errno.ENOSPC, errno.EDQUOT)
@@ -53,8 +56,8 @@ Tensors = Mapping[str, tuple[str, tuple[int, ...], int]]
 """Type, shape and bytes of the tensors of a file, by their names."""
 
 
-class _NoRoom(InputError):
-    """A disk that is full, though it had room at the start."""
+class NoRoom(InputError):
+    """A disk that has too little room, at the start or meanwhile."""
 
 
 def as_bytes(tensor: Tensor) -> memoryview:
@@ -89,13 +92,13 @@ def needing_room(folder: Path, size: int) -> Iterator[None]:
     size += SPARE
     free = shutil.disk_usage(folder).free
     if free < size:
-        raise _NoRoom(f"{folder} has {free / 1e9:.2f} GB of room, and {size / 1e9:.2f} GB are needed")
+        raise NoRoom(f"{folder} has {free / 1e9:.2f} GB of room, and {size / 1e9:.2f} GB are needed")
     try:
         yield
     except OSError as error:
         if error.errno not in FULL:
             raise
-        raise _NoRoom(
+        raise NoRoom(
             f"{folder} has no room left: {size / 1e9:.2f} GB were needed at the start ({size:,} bytes): make room, and "
             "start again"
         ) from error
@@ -144,6 +147,9 @@ class Unfinished:
             raise FileExistsError(f"{self.out} was made by another meanwhile: {self.folder} has what was to be there")
         for note in [*self.folder.glob(f"*{DONE}"), self.folder / PLAN]:
             note.unlink()
+        for each in filter(Path.is_file, self.folder.iterdir()):
+            with each.open("rb") as file:
+                os.fsync(file.fileno())
         os.rename(self.folder if name is None else self.folder / name, self.out)
         if name is not None:
             shutil.rmtree(self.folder)
@@ -178,7 +184,7 @@ def unfinished(out: Path, plan: Mapping[str, Any], size: int) -> Iterator[Unfini
             _write_text(folder / PLAN, stated)
             yield Unfinished(out, folder)
     except BaseException as error:
-        refused = isinstance(error, InputError) and not isinstance(error, _NoRoom)
+        refused = isinstance(error, InputError) and not isinstance(error, NoRoom)
         if refused or not any(folder.glob(f"*{DONE}")):
             shutil.rmtree(folder, ignore_errors=True)
         raise
@@ -211,7 +217,7 @@ def write_index(folder: Path, files: Iterable[str], total: int) -> None:
         with (folder / name).open("rb") as file:
             weights |= dict.fromkeys(read_header(file).tensors, name)
     index = {"metadata": {"total_size": total}, "weight_map": dict(sorted(weights.items()))}
-    (folder / f"{DIFFUSERS_WEIGHTS[0]}{INDEX}").write_text(json.dumps(index, indent=2) + "\n")
+    (folder / INDEX_OF_SHARDS).write_text(json.dumps(index, indent=2) + "\n")
 
 
 def _write_text(path: Path, text: str) -> None:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -16,7 +19,8 @@ from jobs.registry.models import Registry
 from jobs.requests.compact_transformer import CompactTransformerRequest
 from jobs.settings import Settings
 from jobs.store.jobs import JobStore
-from tailprune.transformers import compact, verify
+from tailprune.spec.safetensors import write_file
+from tailprune.transformers import compact, verify, writing
 from tests.registry import extend
 from tests.tailprune.transformers.tiny_models import TINY, share_embedders
 from workers.handlers import compact_transformer
@@ -168,7 +172,7 @@ def test_files_that_are_written_to_meanwhile_are_not_stored(
         return found
 
     monkeypatch.setattr(compact_transformer, "compact", meanwhile)
-    assert "written to while they were read" in detail(done(job))
+    assert "were written to while they were read" in detail(done(job))
 
 
 class Interrupted:
@@ -216,9 +220,147 @@ def test_a_cancelled_job_leaves_nothing(
     folder: Path, submitted: Submits, done: Does, settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     TINY["flux"].save(folder, max_shard_size="60KB")
-    Interrupted(Cancelled(), monkeypatch)
+    stopped = Interrupted(Cancelled(), monkeypatch)
     done(submitted(**FIELDS))
+    assert stopped.first, "it had begun"
     assert work(settings) == []
+
+
+def test_a_folder_that_another_attempt_holds_is_left_to_it(
+    folder: Path, submitted: Submits, done: Does, settings: Settings
+) -> None:
+    TINY["flux"].save(folder)
+    job = submitted(**FIELDS)
+    held = settings.data_dir / "incoming" / f"compact-{job.key}"
+    held.mkdir(parents=True)
+    (held / "model").mkdir()
+    lock = os.open(held, os.O_RDONLY)
+    fcntl.flock(lock, fcntl.LOCK_EX)
+    assert done(job).status == "succeeded"
+    assert work(settings) == [held]
+    assert [each.name for each in held.iterdir()] == ["model"]
+    os.close(lock)
+
+
+@pytest.mark.parametrize("name", ["README.md", "directions.safetensors"])
+def test_a_file_that_is_missing_is_no_success(
+    name: str, folder: Path, submitted: Submits, done: Does, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    TINY["flux"].save(folder)
+
+    def without(source: Path, out: Path, **fields: Any) -> Any:
+        found = compact(source, out, **fields)
+        (out / name).unlink()
+        return found
+
+    monkeypatch.setattr(compact_transformer, "compact", without)
+    assert f"{name} was deleted after it was written" in detail(done(submitted(**FIELDS)))
+
+
+@pytest.mark.parametrize("is_old", [False, True])
+def test_an_attempt_that_was_interrupted_while_storing_is_stored_on_unless_its_artifacts_may_be_gone(
+    is_old: bool, folder: Path, submitted: Submits, done: Does, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    TINY["flux"].save(folder, max_shard_size="60KB")
+    step = Run.step
+    made: list[int] = []
+
+    def stopping(run: Run, done: int, total: int, unit: str) -> None:
+        step(run, done, total, unit)
+        if unit == "files" and done == total - 1 and len(made) == 1:
+            raise Preempted
+
+    def counted(*arguments: Any, **fields: Any) -> Any:
+        made.append(1)
+        return compact(*arguments, **fields)
+
+    monkeypatch.setattr(Run, "step", stopping)
+    monkeypatch.setattr(compact_transformer, "compact", counted)
+    job = done(submitted(**FIELDS))
+    assert job.status == "queued"
+    (left,) = work(settings)
+    assert {each.suffix for each in (left / "model").iterdir()} == {".json", ".md", ".py"}, (
+        "what is stored is not twice"
+    )
+    if is_old:
+        for note in (left / "stored").iterdir():
+            os.utime(note, (0, 0))
+    else:
+        made.append(1)
+        monkeypatch.setattr(compact_transformer, "compact", None)
+    job = done(job)
+    assert job.status == "succeeded", job.problem
+    assert len(made) == 2
+    result = CompactTransformerResult.model_validate(job.result)
+    assert result.files == {name: artifact.digest for name, artifact in job.artifacts.items()}
+    assert len(result.files) == len(result.sources) + 6
+    assert work(settings) == []
+
+
+def test_a_disk_that_is_full_leaves_what_is_finished_to_the_next_request(
+    folder: Path, submitted: Submits, done: Does, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    TINY["flux"].save(folder, max_shard_size="60KB")
+    written: list[Path] = []
+
+    def full(path: Path, *content: Any) -> None:
+        if written:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        written.append(path)
+        write_file(path, *content)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(writing, "write_file", full)
+        job = done(submitted(**FIELDS))
+    assert job.problem is not None
+    assert job.problem.type == "urn:tailprune:problem:storage-full"
+    assert written[0].is_file()
+    stopped = Interrupted(Preempted(), monkeypatch)
+    stopped.reason = None
+    assert done(submitted(**FIELDS)).status == "succeeded"
+    assert stopped.first[0] > 1
+    assert work(settings) == []
+
+
+def test_a_folder_that_is_worked_in_stays_young(
+    folder: Path, submitted: Submits, done: Does, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    TINY["flux"].save(folder)
+    job = submitted(**FIELDS)
+    seen: list[float] = []
+    held = settings.data_dir / "incoming" / f"compact-{job.key}"
+    held.mkdir(parents=True)
+    os.utime(held, (0, 0))
+    step = Run.step
+
+    def stepped(run: Run, *progress: Any) -> None:
+        seen.append(held.stat().st_mtime)
+        os.utime(held, (0, 0))
+        step(run, *progress)
+
+    monkeypatch.setattr(Run, "step", stepped)
+    monkeypatch.setattr(compact_transformer, "TOUCH_SECONDS", -1.0)
+    assert done(job).status == "succeeded"
+    assert seen
+    assert min(seen[:-1]) > 0
+
+
+def test_a_scheduler_that_is_written_to_meanwhile_is_noticed(
+    folder: Path, submitted: Submits, done: Does, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    TINY["qwen"].save(folder / "transformer")
+    (folder / "scheduler").mkdir()
+    config = folder / "scheduler" / "scheduler_config.json"
+    said = {"_class_name": "FlowMatchEulerDiscreteScheduler"}
+    config.write_text(json.dumps(said))
+
+    def meanwhile(*arguments: Any, **fields: Any) -> Any:
+        found = compact(*arguments, **fields)
+        config.write_text(json.dumps(said | {"shift": 3.0}))
+        return found
+
+    monkeypatch.setattr(compact_transformer, "compact", meanwhile)
+    assert "or its scheduler's, were written to while they were read" in detail(done(submitted(steps=3)))
 
 
 def test_a_worker_without_diffusers_says_that_the_scheduler_needs_it(
