@@ -45,6 +45,8 @@ class TransformerFacts:
     """What c is the sum of in this model."""
     classes: int | None
     """How many classes it takes; None for one that takes none."""
+    width: int
+    """The components of c."""
 
     def part(self, what: str) -> Part | None:
         """The part of c of this name, such as `guidance`; None where c has none."""
@@ -114,13 +116,22 @@ class TransformerEntry(BaseModel):
             with path.open("rb") as file:
                 try:
                     tensors |= read_header(file).tensors
-                except InputError as error:
-                    raise InputError(f"{path}: {error}") from error
+                except ValueError as error:  # InputError, or a header that is not JSON
+                    raise InputError(f"{path}: {error}; download it again") from error
         if not any(name.endswith(cls.anchor) for name in tensors):
             raise InputError(f"{config}: a {cls.name} has {cls.anchor}, and the weights have not: name diffusers' own")
-        parts = tuple(part for part in cls.parts if not part.optional or _weight(part, tensors) is not None)
-        table = next((_weight(part, tensors) for part in parts if part.what == "class"), None)
-        return TransformerFacts(cls, parts, None if table is None else table.shape[0] - 1)
+        parts = tuple(part for part in cls.parts if not part.optional or _weight(part.layers[0], tensors) is not None)
+
+        def rows(layer: str) -> int:
+            weight = _weight(layer, tensors)
+            if weight is None or len(weight.shape) != 2:
+                raise InputError(
+                    f"{config}: a {cls.name} has {layer}.weight with two dimensions, and the weights have not"
+                )
+            return weight.shape[0]
+
+        table = next((part.layers[0] for part in parts if part.what == "class"), None)
+        return TransformerFacts(cls, parts, None if table is None else rows(table) - 1, rows(cls.time.layers[1]))
 
     @property
     def scheduler(self) -> Path | None:
@@ -172,9 +183,9 @@ def _configuration(path: Path) -> dict[str, Any]:
     return said
 
 
-def _weight(part: Part, tensors: dict[str, StoredTensor]) -> StoredTensor | None:
-    """The weight of the first layer that makes a part of c; what names begin with in a file does not matter."""
-    ending = f"{part.layers[0].replace('*', '0')}.weight"
+def _weight(layer: str, tensors: dict[str, StoredTensor]) -> StoredTensor | None:
+    """The weight of a layer, in the first block; what names begin with in a file does not matter."""
+    ending = f"{layer.replace('*', '0')}.weight"
     return next((tensor for name, tensor in tensors.items() if name.endswith(ending)), None)
 
 

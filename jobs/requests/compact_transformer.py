@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self
 
@@ -15,21 +16,22 @@ from jobs.requests.checks import body_fault
 from jobs.requests.fields import UNIQUE, Timesteps, all_different, as_list, in_short, one_or_several, or_else
 from tailprune.spec import InputError
 from tailprune.spec.layouts import SCHEDULER_CONFIG
+from tailprune.spec.transformers import LARGEST_SIDE, MOST_COVERED, SIDE_STEP
 
 if TYPE_CHECKING:
     from jobs.registry.transformers import TransformerEntry, TransformerFacts
 
 __all__ = ["CompactTransformerRequest"]
 
-MOST_STEPS = 4096
-"""The most steps, as there are no more vectors that a compaction covers."""
+MOST_NUMBER = 2**20
+"""Above every rank and class."""
 COVERS = ("steps", "times", "rank", "error")
 
-Steps = Annotated[int, Field(ge=1, le=MOST_STEPS)]
+Steps = Annotated[int, Field(ge=1, le=MOST_COVERED)]
 Scale = Annotated[float, Field(ge=0, le=1000)]
 Resolution = Annotated[list[Annotated[int, Field(ge=16, le=16384)]], Field(min_length=2, max_length=2)]
 Classes = Annotated[
-    list[Annotated[int, Field(ge=0)]],
+    list[Annotated[int, Field(ge=0, le=MOST_NUMBER)]],
     Field(min_length=1, max_length=4096, json_schema_extra=UNIQUE),
     AfterValidator(all_different),
 ]
@@ -82,7 +84,7 @@ class CompactTransformerRequest(TransformerRequest):
         default=None,
         description="Cover exactly these times, as the pipeline passes them to the transformer, in the order of steps.",
     )
-    rank: Annotated[int, Field(ge=1)] | None = Field(
+    rank: Annotated[int, Field(ge=1, le=MOST_NUMBER)] | None = Field(
         default=None, description="Cover all times by so many directions, those with the least error."
     )
     error: Annotated[float, Field(gt=0)] | None = Field(
@@ -138,7 +140,7 @@ class CompactTransformerRequest(TransformerRequest):
     def resolve(self, entry: TransformerEntry) -> Self:
         """See `TransformerRequest.resolve`. `guidance` may stay None, for the pipeline's default."""
         try:
-            facts, config = entry.facts, entry.scheduler_config
+            facts = entry.facts
         except InputError as error:
             raise InvalidRequest([body_fault("model", entry.place_of(str(error)))]) from error
         makes = "plain" if facts.cls.gives == "times" else "own"
@@ -150,7 +152,9 @@ class CompactTransformerRequest(TransformerRequest):
                 "classes": None if self.classes is None else sorted(self.classes),
             }
         )
-        faults = [*_input_faults(resolved, entry.name, facts), *_time_faults(resolved, entry, facts, config)]
+        faults = [*_input_faults(resolved, entry.name, facts), *_time_faults(resolved, entry, facts)]
+        if not faults:
+            faults = list(_count_faults(resolved, facts))
         if faults:
             raise InvalidRequest(faults)
         return resolved
@@ -179,13 +183,17 @@ def _input_faults(request: CompactTransformerRequest, name: str, facts: Transfor
 
 
 def _time_faults(
-    request: CompactTransformerRequest, entry: TransformerEntry, facts: TransformerFacts, config: dict[str, Any]
+    request: CompactTransformerRequest, entry: TransformerEntry, facts: TransformerFacts
 ) -> Iterator[Fault]:
-    """What is wrong with the times, and with resolutions. config: that of the model's scheduler."""
+    """What is wrong with the times, and with resolutions."""
     name, cls, takes_sizes = entry.name, facts.cls, facts.part("sizes") is not None
     if request.times is None and request.steps is None and any(part.scheduled for part in facts.parts):
         field = "rank" if request.rank is not None else "error"
         yield body_fault(field, f"{name} takes the time of the next step too; give steps or times instead")
+    if request.rank is not None and request.rank > facts.width:
+        yield body_fault("rank", f"c of {name} has {facts.width} components; give a rank of at most as many")
+    if cls.gives == "quadratic sigmas" and 1 in as_list(request.steps or []):
+        yield body_fault("steps", f"the pipeline of {cls.models} takes at least 2 steps")
     own = request.scheduler == "own"
     if own and entry.scheduler is None:
         instead = "give 'plain', sigmas from 1 to 1/N" if cls.has_plain_schedule else "give times"
@@ -196,7 +204,11 @@ def _time_faults(
         yield body_fault("scheduler", f"the pipeline of {cls.models} makes the times itself; use 'plain'")
     if request.scheduler == "plain" and not cls.has_plain_schedule:
         yield body_fault("scheduler", f"{cls.models} has no plain schedule; give times, or register its scheduler too")
-    shifts = own and bool(config.get("use_dynamic_shifting"))
+    try:
+        shifts = own and bool(entry.scheduler_config.get("use_dynamic_shifting"))
+    except InputError as error:
+        yield body_fault("scheduler", f"{entry.place_of(str(error))}; mend it, or give times")
+        return
     if shifts and cls.token_pixels is None:
         yield body_fault("scheduler", f"shifts times in a way that is not known for {cls.models}; give times")
     elif (takes_sizes or shifts) and request.resolutions is None:
@@ -204,3 +216,26 @@ def _time_faults(
         yield body_fault("resolutions", f"{name} {what}: give one or more, such as [[1024, 1024]]")
     elif request.resolutions is not None and not takes_sizes and not shifts:
         yield body_fault("resolutions", f"what is covered of {name} is the same at every resolution; leave them out")
+    elif takes_sizes:
+        for place, sides in enumerate(request.resolutions or []):
+            if any(side % SIDE_STEP or side > LARGEST_SIDE for side in sides):
+                text = f"sides of pictures of {name} are multiples of {SIDE_STEP} pixels, at most {LARGEST_SIDE}"
+                yield body_fault(f"resolutions.{place}", f"{text}; give such sides")
+
+
+def _count_faults(request: CompactTransformerRequest, facts: TransformerFacts) -> Iterator[Fault]:
+    """What is wrong with how much a request covers that is right by itself."""
+    resolutions = len(request.resolutions or [None])
+    takes_sizes = facts.part("sizes") is not None
+    counts = {
+        "times": len(request.times or [None]) if request.steps is None else sum(as_list(request.steps)),
+        "resolutions": resolutions,
+        "guidance scales": len(as_list(request.guidance or [None])),
+        "classes": 1 if request.classes is None else len(request.classes) + 1,
+    }
+    if not takes_sizes and request.scheduler != "own":
+        del counts["resolutions"]
+    if (covered := math.prod(counts.values())) > MOST_COVERED:
+        field = next(field for field in COVERS if getattr(request, field) is not None)
+        what = " x ".join(f"{count:,} {name}" for name, count in counts.items() if count > 1)
+        yield body_fault(field, f"{what} are {covered:,} vectors, and at most {MOST_COVERED:,} are covered; give fewer")

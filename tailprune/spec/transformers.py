@@ -22,13 +22,19 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-__all__ = ["CLASSES", "Linears", "Number", "Part", "TransformerClass"]
+__all__ = ["CLASSES", "LARGEST_SIDE", "MOST_COVERED", "SIDE_STEP", "Linears", "Number", "Part", "TransformerClass"]
 
 SIX = ("shift", "scale", "gate") * 2
 THREE = ("shift", "scale", "gate")
 GATES = ("scale", "gate") * 2
 DISCRETE = 999
 """The largest time of a model that was trained on whole ones, of which only its scheduler knows which it takes."""
+MOST_COVERED = 4096
+"""The vectors that a compaction covers at most: times, texts or sizes or classes, guidance scales and rows of tables
+together. In each precision that the weights have they are others, of which there are at most three."""
+SIDE_STEP, LARGEST_SIDE = 16, 4096
+"""Of a model that takes the size of the picture, sides in pixels are multiples of this, as the pipeline wants, and at
+most so large, so that bfloat16 holds them."""
 PAIRS = ("shift", "shift", "scale", "scale", "gate", "gate")
 """Of image and text in turn."""
 

@@ -14,22 +14,22 @@ from tailprune.arguments import as_number, as_tensor, as_whole
 from tailprune.checkpoints.files import CheckpointError
 from tailprune.spec import InputError
 from tailprune.spec.layouts import CONFIG
+from tailprune.spec.transformers import MOST_COVERED
 from tailprune.transformers.population import PooledTexts, some_texts, texts_covered, vector_part
 from tailprune.transformers.ranks import TIMES, sampled_rows
 from tailprune.transformers.recognise import Model
-from tailprune.transformers.schedule import Covered, cover, plain_times, scaled, scheduled_times
+from tailprune.transformers.schedule import Covered, choices, cover, plain_times, scaled, scheduled_times
 from tailprune.transformers.sizes_and_classes import classes_of, parts_of_classes, parts_of_sizes, sizes_of
 
 __all__ = ["checked_plan", "covered_by", "plan_of", "text_error", "words_of"]
 
 LARGEST = 1e9
 """More than any time or scale that a folder may state."""
-MOST_COVERED = 4096
-"""Times and texts, sizes or classes together."""
 LEAST_TIMES = 16
 """Of many texts or classes, each is covered at so many times, where all times are asked for."""
 FEW = 16
-"""Texts, and times, at which it is measured what it changes that all texts count as one."""
+"""Texts, and times, at which it is measured what it changes that all texts count as one; of texts and of guidance
+scales, those at which errors between the covered times are measured."""
 BETWEEN = 32
 """Vectors between the covered ones at which errors are measured."""
 
@@ -89,6 +89,7 @@ def plan_of(
         plan["steps"] = [as_whole("steps", number, least=1, most=10_000) for number in numbers]
         if not numbers:
             raise InputError("steps are empty: give at least one number")
+        _check_count(sum(plan["steps"]) * max(1, len(resolutions) if scheduler else 1), "the times")
         schedules = [
             schedule
             for number in plan["steps"]
@@ -176,27 +177,36 @@ def covered_by(model: Model, plan: Mapping[str, Any], population: PooledTexts | 
     number = model.cls.time.number
     assert number is not None, "the time is a number"
     vectors = _vectors(model, plan, population)
-    count = 1 if vectors is None else len(vectors)
+    count, scales = 1 if vectors is None else len(vectors), plan["guidance"]
     schedules = [torch.tensor(each) for each in plan.get("times", [])]
+    at_a_time = count * len(scales or [None]) * len(choices(model))
+    what = f"{count:,} texts, sizes or classes with {len(scales or [None]):,} guidance scales"
+    if len(choices(model)) > 1:
+        what += f" and {len(choices(model))} rows of tables"
+    _check_count(at_a_time, what)
     if schedules:
-        if count * sum(map(len, schedules)) > MOST_COVERED:
-            raise InputError(
-                f"{sum(map(len, schedules)):,} times and {count:,} texts, sizes or classes are more than "
-                f"{MOST_COVERED:,} vectors: give fewer"
-            )
-        parts = [cover(model, _with_zero(model, each), plan["guidance"], vectors) for each in schedules]
+        _check_count(at_a_time * sum(map(len, schedules)), f"{sum(map(len, schedules)):,} times of {what}")
+        parts = [cover(model, _with_zero(model, each), scales, vectors) for each in schedules]
         covered = Covered(torch.cat([each.read for each in parts]), torch.cat([each.times for each in parts]))
     else:
-        times = torch.linspace(0, number.most, min(TIMES, max(LEAST_TIMES, MOST_COVERED // count)))
-        covered = cover(model, times, plan["guidance"], vectors)
+        times = torch.linspace(0, number.most, min(TIMES, max(LEAST_TIMES, MOST_COVERED // at_a_time)))
+        covered = cover(model, times, scales, vectors)
     at = covered.times.unique()
     halfway = (at[1:] + at[:-1]) / 2
     if not len(halfway) or any(part.scheduled for part in model.parts):
         return covered, None
     chosen = halfway[torch.linspace(0, len(halfway) - 1, min(BETWEEN, len(halfway))).long()]
     some = None if vectors is None else vectors[torch.linspace(0, count - 1, min(FEW, count)).long()]
-    found = cover(model, chosen, plan["guidance"], some).read
+    if scales:
+        scales = [scales[place] for place in torch.linspace(0, len(scales) - 1, min(FEW, len(scales))).long().tolist()]
+    found = cover(model, chosen, scales, some).read
     return covered, found if len(found) <= BETWEEN else found[torch.linspace(0, len(found) - 1, BETWEEN).long()]
+
+
+def _check_count(count: int, what: str) -> None:
+    """Raise InputError for more than can be held."""
+    if count > MOST_COVERED:
+        raise InputError(f"{what} are {count:,} vectors, and at most {MOST_COVERED:,} are covered: give fewer")
 
 
 def text_error(model: Model, plan: Mapping[str, Any], population: PooledTexts | None, times: Tensor) -> float | None:

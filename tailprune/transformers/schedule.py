@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
@@ -30,7 +30,7 @@ from tailprune.transformers.population import vector_part
 from tailprune.transformers.ranks import condition
 from tailprune.transformers.recognise import Model
 
-__all__ = ["Covered", "cover", "plain_times", "quadratic_sigmas", "scaled", "scheduled_times"]
+__all__ = ["Covered", "choices", "cover", "plain_times", "quadratic_sigmas", "scaled", "scheduled_times"]
 
 MOST_ROWS = 8
 """Of tables with no more rows all are covered, but of the classes, which are chosen."""
@@ -158,10 +158,9 @@ def cover(
     given = vector_part(model)
     known = {} if vectors is None or given is None else {given.what: vectors.new_zeros(1, vectors.shape[1])}
     read, labels = [], []
-    tables = [part for part in model.parts if len(part.layers) == 1 and part != given]
     for dtype in _dtypes(model):
         at = _as_passed(times, dtype, model)
-        for scale, rows in product(scales, _choices(model, tables)):
+        for scale, rows in product(scales, choices(model)):
             numbers = {part.what: torch.cat([at[1:], at.new_zeros(1)]) for part in model.parts if part.scheduled}
             if scale is not None and guided is not None and guided.number is not None:
                 numbers["guidance"] = torch.tensor([scale * scaled(guided.number)], dtype=dtype)
@@ -202,6 +201,10 @@ def _rows(model: Model, part: Part) -> int:
     return rows
 
 
-def _choices(model: Model, tables: Sequence[Part]) -> Iterator[Mapping[str, int]]:
-    for chosen in product(*(range(_rows(model, part)) for part in tables)):
-        yield {part.what: row for part, row in zip(tables, chosen, strict=True)}
+def choices(model: Model) -> list[dict[str, int]]:
+    """The rows of the tables of a model that are covered together, but of the classes, which are chosen."""
+    tables = [part for part in model.parts if len(part.layers) == 1 and part != vector_part(model)]
+    return [
+        {part.what: row for part, row in zip(tables, chosen, strict=True)}
+        for chosen in product(*(range(_rows(model, part)) for part in tables))
+    ]

@@ -11,15 +11,13 @@ from torch import Tensor
 from tailprune.arguments import as_whole
 from tailprune.checkpoints.files import CheckpointError
 from tailprune.spec import InputError
-from tailprune.spec.transformers import Number
+from tailprune.spec.transformers import LARGEST_SIDE, SIDE_STEP, Number
 from tailprune.transformers.population import vector_part
 from tailprune.transformers.ranks import linear, sinusoids
 from tailprune.transformers.recognise import Model
 
 __all__ = ["classes_of", "parts_of_classes", "parts_of_sizes", "sizes_of"]
 
-STEP, LARGEST = 16, 4096
-"""Sides of pictures are multiples of this, as the pipeline wants, and at most so large, so that bfloat16 holds them."""
 SIDES = 6
 """Height and width of the original, what is cropped at the top and on the left, height and width of the picture."""
 
@@ -37,9 +35,9 @@ def sizes_of(model: Model, resolutions: Sequence[tuple[int, int]]) -> list[tuple
             f"{model.source.path}: its condition depends on the size of the picture: give one or more resolutions, "
             "such as 1024x1024"
         )
-    sides = [as_whole("a side", side, least=STEP, most=LARGEST) for sides in resolutions for side in sides]
-    if wrong := next((side for side in sides if side % STEP), None):
-        raise InputError(f"sides must be multiples of {STEP} pixels, not {wrong}")
+    sides = [as_whole("a side", side, least=SIDE_STEP, most=LARGEST_SIDE) for sides in resolutions for side in sides]
+    if wrong := next((side for side in sides if side % SIDE_STEP), None):
+        raise InputError(f"sides must be multiples of {SIDE_STEP} pixels, not {wrong}")
     return list(zip(sides[::2], sides[1::2], strict=True))
 
 
@@ -54,7 +52,7 @@ def parts_of_sizes(model: Model, sizes: Sequence[tuple[int, int]]) -> Tensor:
             f"{model.source.path}: {part.layers[0]} reads {first.shape[1]} columns, not {SIDES} times"
         )
     sides = torch.tensor([[high, wide, 0, 0, high, wide] for wide, high in sizes], dtype=torch.float32)
-    read = sinusoids(sides.flatten(), channels, Number(LARGEST)).double().reshape(len(sizes), -1)
+    read = sinusoids(sides.flatten(), channels, Number(LARGEST_SIDE)).double().reshape(len(sizes), -1)
     return F.silu(read @ first.T + first_bias) @ second.T + bias
 
 

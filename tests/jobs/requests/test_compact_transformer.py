@@ -29,6 +29,7 @@ def model(folder: Path, name: str, *, without: str = "", scheduler: Any = None, 
     """A registered model of a class, of which the files have all that is read of them and no more."""
     cls = next(each for each in CLASSES if each.name == name)
     layers = [part.layers[0].replace("*", "0") for part in cls.parts if part.what != without]
+    layers.append(cls.time.layers[1].replace("*", "0"))
     tensors = dict.fromkeys([cls.anchor, *(f"{layer}.weight" for layer in layers)], ("F32", (11, 1), 44))
     (folder / "flux" / "transformer").mkdir(parents=True)
     (folder / "flux" / "transformer" / "config.json").write_text(json.dumps({"_class_name": name} | config))
@@ -85,6 +86,8 @@ def test_the_scheduler_of_a_transformer_that_is_named_itself_lies_beside_it(tmp_
         ({"steps": 4, "rank": 3}, "give one of steps, times, rank and error, not steps and rank"),
         ({"rank": 3, "scheduler": "own"}, "leave scheduler out, or rank"),
         ({"steps": 0}, "greater than or equal to 1"),
+        ({"rank": 10**400}, "less than or equal to 1048576"),
+        ({"rank": 3, "classes": [10**400]}, "less than or equal to 1048576"),
         ({"error": 0.0}, "greater than 0"),
         ({"steps": 4, "pooled": "mean"}, "'zero'"),
         ({"steps": 4, "resolutions": [[1024]]}, "at least 2 items"),
@@ -112,6 +115,18 @@ def test_what_no_model_takes_is_refused(fields: dict[str, Any], message: str) ->
         (DIT, {"steps": 4, "classes": [3]}, "scheduler", "put it there, or give times"),
         (DIT, {"steps": 4, "classes": [3], "scheduler": "plain"}, "scheduler", "DiT has no plain schedule"),
         (MOCHI, {"steps": 4, "pooled": "zero", "scheduler": "plain"}, "scheduler", "Mochi 1 has no plain schedule"),
+        (QWEN, {"rank": 12}, "rank", "c of flux has 11 components"),
+        (COGVIEW, {"rank": 4, "resolutions": [[64, 64], [64, 40]]}, "resolutions.1", "are multiples of 16 pixels"),
+        (COGVIEW, {"rank": 4, "resolutions": [[8192, 64]]}, "resolutions.0", "at most 4096; give such sides"),
+        (QWEN, {"steps": [4096, 1], "scheduler": "plain"}, "steps", "4,097 times are 4,097 vectors, and at most 4,096"),
+        (
+            FLUX,
+            {"times": [i / 4096 for i in range(1025)], "guidance": [1.0, 2.0, 3.0, 4.0], "pooled": "zero"},
+            "times",
+            "1,025 times x 4 guidance scales are 4,100 vectors",
+        ),
+        (COGVIEW, {"steps": 2049, "resolutions": [[64, 64], [64, 32]]}, "steps", "2,049 times x 2 resolutions"),
+        (DIT, {"times": [i / 8192 for i in range(2049)], "classes": [3]}, "times", "2,049 times x 2 classes"),
         (HUNYUAN, {"rank": 4}, "rank", "takes the time of the next step too"),
         (HUNYUAN, {"error": 0.1}, "error", "takes the time of the next step too"),
     ],
@@ -136,6 +151,26 @@ def test_resolutions_go_with_a_scheduler_that_shifts_by_them(tmp_path: Path) -> 
     assert "same at every resolution" in faults(shifting, steps=4, resolutions=[[64, 32]])["resolutions"]
 
 
+def test_what_a_scheduler_shifts_counts_at_each_resolution(tmp_path: Path) -> None:
+    shifting = model(tmp_path, QWEN, scheduler={"use_dynamic_shifting": True})
+    found = faults(shifting, steps=2049, resolutions=[[64, 32], [32, 64]])
+    assert "2,049 times x 2 resolutions are 4,098 vectors" in found["steps"]
+
+
+def test_mochi_takes_at_least_two_steps(tmp_path: Path) -> None:
+    mochi = model(tmp_path, MOCHI, scheduler={})
+    assert "takes at least 2 steps" in faults(mochi, steps=[4, 1], pooled="zero")["steps"]
+    assert request(steps=[4, 2], pooled="zero").resolve(mochi).steps == [4, 2]
+
+
+def test_a_scheduler_that_cannot_be_read_matters_to_those_that_use_it(tmp_path: Path) -> None:
+    entry = model(tmp_path, QWEN, scheduler=[])
+    found = faults(entry, steps=4)["scheduler"]
+    assert found.startswith("flux/scheduler/scheduler_config.json is no JSON object")
+    for fields in ({"rank": 4}, {"times": [0.5]}, {"steps": 4, "scheduler": "plain"}):
+        request(**fields).resolve(entry)
+
+
 def test_a_pipeline_that_makes_its_times_uses_no_scheduler(tmp_path: Path) -> None:
     entry = model(tmp_path, COGVIEW, scheduler={})
     assert request(steps=4, resolutions=[[64, 64]]).resolve(entry).scheduler == "plain"
@@ -155,5 +190,16 @@ def test_a_model_that_cannot_be_compacted_is_refused_by_its_name_in_the_registry
         message = faults(entry, steps=4)["model"]
         assert message.startswith("flux/transformer/config.json")
         assert reason in message
+    config.write_text('{"_class_name": "FluxTransformer2DModel"}')
+    weights = config.parent / "diffusion_pytorch_model.safetensors"
+    for content, reason in [
+        (b"\x08" + bytes(7) + b"{not json", "download it again"),
+        (b"\x02" + bytes(7) + b"\xff\xff", "download it again"),
+        (b"\x02" + bytes(7) + b"{", "the file ends after 1 of the 2 bytes"),
+        (encode_header({"x_embedder.weight": ("F32", (1,), 4)}) + bytes(4), "linear_2.weight with two dimensions"),
+    ]:
+        weights.write_bytes(content)
+        assert reason in faults(entry, steps=4)["model"]
+        assert entry.files_digest
     config.unlink()
     assert "config.json is missing" in faults(entry, steps=4)["model"]
