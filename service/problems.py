@@ -154,10 +154,11 @@ async def _on_validation(_: Request, error: Exception) -> Response:
 
 async def _on_http(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
-    if isinstance(error.__cause__, InvalidRequest):  # FastAPI's for whatever is raised while it reads a body
-        return problem_response(_invalid(error.__cause__.faults))
-    if isinstance(error.__cause__, RequestValidationError):
-        return await _on_validation(request, error.__cause__)
+    handlers: Mapping[Any, Any] = request.app.exception_handlers
+    for kind in type(error.__cause__).__mro__:  # FastAPI's 400 is for whatever is raised while it reads a body
+        if kind is not Exception and kind in handlers:
+            response: Response = await handlers[kind](request, error.__cause__)
+            return response
     detail, headers = str(error.detail), error.headers
     match error.status_code:
         case 404:

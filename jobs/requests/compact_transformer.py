@@ -230,7 +230,7 @@ def _count_faults(request: CompactTransformerRequest, facts: TransformerFacts) -
     counts = {
         "times": len(request.times or [None]) if request.steps is None else sum(as_list(request.steps)),
         "resolutions": resolutions,
-        "guidance scales": len(as_list(request.guidance or [None])),
+        "guidance scales": 1 if request.guidance is None else len(as_list(request.guidance)),
         "classes": 1 if request.classes is None else len(request.classes) + 1,
     }
     if not takes_sizes and request.scheduler != "own":

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Body
@@ -15,11 +14,14 @@ from jobs.requests.compact import CompactRequest
 from jobs.requests.compact_transformer import CompactTransformerRequest
 from service import examples
 from service.checks import JsonRequest, JsonRoute
+from service.deps import AppState, model_of
 from service.openapi import OF_A_MODEL, job_answers, job_model
 from service.submission import ClientDep, Posted, PostedOfTransformer, post_job, post_transformer_job
 
 __all__ = ["router"]
 
+OF_THE_OTHER = "of_the_other_kind"
+"""The type of the faults of fields that requests of one kind do not have, and those of the other do."""
 KINDS = (CompactRequest.kind, CompactTransformerRequest.kind)
 
 
@@ -35,9 +37,21 @@ class _CompactRequest(JsonRequest):
     """A request whose body is validated as that of the model that it names."""
 
     async def json(self) -> Any:
-        """The body. Raises RequestValidationError, and what reading JSON raises."""
-        data = await super().json()
-        return _body(data, self.app.state.app.models.registry) if isinstance(data, dict) else data
+        """The body. Raises RequestValidationError, UnknownModel, and what reading JSON raises."""
+        data, state = await super().json(), self.app.state.app
+        try:
+            return _body(data, state.models.registry)
+        except RequestValidationError as error:
+            if any(fault["type"] == OF_THE_OTHER for fault in error.errors()):
+                await _check_known(data, state)
+            raise
+
+
+async def _check_known(data: dict[str, Any], state: AppState) -> None:
+    """Raise UnknownModel for a body that names a model that there is not."""
+    named = data.get("model")
+    if isinstance(named, str) and named not in state.models.registry.transformers:
+        await model_of(named, state)
 
 
 class _CompactRoute(JsonRoute):
@@ -70,25 +84,20 @@ async def compact(
     return await post_job(body, client)
 
 
-def _body(data: dict[str, Any], registry: Registry) -> BaseModel:
+def _body(data: Any, registry: Registry) -> BaseModel:
     """A body as the request of its kind. Raises RequestValidationError."""
     kinds: list[type[BaseModel]] = [CompactBody, CompactTransformerBody]
-    named = data.get("model")
+    named = data.get("model") if isinstance(data, dict) else None
     is_transformer = isinstance(named, str) and named in registry.transformers
     kind, other = reversed(kinds) if is_transformer else kinds
     try:
         return kind.model_validate(data)
     except ValidationError as error:
-        what = "for systems, and this is a large transformer" if is_transformer else "for large transformers alone"
-        faults = [
-            {**fault, "loc": ("body", *fault["loc"])} | _of_the_other(fault, other, what)
-            for fault in error.errors(include_url=False)
+        faults: list[dict[str, Any]] = [
+            {**fault, "loc": ("body", *fault["loc"])} for fault in error.errors(include_url=False)
         ]
+        for fault in faults:
+            if fault["type"] == "extra_forbidden" and fault["loc"][1] in other.model_fields:
+                what = "systems, and this is a large transformer" if is_transformer else "large transformers alone"
+                fault |= {"type": OF_THE_OTHER, "msg": f"this field is for {what}; leave it out"}
         raise RequestValidationError(faults, body=data) from error
-
-
-def _of_the_other(fault: Mapping[str, Any], other: type[BaseModel], what: str) -> dict[str, Any]:
-    """What is said of a field that requests of this kind do not have, and those of the other do."""
-    if fault["type"] != "extra_forbidden" or fault["loc"][0] not in other.model_fields:
-        return {}
-    return {"type": "value_error", "msg": f"this field is {what}; leave it out"}

@@ -100,11 +100,37 @@ def test_a_large_transformer_has_a_card_with_its_anatomy(page: Page, stack: Stac
     expect(page.get_by_role("heading", level=2)).to_have_text(["flux", "absent"])
     expect(page.get_by_role("link", name="Its anatomy as JSON")).to_have_attribute("href", link)
     expect(page.get_by_role("row")).to_have_count(0)
-    page.get_by_role("button", name="Anatomy of flux").click()
+    button = page.get_by_role("button", name="Anatomy of flux")
+    button.press("Enter")
     expect(page.get_by_role("row", name="rank 1 10.00 % 1 216 B 304 B")).to_be_visible()
+    expect(button).to_be_focused()
     page.get_by_text("What is missing").click()
     expect(page.get_by_text("fetch it")).to_be_visible()
     assert_accessible(page)
     shot(page, "models-transformers")
     page.set_viewport_size(PHONE)
     assert_fits(page)
+
+
+def test_an_anatomy_that_failed_is_asked_for_again(page: Page, stack: Stack, faults: list[str]) -> None:
+    link = "/models/flux/anatomy"
+    flux = {"name": "flux", "title": "FLUX.1", "licence": "own", "source": "made", "links": {"anatomy": link}}
+    ready = {**flux, "ready": True, "missing": [], "obtain": None}
+    listed = json.dumps(stack.http.get("/models").json() | {"transformers": [ready]})
+    of_json: dict[str, Any] = {"status": 200, "content_type": "application/json"}
+    problem = json.dumps({"title": "Failed", "status": 500, "detail": "the weights hold NaN"})
+    answers = [{"status": 500, "content_type": "application/problem+json", "body": problem}]
+    page.route(re.compile(r"(?<!ui)/models$"), lambda route: route.fulfill(**of_json, body=listed))
+    page.route(
+        re.compile(rf"{link}$"),
+        lambda route: route.fulfill(**(answers.pop() if answers else of_json | {"body": json.dumps(ANATOMY)})),
+    )
+    page.goto("/ui/?find=large+transformer")
+    page.get_by_role("button", name="Anatomy of flux").press("Enter")
+    expect(page.get_by_text("the weights hold NaN")).to_be_visible()
+    again = page.get_by_role("button", name="Try again: anatomy of flux")
+    expect(again).to_be_focused()
+    again.press("Enter")
+    expect(page.get_by_role("row", name="rank 1 10.00 % 1 216 B 304 B")).to_be_visible()
+    expect(page.get_by_text("the weights hold NaN")).to_have_count(0)
+    faults.clear()  # a failed request is an error on the console

@@ -99,10 +99,12 @@ const TRANSFORMER = "large transformer";
  */
 function TransformerCard({ model }) {
   const [asked, setAsked] = useState(false);
-  const { data, error } = useLoaded(
+  const { data, error, loading, reload } = useLoaded(
     async (signal) => (asked ? computed(model.links.anatomy, { signal }) : null),
     [model.name, asked],
   );
+  const busy = asked && loading;
+  const ask = () => (asked ? reload() : setAsked(true));
   return html`<${Card}
     title=${model.name}
     aside=${html`<${Badge} kind=${model.ready ? "good" : "warn"}>${model.ready ? "ready" : "missing"}</${Badge}>`}
@@ -113,11 +115,13 @@ function TransformerCard({ model }) {
       <summary>What is missing, and how to get it</summary>
       <${Missing} model=${model} />
     </details>`}
-    ${error && html`<${ProblemNotice} error=${error} />`}
+    ${error && !busy && html`<${ProblemNotice} error=${error} />`}
     ${data && html`<${AnatomyTable} result=${data} />`}
-    ${asked && !data && !error && html`<${Loading}>Measuring AdaLN</${Loading}>`}
-    ${model.ready && !asked && html`<div class="row">
-      <${Button} small onClick=${() => setAsked(true)}>Anatomy<span class="sr-only"> of ${model.name}</span></${Button}>
+    ${busy && !data && html`<${Loading}>Measuring AdaLN</${Loading}>`}
+    ${model.ready && html`<div class="row">
+      <${Button} small aria-busy=${busy} aria-disabled=${busy ? "true" : undefined} onClick=${() => !busy && ask()}>
+        ${error ? "Try again: anatomy" : "Anatomy"}<span class="sr-only"> of ${model.name}</span>
+      </${Button}>
     </div>`}
     ${model.ready && html`<p class="small"><a href=${url(model.links.anatomy)}>Its anatomy as JSON</a></p>`}
   </${Card}>`;

@@ -74,11 +74,22 @@ def test_faults_are_named_by_their_fields(client: TestClient) -> None:
 
 
 def test_what_is_no_object_or_names_no_model_is_refused(client: TestClient) -> None:
-    assert client.post("/compact", json=[1]).status_code == 422
+    for body in ([1], "x", 3, None):
+        answer = client.post("/compact", json=body)
+        assert answer.status_code == 422
+        assert [fault["location"] for fault in answer.json()["errors"]] == ["body"]
     assert client.post("/compact", content=b"{", headers={"Content-Type": "application/json"}).status_code == 400
     assert "body.model" in faults(client, rank=4)
-    answer = client.post("/compact", json={"model": "nothing", "keep": 4})
-    assert (answer.status_code, answer.json()["type"]) == (404, "urn:tailprune:problem:unknown-model")
+    for fields in ({"keep": 4}, {"steps": 4, "resolutions": [[64, 64]]}):
+        answer = client.post("/compact", json={"model": "nothing"} | fields)
+        assert (answer.status_code, answer.json()["type"]) == (404, "urn:tailprune:problem:unknown-model")
+    assert "body.rank" in faults(client, model=["flux"], rank=4)
+
+
+def test_a_damaged_file_is_a_fault_of_the_model(client: TestClient, settings: Settings) -> None:
+    weights = settings.registry.parent / "flux" / "transformer" / "diffusion_pytorch_model.safetensors"
+    weights.write_bytes(b"\x08" + bytes(7) + b"{not json")
+    assert "download it again" in faults(client, **REQUEST)["body.model"]
 
 
 def test_a_model_whose_files_are_missing_is_not_ready(client: TestClient) -> None:
