@@ -51,6 +51,12 @@ class Directions:
     decode: Tensor
     """D, with shape (d, r)."""
 
+    @property
+    def digest(self) -> str:
+        """The sha256 of all three, in float64."""
+        parts = (each.contiguous().numpy().tobytes() for each in (self.mean, self.encode, self.decode))
+        return hashlib.sha256(b"".join(parts)).hexdigest()
+
 
 def all_directions(covered: Covered) -> Directions:
     """Those that the covered vectors span, which is exact for them."""

@@ -119,7 +119,7 @@ def compact(
         )
     of_texts = text_error(model, plan, texts, covered.times)
     of = {"plan": plan, "source": model.source.stamps, "config": model.source.config}
-    with unfinished(folder, of, writer.size) as work:
+    with unfinished(folder, of, writer.size, directions.digest) as work:
         with reporting(progress, on_bytes, "B") as report:
             writer.write(work, report)
         model.source.check_unchanged()

@@ -156,7 +156,7 @@ class Unfinished:
 
 
 @contextmanager
-def unfinished(out: Path, plan: Mapping[str, Any], size: int) -> Iterator[Unfinished]:
+def unfinished(out: Path, plan: Mapping[str, Any], size: int, computed: str = "") -> Iterator[Unfinished]:
     """A folder for what is to be made, new or with what an equal call before has finished.
 
     What is raised in it leaves the files that are finished, but an InputError none, since it would be raised again.
@@ -164,24 +164,28 @@ def unfinished(out: Path, plan: Mapping[str, Any], size: int) -> Iterator[Unfini
     out: what is made
     plan: what it is made of and how, as JSON can hold it
     size: the bytes of all its files
+    computed: a digest of what was computed for it, which another machine or number of threads may round otherwise; what
+        a call with another digest has finished is deleted
 
     Raises InputError if the folder is that of another plan, or there is too little room, also while it is filled.
     """
     folder = out.with_name(f".{out.name}.partial")
     stated = json.dumps(plan, sort_keys=True)
     if any(folder.glob(f"*{DONE}")):
-        if not (folder / PLAN).is_file() or (folder / PLAN).read_text() != stated:
+        before = (folder / PLAN).read_text().splitlines() if (folder / PLAN).is_file() else []
+        if before[:1] != [stated]:
             raise InputError(
                 f"{folder} has an unfinished run of another kind, or of files that have changed: delete it"
             )
-    else:
-        folder.mkdir(parents=True, exist_ok=True)
+        if before[1:] != [computed]:
+            shutil.rmtree(folder)
+    folder.mkdir(parents=True, exist_ok=True)
     for left in folder.glob(".*"):  # what was being written when a run was killed
         left.unlink()
     there = sum(file.stat().st_size for file in folder.iterdir())
     try:
         with needing_room(out.absolute().parent, max(0, size - there)):
-            _write_text(folder / PLAN, stated)
+            _write_text(folder / PLAN, f"{stated}\n{computed}\n")
             yield Unfinished(out, folder)
     except BaseException as error:
         refused = isinstance(error, InputError) and not isinstance(error, NoRoom)

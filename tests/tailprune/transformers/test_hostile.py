@@ -21,6 +21,7 @@ from torch import Tensor
 from tailprune.checkpoints import CheckpointError
 from tailprune.spec import InputError, MissingFileError
 from tailprune.transformers import anatomy, compact, convert, converting, lora, project_lora, rewriting, verify, writing
+from tailprune.transformers.directions import Directions, best_directions
 from tests.tailprune.transformers.test_source import rewrite_header
 from tests.tailprune.transformers.tiny_models import TINY
 
@@ -339,6 +340,26 @@ def test_a_finished_file_that_was_lost_is_written_again(made: Path, tmp_path: Pa
     resumed = compact(made / "many", tmp_path / "small", rank=8)
     for name, digest in resumed.files.items():
         assert hashlib.sha256((tmp_path / "small" / name).read_bytes()).hexdigest() == digest
+
+
+def test_files_that_were_made_with_other_directions_are_written_again(
+    made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stop(done: int, total: int) -> None:
+        if done > total / 2:
+            raise KeyboardInterrupt
+
+    def otherwise(*given: Any) -> Directions:
+        found = best_directions(*given)
+        return Directions(found.mean, -found.encode, -found.decode)
+
+    with pytest.raises(KeyboardInterrupt):
+        compact(made / "many", tmp_path / "small", rank=8, on_bytes=stop)
+    assert list((tmp_path / ".small.partial").glob("*.safetensors"))
+    monkeypatch.setattr(rewriting, "best_directions", otherwise)  # as another number of threads may round them
+    resumed = compact(made / "many", tmp_path / "small", rank=8)
+    assert resumed.files == compact(made / "many", tmp_path / "anew", rank=8).files
+    verify(tmp_path / "small", made / "many")
 
 
 def test_a_name_in_the_source_one_that_exists_and_a_link_to_nowhere_are_refused(made: Path, tmp_path: Path) -> None:
