@@ -111,11 +111,9 @@ def _form(layer: Layer) -> str:
 
 
 def _chooses(x: Tensor) -> bool:
-    if recording():
-        return True
-    if x.device.type != "cpu" or x.dtype not in (torch.float32, torch.bfloat16):
+    if torch.compiler.is_compiling() or torch.is_grad_enabled():
         return False
-    return not torch.is_grad_enabled() and not torch.compiler.is_compiling()
+    return recording() or (x.device.type == "cpu" and x.dtype in (torch.float32, torch.bfloat16))
 
 
 def _samples(tokens: int, width: int) -> int:

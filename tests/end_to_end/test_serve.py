@@ -68,7 +68,7 @@ def test_serve_stops_on_ctrl_c_and_shows_old_jobs_when_started_again(serve: Serv
     server = serve()
     children = psutil.Process(server.process.pid).children(recursive=True)
     body = {"model": "tiny", "threshold": 0.5}
-    job = httpx.post(f"{server.url}/prune-sample", json=body, headers={"Prefer": "wait=30"}).json()
+    job = httpx.post(f"{server.url}/prune-sample", json=body, headers={"Prefer": "wait=30"}, timeout=40).json()
     assert job["status"] == "succeeded"
     begun = time.monotonic()
     server.process.send_signal(signal.SIGINT)
@@ -111,7 +111,7 @@ def test_serve_passes_the_prefix_of_a_proxy_on(serve: Serve) -> None:
 def test_serve_starts_again_what_dies(serve: Serve) -> None:
     server = serve()
     body = {"model": "tiny", "threshold": 0.5}
-    job = httpx.post(f"{server.url}/prune-sample", json=body, headers={"Prefer": "wait=30"}).json()
+    job = httpx.post(f"{server.url}/prune-sample", json=body, headers={"Prefer": "wait=30"}, timeout=40).json()
     time.sleep(2.0)  # by then the job is in Redis' file, which is written once a second
     (worker,), (redis_server,) = server.children("celery"), server.children("-server")
     worker.kill()
