@@ -64,13 +64,6 @@ def watch(page: Page, faults: list[str]) -> None:
     page.on("pageerror", lambda error: faults.append(str(error)))
 
 
-def expected(faults: list[str], *texts: str) -> None:
-    """Take out the complaints with these texts, each of which a test expects at least once; others stay faults."""
-    for text in texts:
-        assert any(text in fault for fault in faults), f"nothing complained of {text!r}: {faults}"
-        faults[:] = [fault for fault in faults if text not in fault]
-
-
 def assert_accessible(page: Page) -> None:
     """No violations of WCAG 2.2 AA, nor of axe's best practices, in the page as it is now."""
     page.evaluate(f"{AXE}; undefined")

@@ -30,21 +30,25 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
 
 
 @pytest.fixture
-def faults() -> list[str]:
-    """What the page has complained of; a test that expects something takes it out."""
-    return []
+def page(browser: Browser, stack: Stack, request: pytest.FixtureRequest) -> Iterator[Page]:
+    """A page of a browser that was never here, on the service.
 
-
-@pytest.fixture
-def page(browser: Browser, stack: Stack, faults: list[str]) -> Iterator[Page]:
-    """A page of a browser that was never here, on the service; it fails the test that leaves a fault."""
+    It fails the test in which it complains of anything but what `@pytest.mark.complains(*texts)` says, or does not
+    complain of each of these. When a complaint comes makes no difference: requests that go on in the background may
+    be refused at any moment until the page is left.
+    """
+    marker = request.node.get_closest_marker("complains")
+    expected: tuple[str, ...] = marker.args if marker else ()
     context = browser.new_context(
         base_url=stack.url, viewport={"width": DESKTOP["width"], "height": DESKTOP["height"]}, reduced_motion="reduce"
     )
     page = context.new_page()
+    faults: list[str] = []
     page.set_default_timeout(WAIT_MILLISECONDS)
     expect.set_options(timeout=WAIT_MILLISECONDS)
     watch(page, faults)
     yield page
     context.close()
-    assert not faults
+    assert [fault for fault in faults if not any(text in fault for text in expected)] == []
+    for text in expected:
+        assert any(text in fault for fault in faults), f"nothing complained of {text!r}: {faults}"

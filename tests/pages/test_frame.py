@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import re
 
+import pytest
 from playwright.sync_api import Page, expect
 
 from tests.end_to_end.stack import Stack
-from tests.pages.browser import PHONE, assert_accessible, assert_fits, both_themes, expected, heading, shot
+from tests.pages.browser import PHONE, assert_accessible, assert_fits, both_themes, heading, shot
 
 
 @both_themes
@@ -124,12 +125,12 @@ def test_the_frame_fits_a_narrow_screen(page: Page) -> None:
     shot(page, "frame-phone")
 
 
-def test_an_inline_script_would_be_reported(page: Page, faults: list[str]) -> None:
+@pytest.mark.complains("Content-Security-Policy: script-src-elem forbids inline", "Content Security Policy")
+def test_an_inline_script_would_be_reported(page: Page) -> None:
     page.goto("/ui/")
     with page.expect_console_message(lambda message: "Content-Security-Policy:" in message.text):
         page.evaluate("document.body.append(Object.assign(document.createElement('script'), {textContent: 'bad = 1'}))")
     assert page.evaluate("typeof bad") == "undefined"
-    expected(faults, "Content-Security-Policy: script-src-elem forbids inline", "Content Security Policy")
 
 
 def test_every_file_of_a_page_is_of_the_service(page: Page, stack: Stack) -> None:
@@ -152,7 +153,8 @@ def test_the_pages_work_under_the_prefix_of_a_proxy(page: Page, stack: Stack) ->
         page.goto("about:blank")  # nothing is under way when the service stops
 
 
-def test_a_page_of_an_earlier_version_says_that_it_has_to_be_loaded_again(page: Page, faults: list[str]) -> None:
+@pytest.mark.complains("404")
+def test_a_page_of_an_earlier_version_says_that_it_has_to_be_loaded_again(page: Page) -> None:
     page.route("**/views/compare.js", lambda route: route.fulfill(status=404))
     page.goto("/ui/")
     page.get_by_role("link", name="Compare").click()
@@ -160,4 +162,3 @@ def test_a_page_of_an_earlier_version_says_that_it_has_to_be_loaded_again(page: 
     page.unroute("**/views/compare.js")
     page.get_by_role("link", name="Load the page again").click()
     expect(page.get_by_role("heading", level=1, name="Compare")).to_be_visible()
-    expected(faults, "404")

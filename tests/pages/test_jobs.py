@@ -10,7 +10,7 @@ import pytest
 from playwright.sync_api import Page, Route, expect
 
 from tests.end_to_end.stack import Stack
-from tests.pages.browser import PHONE, assert_accessible, assert_fits, both_themes, expected, shot
+from tests.pages.browser import PHONE, assert_accessible, assert_fits, both_themes, shot
 from tests.pages.jobs import LONG, LONGER, MODEL, QUICK, SECONDS, cell, expect_status, finished, start
 from tests.service.results import ANATOMY, COMPACT_TRANSFORMER
 
@@ -84,7 +84,8 @@ def test_a_job_is_cancelled_from_its_page(page: Page, stack: Stack) -> None:
     expect(page.get_by_role("button", name="Cancel")).to_have_count(0)
 
 
-def test_the_page_of_a_job_goes_on_when_the_service_is_restarted(page: Page, stack: Stack, faults: list[str]) -> None:
+@pytest.mark.complains("net::ERR")
+def test_the_page_of_a_job_goes_on_when_the_service_is_restarted(page: Page, stack: Stack) -> None:
     page.goto(f"/ui/jobs/{start(stack, '/prune-sample', **LONG, seed=14)}")
     expect(page.get_by_role("progressbar")).to_be_visible(timeout=SECONDS)
     assert stack.service is not None
@@ -94,7 +95,6 @@ def test_the_page_of_a_job_goes_on_when_the_service_is_restarted(page: Page, sta
     expect(page.get_by_text(re.compile("The connection to the service is lost"))).to_have_count(0, timeout=SECONDS)
     expect_status(page, "succeeded")
     expect(page.get_by_role("heading", name="Gallery")).to_be_visible()
-    expected(faults, "net::ERR")
 
 
 def test_the_numbers_of_a_job_are_those_of_the_interface(page: Page, sampled: dict[str, Any]) -> None:
@@ -221,10 +221,10 @@ def test_a_job_of_a_kind_without_a_form_is_not_offered_to_be_changed(page: Page,
     expect(page.get_by_role("link", name="Change and run again")).to_have_count(0)
 
 
-def test_a_job_that_does_not_exist_says_so(page: Page, faults: list[str]) -> None:
+@pytest.mark.complains("404")
+def test_a_job_that_does_not_exist_says_so(page: Page) -> None:
     page.goto("/ui/jobs/01jd0000000000000000000000")
     expect(page.get_by_role("alert")).to_be_visible()
-    expected(faults, "404")
 
 
 def test_the_title_of_a_document_says_which_job_it_is(

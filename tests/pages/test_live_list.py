@@ -11,7 +11,7 @@ import pytest
 from playwright.sync_api import Page, Route, expect
 
 from tests.end_to_end.stack import Stack
-from tests.pages.browser import PHONE, assert_accessible, assert_fits, expected, shot
+from tests.pages.browser import PHONE, assert_accessible, assert_fits, shot
 from tests.pages.jobs import MODEL, QUICK, finished, seen, start, unseen
 
 
@@ -91,16 +91,14 @@ def test_what_pages_compute_for_themselves_does_not_bury_what_was_asked_for(
     shot(page, "jobs-all-phone")
 
 
-def test_a_list_whose_events_are_refused_says_so_and_is_loaded_again(
-    page: Page, stack: Stack, faults: list[str]
-) -> None:
+@pytest.mark.complains("429")
+def test_a_list_whose_events_are_refused_says_so_and_is_loaded_again(page: Page, stack: Stack) -> None:
     page.route("**/events", lambda route: route.fulfill(status=429))
     page.goto("/ui/jobs")
     expect(page.get_by_text("not live", exact=True)).to_be_visible()
     job = start(stack, "/prune-sample", **QUICK, threshold=0.11, seed=21)
     expect(page.locator(f"a[href$='{job}']")).to_be_visible()
     page.goto("about:blank")  # the page asks for events again and again
-    expected(faults, "429")
 
 
 def test_pages_that_are_not_seen_hold_no_connection(page: Page, stack: Stack, sampled: dict[str, Any]) -> None:

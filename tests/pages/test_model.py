@@ -435,34 +435,33 @@ def test_the_main_path_needs_the_keyboard_alone(page: Page) -> None:
     assert request_of(page) == {"model": "shapes-sit", "threshold": [threshold], "labels": [0]}
 
 
-def test_a_model_whose_files_are_missing_says_how_to_get_them(page: Page, faults: list[str]) -> None:
+@pytest.mark.complains("409")
+def test_a_model_whose_files_are_missing_says_how_to_get_them(page: Page) -> None:
     page.goto("/ui/models/dit-xl-2-256")
     expect(page.get_by_role("alert")).to_contain_text("dit-xl-2-256")
     expect(page.get_by_role("link", name=re.compile("DiT-XL-2-256x256.pt$"))).to_be_visible()
     assert_accessible(page)
-    assert faults
-    faults.clear()  # a refused request is an error on the console
 
 
-def test_an_unknown_model_is_a_problem_that_is_shown(page: Page, faults: list[str]) -> None:
+@pytest.mark.complains("404")
+def test_an_unknown_model_is_a_problem_that_is_shown(page: Page) -> None:
     page.goto("/ui/models/absent")
     expect(page.get_by_role("alert")).to_contain_text("absent")
     assert_accessible(page)
-    faults.clear()
 
 
-def test_a_name_is_encoded_in_what_is_asked(page: Page, faults: list[str]) -> None:
+@pytest.mark.complains("404")
+def test_a_name_is_encoded_in_what_is_asked(page: Page) -> None:
     page.goto("/ui/models/absent%3Fpart=y")
     expect(page.get_by_role("alert")).to_contain_text("absent?part=y")
-    faults.clear()
 
 
 @pytest.mark.parametrize("address", [MODEL, "/ui/compare?a=shapes-sit&b=shapes-dit"])
-def test_statistics_that_fail_say_so(page: Page, faults: list[str], address: str) -> None:
+@pytest.mark.complains("404")
+def test_statistics_that_fail_say_so(page: Page, address: str) -> None:
     page.route("**/worker.js", lambda route: route.fulfill(status=404))
     page.goto(address)
     expect(page.get_by_role("alert").first).to_contain_text("The statistics failed")
-    faults.clear()
 
 
 def test_what_is_shown_first_is_small_and_takes_two_round_trips_after_the_page(page: Page) -> None:

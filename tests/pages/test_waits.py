@@ -9,7 +9,7 @@ import pytest
 from playwright.sync_api import Locator, Page, expect
 
 from tests.end_to_end.stack import Stack, running
-from tests.pages.browser import PHONE, assert_accessible, assert_fits, both_themes, expected, program, shot
+from tests.pages.browser import PHONE, assert_accessible, assert_fits, both_themes, program, shot
 from tests.pages.conftest import REGISTRY
 from tests.pages.jobs import LONGER, MODEL, QUICK, SECONDS, seen, start, unseen
 
@@ -96,9 +96,8 @@ def test_the_focus_goes_to_what_follows_a_button_that_is_no_more(page: Page, sta
     expect(page.get_by_role("link", name="show all jobs")).to_be_focused()
 
 
-def test_a_job_that_is_deleted_while_its_page_is_not_seen_says_so_with_a_way_out(
-    page: Page, stack: Stack, faults: list[str]
-) -> None:
+@pytest.mark.complains("404")
+def test_a_job_that_is_deleted_while_its_page_is_not_seen_says_so_with_a_way_out(page: Page, stack: Stack) -> None:
     job = start(stack, "/prune-sample", **QUICK, threshold=0.2, seed=7)
     page.goto(f"/ui/jobs/{job}")
     expect(page.get_by_role("button", name="Cancel")).to_be_visible()
@@ -113,10 +112,10 @@ def test_a_job_that_is_deleted_while_its_page_is_not_seen_says_so_with_a_way_out
     shot(page, "job-gone")
     page.get_by_role("link", name="Jobs that there are").click()
     expect(page.get_by_role("heading", level=1, name="Jobs")).to_be_visible()
-    expected(faults, "404")
 
 
-def test_a_job_whose_events_are_refused_is_followed_all_the_same(page: Page, stack: Stack, faults: list[str]) -> None:
+@pytest.mark.complains("503")
+def test_a_job_whose_events_are_refused_is_followed_all_the_same(page: Page, stack: Stack) -> None:
     page.route("**/events", lambda route: route.fulfill(status=503))
     job = start(stack, "/prune-sample", **QUICK, threshold=0.2, seed=8)
     page.goto(f"/ui/jobs/{job}")
@@ -125,19 +124,16 @@ def test_a_job_whose_events_are_refused_is_followed_all_the_same(page: Page, sta
     stack.http.delete(f"/jobs/{job}").raise_for_status()
     expect(page.get_by_text("This job was cancelled")).to_be_visible()
     page.goto("about:blank")
-    expected(faults, "503")
 
 
-def test_a_job_that_is_deleted_under_its_page_is_not_a_lost_connection(
-    page: Page, stack: Stack, faults: list[str]
-) -> None:
+@pytest.mark.complains("404")
+def test_a_job_that_is_deleted_under_its_page_is_not_a_lost_connection(page: Page, stack: Stack) -> None:
     job = start(stack, "/prune-sample", **QUICK, threshold=0.2, seed=10)
     page.goto(f"/ui/jobs/{job}")
     expect(page.get_by_text(re.compile("Waiting for a worker"))).to_be_visible()
     page.route(re.compile(rf"/jobs/{job}(/events)?$"), lambda route: route.fulfill(status=404, json=GONE))
     expect(page.get_by_text("This job is no more")).to_be_visible()
     expect(page.get_by_text("connection")).to_have_count(0)
-    expected(faults, "404")
 
 
 def test_what_waits_goes_on_by_itself_once_there_is_a_worker(page: Page, stack: Stack) -> None:
