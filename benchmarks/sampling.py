@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -61,10 +61,10 @@ def run() -> Section:
     )
 
 
-def random_s2() -> DiT:
-    """A DiT-S/2 of random weights."""
+def random_dit(config: Mapping[str, Any]) -> DiT:
+    """A DiT of random weights."""
     torch.manual_seed(0)
-    system = DiT(DiTConfig(**S2)).requires_grad_(False).eval()
+    system = DiT(DiTConfig(**config)).requires_grad_(False).eval()
     for tensor in system.state_dict().values():
         torch.nn.init.normal_(tensor, std=0.03)
     return system
@@ -73,7 +73,7 @@ def random_s2() -> DiT:
 def _cases() -> list[tuple[str, System, int]]:
     models = ROOT / "models"
     return [
-        ("DiT-S/2", random_s2(), S2_STEPS),
+        ("DiT-S/2", random_dit(S2), S2_STEPS),
         ("shapes-sit", load(models / "shapes-sit"), SHIPPED_STEPS),
         ("shapes-dit", load(models / "shapes-dit"), SHIPPED_STEPS),
     ]

@@ -1,0 +1,121 @@
+"""How much of this CPU's peak in products does sampling reach, and what takes the rest?
+
+The peak is measured: the fastest product of two large matrices in float32. The operations of a network are counted from
+the sizes of its layers, and its time is divided among torch's operations by torch's profiler.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import Counter, defaultdict
+from collections.abc import Callable
+from functools import partial
+
+import torch
+from torch.profiler import ProfilerActivity, profile
+
+from benchmarks.kernels import XL2
+from benchmarks.report import Aim, Section
+from benchmarks.sampling import S2, random_dit
+from tailprune import Guidance, sample
+from tailprune.systems import System
+from tailprune.systems.choices import Layer
+from tailprune.systems.speed import layers_of
+
+LEAST_SHARE = 0.85
+ROUNDS = 3
+KINDS = {
+    "products of layers": ("aten::addmm", "aten::mm", "aten::mkldnn_convolution", "mkldnn::_linear_pointwise"),
+    "attention": (
+        "aten::bmm", "aten::baddbmm", "aten::_softmax", "aten::_scaled_dot_product_flash_attention_for_cpu"
+    ),
+    "GELU": ("aten::gelu", "aten::sigmoid", "aten::sigmoid_"),
+    "LayerNorm": ("aten::native_layer_norm",),
+    "shifts, scales and gates": ("aten::addcmul", "aten::addcmul_"),
+    "copies": ("aten::copy_", "aten::cat"),
+}  # fmt: skip
+"""torch's operations, by what they are for."""
+OTHERS, OUTSIDE = "other operations", "between operations"
+
+
+def run() -> Section:
+    """A table of both sizes: the time of a step by kind of operation, and the share of the peak."""
+    peak = _peak()
+    rows: list[str] = []
+    aims: list[Aim] = []
+    for name, config, samples in (("DiT-S/2", S2, 4), ("DiT-XL/2", XL2, 1)):
+        system = random_dit(config)
+        seconds, kinds = min((_step(system, samples) for _ in range(ROUNDS)), key=lambda step: step[0])
+        work = _operations(system, samples)
+        of_peak = sum(work.values()) / seconds / peak
+        for kind, took in sorted(kinds.items(), key=lambda each: -each[1]):
+            reached = f"{work[kind] / took / peak:.0%}" if kind in work else ""
+            rows.append(f"| {name} | {kind} | {1e3 * took:,.1f} ms | {took / seconds:.1%} | {reached} |")
+        rows.append(f"| {name} | **all** | {1e3 * seconds:,.1f} ms | 100.0% | {of_peak:.0%} |")
+        question = f"{name}, float32: share of the measured peak of products"
+        aims.append(Aim(question, f"at least {LEAST_SHARE:.0%}", f"{of_peak:.0%}", of_peak >= LEAST_SHARE))
+    return Section(
+        "## Share of the peak, and where the time goes\n\n"
+        f"The fastest product of 2,048 x 2,048 numbers takes {2 * 2048**3 / peak * 1e3:.0f} ms on "
+        f"{torch.get_num_threads()} threads, {peak / 1e9:.0f} billion operations a second. Random weights, float32, "
+        f"8 rows of DiT-S/2 and 2 of DiT-XL/2, guided; a step of DDIM, the fastest of {ROUNDS}.\n\n"
+        "| model | for | time | of all | share of the peak |\n|---|---|---|---|---|\n" + "\n".join(rows) + "\n",
+        aims,
+    )
+
+
+def _peak() -> float:
+    """Operations a second in the fastest product of two large matrices in float32."""
+    a, b = torch.randn(2, 2048, 2048)
+    return 2 * 2048**3 / min(_seconds(lambda: a @ b) for _ in range(10))
+
+
+def _operations(system: System, samples: int) -> Counter[str]:
+    """Multiplications and additions in the products of a step, both branches of guidance, by kind."""
+    found: Counter[str] = Counter()
+    for layer, count in layers_of(system).items():
+        kind, each = _of(layer)
+        found[kind] += 2 * samples * count * each
+    return +found
+
+
+def _of(layer: Layer) -> tuple[str, int]:
+    match layer.kind, layer.sizes:
+        case "linear", (tokens, inputs, outputs):
+            return "products of layers", 2 * tokens * inputs * outputs
+        case "attention", (heads, tokens, width):
+            return "attention", 4 * heads * tokens * tokens * width
+    return "GELU", 0
+
+
+def _step(system: System, samples: int) -> tuple[float, dict[str, float]]:
+    """Seconds of a step, and of its operations by kind: the difference of four steps and two."""
+    inputs = {"labels": torch.arange(samples)}
+
+    def run(steps: int) -> None:
+        sample(system, inputs, steps=steps, guidance=Guidance(4.0), sampler="ddim")
+
+    run(2)  # what is chosen and packed once
+    took: list[float] = []
+    kinds: list[dict[str, float]] = []
+    for steps in (2, 4):
+        with profile(activities=[ProfilerActivity.CPU]) as profiled:
+            took.append(_seconds(partial(run, steps)))
+        kinds.append(_by_kind(profiled))
+    seconds = (took[1] - took[0]) / 2
+    each = {kind: (after - kinds[0].get(kind, 0)) / 2 for kind, after in kinds[1].items()}
+    return seconds, each | {OUTSIDE: seconds - sum(each.values())}
+
+
+def _by_kind(profiled: profile) -> dict[str, float]:
+    kind_of = {name: kind for kind, names in KINDS.items() for name in names}
+    found: dict[str, float] = defaultdict(float)
+    for event in profiled.key_averages():
+        found[kind_of.get(event.key, OTHERS)] += event.self_cpu_time_total / 1e6
+    return found
+
+
+def _seconds(call: Callable[[], object]) -> float:
+    begun = time.perf_counter()
+    call()
+    return time.perf_counter() - begun
