@@ -65,7 +65,7 @@ evidence: $(INSTALLED) ## the paper's tables and figures on the shipped models, 
 	$(BIN)/python -m evidence.compaction
 	$(BIN)/python -m evidence.learned_masks
 
-bench: $(INSTALLED) ## measure against what a user would run instead, write benchmarks/RESULTS.md
+bench: $(INSTALLED) ## measure against what a user would run instead, into this machine's column of benchmarks/RESULTS.md
 	$(BIN)/python -m benchmarks
 
 openapi: $(INSTALLED) ## write openapi.yaml anew from the application, and the types of the pages from it

@@ -1,68 +1,52 @@
-"""`make bench`: runs every benchmark and writes `benchmarks/RESULTS.md`; with names, runs those and writes nothing."""
+"""Runs benchmarks, and writes what they measured into this machine's column of `benchmarks/RESULTS.md`."""
 
 from __future__ import annotations
 
 import argparse
 import os
 import platform
+import time
+from collections.abc import Sequence
+from datetime import date
 from importlib import import_module
-from pathlib import Path
 
-import psutil
 import torch
 
-from benchmarks.report import Section, aims_table
-from tailprune.systems.choices import processor
-
-QUESTIONS = (
-    "statistics_over_time",
-    "kernels",
-    "sampling",
-    "variants",
-    "compaction",
-    "weighted_directions",
-    "cold_metrics",
-    "cached_metrics",
-    "removal_error",
-    "search_samples",
-    "page_threshold",
-    "job_overhead",
-    "many_small_jobs",
-    "warm_worker",
-    "two_workers",
-    "load",
-    "gpu_sampling",
-)
+from benchmarks.machines import Measured, Results, kept_of, this_machine, write
+from benchmarks.page import QUESTIONS, table, write_page
 
 
-def main() -> None:
+def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     parser.add_argument("names", nargs="*", metavar="name", help=f"of {', '.join(QUESTIONS)}; all by default")
     parser.add_argument("--seconds", type=float, default=60.0, help="how long `load` sends each request; 60 by default")
-    options = parser.parse_args()
-    names, given = options.names, {"load": {"seconds": options.seconds}}
+    parser.add_argument("--no-write", action="store_true", help="print the results, and write nothing")
+    options = parser.parse_args(arguments)
+    names, given = options.names or QUESTIONS, {"load": {"seconds": options.seconds}}
     if unknown := [name for name in names if name not in QUESTIONS]:
         parser.error(f"there is no {unknown[0]!r}; there are {', '.join(QUESTIONS)}")
-    machine = _machine()
-    sections: list[Section] = []
-    for name in names or QUESTIONS:
-        sections.append(import_module(f"benchmarks.{name}").run(**given.get(name, {})))
-        print(sections[-1].text, flush=True)
-    aims = aims_table(aim for section in sections for aim in section.aims)
-    print(f"{aims}\nOn {machine}.")
-    if not names:
-        head = f"# Results\n\nWritten by `make bench`, on {machine}. A ratio above 1 is in our favour.\n"
-        parts = [head, aims, *(section.text for section in sections)]
-        Path(__file__).with_name("RESULTS.md").write_text("\n".join(parts))
+    of_this_run = Results(this_machine())
+    today, conditions = date.today().isoformat(), _conditions()
+    for name in names:
+        begun = time.perf_counter()
+        section = import_module(f"benchmarks.{name}").run(**given.get(name, {}))
+        print(section.text, flush=True)
+        title, _, text = section.text.removeprefix("## ").partition("\n\n")
+        took = f"{conditions}; took {time.perf_counter() - begun:.0f} s"
+        measured = Measured(today, torch.__version__, took, title, text.rstrip(), list(section.aims))
+        of_this_run.benchmarks[name] = measured
+        if not options.no_write:  # one by one: a benchmark that fails loses nothing of those before it
+            kept = kept_of(of_this_run.machine)
+            kept.benchmarks[name] = measured
+            write(kept)
+            write_page()
+    print(f"{table([of_this_run], names)}\nOn {of_this_run.machine.described}, {conditions}.")
 
 
-def _machine() -> str:
-    """The machine, its load before the benchmarks start, and the versions."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+def _conditions() -> str:
+    """What times depend on besides the machine and torch, before the benchmarks start."""
     return (
-        f"{processor()} ({platform.machine()}), {cores} cores, "
-        f"{psutil.virtual_memory().total / 2**30:.0f} GiB, {platform.system()}, load "
-        f"{os.getloadavg()[0]:.1f} at the start, {torch.get_num_threads()} threads, torch {torch.__version__}, "
+        f"load {os.getloadavg()[0]:.1f} at the start, {torch.get_num_threads()} threads, "
         f"Python {platform.python_version()}"
     )
 

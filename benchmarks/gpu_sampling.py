@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from benchmarks.diffusers_side import converted, pipeline
-from benchmarks.report import Aim, Section, at_least, ratio, shown
+from benchmarks.report import Aim, Section, at_least, not_run, ratio, shown
 from tailprune import Guidance, Prune, sample
 from tailprune.sampling import compile_network
 from tailprune.systems import DiT
@@ -45,7 +45,7 @@ def run() -> Section:
         reaches = [*(f"at least {FASTER:g}" for _ in BATCHES), f"at least {SHARE:.0%}", f"at least {CHEAPER:g}"]
         questions = [*map(_question, BATCHES), SHARE_QUESTION, PRUNES_QUESTION]
         text = HEAD + "Not run: this machine has no GPU. `python -m benchmarks gpu_sampling` is for one that has.\n"
-        return Section(text, [Aim(*each, "", None) for each in zip(questions, reaches, strict=True)])
+        return Section(text, [not_run(*each, "no GPU") for each in zip(questions, reaches, strict=True)])
     return measure(torch.device("cuda"), XL, BATCHES, STEPS)
 
 

@@ -24,8 +24,10 @@ import numpy as np
 
 from benchmarks.cached_metrics import PATH, bare_service
 from benchmarks.processes import Processes, processes
-from benchmarks.report import Aim, Section
+from benchmarks.report import Aim, Section, not_run
 
+COUNTS = (1, 2)
+"""Processes of the service."""
 CONNECTIONS = 64
 FOLLOWERS, FLOOD, FLOOD_CONNECTIONS = 2000, 5000, 50
 DESCRIPTORS = 2 * FOLLOWERS + 1000
@@ -71,24 +73,22 @@ def run(seconds: float = 60.0) -> Section:
     """A table for one and for two processes of the service. seconds: how long each cached request is asked for."""
     title = "## Load: cached requests, followers, and a flood of jobs\n\n"
     if shutil.which("wrk") is None:
-        return Section(f"{title}Not run. {NO_WRK}\n", [Aim("load", "no errors", "", None)])
+        aims = [not_run(*question, "no `wrk`") for count in COUNTS for question in _questions(count)]
+        return Section(f"{title}Not run. {NO_WRK}\n", aims)
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft < DESCRIPTORS:  # inherited by the service, which needs one for each follower
         resource.setrlimit(resource.RLIMIT_NOFILE, (min(DESCRIPTORS, hard), hard))
     lines, aims = [], []
-    for count in (1, 2):
+    for count in COUNTS:
         phases, followed = _measured(count, seconds)
-        lines += [f"### {count} process{'es' if count > 1 else ''} of the service\n", _table(phases), ""]
+        lines += [f"### {_processes(count)} of the service\n", _table(phases), ""]
         lines += [
             f"{followed.complete} of {FOLLOWERS} followers were told every status of a job, and progress, to the end; "
             f"meanwhile another client's `Prefer: wait` was answered {followed.waited}.\n"
         ]
-        of = f"{count} process{'es' if count > 1 else ''}"
-        aims += [
-            _aim(f"load, {of}: requests answered with an error, or not", sum(phase.errors for phase in phases), 0),
-            _aim(f"load, {of}: followers that were not told all to the end", FOLLOWERS - followed.complete, 0),
-            Aim(f"load, {of}: `Prefer: wait` beside them", "200", followed.waited, followed.waited == "200"),
-        ]
+        errors, untold = sum(phase.errors for phase in phases), FOLLOWERS - followed.complete
+        found = (str(errors), errors == 0), (str(untold), untold == 0), (followed.waited, followed.waited == "200")
+        aims += [Aim(*question, *figure) for question, figure in zip(_questions(count), found, strict=True)]
     head = (
         f"`wrk` with {CONNECTIONS} connections for {seconds:g} s each, from the same machine; {FLOOD} distinct jobs "
         f"over {FLOOD_CONNECTIONS} connections. Ratio: requests a second to those of the bare route. Memory: before "
@@ -255,5 +255,15 @@ def _table(phases: list[_Phase]) -> str:
     return "\n".join(rows)
 
 
-def _aim(question: str, value: int, most: int) -> Aim:
-    return Aim(question, f"at most {most}", str(value), value <= most)
+def _processes(count: int) -> str:
+    return f"{count} process{'es' if count > 1 else ''}"
+
+
+def _questions(count: int) -> list[tuple[str, str]]:
+    """What is to be reached with so many processes of the service, and the marks."""
+    of = f"load, {_processes(count)}"
+    return [
+        (f"{of}: requests answered with an error, or not", "at most 0"),
+        (f"{of}: followers that were not told all to the end", "at most 0"),
+        (f"{of}: `Prefer: wait` beside them", "200"),
+    ]

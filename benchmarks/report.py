@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-__all__ = ["Aim", "Section", "aims_table", "at_least", "at_most", "ratio", "shown"]
+__all__ = ["Aim", "Section", "at_least", "at_most", "not_run", "ratio", "shown"]
 
 
 @dataclass(frozen=True)
 class Aim:
-    """A target for a measurement, and whether it was reached."""
+    """A measurement, its mark, and whether that was reached."""
 
     question: str
     reach: str
+    """The mark; empty for a figure without one."""
     measured: str
+    """The figure, or why there is none."""
     reached: bool | None
-    """None where it was not measured."""
+    """None where it was not measured, or has no mark."""
 
 
 @dataclass(frozen=True)
@@ -25,7 +27,7 @@ class Section:
     """The results of one benchmark."""
 
     text: str
-    """Its tables, in Markdown."""
+    """In Markdown: a heading of the second level, an empty line, and its tables."""
     aims: Sequence[Aim]
 
 
@@ -40,6 +42,11 @@ def at_most(question: str, value: float, most: float, unit: str = "") -> Aim:
     return Aim(question, f"at most {most:g}{unit}", f"{value:.2g}{unit}", value <= most)
 
 
+def not_run(question: str, reach: str, why: str) -> Aim:
+    """An aim of what cannot be measured on this machine. why: what it lacks."""
+    return Aim(question, reach, f"not run: {why}", None)
+
+
 def shown(values: Sequence[float], form: Callable[[float], str]) -> str:
     """The median of measurements and their spread, for a cell of a table."""
     return f"{form(statistics.median(values))} ({form(min(values))} to {form(max(values))})"
@@ -48,13 +55,6 @@ def shown(values: Sequence[float], form: Callable[[float], str]) -> str:
 def ratio(theirs: Sequence[float], ours: Sequence[float]) -> str:
     """The ratio of the other side's measurements to ours, round by round, for a cell of a table."""
     return shown(_ratios(theirs, ours), lambda value: f"{value:.{2 * (value < 100)}f}")
-
-
-def aims_table(aims: Iterable[Aim]) -> str:
-    """All aims in one table."""
-    words = {True: "yes", False: "**no**", None: "not run"}
-    rows = (f"| {aim.question} | {aim.reach} | {aim.measured} | {words[aim.reached]} |" for aim in aims)
-    return "\n".join(["| question | to reach | measured | reached |", "|---|---|---|---|", *rows]) + "\n"
 
 
 def _ratios(theirs: Sequence[float], ours: Sequence[float]) -> list[float]:

@@ -17,12 +17,13 @@ from torch import Tensor
 
 from benchmarks.diffusers_side import converted, pipeline, read_back
 from benchmarks.plain import PlainDiT, ddim_loop, euler_loop
-from benchmarks.report import Aim, Section, at_least, at_most, ratio, shown
+from benchmarks.report import Aim, Section, at_least, at_most, not_run, ratio, shown
 from demo import ROOT
 from tailprune import Guidance, load, sample
 from tailprune.sampling import gaussian_noise
 from tailprune.systems import DiT, System
 from tailprune.systems.dit import DiTConfig
+from tailprune.systems.speed import has_bfloat16
 
 BATCH, SCALE, ROUNDS = 8, 4.0, 3
 S2: dict[str, Any] = {
@@ -95,9 +96,14 @@ def _rows(name: str, system: System, steps: int, folder: Path) -> list[Row]:
         return loop(plain, noise, labels, steps, SCALE, 3)
 
     rows = [_row(name, "float32", "the loop, float32", theirs, ours, _difference(ours(), theirs()))]
-    system.compute_in(torch.bfloat16)
-    rows.append(_row(name, "bfloat16", "the loop, float32", theirs, ours, _difference(ours(), theirs())))
-    system.compute_in(torch.float32)
+    if has_bfloat16():
+        system.compute_in(torch.bfloat16)
+        rows.append(_row(name, "bfloat16", "the loop, float32", theirs, ours, _difference(ours(), theirs())))
+        system.compute_in(torch.float32)
+    else:
+        question = _question(name, "bfloat16", "the loop, float32")
+        lacking = not_run(question, f"at least {NARROW_FASTER:g}", "no bfloat16 instructions")
+        rows.append((f"| {name} | bfloat16 | the loop, float32 | | | | {lacking.measured} |", [lacking]))
     if isinstance(system, DiT) and system.family == "dit":
         rows.append(_beside_diffusers(name, system, steps, folder))
     return rows
@@ -160,10 +166,14 @@ def _row(name: str, precision: str, against: str, theirs: Side, ours: Side, diff
         f"| {name} | {precision} | {against} | {shown(other, _seconds)} | {shown(mine, _seconds)} "
         f"| {ratio(other, mine)} | {difference:.1e} |"
     )
-    question = f"sampling {name}, {precision}, against {against}"
+    question = _question(name, precision, against)
     if precision == "bfloat16":
         return row, [at_least(question, other, mine, NARROW_FASTER)]
     return row, [at_least(question, other, mine, FASTER), at_most(f"{question}: difference", difference, CLOSE)]
+
+
+def _question(name: str, precision: str, against: str) -> str:
+    return f"sampling {name}, {precision}, against {against}"
 
 
 def _seconds(value: float) -> str:

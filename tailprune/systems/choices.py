@@ -34,7 +34,7 @@ except ImportError:  # Windows: of two processes that measure at once, the first
 
 __all__ = [
     "MARGIN", "Choice", "Forms", "Layer", "choice_from", "choice_of", "choices_file", "default_folder", "keep_in",
-    "measure", "processor", "recorded", "recording",
+    "machine_facts", "measure", "processor", "recorded", "recording",
 ]  # fmt: skip
 
 MARGIN = 0.05
@@ -192,6 +192,22 @@ def processor() -> str:
     return _about_processor().get("model name") or platform.processor() or platform.machine()
 
 
+def machine_facts() -> dict[str, Any]:
+    """What choices depend on besides the number of threads.
+
+    Models of several generations may have one name, so the numbers of the model and its instructions are told as well.
+    """
+    about = _about_processor()
+    flags = about.get("flags", about.get("Features", "")).split()
+    return {
+        "processor": processor(),
+        "model": {name: about[name] for name in IDENTIFYING if name in about},
+        "instructions": sorted(flag for flag in flags if INSTRUCTIONS.fullmatch(flag)),
+        "capability": torch.backends.cpu.get_cpu_capability(),
+        "torch": torch.__version__,
+    }
+
+
 def _is_usable(call: Callable[[int], Tensor], samples: int, expected: Tensor, tolerance: float) -> bool:
     try:
         found = call(samples)
@@ -211,22 +227,6 @@ def _about_processor() -> dict[str, str]:
     return {name.strip(): value.strip() for name, _, value in lines}
 
 
-def _machine() -> dict[str, Any]:
-    """What choices depend on besides the number of threads.
-
-    Models of several generations may have one name, so the numbers of the model and its instructions are told as well.
-    """
-    about = _about_processor()
-    flags = about.get("flags", about.get("Features", "")).split()
-    return {
-        "processor": processor(),
-        "model": {name: about[name] for name in IDENTIFYING if name in about},
-        "instructions": sorted(flag for flag in flags if INSTRUCTIONS.fullmatch(flag)),
-        "capability": torch.backends.cpu.get_cpu_capability(),
-        "torch": torch.__version__,
-    }
-
-
 class _Kept:
     """The choices in a folder.
 
@@ -242,7 +242,7 @@ class _Kept:
     def file(self, threads: int) -> Path | None:
         if self._folder is None:
             return None
-        machine = _machine()
+        machine = machine_facts()
         digest = hashlib.sha256(json.dumps(machine, sort_keys=True).encode()).hexdigest()[:12]
         name = re.sub(r"[^a-z0-9]+", "-", machine["processor"].lower()).strip("-")
         return self._folder / f"{name}-{digest}-threads-{threads}-torch-{torch.__version__}.json"
@@ -283,7 +283,7 @@ def _measured(file: Path, layer: Layer, names: Collection[str], forms_of: Callab
     if (other := _read(file, layer, names)) is not None:  # where files have no locks
         return other
     content = _content(file) | {str(layer): asdict(choice)}
-    _write(file, {"machine": _machine(), "threads": torch.get_num_threads(), "choices": content})
+    _write(file, {"machine": machine_facts(), "threads": torch.get_num_threads(), "choices": content})
     shown = ", ".join(f"{form} {taken:.3g} ms" for form, taken in choice.milliseconds.items())
     log.info("%s: %s of %s", layer, choice.form, shown)
     return choice

@@ -12,7 +12,7 @@ from tailprune.systems.base import System
 from tailprune.systems.choices import MARGIN, Layer, recorded
 from tailprune.systems.kernels import choice_for
 
-__all__ = ["bfloat16_speed", "faster_in_bfloat16", "forms_in_use", "layers_of"]
+__all__ = ["bfloat16_speed", "faster_in_bfloat16", "forms_in_use", "has_bfloat16", "layers_of"]
 
 _layers: dict[Hashable, Counter[Layer]] = {}
 
@@ -44,11 +44,11 @@ def bfloat16_speed(system: System) -> float | None:
 
 def faster_in_bfloat16(system: System) -> bool:
     """Whether the system's `bfloat16_speed` is clearly above 1; a CPU without bfloat16 is not measured for that."""
-    speed = bfloat16_speed(system) if _has_bfloat16() else None
+    speed = bfloat16_speed(system) if has_bfloat16() else None
     return speed is not None and speed * (1 - MARGIN) > 1
 
 
-def _has_bfloat16() -> bool:
+def has_bfloat16() -> bool:
     """Whether this CPU has instructions for bfloat16, as far as torch tells."""
     try:
         return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())

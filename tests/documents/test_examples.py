@@ -32,7 +32,7 @@ SECONDS = 240
 
 RUN_ELSEWHERE = {
     "make demo": "tests/end_to_end/test_demo.py, and by the command that runs these tests",
-    "make bench": "takes a quarter of an hour",
+    "make bench": "takes over 25 minutes",
     "docker": "needs a Docker engine; tests/docker",
     "python docker/try_images.py": "builds images, which takes minutes",
     "TORCH_INDEX": "needs a Docker engine; tests/docker",

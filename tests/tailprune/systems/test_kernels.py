@@ -250,7 +250,7 @@ def test_bfloat16_is_faster_where_it_was_measured_clearly_faster(
     faster: bool,
 ) -> None:
     taking(milliseconds)
-    monkeypatch.setattr(speeds, "_has_bfloat16", lambda: True)
+    monkeypatch.setattr(speeds, "has_bfloat16", lambda: True)
     system: System = random_system(DiT)
     for precision in (torch.float32, torch.bfloat16):
         system.compute_in(precision)
@@ -262,7 +262,7 @@ def test_a_cpu_without_bfloat16_is_not_measured_in_it(
     taking: Callable[[float], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     taking(0.5)
-    monkeypatch.setattr(speeds, "_has_bfloat16", lambda: False)
+    monkeypatch.setattr(speeds, "has_bfloat16", lambda: False)
     system = random_system(DiT)
     assert not faster_in_bfloat16(system)
     file = choices_file()

@@ -72,7 +72,7 @@ def bfloat16_takes(monkeypatch: pytest.MonkeyPatch) -> Callable[[float], None]:
     """Sets how long each layer takes in bfloat16, where it takes 1 ms in float32."""
 
     def takes(milliseconds: float) -> None:
-        monkeypatch.setattr(speeds, "_has_bfloat16", lambda: True)
+        monkeypatch.setattr(speeds, "has_bfloat16", lambda: True)
         monkeypatch.setattr(
             choices,
             "measure",
