@@ -15,6 +15,8 @@ PAGE = Path(__file__).with_name("RESULTS.md")
 QUESTIONS = (
     "statistics_over_time",
     "kernels",
+    "peak_share",
+    "int8",
     "sampling",
     "variants",
     "compaction",
