@@ -17,8 +17,8 @@ from rich.console import Console
 
 from demo import ROOT, running
 from evidence.document import shown_of, write
-from evidence.gathering import MODELS, gather
-from evidence.measuring import replaced
+from evidence.gathering import gather
+from evidence.measuring import MODELS, replaced
 from evidence.rules import compared, draw_errors
 from service.cli.client import Client
 

@@ -5,17 +5,15 @@ Writes the table of `docs/compaction.md`, and the numbers behind it as `docs/evi
 
 from __future__ import annotations
 
-import argparse
-import time
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from evidence.gathering import MODELS
-from evidence.measuring import EACH, STEPS, Measured, Whole, cell, measured_how, number_range, write_table
+from evidence import measuring
+from evidence.measuring import STEPS, Whole, cell, compare
 from tailprune import Compaction, compact
 from tailprune.spec.compaction import CompactFill
 from tailprune.spec.prune import Of
@@ -26,18 +24,15 @@ WIDTHS = (32, 20)
 
 
 @dataclass(frozen=True)
-class Row:
+class Row(measuring.Row):
     """A compaction of a model, and its samples."""
 
-    model: str
-    kind: str
     most: int
     """The width that is compared."""
     width: int
     """The width that it has, which may be less."""
     adaln_removed: float
     """The share of AdaLN's parameters that are gone."""
-    measured: Measured
 
 
 def by_threshold(of: Of) -> Callable[[Whole, int], Compaction]:
@@ -78,34 +73,19 @@ KINDS: dict[str, Callable[[Whole, int], Compaction]] = {
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Compare the ways to compact the shipped models, and write the table of docs/compaction.md."""
-    parser = argparse.ArgumentParser(prog="python -m evidence.compaction", description=main.__doc__)
-    parser.add_argument("models", nargs="*", default=list(MODELS), help="shipped models; all by default")
-    parser.add_argument("--each", type=int, default=EACH, help=f"samples of each class; {EACH} by default")
-    options = parser.parse_args(arguments)
-    begun = time.monotonic()
-    rows: list[Row] = []
-    baselines: dict[str, str] = {}
-    for model in options.models:
-        whole = Whole(model, options.each)
-        baselines[model] = number_range(whole.accuracy)
-        for most in WIDTHS:
-            for kind, make in KINDS.items():
-                made = make(whole, most)
-                before, after = made.adaln_parameters
-                rows.append(Row(model, kind, most, made.width, 1 - after / before, whole.measure(made.system)))
-                print(f"{model}, {kind}, {made.width} of {most}: {cell(rows[-1].measured)}", flush=True)
-    numbers = {
-        "samples_per_class": options.each,
-        "steps": STEPS,
-        "baselines": baselines,
-        "rows": [asdict(row) for row in rows],
-    }
-    text = "\n\n".join([measured_how(options.each, STEPS), table(rows, baselines)])
-    write_table("compaction.md", "evidence.compaction", text, numbers)
-    print(f"docs/compaction.md is written, after {(time.monotonic() - begun) / 60:.0f} minutes")
+    compare("evidence.compaction", "compaction.md", Row, rows_of, table, steps=STEPS, arguments=arguments)
 
 
-def table(rows: Sequence[Row], baselines: dict[str, str]) -> str:
+def rows_of(whole: Whole) -> Iterator[Row]:
+    """A model compacted in every way, to every width."""
+    for most in WIDTHS:
+        for kind, make in KINDS.items():
+            made = make(whole, most)
+            before, after = made.adaln_parameters
+            yield Row(whole.name, kind, whole.measure(made.system), most, made.width, 1 - after / before)
+
+
+def table(rows: Sequence[Row], baselines: Mapping[str, str]) -> str:
     """The tables of the document. rows: all compactions; baselines: the accuracy of each whole model, in words."""
     widths = sorted({row.most for row in rows}, reverse=True)
     heads = " | ".join(f"width {most}" for most in widths)

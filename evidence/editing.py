@@ -26,7 +26,7 @@ from torch import Tensor
 
 import tailprune
 from demo import ROOT
-from evidence.gathering import MODELS
+from evidence.measuring import MODELS
 from jobs.registry.models import ModelEntry, Registry
 from tailprune.attribution import Attribution
 from tailprune.directions import class_vectors, metric_of

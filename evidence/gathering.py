@@ -20,9 +20,8 @@ from service.cli.client import Client
 from service.cli.running import AnyJob, saved
 from tailprune_client.fields import FigureFields
 
-__all__ = ["FIGURES", "MODELS", "HeadSummary", "ModelEvidence", "gather", "mean_cosine"]
+__all__ = ["FIGURES", "HeadSummary", "ModelEvidence", "gather", "mean_cosine"]
 
-MODELS = ("shapes-dit", "shapes-sit", "shapes-mdt", "shapes-lightningdit", "shapes-repa", "shapes-mg")
 MAIN = "shapes-repa"
 """The model of table 2, whose study has more samples."""
 SAMPLES = {MAIN: 10}

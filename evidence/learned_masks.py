@@ -5,13 +5,11 @@ Writes the table of `docs/pruning.md`, and the numbers behind it as `docs/eviden
 
 from __future__ import annotations
 
-import argparse
-import time
-from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 
-from evidence.gathering import MODELS
-from evidence.measuring import EACH, Measured, Whole, cell, measured_how, number_range, write_table
+from evidence import measuring
+from evidence.measuring import Measured, Whole, cell, compare
 from tailprune import LearnedMask, Prune, compact, learn_mask
 
 __all__ = ["KINDS", "Row", "main", "table"]
@@ -22,13 +20,10 @@ STEPS = 10
 
 
 @dataclass(frozen=True)
-class Row:
+class Row(measuring.Row):
     """A prune of a model at a share, and its samples."""
 
-    model: str
-    kind: str
     share: float
-    measured: Measured
 
 
 def _prune(make: Callable[[float], Prune]) -> Callable[[Whole, float], Measured]:
@@ -68,28 +63,18 @@ def learned(whole: Whole, share: float, iterations: int = ITERATIONS) -> Learned
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Compare learned masks with the rules on the shipped models, and write the table of docs/pruning.md."""
-    parser = argparse.ArgumentParser(prog="python -m evidence.learned_masks", description=main.__doc__)
-    parser.add_argument("models", nargs="*", default=list(MODELS), help="shipped models; all by default")
-    parser.add_argument("--each", type=int, default=EACH, help=f"samples of each class; {EACH} by default")
-    options = parser.parse_args(arguments)
-    begun = time.monotonic()
-    rows: list[Row] = []
-    baselines: dict[str, str] = {}
-    for model in options.models:
-        whole = Whole(model, options.each, STEPS)
-        baselines[model] = number_range(whole.accuracy)
-        for share in SHARES:
-            for kind, measure in KINDS.items():
-                rows.append(Row(model, kind, share, measure(whole, share)))
-                print(f"{model}, {kind}, {share:.0%}: {cell(rows[-1].measured)}", flush=True)
-    each_row = [asdict(row) for row in rows]
-    numbers = {"samples_per_class": options.each, "steps": STEPS, "iterations": ITERATIONS, "whole": baselines}
-    text = f"{measured_how(options.each, STEPS)}\n\n{table(rows, baselines)}"
-    write_table("pruning.md", "evidence.learned_masks", text, numbers | {"rows": each_row})
-    print(f"docs/pruning.md is written, after {(time.monotonic() - begun) / 60:.0f} minutes")
+    how = {"iterations": ITERATIONS}
+    compare("evidence.learned_masks", "pruning.md", Row, rows_of, table, steps=STEPS, how=how, arguments=arguments)
 
 
-def table(rows: Sequence[Row], baselines: dict[str, str]) -> str:
+def rows_of(whole: Whole) -> Iterator[Row]:
+    """A model pruned by every rule, at every share."""
+    for share in SHARES:
+        for kind, measure in KINDS.items():
+            yield Row(whole.name, kind, measure(whole, share), share)
+
+
+def table(rows: Sequence[Row], baselines: Mapping[str, str]) -> str:
     """The table of the document. rows: all prunes; baselines: the accuracy of each whole model, in words."""
     shares = sorted({row.share for row in rows})
     lines = [f"| model, whole | kept by, fill | {' | '.join(f'{100 * share:.0f} % removed' for share in shares)} |"]

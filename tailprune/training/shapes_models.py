@@ -110,7 +110,7 @@ SHAPES_MODELS: dict[str, ShapesModel] = {
     "shapes-lightningdit": ShapesModel(
         LightningDiT,
         LightningDiTConfig(**SHARED),
-        Recipe(steps=16_000, batch_size=64, learning_rate=2e-3),
+        Recipe(steps=20_000, batch_size=32, learning_rate=4e-3),
         FlowMatching,
         "flow matching, logit-normal times",
         sampler="euler",
@@ -119,7 +119,7 @@ SHAPES_MODELS: dict[str, ShapesModel] = {
     "shapes-repa": ShapesModel(
         REPA,
         DiTConfig(**SHARED, learn_sigma=False),
-        Recipe(steps=6_000, batch_size=64, learning_rate=3e-3),
+        Recipe(steps=16_000, batch_size=32, learning_rate=4e-3),
         _aligned,
         "flow matching, logit-normal times, the tokens after two blocks aligned to features of `shapes-classifier`",
         sampler="euler",
@@ -128,7 +128,7 @@ SHAPES_MODELS: dict[str, ShapesModel] = {
     "shapes-mg": ShapesModel(
         MG,
         DiTConfig(**SHARED, learn_sigma=False),
-        Recipe(steps=10_000, batch_size=64, learning_rate=2e-3),
+        Recipe(steps=16_000, batch_size=32, learning_rate=4e-3),
         ModelGuidance,
         "flow matching, logit-normal times, towards the velocity that guidance of scale 2.5 would give",
         sampler="euler",

@@ -13,7 +13,8 @@ from PIL import Image
 from demo import ROOT
 from evidence.claims import claims, variant, verdict
 from evidence.document import shown_of, write
-from evidence.gathering import FIGURES, MODELS, HeadSummary, ModelEvidence
+from evidence.gathering import FIGURES, HeadSummary, ModelEvidence
+from evidence.measuring import MODELS
 from evidence.rules import RULES, SHARES, RuleCell, cells_of, compared, correlation, draw_errors, least_at, prunes
 from jobs.results import MetricsResult
 from jobs.study_results import Score, SearchResult, StudyResult, StudyVariant
