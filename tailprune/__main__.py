@@ -48,7 +48,10 @@ def main() -> int:
     )
     anatomy.add_argument("--json", action="store_true", help="print JSON")
     compact = commands.add_parser("compact", help="write such a transformer with a smaller AdaLN")
-    compact.add_argument("source", help="a folder in diffusers' layout")
+    compact.add_argument(
+        "source",
+        help="a folder in diffusers' layout; of FLUX.1 and MiniMax-H3 also a safetensors file with the original names",
+    )
     compact.add_argument("out", help="the folder that is made")
     covers = compact.add_mutually_exclusive_group(required=True)
     covers.add_argument("--steps", type=int, nargs="+", help="exact for the schedules of so many steps")
@@ -69,10 +72,12 @@ def main() -> int:
     )
     compact.add_argument("--population", help="a safetensors file with pooled texts to cover")
     compact.add_argument("--classes", type=int, nargs="+", help="the classes to cover, of a model that takes one")
+    _takes_qkv(compact)
     compact.add_argument("--json", action="store_true", help="print JSON")
     verify = commands.add_parser("verify", help="check such a smaller transformer against the whole one")
     verify.add_argument("folder", help="what compact wrote")
     verify.add_argument("--against", required=True, help="the whole transformer that it was made of")
+    _takes_qkv(verify)
     verify.add_argument("--json", action="store_true", help="print JSON")
     project = commands.add_parser("project-lora", help="write a LoRA of the whole transformer for the smaller one")
     project.add_argument("lora", help="a safetensors file")
@@ -95,6 +100,15 @@ def main() -> int:
         print(error, file=sys.stderr)
         return FAILED
     return 0
+
+
+def _takes_qkv(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "--qkv",
+        choices=["stacked", "interleaved"],
+        help="the order of rows in qkv_proj of a MiniMax-H3 under its original names: stacked in single files for "
+        "ComfyUI, interleaved in MiniMax's own shards",
+    )
 
 
 def _description(options: argparse.Namespace) -> str:
@@ -149,6 +163,7 @@ def _compacted(options: argparse.Namespace) -> str:
         pooled=options.pooled,
         population=options.population,
         classes=options.classes,
+        qkv=options.qkv,
         progress=sys.stderr.isatty(),
     )
     if options.json:
@@ -159,7 +174,7 @@ def _compacted(options: argparse.Namespace) -> str:
 def _verified(options: argparse.Namespace) -> str:
     from tailprune.transformers import verify
 
-    found = verify(options.folder, options.against, progress=sys.stderr.isatty())
+    found = verify(options.folder, options.against, qkv=options.qkv, progress=sys.stderr.isatty())
     if options.json:
         return json.dumps(dataclasses.asdict(found))
     between = "" if found.error_between is None else f", {found.error_between:.2g} halfway between covered times"

@@ -9,6 +9,8 @@ describe    all of it for one model: `anatomy`
 text        an anatomy in a terminal
 population  pooled texts that a compaction covers; sizes_and_classes has the other inputs of c
 schedule    the vectors that a compaction covers
+renaming    a whole model by diffusers' names, whichever it was stored under: original_names has them, configurations
+            what its tensors tell of diffusers' configuration
 directions  what AdaLN reads in place of SiLU(c)
 rewriting   a compacted model, written shard by shard: `compact`
 account     what a compacted folder says of itself
@@ -16,7 +18,7 @@ writing     configuration, index and room of a folder of weights
 verifying   whether a compacted model is what it says: `verify`
 modeling    the layers that are exchanged in diffusers' class; goes with the weights for `trust_remote_code`
 loading     a compacted model as diffusers' class: `load_transformer`
-adapters    what a file of a LoRA changes, of which layers; original_names has the layers' other names
+adapters    what a file of a LoRA changes, of which layers
 projecting  changes of a whole model's layers as those of a compacted one's
 lora        a LoRA for a compacted model: `project_lora`; merging writes the model with it
 layouts     how other programs name and order the tensors of a compacted MiniMax-H3

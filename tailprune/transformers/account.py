@@ -48,6 +48,8 @@ class Written(Shown):
     """The sha256 of each file that was read."""
     files: dict[str, str]
     """The sha256 of each file that was written."""
+    notes: tuple[str, ...] = ()
+    """How the source was read, where it can be read in several ways, and what of its files is left out."""
 
 
 def card_of(written: Written) -> str:
@@ -69,13 +71,15 @@ PyTorch computes nothing in eight bits, so that loading needs a type, such as to
         if eight_bits
         else ""
     )
+    read = "".join(f"- {note}\n" for note in written.notes)
+    read = f"\nOf the source:\n\n{read}" if read else ""
     return f"""# {written.name}, compacted
 
 AdaLN reads {written.rank} directions of SiLU(c). Covered: {written.covers}.
 
 The error of all shifts, scales and gates, relative to their part that depends on c, in the type that they are stored
 in ({written.dtype}): {written.error:.2g} over what is covered, {written.worst_error:.2g} at worst.
-{between}{stored}
+{between}{stored}{read}
 | | before | after |
 |---|---|---|
 | parameters | {written.parameters[0]:,} | {written.parameters[1]:,} |

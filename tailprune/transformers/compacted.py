@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,19 +16,20 @@ from tailprune.checkpoints.files import CheckpointError
 from tailprune.spec import InputError
 from tailprune.spec.transformers import CLASSES
 from tailprune.transformers.account import COMPACTION
+from tailprune.transformers.configurations import MOST, columns_of, rows_of, told_of_minimax
 from tailprune.transformers.layouts import (
     CONFIGURATION,
     DEFAULTS,
     H3,
     LAYOUTS,
     Layout,
-    Piece,
     extra_shapes,
     frequencies,
     shapes_of,
     stored_as,
 )
 from tailprune.transformers.modeling import KEYS, TABLE
+from tailprune.transformers.original_names import Piece, stored_pieces
 from tailprune.transformers.ranks import Unmeasured, condition
 from tailprune.transformers.recognise import Model
 from tailprune.transformers.source import Source
@@ -39,8 +39,6 @@ __all__ = ["COVERED", "MINIMAX_H3", "Compacted", "read_compacted"]
 MINIMAX_H3 = next(cls for cls in CLASSES if cls.name == H3 and cls.naming == "diffusers")
 COVERED = "covered_times"
 """What `compaction.json` calls the times, in a folder that was converted."""
-MOST = 10_000
-"""The largest number of blocks, and of times in a table."""
 
 
 @dataclass(frozen=True)
@@ -112,9 +110,9 @@ def read_compacted(source: Source) -> Compacted:
     if not source.has_values:
         raise InputError(f"{source.path}: only its headers are at hand: fetch the weights first")
     config = _config_of_file(source) if layout.file else _config_of_folder(source, layout)
-    columns = _width(source, "final_layer.adaln_proj.linear.weight" if layout.file else "norm_out.linear.weight")
+    columns = columns_of(source, "final_layer.adaln_proj.linear.weight" if layout.file else "norm_out.linear.weight")
     table = layout.table or (TABLE if TABLE in source.tensors else None)
-    times = 0 if table is None else _rows(source, table)
+    times = 0 if table is None else rows_of(source, table)
     if table is not None and not 2 <= times <= MOST:
         raise CheckpointError(f"{source.path}: {table} has {times:,} times, and such a table has 2 to {MOST:,}")
     shapes = shapes_of(config, columns)
@@ -123,7 +121,7 @@ def read_compacted(source: Source) -> Compacted:
         name: (sum(piece.rows for piece in pieces), *shapes[pieces[0].name][1:]) for name, pieces in stored.items()
     }
     _check(source, expected | extra_shapes(layout, config, columns, times))
-    found = Compacted(source, layout, config, columns, times, _inverse(stored))
+    found = Compacted(source, layout, config, columns, times, stored_pieces(stored))
     if layout.file and not source.read("rope.inv_freq").equal(
         frequencies(config["rope_freq_dim"], config["rope_theta"])
     ):
@@ -162,53 +160,14 @@ def _config_of_folder(source: Source, layout: Layout) -> dict[str, Any]:
 
 def _config_of_file(source: Source) -> dict[str, Any]:
     """diffusers' configuration of a file with MiniMax's names, from the shapes of its tensors."""
-    rows, hidden = _rows(source, "blocks.0.attn.qkv_proj.weight"), _width(source, "blocks.0.attn.qkv_proj.weight")
-    head = _rows(source, "blocks.0.attn.q_norm.weight")
-    if not head or rows % (3 * head):
-        raise CheckpointError(f"{source.path}: qkv_proj has {rows:,} rows, which are not 3 times heads of {head}")
-    config = {
-        "_class_name": H3,
-        "num_attention_heads": rows // (3 * head),
-        "attention_head_dim": head,
-        "hidden_size": hidden,
-        "num_layers": _blocks(source, "blocks"),
-        "num_refiner_layers": _blocks(source, "token_refiner.blocks"),
-        "ffn_dim": _rows(source, "blocks.0.mlp.fc1.weight") // 2,
-        "in_channels": _width(source, "video_patch_proj.weight") // 4,
-        "audio_in_channels": _width(source, "audio_patch_proj.weight"),
-        "text_dim": _width(source, "condition_proj.weight"),
-        "rope_freq_dim": _rows(source, "rope.inv_freq"),
-        # the embedder that the table replaced, as published
-        "freq_dim": 256,
-        "time_embed_hidden_dim": 5376,
-        "time_embed_dim": 2688,
-    }
-    _check_depth(source, config)
-    return config | dict(DEFAULTS)
+    embedder = {"freq_dim": 256, "time_embed_hidden_dim": 5376, "time_embed_dim": 2688}  # as published
+    return {"_class_name": H3, **embedder, **DEFAULTS, **told_of_minimax(source)}
 
 
 def _check_depth(source: Source, config: dict[str, Any]) -> None:
     for key in ("num_layers", "num_refiner_layers"):
         if config[key] > MOST:
             raise CheckpointError(f"{source.path}: {key} is {config[key]:,}, and there are at most {MOST:,} blocks")
-
-
-def _blocks(source: Source, name: str) -> int:
-    pattern = re.compile(rf"{re.escape(name)}\.(\d{{1,5}})\.")
-    return max((int(match[1]) + 1 for each in source.tensors if (match := pattern.match(each))), default=0)
-
-
-def _rows(source: Source, name: str) -> int:
-    if not (shape := source.shape(name)):
-        raise CheckpointError(f"{source.path}: {name} is a single number")
-    return shape[0]
-
-
-def _width(source: Source, name: str) -> int:
-    shape = source.shape(name)
-    if len(shape) != 2:
-        raise CheckpointError(f"{source.path}: {name} has the shape {list(shape)}, which is no linear layer's")
-    return shape[1]
 
 
 def _check(source: Source, expected: dict[str, tuple[int, ...]]) -> None:
@@ -221,14 +180,3 @@ def _check(source: Source, expected: dict[str, tuple[int, ...]]) -> None:
             raise InputError(f"{source.path}: {name} has the type {dtype}: quantise after the conversion, not before")
     if more := next((name for name in source.tensors if name not in expected), None):
         raise CheckpointError(f"{source.path}: has a tensor that no compacted MiniMax-H3 has, {more}")
-
-
-def _inverse(stored: dict[str, list[Piece]]) -> dict[str, list[Piece]]:
-    """Of which stored rows each tensor is made, in order, from what each stored tensor is made of."""
-    found: dict[str, list[tuple[int, Piece]]] = {}
-    for name, pieces in stored.items():
-        place = 0
-        for piece in pieces:
-            found.setdefault(piece.name, []).append((piece.first, Piece(name, place, piece.rows)))
-            place += piece.rows
-    return {name: [piece for _, piece in sorted(parts, key=lambda part: part[0])] for name, parts in found.items()}

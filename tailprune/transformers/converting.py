@@ -31,13 +31,13 @@ from tailprune.transformers.layouts import (
     LAYOUTS,
     TABLE_TIMES,
     Layout,
-    Piece,
     frequencies,
     is_adaln,
     shapes_of,
     stored_as,
 )
 from tailprune.transformers.modeling import RANK, TABLE, TABLE_SIZE
+from tailprune.transformers.original_names import Piece
 from tailprune.transformers.source import TORCH, open_source
 from tailprune.transformers.writing import (
     Tensors,

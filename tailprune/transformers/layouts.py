@@ -23,6 +23,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from tailprune.transformers.original_names import Piece, stored_by_original_name
+
 __all__ = [
     "CONFIGURATION",
     "DEFAULTS",
@@ -30,7 +32,7 @@ __all__ = [
     "LAYOUTS",
     "TABLE_TIMES",
     "Layout",
-    "Piece",
+    "embedder_shapes",
     "extra_shapes",
     "frequencies",
     "is_adaln",
@@ -105,36 +107,6 @@ LAYOUTS = {
     )
 }
 
-BEGINNINGS = {
-    "proj_in": "video_patch_proj",
-    "audio_proj_in": "audio_patch_proj",
-    "context_embedder": "condition_proj",
-    "token_refiner.refiner_blocks": "token_refiner.blocks",
-    "transformer_blocks": "blocks",
-    "norm_out.norm": "final_layer.norm",
-    "norm_out.linear": "final_layer.adaln_proj.linear",
-    "proj_out": "final_layer.video_out",
-    "audio_proj_out": "final_layer.audio_out",
-}
-"""MiniMax's names by diffusers', of modules at the beginning of a name."""
-INNER = {
-    "attn.norm_q": "attn.q_norm",
-    "attn.norm_k": "attn.k_norm",
-    "attn.to_out.0": "attn.out_proj",
-    "ff.net.0.proj": "mlp.fc1",
-    "ff.net.2": "mlp.fc2",
-}
-"""The same of modules within blocks."""
-
-
-@dataclass(frozen=True)
-class Piece:
-    """Some rows of a tensor, one after another."""
-
-    name: str
-    first: int
-    rows: int
-
 
 def shapes_of(config: Mapping[str, Any], columns: int) -> dict[str, tuple[int, ...]]:
     """The shapes of the tensors that all layouts have, by diffusers' names, for AdaLN of so many columns."""
@@ -175,7 +147,7 @@ def shapes_of(config: Mapping[str, Any], columns: int) -> dict[str, tuple[int, .
 
 def extra_shapes(layout: Layout, config: Mapping[str, Any], columns: int, times: int) -> dict[str, tuple[int, ...]]:
     """The shapes of what a layout has besides: the embedder and the directions of SiLU(c), or the table."""
-    width, inner = config["time_embed_dim"], config["time_embed_hidden_dim"]
+    width = config["time_embed_dim"]
     if layout.file:
         return {str(layout.table): (times, columns), "rope.inv_freq": (config["rope_freq_dim"],)}
     if layout.table is not None:
@@ -185,6 +157,13 @@ def extra_shapes(layout: Layout, config: Mapping[str, Any], columns: int, times:
     found: dict[str, tuple[int, ...]] = {"adaln_basis.weight": (columns, width)}
     if layout.adaln is None:
         found["adaln_basis.mean"] = (width,)
+    return found | embedder_shapes(config)
+
+
+def embedder_shapes(config: Mapping[str, Any]) -> dict[str, tuple[int, ...]]:
+    """The shapes of the tensors that make c, by diffusers' names."""
+    width, inner = config["time_embed_dim"], config["time_embed_hidden_dim"]
+    found: dict[str, tuple[int, ...]] = {}
     for number, rows, read in ((1, inner, config["freq_dim"]), (2, width, inner)):
         found[f"time_embedder.linear_{number}.weight"] = (rows, read)
         found[f"time_embedder.linear_{number}.bias"] = (rows,)
@@ -198,29 +177,14 @@ def is_adaln(name: str) -> bool:
 
 def stored_as(layout: Layout, shapes: Mapping[str, tuple[int, ...]]) -> dict[str, list[Piece]]:
     """What the tensors in a layout are, by their names in it: rows of those with diffusers' names, in order."""
-    found: dict[str, list[Piece]] = {}
-    for name, shape in shapes.items():
-        whole = Piece(name, 0, shape[0])
-        if layout.folded and is_adaln(name):
-            found[name.replace("linear.bias", "folded_bias")] = [whole]
-        elif not layout.file:
-            found[name] = [whole]
-        elif ".attn.to_q." in name or ".attn.to_k." in name or ".attn.to_v." in name:
-            found.setdefault(f"{_original(name).rpartition('.attn.')[0]}.attn.qkv_proj.weight", []).append(whole)
-        elif ".ff.net.0.proj." in name:
-            half = shape[0] // 2
-            found[_original(name)] = [Piece(name, half, half), Piece(name, 0, half)]
-        else:
-            found[_original(name)] = [whole]
-    return found
-
-
-def _original(name: str) -> str:
-    begin = next((each for each in BEGINNINGS if name.startswith(f"{each}.")), "")
-    renamed = BEGINNINGS.get(begin, "") + name[len(begin) :]
-    for ours, theirs in INNER.items():
-        renamed = renamed.replace(f".{ours}.", f".{theirs}.")
-    return renamed
+    if layout.file:
+        return stored_by_original_name(H3, shapes)
+    return {
+        name.replace("linear.bias", "folded_bias") if layout.folded and is_adaln(name) else name: [
+            Piece(name, 0, shape[0])
+        ]
+        for name, shape in shapes.items()
+    }
 
 
 def frequencies(count: int, theta: float) -> Tensor:

@@ -58,8 +58,8 @@ def plan_of(
         raise InputError("resolutions belong to a scheduler: give scheduler")
     if not model.source.has_values:
         raise InputError(f"{path}: only its headers are at hand: fetch the weights first")
-    if model.cls.naming != "diffusers" or not model.source.config:
-        raise InputError(f"{path}: needs the names of diffusers and a {CONFIG}: give a folder in diffusers' layout")
+    if not model.source.config:
+        raise InputError(f"{path}: needs a {CONFIG} beside it: give a folder in diffusers' layout")
     if "quantization_config" in model.source.config:
         raise InputError(f"{path}: is quantised: give the weights before they were, and quantise the result")
     if pooled not in (None, "zero", "mean"):

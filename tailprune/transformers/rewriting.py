@@ -32,8 +32,9 @@ from tailprune.transformers.modeling import BASIS
 from tailprune.transformers.plans import covered_by, plan_of, text_error, words_of
 from tailprune.transformers.population import PooledTexts, read_population, texts_replaced
 from tailprune.transformers.ranks import Unmeasured, check_plain, check_varies
-from tailprune.transformers.recognise import Model, recognise
-from tailprune.transformers.source import TORCH, open_source
+from tailprune.transformers.recognise import Model
+from tailprune.transformers.renaming import Rows, open_whole
+from tailprune.transformers.source import TORCH
 from tailprune.transformers.writing import (
     Tensors,
     Unfinished,
@@ -68,13 +69,15 @@ def compact(
     pooled: Literal["zero", "mean"] | None = None,
     population: str | os.PathLike[str] | None = None,
     classes: Sequence[int] | None = None,
+    qkv: Rows | None = None,
     progress: bool = False,
     on_bytes: OnStep | None = None,
 ) -> Written:
     """Write a transformer whose AdaLN reads few directions; `load_transformer` loads it.
 
-    source: a folder in diffusers' layout, or a safetensors file with diffusers' names and `config.json` beside it
-    out: a folder that does not exist yet, outside of the source
+    source: a folder in diffusers' layout, or a safetensors file with diffusers' names and `config.json` beside it, or
+        of FLUX.1 and MiniMax-H3 a file, or a folder of shards, with the names of the original code
+    out: a folder that does not exist yet, outside of the source; in diffusers' layout, with diffusers' names
     steps: exact for the schedules of so many steps, one number or several
     scheduler: the folder of the scheduler that makes them; by default they are plain, sigmas from 1 to 1 / steps
     resolutions: widths and heights in pixels, where the scheduler shifts its times by them, or the model takes sizes
@@ -87,6 +90,8 @@ def compact(
     population: a safetensors file with pooled texts, with shape (K, width), which are covered at all times unless all
         count as one
     classes: the classes that are covered, and none besides; for models that take one
+    qkv: of a MiniMax-H3 under its original names, and required for it, how the rows of q, k and v stand in qkv_proj:
+        `stacked`, as in single files for ComfyUI, or `interleaved` by heads, as in MiniMax's own shards
     progress: whether a progress bar is drawn
     on_bytes: called with (done, total), the bytes of the source; may raise to stop, and the next call goes on
 
@@ -94,7 +99,7 @@ def compact(
     `pooled`, a folder that exists, too little room, also meanwhile, or an error that is exceeded; CheckpointError for
     files that are not what they say, or change meanwhile, and weights that are quantised or not finite.
     """
-    model = recognise(open_source(source))
+    model = open_whole(source, qkv)
     texts = None if population is None else read_population(population, model)
     plan = plan_of(model, steps, scheduler, resolutions, times, rank, error, guidance, pooled, texts, classes)
     folder = Path(out)
@@ -118,7 +123,7 @@ def compact(
             "cover fewer times, or allow an error"
         )
     of_texts = text_error(model, plan, texts, covered.times)
-    of = {"plan": plan, "source": model.source.stamps, "config": model.source.config}
+    of = {"plan": plan, "source": model.source.stamps, "config": model.source.config, "qkv": qkv}
     with unfinished(folder, of, writer.size, directions.digest) as work:
         with reporting(progress, on_bytes, "B") as report:
             writer.write(work, report)
@@ -180,7 +185,7 @@ class _Writer:
             if (other := self._replaced.get(name)) is not None:
                 found[name] = (TYPES[other.dtype], stored.shape, other.nbytes)
             elif layer not in self._layers:
-                found[name] = (stored.dtype, stored.shape, stored.end - stored.begin)
+                found[name] = (stored.dtype, stored.shape, self.source.size_of([name]))
             elif kind == "weight":
                 rows = stored.shape[0]
                 of_type = TYPES[self._dtype], self._dtype.itemsize
@@ -247,16 +252,17 @@ class _Writer:
                     yield as_bytes(self._basis[name])
             for name in self._stored(path):
                 layer, _, kind = name.rpartition(".")
-                place = self.source.tensors[name]
-                size = place.end - place.begin
-                skip_to(place.begin)
+                place, size = self.source.tensors[name], self.source.size_of([name])
+                apart = name in self.source.runs
+                skip_to(place.end if apart else place.begin)
+                following = self._following(name) if apart else take
                 if layer in self._layers and kind == "weight":
                     bias = [] if f"{layer}.bias" not in self.source.tensors else [self.source.read(f"{layer}.bias")]
-                    yield from self._layer(name, take, bias[0] if bias else None, squares)
+                    yield from self._layer(name, following, bias[0] if bias else None, squares)
                     continue
                 other = self._replaced.get(name)
                 while size > 0:
-                    piece = take(min(PIECE, size))
+                    piece = following(min(PIECE, size))
                     size -= len(piece)
                     if name in self._replaced:
                         piece = bytes(len(piece)) if other is None else b""
@@ -265,6 +271,18 @@ class _Writer:
                 if other is not None:
                     yield as_bytes(other)
             skip_to(path.stat().st_size)
+
+    def _following(self, name: str) -> Callable[[int], bytes]:
+        """What reads a tensor whose bytes do not follow each other in its file: at each call those that come next."""
+        done = 0
+
+        def take(size: int) -> bytes:
+            nonlocal done
+            values = self.source.raw(name, done, size)
+            done += len(values)
+            return values
+
+        return take
 
     def _layer(self, name: str, take: Any, bias: Tensor | None, squares: Tensor) -> Iterator[memoryview]:
         """The bytes of one layer's new weight and bias, and its errors, added to `squares`."""
@@ -317,6 +335,7 @@ class _Writer:
             read_dtypes=tuple(sorted({self.source.tensors[f"{name}.weight"].dtype for name in self._layers})),
             sources=self._sources,
             files=self._digests,
+            notes=self.source.notes,
         )
 
 

@@ -24,7 +24,7 @@ from tailprune.checkpoints.signature import NotTensors, format_of
 from tailprune.spec import MissingFileError
 from tailprune.spec.hub import cached, is_hub
 from tailprune.spec.layouts import CONFIG, LARGE_WEIGHTS, TRANSFORMER, find_diffusers, weight_files
-from tailprune.spec.safetensors import BITS, Header, StoredTensor, check_layout, read_header
+from tailprune.spec.safetensors import Header, StoredTensor, check_layout, read_header
 
 __all__ = ["Source", "open_file", "open_source", "read_json"]
 
@@ -51,6 +51,12 @@ class Source:
     """The file of each tensor; empty where only headers are at hand."""
     stamps: list[list[Any]] = field(default_factory=list)
     """Path, size and time of change of every file, from before it was opened."""
+    runs: dict[str, tuple[tuple[int, int], ...]] = field(default_factory=dict)
+    """Of tensors whose bytes stand apart or in another order in their file: where each run of them begins and ends."""
+    others: tuple[str, ...] = ()
+    """The tensors of other models in the same files."""
+    notes: tuple[str, ...] = ()
+    """How the files were read, where they can be read in several ways, as sentences."""
 
     @property
     def has_values(self) -> bool:
@@ -65,47 +71,53 @@ class Source:
 
     def parameters(self, names: Iterable[str]) -> int:
         """How many numbers these tensors have together."""
-        count = 0
-        for name in names:
-            stored = self.tensors[name]
-            count += (stored.end - stored.begin) * 8 // BITS[stored.dtype]
-        return count
+        return sum(math.prod(self.tensors[name].shape) for name in names)
 
     def size_of(self, names: Iterable[str]) -> int:
         """How many bytes these tensors take together."""
-        return sum(self.tensors[name].end - self.tensors[name].begin for name in names)
+        return sum(end - begin for name in names for begin, end in self._runs(name))
 
     def raw(self, name: str, start: int, size: int) -> bytes:
         """At most `size` bytes of a tensor, from one of them on; fewer at its end alone."""
-        stored = self.tensors[name]
-        size = min(size, stored.end - stored.begin - start)
-        with self.files[name].open("rb") as file:
-            file.seek(stored.begin + start)
-            values = file.read(size)
-        if len(values) < size:
-            raise CheckpointError(f"{self.files[name]}: ends before {name}: it has changed since it was opened")
-        return values
+        return bytes(self._bytes(name, start, min(size, self.size_of([name]) - start)))
 
     def read(self, name: str, rows: slice = slice(None)) -> Tensor:
         """The values of a tensor, or of some of its rows; only their bytes are read.
 
         A file is not mapped into memory: a private map of a file that is larger than the memory is refused by Linux.
         """
-        stored, path = self.tensors[name], self.files[name]
+        stored = self.tensors[name]
         if stored.dtype not in TORCH:
-            raise CheckpointError(f"{path}: {name} has the type {stored.dtype}, which is not read")
+            raise CheckpointError(f"{self.files[name]}: {name} has the type {stored.dtype}, which is not read")
         start, stop, _ = rows.indices(stored.shape[0]) if stored.shape else (0, 1, 1)
         inner = math.prod(stored.shape[1:])
         step = inner * TORCH[stored.dtype].itemsize
-        values = bytearray((stop - start) * step)
-        with path.open("rb") as file:
-            file.seek(stored.begin + start * step)
-            if file.readinto(values) < len(values):
-                raise CheckpointError(f"{path}: ends before {name}: it has changed since it was opened")
+        values = self._bytes(name, start * step, (stop - start) * step)
         if not values:
             return torch.empty(stored.shape, dtype=TORCH[stored.dtype])
         shape = (stop - start, *stored.shape[1:]) if stored.shape else ()
         return torch.frombuffer(values, dtype=TORCH[stored.dtype]).reshape(shape)
+
+    def _runs(self, name: str) -> tuple[tuple[int, int], ...]:
+        stored = self.tensors[name]
+        return self.runs.get(name) or ((stored.begin, stored.end),)
+
+    def _bytes(self, name: str, start: int, size: int) -> bytearray:
+        """So many bytes of a tensor, from one of them on."""
+        values = bytearray(size)
+        view, done = memoryview(values), 0
+        with self.files[name].open("rb") as file:
+            for begin, end in self._runs(name):
+                count = min(end - begin - start, size - done)
+                if count > 0:
+                    file.seek(begin + start)
+                    if file.readinto(view[done : done + count]) < count:
+                        raise CheckpointError(
+                            f"{self.files[name]}: ends before {name}: it has changed since it was opened"
+                        )
+                    done += count
+                start = max(0, start - (end - begin))
+        return values
 
     def check_unchanged(self) -> None:
         """Raise CheckpointError if a file is not the one that was opened any more, by its size and time."""
@@ -134,8 +146,8 @@ def open_source(source: str | os.PathLike[str]) -> Source:
         except FileNotFoundError:  # its weights are not in the cache, or not all of them
             pass
     found = read_headers(str(source))
-    tensors, _ = _chosen(found.tensors)
-    return Source(path=str(source), config=found.config, tensors=tensors)
+    tensors, prefix, others = _chosen(found.tensors)
+    return Source(path=str(source), config=found.config, tensors=tensors, prefix=prefix, others=others)
 
 
 def open_file(path: Path) -> tuple[Source, dict[str, str]]:
@@ -186,8 +198,9 @@ def _local(path: Path) -> Source:
             raise CheckpointError(
                 f"{folder}: its index says that {name} is in {shard}, which does not have it: download the folder again"
             )
-    chosen, prefix = _chosen(tensors)
-    return Source(str(folder), config, chosen, prefix, {name: where[prefix + name] for name in chosen}, stamps)
+    chosen, prefix, others = _chosen(tensors)
+    of_each = {name: where[prefix + name] for name in chosen}
+    return Source(str(folder), config, chosen, prefix, of_each, stamps, others=others)
 
 
 def _stamp(path: Path) -> list[Any]:
@@ -195,10 +208,11 @@ def _stamp(path: Path) -> list[Any]:
     return [str(path.absolute()), stat.st_size, stat.st_mtime_ns]
 
 
-def _chosen(tensors: Mapping[str, StoredTensor]) -> tuple[dict[str, StoredTensor], str]:
-    """The tensors of the transformer among those of a file, by the rest of their names, and how all of them begin."""
+def _chosen(tensors: Mapping[str, StoredTensor]) -> tuple[dict[str, StoredTensor], str, tuple[str, ...]]:
+    """The tensors of the transformer among those of a file, by the rest of their names; how they begin; the others."""
     prefix = next((each for each in PREFIXES if any(name.startswith(each) for name in tensors)), "")
-    return {name.removeprefix(prefix): each for name, each in tensors.items() if name.startswith(prefix)}, prefix
+    chosen = {name.removeprefix(prefix): each for name, each in tensors.items() if name.startswith(prefix)}
+    return chosen, prefix, tuple(name for name in tensors if not name.startswith(prefix))
 
 
 def _header(path: Path) -> Header:

@@ -29,7 +29,8 @@ from tailprune.transformers.modeling import BASIS
 from tailprune.transformers.plans import checked_plan, covered_by
 from tailprune.transformers.population import POPULATION, PooledTexts, read_population, texts_replaced
 from tailprune.transformers.ranks import Unmeasured, check_plain
-from tailprune.transformers.recognise import Model, recognise
+from tailprune.transformers.recognise import Model
+from tailprune.transformers.renaming import Rows, open_whole
 from tailprune.transformers.rewriting import ROWS
 from tailprune.transformers.source import Source, open_source, read_json
 from tailprune.transformers.writing import as_bytes
@@ -65,6 +66,7 @@ def verify(
     out: str | os.PathLike[str],
     against: str | os.PathLike[str],
     *,
+    qkv: Rows | None = None,
     progress: bool = False,
     on_bytes: OnStep | None = None,
 ) -> Verified:
@@ -72,6 +74,7 @@ def verify(
 
     out: the folder that `compact` wrote
     against: the whole transformer
+    qkv: as in `compact`
     progress, on_bytes: as in `compact`; the bytes are those of the whole model's tensors
 
     Raises CheckpointError for a file that is not the one that was written, a tensor that differs, is missing or too
@@ -84,13 +87,14 @@ def verify(
     if said.get("adapters"):
         raise CheckpointError(f"{folder}: has an adapter merged, so its weights are not the whole model's")
     try:
-        small, model = open_source(folder), recognise(open_source(against))
+        small, model = open_source(folder), open_whole(against, qkv)
         check_plain(model)
         _check_digests(folder, said["files"])
         plan = checked_plan(model, said["plan"])
         texts = _population(folder, model, plan["population"])
         replaced = texts_replaced(model, plan["pooled"], texts)
         same = _check_names(small, model)
+        _check_config(small, model)
         with reporting(progress, on_bytes, "B") as report:
             total, done = model.source.size_of(model.source.tensors), 0
             for name in same:
@@ -138,6 +142,16 @@ def _check_names(small: Source, model: Model) -> list[str]:
         if small.shape(name) != shape or len(basis) != 2:
             raise CheckpointError(f"{small.path}: {name} has the shape {list(small.shape(name))}, not {list(shape)}")
     return same
+
+
+def _check_config(small: Source, model: Model) -> None:
+    """Raise CheckpointError for a configuration that says other than the whole model's."""
+    for key, value in model.source.config.items():
+        stated = small.config.get(key)
+        if not key.startswith("_") and None not in (stated, value) and stated != value:
+            raise CheckpointError(
+                f"{small.path}: {key} is {stated!r} in its configuration, and the whole model's is {value!r}"
+            )
 
 
 def _population(folder: Path, model: Model, said: Mapping[str, Any] | None) -> PooledTexts | None:
