@@ -98,19 +98,12 @@ class TransformerEntry(BaseModel):
 
     @property
     def facts(self) -> TransformerFacts:
-        """What its configuration and its headers say of it.
+        """What its configuration and its headers say of it. Under its original names it needs no configuration.
 
-        Raises InputError for a model that cannot be compacted: of a class that is not known, with other names than
-        diffusers', or quantised. OSError as in `files_digest`.
+        Raises InputError for a model that cannot be compacted: of a class that is not known, with names that are not
+        read, or quantised. OSError as in `files_digest`.
         """
         config, weights, _ = self._files
-        said = _configuration(config)
-        stated = said.get("_class_name")
-        if stated not in (known := list(dict.fromkeys(cls.name for cls in CLASSES))):
-            raise InputError(f"{config}: its class is {str(stated)[:80]!r}; known are {', '.join(known)}")
-        if "quantization_config" in said:
-            raise InputError(f"{config}: the weights are quantised: name those from before they were")
-        cls = next(cls for cls in CLASSES if cls.name == stated and cls.naming == "diffusers")
         tensors: dict[str, StoredTensor] = {}
         for path in weights:
             with path.open("rb") as file:
@@ -118,9 +111,25 @@ class TransformerEntry(BaseModel):
                     tensors |= read_header(file).tensors
                 except ValueError as error:  # InputError, or a header that is not JSON
                     raise InputError(f"{path}: {error}; download it again") from error
-        if not any(name.endswith(cls.anchor) for name in tensors):
-            raise InputError(f"{config}: a {cls.name} has {cls.anchor}, and the weights have not: name diffusers' own")
-        parts = tuple(part for part in cls.parts if not part.optional or _weight(part.layers[0], tensors) is not None)
+        original = _of_original_names(tensors)
+        said = {} if original is not None and not config.is_file() else _configuration(config)
+        stated = said.get("_class_name", None if original is None else original.name)
+        if stated not in (known := list(dict.fromkeys(cls.name for cls in CLASSES))):
+            raise InputError(f"{config}: its class is {str(stated)[:80]!r}; known are {', '.join(known)}")
+        if "quantization_config" in said:
+            raise InputError(f"{config}: the weights are quantised: name those from before they were")
+        cls = next(cls for cls in CLASSES if cls.name == stated and cls.naming == "diffusers")
+        named = cls if original is None or original.name != stated else original
+        if not any(name.endswith(named.anchor) for name in tensors):
+            raise InputError(
+                f"{config}: a {cls.name} has {named.anchor}, and the weights have not: name diffusers' own"
+            )
+        if named.name == "MiniMaxH3Transformer3DModel" and named is original:
+            raise InputError(
+                f"{weights[0]}: has the original names of {named.models}, under which no tensor tells the order of the "
+                "rows of q, k and v: name diffusers' own, or compact it by the command with --qkv"
+            )
+        parts = tuple(part for part in named.parts if not part.optional or _weight(part.layers[0], tensors) is not None)
 
         def rows(layer: str) -> int:
             weight = _weight(layer, tensors)
@@ -131,7 +140,7 @@ class TransformerEntry(BaseModel):
             return weight.shape[0]
 
         table = next((part.layers[0] for part in parts if part.what == "class"), None)
-        return TransformerFacts(cls, parts, None if table is None else rows(table) - 1, rows(cls.time.layers[1]))
+        return TransformerFacts(cls, parts, None if table is None else rows(table) - 1, rows(named.time.layers[1]))
 
     @property
     def scheduler(self) -> Path | None:
@@ -181,6 +190,15 @@ def _configuration(path: Path) -> dict[str, Any]:
     if not isinstance(said, dict):
         raise InputError(f"{path} is no JSON object of at most {MOST_CONFIGURATION_BYTES} bytes")
     return said
+
+
+def _of_original_names(tensors: dict[str, StoredTensor]) -> TransformerClass | None:
+    """The class that tensors are of by the names of its original code; None for those of diffusers, and others."""
+    for cls in CLASSES:
+        layers = [cls.anchor.removesuffix(".weight"), *cls.time.layers]
+        if cls.naming != "diffusers" and all(_weight(layer, tensors) is not None for layer in layers):
+            return cls
+    return None
 
 
 def _weight(layer: str, tensors: dict[str, StoredTensor]) -> StoredTensor | None:

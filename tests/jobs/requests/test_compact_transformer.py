@@ -177,6 +177,36 @@ def test_a_pipeline_that_makes_its_times_uses_no_scheduler(tmp_path: Path) -> No
     assert "makes the times itself" in faults(entry, steps=4, resolutions=[[64, 64]], scheduler="own")["scheduler"]
 
 
+def original(folder: Path, name: str, *, without: str = "", prefix: str = "") -> TransformerEntry:
+    """A registered file of a model under its original names, with all that is read of it and no configuration."""
+    cls = next(each for each in CLASSES if each.name == name and each.naming != "diffusers")
+    layers = [layer for part in cls.parts if part.what != without for layer in part.layers]
+    names = [prefix + each for each in (cls.anchor, *(f"{layer}.weight" for layer in layers))]
+    tensors = dict.fromkeys(names, ("F32", (11, 1), 44))
+    write_file(folder / "model.safetensors", encode_header(tensors), [bytes(44)] * len(tensors))
+    return TransformerEntry(name="flux", title="FLUX", checkpoint="model.safetensors", folder=folder)
+
+
+@pytest.mark.parametrize("prefix", ["", "model.diffusion_model."])
+def test_a_file_of_flux_under_its_original_names_needs_no_configuration(prefix: str, tmp_path: Path) -> None:
+    entry = original(tmp_path, FLUX, prefix=prefix)
+    resolved = request(steps=4, scheduler="plain", pooled="zero", guidance=3.5).resolve(entry)
+    assert resolved.guidance == [3.5]
+    assert (entry.facts.width, entry.facts.cls.token_pixels) == (11, 16)
+    assert "takes a pooled text" in faults(entry, rank=4)["pooled"]
+    assert "give a rank of at most as many" in faults(entry, rank=12, pooled="zero")["rank"]
+    entry = original(tmp_path, FLUX, without="guidance", prefix=prefix)
+    assert "takes no guidance scale" in faults(entry, rank=4, pooled="zero", guidance=3.5)["guidance"]
+    (tmp_path / "config.json").write_text('{"_class_name": "SD3Transformer2DModel"}')
+    assert "a SD3Transformer2DModel has pos_embed.proj.weight" in faults(entry, rank=4)["model"]
+
+
+def test_of_minimax_h3_under_its_original_names_no_tensor_tells_the_order_of_rows(tmp_path: Path) -> None:
+    message = faults(original(tmp_path, "MiniMaxH3Transformer3DModel"), rank=4)["model"]
+    assert message.startswith("model.safetensors: has the original names of MiniMax-H3")
+    assert message.endswith("name diffusers' own, or compact it by the command with --qkv")
+
+
 def test_a_model_that_cannot_be_compacted_is_refused_by_its_name_in_the_registry(tmp_path: Path) -> None:
     entry = model(tmp_path, FLUX)
     config = tmp_path / "flux" / "transformer" / "config.json"

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from safetensors.torch import save_file
 
 from jobs.compact_transformer_results import CompactTransformerResult
 from jobs.keys import job_key
@@ -22,6 +23,7 @@ from jobs.store.jobs import JobStore
 from tailprune.spec.safetensors import write_file
 from tailprune.transformers import compact, verify, writing
 from tests.registry import extend
+from tests.tailprune.transformers.original import as_bfl
 from tests.tailprune.transformers.tiny_models import TINY, share_embedders
 from workers.handlers import compact_transformer
 from workers.lease import Cancelled, Preempted, Run
@@ -128,6 +130,20 @@ def test_the_files_are_those_that_the_library_writes(
     verify(small, folder)
     assert str(tmp_path / "data") not in json.dumps(job.public()) + (small / "compaction.json").read_text()
     assert work(settings) == []
+
+
+def test_a_file_under_the_original_names_is_compacted_as_it_is(
+    folder: Path, submitted: Submits, done: Does, store: JobStore, tmp_path: Path
+) -> None:
+    whole: Any = TINY["flux"].save(tmp_path / "whole")
+    folder.mkdir()
+    (folder / "config.json").write_bytes((tmp_path / "whole" / "config.json").read_bytes())
+    save_file(as_bfl(whole.state_dict()), folder / "model.safetensors")
+    job = done(submitted(**FIELDS))
+    assert job.status == "succeeded", job.problem
+    small = downloaded(job, store, tmp_path / "small")
+    assert verify(small, tmp_path / "whole") == verify(small, folder)
+    assert "had the names of BFL and ComfyUI, and have those of diffusers" in (small / "README.md").read_text()
 
 
 def test_the_times_are_those_of_the_models_own_scheduler(
