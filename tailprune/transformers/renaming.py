@@ -157,4 +157,7 @@ def _check_frequencies(source: Source, config: Mapping[str, Any]) -> None:
         return
     found = source.read(ROTARY)
     if not found.equal(frequencies(config["rope_freq_dim"], config["rope_theta"]).to(found.dtype)):
-        raise CheckpointError(f"{source.path}: {ROTARY} is not {config['rope_theta']:g}'s, as its configuration has it")
+        raise CheckpointError(
+            f"{source.path}: {ROTARY} is not that of rope_freq_dim {config['rope_freq_dim']} and rope_theta "
+            f"{config['rope_theta']:g}"
+        )

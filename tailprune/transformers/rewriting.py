@@ -1,6 +1,7 @@
 """Compaction of a large transformer: its AdaLN reads r directions in place of SiLU(c), and everything else stays.
 
-The weights are read and written once, shard by shard, and of a layer some thousand rows at a time. The error is that of
+The weights are read and written once, shard by shard, and of a layer some thousand rows at a time; what stands in
+another order under the original names is read again where it is wanted. The error is that of
 what is written, after it was rounded to the type of the file. A shard that is finished is not written again when a
 compaction that was interrupted is started anew; the folder has its name only when all of it is there.
 """

@@ -306,11 +306,14 @@ def test_original_names_mean_the_layers_that_diffusers_makes_of_them(name: str, 
 
 
 @pytest.mark.parametrize("name", ORIGINAL_NAMES)
-def test_original_names_of_adaln_are_those_of_the_records(name: str) -> None:
+def test_original_names_of_adaln_and_of_what_makes_c_are_those_of_the_records(name: str) -> None:
     ours, theirs = (cls for cls in CLASSES if cls.name == name)
     for mine, other in zip(ours.linears, theirs.linears, strict=True):
         assert ORIGINAL_NAMES[name][other.name] == (mine.name,)
         assert (other.name in HALVES_SWAPPED) == (mine.pieces != other.pieces)
+    for part, original in zip(ours.parts, theirs.parts, strict=True):
+        assert [ORIGINAL_NAMES[name][layer] for layer in original.layers] == [(layer,) for layer in part.layers]
+        assert (part.what, part.number, part.optional) == (original.what, original.number, original.optional)
 
 
 def test_an_alpha_in_the_metadata_counts_for_minimax_h3(tmp_path: Path) -> None:

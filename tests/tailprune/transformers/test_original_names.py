@@ -20,7 +20,7 @@ from tailprune.checkpoints import CheckpointError
 from tailprune.spec import InputError
 from tailprune.spec.layouts import CONFIG, DIFFUSERS_WEIGHTS
 from tailprune.spec.safetensors import encode_header
-from tailprune.transformers import Written, compact, convert, verify
+from tailprune.transformers import Written, compact, convert, rewriting, verify, verifying
 from tailprune.transformers.renaming import open_whole
 from tests.tailprune.transformers.original import as_bfl, as_minimax
 from tests.tailprune.transformers.tiny_models import TINY
@@ -101,6 +101,31 @@ def test_directions_for_all_times_are_the_same_too(how: dict[str, Any], tmp_path
         made("flux", source, tmp_path / out, steps=None, **how)
     a, b = load_file(tmp_path / "a" / WEIGHTS), load_file(tmp_path / "b" / WEIGHTS)
     assert all(a[name].equal(b[name]) for name in a)
+
+
+def test_a_mean_of_pooled_texts_is_the_same_too(tmp_path: Path) -> None:
+    _, path = saved("flux", tmp_path)
+    texts = torch.randn(5, 24, generator=torch.Generator().manual_seed(3))
+    save_file({"texts": texts}, tmp_path / "texts.safetensors")
+    for source, out in ((tmp_path / "whole", "a"), (path, "b")):
+        compact(source, tmp_path / out, steps=4, population=tmp_path / "texts.safetensors", pooled="mean")
+    a, b = load_file(tmp_path / "a" / WEIGHTS), load_file(tmp_path / "b" / WEIGHTS)
+    assert all(a[name].equal(b[name]) for name in a)
+    assert verify(tmp_path / "b", path) == verify(tmp_path / "b", tmp_path / "whole")
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_tensors_are_read_in_pieces_of_any_size(kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A piece, and some rows of AdaLN, begin and end in any of the places where a tensor's rows are in the file."""
+    _, path = saved(kind, tmp_path)
+    for module in (rewriting, verifying):
+        monkeypatch.setattr(module, "PIECE", 1000)
+        monkeypatch.setattr(module, "ROWS", 7)
+    made(kind, tmp_path / "whole", tmp_path / "a")
+    made(kind, path, tmp_path / "b", **qkv_of(kind))
+    a, b = load_file(tmp_path / "a" / WEIGHTS), load_file(tmp_path / "b" / WEIGHTS)
+    assert all(a[name].equal(b[name]) for name in a)
+    verify(tmp_path / "b", path, **qkv_of(kind))
 
 
 def read_by_diffusers(kind: str, tensors: Mapping[str, Tensor], config: dict[str, Any]) -> dict[str, Tensor]:
