@@ -14,7 +14,7 @@ from pathlib import Path
 __all__ = ["ROOT", "running"]
 
 ROOT = Path(__file__).parents[1]
-START_SECONDS = 60
+START_SECONDS = 300  # a first start, on a slow or busy machine
 
 
 @contextmanager

@@ -14,7 +14,7 @@ import redis
 
 from jobs.store.connection import server_command
 
-START_SECONDS = 10.0
+START_SECONDS = 60.0
 MEMORY_BYTES = 512 * 2**20
 
 

@@ -20,7 +20,7 @@ import psutil
 from tests.redis_process import RedisProcess, free_port
 from tests.tiny_model import NAME, write_tiny_model
 
-START_SECONDS = 60.0
+START_SECONDS = 120.0
 STOP_SECONDS = 20.0
 KERNELS = tempfile.TemporaryDirectory(prefix="kernels-")
 """Which kernels are fastest here, for all stacks of one run: measured twice, close ones may be chosen otherwise."""
