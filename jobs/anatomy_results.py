@@ -46,6 +46,9 @@ class Ranks(Result):
     """How many directions the time's curve of SiLU(c) needs, the guidance and the pooled text held as they are."""
 
     needed: list[Rank] = Field(description="The rank for each error, the largest error first.")
+    errors: list[float] = Field(
+        description="The error by the number of directions: of none, of 1, and so on to the last of `needed`."
+    )
     times: int = Field(description="At how many times, spread evenly over what a pipeline may pass, it was measured.")
     rows: int = Field(description="How many rows of the layers were read; the ranks are estimates if not all were.")
     of_rows: int = Field(description="How many rows the layers have.")

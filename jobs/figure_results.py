@@ -1,11 +1,15 @@
-"""The numbers behind the figures: the artifacts `FIGURE.json`, and what `Accept: application/json` gets."""
+"""The numbers behind the figures: the artifacts `FIGURE.json`, and what `Accept: application/json` gets.
+
+The result of the job `figure-transformer` besides; that of `figure` is in `jobs.results`.
+"""
 
 from __future__ import annotations
 
 from pydantic import Field
 
+from jobs.anatomy_results import Ranks, TransformerUsed
 from jobs.attribution_results import Attributed
-from jobs.requests.fields import ErrorRule, FigureName, MeasuredDrift
+from jobs.requests.fields import AnyFigureName, ErrorRule, MeasuredDrift, TransformerFigureName
 from jobs.results import Histogram, ModelUsed, Result
 
 __all__ = [
@@ -14,6 +18,7 @@ __all__ = [
     "ErrorLine",
     "ErrorNumbers",
     "FigureNumbers",
+    "FigureTransformerResult",
     "MarkedShare",
     "Numbers",
     "RemovalNumbers",
@@ -132,13 +137,27 @@ Numbers = (
     | AttributionNumbers
     | RemovalNumbers
     | TrainingNumbers
+    | Ranks
 )
 
 
 class FigureNumbers(Result):
     """The numbers behind a figure."""
 
-    figure: FigureName = Field(description="The figure, which decides what `data` has.")
+    figure: AnyFigureName = Field(description="The figure, which decides what `data` has.")
     caption: str = Field(description="What the figure shows, in a sentence or two.")
-    model: ModelUsed
+    model: ModelUsed | TransformerUsed
     data: Numbers = Field(description="The numbers.")
+
+
+class FigureTransformerResult(Result):
+    """A figure of a large transformer, as PNG and as SVG."""
+
+    model: TransformerUsed
+    figure: TransformerFigureName = Field(description="Which figure it is.")
+    caption: str = Field(description="What the figure shows, in a sentence or two.")
+    png: str = Field(description="The name of the artifact with the figure as PNG.")
+    svg: str = Field(description="The name of the artifact with the figure as SVG.")
+    data: str = Field(
+        description="The name of the artifact with the numbers behind the figure as JSON, a `FigureNumbers`."
+    )

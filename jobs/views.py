@@ -121,7 +121,9 @@ class TransformerSummary(BaseModel):
     obtain: str | None = Field(description="How to get its files, and where to put them.")
     licence: str = Field(description="The licence of its weights.")
     source: str = Field(description="Where it comes from.")
-    links: dict[Literal["anatomy"], str] = Field(description="The path of its anatomy.")
+    links: dict[Literal["anatomy", "rank"], str] = Field(
+        description="The paths of its anatomy, and of the figure of the error of its modulations against the rank."
+    )
 
 
 class ModelList(BaseModel):
@@ -132,8 +134,8 @@ class ModelList(BaseModel):
     )
     transformers: list[TransformerSummary] = Field(
         default_factory=list,
-        description="The large transformers of the registry's file, which `GET /models/{model}/anatomy` and "
-        "`POST /compact` alone take.",
+        description="The large transformers of the registry's file, which `GET /models/{model}/anatomy`, `GET "
+        "/metrics/{model}/figures/rank` and `POST /compact` alone take.",
     )
 
 

@@ -29,6 +29,7 @@ from service.limits import Limits
 from service.response_cache import ResponseCache
 
 __all__ = [
+    "AnyModelDep",
     "AppState",
     "AppStateDep",
     "JobDep",
@@ -152,3 +153,15 @@ async def _transformer(
 
 
 TransformerDep = Annotated[TransformerEntry, Depends(_transformer)]
+
+
+async def _any_model(
+    model: Annotated[str, Path(description="The name of a model, or of a large transformer.", examples=["shapes-sit"])],
+    state: AppStateDep,
+) -> ModelEntry | TransformerEntry:
+    if model in state.models.registry.transformers:
+        return state.models.transformer(model)
+    return await model_of(model, state)
+
+
+AnyModelDep = Annotated[ModelEntry | TransformerEntry, Depends(_any_model)]

@@ -17,11 +17,16 @@ import json
 import shutil
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import tailprune
 from tailprune.checkpoints import fetch
 
+if TYPE_CHECKING:
+    from tailprune.transformers import Anatomy
+
 FAILED = 1
+PICTURES = (".png", ".svg")
 
 
 def main() -> int:
@@ -47,6 +52,9 @@ def main() -> int:
         help="a folder in diffusers' layout, a safetensors file, or hf://owner/repo, whose headers are read",
     )
     anatomy.add_argument("--json", action="store_true", help="print JSON")
+    anatomy.add_argument(
+        "--figure", type=_picture, help="also draw the errors by the rank into this file, ending in .png or .svg"
+    )
     compact = commands.add_parser("compact", help="write such a transformer with a smaller AdaLN")
     compact.add_argument(
         "source",
@@ -134,9 +142,27 @@ def _anatomy(options: argparse.Namespace) -> str:
     from tailprune.transformers import anatomy, as_text
 
     found = anatomy(options.source)
+    if options.figure is not None:
+        _draw(found, options.figure)
     if not options.json:
         return as_text(found, shutil.get_terminal_size().columns)
     return json.dumps(dataclasses.asdict(found) | {"adaln_share": found.adaln_share})
+
+
+def _draw(found: Anatomy, path: Path) -> None:
+    from tailprune.figures.rank import draw_rank
+    from tailprune.figures.style import render
+
+    rendered = render(draw_rank(found, "/".join(Path(found.path).parts[-2:])))
+    path.write_bytes(rendered.svg if path.suffix.lower() == ".svg" else rendered.png)
+
+
+def _picture(text: str) -> Path:
+    """The file of a figure."""
+    path = Path(text)
+    if path.suffix.lower() not in PICTURES:
+        raise argparse.ArgumentTypeError(f"{text} ends in neither of {', '.join(PICTURES)}")
+    return path
 
 
 def _resolution(text: str) -> tuple[int, int]:

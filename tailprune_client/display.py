@@ -8,6 +8,7 @@ from html import escape
 from typing import Any
 
 from jobs.edit_results import EditResult
+from jobs.figure_results import FigureTransformerResult
 from jobs.records import FINISHED, JobView
 from jobs.results import CompactResult, FigureResult, PruneSampleResult
 from jobs.study_results import Score, StudyResult
@@ -62,7 +63,11 @@ def _picture_of(result: Any) -> str:
     """The name of the artifact that shows a result best; empty if none does."""
     match result:
         case (
-            PruneSampleResult(grid=name) | EditResult(grid=name) | FigureResult(png=name) | CompactResult(samples=name)
+            PruneSampleResult(grid=name)
+            | EditResult(grid=name)
+            | FigureResult(png=name)
+            | FigureTransformerResult(png=name)
+            | CompactResult(samples=name)
         ):
             return str(name)
         case StudyResult(exports=exports) if exports is not None:

@@ -11,7 +11,7 @@ from jobs.anatomy_results import AnatomyResult
 from jobs.attribution_results import AttributionResult
 from jobs.figure_results import FigureNumbers
 from jobs.requests.cosine import Order
-from jobs.requests.fields import FigureName, Part
+from jobs.requests.fields import AnyFigureName, Part
 from jobs.results import CosineMatrix, MetricsResult, OverTimeResult, RemovalResult
 from tailprune.spec.prune import Block, By, Fill, Of, Side, When
 from tailprune_client import jobs as of_jobs
@@ -67,14 +67,14 @@ class StatisticsMethods:
     def figure(
         self,
         model: str,
-        figure: FigureName,
+        figure: AnyFigureName,
         *,
         format: Literal["png", "svg"] = "png",
         **options: Unpack[FigureFields],
     ) -> Operation[Picture]:
         """A figure of a model: its condition vectors, samples under pruning (`removal`), or its training.
 
-        figure: which one.
+        figure: which one; of a large transformer `rank`, without options.
         format: of the picture.
         options: part, timestep, conditions: see `metrics`; classes: how many to draw; threshold: the magnitudes to
             prune at, or to mark; side: `tail` or `head`; attribute: see `attribution`; range: the cosines at the two
@@ -85,7 +85,9 @@ class StatisticsMethods:
         return Picture(answer.content, accept)
 
     @operation
-    def figure_data(self, model: str, figure: FigureName, **options: Unpack[FigureFields]) -> Operation[FigureNumbers]:
+    def figure_data(
+        self, model: str, figure: AnyFigureName, **options: Unpack[FigureFields]
+    ) -> Operation[FigureNumbers]:
         """The numbers behind a figure. options: those of `figure`."""
         answer = yield from self._computed(path_of("metrics", model, "figures", figure), options, "application/json")
         return read(FigureNumbers, answer)

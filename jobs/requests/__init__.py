@@ -20,6 +20,7 @@ so the job's key is computed from it.
     extract         condition vectors as tensors
     compact         a smaller model
     anatomy         what a large transformer's AdaLN takes
+    figure_transformer   figures of it
     compact_transformer  a large transformer with a smaller AdaLN
     register        a model that is added without a restart
 """

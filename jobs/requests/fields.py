@@ -16,6 +16,7 @@ __all__ = [
     "MOST_STUDY_VARIANTS",
     "UNION_TAGS",
     "UNIQUE",
+    "AnyFigureName",
     "Blocks",
     "Channels",
     "ColourRange",
@@ -34,6 +35,7 @@ __all__ = [
     "ThresholdByStep",
     "Thresholds",
     "Timesteps",
+    "TransformerFigureName",
     "all_different",
     "as_list",
     "in_short",
@@ -109,6 +111,10 @@ ColourRange = Annotated[
 FigureName = Literal[
     "cosine", "histogram", "vectors", "variance", "sparsity", "tsne", "attribution", "error", "removal", "training"
 ]
+"""The figures of systems."""
+TransformerFigureName = Literal["rank"]
+"""The figures of large transformers."""
+AnyFigureName = Literal[FigureName, TransformerFigureName]
 ErrorRule = Literal["|c|, zero", "|SiLU(c)|, zero", "deviation, mean", "variance, mean"]
 """The rules of the figure `error`: what the components that go are the least in, and what takes their place."""
 

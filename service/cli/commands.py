@@ -12,7 +12,7 @@ import typer
 
 from jobs.requests.edit import EditRequest
 from jobs.requests.extract import ExtractRequest
-from jobs.requests.fields import FigureName, Part
+from jobs.requests.fields import AnyFigureName, Part
 from jobs.requests.prune_sample import PruneSampleRequest
 from jobs.results import ExtractResult
 from service.cli.client import Client
@@ -248,7 +248,7 @@ def metrics(
 def figure(
     context: typer.Context,
     model: Model,
-    figure: Annotated[FigureName, typer.Argument(help="The figure to draw.", show_default=False)],
+    figure: Annotated[AnyFigureName, typer.Argument(help="The figure to draw.", show_default=False)],
     out: Annotated[Path, typer.Option(help="File to write, ending in .png or .svg.")],
     part: Annotated[Part | None, typer.Option(help="The condition c, or its class part y or time part t.")] = None,
     timestep: Annotated[float | None, typer.Option(help="The time of c; by default where sampling starts.")] = None,
@@ -270,7 +270,7 @@ def figure(
     study: Annotated[str | None, typer.Option(help="Of error: the id of a study, whose drifts are marked.")] = None,
     url: Url = DEFAULT_URL,
 ) -> None:
-    """Draw a figure of a model: its condition vectors, what pruning changes, or its training."""
+    """Draw a figure of a model: its condition vectors, what pruning changes, its training, its rank."""
     form = FORMATS.get(out.suffix.lower())
     if form is None:
         raise typer.BadParameter(f"{out} ends in neither of {', '.join(FORMATS)}", param_hint="--out")

@@ -8,6 +8,7 @@ from pydantic import BaseModel
 
 from jobs.attribution_results import AttributionResult
 from jobs.edit_results import EditResult
+from jobs.figure_results import FigureTransformerResult
 from jobs.registry.evaluation import Measure
 from jobs.results import (
     CompactResult,
@@ -53,7 +54,7 @@ def sheets_of(result: BaseModel) -> Iterator[Sheet]:
             yield _register_sheet(result)
         case StudyResult():
             yield from _study_sheets(result)
-        case FigureResult():
+        case FigureResult() | FigureTransformerResult():
             yield Sheet(["figure", "files"], [[result.figure, f"{result.png}, {result.svg}"]], caption=result.caption)
 
 

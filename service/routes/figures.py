@@ -1,26 +1,40 @@
-"""`GET /metrics/{model}/figures/{figure}`: figures of a model's condition vectors, samples and training."""
+"""`GET /metrics/{model}/figures/{figure}`: figures of a model's condition vectors, samples, training and AdaLN."""
 
 from __future__ import annotations
 
-from typing import Annotated
+from collections.abc import Mapping
+from typing import Annotated, Any, get_args
 
 from fastapi import APIRouter, Path, Query
 from fastapi.responses import Response
 from starlette.concurrency import run_in_threadpool
 
+from jobs.figure_results import FigureTransformerResult
 from jobs.problems import Fault, InvalidRequest
 from jobs.records import ID_PATTERN, Job
+from jobs.registry.transformers import TransformerEntry
 from jobs.requests.attribution import ATTRIBUTES, Attributes
-from jobs.requests.fields import ColourRange, ErrorRule, FigureName, MeasuredDrift, Part, Seed, Thresholds
+from jobs.requests.fields import (
+    AnyFigureName,
+    ColourRange,
+    ErrorRule,
+    FigureName,
+    MeasuredDrift,
+    Part,
+    Seed,
+    Thresholds,
+    TransformerFigureName,
+)
 from jobs.requests.figure import FigureRequest
+from jobs.requests.figure_transformer import FigureTransformerRequest
 from jobs.results import FigureResult
 from jobs.study_results import StudyResult
-from service.deps import AppState, ModelDep
+from service.deps import AnyModelDep, AppState
 from service.headers import AcceptHeader, preferred_type
 from service.openapi import FIGURE_DONE, NOT_MODIFIED, job_under_way, problem_responses
 from service.problems import ProblemError
 from service.routes.metrics import ConditionsQuery, Timestep
-from service.submission import ReaderDep, answer_by_job
+from service.submission import ReaderDep, answer_by_job, of_transformer, show_result
 from tailprune.spec.prune import EVERY, PruneSpec, Side
 
 __all__ = ["router", "rule_of"]
@@ -32,7 +46,9 @@ FORMATS = {
 }  # fmt: skip
 """The first is the default. The third is for clients that take only what they know to be bytes."""
 
-Figure = Annotated[FigureName, Path(description="Which figure to draw.")]
+Figure = Annotated[
+    AnyFigureName, Path(description="Which figure to draw; of a large transformer `rank`, which no other model has.")
+]
 PartQuery = Annotated[
     Part | None,
     Query(description="What to draw: the condition c = y + t (the default), its input part y, or its time part t."),
@@ -88,7 +104,7 @@ SeedQuery = Annotated[
     response_class=Response,
     responses={
         200: FIGURE_DONE,
-        202: job_under_way(FigureRequest.kind),
+        202: job_under_way(FigureRequest.kind, FigureTransformerRequest.kind),
         304: NOT_MODIFIED,
         **problem_responses(
             "unknown-model", "unknown-conditions", "unknown-job", "not-acceptable", "model-not-ready", "job-cancelled",
@@ -98,7 +114,7 @@ SeedQuery = Annotated[
     },
 )  # fmt: skip
 async def draw_figure(
-    model: ModelDep,
+    model: AnyModelDep,
     figure: Figure,
     client: ReaderDep,
     part: PartQuery = None,
@@ -118,12 +134,33 @@ async def draw_figure(
     With `Accept: application/json` the answer is the numbers behind the figure.
 
     `removal` shows samples under pruning, `training` the record of a model's training; `error` and `attribution` read
-    the tensors of AdaLN besides those of the condition, all others those of the condition alone. An option that a
-    figure does not have is refused. The response waits for the figure; if that takes too long, it is 202 and the job.
+    the tensors of AdaLN besides those of the condition, all others those of the condition alone. `rank` is the only
+    one of a large transformer: the error of AdaLN's modulations against its rank. An option that a figure does not have
+    is refused. The response waits for the figure; if that takes too long, it is 202 and the job.
     """
     media_type = preferred_type(accept, list(FORMATS))
     if media_type is None:
         raise ProblemError("not-acceptable", f"figures are available as {' or '.join(FORMATS)}; accept one of them")
+    headers = {"Vary": "Accept"}
+    tag = f"-{FORMATS[media_type]}"
+
+    async def render(job: Job, headers: dict[str, str]) -> Response:
+        content = await run_in_threadpool(_read, job, media_type, client.state)
+        return Response(content, media_type=media_type, headers=headers)
+
+    if isinstance(model, TransformerEntry):
+        options = {
+            "part": part, "timestep": timestep, "conditions": conditions, "classes": classes, "threshold": threshold,
+            "side": side, "attribute": attribute, "range": colours, "study": study, "seed": seed,
+        }  # fmt: skip
+        of_its_adaln = _of_transformer(model.name, figure, options)
+        return await show_result(
+            lambda: of_transformer(of_its_adaln, model, client.state), client, render, tag=tag, headers=headers
+        )
+    if figure == "rank":
+        others = ", ".join(get_args(FigureName))
+        message = f"'rank' is a figure of large transformers, and {model.name!r} is none; its figures are {others}"
+        raise InvalidRequest([Fault(location="path.figure", message=message)])
     measured = None if study is None else await run_in_threadpool(_drifts, study, model.name, client.state)
     asked = FigureRequest(
         model=model.name,
@@ -139,12 +176,28 @@ async def draw_figure(
         measured=measured,
         seed=seed,
     )
+    return await answer_by_job(asked, model, client, render, tag=tag, headers=headers)
 
-    async def render(job: Job, headers: dict[str, str]) -> Response:
-        content = await run_in_threadpool(_read, job, media_type, client.state)
-        return Response(content, media_type=media_type, headers=headers)
 
-    return await answer_by_job(asked, model, client, render, tag=f"-{FORMATS[media_type]}", headers={"Vary": "Accept"})
+def _of_transformer(model: str, figure: AnyFigureName, options: Mapping[str, Any]) -> FigureTransformerRequest:
+    """The request of a figure of a large transformer. options: by their names in the query, None if not given.
+
+    Raises InvalidRequest for a figure of systems, and for options.
+    """
+    if figure != "rank":
+        message = (
+            f"{figure!r} is a figure of systems, and {model!r} is a large transformer; its figures are "
+            f"{', '.join(get_args(TransformerFigureName))}"
+        )
+        raise InvalidRequest([Fault(location="path.figure", message=message)])
+    faults = [
+        Fault(location=f"query.{name}", message=f"{name} is not an option of the figure {figure!r}; it has no options")
+        for name, value in options.items()
+        if value is not None
+    ]
+    if faults:
+        raise InvalidRequest(faults)
+    return FigureTransformerRequest(model=model, figure=figure)
 
 
 def _drifts(study: str, model: str, state: AppState) -> list[MeasuredDrift]:
@@ -187,7 +240,8 @@ def rule_of(prune: PruneSpec) -> ErrorRule | None:
 
 def _read(job: Job, media_type: str, state: AppState) -> bytes:
     """The file of a figure. Raises ProblemError if it was deleted after the job was found."""
-    result = FigureResult.model_validate(job.result)
+    kind = FigureResult if job.kind == FigureRequest.kind else FigureTransformerResult
+    result = kind.model_validate(job.result)
     name = {"png": result.png, "svg": result.svg, "json": result.data}[FORMATS[media_type]]
     if name is None:
         raise ProblemError(

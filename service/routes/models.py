@@ -224,7 +224,10 @@ def _transformer(entry: TransformerEntry, prefix: str) -> TransformerSummary:
         obtain=entry.obtain,
         licence=entry.licence,
         source=entry.source,
-        links={"anatomy": f"{prefix}/models/{entry.name}/anatomy"},
+        links={
+            "anatomy": f"{prefix}/models/{entry.name}/anatomy",
+            "rank": f"{prefix}/metrics/{entry.name}/figures/rank",
+        },
     )
 
 

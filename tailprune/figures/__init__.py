@@ -8,6 +8,7 @@
     tsne                t-SNE of the vectors: of all components, of the head, of the tail
     removal             samples under pruning, one row of images per prune
     study               quality against the share of components removed
+    rank                the error of a large transformer's modulations against the rank of its AdaLN
     training            cosine and nPR over the training of a model
     style               the style of all figures, and `render`
 

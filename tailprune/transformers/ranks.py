@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 import torch.nn.functional as F
@@ -58,6 +58,8 @@ class Ranks:
 
     needed: dict[float, int]
     """The smallest number of directions for a modulation error, by the error."""
+    errors: tuple[float, ...] = field(repr=False)
+    """The modulation error by the number of directions, from 0 to the last of `needed`."""
     times: int
     """How many times, evenly spaced over all that a pipeline may pass."""
     rows: int
@@ -80,7 +82,7 @@ def measure(model: Model) -> Ranks:
     products, whole = gram((read.float() @ weights.T) * shares)
     errors = errors_by_rank(torch.linalg.eigvalsh(products), whole)
     needed = {error: int((errors > error).sum()) for error in ERRORS}
-    return Ranks(needed, TIMES, len(weights), model.rows)
+    return Ranks(needed, tuple(errors[: needed[ERRORS[-1]] + 1].tolist()), TIMES, len(weights), model.rows)
 
 
 def gram(modulations: Tensor) -> tuple[Tensor, Tensor]:

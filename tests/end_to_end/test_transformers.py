@@ -10,7 +10,10 @@ import httpx
 import pytest
 import torch
 
+from jobs.anatomy_results import Ranks
 from jobs.compact_transformer_results import CompactTransformerResult
+from tailprune.figures.rank import draw_rank
+from tailprune.figures.style import render
 from tailprune.transformers import anatomy, compact, load_transformer, verify
 from tailprune_client import Client, InvalidRequest, JobFailed, UnknownModel
 from tests.end_to_end.stack import Stack
@@ -20,6 +23,7 @@ from tests.tiny_model import NAME
 
 WAIT = {"Prefer": "wait=60"}
 ANATOMY = "/models/tiny-flux/anatomy"
+RANK = "/metrics/tiny-flux/figures/rank"
 
 
 @pytest.fixture(scope="module")
@@ -77,7 +81,8 @@ def test_files_that_are_written_to_are_described_anew(stack: Stack) -> None:
 
 def test_large_transformers_are_listed_apart_and_systems_have_no_anatomy(client: Client) -> None:
     (listed,) = client.transformers()
-    assert (listed.name, listed.title, listed.ready, listed.links) == ("tiny-flux", "FLUX", True, {"anatomy": ANATOMY})
+    assert (listed.name, listed.title, listed.ready) == ("tiny-flux", "FLUX", True)
+    assert listed.links == {"anatomy": ANATOMY, "rank": RANK}
     assert "tiny-flux" not in [model.name for model in client.models()]
     with pytest.raises(UnknownModel, match=f"'{NAME}' is a system"):
         client.anatomy(NAME)
@@ -85,6 +90,21 @@ def test_large_transformers_are_listed_apart_and_systems_have_no_anatomy(client:
         client.anatomy("nothing")
     with pytest.raises(UnknownModel, match="'tiny-flux' is a large transformer"):
         client.model("tiny-flux")
+
+
+def test_the_figure_of_ranks_is_drawn_once_and_is_the_library_s(stack: Stack, client: Client) -> None:
+    found = anatomy(flux(stack))
+    drawn = render(draw_rank(found, "tiny-flux"))
+    assert client.figure("tiny-flux", "rank") == drawn.png
+    assert client.figure("tiny-flux", "rank", format="svg") == drawn.svg
+    numbers = client.figure_data("tiny-flux", "rank")
+    assert isinstance(numbers.data, Ranks)
+    assert found.ranks is not None
+    assert numbers.data.errors == list(found.ranks.errors)
+    (job,) = client.jobs(kind="figure-transformer")
+    assert job.title == "rank figure of tiny-flux"
+    with pytest.raises(InvalidRequest, match="'rank' is a figure of large transformers"):
+        client.figure(NAME, "rank")
 
 
 def test_a_compacted_transformer_is_downloaded_and_is_what_the_library_makes(

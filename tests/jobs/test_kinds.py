@@ -15,6 +15,7 @@ FIELDS: dict[str, Any] = {
     "prune-sample": {"threshold": 0.1},
     "removal": {"threshold": [0.1]},
     "figure": {"figure": "cosine"},
+    "figure-transformer": {"figure": "rank"},
     "compact": {"keep": 1},
     "compact-transformer": {"rank": 1},
     "edit": {"source": [0], "target": [1]},
@@ -29,8 +30,8 @@ def asked(kind: str, **fields: Any) -> Request:
 
 def test_every_kind_has_a_request_and_a_result() -> None:
     assert list(KINDS) == [
-        "anatomy", "attribution", "compact", "compact-transformer", "cosine", "edit", "extract", "figure", "metrics",
-        "over-time", "prune-sample", "register", "removal", "study",
+        "anatomy", "attribution", "compact", "compact-transformer", "cosine", "edit", "extract", "figure",
+        "figure-transformer", "metrics", "over-time", "prune-sample", "register", "removal", "study",
     ]  # fmt: skip
     assert len({kind.result for kind in KINDS.values()}) == len(KINDS)
 

@@ -105,6 +105,7 @@ TITLES: list[tuple[str, dict[str, Any], str]] = [
     ),
     ("attribution", {"attributes": [HALVES]}, "attribution of shapes-sit"),
     ("anatomy", {}, "anatomy of shapes-sit"),
+    ("figure-transformer", {"figure": "rank"}, "rank figure of shapes-sit"),
     ("figure", {"figure": "cosine"}, "cosine figure of shapes-sit: c at time 0"),
     ("figure", {"figure": "removal", "side": "head", "thresholds": [0.8]}, "removal figure of shapes-sit at head 0.8"),
     ("figure", {"figure": "training"}, "training figure of shapes-sit"),

@@ -7,11 +7,16 @@ import re
 from typing import Any
 
 import pytest
-from playwright.sync_api import Page, expect
+from playwright.sync_api import Page, Route, expect
 
+from tailprune.figures.rank import draw_rank
+from tailprune.figures.style import render
 from tests.end_to_end.stack import Stack
 from tests.pages.browser import PHONE, assert_accessible, assert_fits, both_themes, shot
-from tests.service.results import ANATOMY
+from tests.service.results import ANATOMY, RANK_NUMBERS
+from tests.tailprune.figures.test_figures import anatomy as made_up
+
+LINKS = {"anatomy": "/models/flux/anatomy", "rank": "/metrics/flux/figures/rank"}
 
 
 def card(page: Page, model: str) -> str:
@@ -87,15 +92,18 @@ def test_the_models_fit_a_narrow_screen(page: Page) -> None:
     shot(page, "models-phone")
 
 
-def test_a_large_transformer_has_a_card_with_its_anatomy(page: Page, stack: Stack) -> None:
+@both_themes
+def test_a_large_transformer_has_a_card_with_its_anatomy(page: Page, stack: Stack, theme: str) -> None:
+    page.emulate_media(color_scheme=theme)
     link = "/models/flux/anatomy"
-    flux = {"name": "flux", "title": "FLUX.1", "licence": "own", "source": "made", "links": {"anatomy": link}}
+    flux = {"name": "flux", "title": "FLUX.1", "licence": "own", "source": "made", "links": LINKS}
     ready = {**flux, "ready": True, "missing": [], "obtain": None}
     absent = {**ready, "name": "absent", "ready": False, "missing": ["hf://owner/absent"], "obtain": "fetch it"}
     listed = json.dumps(stack.http.get("/models").json() | {"transformers": [ready, absent]})
     of_json: dict[str, Any] = {"status": 200, "content_type": "application/json"}
     page.route(re.compile(r"(?<!ui)/models$"), lambda route: route.fulfill(**of_json, body=listed))
     page.route(re.compile(rf"{link}$"), lambda route: route.fulfill(**of_json, body=json.dumps(ANATOMY)))
+    answer_of_ranks(page)
     page.goto("/ui/?find=large+transformer")
     expect(page.get_by_role("heading", level=2)).to_have_text(["flux", "absent"])
     expect(page.get_by_role("link", name="Its anatomy as JSON")).to_have_attribute("href", link)
@@ -104,24 +112,42 @@ def test_a_large_transformer_has_a_card_with_its_anatomy(page: Page, stack: Stac
     button.press("Enter")
     expect(page.get_by_role("row", name="rank 1 10.00 % 1 216 B 304 B")).to_be_visible()
     expect(button).to_be_focused()
+    picture = page.get_by_role("img", name="A figure of ranks.")
+    expect(picture).to_be_visible()
+    expect(picture).to_have_js_property("naturalWidth", 1140)
+    expect(page.get_by_role("link", name="in full size")).to_have_attribute("href", LINKS["rank"])
     page.get_by_text("What is missing").click()
     expect(page.get_by_text("fetch it")).to_be_visible()
     assert_accessible(page)
-    shot(page, "models-transformers")
+    shot(page, f"models-transformers-{theme}")
     page.set_viewport_size(PHONE)
     assert_fits(page)
+
+
+def answer_of_ranks(page: Page) -> None:
+    """Answer with the figure of ranks, and with its numbers."""
+    png = render(draw_rank(made_up(), "flux")).png
+
+    def answer(route: Route) -> None:
+        if route.request.headers["accept"] == "application/json":
+            route.fulfill(status=200, content_type="application/json", body=json.dumps(RANK_NUMBERS))
+        else:
+            route.fulfill(status=200, content_type="image/png", body=png)
+
+    page.route(re.compile(rf"{LINKS['rank']}$"), answer)
 
 
 @pytest.mark.complains("500")
 def test_an_anatomy_that_failed_is_asked_for_again(page: Page, stack: Stack) -> None:
     link = "/models/flux/anatomy"
-    flux = {"name": "flux", "title": "FLUX.1", "licence": "own", "source": "made", "links": {"anatomy": link}}
+    flux = {"name": "flux", "title": "FLUX.1", "licence": "own", "source": "made", "links": LINKS}
     ready = {**flux, "ready": True, "missing": [], "obtain": None}
     listed = json.dumps(stack.http.get("/models").json() | {"transformers": [ready]})
     of_json: dict[str, Any] = {"status": 200, "content_type": "application/json"}
     problem = json.dumps({"title": "Failed", "status": 500, "detail": "the weights hold NaN"})
     answers = [{"status": 500, "content_type": "application/problem+json", "body": problem}]
     page.route(re.compile(r"(?<!ui)/models$"), lambda route: route.fulfill(**of_json, body=listed))
+    answer_of_ranks(page)
     page.route(
         re.compile(rf"{link}$"),
         lambda route: route.fulfill(**(answers.pop() if answers else of_json | {"body": json.dumps(ANATOMY)})),

@@ -14,6 +14,7 @@ from jobs.anatomy_results import AnatomyResult
 from jobs.attribution_results import AttributionResult
 from jobs.compact_transformer_results import CompactTransformerResult
 from jobs.edit_results import EditResult
+from jobs.figure_results import FigureTransformerResult
 from jobs.registry.added import Added, AddedStore
 from jobs.registry.compacted import Compacted, CompactedStore
 from jobs.registry.compaction import compacted_name
@@ -113,7 +114,8 @@ ANATOMY: dict[str, Any] = {
         },
     ],
     "ranks": {
-        "needed": [{"error": 0.1, "rank": 1}, {"error": 0.01, "rank": 2}], "times": 1001, "rows": 52, "of_rows": 52,
+        "needed": [{"error": 0.1, "rank": 1}, {"error": 0.01, "rank": 2}], "errors": [0.5, 0.1, 0.01], "times": 1001,
+        "rows": 52, "of_rows": 52,
     },
     "unmeasured": None,
     "replacements": [
@@ -253,6 +255,20 @@ FIGURE: dict[str, Any] = {
     "svg": "cosine.svg",
     "data": "cosine.json",
     "samples": 0,
+}
+RANK_NUMBERS: dict[str, Any] = {
+    "figure": "rank",
+    "caption": "A figure of ranks.",
+    "model": ANATOMY["model"],
+    "data": ANATOMY["ranks"],
+}
+FIGURE_TRANSFORMER: dict[str, Any] = {
+    "model": ANATOMY["model"],
+    "figure": "rank",
+    "caption": "A figure of ranks.",
+    "png": "rank.png",
+    "svg": "rank.svg",
+    "data": "rank.json",
 }
 
 STUDY: dict[str, Any] = {
@@ -440,6 +456,14 @@ def finish(store: JobStore, leases: LeaseStore, claim: Claim) -> None:
             "cosine.json": store.artifacts.put(json.dumps(NUMBERS).encode(), "application/json"),
         }
         leases.succeed(claim, FigureResult.model_validate(FIGURE).model_dump(), files)
+        return
+    if claim.job.kind == "figure-transformer":
+        files = {
+            "rank.png": store.artifacts.put(PICTURE, "image/png"),
+            "rank.svg": store.artifacts.put(SVG, "image/svg+xml"),
+            "rank.json": store.artifacts.put(json.dumps(RANK_NUMBERS).encode(), "application/json"),
+        }
+        leases.succeed(claim, FigureTransformerResult.model_validate(FIGURE_TRANSFORMER).model_dump(), files)
         return
     if claim.job.kind == "study":
         study = StudyResult.model_validate(STUDY)

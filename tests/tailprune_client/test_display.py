@@ -26,6 +26,7 @@ from tests.service.results import (
     EDITED,
     EXTRACT,
     FIGURE,
+    FIGURE_TRANSFORMER,
     METRICS,
     OVER_TIME,
     PAIRS,
@@ -57,6 +58,7 @@ RESULTS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "extract": ({}, EXTRACT),
     "metrics": ({}, METRICS),
     "figure": ({"figure": "cosine"}, FIGURE),
+    "figure-transformer": ({"figure": "rank"}, FIGURE_TRANSFORMER),
     "over-time": ({}, OVER_TIME),
     "removal": ({"threshold": [0.5]}, REMOVAL),
     "cosine": ({}, PAIRS | {"artifact": "cosine.safetensors", "matrix": None}),
@@ -75,7 +77,7 @@ def pictured(kind: str = "prune-sample") -> dict[str, Any]:
     """A job of a kind, with pictures."""
     asked, result = RESULTS[kind]
     model = {} if kind == "register" else {"model": "tiny"}
-    names = ["grid.png", "cosine.png", "study.png", "samples.png"]
+    names = ["grid.png", "cosine.png", "rank.png", "study.png", "samples.png"]
     made = job("succeeded", kind=kind, title=f"{kind} of <tiny>", request=model | asked, result=result)
     return made | {"links": {"self": "", "events": "", "artifacts": dict.fromkeys(names, "/")}}
 

@@ -33,7 +33,7 @@ from tailprune_client import (
     UnknownJob,
 )
 from tailprune_client.core import pause_of
-from tests.service.results import ANATOMY, MATRIX, OVER_TIME, REMOVAL
+from tests.service.results import ANATOMY, MATRIX, OVER_TIME, RANK_NUMBERS, REMOVAL
 from tests.tailprune_client.stand_in import JOB, URL, Answer, client_of, job, refused
 
 LISTED: dict[str, Any] = {
@@ -417,7 +417,10 @@ def test_cosines_of_any_number_of_vectors_arrive_as_arrays() -> None:
 
 def test_large_transformers_are_listed_apart_and_an_older_service_has_none() -> None:
     listed = {"name": "flux", "title": "FLUX", "ready": True, "missing": [], "obtain": None, "licence": "own"}
-    listed |= {"source": "not stated", "links": {"anatomy": "/models/flux/anatomy"}}
+    listed |= {
+        "source": "not stated",
+        "links": {"anatomy": "/models/flux/anatomy", "rank": "/metrics/flux/figures/rank"},
+    }
     for answer, names in (({"models": [], "transformers": [listed]}, ["flux"]), ({"models": []}, [])):
         with client_of(Recorded(httpx.Response(200, json=answer))) as client:
             assert [each.name for each in client.transformers()] == names
@@ -436,6 +439,10 @@ NUMBERS: dict[str, tuple[Callable[[Client], Any], dict[str, Any]]] = {
     "/models/flux/anatomy": (
         lambda client: client.anatomy("flux"),
         ANATOMY,
+    ),
+    "/metrics/flux/figures/rank": (
+        lambda client: client.figure_data("flux", "rank"),
+        RANK_NUMBERS,
     ),
     "/metrics/tiny/cosine?order=likeness": (
         lambda client: client.cosine("tiny", order="likeness"),

@@ -6,6 +6,7 @@ figure              figures of condition vectors, of the training and of samples
 attribution         which components and directions carry which attribute
 removal_figure      the figure `removal`, for which samples are made
 anatomy             what a large transformer's AdaLN takes
+figure_transformer  figures of it
 register            a model that is added without a restart
 prune_sample        samples under prunes, beside the baseline
 edit                samples of a class moved towards another

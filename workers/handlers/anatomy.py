@@ -12,7 +12,7 @@ from tailprune.transformers import Anatomy, anatomy
 from workers.handler import Context, transformer_of
 from workers.lease import Product, Run
 
-__all__ = ["handler"]
+__all__ = ["described", "handler", "ranks_of"]
 
 UNIT = "models"
 
@@ -30,31 +30,45 @@ class AnatomyHandler:
         entry, digest = transformer_of(run.job, request, context)
         run.phase = "measuring"
         run.step(0, 1, UNIT)
-        found = _described(entry)
-        if entry.files_digest != digest:
-            raise InputError(f"the files of {entry.name!r} were written to while they were read: ask again")
+        found = described(entry, digest)
         run.step(1, 1, UNIT)
         return Product(_result(TransformerUsed(name=entry.name, files_digest=digest), found))
 
 
-def _described(entry: TransformerEntry) -> Anatomy:
-    """The anatomy, from files of this machine alone; errors name them as the registry does."""
+def described(entry: TransformerEntry, digest: str) -> Anatomy:
+    """The anatomy, from files of this machine alone; errors name them as the registry does.
+
+    digest: of the files, before they are read.
+
+    Raises InputError for files that cannot be used, or that were written to meanwhile.
+    """
     path = entry.local_checkpoint
     assert path is not None, "its digest was computed"
     try:
-        return anatomy(path)
+        found = anatomy(path)
     except InputError as error:
         raise InputError(entry.place_of(str(error))) from error
+    if entry.files_digest != digest:
+        raise InputError(f"the files of {entry.name!r} were written to while they were read: ask again")
+    return found
+
+
+def ranks_of(found: Anatomy) -> Ranks | None:
+    """The ranks of an anatomy; None if they were not measured."""
+    ranks = found.ranks
+    if ranks is None:
+        return None
+    return Ranks(
+        needed=[Rank(error=error, rank=rank) for error, rank in ranks.needed.items()],
+        errors=list(ranks.errors),
+        times=ranks.times,
+        rows=ranks.rows,
+        of_rows=ranks.of_rows,
+    )
 
 
 def _result(model: TransformerUsed, found: Anatomy) -> AnatomyResult:
     fields = {field.name: getattr(found, field.name) for field in dataclasses.fields(found) if field.name != "path"}
-    ranks = found.ranks and Ranks(
-        needed=[Rank(error=error, rank=rank) for error, rank in found.ranks.needed.items()],
-        times=found.ranks.times,
-        rows=found.ranks.rows,
-        of_rows=found.ranks.of_rows,
-    )
     return AnatomyResult(
         **fields
         | {
@@ -64,7 +78,7 @@ def _result(model: TransformerUsed, found: Anatomy) -> AnatomyResult:
             "depends_on": list(found.depends_on),
             "time_range": list(found.time_range),
             "linears": [LinearGroup(**vars(each) | {"pieces": list(each.pieces)}) for each in found.linears],
-            "ranks": ranks,
+            "ranks": ranks_of(found),
             "replacements": [Replacement(**vars(each)) for each in found.replacements],
         }
     )

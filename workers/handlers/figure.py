@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from jobs.figure_results import AttributionNumbers, FigureNumbers, Numbers
+from jobs.figure_results import AttributionNumbers, FigureNumbers, FigureTransformerResult, Numbers
 from jobs.keys import canonical_json
 from jobs.requests.figure import FigureRequest
 from jobs.results import FigureResult, ModelUsed
@@ -15,7 +15,7 @@ from tailprune.figures.attribution import MOST_DRAWN, draw_attribution
 from tailprune.figures.components import draw_histogram, draw_sparsity, draw_variance
 from tailprune.figures.cosine import draw_cosine
 from tailprune.figures.labelled_vectors import LabelledVectors, picked, spread
-from tailprune.figures.style import caption_of, render
+from tailprune.figures.style import Rendered, caption_of, render
 from tailprune.figures.training import draw_training
 from tailprune.figures.tsne import draw_tsne, tsne_positions
 from tailprune.figures.vectors import draw_vectors
@@ -41,7 +41,7 @@ from workers.sampling.inputs import Vectors, labelled
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-__all__ = ["handler"]
+__all__ = ["UNIT", "handler", "put_figure"]
 
 UNIT = "figures"
 
@@ -86,13 +86,26 @@ class FigureHandler:
             data=None if numbers is None else f"{request.figure}.json",
             samples=samples,
         )
-        if numbers is not None and result.data is not None:
-            document = FigureNumbers(figure=result.figure, caption=result.caption, model=result.model, data=numbers)
-            files.put(result.data, canonical_json(document.model_dump()), "application/json")
-        files.put(result.png, rendered.png, "image/png")
-        files.put(result.svg, rendered.svg, "image/svg+xml")
+        put_figure(files, result, rendered, numbers)
         context.count_samples(request.model, samples)
         return Product(result, files.artifacts)
+
+
+def put_figure(
+    files: JobArtifacts, result: FigureResult | FigureTransformerResult, rendered: Rendered, numbers: Numbers | None
+) -> None:
+    """Store the files that a result names.
+
+    files: stores them.
+    result: of the figure.
+    rendered: the figure.
+    numbers: those behind it; None where they are too many.
+    """
+    if numbers is not None and result.data is not None:
+        document = FigureNumbers(figure=result.figure, caption=result.caption, model=result.model, data=numbers)
+        files.put(result.data, canonical_json(document.model_dump()), "application/json")
+    files.put(result.png, rendered.png, "image/png")
+    files.put(result.svg, rendered.svg, "image/svg+xml")
 
 
 def _vectors_figure(request: FigureRequest, vectors: LabelledVectors) -> tuple[Figure, Numbers | None]:

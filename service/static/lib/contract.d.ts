@@ -272,8 +272,9 @@ export interface paths {
          *     With `Accept: application/json` the answer is the numbers behind the figure.
          *
          *     `removal` shows samples under pruning, `training` the record of a model's training; `error` and `attribution` read
-         *     the tensors of AdaLN besides those of the condition, all others those of the condition alone. An option that a
-         *     figure does not have is refused. The response waits for the figure; if that takes too long, it is 202 and the job.
+         *     the tensors of AdaLN besides those of the condition, all others those of the condition alone. `rank` is the only
+         *     one of a large transformer: the error of AdaLN's modulations against its rank. An option that a figure does not have
+         *     is refused. The response waits for the figure; if that takes too long, it is 202 and the job.
          */
         get: operations["draw_figure"];
         put?: never;
@@ -861,7 +862,7 @@ export interface components {
          * AnyJob
          * @description A job of any kind; `kind` decides the types of its request and result.
          */
-        AnyJob: components["schemas"]["AnatomyJob"] | components["schemas"]["AttributionJob"] | components["schemas"]["CompactJob"] | components["schemas"]["CompactTransformerJob"] | components["schemas"]["CosineJob"] | components["schemas"]["EditJob"] | components["schemas"]["ExtractJob"] | components["schemas"]["FigureJob"] | components["schemas"]["MetricsJob"] | components["schemas"]["OverTimeJob"] | components["schemas"]["PruneSampleJob"] | components["schemas"]["RegisterJob"] | components["schemas"]["RemovalJob"] | components["schemas"]["StudyJob"];
+        AnyJob: components["schemas"]["AnatomyJob"] | components["schemas"]["AttributionJob"] | components["schemas"]["CompactJob"] | components["schemas"]["CompactTransformerJob"] | components["schemas"]["CosineJob"] | components["schemas"]["EditJob"] | components["schemas"]["ExtractJob"] | components["schemas"]["FigureJob"] | components["schemas"]["FigureTransformerJob"] | components["schemas"]["MetricsJob"] | components["schemas"]["OverTimeJob"] | components["schemas"]["PruneSampleJob"] | components["schemas"]["RegisterJob"] | components["schemas"]["RemovalJob"] | components["schemas"]["StudyJob"];
         /**
          * Attribute
          * @description An attribute of the classes.
@@ -3196,18 +3197,19 @@ export interface components {
              * @description The figure, which decides what `data` has.
              * @enum {string}
              */
-            figure: "cosine" | "histogram" | "vectors" | "variance" | "sparsity" | "tsne" | "attribution" | "error" | "removal" | "training";
+            figure: "cosine" | "histogram" | "vectors" | "variance" | "sparsity" | "tsne" | "attribution" | "error" | "removal" | "training" | "rank";
             /**
              * Caption
              * @description What the figure shows, in a sentence or two.
              */
             caption: string;
-            model: components["schemas"]["ModelUsed"];
+            /** Model */
+            model: components["schemas"]["ModelUsed"] | components["schemas"]["TransformerUsed"];
             /**
              * Data
              * @description The numbers.
              */
-            data: components["schemas"]["CosineNumbers"] | components["schemas"]["Histogram"] | components["schemas"]["VectorsNumbers"] | components["schemas"]["VarianceNumbers"] | components["schemas"]["SparsityNumbers"] | components["schemas"]["TsneNumbers"] | components["schemas"]["ErrorNumbers"] | components["schemas"]["AttributionNumbers"] | components["schemas"]["RemovalNumbers"] | components["schemas"]["TrainingNumbers"];
+            data: components["schemas"]["CosineNumbers"] | components["schemas"]["Histogram"] | components["schemas"]["VectorsNumbers"] | components["schemas"]["VarianceNumbers"] | components["schemas"]["SparsityNumbers"] | components["schemas"]["TsneNumbers"] | components["schemas"]["ErrorNumbers"] | components["schemas"]["AttributionNumbers"] | components["schemas"]["RemovalNumbers"] | components["schemas"]["TrainingNumbers"] | components["schemas"]["Ranks"];
         };
         /**
          * FigureRequest
@@ -3313,6 +3315,128 @@ export interface components {
              * @description How many samples were made for the figure, over all its rows; 0 for all figures but `removal`.
              */
             samples: number;
+        };
+        /**
+         * FigureTransformerJob
+         * @description A job of the kind `figure-transformer`.
+         */
+        FigureTransformerJob: {
+            /**
+             * Id
+             * @description The id of the job: a ULID in lower case.
+             */
+            id: string;
+            /**
+             * @description The kind of job. (enum property replaced by openapi-typescript)
+             * @enum {string}
+             */
+            kind: "figure-transformer";
+            /**
+             * Title
+             * @description What the job is of, in plain words; for people, and may change.
+             * @default
+             * @example prune-sample of shapes-sit at 0.038
+             */
+            title: string;
+            /**
+             * Thresholds
+             * @description The thresholds at which it prunes; null for a job that prunes at none, or at one for each step.
+             * @example [
+             *       0.038
+             *     ]
+             */
+            thresholds: number[] | null;
+            /**
+             * Status
+             * @description Where the job stands.
+             * @enum {string}
+             */
+            status: "queued" | "running" | "succeeded" | "failed" | "cancelled";
+            /**
+             * Queue Position
+             * @description The place of a queued job in its queue: 1 is the next that a worker takes from it. Jobs that were handed back come before all others. Null unless the job is queued.
+             */
+            queue_position: number | null;
+            /** @description How far it is; null before the first report. */
+            progress: components["schemas"]["Progress"] | null;
+            /**
+             * Created
+             * Format: date-time
+             * @description When it was created.
+             */
+            created: string;
+            /**
+             * Started
+             * @description When its latest attempt began; null while it is queued.
+             */
+            started: string | null;
+            /**
+             * Finished
+             * @description When it finished; null until then.
+             */
+            finished: string | null;
+            /** @description The request, with every default filled in. A field that does not apply to it is null, such as `by` in a prune by threshold. */
+            request: components["schemas"]["FigureTransformerRequest"];
+            /** @description The result; null until there is one. A running study shows its scores so far. */
+            result: components["schemas"]["FigureTransformerResult"] | null;
+            /** @description Why the job failed; null otherwise. */
+            problem: components["schemas"]["Problem"] | null;
+            /**
+             * Webhooks
+             * @description The webhooks of the job, those of all its requests; a key without the scope `admin` sees its own.
+             */
+            webhooks: components["schemas"]["WebhookView"][];
+            links: components["schemas"]["Links"];
+        };
+        /**
+         * FigureTransformerRequest
+         * @description Draw a figure of a large transformer's AdaLN.
+         */
+        FigureTransformerRequest: {
+            /**
+             * Model
+             * @description The name of a large transformer; `GET /models` lists them under `transformers`.
+             */
+            model: string;
+            /**
+             * Figure
+             * @description Which figure to draw.
+             * @constant
+             */
+            figure: "rank";
+        };
+        /**
+         * FigureTransformerResult
+         * @description A figure of a large transformer, as PNG and as SVG.
+         */
+        FigureTransformerResult: {
+            model: components["schemas"]["TransformerUsed"];
+            /**
+             * Figure
+             * @description Which figure it is.
+             * @constant
+             */
+            figure: "rank";
+            /**
+             * Caption
+             * @description What the figure shows, in a sentence or two.
+             */
+            caption: string;
+            /**
+             * Png
+             * @description The name of the artifact with the figure as PNG.
+             */
+            png: string;
+            /**
+             * Svg
+             * @description The name of the artifact with the figure as SVG.
+             */
+            svg: string;
+            /**
+             * Data
+             * @description The name of the artifact with the numbers behind the figure as JSON, a `FigureNumbers`.
+             */
+            data: string;
         };
         /**
          * Grid
@@ -3494,7 +3618,7 @@ export interface components {
              * @description The kind of job.
              * @enum {string}
              */
-            kind: "anatomy" | "attribution" | "compact" | "compact-transformer" | "cosine" | "edit" | "extract" | "figure" | "metrics" | "over-time" | "prune-sample" | "register" | "removal" | "study";
+            kind: "anatomy" | "attribution" | "compact" | "compact-transformer" | "cosine" | "edit" | "extract" | "figure" | "figure-transformer" | "metrics" | "over-time" | "prune-sample" | "register" | "removal" | "study";
             /**
              * Title
              * @description What the job is of, in plain words; for people, and may change.
@@ -3913,7 +4037,7 @@ export interface components {
             models: components["schemas"]["ModelSummary"][];
             /**
              * Transformers
-             * @description The large transformers of the registry's file, which `GET /models/{model}/anatomy` and `POST /compact` alone take.
+             * @description The large transformers of the registry's file, which `GET /models/{model}/anatomy`, `GET /metrics/{model}/figures/rank` and `POST /compact` alone take.
              */
             transformers?: components["schemas"]["TransformerSummary"][];
         };
@@ -5068,6 +5192,11 @@ export interface components {
              * @description The rank for each error, the largest error first.
              */
             needed: components["schemas"]["Rank"][];
+            /**
+             * Errors
+             * @description The error by the number of directions: of none, of 1, and so on to the last of `needed`.
+             */
+            errors: number[];
             /**
              * Times
              * @description At how many times, spread evenly over what a pipeline may pass, it was measured.
@@ -6537,7 +6666,7 @@ export interface components {
             source: string;
             /**
              * Links
-             * @description The path of its anatomy.
+             * @description The paths of its anatomy, and of the figure of the error of its modulations against the rank.
              */
             links: {
                 [key: string]: string;
@@ -9028,9 +9157,9 @@ export interface operations {
                 "If-None-Match"?: string;
             };
             path: {
-                /** @description Which figure to draw. */
-                figure: "cosine" | "histogram" | "vectors" | "variance" | "sparsity" | "tsne" | "attribution" | "error" | "removal" | "training";
-                /** @description The name of a model. */
+                /** @description Which figure to draw; of a large transformer `rank`, which no other model has. */
+                figure: "cosine" | "histogram" | "vectors" | "variance" | "sparsity" | "tsne" | "attribution" | "error" | "removal" | "training" | "rank";
+                /** @description The name of a model, or of a large transformer. */
                 model: string;
             };
             cookie?: never;
@@ -9071,7 +9200,7 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["FigureJob"];
+                    "application/json": components["schemas"]["FigureJob"] | components["schemas"]["FigureTransformerJob"];
                 };
             };
             /** @description The client's copy is up to date. */
@@ -10551,7 +10680,7 @@ export interface operations {
                 /** @description Only jobs with this status. */
                 status?: "queued" | "running" | "succeeded" | "failed" | "cancelled";
                 /** @description Only jobs of this kind, or of one of several. */
-                kind?: ("anatomy" | "attribution" | "compact" | "compact-transformer" | "cosine" | "edit" | "extract" | "figure" | "metrics" | "over-time" | "prune-sample" | "register" | "removal" | "study")[];
+                kind?: ("anatomy" | "attribution" | "compact" | "compact-transformer" | "cosine" | "edit" | "extract" | "figure" | "figure-transformer" | "metrics" | "over-time" | "prune-sample" | "register" | "removal" | "study")[];
                 /** @description Only jobs of this model. */
                 model?: string;
                 /** @description The most jobs on a page. */

@@ -39,6 +39,7 @@ export const KIND_NAMES = {
   attribution: "attribution",
   anatomy: "anatomy",
   figure: "figure",
+  "figure-transformer": "figure of a large transformer",
 };
 
 /** After how long the service is asked again, where it did not answer, and how a job stands that waits in its queue. */

@@ -263,4 +263,4 @@ function Files({ job }) {
 
 const FEW_FILES = 12;
 /** The kinds of jobs of large transformers, which have no page. */
-const OF_TRANSFORMERS = ["anatomy", "compact-transformer"];
+const OF_TRANSFORMERS = ["anatomy", "compact-transformer", "figure-transformer"];

@@ -117,6 +117,7 @@ function TransformerCard({ model }) {
     </details>`}
     ${error && !busy && html`<${ProblemNotice} error=${error} />`}
     ${data && html`<${AnatomyTable} result=${data} />`}
+    ${data?.ranks && html`<${Ranks} path=${model.links.rank} />`}
     ${busy && !data && html`<${Loading}>Measuring AdaLN</${Loading}>`}
     ${model.ready && html`<div class="row">
       <${Button} small aria-busy=${busy} aria-disabled=${busy ? "true" : undefined} onClick=${() => !busy && ask()}>
@@ -125,6 +126,18 @@ function TransformerCard({ model }) {
     </div>`}
     ${model.ready && html`<p class="small"><a href=${url(model.links.anatomy)}>Its anatomy as JSON</a></p>`}
   </${Card}>`;
+}
+
+/**
+ * The figure of the errors by the rank. Its caption is with its numbers.
+ * @param {{path: string}} props
+ */
+function Ranks({ path }) {
+  const { data, error, reload } = useLoaded((signal) => computed(path, { signal, accept: "application/json" }), [path]);
+  if (error) return html`<${ProblemNotice} error=${error} retry=${reload} />`;
+  if (!data) return html`<${Loading}>Drawing the errors by the rank</${Loading}>`;
+  return html`<img class="paper" src=${url(path)} alt=${data.caption} />
+    <p class="small"><a href=${url(path)}>The errors by the rank, in full size</a></p>`;
 }
 
 /**

@@ -96,6 +96,7 @@ function about(job: AnyJob): string {
     case "over-time": return `${job.result?.npr.length} times`;
     case "removal": return `${job.result?.prunes.length} prunes`;
     case "edit": return `${job.result?.variants.length} strengths`;
+    case "figure-transformer": return `${job.result?.caption}`;
     case "anatomy": return `${job.result?.adaln_parameters} parameters of AdaLN`;
     case "attribution": return `${job.result?.attributes.length} attributes`;
     case "register": return `${job.result?.parameters} parameters`;

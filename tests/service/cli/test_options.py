@@ -20,7 +20,8 @@ from service.cli.options import body_of, label
 
 OVER_HTTP_ALONE = {"anatomy", "compact-transformer", "cosine", "over-time", "removal"}
 """Kinds of jobs without a command."""
-COMMANDS = {kind: "models add" if kind == "register" else kind for kind in KINDS if kind not in OVER_HTTP_ALONE}
+OTHER_NAMES = {"register": "models add", "figure-transformer": "figure"}
+COMMANDS = {kind: OTHER_NAMES.get(kind, kind) for kind in KINDS if kind not in OVER_HTTP_ALONE}
 IN_ONE = {"grid": Grid, "search": Search, "modulation": ModulationFields}
 """Fields that are objects, for which a command has an option for each of their fields."""
 QUERIES = {"thresholds": "threshold", "attributes": "attribute"}

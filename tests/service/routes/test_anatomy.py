@@ -1,4 +1,4 @@
-"""`GET /models/{model}/anatomy`, and large transformers among the models."""
+"""`GET /models/{model}/anatomy` and its figure, and large transformers among the models."""
 
 from __future__ import annotations
 
@@ -13,10 +13,11 @@ from fastapi.testclient import TestClient
 from jobs.records import Job
 from jobs.settings import Settings
 from tests.registry import extend
-from tests.service.results import ANATOMY
+from tests.service.results import ANATOMY, PICTURE, RANK_NUMBERS, SVG
 from tests.service.routes.test_metrics import NOW
 
 PATH = "/models/flux/anatomy"
+RANK = "/metrics/flux/figures/rank"
 MODELS: dict[str, Any] = {
     "flux": {"kind": "transformer", "checkpoint": "flux.safetensors", "title": "FLUX", "licence": "own"},
     "absent": {"kind": "transformer", "checkpoint": "hf://owner/absent", "obtain": "fetch it"},
@@ -100,7 +101,7 @@ def test_a_file_that_cannot_be_read_is_named_as_in_the_registry(
         ("GET", "/models/flux/training", None),
         ("GET", "/metrics/flux", None),
         ("GET", "/metrics/flux/over-time", None),
-        ("GET", "/metrics/flux/figures/cosine", None),
+        ("GET", "/metrics/flux/cosine", None),
         ("POST", "/prune-sample", {"model": "flux", "threshold": 0.1}),
         ("POST", "/extract", {"model": "flux"}),
     ],
@@ -110,6 +111,56 @@ def test_calls_for_systems_say_which_call_takes_it(client: TestClient, method: s
     assert (answer.status_code, answer.json()["type"]) == (404, "urn:tailprune:problem:unknown-model")
     assert "'flux' is a large transformer" in answer.json()["detail"]
     assert "GET /models/flux/anatomy" in answer.json()["detail"]
+
+
+def test_its_figure_is_one_job_for_all_formats(client: TestClient, done: Callable[[str], Job]) -> None:
+    first = client.get(RANK, headers=NOW)
+    assert first.status_code == 202
+    job = first.json()
+    assert (job["kind"], job["title"]) == ("figure-transformer", "rank figure of flux")
+    assert job["request"] == {"model": "flux", "figure": "rank"}
+    done(job["id"])
+    answers = {accept: client.get(RANK, headers={"Accept": accept}) for accept in ("image/png", "image/svg+xml")}
+    assert [answer.content for answer in answers.values()] == [PICTURE, SVG]
+    assert [answer.headers["Content-Type"] for answer in answers.values()] == list(answers)
+    numbers = client.get(RANK, headers={"Accept": "application/json"})
+    assert numbers.json() == RANK_NUMBERS
+    assert len({numbers.headers["ETag"], *(answer.headers["ETag"] for answer in answers.values())}) == 3
+    again = client.get(RANK, headers={"If-None-Match": numbers.headers["ETag"], "Accept": "application/json"})
+    assert (again.status_code, again.content) == (304, b"")
+    assert client.get(RANK, headers={"Accept": "text/html"}).status_code == 406
+
+
+@pytest.mark.parametrize(
+    ("path", "location", "message"),
+    [
+        (
+            "/metrics/flux/figures/cosine",
+            "path.figure",
+            "'cosine' is a figure of systems, and 'flux' is a large transformer; its figures are rank",
+        ),
+        (
+            "/metrics/shapes-sit/figures/rank",
+            "path.figure",
+            "'rank' is a figure of large transformers, and 'shapes-sit' is none; its figures are cosine, histogram",
+        ),
+        (f"{RANK}?seed=0", "query.seed", "seed is not an option of the figure 'rank'; it has no options"),
+        (f"{RANK}?threshold=1", "query.threshold", "threshold is not an option of the figure 'rank'"),
+    ],
+)
+def test_figures_are_of_systems_or_of_large_transformers(
+    client: TestClient, path: str, location: str, message: str
+) -> None:
+    answer = client.get(path)
+    assert (answer.status_code, answer.json()["type"]) == (422, "urn:tailprune:problem:invalid-request")
+    (fault,) = answer.json()["errors"]
+    assert fault["location"] == location
+    assert fault["message"].startswith(message)
+
+
+def test_a_figure_of_no_model_is_of_an_unknown_one(client: TestClient) -> None:
+    answer = client.get("/metrics/nothing/figures/rank")
+    assert (answer.status_code, answer.json()["type"]) == (404, "urn:tailprune:problem:unknown-model")
 
 
 def test_one_of_the_registry_cannot_be_deleted(client: TestClient) -> None:
@@ -129,7 +180,7 @@ def test_they_are_listed_apart_from_the_systems(client: TestClient) -> None:
             "obtain": None,
             "licence": "own",
             "source": "not stated",
-            "links": {"anatomy": PATH},
+            "links": {"anatomy": PATH, "rank": RANK},
         },
         {
             "name": "absent",
@@ -139,6 +190,6 @@ def test_they_are_listed_apart_from_the_systems(client: TestClient) -> None:
             "obtain": "fetch it",
             "licence": "not stated",
             "source": "not stated",
-            "links": {"anatomy": "/models/absent/anatomy"},
+            "links": {"anatomy": "/models/absent/anatomy", "rank": "/metrics/absent/figures/rank"},
         },
     ]

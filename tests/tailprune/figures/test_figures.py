@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 from xml.etree import ElementTree
 
@@ -20,13 +21,16 @@ from tailprune.figures.cosine import draw_cosine
 from tailprune.figures.error import RULES, SHARES, DriftPoint, draw_error
 from tailprune.figures.head import head_of
 from tailprune.figures.labelled_vectors import LabelledVectors, picked, shared_words, spread
+from tailprune.figures.rank import draw_rank
 from tailprune.figures.removal import ImageRow, choose_thresholds, draw_removal
 from tailprune.figures.style import caption_of, render
 from tailprune.figures.training import draw_training
 from tailprune.figures.tsne import draw_tsne, embed
 from tailprune.figures.vectors import draw_vectors
 from tailprune.magnitudes import Magnitudes
+from tailprune.spec import InputError
 from tailprune.statistics import cosine_matrix, describe
+from tailprune.transformers import Anatomy, Ranks
 
 HEAD = [3, 17]
 CURVE = [{"step": 100.0 * n, "npr": 0.4 / n, "cosine": 1 - 0.1 / n, "cosine_y": 0.1 * n} for n in range(1, 4)]
@@ -44,6 +48,19 @@ def labelled(values: Tensor | None = None, **changed: Any) -> LabelledVectors:
     names = [f"class {row}" for row in range(len(values))]
     usual = {"values": values, "model": "a-model", "part": "c", "time": 0.25, "kind": "class", "names": names}
     return LabelledVectors(**(usual | changed))
+
+
+def anatomy(**changed: Any) -> Anatomy:
+    """An anatomy whose errors fall to a tenth with every second direction, but for the last."""
+    errors = (0.5, 0.2, 0.05, 0.02, 0.005, 0.00005)
+    usual = {
+        "path": "p", "name": "FluxTransformer2DModel", "models": "FLUX.1", "naming": "diffusers", "parameters": 100,
+        "bytes": 200, "adaln_parameters": 30, "adaln_bytes": 60, "adaln_types": ("BF16",), "embedder_parameters": 5,
+        "condition_dim": 24, "depends_on": ("time", "guidance", "pooled text"), "time_range": (0, 1),
+        "time_factor": 1000, "linears": (), "unmeasured": None, "replacements": (), "recommendation": "leave it",
+        "ranks": Ranks({0.1: 2, 0.01: 4, 0.001: 5, 0.0001: 5}, errors, 1001, 128, 512),
+    }  # fmt: skip
+    return Anatomy(**(usual | changed))
 
 
 def images(count: int = 3) -> np.ndarray:
@@ -64,6 +81,7 @@ DRAW: dict[str, Callable[[], Figure]] = {
     ),
     "error": lambda: draw_error(ERRORS, "Errors", "a-model", "Note.", [DriftPoint("|c|, zero", 0.5, 0.02)]),
     "training": lambda: draw_training(CURVE, "a-model", 0.25),
+    "rank": lambda: draw_rank(anatomy(), "a-model"),
 }
 each_figure = pytest.mark.parametrize("name", DRAW)
 
@@ -95,7 +113,7 @@ def test_a_figure_says_which_model_it_is_of_and_names_its_axes(name: str) -> Non
         assert any(axes.get_ylabel() for axes in drawn)
 
 
-@pytest.mark.parametrize("name", [name for name in DRAW if name not in ("removal", "error", "training")])
+@pytest.mark.parametrize("name", [name for name in DRAW if name not in ("removal", "error", "training", "rank")])
 def test_a_figure_of_vectors_says_their_part_and_time(name: str) -> None:
     assert "a-model, c at t = 0.25" in caption_of(DRAW[name]())
 
@@ -375,3 +393,35 @@ def test_a_measured_drift_has_the_colour_of_its_rule_and_a_hollow_marker() -> No
 
 def test_errors_that_are_all_zero_are_drawn_too() -> None:
     render(draw_error(dict.fromkeys(RULES, [0.0] * len(SHARES)), "Errors", "a-model", "Note."))
+
+
+def test_the_ranks_that_errors_need_are_marked_on_the_curve_and_said_in_the_caption() -> None:
+    ranks = anatomy().ranks
+    assert ranks is not None
+    figure = draw_rank(anatomy(), "a-model")
+    (axes,) = figure.axes
+    curve, *marks = axes.lines
+    assert list(curve.get_ydata()) == list(ranks.errors)
+    assert list(curve.get_xdata()) == list(range(6))
+    assert [line.get_xdata()[0] for line in marks] == [2, 4, 5]  # type: ignore[index]
+    names = [text.get_text() for text in axes.texts]
+    assert names == ["rank 2: 10 %", "rank 4: 1 %", "rank 5: 0.1 % and 0.01 %"]
+    caption = caption_of(figure)
+    assert "2 for 10 %, 4 for 1 %, 5 for 0.1 %, 5 for 0.01 %." in caption
+    assert "at one guidance and one pooled text, from 128 of the 512 rows of its layers" in caption
+    assert "estimates" not in caption_of(draw_rank(anatomy(ranks=replace(ranks, rows=512)), "a-model"))
+
+
+def test_names_of_ranks_are_beside_their_lines_and_inside_of_the_axes() -> None:
+    figure = DRAW["rank"]()
+    render(figure)
+    (axes,) = figure.axes
+    box = axes.get_window_extent()
+    for text in axes.texts:
+        assert text.get_ha() == "left"
+        assert text.get_window_extent().x1 <= box.x1
+
+
+def test_ranks_that_were_not_measured_are_not_drawn_and_the_reason_is_said() -> None:
+    with pytest.raises(InputError, match="not measured: the headers alone were read"):
+        draw_rank(anatomy(ranks=None, unmeasured="the headers alone were read: fetch the weights"), "a-model")

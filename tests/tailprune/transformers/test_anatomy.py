@@ -180,6 +180,26 @@ def test_the_command_prints_text_and_json(
     assert 0 < said["adaln_share"] < 1
 
 
+@pytest.mark.parametrize(("file", "begins"), [("ranks.png", b"\x89PNG"), ("ranks.SVG", b"<?xml")])
+def test_the_command_draws_the_errors_by_the_rank(
+    file: str, begins: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    TINY["qwen"].save(tmp_path / "qwen")
+    monkeypatch.setattr("sys.argv", ["tailprune", "anatomy", str(tmp_path / "qwen"), "--figure", str(tmp_path / file)])
+    assert main() == 0
+    assert (tmp_path / file).read_bytes().startswith(begins)
+    assert "QwenImageTransformer2DModel" in capsys.readouterr().out
+
+
+def test_the_command_draws_no_other_formats(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("sys.argv", ["tailprune", "anatomy", str(tmp_path), "--figure", "ranks.pdf"])
+    with pytest.raises(SystemExit):
+        main()
+    assert "ranks.pdf ends in neither of .png, .svg" in capsys.readouterr().err
+
+
 def test_the_command_gives_the_reason_of_a_refusal(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -75,6 +75,13 @@ def test_ranks_are_those_of_the_singular_values_of_all_modulations(name: str, tm
     ]
     assert sum(map(len, layers)) == found.ranks.of_rows == found.ranks.rows
     assert found.ranks.needed == needed_by_svd(read, torch.cat(layers))
+    modulations = read.double() @ torch.cat(layers).double().T
+    size, around = modulations.norm(), modulations - modulations.mean(0)
+    left, _, _ = torch.linalg.svd(around, full_matrices=False)
+    for rank, error in enumerate(found.ranks.errors):
+        kept = left[:, :rank]
+        assert error == pytest.approx(((around - kept @ (kept.T @ around)).norm() / size).item(), abs=1e-6)
+    assert len(found.ranks.errors) == found.ranks.needed[0.0001] + 1
 
 
 def wide(name: str, folder: Path, **changes: Any) -> Path:

@@ -1,4 +1,4 @@
-"""The anatomy of large transformers, against what the library says of the same files."""
+"""The anatomy of large transformers, and its figure, against what the library says of the same files."""
 
 from __future__ import annotations
 
@@ -11,12 +11,17 @@ from typing import Any
 import pytest
 
 from jobs.anatomy_results import AnatomyResult
+from jobs.figure_results import FigureNumbers, FigureTransformerResult
 from jobs.keys import job_key
 from jobs.records import Job
 from jobs.registry.models import Registry
 from jobs.requests.anatomy import AnatomyRequest
+from jobs.requests.base import TransformerRequest
+from jobs.requests.figure_transformer import FigureTransformerRequest
 from jobs.settings import Settings
 from jobs.store.jobs import JobStore
+from tailprune.figures.rank import draw_rank
+from tailprune.figures.style import render
 from tailprune.transformers import anatomy
 from tests.registry import extend
 from tests.tailprune.transformers.tiny_models import TINY
@@ -38,11 +43,12 @@ def folder(settings: Settings) -> Path:
 
 
 @pytest.fixture
-def submitted(settings: Settings, store: JobStore) -> Callable[[], Job]:
-    """Submits a request as the service would."""
+def submitted(settings: Settings, store: JobStore) -> Callable[..., Job]:
+    """Submits a request as the service would, of the anatomy by default."""
 
-    def submitted() -> Job:
-        entry, request = Registry.read(settings.registry).transformers[NAME], AnatomyRequest(model=NAME)
+    def submitted(request: TransformerRequest | None = None) -> Job:
+        request = request or AnatomyRequest(model=NAME)
+        entry = Registry.read(settings.registry).transformers[NAME]
         key = job_key(request.kind, request.model_dump(), entry.files_digest, {})
         return store.submit(request, key)[0]
 
@@ -67,7 +73,8 @@ def detail(job: Job) -> str:
 
 
 Does = Callable[[Job], Job]
-Submits = Callable[[], Job]
+Submits = Callable[..., Job]
+RANK = FigureTransformerRequest(model=NAME, figure="rank")
 
 
 @pytest.mark.parametrize("name", ["flux", "mochi"])
@@ -77,6 +84,7 @@ def test_the_result_is_what_the_library_says(name: str, folder: Path, submitted:
     result = AnatomyResult.model_validate(job.result)
     found: dict[str, Any] = json.loads(json.dumps(dataclasses.asdict(anatomy(folder))))
     if found["ranks"] is not None:
+        assert len(found["ranks"]["errors"]) > 1
         needed = found["ranks"]["needed"].items()
         found["ranks"]["needed"] = [{"error": float(error), "rank": rank} for error, rank in needed]
         assert len(needed) == 4
@@ -115,11 +123,12 @@ def test_files_that_changed_since_the_request_are_not_described_under_its_key(
     assert "this worker's 'flux' is not the model of the request" in detail(done(job))
 
 
+@pytest.mark.parametrize("request_", [AnatomyRequest(model=NAME), RANK])
 def test_files_that_are_written_to_while_they_are_read_are_not_described(
-    folder: Path, submitted: Submits, done: Does, monkeypatch: pytest.MonkeyPatch
+    request_: TransformerRequest, folder: Path, submitted: Submits, done: Does, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     TINY["flux"].save(folder)
-    job = submitted()
+    job = submitted(request_)
 
     def meanwhile(path: Path) -> Any:
         found = anatomy(path)
@@ -135,3 +144,30 @@ def test_a_worker_that_lacks_the_files_says_which(folder: Path, submitted: Submi
     job = submitted()
     (folder / "diffusion_pytorch_model.safetensors").unlink()
     assert "this worker's 'flux' lacks flux/diffusion_pytorch_model.safetensors" in detail(done(job))
+
+
+def test_the_figure_of_ranks_is_that_of_the_library_with_its_numbers(
+    folder: Path, submitted: Submits, done: Does, store: JobStore, tmp_path: Path
+) -> None:
+    TINY["flux"].save(folder / "transformer")
+    job = done(submitted(RANK))
+    result = FigureTransformerResult.model_validate(job.result)
+    files = [job.artifacts[name] for name in (result.png, result.svg, result.data)]
+    assert [file.media_type for file in files] == ["image/png", "image/svg+xml", "application/json"]
+    png, svg, data = map(store.artifacts.read, files)
+    found = anatomy(folder)
+    drawn = render(draw_rank(found, NAME))
+    assert (png, svg) == (drawn.png, drawn.svg)
+    numbers = FigureNumbers.model_validate_json(data)
+    assert (numbers.figure, numbers.caption, numbers.model) == ("rank", result.caption, result.model)
+    assert found.ranks is not None
+    assert numbers.data.model_dump()["errors"] == list(found.ranks.errors)
+    assert "flux, FluxTransformer2DModel, c of 32 components" in result.caption
+    assert str(tmp_path) not in json.dumps(job.public())
+
+
+def test_ranks_that_cannot_be_measured_are_not_drawn_and_the_job_says_why(
+    folder: Path, submitted: Submits, done: Does
+) -> None:
+    TINY["dit"].save(folder)
+    assert "not measured: each block embeds the time in its own way" in detail(done(submitted(RANK)))

@@ -19,6 +19,7 @@ export const STATISTICS = {
   attribution: Attribution,
   anatomy: Anatomy,
   figure: Figure,
+  "figure-transformer": Figure,
 };
 
 /** @param {{result: {model: {name: string}, part?: string, timestep?: number | null}}} props */
@@ -199,7 +200,7 @@ function Removal({ job }) {
 
 /** @param {{job: any}} props */
 function Figure({ job }) {
-  const { caption, figure, png } = /** @type {Schemas["FigureResult"]} */ (job.result);
+  const { caption, figure, png } = /** @type {Schemas["FigureResult" | "FigureTransformerResult"]} */ (job.result);
   return html`<${Card} title=${`Figure: ${figure}`} lead=${caption}>
     <img class="paper" src=${url(job.links.artifacts[png] ?? "")} alt=${caption} />
   </${Card}>`;
