@@ -112,6 +112,8 @@ class TransformerClass:
     them; the times themselves, whole and evenly from the largest to 1; or the number of steps alone."""
     token_pixels: int | None = None
     """The pixels along one side of a token, where the pipeline shifts the schedule by the number of tokens."""
+    rises: bool = False
+    """Whether the time rises while sampling: it is 0 at pure noise, as 1 - sigma, and not the sigma."""
 
     @property
     def time(self) -> Part:
@@ -257,6 +259,8 @@ CLASSES = (
         anchor="audio_proj_in.weight",
         width=("time_embed_dim",),
         depths=(("num_layers", "transformer_blocks.*.adaln_proj.linear"),),
+        gives="steps",
+        rises=True,
     ),
     TransformerClass(
         "MiniMaxH3Transformer3DModel",
@@ -270,6 +274,8 @@ CLASSES = (
         width=("time_embed_dim",),
         naming="MiniMax and ComfyUI",
         buffers=("rope.inv_freq",),
+        gives="steps",
+        rises=True,
     ),
     TransformerClass(
         "AuraFlowTransformer2DModel",
@@ -304,6 +310,7 @@ CLASSES = (
         anchor="pos_frequencies",
         depths=_DEPTHS[:1],
         gives="quadratic sigmas",
+        rises=True,
     ),
     TransformerClass(
         "HiDreamImageTransformer2DModel",

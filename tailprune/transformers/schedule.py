@@ -51,7 +51,8 @@ class Covered:
 def plain_times(model: Model, steps: int) -> Tensor:
     """The times of the pipelines' plain schedule: sigmas from 1 to 1 / steps, evenly spaced, float32.
 
-    Of a pipeline that gives its scheduler whole times it is those, from the largest to 1.
+    Where the time rises they are what is left to 1. Of a pipeline that gives its scheduler whole times it is those,
+    from the largest to 1.
 
     Raises InputError for a model whose schedules are others.
     """
@@ -62,6 +63,8 @@ def plain_times(model: Model, steps: int) -> Tensor:
     if not model.cls.has_plain_schedule:
         raise InputError(f"{model.cls.models} has no plain schedule of sigmas: give its scheduler")
     sigmas = torch.linspace(1, 1 / steps, steps, dtype=torch.float64).float()
+    if model.cls.rises:
+        return number.most * (1 - sigmas)
     return (
         sigmas * 1000 / (1000 / number.most)
     )  # the scheduler makes them 0 to 1,000, and the pipeline scales them back
@@ -83,6 +86,8 @@ def scheduled_times(
 
     if model.cls.gives == "times":
         raise InputError(f"the pipeline of {model.cls.models} gives its scheduler the times: leave the scheduler out")
+    if model.cls.rises:
+        as_whole("steps", steps, least=2)
 
     folder = next(
         (at for at in (Path(scheduler), Path(scheduler) / SCHEDULER) if (at / SCHEDULER_CONFIG).is_file()), None
@@ -116,7 +121,8 @@ def scheduled_times(
             how["mu"] = _shift((size[0] // pixels) * (size[1] // pixels), made.config)
         made.set_timesteps(**how)
         times = made.timesteps.float()
-        found.append(times / (1000 / number.most) if number.most <= 1 else times)
+        scales_back = number.most <= 1 and not model.cls.rises  # MiniMax-H3's own scheduler has them from 0 to 1
+        found.append(times / (1000 / number.most) if scales_back else times)
     return found
 
 

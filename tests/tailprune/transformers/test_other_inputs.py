@@ -122,6 +122,24 @@ def test_the_times_of_mochis_scheduler_run_upwards(tmp_path: Path) -> None:
         scheduled_times(recognise(open_source(tmp_path / "whole")), 1, tmp_path / "scheduler")
 
 
+def test_the_times_of_minimax_h3_rise_as_those_of_its_scheduler(tmp_path: Path) -> None:
+    from diffusers import MiniMaxH3Scheduler
+
+    TINY["minimax-h3"].save(tmp_path / "whole")
+    model = recognise(open_source(tmp_path / "whole"))
+    scheduler = MiniMaxH3Scheduler(shift=12.0)
+    scheduler.save_pretrained(tmp_path / "scheduler")
+    (found,) = scheduled_times(model, 6, tmp_path / "scheduler")
+    scheduler.set_timesteps(6)
+    assert found.equal(scheduler.timesteps)
+    assert found[0] == 0
+    with pytest.raises(InputError, match="steps must be a whole number of at least 2"):
+        scheduled_times(model, 1, tmp_path / "scheduler")
+    plain = MiniMaxH3Scheduler(shift=1.0)
+    plain.set_timesteps(5)
+    torch.testing.assert_close(plain_times(model, 4), plain.timesteps)
+
+
 def sized(height: int, width: int) -> dict[str, Tensor]:
     """The inputs of a CogView4 as its pipeline makes them for a picture of this size."""
     size = torch.tensor([[float(height), float(width)]])
