@@ -40,6 +40,7 @@ __all__ = [
     "MetricsResult",
     "ModelUsed",
     "Modulation",
+    "OverTime",
     "OverTimeResult",
     "Pictures",
     "PruneRemoval",
@@ -50,6 +51,7 @@ __all__ = [
     "Result",
     "Sound",
     "Sparsity",
+    "Statistics",
     "Timing",
     "Variance",
     "Variant",
@@ -285,12 +287,14 @@ class Variance(Result):
     )
 
 
-class MetricsResult(Result):
-    """Statistics of condition vectors."""
+class Statistics(Result):
+    """Statistics of vectors of a part of the condition."""
 
-    model: ModelUsed
+    model: Result
     part: Part = Field(description="What was measured: the condition c, its input part y, or its time part t.")
-    timestep: float | None = Field(description="The time at which c was measured; null for the parts y and t.")
+    timestep: float | None = Field(
+        description="The time at which c was measured; null for the parts y and t, and for vectors at many times."
+    )
     count: int = Field(description="How many vectors were measured.")
     dim: int = Field(description="The width d of the vectors.")
     cosine: Cosine | None = Field(description="The cosine over all pairs of vectors; null for a single vector.")
@@ -302,6 +306,12 @@ class MetricsResult(Result):
     sparsity: list[Sparsity] = Field(description="The sparsity at each threshold.")
     histogram: Histogram
     variance: Variance
+
+
+class MetricsResult(Statistics):
+    """Statistics of condition vectors."""
+
+    model: ModelUsed
 
 
 class CosineOverTime(Result):
@@ -323,10 +333,10 @@ class BelowOverTime(Result):
 FRACTION = "How much of sampling is done at each of these times, from 0 to 1."
 
 
-class OverTimeResult(Result):
-    """Statistics of condition vectors at many times."""
+class OverTime(Result):
+    """Statistics of vectors at many times."""
 
-    model: ModelUsed
+    model: Result
     part: Literal["c"] = Field(default="c", description="What was measured: the condition c.")
     count: int = Field(description="How many vectors there are at each time.")
     dim: int = Field(description="The width d of the vectors.")
@@ -340,6 +350,12 @@ class OverTimeResult(Result):
         description="What prunes of the tail remove. The times are evenly spaced: those of a sampler may not be, and "
         "`/removal` has what is removed over its steps."
     )
+
+
+class OverTimeResult(OverTime):
+    """Statistics of condition vectors at many times."""
+
+    model: ModelUsed
 
 
 class CosineOfPairs(Result):

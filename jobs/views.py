@@ -121,8 +121,9 @@ class TransformerSummary(BaseModel):
     obtain: str | None = Field(description="How to get its files, and where to put them.")
     licence: str = Field(description="The licence of its weights.")
     source: str = Field(description="Where it comes from.")
-    links: dict[Literal["anatomy", "rank"], str] = Field(
-        description="The paths of its anatomy, and of the figure of the error of its modulations against the rank."
+    links: dict[Literal["anatomy", "metrics", "rank"], str] = Field(
+        description="The paths of its anatomy, of its statistics, and of the figure of the error of its modulations "
+        "against the rank."
     )
 
 
@@ -135,7 +136,7 @@ class ModelList(BaseModel):
     transformers: list[TransformerSummary] = Field(
         default_factory=list,
         description="The large transformers of the registry's file, which `GET /models/{model}/anatomy`, `GET "
-        "/metrics/{model}/figures/rank` and `POST /compact` alone take.",
+        "/metrics/{model}` with `/over-time` and `/figures/rank`, and `POST /compact` alone take.",
     )
 
 

@@ -40,12 +40,14 @@ __all__ = [
     "PostedOfTransformer",
     "ReaderDep",
     "answer_by_job",
+    "answer_by_transformer_job",
     "cache_headers",
     "check_training",
     "from_query",
     "of_transformer",
     "post_job",
     "post_transformer_job",
+    "refuse_options",
     "show_result",
     "start_job",
     "wait_header",
@@ -58,7 +60,7 @@ class Posted(ModelRequest, Subscriber):
     """The body of a POST that starts a job of a model: its request, and who is told what becomes of it."""
 
 
-Asked = TypeVar("Asked", bound=ModelRequest)
+Asked = TypeVar("Asked", bound=ModelRequest | TransformerRequest)
 OfTransformer = TypeVar("OfTransformer", bound=TransformerRequest)
 
 log = structlog.get_logger(__name__)
@@ -221,6 +223,38 @@ async def answer_by_job(
     return await show_result(resolve, client, render, tag=tag, headers=headers)
 
 
+async def answer_by_transformer_job(
+    asked: TransformerRequest,
+    entry: TransformerEntry,
+    client: Client,
+    render: Callable[[Job, dict[str, str]], Awaitable[Response]],
+    *,
+    tag: str = "",
+    headers: dict[str, str] | None = None,
+    parameters: Mapping[str, str] = MappingProxyType({}),
+) -> Response:
+    """As `answer_by_job`, of a job of a large transformer. entry: the large transformer."""
+
+    def resolve() -> tuple[TransformerRequest, str]:
+        try:
+            return of_transformer(asked, entry, client.state)
+        except InvalidRequest as error:
+            raise InvalidRequest([_in_query(fault, parameters) for fault in error.faults]) from error
+
+    return await show_result(resolve, client, render, tag=tag, headers=headers)
+
+
+def refuse_options(options: Mapping[str, object], message: str) -> None:
+    """Raise InvalidRequest for query parameters that are given, though what is asked for does not have them.
+
+    options: their values by name, None for one that is not given.
+    message: what is wrong with each, in which `{}` stands for its name.
+    """
+    given = [name for name, value in options.items() if value is not None]
+    if given:
+        raise InvalidRequest([Fault(location=f"query.{name}", message=message.format(name)) for name in given])
+
+
 async def show_result(
     resolve: Callable[[], tuple[Request, str]],
     client: Client,
@@ -273,6 +307,8 @@ def _in_query(fault: Fault, parameters: Mapping[str, str]) -> Fault:
     """A fault of a field of a body as that of a query parameter."""
     if not fault.location.startswith("body."):
         return fault
+    if fault.location == "body.model":
+        return fault.model_copy(update={"location": "path.model"})
     field = fault.location.removeprefix("body.")
     name, _, place = field.partition(".")
     query = parameters.get(field) or ".".join(filter(None, [parameters.get(name, name), place]))

@@ -12,7 +12,9 @@ from jobs.attribution_results import AttributionResult
 from jobs.figure_results import FigureNumbers
 from jobs.requests.cosine import Order
 from jobs.requests.fields import AnyFigureName, Part
+from jobs.requests.transformer_schedule import SchedulerName
 from jobs.results import CosineMatrix, MetricsResult, OverTimeResult, RemovalResult
+from jobs.transformer_results import MetricsTransformerResult, OverTimeTransformerResult
 from tailprune.spec.prune import Block, By, Fill, Of, Side, When
 from tailprune_client import jobs as of_jobs
 from tailprune_client.answers import read, read_job
@@ -195,6 +197,52 @@ class StatisticsMethods:
         model: the name of a large transformer; `transformers` lists them.
         """
         return read(AnatomyResult, (yield from self._computed(path_of("models", model, "anatomy"), {})))
+
+    @operation
+    def transformer_metrics(
+        self,
+        model: str,
+        *,
+        part: Part | None = None,
+        steps: int = 50,
+        scheduler: SchedulerName | None = None,
+        resolution: str | Sequence[str] | None = None,
+        guidance: float | Sequence[float] | None = None,
+        threshold: float | Sequence[float] | None = None,
+    ) -> Operation[MetricsTransformerResult]:
+        """Statistics of the condition vectors of a large transformer over the times of a schedule, and of their parts.
+
+        model: the name of a large transformer; `transformers` lists them.
+        part: the condition `c` (the default), the time's part `t`, or the sum of all other parts, `y`.
+        steps: at the times of how many. scheduler: whose times, `plain` ones or those of its `own` scheduler.
+        resolution: such as `1024x768`, where the model takes sizes, or its own scheduler shifts times by them.
+        guidance: the scales of a model that takes one; by default the pipeline's.
+        threshold: the magnitudes at which sparsity is measured.
+        """
+        query = {
+            "part": part, "steps": steps, "scheduler": scheduler, "resolution": resolution, "guidance": guidance,
+            "threshold": threshold,
+        }  # fmt: skip
+        return read(MetricsTransformerResult, (yield from self._computed(path_of("metrics", model), query)))
+
+    @operation
+    def transformer_over_time(
+        self,
+        model: str,
+        *,
+        points: int | None = None,
+        resolution: str | Sequence[str] | None = None,
+        guidance: float | Sequence[float] | None = None,
+        threshold: float | Sequence[float] | None = None,
+    ) -> Operation[OverTimeTransformerResult]:
+        """Statistics of the condition vectors of a large transformer at many times, from noise to data.
+
+        points: at how many times. threshold: the magnitudes whose share of removed components is measured.
+        model, resolution, guidance: see `transformer_metrics`.
+        """
+        query = {"points": points, "resolution": resolution, "guidance": guidance, "threshold": threshold}
+        answer = yield from self._computed(path_of("metrics", model, "over-time"), query)
+        return read(OverTimeTransformerResult, answer)
 
     @operation
     def cosine(

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Protocol, TypeVar, runtime_checkable
 
 from pydantic import BaseModel, ValidationError
 
@@ -32,7 +32,18 @@ from workers.evaluators import Evaluators
 from workers.lease import OnDone, Product, Run
 from workers.model_pool import ModelPool, Source
 
-__all__ = ["BatchHandler", "Context", "Handler", "Timer", "request_of", "source_of", "transformer_of"]
+__all__ = [
+    "BatchHandler",
+    "Context",
+    "Handler",
+    "Timer",
+    "read_transformer",
+    "request_of",
+    "source_of",
+    "transformer_of",
+]
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -160,6 +171,25 @@ def transformer_of(job: Job, request: TransformerRequest, context: Context) -> t
             "service's; ask again, and where the files are copies, copy their times of modification too"
         )
     return entry, digest
+
+
+def read_transformer(entry: TransformerEntry, digest: str, read: Callable[[Path], T]) -> T:
+    """What is read of a large transformer's files, on this machine alone.
+
+    entry: the large transformer.
+    digest: of its files, before they are read.
+    read: reads them from this path.
+    Raises InputError for files that cannot be used, which are named as in the registry, or were written to meanwhile.
+    """
+    path = entry.local_checkpoint
+    assert path is not None, "its digest was computed"
+    try:
+        found = read(path)
+    except InputError as error:
+        raise InputError(entry.place_of(str(error))) from error
+    if entry.files_digest != digest:
+        raise InputError(f"the files of {entry.name!r} were written to while they were read: ask again")
+    return found
 
 
 def source_of(job: Job, request: ModelRequest, context: Context) -> Source:

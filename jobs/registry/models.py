@@ -56,8 +56,9 @@ class IsTransformer(UnknownModel):
     def __init__(self, name: str) -> None:
         LookupError.__init__(
             self,
-            f"{name!r} is a large transformer, which only GET /models/{name}/anatomy, GET /metrics/{name}/figures/rank "
-            "and POST /compact take; GET /models lists the systems, which all other calls take, under models",
+            f"{name!r} is a large transformer, which only GET /models/{name}/anatomy, GET /metrics/{name} with "
+            "/over-time and /figures/rank, and POST /compact take; GET /models lists the systems, which all other "
+            "calls take, under models",
         )
 
 

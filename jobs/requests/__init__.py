@@ -21,6 +21,8 @@ so the job's key is computed from it.
     compact         a smaller model
     anatomy         what a large transformer's AdaLN takes
     figure_transformer   figures of it
+    metrics_transformer  statistics of its c, over the times of a schedule and at many times
+    transformer_schedule what requests of large transformers say of times
     compact_transformer  a large transformer with a smaller AdaLN
     register        a model that is added without a restart
 """

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import math
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self
@@ -14,9 +13,16 @@ from jobs.problems import Fault, InvalidRequest
 from jobs.requests.base import Queue, TransformerRequest
 from jobs.requests.checks import body_fault
 from jobs.requests.fields import UNIQUE, Timesteps, all_different, as_list, in_short, one_or_several, or_else
-from tailprune.spec import InputError
-from tailprune.spec.layouts import SCHEDULER_CONFIG
-from tailprune.spec.transformers import LARGEST_SIDE, MOST_COVERED, SIDE_STEP
+from jobs.requests.transformer_schedule import (
+    Resolutions,
+    Scale,
+    facts_of,
+    scales_fault,
+    schedule_faults,
+    scheduler_digest,
+    steps_fault,
+)
+from tailprune.spec.transformers import MOST_COVERED
 
 if TYPE_CHECKING:
     from jobs.registry.transformers import TransformerEntry, TransformerFacts
@@ -28,8 +34,6 @@ MOST_NUMBER = 2**20
 COVERS = ("steps", "times", "rank", "error")
 
 Steps = Annotated[int, Field(ge=1, le=MOST_COVERED)]
-Scale = Annotated[float, Field(ge=0, le=1000)]
-Resolution = Annotated[list[Annotated[int, Field(ge=16, le=16384)]], Field(min_length=2, max_length=2)]
 Classes = Annotated[
     list[Annotated[int, Field(ge=0, le=MOST_NUMBER)]],
     Field(min_length=1, max_length=4096, json_schema_extra=UNIQUE),
@@ -74,7 +78,7 @@ class CompactTransformerRequest(TransformerRequest):
         "`scheduler/` beside the transformer, or the `plain` ones, sigmas from 1 to 1/N. By default `own`; `plain` "
         "where the pipeline makes the times itself. Required where no scheduler lies beside the transformer.",
     )
-    resolutions: Annotated[list[Resolution], Field(min_length=1, max_length=64)] | None = Field(
+    resolutions: Resolutions | None = Field(
         default=None,
         description="Widths and heights in pixels that are covered: of a model that takes the size of the picture, and "
         "with a scheduler that shifts its times by the resolution.",
@@ -133,16 +137,11 @@ class CompactTransformerRequest(TransformerRequest):
 
     def reading(self, entry: TransformerEntry) -> dict[str, Any]:
         """The digest of the model's scheduler, where that makes the times."""
-        if self.scheduler != "own" or entry.scheduler is None:
-            return {}
-        return {"scheduler": hashlib.sha256((entry.scheduler / SCHEDULER_CONFIG).read_bytes()).hexdigest()}
+        return scheduler_digest(entry, self.scheduler)
 
     def resolve(self, entry: TransformerEntry) -> Self:
         """See `TransformerRequest.resolve`. `guidance` may stay None, for the pipeline's default."""
-        try:
-            facts = entry.facts
-        except InputError as error:
-            raise InvalidRequest([body_fault("model", entry.place_of(str(error)))]) from error
+        facts = facts_of(entry)
         makes = "plain" if facts.cls.gives == "times" else "own"
         resolved = self.model_copy(
             update={
@@ -162,8 +161,8 @@ class CompactTransformerRequest(TransformerRequest):
 
 def _input_faults(request: CompactTransformerRequest, name: str, facts: TransformerFacts) -> Iterator[Fault]:
     """What is wrong with the other inputs of c than the time."""
-    if request.guidance is not None and facts.part("guidance") is None:
-        yield body_fault("guidance", f"{name} takes no guidance scale; leave guidance out")
+    if fault := scales_fault(name, facts, request.guidance):
+        yield fault
     takes_text = facts.part("pooled text") is not None
     if takes_text and request.pooled is None:
         yield body_fault(
@@ -186,41 +185,15 @@ def _time_faults(
     request: CompactTransformerRequest, entry: TransformerEntry, facts: TransformerFacts
 ) -> Iterator[Fault]:
     """What is wrong with the times, and with resolutions."""
-    name, cls, takes_sizes = entry.name, facts.cls, facts.part("sizes") is not None
+    name = entry.name
     if request.times is None and request.steps is None and any(part.scheduled for part in facts.parts):
         field = "rank" if request.rank is not None else "error"
         yield body_fault(field, f"{name} takes the time of the next step too; give steps or times instead")
     if request.rank is not None and request.rank > facts.width:
         yield body_fault("rank", f"c of {name} has {facts.width} components; give a rank of at most as many")
-    if cls.gives == "quadratic sigmas" and 1 in as_list(request.steps or []):
-        yield body_fault("steps", f"the pipeline of {cls.models} takes at least 2 steps")
-    own = request.scheduler == "own"
-    if own and entry.scheduler is None:
-        instead = "give 'plain', sigmas from 1 to 1/N" if cls.has_plain_schedule else "give times"
-        text = f"no scheduler/{SCHEDULER_CONFIG} lies beside {name}, which its pipeline has its times from"
-        yield body_fault("scheduler", f"{text}; put it there, or {instead}")
-        return
-    elif own and cls.gives == "times":
-        yield body_fault("scheduler", f"the pipeline of {cls.models} makes the times itself; use 'plain'")
-    if request.scheduler == "plain" and not cls.has_plain_schedule:
-        yield body_fault("scheduler", f"{cls.models} has no plain schedule; give times, or register its scheduler too")
-    try:
-        shifts = own and bool(entry.scheduler_config.get("use_dynamic_shifting"))
-    except InputError as error:
-        yield body_fault("scheduler", f"{entry.place_of(str(error))}; mend it, or give times")
-        return
-    if shifts and cls.token_pixels is None:
-        yield body_fault("scheduler", f"shifts times in a way that is not known for {cls.models}; give times")
-    elif (takes_sizes or shifts) and request.resolutions is None:
-        what = "takes the size of the picture" if takes_sizes else "has a scheduler that shifts times by the resolution"
-        yield body_fault("resolutions", f"{name} {what}: give one or more, such as [[1024, 1024]]")
-    elif request.resolutions is not None and not takes_sizes and not shifts:
-        yield body_fault("resolutions", f"what is covered of {name} is the same at every resolution; leave them out")
-    elif takes_sizes:
-        for place, sides in enumerate(request.resolutions or []):
-            if any(side % SIDE_STEP or side > LARGEST_SIDE for side in sides):
-                text = f"sides of pictures of {name} are multiples of {SIDE_STEP} pixels, at most {LARGEST_SIDE}"
-                yield body_fault(f"resolutions.{place}", f"{text}; give such sides")
+    if fault := steps_fault(facts, request.scheduler, as_list(request.steps or [])):
+        yield fault
+    yield from schedule_faults(entry, facts, request.scheduler, request.resolutions, "give times")
 
 
 def _count_faults(request: CompactTransformerRequest, facts: TransformerFacts) -> Iterator[Fault]:

@@ -22,6 +22,7 @@ from jobs.results import (
     Removed,
 )
 from jobs.study_results import MeasureUsed, Score, SearchResult, StudyResult
+from jobs.transformer_results import MetricsTransformerResult
 from service.cli.terminal import ABSENT, Sheet
 from tailprune.spec.layouts import in_words
 
@@ -44,7 +45,7 @@ def sheets_of(result: BaseModel) -> Iterator[Sheet]:
             yield _edit_sheet(result)
         case AttributionResult():
             yield from _attribution_sheets(result)
-        case MetricsResult():
+        case MetricsResult() | MetricsTransformerResult():
             yield from _metrics_sheets(result)
         case CompactResult():
             yield _compact_sheet(result)
@@ -142,7 +143,7 @@ def _attribution_sheets(result: AttributionResult) -> Iterator[Sheet]:
         )
 
 
-def _metrics_sheets(result: MetricsResult) -> Iterator[Sheet]:
+def _metrics_sheets(result: MetricsResult | MetricsTransformerResult) -> Iterator[Sheet]:
     """The statistics, and the share of components below each threshold."""
     at = "" if result.timestep is None else f" at t = {result.timestep:g}"
     cosine = result.cosine
@@ -164,6 +165,9 @@ def _metrics_sheets(result: MetricsResult) -> Iterator[Sheet]:
     )
     below = [[f"{row.threshold:g}", f"{row.fraction:.1%}"] for row in result.sparsity]
     yield Sheet(["threshold", "fraction"], below, title="components below")
+    if isinstance(result, MetricsTransformerResult):
+        parts = [[each.what, each.covers, f"{each.norm:.3f}", f"{each.npr:.4f}"] for each in result.parts]
+        yield Sheet(["part of c", "of", "norm", "nPR"], parts)
 
 
 def _compact_sheet(result: CompactResult) -> Sheet:

@@ -34,7 +34,7 @@ from service.headers import AcceptHeader, preferred_type
 from service.openapi import FIGURE_DONE, NOT_MODIFIED, job_under_way, problem_responses
 from service.problems import ProblemError
 from service.routes.metrics import ConditionsQuery, Timestep
-from service.submission import ReaderDep, answer_by_job, of_transformer, show_result
+from service.submission import ReaderDep, answer_by_job, answer_by_transformer_job, refuse_options
 from tailprune.spec.prune import EVERY, PruneSpec, Side
 
 __all__ = ["router", "rule_of"]
@@ -154,9 +154,7 @@ async def draw_figure(
             "side": side, "attribute": attribute, "range": colours, "study": study, "seed": seed,
         }  # fmt: skip
         of_its_adaln = _of_transformer(model.name, figure, options)
-        return await show_result(
-            lambda: of_transformer(of_its_adaln, model, client.state), client, render, tag=tag, headers=headers
-        )
+        return await answer_by_transformer_job(of_its_adaln, model, client, render, tag=tag, headers=headers)
     if figure == "rank":
         others = ", ".join(get_args(FigureName))
         message = f"'rank' is a figure of large transformers, and {model.name!r} is none; its figures are {others}"
@@ -190,13 +188,7 @@ def _of_transformer(model: str, figure: AnyFigureName, options: Mapping[str, Any
             f"{', '.join(get_args(TransformerFigureName))}"
         )
         raise InvalidRequest([Fault(location="path.figure", message=message)])
-    faults = [
-        Fault(location=f"query.{name}", message=f"{name} is not an option of the figure {figure!r}; it has no options")
-        for name, value in options.items()
-        if value is not None
-    ]
-    if faults:
-        raise InvalidRequest(faults)
+    refuse_options(options, f"{{}} is not an option of the figure {figure!r}; it has no options")
     return FigureTransformerRequest(model=model, figure=figure)
 
 

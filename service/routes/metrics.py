@@ -8,21 +8,45 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Query, Request
 from fastapi.responses import JSONResponse, Response
 from fastapi.routing import APIRoute
+from pydantic import Field
 from structlog.contextvars import bind_contextvars
 
 from jobs.records import Job
 from jobs.registry.digests import file_states
+from jobs.registry.transformers import TransformerEntry
 from jobs.requests.fields import CONDITIONS, ConditionsId, Part, Thresholds
 from jobs.requests.metrics import MetricsRequest
+from jobs.requests.metrics_transformer import MetricsTransformerRequest, Scales
+from jobs.requests.transformer_schedule import SchedulerName
 from jobs.results import MetricsResult
 from jobs.store.telemetry import REQUESTED
-from service.deps import AppState, ModelDep
+from jobs.transformer_results import MetricsTransformerResult
+from service.deps import AnyModelDep, AppState
 from service.headers import etag_matches, preferred_wait
 from service.openapi import METRICS_DONE, NOT_MODIFIED, job_under_way, statistics_problems
 from service.response_cache import CachedResponse
-from service.submission import ReaderDep, answer_by_job, cache_headers, wait_header
+from service.submission import (
+    ReaderDep,
+    answer_by_job,
+    answer_by_transformer_job,
+    cache_headers,
+    from_query,
+    refuse_options,
+    wait_header,
+)
+from tailprune.spec.transformers import MOST_COVERED
 
-__all__ = ["ConditionsQuery", "Timestep", "router"]
+__all__ = [
+    "PARAMETERS",
+    "ConditionsQuery",
+    "Guidance",
+    "Resolution",
+    "Timestep",
+    "of_systems",
+    "of_transformers",
+    "router",
+    "sides",
+]
 
 
 class _Recalled(APIRoute):
@@ -55,33 +79,98 @@ ThresholdList = Annotated[
     Thresholds | None,
     Query(description="A magnitude at which to measure sparsity; repeatable. By default ten from 0.001 to 5."),
 ]
+Steps = Annotated[
+    int | None,
+    Query(ge=1, le=MOST_COVERED, description="Of a large transformer: at the times of how many steps; 50 by default."),
+]
+Scheduler = Annotated[
+    SchedulerName | None,
+    Query(
+        description="Of a large transformer: whose times those are, the `plain` ones, sigmas from 1 to 1/N, or those "
+        "of its `own` scheduler, which lies in `scheduler/` beside it. `plain` by default, but for a model without."
+    ),
+]
+Resolution = Annotated[
+    Annotated[list[Annotated[str, Field(pattern=r"^[0-9]{2,5}x[0-9]{2,5}$")]], Field(min_length=1, max_length=64)]
+    | None,
+    Query(
+        description="Of a large transformer: a width and a height in pixels, as in `1024x768`, where it takes the size "
+        "of the picture, or its own scheduler shifts the times by it; repeatable."
+    ),
+]
+Guidance = Annotated[
+    Scales | None,
+    Query(
+        description="Of a large transformer that takes one: a guidance scale; repeatable. By default the pipeline's."
+    ),
+]
+PARAMETERS = {"resolutions": "resolution", "thresholds": "threshold"}
+"""The query parameters of fields that have another name."""
+
+
+def sides(resolutions: list[str] | None) -> list[list[int]] | None:
+    """Widths and heights from texts such as 1024x768."""
+    return None if resolutions is None else [[int(side) for side in each.split("x")] for each in resolutions]
+
+
+def of_systems(name: str) -> str:
+    """What is wrong with an option of systems alone, for `refuse_options`. name: of a large transformer."""
+    return f"{{}} is an option of systems, and {name!r} is a large transformer; leave it out"
+
+
+def of_transformers(name: str) -> str:
+    """What is wrong with an option of large transformers alone, for `refuse_options`. name: of a system."""
+    return f"{{}} is an option of large transformers, and {name!r} is none; leave it out"
 
 
 @router.get(
     "/metrics/{model}",
     summary="Get statistics",
-    response_model=MetricsResult,
+    response_model=MetricsResult | MetricsTransformerResult,
     responses={
         200: METRICS_DONE,
-        202: job_under_way(MetricsRequest.kind),
+        202: job_under_way(MetricsRequest.kind, MetricsTransformerRequest.kind),
         304: NOT_MODIFIED,
         **statistics_problems(),
     },
 )
 async def get_metrics(
     asking: Request,
-    model: ModelDep,
+    model: AnyModelDep,
     client: ReaderDep,
     part: PartQuery = "c",
     conditions: ConditionsQuery = None,
     timestep: Timestep = None,
     threshold: ThresholdList = None,
+    steps: Steps = None,
+    scheduler: Scheduler = None,
+    resolution: Resolution = None,
+    guidance: Guidance = None,
 ) -> Response:
     """Get statistics of the condition vectors over a model's classes, or over uploaded conditions.
 
-    Only the tensors of the condition are read. The response waits for the result; if that takes too long, it is 202
-    and the job.
+    Of a large transformer they are over the times of a schedule, with those of each part of c; options that cannot mean
+    anything for a model are refused. Only the tensors of the condition are read. The response waits for the result; if
+    that takes too long, it is 202 and the job.
     """
+    if isinstance(model, TransformerEntry):
+        refuse_options({"conditions": conditions, "timestep": timestep}, of_systems(model.name))
+        of_times = from_query(
+            MetricsTransformerRequest,
+            PARAMETERS,
+            model=model.name,
+            part=part,
+            steps=steps,
+            scheduler=scheduler,
+            resolutions=sides(resolution),
+            guidance=guidance,
+            thresholds=threshold,
+        )
+        return await answer_by_transformer_job(of_times, model, client, _as_json, parameters=PARAMETERS)
+    refuse_options(
+        {"steps": steps, "scheduler": scheduler, "resolution": resolution, "guidance": guidance},
+        of_transformers(model.name),
+    )
     thresholds = {} if threshold is None else {"thresholds": threshold}
     asked = MetricsRequest(model=model.name, part=part, timestep=timestep, conditions=conditions, **thresholds)
 
@@ -95,6 +184,10 @@ async def get_metrics(
         return answer
 
     return await answer_by_job(asked, model, client, render)
+
+
+async def _as_json(job: Job, headers: dict[str, str]) -> Response:
+    return JSONResponse(job.result, headers=headers)
 
 
 def _recall(request: Request) -> Response | None:

@@ -226,6 +226,7 @@ def _transformer(entry: TransformerEntry, prefix: str) -> TransformerSummary:
         source=entry.source,
         links={
             "anatomy": f"{prefix}/models/{entry.name}/anatomy",
+            "metrics": f"{prefix}/metrics/{entry.name}",
             "rank": f"{prefix}/metrics/{entry.name}/figures/rank",
         },
     )

@@ -10,15 +10,26 @@ from pydantic import AfterValidator, Discriminator, Field, Tag
 
 from jobs.problems import Fault, InvalidRequest
 from jobs.records import Job
+from jobs.registry.transformers import TransformerEntry
 from jobs.requests.fields import UNIQUE, Counts, Rows, Shares, Threshold, Thresholds, all_different
+from jobs.requests.metrics_transformer import OverTimeTransformerRequest
 from jobs.requests.over_time import MOST_POINTS, OverTimeRequest
 from jobs.requests.removal import RemovalRequest, Sampler
 from jobs.results import OverTimeResult, RemovalResult
-from service.deps import ModelDep
+from jobs.transformer_results import OverTimeTransformerResult
+from service.deps import AnyModelDep, ModelDep
 from service.openapi import METRICS_DONE, NOT_MODIFIED, job_under_way, statistics_problems
-from service.routes.metrics import ConditionsQuery
+from service.routes.metrics import (
+    PARAMETERS,
+    ConditionsQuery,
+    Guidance,
+    Resolution,
+    of_systems,
+    of_transformers,
+    sides,
+)
 from service.routes.vectors import LabelQuery, labels_of
-from service.submission import ReaderDep, answer_by_job, from_query
+from service.submission import ReaderDep, answer_by_job, answer_by_transformer_job, from_query, refuse_options
 from tailprune.spec import InputError
 from tailprune.spec.prune import MOST_BLOCKS, MOST_STEPS, STEPS, By, Fill, Of, Schedule, Side, When
 
@@ -26,7 +37,6 @@ __all__ = ["router"]
 
 router = APIRouter(prefix="/metrics/{model}", tags=["metrics"])
 
-PARAMETERS = {"thresholds": "threshold"}
 OF_REMOVAL = {
     "labels": "label",
     "rows": "row",
@@ -75,16 +85,16 @@ async def _as_json(job: Job, headers: dict[str, str]) -> Response:
 @router.get(
     "/over-time",
     summary="Get statistics over time",
-    response_model=OverTimeResult,
+    response_model=OverTimeResult | OverTimeTransformerResult,
     responses={
         200: METRICS_DONE,
-        202: job_under_way(OverTimeRequest.kind),
+        202: job_under_way(OverTimeRequest.kind, OverTimeTransformerRequest.kind),
         304: NOT_MODIFIED,
         **statistics_problems(),
     },
 )
 async def get_over_time(
-    model: ModelDep,
+    model: AnyModelDep,
     client: ReaderDep,
     points: Annotated[
         int,
@@ -102,12 +112,28 @@ async def get_over_time(
         ),
     ] = None,
     conditions: ConditionsQuery = None,
+    resolution: Resolution = None,
+    guidance: Guidance = None,
 ) -> Response:
     """Get statistics of the condition c at many times, from noise to data, over all classes or uploaded conditions.
 
-    `removed` is what prunes of the tail remove at each time, and on average. Only the tensors of the condition are
-    read. The response waits for the result; if that takes too long, it is 202 and the job.
+    Of a large transformer they are over its guidance scales and resolutions. `removed` is what prunes of the tail
+    remove at each time, and on average. Only the tensors of the condition are read. The response waits for the result;
+    if that takes too long, it is 202 and the job.
     """
+    if isinstance(model, TransformerEntry):
+        refuse_options({"conditions": conditions}, of_systems(model.name))
+        of_times = from_query(
+            OverTimeTransformerRequest,
+            PARAMETERS,
+            model=model.name,
+            points=points,
+            resolutions=sides(resolution),
+            guidance=guidance,
+            thresholds=threshold,
+        )
+        return await answer_by_transformer_job(of_times, model, client, _as_json, parameters=PARAMETERS)
+    refuse_options({"resolution": resolution, "guidance": guidance}, of_transformers(model.name))
     asked = from_query(
         OverTimeRequest, PARAMETERS, model=model.name, points=points, thresholds=threshold, conditions=conditions
     )

@@ -127,6 +127,11 @@ class TransformerClass:
         assert number is not None, "the time is a number"
         return self.gives == "times" or (number.most != DISCRETE and self.gives != "quadratic sigmas")
 
+    @property
+    def whole_times(self) -> bool:
+        """Whether its times are whole numbers."""
+        return self.gives == "times" or (self.time.number is not None and self.time.number.most == DISCRETE)
+
 
 def _mlp(module: str) -> tuple[str, str]:
     return f"{module}.linear_1", f"{module}.linear_2"

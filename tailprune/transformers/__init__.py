@@ -11,6 +11,7 @@ population  pooled texts that a compaction covers; sizes_and_classes has the oth
 schedule    the vectors that a compaction covers
 renaming    a whole model by diffusers' names, whichever it was stored under: original_names has them, configurations
             what its tensors tell of diffusers' configuration
+vectors     c over the times of a schedule, and the parts that it is the sum of: `condition_vectors`
 directions  what AdaLN reads in place of SiLU(c)
 rewriting   a compacted model, written shard by shard: `compact`
 account     what a compacted folder says of itself
@@ -34,20 +35,24 @@ from tailprune.transformers.lora import ProjectedLora, project_lora
 from tailprune.transformers.ranks import Ranks
 from tailprune.transformers.rewriting import compact
 from tailprune.transformers.text import as_text
+from tailprune.transformers.vectors import ConditionVectors, Summand, condition_vectors
 from tailprune.transformers.verifying import Verified, verify
 
 __all__ = [
     "Anatomy",
+    "ConditionVectors",
     "Converted",
     "Group",
     "ProjectedLora",
     "Ranks",
     "Replacement",
+    "Summand",
     "Verified",
     "Written",
     "anatomy",
     "as_text",
     "compact",
+    "condition_vectors",
     "convert",
     "load_transformer",
     "project_lora",

@@ -35,6 +35,7 @@ __all__ = [
     "measure",
     "sampled_rows",
     "sinusoids",
+    "summands",
 ]
 
 ERRORS = (0.1, 0.01, 0.001, 0.0001)
@@ -124,7 +125,21 @@ def condition(
     rows: Mapping[str, int] = {},
     known: Mapping[str, Tensor] = {},
 ) -> Tensor:
-    """c at these times, with shape (T, d), float64.
+    """c at these times, with shape (T, d), float64. Parameters and errors as in `summands`."""
+    total = torch.zeros(1, dtype=torch.float64)
+    for summand in summands(model, times, numbers, rows, known).values():
+        total = total + summand
+    return total
+
+
+def summands(
+    model: Model,
+    times: Tensor,
+    numbers: Mapping[str, Tensor] = {},
+    rows: Mapping[str, int] = {},
+    known: Mapping[str, Tensor] = {},
+) -> dict[str, Tensor]:
+    """What c is the sum of at these times, by what it is, with shape (T, d) or (1, d), float64.
 
     model: a model whose values can be read
     times: as the network takes them, with shape (T,), in the type in which it multiplies them with a factor
@@ -139,14 +154,14 @@ def condition(
     not finite.
     """
     source = model.source
-    total = torch.zeros(1, dtype=torch.float64)
+    found: dict[str, Tensor] = {}
     averaged = any(part.averaged for part in model.parts)
     for part in model.parts:
         names = [layer.replace("*", "0") for layer in part.layers]
         _check_copies(source, part)
         match names:
             case _ if part.what in known:
-                total = total + known[part.what]
+                found[part.what] = known[part.what]
             case [first, second]:
                 first_weight, first_bias = linear(source, first)
                 if part.number is None:
@@ -157,15 +172,16 @@ def condition(
                     inner = sinusoids(at, first_weight.shape[1], part.number).double()
                 weight, bias = linear(source, second)
                 share = 0.5 if part.averaged or (part.is_time and averaged) else 1.0
-                total = total + share * (F.silu(inner @ first_weight.T + first_bias) @ weight.T + bias)
+                found[part.what] = share * (F.silu(inner @ first_weight.T + first_bias) @ weight.T + bias)
             case [values, output, _]:  # of zeros k and v are biases, so that the weighted sum of v is its bias
                 weight, bias = linear(source, output)
-                total = total + weight @ linear(source, values)[1][weight.shape[1] :] + bias
+                found[part.what] = (weight @ linear(source, values)[1][weight.shape[1] :] + bias)[None]
             case [table]:
-                total = total + source.read(f"{table}.weight").double()[rows.get(part.what, -1)]
-    if not torch.isfinite(total).all():
+                row = source.read(f"{table}.weight").double()[rows.get(part.what, -1)]
+                found[part.what] = row[None]
+    if not all(torch.isfinite(each).all() for each in found.values()):
         raise Unmeasured("the weights that make the condition hold NaN or infinity")
-    return total
+    return found
 
 
 def sinusoids(values: Tensor, channels: int, number: Number) -> Tensor:

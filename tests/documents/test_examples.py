@@ -47,6 +47,9 @@ RUN_ELSEWHERE = {
     "from transformers": "fetches weights from the Hugging Face hub",
     "python -m tailprune anatomy": "asks the Hugging Face hub; tests/tailprune/transformers",
     "curl -s http://127.0.0.1:8000/models/flux-dev": "needs published weights; tests/service/routes/test_anatomy.py",
+    "curl -s 'http://127.0.0.1:8000/metrics/flux-dev": (
+        "needs published weights; tests/service/routes/test_transformer_metrics.py"
+    ),
     "curl -s http://127.0.0.1:8000/metrics/flux-dev": "needs published weights; tests/service/routes/test_anatomy.py",
     'curl -s http://127.0.0.1:8000/compact -H \'Content-Type: application/json\' -d \'{\n  "model": "flux-dev"': (
         "needs published weights; tests/end_to_end/test_transformers.py"

@@ -14,7 +14,8 @@ from jobs.anatomy_results import Ranks
 from jobs.compact_transformer_results import CompactTransformerResult
 from tailprune.figures.rank import draw_rank
 from tailprune.figures.style import render
-from tailprune.transformers import anatomy, compact, load_transformer, verify
+from tailprune.statistics import describe
+from tailprune.transformers import anatomy, compact, condition_vectors, load_transformer, verify
 from tailprune_client import Client, InvalidRequest, JobFailed, UnknownModel
 from tests.end_to_end.stack import Stack
 from tests.registry import extend
@@ -82,7 +83,7 @@ def test_files_that_are_written_to_are_described_anew(stack: Stack) -> None:
 def test_large_transformers_are_listed_apart_and_systems_have_no_anatomy(client: Client) -> None:
     (listed,) = client.transformers()
     assert (listed.name, listed.title, listed.ready) == ("tiny-flux", "FLUX", True)
-    assert listed.links == {"anatomy": ANATOMY, "rank": RANK}
+    assert listed.links == {"anatomy": ANATOMY, "metrics": "/metrics/tiny-flux", "rank": RANK}
     assert "tiny-flux" not in [model.name for model in client.models()]
     with pytest.raises(UnknownModel, match=f"'{NAME}' is a system"):
         client.anatomy(NAME)
@@ -105,6 +106,25 @@ def test_the_figure_of_ranks_is_drawn_once_and_is_the_library_s(stack: Stack, cl
     assert job.title == "rank figure of tiny-flux"
     with pytest.raises(InvalidRequest, match="'rank' is a figure of large transformers"):
         client.figure(NAME, "rank")
+
+
+def test_the_statistics_are_those_of_the_library_at_once_and_over_time(stack: Stack, client: Client) -> None:
+    found = client.transformer_metrics("tiny-flux", steps=8, guidance=[1, 3.5])
+    vectors = condition_vectors(flux(stack), steps=8, guidance=[1, 3.5])
+    described = describe(vectors.c)
+    assert (found.count, found.dim, found.npr) == (16, 32, pytest.approx(described.npr))
+    assert found.cosine is not None
+    assert found.cosine.mean == pytest.approx(described.cosine.mean)
+    assert [part.what for part in found.parts] == ["time", "guidance", "pooled text"]
+    over_time = client.transformer_over_time("tiny-flux", points=3)
+    assert (over_time.timesteps, over_time.fraction, over_time.count) == ([1, 0.5, 0], [0, 0.5, 1], 1)
+    assert over_time.cosine is None
+    answer = stack.http.get("/metrics/tiny-flux?steps=8&guidance=1&guidance=3.5")
+    assert (answer.status_code, answer.json()["npr"]) == (httpx.codes.OK, found.npr)
+    with pytest.raises(InvalidRequest, match="timestep is an option of systems, and 'tiny-flux' is a large"):
+        client.metrics("tiny-flux", timestep=0.5)
+    with pytest.raises(InvalidRequest, match=f"steps is an option of large transformers, and '{NAME}' is none"):
+        client.transformer_metrics(NAME)
 
 
 def test_a_compacted_transformer_is_downloaded_and_is_what_the_library_makes(

@@ -31,7 +31,8 @@ def asked(kind: str, **fields: Any) -> Request:
 def test_every_kind_has_a_request_and_a_result() -> None:
     assert list(KINDS) == [
         "anatomy", "attribution", "compact", "compact-transformer", "cosine", "edit", "extract", "figure",
-        "figure-transformer", "metrics", "over-time", "prune-sample", "register", "removal", "study",
+        "figure-transformer", "metrics", "metrics-transformer", "over-time", "over-time-transformer", "prune-sample",
+        "register", "removal", "study",
     ]  # fmt: skip
     assert len({kind.result for kind in KINDS.values()}) == len(KINDS)
 

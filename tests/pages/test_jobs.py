@@ -12,7 +12,7 @@ from playwright.sync_api import Page, Route, expect
 from tests.end_to_end.stack import Stack
 from tests.pages.browser import PHONE, assert_accessible, assert_fits, both_themes, shot
 from tests.pages.jobs import LONG, LONGER, MODEL, QUICK, SECONDS, cell, expect_status, finished, start
-from tests.service.results import ANATOMY, COMPACT_TRANSFORMER
+from tests.service.results import ANATOMY, COMPACT_TRANSFORMER, METRICS_TRANSFORMER, OVER_TIME_TRANSFORMER
 
 STUDY: dict[str, Any] = {**QUICK, "grid": {"thresholds": [0.03, 0.2]}, "measures": ["accuracy", "drift", "ssim"]}
 SEARCH = {"measure": "drift", "budget": 0.3, "trials": 2}
@@ -191,6 +191,28 @@ def test_the_anatomy_of_a_large_transformer_has_a_page(page: Page, sampled: dict
     expect(page.get_by_role("row", name="rank 1 10.00 % 1 216 B 304 B")).to_be_visible()
     expect(page.get_by_role("row", name="table of 50 steps 0.00 % 49 5.59 kB nothing")).to_be_visible()
     expect(page.get_by_role("link", name="flux", exact=True)).to_have_count(0)
+    assert_accessible(page)
+
+
+@pytest.mark.parametrize(
+    ("kind", "result", "title"),
+    [
+        ("metrics-transformer", METRICS_TRANSFORMER, "Condition vectors"),
+        ("over-time-transformer", OVER_TIME_TRANSFORMER, "Over the run"),
+    ],
+)
+def test_the_statistics_of_a_large_transformer_have_a_page(
+    page: Page, sampled: dict[str, Any], kind: str, result: dict[str, Any], title: str
+) -> None:
+    changed = {"kind": kind, "title": f"{kind} of flux", "request": {"model": "flux"}, "result": result}
+    described = json.dumps({**sampled, **changed, "thresholds": None, "links": {**sampled["links"], "artifacts": {}}})
+    path = re.compile(rf"(?<!ui)/jobs/{sampled['id']}$")
+    page.route(path, lambda route: route.fulfill(status=200, content_type="application/json", body=described))
+    page.goto(f"/ui/jobs/{sampled['id']}")
+    expect(page.get_by_role("heading", level=2, name=title)).to_be_visible()
+    if kind == "metrics-transformer":
+        expect(page.get_by_role("row", name="pooled text none, as zeros 0.5 0.5 –")).to_be_visible()
+    expect(page.get_by_role("link", name="Explore them")).to_have_count(0)
     assert_accessible(page)
 
 

@@ -32,6 +32,7 @@ from jobs.results import (
 from jobs.store.jobs import JobStore
 from jobs.store.leases import Claim, LeaseStore
 from jobs.study_results import StudyResult
+from jobs.transformer_results import MetricsTransformerResult, OverTimeTransformerResult
 
 REGISTERED: dict[str, Any] = {
     "family": "dit",
@@ -209,6 +210,19 @@ OVER_TIME: dict[str, Any] = {
     "norm": [3.0, 4.0],
     "removed": [{"threshold": 0.1, "fraction": [0.5, 0.7], "mean": 0.6}],
 }
+PARTS: list[dict[str, Any]] = [
+    {"what": "time", "covers": "50 times from 1 to 0.02"},
+    {"what": "pooled text", "covers": "none, as zeros"},
+]
+SOME: dict[str, Any] = {"count": 1, "cosine": None, "pr": 2.0, "npr": 0.5, "norm": 0.5}
+METRICS_TRANSFORMER: dict[str, Any] = METRICS | {
+    "model": ANATOMY["model"],
+    "timestep": None,
+    "scheduler": "plain",
+    "times": [1.0, 0.5],
+    "parts": [each | SOME for each in PARTS],
+}
+OVER_TIME_TRANSFORMER: dict[str, Any] = OVER_TIME | {"model": ANATOMY["model"], "parts": PARTS}
 REMOVAL: dict[str, Any] = {
     "model": METRICS["model"],
     "sampler": "euler",
@@ -424,6 +438,12 @@ def finish(store: JobStore, leases: LeaseStore, claim: Claim) -> None:
     """End a job with the made-up result of its kind."""
     if claim.job.kind == "metrics":
         leases.succeed(claim, MetricsResult.model_validate(METRICS).model_dump(), {})
+        return
+    if claim.job.kind == "metrics-transformer":
+        leases.succeed(claim, MetricsTransformerResult.model_validate(METRICS_TRANSFORMER).model_dump(), {})
+        return
+    if claim.job.kind == "over-time-transformer":
+        leases.succeed(claim, OverTimeTransformerResult.model_validate(OVER_TIME_TRANSFORMER).model_dump(), {})
         return
     if claim.job.kind == "anatomy":
         leases.succeed(claim, AnatomyResult.model_validate(ANATOMY).model_dump(), {})

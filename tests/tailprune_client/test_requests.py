@@ -33,7 +33,15 @@ from tailprune_client import (
     UnknownJob,
 )
 from tailprune_client.core import pause_of
-from tests.service.results import ANATOMY, MATRIX, OVER_TIME, RANK_NUMBERS, REMOVAL
+from tests.service.results import (
+    ANATOMY,
+    MATRIX,
+    METRICS_TRANSFORMER,
+    OVER_TIME,
+    OVER_TIME_TRANSFORMER,
+    RANK_NUMBERS,
+    REMOVAL,
+)
 from tests.tailprune_client.stand_in import JOB, URL, Answer, client_of, job, refused
 
 LISTED: dict[str, Any] = {
@@ -439,6 +447,14 @@ NUMBERS: dict[str, tuple[Callable[[Client], Any], dict[str, Any]]] = {
     "/models/flux/anatomy": (
         lambda client: client.anatomy("flux"),
         ANATOMY,
+    ),
+    "/metrics/flux?steps=28&resolution=64x32&guidance=1&guidance=3.5": (
+        lambda client: client.transformer_metrics("flux", steps=28, resolution="64x32", guidance=[1, 3.5]),
+        METRICS_TRANSFORMER,
+    ),
+    "/metrics/flux/over-time?points=5": (
+        lambda client: client.transformer_over_time("flux", points=5),
+        OVER_TIME_TRANSFORMER,
     ),
     "/metrics/flux/figures/rank": (
         lambda client: client.figure_data("flux", "rank"),

@@ -7,6 +7,8 @@ attribution         which components and directions carry which attribute
 removal_figure      the figure `removal`, for which samples are made
 anatomy             what a large transformer's AdaLN takes
 figure_transformer  figures of it
+metrics_transformer statistics of its c over the times of a schedule
+over_time_transformer  and at many times
 register            a model that is added without a restart
 prune_sample        samples under prunes, beside the baseline
 edit                samples of a class moved towards another

@@ -5,14 +5,12 @@ from __future__ import annotations
 import dataclasses
 
 from jobs.anatomy_results import AnatomyResult, LinearGroup, Rank, Ranks, Replacement, TransformerUsed
-from jobs.registry.transformers import TransformerEntry
 from jobs.requests.anatomy import AnatomyRequest
-from tailprune.spec import InputError
 from tailprune.transformers import Anatomy, anatomy
-from workers.handler import Context, transformer_of
+from workers.handler import Context, read_transformer, transformer_of
 from workers.lease import Product, Run
 
-__all__ = ["described", "handler", "ranks_of"]
+__all__ = ["handler", "ranks_of"]
 
 UNIT = "models"
 
@@ -30,27 +28,9 @@ class AnatomyHandler:
         entry, digest = transformer_of(run.job, request, context)
         run.phase = "measuring"
         run.step(0, 1, UNIT)
-        found = described(entry, digest)
+        found = read_transformer(entry, digest, anatomy)
         run.step(1, 1, UNIT)
         return Product(_result(TransformerUsed(name=entry.name, files_digest=digest), found))
-
-
-def described(entry: TransformerEntry, digest: str) -> Anatomy:
-    """The anatomy, from files of this machine alone; errors name them as the registry does.
-
-    digest: of the files, before they are read.
-
-    Raises InputError for files that cannot be used, or that were written to meanwhile.
-    """
-    path = entry.local_checkpoint
-    assert path is not None, "its digest was computed"
-    try:
-        found = anatomy(path)
-    except InputError as error:
-        raise InputError(entry.place_of(str(error))) from error
-    if entry.files_digest != digest:
-        raise InputError(f"the files of {entry.name!r} were written to while they were read: ask again")
-    return found
 
 
 def ranks_of(found: Anatomy) -> Ranks | None:

@@ -7,8 +7,9 @@ from jobs.figure_results import FigureTransformerResult
 from jobs.requests.figure_transformer import FigureTransformerRequest
 from tailprune.figures.rank import draw_rank
 from tailprune.figures.style import caption_of, render
-from workers.handler import Context, transformer_of
-from workers.handlers.anatomy import described, ranks_of
+from tailprune.transformers import anatomy
+from workers.handler import Context, read_transformer, transformer_of
+from workers.handlers.anatomy import ranks_of
 from workers.handlers.figure import UNIT, put_figure
 from workers.lease import Product, Run
 from workers.outputs.variant import JobArtifacts
@@ -31,7 +32,7 @@ class FigureTransformerHandler:
         entry, digest = transformer_of(run.job, request, context)
         run.phase = "measuring"
         run.step(0, 1, UNIT)
-        found = described(entry, digest)
+        found = read_transformer(entry, digest, anatomy)
         run.check()
         run.phase = "drawing"
         figure = draw_rank(found, entry.name)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Any
+
 import torch
 
 import tailprune
@@ -12,7 +15,7 @@ from workers.lease import Product, Run
 from workers.model_pool import Source
 from workers.sampling.inputs import Vectors
 
-__all__ = ["handler"]
+__all__ = ["handler", "statistics_of"]
 
 
 class MetricsHandler:
@@ -30,20 +33,27 @@ class MetricsHandler:
             model=ModelUsed.of(request.model, request.reads, source.identity.weights),
             part=request.part,
             timestep=request.timestep,
-            count=statistics.count,
-            dim=statistics.dim,
-            cosine=Cosine.model_validate(statistics.cosine) if statistics.count > 1 else None,
-            pr=statistics.pr,
-            npr=statistics.npr,
-            norm=statistics.norm,
-            sparsity=[Sparsity(threshold=tau, fraction=statistics.sparsity(tau)) for tau in request.thresholds],
-            histogram=Histogram.model_validate(statistics.histogram),
-            variance=Variance(
-                components=statistics.variance.tolist(),
-                components_for={f"{share:g}": count for share, count in statistics.components_for_variance.items()},
-            ),
+            **statistics_of(statistics, request.thresholds),
         )
         return Product(result)
+
+
+def statistics_of(found: tailprune.Description, thresholds: Sequence[float]) -> dict[str, Any]:
+    """The fields of a `Statistics` that say what was found. thresholds: at which sparsity is measured."""
+    return {
+        "count": found.count,
+        "dim": found.dim,
+        "cosine": Cosine.model_validate(found.cosine) if found.count > 1 else None,
+        "pr": found.pr,
+        "npr": found.npr,
+        "norm": found.norm,
+        "sparsity": [Sparsity(threshold=tau, fraction=found.sparsity(tau)) for tau in thresholds],
+        "histogram": Histogram.model_validate(found.histogram),
+        "variance": Variance(
+            components=found.variance.tolist(),
+            components_for={f"{share:g}": count for share, count in found.components_for_variance.items()},
+        ),
+    }
 
 
 handler = MetricsHandler()

@@ -130,8 +130,9 @@ export interface paths {
          * Get statistics
          * @description Get statistics of the condition vectors over a model's classes, or over uploaded conditions.
          *
-         *     Only the tensors of the condition are read. The response waits for the result; if that takes too long, it is 202
-         *     and the job.
+         *     Of a large transformer they are over the times of a schedule, with those of each part of c; options that cannot mean
+         *     anything for a model are refused. Only the tensors of the condition are read. The response waits for the result; if
+         *     that takes too long, it is 202 and the job.
          */
         get: operations["get_metrics"];
         put?: never;
@@ -199,8 +200,9 @@ export interface paths {
          * Get statistics over time
          * @description Get statistics of the condition c at many times, from noise to data, over all classes or uploaded conditions.
          *
-         *     `removed` is what prunes of the tail remove at each time, and on average. Only the tensors of the condition are
-         *     read. The response waits for the result; if that takes too long, it is 202 and the job.
+         *     Of a large transformer they are over its guidance scales and resolutions. `removed` is what prunes of the tail
+         *     remove at each time, and on average. Only the tensors of the condition are read. The response waits for the result;
+         *     if that takes too long, it is 202 and the job.
          */
         get: operations["get_over_time"];
         put?: never;
@@ -862,7 +864,7 @@ export interface components {
          * AnyJob
          * @description A job of any kind; `kind` decides the types of its request and result.
          */
-        AnyJob: components["schemas"]["AnatomyJob"] | components["schemas"]["AttributionJob"] | components["schemas"]["CompactJob"] | components["schemas"]["CompactTransformerJob"] | components["schemas"]["CosineJob"] | components["schemas"]["EditJob"] | components["schemas"]["ExtractJob"] | components["schemas"]["FigureJob"] | components["schemas"]["FigureTransformerJob"] | components["schemas"]["MetricsJob"] | components["schemas"]["OverTimeJob"] | components["schemas"]["PruneSampleJob"] | components["schemas"]["RegisterJob"] | components["schemas"]["RemovalJob"] | components["schemas"]["StudyJob"];
+        AnyJob: components["schemas"]["AnatomyJob"] | components["schemas"]["AttributionJob"] | components["schemas"]["CompactJob"] | components["schemas"]["CompactTransformerJob"] | components["schemas"]["CosineJob"] | components["schemas"]["EditJob"] | components["schemas"]["ExtractJob"] | components["schemas"]["FigureJob"] | components["schemas"]["FigureTransformerJob"] | components["schemas"]["MetricsJob"] | components["schemas"]["MetricsTransformerJob"] | components["schemas"]["OverTimeJob"] | components["schemas"]["OverTimeTransformerJob"] | components["schemas"]["PruneSampleJob"] | components["schemas"]["RegisterJob"] | components["schemas"]["RemovalJob"] | components["schemas"]["StudyJob"];
         /**
          * Attribute
          * @description An attribute of the classes.
@@ -3618,7 +3620,7 @@ export interface components {
              * @description The kind of job.
              * @enum {string}
              */
-            kind: "anatomy" | "attribution" | "compact" | "compact-transformer" | "cosine" | "edit" | "extract" | "figure" | "figure-transformer" | "metrics" | "over-time" | "prune-sample" | "register" | "removal" | "study";
+            kind: "anatomy" | "attribution" | "compact" | "compact-transformer" | "cosine" | "edit" | "extract" | "figure" | "figure-transformer" | "metrics" | "metrics-transformer" | "over-time" | "over-time-transformer" | "prune-sample" | "register" | "removal" | "study";
             /**
              * Title
              * @description What the job is of, in plain words; for people, and may change.
@@ -3934,7 +3936,7 @@ export interface components {
             part: "c" | "y" | "t";
             /**
              * Timestep
-             * @description The time at which c was measured; null for the parts y and t.
+             * @description The time at which c was measured; null for the parts y and t, and for vectors at many times.
              */
             timestep: number | null;
             /**
@@ -3971,6 +3973,190 @@ export interface components {
             sparsity: components["schemas"]["Sparsity"][];
             histogram: components["schemas"]["Histogram"];
             variance: components["schemas"]["Variance"];
+        };
+        /**
+         * MetricsTransformerJob
+         * @description A job of the kind `metrics-transformer`.
+         */
+        MetricsTransformerJob: {
+            /**
+             * Id
+             * @description The id of the job: a ULID in lower case.
+             */
+            id: string;
+            /**
+             * @description The kind of job. (enum property replaced by openapi-typescript)
+             * @enum {string}
+             */
+            kind: "metrics-transformer";
+            /**
+             * Title
+             * @description What the job is of, in plain words; for people, and may change.
+             * @default
+             * @example prune-sample of shapes-sit at 0.038
+             */
+            title: string;
+            /**
+             * Thresholds
+             * @description The thresholds at which it prunes; null for a job that prunes at none, or at one for each step.
+             * @example [
+             *       0.038
+             *     ]
+             */
+            thresholds: number[] | null;
+            /**
+             * Status
+             * @description Where the job stands.
+             * @enum {string}
+             */
+            status: "queued" | "running" | "succeeded" | "failed" | "cancelled";
+            /**
+             * Queue Position
+             * @description The place of a queued job in its queue: 1 is the next that a worker takes from it. Jobs that were handed back come before all others. Null unless the job is queued.
+             */
+            queue_position: number | null;
+            /** @description How far it is; null before the first report. */
+            progress: components["schemas"]["Progress"] | null;
+            /**
+             * Created
+             * Format: date-time
+             * @description When it was created.
+             */
+            created: string;
+            /**
+             * Started
+             * @description When its latest attempt began; null while it is queued.
+             */
+            started: string | null;
+            /**
+             * Finished
+             * @description When it finished; null until then.
+             */
+            finished: string | null;
+            /** @description The request, with every default filled in. A field that does not apply to it is null, such as `by` in a prune by threshold. */
+            request: components["schemas"]["MetricsTransformerRequest"];
+            /** @description The result; null until there is one. A running study shows its scores so far. */
+            result: components["schemas"]["MetricsTransformerResult"] | null;
+            /** @description Why the job failed; null otherwise. */
+            problem: components["schemas"]["Problem"] | null;
+            /**
+             * Webhooks
+             * @description The webhooks of the job, those of all its requests; a key without the scope `admin` sees its own.
+             */
+            webhooks: components["schemas"]["WebhookView"][];
+            links: components["schemas"]["Links"];
+        };
+        /**
+         * MetricsTransformerRequest
+         * @description Measure the condition vectors of a large transformer over the times of a schedule.
+         */
+        MetricsTransformerRequest: {
+            /**
+             * Model
+             * @description The name of a large transformer; `GET /models` lists them under `transformers`.
+             */
+            model: string;
+            /**
+             * Part
+             * @description What to measure: the condition c = y + t, the time's part t, or the sum of all other parts, y.
+             * @default c
+             * @enum {string}
+             */
+            part?: "c" | "y" | "t";
+            /**
+             * Steps
+             * @description At the times of how many steps.
+             * @default 50
+             */
+            steps?: number;
+            /**
+             * Scheduler
+             * @description Whose times they are: the `plain` ones, sigmas from 1 to 1/N, or those of the model's `own` scheduler, which lies in `scheduler/` beside the transformer. `plain` by default, but for a model without.
+             */
+            scheduler?: ("own" | "plain") | null;
+            /**
+             * Resolutions
+             * @description Widths and heights in pixels of a model that takes the size of the picture, each a vector of its own; and where its own scheduler shifts the times by them, whose times all count.
+             */
+            resolutions?: number[][] | null;
+            /**
+             * Guidance
+             * @description The guidance scales of a model that takes one, each a vector of its own; the pipeline's default if not given.
+             */
+            guidance?: number[] | null;
+            /**
+             * Thresholds
+             * @description The magnitudes at which sparsity is measured.
+             */
+            thresholds?: number[];
+        };
+        /**
+         * MetricsTransformerResult
+         * @description Statistics of the condition vectors of a large transformer over the times of a schedule.
+         */
+        MetricsTransformerResult: {
+            model: components["schemas"]["TransformerUsed"];
+            /**
+             * Part
+             * @description What was measured: the condition c, its input part y, or its time part t.
+             * @enum {string}
+             */
+            part: "c" | "y" | "t";
+            /**
+             * Timestep
+             * @description The time at which c was measured; null for the parts y and t, and for vectors at many times.
+             */
+            timestep: number | null;
+            /**
+             * Count
+             * @description How many vectors were measured.
+             */
+            count: number;
+            /**
+             * Dim
+             * @description The width d of the vectors.
+             */
+            dim: number;
+            /** @description The cosine over all pairs of vectors; null for a single vector. */
+            cosine: components["schemas"]["Cosine"] | null;
+            /**
+             * Pr
+             * @description The participation ratio PR = (sum |v_i|)^2 / sum v_i^2, from 1 to d, averaged over the vectors.
+             */
+            pr: number;
+            /**
+             * Npr
+             * @description The mean nPR of the vectors, which is `pr` / d. nPR is the normalised participation ratio of a vector v with d components, (sum |v_i|)^2 / (d * sum v_i^2): from 1 / d for a single component that is not 0, to 1 for components of equal magnitude. It is that of magnitudes, not that of squares, (sum v_i^2)^2 / (d * sum v_i^4), which is never larger.
+             */
+            npr: number;
+            /**
+             * Norm
+             * @description The mean Euclidean norm of the vectors.
+             */
+            norm: number;
+            /**
+             * Sparsity
+             * @description The sparsity at each threshold.
+             */
+            sparsity: components["schemas"]["Sparsity"][];
+            histogram: components["schemas"]["Histogram"];
+            variance: components["schemas"]["Variance"];
+            /**
+             * Scheduler
+             * @description Whose times they are.
+             * @enum {string}
+             */
+            scheduler: "own" | "plain";
+            /**
+             * Times
+             * @description The times, as the pipeline passes them.
+             */
+            times: number[];
+            /**
+             * Parts
+             * @description What c is the sum of, the time first.
+             */
+            parts: components["schemas"]["PartMeasured"][];
         };
         /**
          * ModelDefaults
@@ -4037,7 +4223,7 @@ export interface components {
             models: components["schemas"]["ModelSummary"][];
             /**
              * Transformers
-             * @description The large transformers of the registry's file, which `GET /models/{model}/anatomy`, `GET /metrics/{model}/figures/rank` and `POST /compact` alone take.
+             * @description The large transformers of the registry's file, which `GET /models/{model}/anatomy`, `GET /metrics/{model}` with `/over-time` and `/figures/rank`, and `POST /compact` alone take.
              */
             transformers?: components["schemas"]["TransformerSummary"][];
         };
@@ -4507,6 +4693,233 @@ export interface components {
              * @description What prunes of the tail remove. The times are evenly spaced: those of a sampler may not be, and `/removal` has what is removed over its steps.
              */
             removed: components["schemas"]["BelowOverTime"][];
+        };
+        /**
+         * OverTimeTransformerJob
+         * @description A job of the kind `over-time-transformer`.
+         */
+        OverTimeTransformerJob: {
+            /**
+             * Id
+             * @description The id of the job: a ULID in lower case.
+             */
+            id: string;
+            /**
+             * @description The kind of job. (enum property replaced by openapi-typescript)
+             * @enum {string}
+             */
+            kind: "over-time-transformer";
+            /**
+             * Title
+             * @description What the job is of, in plain words; for people, and may change.
+             * @default
+             * @example prune-sample of shapes-sit at 0.038
+             */
+            title: string;
+            /**
+             * Thresholds
+             * @description The thresholds at which it prunes; null for a job that prunes at none, or at one for each step.
+             * @example [
+             *       0.038
+             *     ]
+             */
+            thresholds: number[] | null;
+            /**
+             * Status
+             * @description Where the job stands.
+             * @enum {string}
+             */
+            status: "queued" | "running" | "succeeded" | "failed" | "cancelled";
+            /**
+             * Queue Position
+             * @description The place of a queued job in its queue: 1 is the next that a worker takes from it. Jobs that were handed back come before all others. Null unless the job is queued.
+             */
+            queue_position: number | null;
+            /** @description How far it is; null before the first report. */
+            progress: components["schemas"]["Progress"] | null;
+            /**
+             * Created
+             * Format: date-time
+             * @description When it was created.
+             */
+            created: string;
+            /**
+             * Started
+             * @description When its latest attempt began; null while it is queued.
+             */
+            started: string | null;
+            /**
+             * Finished
+             * @description When it finished; null until then.
+             */
+            finished: string | null;
+            /** @description The request, with every default filled in. A field that does not apply to it is null, such as `by` in a prune by threshold. */
+            request: components["schemas"]["OverTimeTransformerRequest"];
+            /** @description The result; null until there is one. A running study shows its scores so far. */
+            result: components["schemas"]["OverTimeTransformerResult"] | null;
+            /** @description Why the job failed; null otherwise. */
+            problem: components["schemas"]["Problem"] | null;
+            /**
+             * Webhooks
+             * @description The webhooks of the job, those of all its requests; a key without the scope `admin` sees its own.
+             */
+            webhooks: components["schemas"]["WebhookView"][];
+            links: components["schemas"]["Links"];
+        };
+        /**
+         * OverTimeTransformerRequest
+         * @description Measure the condition vectors of a large transformer at many times, from noise to data.
+         */
+        OverTimeTransformerRequest: {
+            /**
+             * Model
+             * @description The name of a large transformer; `GET /models` lists them under `transformers`.
+             */
+            model: string;
+            /**
+             * Points
+             * @description How many times, evenly spaced from noise to data; rounded, of a model whose times are whole.
+             * @default 50
+             */
+            points?: number;
+            /**
+             * Resolutions
+             * @description Widths and heights in pixels of a model that takes the size of the picture, each a vector of its own.
+             */
+            resolutions?: number[][] | null;
+            /**
+             * Guidance
+             * @description The guidance scales of a model that takes one, each a vector of its own; the pipeline's default if not given.
+             */
+            guidance?: number[] | null;
+            /**
+             * Thresholds
+             * @description The magnitudes below which components are counted.
+             */
+            thresholds?: number[];
+        };
+        /**
+         * OverTimeTransformerResult
+         * @description Statistics of the condition vectors of a large transformer at many times.
+         */
+        OverTimeTransformerResult: {
+            model: components["schemas"]["TransformerUsed"];
+            /**
+             * Part
+             * @description What was measured: the condition c.
+             * @default c
+             * @constant
+             */
+            part?: "c";
+            /**
+             * Count
+             * @description How many vectors there are at each time.
+             */
+            count: number;
+            /**
+             * Dim
+             * @description The width d of the vectors.
+             */
+            dim: number;
+            /**
+             * Timesteps
+             * @description The times, in the model's own time, from noise to data.
+             */
+            timesteps: number[];
+            /**
+             * Fraction
+             * @description How much of sampling is done at each of these times, from 0 to 1.
+             */
+            fraction: number[];
+            /** @description Null for a single vector. */
+            cosine: components["schemas"]["CosineOverTime"] | null;
+            /**
+             * Npr
+             * @description The mean nPR of the vectors at each time. nPR is the normalised participation ratio of a vector v with d components, (sum |v_i|)^2 / (d * sum v_i^2): from 1 / d for a single component that is not 0, to 1 for components of equal magnitude. It is that of magnitudes, not that of squares, (sum v_i^2)^2 / (d * sum v_i^4), which is never larger.
+             */
+            npr: number[];
+            /**
+             * Pr
+             * @description The mean participation ratio of the vectors at each time.
+             */
+            pr: number[];
+            /**
+             * Norm
+             * @description The mean Euclidean norm of the vectors at each time.
+             */
+            norm: number[];
+            /**
+             * Removed
+             * @description What prunes of the tail would remove. The times are evenly spaced; a scheduler's may not be.
+             */
+            removed: components["schemas"]["BelowOverTime"][];
+            /**
+             * Parts
+             * @description What c is the sum of, the time first.
+             */
+            parts: components["schemas"]["PartCovered"][];
+        };
+        /**
+         * PartCovered
+         * @description A part of c, and of which values its vectors are.
+         */
+        PartCovered: {
+            /**
+             * What
+             * @description What it is.
+             * @example time
+             * @example guidance
+             * @example pooled text
+             */
+            what: string;
+            /**
+             * Covers
+             * @description Of which values its vectors are, in words. Of pooled texts nothing is known, so that it is none.
+             * @example 50 times from 1 to 0.02
+             */
+            covers: string;
+        };
+        /**
+         * PartMeasured
+         * @description Statistics of the vectors of a part of c.
+         */
+        PartMeasured: {
+            /**
+             * What
+             * @description What it is.
+             * @example time
+             * @example guidance
+             * @example pooled text
+             */
+            what: string;
+            /**
+             * Covers
+             * @description Of which values its vectors are, in words. Of pooled texts nothing is known, so that it is none.
+             * @example 50 times from 1 to 0.02
+             */
+            covers: string;
+            /**
+             * Count
+             * @description How many vectors it has.
+             */
+            count: number;
+            /** @description The cosine over all pairs of them; null for a single vector. */
+            cosine: components["schemas"]["Cosine"] | null;
+            /**
+             * Pr
+             * @description Their mean participation ratio.
+             */
+            pr: number;
+            /**
+             * Npr
+             * @description Their mean nPR.
+             */
+            npr: number;
+            /**
+             * Norm
+             * @description Their mean Euclidean norm.
+             */
+            norm: number;
         };
         /**
          * Pictures
@@ -6666,7 +7079,7 @@ export interface components {
             source: string;
             /**
              * Links
-             * @description The paths of its anatomy, and of the figure of the error of its modulations against the rank.
+             * @description The paths of its anatomy, of its statistics, and of the figure of the error of its modulations against the rank.
              */
             links: {
                 [key: string]: string;
@@ -7949,6 +8362,14 @@ export interface operations {
                 timestep?: number;
                 /** @description A magnitude at which to measure sparsity; repeatable. By default ten from 0.001 to 5. */
                 threshold?: number[];
+                /** @description Of a large transformer: at the times of how many steps; 50 by default. */
+                steps?: number;
+                /** @description Of a large transformer: whose times those are, the `plain` ones, sigmas from 1 to 1/N, or those of its `own` scheduler, which lies in `scheduler/` beside it. `plain` by default, but for a model without. */
+                scheduler?: "own" | "plain";
+                /** @description Of a large transformer: a width and a height in pixels, as in `1024x768`, where it takes the size of the picture, or its own scheduler shifts the times by it; repeatable. */
+                resolution?: string[];
+                /** @description Of a large transformer that takes one: a guidance scale; repeatable. By default the pipeline's. */
+                guidance?: number[];
             };
             header?: {
                 /** @description `wait=SECONDS` (RFC 7240): wait up to that many seconds for the job to finish before answering. */
@@ -7957,7 +8378,7 @@ export interface operations {
                 "If-None-Match"?: string;
             };
             path: {
-                /** @description The name of a model. */
+                /** @description The name of a model, or of a large transformer. */
                 model: string;
             };
             cookie?: never;
@@ -7976,7 +8397,7 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["MetricsResult"];
+                    "application/json": components["schemas"]["MetricsResult"] | components["schemas"]["MetricsTransformerResult"];
                 };
             };
             /** @description The job is queued or running: poll `Location`, or follow its events. */
@@ -7993,7 +8414,7 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["MetricsJob"];
+                    "application/json": components["schemas"]["MetricsJob"] | components["schemas"]["MetricsTransformerJob"];
                 };
             };
             /** @description The client's copy is up to date. */
@@ -8541,6 +8962,10 @@ export interface operations {
                 threshold?: number[];
                 /** @description The id of uploaded conditions, as `POST /conditions` returned it; for models that take no labels. */
                 conditions?: string;
+                /** @description Of a large transformer: a width and a height in pixels, as in `1024x768`, where it takes the size of the picture, or its own scheduler shifts the times by it; repeatable. */
+                resolution?: string[];
+                /** @description Of a large transformer that takes one: a guidance scale; repeatable. By default the pipeline's. */
+                guidance?: number[];
             };
             header?: {
                 /** @description `wait=SECONDS` (RFC 7240): wait up to that many seconds for the job to finish before answering. */
@@ -8549,7 +8974,7 @@ export interface operations {
                 "If-None-Match"?: string;
             };
             path: {
-                /** @description The name of a model. */
+                /** @description The name of a model, or of a large transformer. */
                 model: string;
             };
             cookie?: never;
@@ -8568,7 +8993,7 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["OverTimeResult"];
+                    "application/json": components["schemas"]["OverTimeResult"] | components["schemas"]["OverTimeTransformerResult"];
                 };
             };
             /** @description The job is queued or running: poll `Location`, or follow its events. */
@@ -8585,7 +9010,7 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["OverTimeJob"];
+                    "application/json": components["schemas"]["OverTimeJob"] | components["schemas"]["OverTimeTransformerJob"];
                 };
             };
             /** @description The client's copy is up to date. */
@@ -10680,7 +11105,7 @@ export interface operations {
                 /** @description Only jobs with this status. */
                 status?: "queued" | "running" | "succeeded" | "failed" | "cancelled";
                 /** @description Only jobs of this kind, or of one of several. */
-                kind?: ("anatomy" | "attribution" | "compact" | "compact-transformer" | "cosine" | "edit" | "extract" | "figure" | "figure-transformer" | "metrics" | "over-time" | "prune-sample" | "register" | "removal" | "study")[];
+                kind?: ("anatomy" | "attribution" | "compact" | "compact-transformer" | "cosine" | "edit" | "extract" | "figure" | "figure-transformer" | "metrics" | "metrics-transformer" | "over-time" | "over-time-transformer" | "prune-sample" | "register" | "removal" | "study")[];
                 /** @description Only jobs of this model. */
                 model?: string;
                 /** @description The most jobs on a page. */

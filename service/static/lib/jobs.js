@@ -40,6 +40,8 @@ export const KIND_NAMES = {
   anatomy: "anatomy",
   figure: "figure",
   "figure-transformer": "figure of a large transformer",
+  "metrics-transformer": "metrics of a large transformer",
+  "over-time-transformer": "a large transformer over time",
 };
 
 /** After how long the service is asked again, where it did not answer, and how a job stands that waits in its queue. */

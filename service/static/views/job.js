@@ -263,4 +263,10 @@ function Files({ job }) {
 
 const FEW_FILES = 12;
 /** The kinds of jobs of large transformers, which have no page. */
-const OF_TRANSFORMERS = ["anatomy", "compact-transformer", "figure-transformer"];
+const OF_TRANSFORMERS = [
+  "anatomy",
+  "compact-transformer",
+  "figure-transformer",
+  "metrics-transformer",
+  "over-time-transformer",
+];

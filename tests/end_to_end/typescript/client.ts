@@ -97,6 +97,8 @@ function about(job: AnyJob): string {
     case "removal": return `${job.result?.prunes.length} prunes`;
     case "edit": return `${job.result?.variants.length} strengths`;
     case "figure-transformer": return `${job.result?.caption}`;
+    case "metrics-transformer": return `${job.result?.parts.length} parts of c`;
+    case "over-time-transformer": return `${job.result?.timesteps.length} times`;
     case "anatomy": return `${job.result?.adaln_parameters} parameters of AdaLN`;
     case "attribution": return `${job.result?.attributes.length} attributes`;
     case "register": return `${job.result?.parameters} parameters`;

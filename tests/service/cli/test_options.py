@@ -18,7 +18,9 @@ from service.cli import app
 from service.cli.faults import explained, option_of, options_of
 from service.cli.options import body_of, label
 
-OVER_HTTP_ALONE = {"anatomy", "compact-transformer", "cosine", "over-time", "removal"}
+OVER_HTTP_ALONE = {
+    "anatomy", "compact-transformer", "cosine", "metrics-transformer", "over-time", "over-time-transformer", "removal",
+}  # fmt: skip
 """Kinds of jobs without a command."""
 OTHER_NAMES = {"register": "models add", "figure-transformer": "figure"}
 COMMANDS = {kind: OTHER_NAMES.get(kind, kind) for kind in KINDS if kind not in OVER_HTTP_ALONE}

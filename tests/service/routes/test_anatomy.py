@@ -99,8 +99,9 @@ def test_a_file_that_cannot_be_read_is_named_as_in_the_registry(
     [
         ("GET", "/models/flux", None),
         ("GET", "/models/flux/training", None),
-        ("GET", "/metrics/flux", None),
-        ("GET", "/metrics/flux/over-time", None),
+        ("GET", "/metrics/flux/removal?threshold=1", None),
+        ("GET", "/metrics/flux/attribution", None),
+        ("GET", "/metrics/flux/vectors", None),
         ("GET", "/metrics/flux/cosine", None),
         ("POST", "/prune-sample", {"model": "flux", "threshold": 0.1}),
         ("POST", "/extract", {"model": "flux"}),
@@ -180,7 +181,7 @@ def test_they_are_listed_apart_from_the_systems(client: TestClient) -> None:
             "obtain": None,
             "licence": "own",
             "source": "not stated",
-            "links": {"anatomy": PATH, "rank": RANK},
+            "links": {"anatomy": PATH, "metrics": "/metrics/flux", "rank": RANK},
         },
         {
             "name": "absent",
@@ -190,6 +191,10 @@ def test_they_are_listed_apart_from_the_systems(client: TestClient) -> None:
             "obtain": "fetch it",
             "licence": "not stated",
             "source": "not stated",
-            "links": {"anatomy": "/models/absent/anatomy", "rank": "/metrics/absent/figures/rank"},
+            "links": {
+                "anatomy": "/models/absent/anatomy",
+                "metrics": "/metrics/absent",
+                "rank": "/metrics/absent/figures/rank",
+            },
         },
     ]

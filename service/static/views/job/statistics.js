@@ -20,6 +20,8 @@ export const STATISTICS = {
   anatomy: Anatomy,
   figure: Figure,
   "figure-transformer": Figure,
+  "metrics-transformer": MetricsOfTransformer,
+  "over-time-transformer": OverTime,
 };
 
 /** @param {{result: {model: {name: string}, part?: string, timestep?: number | null}}} props */
@@ -48,6 +50,39 @@ function Metrics({ job }) {
         ["nPR", number(npr), `PR ${number(pr)}`],
         ["Norm", number(norm)],
       ]}
+    />
+  </${Card}>`;
+}
+
+/** @param {{job: any}} props */
+function MetricsOfTransformer({ job }) {
+  const result = /** @type {Schemas["MetricsTransformerResult"]} */ (job.result);
+  const { part, parts, dim, cosine, npr, pr, norm } = result;
+  const described = (/** @type {Schemas["PartMeasured"]} */ each) => [
+    each.what,
+    each.covers,
+    number(each.norm),
+    number(each.npr),
+    each.cosine ? number(each.cosine.mean, 4) : "–",
+  ];
+  return html`<${Card} title="Condition vectors" lead=${`Over ${count(result.times.length)} times of a schedule.`}>
+    <${Stats}
+      values=${[
+        ["Vectors", count(result.count), `of ${part}, ${dim} components`],
+        ...(cosine ? [["Cosine", number(cosine.mean, 4), `${number(cosine.min)} to ${number(cosine.max)}`]] : []),
+        ["nPR", number(npr), `PR ${number(pr)}`],
+        ["Norm", number(norm)],
+      ]}
+    />
+    <${Table}
+      caption="The parts of c"
+      hideCaption
+      columns=${[
+        { title: "Part of c" },
+        { title: "Of" },
+        ...["Norm", "nPR", "Cosine"].map((title) => ({ title, number: true })),
+      ]}
+      rows=${parts.map(described)}
     />
   </${Card}>`;
 }
@@ -136,9 +171,10 @@ function Cosine({ job }) {
 
 /** @param {{job: any}} props */
 function OverTime({ job }) {
-  const result = /** @type {Schemas["OverTimeResult"]} */ (job.result);
+  const result = /** @type {Schemas["OverTimeResult" | "OverTimeTransformerResult"]} */ (job.result);
   const { cosine, fraction, npr, removed } = result;
-  return html`<${Card} title="Over the run" aside=${html`<${ModelLink} result=${result} />`}>
+  const link = job.kind === "over-time" && html`<${ModelLink} result=${result} />`;
+  return html`<${Card} title="Over the run" aside=${link}>
     <${Chart}
       label="Cosine, nPR and what thresholds remove over sampling"
       x=${fraction.map((each) => 100 * each)}
