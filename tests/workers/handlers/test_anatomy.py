@@ -135,7 +135,8 @@ def test_files_that_are_written_to_while_they_are_read_are_not_described(
         (folder / "config.json").write_text("{}")
         return found
 
-    monkeypatch.setattr("workers.handlers.anatomy.anatomy", meanwhile)
+    for handler in ("anatomy", "figure_transformer"):
+        monkeypatch.setattr(f"workers.handlers.{handler}.anatomy", meanwhile)
     assert "written to while they were read" in detail(done(job))
 
 
