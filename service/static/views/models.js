@@ -109,6 +109,7 @@ function TransformerCard({ model }) {
     title=${model.name}
     aside=${html`<${Badge} kind=${model.ready ? "good" : "warn"}>${model.ready ? "ready" : "missing"}</${Badge}>`}
     lead=${model.title}
+    class=${data ? "whole-row" : ""}
   >
     <div class="row small"><${Badge} plain>${TRANSFORMER}</${Badge}></div>
     ${!model.ready && html`<details>
@@ -116,8 +117,10 @@ function TransformerCard({ model }) {
       <${Missing} model=${model} />
     </details>`}
     ${error && !busy && html`<${ProblemNotice} error=${error} />`}
-    ${data && html`<${AnatomyTable} result=${data} />`}
-    ${data?.ranks && html`<${Ranks} path=${model.links.rank} />`}
+    ${data && html`<div class="columns">
+      <div class="stack"><${AnatomyTable} result=${data} /></div>
+      ${data.ranks && html`<div class="stack-small"><${Ranks} path=${model.links.rank} /></div>`}
+    </div>`}
     ${busy && !data && html`<${Loading}>Measuring AdaLN</${Loading}>`}
     ${model.ready && html`<div class="row">
       <${Button} small aria-busy=${busy} aria-disabled=${busy ? "true" : undefined} onClick=${() => !busy && ask()}>
