@@ -146,7 +146,7 @@ class FigureNumbers(Result):
 
     figure: AnyFigureName = Field(description="The figure, which decides what `data` has.")
     caption: str = Field(description="What the figure shows, in a sentence or two.")
-    model: ModelUsed | TransformerUsed
+    model: ModelUsed | TransformerUsed = Field(description="The model that was measured.")
     data: Numbers = Field(description="The numbers.")
 
 

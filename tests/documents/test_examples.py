@@ -50,7 +50,9 @@ RUN_ELSEWHERE = {
     "curl -s 'http://127.0.0.1:8000/metrics/flux-dev": (
         "needs published weights; tests/service/routes/test_transformer_metrics.py"
     ),
-    "curl -s http://127.0.0.1:8000/metrics/flux-dev": "needs published weights; tests/service/routes/test_anatomy.py",
+    "curl -sSf -H 'Prefer: wait=60' http://127.0.0.1:8000/metrics/flux-dev": (
+        "needs published weights; tests/service/routes/test_anatomy.py"
+    ),
     'curl -s http://127.0.0.1:8000/compact -H \'Content-Type: application/json\' -d \'{\n  "model": "flux-dev"': (
         "needs published weights; tests/end_to_end/test_transformers.py"
     ),

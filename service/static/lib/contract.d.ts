@@ -3205,7 +3205,10 @@ export interface components {
              * @description What the figure shows, in a sentence or two.
              */
             caption: string;
-            /** Model */
+            /**
+             * Model
+             * @description The model that was measured.
+             */
             model: components["schemas"]["ModelUsed"] | components["schemas"]["TransformerUsed"];
             /**
              * Data
