@@ -17,7 +17,7 @@ from torch.profiler import ProfilerActivity, profile
 from benchmarks.kernels import XL2
 from benchmarks.report import Aim, Section
 from benchmarks.sampling import S2, random_dit
-from tailprune import Guidance, sample
+from tailprune import sample
 from tailprune.systems import System
 from tailprune.systems.choices import Layer
 from tailprune.systems.speed import layers_of
@@ -93,7 +93,7 @@ def _step(system: System, samples: int) -> tuple[float, dict[str, float]]:
     inputs = {"labels": torch.arange(samples)}
 
     def run(steps: int) -> None:
-        sample(system, inputs, steps=steps, guidance=Guidance(4.0), sampler="ddim")
+        sample(system, inputs, steps=steps, guidance=4.0, seeds=range(samples), sampler="ddim")
 
     run(2)  # what is chosen and packed once
     took: list[float] = []
