@@ -34,8 +34,8 @@ def converted(system: DiT) -> Any:
     )  # fmt: skip
     ours = system.state_dict()
     of_labels = ours["y_embedder.embedding_table.weight"]
-    table = of_labels.new_zeros(CLASSES + 1, dim)
-    table[: system.num_classes], table[CLASSES] = of_labels[:-1], of_labels[-1]
+    table = of_labels[-1:].repeat(CLASSES + 1, 1)  # zeros would be refused, as what is left of a download
+    table[: system.num_classes] = of_labels[:-1]
     named = {
         "pos_embed.proj": "x_embedder.proj",
         "proj_out_1": "final_layer.adaLN_modulation.1",
