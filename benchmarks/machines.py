@@ -22,7 +22,7 @@ FOLDER = Path(__file__).with_name("results")
 INSTRUCTIONS = (
     "avx2", "avx512f", "avx_vnni", "avx512_vnni", "avx512_bf16", "amx_int8", "amx_bf16", "asimd", "sve", "bf16",
 )  # fmt: skip
-"""Those that are told of a machine, as Linux calls them, from common to special."""
+"""Those that a machine is described by, as Linux calls them, from common to special."""
 
 
 @dataclass(frozen=True)

@@ -195,7 +195,7 @@ def processor() -> str:
 def machine_facts() -> dict[str, Any]:
     """What choices depend on besides the number of threads.
 
-    Models of several generations may have one name, so the numbers of the model and its instructions are told as well.
+    Models of several generations may have one name, so it includes the numbers of the model and its instructions.
     """
     about = _about_processor()
     flags = about.get("flags", about.get("Features", "")).split()

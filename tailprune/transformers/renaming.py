@@ -34,7 +34,7 @@ __all__ = ["Rows", "open_whole"]
 Rows = Literal["stacked", "interleaved"]
 ROTARY = "rope.inv_freq"
 FEW = 5
-"""The beginnings of names of other models that are told."""
+"""How many beginnings of names of other models a note lists."""
 
 
 def open_whole(source: str | os.PathLike[str], qkv: Rows | None = None) -> Model:
