@@ -15,10 +15,11 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves, tree_map
 from torch.utils.backend_registration import _setup_privateuseone_for_python_backend
 
-__all__ = ["OTHER", "moved", "other_device"]
+__all__ = ["GPU", "OTHER", "MixedDevices", "moved", "other_device"]
 
 _setup_privateuseone_for_python_backend("elsewhere")  # what torch asks a device for that has no kernels of its own
 OTHER = torch.device("elsewhere", 0)
+GPU = torch.device("cuda", 0)
 
 aten = torch.ops.aten
 MOVES = {aten._to_copy.default, aten.copy_.default}
@@ -77,8 +78,11 @@ class _Factories(TorchDispatchMode):
 
 
 @contextmanager
-def other_device() -> Iterator[torch.device]:
-    """The other device, which exists within the context."""
+def other_device(device: torch.device = OTHER) -> Iterator[torch.device]:
+    """A device besides the CPU; `OTHER` exists within the context alone."""
+    if device != OTHER:
+        yield device
+        return
     before = torch._C._only_lift_cpu_tensors()
     torch._C._set_only_lift_cpu_tensors(True)  # torch.tensor([…], device=…) makes them on the CPU, and then moves them
     try:
@@ -88,8 +92,10 @@ def other_device() -> Iterator[torch.device]:
         torch._C._set_only_lift_cpu_tensors(before)
 
 
-def moved(module: nn.Module) -> nn.Module:
+def moved(module: nn.Module, device: torch.device = OTHER) -> nn.Module:
     """A module whose parameters and buffers are on the other device."""
+    if device != OTHER:
+        return module.to(device)
     for part in module.modules():
         for name, parameter in part._parameters.items():
             if parameter is not None:

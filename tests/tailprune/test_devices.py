@@ -1,4 +1,4 @@
-"""All that computes does so on the device of the system: beside a device that mixes with no other, as a GPU does."""
+"""All that computes does so on the device of the system: beside one that mixes with no other, and on a GPU if any."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from tailprune.learned_mask import learn_mask
 from tailprune.systems import DiT, SiT, System
 from tests.reference_models import BY_FEATURES, FAMILIES, case, write_reference_models
 from tests.tailprune.conftest import random_system
-from tests.tailprune.other_device import OTHER, MixedDevices, moved, other_device
+from tests.tailprune.other_device import GPU, OTHER, MixedDevices, moved, other_device
 from tests.tailprune.parity import given, relative_error
 
 ROUNDING = 1e-3
@@ -47,10 +47,17 @@ def references(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def both(system: System) -> tuple[System, System]:
+@pytest.fixture(params=[OTHER, GPU] if torch.cuda.is_available() else [OTHER], ids=str)
+def there(request: pytest.FixtureRequest) -> torch.device:
+    """The device besides the CPU."""
+    device: torch.device = request.param
+    return device
+
+
+def both(system: System, there: torch.device) -> tuple[System, System]:
     """The system on the CPU, and the same on the other device."""
     other = copy.deepcopy(system)
-    moved(other)
+    moved(other, there)
     return system, other
 
 
@@ -62,12 +69,12 @@ def inputs_of(system: System) -> dict[str, Tensor]:
     return LABELS | ({"scale": torch.full((3,), 2.0)} if system.takes_guidance else {})
 
 
-def check_same(compute: Callable[[System], Any], system: System) -> None:
+def check_same(compute: Callable[[System], Any], system: System, there: torch.device) -> None:
     """The same numbers from both devices, as tensors of the device where they are tensors."""
-    here, there = both(system)
+    here, other = both(system, there)
     expected = compute(here)
-    with other_device():
-        found = compute(there)
+    with other_device(there):
+        found = compute(other)
         brought = [each.cpu() if isinstance(each, Tensor) else each for each in found]
     for ours, theirs in zip(brought, expected, strict=True):
         if isinstance(theirs, Tensor):
@@ -77,19 +84,19 @@ def check_same(compute: Callable[[System], Any], system: System) -> None:
 
 
 def test_the_other_device_refuses_tensors_of_the_cpu() -> None:
-    with other_device() as device:
-        there = torch.arange(3.0, device=device)
-        assert there.device == OTHER == as_device("elsewhere:0")
-        assert (there + 1).tolist() == [1, 2, 3]
+    with other_device(OTHER) as device:
+        numbers = torch.arange(3.0, device=device)
+        assert numbers.device == OTHER == as_device("elsewhere:0")
+        assert (numbers + 1).tolist() == [1, 2, 3]
         with pytest.raises(MixedDevices, match="elsewhere:0 and of cpu"):
-            there + torch.ones(3)
+            numbers + torch.ones(3)
         with pytest.raises(MixedDevices):
-            torch.cat([there, torch.ones(3)])
-        assert torch.equal((there + torch.ones(3).to(device)).cpu(), torch.arange(1.0, 4.0))
+            torch.cat([numbers, torch.ones(3)])
+        assert torch.equal((numbers + torch.ones(3).to(device)).cpu(), torch.arange(1.0, 4.0))
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-def test_every_system_samples(family: str, references: Path) -> None:
+def test_every_system_samples(family: str, references: Path, there: torch.device) -> None:
     system = tailprune.load(next(references.glob(f"{family}.*")), family=family, **given(case(family)))
     inputs = inputs_of(system)
     options: dict[str, Any] = {"steps": 2, "seeds": [0, 1, 2], "prune": [None, Prune("tail", 0.1, "first")]}
@@ -97,13 +104,14 @@ def test_every_system_samples(family: str, references: Path) -> None:
         options["guidance"] = 2.0
     if family in BY_FEATURES:
         options["population"] = inputs
-    check_same(lambda each: tailprune.sample(each, inputs, **options), system)
+    check_same(lambda each: tailprune.sample(each, inputs, **options), system, there)
 
 
-def test_every_rule() -> None:
+def test_every_rule(there: torch.device) -> None:
     check_same(
         lambda each: tailprune.sample(each, LABELS, prune=PRUNES, steps=3, seeds=[0, 1, 2], guidance=2.0),
         random_system(SiT),
+        there,
     )
 
 
@@ -111,25 +119,25 @@ def test_every_rule() -> None:
     ("cls", "sampler"),
     [(DiT, "ddim"), (DiT, "ddpm"), (DiT, "dpmpp"), (SiT, "euler"), (SiT, "heun"), (SiT, "sde"), (SiT, "dopri5")],
 )
-def test_every_sampler(cls: type[System], sampler: str) -> None:
+def test_every_sampler(cls: type[System], sampler: str, there: torch.device) -> None:
     options: dict[str, Any] = {"steps": 3, "seeds": [0, 1, 2], "sampler": sampler, "guidance": 2.0}
     options |= {"rtol": 0.05} if sampler == "dopri5" else {}  # few steps
-    check_same(lambda each: [tailprune.sample(each, LABELS, **options)], random_system(cls))
+    check_same(lambda each: [tailprune.sample(each, LABELS, **options)], random_system(cls), there)
 
 
-def test_blocks_in_bfloat16() -> None:
+def test_blocks_in_bfloat16(there: torch.device) -> None:
     system = random_system(SiT)
     system.compute_in(torch.bfloat16)
-    here, there = both(system)
+    here, other = both(system, there)
     options: dict[str, Any] = {"steps": 3, "seeds": [0, 1, 2], "guidance": 2.0}
     expected = tailprune.sample(here, LABELS, **options)
-    with other_device():
-        found = tailprune.sample(there, LABELS, **options).cpu()
+    with other_device(there):
+        found = tailprune.sample(other, LABELS, **options).cpu()
     torch.testing.assert_close(found, expected, atol=0.1, rtol=0.05)  # attention is computed by other kernels
 
 
 @pytest.mark.parametrize("cls", [DiT, SiT])
-def test_statistics_removal_and_the_modulation_error(cls: type[System]) -> None:
+def test_statistics_removal_and_the_modulation_error(cls: type[System], there: torch.device) -> None:
     prunes = [Prune("tail", 0.1), Prune("head", 0.3), Prune.keep(12, by="deviation", fill="mean")]
     named = {"parity": ["even", "odd"] * 4, "size": ["small"] * 4 + ["large"] * 4}
 
@@ -144,7 +152,7 @@ def test_statistics_removal_and_the_modulation_error(cls: type[System]) -> None:
         numbers = [said.npr, said.cosine.mean, said.norm, *changes, *removed]
         return [*numbers, said.variance, over.cosine_mean, over.npr, over.sparsity, shares.plain, shares.weighted]
 
-    check_same(compute, random_system(cls))
+    check_same(compute, random_system(cls), there)
 
 
 @pytest.mark.parametrize(
@@ -157,7 +165,7 @@ def test_statistics_removal_and_the_modulation_error(cls: type[System]) -> None:
     ],
 )
 @pytest.mark.parametrize("cls", [DiT, SiT])
-def test_compacted_systems(cls: type[System], how: dict[str, Any]) -> None:
+def test_compacted_systems(cls: type[System], how: dict[str, Any], there: torch.device) -> None:
     def compute(system: System) -> list[Any]:
         times = tailprune.sampling_times(system, steps=4)
         made = tailprune.compact(system, times=times, inputs=LABELS, **how)
@@ -166,29 +174,29 @@ def test_compacted_systems(cls: type[System], how: dict[str, Any]) -> None:
         }
         return [tailprune.sample(made.system, LABELS, steps=4, seeds=[0, 1, 2], guidance=2.0)]
 
-    check_same(compute, random_system(cls))
+    check_same(compute, random_system(cls), there)
 
 
-def test_edits_and_modulation_guidance() -> None:
+def test_edits_and_modulation_guidance(there: torch.device) -> None:
     def compute(system: System) -> list[Any]:
         shift = shift_between(system, {"labels": [3]}, {"labels": [7]})
         few = shift_between(system, {"labels": [3]}, {"labels": [7]}, components=5)
         ways = [Edit(shift, 0.5), Edit(few, 1.0, tailprune.Schedule("last", 2))]
         return tailprune.sample(system, LABELS, prune=ways, steps=4, seeds=[0, 1, 2], guidance=2.0)
 
-    check_same(compute, random_system(SiT))
+    check_same(compute, random_system(SiT), there)
 
 
-def test_a_learned_mask() -> None:
+def test_a_learned_mask(there: torch.device) -> None:
     def compute(system: System) -> list[Any]:
         found = learn_mask(system, LABELS, 0.5, steps=3, iterations=3, batch_size=4)
         return [found.error, torch.tensor(found.losses)]
 
-    check_same(compute, random_system(SiT))
+    check_same(compute, random_system(SiT), there)
 
 
 @pytest.mark.parametrize("family", ["dit", "lightningdit", "mdsgen"])
-def test_decoders(family: str, references: Path) -> None:
+def test_decoders(family: str, references: Path, there: torch.device) -> None:
     entry = tomllib.loads((references / "models.toml").read_text())["models"][family]
     statistics = entry.get("decoder_statistics")
     decode = load_decoder(
@@ -199,10 +207,10 @@ def test_decoders(family: str, references: Path) -> None:
     )
     latents = torch.randn(2, *entry["latent_shape"], generator=torch.Generator().manual_seed(0))
     expected = decode(latents)
-    with other_device() as device:
+    with other_device(there) as device:
         for name, part in vars(decode).items():
             if isinstance(part, nn.Module):
-                moved(part)
+                moved(part, device)
             elif isinstance(part, Tensor):
                 setattr(decode, name, part.to(device))
         found = decode(latents.to(device))
