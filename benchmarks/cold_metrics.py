@@ -36,7 +36,7 @@ XL: dict[str, Any] = {
     "num_classes": CLASSES,
 }  # fmt: skip
 ENTRY: dict[str, Any] = {"family": "dit", "checkpoint": "xl.safetensors", "classes": CLASSES, "condition_dim": 1152}
-PROGRAMS = ("service.app:app", "workers.app")
+PROGRAMS = ("service.server", "workers.app")
 """The programs of the processes that compute an answer."""
 
 

@@ -21,6 +21,7 @@ QUESTIONS = (
     "variants",
     "compaction",
     "weighted_directions",
+    "large_transformers",
     "cold_metrics",
     "cached_metrics",
     "removal_error",
