@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import json
 import shutil
+from functools import cache
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import torch
@@ -81,6 +83,15 @@ CLASSIFIER = Path(__file__).parents[1] / "models" / "shapes-classifier" / "model
 
 def write_tiny_model(folder: Path) -> Path:
     """Writes the checkpoints and their registry; returns the registry's path."""
+    shutil.copytree(_made().name, folder, dirs_exist_ok=True)
+    return folder / "models.toml"
+
+
+@cache
+def _made() -> TemporaryDirectory[str]:
+    """A folder of the same, made once for all tests of this process."""
+    made = TemporaryDirectory(prefix="tiny-")
+    folder = Path(made.name)
     torch.manual_seed(0)
     shape: dict[str, Any] = {"input_size": 8, "patch_size": 4, "hidden_size": WIDTH, "depth": 1, "num_heads": HEADS}
     sit = SiT(DiTConfig(**shape, in_channels=3, num_classes=len(CLASSES), learn_sigma=False))
@@ -89,7 +100,6 @@ def write_tiny_model(folder: Path) -> Path:
         for table in (system.y_embedder.embedding_table.weight, system.pos_embed):
             torch.nn.init.normal_(table)
     tensors = sit.state_dict()
-    folder.mkdir(parents=True, exist_ok=True)
     save_file(tensors, folder / f"{NAME}.safetensors")
     condition = {name: tensor for name, tensor in tensors.items() if name.startswith(CONDITION_TENSORS)}
     save_file(condition, folder / f"{CONDITION_ONLY}.safetensors")
@@ -97,4 +107,5 @@ def write_tiny_model(folder: Path) -> Path:
     (folder / "training.json").write_text(json.dumps({"curve": CURVE}))
     torch.save({"ema": dit.state_dict()}, folder / f"{TINY_DIT}.pt")
     shutil.copy(CLASSIFIER, folder / "classifier.safetensors")
-    return write_document(folder, REGISTRY)
+    write_document(folder, REGISTRY)
+    return made

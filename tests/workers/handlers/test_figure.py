@@ -173,8 +173,7 @@ def test_a_figure_is_of_the_time_and_the_classes_that_are_asked_for(drawn: Any) 
     early, late = drawn("cosine", timestep=0.0, classes=2), drawn("cosine", timestep=1.0, classes=2)
     assert ("at t = 0, 2 of 4 classes" in early[0].caption, "at t = 1," in late[0].caption) == (True, True)
     assert early[1] != late[1]
-    pictures = {drawn("cosine", classes=2, seed=seed)[1] for seed in range(4)}
-    assert len(pictures) > 1
+    assert any(drawn("cosine", classes=2, seed=seed)[1] != early[1] for seed in range(1, 5))
 
 
 def test_the_figure_of_removal_shows_a_row_a_threshold(
