@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
+from fastapi import FastAPI
 from fastapi.testclient import TestClient
 
 from jobs.records import Job
@@ -17,12 +18,28 @@ from service.app import create_app
 from tests.service.results import finish
 
 REQUEST: dict[str, Any] = {"model": "shapes-sit", "threshold": 0.1}
+PLACES = {"redis_url", "broker_url", "data_dir", "registry"}
+"""Settings that say where something is; each test has places of its own."""
+
+_applications: dict[str, FastAPI] = {}
+
+
+def application(settings: Settings) -> FastAPI:
+    """The application with these settings, on the routes of an earlier one that differs in its places alone.
+
+    FastAPI makes routes when they are first asked for, which takes longer than most tests. All else is made when the
+    application is entered, so two clients at a time need two applications, by `create_app`.
+    """
+    made = create_app(settings)
+    shared = _applications.setdefault(settings.model_dump_json(exclude=PLACES), made)
+    shared.router.lifespan_context = made.router.lifespan_context
+    return shared
 
 
 @pytest.fixture
 def client(settings: Settings, store: JobStore) -> Iterator[TestClient]:
     """A client of the application; `store` empties Redis before."""
-    with TestClient(create_app(settings)) as client:
+    with TestClient(application(settings)) as client:
         yield client
 
 

@@ -24,7 +24,7 @@ from service.app import create_app
 from service.auth import SCOPES, KeyFile, Keys, scope_of
 from service.routes.events import KEEPALIVE
 from tests.condition_files import VIDEO, arrays, npz
-from tests.service.conftest import REQUEST
+from tests.service.conftest import REQUEST, application
 from tests.service.keys import Operation, bearer, make_keys, operations
 
 ALL = list(operations())
@@ -39,7 +39,7 @@ def keys(settings: Settings) -> dict[str, str]:
 @pytest.fixture
 def guarded(settings: Settings, store: JobStore, keys: dict[str, str]) -> Iterator[TestClient]:
     """A client of a service that has keys."""
-    with TestClient(create_app(settings)) as client:
+    with TestClient(application(settings)) as client:
         yield client
 
 
@@ -311,7 +311,7 @@ def test_without_keys_this_machine_alone_is_answered(
     settings: Settings, store: JobStore, server: str, client: str, headers: dict[str, str], expected: int
 ) -> None:
     base = f"http://[{server}]" if ":" in server else f"http://{server}"
-    with TestClient(create_app(settings), base_url=base, client=(client, 50_000)) as http:
+    with TestClient(application(settings), base_url=base, client=(client, 50_000)) as http:
         answer = http.get("/jobs", headers=headers)
         assert answer.status_code == expected
         if expected == 403:
@@ -320,7 +320,7 @@ def test_without_keys_this_machine_alone_is_answered(
         assert http.get("/health/live", headers=headers).status_code == 200
         assert http.get("/ui/", headers=headers).status_code == expected
     with TestClient(
-        create_app(settings.model_copy(update={"open": True})), base_url=base, client=(client, 50_000)
+        application(settings.model_copy(update={"open": True})), base_url=base, client=(client, 50_000)
     ) as http:
         assert http.get("/jobs", headers=headers).status_code == 200
 

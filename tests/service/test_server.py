@@ -12,15 +12,19 @@ from typing import Any
 
 import httpx
 import pytest
+import redis
 from rich.console import Console
 
 from jobs.records import Job
 from jobs.settings import Settings
 from jobs.store.jobs import JobStore
+from jobs.store.telemetry import Telemetry
 from service.cli.client import Client
 from tests.condition_files import VIDEO, arrays, npz
+from tests.redis_process import RedisProcess
+from tests.registry import write_registry
 from tests.service.conftest import REQUEST
-from tests.service.server import ROOT, eventually, running_nginx, running_service
+from tests.service.server import ROOT, Server, eventually, running_nginx, running_service
 
 
 def documented_location() -> str:
@@ -30,29 +34,53 @@ def documented_location() -> str:
     return match[1]
 
 
-BY_SETTING: tuple[str, ...] = ()
-BY_SERVER: tuple[str, ...] = ("--root-path", "tailprune/")
 DOCUMENTED = "http://127.0.0.1:8000/;"
 """Where the documented block passes requests on; the slash removes the prefix."""
 
 
+@pytest.fixture(scope="module")
+def settings(redis_server: RedisProcess, tmp_path_factory: pytest.TempPathFactory) -> Settings:
+    """Settings that the tests share."""
+    redis_server.empty()
+    folder = tmp_path_factory.mktemp("server")
+    return Settings(redis_url=redis_server.url, data_dir=folder / "data", registry=write_registry(folder / "models"))
+
+
+@pytest.fixture(scope="module")
+def service(settings: Settings, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """A service without a prefix, for tests that leave it as they found it."""
+    with running_service(settings, tmp_path_factory.mktemp("service")) as service:
+        yield service
+
+
+@pytest.fixture(scope="module")
+def by_setting(settings: Settings, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """A service that is told its prefix by a setting; behind a proxy one without keys answers nobody else."""
+    told = {"TAILPRUNE_ROOT_PATH": "tailprune/", "TAILPRUNE_OPEN": "true"}
+    with running_service(settings, tmp_path_factory.mktemp("by-setting"), **told) as service:
+        yield service
+
+
+@pytest.fixture(scope="module")
+def by_server(settings: Settings, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """A service that is told its prefix by an option of its server."""
+    folder = tmp_path_factory.mktemp("by-server")
+    with running_service(settings, folder, "--root-path", "tailprune/", TAILPRUNE_OPEN="true") as service:
+        yield service
+
+
 @pytest.fixture
-def published(
-    request: pytest.FixtureRequest, settings: Settings, store: JobStore, tmp_path: Path
-) -> Iterator[tuple[str, str]]:
+def published(request: pytest.FixtureRequest, store: JobStore, tmp_path: Path) -> Iterator[tuple[str, str]]:
     """Two ways to a service under /tailprune: through nginx, configured as documented, and past it.
 
-    Its parameters are what tells the prefix, the setting or an option of uvicorn, and whether nginx removes it.
+    Its parameters are the service, by its fixture, and whether nginx removes the prefix.
     """
-    options, slash = getattr(request, "param", (BY_SETTING, "/"))
-    environment = {"TAILPRUNE_OPEN": "true"}  # behind a proxy a service without keys answers nobody else
-    if options is BY_SETTING:
-        environment["TAILPRUNE_ROOT_PATH"] = "tailprune/"
-    with running_service(settings, tmp_path, *options, **environment) as service:
-        location = documented_location()
-        assert location.count(DOCUMENTED) == 1
-        with running_nginx(location.replace(DOCUMENTED, f"{service.url}{slash};"), tmp_path / "nginx") as nginx:
-            yield f"{nginx.url}/tailprune", service.url
+    name, slash = getattr(request, "param", ("by_setting", "/"))
+    service: Server = request.getfixturevalue(name)
+    location = documented_location()
+    assert location.count(DOCUMENTED) == 1
+    with running_nginx(location.replace(DOCUMENTED, f"{service.url}{slash};"), tmp_path / "nginx") as nginx:
+        yield f"{nginx.url}/tailprune", service.url
 
 
 def links_in(document: Any) -> Iterator[str]:
@@ -74,9 +102,9 @@ def texts_in(value: Any) -> Iterator[str]:
             yield from texts_in(part)
 
 
-@pytest.mark.parametrize("published", [*itertools.product((BY_SETTING, BY_SERVER), ("/", ""))], indirect=True)
+@pytest.mark.parametrize("published", [*itertools.product(("by_setting", "by_server"), ("/", ""))], indirect=True)
 def test_every_link_of_a_service_behind_nginx_leads_back_to_it(
-    published: tuple[str, str], done: Callable[[str], Job], settings: Settings
+    published: tuple[str, str], done: Callable[[str], Job]
 ) -> None:
     url, _ = published
     with httpx.Client(trust_env=False) as http:
@@ -105,14 +133,11 @@ def test_every_link_of_a_service_behind_nginx_leads_back_to_it(
         assert http.get(f"{url}/openapi.json").json()["servers"] == [{"url": "/tailprune"}]
 
 
-def test_what_is_stored_has_no_prefix(
-    published: tuple[str, str], settings: Settings, tmp_path: Path, done: Callable[[str], Job]
-) -> None:
+def test_what_is_stored_has_no_prefix(published: tuple[str, str], service: Server, done: Callable[[str], Job]) -> None:
     url, _ = published
     job = done(httpx.post(f"{url}/prune-sample", json=REQUEST, trust_env=False).json()["id"])
-    (tmp_path / "other").mkdir()
-    with running_service(settings, tmp_path / "other") as other:  # of the same jobs, published at the root
-        links = httpx.get(f"{other.url}/jobs/{job.id}", trust_env=False).json()["links"]
+    # By the service of the same jobs that is published at the root.
+    links = httpx.get(f"{service.url}/jobs/{job.id}", trust_env=False).json()["links"]
     assert links["self"] == f"/jobs/{job.id}"
 
 
@@ -157,11 +182,17 @@ def test_the_service_stops_although_events_are_followed_and_jobs_are_waited_for(
     assert [(answer.status_code, answer.json()["status"]) for answer in waited] == [(202, "queued")]
 
 
-def test_requests_are_counted_over_all_processes(settings: Settings, store: JobStore, tmp_path: Path) -> None:
+@pytest.fixture
+def uncounted(settings: Settings, own_redis: RedisProcess) -> Settings:
+    """Settings of a Redis server on which the services of other tests count nothing."""
+    return settings.model_copy(update={"redis_url": own_redis.url})
+
+
+def test_requests_are_counted_over_all_processes(uncounted: Settings, tmp_path: Path) -> None:
     line = re.compile(
         r'^tailprune_http_requests_total\{method="GET",route="/models",status="200"\} (\S+)$', re.MULTILINE
     )
-    with running_service(settings, tmp_path, "--workers", "2") as service:
+    with running_service(uncounted, tmp_path, "--workers", "2") as service:
         for _ in range(20):  # a connection each, which any of the processes may take
             httpx.get(f"{service.url}/models", trust_env=False)
 
@@ -172,17 +203,17 @@ def test_requests_are_counted_over_all_processes(settings: Settings, store: JobS
         eventually(lambda: counted() == {20.0}, "every scrape counts the requests of both processes")
 
 
-def test_a_service_that_was_stopped_has_counted_its_requests(
-    settings: Settings, store: JobStore, tmp_path: Path
-) -> None:
-    with running_service(settings, tmp_path) as service:
+def test_a_service_that_was_stopped_has_counted_its_requests(uncounted: Settings, tmp_path: Path) -> None:
+    with running_service(uncounted, tmp_path) as service:
         httpx.get(f"{service.url}/models", trust_env=False)
         service.stop()
-    assert store.telemetry.read()["tailprune_http_requests", "GET", "/models", "200"] == 1
+    with redis.Redis.from_url(uncounted.redis_url) as client:
+        counts = Telemetry(client).read()
+    assert counts["tailprune_http_requests", "GET", "/models", "200"] == 1
 
 
-def test_head_of_a_stream_does_not_hold_it(settings: Settings, store: JobStore, tmp_path: Path) -> None:
-    with running_service(settings, tmp_path) as service, httpx.Client(trust_env=False) as http:
+def test_head_of_a_stream_does_not_hold_it(service: Server, store: JobStore) -> None:
+    with httpx.Client(trust_env=False) as http:
         job = http.post(f"{service.url}/prune-sample", json=REQUEST).json()
         path = f"{service.url}{job['links']['events']}"
         for _ in range(3):  # on one connection, which each answer leaves usable

@@ -11,7 +11,7 @@ from jobs.records import Job
 from jobs.settings import Settings
 from jobs.store.jobs import JobStore
 from service.app import create_app
-from tests.service.conftest import REQUEST
+from tests.service.conftest import REQUEST, application
 from tests.service.keys import OTHER_SITE, bearer, make_keys, operations
 
 FRIEND = "https://friend.example"
@@ -24,7 +24,7 @@ def served(settings: Settings, store: JobStore) -> Callable[..., TestClient]:
 
     def served(**changes: object) -> TestClient:
         changed = settings.model_copy(update={"allowed_hosts": "", **changes})
-        return TestClient(create_app(changed), base_url="http://127.0.0.1:8000")
+        return TestClient(application(changed), base_url="http://127.0.0.1:8000")
 
     return served
 

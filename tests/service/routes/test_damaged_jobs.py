@@ -60,10 +60,13 @@ def post(client: TestClient, seed: int) -> str:
 def test_a_damaged_field_costs_one_job_and_nothing_else(
     client: TestClient, store: JobStore, leases: LeaseStore, redis_client: redis.Redis, state: str, damage: str
 ) -> None:
+    """A job for each field, and all of them there at once."""
+    other = post(client, 1000)
+    jobs = {}
     for seed, field in enumerate(FIELDS[state]):
-        job_id, other = post(client, seed), post(client, seed + 1000)
+        jobs[field] = post(client, seed)
         if state != "queued":
-            held = leases.claim(job_id, "worker")
+            held = leases.claim(jobs[field], "worker")
             assert held is not None
             leases.report(held, 1, 2, "steps")
             leases.renew(held)
@@ -71,36 +74,40 @@ def test_a_damaged_field_costs_one_job_and_nothing_else(
                 finish(store, leases, held)
             elif state == "failed":
                 leases.fail(held, problem("failed", "no"))
+    assert len(client.get("/jobs?limit=200").json()["jobs"]) == len(jobs) + 1
+    for field, job_id in jobs.items():
         key = f"tailprune:job:{job_id}"
         value = redis_client.hget(key, field)
         assert value is not None, field
         damaged = DAMAGES[damage](value if isinstance(value, bytes) else value.encode())
         redis_client.hdel(key, field) if damaged is None else redis_client.hset(key, field, damaged)
 
-        what = f"{field} {damage}"
-        listed = client.get("/jobs?limit=200")
-        assert listed.status_code == 200, what
-        assert other in {job["id"] for job in listed.json()["jobs"]}, what
+    listed = client.get("/jobs?limit=200")
+    assert listed.status_code == 200
+    assert other in {job["id"] for job in listed.json()["jobs"]}
+    for seed, (field, job_id) in enumerate(jobs.items()):
         for path in (f"/jobs/{job_id}", f"/jobs/{job_id}/artifacts/grid.png"):
-            assert client.get(path).status_code in (200, 404, 410), what
+            assert client.get(path).status_code in (200, 404, 410), field
         again = client.post("/prune-sample", json=REQUEST | {"seed": seed})
-        assert again.status_code in (200, 202), what
-        assert client.get(f"/jobs/{again.json()['id']}").status_code == 200, what
+        assert again.status_code in (200, 202), field
+        assert client.get(f"/jobs/{again.json()['id']}").status_code == 200, field
 
+    for job_id in jobs.values():
         held = leases.claim(job_id, "another")
         if held is not None:
             leases.succeed(held, {}, {})
-        swept(leases)
+    swept(leases)
+    for field, job_id in jobs.items():
         stopped = client.delete(f"/jobs/{job_id}")
-        assert stopped.status_code in (200, 404, 409, 410), f"{what}: {stopped.text}"
-        assert client.delete(f"/jobs/{job_id}?purge=true").status_code in (204, 404), what
-        assert client.get(f"/jobs/{job_id}").status_code == 404, what
+        assert stopped.status_code in (200, 404, 409, 410), f"{field}: {stopped.text}"
+        assert client.delete(f"/jobs/{job_id}?purge=true").status_code in (204, 404), field
+        assert client.get(f"/jobs/{job_id}").status_code == 404, field
         named = [name for name in redis_client.scan_iter("tailprune:*") if names(redis_client, name, job_id)]
         # The index of a kind or model that the record no longer names is left, and lists pass over it.
         left = (b"tailprune:jobs:kind:", b"tailprune:jobs:model:", b"tailprune:group:")
-        assert all(name.startswith(left) for name in named), (what, named)
-        assert client.get("/jobs?kind=prune-sample&model=shapes-sit").status_code == 200
-        redis_client.flushall()
+        assert all(name.startswith(left) for name in named), (field, named)
+    assert client.get("/jobs?kind=prune-sample&model=shapes-sit").status_code == 200
+    assert client.get(f"/jobs/{other}").json()["status"] == "queued"
 
 
 def names(client: redis.Redis, key: bytes, job_id: str) -> bool:

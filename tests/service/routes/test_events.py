@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import threading
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any
 
 import httpx
@@ -17,6 +16,8 @@ from jobs.settings import Settings
 from jobs.store.jobs import JobStore
 from jobs.store.leases import Claim, LeaseStore
 from service.app import create_app
+from tests.redis_process import RedisProcess
+from tests.registry import write_registry
 from tests.service.conftest import REQUEST
 from tests.service.results import finish
 from tests.service.server import Server, running_service
@@ -24,10 +25,25 @@ from tests.service.server import Server, running_service
 Told = tuple[str, dict[str, Any]]
 
 
-@pytest.fixture
-def service(settings: Settings, store: JobStore, tmp_path: Path) -> Iterator[Server]:
-    """The service in a process of its own: a stream that does not end cannot be read through a TestClient."""
-    with running_service(settings, tmp_path) as server:
+@pytest.fixture(scope="module")
+def settings(redis_server: RedisProcess, tmp_path_factory: pytest.TempPathFactory) -> Settings:
+    """Settings that the tests share."""
+    folder = tmp_path_factory.mktemp("events")
+    return Settings(
+        redis_url=redis_server.url,
+        data_dir=folder / "data",
+        registry=write_registry(folder / "models"),
+        allowed_hosts="testserver",
+    )
+
+
+@pytest.fixture(scope="module")
+def service(settings: Settings, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """The service in a process of its own: a stream that does not end cannot be read through a TestClient.
+
+    The last test that requests it stops it.
+    """
+    with running_service(settings, tmp_path_factory.mktemp("service")) as server:
         yield server
 
 
@@ -71,20 +87,20 @@ def test_a_job_is_told_from_its_making_to_its_deletion(
         assert next(events) == ("deleted", {"id": job_id})
 
 
-def test_the_stream_ends_when_the_service_stops(service: Server) -> None:
-    with httpx.stream("GET", f"{service.url}/events", timeout=90, trust_env=False) as stream:
-        lines = stream.iter_lines()
-        assert next(lines) == "event: open"
-        service.stop()
-        assert [line for line in lines if line][:1] == ["data: {}"]  # and ends as it should: no error
-
-
 def test_head_of_the_stream_does_not_hold_it(service: Server) -> None:
     with httpx.Client(trust_env=False) as http:
         for _ in range(3):  # on one connection, which each answer leaves usable
             head = http.head(f"{service.url}/events")
             assert (head.status_code, head.content) == (200, b"")
     assert "Traceback" not in service.log.read_text()
+
+
+def test_the_stream_ends_when_the_service_stops(service: Server) -> None:
+    with httpx.stream("GET", f"{service.url}/events", timeout=90, trust_env=False) as stream:
+        lines = stream.iter_lines()
+        assert next(lines) == "event: open"
+        service.stop()
+        assert [line for line in lines if line][:1] == ["data: {}"]  # and ends as it should: no error
 
 
 def test_the_stream_ends_after_the_seconds_that_are_asked_for(client: TestClient) -> None:

@@ -12,7 +12,7 @@ from httpx import Response
 from jobs.records import Job
 from jobs.settings import Settings
 from jobs.store.jobs import JobStore
-from service.app import create_app
+from tests.service.conftest import application
 from tests.service.keys import bearer, make_keys
 
 REQUEST: dict[str, Any] = {"model": "shapes-sit", "threshold": 0.1}
@@ -29,7 +29,7 @@ def keys(settings: Settings) -> dict[str, dict[str, str]]:
 @pytest.fixture
 def client(settings: Settings, store: JobStore) -> Iterator[TestClient]:
     """A client of a service that may call one host. Keys are in use where a test has them before."""
-    with TestClient(create_app(settings.model_copy(update={"webhook_hosts": "hooks.example.com"}))) as client:
+    with TestClient(application(settings.model_copy(update={"webhook_hosts": "hooks.example.com"}))) as client:
         yield client
 
 
