@@ -29,7 +29,7 @@ from fastapi.responses import JSONResponse
 from benchmarks.report import Section, at_least, ratio, shown
 from benchmarks.stacks import stack
 from demo import ROOT
-from service.auth import KeyFile
+from service.keys import KeyFile
 
 ROUNDS, SECONDS, CONNECTIONS = 5, 4.0, 8
 PATH = "/metrics/shapes-sit"

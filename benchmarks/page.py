@@ -27,6 +27,7 @@ QUESTIONS = (
     "removal_error",
     "search_samples",
     "page_threshold",
+    "startup",
     "job_overhead",
     "many_small_jobs",
     "warm_worker",

@@ -32,7 +32,8 @@ COPY tailprune_client tailprune_client
 # Python writes its bytecode for what the service imports, and for nothing else: in the image it cannot.
 RUN pip install --no-cache-dir --no-compile --no-deps --no-build-isolation . \
  && pip uninstall --yes setuptools pip \
- && python -P -c "import service.app, service.server, service.cli.commands"
+ && python -P -c "import service.app, service.server, jobs.storage.upload_parsing, safetensors.numpy, typer.main as typer, service.cli as cli; \
+    list(typer.get_command(cli.app).commands.values())"
 
 
 FROM ${BASE}

@@ -8,9 +8,11 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from tailprune.spec import InputError
 
-__all__ = ["STORAGE_FULL", "TYPES", "Fault", "InvalidRequest", "Problem", "Slug", "problem"]
+__all__ = ["STORAGE_FULL", "TYPES", "Fault", "InvalidRequest", "Problem", "Slug", "problem", "quoted"]
 
 PREFIX = "urn:tailprune:problem:"
+MOST_QUOTED = 60
+"""The most characters of a client's text that `quoted` repeats."""
 
 Slug = Literal[
     "invalid-request",
@@ -133,3 +135,8 @@ def problem(slug: Slug, detail: str, errors: list[Fault] | None = None) -> Probl
     """A problem of one of the catalogued types."""
     status, title = TYPES[slug]
     return Problem(type=PREFIX + slug, title=title, status=status, detail=detail, errors=errors)
+
+
+def quoted(text: str) -> str:
+    """A client's text in quotes, shortened to MOST_QUOTED characters, in ASCII."""
+    return ascii(text if len(text) <= MOST_QUOTED else text[:MOST_QUOTED] + "...")

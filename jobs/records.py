@@ -176,7 +176,8 @@ class JobWebhook(WebhookView):
 class JobView(BaseModel):
     """A job: its request, its progress, and its result."""
 
-    model_config = ConfigDict(json_schema_serialization_defaults_required=True)
+    # Clients read jobs; service and workers, which only describe them, need not build what reads every kind.
+    model_config = ConfigDict(json_schema_serialization_defaults_required=True, defer_build=True)
 
     id: str = Field(pattern=ID_PATTERN, description="The id of the job: a ULID in lower case.")
     kind: Kind = Field(description="The kind of job.")
@@ -226,8 +227,12 @@ if TYPE_CHECKING:
     AnyJob = JobView
 else:
 
-    class AnyJob(RootModel[Annotated[Union[tuple(JOBS.values())], Field(discriminator="kind")]]):  # noqa: UP007
+    class AnyJob(RootModel):
         """A job of any kind; `kind` decides the types of its request and result."""
+
+        model_config = ConfigDict(defer_build=True)
+
+        root: Annotated[Union[tuple(JOBS.values())], Field(discriminator="kind")]  # noqa: UP007
 
 
 class UnreadableRecord(Exception):

@@ -85,7 +85,7 @@ DIGEST_OF: Mapping[Reads, str] = {
 class Result(Shown, BaseModel):
     """The base of every part of a result."""
 
-    model_config = ConfigDict(extra="forbid", from_attributes=True)
+    model_config = ConfigDict(extra="forbid", from_attributes=True, defer_build=True)
 
     def shown(self) -> dict[str, object]:
         return {name: getattr(self, name) for name in type(self).model_fields}

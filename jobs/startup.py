@@ -21,7 +21,6 @@ from typing import cast
 import redis
 from pydantic import BaseModel
 
-from jobs.queue import make_celery
 from jobs.registry.document import RegistryError
 from jobs.requests.base import QUEUES
 from jobs.settings import Settings, SettingsError
@@ -106,6 +105,8 @@ def check_servers(settings: Settings, artifacts: ArtifactStore) -> None:
         with _explained("the broker", broker), connect_once(check_redis(broker)) as client:
             _check_queues(client)
         return
+    from jobs.queue import make_celery  # Celery: slow to import, and only needed here
+
     try:
         with make_celery(settings).connection_for_write() as connection:
             connection.ensure_connection(max_retries=1, timeout=BROKER_SECONDS)

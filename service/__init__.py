@@ -6,7 +6,9 @@ deps              what routes depend on: the application's state, and the job or
 submission        from a request to its job, and waiting for the job
 problems          every error as a problem document
 headers           request headers: preferences, media types, entity tags and ranges
-auth              keys and their scopes
+auth              the scope that each call needs
+keys              keys and their scopes, and the file of them
+addresses         who asks, by address
 sites             names of the service, and requests that pages of other sites send
 limits            how often a key or an address may ask
 middleware        a proxy's prefix, HEAD, compression, the limits of request bodies, and the telemetry of requests

@@ -40,10 +40,11 @@ from jobs.store.leases import LeaseStore
 from jobs.store.telemetry import Telemetry
 from jobs.tracing import configure_tracing
 from jobs.webhooks.hosts import host_rules
-from service.auth import Access, KeyFile, Keys
+from service.auth import Access
 from service.checks import check_request
 from service.contract import DESCRIPTION, TAGS, add_contract
 from service.deps import AppState
+from service.keys import KeyFile, Keys
 from service.limits import Limits
 from service.middleware import (
     BodyChecks,

@@ -24,7 +24,7 @@ from jobs.store.events import Events
 from jobs.store.heartbeats import WorkerRegistry
 from jobs.store.jobs import JobStore, UnknownJob
 from jobs.webhooks.hosts import HostRule
-from service.auth import Key, Keys
+from service.keys import Key, Keys
 from service.limits import Limits
 from service.response_cache import ResponseCache
 

@@ -12,7 +12,7 @@ from ipaddress import ip_address
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from service.auth import is_loopback
+from service.addresses import is_loopback
 from service.problems import MOST_SHOWN, ProblemError, problem_response
 
 __all__ = ["POLICY", "SecureHeaders", "Sites"]

@@ -28,7 +28,7 @@ from jobs.requests.base import ModelRequest, Request, TransformerRequest
 from jobs.requests.fields import UNION_TAGS
 from jobs.requests.subscriber import Subscriber
 from jobs.webhooks.hosts import endpoint_of
-from service.auth import address_of, is_loopback
+from service.addresses import address_of, is_loopback
 from service.deps import AppState, AppStateDep, KeyDep, PrefixDep, ViewerDep, model_of, transformer_named
 from service.headers import IdempotencyKey, IfNoneMatch, PreferHeader, etag_matches, is_any, preferred_wait
 from service.problems import ProblemError, problem_response, retry_header
@@ -57,7 +57,10 @@ POLL_SECONDS = 1
 
 
 class Posted(ModelRequest, Subscriber):
-    """The body of a POST that starts a job of a model: its request, and who is told what becomes of it."""
+    """The body of a POST that starts a job of a model: its request, and who is told what becomes of it.
+
+    What FastAPI reads of a body is built at the start, with `defer_build=False`; at the first request it would warn.
+    """
 
 
 Asked = TypeVar("Asked", bound=ModelRequest | TransformerRequest)

@@ -18,7 +18,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Literal, Self
 
-import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from jobs.registry.document import RegistryError, Source, Sources, faults_of
@@ -137,6 +136,8 @@ class EvaluationAssets:
         entry, path = self.references[name], self.reference(name)
         if path is None:
             return entry.count
+        from numpy.lib import format as npy  # slow to import, and only needed here
+
         try:
             if path.is_dir():
                 return len(image_files(path)[0])
@@ -145,9 +146,9 @@ class EvaluationAssets:
                     return 0
                 with archive.open(f"{ARRAY}.npy") as file:
                     head = io.BytesIO(file.read(HEADER_BYTES))
-                version = np.lib.format.read_magic(head)
-                read = np.lib.format.read_array_header_1_0
-                shape, _, _ = (read if version == (1, 0) else np.lib.format.read_array_header_2_0)(head)
+                version = npy.read_magic(head)
+                read = npy.read_array_header_1_0
+                shape, _, _ = (read if version == (1, 0) else npy.read_array_header_2_0)(head)
                 return int(shape[0])
         except Exception:  # zipfile, its decompressors and numpy raise errors of many types for damaged files
             return None

@@ -27,7 +27,7 @@ with the tensors of AdaLN; the whole model with its decoder; or the record of it
 class Request(BaseModel):
     """The base of all requests. A subclass that has a `kind` is a kind of job (`jobs.records.KINDS`)."""
 
-    model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
+    model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False, defer_build=True)
 
     kind: ClassVar[str]
     result: ClassVar[type[BaseModel]]

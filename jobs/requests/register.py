@@ -34,7 +34,7 @@ Words = Annotated[str, Field(min_length=1, max_length=500, pattern=PRINTABLE)]
 FamilyName = Literal["dit", "sit", "mdt", "lightningdit", "repa", "mg", "x-mdpt", "mdsgen"]
 
 
-class RegisterRequest(Request):
+class RegisterRequest(Request, defer_build=False):  # the body of its call as it is
     """Add a model, without a restart."""
 
     kind: ClassVar[str] = "register"

@@ -6,6 +6,7 @@ files            where they are: a folder, or any file system of fsspec
 shards           finished parts of studies, for reuse
 uploads          conditions that clients upload
 condition_info   their description
+upload_parsing   makes them of an uploaded file
 upload_arrays    reads the arrays of an uploaded file without trusting it
 naming           which files the records in Redis name
 survey           many files, and what names them, as arrays

@@ -21,9 +21,9 @@ from numpy.lib import format as npy
 from numpy.typing import NDArray
 from safetensors import SafetensorError, deserialize
 
-from jobs.problems import Fault, InvalidRequest
+from jobs.problems import Fault, InvalidRequest, quoted
 
-__all__ = ["FLOATS", "StoredArray", "Unreadable", "body_fault", "quoted", "read_arrays"]
+__all__ = ["FLOATS", "StoredArray", "Unreadable", "body_fault", "read_arrays"]
 
 BFLOAT16 = "bfloat16"
 FLOATS = ("float16", BFLOAT16, "float32", "float64")
@@ -33,8 +33,6 @@ MOST_ARRAYS = 64
 MOST_HEADER_BYTES = 2**20
 MOST_NPY_HEADER_BYTES = 1000
 PIECE_BYTES = 2**20
-MOST_SHOWN = 60
-"""The most characters of a client's text that a message repeats."""
 
 ZIP = b"PK"
 ZIP_ENTRY = b"PK\x01\x02"
@@ -88,11 +86,6 @@ def read_arrays(content: bytes, most_bytes: int) -> list[StoredArray]:
         return _in_safetensors(content)
     hint = next((hint for start, hint in HINTS.items() if content.startswith(start)), "")
     raise _refused(f"the body is neither a safetensors nor an npz file; send {ACCEPTED}{hint}")
-
-
-def quoted(text: str) -> str:
-    """A client's text in quotes, shortened to MOST_SHOWN characters, in ASCII."""
-    return ascii(text if len(text) <= MOST_SHOWN else text[:MOST_SHOWN] + "...")
 
 
 def body_fault(message: str, name: str | None = None) -> Fault:

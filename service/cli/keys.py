@@ -12,8 +12,8 @@ import typer
 
 from jobs.settings import SettingsError, get_settings
 from jobs.startup import StartError
-from service.auth import NAME_PATTERN, KeyFile, KeyScope
 from service.cli.terminal import Sheet, fail, line, say, show
+from service.keys import NAME_PATTERN, KeyFile, KeyScope
 
 __all__ = ["app"]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import json
 import os
 import secrets
 import shutil
@@ -13,12 +14,14 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from errno import EACCES, EADDRINUSE
+from http import HTTPStatus
+from http.client import HTTPConnection, HTTPException
 from ipaddress import ip_address
 from pathlib import Path
 from types import FrameType
-from typing import Annotated
+from typing import Annotated, Any
+from urllib.parse import urlsplit
 
-import httpx
 import redis
 import typer
 from rich.console import Console
@@ -30,14 +33,17 @@ from jobs.settings import Settings, get_settings, listed, unknown_variables
 from jobs.startup import REASONS, StartError, await_servers, check_folder
 from jobs.storage.artifacts import ArtifactStore
 from jobs.store.connection import connect, server_command
-from service.auth import KeyFile, is_loopback
-from service.cli.storage import noted_settings
+from service.addresses import is_loopback
+from service.cli.note import noted_settings
 from service.cli.supervisor import ChildFailed, Death, Program, Supervisor
+from service.keys import KeyFile
 
 __all__ = ["serve"]
 
 LOOPBACK = "127.0.0.1"
 TEND_SECONDS = 0.2
+LOOK_SECONDS = 0.05
+"""How often it is looked whether what comes up is ready."""
 DEATHS_BEFORE_READY = 2
 """How often a program may die while the stack comes up; later it is restarted however often it dies."""
 LOCK_SECONDS = 10.0
@@ -46,6 +52,7 @@ GRACE_SECONDS = 30.0
 LEAST_FREE_BYTES = 2**20
 """Redis and the logs are written to the data folder from the start."""
 REQUESTS_GRACE_SECONDS = 5
+ANSWER_SECONDS = 2.0
 REDIS = "redis"
 
 messages = Console(stderr=True, highlight=False, soft_wrap=True)
@@ -233,7 +240,7 @@ def _check_exposure(host: str, settings: Settings) -> None:
 def _until(condition: Callable[[], bool], supervisor: Supervisor, stopping: StopRequests) -> None:
     """Keep the programs running until the condition holds or a stop is requested."""
     while not _tended(supervisor, stopping) and not condition():
-        time.sleep(TEND_SECONDS)
+        time.sleep(LOOK_SECONDS)
 
 
 def _tended(supervisor: Supervisor, stopping: StopRequests) -> bool:
@@ -254,12 +261,12 @@ def _say_waiting(reason: str) -> None:
 def _is_ready(url: str, workers: int, supervisor: Supervisor) -> bool:
     """Whether the service is ready and lists the workers of this stack, whose names have the ids of their processes."""
     try:
-        answer = httpx.get(f"{url}/health/ready", timeout=2.0, trust_env=False)
-    except httpx.TransportError:
+        status, answer = _asked(url, "/health/ready")
+    except (OSError, HTTPException, ValueError):
         return False
-    if answer.status_code != httpx.codes.OK:
+    if status != HTTPStatus.OK:
         return False
-    alive = {str(worker["name"]).partition("@")[0] for worker in answer.json()["workers"]}
+    alive = {str(worker["name"]).partition("@")[0] for worker in answer["workers"]}
     own = (_worker_name(index) for index in range(workers))
     return alive >= {f"{name}-{supervisor.process_id(name)}" for name in own}
 
@@ -270,7 +277,7 @@ def _worker_name(index: int) -> str:
 
 def _answers(redis_url: str) -> bool:
     try:
-        with redis.Redis.from_url(redis_url, socket_timeout=2.0) as client:
+        with redis.Redis.from_url(redis_url, socket_timeout=ANSWER_SECONDS) as client:
             return bool(client.ping())
     except redis.RedisError:  # not up yet, or still reading its file
         return False
@@ -318,9 +325,21 @@ def _free_port(host: str, port: int) -> int:
 
 def _is_tailprune(url: str) -> bool:
     try:
-        return bool(httpx.get(f"{url}/health/live", timeout=2.0, trust_env=False).json() == {"status": "live"})
-    except (httpx.HTTPError, ValueError):
+        _, answer = _asked(url, "/health/live")
+    except (OSError, HTTPException, ValueError):
         return False
+    return bool(answer == {"status": "live"})
+
+
+def _asked(url: str, path: str) -> tuple[int, Any]:
+    """The status and the JSON of the answer to a GET. Raises OSError, HTTPException and ValueError."""
+    connection = HTTPConnection(urlsplit(url).netloc, timeout=ANSWER_SECONDS)
+    try:
+        connection.request("GET", path)
+        response = connection.getresponse()
+        return response.status, json.loads(response.read())
+    finally:
+        connection.close()
 
 
 def _is_address(host: str) -> bool:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -16,17 +15,16 @@ import typer
 from pydantic import ValidationError
 
 from jobs.settings import Settings, SettingsError, get_settings, limits_by_class
-from jobs.startup import REASONS, NotYet, StartError, check_servers
+from jobs.startup import REASONS, NotYet, check_servers
 from jobs.storage.artifacts import FOLDERS, ArtifactsError, ArtifactStore, ArtifactsUnavailable, Folder
 from jobs.storage.retention import ClassReport, Collector, Report
 from jobs.store.connection import connect
 from jobs.store.jobs import JobStore
+from service.cli.note import NOTE
 from service.cli.terminal import ABSENT, Sheet, fail, line, show
 
-__all__ = ["app", "noted_settings"]
+__all__ = ["app"]
 
-NOTE = "serve.json"
-"""The file in a data folder with the settings of the `tailprune serve` that runs there."""
 DAY = 86_400
 UNITS = ("B", "kB", "MB", "GB", "TB", "PB")
 CONTENTS = {
@@ -87,23 +85,6 @@ def prune(
             line(f"{verb} {_count(count, noun)}{' over a limit' if noun != 'leftover' else ''}")
     if not any((*others.values(), *(each.deleted_files for each in report.classes.values()))):
         line("nothing to delete")
-
-
-@contextmanager
-def noted_settings(settings: Settings) -> Iterator[None]:
-    """Note the settings of a `tailprune serve` in its data folder, for its user alone, as long as it runs."""
-    note = settings.data_dir / NOTE
-    try:
-        handle, temporary = tempfile.mkstemp(dir=settings.data_dir)  # for its owner alone: URLs may have passwords
-        with os.fdopen(handle, "w") as file:
-            file.write(settings.model_dump_json(exclude_unset=True))
-        os.replace(temporary, note)
-    except OSError as error:
-        raise StartError(f"{note} cannot be written: {error.strerror}") from error
-    try:
-        yield
-    finally:
-        note.unlink(missing_ok=True)
 
 
 @contextmanager

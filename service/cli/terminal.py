@@ -16,17 +16,16 @@ from rich.console import Console
 from rich.measure import Measurement
 from rich.table import Table
 from rich.text import Text
-from typer.core import TyperGroup
 
+from service.cli import INTERRUPTED
 from service.cli.faults import explained
 from tailprune_client import JobCancelled, NotFound, ProblemError, ServiceAway, TailpruneError
 
-__all__ = ["ABSENT", "Commands", "Sheet", "errors_shown", "fail", "line", "messages", "say", "show", "show_facts"]
+__all__ = ["ABSENT", "Sheet", "errors_shown", "fail", "line", "messages", "say", "show", "show_facts"]
 
 ABSENT = "–"
 CANCELLED = 3
 """The exit status of a command whose job was cancelled while it waited."""
-INTERRUPTED = 130
 LEAST_WIDTH = 72
 """The width up to which a table is widened so that its title and caption need not wrap."""
 ANY_WIDTH = 10_000
@@ -37,27 +36,6 @@ ASCII = str.maketrans(
     {"–": "-", "—": "-", "−": "-", "±": "+-", "×": "x", "…": "...", "↑": "^", "↓": "v", "’": "'", "‘": "'", " ": " "}
 )
 """What takes the place of characters that the terminal, or the encoding of a file, does not have."""
-
-
-class Commands(TyperGroup):
-    """The group of all commands, none of which fails over a character that cannot be written."""
-
-    def main(self, *arguments: Any, **options: Any) -> Any:
-        """Run the command that the arguments name."""
-        if sys.stdout is None:  # the caller has closed it
-            sys.stdout = open(os.devnull, "w")  # noqa: SIM115 - open while the process runs
-        for stream in (sys.stdout, sys.stderr):
-            if hasattr(stream, "reconfigure"):
-                stream.reconfigure(errors="backslashreplace")
-        return super().main(*arguments, **options)
-
-    def invoke(self, ctx: Any) -> Any:
-        """Run the command; what pydantic says of a wrong value goes without its own preface."""
-        try:
-            return super().invoke(ctx)
-        except typer.BadParameter as error:
-            error.message = error.message.removeprefix("Value error, ")
-            raise
 
 
 @dataclass(frozen=True)

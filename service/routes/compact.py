@@ -25,11 +25,11 @@ OF_THE_OTHER = "of_the_other_kind"
 KINDS = (CompactRequest.kind, CompactTransformerRequest.kind)
 
 
-class CompactBody(Posted, CompactRequest):
+class CompactBody(Posted, CompactRequest, defer_build=False):
     """The request of a job `compact`, and a webhook."""
 
 
-class CompactTransformerBody(PostedOfTransformer, CompactTransformerRequest):
+class CompactTransformerBody(PostedOfTransformer, CompactTransformerRequest, defer_build=False):
     """The request of a job `compact-transformer`, and a webhook."""
 
 

@@ -16,10 +16,10 @@ from starlette.requests import ClientDisconnect
 
 from jobs.storage.condition_info import ConditionInfo
 from jobs.storage.files import translated_errors
-from jobs.storage.uploads import CURSOR_PATTERN, parse
+from jobs.storage.uploads import CURSOR_PATTERN
 from jobs.views import ConditionList, ConditionView, StoredConditions
-from service.auth import Key
 from service.deps import AppState, AppStateDep, KeyDep, PrefixDep
+from service.keys import Key
 from service.openapi import header, problem_responses
 from service.problems import ProblemError
 
@@ -117,6 +117,8 @@ def _spool(folder: Path) -> Iterator[IO[bytes]]:
 
 
 def _keep(body: IO[bytes], state: AppState, prefix: str, key: Key | None) -> JSONResponse:
+    from jobs.storage.upload_parsing import parse  # NumPy: slow to import, and only needed here
+
     body.seek(0)
     conditions = parse(body.read(), state.settings)
     known = state.conditions.has(conditions.id)

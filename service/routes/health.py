@@ -8,7 +8,7 @@ from fastapi.responses import Response
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
 from jobs.views import Live, Ready, WorkerInfo
-from service.auth import is_local
+from service.addresses import is_local
 from service.deps import AppStateDep, KeyDep
 from service.openapi import problem_responses
 

@@ -23,19 +23,19 @@ __all__ = ["router"]
 router = APIRouter(route_class=JsonRoute)
 
 
-class PruneSampleBody(Posted, PruneSampleRequest):
+class PruneSampleBody(Posted, PruneSampleRequest, defer_build=False):
     """The request of a job `prune-sample`, and a webhook."""
 
 
-class EditBody(Posted, EditRequest):
+class EditBody(Posted, EditRequest, defer_build=False):
     """The request of a job `edit`, and a webhook."""
 
 
-class StudyBody(Posted, StudyRequest):
+class StudyBody(Posted, StudyRequest, defer_build=False):
     """The request of a job `study`, and a webhook."""
 
 
-class ExtractBody(Posted, ExtractRequest):
+class ExtractBody(Posted, ExtractRequest, defer_build=False):
     """The request of a job `extract`, and a webhook."""
 
 

@@ -8,7 +8,6 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Query
 from fastapi.responses import JSONResponse, Response, StreamingResponse
 from pydantic import AfterValidator, BaseModel, Field
-from safetensors.numpy import load
 from starlette.concurrency import run_in_threadpool
 
 from jobs.keys import digest
@@ -234,6 +233,8 @@ def _gone(name: str) -> ProblemError:
 
 def _vectors(content: bytes, result: ExtractResult, model: ModelEntry) -> dict[str, Any]:
     """A file of vectors as a VectorsView. Numbers have as many digits as tell float32 apart."""
+    from safetensors.numpy import load  # NumPy: slow to import, and only needed here
+
     tensors = load(content)
     labels, rows = tensors.get("labels"), tensors.get("conditions")
     numbers = None if labels is None else labels.tolist()

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from jobs.settings import Settings
 from service.app import app
-from service.auth import KeyFile, KeyScope
+from service.keys import KeyFile, KeyScope
 
 __all__ = ["OTHER_SITE", "Operation", "bearer", "make_keys", "operations"]
 

@@ -10,11 +10,13 @@ from pathlib import Path
 import pytest
 from fastapi.testclient import TestClient
 
+from jobs.requests.register import RegisterRequest
 from jobs.settings import Settings
 from jobs.store.jobs import JobStore
 from jobs.store.leases import Claim
 from service.app import app, create_app
 from service.contract import document
+from service.submission import Posted, PostedOfTransformer
 
 ROOT = Path(__file__).parents[2]
 
@@ -22,6 +24,16 @@ ROOT = Path(__file__).parents[2]
 def test_the_contract_is_the_application() -> None:
     written = (ROOT / "openapi.yaml").read_text()
     assert written == document(app), "run: python -m service.openapi > openapi.yaml"
+
+
+def test_bodies_are_built_before_the_first_request() -> None:
+    bodies = [*Posted.__subclasses__(), *PostedOfTransformer.__subclasses__(), RegisterRequest]
+    assert len(bodies) > 6
+    assert not [body.__name__ for body in bodies if body.model_config.get("defer_build")]
+
+
+def test_the_service_imports_neither_torch_nor_numpy(run_python: Callable[[str], str]) -> None:
+    run_python("import sys, service.app; assert not sys.modules.keys() & {'torch', 'numpy'}")
 
 
 def test_every_error_in_the_contract_is_a_problem_document() -> None:

@@ -21,7 +21,8 @@ from jobs.store.jobs import JobStore
 from jobs.views import WorkerInfo
 from service import auth, limits
 from service.app import create_app
-from service.auth import SCOPES, KeyFile, Keys, scope_of
+from service.auth import scope_of
+from service.keys import SCOPES, KeyFile, Keys
 from service.routes.events import KEEPALIVE
 from tests.condition_files import VIDEO, arrays, npz
 from tests.service.conftest import REQUEST, application

@@ -16,7 +16,8 @@ from jobs.registry.models import Registry
 from jobs.settings import Settings
 from jobs.storage.artifacts import ArtifactStore
 from jobs.storage.shards import ShardStore
-from jobs.storage.uploads import ConditionStore, UnknownConditions, parse
+from jobs.storage.upload_parsing import parse
+from jobs.storage.uploads import ConditionStore, UnknownConditions
 from tests.condition_files import VIDEO, arrays, npz
 from tests.jobs.storage.test_retention import compacted_from
 

@@ -24,7 +24,8 @@ from jobs.storage.artifacts import Artifact, ArtifactStore, ArtifactsUnavailable
 from jobs.storage.retention import Collector
 from jobs.storage.shards import ShardStore
 from jobs.storage.survey import Names
-from jobs.storage.uploads import ConditionStore, UnknownConditions, parse
+from jobs.storage.upload_parsing import parse
+from jobs.storage.uploads import ConditionStore, UnknownConditions
 from jobs.store.jobs import JobStore, UnknownJob
 from tests.condition_files import VIDEO, arrays, npz
 

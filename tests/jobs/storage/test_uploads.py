@@ -27,7 +27,8 @@ from jobs.problems import InvalidRequest
 from jobs.requests.fields import CONDITIONS_PATTERN
 from jobs.settings import Settings
 from jobs.storage.artifacts import ArtifactStore
-from jobs.storage.uploads import Conditions, ConditionStore, UnknownConditions, parse
+from jobs.storage.upload_parsing import parse
+from jobs.storage.uploads import Conditions, ConditionStore, UnknownConditions
 from jobs.store.connection import connect
 from tests.condition_files import PERSON, VIDEO, Arrays, arrays, npz, safetensors
 

@@ -140,7 +140,7 @@ def test_a_cancelled_job_that_goes_on_for_others_is_told_to(
     settings: Settings,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("service.auth.LOOK_SECONDS", 0.0)
+    monkeypatch.setattr("service.keys.LOOK_SECONDS", 0.0)
     headers = [bearer(key) for key in make_keys(settings, ana="submit", bob="submit").values()]
     said = []
     for header in headers:

@@ -8,8 +8,8 @@ import pytest
 from typer.testing import CliRunner
 
 from jobs.settings import Settings
-from service.auth import KeyFile, Keys
 from service.cli import app
+from service.keys import KeyFile, Keys
 
 
 @pytest.fixture(autouse=True)

@@ -9,10 +9,10 @@ from typer.testing import CliRunner
 
 from jobs.settings import Settings, get_settings
 from jobs.startup import StartError
-from service.auth import KeyFile
 from service.cli import app
 from service.cli.serve import StopRequests, _is_ready, redis_for, service_program, worker_programs
 from service.cli.supervisor import Supervisor
+from service.keys import KeyFile
 from tests.conftest import NO_REDIS
 from tests.redis_process import RedisProcess
 from tests.service.cli.conftest import Children
@@ -234,10 +234,10 @@ def test_it_is_ready_when_the_workers_of_this_stack_are(monkeypatch: pytest.Monk
 
     listed: list[str] = []
 
-    def ready(*_: object, **__: object) -> httpx.Response:
-        return httpx.Response(200, json={"workers": [{"name": name} for name in listed]})
+    def ready(*_: object) -> tuple[int, object]:
+        return 200, {"workers": [{"name": name} for name in listed]}
 
-    monkeypatch.setattr("httpx.get", ready)
+    monkeypatch.setattr("service.cli.serve._asked", ready)
     listed += ["worker-1-7@vm", "worker-2-8@vm"]  # another stack's
     assert not _is_ready("http://x", 2, Running(None))
     listed += ["worker-1-41@vm"]

@@ -18,7 +18,7 @@ from jobs.startup import check_servers
 from jobs.storage.artifacts import ArtifactStore
 from jobs.store.connection import connect
 from service.cli import app
-from service.cli.storage import NOTE, noted_settings
+from service.cli.note import NOTE, noted_settings
 from tests.jobs.storage.test_retention import DAY, write_job
 
 HOURS = 3600.0

@@ -10,6 +10,7 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
+import service.cli
 from service.__main__ import main
 from service.cli import app
 from service.cli.terminal import Sheet, line
@@ -144,3 +145,29 @@ def test_ctrl_c_while_modules_are_imported_ends_the_command_without_a_traceback(
     with pytest.raises(SystemExit) as ended:
         main()
     assert ended.value.code == 130
+
+
+@pytest.mark.parametrize(
+    ("code", "absent"),
+    [
+        (
+            "from service.cli import app; app(['--help'], standalone_mode=False)",
+            "celery fastapi httpx pydantic redis rich",
+        ),
+        ("import service.cli.serve", "celery fastapi httpx numpy"),
+    ],
+    ids=["the list of commands", "serve"],
+)
+def test_a_command_imports_nothing_that_it_does_not_need(
+    run_python: Callable[[str], str], code: str, absent: str
+) -> None:
+    run_python(f"import sys; {code}; found = sys.modules.keys() & set({absent.split()}); assert not found, found")
+
+
+def test_a_command_that_is_interrupted_while_it_is_imported_ends_as_any_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(_: str) -> None:
+        raise KeyboardInterrupt
+
+    service.cli._command.cache_clear()
+    monkeypatch.setattr("service.cli.import_module", interrupted)
+    assert CliRunner().invoke(app, ["keys", "list"]).exit_code == 130

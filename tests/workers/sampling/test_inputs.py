@@ -6,7 +6,8 @@ import torch
 
 from jobs.settings import Settings
 from jobs.storage.artifacts import ArtifactStore
-from jobs.storage.uploads import ConditionStore, UnknownConditions, parse
+from jobs.storage.upload_parsing import parse
+from jobs.storage.uploads import ConditionStore, UnknownConditions
 from tests.condition_files import VIDEO, arrays, safetensors
 from workers.sampling.inputs import SampleInputs
 
