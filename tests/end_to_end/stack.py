@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -17,6 +16,7 @@ from typing import Any
 import httpx
 import psutil
 
+from tests.end_to_end.preloaded import SERVICE, WORKER, Process, preloader
 from tests.redis_process import RedisProcess, free_port
 from tests.tiny_model import NAME, write_tiny_model
 
@@ -39,7 +39,7 @@ def eventually(condition: Callable[[], Any], what: str, seconds: float = 30.0) -
 class Child:
     """A process and its log."""
 
-    process: subprocess.Popen[bytes]
+    process: Process | subprocess.Popen[bytes]
     log: Path
 
     def kill(self) -> None:
@@ -209,14 +209,9 @@ class Stack:
 
     def _start(self, name: str, module: list[str], settings: dict[str, str]) -> Child:
         log = self.folder / f"{name}.log"
-        with log.open("ab") as out:
-            process = subprocess.Popen(
-                [sys.executable, "-m", *module],
-                env={**os.environ, **self.environment, **settings},
-                stdout=out,
-                stderr=subprocess.STDOUT,
-            )
-        return Child(process, log)
+        log.touch()
+        modules = WORKER if module[0] == "celery" else SERVICE
+        return Child(preloader(*modules).start(module, {**os.environ, **self.environment, **settings}, log), log)
 
 
 @contextmanager

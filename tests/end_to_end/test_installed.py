@@ -91,21 +91,24 @@ def required_by(described: Path, extra: str) -> list[Distribution]:
     return list(found.values())
 
 
-@pytest.fixture
-def environment(tmp_path: Path) -> dict[str, str]:
+@pytest.fixture(scope="module")
+def environment() -> dict[str, str]:
     """The environment of a shell of somebody who has set nothing."""
     ours = ("TAILPRUNE_", "REDIS_URL", "BROKER_URL", "PYTHONPATH")
     return {name: value for name, value in os.environ.items() if not name.startswith(ours)}
 
 
-@pytest.fixture
-def server(installed: Path, environment: dict[str, str], tmp_path: Path) -> Iterator[Server]:
-    """`tailprune serve` in an empty folder."""
-    log = tmp_path / "serve.log"
+@pytest.fixture(scope="module")
+def server(installed: Path, environment: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """`tailprune serve` in an empty folder; the last test that requests it stops it."""
+    folder = tmp_path_factory.mktemp("empty")
+    log = folder / "serve.log"
     with log.open("wb") as out:
         command = [str(installed / "tailprune"), "serve", "--port", "0"]
-        process = subprocess.Popen(command, cwd=tmp_path, env=environment, stdout=out, stderr=out)
+        process = subprocess.Popen(command, cwd=folder, env=environment, stdout=out, stderr=out)
     server = Server(process, log)
+    eventually(lambda: server.url or server.process.poll() is not None, "serve is ready", 120)
+    assert server.url, server.text
     yield server
     server.stop()
 
@@ -149,7 +152,6 @@ def test_the_models_of_an_installed_package_are_found_from_any_folder(
 def test_the_client_runs_the_example_of_the_readme_where_nothing_else_is_installed(
     client_alone: Path, server: Server, environment: dict[str, str], tmp_path: Path
 ) -> None:
-    eventually(lambda: server.url or server.process.poll() is not None, "serve is ready", 120)
     (example,) = [block.text for block in blocks_of(ROOT / "README.md") if "tailprune_client" in block.text]
     others = ("torch", "numpy", "redis", "celery", "fsspec", "fastapi", "PIL", "tqdm")
     absent = f"from importlib.util import find_spec\nassert not [name for name in {others} if find_spec(name)]\n"
@@ -165,8 +167,6 @@ def test_the_client_runs_the_example_of_the_readme_where_nothing_else_is_install
 
 
 def test_an_installed_package_serves_its_models_from_any_folder(server: Server) -> None:
-    eventually(lambda: server.url or server.process.poll() is not None, "serve is ready", 120)
-    assert server.url, server.text
     body = {"model": "shapes-sit", "threshold": 0.038, "labels": [0], "steps": 4}
     job = httpx.post(f"{server.url}/prune-sample", json=body, headers={"Prefer": "wait=60"}, timeout=90).json()
     assert job["status"] == "succeeded", job

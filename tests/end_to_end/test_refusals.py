@@ -58,39 +58,31 @@ FAULTS: list[Callable[[Stack], AbstractContextManager[None]]] = [refusing, repli
 
 
 @pytest.mark.parametrize("fault", FAULTS)
-def test_idle_workers_live_and_take_the_next_job(
+def test_a_worker_keeps_its_job_and_an_idle_one_takes_the_next(
     pair: Stack, fault: Callable[[Stack], AbstractContextManager[None]]
 ) -> None:
-    with fault(pair):
-        time.sleep(3 * LEASE_SECONDS)
-    assert [worker.process.poll() for worker in pair.workers] == [None, None]
-    job_id = pair.post(seed=FAULTS.index(fault)).json()["id"]
-    assert pair.finished(job_id)["status"] == "succeeded"
-    eventually(lambda: len(pair.worker_names()) == 2, "both workers are alive")
-
-
-@pytest.mark.parametrize("fault", FAULTS)
-def test_a_job_stays_with_its_worker(pair: Stack, fault: Callable[[Stack], AbstractContextManager[None]]) -> None:
     seed = 100 + FAULTS.index(fault)
-    job_id = pair.post(seed=seed, steps=1000, labels=[0, 1, 2, 3], samples_per_label=4).json()["id"]
+    job_id = pair.post(seed=seed, steps=1000, labels=[0, 1, 2, 3], samples_per_label=3).json()["id"]
     pair.await_progress(job_id)
     worker = at_work(pair, job_id)
     with fault(pair):
-        time.sleep(3 * LEASE_SECONDS)
+        time.sleep(2 * LEASE_SECONDS)
+    following = pair.post(seed=FAULTS.index(fault)).json()["id"]
+    assert pair.finished(following)["status"] == "succeeded"
     assert pair.job(job_id)["status"] == "running", "the job was too short for this test"
-    job = pair.finished(job_id, 120)
-    assert job["status"] == "succeeded"
+    assert pair.finished(job_id, 120)["status"] == "succeeded"
     assert record(pair, job_id)["attempts"] == "1"
-    assert worker.process.poll() is None
+    assert at_work(pair, job_id) is worker
+    assert [each.process.poll() for each in pair.workers] == [None, None]
+    eventually(lambda: len(pair.worker_names()) == 2, "both workers are alive")
 
 
 def test_a_lost_job_goes_before_all_that_wait(pair: Stack) -> None:
-    long = {"steps": 1000, "labels": [0, 1, 2, 3], "samples_per_label": 3}
-    lost = pair.post(seed=200, **long).json()["id"]
-    pair.await_progress(lost)
-    other = pair.post(seed=201, **long).json()["id"]
+    other = pair.post(seed=201, steps=1000, labels=[0, 1, 2, 3], samples_per_label=2).json()["id"]
     pair.await_progress(other)
+    lost = pair.post(seed=200, steps=1000, labels=[0, 1]).json()["id"]
     waiting = [pair.post(seed=202 + n).json()["id"] for n in range(3)]
+    pair.await_progress(lost)
     at_work(pair, lost).kill()
     eventually(lambda: pair.job(lost)["status"] == "queued", "the worker is found lost")
     assert pair.job(other)["status"] == "running", "the jobs were too short for this test"

@@ -9,7 +9,6 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from pathlib import Path
 
 import httpx
 import psutil
@@ -39,19 +38,20 @@ class Server(Child):
 Serve = Callable[..., Server]
 
 
-@pytest.fixture
-def serve(tmp_path: Path) -> Iterator[Serve]:
-    """Starts `tailprune serve` on the data folder of this test, with further options; it is ready on return."""
+@pytest.fixture(scope="module")
+def serve(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Serve]:
+    """Starts `tailprune serve` on a data folder of these tests, with further options; it is ready on return."""
+    folder = tmp_path_factory.mktemp("serve")
     environment = {
         **{name: value for name, value in os.environ.items() if not name.startswith(("TAILPRUNE_", "REDIS_URL"))},
-        "TAILPRUNE_REGISTRY": str(write_tiny_model(tmp_path / "models")),
+        "TAILPRUNE_REGISTRY": str(write_tiny_model(folder / "models")),
     }
     servers: list[Server] = []
 
-    def start(*options: str) -> Server:
-        log = tmp_path / f"serve-{len(servers)}.log"
+    def start(*options: str, data: str = "data") -> Server:
+        log = folder / f"serve-{len(servers)}.log"
         with log.open("wb") as out:
-            command = [*COMMAND, "serve", "--port", "0", "--data-dir", str(tmp_path / "data"), *options]
+            command = [*COMMAND, "serve", "--port", "0", "--data-dir", str(folder / data), *options]
             process = subprocess.Popen(command, env=environment, stdout=out, stderr=out)
         server = Server(process, log)
         servers.append(server)
@@ -64,8 +64,40 @@ def serve(tmp_path: Path) -> Iterator[Serve]:
         server.stop()
 
 
-def test_serve_stops_on_ctrl_c_and_shows_old_jobs_when_started_again(serve: Serve) -> None:
-    server = serve()
+@pytest.fixture(scope="module")
+def first(serve: Serve) -> Server:
+    """One that runs until a test stops it."""
+    return serve()
+
+
+@pytest.fixture(scope="module")
+def second(first: Server, serve: Serve) -> Server:
+    """One on the same data folder, started when the first was stopped."""
+    first.stop()
+    return serve()
+
+
+def test_what_serve_writes_is_for_its_user_alone(first: Server) -> None:
+    server, data = first, first.log.with_name("data")
+    body = {"model": "tiny", "threshold": 0.5}
+    job = httpx.post(f"{server.url}/prune-sample", json=body, headers={"Prefer": "wait=30"}, timeout=40).json()
+    assert job["status"] == "succeeded"
+    found = [data, *data.rglob("*")]
+    assert len(found) > 10
+    assert [str(path) for path in found if path.stat().st_mode & 0o077] == []
+    processes = [psutil.Process(server.process.pid), *psutil.Process(server.process.pid).children(recursive=True)]
+    url = next(process.environ()["REDIS_URL"] for process in processes if "celery" in " ".join(process.cmdline()))
+    password = str(httpx.URL(url).password)
+    assert password
+    assert not any(password in part for process in processes for part in process.cmdline())
+    logs = "".join(path.read_text() for path in (data / "logs").iterdir())
+    assert password not in logs + server.text
+
+
+def test_serve_stops_on_ctrl_c_and_shows_old_jobs_when_started_again(
+    first: Server, request: pytest.FixtureRequest
+) -> None:
+    server = first
     children = psutil.Process(server.process.pid).children(recursive=True)
     body = {"model": "tiny", "threshold": 0.5}
     job = httpx.post(f"{server.url}/prune-sample", json=body, headers={"Prefer": "wait=30"}, timeout=40).json()
@@ -77,7 +109,7 @@ def test_serve_stops_on_ctrl_c_and_shows_old_jobs_when_started_again(serve: Serv
     assert not any(child.is_running() for child in children)
     assert server.text.count("\n") == 1  # the line that said it was ready
 
-    server = serve()
+    server = request.getfixturevalue("second")
     assert httpx.get(f"{server.url}/jobs/{job['id']}").json() == job
     picture = httpx.get(server.url + job["links"]["artifacts"][job["result"]["grid"]])
     assert picture.headers["content-type"] == "image/png"
@@ -85,31 +117,8 @@ def test_serve_stops_on_ctrl_c_and_shows_old_jobs_when_started_again(serve: Serv
     assert (again.status_code, again.json()["id"]) == (200, job["id"])
 
 
-def test_what_serve_writes_is_for_its_user_alone(serve: Serve, tmp_path: Path) -> None:
-    server = serve()
-    body = {"model": "tiny", "threshold": 0.5}
-    job = httpx.post(f"{server.url}/prune-sample", json=body, headers={"Prefer": "wait=30"}, timeout=40).json()
-    assert job["status"] == "succeeded"
-    found = [tmp_path / "data", *(tmp_path / "data").rglob("*")]
-    assert len(found) > 10
-    assert [str(path) for path in found if path.stat().st_mode & 0o077] == []
-    processes = [psutil.Process(server.process.pid), *psutil.Process(server.process.pid).children(recursive=True)]
-    url = next(process.environ()["REDIS_URL"] for process in processes if "celery" in " ".join(process.cmdline()))
-    password = str(httpx.URL(url).password)
-    assert password
-    assert not any(password in part for process in processes for part in process.cmdline())
-    logs = "".join(path.read_text() for path in (tmp_path / "data" / "logs").iterdir())
-    assert password not in logs + server.text
-
-
-def test_serve_passes_the_prefix_of_a_proxy_on(serve: Serve) -> None:
-    server = serve("--workers", "0", "--root-path", "/tailprune")
-    models = httpx.get(f"{server.url}/models").json()["models"]
-    assert models[0]["links"]["self"].startswith("/tailprune/models/")
-
-
-def test_serve_starts_again_what_dies(serve: Serve) -> None:
-    server = serve()
+def test_serve_starts_again_what_dies(second: Server) -> None:
+    server = second
     body = {"model": "tiny", "threshold": 0.5}
     job = httpx.post(f"{server.url}/prune-sample", json=body, headers={"Prefer": "wait=30"}, timeout=40).json()
     time.sleep(2.0)  # by then the job is in Redis' file, which is written once a second
@@ -130,3 +139,9 @@ def test_serve_starts_again_what_dies(serve: Serve) -> None:
         f"{server.url}/prune-sample", json={**body, "seed": 1}, headers={"Prefer": "wait=30"}, timeout=40
     ).json()
     assert fresh["status"] == "succeeded"
+
+
+def test_serve_passes_the_prefix_of_a_proxy_on(serve: Serve) -> None:
+    server = serve("--workers", "0", "--root-path", "/tailprune", data="other")
+    models = httpx.get(f"{server.url}/models").json()["models"]
+    assert models[0]["links"]["self"].startswith("/tailprune/models/")

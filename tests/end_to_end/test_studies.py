@@ -16,7 +16,10 @@ from tests.end_to_end.stack import Child, Stack, eventually, running
 
 MEASURES = ["fid", "kid", "inception-score", "precision", "recall", "accuracy", "drift", "psnr"]
 GRID = {"thresholds": [0.5, 1.0], "schedules": [{"when": "every"}, {"when": "last", "count": 2}]}
-SHARDS = {"TAILPRUNE_SHARD_SAMPLES": "2", "TAILPRUNE_BATCH_SIZE": "8", "TAILPRUNE_HANDOVER_SECONDS": "1"}
+SHARDS = {
+    "TAILPRUNE_SHARD_SAMPLES": "2", "TAILPRUNE_BATCH_SIZE": "8", "TAILPRUNE_HANDOVER_SECONDS": "1",
+    "TAILPRUNE_LEASE_SECONDS": "4",
+}  # fmt: skip
 seeds = itertools.count(100)
 
 
@@ -94,7 +97,7 @@ def test_more_samples_redo_nothing(fleet: Stack) -> None:
 
 
 def test_a_cancelled_study_shows_what_it_had_and_goes_on_when_it_is_posted_again(fleet: Stack) -> None:
-    body = {"seed": next(seeds), "samples_per_label": 12, "steps": 400, "measures": ["drift"]}
+    body = {"seed": next(seeds), "samples_per_label": 12, "steps": 150, "measures": ["drift"]}
     job_id = post(fleet, **body)["id"]
     eventually(lambda: (fleet.job(job_id)["progress"] or {"done": 0})["done"] > 20, "some shards are there")
     assert fleet.http.delete(f"/jobs/{job_id}").is_success
