@@ -35,8 +35,6 @@ RULES = ("wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"
 ON_VIOLATION = """addEventListener("securitypolicyviolation", (event) =>
   console.error(`Content-Security-Policy: ${event.violatedDirective} forbids ${event.blockedURI}`));"""
 
-both_themes = pytest.mark.parametrize("theme", ["light", "dark"])
-
 
 def program() -> str:
     """The path of Chromium; skips, or fails where one is required, if there is none."""
@@ -66,10 +64,19 @@ def watch(page: Page, faults: list[str]) -> None:
 
 def assert_accessible(page: Page) -> None:
     """No violations of WCAG 2.2 AA, nor of axe's best practices, in the page as it is now."""
-    page.evaluate(f"{AXE}; undefined")
-    found = page.evaluate("(tags) => axe.run(document, {runOnly: tags})", list(RULES))
+    if page.evaluate("typeof axe === 'undefined'"):
+        page.evaluate(f"{AXE}; undefined")
+    found = page.evaluate("(tags) => axe.run(document, {runOnly: tags, resultTypes: ['violations']})", list(RULES))
     said = [f"{each['id']}: {each['help']}\n{_shown(each['nodes'])}" for each in found["violations"]]
     assert not said, "\n".join(said)
+
+
+def assert_accessible_in_both_themes(page: Page, name: str) -> None:
+    """The same in either theme, which the page follows as it is; with a picture of each, of this name."""
+    for theme in ("light", "dark"):
+        page.emulate_media(color_scheme=theme)  # type: ignore[arg-type]
+        assert_accessible(page)
+        shot(page, f"{name}-{theme}")
 
 
 def _shown(nodes: list[dict[str, Any]]) -> str:

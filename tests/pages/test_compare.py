@@ -9,7 +9,7 @@ import pytest
 from playwright.sync_api import Page, expect
 
 from tests.end_to_end.stack import Stack
-from tests.pages.browser import PHONE, assert_accessible, assert_fits, both_themes, shot
+from tests.pages.browser import PHONE, assert_accessible, assert_accessible_in_both_themes, assert_fits, shot
 from tests.pages.jobs import MODEL, QUICK, finished
 
 
@@ -19,12 +19,9 @@ def open_comparison(page: Page, query: str) -> None:
     expect(page.get_by_role("application").first).to_be_visible()
 
 
-@both_themes
-def test_a_comparison_is_accessible_in_both_themes(page: Page, theme: str) -> None:
-    page.emulate_media(color_scheme=theme)
+def test_a_comparison_is_accessible_in_both_themes(page: Page) -> None:
     open_comparison(page, "a=shapes-sit&b=shapes-dit")
-    assert_accessible(page)
-    shot(page, f"compare-{theme}")
+    assert_accessible_in_both_themes(page, "compare")
 
 
 def test_a_comparison_fits_a_narrow_screen(page: Page) -> None:
@@ -181,9 +178,7 @@ def test_pictures_of_other_noise_are_not_subtracted_and_it_is_said_why(
     expect(page.get_by_role("img", name=re.compile("^The difference"))).to_have_count(0)
 
 
-@both_themes
-def test_two_studies_are_on_the_same_axes_with_all_their_scores(page: Page, stack: Stack, theme: str) -> None:
-    page.emulate_media(color_scheme=theme)
+def test_two_studies_are_on_the_same_axes_with_all_their_scores(page: Page, stack: Stack) -> None:
     studies = [
         finished(
             stack, "/studies", **QUICK, measures=["drift", "ssim"], grid={"thresholds": [0.03, 0.2], "sides": [side]}
@@ -206,5 +201,4 @@ def test_two_studies_are_on_the_same_axes_with_all_their_scores(page: Page, stac
     assert len(marks) == page.locator(".legend li").count()
     expect(chart.get_by_text("removed, %")).to_be_attached()
     expect(chart.locator(".chart-title")).to_have_count(2)
-    assert_accessible(page)
-    shot(page, f"compare-studies-{theme}")
+    assert_accessible_in_both_themes(page, "compare-studies")

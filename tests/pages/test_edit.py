@@ -7,7 +7,7 @@ import re
 from playwright.sync_api import Page, expect
 
 from tests.end_to_end.stack import Stack
-from tests.pages.browser import PHONE, assert_accessible, assert_fits, both_themes, shot
+from tests.pages.browser import PHONE, assert_accessible, assert_accessible_in_both_themes, assert_fits, shot
 from tests.pages.jobs import MODEL, SECONDS, cell, expect_status, finished, request_of
 
 EDIT = {
@@ -43,9 +43,7 @@ def test_an_edit_is_made_from_its_form(page: Page, stack: Stack) -> None:
     assert {name: job["request"][name] for name in shown} == shown
 
 
-@both_themes
-def test_the_rows_of_an_edit_have_the_verdicts_of_the_classifier(page: Page, stack: Stack, theme: str) -> None:
-    page.emulate_media(color_scheme=theme)
+def test_the_rows_of_an_edit_have_the_verdicts_of_the_classifier(page: Page, stack: Stack) -> None:
     job = finished(stack, "/edit", **EDIT)
     page.goto(f"/ui/jobs/{job['id']}")
     rows = page.get_by_role("table", name="The samples by strength")
@@ -59,8 +57,7 @@ def test_the_rows_of_an_edit_have_the_verdicts_of_the_classifier(page: Page, sta
         f"{100 * last['target']:.1f} %"
     )
     expect(page.locator(".page-head").get_by_role("link", name="Compare")).to_have_count(0)
-    assert_accessible(page)
-    shot(page, f"edit-job-{theme}")
+    assert_accessible_in_both_themes(page, "edit-job")
 
 
 def test_an_edit_fits_on_a_phone(page: Page, stack: Stack) -> None:

@@ -8,18 +8,15 @@ import pytest
 from playwright.sync_api import Page, expect
 
 from tests.end_to_end.stack import Stack
-from tests.pages.browser import PHONE, assert_accessible, assert_fits, both_themes, heading, shot
+from tests.pages.browser import PHONE, assert_accessible, assert_accessible_in_both_themes, assert_fits, heading, shot
 
 
-@both_themes
-def test_the_frame_is_accessible_in_both_themes(page: Page, theme: str) -> None:
-    page.emulate_media(color_scheme=theme)
+def test_the_frame_is_accessible_in_both_themes(page: Page) -> None:
     page.goto("/ui/")
     expect(page.get_by_role("heading", level=1, name="Models")).to_be_visible()
     expect(page).to_have_title("Models · tailprune")
     expect(page.get_by_text(re.compile(r"^1 worker, 0 queued"))).to_be_visible()
-    assert_accessible(page)
-    shot(page, f"frame-{theme}")
+    assert_accessible_in_both_themes(page, "frame")
 
 
 def test_a_browser_is_sent_from_the_root_to_the_pages(page: Page) -> None:

@@ -10,7 +10,7 @@ import pytest
 from playwright.sync_api import Page, Route, expect
 
 from tests.end_to_end.stack import Stack
-from tests.pages.browser import PHONE, assert_accessible, assert_fits, both_themes, shot
+from tests.pages.browser import PHONE, assert_accessible, assert_accessible_in_both_themes, assert_fits, shot
 from tests.pages.jobs import LONG, LONGER, MODEL, QUICK, SECONDS, cell, expect_status, finished, start
 from tests.service.results import ANATOMY, COMPACT_TRANSFORMER, METRICS_TRANSFORMER, OVER_TIME_TRANSFORMER
 
@@ -318,20 +318,17 @@ def test_a_compaction_shows_both_models_and_leads_to_the_new_one(page: Page, com
 
 
 @pytest.mark.parametrize("view", ["list", "sampled", "study", "compacted"])
-@both_themes
 def test_views_of_jobs_are_accessible_in_both_themes_and_fit_narrow_screens(
-    page: Page, request: pytest.FixtureRequest, theme: str, view: str
+    page: Page, request: pytest.FixtureRequest, view: str
 ) -> None:
     path = "/ui/jobs" if view == "list" else f"/ui/jobs/{request.getfixturevalue(view)['id']}"
-    page.emulate_media(color_scheme=theme)
     page.goto(path)
     expect(page.locator(".card").first).to_be_visible()
     expect(page.locator(".loading")).to_have_count(0)
-    assert_accessible(page)
-    shot(page, f"jobs-{view}-{theme}")
+    assert_accessible_in_both_themes(page, f"jobs-{view}")
     page.set_viewport_size(PHONE)
     assert_fits(page)
-    shot(page, f"jobs-{view}-{theme}-phone")
+    shot(page, f"jobs-{view}-phone")
 
 
 @pytest.mark.parametrize("mode", ["blink", "difference", "all"])

@@ -12,7 +12,7 @@ import safetensors.numpy
 from playwright.sync_api import Browser, FloatRect, Locator, Page, Route, expect
 
 from tests.end_to_end.stack import Stack, eventually
-from tests.pages.browser import PHONE, assert_accessible, assert_fits, both_themes, heading, shot
+from tests.pages.browser import PHONE, assert_accessible, assert_accessible_in_both_themes, assert_fits, heading, shot
 from tests.pages.jobs import finished, request_of, tab_to
 
 MODEL = "/ui/models/shapes-sit"
@@ -45,12 +45,9 @@ def grip(page: Page) -> Locator:
     return page.get_by_role("slider", name="Threshold", exact=True)
 
 
-@both_themes
-def test_a_model_is_accessible_in_both_themes(page: Page, theme: str) -> None:
-    page.emulate_media(color_scheme=theme)
+def test_a_model_is_accessible_in_both_themes(page: Page) -> None:
     open_model(page, "?pair=3,17")
-    assert_accessible(page)
-    shot(page, f"model-{theme}")
+    assert_accessible_in_both_themes(page, "model")
 
 
 @pytest.mark.parametrize("figure", ["Sparsity", "Variance", "t-SNE"])

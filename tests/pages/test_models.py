@@ -12,7 +12,7 @@ from playwright.sync_api import Page, Route, expect
 from tailprune.figures.rank import draw_rank
 from tailprune.figures.style import render
 from tests.end_to_end.stack import Stack
-from tests.pages.browser import PHONE, assert_accessible, assert_fits, both_themes, shot
+from tests.pages.browser import PHONE, assert_accessible_in_both_themes, assert_fits, shot
 from tests.service.results import ANATOMY, RANK_NUMBERS
 from tests.tailprune.figures.test_figures import anatomy as made_up
 
@@ -24,14 +24,11 @@ def card(page: Page, model: str) -> str:
     return f"section.card:has(h2 a:text-is('{model}'))"
 
 
-@both_themes
-def test_the_models_are_accessible_in_both_themes(page: Page, theme: str) -> None:
-    page.emulate_media(color_scheme=theme)
+def test_the_models_are_accessible_in_both_themes(page: Page) -> None:
     page.goto("/ui/")
     expect(page.locator(card(page, "shapes-sit")).get_by_text("0.0630")).to_be_visible()
     page.locator(card(page, "dit-xl-2-256")).get_by_text("What is missing").click()
-    assert_accessible(page)
-    shot(page, f"models-{theme}")
+    assert_accessible_in_both_themes(page, "models")
 
 
 def test_a_card_has_the_numbers_of_the_interface(page: Page, stack: Stack) -> None:
@@ -92,9 +89,7 @@ def test_the_models_fit_a_narrow_screen(page: Page) -> None:
     shot(page, "models-phone")
 
 
-@both_themes
-def test_a_large_transformer_has_a_card_with_its_anatomy(page: Page, stack: Stack, theme: str) -> None:
-    page.emulate_media(color_scheme=theme)
+def test_a_large_transformer_has_a_card_with_its_anatomy(page: Page, stack: Stack) -> None:
     link = "/models/flux/anatomy"
     flux = {"name": "flux", "title": "FLUX.1", "licence": "own", "source": "made", "links": LINKS}
     ready = {**flux, "ready": True, "missing": [], "obtain": None}
@@ -118,8 +113,7 @@ def test_a_large_transformer_has_a_card_with_its_anatomy(page: Page, stack: Stac
     expect(page.get_by_role("link", name="in full size")).to_have_attribute("href", LINKS["rank"])
     page.get_by_text("What is missing").click()
     expect(page.get_by_text("fetch it")).to_be_visible()
-    assert_accessible(page)
-    shot(page, f"models-transformers-{theme}")
+    assert_accessible_in_both_themes(page, "models-transformers")
     page.set_viewport_size(PHONE)
     assert_fits(page)
 

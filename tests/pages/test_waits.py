@@ -9,7 +9,7 @@ import pytest
 from playwright.sync_api import Locator, Page, expect
 
 from tests.end_to_end.stack import Stack, running
-from tests.pages.browser import PHONE, assert_accessible, assert_fits, both_themes, program, shot
+from tests.pages.browser import PHONE, assert_accessible, assert_accessible_in_both_themes, assert_fits, program, shot
 from tests.pages.conftest import REGISTRY
 from tests.pages.jobs import LONGER, MODEL, QUICK, SECONDS, seen, start, unseen
 
@@ -19,9 +19,10 @@ GONE = {"type": "urn:tailprune:problem:unknown-job", "title": "No such job", "st
 
 @pytest.fixture(scope="module")
 def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
-    """A service with the shipped models, and no worker."""
+    """A service with the shipped models, and no worker; pages see at once that they wait."""
     program()
-    with running(tmp_path_factory.mktemp("idle"), workers=0, TAILPRUNE_REGISTRY=str(REGISTRY)) as stack:
+    settings = {"TAILPRUNE_REGISTRY": str(REGISTRY), "TAILPRUNE_MAX_WAIT_SECONDS": "0.1"}
+    with running(tmp_path_factory.mktemp("idle"), workers=0, **settings) as stack:
         yield stack
 
 
@@ -42,19 +43,15 @@ def test_a_page_without_a_worker_says_so_and_how_to_start_one(page: Page, path: 
     expect(page.locator("#app > [role=status]")).to_have_text("No worker is running")
 
 
-@both_themes
-def test_what_is_waited_for_is_accessible_in_both_themes_and_fits_a_narrow_screen(page: Page, theme: str) -> None:
-    page.emulate_media(color_scheme=theme)
+def test_what_is_waited_for_is_accessible_in_both_themes_and_fits_a_narrow_screen(page: Page) -> None:
     page.goto("/ui/")
     expect(no_worker(page)).to_be_visible()
-    assert_accessible(page)
-    shot(page, f"waits-{theme}")
+    assert_accessible_in_both_themes(page, "waits")
     page.set_viewport_size(PHONE)
     assert_fits(page)
     page.goto(f"/ui/models/{MODEL}")
     expect(no_worker(page)).to_be_visible()
-    assert_accessible(page)
-    shot(page, f"waits-{theme}-phone")
+    assert_accessible_in_both_themes(page, "waits-phone")
 
 
 def test_what_waits_is_gone_with_the_page_that_waited(page: Page) -> None:
