@@ -19,7 +19,7 @@ from jobs.settings import Settings
 from jobs.startup import StartError
 from jobs.store.jobs import JobStore
 from jobs.views import WorkerInfo
-from service import auth, limits
+from service import limits
 from service.app import create_app
 from service.auth import scope_of
 from service.keys import SCOPES, KeyFile, Keys
@@ -145,7 +145,7 @@ def test_keys_are_in_no_log_and_no_problem(
 def test_a_key_is_known_and_forgotten_while_the_service_runs(
     guarded: TestClient, settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(auth, "LOOK_SECONDS", 0.0)
+    monkeypatch.setattr("service.keys.LOOK_SECONDS", 0.0)
     file = KeyFile(settings.keys_file)
     added = file.add("late", "read")
     assert guarded.get("/jobs", headers=bearer(added)).status_code == 200
@@ -156,7 +156,7 @@ def test_a_key_is_known_and_forgotten_while_the_service_runs(
 def test_a_file_of_keys_that_vanishes_or_is_damaged_lets_nobody_in(
     guarded: TestClient, settings: Settings, keys: dict[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(auth, "LOOK_SECONDS", 0.0)
+    monkeypatch.setattr("service.keys.LOOK_SECONDS", 0.0)
     for damage in (settings.keys_file.unlink, lambda: settings.keys_file.write_text("no [toml")):
         damage()
         assert guarded.get("/jobs").status_code == 401
@@ -166,7 +166,7 @@ def test_a_file_of_keys_that_vanishes_or_is_damaged_lets_nobody_in(
 def test_a_removed_key_is_refused_as_soon_as_its_file_can_be_read_again(
     guarded: TestClient, settings: Settings, keys: dict[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(auth, "LOOK_SECONDS", 0.0)
+    monkeypatch.setattr("service.keys.LOOK_SECONDS", 0.0)
     file = KeyFile(settings.keys_file)
     file.remove("submitter")
     with monkeypatch.context() as patched:
@@ -179,7 +179,7 @@ def test_a_removed_key_is_refused_as_soon_as_its_file_can_be_read_again(
 def test_a_file_that_cannot_be_read_is_logged_once(
     settings: Settings, keys: dict[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(auth, "LOOK_SECONDS", 0.0)
+    monkeypatch.setattr("service.keys.LOOK_SECONDS", 0.0)
     known = Keys(KeyFile(settings.keys_file))
     settings.keys_file.write_text("no [toml")
     with capture_logs() as lines:
@@ -191,7 +191,7 @@ def test_a_file_that_cannot_be_read_is_logged_once(
 def test_an_emptied_file_leaves_the_keys_and_the_removal_of_the_last_key_does_not(
     guarded: TestClient, settings: Settings, keys: dict[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(auth, "LOOK_SECONDS", 0.0)
+    monkeypatch.setattr("service.keys.LOOK_SECONDS", 0.0)
     whole = settings.keys_file.read_bytes()
     settings.keys_file.write_bytes(b"")
     assert guarded.get("/jobs").status_code == 401, "a program that writes the file anew empties it first"
@@ -216,7 +216,7 @@ def test_a_first_key_that_appears_during_a_request_lets_nobody_in_without(
 def test_followers_are_cut_off_when_their_key_is_removed(
     guarded: TestClient, settings: Settings, keys: dict[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(auth, "LOOK_SECONDS", 0.0)
+    monkeypatch.setattr("service.keys.LOOK_SECONDS", 0.0)
     job_id = guarded.post("/prune-sample", json=REQUEST, headers=bearer(keys["submitter"])).json()["id"]
     events = guarded.app.state.app.events  # type: ignore[attr-defined]
 
