@@ -38,11 +38,23 @@ class CompactTransformerResult(Result):
     error_between: float | None = Field(
         description="The worst at times halfway between covered ones; null if it was not measured."
     )
+    text_error: float | None = Field(
+        default=None,
+        description="How much of the shifts, scales and gates it changes that all pooled texts count as one, over some "
+        "of `population`; in none of the other errors. Null where they do not, or without a population.",
+    )
     parameters: Change = Field(description="The parameters of the whole model.")
     adaln_parameters: Change = Field(description="The parameters of AdaLN, after it with the directions.")
     bytes: Change = Field(description="The bytes of all tensors of its files of weights.")
     dtype: str = Field(description="The type of AdaLN's weights, as safetensors names it.", examples=["BF16"])
     read_dtypes: list[str] = Field(description="The types that they have in the model that was compacted.")
+    notes: list[str] = Field(
+        default=[],
+        description="What is to be known besides, as the card has it: how the files were read where they can be read "
+        "in several ways, what of them is left out, and where AdaLN is written in another type. For people, and may "
+        "change.",
+        examples=[["The rows of q, k and v in qkv_proj were taken to be stacked."]],
+    )
     sources: dict[str, str] = Field(description="The sha256 of each file of weights that was read, by its name.")
     files: dict[str, str] = Field(description="The sha256 of each file of the folder, by its name; all are artifacts.")
     card: str = Field(description="The name of the artifact that describes it (Markdown).")

@@ -17,7 +17,8 @@ class PartCovered(Result):
 
     what: str = Field(description="What it is.", examples=["time", "guidance", "pooled text"])
     covers: str = Field(
-        description="Of which values its vectors are, in words. Of pooled texts nothing is known, so that it is none.",
+        description="Of which values its vectors are, in words: of a class or a pooled text none, unless some are "
+        "given.",
         examples=["50 times from 1 to 0.02"],
     )
 

@@ -48,7 +48,8 @@ TAGS: list[dict[str, Any]] = [
         "compact": "Physically smaller models, which other requests can then use.",
         "metrics": "Statistics, figures and the tensors of condition vectors, from a model's condition tensors alone.",
         "models": "The models that are served, their defaults, and what they lack.",
-        "conditions": "The inputs of models that take conditions in place of class labels.",
+        "conditions": "The inputs of models that take conditions in place of class labels, and pooled texts of large "
+        "transformers.",
         "jobs": "What was asked for: its progress, its result, its files.",
         "health": "Probes for operators, and telemetry for Prometheus.",
         "pages": "Where a person starts.",

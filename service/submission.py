@@ -25,8 +25,9 @@ from jobs.registry.digests import Identity, identify
 from jobs.registry.models import ModelEntry
 from jobs.registry.transformers import TransformerEntry
 from jobs.requests.base import ModelRequest, Request, TransformerRequest
-from jobs.requests.fields import UNION_TAGS
+from jobs.requests.fields import UNION_TAGS, upload_in
 from jobs.requests.subscriber import Subscriber
+from jobs.storage.condition_info import ConditionInfo
 from jobs.webhooks.hosts import endpoint_of
 from service.addresses import address_of, is_loopback
 from service.deps import AppState, AppStateDep, KeyDep, PrefixDep, ViewerDep, model_of, transformer_named
@@ -40,11 +41,9 @@ __all__ = [
     "PostedOfTransformer",
     "ReaderDep",
     "answer_by_job",
-    "answer_by_transformer_job",
     "cache_headers",
     "check_training",
     "from_query",
-    "of_transformer",
     "post_job",
     "post_transformer_job",
     "refuse_options",
@@ -136,7 +135,7 @@ async def post_transformer_job(body: PostedOfTransformer, client: Client) -> JSO
     entry = await transformer_named(body.model, state)
 
     def resolve() -> tuple[Request, str, Share | None]:
-        return *of_transformer(body, entry, state), None
+        return *_of_transformer(body, entry, state), None
 
     return await start_job(resolve, client, body)
 
@@ -195,8 +194,8 @@ def _check_webhook(url: str, state: AppState) -> None:
 
 
 async def answer_by_job(
-    asked: ModelRequest,
-    entry: ModelEntry,
+    asked: ModelRequest | TransformerRequest,
+    entry: ModelEntry | TransformerEntry,
     client: Client,
     render: Callable[[Job, dict[str, str]], Awaitable[Response]],
     *,
@@ -207,7 +206,7 @@ async def answer_by_job(
     """The response to a GET that shows the result of a job of a model, or 202 and the job if that takes too long.
 
     asked: the request as it was sent.
-    entry: the model.
+    entry: the model, a large transformer for a request of one.
     client: the application's state and the client's preferences.
     render: makes the response from a job that succeeded, with these headers.
     tag: a suffix of the entity tag, for jobs that have several responses; empty by default.
@@ -218,29 +217,7 @@ async def answer_by_job(
 
     def resolve() -> tuple[Request, str]:
         try:
-            request, identity = _resolved(asked, entry, client.state)
-        except InvalidRequest as error:
-            raise InvalidRequest([_in_query(fault, parameters) for fault in error.faults]) from error
-        return request, job_key(request.kind, request.model_dump(), identity.weights, identity.reading)
-
-    return await show_result(resolve, client, render, tag=tag, headers=headers)
-
-
-async def answer_by_transformer_job(
-    asked: TransformerRequest,
-    entry: TransformerEntry,
-    client: Client,
-    render: Callable[[Job, dict[str, str]], Awaitable[Response]],
-    *,
-    tag: str = "",
-    headers: dict[str, str] | None = None,
-    parameters: Mapping[str, str] = MappingProxyType({}),
-) -> Response:
-    """As `answer_by_job`, of a job of a large transformer. entry: the large transformer."""
-
-    def resolve() -> tuple[TransformerRequest, str]:
-        try:
-            return of_transformer(asked, entry, client.state)
+            return _with_key(asked, entry, client.state)
         except InvalidRequest as error:
             raise InvalidRequest([_in_query(fault, parameters) for fault in error.faults]) from error
 
@@ -334,9 +311,7 @@ def _resolved(asked: ModelRequest, entry: ModelEntry, state: AppState) -> tuple[
     Run it in a thread: it reads files of conditions, counts the images of references, and looks for files of the model.
     Raises InvalidRequest and UnknownConditions; ProblemError if files are missing or cannot be read.
     """
-    named = getattr(asked, "conditions", None)
-    conditions = None if named is None else state.conditions.get(named)
-    request = asked.resolve(entry, state.settings, conditions, state.evaluation)
+    request = asked.resolve(entry, state.settings, _upload_of(asked, state), state.evaluation)
     if request.reads == "training":
         check_training(entry)
     else:
@@ -346,15 +321,35 @@ def _resolved(asked: ModelRequest, entry: ModelEntry, state: AppState) -> tuple[
         return request, identify(request.reads, entry, state.settings.data_dir, evaluated_with)
 
 
-def of_transformer(asked: OfTransformer, entry: TransformerEntry, state: AppState) -> tuple[OfTransformer, str]:
+def _with_key(
+    asked: ModelRequest | TransformerRequest, entry: ModelEntry | TransformerEntry, state: AppState
+) -> tuple[Request, str]:
+    """A request with every default filled in, and the key of its job, as `_resolved` and `_of_transformer`."""
+    if isinstance(asked, TransformerRequest) and isinstance(entry, TransformerEntry):
+        return _of_transformer(asked, entry, state)
+    assert isinstance(asked, ModelRequest), "the request is of the kind of the model"
+    assert isinstance(entry, ModelEntry), "the model is of the kind of the request"
+    request, identity = _resolved(asked, entry, state)
+    return request, job_key(request.kind, request.model_dump(), identity.weights, identity.reading)
+
+
+def _of_transformer(asked: OfTransformer, entry: TransformerEntry, state: AppState) -> tuple[OfTransformer, str]:
     """A request of a large transformer with every default filled in, and the key of its job.
 
-    Run it in a thread: it reads files. Raises InvalidRequest; ProblemError if files are missing or cannot be read.
+    Run it in a thread: it reads files. Raises InvalidRequest and UnknownConditions; ProblemError if files are missing
+    or cannot be read.
     """
     _check_complete(entry, state)
+    conditions = _upload_of(asked, state)
     with _readable(entry):
-        request = asked.resolve(entry)
+        request = asked.resolve(entry, conditions)
         return request, job_key(request.kind, request.model_dump(), entry.files_digest, request.reading(entry))
+
+
+def _upload_of(asked: Request, state: AppState) -> ConditionInfo | None:
+    """The description of the upload that a request names; None if it names none. Raises UnknownConditions."""
+    named = upload_in(dict(asked))
+    return None if named is None else state.conditions.get(named)
 
 
 def _check_complete(entry: ModelEntry | TransformerEntry, state: AppState) -> None:

@@ -110,8 +110,10 @@ class CompactFields(_Posted, total=False):
     rank: int | None
     error: float | None
     guidance: float | Sequence[float] | None
-    pooled: Literal["zero"] | None
+    pooled: Literal["zero", "mean"] | None
+    population: str | None
     classes: Sequence[int] | None
+    qkv: Literal["stacked", "interleaved"] | None
 
 
 class ExtractFields(_Posted, total=False):

@@ -139,7 +139,7 @@ class ClientMethods(StartingMethods, StatisticsMethods):
 
     @operation
     def upload(self, content: Content) -> Operation[ConditionView]:
-        """Upload conditions, for models that take no labels; their `id` names them in requests.
+        """Upload conditions, for models that take no labels, or pooled texts; their `id` names them in requests.
 
         content: a safetensors or npz file, as a path or as its bytes; or arrays by name, for which NumPy is needed.
         """

@@ -208,6 +208,8 @@ class StatisticsMethods:
         scheduler: SchedulerName | None = None,
         resolution: str | Sequence[str] | None = None,
         guidance: float | Sequence[float] | None = None,
+        classes: int | Sequence[int] | None = None,
+        population: str | None = None,
         threshold: float | Sequence[float] | None = None,
     ) -> Operation[MetricsTransformerResult]:
         """Statistics of the condition vectors of a large transformer over the times of a schedule, and of their parts.
@@ -217,11 +219,13 @@ class StatisticsMethods:
         steps: at the times of how many. scheduler: whose times, `plain` ones or those of its `own` scheduler.
         resolution: such as `1024x768`, where the model takes sizes, or its own scheduler shifts times by them.
         guidance: the scales of a model that takes one; by default the pipeline's.
+        classes: of a model that takes one; by default the one that stands for none.
+        population: the id of uploaded pooled texts, of a model that takes one; by default zeros.
         threshold: the magnitudes at which sparsity is measured.
         """
         query = {
             "part": part, "steps": steps, "scheduler": scheduler, "resolution": resolution, "guidance": guidance,
-            "threshold": threshold,
+            "class": classes, "population": population, "threshold": threshold,
         }  # fmt: skip
         return read(MetricsTransformerResult, (yield from self._computed(path_of("metrics", model), query)))
 
@@ -233,14 +237,19 @@ class StatisticsMethods:
         points: int | None = None,
         resolution: str | Sequence[str] | None = None,
         guidance: float | Sequence[float] | None = None,
+        classes: int | Sequence[int] | None = None,
+        population: str | None = None,
         threshold: float | Sequence[float] | None = None,
     ) -> Operation[OverTimeTransformerResult]:
         """Statistics of the condition vectors of a large transformer at many times, from noise to data.
 
         points: at how many times. threshold: the magnitudes whose share of removed components is measured.
-        model, resolution, guidance: see `transformer_metrics`.
+        model, resolution, guidance, classes, population: see `transformer_metrics`.
         """
-        query = {"points": points, "resolution": resolution, "guidance": guidance, "threshold": threshold}
+        query = {
+            "points": points, "resolution": resolution, "guidance": guidance, "class": classes,
+            "population": population, "threshold": threshold,
+        }  # fmt: skip
         answer = yield from self._computed(path_of("metrics", model, "over-time"), query)
         return read(OverTimeTransformerResult, answer)
 

@@ -13,6 +13,7 @@ Arrays = dict[str, NDArray[Any]]
 
 PERSON = {"pose": (257, 768), "image": (257, 1536), "latents": (4, 32, 32)}
 VIDEO = {"video": (32, 512)}
+TEXT = {"pooled": (24,)}
 
 
 def arrays(shapes: dict[str, tuple[int, ...]], count: int | None = None, dtype: str = "float32") -> Arrays:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol, TypeVar, runtime_checkable
@@ -82,6 +82,23 @@ class Context:
 
         artifact: Artifact = self.artifacts.retry(store)
         return artifact
+
+    @contextmanager
+    def uploaded(self, conditions: str | None) -> Iterator[Path | None]:
+        """The file of uploaded conditions, on this machine within the context; None for none.
+
+        Raises UnknownConditions where they are not stored.
+        """
+        if conditions is None:
+            yield None
+            return
+        content, incoming = self.conditions.read(conditions), self.settings.data_dir.absolute() / INCOMING
+        with ExitStack() as stack:
+            with translated_errors(str(incoming), writes=True):
+                incoming.mkdir(parents=True, exist_ok=True)
+                path = Path(stack.enter_context(tempfile.TemporaryDirectory(dir=incoming))) / "conditions.safetensors"
+                path.write_bytes(content)
+            yield path
 
     def count_samples(self, model: str, samples: int) -> None:
         """Count samples of a model in the telemetry."""

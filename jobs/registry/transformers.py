@@ -47,6 +47,10 @@ class TransformerFacts:
     """How many classes it takes; None for one that takes none."""
     width: int
     """The components of c."""
+    text_width: int | None
+    """The components of a pooled text; None for one that takes none. Where it pools the tokens itself, those of c."""
+    in_two_orders: bool
+    """Whether the rows of q, k and v stand in one of two orders, which no tensor tells (`qkv`)."""
 
     def part(self, what: str) -> Part | None:
         """The part of c of this name, such as `guidance`; None where c has none."""
@@ -124,23 +128,26 @@ class TransformerEntry(BaseModel):
             raise InputError(
                 f"{config}: a {cls.name} has {named.anchor}, and the weights have not: name diffusers' own"
             )
-        if named.name == "MiniMaxH3Transformer3DModel" and named is original:
-            raise InputError(
-                f"{weights[0]}: has the original names of {named.models}, under which no tensor tells the order of the "
-                "rows of q, k and v: name diffusers' own, or compact it by the command with --qkv"
-            )
         parts = tuple(part for part in named.parts if not part.optional or _weight(part.layers[0], tensors) is not None)
 
-        def rows(layer: str) -> int:
+        def shape(layer: str) -> tuple[int, ...]:
             weight = _weight(layer, tensors)
             if weight is None or len(weight.shape) != 2:
                 raise InputError(
                     f"{config}: a {cls.name} has {layer}.weight with two dimensions, and the weights have not"
                 )
-            return weight.shape[0]
+            return weight.shape
 
-        table = next((part.layers[0] for part in parts if part.what == "class"), None)
-        return TransformerFacts(cls, parts, None if table is None else rows(table) - 1, rows(named.time.layers[1]))
+        table, text = (next((part for part in parts if part.what == what), None) for what in ("class", "pooled text"))
+        width = shape(named.time.layers[1])[0]
+        return TransformerFacts(
+            cls,
+            parts,
+            classes=None if table is None else shape(table.layers[0])[0] - 1,
+            width=width,
+            text_width=None if text is None else width if text.pools else shape(text.layers[0])[1],
+            in_two_orders=named.in_two_orders,
+        )
 
     @property
     def scheduler(self) -> Path | None:

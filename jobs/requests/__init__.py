@@ -23,6 +23,7 @@ so the job's key is computed from it.
     figure_transformer   figures of it
     metrics_transformer  statistics of its c, over the times of a schedule and at many times
     transformer_schedule what requests of large transformers say of times
+    transformer_inputs   what they say of the other inputs of c
     compact_transformer  a large transformer with a smaller AdaLN
     register        a model that is added without a restart
 """

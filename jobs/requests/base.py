@@ -78,10 +78,11 @@ class TransformerRequest(Request):
     def reads(self) -> Reads:
         return "model"
 
-    def resolve(self, entry: TransformerEntry) -> Self:
+    def resolve(self, entry: TransformerEntry, conditions: ConditionInfo | None = None) -> Self:
         """The request with every default filled in: all that its job depends on besides the files.
 
         entry: the large transformer that the request names, none of whose files is missing.
+        conditions: the description of the upload that it names; None if it names none.
 
         Raises InvalidRequest with everything that the model does not allow, OSError for files that cannot be read.
         """

@@ -12,12 +12,27 @@ from jobs.compact_transformer_results import CompactTransformerResult
 from jobs.problems import Fault, InvalidRequest
 from jobs.requests.base import Queue, TransformerRequest
 from jobs.requests.checks import body_fault
-from jobs.requests.fields import UNIQUE, Timesteps, all_different, as_list, in_short, one_or_several, or_else
+from jobs.requests.fields import (
+    UNIQUE,
+    ConditionsId,
+    Timesteps,
+    all_different,
+    as_list,
+    in_short,
+    one_or_several,
+    or_else,
+)
+from jobs.requests.transformer_inputs import (
+    MOST_NUMBER,
+    Classes,
+    Scale,
+    classes_fault,
+    population_fault,
+    scales_fault,
+)
 from jobs.requests.transformer_schedule import (
     Resolutions,
-    Scale,
     facts_of,
-    scales_fault,
     schedule_faults,
     scheduler_digest,
     steps_fault,
@@ -26,19 +41,13 @@ from tailprune.spec.transformers import MOST_COVERED
 
 if TYPE_CHECKING:
     from jobs.registry.transformers import TransformerEntry, TransformerFacts
+    from jobs.storage.condition_info import ConditionInfo
 
 __all__ = ["CompactTransformerRequest"]
 
-MOST_NUMBER = 2**20
-"""Above every rank and class."""
 COVERS = ("steps", "times", "rank", "error")
 
 Steps = Annotated[int, Field(ge=1, le=MOST_COVERED)]
-Classes = Annotated[
-    list[Annotated[int, Field(ge=0, le=MOST_NUMBER)]],
-    Field(min_length=1, max_length=4096, json_schema_extra=UNIQUE),
-    AfterValidator(all_different),
-]
 OneOrMoreSteps = Annotated[
     Annotated[Steps, Tag("one")]
     | Annotated[
@@ -99,15 +108,25 @@ class CompactTransformerRequest(TransformerRequest):
         description="The guidance scales that are covered, of a model that takes one; the pipeline's default if not "
         "given.",
     )
-    pooled: Literal["zero"] | None = Field(
+    pooled: Literal["zero", "mean"] | None = Field(
         default=None,
-        description="Of a model that takes a pooled text, and required for it: `zero` makes it take each for zeros, so "
-        "that it follows the prompt by its tokens alone.",
+        description="Of a model that takes a pooled text, which needs this or `population`: `zero` makes it take each "
+        "for zeros, `mean` for the mean of the population, so that it follows the prompt by its tokens alone.",
+    )
+    population: ConditionsId | None = Field(
+        default=None,
+        description="The id of uploaded pooled texts, as `POST /conditions` returned it: they are covered, and texts "
+        "alike. With `pooled` all count as one, and `text_error` of the result is measured over them.",
     )
     classes: Classes | None = Field(
         default=None,
         description="The classes that are covered, of a model that takes one, and required for it; the one that "
         "stands for none is covered besides.",
+    )
+    qkv: Literal["stacked", "interleaved"] | None = Field(
+        default=None,
+        description="Of a MiniMax-H3 under its original names, and required for it: the order of rows in `qkv_proj`, "
+        "`stacked` in single files for ComfyUI, `interleaved` by heads in MiniMax's own shards. No tensor tells it.",
     )
 
     @model_validator(mode="after")
@@ -139,7 +158,7 @@ class CompactTransformerRequest(TransformerRequest):
         """The digest of the model's scheduler, where that makes the times."""
         return scheduler_digest(entry, self.scheduler)
 
-    def resolve(self, entry: TransformerEntry) -> Self:
+    def resolve(self, entry: TransformerEntry, conditions: ConditionInfo | None = None) -> Self:
         """See `TransformerRequest.resolve`. `guidance` may stay None, for the pipeline's default."""
         facts = facts_of(entry)
         makes = "plain" if facts.cls.gives == "times" else "own"
@@ -151,9 +170,13 @@ class CompactTransformerRequest(TransformerRequest):
                 "classes": None if self.classes is None else sorted(self.classes),
             }
         )
-        faults = [*_input_faults(resolved, entry.name, facts), *_time_faults(resolved, entry, facts)]
+        faults = [
+            *_input_faults(resolved, entry.name, facts),
+            *_text_faults(resolved, entry.name, facts, conditions),
+            *_time_faults(resolved, entry, facts),
+        ]
         if not faults:
-            faults = list(_count_faults(resolved, facts))
+            faults = list(_count_faults(resolved, facts, conditions))
         if faults:
             raise InvalidRequest(faults)
         return resolved
@@ -163,22 +186,39 @@ def _input_faults(request: CompactTransformerRequest, name: str, facts: Transfor
     """What is wrong with the other inputs of c than the time."""
     if fault := scales_fault(name, facts, request.guidance):
         yield fault
-    takes_text = facts.part("pooled text") is not None
-    if takes_text and request.pooled is None:
+    if fault := classes_fault(name, facts, request.classes):
+        yield fault
+    if facts.classes is not None and request.classes is None:
+        yield body_fault("classes", f"{name} takes a class: give classes, of 0 to {facts.classes - 1}")
+    if facts.in_two_orders and request.qkv is None:
+        yield body_fault(
+            "qkv",
+            f"{name} has the original names of {facts.cls.models}, under which no tensor tells the order of rows in "
+            "qkv_proj: give 'stacked' for a single file as published for ComfyUI, or 'interleaved' for MiniMax's own "
+            "shards and what was merged of them",
+        )
+    if request.qkv is not None and not facts.in_two_orders:
+        yield body_fault("qkv", "qkv is for a MiniMax-H3 under its original names; leave qkv out")
+
+
+def _text_faults(
+    request: CompactTransformerRequest, name: str, facts: TransformerFacts, texts: ConditionInfo | None
+) -> Iterator[Fault]:
+    """What is wrong with pooled texts. texts: the description of the upload; None if the request names none."""
+    if fault := population_fault(name, facts, texts):
+        yield fault
+    if facts.text_width is None:
+        if request.pooled is not None:
+            yield body_fault("pooled", f"{name} takes no pooled text; leave pooled out")
+    elif texts is None and request.pooled == "mean":
+        what = "upload them with POST /conditions, and give the id that it returns"
+        yield body_fault("population", f"the mean of pooled texts needs texts: {what}")
+    elif texts is None and request.pooled is None:
         yield body_fault(
             "pooled",
-            f"{name} takes a pooled text: give 'zero', by which it follows the prompt by its tokens alone; to cover "
-            "texts, use python -m tailprune compact with --population",
+            f"{name} takes a pooled text: give 'zero', by which it follows the prompt by its tokens alone; or a "
+            "population of texts, to cover them, or with 'mean' to take each for their mean",
         )
-    if request.pooled is not None and not takes_text:
-        yield body_fault("pooled", f"{name} takes no pooled text; leave pooled out")
-    if facts.classes is None:
-        if request.classes is not None:
-            yield body_fault("classes", f"{name} takes no class; leave classes out")
-    elif request.classes is None:
-        yield body_fault("classes", f"{name} takes a class: give classes, of 0 to {facts.classes - 1}")
-    elif wrong := [each for each in request.classes if each >= facts.classes]:
-        yield body_fault("classes", f"class {wrong[0]} is outside 0 to {facts.classes - 1}, the classes of {name}")
 
 
 def _time_faults(
@@ -196,8 +236,10 @@ def _time_faults(
     yield from schedule_faults(entry, facts, request.scheduler, request.resolutions, "give times")
 
 
-def _count_faults(request: CompactTransformerRequest, facts: TransformerFacts) -> Iterator[Fault]:
-    """What is wrong with how much a request covers that is right by itself."""
+def _count_faults(
+    request: CompactTransformerRequest, facts: TransformerFacts, texts: ConditionInfo | None
+) -> Iterator[Fault]:
+    """What is wrong with how much a request covers that is right by itself. texts: as in `_text_faults`."""
     resolutions = len(request.resolutions or [None])
     takes_sizes = facts.part("sizes") is not None
     counts = {
@@ -205,6 +247,7 @@ def _count_faults(request: CompactTransformerRequest, facts: TransformerFacts) -
         "resolutions": resolutions,
         "guidance scales": 1 if request.guidance is None else len(as_list(request.guidance)),
         "classes": 1 if request.classes is None else len(request.classes) + 1,
+        "pooled texts": 1 if texts is None or request.pooled is not None else texts.count,
     }
     if not takes_sizes and request.scheduler != "own":
         del counts["resolutions"]

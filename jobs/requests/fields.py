@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Discriminator, Field, JsonValue, Tag
@@ -42,6 +42,7 @@ __all__ = [
     "number_or_word",
     "one_or_several",
     "or_else",
+    "upload_in",
 ]
 
 T = TypeVar("T")
@@ -49,6 +50,8 @@ T = TypeVar("T")
 UNIQUE: dict[str, JsonValue] = {"uniqueItems": True}
 CONDITIONS = "The id of uploaded conditions, as `POST /conditions` returned it; for models that take no labels."
 CONDITIONS_PATTERN = r"^[0-9a-f]{64}$"
+UPLOADS = ("conditions", "population")
+"""The fields that name an upload, of which a request has one at most."""
 GREATEST_SEED = 2**63 - 1
 MOST_STUDY_VARIANTS = 1024
 """The most prunes of one study that a limit can allow."""
@@ -80,6 +83,11 @@ def _in_order(blocks: list[int | Literal["final"]]) -> list[int | Literal["final
 def or_else(value: T | None, default: T) -> T:
     """The value, or the default if it is None."""
     return default if value is None else value
+
+
+def upload_in(request: Mapping[str, Any]) -> str | None:
+    """The id of the upload that a request names, by its fields; None if it names none."""
+    return next((str(request[name]) for name in UPLOADS if request.get(name)), None)
 
 
 def as_list(value: T | list[T]) -> list[T]:

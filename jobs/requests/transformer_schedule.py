@@ -1,4 +1,4 @@
-"""What requests of large transformers say of times, resolutions and guidance scales, each check once."""
+"""What requests of large transformers say of times and resolutions, each check once."""
 
 from __future__ import annotations
 
@@ -19,16 +19,13 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Resolutions",
-    "Scale",
     "SchedulerName",
     "facts_of",
-    "scales_fault",
     "schedule_faults",
     "scheduler_digest",
     "steps_fault",
 ]
 
-Scale = Annotated[float, Field(ge=0, le=1000, allow_inf_nan=False)]
 Resolution = Annotated[list[Annotated[int, Field(ge=16, le=16384)]], Field(min_length=2, max_length=2)]
 Resolutions = Annotated[list[Resolution], Field(min_length=1, max_length=64)]
 SchedulerName = Literal["own", "plain"]
@@ -47,13 +44,6 @@ def scheduler_digest(entry: TransformerEntry, scheduler: SchedulerName | None) -
     if scheduler != "own" or entry.scheduler is None:
         return {}
     return {"scheduler": hashlib.sha256((entry.scheduler / SCHEDULER_CONFIG).read_bytes()).hexdigest()}
-
-
-def scales_fault(name: str, facts: TransformerFacts, guidance: object) -> Fault | None:
-    """That a model takes no guidance scale, though some are given."""
-    if guidance is None or facts.part("guidance") is not None:
-        return None
-    return body_fault("guidance", f"{name} takes no guidance scale; leave guidance out")
 
 
 def steps_fault(facts: TransformerFacts, scheduler: SchedulerName | None, steps: Sequence[int]) -> Fault | None:

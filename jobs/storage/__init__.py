@@ -5,6 +5,7 @@ artifacts        files under the digests of their bytes, such as pictures, tenso
 files            where they are: a folder, or any file system of fsspec
 shards           finished parts of studies, for reuse
 uploads          conditions that clients upload
+condition_files  what is in their files as they are stored
 condition_info   their description
 upload_parsing   makes them of an uploaded file
 upload_arrays    reads the arrays of an uploaded file without trusting it

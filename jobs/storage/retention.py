@@ -27,13 +27,15 @@ from pydantic import ValidationError
 from redis.exceptions import LockError
 
 from jobs.registry.compacted import CompactedStore
+from jobs.requests.fields import upload_in
 from jobs.settings import Settings, limits_by_class
 from jobs.storage.artifacts import FOLDERS, Artifact, ArtifactStore, ArtifactsUnavailable, Folder
+from jobs.storage.condition_files import MOST_START_BYTES, described
 from jobs.storage.files import INCOMING
 from jobs.storage.naming import UNDER_WAY, job_ids, named_by, records, request_of
 from jobs.storage.shards import SHARD_PREFIX, ShardLease
 from jobs.storage.survey import DIGEST, FileList, Names, Prefixes, Times, prefixes_of
-from jobs.storage.uploads import MOST_START_BYTES, USED_KEY, described, uploaders_key
+from jobs.storage.uploads import USED_KEY, uploaders_key
 from jobs.store.connection import text
 from jobs.store.jobs import JobStore, JobUnfinished, UnknownJob
 from jobs.store.scripts import PREFIX
@@ -204,7 +206,7 @@ class Collector:
                 if fields["status"] == "running" and started == math.inf:
                     started = -math.inf  # a damaged record: nothing is old enough
                 oldest_running = min(oldest_running, started)
-                if DIGEST.fullmatch(needed := str(request_of(fields).get("conditions"))):
+                if DIGEST.fullmatch(needed := upload_in(request_of(fields)) or ""):
                     names["uploads"].add(prefixes_of([needed]), math.inf)
                 for folder, prefixes in named.items():
                     names[folder].add(prefixes, math.inf)

@@ -7,11 +7,12 @@ import math
 from collections.abc import Mapping
 
 import numpy as np
+from numpy.typing import NDArray
 
 from jobs.problems import Fault, InvalidRequest, quoted
 from jobs.settings import Settings
+from jobs.storage.condition_files import ANY, FEATURES, Conditions, Shape, fits
 from jobs.storage.upload_arrays import FLOATS, StoredArray, Unreadable, body_fault, read_arrays
-from jobs.storage.uploads import FEATURES, Conditions, Shape
 from tailprune.spec.safetensors import encode_header
 
 __all__ = ["parse"]
@@ -23,23 +24,26 @@ def parse(content: bytes, settings: Settings) -> Conditions:
     Raises InvalidRequest with everything that is wrong with it, or only that it cannot be read.
     """
     family, count, values = _read_all(content, settings)
-    canonical = _canonical(FEATURES[family], count, values)
+    canonical = _canonical(values)
     return Conditions(hashlib.sha256(canonical).hexdigest(), family, count, canonical)
 
 
-def _read_all(content: bytes, settings: Settings) -> tuple[str, int, dict[str, bytes]]:
-    """The family, the number of conditions, and the values of each feature as float32. Raises InvalidRequest."""
+def _read_all(content: bytes, settings: Settings) -> tuple[str, int, dict[str, NDArray[np.float32]]]:
+    """The family, the number of conditions, and the values of each feature. Raises InvalidRequest."""
     stored = {array.name: array for array in read_arrays(content, settings.max_conditions_bytes)}
     family = _family(stored)
     features = FEATURES[family]
     faults = _name_faults(stored, family)
     counts: dict[str, int] = {}
+    shapes: dict[str, Shape] = {}
     for array in (stored[name] for name in features if name in stored):
         one = features[array.name]
         if array.type not in FLOATS:
             faults.append(body_fault(_wrong_type(array), array.name))
-        if array.shape in (one, (*array.shape[:1], *one)):
-            counts[array.name] = 1 if array.shape == one else array.shape[0]
+        if fits(array.shape, one):
+            counts[array.name], shapes[array.name] = 1, array.shape
+        elif fits(array.shape[1:], one):
+            counts[array.name], shapes[array.name] = array.shape[0], array.shape[1:]
         else:
             faults.append(body_fault(_wrong_shape(array, one), array.name))
     if len(set(counts.values())) > 1:
@@ -47,14 +51,14 @@ def _read_all(content: bytes, settings: Settings) -> tuple[str, int, dict[str, b
         faults.append(
             body_fault(f"the arrays hold different numbers of conditions: {each}; send the same number of each")
         )
-    wrong_size = _wrong_size(counts, features, settings)
+    wrong_size = _wrong_size(counts, shapes, settings)
     if wrong_size:
         raise InvalidRequest([*faults, body_fault(wrong_size)])
-    values: dict[str, bytes] = {}
+    values: dict[str, NDArray[np.float32]] = {}
     for name, count in counts.items():
         if stored[name].type in FLOATS:
             try:
-                values[name] = _read(stored[name], (count, *features[name]))
+                values[name] = _read(stored[name], (count, *shapes[name]))
             except Unreadable as error:
                 faults.append(body_fault(str(error), name))
     if faults:
@@ -62,10 +66,10 @@ def _read_all(content: bytes, settings: Settings) -> tuple[str, int, dict[str, b
     return family, max(counts.values()), values
 
 
-def _canonical(features: Mapping[str, Shape], count: int, values: Mapping[str, bytes]) -> bytes:
+def _canonical(values: Mapping[str, NDArray[np.float32]]) -> bytes:
     """The safetensors file of these values. Its digest is the id that clients keep: the bytes must never change."""
-    tensors = {name: ("F32", (count, *features[name]), len(values[name])) for name in sorted(features)}
-    return b"".join([encode_header(tensors), *(values[name] for name in tensors)])
+    tensors = {name: ("F32", values[name].shape, values[name].nbytes) for name in sorted(values)}
+    return b"".join([encode_header(tensors), *(values[name].data for name in tensors)])
 
 
 def _family(stored: Mapping[str, StoredArray]) -> str:
@@ -111,8 +115,8 @@ def _wrong_shape(array: StoredArray, one: Shape) -> str:
     return f"shape {given} is not {_shape(one)} (one condition) or N x {_shape(one)} (N conditions)"
 
 
-def _wrong_size(counts: Mapping[str, int], features: Mapping[str, Shape], settings: Settings) -> str | None:
-    """Why arrays with these numbers of conditions are refused, or None."""
+def _wrong_size(counts: Mapping[str, int], shapes: Mapping[str, Shape], settings: Settings) -> str | None:
+    """Why arrays with these numbers of conditions of these shapes are refused, or None."""
     if not counts:
         return None
     least, most = min(counts.values()), max(counts.values())
@@ -120,20 +124,20 @@ def _wrong_size(counts: Mapping[str, int], features: Mapping[str, Shape], settin
         return f"an array holds {least} conditions; send at least one"
     if most > settings.max_conditions:
         return f"the file holds {most} conditions; at most {settings.max_conditions} are accepted"
-    size = 4 * sum(count * math.prod(features[name]) for name, count in counts.items())
+    size = 4 * sum(count * math.prod(shapes[name]) for name, count in counts.items())
     if size > settings.max_conditions_bytes:
         return f"the conditions are {size} bytes as float32; at most {settings.max_conditions_bytes} are accepted"
     return None
 
 
-def _read(array: StoredArray, shape: Shape) -> bytes:
+def _read(array: StoredArray, shape: Shape) -> NDArray[np.float32]:
     """The values of an array as float32, in this shape. Raises Unreadable for NaN and infinity."""
     given = array.read().reshape(shape)
     with np.errstate(over="ignore"):
         values = np.ascontiguousarray(given, "<f4")
     finite = np.isfinite(values)
     if finite.all():
-        return values.tobytes()
+        return values
     kinds = {
         "NaN": np.isnan(given),
         "infinite": np.isinf(given),
@@ -145,7 +149,7 @@ def _read(array: StoredArray, shape: Shape) -> bytes:
 
 
 def _shape(shape: Shape) -> str:
-    return " x ".join(map(str, shape)) or "of a single number"
+    return " x ".join("W" if size == ANY else str(size) for size in shape) or "of a single number"
 
 
 def _taken(family: str) -> str:

@@ -1,46 +1,36 @@
-"""Uploaded conditions: the inputs of models that have no class labels.
+"""Uploaded conditions: the inputs of models that have no class labels, and pooled texts of large transformers.
 
-A file holds one or several conditions, as named arrays: the features of one family (`tailprune.spec.families`). It is
-stored in a canonical form, a safetensors file of float32 arrays whose first dimension is the number of conditions, so
-that the same numbers have the same id in whatever format they were sent.
+What is stored are files in canonical form (`jobs.storage.condition_files`).
 """
 
 from __future__ import annotations
 
 import contextlib
-import io
-import math
 import re
 import time
-from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import UTC, datetime
 
 import redis
 
 from jobs.problems import quoted
-from jobs.requests.fields import CONDITIONS_PATTERN
+from jobs.requests.fields import CONDITIONS_PATTERN, upload_in
 from jobs.storage.artifacts import Artifact, ArtifactStore, Folder
+from jobs.storage.condition_files import MOST_START_BYTES, Conditions, described
 from jobs.storage.condition_info import ConditionInfo
 from jobs.storage.files import CALLS_AT_ONCE, State
 from jobs.storage.naming import UNDER_WAY, records, request_of
 from jobs.store.scripts import PREFIX
-from tailprune.spec.families import FAMILIES
-from tailprune.spec.safetensors import read_header
 
 __all__ = [
     "CURSOR_PATTERN",
-    "FEATURES",
-    "MOST_START_BYTES",
     "USED_KEY",
     "ConditionPage",
     "ConditionStore",
-    "Conditions",
     "ConditionsInUse",
     "ConditionsOfOthers",
     "UnknownConditions",
-    "described",
     "uploaders_key",
 ]
 
@@ -49,15 +39,6 @@ USED_KEY = f"{PREFIX}conditions-used"
 """In Redis, the ids of conditions by the time of their last use."""
 MEDIA_TYPE = "application/octet-stream"
 FOLDER: Folder = "uploads"
-MOST_START_BYTES = 4096
-"""The whole header of a canonical file lies within this many first bytes."""
-
-Shape = tuple[int, ...]
-
-FEATURES: Mapping[str, Mapping[str, Shape]] = {
-    name: family.features for name, family in FAMILIES.items() if family.features
-}
-"""The arrays of one condition, with their shapes, for each family that takes conditions."""
 
 
 class UnknownConditions(LookupError):
@@ -68,44 +49,6 @@ class UnknownConditions(LookupError):
             f"no conditions have the id {quoted(conditions)}; upload their file with POST /conditions, "
             "which returns the id"
         )
-
-
-@dataclass(frozen=True)
-class Conditions:
-    """One or several conditions, in canonical form."""
-
-    id: str
-    """The sha256 of the content, in hexadecimal."""
-    family: str
-    count: int
-    content: bytes = field(repr=False)
-    """A safetensors file without metadata: each feature as float32, with shape (count, *shape of one)."""
-
-
-def described(conditions: str, start: bytes, size: int) -> ConditionInfo | None:
-    """The description of a stored file from its first bytes; None if it is not a canonical file of conditions.
-
-    conditions: the id.
-    start: the first bytes, with the whole header.
-    size: the size of the file in bytes.
-    """
-    try:
-        header = read_header(io.BytesIO(start))
-    except ValueError:
-        return None
-    tensors = header.tensors
-    if header.metadata is not None or any(tensor.dtype != "F32" for tensor in tensors.values()):
-        return None
-    for family, features in FEATURES.items():
-        if tensors.keys() != features.keys():
-            continue
-        count = next((tensor.shape[0] for tensor in tensors.values() if tensor.shape), 0)
-        fits = all(tensors[name].shape == (count, *shape) for name, shape in features.items())
-        whole = size == header.size + 4 * count * sum(map(math.prod, features.values()))
-        if count and fits and whole:
-            inputs = {name: list(shape) for name, shape in features.items()}
-            return ConditionInfo(id=conditions, count=count, inputs=inputs, family=family, bytes=size)
-    return None
 
 
 class ConditionsInUse(Exception):
@@ -261,8 +204,8 @@ def conditions_in_use(client: redis.Redis) -> dict[str, str]:
     """The ids of conditions that jobs under way name, each with a job. Raises redis.RedisError."""
     used: dict[str, str] = {}
     for job_id, fields in records(client, ("status", "request")):
-        if fields.get("status") in UNDER_WAY and (named := request_of(fields).get("conditions")):
-            used[str(named)] = job_id
+        if fields.get("status") in UNDER_WAY and (named := upload_in(request_of(fields))):
+            used[named] = job_id
     return used
 
 

@@ -320,10 +320,18 @@ def extract(
 
 def upload(
     context: typer.Context,
-    file: Annotated[Path, typer.Argument(exists=True, dir_okay=False, help="A safetensors or npz file of conditions.")],
+    file: Annotated[
+        Path,
+        typer.Argument(
+            exists=True, dir_okay=False, help="A safetensors or npz file of conditions, or of pooled texts."
+        ),
+    ],
     url: Url = DEFAULT_URL,
 ) -> None:
-    """Upload conditions (pose, image and latents, or video), and print the id to give as --conditions."""
+    """Upload conditions (pose, image and latents, or video), and print the id to give as --conditions.
+
+    Pooled texts of a large transformer (pooled) are uploaded so too, for --population of tailprune compact.
+    """
     with errors_shown(context), Client(url) as client:
         info = client.upload(file)
         shapes = ", ".join(f"{name} {' x '.join(map(str, shape))}" for name, shape in info.inputs.items())

@@ -1,12 +1,13 @@
-"""`tailprune compact`: have a running service make a smaller model, and show its size and the drift of its samples."""
+"""`tailprune compact`: have a running service make a smaller model, and show its size, and its drift or error."""
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any, Literal
 
 import typer
 
 from jobs.requests.compact import CompactRequest
+from jobs.requests.compact_transformer import CompactTransformerRequest
 from service.cli.options import (
     AsJson,
     Conditions,
@@ -26,6 +27,14 @@ from tailprune.spec.prune import Of
 from tailprune_client.core import DEFAULT_URL
 
 __all__ = ["compact"]
+
+
+def _resolution(text: str) -> list[int]:
+    try:
+        width, height = (int(side) for side in text.lower().split("x"))
+    except ValueError:
+        raise typer.BadParameter(f"{text!r} is no width and height in pixels, such as 1024x768") from None
+    return [width, height]
 
 
 def compact(
@@ -55,7 +64,10 @@ def compact(
         ),
     ] = None,
     sampler: Annotated[str | None, typer.Option(help="Cover the times of this sampler: ddim, euler, ...")] = None,
-    steps: Annotated[int | None, typer.Option(help="... with this many steps.")] = None,
+    steps: Annotated[
+        list[int] | None,
+        typer.Option(help="... with this many steps; repeatable for a large transformer, which covers all of them."),
+    ] = None,
     timestep_shift: Annotated[float | None, typer.Option(help="... and this timestep shift.")] = None,
     timesteps: Annotated[
         list[float] | None,
@@ -70,6 +82,50 @@ def compact(
     guided: Annotated[
         bool | None, typer.Option("--guided/--unguided", help="Whether to cover guided sampling too.")
     ] = None,
+    scheduler: Annotated[
+        Literal["own", "plain"] | None,
+        typer.Option(
+            help="Of a large transformer, as all that follow: whose times --steps are, those of its own scheduler (the "
+            "default), or plain ones."
+        ),
+    ] = None,
+    resolutions: Annotated[
+        list[Any] | None,
+        typer.Option(
+            "--resolution",
+            parser=_resolution,
+            metavar="<WxH>",
+            help="A width and height in pixels to cover, where they matter; repeatable.",
+        ),
+    ] = None,
+    times: Annotated[
+        list[float] | None,
+        typer.Option("--time", help="Cover exactly this time, as the pipeline passes it; repeatable."),
+    ] = None,
+    rank: Annotated[int | None, typer.Option(help="Cover all times by so many directions.")] = None,
+    error: Annotated[
+        float | None, typer.Option(help="Cover all times by as few directions as have at most this error.")
+    ] = None,
+    guidance: Annotated[
+        list[float] | None, typer.Option(help="A guidance scale to cover; repeatable. The pipeline's by default.")
+    ] = None,
+    pooled: Annotated[
+        Literal["zero", "mean"] | None,
+        typer.Option(help="Take every pooled text for zeros, or for the mean of --population."),
+    ] = None,
+    population: Annotated[
+        str | None, typer.Option(help="The id that `tailprune upload` printed, of pooled texts to cover.")
+    ] = None,
+    classes: Annotated[
+        list[int] | None, typer.Option("--class", help="A class to cover, by number, of a DiT; repeatable.")
+    ] = None,
+    qkv: Annotated[
+        Literal["stacked", "interleaved"] | None,
+        typer.Option(
+            help="The order of rows in qkv_proj of a MiniMax-H3 under its original names: stacked in single files for "
+            "ComfyUI, interleaved in MiniMax's own shards."
+        ),
+    ] = None,
     webhook: WebhookUrl = None,
     webhook_events: WebhookEvents = None,
     save: Save = None,
@@ -77,5 +133,11 @@ def compact(
     as_json: AsJson = False,
     url: Url = DEFAULT_URL,
 ) -> None:
-    """Make a smaller model whose AdaLN reads fewer components, and print the name by which it is then served."""
-    run(context, "compact", body_of(context, CompactRequest))
+    """Make a smaller model whose AdaLN reads fewer components, and print the name by which it is then served.
+
+    Of a large transformer --save writes the smaller one, as the folder that it is.
+    """
+    body = body_of(context, CompactRequest) | body_of(context, CompactTransformerRequest)
+    if len(body.get("steps", [])) == 1:
+        [body["steps"]] = body["steps"]
+    run(context, "compact", body)

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from pydantic import BaseModel
 
 from jobs.attribution_results import AttributionResult
+from jobs.compact_transformer_results import CompactTransformerResult
 from jobs.edit_results import EditResult
 from jobs.figure_results import FigureTransformerResult
 from jobs.registry.evaluation import Measure
@@ -49,6 +50,8 @@ def sheets_of(result: BaseModel) -> Iterator[Sheet]:
             yield from _metrics_sheets(result)
         case CompactResult():
             yield _compact_sheet(result)
+        case CompactTransformerResult():
+            yield _compact_transformer_sheet(result)
         case ExtractResult():
             yield _extract_sheet(result)
         case RegisterResult():
@@ -68,6 +71,8 @@ def files_of(result: BaseModel) -> list[str]:
             return [result.grid, *(sound.artifact for variant in result.variants for sound in variant.sounds)]
         case CompactResult():
             return [result.checkpoint, result.card, result.samples]
+        case CompactTransformerResult():
+            return sorted(result.files)
         case StudyResult() if (exports := result.exports) is not None:
             names = (exports.document, exports.table, exports.markdown, exports.png, exports.svg)
             return [name for name in names if name is not None]
@@ -175,6 +180,30 @@ def _compact_sheet(result: CompactResult) -> Sheet:
     compared, what = result.compared, "directions" if result.by == "directions" else "components"
     what += ", the others predicted" if result.fill == "refit" else ""
     drift, psnr, ssim = _drift(compared.drift)
+    return _sizes_sheet(
+        result,
+        title=f"{result.model.name}: AdaLN reads {result.kept} of {result.components} {what}",
+        caption=f"drift {drift}, PSNR {psnr} dB, SSIM {ssim}: {compared.samples} samples, {compared.sampler}, "
+        f"{compared.steps} steps, guidance {compared.guidance_scale:g}",
+    )
+
+
+def _compact_transformer_sheet(result: CompactTransformerResult) -> Sheet:
+    """The sizes of the whole large transformer and of the smaller one, and its errors."""
+    between, texts = result.error_between, result.text_error
+    errors = [
+        f"error {result.error:.2g}, {result.worst_error:.2g} at worst",
+        "" if between is None else f", {between:.2g} halfway between covered times",
+        "" if texts is None else f"; that all pooled texts count as one changes another {texts:.2g}",
+    ]
+    return _sizes_sheet(
+        result,
+        title=f"{result.model.name}: AdaLN reads {result.rank} directions",
+        caption="\n".join(["".join(errors), f"covered: {result.covers}", *result.notes]),
+    )
+
+
+def _sizes_sheet(result: CompactResult | CompactTransformerResult, title: str, caption: str) -> Sheet:
     sizes = {
         "parameters": result.parameters,
         "of these AdaLN's": result.adaln_parameters,
@@ -186,9 +215,8 @@ def _compact_sheet(result: CompactResult) -> Sheet:
             [name, f"{change.before:,}", f"{change.after:,}", f"{1 - change.after / change.before:.1%}"]
             for name, change in sizes.items()
         ],
-        title=f"{result.model.name}: AdaLN reads {result.kept} of {result.components} {what}",
-        caption=f"drift {drift}, PSNR {psnr} dB, SSIM {ssim}: {compared.samples} samples, {compared.sampler}, "
-        f"{compared.steps} steps, guidance {compared.guidance_scale:g}",
+        title=title,
+        caption=caption,
     )
 
 

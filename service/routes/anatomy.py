@@ -10,7 +10,7 @@ from jobs.records import Job
 from jobs.requests.anatomy import AnatomyRequest
 from service.deps import TransformerDep
 from service.openapi import METRICS_DONE, NOT_MODIFIED, job_under_way, statistics_problems
-from service.submission import ReaderDep, answer_by_transformer_job
+from service.submission import ReaderDep, answer_by_job
 
 __all__ = ["router"]
 
@@ -39,4 +39,4 @@ async def get_anatomy(model: TransformerDep, client: ReaderDep) -> Response:
     their weights are read. The response waits for the result; if that takes too long, it is 202 and the job.
     """
 
-    return await answer_by_transformer_job(AnatomyRequest(model=model.name), model, client, _as_json)
+    return await answer_by_job(AnatomyRequest(model=model.name), model, client, _as_json)

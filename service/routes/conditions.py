@@ -1,4 +1,4 @@
-"""`/conditions`: upload, list and delete the inputs of models that take conditions in place of class labels."""
+"""`/conditions`: upload, list and delete the inputs of models that take conditions, and pooled texts."""
 
 from __future__ import annotations
 
@@ -44,6 +44,9 @@ For models of the family x-mdpt it holds the arrays `pose` (257 x 768), `image` 
 (4 x 32 x 32), for mdsgen the array `video` (32 x 512). Arrays of these shapes hold one condition; N conditions have a
 leading dimension N, the same in all arrays of the file. Types may be float16, bfloat16 (only in safetensors), float32
 and float64.
+
+For `population` of requests of large transformers it holds the array `pooled`, N pooled texts as the pipeline passes
+them to the transformer (N x their width); its family is `transformer`.
 """
 BODY: dict[str, Any] = {
     "requestBody": {

@@ -34,7 +34,7 @@ from service.headers import AcceptHeader, preferred_type
 from service.openapi import FIGURE_DONE, NOT_MODIFIED, job_under_way, problem_responses
 from service.problems import ProblemError
 from service.routes.metrics import ConditionsQuery, Timestep
-from service.submission import ReaderDep, answer_by_job, answer_by_transformer_job, refuse_options
+from service.submission import ReaderDep, answer_by_job, refuse_options
 from tailprune.spec.prune import EVERY, PruneSpec, Side
 
 __all__ = ["router", "rule_of"]
@@ -154,7 +154,7 @@ async def draw_figure(
             "side": side, "attribute": attribute, "range": colours, "study": study, "seed": seed,
         }  # fmt: skip
         of_its_adaln = _of_transformer(model.name, figure, options)
-        return await answer_by_transformer_job(of_its_adaln, model, client, render, tag=tag, headers=headers)
+        return await answer_by_job(of_its_adaln, model, client, render, tag=tag, headers=headers)
     if figure == "rank":
         others = ", ".join(get_args(FigureName))
         message = f"'rank' is a figure of large transformers, and {model.name!r} is none; its figures are {others}"

@@ -17,6 +17,7 @@ from jobs.registry.transformers import TransformerEntry
 from jobs.requests.fields import CONDITIONS, ConditionsId, Part, Thresholds
 from jobs.requests.metrics import MetricsRequest
 from jobs.requests.metrics_transformer import MetricsTransformerRequest, Scales
+from jobs.requests.transformer_inputs import Classes
 from jobs.requests.transformer_schedule import SchedulerName
 from jobs.results import MetricsResult
 from jobs.store.telemetry import REQUESTED
@@ -28,7 +29,6 @@ from service.response_cache import CachedResponse
 from service.submission import (
     ReaderDep,
     answer_by_job,
-    answer_by_transformer_job,
     cache_headers,
     from_query,
     refuse_options,
@@ -38,8 +38,10 @@ from tailprune.spec.transformers import MOST_COVERED
 
 __all__ = [
     "PARAMETERS",
+    "ClassQuery",
     "ConditionsQuery",
     "Guidance",
+    "Population",
     "Resolution",
     "Timestep",
     "of_systems",
@@ -104,7 +106,22 @@ Guidance = Annotated[
         description="Of a large transformer that takes one: a guidance scale; repeatable. By default the pipeline's."
     ),
 ]
-PARAMETERS = {"resolutions": "resolution", "thresholds": "threshold"}
+ClassQuery = Annotated[
+    Classes | None,
+    Query(
+        alias="class",
+        description="Of a large transformer that takes a class: its number, from 0; repeatable. By default the one "
+        "that stands for none.",
+    ),
+]
+Population = Annotated[
+    ConditionsId | None,
+    Query(
+        description="Of a large transformer that takes a pooled text: the id of uploaded ones, as `POST /conditions` "
+        "returned it; zeros by default."
+    ),
+]
+PARAMETERS = {"resolutions": "resolution", "thresholds": "threshold", "classes": "class"}
 """The query parameters of fields that have another name."""
 
 
@@ -146,6 +163,8 @@ async def get_metrics(
     scheduler: Scheduler = None,
     resolution: Resolution = None,
     guidance: Guidance = None,
+    classes: ClassQuery = None,
+    population: Population = None,
 ) -> Response:
     """Get statistics of the condition vectors over a model's classes, or over uploaded conditions.
 
@@ -164,13 +183,18 @@ async def get_metrics(
             scheduler=scheduler,
             resolutions=sides(resolution),
             guidance=guidance,
+            classes=classes,
+            population=population,
             thresholds=threshold,
         )
-        return await answer_by_transformer_job(of_times, model, client, _as_json, parameters=PARAMETERS)
+        return await answer_by_job(of_times, model, client, _as_json, parameters=PARAMETERS)
     refuse_options(
-        {"steps": steps, "scheduler": scheduler, "resolution": resolution, "guidance": guidance},
+        {
+            "steps": steps, "scheduler": scheduler, "resolution": resolution, "guidance": guidance, "class": classes,
+            "population": population,
+        },
         of_transformers(model.name),
-    )
+    )  # fmt: skip
     thresholds = {} if threshold is None else {"thresholds": threshold}
     asked = MetricsRequest(model=model.name, part=part, timestep=timestep, conditions=conditions, **thresholds)
 

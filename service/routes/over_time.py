@@ -21,15 +21,17 @@ from service.deps import AnyModelDep, ModelDep
 from service.openapi import METRICS_DONE, NOT_MODIFIED, job_under_way, statistics_problems
 from service.routes.metrics import (
     PARAMETERS,
+    ClassQuery,
     ConditionsQuery,
     Guidance,
+    Population,
     Resolution,
     of_systems,
     of_transformers,
     sides,
 )
 from service.routes.vectors import LabelQuery, labels_of
-from service.submission import ReaderDep, answer_by_job, answer_by_transformer_job, from_query, refuse_options
+from service.submission import ReaderDep, answer_by_job, from_query, refuse_options
 from tailprune.spec import InputError
 from tailprune.spec.prune import MOST_BLOCKS, MOST_STEPS, STEPS, By, Fill, Of, Schedule, Side, When
 
@@ -114,12 +116,14 @@ async def get_over_time(
     conditions: ConditionsQuery = None,
     resolution: Resolution = None,
     guidance: Guidance = None,
+    classes: ClassQuery = None,
+    population: Population = None,
 ) -> Response:
     """Get statistics of the condition c at many times, from noise to data, over all classes or uploaded conditions.
 
-    Of a large transformer they are over its guidance scales and resolutions. `removed` is what prunes of the tail
-    remove at each time, and on average. Only the tensors of the condition are read. The response waits for the result;
-    if that takes too long, it is 202 and the job.
+    Of a large transformer they are over its guidance scales, resolutions, classes or pooled texts. `removed` is what
+    prunes of the tail remove at each time, and on average. Only the tensors of the condition are read. The response
+    waits for the result; if that takes too long, it is 202 and the job.
     """
     if isinstance(model, TransformerEntry):
         refuse_options({"conditions": conditions}, of_systems(model.name))
@@ -130,10 +134,13 @@ async def get_over_time(
             points=points,
             resolutions=sides(resolution),
             guidance=guidance,
+            classes=classes,
+            population=population,
             thresholds=threshold,
         )
-        return await answer_by_transformer_job(of_times, model, client, _as_json, parameters=PARAMETERS)
-    refuse_options({"resolution": resolution, "guidance": guidance}, of_transformers(model.name))
+        return await answer_by_job(of_times, model, client, _as_json, parameters=PARAMETERS)
+    options = {"resolution": resolution, "guidance": guidance, "class": classes, "population": population}
+    refuse_options(options, of_transformers(model.name))
     asked = from_query(
         OverTimeRequest, PARAMETERS, model=model.name, points=points, thresholds=threshold, conditions=conditions
     )

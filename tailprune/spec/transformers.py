@@ -22,7 +22,17 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-__all__ = ["CLASSES", "LARGEST_SIDE", "MOST_COVERED", "SIDE_STEP", "Linears", "Number", "Part", "TransformerClass"]
+__all__ = [
+    "CLASSES",
+    "LARGEST_SIDE",
+    "MOST_COVERED",
+    "MOST_TEXTS",
+    "SIDE_STEP",
+    "Linears",
+    "Number",
+    "Part",
+    "TransformerClass",
+]
 
 SIX = ("shift", "scale", "gate") * 2
 THREE = ("shift", "scale", "gate")
@@ -32,6 +42,8 @@ DISCRETE = 999
 MOST_COVERED = 4096
 """The vectors that a compaction covers at most: times, texts or sizes or classes, guidance scales and rows of tables
 together. In each precision that the weights have they are others, of which there are at most three."""
+MOST_TEXTS = 4096
+"""The pooled texts of one file at most, also where their mean alone is covered."""
 SIDE_STEP, LARGEST_SIDE = 16, 4096
 """Of a model that takes the size of the picture, sides in pixels are multiples of this, as the pipeline wants, and at
 most so large, so that bfloat16 holds them."""
@@ -69,6 +81,11 @@ class Part:
     """Whether the schedule of the steps determines it, as it does the time."""
     averaged: bool = False
     """Whether the mean of it and the time is what is added, not their sum."""
+
+    @property
+    def pools(self) -> bool:
+        """Whether the transformer pools tokens itself."""
+        return len(self.layers) == 3
 
     @property
     def is_time(self) -> bool:
@@ -114,6 +131,8 @@ class TransformerClass:
     """The pixels along one side of a token, where the pipeline shifts the schedule by the number of tokens."""
     rises: bool = False
     """Whether the time rises while sampling: it is 0 at pure noise, as 1 - sigma, and not the sigma."""
+    in_two_orders: bool = False
+    """Whether files with these names are published with two orders of the rows of q, k and v, which no tensor tells."""
 
     @property
     def time(self) -> Part:
@@ -281,6 +300,7 @@ CLASSES = (
         buffers=("rope.inv_freq",),
         gives="steps",
         rises=True,
+        in_two_orders=True,
     ),
     TransformerClass(
         "AuraFlowTransformer2DModel",

@@ -49,7 +49,8 @@ class Written(Shown):
     files: dict[str, str]
     """The sha256 of each file that was written."""
     notes: tuple[str, ...] = ()
-    """How the source was read, where it can be read in several ways, and what of its files is left out."""
+    """How the source was read, where it can be read in several ways, what of its files is left out, and where AdaLN is
+    written in another type, as sentences."""
 
 
 def card_of(written: Written) -> str:
@@ -62,24 +63,15 @@ def card_of(written: Written) -> str:
     )
     if written.text_error is not None:
         between += f"That all pooled texts count as one changes them by another {written.text_error:.2g}.\n"
-    eight_bits = [dtype for dtype in written.read_dtypes if dtype.startswith("F8")]
-    stored = (
-        f"""
-AdaLN's weights were {" and ".join(eight_bits)}, and are written in {written.dtype}; all others are as they were.
-PyTorch computes nothing in eight bits, so that loading needs a type, such as torch.bfloat16.
-"""
-        if eight_bits
-        else ""
-    )
-    read = "".join(f"- {note}\n" for note in written.notes)
-    read = f"\nOf the source:\n\n{read}" if read else ""
+    notes = "".join(f"- {note}\n" for note in written.notes)
+    notes = f"\nNotes:\n\n{notes}" if notes else ""
     return f"""# {written.name}, compacted
 
 AdaLN reads {written.rank} directions of SiLU(c). Covered: {written.covers}.
 
 The error of all shifts, scales and gates, relative to their part that depends on c, in the type that they are stored
 in ({written.dtype}): {written.error:.2g} over what is covered, {written.worst_error:.2g} at worst.
-{between}{stored}{read}
+{between}{notes}
 | | before | after |
 |---|---|---|
 | parameters | {written.parameters[0]:,} | {written.parameters[1]:,} |

@@ -21,7 +21,7 @@ from tailprune.transformers.recognise import Model
 from tailprune.transformers.schedule import Covered, choices, cover, plain_times, scaled, scheduled_times
 from tailprune.transformers.sizes_and_classes import classes_of, parts_of_classes, parts_of_sizes, sizes_of
 
-__all__ = ["checked_plan", "covered_by", "plan_of", "text_error", "words_of"]
+__all__ = ["checked_plan", "classes_in_words", "covered_by", "plan_of", "scales_of", "text_error", "words_of"]
 
 LARGEST = 1e9
 """More than any time or scale that a folder may state."""
@@ -228,7 +228,8 @@ def text_error(model: Model, plan: Mapping[str, Any], population: PooledTexts | 
     return math.sqrt(wrong.double().square().sum().item() / of_own.double().square().sum().item())
 
 
-def _classes(rows: Sequence[int]) -> str:
+def classes_in_words(rows: Sequence[int]) -> str:
+    """Which classes these are; of many, how many."""
     if len(rows) > FEW:
         return f"{len(rows):,} classes"
     return f"class{'es' if len(rows) > 1 else ''} {', '.join(map(str, rows))}"
@@ -257,7 +258,7 @@ def words_of(plan: Mapping[str, Any]) -> str:
         return f"{text}, pictures of {' and '.join(f'{wide}x{high}' for wide, high in plan['sizes'])}, not cropped"
     if "classes" in plan:
         *rows, _ = plan["classes"]
-        return f"{text}, {_classes(rows)} and none"
+        return f"{text}, {classes_in_words(rows)} and none"
     if plan["pooled"] == "zero":
         return f"{text}, no pooled text"
     if plan["population"] is None:

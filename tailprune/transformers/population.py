@@ -19,7 +19,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from tailprune.spec import InputError, MissingFileError
-from tailprune.spec.transformers import Part
+from tailprune.spec.transformers import MOST_TEXTS, Part
 from tailprune.transformers.ranks import linear
 from tailprune.transformers.recognise import Model
 from tailprune.transformers.source import TORCH
@@ -27,6 +27,7 @@ from tailprune.transformers.source import TORCH
 __all__ = [
     "POPULATION",
     "PooledTexts",
+    "parts_of_texts",
     "read_population",
     "some_texts",
     "texts_covered",
@@ -36,7 +37,6 @@ __all__ = [
 
 POPULATION = "population.safetensors"
 """The population in a compacted folder, so that what it covers can be verified."""
-MOST_TEXTS = 4096
 
 
 @dataclass(frozen=True)
@@ -66,11 +66,6 @@ def _text_part(model: Model) -> Part | None:
     return part if part is not None and part.what == "pooled text" else None
 
 
-def _pools(part: Part) -> bool:
-    """Whether the transformer pools tokens itself."""
-    return len(part.layers) == 3
-
-
 def read_population(path: str | os.PathLike[str], model: Model) -> PooledTexts:
     """Read the pooled texts of a safetensors file: its only tensor, or the one that is called `pooled`.
 
@@ -94,7 +89,7 @@ def read_population(path: str | os.PathLike[str], model: Model) -> PooledTexts:
     if "pooled" not in tensors and len(tensors) != 1:
         raise InputError(f"{file}: has {len(tensors)} tensors, and none is called 'pooled'")
     vectors = tensors.get("pooled", next(iter(tensors.values())))
-    width = model.width if _pools(part) else model.source.shape(f"{part.layers[0]}.weight")[1]
+    width = model.width if part.pools else model.source.shape(f"{part.layers[0]}.weight")[1]
     if vectors.ndim != 2 or vectors.shape[1] != width or not 1 <= len(vectors) <= MOST_TEXTS:
         raise InputError(
             f"{file}: pooled texts of {model.source.path} have the shape (1 to {MOST_TEXTS:,}, {width}), not "
@@ -105,11 +100,11 @@ def read_population(path: str | os.PathLike[str], model: Model) -> PooledTexts:
     return PooledTexts(vectors.float())
 
 
-def _parts_of(model: Model, population: PooledTexts) -> Tensor:
+def parts_of_texts(model: Model, population: PooledTexts) -> Tensor:
     """The parts of c that the texts make, with shape (K, d), float64."""
     part = _text_part(model)
     assert part is not None, "a population is read for a model that takes it"
-    if _pools(part):
+    if part.pools:
         return population.vectors.double()
     (first, first_bias), (second, bias) = (linear(model.source, layer) for layer in part.layers)
     return F.silu(population.vectors.double() @ first.T + first_bias) @ second.T + bias
@@ -124,7 +119,7 @@ def texts_covered(model: Model, pooled: str | None, population: PooledTexts | No
     """
     if population is None or pooled == "zero":
         return None
-    parts = _parts_of(model, population)
+    parts = parts_of_texts(model, population)
     if pooled is None:
         return parts
     part = _text_part(model)
@@ -151,7 +146,7 @@ def texts_replaced(model: Model, pooled: str | None, population: PooledTexts | N
 
 def some_texts(model: Model, population: PooledTexts, most: int) -> Tensor:
     """The parts of c that at most so many texts make, evenly taken, with shape (K, d)."""
-    parts = _parts_of(model, population)
+    parts = parts_of_texts(model, population)
     return parts[torch.linspace(0, len(parts) - 1, min(most, len(parts))).long()]
 
 

@@ -18,7 +18,7 @@ from tailprune.spec import InputError
 from tailprune.spec.safetensors import BITS, StoredTensor
 from tailprune.spec.transformers import CLASSES, TransformerClass
 from tailprune.transformers.configurations import configuration_of, whole_shapes
-from tailprune.transformers.layouts import H3, frequencies
+from tailprune.transformers.layouts import frequencies
 from tailprune.transformers.original_names import (
     Piece,
     layers_by_original_name,
@@ -51,14 +51,13 @@ def open_whole(source: str | os.PathLike[str], qkv: Rows | None = None) -> Model
     _check_alone(model)
     others = _beginnings(opened.others)
     notes = (f"Its files have tensors of other models too, which are left out: {others}.",) if others else ()
-    in_two_orders = model.cls.naming != "diffusers" and model.cls.name == H3
-    if qkv is not None and not in_two_orders:
+    if qkv is not None and not model.cls.in_two_orders:
         raise InputError(f"{opened.path}: qkv is for a MiniMax-H3 under its original names: leave it out")
     if model.cls.naming == "diffusers":
         return replace(model, source=replace(opened, notes=notes))
     if not opened.has_values:
         raise InputError(f"{opened.path}: only its headers are at hand: fetch the weights first")
-    if in_two_orders and qkv not in get_args(Rows):
+    if model.cls.in_two_orders and qkv not in get_args(Rows):
         raise InputError(
             f"{opened.path}: the rows of qkv_proj stand in one of two orders, which no tensor tells: give qkv as "
             "stacked for a single file as published for ComfyUI, or as interleaved for MiniMax's own shards and what "

@@ -13,7 +13,7 @@ import hashlib
 import json
 import math
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Literal
@@ -319,6 +319,7 @@ class _Writer:
         before = self.source.parameters(name for name in self.source.tensors if name not in self.model.cls.buffers)
         old = self.source.parameters(adaln)
         rank, width = self._basis[f"{BASIS}.weight"].shape
+        read, dtype = {self.source.tensors[f"{name}.weight"].dtype for name in self._layers}, TYPES[self._dtype]
         new = self.model.rows * (rank + 1) + rank * width + width
         return Written(
             path=str(folder),
@@ -332,12 +333,21 @@ class _Writer:
             parameters=(before, before - old + new),
             adaln_parameters=(old, new),
             bytes=(self.source.size_of(self.source.tensors), self.size),
-            dtype=TYPES[self._dtype],
-            read_dtypes=tuple(sorted({self.source.tensors[f"{name}.weight"].dtype for name in self._layers})),
+            dtype=dtype,
+            read_dtypes=tuple(sorted(read)),
             sources=self._sources,
             files=self._digests,
-            notes=self.source.notes,
+            notes=(*_notes_of_types(read, dtype), *self.source.notes),
         )
+
+
+def _notes_of_types(read: Collection[str], written: str) -> Iterator[str]:
+    """What is said of AdaLN's types, in the format's notation: those that were read, and the one that is written."""
+    if set(read) != {written}:
+        types = " and ".join(sorted(read))
+        yield f"AdaLN's weights were {types}, and are written in {written}; all others are as they were."
+    if any(dtype.startswith("F8") for dtype in read):
+        yield "PyTorch computes nothing in eight bits, so that loading needs a type, such as torch.bfloat16."
 
 
 def _finish(model: Model, plan: Mapping[str, Any], work: Path, written: Written, texts: PooledTexts | None) -> None:

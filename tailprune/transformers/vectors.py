@@ -3,7 +3,7 @@
     c = y + t
 
 as in the systems: t is what the time makes, with that of the next step where a model takes it, and y the sum of all
-other parts: the guidance, the size of the picture, a pooled text. Of texts nothing is known: they count as zeros.
+other parts: the guidance, the size of the picture, a class, a pooled text.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ from tailprune.arguments import as_whole
 from tailprune.checkpoints.files import CheckpointError
 from tailprune.spec import InputError
 from tailprune.spec.transformers import MOST_COVERED, Part
-from tailprune.transformers.plans import scales_of
-from tailprune.transformers.population import vector_part
+from tailprune.transformers.plans import classes_in_words, scales_of
+from tailprune.transformers.population import PooledTexts, parts_of_texts, read_population, vector_part
 from tailprune.transformers.ranks import Unmeasured, summands
 from tailprune.transformers.recognise import Model, recognise
 from tailprune.transformers.schedule import plain_times, scaled, scheduled_times
-from tailprune.transformers.sizes_and_classes import parts_of_sizes, sizes_of
+from tailprune.transformers.sizes_and_classes import classes_of, parts_of_classes, parts_of_sizes, sizes_of
 from tailprune.transformers.source import open_source
 
 __all__ = ["ConditionVectors", "Summand", "condition_vectors"]
@@ -85,6 +85,8 @@ def condition_vectors(
     scheduler: str | os.PathLike[str] | None = None,
     resolutions: Sequence[tuple[int, int]] = (),
     guidance: Sequence[float] | None = None,
+    classes: Sequence[int] | None = None,
+    population: str | os.PathLike[str] | None = None,
 ) -> ConditionVectors:
     """The condition vectors of a large transformer at the times of a schedule, or at evenly spaced times.
 
@@ -95,9 +97,12 @@ def condition_vectors(
     resolutions: widths and heights in pixels, where the scheduler shifts its times by them, of which all count, or the
         model takes sizes, each of which is a vector of that part
     guidance: the scales of a model that takes one, each a vector of that part; by default the pipeline's
+    classes: the classes of a model that takes one, each a vector of that part; by default the one that stands for none
+    population: a safetensors file with pooled texts, with shape (K, width), of a model that takes one, each a vector of
+        that part; by default one of zeros
 
-    A pooled text counts as zeros, a class as the one that stands for none, and of other tables the last row counts. A
-    model that takes the time of the next step too takes that of the next of these times, and 0 after the last.
+    Of other tables the last row counts. A model that takes the time of the next step too takes that of the next of
+    these times, and 0 after the last.
 
     Raises FileNotFoundError for a missing source, InputError for not exactly one of steps and points, options that the
     model does not take or that it lacks, or more than MOST_COVERED vectors, CheckpointError for files that are not what
@@ -110,6 +115,8 @@ def condition_vectors(
     if not opened.has_values:
         raise InputError(f"{opened.path}: only its headers are at hand: fetch the weights first")
     scales, sizes = scales_of(model, guidance), sizes_of(model, resolutions)
+    rows = None if classes is None else (classes_of(model, classes) or [])[:-1]
+    texts = None if population is None else read_population(population, model)
     if resolutions and sizes is None and scheduler is None:
         raise InputError("resolutions belong to a scheduler: give scheduler")
     if points is not None:
@@ -124,7 +131,8 @@ def condition_vectors(
             else scheduled_times(model, count, scheduler, () if sizes is not None else resolutions)
         )
     times = torch.cat(schedules)
-    count = len(times) * math.prod(len(each) for each in (scales, sizes) if each is not None)
+    others = (scales, sizes, rows, None if texts is None else texts.vectors)
+    count = len(times) * math.prod(len(each) for each in others if each is not None)
     if count > MOST_COVERED:
         raise InputError(
             f"{len(times):,} times make {count:,} vectors, and at most {MOST_COVERED:,} are made: give fewer"
@@ -139,7 +147,9 @@ def condition_vectors(
         assert part.number is not None, "the guidance is a number"
         numbers["guidance"] = torch.tensor([scale * scaled(part.number) for scale in scales], dtype=torch.float32)
     try:
-        known = {"sizes": parts_of_sizes(model, sizes)} if sizes is not None else {}
+        known = {} if sizes is None else {"sizes": parts_of_sizes(model, sizes)}
+        known |= {} if rows is None else {"class": parts_of_classes(model, rows)}
+        known |= {} if texts is None else {"pooled text": parts_of_texts(model, texts)}
         found = summands(model, times, numbers, known=known)
     except Unmeasured as why:
         raise CheckpointError(f"{opened.path}: {why}") from why
@@ -147,13 +157,14 @@ def condition_vectors(
     number = model.cls.time.number
     assert number is not None, "the time is a number"
     done = times / number.most
+    covers = _given_in_words(scales, sizes, rows, texts)
     return ConditionVectors(
         times,
         done if model.cls.rises else 1 - done,
         tuple(
             Summand(
                 part.what,
-                _covers(model, part, times, scales, sizes),
+                covers.get(part.what) or _covers(model, part, times),
                 part.is_time or part.scheduled,
                 found[part.what],
             )
@@ -174,20 +185,33 @@ def _sum(vectors: Sequence[Tensor]) -> Tensor:
     return torch.stack(list(vectors)).sum(0).float()
 
 
-def _covers(
-    model: Model, part: Part, times: Tensor, scales: Sequence[float] | None, sizes: Sequence[tuple[int, int]] | None
-) -> str:
-    """Of which values the vectors of a part are, in words."""
+def _given_in_words(
+    scales: Sequence[float] | None,
+    sizes: Sequence[tuple[int, int]] | None,
+    classes: Sequence[int] | None,
+    texts: PooledTexts | None,
+) -> dict[str, str]:
+    """Of which values the vectors of the parts are whose values were given, by what they are."""
+    words = {}
+    if scales is not None:
+        words["guidance"] = f"scale{'s' if len(scales) > 1 else ''} {', '.join(f'{scale:g}' for scale in scales)}"
+    if sizes is not None:
+        words["sizes"] = f"pictures of {', '.join(f'{wide}x{high}' for wide, high in sizes)}, not cropped"
+    if classes is not None:
+        words["class"] = classes_in_words(classes)
+    if texts is not None:
+        words["pooled text"] = f"{len(texts.vectors):,} pooled text{'s' if len(texts.vectors) > 1 else ''}"
+    return words
+
+
+def _covers(model: Model, part: Part, times: Tensor) -> str:
+    """Of which values the vectors of a part are that none were given of, in words."""
     if part.is_time:
         return f"{len(times):,} times from {times[0]:g} to {times[-1]:g}"
     if part.scheduled:
         return "of each time the next, and 0 after the last"
-    if part.what == "guidance" and scales is not None:
-        return f"scale{'s' if len(scales) > 1 else ''} {', '.join(f'{scale:g}' for scale in scales)}"
     if part.number is not None:
         return f"the pipeline's {part.number.fixed:g}"
-    if part.what == "sizes" and sizes is not None:
-        return f"pictures of {', '.join(f'{wide}x{high}' for wide, high in sizes)}, not cropped"
     if part == vector_part(model):
         return "none, as a row of its own" if part.what == "class" else "none, as zeros"
     return "the last row of its table"

@@ -56,6 +56,7 @@ RUN_ELSEWHERE = {
     'curl -s http://127.0.0.1:8000/compact -H \'Content-Type: application/json\' -d \'{\n  "model": "flux-dev"': (
         "needs published weights; tests/end_to_end/test_transformers.py"
     ),
+    "texts=$(tailprune upload": "needs published weights; tests/end_to_end/test_transformers.py",
     "from pathlib import Path\nimport tailprune\nfrom tailprune_client": (
         "needs published weights; tests/end_to_end/test_transformers.py"
     ),

@@ -7,16 +7,20 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import httpx
+import numpy as np
 import pytest
 import torch
+from typer.testing import CliRunner
 
 from jobs.anatomy_results import Ranks
 from jobs.compact_transformer_results import CompactTransformerResult
+from service.cli import app
 from tailprune.figures.rank import draw_rank
 from tailprune.figures.style import render
 from tailprune.statistics import describe
 from tailprune.transformers import anatomy, compact, condition_vectors, load_transformer, verify
 from tailprune_client import Client, InvalidRequest, JobFailed, UnknownModel
+from tests.condition_files import TEXT, arrays, safetensors
 from tests.end_to_end.stack import Stack
 from tests.registry import extend
 from tests.tailprune.transformers.tiny_models import TINY
@@ -153,6 +157,42 @@ def test_a_compacted_transformer_is_downloaded_and_is_what_the_library_makes(
     again = client.compact("tiny-flux", steps=[4], guidance=[3.5], pooled="zero", scheduler="plain")
     assert again.id == job.id
     assert str(stack.folder) not in json.dumps(stack.job(job.id)) + (small / "compaction.json").read_text()
+
+
+def test_a_population_is_uploaded_and_named_and_the_command_writes_the_folder(
+    stack: Stack, client: Client, tmp_path: Path
+) -> None:
+    texts = tmp_path / "texts.safetensors"
+    texts.write_bytes(safetensors(arrays(TEXT, 3)))
+    runner = CliRunner()
+    said = runner.invoke(app, ["upload", str(texts), "--url", stack.url])
+    population = said.stdout.strip()
+    assert population == client.upload(arrays(TEXT, 3)).id
+    assert "3 conditions of pooled 24, for models of transformer" in said.stderr
+
+    wanted = ["--rank", "5", "--population", population, "--pooled", "mean"]
+    said = runner.invoke(app, ["compact", "tiny-flux", *wanted, "--save", str(tmp_path / "small"), "--url", stack.url])
+    assert said.exit_code == 0, said.output
+    written = compact(flux(stack), tmp_path / "own", rank=5, population=texts, pooled="mean")
+    shown = " ".join(said.stdout.split())
+    assert f"tiny-flux: AdaLN reads {written.rank} directions" in shown
+    assert f"that all pooled texts count as one changes another {written.text_error:.2g}" in shown
+    assert {each.name: each.read_bytes() for each in (tmp_path / "small").iterdir()} == {
+        each.name: each.read_bytes() for each in (tmp_path / "own").iterdir()
+    }
+
+    job = client.compact("tiny-flux", rank=5, population=population, pooled="mean").wait()
+    assert isinstance(job.result, CompactTransformerResult)
+    assert job.result.text_error == written.text_error
+    (listed,) = client.jobs(kind="compact-transformer", limit=1)
+    assert listed.id == job.id
+    with pytest.raises(InvalidRequest, match="these pooled texts are 7 wide, and those of tiny-flux are 24"):
+        client.compact("tiny-flux", rank=5, population=client.upload({"pooled": np.ones((2, 7))}).id)
+    said = runner.invoke(app, ["compact", "tiny-flux", "--rank", "5", "--pooled", "mean", "--url", stack.url])
+    assert said.exit_code == 1
+    assert "--population: the mean of pooled texts needs texts: upload them with `tailprune upload`" in " ".join(
+        said.stderr.split()
+    )
 
 
 def test_what_a_transformer_does_not_take_is_refused_before_there_is_a_job(client: Client) -> None:

@@ -230,6 +230,8 @@ def test_a_compacted_large_transformer_has_its_sizes_and_errors(page: Page, samp
     shot(page, "compacted-transformer")
     expect(page.get_by_text("AdaLN reads 55 directions of SiLU(c). Covered: the plain schedules")).to_be_visible()
     expect(page.get_by_text("halfway between covered times")).to_be_visible()
+    expect(page.get_by_text("more, of the pooled texts")).to_be_visible()
+    expect(page.get_by_text(COMPACT_TRANSFORMER["notes"][0])).to_be_visible()
     expect(page.get_by_role("link", name="diffusion_pytorch_model.safetensors")).to_be_visible()
     expect(page.get_by_role("link", name="flux", exact=True)).to_have_count(0)
     assert_accessible(page)

@@ -26,10 +26,12 @@ from jobs.requests.fields import as_list
 from jobs.results import Change
 from jobs.storage.artifacts import Artifact, ArtifactsFull
 from jobs.storage.files import INCOMING, translated_errors
+from jobs.storage.uploads import UnknownConditions
 from tailprune.spec import InputError, MissingFileError
 from tailprune.spec.layouts import CONFIG
 from tailprune.transformers import Written, compact
 from tailprune.transformers.account import CARD, COMPACTION
+from tailprune.transformers.population import POPULATION
 from tailprune.transformers.writing import INDEX_OF_SHARDS, MODELING, NoRoom
 from workers.handler import Context, Timer, transformer_of
 from workers.lease import Cancelled, Product, Run
@@ -53,7 +55,8 @@ class CompactTransformerHandler:
         """Compact the large transformer of a resolved request, and store the files of its folder.
 
         Raises InputError for files that are missing, that cannot be used, or that were written to meanwhile, and for a
-        result that would be no smaller or is off by more than the error that is asked for; ArtifactsFull.
+        result that would be no smaller or is off by more than the error that is asked for; UnknownConditions for texts
+        that are not stored any more; ArtifactsFull.
         """
         entry, digest = transformer_of(run.job, request, context)
         timer, data = Timer(), context.settings.data_dir.absolute()
@@ -61,7 +64,7 @@ class CompactTransformerHandler:
             with _held(data / INCOMING, run) as work:
                 run.phase = "compacting"
                 with timer.measure("compact"):
-                    written = work.finished(context) or _compacted(request, entry, work, run)
+                    written = work.finished(request, context) or _compacted(request, entry, work, run, context)
                 try:
                     transformer_of(run.job, request, context)
                 except InputError as error:
@@ -71,7 +74,7 @@ class CompactTransformerHandler:
                     ) from error
                 run.phase = "storing"
                 with timer.measure("store"):
-                    artifacts = _stored(work, written, run, context)
+                    artifacts = _stored(request, work, written, run, context)
         except NoRoom as error:
             raise ArtifactsFull(f"the disk of {data} is full: {error}") from error
         except InputError as error:
@@ -110,8 +113,11 @@ class _Work:
             os.replace(unfinished, self._stored / name)
             (self.out / name).unlink()
 
-    def finished(self, context: Context) -> Written | None:
-        """The smaller model that an attempt before this one has finished; None where files of it are missing."""
+    def finished(self, request: CompactTransformerRequest, context: Context) -> Written | None:
+        """The smaller model that an attempt before this one has finished; None where files of it are missing.
+
+        request: that of the job.
+        """
         grace = context.settings.collect_grace_seconds
         try:
             said = json.loads((self.out / COMPACTION).read_bytes())
@@ -123,7 +129,7 @@ class _Work:
             return None
         if older:  # those of no record are deleted
             return None
-        missing = [name for name in _names(written) if name not in there and not (self.out / name).is_file()]
+        missing = [name for name in _names(written, request) if name not in there and not (self.out / name).is_file()]
         return written if not missing and context.artifacts.has_all(list(there.values())) else None
 
     def clear(self) -> None:
@@ -150,7 +156,7 @@ def _held(incoming: Path, run: Run) -> Iterator[_Work]:
     keep = False
     try:
         yield work
-    except (Cancelled, InputError) as error:
+    except (Cancelled, InputError, UnknownConditions) as error:
         keep = isinstance(error, NoRoom)
         raise
     except BaseException:
@@ -183,7 +189,9 @@ def _lock(folder: Path) -> int | None:
         os.close(lock)
 
 
-def _compacted(request: CompactTransformerRequest, entry: TransformerEntry, work: _Work, run: Run) -> Written:
+def _compacted(
+    request: CompactTransformerRequest, entry: TransformerEntry, work: _Work, run: Run, context: Context
+) -> Written:
     """Write the folder of a compacted model, from files of this machine alone."""
     path, scheduler = entry.local_checkpoint, entry.scheduler if request.scheduler == "own" else None
     assert path is not None, "its digest was computed"
@@ -196,36 +204,42 @@ def _compacted(request: CompactTransformerRequest, entry: TransformerEntry, work
 
     work.clear()
     try:
-        return compact(
-            path,
-            work.out,
-            steps=request.steps,
-            scheduler=scheduler,
-            resolutions=[(width, height) for width, height in request.resolutions or []],
-            times=None if request.times is None else torch.tensor(request.times),
-            rank=request.rank,
-            error=request.error,
-            guidance=None if request.guidance is None else as_list(request.guidance),
-            pooled=request.pooled,
-            classes=request.classes,
-            on_bytes=report,
-        )
+        with context.uploaded(request.population) as texts:
+            return compact(
+                path,
+                work.out,
+                steps=request.steps,
+                scheduler=scheduler,
+                resolutions=[(width, height) for width, height in request.resolutions or []],
+                times=None if request.times is None else torch.tensor(request.times),
+                rank=request.rank,
+                error=request.error,
+                guidance=None if request.guidance is None else as_list(request.guidance),
+                pooled=request.pooled,
+                population=texts,
+                classes=request.classes,
+                qkv=request.qkv,
+                on_bytes=report,
+            )
     except ModuleNotFoundError as error:  # of diffusers, which makes the times of schedulers
         raise InputError(f"this worker cannot make the times of a scheduler: {error}; or give times") from error
 
 
-def _names(written: Written) -> list[str]:
-    """The names of all files of a compacted folder."""
+def _names(written: Written, request: CompactTransformerRequest) -> list[str]:
+    """The names of all files of the folder that a resolved request makes."""
     index = [INDEX_OF_SHARDS] if len(written.sources) > 1 else []
-    return sorted({*written.files, *index, CONFIG, MODELING, CARD, COMPACTION})
+    texts = [POPULATION] if request.population is not None else []
+    return sorted({*written.files, *index, *texts, CONFIG, MODELING, CARD, COMPACTION})
 
 
-def _stored(work: _Work, written: Written, run: Run, context: Context) -> dict[str, Artifact]:
+def _stored(
+    request: CompactTransformerRequest, work: _Work, written: Written, run: Run, context: Context
+) -> dict[str, Artifact]:
     """Store all files of a folder, and delete those of weights here.
 
     Raises InputError for one that is missing or not as it was written.
     """
-    stored, names = work.stored(), _names(written)
+    stored, names = work.stored(), _names(written, request)
     for done, name in enumerate(names):
         work.touch()
         run.step(done, len(names), "files")
@@ -260,9 +274,11 @@ def _result(
         error=written.error,
         worst_error=written.worst_error,
         error_between=written.error_between,
+        text_error=written.text_error,
         **before_and_after,
         dtype=written.dtype,
         read_dtypes=list(written.read_dtypes),
+        notes=list(written.notes),
         sources=written.sources,
         files={name: artifact.digest for name, artifact in artifacts.items()},
         card=CARD,

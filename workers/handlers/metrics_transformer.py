@@ -33,7 +33,7 @@ class MetricsTransformerHandler:
         """Compute the statistics of a resolved request.
 
         Raises InputError for files that cannot be used or that were written to meanwhile, and for a condition that
-        cannot be computed, as of quantised weights.
+        cannot be computed, as of quantised weights; UnknownConditions.
         """
         entry, digest = transformer_of(run.job, request, context)
         run.phase = "measuring"
@@ -47,9 +47,12 @@ class MetricsTransformerHandler:
                 scheduler=entry.scheduler if request.scheduler == "own" else None,
                 resolutions=resolutions,
                 guidance=request.guidance,
+                classes=request.classes,
+                population=texts,
             )
 
-        vectors = read_transformer(entry, digest, read)
+        with context.uploaded(request.population) as texts:
+            vectors = read_transformer(entry, digest, read)
         run.check()
         measured = {"c": vectors.c, "t": vectors.t, "y": vectors.y}[request.part]
         assert measured is not None, "a resolved request is of a part that there is"

@@ -36,9 +36,17 @@ class OverTimeTransformerHandler:
 
         def read(path: Path) -> ConditionVectors:
             resolutions = [(width, height) for width, height in request.resolutions or []]
-            return condition_vectors(path, points=request.points, resolutions=resolutions, guidance=request.guidance)
+            return condition_vectors(
+                path,
+                points=request.points,
+                resolutions=resolutions,
+                guidance=request.guidance,
+                classes=request.classes,
+                population=texts,
+            )
 
-        vectors = read_transformer(entry, digest, read)
+        with context.uploaded(request.population) as texts:
+            vectors = read_transformer(entry, digest, read)
         run.check()
         y = torch.zeros(1, vectors.t.shape[1]) if vectors.y is None else vectors.y
         result = OverTimeTransformerResult(

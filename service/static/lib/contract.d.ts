@@ -200,9 +200,9 @@ export interface paths {
          * Get statistics over time
          * @description Get statistics of the condition c at many times, from noise to data, over all classes or uploaded conditions.
          *
-         *     Of a large transformer they are over its guidance scales and resolutions. `removed` is what prunes of the tail
-         *     remove at each time, and on average. Only the tensors of the condition are read. The response waits for the result;
-         *     if that takes too long, it is 202 and the job.
+         *     Of a large transformer they are over its guidance scales, resolutions, classes or pooled texts. `removed` is what
+         *     prunes of the tail remove at each time, and on average. Only the tensors of the condition are read. The response
+         *     waits for the result; if that takes too long, it is 202 and the job.
          */
         get: operations["get_over_time"];
         put?: never;
@@ -1549,14 +1549,24 @@ export interface components {
             guidance?: (number | number[]) | null;
             /**
              * Pooled
-             * @description Of a model that takes a pooled text, and required for it: `zero` makes it take each for zeros, so that it follows the prompt by its tokens alone.
+             * @description Of a model that takes a pooled text, which needs this or `population`: `zero` makes it take each for zeros, `mean` for the mean of the population, so that it follows the prompt by its tokens alone.
              */
-            pooled?: "zero" | null;
+            pooled?: ("zero" | "mean") | null;
+            /**
+             * Population
+             * @description The id of uploaded pooled texts, as `POST /conditions` returned it: they are covered, and texts alike. With `pooled` all count as one, and `text_error` of the result is measured over them.
+             */
+            population?: string | null;
             /**
              * Classes
              * @description The classes that are covered, of a model that takes one, and required for it; the one that stands for none is covered besides.
              */
             classes?: number[] | null;
+            /**
+             * Qkv
+             * @description Of a MiniMax-H3 under its original names, and required for it: the order of rows in `qkv_proj`, `stacked` in single files for ComfyUI, `interleaved` by heads in MiniMax's own shards. No tensor tells it.
+             */
+            qkv?: ("stacked" | "interleaved") | null;
         };
         /**
          * CompactTransformerJob
@@ -1687,14 +1697,24 @@ export interface components {
             guidance?: (number | number[]) | null;
             /**
              * Pooled
-             * @description Of a model that takes a pooled text, and required for it: `zero` makes it take each for zeros, so that it follows the prompt by its tokens alone.
+             * @description Of a model that takes a pooled text, which needs this or `population`: `zero` makes it take each for zeros, `mean` for the mean of the population, so that it follows the prompt by its tokens alone.
              */
-            pooled?: "zero" | null;
+            pooled?: ("zero" | "mean") | null;
+            /**
+             * Population
+             * @description The id of uploaded pooled texts, as `POST /conditions` returned it: they are covered, and texts alike. With `pooled` all count as one, and `text_error` of the result is measured over them.
+             */
+            population?: string | null;
             /**
              * Classes
              * @description The classes that are covered, of a model that takes one, and required for it; the one that stands for none is covered besides.
              */
             classes?: number[] | null;
+            /**
+             * Qkv
+             * @description Of a MiniMax-H3 under its original names, and required for it: the order of rows in `qkv_proj`, `stacked` in single files for ComfyUI, `interleaved` by heads in MiniMax's own shards. No tensor tells it.
+             */
+            qkv?: ("stacked" | "interleaved") | null;
         };
         /**
          * CompactTransformerResult
@@ -1735,6 +1755,11 @@ export interface components {
              * @description The worst at times halfway between covered ones; null if it was not measured.
              */
             error_between: number | null;
+            /**
+             * Text Error
+             * @description How much of the shifts, scales and gates it changes that all pooled texts count as one, over some of `population`; in none of the other errors. Null where they do not, or without a population.
+             */
+            text_error?: number | null;
             /** @description The parameters of the whole model. */
             parameters: components["schemas"]["Change"];
             /** @description The parameters of AdaLN, after it with the directions. */
@@ -1752,6 +1777,15 @@ export interface components {
              * @description The types that they have in the model that was compacted.
              */
             read_dtypes: string[];
+            /**
+             * Notes
+             * @description What is to be known besides, as the card has it: how the files were read where they can be read in several ways, what of them is left out, and where AdaLN is written in another type. For people, and may change.
+             * @default []
+             * @example [
+             *       "The rows of q, k and v in qkv_proj were taken to be stacked."
+             *     ]
+             */
+            notes?: string[];
             /**
              * Sources
              * @description The sha256 of each file of weights that was read, by its name.
@@ -1898,7 +1932,7 @@ export interface components {
         ConditionView: {
             /**
              * Id
-             * @description The id by which requests name them in `conditions`: a digest of the numbers as float32.
+             * @description The id by which requests name them in `conditions`, or pooled texts in `population`: a digest of the numbers as float32.
              */
             id: string;
             /**
@@ -1915,7 +1949,7 @@ export interface components {
             };
             /**
              * Family
-             * @description The family of models that takes them.
+             * @description The family of models that takes them; `transformer` for pooled texts, which large transformers take.
              */
             family: string;
             /**
@@ -4088,6 +4122,16 @@ export interface components {
              */
             guidance?: number[] | null;
             /**
+             * Classes
+             * @description The classes of a model that takes one, each a vector of its own; the one that stands for none by default.
+             */
+            classes?: number[] | null;
+            /**
+             * Population
+             * @description The id of uploaded pooled texts, as `POST /conditions` returned it, of a model that takes one; each is a vector of its own. Zeros by default.
+             */
+            population?: string | null;
+            /**
              * Thresholds
              * @description The magnitudes at which sparsity is measured.
              */
@@ -4796,6 +4840,16 @@ export interface components {
              */
             guidance?: number[] | null;
             /**
+             * Classes
+             * @description The classes of a model that takes one, each a vector of its own; the one that stands for none by default.
+             */
+            classes?: number[] | null;
+            /**
+             * Population
+             * @description The id of uploaded pooled texts, as `POST /conditions` returned it, of a model that takes one; each is a vector of its own. Zeros by default.
+             */
+            population?: string | null;
+            /**
              * Thresholds
              * @description The magnitudes below which components are counted.
              */
@@ -4877,7 +4931,7 @@ export interface components {
             what: string;
             /**
              * Covers
-             * @description Of which values its vectors are, in words. Of pooled texts nothing is known, so that it is none.
+             * @description Of which values its vectors are, in words: of a class or a pooled text none, unless some are given.
              * @example 50 times from 1 to 0.02
              */
             covers: string;
@@ -4897,7 +4951,7 @@ export interface components {
             what: string;
             /**
              * Covers
-             * @description Of which values its vectors are, in words. Of pooled texts nothing is known, so that it is none.
+             * @description Of which values its vectors are, in words: of a class or a pooled text none, unless some are given.
              * @example 50 times from 1 to 0.02
              */
             covers: string;
@@ -6499,7 +6553,7 @@ export interface components {
         StoredConditions: {
             /**
              * Id
-             * @description The id by which requests name them in `conditions`: a digest of the numbers as float32.
+             * @description The id by which requests name them in `conditions`, or pooled texts in `population`: a digest of the numbers as float32.
              */
             id: string;
             /**
@@ -6516,7 +6570,7 @@ export interface components {
             };
             /**
              * Family
-             * @description The family of models that takes them.
+             * @description The family of models that takes them; `transformer` for pooled texts, which large transformers take.
              */
             family: string;
             /**
@@ -8373,6 +8427,10 @@ export interface operations {
                 resolution?: string[];
                 /** @description Of a large transformer that takes one: a guidance scale; repeatable. By default the pipeline's. */
                 guidance?: number[];
+                /** @description Of a large transformer that takes a class: its number, from 0; repeatable. By default the one that stands for none. */
+                class?: number[];
+                /** @description Of a large transformer that takes a pooled text: the id of uploaded ones, as `POST /conditions` returned it; zeros by default. */
+                population?: string;
             };
             header?: {
                 /** @description `wait=SECONDS` (RFC 7240): wait up to that many seconds for the job to finish before answering. */
@@ -8969,6 +9027,10 @@ export interface operations {
                 resolution?: string[];
                 /** @description Of a large transformer that takes one: a guidance scale; repeatable. By default the pipeline's. */
                 guidance?: number[];
+                /** @description Of a large transformer that takes a class: its number, from 0; repeatable. By default the one that stands for none. */
+                class?: number[];
+                /** @description Of a large transformer that takes a pooled text: the id of uploaded ones, as `POST /conditions` returned it; zeros by default. */
+                population?: string;
             };
             header?: {
                 /** @description `wait=SECONDS` (RFC 7240): wait up to that many seconds for the job to finish before answering. */
@@ -10719,6 +10781,9 @@ export interface operations {
          *     (4 x 32 x 32), for mdsgen the array `video` (32 x 512). Arrays of these shapes hold one condition; N conditions have a
          *     leading dimension N, the same in all arrays of the file. Types may be float16, bfloat16 (only in safetensors), float32
          *     and float64.
+         *
+         *     For `population` of requests of large transformers it holds the array `pooled`, N pooled texts as the pipeline passes
+         *     them to the transformer (N x their width); its family is `transformer`.
          */
         requestBody: {
             content: {

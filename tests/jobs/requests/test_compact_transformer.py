@@ -12,6 +12,7 @@ from pydantic import ValidationError
 from jobs.problems import InvalidRequest
 from jobs.registry.transformers import TransformerEntry
 from jobs.requests.compact_transformer import CompactTransformerRequest
+from jobs.storage.condition_info import ConditionInfo
 from tailprune.spec.safetensors import encode_header, write_file
 from tailprune.spec.transformers import CLASSES
 
@@ -23,6 +24,7 @@ FLUX, QWEN, COGVIEW, DIT, MOCHI = (
     )
 )  # fmt: skip
 HUNYUAN = "HunyuanVideo15Transformer3DModel"
+MINIMAX = "MiniMaxH3Transformer3DModel"
 
 
 def model(folder: Path, name: str, *, without: str = "", scheduler: Any = None, **config: Any) -> TransformerEntry:
@@ -41,13 +43,22 @@ def model(folder: Path, name: str, *, without: str = "", scheduler: Any = None, 
     return TransformerEntry(name="flux", title="FLUX", checkpoint="flux", folder=folder)
 
 
+POPULATION = "5" * 64
+
+
 def request(**fields: Any) -> CompactTransformerRequest:
     return CompactTransformerRequest(model="flux", **fields)
 
 
-def faults(entry: TransformerEntry, **fields: Any) -> dict[str, str]:
+def texts(count: int = 3, width: int = 1) -> ConditionInfo:
+    """The description of pooled texts as they are uploaded."""
+    shapes = {"pooled": [width]}
+    return ConditionInfo(id=POPULATION, count=count, inputs=shapes, family="transformer", bytes=4 * count * width)
+
+
+def faults(entry: TransformerEntry, upload: ConditionInfo | None = None, **fields: Any) -> dict[str, str]:
     with pytest.raises(InvalidRequest) as error:
-        request(**fields).resolve(entry)
+        request(**fields).resolve(entry, upload)
     return {fault.location.removeprefix("body."): fault.message for fault in error.value.faults}
 
 
@@ -58,7 +69,8 @@ def test_one_number_and_a_list_of_one_are_the_same_request(tmp_path: Path) -> No
     assert one == several
     assert one.model_dump() == {
         "model": "flux", "steps": [4], "scheduler": "own", "resolutions": None, "times": None, "rank": None,
-        "error": None, "guidance": [3.5], "pooled": "zero", "classes": None,
+        "error": None, "guidance": [3.5], "pooled": "zero", "population": None, "classes": None,
+        "qkv": None,
     }  # fmt: skip
 
 
@@ -89,7 +101,9 @@ def test_the_scheduler_of_a_transformer_that_is_named_itself_lies_beside_it(tmp_
         ({"rank": 10**400}, "less than or equal to 1048576"),
         ({"rank": 3, "classes": [10**400]}, "less than or equal to 1048576"),
         ({"error": 0.0}, "greater than 0"),
-        ({"steps": 4, "pooled": "mean"}, "'zero'"),
+        ({"steps": 4, "pooled": "median"}, "'zero' or 'mean'"),
+        ({"steps": 4, "population": "texts.safetensors"}, "should match pattern"),
+        ({"steps": 4, "qkv": "rows"}, "'stacked' or 'interleaved'"),
         ({"steps": 4, "resolutions": [[1024]]}, "at least 2 items"),
         ({"rank": 3, "classes": [1, 1]}, "1 is given more than once"),
     ],
@@ -103,7 +117,11 @@ def test_what_no_model_takes_is_refused(fields: dict[str, Any], message: str) ->
     ("name", "fields", "field", "message"),
     [
         (FLUX, {"steps": 4, "scheduler": "plain"}, "pooled", "flux takes a pooled text: give 'zero'"),
+        (FLUX, {"rank": 4, "pooled": "mean"}, "population", "the mean of pooled texts needs texts: upload them with"),
+        (FLUX, {"rank": 4, "pooled": "zero", "qkv": "stacked"}, "qkv", "MiniMax-H3 under its original names; leave"),
+        (MINIMAX, {"rank": 4, "qkv": "stacked"}, "qkv", "MiniMax-H3 under its original names; leave qkv out"),
         (QWEN, {"rank": 4, "pooled": "zero"}, "pooled", "takes no pooled text; leave pooled out"),
+        (QWEN, {"rank": 4, "pooled": "mean"}, "pooled", "takes no pooled text; leave pooled out"),
         (QWEN, {"rank": 4, "guidance": 3.5}, "guidance", "takes no guidance scale"),
         (QWEN, {"rank": 4, "resolutions": [[64, 64]]}, "resolutions", "is the same at every resolution"),
         (QWEN, {"steps": 4, "scheduler": "own"}, "scheduler", "no scheduler/scheduler_config.json lies beside flux"),
@@ -137,6 +155,38 @@ def test_what_this_model_does_not_take_is_refused(
     found = faults(model(tmp_path, name), **fields)
     assert list(found) == [field]
     assert message in found[field]
+
+
+@pytest.mark.parametrize("pooled", [None, "zero", "mean"])
+@pytest.mark.parametrize(("name", "width"), [(FLUX, 1), (MOCHI, 11)])  # Mochi pools its tokens itself, into c
+def test_a_population_is_of_the_models_width(tmp_path: Path, name: str, width: int, pooled: Any) -> None:
+    entry = model(tmp_path, name)
+    resolved = request(rank=4, pooled=pooled, population=POPULATION).resolve(entry, texts(width=width))
+    assert (resolved.population, resolved.pooled) == (POPULATION, pooled)
+    found = faults(entry, texts(width=width + 1), rank=4, pooled=pooled, population=POPULATION)
+    assert list(found) == ["population"]
+    assert f"these pooled texts are {width + 1} wide, and those of flux are {width}: give" in found["population"]
+
+
+def test_an_upload_that_is_no_population_is_refused(tmp_path: Path) -> None:
+    video = ConditionInfo(id=POPULATION, count=1, inputs={"video": [32, 512]}, family="mdsgen", bytes=65_536)
+    found = faults(model(tmp_path, FLUX), video, rank=4, population=POPULATION)
+    message = "these are conditions of video, for mdsgen; flux takes an array 'pooled' of K pooled texts, K x 1"
+    assert found == {"population": message}
+
+
+def test_a_model_without_pooled_texts_takes_no_population(tmp_path: Path) -> None:
+    found = faults(model(tmp_path, QWEN), texts(), rank=4, population=POPULATION)
+    assert found == {"population": "flux takes no pooled text; leave population out"}
+
+
+def test_texts_that_are_told_apart_count_as_often_as_the_times(tmp_path: Path) -> None:
+    entry = model(tmp_path, FLUX)
+    fields = {"steps": 4, "scheduler": "plain", "population": POPULATION}
+    assert "4 times x 1,025 pooled texts are 4,100 vectors" in faults(entry, texts(1025), **fields)["steps"]
+    assert request(**fields, pooled="mean").resolve(entry, texts(4096)).pooled == "mean"
+    found = faults(entry, texts(4097), **fields, pooled="mean")
+    assert found == {"population": "4,097 pooled texts are more than 4,096; give fewer"}
 
 
 def test_a_flux_without_guidance_is_told_from_one_with_it_by_its_tensors(tmp_path: Path) -> None:
@@ -201,10 +251,14 @@ def test_a_file_of_flux_under_its_original_names_needs_no_configuration(prefix: 
     assert "a SD3Transformer2DModel has pos_embed.proj.weight" in faults(entry, rank=4)["model"]
 
 
-def test_of_minimax_h3_under_its_original_names_no_tensor_tells_the_order_of_rows(tmp_path: Path) -> None:
-    message = faults(original(tmp_path, "MiniMaxH3Transformer3DModel"), rank=4)["model"]
-    assert message.startswith("model.safetensors: has the original names of MiniMax-H3")
-    assert message.endswith("name diffusers' own, or compact it by the command with --qkv")
+def test_of_minimax_h3_under_its_original_names_the_order_of_rows_has_to_be_given(tmp_path: Path) -> None:
+    entry = original(tmp_path, MINIMAX)
+    (message,) = faults(entry, rank=4).values()
+    assert message.startswith("flux has the original names of MiniMax-H3, under which no tensor tells the order")
+    assert "give 'stacked' for a single file as published for ComfyUI, or 'interleaved'" in message
+    assert list(faults(entry, rank=4)) == ["qkv"]
+    resolved = [request(rank=4, qkv=qkv).resolve(entry) for qkv in ("stacked", "interleaved")]
+    assert [each.model_dump()["qkv"] for each in resolved] == ["stacked", "interleaved"]
 
 
 def test_a_model_that_cannot_be_compacted_is_refused_by_its_name_in_the_registry(tmp_path: Path) -> None:

@@ -9,7 +9,19 @@ import pytest
 
 from jobs.problems import InvalidRequest
 from jobs.requests.metrics_transformer import MetricsTransformerRequest, OverTimeTransformerRequest
-from tests.jobs.requests.test_compact_transformer import COGVIEW, DIT, FLUX, HUNYUAN, MOCHI, QWEN, model
+from tests.jobs.requests.test_compact_transformer import (
+    COGVIEW,
+    DIT,
+    FLUX,
+    HUNYUAN,
+    MINIMAX,
+    MOCHI,
+    POPULATION,
+    QWEN,
+    model,
+    original,
+    texts,
+)
 
 LONGCAT = "LongCatImageTransformer2DModel"
 
@@ -48,6 +60,9 @@ SHIFTS = {"use_dynamic_shifting": True}
         (QWEN, {"scheduler": "own", "scheduled": SHIFTS}, "resolutions", "shifts times by the resolution"),
         (MOCHI, {"steps": 1, "scheduled": {}}, "steps", "takes at least 2 steps"),
         (FLUX, {"steps": 4096, "guidance": [1.0, 2.0]}, "steps", "4,096 times with 2 other inputs are 8,192 vectors"),
+        (QWEN, {"classes": [1]}, "classes", "flux takes no class; leave classes out"),
+        (DIT, {"classes": [3, 10], "scheduled": {}}, "classes", "class 10 is outside 0 to 9"),
+        (DIT, {"steps": 1366, "classes": [1, 2, 3], "scheduled": {}}, "steps", "with 3 other inputs are 4,098"),
     ],
 )
 def test_what_a_model_does_not_take_or_lacks_is_refused_by_field(
@@ -69,6 +84,8 @@ def test_what_a_model_does_not_take_or_lacks_is_refused_by_field(
         (QWEN, {"resolutions": [[64, 64]]}, "resolutions", "the same at every resolution"),
         (COGVIEW, {}, "resolutions", "takes the size of the picture"),
         (FLUX, {"points": 1000, "guidance": [1.0, 2.0, 3.0, 4.0, 5.0]}, "points", "are 5,000 vectors"),
+        (DIT, {"points": 1000, "classes": [1, 2, 3, 4, 5]}, "points", "are 5,000 vectors"),
+        (DIT, {"classes": [10]}, "classes", "class 10 is outside 0 to 9"),
     ],
 )
 def test_statistics_over_time_refuse_the_same(
@@ -78,3 +95,26 @@ def test_statistics_over_time_refuse_the_same(
         OverTimeTransformerRequest(model="flux", **fields).resolve(model(tmp_path, name))
     (fault,) = error.value.faults
     assert (fault.location, message in fault.message) == (f"body.{field}", True)
+
+
+Measured = MetricsTransformerRequest | OverTimeTransformerRequest
+
+
+@pytest.mark.parametrize("kind", [MetricsTransformerRequest, OverTimeTransformerRequest])
+def test_pooled_texts_are_of_the_models_width_and_each_a_vector(tmp_path: Path, kind: type[Measured]) -> None:
+    flux, qwen = model(tmp_path, FLUX), model(tmp_path / "other", QWEN)
+    asked = kind(model="flux", population=POPULATION)
+    assert asked.resolve(flux, texts()).population == POPULATION
+    for entry, given, message in [
+        (flux, texts(width=2), "these pooled texts are 2 wide, and those of flux are 1"),
+        (flux, texts(100), "50 times with 100 other inputs are 5,000 vectors, and at most 4,096 are measured"),
+        (qwen, texts(), "flux takes no pooled text; leave population out"),
+    ]:
+        with pytest.raises(InvalidRequest) as error:
+            asked.resolve(entry, given)
+        (fault,) = error.value.faults
+        assert message in fault.message
+
+
+def test_minimax_h3_under_its_original_names_is_measured_in_whichever_order_its_rows_are(tmp_path: Path) -> None:
+    assert MetricsTransformerRequest(model="flux").resolve(original(tmp_path, MINIMAX)).scheduler == "plain"

@@ -27,7 +27,7 @@ from jobs.storage.survey import Names
 from jobs.storage.upload_parsing import parse
 from jobs.storage.uploads import ConditionStore, UnknownConditions
 from jobs.store.jobs import JobStore, UnknownJob
-from tests.condition_files import VIDEO, arrays, npz
+from tests.condition_files import TEXT, VIDEO, arrays, npz
 
 DAY = 86_400.0
 AT_ONCE = -5.0
@@ -305,21 +305,24 @@ def test_uploads_over_a_limit_go_by_their_last_use_but_for_those_that_jobs_need(
 ) -> None:
     conditions = ConditionStore(artifacts, redis_client)
     queued, packed, unused = (conditions.put(parse(npz(arrays(VIDEO, count)), settings)).id for count in (1, 2, 3))
+    texts = conditions.put(parse(npz(arrays(TEXT, 2)), settings)).id
     request = json.dumps({"conditions": packed, "more": "x" * 3000}).encode()
-    redis_client.zadd("tailprune:conditions-used", dict.fromkeys((queued, packed, unused), time.time() - 100))
+    redis_client.zadd("tailprune:conditions-used", dict.fromkeys((queued, packed, unused, texts), time.time() - 100))
     collecting = collector(keep_days=f"uploads={50 / DAY}")
     if settings.artifacts_url is None:
-        for each in (queued, packed, unused):
+        for each in (queued, packed, unused, texts):
             make_old(settings, Artifact(digest=each, media_type="", size=0, folder="uploads"))
     else:  # the times of objects cannot be set
         collecting._days = {"uploads": -50 / DAY}
         redis_client.delete("tailprune:conditions-used")
     write_job(redis_client, status="queued", request=json.dumps({"conditions": queued}))
     write_job(redis_client, status="running", request=zlib.compress(request))
+    write_job(redis_client, status="queued", request=json.dumps({"population": texts}))
     report = collecting.collect()
     assert report.classes["uploads"].deleted_files == 1
     assert conditions.has(queued)
     assert conditions.has(packed)
+    assert conditions.has(texts)
     with pytest.raises(UnknownConditions):
         conditions.get(unused)
 

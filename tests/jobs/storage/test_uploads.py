@@ -27,10 +27,11 @@ from jobs.problems import InvalidRequest
 from jobs.requests.fields import CONDITIONS_PATTERN
 from jobs.settings import Settings
 from jobs.storage.artifacts import ArtifactStore
+from jobs.storage.condition_files import Conditions, described
 from jobs.storage.upload_parsing import parse
-from jobs.storage.uploads import Conditions, ConditionStore, UnknownConditions
+from jobs.storage.uploads import ConditionStore, UnknownConditions
 from jobs.store.connection import connect
-from tests.condition_files import PERSON, VIDEO, Arrays, arrays, npz, safetensors
+from tests.condition_files import PERSON, TEXT, VIDEO, Arrays, arrays, npz, safetensors
 
 ROOT = Path(__file__).parents[3]
 LIMITS = Settings()
@@ -127,6 +128,40 @@ def test_the_same_numbers_have_the_same_id_however_they_were_written() -> None:
 
 def test_one_condition_is_the_same_with_and_without_its_leading_dimension() -> None:
     assert parse(npz(arrays(VIDEO)), LIMITS).id == parse(npz(arrays(VIDEO, 1)), LIMITS).id
+
+
+@every_packer
+@pytest.mark.parametrize("count", [None, 1, 5])
+@pytest.mark.parametrize("width", [1, 24, 2816])
+def test_pooled_texts_may_have_any_width(pack: Callable[[Arrays], bytes], width: int, count: int | None) -> None:
+    given = arrays({"pooled": (width,)}, count)
+    made = parse(pack(given), LIMITS)
+    assert (made.family, made.count) == ("transformer", count or 1)
+    np.testing.assert_array_equal(load(made.content)["pooled"], given["pooled"].reshape(-1, width))
+    info = described(made.id, made.content, len(made.content))
+    assert info is not None
+    assert (info.inputs, info.count, info.family) == ({"pooled": [width]}, count or 1, "transformer")
+    assert parse(bfloat16(given), LIMITS).id == made.id
+
+
+@pytest.mark.parametrize(
+    ("shape", "message"),
+    [
+        ((2, 1, 24), "shape 2 x 1 x 24 is not W (one condition) or N x W (N conditions)"),
+        ((3, 0), "shape 3 x 0 is not W (one condition)"),
+        ((), "shape of a single number is not W (one condition)"),
+    ],
+)
+def test_pooled_texts_of_another_shape_are_refused(shape: tuple[int, ...], message: str) -> None:
+    assert message in fault(npz({"pooled": np.zeros(shape)}), "body.pooled")
+
+
+def test_pooled_texts_by_another_name_and_beside_other_conditions_are_refused() -> None:
+    assert "or pooled (W), for transformer" in fault(npz({"pooler_output": np.zeros((2, 24))}), "body.pooler_output")
+    both = npz(arrays(VIDEO) | arrays(TEXT, 2))
+    assert "this array is for transformer, and the others are for mdsgen" in fault(both, "body.pooled")
+    assert "holds 5 conditions; at most 4" in fault(npz(arrays(TEXT, 5)), "body", max_conditions=4)
+    assert "1 NaN; the first is in row 1" in fault(npz({"pooled": np.array([[0.0], [np.nan]])}), "body.pooled")
 
 
 def test_other_numbers_have_another_id() -> None:

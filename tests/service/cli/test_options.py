@@ -19,10 +19,10 @@ from service.cli.faults import explained, option_of, options_of
 from service.cli.options import body_of, label
 
 OVER_HTTP_ALONE = {
-    "anatomy", "compact-transformer", "cosine", "metrics-transformer", "over-time", "over-time-transformer", "removal",
+    "anatomy", "cosine", "metrics-transformer", "over-time", "over-time-transformer", "removal",
 }  # fmt: skip
 """Kinds of jobs without a command."""
-OTHER_NAMES = {"register": "models add", "figure-transformer": "figure"}
+OTHER_NAMES = {"register": "models add", "figure-transformer": "figure", "compact-transformer": "compact"}
 COMMANDS = {kind: OTHER_NAMES.get(kind, kind) for kind in KINDS if kind not in OVER_HTTP_ALONE}
 IN_ONE = {"grid": Grid, "search": Search, "modulation": ModulationFields}
 """Fields that are objects, for which a command has an option for each of their fields."""
@@ -75,6 +75,16 @@ def test_steps_thresholds_by_step_and_blocks_are_read_as_they_are_written() -> N
     ):
         with pytest.raises(typer.BadParameter, match=message):
             command.make_context("prune-sample", ["tiny", *wrong])
+
+
+def test_resolutions_are_written_as_width_and_height() -> None:
+    command = typer.main.get_command(app).commands["compact"]  # type: ignore[attr-defined]
+    given = ["flux", "--steps", "28", "--resolution", "1024x768", "--resolution", "64X32", "--time", "0.5"]
+    body = body_of(command.make_context("compact", given), KINDS["compact-transformer"])
+    assert body == {"model": "flux", "steps": [28], "resolutions": [[1024, 768], [64, 32]], "times": [0.5]}
+    for wrong in ("1024", "1024x", "axb", "1x2x3"):
+        with pytest.raises(typer.BadParameter, match="no width and height"):
+            command.make_context("compact", ["flux", "--resolution", wrong])
 
 
 @pytest.mark.parametrize("command", ["prune-sample", "edit", "study", "compact", "extract"])
@@ -132,6 +142,13 @@ def test_every_command_that_starts_a_job_of_a_model_takes_a_webhook(command: str
             "body",
             "webhook_events has no meaning without webhook: name the URL to call",
             "--webhook-event has no meaning without --webhook: name the URL to call",
+        ),
+        ("compact", "body.resolutions.0.1", "too small", "--resolution: too small"),
+        (
+            "compact",
+            "body.population",
+            "the mean of pooled texts needs texts: upload them with POST /conditions, and give the id that it returns",
+            "--population: the mean of pooled texts needs texts: upload them with `tailprune upload`",
         ),
         ("compact", "body.webhook", "is not among the hosts", "--webhook: is not among the hosts"),
         ("study", "body.grid.schedules.1.count", "count 30 is more", "--schedule: count 30 is more"),

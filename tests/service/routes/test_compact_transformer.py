@@ -11,6 +11,7 @@ from fastapi.testclient import TestClient
 from jobs.records import Job
 from jobs.settings import Settings
 from jobs.store.jobs import JobStore
+from tests.condition_files import VIDEO, arrays, npz
 from tests.jobs.requests.test_compact_transformer import FLUX, model
 from tests.registry import extend
 from tests.service.results import COMPACT_TRANSFORMER, COMPACT_TRANSFORMER_FILES
@@ -54,6 +55,43 @@ def test_equal_requests_are_one_job_whose_files_are_downloaded(client: TestClien
         assert (file.content, file.headers["Content-Type"]) == (content, media_type)
 
 
+def test_an_uploaded_population_is_a_part_of_the_request_and_stays_while_its_job_needs_it(client: TestClient) -> None:
+    first, other = (
+        client.post("/conditions", content=npz(arrays({"pooled": (1,)}, count))).json()["id"] for count in (2, 3)
+    )
+    asked = {name: value for name, value in REQUEST.items() if name != "pooled"}
+    jobs = [
+        client.post("/compact", json=asked | more).json()
+        for more in (
+            {"population": first},
+            {"population": other},
+            {"population": first, "pooled": "mean"},
+            {"population": first, "pooled": None},
+        )
+    ]
+    assert [job["request"]["population"] for job in jobs] == [first, other, first, first]
+    assert len({job["id"] for job in jobs}) == 3
+    assert jobs[3]["id"] == jobs[0]["id"]
+    refused = client.delete(f"/conditions/{other}")
+    assert (refused.status_code, refused.json()["type"]) == (409, "urn:tailprune:problem:conditions-in-use")
+    assert client.delete(f"/jobs/{jobs[1]['id']}").status_code == 200
+    assert client.delete(f"/conditions/{other}").status_code == 204
+    unknown = client.post("/compact", json=asked | {"population": other})
+    assert (unknown.status_code, unknown.json()["type"]) == (404, "urn:tailprune:problem:unknown-conditions")
+
+
+def test_a_population_that_does_not_fit_is_refused_by_its_field(client: TestClient) -> None:
+    wide, video = (
+        client.post("/conditions", content=npz(arrays(shapes, 2))).json()["id"] for shapes in ({"pooled": (2,)}, VIDEO)
+    )
+    asked = {name: value for name, value in REQUEST.items() if name != "pooled"}
+    assert "are 2 wide, and those of flux are 1" in faults(client, **asked, population=wide)["body.population"]
+    assert "these are conditions of video" in faults(client, **asked, population=video)["body.population"]
+    assert "needs texts" in faults(client, **asked, pooled="mean")["body.population"]
+    found = faults(client, model="shapes-sit", keep=3, population=wide)
+    assert found["body.population"].startswith("this field is for large transformers alone; leave it out")
+
+
 def test_fields_of_the_other_kind_are_refused_by_what_the_model_is(client: TestClient) -> None:
     found = faults(client, **REQUEST, keep=3, by="directions", nonsense=1)
     of_systems = "this field is for systems, and this is a large transformer; leave it out"
@@ -71,6 +109,9 @@ def test_faults_are_named_by_their_fields(client: TestClient) -> None:
     assert list(faults(client, model="flux")) == ["body"]
     assert list(faults(client, model="flux", rank=4)) == ["body.pooled"]
     assert "takes no class" in faults(client, **REQUEST, classes=[1])["body.classes"]
+    assert "leave qkv out" in faults(client, **REQUEST, qkv="stacked")["body.qkv"]
+    assert list(faults(client, **REQUEST, qkv="stackd")) == ["body.qkv"]
+    assert list(faults(client, **REQUEST, populaton="5" * 64)) == ["body.populaton"]
 
 
 def test_what_is_no_object_or_names_no_model_is_refused(client: TestClient) -> None:

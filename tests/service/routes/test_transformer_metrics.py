@@ -10,6 +10,7 @@ from fastapi.testclient import TestClient
 
 from jobs.records import Job
 from jobs.settings import Settings
+from tests.condition_files import arrays, npz
 from tests.jobs.requests.test_compact_transformer import FLUX, model
 from tests.registry import extend
 from tests.service.results import METRICS_TRANSFORMER, OVER_TIME_TRANSFORMER
@@ -38,14 +39,17 @@ def settings(settings: Settings) -> Settings:
             "metrics-transformer",
             {
                 "model": "flux", "part": "t", "steps": 28, "scheduler": "plain", "resolutions": None,
-                "guidance": [1.0, 3.5], "thresholds": [0.1],
+                "guidance": [1.0, 3.5], "classes": None, "population": None, "thresholds": [0.1],
             },
             METRICS_TRANSFORMER,
         ),
         (
             f"{PATH}/over-time?points=5&guidance=2&threshold=0.1",
             "over-time-transformer",
-            {"model": "flux", "points": 5, "resolutions": None, "guidance": [2.0], "thresholds": [0.1]},
+            {
+                "model": "flux", "points": 5, "resolutions": None, "guidance": [2.0], "classes": None,
+                "population": None, "thresholds": [0.1],
+            },
             OVER_TIME_TRANSFORMER,
         ),
     ],
@@ -82,12 +86,15 @@ OF_TRANSFORMERS = "is an option of large transformers, and 'shapes-sit' is none;
         (f"{PATH}/over-time?conditions={ID}", {"conditions": f"conditions {OF_SYSTEMS}"}),
         ("/metrics/shapes-sit?steps=4", {"steps": f"steps {OF_TRANSFORMERS}"}),
         (
-            "/metrics/shapes-sit?scheduler=own&resolution=64x64&guidance=1",
-            {name: f"{name} {OF_TRANSFORMERS}" for name in ("scheduler", "resolution", "guidance")},
+            f"/metrics/shapes-sit?scheduler=own&resolution=64x64&guidance=1&class=1&population={ID}",
+            {
+                name: f"{name} {OF_TRANSFORMERS}"
+                for name in ("scheduler", "resolution", "guidance", "class", "population")
+            },
         ),
         (
-            "/metrics/shapes-sit/over-time?resolution=64x64&guidance=1",
-            {name: f"{name} {OF_TRANSFORMERS}" for name in ("resolution", "guidance")},
+            f"/metrics/shapes-sit/over-time?resolution=64x64&guidance=1&class=1&population={ID}",
+            {name: f"{name} {OF_TRANSFORMERS}" for name in ("resolution", "guidance", "class", "population")},
         ),
         (
             "/metrics/longcat?resolution=64x64",
@@ -96,6 +103,10 @@ OF_TRANSFORMERS = "is an option of large transformers, and 'shapes-sit' is none;
         (
             "/metrics/longcat/over-time?guidance=1",
             {"guidance": "longcat takes no guidance scale; leave guidance out"},
+        ),
+        (
+            "/metrics/longcat?class=1",
+            {"class": "longcat takes no class; leave classes out"},
         ),
         (
             "/metrics/longcat?part=y",
@@ -113,7 +124,24 @@ def test_an_option_that_cannot_mean_anything_is_refused_by_name(
     }
 
 
-@pytest.mark.parametrize("given", ["resolution=64", "resolution=ax64", "resolution=8x8", "steps=0", "guidance=nan"])
+@pytest.mark.parametrize("path", [PATH, f"{PATH}/over-time"])
+def test_uploaded_texts_are_a_part_of_the_request(client: TestClient, path: str) -> None:
+    wide, right = (
+        client.post("/conditions", content=npz(arrays({"pooled": (width,)}, 2))).json()["id"] for width in (2, 1)
+    )
+    answer = client.get(path, params={"population": right}, headers=NOW)
+    assert (answer.status_code, answer.json()["request"]["population"]) == (202, right)
+    (fault,) = client.get(path, params={"population": wide}).json()["errors"]
+    assert fault["location"] == "query.population"
+    assert fault["message"].startswith("these pooled texts are 2 wide, and those of flux are 1")
+    unknown = client.get(path, params={"population": ID})
+    assert (unknown.status_code, unknown.json()["type"]) == (404, "urn:tailprune:problem:unknown-conditions")
+
+
+@pytest.mark.parametrize(
+    "given",
+    ["class=-1", "population=texts", "resolution=64", "resolution=ax64", "resolution=8x8", "steps=0", "guidance=nan"],
+)
 def test_values_that_are_none_are_refused(client: TestClient, given: str) -> None:
     answer = client.get(f"{PATH}?{given}")
     assert answer.status_code == 422

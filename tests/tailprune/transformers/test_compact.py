@@ -423,5 +423,9 @@ def test_adaln_is_written_in_the_widest_of_its_types(
     made = compact(tmp_path / "whole", tmp_path / "small", steps=STEPS)
     assert made.dtype == written
     assert made.worst_error < {"F32": 1e-5, "BF16": 1e-2}[written]
+    types = " and ".join(made.read_dtypes)
+    note = f"AdaLN's weights were {types}, and are written in {written}; all others are as they were."
+    assert made.notes[0] == note
+    assert f"- {note}\n" in (tmp_path / "small" / "README.md").read_text()
     small = load_file(tmp_path / "small" / WEIGHTS)
     assert {small[f"{layer}.weight"].dtype for layer in layers} == {TORCH[written]}

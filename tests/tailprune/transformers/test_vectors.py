@@ -8,14 +8,17 @@ from typing import Any
 import pytest
 import torch
 import torch.nn.functional as F
+from safetensors.torch import save_file
 
 from tailprune.checkpoints.files import CheckpointError
 from tailprune.spec import InputError
 from tailprune.transformers import condition_vectors
+from tailprune.transformers.population import PooledTexts, parts_of_texts
 from tailprune.transformers.recognise import recognise
 from tailprune.transformers.schedule import cover, plain_times
 from tailprune.transformers.sizes_and_classes import parts_of_sizes
 from tailprune.transformers.source import open_source
+from tests.tailprune.transformers.original import as_minimax
 from tests.tailprune.transformers.tiny_models import TINY, share_embedders
 
 SIZES = [(64, 32), (128, 64)]
@@ -104,6 +107,40 @@ def test_a_class_counts_as_none(tmp_path: Path) -> None:
     torch.testing.assert_close(label.vectors.float(), table[-1:])
 
 
+def test_given_classes_are_a_vector_each(tmp_path: Path) -> None:
+    model = TINY["dit"].build()
+    share_embedders(model)
+    model.save_pretrained(tmp_path)
+    found = condition_vectors(tmp_path, points=2, classes=[3, 1])
+    time, label = found.parts
+    assert label.covers == "classes 1, 3"
+    table = model.transformer_blocks[0].norm1.emb.class_embedder.embedding_table.weight
+    torch.testing.assert_close(label.vectors.float(), table[[1, 3]])
+    assert found.y is not None
+    torch.testing.assert_close(found.y, table[[1, 3]])
+    torch.testing.assert_close(found.c[2:], table[3] + time.vectors.float())
+
+
+@pytest.mark.parametrize(("name", "width"), [("flux", 24), ("mochi", 32)])
+def test_given_texts_are_a_vector_each(name: str, width: int, tmp_path: Path) -> None:
+    TINY[name].save(tmp_path)
+    texts = torch.randn(3, width, generator=torch.Generator().manual_seed(5))
+    save_file({"texts": texts}, tmp_path / "texts.safetensors")
+    model = recognise(open_source(tmp_path))
+    found = condition_vectors(tmp_path, points=2, population=tmp_path / "texts.safetensors")
+    covered = cover(model, found.times, None, parts_of_texts(model, PooledTexts(texts)))
+    torch.testing.assert_close(F.silu(found.c), covered.read.float())
+    assert found.parts[-1].covers == "3 pooled texts"
+
+
+@pytest.mark.parametrize("rows", ["stacked", "interleaved"])
+def test_the_order_of_rows_of_a_minimax_h3_under_its_original_names_does_not_matter(rows: Any, tmp_path: Path) -> None:
+    whole = TINY["minimax-h3"].save(tmp_path / "whole")
+    save_file(as_minimax(whole.state_dict(), 2, rows), tmp_path / "model.safetensors")
+    expected = condition_vectors(tmp_path / "whole", points=5)
+    torch.testing.assert_close(condition_vectors(tmp_path / "model.safetensors", points=5).c, expected.c)
+
+
 @pytest.mark.parametrize(
     ("name", "given", "message"),
     [
@@ -115,6 +152,11 @@ def test_a_class_counts_as_none(tmp_path: Path) -> None:
         ("cogview4", {"points": 4}, "give one or more resolutions"),
         ("mochi", {"steps": 4}, "Mochi 1 has no plain schedule of sigmas: give its scheduler"),
         ("flux", {"steps": 4096, "guidance": [1.0, 2.0]}, "make 8,192 vectors, and at most 4,096"),
+        ("qwen", {"points": 4, "classes": [1]}, "takes no class"),
+        ("dit", {"points": 4, "classes": []}, "give classes, of 0 to 9"),
+        ("dit", {"points": 4, "classes": [10]}, "a class must be"),
+        ("dit", {"points": 2049, "classes": [1, 2]}, "make 4,098 vectors"),
+        ("dit", {"points": 4, "population": "texts.safetensors"}, "takes no pooled text"),
     ],
 )
 def test_what_cannot_be_measured_is_refused(name: str, given: dict[str, Any], message: str, tmp_path: Path) -> None:

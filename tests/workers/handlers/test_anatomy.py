@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -12,75 +11,23 @@ import pytest
 
 from jobs.anatomy_results import AnatomyResult
 from jobs.figure_results import FigureNumbers, FigureTransformerResult
-from jobs.keys import job_key
-from jobs.records import Job
-from jobs.registry.models import Registry
 from jobs.requests.anatomy import AnatomyRequest
 from jobs.requests.base import TransformerRequest
 from jobs.requests.figure_transformer import FigureTransformerRequest
-from jobs.settings import Settings
 from jobs.store.jobs import JobStore
 from tailprune.figures.rank import draw_rank
 from tailprune.figures.style import render
 from tailprune.transformers import anatomy
-from tests.registry import extend
 from tests.tailprune.transformers.tiny_models import TINY
-from workers.worker import Worker
+from tests.workers.handlers.conftest import TRANSFORMER, Does, Submits, detail
 
-NAME = "flux"
-
-
-@pytest.fixture
-def settings(settings: Settings) -> Settings:
-    """Settings with a registry that names a large transformer, whose files are not there yet."""
-    extend(settings.registry, {"models": {NAME: {"kind": "transformer", "checkpoint": NAME}}})
-    return settings
-
-
-@pytest.fixture
-def folder(settings: Settings) -> Path:
-    return settings.registry.parent / NAME
-
-
-@pytest.fixture
-def submitted(settings: Settings, store: JobStore) -> Callable[..., Job]:
-    """Submits a request as the service would, of the anatomy by default."""
-
-    def submitted(request: TransformerRequest | None = None) -> Job:
-        request = request or AnatomyRequest(model=NAME)
-        entry = Registry.read(settings.registry).transformers[NAME]
-        key = job_key(request.kind, request.model_dump(), entry.files_digest, {})
-        return store.submit(request, key)[0]
-
-    return submitted
-
-
-@pytest.fixture
-def done(settings: Settings, store: JobStore) -> Callable[[Job], Job]:
-    worker = Worker(settings, "worker")
-
-    def done(job: Job) -> Job:
-        worker.run(job.id)
-        return store.get(job.id)
-
-    return done
-
-
-def detail(job: Job) -> str:
-    assert job.problem is not None
-    assert job.problem.type == "urn:tailprune:problem:failed"
-    return job.problem.detail
-
-
-Does = Callable[[Job], Job]
-Submits = Callable[..., Job]
-RANK = FigureTransformerRequest(model=NAME, figure="rank")
+RANK = FigureTransformerRequest(model=TRANSFORMER, figure="rank")
 
 
 @pytest.mark.parametrize("name", ["flux", "mochi"])
 def test_the_result_is_what_the_library_says(name: str, folder: Path, submitted: Submits, done: Does) -> None:
     TINY[name].save(folder / "transformer")
-    job = done(submitted())
+    job = done(submitted(AnatomyRequest(model=TRANSFORMER)))
     result = AnatomyResult.model_validate(job.result)
     found: dict[str, Any] = json.loads(json.dumps(dataclasses.asdict(anatomy(folder))))
     if found["ranks"] is not None:
@@ -97,9 +44,9 @@ def test_the_result_is_what_the_library_says(name: str, folder: Path, submitted:
 
 def test_no_path_of_this_machine_is_in_the_result(folder: Path, submitted: Submits, done: Does, tmp_path: Path) -> None:
     TINY["flux"].save(folder)
-    job = done(submitted())
+    job = done(submitted(AnatomyRequest(model=TRANSFORMER)))
     assert job.result is not None
-    assert job.result["model"]["name"] == NAME
+    assert job.result["model"]["name"] == TRANSFORMER
     assert str(tmp_path) not in json.dumps(job.public())
 
 
@@ -109,7 +56,7 @@ def test_files_that_are_no_transformer_fail_the_job_and_are_named_as_in_the_regi
     TINY["flux"].save(folder)
     weights = folder / "diffusion_pytorch_model.safetensors"
     weights.write_bytes(weights.read_bytes()[:-10])
-    text = detail(done(submitted()))
+    text = detail(done(submitted(AnatomyRequest(model=TRANSFORMER))))
     assert text.startswith("flux/diffusion_pytorch_model.safetensors: the file has")
     assert str(tmp_path) not in text
 
@@ -118,12 +65,12 @@ def test_files_that_changed_since_the_request_are_not_described_under_its_key(
     folder: Path, submitted: Submits, done: Does
 ) -> None:
     TINY["flux"].save(folder)
-    job = submitted()
+    job = submitted(AnatomyRequest(model=TRANSFORMER))
     TINY["flux-schnell"].save(folder)
     assert "this worker's 'flux' is not the model of the request" in detail(done(job))
 
 
-@pytest.mark.parametrize("request_", [AnatomyRequest(model=NAME), RANK])
+@pytest.mark.parametrize("request_", [AnatomyRequest(model=TRANSFORMER), RANK])
 def test_files_that_are_written_to_while_they_are_read_are_not_described(
     request_: TransformerRequest, folder: Path, submitted: Submits, done: Does, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -142,7 +89,7 @@ def test_files_that_are_written_to_while_they_are_read_are_not_described(
 
 def test_a_worker_that_lacks_the_files_says_which(folder: Path, submitted: Submits, done: Does) -> None:
     TINY["flux"].save(folder)
-    job = submitted()
+    job = submitted(AnatomyRequest(model=TRANSFORMER))
     (folder / "diffusion_pytorch_model.safetensors").unlink()
     assert "this worker's 'flux' lacks flux/diffusion_pytorch_model.safetensors" in detail(done(job))
 
@@ -157,7 +104,7 @@ def test_the_figure_of_ranks_is_that_of_the_library_with_its_numbers(
     assert [file.media_type for file in files] == ["image/png", "image/svg+xml", "application/json"]
     png, svg, data = map(store.artifacts.read, files)
     found = anatomy(folder)
-    drawn = render(draw_rank(found, NAME))
+    drawn = render(draw_rank(found, TRANSFORMER))
     assert (png, svg) == (drawn.png, drawn.svg)
     numbers = FigureNumbers.model_validate_json(data)
     assert (numbers.figure, numbers.caption, numbers.model) == ("rank", result.caption, result.model)

@@ -6,71 +6,53 @@ import errno
 import fcntl
 import json
 import os
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+import redis
 from safetensors.torch import save_file
 
 from jobs.compact_transformer_results import CompactTransformerResult
-from jobs.keys import job_key
 from jobs.records import Job
-from jobs.registry.models import Registry
 from jobs.requests.compact_transformer import CompactTransformerRequest
 from jobs.settings import Settings
+from jobs.storage.condition_info import ConditionInfo
+from jobs.storage.upload_parsing import parse
+from jobs.storage.uploads import ConditionStore
 from jobs.store.jobs import JobStore
 from tailprune.spec.safetensors import write_file
 from tailprune.transformers import compact, verify, writing
-from tests.registry import extend
-from tests.tailprune.transformers.original import as_bfl
+from tests.condition_files import TEXT, arrays, npz, safetensors
+from tests.tailprune.transformers.original import as_bfl, as_minimax
 from tests.tailprune.transformers.tiny_models import TINY, share_embedders
+from tests.workers.handlers.conftest import TRANSFORMER, Does, Submits, detail
 from workers.handlers import compact_transformer
 from workers.lease import Cancelled, Preempted, Run
-from workers.worker import Worker
 
-NAME = "flux"
 FIELDS: dict[str, Any] = {"steps": 4, "scheduler": "plain", "pooled": "zero"}
 
 
 @pytest.fixture
-def settings(settings: Settings) -> Settings:
-    """Settings with a registry that names a large transformer, whose files are not there yet."""
-    extend(settings.registry, {"models": {NAME: {"kind": "transformer", "checkpoint": NAME}}})
-    return settings
+def submitted(submitted: Submits) -> Submits:
+    """Submits a request with these fields, of pooled texts that were uploaded if they are given."""
+
+    def of_fields(texts: ConditionInfo | None = None, **fields: Any) -> Job:
+        named = {} if texts is None else {"population": texts.id}
+        return submitted(CompactTransformerRequest(model=TRANSFORMER, **fields, **named), texts)
+
+    return of_fields
 
 
 @pytest.fixture
-def folder(settings: Settings) -> Path:
-    return settings.registry.parent / NAME
+def conditions(store: JobStore, redis_client: redis.Redis) -> ConditionStore:
+    return ConditionStore(store.artifacts, redis_client)
 
 
 @pytest.fixture
-def submitted(settings: Settings, store: JobStore) -> Callable[..., Job]:
-    """Submits a request as the service would."""
-
-    def submitted(**fields: Any) -> Job:
-        entry = Registry.read(settings.registry).transformers[NAME]
-        request = CompactTransformerRequest(model=NAME, **fields).resolve(entry)
-        key = job_key(request.kind, request.model_dump(), entry.files_digest, request.reading(entry))
-        return store.submit(request, key)[0]
-
-    return submitted
-
-
-@pytest.fixture
-def done(settings: Settings, store: JobStore) -> Callable[[Job], Job]:
-    worker = Worker(settings, "worker")
-
-    def done(job: Job) -> Job:
-        worker.run(job.id)
-        return store.get(job.id)
-
-    return done
-
-
-Does = Callable[[Job], Job]
-Submits = Callable[..., Job]
+def texts(conditions: ConditionStore, settings: Settings) -> ConditionInfo:
+    """Three pooled texts that were uploaded, as wide as those of the small FLUX.1."""
+    return conditions.put(parse(npz(arrays(TEXT, 3)), settings))
 
 
 def downloaded(job: Job, store: JobStore, folder: Path) -> Path:
@@ -79,11 +61,6 @@ def downloaded(job: Job, store: JobStore, folder: Path) -> Path:
     for name, artifact in job.artifacts.items():
         (folder / name).write_bytes(store.artifacts.read(artifact))
     return folder
-
-
-def detail(job: Job) -> str:
-    assert job.problem is not None
-    return job.problem.detail
 
 
 def work(settings: Settings) -> list[Path]:
@@ -144,6 +121,70 @@ def test_a_file_under_the_original_names_is_compacted_as_it_is(
     small = downloaded(job, store, tmp_path / "small")
     assert verify(small, tmp_path / "whole") == verify(small, folder)
     assert "had the names of BFL and ComfyUI, and have those of diffusers" in (small / "README.md").read_text()
+
+
+@pytest.mark.parametrize("pooled", [None, "zero", "mean"])
+def test_a_population_that_was_uploaded_is_that_of_the_library(
+    pooled: Any,
+    texts: ConditionInfo,
+    folder: Path,
+    submitted: Submits,
+    done: Does,
+    store: JobStore,
+    settings: Settings,
+    tmp_path: Path,
+) -> None:
+    TINY["flux"].save(folder)
+    job = done(submitted(texts, steps=4, scheduler="plain", pooled=pooled))
+    assert job.status == "succeeded", job.problem
+    (tmp_path / "own.safetensors").write_bytes(safetensors({"prompts": arrays(TEXT, 3)["pooled"].astype("float16")}))
+    given = {"population": tmp_path / "own.safetensors", "pooled": pooled}
+    written = compact(folder, tmp_path / "own", steps=4, **given)
+    small = downloaded(job, store, tmp_path / "small")
+    assert {each.name: each.read_bytes() for each in small.iterdir()} == {
+        each.name: each.read_bytes() for each in (tmp_path / "own").iterdir()
+    }
+    result = CompactTransformerResult.model_validate(job.result)
+    assert (result.text_error, result.covers, result.rank) == (written.text_error, written.covers, written.rank)
+    assert (result.text_error is None) == (pooled is None)
+    assert "population.safetensors" in result.files
+    verify(small, folder)
+    assert work(settings) == []
+    other = ConditionInfo(**texts.model_dump() | {"id": "5" * 64})
+    assert submitted(other, steps=4, scheduler="plain", pooled=pooled).id != job.id
+
+
+def test_texts_that_are_gone_fail_the_job_which_leaves_nothing(
+    texts: ConditionInfo,
+    conditions: ConditionStore,
+    folder: Path,
+    submitted: Submits,
+    done: Does,
+    store: JobStore,
+    settings: Settings,
+) -> None:
+    TINY["flux"].save(folder)
+    conditions.remove(texts.id)
+    assert f"no conditions have the id '{texts.id[:60]}" in detail(done(submitted(texts, steps=4, scheduler="plain")))
+    assert work(settings) == []
+
+
+@pytest.mark.parametrize("rows", ["stacked", "interleaved"])
+def test_a_minimax_h3_under_its_original_names_is_compacted_in_the_order_that_is_given(
+    rows: Any, folder: Path, submitted: Submits, done: Does, store: JobStore, tmp_path: Path
+) -> None:
+    whole: Any = TINY["minimax-h3"].save(tmp_path / "whole")
+    folder.mkdir()
+    (folder / "config.json").write_bytes((tmp_path / "whole" / "config.json").read_bytes())
+    save_file(as_minimax(whole.state_dict(), 2, rows), folder / "model.safetensors")
+    job = done(submitted(rank=3, qkv=rows))
+    assert job.status == "succeeded", job.problem
+    small = downloaded(job, store, tmp_path / "small")
+    assert verify(small, tmp_path / "whole") == verify(small, folder, qkv=rows)
+    result = CompactTransformerResult.model_validate(job.result)
+    assert f"The rows of q, k and v in qkv_proj were taken to be {rows}." in result.notes
+    card = (small / "README.md").read_text()
+    assert all(f"- {note}\n" in card for note in result.notes)
 
 
 def test_the_times_are_those_of_the_models_own_scheduler(
@@ -258,9 +299,14 @@ def test_a_folder_that_another_attempt_holds_is_left_to_it(
     os.close(lock)
 
 
-@pytest.mark.parametrize("name", ["README.md", "directions.safetensors"])
+@pytest.mark.parametrize("name", ["README.md", "directions.safetensors", "population.safetensors"])
 def test_a_file_that_is_missing_is_no_success(
-    name: str, folder: Path, submitted: Submits, done: Does, monkeypatch: pytest.MonkeyPatch
+    name: str,
+    texts: ConditionInfo,
+    folder: Path,
+    submitted: Submits,
+    done: Does,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     TINY["flux"].save(folder)
 
@@ -270,12 +316,18 @@ def test_a_file_that_is_missing_is_no_success(
         return found
 
     monkeypatch.setattr(compact_transformer, "compact", without)
-    assert f"{name} was deleted after it was written" in detail(done(submitted(**FIELDS)))
+    assert f"{name} was deleted after it was written" in detail(done(submitted(texts, **FIELDS)))
 
 
 @pytest.mark.parametrize("is_old", [False, True])
 def test_an_attempt_that_was_interrupted_while_storing_is_stored_on_unless_its_artifacts_may_be_gone(
-    is_old: bool, folder: Path, submitted: Submits, done: Does, settings: Settings, monkeypatch: pytest.MonkeyPatch
+    is_old: bool,
+    texts: ConditionInfo,
+    folder: Path,
+    submitted: Submits,
+    done: Does,
+    settings: Settings,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     TINY["flux"].save(folder, max_shard_size="60KB")
     step = Run.step
@@ -292,12 +344,11 @@ def test_an_attempt_that_was_interrupted_while_storing_is_stored_on_unless_its_a
 
     monkeypatch.setattr(Run, "step", stopping)
     monkeypatch.setattr(compact_transformer, "compact", counted)
-    job = done(submitted(**FIELDS))
+    job = done(submitted(texts, **FIELDS))
     assert job.status == "queued"
     (left,) = work(settings)
-    assert {each.suffix for each in (left / "model").iterdir()} == {".json", ".md", ".py"}, (
-        "what is stored is not twice"
-    )
+    there = {each.name for each in (left / "model").iterdir()} - {"population.safetensors"}
+    assert {Path(name).suffix for name in there} == {".json", ".md", ".py"}, "what is stored is not twice"
     if is_old:
         for note in (left / "stored").iterdir():
             os.utime(note, (0, 0))
@@ -309,7 +360,7 @@ def test_an_attempt_that_was_interrupted_while_storing_is_stored_on_unless_its_a
     assert len(made) == 2
     result = CompactTransformerResult.model_validate(job.result)
     assert result.files == {name: artifact.digest for name, artifact in job.artifacts.items()}
-    assert len(result.files) == len(result.sources) + 6
+    assert len(result.files) == len(result.sources) + 7
     assert work(settings) == []
 
 

@@ -3,68 +3,25 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+import redis
 
 import tailprune
-from jobs.keys import job_key
-from jobs.records import Job
-from jobs.registry.models import Registry
 from jobs.requests.base import TransformerRequest
 from jobs.requests.metrics_transformer import MetricsTransformerRequest, OverTimeTransformerRequest
 from jobs.settings import Settings
+from jobs.storage.upload_parsing import parse
+from jobs.storage.uploads import ConditionStore
 from jobs.store.jobs import JobStore
 from jobs.transformer_results import MetricsTransformerResult, OverTimeTransformerResult
 from tailprune.statistics_over_time import describe_over_time
 from tailprune.transformers import condition_vectors
-from tests.registry import extend
-from tests.tailprune.transformers.tiny_models import TINY
-from workers.worker import Worker
-
-NAME = "flux"
-
-
-@pytest.fixture
-def settings(settings: Settings) -> Settings:
-    """Settings with a registry that names a large transformer, whose files are not there yet."""
-    extend(settings.registry, {"models": {NAME: {"kind": "transformer", "checkpoint": NAME}}})
-    return settings
-
-
-@pytest.fixture
-def folder(settings: Settings) -> Path:
-    return settings.registry.parent / NAME
-
-
-@pytest.fixture
-def submitted(settings: Settings, store: JobStore) -> Callable[[TransformerRequest], Job]:
-    """Submits a request as the service would."""
-
-    def submitted(request: TransformerRequest) -> Job:
-        entry = Registry.read(settings.registry).transformers[NAME]
-        request = request.resolve(entry)
-        key = job_key(request.kind, request.model_dump(), entry.files_digest, request.reading(entry))
-        return store.submit(request, key)[0]
-
-    return submitted
-
-
-@pytest.fixture
-def done(settings: Settings, store: JobStore) -> Callable[[Job], Job]:
-    worker = Worker(settings, "worker")
-
-    def done(job: Job) -> Job:
-        worker.run(job.id)
-        return store.get(job.id)
-
-    return done
-
-
-Does = Callable[[Job], Job]
-Submits = Callable[[TransformerRequest], Job]
+from tests.condition_files import TEXT, arrays, npz
+from tests.tailprune.transformers.tiny_models import TINY, share_embedders
+from tests.workers.handlers.conftest import TRANSFORMER, Does, Submits
 
 
 @pytest.mark.parametrize(("part", "count"), [("c", 12), ("t", 6), ("y", 2)])
@@ -72,7 +29,9 @@ def test_the_statistics_are_those_of_the_library_and_of_each_part(
     part: Any, count: int, folder: Path, submitted: Submits, done: Does, tmp_path: Path
 ) -> None:
     TINY["flux"].save(folder / "transformer")
-    request = MetricsTransformerRequest(model=NAME, part=part, steps=6, guidance=[1.0, 3.5], thresholds=[0.1, 0.5])
+    request = MetricsTransformerRequest(
+        model=TRANSFORMER, part=part, steps=6, guidance=[1.0, 3.5], thresholds=[0.1, 0.5]
+    )
     job = done(submitted(request))
     result = MetricsTransformerResult.model_validate(job.result)
     vectors = condition_vectors(folder, steps=6, guidance=[1.0, 3.5])
@@ -100,7 +59,7 @@ def test_the_times_of_its_own_scheduler_are_measured_and_another_one_is_another_
 
     TINY["sd3"].save(folder / "transformer")
     FlowMatchEulerDiscreteScheduler(shift=3.0).save_pretrained(folder / "scheduler")
-    request = MetricsTransformerRequest(model=NAME, steps=4, scheduler="own")
+    request = MetricsTransformerRequest(model=TRANSFORMER, steps=4, scheduler="own")
     job = done(submitted(request))
     result = MetricsTransformerResult.model_validate(job.result)
     assert result.times == condition_vectors(folder, steps=4, scheduler=folder).times.tolist()
@@ -108,9 +67,51 @@ def test_the_times_of_its_own_scheduler_are_measured_and_another_one_is_another_
     assert submitted(request).id != job.id
 
 
+def test_pooled_texts_that_were_uploaded_are_measured(
+    folder: Path,
+    submitted: Submits,
+    done: Does,
+    store: JobStore,
+    redis_client: redis.Redis,
+    settings: Settings,
+    tmp_path: Path,
+) -> None:
+    TINY["flux"].save(folder)
+    content = parse(npz(arrays(TEXT, 3)), settings)
+    texts = ConditionStore(store.artifacts, redis_client).put(content)
+    (tmp_path / "texts.safetensors").write_bytes(content.content)
+    given: dict[str, Any] = {"model": TRANSFORMER, "population": texts.id}
+    for request in (MetricsTransformerRequest(**given, steps=5), OverTimeTransformerRequest(**given, points=5)):
+        result: Any = request.result.model_validate(done(submitted(request, texts)).result)
+        by = {"steps": 5} if isinstance(request, MetricsTransformerRequest) else {"points": 5}
+        vectors = condition_vectors(folder, **by, population=tmp_path / "texts.safetensors")
+        assert result.parts[2].covers == "3 pooled texts"
+        assert vectors.y is not None
+        assert result.norm == pytest.approx(
+            tailprune.describe(vectors.c).norm
+            if isinstance(request, MetricsTransformerRequest)
+            else describe_over_time(vectors.y, vectors.t, request.thresholds).norm
+        )
+    assert not list((settings.data_dir / "incoming").glob("*"))
+
+
+def test_classes_are_measured(folder: Path, submitted: Submits, done: Does) -> None:
+    model: Any = TINY["dit"].build()
+    share_embedders(model)
+    model.save_pretrained(folder)
+    job = done(submitted(OverTimeTransformerRequest(model=TRANSFORMER, points=3, classes=[3, 1])))
+    result = OverTimeTransformerResult.model_validate(job.result)
+    vectors = condition_vectors(folder, points=3, classes=[1, 3])
+    assert vectors.y is not None
+    assert result.norm == pytest.approx(describe_over_time(vectors.y, vectors.t, [0.1]).norm)
+    assert (result.count, result.parts[1].covers) == (2, "classes 1, 3")
+
+
 def test_statistics_over_time_are_those_of_the_library(folder: Path, submitted: Submits, done: Does) -> None:
     TINY["flux"].save(folder)
-    job = done(submitted(OverTimeTransformerRequest(model=NAME, points=5, guidance=[1.0, 3.5], thresholds=[0.2])))
+    job = done(
+        submitted(OverTimeTransformerRequest(model=TRANSFORMER, points=5, guidance=[1.0, 3.5], thresholds=[0.2]))
+    )
     result = OverTimeTransformerResult.model_validate(job.result)
     vectors = condition_vectors(folder, points=5, guidance=[1.0, 3.5])
     assert vectors.y is not None
@@ -125,14 +126,16 @@ def test_statistics_over_time_are_those_of_the_library(folder: Path, submitted: 
 
 def test_a_model_of_the_time_alone_has_one_vector_at_each_time(folder: Path, submitted: Submits, done: Does) -> None:
     TINY["qwen"].save(folder)
-    job = done(submitted(OverTimeTransformerRequest(model=NAME, points=3)))
+    job = done(submitted(OverTimeTransformerRequest(model=TRANSFORMER, points=3)))
     result = OverTimeTransformerResult.model_validate(job.result)
     vectors = condition_vectors(folder, points=3)
     assert (result.count, result.cosine) == (1, None)
     assert result.norm == pytest.approx(vectors.c.norm(dim=1).tolist())
 
 
-@pytest.mark.parametrize("request_", [MetricsTransformerRequest(model=NAME), OverTimeTransformerRequest(model=NAME)])
+@pytest.mark.parametrize(
+    "request_", [MetricsTransformerRequest(model=TRANSFORMER), OverTimeTransformerRequest(model=TRANSFORMER)]
+)
 def test_a_condition_that_cannot_be_computed_fails_the_job_with_the_reason(
     request_: TransformerRequest, folder: Path, submitted: Submits, done: Does, tmp_path: Path
 ) -> None:

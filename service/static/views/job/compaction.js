@@ -91,7 +91,7 @@ export function CompactResult({ job }) {
 /** @param {{job: any}} props */
 export function CompactTransformerResult({ job }) {
   const result = /** @type {import("../../lib/api.js").Schemas["CompactTransformerResult"]} */ (job.result);
-  const { error_between: between } = result;
+  const { error_between: between, text_error: ofTexts, notes } = result;
   return html`<${Card}
     title="The small model"
     lead=${`AdaLN reads ${count(result.rank)} directions of SiLU(c). Covered: ${result.covers}.`}
@@ -107,8 +107,12 @@ export function CompactTransformerResult({ job }) {
         ["Error", number(result.error), "of shifts, scales and gates"],
         ["At worst", number(result.worst_error), "of what is covered"],
         ["In between", between === null ? "not measured" : number(between), "halfway between covered times"],
+        ...(ofTexts === null || ofTexts === undefined
+          ? []
+          : [["One text for all", number(ofTexts), "more, of the pooled texts"]]),
       ]}
     />
+    ${notes?.map((note) => html`<p class="small">${note}</p>`)}
     <p class="small muted">
       ${`AdaLN is stored in ${result.dtype}. The files below are a folder that tailprune.load_transformer and diffusers `}
       ${`load. Compacting took ${duration(result.timing.compact)}, storing ${duration(result.timing.store)}.`}
