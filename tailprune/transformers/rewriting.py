@@ -9,7 +9,6 @@ compaction that was interrupted is started anew; the folder has its name only wh
 from __future__ import annotations
 
 import functools
-import hashlib
 import json
 import math
 import os
@@ -37,6 +36,7 @@ from tailprune.transformers.recognise import Model
 from tailprune.transformers.renaming import Rows, open_whole
 from tailprune.transformers.source import TORCH
 from tailprune.transformers.writing import (
+    Digest,
     Tensors,
     Unfinished,
     as_bytes,
@@ -222,7 +222,7 @@ class _Writer:
     def _write_shard(
         self, work: Unfinished, path: Path, name: str, outputs: Tensors, report: Callable[[int], None]
     ) -> dict[str, Any]:
-        squares, read = torch.zeros_like(self._squares), hashlib.sha256()
+        squares, read = torch.zeros_like(self._squares), Digest()
         return work.write(
             name,
             outputs,
@@ -231,7 +231,7 @@ class _Writer:
         )
 
     def _values(
-        self, path: Path, outputs: Tensors, squares: Tensor, read: Any, report: Callable[[int], None]
+        self, path: Path, outputs: Tensors, squares: Tensor, read: Digest, report: Callable[[int], None]
     ) -> Iterator[bytes | memoryview]:
         """The bytes that are written for one file, which is read once; its digest and its errors are added up."""
         with path.open("rb") as source:

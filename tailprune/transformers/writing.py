@@ -12,6 +12,7 @@ import json
 import os
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,6 +32,7 @@ from tailprune.transformers.source import INDEX, Source
 __all__ = [
     "INDEX_OF_SHARDS",
     "MODELING",
+    "Digest",
     "NoRoom",
     "Tensors",
     "Unfinished",
@@ -58,6 +60,29 @@ Tensors = Mapping[str, tuple[str, tuple[int, ...], int]]
 
 class NoRoom(InputError):
     """A disk that has too little room, at the start or meanwhile."""
+
+
+class Digest:
+    """The sha256 of pieces in order, of which each is added in a thread while the next is made."""
+
+    def __init__(self, start: bytes = b"") -> None:
+        self._sha256 = hashlib.sha256(start)
+        self._thread = ThreadPoolExecutor(1)
+        self._last: Future[None] | None = None
+
+    def update(self, piece: bytes | memoryview) -> None:
+        """Add a piece, which must not change any more, as soon as the one before it is."""
+        self._wait()
+        self._last = self._thread.submit(self._sha256.update, piece)
+
+    def hexdigest(self) -> str:
+        """The digest of all pieces."""
+        self._wait()
+        return self._sha256.hexdigest()
+
+    def _wait(self) -> None:
+        if self._last is not None:
+            self._last.result()
 
 
 def as_bytes(tensor: Tensor) -> memoryview:
@@ -127,7 +152,7 @@ class Unfinished:
         header, note, path = encode_header(tensors, {"format": "pt"}), self.folder / f"{name}{DONE}", self.folder / name
         if note.is_file() and path.is_file() and path.stat().st_size == len(header) + bytes_of(tensors):
             return dict(json.loads(note.read_text()))
-        digest = hashlib.sha256(header)
+        digest = Digest(header)
 
         def digested() -> Iterator[bytes | memoryview]:
             for piece in values():
