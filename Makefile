@@ -59,11 +59,13 @@ train-shapes: $(INSTALLED) ## train the shipped models anew (about five hours on
 	$(BIN)/python -m tailprune.training.shapes_classifier
 	for model in $(SHAPES); do $(BIN)/python -m tailprune.training.shapes_models $$model || exit; done
 	for model in $(SHAPES); do $(BIN)/python -m tailprune.training.card $$model || exit; done
+	$(BIN)/python -m tailprune.training.shapes_transformer
 
 evidence: $(INSTALLED) ## the paper's tables and figures on the shipped models, into docs/evidence.md, compaction.md and pruning.md (over an hour)
 	$(BIN)/python -m evidence
 	$(BIN)/python -m evidence.compaction
 	$(BIN)/python -m evidence.learned_masks
+	$(BIN)/python -m evidence.transformer
 
 bench: $(INSTALLED) ## measure against what a user would run instead, into this machine's column of benchmarks/RESULTS.md
 	$(BIN)/python -m benchmarks

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from benchmarks.report import Aim, Section, at_least, ratio, shown
+from demo import ROOT
 from tailprune.transformers.directions import best_directions
 from tailprune.transformers.plans import covered_by, plan_of
 from tailprune.transformers.recognise import Model, recognise
@@ -39,6 +40,8 @@ MODELS: dict[str, tuple[str, dict[str, Any], str | None, tuple[int, ...]]] = {
         (2, 8),
     ),
 }
+TRAINED = "shapes-qwen", (4, 8, 16)
+"""A shipped model, and ranks."""
 DRAWS = 3
 ROUNDED = 1e-7
 """An error of this size is that of the sinusoids, which are float32."""
@@ -55,7 +58,8 @@ def run() -> Section:
         "## Directions weighted by what AdaLN reads, against those of the curve alone\n",
         f"Random models of two classes as PyTorch initialises them, c of {WIDTH} components, 1,001 times. Unevenly: "
         "the columns of AdaLN's weights are multiplied with exp(z), z normal, the same in all layers, as if some "
-        f"components were read more than others; the median of {DRAWS} draws of z (least to most). The modulation "
+        f"components were read more than others; the median of {DRAWS} draws of z (least to most). And the shipped "
+        "transformer, as it was trained. The modulation "
         "error of our directions and of the first singular vectors of SiLU(c) around its mean, and the ratio. Where "
         f"both are below {ROUNDED:g}, the rounding of float32, the rank holds the curve whole, as do larger ones.\n",
         "| model | AdaLN reads | rank | ours | the other side | ratio |",
@@ -68,18 +72,32 @@ def run() -> Section:
                 with tempfile.TemporaryDirectory(prefix="tailprune-benchmark-") as folder:
                     _save(Path(folder), cls, config, draw)
                     runs.append(_errors(recognise(open_source(folder)), pooled, ranks))
-            for place, rank in enumerate(ranks):
-                ours, theirs = zip(*(run[place] for run in runs), strict=True)
-                row = f"| {name} | {how} | {rank} | "
-                if max(*ours, *theirs) < ROUNDED:
-                    lines.append(f"{row}the curve whole | the curve whole | |")
-                    continue
-                lines.append(
-                    f"{row}{shown(ours, '{:.2e}'.format)} | {shown(theirs, '{:.2e}'.format)} | {ratio(theirs, ours)} |"
-                )
-                question = f"{rank} directions of a random {name} read {how}, against those of the curve alone: error"
-                aims.append(at_least(question, theirs, ours, AS_GOOD if how == "evenly" else BETTER))
+            rows, some = _shown(f"a random {name}", how, ranks, runs, AS_GOOD if how == "evenly" else BETTER)
+            lines += rows
+            aims += some
+    trained, ranks = TRAINED
+    found = _errors(recognise(open_source(ROOT / "models" / trained)), None, ranks)
+    rows, some = _shown(trained, "as trained", ranks, [found], BETTER)
+    lines += rows
+    aims += some
     return Section("\n".join(lines) + "\n", aims)
+
+
+def _shown(
+    model: str, how: str, ranks: Sequence[int], runs: Sequence[Sequence[tuple[float, float]]], least: float
+) -> tuple[list[str], list[Aim]]:
+    """The rows of a model, and its aims. runs: the errors at each rank, ours and the other side's."""
+    rows, aims = [], []
+    for place, rank in enumerate(ranks):
+        ours, theirs = zip(*(run[place] for run in runs), strict=True)
+        row = f"| {model} | {how} | {rank} | "
+        if max(*ours, *theirs) < ROUNDED:
+            rows.append(f"{row}the curve whole | the curve whole | |")
+            continue
+        rows.append(f"{row}{shown(ours, '{:.2e}'.format)} | {shown(theirs, '{:.2e}'.format)} | {ratio(theirs, ours)} |")
+        question = f"{rank} directions of {model} read {how}, against those of the curve alone: error"
+        aims.append(at_least(question, theirs, ours, least))
+    return rows, aims
 
 
 def _save(folder: Path, cls: str, config: dict[str, Any], draw: int | None) -> None:

@@ -45,23 +45,17 @@ RUN_ELSEWHERE = {
     "export TAILPRUNE_WEBHOOK_HOSTS": "tests/end_to_end/test_webhooks.py",
     "celery --app workers.webhooks": "tests/end_to_end/test_webhooks.py",
     "from transformers": "fetches weights from the Hugging Face hub",
-    "python -m tailprune anatomy": "asks the Hugging Face hub; tests/tailprune/transformers",
-    "curl -s http://127.0.0.1:8000/models/flux-dev": "needs published weights; tests/service/routes/test_anatomy.py",
-    "curl -s 'http://127.0.0.1:8000/metrics/flux-dev": (
-        "needs published weights; tests/service/routes/test_transformer_metrics.py"
-    ),
-    "curl -sSf -H 'Prefer: wait=60' http://127.0.0.1:8000/metrics/flux-dev": (
-        "needs published weights; tests/service/routes/test_anatomy.py"
-    ),
-    'curl -s http://127.0.0.1:8000/compact -H \'Content-Type: application/json\' -d \'{\n  "model": "flux-dev"': (
-        "needs published weights; tests/end_to_end/test_transformers.py"
-    ),
+    "python -m tailprune anatomy hf:": "asks the Hugging Face hub; tests/tailprune/transformers",
     "texts=$(tailprune upload": "needs published weights; tests/end_to_end/test_transformers.py",
-    "from pathlib import Path\nimport tailprune\nfrom tailprune_client": (
-        "needs published weights; tests/end_to_end/test_transformers.py"
-    ),
-    "python -m tailprune compact": "needs published weights; tests/tailprune/transformers/test_compact.py",
-    "python -m tailprune project-lora": "needs published weights; tests/tailprune/transformers/test_lora.py",
+    **{
+        f"python -m tailprune {command}": f"needs published weights; tests/tailprune/transformers/test_{test}.py"
+        for command, test in {
+            "compact Qwen-Image": "compact",
+            "compact flux1-dev": "original_names",
+            "compact MiniMax-H3": "convert",
+            "project-lora style": "lora",
+        }.items()
+    },
     "import torch\nfrom diffusers import QwenImagePipeline": "needs published weights",
     "import tailprune\nfrom diffusers import QwenImagePipeline": "needs published weights",
     "from diffusers import AutoModel": "needs published weights; tests/tailprune/transformers/test_remote_code.py",

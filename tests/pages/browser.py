@@ -74,7 +74,7 @@ def assert_accessible(page: Page) -> None:
 def assert_accessible_in_both_themes(page: Page, name: str) -> None:
     """The same in either theme, which the page follows as it is; with a picture of each, of this name."""
     for theme in ("light", "dark"):
-        page.emulate_media(color_scheme=theme)  # type: ignore[arg-type]
+        page.emulate_media(color_scheme=theme)
         assert_accessible(page)
         shot(page, f"{name}-{theme}")
 
