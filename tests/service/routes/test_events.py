@@ -28,6 +28,7 @@ Told = tuple[str, dict[str, Any]]
 @pytest.fixture(scope="module")
 def settings(redis_server: RedisProcess, tmp_path_factory: pytest.TempPathFactory) -> Settings:
     """Settings that the tests share."""
+    redis_server.empty()
     folder = tmp_path_factory.mktemp("events")
     return Settings(
         redis_url=redis_server.url,
