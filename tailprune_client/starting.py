@@ -10,6 +10,7 @@ from pydantic import BaseModel
 
 from jobs.compact_transformer_results import CompactTransformerResult
 from jobs.edit_results import EditResult
+from jobs.records import JOBS
 from jobs.requests.base import Request
 from jobs.results import CompactResult, ExtractResult, PruneSampleResult, RegisterResult
 from jobs.study_results import StudyResult
@@ -190,6 +191,7 @@ class StartingMethods:
     def _post(self, kind: str, body: Mapping[str, Any], wait: float | None, key: str | None) -> Operation[Started[Any]]:
         if kind not in PATHS:
             raise ValueError(f"no request starts a job of the kind {kind!r}; use {', '.join(PATHS)}")
+        JOBS[kind].model_rebuild()  # reads the answer; built now, so that no interrupt falls between the two
         headers = {"Content-Type": "application/json", "Idempotency-Key": key or uuid.uuid4().hex, **prefer(wait)}
         call = Call("POST", PATHS[kind], headers=headers, content=json_of(body), timeout=_timeout(self._session, wait))
         return Started(read_job((yield from ask(self._session, call))))
