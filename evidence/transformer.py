@@ -1,7 +1,7 @@
 """A trained transformer whose c is of the time alone, whole and compacted: `python -m evidence.transformer`.
 
 Writes the table of `docs/large-transformers.md`, the numbers behind it as `docs/evidence/transformer.json`, and samples
-as `docs/images/shapes-qwen.png`.
+as `docs/images/shapes-qwen.png`. All is in float32, into which the file is loaded, so that what is exact can be seen.
 """
 
 from __future__ import annotations
@@ -94,14 +94,15 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="python -m evidence.transformer", description=main.__doc__)
     parser.add_argument("--each", type=int, default=EACH, help=f"samples of each class; {EACH} by default")
     options = parser.parse_args(arguments)
-    folder = ROOT / FOLDER
-    whole, altered = _whole(folder), _whole(folder)
-    add_lora(altered, load_file(folder / LORA))
+    lora = ROOT / FOLDER / LORA
+    whole, altered = _whole(), _whole()
+    add_lora(altered, load_file(lora))
     alone, with_lora = Reference(whole, 1.0, options.each), Reference(altered, -1.0, options.each)
     pictures = {"whole": (alone.shown(alone.samples), with_lora.shown(with_lora.samples))}
     rows = []
     with tempfile.TemporaryDirectory(prefix="tailprune-evidence-") as work:
-        for row, shown in _compacted(folder, Path(work), alone, with_lora):
+        whole.save_pretrained(f"{work}/whole")
+        for row, shown in _compacted(lora, Path(work), alone, with_lora):
             rows.append(row)
             pictures[row.way] = shown
             print(
@@ -142,20 +143,19 @@ def _cells(measured: Measured) -> str:
     return f"{measured.drift.mean:.2g}, {number_range(measured.accuracy)}"
 
 
-def _whole(folder: Path) -> Any:
+def _whole() -> Any:
     from diffusers import QwenImageTransformer2DModel
 
-    return QwenImageTransformer2DModel.from_pretrained(folder, low_cpu_mem_usage=False).eval()
+    loaded = QwenImageTransformer2DModel.from_pretrained(ROOT / FOLDER, low_cpu_mem_usage=False)
+    return loaded.float().eval()
 
 
-def _compacted(
-    folder: Path, work: Path, alone: Reference, with_lora: Reference
-) -> Iterator[tuple[Row, tuple[Any, Any]]]:
+def _compacted(lora: Path, work: Path, alone: Reference, with_lora: Reference) -> Iterator[tuple[Row, tuple[Any, Any]]]:
     """Each way with its pictures, without and with the LoRA."""
     for place, (way, options) in enumerate(WAYS.items()):
         small, merged = work / f"{place}", work / f"{place}-lora"
-        written = compact(folder, small, **options)
-        project_lora(folder / LORA, small, merged, merge=True)
+        written = compact(work / "whole", small, **options)
+        project_lora(lora, small, merged, merge=True)
         found = alone.sampled(tailprune.load_transformer(small))
         altered = with_lora.sampled(tailprune.load_transformer(merged))
         before, after = written.adaln_parameters

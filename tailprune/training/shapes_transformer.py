@@ -1,12 +1,13 @@
 """A transformer of diffusers on *shapes* in which c is of the time alone: the class comes as tokens, as a prompt does.
 
 `python -m tailprune.training.shapes_transformer` trains a small Qwen-Image, and a LoRA with which it draws negatives,
-and writes both to `models/shapes-qwen`, as diffusers does.
+and writes both to `models/shapes-qwen`, as diffusers does; the transformer in bfloat16, as most are published.
 """
 
 from __future__ import annotations
 
 import argparse
+import copy
 import dataclasses
 import json
 from collections.abc import Callable
@@ -208,7 +209,7 @@ def main() -> None:
 
     recipe = dataclasses.replace(RECIPE, steps=options.steps)
     average = train(build(), recipe, _loss(1.0), _measure(1.0), options.work / "whole")
-    average.save_pretrained(options.folder)
+    copy.deepcopy(average).to(torch.bfloat16).save_pretrained(options.folder)
 
     recipe = dataclasses.replace(LORA_RECIPE, steps=options.lora_steps)
     add_lora(average)

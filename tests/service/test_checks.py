@@ -56,7 +56,7 @@ def test_every_call_refuses_a_parameter_that_it_does_not_have(client: TestClient
 
 def test_a_misspelt_parameter_is_answered_with_the_one_that_was_meant(client: TestClient) -> None:
     answer = client.get("/metrics/shapes-sit", params={"treshold": "0.01", "Part": "y"})
-    takes = "part, conditions, timestep, threshold, steps, scheduler, resolution, guidance"
+    takes = "part, conditions, timestep, threshold, steps, scheduler, resolution, guidance, class, population"
     assert faults(answer) == {
         "query.treshold": f"no such parameter; did you mean threshold? this path takes {takes}",
         "query.Part": f"no such parameter; did you mean part? this path takes {takes}",
