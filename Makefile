@@ -55,13 +55,13 @@ parity: $(INSTALLED) ## agreement with the official implementations; REFERENCE_C
 serve: $(INSTALLED) ## Redis, a worker and the service on http://127.0.0.1:8000
 	$(BIN)/tailprune serve
 
-train-shapes: $(INSTALLED) ## train the shipped models anew (about five hours on one core)
+train-shapes: $(INSTALLED) ## train the shipped models anew (about six hours on one core)
 	$(BIN)/python -m tailprune.training.shapes_classifier
 	for model in $(SHAPES); do $(BIN)/python -m tailprune.training.shapes_models $$model || exit; done
 	for model in $(SHAPES); do $(BIN)/python -m tailprune.training.card $$model || exit; done
 	$(BIN)/python -m tailprune.training.shapes_transformer
 
-evidence: $(INSTALLED) ## the paper's tables and figures on the shipped models, into docs/evidence.md, compaction.md and pruning.md (over an hour)
+evidence: $(INSTALLED) ## the paper's tables and figures on the shipped models, into docs/evidence.md, compaction.md, pruning.md and large-transformers.md (over an hour)
 	$(BIN)/python -m evidence
 	$(BIN)/python -m evidence.compaction
 	$(BIN)/python -m evidence.learned_masks
