@@ -105,6 +105,7 @@ def write_sparse(name: str, folder: Path) -> int:
                 count = min(PIECE, place.end - begin) // 2
                 values = SCALE * torch.randn(count, generator=generator)
                 file.write(values.bfloat16().view(torch.uint8).numpy().data)
+        os.fsync(file.fileno())  # so that nothing is written while what follows is timed
     return source.size_of([tensor for tensor in source.tensors if tensor not in random])
 
 

@@ -41,7 +41,7 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
     if x.dim() != 3 or not _chooses(x):
         return F.linear(x, weight, bias)
     layer = Layer("linear", (x.shape[1], weight.shape[1], weight.shape[0]), x.dtype)
-    return LINEAR[_form(layer)](x, weight, bias)
+    return _in_form(layer, (*x.shape[:2], len(weight)), x, weight, bias)
 
 
 def attend(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None = None) -> Tensor:
@@ -49,14 +49,14 @@ def attend(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None = None) -> Tenso
     if not _chooses(q):
         return _fused(q, k, v, bias)
     kind = "attention" if bias is None else "attention with bias"
-    return ATTENTION[_form(Layer(kind, tuple(q.shape[1:]), q.dtype))](q, k, v, bias)
+    return _in_form(Layer(kind, tuple(q.shape[1:]), q.dtype), q.shape, q, k, v, bias)
 
 
 def tanh_gelu(x: Tensor) -> Tensor:
     """x/2 (1 + tanh u) = x sigmoid(2u), u = sqrt(2 / pi) (x + 0.044715 x^3). x, with shape (B, N, d) -> the same."""
     if x.dim() != 3 or not _chooses(x):
         return _tanh(x)
-    return GELU[_form(Layer("GELU", tuple(x.shape[1:]), x.dtype))](x)
+    return _in_form(Layer("GELU", tuple(x.shape[1:]), x.dtype), x.shape, x)
 
 
 @contextlib.contextmanager
@@ -105,15 +105,18 @@ def forms_of(layer: Layer) -> Forms:
     return Forms(samples, calls)
 
 
-def _form(layer: Layer) -> str:
-    choice = choice_for(layer)
-    return next(iter(FORMS[layer.kind])) if choice is None else choice.form
+def _in_form(layer: Layer, shape: Sequence[int], x: Tensor, *rest: Tensor | None) -> Tensor:
+    """A layer's output in the form that was chosen for it; zeros of its shape where layers are only counted."""
+    choice, forms = choice_for(layer), FORMS[layer.kind]
+    if recording():
+        return x.new_zeros(shape)
+    return forms[next(iter(forms)) if choice is None else choice.form](x, *rest)
 
 
 def _chooses(x: Tensor) -> bool:
     if torch.compiler.is_compiling() or torch.is_grad_enabled():
         return False
-    return recording() or (x.device.type == "cpu" and x.dtype in (torch.float32, torch.bfloat16))
+    return x.device.type == "cpu" and x.dtype in (torch.float32, torch.bfloat16)
 
 
 def _samples(tokens: int, width: int) -> int:

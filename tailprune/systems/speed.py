@@ -6,7 +6,6 @@ from collections import Counter
 from collections.abc import Hashable, Mapping
 
 import torch
-from torch.func import functional_call
 
 from tailprune.systems.base import System
 from tailprune.systems.choices import MARGIN, Layer, recorded
@@ -58,7 +57,7 @@ def has_bfloat16() -> bool:
 
 @torch.no_grad()
 def layers_of(system: System) -> Mapping[Layer, int]:
-    """How often each layer is in the network, counted without computing; none on a GPU, or where it is compiled.
+    """How often each layer is in the network, counted without computing them; none on a GPU, or where it is compiled.
 
     system: the system; systems of one configuration have the same layers
     """
@@ -66,10 +65,8 @@ def layers_of(system: System) -> Mapping[Layer, int]:
         return {}
     key = type(system), system.config, system.precision
     if key not in _layers:
-        tensors = {**dict(system.named_parameters()), **dict(system.named_buffers())}
-        shapes = {name: tensor.to("meta") for name, tensor in tensors.items()}
-        x, c = (torch.empty(1, *shape, device="meta") for shape in (system.latent_shape, (system.condition_dim,)))
+        x, c = (torch.zeros(1, *shape) for shape in (system.latent_shape, (system.condition_dim,)))
         with recorded() as layers:
-            functional_call(system, shapes, (x, c))
+            system(x, c)
         _layers[key] = layers
     return _layers[key]

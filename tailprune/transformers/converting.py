@@ -290,7 +290,7 @@ class _Writer:
         else:
             yield as_bytes(self._bias(pieces[0].name.removesuffix(".bias")))
 
-    def _copied(self, piece: Piece) -> Iterator[bytes]:
+    def _copied(self, piece: Piece) -> Iterator[memoryview]:
         """The bytes of some rows of a tensor by diffusers' name, wherever they are stored."""
         source, place = self.model.source, 0
         for stored in self.model.pieces[piece.name]:

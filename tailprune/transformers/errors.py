@@ -28,18 +28,16 @@ def checked_vectors(covered: Tensor, between: Tensor | None) -> tuple[Tensor, in
     return (chosen if between is None else torch.cat([chosen, between])), len(chosen)
 
 
-def squared_errors(
-    weight: Tensor, smaller: Tensor, added: Tensor, checked: Tensor, encoded: Tensor
-) -> tuple[Tensor, Tensor]:
-    """The squared change of some rows' modulations at the checked vectors, and their squared size, float64.
+def squared_errors(exact: Tensor, smaller: Tensor, added: Tensor, encoded: Tensor) -> Tensor:
+    """The squared change of some rows' modulations at C vectors, and their squared size, with shape (2, C), float64.
 
-    weight, smaller: the rows of the whole model's weight and of the compacted one's
-    added: what the compaction added to their biases
-    checked, encoded: the vectors, and their directions
+    exact: the rows of the whole model's weight times the vectors, with shape (rows, C)
+    smaller: the rows of the compacted one's weight, with shape (rows, r)
+    added: what the compaction added to their biases, with shape (rows,)
+    encoded: the directions of the vectors, with shape (C, r)
     """
-    exact = checked @ weight.T
-    wrong = encoded @ smaller.T + added - exact
-    return wrong.double().square().sum(1), exact.double().square().sum(1)
+    wrong = smaller @ encoded.T + added[:, None] - exact
+    return torch.stack([wrong.double().square().sum(0), exact.double().square().sum(0)])
 
 
 @dataclass(frozen=True)

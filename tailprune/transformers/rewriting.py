@@ -51,8 +51,8 @@ __all__ = ["COMPACTION", "ROWS", "compact"]
 
 PIECE = 16 * 2**20
 """The bytes that are copied at once."""
-ROWS = 4096
-"""The rows of a layer that are computed at once."""
+ROWS = 512
+"""The rows of a layer that are computed at once: memory beyond some 30 MB is not used again, but mapped anew."""
 
 
 @torch.no_grad()
@@ -236,9 +236,9 @@ class _Writer:
         """The bytes that are written for one file, which is read once; its digest and its errors are added up."""
         with path.open("rb") as source:
 
-            def take(size: int) -> bytes:
-                values = source.read(size)
-                if len(values) < size:
+            def take(size: int) -> memoryview:
+                values = as_bytes(torch.empty(size, dtype=torch.uint8))
+                if source.readinto(values) < size:
                     raise CheckpointError(f"{path}: ends early: it has changed since it was opened")
                 read.update(values)
                 report(source.tell())
@@ -266,18 +266,18 @@ class _Writer:
                     piece = following(min(PIECE, size))
                     size -= len(piece)
                     if name in self._replaced:
-                        piece = bytes(len(piece)) if other is None else b""
+                        piece = memoryview(bytes(len(piece)) if other is None else b"")
                     if layer not in self._layers:
                         yield piece
                 if other is not None:
                     yield as_bytes(other)
             skip_to(path.stat().st_size)
 
-    def _following(self, name: str) -> Callable[[int], bytes]:
+    def _following(self, name: str) -> Callable[[int], memoryview]:
         """What reads a tensor whose bytes do not follow each other in its file: at each call those that come next."""
         done = 0
 
-        def take(size: int) -> bytes:
+        def take(size: int) -> memoryview:
             nonlocal done
             values = self.source.raw(name, done, size)
             done += len(values)
@@ -285,29 +285,33 @@ class _Writer:
 
         return take
 
-    def _layer(self, name: str, take: Any, bias: Tensor | None, squares: Tensor) -> Iterator[memoryview]:
+    def _layer(
+        self, name: str, take: Callable[[int], memoryview], bias: Tensor | None, squares: Tensor
+    ) -> Iterator[memoryview]:
         """The bytes of one layer's new weight and bias, and its errors, added to `squares`."""
         stored = self.source.tensors[name]
         rows, width = stored.shape
         dtype = TORCH[stored.dtype]
         precise = precise_type(dtype)
-        decode, mean = self._directions.decode.to(precise), self._directions.mean.to(precise)
-        checked, encoded = self._checked.to(precise), self._encoded.to(precise)
+        of = self._directions
+        columns = torch.cat([of.decode, of.mean[:, None], self._checked.T], dim=1).to(precise)  # (d, r + 1 + C)
+        encoded = self._encoded.to(precise)
         biases = []
         for start in range(0, rows, ROWS):
             count = min(ROWS, rows - start)
             values = take(count * width * dtype.itemsize)
-            weight = torch.frombuffer(bytearray(values), dtype=dtype).reshape(count, width).to(precise)
-            smaller = (weight @ decode).to(self._dtype)
+            weight = torch.frombuffer(values, dtype=dtype).reshape(count, width).to(precise)
+            products = weight @ columns
+            smaller, constant = products[:, : of.decode.shape[1]].to(self._dtype), products[:, of.decode.shape[1]]
             own = weight.new_zeros(count) if bias is None else bias[start : start + count].to(precise)
-            folded = (own + weight @ mean).to(self._dtype)
+            folded = (own + constant).to(self._dtype)
             if not torch.isfinite(smaller).all() or not torch.isfinite(folded).all():
                 raise CheckpointError(
                     f"{self.source.path}: {name} or its bias holds NaN or infinity, or is too large for "
                     f"{TYPES[self._dtype]} once it is folded"
                 )
-            added = folded.to(precise) - own
-            squares += torch.stack(squared_errors(weight, smaller.to(precise), added, checked, encoded))
+            exact, added = products[:, of.decode.shape[1] + 1 :], folded.to(precise) - own
+            squares += squared_errors(exact, smaller.to(precise), added, encoded)
             yield as_bytes(smaller)
             biases.append(folded)
         yield as_bytes(torch.cat(biases))

@@ -77,9 +77,9 @@ class Source:
         """How many bytes these tensors take together."""
         return sum(end - begin for name in names for begin, end in self._runs(name))
 
-    def raw(self, name: str, start: int, size: int) -> bytes:
+    def raw(self, name: str, start: int, size: int) -> memoryview:
         """At most `size` bytes of a tensor, from one of them on; fewer at its end alone."""
-        return bytes(self._bytes(name, start, min(size, self.size_of([name]) - start)))
+        return memoryview(self._bytes(name, start, min(size, self.size_of([name]) - start)))
 
     def read(self, name: str, rows: slice = slice(None)) -> Tensor:
         """The values of a tensor, or of some of its rows; only their bytes are read.

@@ -173,9 +173,9 @@ def _check_equal(small: Source, whole: Source, name: str, replaced: Mapping[str,
     for start in range(0, ours.end - ours.begin, PIECE):
         piece = small.raw(name, start, PIECE)
         if other is not None:
-            expected = bytes(as_bytes(other)[start : start + PIECE])
+            expected = as_bytes(other)[start : start + PIECE]
         else:
-            expected = bytes(len(piece)) if name in replaced else whole.raw(name, start, PIECE)
+            expected = memoryview(bytes(len(piece))) if name in replaced else whole.raw(name, start, PIECE)
         if piece != expected:
             raise CheckpointError(f"{small.path}: {name} differs from the whole model's")
 
@@ -205,9 +205,8 @@ def _measured(small: Source, model: Model, plan: Mapping[str, Any], texts: Poole
             if biased:
                 added = added - model.source.read(f"{name}.bias", place).to(precise)
             smaller = small.read(f"{name}.weight", place).to(precise)
-            squares += torch.stack(
-                squared_errors(weight.to(precise), smaller, added, checked.to(precise), encoded.to(precise))
-            )
+            exact = weight.to(precise) @ checked.T.to(precise)
+            squares += squared_errors(exact, smaller, added, encoded.to(precise))
         done += model.source.size_of(model.tensors(name))
         report(done)
     errors = errors_of(squares, count)

@@ -241,6 +241,16 @@ def test_the_forms_of_a_systems_layers_are_named(family: str, taking: Callable[[
     assert forms_in_use(system).keys() == {name.replace("float32", "bfloat16") for name in forms}
 
 
+def test_layers_are_counted_without_what_compiles(run_python: Callable[[str], str]) -> None:
+    code = (
+        "import sys, tailprune; from tailprune.systems.speed import forms_in_use; "
+        "system = tailprune.load('models/shapes-sit'); assert forms_in_use(system); "
+        "tailprune.sample(system, {'labels': [1]}, seeds=[0], steps=2); "
+        "print({'sympy', 'torch._dynamo'} & set(sys.modules))"
+    )
+    assert run_python(code).strip() == "set()"
+
+
 @pytest.mark.parametrize(("milliseconds", "speed", "faster"), [(0.5, 2.0, True), (0.97, 1.03, False), (4, 0.25, False)])
 def test_bfloat16_is_faster_where_it_was_measured_clearly_faster(
     taking: Callable[[float], None],
