@@ -86,12 +86,16 @@ COLUMNS = (
 )
 
 
-def write_headers(model: str, folder: Path) -> None:
-    """A folder as diffusers saves the model in bfloat16, with a hole in place of every value."""
+def write_headers(model: str, folder: Path, **changes: Any) -> None:
+    """A folder as diffusers saves the model in bfloat16, with a hole in place of every value.
+
+    changes: fields of the configuration that are other than in the published one
+    """
     import diffusers
     import torch
 
     name, config = PUBLISHED[model]
+    config = {**config, **changes}
     with torch.device("meta"):
         built = getattr(diffusers, name)(**config)
     shapes = {name: tuple(tensor.shape) for name, tensor in built.state_dict().items()}
