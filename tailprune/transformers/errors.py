@@ -11,10 +11,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-__all__ = ["Errors", "checked_vectors", "errors_of", "precise_type", "squared_errors"]
+__all__ = ["Errors", "errors_of", "precise_type", "spanned", "squared_errors"]
 
-CHECKED = 64
-"""Of more covered vectors so many are checked, evenly."""
+FEW = 128
+"""Of no more vectors the layers' products are computed as they are."""
+ROUNDING = 1e-8
+"""Directions in which vectors have less than this share of the most are left out of these products."""
 
 
 def precise_type(stored: torch.dtype) -> torch.dtype:
@@ -22,10 +24,18 @@ def precise_type(stored: torch.dtype) -> torch.dtype:
     return torch.float32 if stored in (torch.float16, torch.bfloat16) else torch.float64
 
 
-def checked_vectors(covered: Tensor, between: Tensor | None) -> tuple[Tensor, int]:
-    """The vectors at which errors are measured, and how many of them, the first, are covered."""
-    chosen = covered[torch.linspace(0, len(covered) - 1, min(CHECKED, len(covered))).long()]
-    return (chosen if between is None else torch.cat([chosen, between])), len(chosen)
+def spanned(vectors: Tensor) -> tuple[Tensor, Tensor]:
+    """What many vectors are made of: coordinates and axes, with shapes (C, k) and (k, d), whose product they are.
+
+    Vectors of a curve, or of some texts at many times, need few axes.
+
+    vectors: with shape (C, d), float64
+    """
+    if len(vectors) <= FEW:
+        return torch.eye(len(vectors), dtype=vectors.dtype), vectors
+    left, sizes, axes = torch.linalg.svd(vectors, full_matrices=False)
+    kept = sizes > ROUNDING * sizes[0]
+    return left[:, kept] * sizes[kept], axes[kept]
 
 
 def squared_errors(exact: Tensor, smaller: Tensor, added: Tensor, encoded: Tensor) -> Tensor:

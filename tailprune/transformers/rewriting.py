@@ -27,7 +27,7 @@ from tailprune.spec import InputError
 from tailprune.spec.layouts import DIFFUSERS_WEIGHTS
 from tailprune.transformers.account import CARD, COMPACTION, Written, card_of
 from tailprune.transformers.directions import DIRECTIONS, Directions, all_directions, best_directions, write_decode
-from tailprune.transformers.errors import checked_vectors, errors_of, precise_type, squared_errors
+from tailprune.transformers.errors import errors_of, precise_type, spanned, squared_errors
 from tailprune.transformers.modeling import BASIS
 from tailprune.transformers.plans import covered_by, plan_of, text_error, words_of
 from tailprune.transformers.population import PooledTexts, read_population, texts_replaced
@@ -153,10 +153,11 @@ class _Writer:
         replaced: Mapping[str, Tensor | None],
     ) -> None:
         self.model, self.source = model, model.source
-        checked, self._covered = checked_vectors(covered, between)
+        checked, self._covered = covered if between is None else torch.cat([covered, between]), len(covered)
         self._basis = {f"{BASIS}.weight": directions.encode.float(), f"{BASIS}.mean": directions.mean.float()}
         self._encoded = (checked - self._basis[f"{BASIS}.mean"].double()) @ self._basis[f"{BASIS}.weight"].double().T
-        self._checked, self._directions = checked, directions
+        self._coordinates, self._axes = spanned(checked)
+        self._directions = directions
         self._layers = set(model.names)
         self._dtype = self._adaln_type()
         self._replaced = replaced
@@ -294,15 +295,16 @@ class _Writer:
         dtype = TORCH[stored.dtype]
         precise = precise_type(dtype)
         of = self._directions
-        columns = torch.cat([of.decode, of.mean[:, None], self._checked.T], dim=1).to(precise)  # (d, r + 1 + C)
-        encoded = self._encoded.to(precise)
+        columns = torch.cat([of.decode, of.mean[:, None], self._axes.T], dim=1).to(precise)  # (d, r + 1 + k)
+        encoded, coordinates = self._encoded.to(precise), self._coordinates.to(precise)
+        rank = of.decode.shape[1]
         biases = []
         for start in range(0, rows, ROWS):
             count = min(ROWS, rows - start)
             values = take(count * width * dtype.itemsize)
             weight = torch.frombuffer(values, dtype=dtype).reshape(count, width).to(precise)
             products = weight @ columns
-            smaller, constant = products[:, : of.decode.shape[1]].to(self._dtype), products[:, of.decode.shape[1]]
+            smaller, constant = products[:, :rank].to(self._dtype), products[:, rank]
             own = weight.new_zeros(count) if bias is None else bias[start : start + count].to(precise)
             folded = (own + constant).to(self._dtype)
             if not torch.isfinite(smaller).all() or not torch.isfinite(folded).all():
@@ -310,7 +312,7 @@ class _Writer:
                     f"{self.source.path}: {name} or its bias holds NaN or infinity, or is too large for "
                     f"{TYPES[self._dtype]} once it is folded"
                 )
-            exact, added = products[:, of.decode.shape[1] + 1 :], folded.to(precise) - own
+            exact, added = products[:, rank + 1 :] @ coordinates.T, folded.to(precise) - own
             squares += squared_errors(exact, smaller.to(precise), added, encoded)
             yield as_bytes(smaller)
             biases.append(folded)

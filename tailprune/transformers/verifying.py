@@ -24,7 +24,7 @@ from tailprune.spec import MissingFileError
 from tailprune.spec.display import Shown
 from tailprune.transformers.account import COMPACTION
 from tailprune.transformers.directions import DIRECTIONS, read_decode
-from tailprune.transformers.errors import checked_vectors, errors_of, precise_type, squared_errors
+from tailprune.transformers.errors import errors_of, precise_type, spanned, squared_errors
 from tailprune.transformers.modeling import BASIS
 from tailprune.transformers.plans import checked_plan, covered_by
 from tailprune.transformers.population import POPULATION, PooledTexts, read_population, texts_replaced
@@ -190,7 +190,8 @@ def _check_directions(small: Source, model: Model, decode: Tensor) -> None:
 
 def _measured(small: Source, model: Model, plan: Mapping[str, Any], texts: PooledTexts | None, report: Any) -> Verified:
     covered, between = covered_by(model, plan, texts)
-    checked, count = checked_vectors(covered.read, between)
+    checked = covered.read if between is None else torch.cat([covered.read, between])
+    coordinates, axes = spanned(checked)
     encoded = (checked - small.read(f"{BASIS}.mean").double()) @ small.read(f"{BASIS}.weight").double().T
     squares = torch.zeros(2, len(checked), dtype=torch.float64)
     done = 0
@@ -205,9 +206,9 @@ def _measured(small: Source, model: Model, plan: Mapping[str, Any], texts: Poole
             if biased:
                 added = added - model.source.read(f"{name}.bias", place).to(precise)
             smaller = small.read(f"{name}.weight", place).to(precise)
-            exact = weight.to(precise) @ checked.T.to(precise)
+            exact = (weight.to(precise) @ axes.T.to(precise)) @ coordinates.T.to(precise)
             squares += squared_errors(exact, smaller, added, encoded.to(precise))
         done += model.source.size_of(model.tensors(name))
         report(done)
-    errors = errors_of(squares, count)
+    errors = errors_of(squares, len(covered.read))
     return Verified(0, len(model.names), errors.mean, errors.worst, errors.between)

