@@ -17,11 +17,12 @@ from tailprune.__main__ import main
 from tailprune.checkpoints import CheckpointError
 from tailprune.spec import InputError
 from tailprune.spec.transformers import CLASSES
-from tailprune.transformers import compact, verify
+from tailprune.transformers import compact, project_lora, verify
 from tailprune.transformers.recognise import recognise
 from tailprune.transformers.schedule import plain_times, quadratic_sigmas, scheduled_times
 from tailprune.transformers.source import open_source
 from tests.tailprune.transformers.test_compact import STEPS, difference, outputs, times_of
+from tests.tailprune.transformers.test_lora import add_lora, load, lora_of_all
 from tests.tailprune.transformers.tiny_models import TINY, share_embedders
 
 
@@ -213,6 +214,29 @@ def test_a_dit_whose_blocks_differ_in_their_embedders_is_refused(tmp_path: Path)
     TINY["dit"].save(tmp_path / "whole")
     with pytest.raises(CheckpointError, match="each block embeds the time in its own way"):
         compact(tmp_path / "whole", tmp_path / "small", times=torch.tensor([5.0]), classes=[1])
+
+
+@pytest.mark.parametrize("name", ["mochi", "cogview4", "dit"])
+def test_a_projected_lora_is_the_lora_on_the_whole_model(name: str, tmp_path: Path) -> None:
+    whole = save_dit(tmp_path / "whole") if name == "dit" else TINY[name].save(tmp_path / "whole")
+    inputs = sized(512, 1024) if name == "cogview4" else TINY[name].inputs()
+    times = torch.tensor([1000.0, 500.0, 1.0]) if name == "cogview4" else times_of(name, tmp_path)[:3]
+    how: dict[str, Any] = {"steps": 3, "resolutions": [(1024, 512)]} if name == "cogview4" else {"times": times}
+    if name == "mochi":
+        how["population"] = pooled_of(whole, [inputs["encoder_hidden_states"]], tmp_path)
+    if name == "dit":
+        how["classes"] = inputs["class_labels"].tolist()
+    compact(tmp_path / "whole", tmp_path / "small", **how)
+    small = load_transformer(tmp_path / "small")
+    tensors = {key: values for key, values in lora_of_all(whole).items() if ".emb." not in key}
+    save_file(tensors, tmp_path / "lora.safetensors")
+    project_lora(tmp_path / "lora.safetensors", tmp_path / "small", tmp_path / "out.safetensors")
+    without = outputs(small, name, inputs, times)
+    load(small, tmp_path / "out.safetensors")
+    add_lora(whole, tensors)
+    exact = outputs(whole, name, inputs, times)
+    assert difference(outputs(small, name, inputs, times), exact) < 1e-5
+    assert difference(without, exact) > 1e-3
 
 
 def test_every_input_of_a_class_is_one_that_can_be_covered() -> None:
