@@ -78,7 +78,10 @@ def main() -> int:
     compact.add_argument(
         "--pooled", choices=["zero", "mean"], help="take every pooled text for zeros, or for the mean of --population"
     )
-    compact.add_argument("--population", help="a safetensors file with pooled texts to cover")
+    compact.add_argument(
+        "--population",
+        help="pooled texts to cover: a safetensors file, or prompts, a .txt with one a line or a folder with such",
+    )
     compact.add_argument("--classes", type=int, nargs="+", help="the classes to cover, of a model that takes one")
     _takes_qkv(compact)
     compact.add_argument("--json", action="store_true", help="print JSON")

@@ -20,6 +20,7 @@ from torch import Tensor
 
 from tailprune.spec import InputError, MissingFileError
 from tailprune.spec.transformers import MOST_TEXTS, Part
+from tailprune.transformers.prompts import are_prompts, pooled_texts
 from tailprune.transformers.ranks import linear
 from tailprune.transformers.recognise import Model
 from tailprune.transformers.source import TORCH
@@ -67,10 +68,11 @@ def _text_part(model: Model) -> Part | None:
 
 
 def read_population(path: str | os.PathLike[str], model: Model) -> PooledTexts:
-    """Read the pooled texts of a safetensors file: its only tensor, or the one that is called `pooled`.
+    """Read the pooled texts of a safetensors file: its only tensor, or the one that is called `pooled`; or make them.
 
     path: the file; its tensor has the shape (K, width of a pooled text), or (K, width of c) where the model pools
-        tokens
+        tokens; or prompts, a text file with one a line or a folder with such files, of which the text encoders beside
+        the model make them (`prompts`)
     model: the model that takes them
 
     Raises FileNotFoundError for a missing file, InputError for a model that takes no pooled text, and for a tensor of
@@ -80,6 +82,8 @@ def read_population(path: str | os.PathLike[str], model: Model) -> PooledTexts:
     if part is None:
         raise InputError(f"{model.source.path}: takes no pooled text: leave the population out")
     file = Path(path)
+    if are_prompts(file):
+        return _checked(model, part, file, pooled_texts(file, model.cls.name, Path(model.source.path)))
     if not file.is_file():
         raise MissingFileError(f"{file} does not exist: give a safetensors file with pooled texts")
     try:
@@ -88,7 +92,11 @@ def read_population(path: str | os.PathLike[str], model: Model) -> PooledTexts:
         raise InputError(f"{file}: is not a safetensors file ({error})") from error
     if "pooled" not in tensors and len(tensors) != 1:
         raise InputError(f"{file}: has {len(tensors)} tensors, and none is called 'pooled'")
-    vectors = tensors.get("pooled", next(iter(tensors.values())))
+    return _checked(model, part, file, tensors.get("pooled", next(iter(tensors.values()))))
+
+
+def _checked(model: Model, part: Part, file: Path, vectors: Tensor) -> PooledTexts:
+    """Pooled texts of a file. Raises InputError for another shape than the model takes, and for NaN or infinity."""
     width = model.width if part.pools else model.source.shape(f"{part.layers[0]}.weight")[1]
     if vectors.ndim != 2 or vectors.shape[1] != width or not 1 <= len(vectors) <= MOST_TEXTS:
         raise InputError(

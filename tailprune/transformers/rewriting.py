@@ -89,7 +89,8 @@ def compact(
     pooled: `zero` makes the model take every pooled text for zeros, `mean` for the mean of the population; a model that
         takes one needs this or a population
     population: a safetensors file with pooled texts, with shape (K, width), which are covered at all times unless all
-        count as one
+        count as one; or prompts, a text file with one a line or a folder with such files, of which the text encoders
+        beside the model make them
     classes: the classes that are covered, and none besides; for models that take one
     qkv: of a MiniMax-H3 under its original names, and required for it, how the rows of q, k and v stand in qkv_proj:
         `stacked`, as in single files for ComfyUI, or `interleaved` by heads, as in MiniMax's own shards
