@@ -19,7 +19,7 @@ writing     configuration, index and room of a folder of weights
 verifying   whether a compacted model is what it says: `verify`
 modeling    the layers that are exchanged in diffusers' class; goes with the weights for `trust_remote_code`
 loading     a compacted model as diffusers' class: `load_transformer`
-adapters    what a file of a LoRA changes, of which layers
+adapters    what a file of a LoRA changes, of which layers; alphas has the scale that it is described with
 projecting  changes of a whole model's layers as those of a compacted one's
 lora        a LoRA for a compacted model: `project_lora`; merging writes the model with it
 layouts     how other programs name and order the tensors of a compacted MiniMax-H3

@@ -5,8 +5,9 @@
     LoKr         dW = s kron(C1, C2)               `lokr_w1`, `lokr_w2`, or `_a`, `_b` of each; arXiv 2212.10650
     difference   dW itself, db                     `diff`, `diff_b`
 
-s is alpha / rank, and 1 without an alpha or where both factors of a LoKr are whole; rank-stabilised, where the file
-says so, alpha / sqrt(rank) (arXiv 2312.03732). A LoRA's bias, `lora_B.bias`, is multiplied with s too.
+s is alpha / rank, and 1 without an alpha or, unless PEFT states a rank, where both factors of a LoKr are whole;
+rank-stabilised, where the file says so, alpha / sqrt(rank) (arXiv 2312.03732). A LoRA's bias, `lora_B.bias`, is
+multiplied with s too.
 
 Names are diffusers' and PEFT's, kohya's, with `_` for dots, and ComfyUI's; of FLUX.1 and MiniMax-H3 also those of the
 original code. Only headers are read when a file is opened.
@@ -14,30 +15,24 @@ original code. Only headers are read when a file is opened.
 
 from __future__ import annotations
 
-import json
 import math
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
 
 from tailprune.spec import InputError
 from tailprune.spec.transformers import CLASSES
+from tailprune.transformers.alphas import ScalesStated, scales_stated
 from tailprune.transformers.original_names import HALVES_SWAPPED, layers_by_original_name
 from tailprune.transformers.recognise import made_by
 from tailprune.transformers.source import Source, open_file
 
 __all__ = ["Adapter", "Change", "Shapes", "open_adapter"]
 
-CONFIG = "adapter_config.json"
-"""PEFT's description of an adapter, beside its weights."""
-DIFFUSERS = "lora_adapter_metadata"
-"""The same in the metadata of a file that diffusers wrote."""
-MOST_CONFIGURATION_BYTES = 2**20
 PREFIXES = ("base_model.model.", "model.diffusion_model.", "diffusion_model.", "transformer.")
 FLAT_PREFIXES = ("lora_unet_", "lora_transformer_", "lycoris_")
 TEXT = re.compile(r"(text_encoder|lora_te|te\d?[._]|conditioner\.|cond_stage_model\.)")
@@ -155,7 +150,8 @@ class Change:
                 made = torch.kron(first[above : -(-rows.stop // size)].contiguous(), second.contiguous())
                 return self.scale * made[rows.start - above * size : rows.stop - above * size]
             case _:
-                return self.source.read(self.names["diff"], rows).flatten(1).to(dtype)
+                values = self.source.read(self.names["diff"], rows).to(dtype)
+                return values if values.ndim < 2 else values.flatten(1)
 
 
 @dataclass(frozen=True)
@@ -184,7 +180,7 @@ def open_adapter(path: Path, model: Shapes) -> Adapter:
         group[what] = name
     if not groups:
         raise InputError(f"{path}: has no tensors")
-    stated = _stated(path, metadata, model, any("alpha" in group for group in groups.values()))
+    stated = scales_stated(path, metadata, model.class_name, any("alpha" in group for group in groups.values()))
     changes: dict[str, Change] = {}
     for module, names in groups.items():
         for change in _changes(source, model, module, names, stated):
@@ -214,7 +210,9 @@ def _split(path: Path, name: str) -> tuple[str, str]:
     raise InputError(f"{path}: {name} ends in none of {', '.join(f'.{ending}' for ending in ENDINGS)}")
 
 
-def _changes(source: Source, model: Shapes, module: str, names: Mapping[str, str], stated: _Stated) -> Iterator[Change]:
+def _changes(
+    source: Source, model: Shapes, module: str, names: Mapping[str, str], stated: ScalesStated
+) -> Iterator[Change]:
     """The changes of what one name in the file means: a layer, or several that are one in the original code."""
     form = _form(source, module, names)
     layers, swapped = _layers_of(source, model, module, names)
@@ -339,56 +337,15 @@ def _check_shapes(
             refuse(what, f"{[rows]}")
 
 
-@dataclass(frozen=True)
-class _Stated:
-    """What a file says of all its LoRAs, apart from their tensors."""
-
-    alpha: float | None
-    alphas: Mapping[str, float]
-    """Of layers that have another, by the ends of their names."""
-    stabilised: bool
-
-
-def _stated(path: Path, metadata: Mapping[str, str], model: Shapes, alphas: bool) -> _Stated:
-    """What the metadata of a file, or PEFT's configuration beside it, say of the scale."""
-    config: Any = None
-    try:
-        if DIFFUSERS in metadata:
-            config = json.loads(metadata[DIFFUSERS])
-            config = {key.removeprefix("transformer."): value for key, value in config.items()}
-        elif (beside := path.parent / CONFIG).is_file() and path.name.startswith("adapter_model"):
-            if beside.stat().st_size > MOST_CONFIGURATION_BYTES:
-                raise InputError(f"{beside}: has {beside.stat().st_size:,} bytes, and such a file has a few thousand")
-            config = json.loads(beside.read_text())
-        if config is None:
-            whole = metadata.get("alpha") if model.class_name == "MiniMaxH3Transformer3DModel" and not alphas else None
-            return _Stated(None if whole is None else _finite(whole), {}, stabilised=False)
-        if config.get("use_dora"):
-            raise InputError(f"{path}: is a DoRA, which is not read: merge it into the whole model, and compact that")
-        if alphas:
-            raise InputError(f"{path}: has alphas as tensors and in its description: leave one of them out")
-        patterns = {key.removeprefix("^"): _finite(value) for key, value in (config.get("alpha_pattern") or {}).items()}
-        if odd := next((key for key in patterns if not re.fullmatch(r"[\w.]+", key)), None):
-            raise InputError(f"{path}: alpha_pattern has {odd[:80]!r}, and only names are read, no expressions")
-        alpha = config.get("lora_alpha")
-        return _Stated(None if alpha is None else _finite(alpha), patterns, stabilised=config.get("use_rslora") is True)
-    except InputError:
-        raise
-    except (ValueError, TypeError, AttributeError, RecursionError) as error:
-        raise InputError(f"{path}: does not describe its adapters as PEFT does ({error})") from error
-
-
-def _finite(value: Any) -> float:
-    number = float(value)
-    if not math.isfinite(number):
-        raise ValueError(f"{value} is no alpha")
-    return number
-
-
-def _scale(source: Source, form: str, module: str, names: Mapping[str, str], stated: _Stated) -> float:
+def _scale(source: Source, form: str, module: str, names: Mapping[str, str], stated: ScalesStated) -> float:
     """What dW is multiplied with."""
     factors = [what for what in names if what == "down" or re.fullmatch("(hada|lokr)_.*_b", what)]
-    ranks = {source.tensors[names[what]].shape[0] for what in factors}
+    ranks: set[float] = {source.tensors[names[what]].shape[0] for what in factors}
+    name = module
+    for prefix in PREFIXES:
+        name = name.removeprefix(prefix)
+    if form == "LoKr" and not ranks and (rank := stated.rank_of(name)) is not None:
+        ranks = {rank}
     if form in ("difference", "bias") or not ranks:
         return 1.0
     if "alpha" in names:
@@ -397,12 +354,13 @@ def _scale(source: Source, form: str, module: str, names: Mapping[str, str], sta
             raise InputError(f"{source.path}: {names['alpha']} is not one finite number")
         alpha = float(values)
     else:
-        ends = [key for key in stated.alphas if module == key or module.endswith(f".{key}")]
-        found = stated.alphas[max(ends, key=len)] if ends else stated.alpha
+        found = stated.alpha_of(name)
         if found is None:
             return 1.0
         alpha = found
     if len(ranks) > 1:
         raise InputError(f"{source.path}: {module} has factors of rank {min(ranks)} and {max(ranks)}, and one alpha")
     rank = ranks.pop()
+    if not rank > 0:
+        raise InputError(f"{source.path}: {module} has the rank {rank:g} by its description, which is none")
     return alpha / math.sqrt(rank) if stated.stabilised else alpha / rank

@@ -19,7 +19,8 @@ from tailprune.checkpoints.save import Pieces, write_tensors
 from tailprune.progress import OnStep, reporting
 from tailprune.spec import InputError
 from tailprune.spec.display import Shown
-from tailprune.transformers.adapters import DIFFUSERS, Adapter, Change, open_adapter
+from tailprune.transformers.adapters import Adapter, Change, open_adapter
+from tailprune.transformers.alphas import DIFFUSERS
 from tailprune.transformers.merging import write_merged
 from tailprune.transformers.modeling import NARROW
 from tailprune.transformers.projecting import Compacted, open_compacted, projected, whole_layers

@@ -259,6 +259,49 @@ def test_a_stated_alpha_is_rank_stabilised_where_that_is_stated(where: str, tmp_
     assert difference(predicted(merged, "qwen", times), predicted(whole, "qwen", times)) < 1e-5
 
 
+def test_a_pattern_that_names_a_whole_layer_is_not_of_those_that_end_alike(tmp_path: Path) -> None:
+    whole, times = made("flux", tmp_path)
+    tensors = lora_of_all(whole)
+    config = {"lora_alpha": 1.0, "alpha_pattern": {"^proj_out": 6.0, "to_k": 4.0, "attn.to_k": 9.0}}
+    stated = json.dumps({f"transformer.{key}": value for key, value in config.items()})
+    save_file(tensors, tmp_path / "lora.safetensors", {"lora_adapter_metadata": stated})
+    project_lora(tmp_path / "lora.safetensors", tmp_path / "small", tmp_path / "merged", merge=True)
+    for key, each in tensors.items():
+        if "lora_A" in key:
+            layer = key.removeprefix("transformer.").removesuffix(".lora_A.weight")
+            alpha = {"proj_out": 6.0}.get(layer, 4.0 if layer.endswith(".to_k") else 1.0)
+            add(whole, layer, alpha / len(each) * (tensors[key.replace("lora_A", "lora_B")] @ each))
+    merged = load_transformer(tmp_path / "merged")
+    assert difference(predicted(merged, "flux", times), predicted(whole, "flux", times)) < 1e-5
+
+
+@pytest.mark.parametrize(("form", "kind"), [("loha", "LOHA"), ("lokr", "LOKR"), ("lokr of a product", "LOKR")])
+def test_the_alpha_that_peft_states_of_a_loha_or_lokr_counts(form: str, kind: str, tmp_path: Path) -> None:
+    whole, times = made("qwen", tmp_path)
+    tensors, weight, _ = forms(32, 32)[form]
+    of_papers = {"loha": 0.5, "lokr": 1.0, "lokr of a product": 0.75}[form]
+    rank = {"loha": 3, "lokr": 16, "lokr of a product": 2}[form]
+    config = {"peft_type": kind, "r": 99, "rank_pattern": {OTHER: rank}, "alpha": 12, "alpha_pattern": {}}
+    (tmp_path / "adapter_config.json").write_text(json.dumps(config))
+    path = tmp_path / "adapter_model.safetensors"
+    save_file({f"base_model.model.{OTHER}.{key}": each for key, each in tensors.items() if key != "alpha"}, path)
+    project_lora(path, tmp_path / "small", tmp_path / "merged", merge=True)
+    add(whole, OTHER, 12 / rank * weight / of_papers)
+    merged = load_transformer(tmp_path / "merged")
+    assert difference(predicted(merged, "qwen", times), predicted(whole, "qwen", times)) < 1e-5
+
+
+def test_a_difference_of_a_norm_is_merged(tmp_path: Path) -> None:
+    whole, times = made("qwen", tmp_path)
+    norm = "transformer_blocks.0.attn.norm_q"
+    change = noise(16)
+    save_file({f"diffusion_model.{norm}.diff": change}, tmp_path / "lora.safetensors")
+    project_lora(tmp_path / "lora.safetensors", tmp_path / "small", tmp_path / "merged", merge=True)
+    whole.get_submodule(norm).weight.data += change
+    merged = load_transformer(tmp_path / "merged")
+    assert difference(predicted(merged, "qwen", times), predicted(whole, "qwen", times)) < 1e-5
+
+
 def test_names_of_kohya_are_those_of_diffusers_with_underscores(tmp_path: Path) -> None:
     whole, _ = made("sd3", tmp_path)
     tensors = lora_of_all(whole)
@@ -368,6 +411,7 @@ HOSTILE: list[tuple[dict[str, Tensor], dict[str, str], str]] = [
     (pair(OTHER), {"lora_adapter_metadata": '{"transformer.use_dora": true}'}, "is a DoRA"),
     (pair(OTHER), {"lora_adapter_metadata": '{"transformer.lora_alpha": "x"}'}, "does not describe"),
     (pair(OTHER), {"lora_adapter_metadata": '{"transformer.alpha_pattern": {"(a+)+": 1}}'}, "only names are read"),
+    (pair(OTHER), {"lora_adapter_metadata": '{"transformer.peft_type": "OFT"}'}, "is of the kind OFT of PEFT"),
     (
         pair(OTHER) | {f"{OTHER}.alpha": torch.tensor(1.0)},
         {"lora_adapter_metadata": '{"transformer.lora_alpha": 1}'},
