@@ -13,10 +13,10 @@ from torch.overrides import TorchFunctionMode
 from tailprune.arguments import as_device
 from tailprune.checkpoints.files import CheckpointError
 from tailprune.extras import require
-from tailprune.spec import MissingFileError
+from tailprune.spec import InputError, MissingFileError
 from tailprune.spec.transformers import CLASSES
 from tailprune.transformers.account import COMPACTION
-from tailprune.transformers.modeling import BASIS, KEYS, TABLE, connect, exchange
+from tailprune.transformers.modeling import BASIS, KEYS, RANK, TABLE, compacted_class, connect, exchange
 from tailprune.transformers.source import open_source
 
 __all__ = ["load_transformer"]
@@ -27,22 +27,24 @@ def load_transformer(
 ) -> Any:
     """A compacted transformer, as diffusers' class, for any pipeline: `FluxPipeline.from_pretrained(…, transformer=…)`.
 
-    path: a folder that `compact` wrote
+    path: a folder that `compact` wrote, or that the loaded model's `save_pretrained` did
     dtype: the type of all weights but those of the directions and those that diffusers keeps in float32; by default
         the types of the file
     device: where the weights go, the CPU by default
 
-    Raises FileNotFoundError for a missing folder or file, CheckpointError for tensors that do not fit,
-    ModuleNotFoundError without diffusers.
+    Raises FileNotFoundError for a missing folder or file, InputError for a type that is not of floating point,
+    CheckpointError for tensors that do not fit, ModuleNotFoundError without diffusers.
     """
     require("decoders", "diffusers")
     import diffusers
 
     device = as_device(device)
+    if dtype is not None and not (isinstance(dtype, torch.dtype) and dtype.is_floating_point):
+        raise InputError(f"dtype must be a type of floating point, such as torch.bfloat16, not {dtype!r}")
     folder = Path(path)
-    if not (folder / COMPACTION).is_file():
-        raise MissingFileError(f"{folder} has no {COMPACTION}: it is not what tailprune.transformers.compact wrote")
     source = open_source(folder)
+    if not (folder / COMPACTION).is_file() and RANK not in source.config:
+        raise MissingFileError(f"{folder} has no {COMPACTION}: it is not what tailprune.transformers.compact wrote")
     name = source.config.get("_class_name")
     cls = next((each for each in CLASSES if each.name == name and each.naming == "diffusers"), None)
     directions = next((name for name in (f"{BASIS}.weight", TABLE) if name in source.tensors), None)
@@ -67,6 +69,8 @@ def load_transformer(
             raise CheckpointError(f"{folder}: {name} has the shape {found}, and {cls.name} one of {expected.get(name)}")
     model.load_state_dict(values, assign=True)
     connect(model, layers)
+    model.register_to_config(**{key: source.config[key] for key in KEYS if key in source.config})
+    model.__class__ = compacted_class(base)
     return model.to(device).requires_grad_(False).eval()
 
 

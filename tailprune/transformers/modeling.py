@@ -8,7 +8,9 @@ In all classes that are known the SiLU stands right before the layers that read 
 no forward of diffusers is changed.
 """
 
+import os
 import re
+import shutil
 from importlib.util import find_spec
 from typing import Any
 
@@ -28,6 +30,8 @@ TABLE_SIZE = "time_table_size"
 AUTO_MAP = "auto_map"
 KEYS = (LAYERS, RANK, TABLE_SIZE, AUTO_MAP)
 """Fields of the configuration that diffusers' own class does not have."""
+FILE = "modeling_tailprune.py"
+"""The name of this file beside the weights."""
 
 
 class Basis(nn.Module):
@@ -102,11 +106,27 @@ def connect(model: nn.Module, layers: list[str]) -> None:
         _put(model, name, ReadsDirections(module, directions))
 
 
-def disconnect(model: nn.Module) -> None:
-    """Undo `connect`, so that the tensors have their names in the files."""
-    for name, module in list(model.named_modules()):
-        if isinstance(module, ReadsDirections):
-            _put(model, name, module.narrow)
+def compacted_class(base: Any, **fields: Any) -> Any:
+    """diffusers' class, whose models are saved as they were loaded: the tensors with their names in the files.
+
+    fields: what it has besides
+    """
+
+    def save_pretrained(model: Any, save_directory: str, *given: Any, **more: Any) -> None:
+        """As in diffusers; this code is put beside the weights."""
+        reading = {name: module for name, module in model.named_modules() if isinstance(module, ReadsDirections)}
+        try:
+            for name, module in reading.items():
+                _put(model, name, module.narrow)
+            base.save_pretrained(model, save_directory, *given, **more)
+        finally:
+            for name, module in reading.items():
+                _put(model, name, module)
+        if os.path.isdir(save_directory):
+            shutil.copyfile(__file__, os.path.join(save_directory, FILE))
+
+    own = {"__module__": base.__module__, "save_pretrained": save_pretrained}
+    return type(base.__name__, (base,), own | fields)
 
 
 def _linears(model: nn.Module, layers: list[str]) -> dict[str, nn.Linear]:
@@ -151,18 +171,8 @@ class CompactedTransformer:
             model.register_to_config(**{key: config[key] for key in KEYS if key in config})
             return model
 
-        def save_pretrained(own: Any, *given: Any, **more: Any) -> None:
-            disconnect(own)
-            try:
-                base.save_pretrained(own, *given, **more)
-            finally:
-                connect(own, stated[LAYERS])
-
-        fields: dict[str, Any] = {
-            "__module__": base.__module__, "from_config": classmethod(from_config), "save_pretrained": save_pretrained
-        }  # fmt: skip
-        fields["_keep_in_fp32_modules"] = [*(base._keep_in_fp32_modules or []), BASIS] if accelerated else None
-        made: Any = type(base.__name__, (base,), fields)
+        kept = [*(base._keep_in_fp32_modules or []), BASIS] if accelerated else None
+        made = compacted_class(base, from_config=classmethod(from_config), _keep_in_fp32_modules=kept)
         model: nn.Module = made.from_pretrained(pretrained_model_name_or_path, **kwargs)
         connect(model, stated[LAYERS])
         return model

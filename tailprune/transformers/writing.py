@@ -45,7 +45,7 @@ __all__ = [
     "write_index",
 ]
 
-MODELING = "modeling_tailprune.py"
+MODELING = modeling.FILE
 """The code that goes with a compacted folder, for `trust_remote_code`."""
 INDEX_OF_SHARDS = f"{DIFFUSERS_WEIGHTS[0]}{INDEX}"
 SPARE = 64 * 2**20

@@ -76,7 +76,7 @@ def test_a_model_is_the_same_at_the_steps_that_it_covers(name: str, tmp_path: Pa
     how: dict[str, Any] = {"times": times} if name in NOT_PLAIN else {"steps": STEPS}
     written = compact(tmp_path / "whole", tmp_path / "small", **how, **pooled(name))
     small = load_transformer(tmp_path / "small")
-    assert type(small) is type(whole)
+    assert isinstance(small, type(whole))
     inputs = TINY[name].inputs()
     exact = outputs(whole, name, inputs | NO_TEXT.get(name, {}), times)
     assert difference(outputs(small, name, inputs, times), exact) < 1e-5
@@ -392,6 +392,12 @@ def test_a_compacted_model_has_the_tensors_of_its_files_and_is_not_compacted_aga
     )
     with pytest.raises(CheckpointError, match="reads 4 columns"):
         anatomy(tmp_path / "small")
+
+
+def test_a_type_that_is_none_of_weights_is_refused(tmp_path: Path) -> None:
+    for dtype in ("bfloat16", torch.int8, torch.complex64):
+        with pytest.raises(InputError, match="dtype must be a type of floating point"):
+            load_transformer(tmp_path, dtype=dtype)  # type: ignore[arg-type]
 
 
 def test_a_folder_that_is_not_compacted_is_not_loaded(tmp_path: Path) -> None:

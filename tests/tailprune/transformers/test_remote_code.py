@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import copy
 import json
 import sys
 from pathlib import Path
@@ -14,7 +15,7 @@ import torch
 from diffusers import AutoModel
 
 from tailprune import load_transformer
-from tailprune.transformers import compact, modeling
+from tailprune.transformers import compact, convert, modeling
 from tests.tailprune.transformers.test_compact import STEPS, difference, outputs, pooled, times_of
 from tests.tailprune.transformers.tiny_models import TINY
 
@@ -51,6 +52,28 @@ def test_a_loaded_model_is_saved_and_loaded_again(tmp_path: Path) -> None:
     again = modeling.CompactedTransformer.from_pretrained(tmp_path / "again")
     for key, value in loaded.state_dict().items():
         assert again.state_dict()[key].equal(value), key
+
+
+@pytest.mark.parametrize("name", ["qwen", "minimax-h3"])
+def test_what_load_transformer_gave_is_saved_and_loaded_again(name: str, tmp_path: Path) -> None:
+    whole = TINY[name].save(tmp_path / "whole")
+    compact(tmp_path / "whole", tmp_path / "small", steps=STEPS)
+    if name == "minimax-h3":
+        convert(tmp_path / "small", tmp_path / "h3.safetensors", layout="comfyui")
+        (tmp_path / "small").rename(tmp_path / "before")
+        convert(tmp_path / "h3.safetensors", tmp_path / "small", layout="diffusers")
+    loaded = load_transformer(tmp_path / "small")
+    assert isinstance(loaded, type(whole))
+    copy.deepcopy(loaded).save_pretrained(tmp_path / "again")
+    inputs, times = TINY[name].inputs(), times_of(name, tmp_path / "whole")
+    exact = outputs(loaded, name, inputs, times)
+    assert difference(outputs(load_transformer(tmp_path / "again"), name, inputs, times), exact) < 1e-6
+    if name == "qwen":  # diffusers' reader of MiniMax-H3 needs accelerate
+        again = AutoModel.from_pretrained(str(tmp_path / "again"), trust_remote_code=True)
+        with torch.no_grad():
+            assert difference(outputs(again, name, inputs, times), exact) < 1e-6
+        with pytest.raises(RuntimeError, match="size mismatch"):
+            type(whole).from_pretrained(tmp_path / "again")
 
 
 def test_without_trust_nothing_of_the_folder_is_run(tmp_path: Path) -> None:
