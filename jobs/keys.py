@@ -8,7 +8,7 @@ from typing import Any
 
 __all__ = ["RESULT_VERSION", "canonical_json", "digest", "job_key"]
 
-RESULT_VERSION = 8
+RESULT_VERSION = 9
 """Increased whenever a change of the code changes results, so that older results are no longer found."""
 
 

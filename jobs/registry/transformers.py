@@ -158,6 +158,13 @@ class TransformerEntry(BaseModel):
         folder = (path.parent if path.name == TRANSFORMER else path) / SCHEDULER
         return folder if (folder / SCHEDULER_CONFIG).is_file() else None
 
+    def second_scheduler(self, cls: TransformerClass) -> Path | None:
+        """The folder of the other scheduler that the pipeline of a class runs; None where there is none."""
+        if self.scheduler is None or cls.second_scheduler is None:
+            return None
+        folder = self.scheduler.parent / cls.second_scheduler
+        return folder if (folder / SCHEDULER_CONFIG).is_file() else None
+
     @property
     def scheduler_config(self) -> dict[str, Any]:
         """What the configuration of its scheduler says; nothing where it has none. Raises InputError, OSError."""

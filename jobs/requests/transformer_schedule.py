@@ -12,7 +12,7 @@ from jobs.problems import Fault, InvalidRequest
 from jobs.requests.checks import body_fault
 from tailprune.spec import InputError
 from tailprune.spec.layouts import SCHEDULER_CONFIG
-from tailprune.spec.transformers import LARGEST_SIDE, SIDE_STEP
+from tailprune.spec.transformers import CLASSES, LARGEST_SIDE, SIDE_STEP
 
 if TYPE_CHECKING:
     from jobs.registry.transformers import TransformerEntry, TransformerFacts
@@ -40,10 +40,14 @@ def facts_of(entry: TransformerEntry) -> TransformerFacts:
 
 
 def scheduler_digest(entry: TransformerEntry, scheduler: SchedulerName | None) -> dict[str, Any]:
-    """The digest of the model's own scheduler, as a part of the key of a job, where that makes the times."""
+    """The digest of the model's own schedulers, as a part of the key of a job, where they make the times."""
     if scheduler != "own" or entry.scheduler is None:
         return {}
-    return {"scheduler": hashlib.sha256((entry.scheduler / SCHEDULER_CONFIG).read_bytes()).hexdigest()}
+    others = {folder for cls in CLASSES if (folder := entry.second_scheduler(cls)) is not None}
+    made = hashlib.sha256()
+    for folder in (entry.scheduler, *sorted(others)):
+        made.update(hashlib.sha256((folder / SCHEDULER_CONFIG).read_bytes()).digest())
+    return {"scheduler": made.hexdigest()}
 
 
 def steps_fault(facts: TransformerFacts, scheduler: SchedulerName | None, steps: Sequence[int]) -> Fault | None:

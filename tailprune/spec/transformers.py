@@ -127,8 +127,18 @@ class TransformerClass:
     gives: Literal["sigmas", "quadratic sigmas", "times", "steps"] = "sigmas"
     """What the pipeline gives its scheduler: sigmas from 1 to 1 / steps, evenly or as `schedule.quadratic_sigmas` has
     them; the times themselves, whole and evenly from the largest to 1; or the number of steps alone."""
+    own_flow_sigmas: bool = False
+    """Whether a scheduler with `use_flow_sigmas` is given none of these sigmas, and makes its own."""
     token_pixels: int | None = None
     """The pixels along one side of a token, where the pipeline shifts the schedule by the number of tokens."""
+    shifts_by_root: str | None = None
+    """The part of c of those models whose pipeline shifts it by the root of the tokens, relative to 256 pixels."""
+    scales_first: bool = False
+    """Whether the pipeline scales the time to 0 to 1 before it rounds it to half precision, and not after."""
+    second_scheduler: str | None = None
+    """The folder of a scheduler that runs beside the first, and makes as many times."""
+    pinned: tuple[float, ...] = ()
+    """Times that rows of a condition have at every step."""
     rises: bool = False
     """Whether the time rises while sampling: it is 0 at pure noise, as 1 - sigma, and not the sigma."""
     in_two_orders: bool = False
@@ -208,6 +218,7 @@ CLASSES = (
         (*_DUAL, _SINGLE, _OUT),
         anchor="x_embedder.weight",
         depths=_DEPTHS,
+        own_flow_sigmas=True,
         token_pixels=16,
     ),
     TransformerClass(
@@ -242,6 +253,7 @@ CLASSES = (
         anchor="txt_norm.weight",
         depths=(("num_layers", "transformer_blocks.*.img_mod.1"),),
         token_pixels=16,
+        shifts_by_root="layered or not",  # Qwen-Image-Layered
     ),
     TransformerClass(
         "HunyuanImageTransformer2DModel",
@@ -285,6 +297,8 @@ CLASSES = (
         depths=(("num_layers", "transformer_blocks.*.adaln_proj.linear"),),
         gives="steps",
         rises=True,
+        second_scheduler="audio_scheduler",
+        pinned=(0.999, 1.0),  # pictures and sounds that are given
     ),
     TransformerClass(
         "MiniMaxH3Transformer3DModel",
@@ -318,6 +332,7 @@ CLASSES = (
             ("num_single_dit_layers", "single_transformer_blocks.*.norm1.linear"),
         ),
         gives="steps",
+        scales_first=True,
     ),
     TransformerClass(
         "MochiTransformer3DModel",
@@ -363,6 +378,7 @@ CLASSES = (
         (*_DUAL, _SINGLE, _OUT),
         anchor="context_embedder_norm.weight",
         depths=_DEPTHS,
+        own_flow_sigmas=True,
         token_pixels=16,
     ),
     TransformerClass(

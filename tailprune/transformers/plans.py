@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from tailprune.arguments import as_number, as_tensor, as_whole
+from tailprune.arguments import as_number, as_numbers, as_tensor, as_whole
 from tailprune.checkpoints.files import CheckpointError
 from tailprune.spec import InputError
 from tailprune.spec.layouts import CONFIG
@@ -18,7 +18,16 @@ from tailprune.spec.transformers import MOST_COVERED
 from tailprune.transformers.population import PooledTexts, some_texts, texts_covered, vector_part
 from tailprune.transformers.ranks import TIMES, sampled_rows
 from tailprune.transformers.recognise import Model
-from tailprune.transformers.schedule import Covered, choices, cover, plain_times, scaled, scheduled_times
+from tailprune.transformers.schedule import (
+    Covered,
+    check_times,
+    choices,
+    cover,
+    further_times,
+    plain_times,
+    scaled,
+    scheduled_times,
+)
 from tailprune.transformers.sizes_and_classes import classes_of, parts_of_classes, parts_of_sizes, sizes_of
 
 __all__ = ["checked_plan", "classes_in_words", "covered_by", "plan_of", "scales_of", "text_error", "words_of"]
@@ -85,7 +94,7 @@ def plan_of(
     if population is not None:
         plan["population"] = {"texts": len(population.vectors), "sha256": population.digest}
     if steps is not None:
-        numbers = [steps] if isinstance(steps, int) else list(steps)
+        numbers = list(steps) if isinstance(steps, Sequence) else [steps]
         plan["steps"] = [as_whole("steps", number, least=1, most=10_000) for number in numbers]
         if not numbers:
             raise InputError("steps are empty: give at least one number")
@@ -96,15 +105,14 @@ def plan_of(
             for schedule in (
                 [plain_times(model, number)]
                 if scheduler is None
-                else scheduled_times(model, number, scheduler, resolutions)
+                else [*scheduled_times(model, number, scheduler, resolutions), *further_times(model, number, scheduler)]
             )
         ]
         plan["times"] = [schedule.tolist() for schedule in schedules]
         plan["scheduled"] = " and ".join(f"{width}x{height}" for width, height in resolutions) if scheduler else None
     elif times is not None:
         given = as_tensor("times", times).float().reshape(-1)
-        if not given.numel() or not torch.isfinite(given).all():
-            raise InputError("times are empty or not finite")
+        check_times(model, given, "times")
         plan["times"] = [given.tolist()]
     elif rank is not None:
         plan["rank"] = as_whole("rank", rank, least=1, most=model.width)
@@ -154,9 +162,9 @@ def scales_of(model: Model, guidance: Sequence[float] | None) -> list[float] | N
     if guidance is None:
         assert part.number.fixed is not None, "the guidance has a default"
         return [part.number.fixed / scaled(part.number)]
-    if not guidance:
+    if not (scales := as_numbers("guidance", guidance)):
         raise InputError("guidance is empty: give at least one scale")
-    return [as_number("guidance", scale) for scale in guidance]
+    return scales
 
 
 def _vectors(model: Model, plan: Mapping[str, Any], population: PooledTexts | None) -> Tensor | None:

@@ -24,7 +24,7 @@ from tailprune.transformers.plans import classes_in_words, scales_of
 from tailprune.transformers.population import PooledTexts, parts_of_texts, read_population, vector_part
 from tailprune.transformers.ranks import Unmeasured, summands
 from tailprune.transformers.recognise import Model, recognise
-from tailprune.transformers.schedule import plain_times, scaled, scheduled_times
+from tailprune.transformers.schedule import plain_times, scale_as_passed, scheduled_times
 from tailprune.transformers.sizes_and_classes import classes_of, parts_of_classes, parts_of_sizes, sizes_of
 from tailprune.transformers.source import open_source
 
@@ -145,7 +145,7 @@ def condition_vectors(
     if scales is not None:
         part = next(part for part in model.parts if part.what == "guidance")
         assert part.number is not None, "the guidance is a number"
-        numbers["guidance"] = torch.tensor([scale * scaled(part.number) for scale in scales], dtype=torch.float32)
+        numbers["guidance"] = scale_as_passed(part.number, scales, torch.float32)
     try:
         known = {} if sizes is None else {"sizes": parts_of_sizes(model, sizes)}
         known |= {} if rows is None else {"class": parts_of_classes(model, rows)}

@@ -145,6 +145,8 @@ def test_what_no_model_takes_is_refused(fields: dict[str, Any], message: str) ->
         ),
         (COGVIEW, {"steps": 2049, "resolutions": [[64, 64], [64, 32]]}, "steps", "2,049 times x 2 resolutions"),
         (DIT, {"times": [i / 8192 for i in range(2049)], "classes": [3]}, "times", "2,049 times x 2 classes"),
+        (QWEN, {"times": [1000.0, 500.0]}, "times", "the pipeline of Qwen-Image passes times of 0 to 1; give such"),
+        (HUNYUAN, {"times": [-1.0]}, "times", "passes times of 0 to 1000; give such"),
         (HUNYUAN, {"rank": 4}, "rank", "takes the time of the next step too"),
         (HUNYUAN, {"error": 0.1}, "error", "takes the time of the next step too"),
     ],
@@ -211,6 +213,20 @@ def test_mochi_takes_at_least_two_steps(tmp_path: Path) -> None:
     mochi = model(tmp_path, MOCHI, scheduler={})
     assert "takes at least 2 steps" in faults(mochi, steps=[4, 1], pooled="zero")["steps"]
     assert request(steps=[4, 2], pooled="zero").resolve(mochi).steps == [4, 2]
+
+
+def test_minimax_h3_runs_a_second_scheduler(tmp_path: Path) -> None:
+    entry = model(tmp_path, MINIMAX, scheduler={})
+    found = faults(entry, steps=4)
+    assert list(found) == ["scheduler"]
+    assert found["scheduler"].startswith("no audio_scheduler/scheduler_config.json lies beside the scheduler of flux")
+    second = tmp_path / "flux" / "audio_scheduler" / "scheduler_config.json"
+    second.parent.mkdir()
+    second.write_text('{"shift": 3.0}')
+    resolved = request(steps=4).resolve(entry)
+    before = resolved.reading(entry)
+    second.write_text('{"shift": 4.0}')
+    assert before != resolved.reading(entry)
 
 
 def test_a_scheduler_that_cannot_be_read_matters_to_those_that_use_it(tmp_path: Path) -> None:
