@@ -124,6 +124,8 @@ class TransformerClass:
     """Fields of the configuration whose product is the width of c."""
     depths: tuple[tuple[str, str], ...] = ()
     """Fields of the configuration that count blocks, and a name in those blocks."""
+    fixed: tuple[tuple[str, object], ...] = ()
+    """Fields of the configuration with other values of which c would be made otherwise, and their value here."""
     gives: Literal["sigmas", "quadratic sigmas", "times", "steps"] = "sigmas"
     """What the pipeline gives its scheduler: sigmas from 1 to 1 / steps, evenly or as `schedule.quadratic_sigmas` has
     them; the times themselves, whole and evenly from the largest to 1; or the number of steps alone."""
@@ -406,6 +408,7 @@ CLASSES = (
         width=("time_embed_dim",),
         buffers=("patch_embed.pos_embedding",),
         depths=(("num_layers", "transformer_blocks.*.norm2.linear"),),
+        fixed=(("flip_sin_to_cos", True), ("freq_shift", 0), ("timestep_activation_fn", "silu")),
         gives="steps",
     ),
     TransformerClass(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -53,20 +54,20 @@ def load_transformer(
     config = {key: value for key, value in source.config.items() if not key.startswith("_") and key not in KEYS}
     first, second = source.shape(directions)
     base = getattr(diffusers, cls.name)
+    layers = [linears.name for linears in cls.linears]
     with _Unallocated():
-        model = base.from_config(config)
-        layers = [linears.name for linears in cls.linears]
+        try:
+            model = base.from_config(config)
+        except Exception as error:  # whatever diffusers makes of a configuration that is wrong
+            why = str(error).partition("\n")[0] or type(error).__name__
+            raise CheckpointError(f"{folder}: diffusers makes no {cls.name} of its configuration ({why})") from error
         exchange(model, layers, *((second, first) if directions == TABLE else (first,)))
     precise = {BASIS, *(base._keep_in_fp32_modules or ())}
     values = {}
     for name in source.tensors:
         kept = dtype is not None and not precise.isdisjoint(name.split("."))
         values[name] = _typed(source.read(name), torch.float32 if kept else dtype)
-    expected = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
-    for name in expected.keys() | values.keys():
-        found = tuple(values[name].shape) if name in values else None
-        if found != expected.get(name):
-            raise CheckpointError(f"{folder}: {name} has the shape {found}, and {cls.name} one of {expected.get(name)}")
+    _check(folder, cls.name, values, model.state_dict())
     model.load_state_dict(values, assign=True)
     connect(model, layers)
     model.register_to_config(**{key: source.config[key] for key in KEYS if key in source.config})
@@ -76,6 +77,19 @@ def load_transformer(
 
 def _typed(tensor: Tensor, dtype: torch.dtype | None) -> Tensor:
     return tensor.to(dtype) if dtype is not None and tensor.is_floating_point() else tensor
+
+
+def _check(folder: Path, name: str, found: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> None:
+    """Raise CheckpointError for tensors that are not those of a class by its configuration."""
+    for each in sorted(expected.keys() ^ found.keys()):
+        what = "lacks" if each in expected else "has a tensor too many,"
+        raise CheckpointError(f"{folder}: {what} {each}, for a {name} with its configuration")
+    for each, tensor in found.items():
+        shape = tuple(expected[each].shape)
+        if tuple(tensor.shape) != shape:
+            raise CheckpointError(f"{folder}: {each} has the shape {tuple(tensor.shape)}, and a {name} one of {shape}")
+        if expected[each].is_floating_point() and not tensor.is_floating_point():
+            raise CheckpointError(f"{folder}: {each} is of the type {tensor.dtype}, and not of floating point")
 
 
 class _Unallocated(TorchFunctionMode):

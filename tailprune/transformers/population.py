@@ -103,8 +103,8 @@ def _checked(model: Model, part: Part, file: Path, vectors: Tensor) -> PooledTex
             f"{file}: pooled texts of {model.source.path} have the shape (1 to {MOST_TEXTS:,}, {width}), not "
             f"{tuple(vectors.shape)}"
         )
-    if not vectors.is_floating_point() or not torch.isfinite(vectors).all():
-        raise InputError(f"{file}: its vectors are not finite numbers")
+    if not vectors.is_floating_point() or not torch.isfinite(vectors.float()).all():
+        raise InputError(f"{file}: its vectors are not finite numbers, or too large for float32")
     return PooledTexts(vectors.float())
 
 
@@ -123,7 +123,7 @@ def texts_covered(model: Model, pooled: str | None, population: PooledTexts | No
 
     pooled: with `mean` it is one, the mean of the population's, as it is stored
 
-    Raises InputError for a model whose layers cannot hold the mean.
+    Raises InputError for a model whose layers, or their type, cannot hold the mean.
     """
     if population is None or pooled == "zero":
         return None
@@ -134,7 +134,10 @@ def texts_covered(model: Model, pooled: str | None, population: PooledTexts | No
     assert part is not None, "a population is read for a model that takes it"
     if f"{part.layers[1]}.bias" not in model.source.tensors:
         raise InputError(f"{model.source.path}: {part.layers[1]} has no bias, which would hold the mean")
-    return parts.mean(0, keepdim=True).to(_stored(model, part)).double()
+    mean = parts.mean(0, keepdim=True).to(_stored(model, part)).double()
+    if not torch.isfinite(mean).all():
+        raise InputError(f"{model.source.path}: the mean of the pooled texts is too large for {part.layers[1]}.bias")
+    return mean
 
 
 def texts_replaced(model: Model, pooled: str | None, population: PooledTexts | None) -> dict[str, Tensor | None]:

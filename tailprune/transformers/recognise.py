@@ -165,6 +165,11 @@ def _check(source: Source, cls: TransformerClass, found: Sequence[Layers], width
             f"{source.path}: {' times '.join(cls.width)} is {math.prod(sizes):,} in its configuration, but c has "
             f"{width:,} components: the configuration is of another model"
         )
+    for key, value in cls.fixed:
+        if (stated := source.config.get(key, value)) != value:
+            raise CheckpointError(
+                f"{source.path}: {key} is {stated!r} in its configuration, and c is known of {value!r} alone"
+            )
     for key, name in cls.depths:
         stated = source.config.get(key)
         blocks = sum(len(layers.names) for layers in found if layers.name == name)

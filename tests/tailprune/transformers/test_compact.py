@@ -25,7 +25,7 @@ from tailprune.transformers import anatomy, compact, rewriting
 from tailprune.transformers.recognise import recognise
 from tailprune.transformers.schedule import plain_times, quadratic_sigmas, scheduled_times
 from tailprune.transformers.source import TORCH, open_source
-from tests.tailprune.transformers.tiny_models import TINY
+from tests.tailprune.transformers.tiny_models import TINY, TinyModel
 
 STEPS = 5
 WEIGHTS = DIFFUSERS_WEIGHTS[0]
@@ -392,6 +392,37 @@ def test_a_compacted_model_has_the_tensors_of_its_files_and_is_not_compacted_aga
     )
     with pytest.raises(CheckpointError, match="reads 4 columns"):
         anatomy(tmp_path / "small")
+
+
+@pytest.mark.parametrize(
+    ("change", "tensors", "said"),
+    [
+        ({"axes_dims_rope": [1, 2, 3]}, {}, "diffusers makes no QwenImageTransformer2DModel of its configuration"),
+        ({"attention_head_dim": 16.0}, {}, "diffusers makes no QwenImageTransformer2DModel of its configuration"),
+        ({"in_channels": 17}, {}, r"img_in\.weight has the shape \(32, 16\), and a Qwen.* one of \(32, 17\)"),
+        ({}, {"ema.x": torch.ones(2)}, r"has a tensor too many, ema\.x"),
+        ({"use_additional_t_cond": True}, {}, r"lacks time_text_embed\.addition_t_embedding\.weight"),
+        ({}, {"proj_out.weight": torch.ones(16, 32, dtype=torch.int8)}, r"is of the type torch\.int8"),
+    ],
+)
+def test_what_diffusers_class_cannot_be_is_refused_when_it_is_loaded(
+    change: dict[str, Any], tensors: dict[str, Tensor], said: str, tmp_path: Path
+) -> None:
+    TINY["qwen"].save(tmp_path / "whole")
+    weights, config = (tmp_path / "whole" / name for name in ("diffusion_pytorch_model.safetensors", "config.json"))
+    save_file(load_file(weights) | tensors, weights)
+    config.write_text(json.dumps(json.loads(config.read_text()) | change))
+    compact(tmp_path / "whole", tmp_path / "small", steps=STEPS)
+    with pytest.raises(CheckpointError, match=said):
+        load_transformer(tmp_path / "small")
+
+
+@pytest.mark.parametrize("change", [{"flip_sin_to_cos": False}, {"freq_shift": 1}, {"timestep_activation_fn": "gelu"}])
+def test_a_cogvideox_that_embeds_the_time_otherwise_is_refused(change: dict[str, Any], tmp_path: Path) -> None:
+    tiny = TINY["cogvideox"]
+    TinyModel(tiny.name, tiny.config | change, tiny.inputs).save(tmp_path / "whole")
+    with pytest.raises(CheckpointError, match=f"{next(iter(change))} is .* in its configuration, and c is known of"):
+        compact(tmp_path / "whole", tmp_path / "small", times=torch.tensor([700.0]))
 
 
 def test_a_type_that_is_none_of_weights_is_refused(tmp_path: Path) -> None:
