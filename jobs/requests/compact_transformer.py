@@ -37,7 +37,6 @@ from jobs.requests.transformer_schedule import (
     scheduler_digest,
     steps_fault,
 )
-from tailprune.spec.layouts import SCHEDULER_CONFIG
 from tailprune.spec.transformers import MOST_COVERED
 
 if TYPE_CHECKING:
@@ -235,10 +234,6 @@ def _time_faults(
     if fault := steps_fault(facts, request.scheduler, as_list(request.steps or [])):
         yield fault
     yield from schedule_faults(entry, facts, request.scheduler, request.resolutions, "give times")
-    second = facts.cls.second_scheduler
-    if request.scheduler == "own" and entry.scheduler is not None and second and not entry.second_scheduler(facts.cls):
-        what = f"no {second}/{SCHEDULER_CONFIG} lies beside the scheduler of {name}, and its pipeline runs both"
-        yield body_fault("scheduler", f"{what}; put it there, or give times")
     number = facts.cls.time.number
     assert number is not None, "the time is a number"
     if request.times is not None and not all(0 <= time <= number.most for time in request.times):

@@ -99,15 +99,13 @@ def plan_of(
         if not numbers:
             raise InputError("steps are empty: give at least one number")
         _check_count(sum(plan["steps"]) * max(1, len(resolutions) if scheduler else 1), "the times")
-        schedules = [
-            schedule
-            for number in plan["steps"]
-            for schedule in (
-                [plain_times(model, number)]
-                if scheduler is None
-                else [*scheduled_times(model, number, scheduler, resolutions), *further_times(model, number, scheduler)]
-            )
-        ]
+        schedules: list[Tensor] = []
+        for number in plan["steps"]:
+            if scheduler is None:
+                schedules.append(plain_times(model, number))
+                continue
+            more, plan["lacks"] = further_times(model, number, scheduler)
+            schedules += [*scheduled_times(model, number, scheduler, resolutions), *more]
         plan["times"] = [schedule.tolist() for schedule in schedules]
         plan["scheduled"] = " and ".join(f"{width}x{height}" for width, height in resolutions) if scheduler else None
     elif times is not None:
@@ -256,6 +254,8 @@ def words_of(plan: Mapping[str, Any]) -> str:
         text = f"the {whose} of {' and '.join(map(str, plan['steps']))} steps"
         if plan["scheduled"]:
             text += f" at {plan['scheduled']}"
+        if plan.get("lacks"):
+            text += f", without those of its {plan['lacks']}"
     elif "times" in plan:
         text = f"{len(plan['times'][0])} given times"
     else:

@@ -128,21 +128,21 @@ def scheduled_times(
     return found
 
 
-def further_times(model: Model, steps: int, scheduler: str | os.PathLike[str]) -> list[Tensor]:
+def further_times(model: Model, steps: int, scheduler: str | os.PathLike[str]) -> tuple[list[Tensor], str | None]:
     """What the model's pipeline passes at these steps besides the times of its first scheduler.
 
-    Raises InputError for a folder without the pipeline's second scheduler beside it, and as `scheduled_times`.
+    Returns the times, and the folder of a second scheduler that the pipeline runs but does not lie beside the first.
+
+    Raises errors as `scheduled_times`.
     """
-    if model.cls.second_scheduler is None:
-        return []
-    first = _scheduler_folder(scheduler)
-    second = first.resolve().parent / model.cls.second_scheduler
+    name = model.cls.second_scheduler
+    if name is None:
+        return [], None
+    second = _scheduler_folder(scheduler).resolve().parent / name
+    pinned = torch.tensor(model.cls.pinned)
     if not (second / SCHEDULER_CONFIG).is_file():
-        raise InputError(
-            f"the pipeline of {model.cls.models} runs a second scheduler, and there is no {second}: put it there, or "
-            "give the times"
-        )
-    return [_times_made(model, second, {"num_inference_steps": steps}), torch.tensor(model.cls.pinned)]
+        return [pinned], name
+    return [_times_made(model, second, {"num_inference_steps": steps}), pinned], None
 
 
 def _scheduler_folder(scheduler: str | os.PathLike[str]) -> Path:
