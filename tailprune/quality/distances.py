@@ -24,7 +24,6 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from tailprune.extras import require
 from tailprune.quality.few_samples import few_samples, warn_of_few
 from tailprune.quality.moments import Gaussian
 from tailprune.spec import InputError
@@ -84,9 +83,6 @@ def kernel_distance(
 
     Raises InputError for a set smaller than a subset.
     """
-    require("quality", "torchmetrics")
-    from torchmetrics.image.kid import poly_mmd
-
     for what, features in (("samples", samples), ("reference", reference)):
         if not 2 <= subset_size <= len(features):
             raise InputError(
@@ -100,6 +96,17 @@ def kernel_distance(
             features[torch.randperm(len(features), generator=generator)[:subset_size].to(features.device)].double()
             for features in (samples, reference)
         )
-        values.append(poly_mmd(y, x))
+        values.append(_mean_of_pairs(x) + _mean_of_pairs(y) - 2 * _kernel(x, y).mean())
     found = torch.stack(values)
     return KernelDistance(found.mean().item(), found.std(unbiased=False).item(), subsets, subset_size)
+
+
+def _kernel(x: Tensor, y: Tensor) -> Tensor:
+    """k(x_i, y_j). x, with shape (n, d); y, with shape (m, d) -> (n, m)."""
+    return (x @ y.T / x.shape[1] + 1) ** 3
+
+
+def _mean_of_pairs(x: Tensor) -> Tensor:
+    """The mean of k(x_i, x_j) over i != j. x, with shape (n, d) -> ()."""
+    kernel = _kernel(x, x)
+    return (kernel.sum() - kernel.trace()) / (len(x) * (len(x) - 1))

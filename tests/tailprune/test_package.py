@@ -20,7 +20,7 @@ from tailprune.decoders import load_decoder
 from tailprune.figures.components import draw_histogram
 from tailprune.figures.labelled_vectors import LabelledVectors
 from tailprune.figures.tsne import draw_tsne, embed
-from tailprune.quality import bootstrap, kernel_distance, psnr
+from tailprune.quality import bootstrap, psnr
 from tailprune.sampling.sample import Keywords
 
 ROOT = Path(__file__).parents[2]
@@ -120,7 +120,6 @@ IMAGES = torch.zeros(2, 3, 16, 16, dtype=torch.uint8)
         ("matplotlib", "figures", lambda: draw_histogram(VECTORS)),
         ("skimage", "quality", lambda: psnr(IMAGES, IMAGES)),
         ("scipy", "quality", lambda: bootstrap(torch.zeros(3))),
-        ("torchmetrics", "quality", lambda: kernel_distance(torch.zeros(3, 2), torch.zeros(3, 2), 1, 2)),
         ("diffusers", "decoders", lambda: load_decoder("sd-vae", "somewhere")),
         ("PIL", "science", lambda: tailprune.show(torch.zeros(1, 3, 8, 8))),
         ("torchdiffeq", "science", lambda: tailprune.load),
