@@ -61,8 +61,14 @@ export default function Models({ query }) {
         />
       </div>
       <div class="grid">
-        ${found.map((model) => html`<${ModelCard} key=${model.name} model=${model} />`)}
-        ${foundTransformers.map((model) => html`<${TransformerCard} key=${model.name} model=${model} />`)}
+        ${[true, false].map((ready) => [
+          ...found
+            .filter((model) => model.ready === ready)
+            .map((model) => html`<${ModelCard} key=${model.name} model=${model} />`),
+          ...foundTransformers
+            .filter((model) => model.ready === ready)
+            .map((model) => html`<${TransformerCard} key=${model.name} model=${model} />`),
+        ])}
       </div>
       ${found.length + foundTransformers.length === 0 && html`<p class="empty" role="status">No model is called that.</p>`}
     </div>`}
