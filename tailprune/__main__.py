@@ -169,8 +169,10 @@ def _picture(text: str) -> Path:
 
 
 def _resolution(text: str) -> tuple[int, int]:
-    """A width and a height from a text such as 1024x768; argparse prints the reason of a ValueError as its own."""
-    width, height = text.lower().split("x")
+    """A width and a height from a text such as 1024x768."""
+    width, _, height = text.lower().partition("x")
+    if not (width.isdecimal() and height.isdecimal()):
+        raise argparse.ArgumentTypeError(f"{text} is no width and height in pixels, such as 1024x768")
     return int(width), int(height)
 
 

@@ -138,7 +138,7 @@ def further_times(model: Model, steps: int, scheduler: str | os.PathLike[str]) -
     name = model.cls.second_scheduler
     if name is None:
         return [], None
-    second = _scheduler_folder(scheduler).resolve().parent / name
+    second = _scheduler_folder(scheduler).absolute().parent / name
     pinned = torch.tensor(model.cls.pinned)
     if not (second / SCHEDULER_CONFIG).is_file():
         return [pinned], name
@@ -270,8 +270,15 @@ def scaled(number: Number) -> float:
 
 
 def scale_as_passed(number: Number, scales: Sequence[float], dtype: torch.dtype) -> Tensor:
-    """Scales of the guidance as a pipeline in this precision passes them: rounded before they are multiplied."""
-    return torch.tensor(scales, dtype=dtype) * scaled(number)
+    """Scales of the guidance as a pipeline in this precision passes them: rounded before they are multiplied.
+
+    Raises InputError for those that the precision does not hold, here or where the network multiplies them.
+    """
+    passed = torch.tensor(scales, dtype=dtype) * scaled(number)
+    if not torch.isfinite(passed * number.factor).all():
+        said = " and ".join(f"{scale:g}" for scale in scales)
+        raise InputError(f"guidance {said} times 1,000 is more than {str(dtype).removeprefix('torch.')} holds")
+    return passed
 
 
 def _dtypes(model: Model) -> list[torch.dtype]:

@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from tailprune import load_transformer
+from tailprune.__main__ import main
 from tailprune.checkpoints import CheckpointError
 from tailprune.spec import InputError
 from tailprune.transformers import compact
@@ -149,6 +150,7 @@ def test_what_no_pipeline_passes_is_refused(tmp_path: Path) -> None:
         ({"times": torch.tensor([float("nan")])}, "times are empty or not finite"),
         ({"steps": 4.0}, "steps must be a whole number"),
         ({"steps": STEPS, "guidance": 3.5}, "guidance must be numbers in a list"),
+        ({"steps": STEPS, "guidance": [1e37]}, r"guidance 1e\+37 times 1,000 is more than float32 holds"),
         (
             {"steps": STEPS, "scheduler": tmp_path / "scheduler", "resolutions": [(1024, 0)]},
             "a side must be a whole number of at least 16, not 0",
@@ -164,3 +166,13 @@ def test_what_no_pipeline_passes_is_refused(tmp_path: Path) -> None:
         pytest.raises(InputError, match="are empty or not finite"),
     ):
         compact(tmp_path / "whole", tmp_path / "small", pooled="zero", **how)
+
+
+@pytest.mark.parametrize("text", ["1024", "1024x", "-8x8", "1024x1024x2", "8.5x8"])
+def test_the_command_says_what_a_resolution_is(
+    text: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("sys.argv", ["tailprune", "compact", "whole", "small", "--steps", "4", f"--resolution={text}"])
+    with pytest.raises(SystemExit):
+        main()
+    assert f"{text} is no width and height in pixels, such as 1024x768" in capsys.readouterr().err
