@@ -89,7 +89,7 @@ StudyQuery = Annotated[
     Query(
         pattern=ID_PATTERN,
         description="For `error`: the id of a study of the model, whose drifts are marked where it pruned by one of "
-        "the rules of the figure, at every step.",
+        "the rules of the figure, at every step and for all blocks.",
     ),
 ]
 SeedQuery = Annotated[
@@ -212,14 +212,14 @@ def _drifts(study: str, model: str, state: AppState) -> list[MeasuredDrift]:
         and variant.scores["drift"].value is not None
     ]
     if not points:
-        message = f"study {study} has no drift of a prune by one of the figure's rules at every step"
+        message = f"study {study} has no drift of a prune by one of the figure's rules at every step and for all blocks"
         raise InvalidRequest([Fault(location="query.study", message=message)])
     return points
 
 
 def rule_of(prune: PruneSpec) -> ErrorRule | None:
     """The rule of the figure `error` that a resolved prune follows; None if there is none."""
-    if prune.schedule != EVERY:
+    if prune.schedule != EVERY or prune.threshold_by_step is not None or prune.blocks is not None:
         return None
     if prune.keeps:
         if prune.fill != "mean" or prune.by == "magnitude":

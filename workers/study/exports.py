@@ -293,10 +293,16 @@ def _settings(request: SampledRequest) -> list[str]:
         settings.append(f"guidance power {request.guidance_power:g}")
     if request.guided_channels not in (None, "all"):
         settings.append(f"{request.guided_channels} guided channels")
+    if (moved := request.modulation) is not None:
+        ends = {"towards": moved.plus, "away from": moved.minus}
+        classes = "".join(f" {way} class {label}" for way, label in ends.items() if label is not None)
+        settings.append(f"modulation guidance {moved.weight:g}{classes}")
     if request.timestep_shift is not None:
         settings.append(f"timestep shift {request.timestep_shift:g}")
     if request.diffusion is not None:
         settings.append(f"diffusion {request.diffusion}, last step {request.last_step}")
+    if request.precision != "float32":
+        settings.append(request.precision)
     return [*settings, f"seed {request.seed}"]
 
 

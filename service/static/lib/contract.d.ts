@@ -9635,7 +9635,7 @@ export interface operations {
                 attribute?: string[];
                 /** @description For `cosine`: the cosines at the two ends of the colours, the lower first, as in `range=0.9&range=1`; the same for figures to compare. By default from the least cosine drawn to 1. */
                 range?: number[];
-                /** @description For `error`: the id of a study of the model, whose drifts are marked where it pruned by one of the rules of the figure, at every step. */
+                /** @description For `error`: the id of a study of the model, whose drifts are marked where it pruned by one of the rules of the figure, at every step and for all blocks. */
                 study?: string;
                 /** @description The seed that selects classes, initialises t-SNE, and makes the noise; 0 by default. */
                 seed?: number;

@@ -316,6 +316,9 @@ def test_what_is_no_study_of_the_model_has_no_drifts_to_mark(client: TestClient,
         ({"threshold": 0.1, "side": "head"}, None),
         ({"threshold": 0.1, "fill": "mean"}, None),
         ({"threshold": 0.1, "schedule": Schedule("first")}, None),
+        ({"threshold_by_step": (0.1, None)}, None),
+        ({"threshold": 0.1, "blocks": (0,)}, None),
+        ({"keep": 3, "blocks": ("final",)}, None),
     ],
 )
 def test_prunes_of_a_study_follow_a_rule_of_the_figure_or_none(spec: dict[str, Any], rule: str | None) -> None:

@@ -13,6 +13,7 @@ import pytest
 from PIL import Image
 
 from jobs.registry.evaluation import MEASURES, Measure
+from jobs.requests.sampled import ModulationFields
 from jobs.requests.study import StudyRequest
 from jobs.results import Engine, ModelUsed, Removed
 from jobs.store.jobs import JobStore
@@ -272,6 +273,16 @@ def test_markdown_says_how_was_sampled_where_that_is_given() -> None:
     )
     assert "- Sampling: euler, 20 steps, guidance 1, guidance power 0.5, timestep shift 2, seed 0\n" in marked(
         result(), plain
+    )
+    moved = plain.model_copy(
+        update={"modulation": ModulationFields(weight=0.5, plus=3, minus=17), "precision": "bfloat16"}
+    )
+    assert (
+        "guidance power 0.5, modulation guidance 0.5 towards class 3 away from class 17, timestep shift 2, bfloat16, "
+        "seed 0\n" in marked(result(), moved)
+    )
+    assert "modulation guidance -1, seed 0\n" in marked(
+        result(), request.model_copy(update={"modulation": ModulationFields(weight=-1.0), "diffusion": None, "seed": 0})
     )
 
 
