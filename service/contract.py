@@ -161,7 +161,7 @@ def _parts(schema: Any) -> Iterator[dict[str, Any]]:
         yield from _parts(part)
 
 
-class _Dumper(yaml.SafeDumper):
+class _Dumper(yaml.CSafeDumper):
     """YAML in which texts of several lines stay several lines, and equal parts are written out."""
 
     def ignore_aliases(self, data: Any) -> bool:

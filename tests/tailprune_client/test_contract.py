@@ -57,7 +57,7 @@ CLASSES = {"": (Client, AsyncClient), "Job": (Job, AsyncJob), "Artifact": (Artif
 
 
 def operations() -> list[str]:
-    paths = yaml.safe_load((ROOT / "openapi.yaml").read_text())["paths"]
+    paths = yaml.load((ROOT / "openapi.yaml").read_text(), Loader=yaml.CSafeLoader)["paths"]
     return [operation["operationId"] for path in paths.values() for operation in path.values()]
 
 
