@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -71,8 +72,12 @@ def load_transformer(
     model.load_state_dict(values, assign=True)
     connect(model, layers)
     model.register_to_config(**{key: source.config[key] for key in KEYS if key in source.config})
-    model.__class__ = compacted_class(base)
+    model.__class__ = _class_of(base)
     return model.to(device).requires_grad_(False).eval()
+
+
+_class_of = functools.cache(compacted_class)
+"""The class of loaded models, one for each of diffusers'."""
 
 
 def _typed(tensor: Tensor, dtype: torch.dtype | None) -> Tensor:
