@@ -193,7 +193,7 @@ def by_step_fault(thresholds: Sequence[float | None] | None, sampler: str | None
     if sampler == "dopri5":
         return "dopri5 chooses its own steps, so there is no threshold for each; use threshold, or another sampler"
     if len(thresholds) != steps:
-        return f"there are {len(thresholds)} thresholds for {steps} steps; give one for each step, or null"
+        return f"there are {len(thresholds)} thresholds for {steps} steps; give one for each step, pruned or not"
     return None
 
 

@@ -28,6 +28,7 @@ WORDINGS = {
     r"GET /models/(\S+)": r"`tailprune models show \1 --json`",
     r"give prunes, a grid of them, or a search": "give --threshold, --keep or --search",
     r"the body is neither (.*?); send .*": r"the file is neither \1",
+    r"\b(and|or) null\b(?! condition)": r"\1 none",
 }
 """What a command does in place of a call, and says in place of fields that no single option sets: patterns."""
 
@@ -77,7 +78,9 @@ def _words(fault: Fault, options: Mapping[str, str]) -> str:
     within = {name.removeprefix(inside): option for name, option in options.items() if name.startswith(inside)}
     changed = _named(message, within, sure=True)
     # Of a whole request, its message is enough: the command has no body.
-    return changed if "--" in changed or (options and not parts) else f"{fault.location}: {message}"
+    if "--" in changed or (options and not parts):
+        return changed
+    return f"{', '.join(within.values()) or fault.location}: {message}"
 
 
 def _reworded(message: str) -> str:

@@ -202,7 +202,7 @@ def test_other_weights_are_another_job(sit: ModelEntry) -> None:
         ),
         (
             {"threshold": None, "threshold_by_step": [0.1, 0.2]},
-            "body.threshold_by_step: there are 2 thresholds for 50 steps; give one for each step, or null",
+            "body.threshold_by_step: there are 2 thresholds for 50 steps; give one for each step, pruned or not",
         ),
         (
             {"threshold": None, "threshold_by_step": [0.1] * 50, "sampler": "dopri5"},

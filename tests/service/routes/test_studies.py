@@ -143,7 +143,7 @@ def test_an_idempotency_key_is_of_one_study(client: TestClient) -> None:
         (
             {"prunes": [{"threshold_by_step": [0.1, 0.2]}]},
             "body.prunes.0.threshold_by_step",
-            "there are 2 thresholds for 50 steps; give one for each step, or null",
+            "there are 2 thresholds for 50 steps; give one for each step, pruned or not",
         ),
         (
             {"prunes": [{"threshold": 1, "schedule": {"when": "at", "steps": [3, 50]}}]},
