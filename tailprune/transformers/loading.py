@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -18,7 +17,7 @@ from tailprune.extras import require
 from tailprune.spec import InputError, MissingFileError
 from tailprune.spec.transformers import CLASSES
 from tailprune.transformers.account import COMPACTION
-from tailprune.transformers.modeling import BASIS, KEYS, RANK, TABLE, compacted_class, connect, exchange
+from tailprune.transformers.modeling import BASIS, KEYS, RANK, TABLE, connect, exchange
 from tailprune.transformers.source import open_source
 
 __all__ = ["load_transformer"]
@@ -72,12 +71,7 @@ def load_transformer(
     model.load_state_dict(values, assign=True)
     connect(model, layers)
     model.register_to_config(**{key: source.config[key] for key in KEYS if key in source.config})
-    model.__class__ = _class_of(base)
     return model.to(device).requires_grad_(False).eval()
-
-
-_class_of = functools.cache(compacted_class)
-"""The class of loaded models, one for each of diffusers'."""
 
 
 def _typed(tensor: Tensor, dtype: torch.dtype | None) -> Tensor:

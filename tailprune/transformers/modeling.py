@@ -11,6 +11,7 @@ no forward of diffusers is changed.
 import os
 import re
 import shutil
+from functools import partial
 from importlib.util import find_spec
 from typing import Any
 
@@ -104,29 +105,21 @@ def connect(model: nn.Module, layers: list[str]) -> None:
     directions = getattr(model, BASIS, None) or Halves()
     for name, module in _linears(model, layers).items():
         _put(model, name, ReadsDirections(module, directions))
+    model.save_pretrained = partial(save_pretrained, model)  # type: ignore[assignment]
 
 
-def compacted_class(base: Any, **fields: Any) -> Any:
-    """diffusers' class, whose models are saved as they were loaded: the tensors with their names in the files.
-
-    fields: what it has besides
-    """
-
-    def save_pretrained(model: Any, save_directory: str, *given: Any, **more: Any) -> None:
-        """As in diffusers; this code is put beside the weights."""
-        reading = {name: module for name, module in model.named_modules() if isinstance(module, ReadsDirections)}
-        try:
-            for name, module in reading.items():
-                _put(model, name, module.narrow)
-            base.save_pretrained(model, save_directory, *given, **more)
-        finally:
-            for name, module in reading.items():
-                _put(model, name, module)
-        if os.path.isdir(save_directory):
-            shutil.copyfile(__file__, os.path.join(save_directory, FILE))
-
-    own = {"__module__": base.__module__, "save_pretrained": save_pretrained}
-    return type(base.__name__, (base,), own | fields)
+def save_pretrained(model: Any, save_directory: str, *given: Any, **more: Any) -> None:
+    """Save a loaded model as diffusers does, the tensors with their names in the files, and this code beside them."""
+    reading = {name: module for name, module in model.named_modules() if isinstance(module, ReadsDirections)}
+    try:
+        for name, module in reading.items():
+            _put(model, name, module.narrow)
+        type(model).save_pretrained(model, save_directory, *given, **more)
+    finally:
+        for name, module in reading.items():
+            _put(model, name, module)
+    if os.path.isdir(save_directory):
+        shutil.copyfile(__file__, os.path.join(save_directory, FILE))
 
 
 def _linears(model: nn.Module, layers: list[str]) -> dict[str, nn.Linear]:
@@ -172,7 +165,8 @@ class CompactedTransformer:
             return model
 
         kept = [*(base._keep_in_fp32_modules or []), BASIS] if accelerated else None
-        made = compacted_class(base, from_config=classmethod(from_config), _keep_in_fp32_modules=kept)
+        fields = {"__module__": base.__module__, "from_config": classmethod(from_config), "_keep_in_fp32_modules": kept}
+        made: Any = type(base.__name__, (base,), fields)
         model: nn.Module = made.from_pretrained(pretrained_model_name_or_path, **kwargs)
         connect(model, stated[LAYERS])
         return model

@@ -5,13 +5,13 @@ from __future__ import annotations
 from tests.end_to_end.stack import Stack
 
 WARM_UP = 200
-JOBS = 250
+JOBS = 500
 MIB = 2**20
-ALLOWED = 3 * MIB
+ALLOWED = 6 * MIB
 """Allocators round up and caches fill (measured: below 1 MiB); a leak of 12 KiB a job, one small picture, shows."""
 
 
-def test_service_and_worker_do_not_grow_over_250_jobs(stack: Stack) -> None:
+def test_service_and_worker_do_not_grow_over_500_jobs(stack: Stack) -> None:
     assert stack.service is not None
     processes = {"service": stack.service, "worker": stack.workers[0]}
     _do(stack, 0, WARM_UP)

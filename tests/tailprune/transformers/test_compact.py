@@ -76,7 +76,7 @@ def test_a_model_is_the_same_at_the_steps_that_it_covers(name: str, tmp_path: Pa
     how: dict[str, Any] = {"times": times} if name in NOT_PLAIN else {"steps": STEPS}
     written = compact(tmp_path / "whole", tmp_path / "small", **how, **pooled(name))
     small = load_transformer(tmp_path / "small")
-    assert isinstance(small, type(whole))
+    assert type(small) is type(whole)
     inputs = TINY[name].inputs()
     exact = outputs(whole, name, inputs | NO_TEXT.get(name, {}), times)
     assert difference(outputs(small, name, inputs, times), exact) < 1e-5
