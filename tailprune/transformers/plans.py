@@ -251,13 +251,14 @@ def _with_zero(model: Model, times: Tensor) -> Tensor:
 def words_of(plan: Mapping[str, Any]) -> str:
     if "steps" in plan:
         whose = "plain schedules" if plan["scheduled"] is None else "scheduler's times"
-        text = f"the {whose} of {' and '.join(map(str, plan['steps']))} steps"
+        text = f"the {whose} of {' and '.join(map(str, plan['steps']))} step{'' if plan['steps'] == [1] else 's'}"
         if plan["scheduled"]:
             text += f" at {plan['scheduled']}"
         if plan.get("lacks"):
             text += f", without those of its {plan['lacks']}"
     elif "times" in plan:
-        text = f"{len(plan['times'][0])} given times"
+        count = len(plan["times"][0])
+        text = f"{count} given time{'' if count == 1 else 's'}"
     else:
         text = "all times"
     if plan["guidance"]:
@@ -271,5 +272,6 @@ def words_of(plan: Mapping[str, Any]) -> str:
         return f"{text}, no pooled text"
     if plan["population"] is None:
         return text
-    count = f"{plan['population']['texts']:,} pooled texts"
-    return f"{text}, every pooled text as the mean of {count}" if plan["pooled"] == "mean" else f"{text}, {count}"
+    texts = plan["population"]["texts"]
+    covered = f"{texts:,} pooled text{'' if texts == 1 else 's'}"
+    return f"{text}, every pooled text as the mean of {covered}" if plan["pooled"] == "mean" else f"{text}, {covered}"

@@ -252,7 +252,7 @@ def test_the_command_takes_classes_and_sizes(
     save_dit(tmp_path / "dit")
     TINY["cogview4"].save(tmp_path / "cogview4")
     for name, more, covers in [
-        ("dit", ["--times", "500", "--classes", "2", "4"], "1 given times, classes 2, 4 and none"),
+        ("dit", ["--times", "500", "--classes", "2", "4"], "1 given time, classes 2, 4 and none"),
         ("cogview4", ["--rank", "4", "--resolution", "1024x512"], "all times, pictures of 1024x512, not cropped"),
     ]:
         folders = [str(tmp_path / name), str(tmp_path / f"small-{name}")]
