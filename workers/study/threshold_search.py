@@ -43,9 +43,11 @@ POWER: dict[ScoredSearchMeasure, float] = {"drift": 1.0, "accuracy": 2.5, "fid":
 """With which power of the modulation error a measure is taken to become worse, until two trials show it."""
 SCALE: dict[ScoredSearchMeasure, float] = {"drift": 1.5, "accuracy": 4.0, "fid": 10.0}
 """How much worse it would be at an error of 1, until a trial shows it; the FID in multiples of the baseline's."""
-WIDTH, LEAST_WIDTH, WIDENING = 0.3, 0.02, 0.3
+WIDTH, LEAST_WIDTH, WIDENING = 0.3, 0.005, 0.3
 """How far the logarithm of the error may be from a prediction: without a trial; after one, at least; and by how much
 more for each unit that the nearest trial is away. These, powers and scales are about those of the shipped models."""
+LARGEST = 700.0
+"""The logarithm of a number that is larger than any error."""
 DIGITS = 3
 """Significant digits of a threshold: rounded ones recur in other searches, which then find their shards."""
 
@@ -242,12 +244,13 @@ def _next_place(search: Search, candidates: Candidates, bracket: _Bracket, basel
     def share_below(error: float) -> float:
         return 0.5 + math.atan((math.log(error) - centre) / width) / math.pi if error > 0 else 0.0
 
+    last = candidates.error(min(high, candidates.count - 1))
     before = share_below(candidates.error(low)) if low else 0.0
-    after = share_below(candidates.error(min(high, candidates.count - 1)))
-    if not before < after:  # the errors say nothing
+    after = 1.0 if high == candidates.count else share_below(last)  # perhaps all are within the budget
+    if not before < share_below(last):  # the errors say nothing
         return (low + high) // 2
     half = centre + width * math.tan(math.pi * ((before + after) / 2 - 0.5))
-    return max(low + 1, candidates.last_below(math.exp(half), low, high))
+    return max(low + 1, candidates.last_below(math.exp(min(half, LARGEST)), low, high))
 
 
 def _predicted(search: Search, candidates: Candidates, bracket: _Bracket, baseline: float) -> tuple[float, float]:
