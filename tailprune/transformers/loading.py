@@ -33,6 +33,8 @@ def load_transformer(
         the types of the file
     device: where the weights go, the CPU by default
 
+    The model refers to itself, by its `save_pretrained`: its memory is free after `del` and `gc.collect()`.
+
     Raises FileNotFoundError for a missing folder or file, InputError for a type that is not of floating point,
     CheckpointError for tensors that do not fit, ModuleNotFoundError without diffusers.
     """

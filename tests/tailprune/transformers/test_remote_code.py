@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import copy
 import json
+import pickle
 import sys
 from pathlib import Path
 from typing import Any
@@ -63,7 +64,7 @@ def test_what_load_transformer_gave_is_saved_and_loaded_again(name: str, tmp_pat
         (tmp_path / "small").rename(tmp_path / "before")
         convert(tmp_path / "h3.safetensors", tmp_path / "small", layout="diffusers")
     loaded = load_transformer(tmp_path / "small")
-    assert isinstance(loaded, type(whole))
+    assert type(loaded) is type(whole)
     copy.deepcopy(loaded).save_pretrained(tmp_path / "again")
     inputs, times = TINY[name].inputs(), times_of(name, tmp_path / "whole")
     exact = outputs(loaded, name, inputs, times)
@@ -74,6 +75,16 @@ def test_what_load_transformer_gave_is_saved_and_loaded_again(name: str, tmp_pat
             assert difference(outputs(again, name, inputs, times), exact) < 1e-6
         with pytest.raises(RuntimeError, match="size mismatch"):
             type(whole).from_pretrained(tmp_path / "again")
+
+
+def test_a_copy_saves_itself(tmp_path: Path) -> None:
+    TINY["qwen"].save(tmp_path / "whole")
+    compact(tmp_path / "whole", tmp_path / "small", steps=STEPS)
+    loaded = load_transformer(tmp_path / "small")
+    for number, copied in enumerate((copy.deepcopy(loaded), pickle.loads(pickle.dumps(loaded)))):
+        copied.proj_out.bias.fill_(number)
+        copied.save_pretrained(tmp_path / f"{number}")
+        assert (load_transformer(tmp_path / f"{number}").proj_out.bias == number).all()
 
 
 def test_without_trust_nothing_of_the_folder_is_run(tmp_path: Path) -> None:
