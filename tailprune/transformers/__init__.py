@@ -7,7 +7,7 @@ source      folders, files and the hub: headers when opened, rows of tensors on 
 ranks       c at some times, and how many directions the time's curve needs
 describe    all of it for one model: `anatomy`
 text        an anatomy in a terminal
-population  pooled texts that a compaction covers; sizes_and_classes has the other inputs of c
+population  pooled texts that a compaction covers; prompts makes them, and sizes_and_classes the other inputs of c
 schedule    the vectors that a compaction covers
 renaming    a whole model by diffusers' names, whichever it was stored under: original_names has them, configurations
             what its tensors tell of diffusers' configuration

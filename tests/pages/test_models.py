@@ -46,6 +46,16 @@ def test_a_card_has_the_numbers_of_the_interface(page: Page, stack: Stack) -> No
     assert [float(text) for text in shown] == pytest.approx([sizes[0], sizes[64]], rel=0.01)
 
 
+def test_models_that_are_ready_come_first_large_transformers_among_them(page: Page, stack: Stack) -> None:
+    page.goto("/ui/")
+    expect(page.locator(card(page, "mdsgen-b"))).to_be_visible()
+    shown = [name.strip() for name in page.locator("section.card h2").all_inner_texts()]
+    listed = stack.http.get("/models").json()
+    ready = {model["name"] for model in [*listed["models"], *listed["transformers"]] if model["ready"]}
+    assert set(shown[: len(ready)]) == ready
+    assert "shapes-qwen" in ready
+
+
 def test_a_model_that_is_missing_says_how_to_get_it(page: Page, stack: Stack) -> None:
     page.goto("/ui/")
     missing = page.locator(card(page, "dit-xl-2-256"))
