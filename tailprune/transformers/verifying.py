@@ -32,7 +32,7 @@ from tailprune.transformers.ranks import Unmeasured, check_plain
 from tailprune.transformers.recognise import Model
 from tailprune.transformers.renaming import Rows, open_whole
 from tailprune.transformers.rewriting import ROWS
-from tailprune.transformers.source import Source, open_source, read_json
+from tailprune.transformers.source import TORCH, Source, open_source, read_json
 from tailprune.transformers.writing import as_bytes
 
 __all__ = ["Verified", "verify"]
@@ -198,16 +198,16 @@ def _measured(small: Source, model: Model, plan: Mapping[str, Any], texts: Poole
     for name in model.names:
         rows = model.source.shape(f"{name}.weight")[0]
         biased = f"{name}.bias" in model.source.tensors
+        precise = precise_type(TORCH[model.source.tensors[f"{name}.weight"].dtype])
+        across, along, known = axes.T.to(precise), coordinates.T.to(precise), encoded.to(precise)
         for start in range(0, rows, ROWS):
             place = slice(start, start + ROWS)
-            weight = model.source.read(f"{name}.weight", place)
-            precise = precise_type(weight.dtype)
+            weight = model.source.read(f"{name}.weight", place).to(precise)
             added = small.read(f"{name}.bias", place).to(precise)
             if biased:
                 added = added - model.source.read(f"{name}.bias", place).to(precise)
             smaller = small.read(f"{name}.weight", place).to(precise)
-            exact = (weight.to(precise) @ axes.T.to(precise)) @ coordinates.T.to(precise)
-            squares += squared_errors(exact, smaller, added, encoded.to(precise))
+            squares += squared_errors((weight @ across) @ along, smaller, added, known)
         done += model.source.size_of(model.tensors(name))
         report(done)
     errors = errors_of(squares, len(covered.read))
