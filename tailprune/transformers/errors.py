@@ -1,7 +1,13 @@
 """The error of a compacted model's modulations, relative to their part that depends on c.
 
 It is the modulation error of `tailprune.modulation`, at the covered vectors and at some between them, and is summed
-over the rows of all layers one after another.
+over the rows of all layers one after another. With s = SiLU(c) = A'a, e = B(s - m) the directions that the smaller
+model reads, and [W', b'] what was written in place of a layer's W and the b that its bias grew by:
+
+    W'e + b' - Ws  =  ([W', b'] - WA'F) [e, 1] - WA' (a - F [e, 1])
+
+for any F. That of the least squares over what is covered, a ~ F [e, 1], makes both terms as small as the error is.
+As the axes A are few, only the products of the columns [WA', [W', b'] - WA'F] with each other are summed over the rows.
 """
 
 from __future__ import annotations
@@ -11,43 +17,63 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-__all__ = ["Errors", "errors_of", "precise_type", "spanned", "squared_errors"]
+from tailprune.transformers.recognise import Model
+from tailprune.transformers.source import TORCH
 
-FEW = 128
-"""Of no more vectors the layers' products are computed as they are."""
-ROUNDING = 1e-8
-"""Directions in which vectors have less than this share of the most are left out of these products."""
+__all__ = ["Errors", "Products", "errors_of", "precise_type"]
 
-
-def precise_type(stored: torch.dtype) -> torch.dtype:
-    """The type in which weights are computed with: float32 for those in half precision, float64 for all others."""
-    return torch.float32 if stored in (torch.float16, torch.bfloat16) else torch.float64
+ROUNDING = {torch.float32: 1e-8, torch.float64: 1e-12}
+"""Axes along which vectors have less than this share of the most are left out, by the type that computes."""
 
 
-def spanned(vectors: Tensor) -> tuple[Tensor, Tensor]:
-    """What many vectors are made of: coordinates and axes, with shapes (C, k) and (k, d), whose product they are.
+def precise_type(model: Model) -> torch.dtype:
+    """The type in which AdaLN is computed with: float32 if all of it is in half precision, otherwise float64."""
+    stored = {TORCH[model.source.tensors[f"{name}.weight"].dtype] for name in model.names}
+    return torch.float32 if stored <= {torch.float16, torch.bfloat16} else torch.float64
 
-    Vectors of a curve, or of some texts at many times, need few axes.
 
-    vectors: with shape (C, d), float64
+class Products:
+    """What the squared errors at C vectors are computed of, without a product of every row with every vector.
+
+    vectors: SiLU(c), with shape (C, d), float64
+    covered: how many of them are, the first
+    mean: m, with shape (d,), float64
+    encode: B, with shape (r, d), float64
+    precise: the type that weights are computed with, see `precise_type`
     """
-    if len(vectors) <= FEW:
-        return torch.eye(len(vectors), dtype=vectors.dtype), vectors
-    left, sizes, axes = torch.linalg.svd(vectors, full_matrices=False)
-    kept = sizes > ROUNDING * sizes[0]
-    return left[:, kept] * sizes[kept], axes[kept]
 
+    def __init__(self, vectors: Tensor, covered: int, mean: Tensor, encode: Tensor, precise: torch.dtype) -> None:
+        left, sizes, axes = torch.linalg.svd(vectors, full_matrices=False)
+        kept = sizes > ROUNDING[precise] * sizes[0]
+        self.axes = axes[kept]
+        """A, with shape (k, d)."""
+        self._whole = left[:, kept] * sizes[kept]  # a, with shape (C, k)
+        self._encoded = torch.cat([(vectors - mean) @ encode.T, vectors.new_ones(len(vectors), 1)], dim=1)
+        known = self._encoded[:covered], self._whole[:covered]
+        self._fit = torch.linalg.lstsq(*known, driver="gelsd").solution  # F', with shape (r + 1, k)
 
-def squared_errors(exact: Tensor, smaller: Tensor, added: Tensor, encoded: Tensor) -> Tensor:
-    """The squared change of some rows' modulations at C vectors, and their squared size, with shape (2, C), float64.
+    def zeros(self) -> Tensor:
+        """Where `add` sums up."""
+        return torch.zeros((sum(self._fit.shape),) * 2, dtype=torch.float64)
 
-    exact: the rows of the whole model's weight times the vectors, with shape (rows, C)
-    smaller: the rows of the compacted one's weight, with shape (rows, r)
-    added: what the compaction added to their biases, with shape (rows,)
-    encoded: the directions of the vectors, with shape (C, r)
-    """
-    wrong = smaller @ encoded.T + added[:, None] - exact
-    return torch.stack([wrong.double().square().sum(0), exact.double().square().sum(0)])
+    def add(self, total: Tensor, along: Tensor, smaller: Tensor, added: Tensor) -> None:
+        """Add those of some rows to `total`.
+
+        along: the whole model's weight times the axes, WA', with shape (rows, k)
+        smaller: the compacted one's weight, with shape (rows, r)
+        added: what the compaction added to their biases, with shape (rows,)
+        """
+        change = torch.cat([smaller, added[:, None]], dim=1) - along @ self._fit.T.to(along.dtype)
+        columns = torch.cat([along, change], dim=1)
+        total += columns.T @ columns
+
+    def squares(self, total: Tensor) -> Tensor:
+        """The squared change of the modulations at each vector, and their squared size, with shape (2, C)."""
+        k = len(self.axes)
+        change = torch.cat([self._encoded @ self._fit - self._whole, self._encoded], dim=1)
+        wrong = ((change @ total) * change).sum(1)
+        whole = ((self._whole @ total[:k, :k]) * self._whole).sum(1)
+        return torch.stack([wrong, whole]).clamp(min=0)
 
 
 @dataclass(frozen=True)

@@ -27,7 +27,7 @@ from tailprune.spec import InputError
 from tailprune.spec.layouts import DIFFUSERS_WEIGHTS
 from tailprune.transformers.account import CARD, COMPACTION, Written, card_of
 from tailprune.transformers.directions import DIRECTIONS, Directions, all_directions, best_directions, write_decode
-from tailprune.transformers.errors import errors_of, precise_type, spanned, squared_errors
+from tailprune.transformers.errors import Products, errors_of, precise_type
 from tailprune.transformers.modeling import BASIS
 from tailprune.transformers.plans import covered_by, plan_of, text_error, words_of
 from tailprune.transformers.population import PooledTexts, read_population, texts_replaced
@@ -156,8 +156,9 @@ class _Writer:
         self.model, self.source = model, model.source
         checked, self._covered = covered if between is None else torch.cat([covered, between]), len(covered)
         self._basis = {f"{BASIS}.weight": directions.encode.float(), f"{BASIS}.mean": directions.mean.float()}
-        self._encoded = (checked - self._basis[f"{BASIS}.mean"].double()) @ self._basis[f"{BASIS}.weight"].double().T
-        self._coordinates, self._axes = spanned(checked)
+        self._precise = precise_type(model)
+        mean, encode = (self._basis[f"{BASIS}.{kind}"].double() for kind in ("mean", "weight"))
+        self._products = Products(checked, self._covered, mean, encode, self._precise)
         self._directions = directions
         self._layers = set(model.names)
         self._dtype = self._adaln_type()
@@ -224,16 +225,16 @@ class _Writer:
     def _write_shard(
         self, work: Unfinished, path: Path, name: str, outputs: Tensors, report: Callable[[int], None]
     ) -> dict[str, Any]:
-        squares, read = torch.zeros_like(self._squares), Digest()
+        sums, read = self._products.zeros(), Digest()
         return work.write(
             name,
             outputs,
-            lambda: self._values(path, outputs, squares, read, report),
-            lambda: {"source": read.hexdigest(), "squares": squares.tolist()},
+            lambda: self._values(path, outputs, sums, read, report),
+            lambda: {"source": read.hexdigest(), "squares": self._products.squares(sums).tolist()},
         )
 
     def _values(
-        self, path: Path, outputs: Tensors, squares: Tensor, read: Digest, report: Callable[[int], None]
+        self, path: Path, outputs: Tensors, sums: Tensor, read: Digest, report: Callable[[int], None]
     ) -> Iterator[bytes | memoryview]:
         """The bytes that are written for one file, which is read once; its digest and its errors are added up."""
         with path.open("rb") as source:
@@ -261,7 +262,7 @@ class _Writer:
                 following = self._following(name) if apart else take
                 if layer in self._layers and kind == "weight":
                     bias = [] if f"{layer}.bias" not in self.source.tensors else [self.source.read(f"{layer}.bias")]
-                    yield from self._layer(name, following, bias[0] if bias else None, squares)
+                    yield from self._layer(name, following, bias[0] if bias else None, sums)
                     continue
                 other = self._replaced.get(name)
                 while size > 0:
@@ -288,16 +289,15 @@ class _Writer:
         return take
 
     def _layer(
-        self, name: str, take: Callable[[int], memoryview], bias: Tensor | None, squares: Tensor
+        self, name: str, take: Callable[[int], memoryview], bias: Tensor | None, sums: Tensor
     ) -> Iterator[memoryview]:
-        """The bytes of one layer's new weight and bias, and its errors, added to `squares`."""
+        """The bytes of one layer's new weight and bias, and its products, added to `sums`."""
         stored = self.source.tensors[name]
         rows, width = stored.shape
         dtype = TORCH[stored.dtype]
-        precise = precise_type(dtype)
+        precise = self._precise
         of = self._directions
-        columns = torch.cat([of.decode, of.mean[:, None], self._axes.T], dim=1).to(precise)  # (d, r + 1 + k)
-        encoded, coordinates = self._encoded.to(precise), self._coordinates.to(precise)
+        columns = torch.cat([of.decode, of.mean[:, None], self._products.axes.T], dim=1).to(precise)  # (d, r + 1 + k)
         rank = of.decode.shape[1]
         biases = []
         for start in range(0, rows, ROWS):
@@ -313,8 +313,7 @@ class _Writer:
                     f"{self.source.path}: {name} or its bias holds NaN or infinity, or is too large for "
                     f"{TYPES[self._dtype]} once it is folded"
                 )
-            exact, added = products[:, rank + 1 :] @ coordinates.T, folded.to(precise) - own
-            squares += squared_errors(exact, smaller.to(precise), added, encoded)
+            self._products.add(sums, products[:, rank + 1 :], smaller.to(precise), folded.to(precise) - own)
             yield as_bytes(smaller)
             biases.append(folded)
         yield as_bytes(torch.cat(biases))

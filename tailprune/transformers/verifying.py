@@ -24,7 +24,7 @@ from tailprune.spec import MissingFileError
 from tailprune.spec.display import Shown
 from tailprune.transformers.account import COMPACTION
 from tailprune.transformers.directions import DIRECTIONS, read_decode
-from tailprune.transformers.errors import errors_of, precise_type, spanned, squared_errors
+from tailprune.transformers.errors import Products, errors_of, precise_type
 from tailprune.transformers.modeling import BASIS
 from tailprune.transformers.plans import checked_plan, covered_by
 from tailprune.transformers.population import POPULATION, PooledTexts, read_population, texts_replaced
@@ -32,7 +32,7 @@ from tailprune.transformers.ranks import Unmeasured, check_plain
 from tailprune.transformers.recognise import Model
 from tailprune.transformers.renaming import Rows, open_whole
 from tailprune.transformers.rewriting import ROWS
-from tailprune.transformers.source import TORCH, Source, open_source, read_json
+from tailprune.transformers.source import Source, open_source, read_json
 from tailprune.transformers.writing import as_bytes
 
 __all__ = ["Verified", "verify"]
@@ -191,15 +191,14 @@ def _check_directions(small: Source, model: Model, decode: Tensor) -> None:
 def _measured(small: Source, model: Model, plan: Mapping[str, Any], texts: PooledTexts | None, report: Any) -> Verified:
     covered, between = covered_by(model, plan, texts)
     checked = covered.read if between is None else torch.cat([covered.read, between])
-    coordinates, axes = spanned(checked)
-    encoded = (checked - small.read(f"{BASIS}.mean").double()) @ small.read(f"{BASIS}.weight").double().T
-    squares = torch.zeros(2, len(checked), dtype=torch.float64)
-    done = 0
+    mean, encode = (small.read(f"{BASIS}.{kind}").double() for kind in ("mean", "weight"))
+    precise = precise_type(model)
+    products = Products(checked, len(covered.read), mean, encode, precise)
+    axes = products.axes.T.to(precise)
+    sums, done = products.zeros(), 0
     for name in model.names:
         rows = model.source.shape(f"{name}.weight")[0]
         biased = f"{name}.bias" in model.source.tensors
-        precise = precise_type(TORCH[model.source.tensors[f"{name}.weight"].dtype])
-        across, along, known = axes.T.to(precise), coordinates.T.to(precise), encoded.to(precise)
         for start in range(0, rows, ROWS):
             place = slice(start, start + ROWS)
             weight = model.source.read(f"{name}.weight", place).to(precise)
@@ -207,8 +206,8 @@ def _measured(small: Source, model: Model, plan: Mapping[str, Any], texts: Poole
             if biased:
                 added = added - model.source.read(f"{name}.bias", place).to(precise)
             smaller = small.read(f"{name}.weight", place).to(precise)
-            squares += squared_errors((weight @ across) @ along, smaller, added, known)
+            products.add(sums, weight @ axes, smaller, added)
         done += model.source.size_of(model.tensors(name))
         report(done)
-    errors = errors_of(squares, len(covered.read))
+    errors = errors_of(products.squares(sums), len(covered.read))
     return Verified(0, len(model.names), errors.mean, errors.worst, errors.between)
