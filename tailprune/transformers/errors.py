@@ -4,10 +4,10 @@ It is the modulation error of `tailprune.modulation`, at the covered vectors and
 over the rows of all layers one after another. With s = SiLU(c) = A'a, e = B(s - m) the directions that the smaller
 model reads, and [W', b'] what was written in place of a layer's W and the b that its bias grew by:
 
-    W'e + b' - Ws  =  ([W', b'] - WA'F) [e, 1] - WA' (a - F [e, 1])
+    W'e + b' - Ws  =  ([W', b'] - WA'L) [e, 1] - WA' (a - L [e, 1])
 
-for any F. That of the least squares over what is covered, a ~ F [e, 1], makes both terms as small as the error is.
-As the axes A are few, only the products of the columns [WA', [W', b'] - WA'F] with each other are summed over the rows.
+for any L. That of the least squares over what is covered, a ~ L [e, 1], makes both terms as small as the error is.
+As the axes A are few, only the products of the columns [WA', [W', b'] - WA'L] with each other are summed over the rows.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from tailprune.transformers.recognise import Model
@@ -39,18 +40,28 @@ class Products:
     covered: how many of them are, the first
     mean: m, with shape (d,), float64
     encode: B, with shape (r, d), float64
+    wanted: vectors that the axes span besides, with shape (n, d), float64
     precise: the type that weights are computed with, see `precise_type`
     """
 
-    def __init__(self, vectors: Tensor, covered: int, mean: Tensor, encode: Tensor, precise: torch.dtype) -> None:
-        left, sizes, axes = torch.linalg.svd(vectors, full_matrices=False)
-        kept = sizes > ROUNDING[precise] * sizes[0]
-        self.axes = axes[kept]
-        """A, with shape (k, d)."""
-        self._whole = left[:, kept] * sizes[kept]  # a, with shape (C, k)
+    def __init__(
+        self,
+        vectors: Tensor,
+        covered: int,
+        mean: Tensor,
+        encode: Tensor,
+        wanted: Tensor,
+        precise: torch.dtype,
+    ) -> None:
+        first = torch.linalg.qr(F.normalize(wanted, dim=1).T).Q.T
+        _, sizes, others = torch.linalg.svd(vectors - vectors @ first.T @ first, full_matrices=False)
+        kept = sizes > ROUNDING[precise] * torch.linalg.matrix_norm(vectors)
+        self.axes = torch.linalg.qr(torch.cat([first, others[kept]]).T).Q.T  # rounding left some of the first in others
+        """A, orthonormal, with shape (k, d)."""
+        self._whole = vectors @ self.axes.T  # a, with shape (C, k)
         self._encoded = torch.cat([(vectors - mean) @ encode.T, vectors.new_ones(len(vectors), 1)], dim=1)
         known = self._encoded[:covered], self._whole[:covered]
-        self._fit = torch.linalg.lstsq(*known, driver="gelsd").solution  # F', with shape (r + 1, k)
+        self._fit = torch.linalg.lstsq(*known, driver="gelsd").solution  # with shape (r + 1, k)
 
     def zeros(self) -> Tensor:
         """Where `add` sums up."""

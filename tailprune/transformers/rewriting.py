@@ -158,7 +158,8 @@ class _Writer:
         self._basis = {f"{BASIS}.weight": directions.encode.float(), f"{BASIS}.mean": directions.mean.float()}
         self._precise = precise_type(model)
         mean, encode = (self._basis[f"{BASIS}.{kind}"].double() for kind in ("mean", "weight"))
-        self._products = Products(checked, self._covered, mean, encode, self._precise)
+        self._read = torch.cat([directions.decode, directions.mean[:, None]], dim=1)  # (d, r + 1)
+        self._products = Products(checked, self._covered, mean, encode, self._read.T, self._precise)
         self._directions = directions
         self._layers = set(model.names)
         self._dtype = self._adaln_type()
@@ -296,16 +297,15 @@ class _Writer:
         rows, width = stored.shape
         dtype = TORCH[stored.dtype]
         precise = self._precise
-        of = self._directions
-        columns = torch.cat([of.decode, of.mean[:, None], self._products.axes.T], dim=1).to(precise)  # (d, r + 1 + k)
-        rank = of.decode.shape[1]
+        axes = self._products.axes.T
+        across, read = axes.to(precise), (axes.T @ self._read).to(precise)
         biases = []
         for start in range(0, rows, ROWS):
             count = min(ROWS, rows - start)
             values = take(count * width * dtype.itemsize)
             weight = torch.frombuffer(values, dtype=dtype).reshape(count, width).to(precise)
-            products = weight @ columns
-            smaller, constant = products[:, :rank].to(self._dtype), products[:, rank]
+            along = weight @ across
+            smaller, constant = (along @ read[:, :-1]).to(self._dtype), along @ read[:, -1]
             own = weight.new_zeros(count) if bias is None else bias[start : start + count].to(precise)
             folded = (own + constant).to(self._dtype)
             if not torch.isfinite(smaller).all() or not torch.isfinite(folded).all():
@@ -313,7 +313,7 @@ class _Writer:
                     f"{self.source.path}: {name} or its bias holds NaN or infinity, or is too large for "
                     f"{TYPES[self._dtype]} once it is folded"
                 )
-            self._products.add(sums, products[:, rank + 1 :], smaller.to(precise), folded.to(precise) - own)
+            self._products.add(sums, along, smaller.to(precise), folded.to(precise) - own)
             yield as_bytes(smaller)
             biases.append(folded)
         yield as_bytes(torch.cat(biases))

@@ -193,7 +193,7 @@ def _measured(small: Source, model: Model, plan: Mapping[str, Any], texts: Poole
     checked = covered.read if between is None else torch.cat([covered.read, between])
     mean, encode = (small.read(f"{BASIS}.{kind}").double() for kind in ("mean", "weight"))
     precise = precise_type(model)
-    products = Products(checked, len(covered.read), mean, encode, precise)
+    products = Products(checked, len(covered.read), mean, encode, mean[None], precise)
     axes = products.axes.T.to(precise)
     sums, done = products.zeros(), 0
     for name in model.names:
