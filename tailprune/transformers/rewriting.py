@@ -156,10 +156,12 @@ class _Writer:
         self.model, self.source = model, model.source
         checked, self._covered = covered if between is None else torch.cat([covered, between]), len(covered)
         self._basis = {f"{BASIS}.weight": directions.encode.float(), f"{BASIS}.mean": directions.mean.float()}
-        self._precise = precise_type(model)
+        precise = precise_type(model)
         mean, encode = (self._basis[f"{BASIS}.{kind}"].double() for kind in ("mean", "weight"))
-        self._read = torch.cat([directions.decode, directions.mean[:, None]], dim=1)  # (d, r + 1)
-        self._products = Products(checked, self._covered, mean, encode, self._read.T, self._precise)
+        read = torch.cat([directions.decode, directions.mean[:, None]], dim=1)  # (d, r + 1)
+        self._products = Products(checked, self._covered, mean, encode, read.T, precise)
+        self._axes = self._products.axes.T.to(precise)  # (d, k)
+        self._read = (self._products.axes @ read).to(precise)  # (k, r + 1)
         self._directions = directions
         self._layers = set(model.names)
         self._dtype = self._adaln_type()
@@ -296,16 +298,14 @@ class _Writer:
         stored = self.source.tensors[name]
         rows, width = stored.shape
         dtype = TORCH[stored.dtype]
-        precise = self._precise
-        axes = self._products.axes.T
-        across, read = axes.to(precise), (axes.T @ self._read).to(precise)
+        precise = self._axes.dtype
         biases = []
         for start in range(0, rows, ROWS):
             count = min(ROWS, rows - start)
             values = take(count * width * dtype.itemsize)
             weight = torch.frombuffer(values, dtype=dtype).reshape(count, width).to(precise)
-            along = weight @ across
-            smaller, constant = (along @ read[:, :-1]).to(self._dtype), along @ read[:, -1]
+            along = weight @ self._axes
+            smaller, constant = (along @ self._read[:, :-1]).to(self._dtype), along @ self._read[:, -1]
             own = weight.new_zeros(count) if bias is None else bias[start : start + count].to(precise)
             folded = (own + constant).to(self._dtype)
             if not torch.isfinite(smaller).all() or not torch.isfinite(folded).all():

@@ -31,10 +31,12 @@ def test_they_are_those_of_every_row_at_every_vector(count: int, rank: int, writ
     checked = torch.cat([vectors, between])
     also = torch.cat([decode, mean[None]]) if wanted else mean[None]
 
-    products = Products(checked, count, mean, decode, also, torch.float64)
+    precise = torch.float32 if written == torch.bfloat16 else torch.float64  # as of a model that is stored so
+    products = Products(checked, count, mean, decode, also, precise)
     total = products.zeros()
     for rows in (slice(0, 120), slice(120, 200)):
-        products.add(total, weight[rows] @ products.axes.T, smaller[rows], added[rows])
+        along = weight[rows].to(precise) @ products.axes.T.to(precise)
+        products.add(total, along, smaller[rows].to(precise), added[rows].to(precise))
     found = errors_of(products.squares(total), count)
 
     exact = weight @ checked.T
