@@ -172,7 +172,7 @@ def _tanh(x: Tensor) -> Tensor:
 
 def _sigmoid(x: Tensor) -> Tensor:
     twice = math.sqrt(8 / math.pi)
-    inner = (x * x).mul_(0.044715 * twice).add_(twice).mul_(x)
+    inner = torch.addcmul(x.new_tensor(twice), x, x, value=0.044715 * twice).mul_(x)
     return inner.sigmoid_().mul_(x)
 
 

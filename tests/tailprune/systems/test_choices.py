@@ -97,6 +97,15 @@ def test_the_least_time_counts(folder: Path, forms: Any) -> None:
     assert form(forms(own=10.0, other=slow_once)) == "other"
 
 
+def test_a_form_that_was_interrupted_once_is_timed_again(folder: Path, forms: Any) -> None:
+    assert form(forms(own=10.0, other=[50.0] + [9.0] * 100)) == "other"
+
+
+def test_a_form_that_is_far_slower_is_not_timed_a_third_time(folder: Path, forms: Any, clock: Clock) -> None:
+    assert form(forms(own=1.0, other=1000.0)) == "own"
+    assert clock.now < 6.5, "four calls that compare its outputs, two that are timed, of a second each"
+
+
 def test_a_kept_choice_is_not_measured_again(folder: Path, forms: Any) -> None:
     assert form(forms(own=10.0, other=5.0)) == "other"
     assert form(never) == "other"
