@@ -38,7 +38,7 @@ from tailprune.transformers.layouts import (
 )
 from tailprune.transformers.modeling import RANK, TABLE, TABLE_SIZE
 from tailprune.transformers.original_names import Piece
-from tailprune.transformers.source import TORCH, open_source
+from tailprune.transformers.source import PIECE, TORCH, open_source
 from tailprune.transformers.writing import (
     Tensors,
     Unfinished,
@@ -56,8 +56,6 @@ COLUMNS = 8
 """The columns of the published table."""
 CHECKED = 65
 """The times, evenly spaced, at which the rounding of AdaLN is measured."""
-PIECE = 16 * 2**20
-"""The bytes that are copied at once."""
 SHARD = 10 * 10**9
 """The bytes of one file of a folder, as diffusers has it."""
 FLOAT32 = ("proj_in.", "audio_proj_in.", "proj_out.", "audio_proj_out.")

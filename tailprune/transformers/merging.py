@@ -18,8 +18,8 @@ from tailprune.spec import InputError
 from tailprune.transformers.account import COMPACTION
 from tailprune.transformers.adapters import Adapter, Change
 from tailprune.transformers.projecting import Compacted, finite, projected, weight_of
-from tailprune.transformers.rewriting import PIECE, ROWS
-from tailprune.transformers.source import TORCH, Source
+from tailprune.transformers.rewriting import ROWS
+from tailprune.transformers.source import PIECE, TORCH, Source
 from tailprune.transformers.writing import needing_room
 
 __all__ = ["write_merged"]

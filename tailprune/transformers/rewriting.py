@@ -34,7 +34,7 @@ from tailprune.transformers.population import PooledTexts, read_population, text
 from tailprune.transformers.ranks import Unmeasured, check_plain, check_varies
 from tailprune.transformers.recognise import Model
 from tailprune.transformers.renaming import Rows, open_whole
-from tailprune.transformers.source import TORCH
+from tailprune.transformers.source import PIECE, TORCH
 from tailprune.transformers.writing import (
     Digest,
     Tensors,
@@ -49,8 +49,6 @@ from tailprune.transformers.writing import (
 
 __all__ = ["COMPACTION", "ROWS", "compact"]
 
-PIECE = 16 * 2**20
-"""The bytes that are copied at once."""
 ROWS = 512
 """The rows of a layer that are computed at once: memory beyond some 30 MB is not used again, but mapped anew."""
 

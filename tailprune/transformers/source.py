@@ -31,6 +31,8 @@ __all__ = ["Source", "open_file", "open_source", "read_json"]
 PREFIXES = ("model.diffusion_model.", "diffusion_model.", "transformer.")
 """What the names of a transformer's tensors begin with in files that hold other models too."""
 TORCH = {name: dtype for dtype, name in TYPES.items()}
+PIECE = 16 * 2**20
+"""The bytes that are read or copied at once."""
 INDEX = ".index.json"
 MOST_CONFIGURATION_BYTES = 2**20
 MOST_INDEX_BYTES = 64 * 2**20

@@ -32,12 +32,11 @@ from tailprune.transformers.ranks import Unmeasured, check_plain
 from tailprune.transformers.recognise import Model
 from tailprune.transformers.renaming import Rows, open_whole
 from tailprune.transformers.rewriting import ROWS
-from tailprune.transformers.source import Source, open_source, read_json
+from tailprune.transformers.source import PIECE, Source, open_source, read_json
 from tailprune.transformers.writing import as_bytes
 
 __all__ = ["Verified", "verify"]
 
-PIECE = 16 * 2**20
 SLACK = 1.01
 """How much larger than stated an error may be that is summed in another order."""
 ROUNDING = 1e-7
