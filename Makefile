@@ -41,7 +41,7 @@ test: $(INSTALLED) ## linting, types, import rules and all tests
 	@$(MAKE) --no-print-directory --jobs=2 --output-sync=line lint whole
 
 whole: $(INSTALLED) ## all tests alone
-	$(BIN)/python -m pytest -n 2 --dist loadfile --durations=15
+	$(BIN)/python -m pytest -n 3 --dist loadfile --durations=15
 
 lint: $(INSTALLED) ## linting, types and import rules alone
 	$(BIN)/ruff check .
